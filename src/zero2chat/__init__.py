@@ -1,0 +1,13 @@
+"""zero2chat: every stage of building an assistant, as recipes on the Hugging Face stack."""
+
+import os
+import sys
+
+__version__ = "0.1.0"
+
+# Before any Hugging Face library is imported: nothing is sent out unless the user asks for it.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if not sys.stderr.isatty():  # in a log, progress bars are noise
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")

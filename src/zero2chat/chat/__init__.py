@@ -1,0 +1,1 @@
+"""Talking to a model: a session, the terminal, the next-token view."""

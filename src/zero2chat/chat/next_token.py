@@ -1,0 +1,62 @@
+"""What a model would write next: the likeliest tokens and their probabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from zero2chat.errors import UserError
+from zero2chat.models import context_length
+from zero2chat.tokens import token_pieces
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BAR = 30
+
+
+class NextToken(NamedTuple):
+    id: int
+    text: str
+    probability: float
+
+
+def next_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, top: int = 10
+) -> list[NextToken]:
+    """The `top` likeliest tokens after a text, likeliest first. Control tokens in the text count as such.
+
+    Raises `UserError` for an empty text, one that is longer than the context, or a `top` below 1.
+    """
+    import torch
+
+    if top < 1:
+        raise UserError(f"top: {top} is out of range: give 1 or more")
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if not ids:
+        raise UserError(
+            "the text is empty: give at least one token, such as '<|endoftext|>' for a document's start"
+        )
+    if len(ids) > context_length(model):
+        raise UserError(
+            f"the text has {len(ids)} tokens, and the model sees {context_length(model)} at once: shorten it"
+        )
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([ids], device=model.device), logits_to_keep=1).logits[0, -1]
+    # A model may have more rows than its tokenizer has tokens.
+    probabilities = logits.float().softmax(-1)[: len(tokenizer)]
+    best = probabilities.topk(min(top, len(probabilities)))
+    texts = token_pieces(tokenizer, best.indices.tolist())
+    return [NextToken(*row) for row in zip(best.indices.tolist(), texts, best.values.tolist(), strict=True)]
+
+
+def show_next(tokens: list[NextToken]) -> Table:
+    """A table of them with a bar each; the bars are scaled to the likeliest."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("token", "id", "probability", "", box=None)
+    for token in tokens:
+        bar = "█" * round(BAR * token.probability / tokens[0].probability)
+        table.add_row(Text(f"'{token.text}'"), str(token.id), f"{token.probability:.2%}", bar)
+    return table

@@ -1,0 +1,230 @@
+"""A conversation with a model: token ids that only ever grow, one KV cache, and answers that stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jinja2 import TemplateError
+from transformers import DynamicCache, LogitsProcessorList
+from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from zero2chat.errors import UserError, nearest
+from zero2chat.models import context_length
+from zero2chat.tokens import neutralise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. Raises `UserError` for a value out of range."""
+
+    temperature: float = 0.7  # 0: always the likeliest token
+    top_k: int = 0  # 0: all tokens
+    top_p: float = 1.0
+    seed: int = 0
+    max_new_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        # Below 0.01 the logits divided by it overflow, and it would be greedy all the same.
+        self._check(
+            "temperature", self.temperature == 0 or 0.01 <= self.temperature < math.inf, "0, or at least 0.01"
+        )
+        self._check("top_k", self.top_k >= 0, "0 (all tokens) or more")
+        self._check("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
+        self._check("seed", 0 <= self.seed < 2**63, "a whole number from 0 on")
+        self._check("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
+
+    def _check(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise UserError(f"{name}: {getattr(self, name)} is out of range: give {expected}")
+
+    def processors(self) -> LogitsProcessorList:
+        """transformers' own warpers, in the order in which `generate` applies them."""
+        warpers = LogitsProcessorList()
+        if self.temperature not in (0, 1):
+            warpers.append(TemperatureLogitsWarper(float(self.temperature)))
+        if self.top_k:
+            warpers.append(TopKLogitsWarper(self.top_k))
+        if self.top_p < 1:
+            warpers.append(TopPLogitsWarper(self.top_p))
+        return warpers
+
+
+@dataclass
+class Turn:
+    """A question and its answer; `ids` are all their tokens, with headers and ends."""
+
+    user: str
+    assistant: str
+    ids: list[int]
+
+
+class Session:
+    """A conversation that remembers. `dropped` counts the turns that the context had no room for any more.
+
+    Works with any chat template that renders earlier turns the same whatever follows them.
+    Raises `UserError` where the tokenizer has no such template.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling | None = None,
+        system: str | None = None,
+    ):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.sampling = sampling or Sampling()
+        self.limit = context_length(model)
+        self._read_template(system)
+        eos = model.generation_config.eos_token_id
+        eos = tokenizer.eos_token_id if eos is None else eos
+        self._stop = set(eos) if isinstance(eos, list) else {eos}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the conversation, keep the system prompt, and start the random numbers anew."""
+        self.turns: list[Turn] = []
+        self.dropped = 0
+        self._cache: DynamicCache | None = None
+        self._reseed()
+
+    def set(self, name: str, value: str | float) -> None:
+        """Change one field of the sampling. Raises `UserError` for an unknown name or value."""
+        kinds = {field.name: type(getattr(self.sampling, field.name)) for field in fields(Sampling)}
+        if name not in kinds:
+            raise UserError(f"no setting '{name}'{nearest(name, list(kinds))}")
+        try:
+            converted = kinds[name](value)
+        except (ValueError, OverflowError):
+            raise UserError(
+                f"{name}: '{value}' is no {'whole ' if kinds[name] is int else ''}number"
+            ) from None
+        self.sampling = replace(self.sampling, **{name: converted})
+        if name == "seed":
+            self._reseed()
+
+    def _reseed(self) -> None:
+        # A generator of its own, on the CPU: the global state stays as it is, and devices agree.
+        self._generator = torch.Generator().manual_seed(self.sampling.seed)
+
+    # ---- from messages to ids
+
+    def _render(self, messages: list[dict[str, str]], header: bool = False) -> str:
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=header
+            )
+        except TemplateError as error:
+            raise UserError(f"the model's chat template refuses the conversation: {error}") from error
+        return text
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def _safe(self, text: str) -> str:
+        # Half a surrogate pair, as broken JSON brings it, is no text that a tokenizer takes.
+        return neutralise(text.encode("utf-8", "replace").decode(), self.tokenizer)
+
+    def _read_template(self, system: str | None) -> None:
+        """Find what stands before the first turn, and what ends an answer, by rendering a conversation."""
+        if not self.tokenizer.chat_template:
+            raise UserError(
+                "the model has no chat template: take one that was trained to chat, such as an sft step's"
+            )
+        self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+        if system:
+            self._example.insert(0, {"role": "system", "content": self._safe(system)})
+        rendered = self._render(self._example)
+        before_turns = rendered.find(self._turn_text("question", header=False))
+        if before_turns < 0:
+            raise UserError("the model's chat template renders a turn in other words when another follows it")
+        self._head = self._encode(rendered[:before_turns])
+        self._closing = self._encode(rendered[rendered.rindex("answer") + len("answer") :])
+
+    def _turn_text(self, user: str, header: bool = True) -> str:
+        before = self._render(self._example)
+        after = self._render([*self._example, {"role": "user", "content": user}], header)
+        if not after.startswith(before):
+            raise UserError("the model's chat template rewrites earlier turns when another follows them")
+        return after[len(before) :]
+
+    # ---- answering
+
+    def reply(self, text: str) -> Iterator[str]:
+        """Ask, and stream the answer as pieces of text. What was streamed when the caller stops is kept.
+
+        Raises `UserError`, at once and with the history unchanged, for a message that can never fit.
+        """
+        prompt = self._encode(self._turn_text(self._safe(text)))
+        if len(self._head) + len(prompt) >= self.limit:
+            system = f" and the system prompt {len(self._head)}" if self._head else ""
+            raise UserError(
+                f"the message has {len(prompt)} tokens{system}, "
+                f"and the model sees {self.limit} at once: shorten it"
+            )
+        return self._answer(text, prompt)
+
+    def _answer(self, text: str, prompt: list[int]) -> Iterator[str]:
+        self._make_room(len(prompt))
+        context = [*self._head, *(token for turn in self.turns for token in turn.ids), *prompt]
+        answer: list[int] = []
+        shown = ""
+        try:
+            while len(answer) < self.sampling.max_new_tokens and len(context) + len(answer) < self.limit:
+                token = self._next(context + answer)
+                if token in self._stop:
+                    break
+                answer.append(token)
+                decoded = self.tokenizer.decode(answer)
+                # While the last character's bytes are not all there, it decodes to U+FFFD.
+                piece = decoded.rstrip("\ufffd")[len(shown) :]
+                if piece:
+                    shown += piece
+                    yield piece
+            if rest := self.tokenizer.decode(answer)[len(shown) :]:
+                yield rest
+        finally:
+            ids = prompt + answer
+            self.turns.append(Turn(text, self.tokenizer.decode(answer), ids))
+
+    def _make_room(self, prompt: int) -> None:
+        """Drop the oldest turns until the prompt fits and a quarter of the context is left for the answer.
+
+        (Less than a quarter where `max_new_tokens` asks for less, or the message alone leaves no more.)
+        """
+        answer = min(self.sampling.max_new_tokens, self.limit // 4)
+        while (
+            self.turns
+            and len(self._head) + sum(len(t.ids) for t in self.turns) + prompt + answer > self.limit
+        ):
+            self.turns.pop(0)
+            self.dropped += 1
+            # Every later token moves to another position.
+            self._cache = None
+
+    @torch.inference_mode()
+    def _next(self, ids: list[int]) -> int:
+        """The token after `ids`, of which the cache already holds the beginning."""
+        cache = self._cache or DynamicCache(config=self.model.config)
+        # Interrupted in the middle of a forward pass, some layers would be a token ahead of others.
+        self._cache = None
+        fresh = torch.tensor([ids[cache.get_seq_length() :]], device=self.model.device)
+        output = self.model(input_ids=fresh, cache=cache, use_cache=True, logits_to_keep=1)
+        self._cache = cache
+        return self._draw(output.logits[:, -1].float().cpu())
+
+    def _draw(self, logits: Any) -> int:
+        """[1, vocabulary] → an id."""
+        if self.sampling.temperature == 0:
+            return int(logits.argmax())
+        warped = self.sampling.processors()(torch.empty(1, 0, dtype=torch.long), logits)
+        return int(torch.multinomial(warped.softmax(-1), 1, generator=self._generator))

@@ -1,0 +1,95 @@
+"""A chat in the terminal, or through a pipe: a line asks, the answer streams."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from zero2chat.chat.session import Sampling, Session
+from zero2chat.errors import UserError
+from zero2chat.models import load_for_use
+
+HELP = """/reset             forget the conversation (the system prompt stays)
+/set NAME VALUE    temperature, top_k, top_p, seed or max_new_tokens
+/help              this
+/quit              end; so do Ctrl-D and Ctrl-C. Ctrl-C during an answer stops the answer"""
+
+
+def chat(
+    model_path: str,
+    sampling: Sampling | None = None,
+    system: str | None = None,
+    prompt: str | None = None,
+    lines: TextIO | None = None,
+) -> None:
+    """Talk to a model until the input ends; with `prompt`, print one answer and return.
+
+    `lines` is where the questions come from, by default stdin. Raises `UserError` where the model cannot be
+    opened or cannot chat; a mistake in a line of the chat is printed, and the chat goes on.
+    """
+    try:
+        session = Session(*load_for_use(model_path), sampling, system)
+    except UserError as error:
+        raise error if str(error).startswith(model_path) else UserError(f"{model_path}: {error}") from error
+    if prompt is not None:
+        _print_answer(session, prompt)
+        return
+    lines = lines or sys.stdin
+    if lines.isatty():
+        print("/help lists the commands.")
+    for line in _questions(lines):
+        if line == "/quit":
+            break
+        try:
+            _command(session, line) if line.startswith("/") else _print_answer(session, line)
+        except UserError as error:
+            print(f"error: {error}", flush=True)
+        except KeyboardInterrupt:
+            if not lines.isatty():
+                raise
+            print(flush=True)
+
+
+def _questions(lines: TextIO) -> Iterator[str]:
+    """The lines that are not empty, until the input ends; Ctrl-C at the prompt ends it too."""
+    if not lines.isatty():
+        yield from filter(None, map(str.strip, lines))
+        return
+    import readline  # noqa: F401  (gives input() its editing keys)
+
+    while True:
+        try:
+            line = input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if line:
+            yield line
+
+
+def _command(session: Session, line: str) -> None:
+    name, *arguments = line.split()
+    if name == "/reset":
+        session.reset()
+        print("(forgotten)", flush=True)
+    elif name == "/set" and len(arguments) == 2:
+        session.set(*arguments)
+        print(f"({arguments[0]} is now {getattr(session.sampling, arguments[0])})", flush=True)
+    elif name == "/set":
+        raise UserError("/set takes a name and a value, such as `/set temperature 0.7`")
+    elif name == "/help":
+        print(HELP, flush=True)
+    else:
+        raise UserError(f"no command {name}; /help lists them")
+
+
+def _print_answer(session: Session, text: str) -> None:
+    dropped = session.dropped
+    for piece in session.reply(text):
+        print(piece, end="", flush=True)
+    print(flush=True)
+    if session.dropped > dropped:
+        print(
+            f"(the context is full: {session.dropped} of the oldest turns are forgotten by now)", flush=True
+        )

@@ -1,0 +1,165 @@
+"""The command `zero2chat`. Each command imports what it needs when it runs: `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from zero2chat import __version__
+from zero2chat.errors import exit_on_mistake
+
+
+def _run(args: argparse.Namespace) -> None:
+    from zero2chat import recipes
+
+    result = recipes.run(
+        args.recipe,
+        only=args.only,
+        from_=args.from_,
+        restart=args.restart,
+        overrides=args.set,
+        accelerate_config=args.accelerate_config,
+        dry_run=args.dry_run,
+    )
+    if args.json:
+        _print_json(result)
+
+
+def _chat(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat.chat.session import Sampling
+    from zero2chat.chat.terminal import chat
+
+    sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
+    chat(args.model, sampling, args.system, args.prompt)
+
+
+def _next(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat.chat.next_token import next_tokens, show_next
+    from zero2chat.models import load_for_use
+
+    tokens = next_tokens(*load_for_use(args.model), args.text, args.top)
+    if args.json:
+        _print_json({"text": args.text, "next": [token._asdict() for token in tokens]})
+    else:
+        _print_rich(show_next(tokens))
+
+
+def _tokens(args: argparse.Namespace) -> None:
+    from zero2chat.models import load_tokenizer
+    from zero2chat.tokens import show_tokens, token_pieces
+
+    tokenizer = load_tokenizer(args.tokenizer)
+    ids = tokenizer.encode(args.text, add_special_tokens=False)
+    if args.json:
+        pieces = token_pieces(tokenizer, ids)
+        tokens = [{"id": token_id, "text": piece} for token_id, piece in zip(ids, pieces, strict=True)]
+        _print_json({"text": args.text, "bytes": len(args.text.encode()), "tokens": tokens})
+    else:
+        _print_rich(show_tokens(args.text, tokenizer))
+        print(f"{len(ids)} tokens, {len(args.text.encode())} bytes")
+
+
+def _without_progress_bars() -> None:
+    # Before transformers is imported. A bar over the loading of weights would stand before the answer.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _print_rich(shown: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(shown)
+
+
+def _print_json(result: Any) -> None:
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def _text(argument: str) -> str:
+    """An argument as text; bytes in it that are no UTF-8 become U+FFFD."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="zero2chat", description="Build an assistant from nothing, and talk to it."
+    )
+    root.add_argument("--version", action="version", version=f"zero2chat {__version__}")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a recipe, step by step; what is done is skipped")
+    run.set_defaults(command=_run)
+    run.add_argument("recipe", metavar="RECIPE", help="a folder, such as recipes/quickstart")
+    run.add_argument("--only", metavar="STEP", help="run this step alone")
+    run.add_argument("--from", dest="from_", metavar="STEP", help="begin with this step")
+    run.add_argument("--restart", metavar="STEP", help="run this step and what follows from it anew")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="STEP.KEY=VALUE", help="change a setting; repeatable"
+    )
+    run.add_argument("--accelerate-config", metavar="NAME", help="one of accelerate_configs/, for every step")
+    run.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
+    run.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    chat = commands.add_parser("chat", help="talk to a model in the terminal")
+    chat.set_defaults(command=_chat)
+    chat.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
+    chat.add_argument("--system", type=_text, metavar="TEXT", help="the system prompt")
+    chat.add_argument(
+        "--temperature", type=float, default=0.7, help="0 takes the likeliest token (default %(default)s)"
+    )
+    chat.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens (0: all)")
+    chat.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this total probability"
+    )
+    chat.add_argument("--seed", type=int, default=0)
+    chat.add_argument(
+        "--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)"
+    )
+    chat.add_argument("--prompt", type=_text, metavar="TEXT", help="print one answer and exit")
+
+    following = commands.add_parser("next", help="the likeliest next tokens after a text")
+    following.set_defaults(command=_next)
+    following.add_argument("text", type=_text, metavar="TEXT")
+    following.add_argument("--model", required=True, metavar="M", help="a folder or a Hub name")
+    following.add_argument("--top", type=int, default=10, metavar="N", help="how many (default %(default)s)")
+    following.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    tokens = commands.add_parser("tokens", help="the tokens of a text, in colour, and their ids")
+    tokens.set_defaults(command=_tokens)
+    tokens.add_argument("text", type=_text, metavar="TEXT")
+    tokens.add_argument(
+        "--tokenizer",
+        default="runs/quickstart/tokenizer",
+        metavar="FOLDER",
+        help="a folder or a Hub name (default %(default)s)",
+    )
+    tokens.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Exit code 0 done, 1 failed or nobody reads the output any more, 2 the user's mistake, 130 Ctrl-C."""
+    for stream in (sys.stdin, sys.stdout):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        args = parser().parse_args(argv)
+        with exit_on_mistake():
+            args.command(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, into the pipe that is closed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""A user's mistake: one clear line on stderr, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+# `accelerate launch` answers 1 whatever its child's exit code is. `zero2chat run` names a file here, in which
+# the stage leaves word that the failure was the user's mistake.
+MISTAKE_FILE = "ZERO2CHAT_MISTAKE_FILE"
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_TEXT = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    # Of torch.save, which does not pass the system's words on.
+    "failed writing file",
+    "unexpected pos",
+)
+
+
+class UserError(Exception):
+    """What is wrong, where, and what to do about it, in one line."""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`"; did you mean 'learning_rate'?"`, or the known words where none is near and they are few."""
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(sorted(known))}" if len(known) <= 12 else ""
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return True
+    # safetensors and torch.save raise errors of their own classes, in which only the text tells.
+    if any(text in str(error) for text in _DISK_FULL_TEXT):
+        return True
+    # datasets says no more than that generating a dataset failed; the cause is behind it.
+    return error.__cause__ is not None and _disk_is_full(error.__cause__)
+
+
+@contextlib.contextmanager
+def exit_on_mistake() -> Iterator[None]:
+    """Turn a `UserError`, or a disk that filled up, into one line and exit code 2.
+
+    On several ranks the first one speaks for all.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError):
+            line = " ".join(str(error).split())
+        elif _disk_is_full(error):
+            what = " ".join(str(error).split())
+            line = (
+                f"no space left on the disk ({what}): free some and run it again; the last checkpoint is kept"
+            )
+        else:
+            raise
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {line}", file=sys.stderr, flush=True)
+            if os.environ.get(MISTAKE_FILE):
+                with contextlib.suppress(OSError):  # it may lie on the full disk
+                    Path(os.environ[MISTAKE_FILE]).write_text(line)
+        # Straight out: at a normal exit, other ranks that wait in a collective would print tracebacks.
+        sys.stdout.flush()
+        os._exit(2) if "LOCAL_RANK" in os.environ else sys.exit(2)

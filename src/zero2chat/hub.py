@@ -1,0 +1,85 @@
+"""A trained model's folder made whole: its card, and its way to the Hub where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import PreTrainedTokenizerBase, Trainer
+
+from zero2chat.runs import Run
+
+_STORY = {
+    "pretrain": "A language model trained from random weights to guess the next token. It continues text.",
+    "sft": "A language model fine-tuned on conversations. It answers as the assistant in them does.",
+}
+
+
+def finish_model_folder(
+    run: Run,
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write the tokenizer and the card beside the weights, and push the folder if `push_to_hub` says so."""
+    if trainer.is_world_process_zero():
+        tokenizer.save_pretrained(run.folder)
+        (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
+        write_card(run, settings, metrics)
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()
+
+
+def write_card(run: Run, settings: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """`README.md`: what the model is, from what it was made, by which settings, and what was measured."""
+    stage = run.identity["fingerprint"]["stage"]
+    results = [
+        EvalResult("text-generation", "held-out rows", "held-out rows", name, metric["value"], metric_name=name)
+        for name, metric in metrics.items()
+        if "n" in metric
+    ]
+    base = settings.get("model_name_or_path")
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["zero2chat", stage],
+        model_name=run.folder.name,
+        base_model=base if base and not base.startswith(("runs/", ".", "/")) else None,
+        eval_results=results or None,
+    )
+    rows = "\n".join(
+        f"| {name} | {m['value']} | {m.get('n', '')} | {m['low']} to {m['high']} |"
+        if "low" in m
+        else f"| {name} | {m['value']} | {m.get('n', '')} | |"
+        for name, m in metrics.items()
+    )
+    text = f"""---
+{data.to_yaml()}
+---
+
+# {run.folder.parent.name}/{run.folder.name}
+
+{_STORY.get(stage, "")}
+
+Made by the stage `{stage}` of zero2chat.
+
+## Measured
+
+| metric | value | n | 95% interval |
+|---|---|---|---|
+{rows}
+
+## Settings
+
+```yaml
+{yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True).rstrip()}
+```
+
+## Limits
+
+What it says may be wrong: it has learned what is likely, not what is true.
+"""
+    ModelCard(text).save(run.folder / "README.md")

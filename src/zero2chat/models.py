@@ -1,0 +1,97 @@
+"""Opening a model folder, or a model of the Hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zero2chat.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or of a Hub name. Raises `UserError` where there is none."""
+    folder = _find(path)
+    if folder and not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise UserError(f"{path}: holds no tokenizer (no tokenizer.json): {_remedy(folder)}")
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(path))
+    except (OSError, ValueError) as error:
+        raise _refused(path, folder, "tokenizer", error) from error
+
+
+def load_model(path: str | Path, dtype: str = "float32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model, on the CPU, and the tokenizer of a folder or of a Hub name.
+
+    `dtype` "auto" keeps the precision that the weights were saved in. Raises `UserError` where there is no
+    model, no tokenizer, or no safetensors weights.
+    """
+    folder = _find(path)
+    if folder and not (folder / "config.json").exists():
+        raise UserError(f"{path}: holds no model (no config.json): {_remedy(folder)}")
+    tokenizer = load_tokenizer(path)
+    import torch
+
+    if not torch.accelerator.is_available():
+        # Else DeepSpeed, which transformers imports with the models, warns on stdout that it found no GPU.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _refused(path, folder, "model", error) from error
+    return model.eval(), tokenizer
+
+
+def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The same, ready to use: on the accelerator in the weights' own precision, or on the CPU in fp32."""
+    import torch
+
+    device = torch.accelerator.current_accelerator(check_available=True)
+    model, tokenizer = load_model(path, "auto" if device else "float32")
+    return model.to(device or "cpu"), tokenizer
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """How many tokens the model can see at once."""
+    return int(model.config.get_text_config().max_position_embeddings)
+
+
+def _find(path: str | Path) -> Path | None:
+    """The local folder, or None where the path may be a Hub name. Raises `UserError` where it is neither."""
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise UserError(f"{path}: is a file: give the folder that holds config.json and the weights")
+    if folder.parts[:1] == ("runs",):
+        raise UserError(f"{path}: no such run: {_remedy(folder)}")
+    # Hub names: "name" or "owner/name".
+    if not re.fullmatch(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", str(path)):
+        raise UserError(
+            f"{path}: no such folder: give a model folder, such as runs/quickstart/sft, or a Hub name"
+        )
+    return None
+
+
+def _remedy(folder: Path) -> str:
+    if folder.parts[:1] == ("runs",) and len(folder.parts) > 2:
+        return f"`zero2chat run recipes/{folder.parts[1]}` makes it (step {folder.parts[2]})"
+    return "give a folder that `save_pretrained` wrote, such as runs/quickstart/sft"
+
+
+def _refused(path: str | Path, folder: Path | None, what: str, error: Exception) -> UserError:
+    reason = str(error).strip().split("\n")[0]
+    if folder is None:
+        return UserError(f"{path}: no such folder here, and the Hub gave no {what} of that name ({reason})")
+    return UserError(f"{path}: the {what} cannot be opened ({reason})")

@@ -1,0 +1,257 @@
+"""A recipe: its steps as a graph, what of it is done, and the commands that do the rest."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zero2chat import config, runs
+from zero2chat.errors import MISTAKE_FILE, UserError, nearest
+
+# Stages that train nothing run as one plain process; the others under `accelerate launch`.
+PLAIN_STAGES = ("corpus", "tokenizer", "report")
+TRAINING_STAGES = ("pretrain", "sft", "evaluate")
+ACCELERATE_CONFIGS = Path("accelerate_configs")
+
+
+@dataclass
+class Step:
+    """One use of a stage. `settings` are its YAML with the overrides of the command line."""
+
+    name: str
+    stage: str
+    config: Path
+    after: tuple[str, ...]
+    accelerate_config: str
+    overrides: dict[str, Any]
+    settings: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.settings["output_dir"])
+
+    def command(self) -> list[str]:
+        """What makes this step, as it can be pasted into a shell."""
+        module = ["-m", f"zero2chat.stages.{self.stage}", "--config", str(self.config)]
+        for key, value in self.overrides.items():
+            module += [f"--{key}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+        if self.stage in PLAIN_STAGES:
+            return ["python", *module]
+        launch = ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml"
+        return ["accelerate", "launch", "--quiet", "--config_file", str(launch), *module]
+
+    def arguments(self) -> tuple[Any, ...]:
+        """The stage's dataclasses, built from the settings. Raises `UserError` as the stage itself would."""
+        classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
+        if self.stage in ("pretrain", "sft"):
+            from zero2chat.trainers.loop import for_this_machine
+
+            return config.build(classes, for_this_machine(self.settings), str(self.config))
+        return config.build(classes, self.settings, str(self.config))
+
+
+def load_recipe(
+    recipe: str | Path, overrides: Mapping[str, Mapping[str, Any]] | None = None, accelerate_config: str | None = None
+) -> list[Step]:
+    """The steps in an order in which each comes after what it needs.
+
+    Raises `UserError` for unknown keys, stages, steps and accelerate configs, a cycle, a step that reads a run which
+    its `after` does not name, and two steps that write one folder.
+    """
+    folder = Path(recipe)
+    graph = config.load_yaml(folder / "recipe.yaml")
+    where = folder / "recipe.yaml"
+    if set(graph) != {"steps"} or not isinstance(graph["steps"], list) or not graph["steps"]:
+        raise UserError(f"{where}: expected one key, `steps`, with a list")
+    steps = [_read_step(entry, folder, where, overrides or {}, accelerate_config) for entry in graph["steps"]]
+    names = [step.name for step in steps]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{where}: two steps have the name '{name}'")
+    for name in overrides or {}:
+        _require(name, names, "--set", "step")
+    for step in steps:
+        for before in step.after:
+            _require(before, names, f"{where}: step {step.name}: after", "step")
+    _check_folders(steps, where)
+    return _in_order(steps, where)
+
+
+def _require(name: str, known: Sequence[str], where: str, kind: str) -> None:
+    if name not in known:
+        raise UserError(f"{where}: unknown {kind} '{name}'{nearest(name, list(known))}")
+
+
+def _read_step(
+    entry: Any,
+    folder: Path,
+    where: Path,
+    overrides: Mapping[str, Mapping[str, Any]],
+    accelerate_config: str | None,
+) -> Step:
+    known = ("name", "stage", "config", "after", "accelerate_config")
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: a step is a mapping of {', '.join(known)}, not {entry!r}")
+    for key in entry:
+        _require(key, known, str(where), "key")
+    for key in ("name", "stage", "config"):
+        if not isinstance(entry.get(key), str):
+            raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
+    _require(entry["stage"], (*PLAIN_STAGES, *TRAINING_STAGES), f"{where}: step {entry['name']}", "stage")
+    launch = accelerate_config or entry.get("accelerate_config", "cpu")
+    _require(launch, sorted(p.stem for p in ACCELERATE_CONFIGS.glob("*.yaml")), f"step {entry['name']}", "accelerate config")
+    after = entry.get("after") or []
+    after = [after] if isinstance(after, str) else after
+    path = folder / entry["config"]
+    chosen = dict(overrides.get(entry["name"], {}))
+    settings = config.load_yaml(path) | chosen
+    if not isinstance(settings.get("output_dir"), str):
+        raise UserError(f"{path}: output_dir is not set: name the folder to write, such as runs/{folder.name}/{entry['name']}")
+    return Step(entry["name"], entry["stage"], path, tuple(after), launch, chosen, settings)
+
+
+def _check_folders(steps: Sequence[Step], where: Path) -> None:
+    makers: dict[str, str] = {}
+    for step in steps:
+        other = makers.setdefault(str(step.folder), step.name)
+        if other != step.name:
+            raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
+    for step in steps:
+        for path in runs.input_paths(step.settings):
+            maker = makers.get(path)
+            if path.startswith("runs/") and maker is None and not (Path(path) / runs.RUN).exists():
+                raise UserError(f"{step.config}: {path} is made by no step of this recipe, and is no run that is there")
+            if path.startswith("runs/") and maker not in step.after:
+                raise UserError(f"{step.config}: reads {path}, which `after` of step {step.name} in {where} does not name")
+
+
+def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
+    ordered: list[Step] = []
+    waiting = list(steps)
+    while waiting:
+        ready = [s for s in waiting if all(b in [o.name for o in ordered] for b in s.after)]
+        if not ready:
+            raise UserError(f"{where}: the steps {', '.join(s.name for s in waiting)} wait for each other")
+        ordered.append(ready[0])
+        waiting.remove(ready[0])
+    return ordered
+
+
+def following(steps: Sequence[Step], name: str) -> list[Step]:
+    """The step and all that come after it, directly or not, in order."""
+    found = {name}
+    for step in steps:
+        if found & set(step.after):
+            found.add(step.name)
+    return [step for step in steps if step.name in found]
+
+
+def fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
+    """The step's fingerprint with those of the steps it is `after`, all of which must be done."""
+    after = {}
+    for before in step.after:
+        folder = next(s.folder for s in steps if s.name == before)
+        after[before] = runs.input_digest(str(folder))
+    return runs.fingerprint(step.stage, step.settings) | {"after": after}
+
+
+def run(
+    recipe: str,
+    only: str | None = None,
+    from_: str | None = None,
+    restart: str | None = None,
+    overrides: Iterable[str] = (),
+    accelerate_config: str | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Make what is not yet made. Returns `{step: "done" | "made" | "planned"}` and the seconds.
+
+    `only` runs one step, `from_` a step and what follows, `restart` the same after removing what they had made.
+    """
+    started = time.time()
+    chosen: dict[str, dict[str, Any]] = {}
+    for text in overrides:
+        target, equals, value = text.partition("=")
+        name, dot, key = target.partition(".")
+        if not (equals and dot and key):
+            raise UserError(f"--set {text}: expected STEP.KEY=VALUE")
+        chosen.setdefault(name, {})[key] = yaml.safe_load(value)
+    if not (Path(recipe) / "recipe.yaml").exists():
+        raise UserError(f"{recipe}: no recipe there (no recipe.yaml): name a folder such as recipes/quickstart")
+    steps = load_recipe(recipe, chosen, accelerate_config)
+    names = [step.name for step in steps]
+    for flag, name in (("--only", only), ("--from", from_), ("--restart", restart)):
+        if name is not None:
+            _require(name, names, flag, "step")
+    if sum(name is not None for name in (only, from_, restart)) > 1:
+        raise UserError("--only, --from and --restart exclude each other")
+    for step in steps:
+        step.arguments()  # a mistake in the last step should not show after an hour
+
+    first = from_ or restart
+    wanted = [s for s in steps if s.name == only] if only else following(steps, first) if first else steps
+    for step in steps:
+        runs.read_run(step.folder)  # a folder of other origin is refused before anything runs
+    if restart and not dry_run:
+        for step in wanted:
+            if step.folder.exists():
+                print(f"{step.folder}: removed", flush=True)
+                shutil.rmtree(step.folder)
+
+    outcome: dict[str, Any] = {}
+    for step in wanted:
+        command = step.command()
+        if dry_run:
+            print(shlex.join(command))
+            outcome[step.name] = "planned"
+            continue
+        for before in step.after:
+            runs.input_digest(str(next(s.folder for s in steps if s.name == before)))
+        new = json.loads(json.dumps(fingerprint(step, steps), default=str))
+        identity = runs.read_run(step.folder)
+        if identity is not None:
+            old = identity["fingerprint"]
+            differences = runs.changes(old if "after" in old else old | {"after": new["after"]}, new)
+            if differences:
+                raise UserError(
+                    f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and what follows anew; "
+                    "nothing was changed"
+                )
+            if (step.folder / runs.METRICS).exists():
+                print(f"{step.name}: done already, skipped", flush=True)
+                outcome[step.name] = "done"
+                continue
+        step.folder.mkdir(parents=True, exist_ok=True)
+        identity = (identity or {"seconds": 0.0}) | {"fingerprint": new}
+        runs.write_atomically(step.folder / runs.RUN, json.dumps(identity, indent=2))
+        print(f"\n== {step.name}\n{shlex.join(command)}", flush=True)
+        _launch(step, command)
+        outcome[step.name] = "made"
+    return {"recipe": recipe, "steps": outcome, "seconds": round(time.time() - started, 1)}
+
+
+def _launch(step: Step, command: Sequence[str]) -> None:
+    """Run a step's command with this very interpreter. Raises `UserError` or `SystemExit(1)` where it failed."""
+    tools = Path(sys.executable).parent
+    resolved = [sys.executable if command[0] == "python" else str(tools / command[0]), *command[1:]]
+    with tempfile.TemporaryDirectory() as scratch:
+        mistake = Path(scratch) / "mistake"
+        process = subprocess.run(resolved, env=os.environ | {MISTAKE_FILE: str(mistake)}, check=False)
+        if process.returncode and mistake.exists():
+            raise UserError(f"{step.name} stopped: {mistake.read_text()}")
+    if process.returncode:
+        print(f"error: {step.name} failed (exit code {process.returncode}); run it again to go on", file=sys.stderr)
+        raise SystemExit(1)

@@ -1,0 +1,72 @@
+"""Evaluation: the exam, task by task, with its intervals and the answers given."""
+
+from __future__ import annotations
+
+from zero2chat.report.figures import bars, gallery
+from zero2chat.report.parts import answers, cards, esc, paragraph, short, small_print, table
+from zero2chat.report.steps import Metric, Step
+
+TITLE = "The exam"
+KEY = {
+    "accuracy": "answered right, mean over the tasks",
+    "accuracy_sampled": "answered right when sampled",
+    "pass_at_1": "right at the first try",
+    "pass_at_8": "right in one of eight tries",
+    "stop_rate": "of answers end by themselves",
+}
+# The longer names first: `accuracy_sampled_sums` is the sampled accuracy on `sums`.
+_KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8")
+
+
+def scores(step: Step) -> dict[str, dict[str, Metric]]:
+    """Kind of score → task → metric, for the kinds that the step measured."""
+    found: dict[str, dict[str, Metric]] = {kind: {} for kind in _KINDS}
+    for name, metric in step.named("(.+)").items():
+        kind = next((kind for kind in _KINDS if name.startswith(kind + "_")), None)
+        # `accuracy_sampled` alone is the mean over tasks, not the accuracy on a task "sampled".
+        if kind is not None and name not in _KINDS:
+            found[kind][name.removeprefix(kind + "_")] = metric
+    order = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8")
+    return {kind: found[kind] for kind in order if found[kind]}
+
+
+def score_figure(step: Step) -> str:
+    """A bar for each task and kind of score; empty where none was measured."""
+    kinds = scores(step)
+    tasks = list(dict.fromkeys(task for metrics in kinds.values() for task in metrics))
+    return bars(f"{step.anchor}-tasks", "Answered right, by task, with 95% intervals.", tasks, kinds)
+
+
+def score_table(step: Step) -> str:
+    """A row a task, a column a kind of score."""
+    kinds = scores(step)
+    tasks = dict.fromkeys(task for metrics in kinds.values() for task in metrics)
+
+    def cell(kind: str, task: str) -> str:
+        metric = kinds[kind].get(task)
+        if metric is None:
+            return ""
+        below = [
+            f"<small>{line}</small>"
+            for line in small_print(kind, metric).removeprefix("95%: ").split(" · ")
+            if line
+        ]
+        return "<br>".join([short(kind, metric), *below])
+
+    head = ("task", *(kind.replace("_", " ") for kind in kinds))
+    return table(head, ((esc(task), *(cell(kind, task) for kind in kinds)) for task in tasks))
+
+
+def section(step: Step) -> str:
+    text = paragraph(
+        "An exam on questions that no training step has seen. A score on a few hundred questions is a little "
+        "luck too, so each stands with its 95% interval: of a hundred such intervals about 95 hold the true "
+        "score.",
+        "story",
+    )
+    text += cards(step, KEY)
+    if scores(step):
+        text += gallery(score_figure(step), score_table(step))
+    else:
+        text += paragraph("The step measured no score by task.", "note")
+    return text + "<h3>Questions and answers</h3>\n" + answers(step)

@@ -1,0 +1,179 @@
+"""Pictures as SVG inside the page: curves and bars whose colours are the page's own, light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from zero2chat.report.parts import clean, esc, is_rate, short
+from zero2chat.report.steps import Metric, Points, finite
+
+INK, SOFT, RULE = "#1d2329", "#5d6873", "#dde2e7"
+SERIES = ("#2b6cb0", "#c2571a", "#2f855a", "#8a4fb5", "#b7791f", "#c53a6b", "#3a8f9e", "#6b7280")
+# The colours of the light page; in the SVG each becomes a CSS variable, which the dark page sets anew.
+_VARIABLES = {INK: "ink", SOFT: "soft", RULE: "rule"} | {
+    hue: f"c{i}" for i, hue in enumerate(SERIES, start=1)
+}
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "zero2chat",  # the same picture has the same ids each time
+    "text.parse_math": False,  # a task named "$x" is no formula
+    "font.size": 9.5,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+_WIDTH = 5.4  # inches: 389 units of the SVG, about the width of a phone, so that its text is legible there
+_POINTS = 300
+
+
+def _thinned(points: Points) -> Points:
+    """At most `_POINTS` points, each the mean of its neighbours."""
+    size = -(-len(points) // _POINTS)
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return [
+        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups
+    ]
+
+
+def _label(text: str) -> str:
+    text = " ".join(clean(text).split())
+    return text if len(text) <= 26 else text[:25] + "…"
+
+
+def _svg(figure: Figure, key: str, alt: str) -> str:
+    """The figure as `<svg>`, its ids begun with `key`, which no other figure of the page may have."""
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks is drawn by the reader's own
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+    text = re.sub(r'\bid="([^"]*)"', rf'id="{key}-\1"', text)
+    text = re.sub(r"url\(#([^)]*)\)", rf"url(#{key}-\1)", text)
+    text = re.sub(r'xlink:href="#([^"]*)"', rf'href="#{key}-\1"', text)
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
+    for hue, variable in _VARIABLES.items():
+        text = text.replace(f": {hue}", f": var(--{variable})")
+    view = re.search(r'viewBox="[^"]*"', text)
+    assert view is not None
+    inner = text[text.index(">") + 1 :].strip()
+    return f'<svg {view[0]} role="img" aria-label="{esc(alt)}">\n{inner}\n'
+
+
+def _figure(figure: Figure, key: str, caption: str) -> str:
+    return f"<figure>\n{_svg(figure, key, caption)}<figcaption>{esc(caption)}</figcaption></figure>\n"
+
+
+def curves(key: str, caption: str, lines: Mapping[str, Points], y: str, *, percent: bool = False) -> str:
+    """Lines over training steps. `lines` is label → points; without a point the result is empty."""
+    lines = {label: points for label, points in lines.items() if points}
+    if not lines:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
+        axes = figure.subplots()
+        for i, (label, points) in enumerate(lines.items()):
+            xs, ys = zip(*_thinned(points), strict=True)
+            hue = SERIES[i % len(SERIES)]
+            axes.plot(
+                xs, ys, color=hue, lw=1.7, ms=3.2, marker="o" if len(xs) <= 25 else None, label=_label(label)
+            )
+        axes.set_xlabel("training step")
+        axes.set_ylabel(y)
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        if percent:
+            axes.set_ylim(-0.02, 1.02)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
+        if len(lines) > 1:
+            axes.legend(
+                loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.3, columnspacing=1.2
+            )
+        return _figure(figure, key, caption)
+
+
+def bars(
+    key: str,
+    caption: str,
+    names: Sequence[str],
+    groups: Mapping[str, Mapping[str, Metric]],
+    measure: str = "",
+) -> str:
+    """Bars with their 95% intervals: a place a name, in it a bar for each group that has such a metric.
+
+    `groups` is label → name → metric. `measure` is a metric's name by which the values are formatted (rates
+    in percent, bytes in MB); without it each group's label is that name.
+    """
+    names = [name for name in names if any(name in metrics for metrics in groups.values())]
+    if not names:
+        return ""
+    shown = [metric for metrics in groups.values() for name, metric in metrics.items() if name in names]
+    rates = all(
+        is_rate(measure or label, metric) for label, metrics in groups.items() for metric in metrics.values()
+    )
+    thick = 0.8 / len(groups)
+    with matplotlib.rc_context(_STYLE):
+        height = (0.8 if len(groups) > 1 else 0.5) + len(names) * max(0.42, 0.25 * len(groups))
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        axes = figure.subplots()
+        reach = max(finite(m.get("high")) or finite(m["value"]) or 0.0 for m in shown)
+        for i, (label, metrics) in enumerate(groups.items()):
+            offset = (i - (len(groups) - 1) / 2) * thick
+            places = {place + offset: metrics[name] for place, name in enumerate(names) if name in metrics}
+            values = [metric["value"] for metric in places.values()]
+            hue, name = SERIES[i % len(SERIES)], _label(label.replace("_", " "))
+            axes.barh(list(places), values, thick * 0.86, color=hue, alpha=0.8, label=name)
+            for at, metric in places.items():
+                value, low, high = metric["value"], finite(metric.get("low")), finite(metric.get("high"))
+                end = value
+                if low is not None and high is not None:
+                    spread = [[max(0.0, value - low)], [max(0.0, high - value)]]
+                    axes.errorbar(value, at, xerr=spread, color=INK, lw=1, capsize=2)
+                    end = max(value, high)
+                text = f" {short(measure or label, metric)}"
+                axes.annotate(
+                    text, (end, at), xytext=(2, 0), textcoords="offset points", va="center", fontsize=8.5
+                )
+        axes.set_yticks(range(len(names)), [_label(name) for name in names])
+        axes.set_ylim(len(names) - 0.45, -0.55)
+        axes.set_xlim(0, 1.18 if rates else (reach * 1.2 or 1))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        if rates:
+            axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        unit = measure or next(iter(groups))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda v, _: f"{100 * v:.0f}%" if rates else short(unit, {"value": v}))
+        )
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        axes.spines["bottom"].set_visible(False)
+        if len(groups) > 1:
+            axes.legend(
+                loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.0, columnspacing=1.2
+            )
+        return _figure(figure, key, caption)
+
+
+def gallery(*figures: str, small: bool = False) -> str:
+    """Figures side by side where there is room: two to a row, or three small ones."""
+    found = [figure for figure in figures if figure]
+    return f'<div class="gallery{" small" if small else ""}">\n{"".join(found)}</div>\n' if found else ""

@@ -1,0 +1,143 @@
+"""The page: its head and contents, and a section a step. No script, no request: one file is all of it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+
+from zero2chat.report.evaluate import scores
+from zero2chat.report.figures import bars, gallery
+from zero2chat.report.parts import (
+    card,
+    duration,
+    esc,
+    folded,
+    headline,
+    metric_card,
+    metrics_table,
+    paragraph,
+    settings_table,
+    short,
+)
+from zero2chat.report.steps import Metric, Step
+from zero2chat.report.style import CSS
+
+# The browser itself then refuses scripts and requests, whatever a model wrote.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def section_module(stage: str) -> ModuleType | None:
+    """`report/<stage>.py` where it has a `section`; None for a stage without a section of its own."""
+    name = f"{__package__}.{stage}"
+    if not stage.isidentifier() or importlib.util.find_spec(name) is None:
+        return None
+    module = importlib.import_module(name)
+    return module if hasattr(module, "section") else None
+
+
+def _title(step: Step) -> str:
+    return str(getattr(section_module(step.stage), "TITLE", step.name))
+
+
+def _key(step: Step) -> Mapping[str, str]:
+    key: Mapping[str, str] = getattr(section_module(step.stage), "KEY", {})
+    return key
+
+
+def main_result(step: Step) -> tuple[str, Metric, str] | None:
+    """(name, metric, label) of the step's main number; None where it has none."""
+    found = headline(step, _key(step))
+    return (found[0], step.metrics[found[0]], found[1]) if found else None
+
+
+def _section(step: Step) -> str:
+    module = section_module(step.stage)
+    took = f" · {duration(seconds)}" if (seconds := step.value("seconds")) is not None else ""
+    text = f'<section id="{step.anchor}">\n'
+    text += f'<p class="eyebrow">{step.position} · {esc(step.name)} · stage {esc(step.stage)}{took}</p>\n'
+    text += f"<h2>{esc(_title(step))}</h2>\n"
+    if module is not None:
+        text += module.section(step)
+        text += folded("All numbers of this step", metrics_table(step))
+    else:
+        if "run.json" in step.missing:
+            text += paragraph(
+                "The run has no <code>run.json</code>, which would say what stage it was.", "note"
+            )
+        text += metrics_table(step)
+    if step.settings:
+        text += folded("Settings", settings_table(step))
+    return text + "</section>\n"
+
+
+def _side_by_side(steps: Sequence[Step]) -> str:
+    """The scores of steps of one stage beside each other, a picture a kind; empty where no two compare."""
+    figures: list[str] = []
+    for stage in dict.fromkeys(step.stage for step in steps):
+        measured = {step.name: scores(step) for step in steps if step.stage == stage}
+        for kind in dict.fromkeys(kind for kinds in measured.values() for kind in kinds):
+            groups = {name: kinds[kind] for name, kinds in measured.items() if kind in kinds}
+            tasks = list(dict.fromkeys(task for metrics in groups.values() for task in metrics))
+            if len(groups) > 1:
+                caption = (
+                    f"{kind.replace('_', ' ').capitalize()} by task, with 95% intervals: {', '.join(groups)}."
+                )
+                figures.append(bars(f"side-{len(figures)}", caption, tasks, groups, measure=kind))
+    if not figures:
+        return ""
+    story = "Steps of one kind beside each other: how the scores moved as the model went on."
+    text = paragraph(story, "story") + gallery(*figures)
+    return f'<section id="side-by-side">\n<h2>Side by side</h2>\n{text}</section>\n'
+
+
+def _top(steps: Sequence[Step], recipe: str, title: str) -> str:
+    results = []
+    seconds = [value for step in steps if (value := step.value("seconds")) is not None]
+    for step in steps:
+        if (found := main_result(step)) is not None:
+            name, metric, label = found
+            results.append(metric_card(name, metric, label, esc(step.name)))
+    if seconds:
+        results.append(card("from nothing to here", duration(sum(seconds)), "wall time of all steps"))
+    return (
+        f'<header class="top">\n'
+        f'<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps</p>\n'
+        f"<h1>{esc(title)}</h1>\n"
+        + paragraph(
+            "A language model goes to school much as a child does. It reads the textbook, studies worked "
+            "examples, then solves practice problems. This page follows one model through all of it, "
+            "with what each step cost and what it brought.",
+            "lead",
+        )
+        + f'<div class="cards">{"".join(results)}</div>\n</header>\n'
+    )
+
+
+def _contents(steps: Sequence[Step], extra: str) -> str:
+    text = ""
+    for step in steps:
+        facts = [short("seconds", step.metrics["seconds"])] if "seconds" in step.metrics else []
+        text += (
+            f'<li><a href="#{step.anchor}"><i>{step.position}</i><span><b>{esc(_title(step))}</b> '
+            f"<small><code>{esc(step.name)}</code></small></span><small>{''.join(facts)}</small></a></li>\n"
+        )
+    return f'<nav aria-label="Contents"><ol>\n{text}{extra}</ol></nav>\n'
+
+
+def render(steps: Sequence[Step], recipe: str, title: str) -> str:
+    """The whole page. Equal input gives equal text."""
+    side = _side_by_side(steps)
+    extra = '<li><a href="#side-by-side"><i>⇄</i><span><b>Side by side</b></span></a></li>\n' if side else ""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        + _top(steps, recipe, title)
+        + _contents(steps, extra)
+        + f"<main>\n{''.join(_section(step) for step in steps)}{side}</main>\n"
+        + "<footer>Intervals are 95%. Every number here, and every other the steps measured, is in "
+        "<code>report.json</code> beside this page as <code>step.metric</code>.</footer>\n</body>\n</html>\n"
+    )

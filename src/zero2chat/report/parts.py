@@ -1,0 +1,236 @@
+"""Pieces of HTML that the sections share: escaped text, numbers with intervals, cards, tables, answers."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from zero2chat.report.steps import Metric, Step, finite
+
+_RATE = re.compile(r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)")
+# Control characters are shown as the pictures Unicode has for them; newline and tab keep their meaning.
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+
+
+# ---- text
+
+
+def clean(value: Any) -> str:
+    """Any value as text that every file and renderer can take."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.translate(_CONTROLS).encode("utf-8", "replace").decode()
+
+
+def esc(value: Any, limit: int | None = None) -> str:
+    """Text from outside (a model, a file, a user), harmless in HTML, and cut after `limit` characters."""
+    text = clean(value)
+    if limit is not None and len(text) > limit:
+        text = text[:limit].rstrip() + " …"
+    return html.escape(text)
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph of our own HTML."""
+    return f'<p class="{kind}">{text}</p>\n' if kind else f"<p>{text}</p>\n"
+
+
+def lacks(file: str, what: str) -> str:
+    """A note in the place of something that could not be shown."""
+    return paragraph(f"The run has no <code>{file}</code> to draw on, so {what} not shown.", "note")
+
+
+# ---- numbers
+
+
+def is_rate(name: str, metric: Metric) -> bool:
+    """Whether a metric is shown in percent."""
+    value = finite(metric["value"])
+    return bool(_RATE.match(name)) and value is not None and 0 <= value <= 1
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _scaled(value: float, units: Sequence[str]) -> str:
+    size, unit = float(value), 0
+    while abs(size) >= 999.5 and unit < len(units) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.3g}{units[unit]}"
+
+
+def exact(value: Any) -> str:
+    """`12,345`, `1.4312`; whatever is no number as text."""
+    number = finite(value)
+    if number is None or isinstance(value, bool):
+        return esc(value)
+    if isinstance(number, int) or (number.is_integer() and abs(number) < 1e15):
+        return f"{number:,.0f}"
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+
+
+def short(name: str, metric: Metric) -> str:
+    """A metric's value as one reads it aloud: `83.0%`, `12.3 MB`, `3.3 million`, `4 min`, `1.43`."""
+    value = finite(metric["value"])
+    if value is None or isinstance(metric["value"], bool):
+        return esc(metric["value"])
+    if is_rate(name, metric):
+        return f"{100 * value:.1f}%"
+    if name == "seconds":
+        return duration(value)
+    if name.startswith("bytes_") and not name.startswith("bytes_per_"):
+        return _scaled(value, (" bytes", " kB", " MB", " GB", " TB"))
+    if abs(value) >= 1e6:
+        return _scaled(value, ("", " thousand", " million", " billion", " trillion"))
+    return exact(value)
+
+
+def interval(name: str, metric: Metric) -> str:
+    """`80.0–86.0%`, or nothing where the metric has no interval."""
+    low, high = finite(metric.get("low")), finite(metric.get("high"))
+    if low is None or high is None:
+        return ""
+    return f"{100 * low:.1f}–{100 * high:.1f}%" if is_rate(name, metric) else f"{exact(low)}–{exact(high)}"
+
+
+def small_print(name: str, metric: Metric) -> str:
+    """`95%: 80.0–86.0% · n = 500`, as far as the metric has them."""
+    parts = [f"95%: {between}"] if (between := interval(name, metric)) else []
+    if metric.get("n") is not None:
+        parts.append(f"n = {exact(metric['n'])}")
+    return " · ".join(parts)
+
+
+# ---- cards and tables
+
+
+def card(label: str, value: str, below: str = "") -> str:
+    """One number, large. All three are HTML."""
+    small = f"<small>{below}</small>" if below else ""
+    return f'<div class="card"><b>{value}</b><span>{label}</span>{small}</div>'
+
+
+def metric_card(name: str, metric: Metric, label: str, below: str = "") -> str:
+    below = " · ".join(filter(None, (below, small_print(name, metric))))
+    return card(esc(label), short(name, metric), below)
+
+
+def cards(step: Step, names: Mapping[str, str]) -> str:
+    """The metrics among `names` (metric → label) that the step has."""
+    found = [
+        metric_card(name, step.metrics[name], label) for name, label in names.items() if name in step.metrics
+    ]
+    return f'<div class="cards">{"".join(found)}</div>\n' if found else ""
+
+
+def headline(step: Step, names: Mapping[str, str]) -> tuple[str, str] | None:
+    """(metric, label) of a step's main number: the first of `names` that it has, whole or for one task."""
+    for name, label in names.items():
+        if name in step.metrics:
+            return name, label
+        for longer in step.metrics:
+            if longer.startswith(name + "_"):
+                return longer, f"{label}, {longer.removeprefix(name + '_')}"
+    return None
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of HTML cells; the first column names the row."""
+    top = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join(
+        f"<tr><th>{row[0]}</th>" + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n" for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+
+
+def metrics_table(step: Step) -> str:
+    """Every metric of the step with its interval, rows and seed."""
+    return table(
+        ("metric", "value", "95% interval", "n", "seed"),
+        (
+            (
+                f"<code>{esc(name)}</code>",
+                short(name, metric) if is_rate(name, metric) or name == "seconds" else exact(metric["value"]),
+                interval(name, metric),
+                exact(metric["n"]) if metric.get("n") is not None else "",
+                exact(metric["seed"]) if metric.get("seed") is not None else "",
+            )
+            for name, metric in step.metrics.items()
+        ),
+    )
+
+
+def settings_table(step: Step) -> str:
+    rows = [(f"<code>{esc(key)}</code>", esc(value, 400)) for key, value in sorted(step.settings.items())]
+    return table(("setting", "value"), rows)
+
+
+def folded(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>\n{content}</details>\n"
+
+
+# ---- questions and answers
+
+
+def mark(score: Any) -> tuple[str, str]:
+    """(css class, text) of a score between 0 and 1."""
+    value = finite(score)
+    if value is None:
+        return "unscored", "not scored"
+    if value >= 1:
+        return "right", "✓ right"
+    return ("wrong", "✗ wrong") if value <= 0 else ("partly", f"◐ {value:.2f}")
+
+
+def _answer(sample: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
+    kind, text = mark(sample.get("score"))
+    rows = [("asked", sample.get("prompt", ""))]
+    if before is not None:
+        rows.append((f"at step {before.get('step')}", before.get("completion", "")))
+    rows.append(("answered", sample.get("completion", "")))
+    if sample.get("answer") not in (None, ""):
+        rows.append(("expected", sample["answer"]))
+    lines = "".join(
+        f'<dt>{esc(label)}</dt><dd class="{label.split()[0]}">{esc(said, 900) or "<i>nothing</i>"}</dd>'
+        for label, said in rows
+    )
+    task = f"<span>{esc(sample['task'])}</span>" if sample.get("task") else ""
+    return f'<article class="answer {kind}"><header><b>{text}</b>{task}</header><dl>{lines}</dl></article>\n'
+
+
+def answers(step: Step, shown: int = 3, more: int = 20) -> str:
+    """The last questions and answers, the first `shown` of each task open and up to `more` folded.
+
+    Where the same questions were asked at an earlier training step, the first answer stands beside the last.
+    """
+    by_step = step.samples_by_step()
+    if not by_step:
+        return lacks("samples.jsonl", "questions and answers are")
+    last = max(by_step)
+    first = min(by_step)
+    early = {clean(sample.get("prompt")): sample for sample in by_step[first]} if first != last else {}
+    count: dict[str, int] = {}
+    top: list[str] = []
+    rest: list[str] = []
+    for sample in by_step[last]:
+        task = clean(sample.get("task", ""))
+        count[task] = count.get(task, 0) + 1
+        (top if count[task] <= shown else rest).append(
+            _answer(sample, early.get(clean(sample.get("prompt"))))
+        )
+    text = (
+        f"The first {shown} of each task in the order they were asked; none was picked."
+        if rest
+        else "All that were kept, in the order they were asked."
+    )
+    html_text = paragraph(text, "aside") + f'<div class="answers">{"".join(top)}</div>\n'
+    if rest:
+        label = f"{min(more, len(rest))} more" + (f" of {len(rest)}" if len(rest) > more else "")
+        html_text += folded(label, f'<div class="answers">{"".join(rest[:more])}</div>\n')
+    return html_text

@@ -1,0 +1,140 @@
+"""Pretraining: the loss, the bits per byte on unread text, and babble that becomes language."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from zero2chat.report.figures import bars, curves, gallery
+from zero2chat.report.parts import cards, esc, exact, lacks, paragraph
+from zero2chat.report.steps import Points, Step
+
+TITLE = "Reading the textbook"
+KEY = {
+    "val_bits_per_byte": "bits per byte on unread text",
+    "parameters": "parameters",
+    "tokens": "tokens read",
+    "val_loss": "loss on unread text, nats a token",
+    "tokens_per_second": "tokens a second",
+    "mfu": "of the hardware's peak (MFU)",
+}
+_MOMENTS = 8
+
+
+def loss_curves(step: Step) -> dict[str, Points]:
+    """Label → points: the training loss, and the loss on unread text, as a whole or by source."""
+    lines = {"training": step.curve("loss")}
+    for key, points in step.curves("(?:eval|val)_(?:.+_)?loss").items():
+        source = re.sub("^(?:eval|val)_|_?loss$", "", key)
+        lines[f"unread: {source}" if source else "unread text"] = points
+    return lines
+
+
+def _bits_per_byte(step: Step) -> dict[str, Points]:
+    found = step.curves("(?:eval|val)_(?:.+_)?bits_per_byte(?:_.+)?")
+    return {
+        re.sub("^(?:eval|val)_|_?bits_per_byte_?", "", key) or "all": points for key, points in found.items()
+    }
+
+
+def training_figures(step: Step) -> str:
+    """The curves that every training step has."""
+    return gallery(
+        curves(
+            f"{step.anchor}-loss",
+            "Loss: how surprised the model is by the next token.",
+            loss_curves(step),
+            "loss",
+        ),
+        curves(
+            f"{step.anchor}-bpb",
+            "Bits per byte on unread text: 8 is knowing nothing, lower is better.",
+            _bits_per_byte(step),
+            "bits per byte",
+        ),
+    )
+
+
+def machine_figures(step: Step) -> str:
+    """Learning rate, gradient norm and speed, for whoever tunes the run."""
+    return gallery(
+        *(
+            curves(f"{step.anchor}-{key}", caption, {label: step.curve(key)}, label)
+            for key, label, caption in (
+                ("learning_rate", "learning rate", "Learning rate."),
+                ("grad_norm", "gradient norm", "Norm of the gradient, before clipping."),
+                ("tokens_per_second", "tokens a second", "Speed of training."),
+            )
+        ),
+        small=True,
+    )
+
+
+def _at(points: Points, step: int) -> float | None:
+    """The last value up to a step."""
+    before = [y for x, y in points if x <= step]
+    return before[-1] if before else None
+
+
+def _when(step: Step, number: int) -> str:
+    """`step 400 · 1,638,400 tokens read · loss 3.2`, as far as the history knows."""
+    parts = [f"<b>step {number:,}</b>"]
+    if (tokens := _at(step.curve("tokens"), number)) is not None:
+        parts.append(f"{exact(tokens)} tokens read")
+    if (loss := _at(step.curve("loss"), number)) is not None:
+        parts.append(f"loss {loss:.2f}")
+    return " · ".join(parts)
+
+
+def _spread(items: list[Any], n: int) -> list[Any]:
+    """n items evenly spread over the list, its ends among them."""
+    if len(items) <= n:
+        return items
+    return [items[round(i * (len(items) - 1) / (n - 1))] for i in range(n)]
+
+
+def timeline(step: Step, prompts: int = 2) -> str:
+    """What the model wrote at moments of its training, the first of them to the last."""
+    by_step = step.samples_by_step()
+    text = ""
+    for number in _spread(list(by_step), _MOMENTS):
+        said = "".join(
+            f'<blockquote class="said"><b>{esc(sample.get("prompt", ""), 300)}</b>'
+            f"{esc(sample.get('completion', ''), 500)}</blockquote>"
+            for sample in by_step[number][:prompts]
+        )
+        text += f"<li><span>{_when(step, number)}</span>{said}</li>\n"
+    return f'<ol class="timeline">\n{text}</ol>\n'
+
+
+def section(step: Step) -> str:
+    text = paragraph(
+        "The model starts as random numbers and reads, guessing at every token which comes next and being "
+        "nudged towards the right one. Nobody tells it about grammar or facts; what helps it guess, it picks "
+        "up. The result is a base model: it goes on with a document, and does not yet answer.",
+        "story",
+    )
+    text += cards(step, KEY)
+    if step.history:
+        text += training_figures(step)
+    else:
+        text += lacks("history.jsonl", "the loss curves are")
+    sources = step.named("val_bits_per_byte_(.+)")
+    text += gallery(
+        bars(
+            f"{step.anchor}-sources",
+            "Bits per byte on unread text at the end, by source.",
+            list(sources),
+            {"val_bits_per_byte": sources},
+        )
+    )
+    text += "<h3>Babble becomes language</h3>\n"
+    if step.samples:
+        text += paragraph(
+            "What the model wrote as it learned. The prompt is in bold; none was picked.", "aside"
+        )
+        text += timeline(step)
+    else:
+        text += lacks("samples.jsonl", "what the model wrote is")
+    machine = machine_figures(step)
+    return text + (f"<h3>Under the bonnet</h3>\n{machine}" if machine else "")

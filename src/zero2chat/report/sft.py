@@ -1,0 +1,52 @@
+"""Supervised fine-tuning: from continuing a document to answering a question."""
+
+from __future__ import annotations
+
+import re
+
+from zero2chat.report.evaluate import score_figure, score_table, scores
+from zero2chat.report.figures import curves, gallery
+from zero2chat.report.parts import answers, cards, lacks, paragraph
+from zero2chat.report.pretrain import loss_curves
+from zero2chat.report.steps import Points, Step
+
+TITLE = "Studying worked examples"
+KEY = {
+    "accuracy": "answered right, mean over the tasks",
+    "stop_rate": "of answers end by themselves",
+    "conversations": "conversations studied",
+    "val_loss": "loss on unread conversations",
+    "tokens": "tokens read",
+}
+
+
+def _scores(step: Step) -> dict[str, Points]:
+    found = step.curves("(?:eval_|val_)?accuracy(?:_.+)?")
+    return {
+        re.sub("^(?:eval_|val_)?accuracy_?", "", key) or "all tasks": points for key, points in found.items()
+    }
+
+
+def section(step: Step) -> str:
+    text = paragraph(
+        "A textbook also has worked examples: a problem, and an expert's way to its answer. The model now "
+        "reads conversations in which an assistant answers well, and learns to take that part, and to stop "
+        "when it is done.",
+        "story",
+    )
+    text += cards(step, KEY)
+    text += gallery(
+        curves(f"{step.anchor}-loss", "Loss on the assistant's words.", loss_curves(step), "loss"),
+        curves(
+            f"{step.anchor}-scores",
+            "Answered right, as training went on.",
+            _scores(step),
+            "right",
+            percent=True,
+        ),
+    )
+    if scores(step):
+        text += gallery(score_figure(step), score_table(step))
+    if not step.history:
+        text += lacks("history.jsonl", "the loss curve is")
+    return text + "<h3>Questions and answers</h3>\n" + answers(step)

@@ -1,0 +1,128 @@
+"""What a run folder says about its step: metrics, history, samples, stage and settings."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zero2chat.errors import UserError
+from zero2chat.runs import HISTORY, METRICS, RUN, SAMPLES, read_jsonl
+
+Metric = dict[str, Any]  # {"value": …, and where they make sense "n", "low", "high", "seed"}
+Points = list[tuple[float, float]]
+
+
+@dataclass
+class Step:
+    """One finished step. `missing` names the files that its folder lacks."""
+
+    name: str
+    stage: str
+    position: int
+    metrics: dict[str, Metric]
+    settings: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def anchor(self) -> str:
+        """An id that no other step of the page has, of letters, digits and dashes."""
+        return f"s{self.position}-" + re.sub(r"[^A-Za-z0-9]+", "-", self.name)
+
+    def value(self, name: str) -> float | None:
+        """A metric as a finite number; None where there is none."""
+        return finite(self.metrics.get(name, {}).get("value"))
+
+    def named(self, pattern: str) -> dict[str, Metric]:
+        """The metrics whose whole name matches, by the pattern's first group."""
+        found = ((re.fullmatch(pattern, name), metric) for name, metric in self.metrics.items())
+        return {match[1]: metric for match, metric in found if match and finite(metric["value"]) is not None}
+
+    def curve(self, key: str) -> Points:
+        """(step, value) of the history lines that have `key`, in the order of the steps."""
+        pairs = ((finite(line.get("step")), finite(line.get(key))) for line in self.history)
+        return sorted((x, y) for x, y in pairs if x is not None and y is not None)
+
+    def curves(self, pattern: str) -> dict[str, Points]:
+        """Curve by history key, for the keys that match as a whole."""
+        keys = sorted({key for line in self.history for key in line if re.fullmatch(pattern, key)})
+        return {key: points for key in keys if (points := self.curve(key))}
+
+    def samples_by_step(self) -> dict[int, list[dict[str, Any]]]:
+        """Samples in the file's order, under the training step they were drawn at; steps ascend."""
+        found: dict[int, list[dict[str, Any]]] = {}
+        for sample in self.samples:
+            found.setdefault(int(finite(sample.get("step")) or 0), []).append(sample)
+        return dict(sorted(found.items()))
+
+
+def finite(value: Any) -> float | None:
+    """The value where it is a finite number, else None."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: no valid JSON ({error}): run the step that makes it again") from error
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [line for line in read_jsonl(path) if isinstance(line, dict)]
+    except ValueError as error:
+        raise UserError(f"{path}: no valid JSON lines ({error}): run the step that makes it again") from error
+
+
+def read_step(folder: str | Path, position: int) -> Step:
+    """One run folder as a `Step`.
+
+    Raises `UserError` where the step is not finished, or a file of it is broken. Other files may be missing.
+    """
+    folder = Path(folder)
+    if not (folder / METRICS).is_file():
+        raise UserError(
+            f"{folder}: step '{folder.name}' has no {METRICS}, so it is not finished: run it first"
+        )
+    metrics = _read(folder / METRICS)
+    if not isinstance(metrics, dict) or not all(
+        isinstance(m, dict) and "value" in m for m in metrics.values()
+    ):
+        raise UserError(
+            f'{folder / METRICS}: expected {{"name": {{"value": …}}}}: run the step that makes it again'
+        )
+    identity = _read(folder / RUN).get("fingerprint", {}) if (folder / RUN).is_file() else {}
+    return Step(
+        name=folder.resolve().name,
+        stage=str(identity.get("stage", "unknown")),
+        position=position,
+        metrics=metrics,
+        settings=identity.get("settings", {}),
+        history=_lines(folder / HISTORY),
+        samples=_lines(folder / SAMPLES),
+        missing=[name for name in (RUN, HISTORY, SAMPLES) if not (folder / name).is_file()],
+    )
+
+
+def read_steps(folders: Sequence[str | Path]) -> list[Step]:
+    """Run folders in the story's order. Raises `UserError` as `read_step`, and where two share a name."""
+    steps = [read_step(folder, position) for position, folder in enumerate(folders, start=1)]
+    names = [step.name for step in steps]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"steps: two are named '{name}', and their metrics would overwrite each other: rename one"
+            )
+    return steps
+
+
+def join_metrics(steps: Sequence[Step]) -> dict[str, Metric]:
+    """All metrics of all steps, flat: `"<step>.<metric>"` → metric."""
+    return {f"{step.name}.{name}": metric for step in steps for name, metric in step.metrics.items()}

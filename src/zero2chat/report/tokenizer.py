@@ -1,0 +1,102 @@
+"""The tokenizer: text in colour, and how short a text becomes as bits, bytes and tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zero2chat.report.parts import cards, clean, esc, exact, lacks, paragraph, small_print, table
+from zero2chat.report.steps import Step
+
+TITLE = "From letters to numbers"
+KEY = {
+    "bytes_per_token": "bytes to a token, held-out text",
+    "vocab_size": "tokens in the vocabulary",
+}
+_CHARACTERS = 5000
+_HUES = 6
+
+
+def _length(step: Step, suffix: str) -> float | None:
+    """Tokens of 5,000 characters, at the measured bytes a token."""
+    size = step.value(f"bytes_per_token{suffix}")
+    return _CHARACTERS / size if size else None
+
+
+def _alphabet(step: Step, suffix: str) -> str:
+    vocabulary = step.metrics.get(f"vocab_size{suffix}")
+    return exact(vocabulary["value"]) if vocabulary else ""
+
+
+def _example(step: Step) -> str:
+    """The textbook's example: the same text as bits, bytes and tokens of three tokenizers."""
+    rows: list[tuple[str, str, float, str]] = [
+        ("bits", "2", 8.0 * _CHARACTERS, "eight to a byte"),
+        ("bytes", "256", float(_CHARACTERS), "one to a character, in plain English"),
+    ]
+    for suffix, name in (("", "tokens, <b>ours</b>"), ("_gpt2", "tokens, GPT-2"), ("_gpt4", "tokens, GPT-4")):
+        length = _length(step, suffix)
+        if length is not None:
+            metric = step.metrics[f"bytes_per_token{suffix}"]
+            how = f"{exact(metric['value'])} bytes a token measured"
+            how += f", {small_print('bytes_per_token', metric)}" if metric.get("n") is not None else ""
+            rows.append((name, _alphabet(step, suffix), length, how))
+    longest = rows[0][2]
+    return table(
+        ("as", "different symbols", "how many of them", "length", "because"),
+        (
+            (
+                name,
+                symbols,
+                exact(round(length)),
+                f'<span class="bar" style="width:{6 * length / longest:.2f}rem"></span>',
+                f"<small>{why}</small>",
+            )
+            for name, symbols, length, why in rows
+        ),
+    )
+
+
+def coloured(tokens: list[Any]) -> str:
+    """The tokens side by side, neighbours in different colours; a line's end is drawn as ↵."""
+    spans = (
+        f'<span class="t{i % _HUES + 1}">{esc(token).replace(chr(10), "↵<br>")}</span>'
+        for i, token in enumerate(tokens)
+    )
+    return f'<p class="tokens">{"".join(spans)}</p>\n'
+
+
+def section(step: Step) -> str:
+    text = paragraph(
+        "A model reads numbers, not letters. The tokenizer cuts text into pieces that turn up often, a word "
+        "or a part of one, and gives each a number: a larger alphabet buys a shorter text.",
+        "story",
+    )
+    text += cards(step, KEY)
+    text += "<h3>The textbook's example, worked out</h3>\n" + paragraph(
+        "Take 5,000 characters of English. Written as bits they are 40,000 symbols long; as bytes, 5,000; as "
+        "GPT-4's tokens, the textbook says, about 1,300. Below are the same sums with what was measured on "
+        "this recipe's held-out text."
+    )
+    text += _example(step)
+    if step.value("bytes_per_token") is None:
+        text += paragraph(
+            "The step measured no <code>bytes_per_token</code>, so the sum for ours is missing.", "note"
+        )
+
+    text += "<h3>Tokens in colour</h3>\n"
+    if not step.samples:
+        return text + lacks("samples.jsonl", "tokens are")
+    for sample in step.samples[:6]:
+        tokens, ids = sample.get("tokens"), sample.get("ids")
+        if not isinstance(tokens, list) or not tokens:
+            text += f'<p class="tokens">{esc(sample.get("prompt", ""), 600)}</p>\n'
+            continue
+        characters = len(clean(sample.get("prompt", "")))
+        text += coloured(tokens[:400])
+        numbers = (
+            f": {' '.join(esc(i) for i in ids[:24])}{' …' if len(ids) > 24 else ''}"
+            if isinstance(ids, list)
+            else ""
+        )
+        text += paragraph(f"{exact(characters)} characters, {exact(len(tokens))} tokens{numbers}", "aside")
+    return text

@@ -1,0 +1,87 @@
+"""Corpus: gather the text that the model will read, and set aside documents that it never will.
+
+    python -m zero2chat.stages.corpus --config recipes/quickstart/corpus.yaml
+
+Reads Hub datasets, local JSONL, Parquet, CSV and text files and tasks' own documents; writes a dataset with train,
+validation and test splits by document (`data/*.parquet`, which `load_dataset(<folder>)` opens) and its metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+from zero2chat import config
+from zero2chat.data.corpora import load_documents, mix, read_sources, split_of
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.runs import Run
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class CorpusArguments:
+    """Where the text comes from, and how much of it is held out."""
+
+    output_dir: str | None = None
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
+    validation_fraction: float = field(default=0.02, metadata={"help": "Share of documents for validation."})
+    test_fraction: float = field(default=0.02, metadata={"help": "Share of documents for the test."})
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.validation_fraction and 0 < self.test_fraction):
+            raise ValueError("validation_fraction and test_fraction must be above 0")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction and test_fraction leave no documents for training")
+
+
+ARGUMENTS = (CorpusArguments,)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    sources = read_sources(args.datasets)
+    run = Run.open(args.output_dir, "corpus", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    run.clear()
+
+    parts = [load_documents(source) for source in sources]
+    documents = mix(parts, [source.fraction for source in sources], size=lambda row: len(row["text"]))
+    splits = [split_of(text, args.validation_fraction, args.test_fraction) for text in documents["text"]]
+    metrics: dict[str, dict[str, Any]] = {}
+    held_out: Dataset | None = None
+    for split in SPLITS:
+        rows = documents.select([i for i, s in enumerate(splits) if s == split]).shuffle(seed=args.seed)
+        if len(rows) == 0:
+            raise UserError(
+                f"{run.folder}: split '{split}' is empty ({len(documents)} documents in all): "
+                "give more documents or a larger fraction"
+            )
+        (run.folder / "data").mkdir(exist_ok=True)
+        rows.to_parquet(run.folder / "data" / f"{split}-00000-of-00001.parquet")
+        sizes = [len(text.encode("utf-8", "replace")) for text in rows["text"]]
+        metrics[f"documents_{split}"] = {"value": len(rows)}
+        metrics[f"bytes_{split}"] = {"value": sum(sizes)}
+        if split == "train":
+            for label in dict.fromkeys(source.label for source in sources):
+                chosen = [size for size, name in zip(sizes, rows["source"], strict=True) if name == label]
+                metrics[f"documents_{label}"] = {"value": len(chosen)}
+                metrics[f"bytes_{label}"] = {"value": sum(chosen)}
+        else:
+            held_out = rows
+    assert held_out is not None
+    for label in dict.fromkeys(held_out["source"]):
+        text = next(row["text"] for row in held_out if row["source"] == label)
+        run.sample(0, str(label), text[:400])
+    run.finish(metrics)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

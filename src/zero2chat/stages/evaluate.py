@@ -1,0 +1,68 @@
+"""Evaluation: the examination. A checkpoint answers each task's test rows, greedily and sampled.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.evaluate --config recipes/quickstart/evaluate.yaml
+
+Reads a chat model; writes its accuracy on each task, pass@1 and pass@k, with counts and 95% intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+
+from zero2chat import config
+from zero2chat.data.conversations import prepare_chat_template
+from zero2chat.errors import exit_on_mistake
+from zero2chat.evaluation import evaluate_tasks, read_specs
+from zero2chat.models import load_model
+from zero2chat.runs import Run
+
+
+@dataclass
+class EvaluateArguments:
+    """The checkpoint and the tasks."""
+
+    output_dir: str | None = None
+    model_name_or_path: str | None = None
+    chat_template_path: str | None = None
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, samples, options."})
+    eval_batch_size: int = 128
+    bf16: bool = field(default=False, metadata={"help": "Generate in bfloat16 rather than float32."})
+
+    def __post_init__(self) -> None:
+        if self.model_name_or_path is None:
+            raise ValueError("model_name_or_path is not set: name the checkpoint to examine")
+        if not self.tasks:
+            raise ValueError("tasks: the list is empty: name at least one task")
+
+
+ARGUMENTS = (EvaluateArguments,)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    specs = read_specs(args.tasks)
+    run = Run.open(args.output_dir, "evaluate", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    accelerator = Accelerator()
+    model, tokenizer = load_model(args.model_name_or_path)
+    prepare_chat_template(tokenizer, args.chat_template_path)
+    model.to(accelerator.device, torch.bfloat16 if args.bf16 else torch.float32)
+
+    metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size=args.eval_batch_size)
+    if accelerator.is_main_process:
+        run.clear()
+        for sample in samples:
+            run.sample(0, **sample)
+    run.finish(metrics)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

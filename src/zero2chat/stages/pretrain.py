@@ -1,0 +1,231 @@
+"""Pretraining: read the textbook. A GPT with random weights learns to guess the next token of the corpus.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.pretrain --config recipes/quickstart/pretrain.yaml
+
+One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
+
+Reads a corpus and a tokenizer; writes a model folder, held-out bits per byte, and a text sampled every so many steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+    default_data_collator,
+    set_seed,
+)
+from trl.models import unwrap_model_for_generation
+
+from zero2chat.data.corpora import Source, load_source, require_column
+from zero2chat.data.packing import count_target_bytes, pack_documents
+from zero2chat.errors import UserError, exit_on_mistake, nearest
+from zero2chat.hub import finish_model_folder
+from zero2chat.models import load_tokenizer
+from zero2chat.runs import Run
+from zero2chat.trainers.loop import (
+    RunCallback,
+    flops_per_token,
+    parse_training,
+    peak_flops,
+    set_global_batch,
+    train,
+)
+from zero2chat.trainers.muon import use_muon
+
+
+@dataclass
+class PretrainArguments:
+    """The text, the model's shape, and what `TrainingArguments` lack."""
+
+    dataset: str | None = None
+    tokenizer: str | None = None
+    column: str = "text"
+    model_type: str = "qwen3"
+    model: dict = field(default_factory=dict, metadata={"help": "Fields of the model's config class."})
+    max_length: int = field(default=1024, metadata={"help": "Tokens in a training window, and the model's context."})
+    muon: bool = field(default=True, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Windows a step over all processes."})
+    sample_prompts: list[str] = field(default_factory=list)
+    sample_steps: int = field(default=100, metadata={"help": "Sample a text every so many steps."})
+    sample_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "tokenizer"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is not set")
+        if self.model_type not in CONFIG_MAPPING:
+            raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")
+
+
+ARGUMENTS = (PretrainArguments, TrainingArguments)
+
+
+class SampleCallback(TrainerCallback):
+    """Lets the model go on with each prompt every `every` steps, as one watches a child learn to speak."""
+
+    def __init__(self, run: Run, prompts: Sequence[str], every: int, tokens: int):
+        self.run, self.prompts, self.every, self.tokens = run, prompts, every, tokens
+        self.trainer: Trainer | None = None
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
+        if state.global_step % self.every and state.global_step < state.max_steps:
+            return
+        assert self.trainer is not None
+        tokenizer = self.trainer.processing_class
+        for prompt, completion in zip(self.prompts, self._complete(self.trainer, tokenizer), strict=True):
+            if state.is_world_process_zero:
+                self.run.sample(state.global_step, prompt, completion)
+                print(f"step {state.global_step} sample: {prompt}{completion!r}", flush=True)
+
+    def _complete(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        generation = GenerationConfig(
+            max_new_tokens=self.tokens,
+            do_sample=True,
+            temperature=0.8,
+            top_k=0,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        inputs = tokenizer(list(self.prompts), padding=True, padding_side="left", return_tensors="pt")
+        device = trainer.accelerator.device
+        # A fork of the random state: the training's own goes on as if nothing had been sampled.
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
+            torch.inference_mode(),
+        ):
+            torch.manual_seed(trainer.args.seed)
+            training = model.training
+            model.eval()
+            output = model.generate(
+                input_ids=inputs["input_ids"].to(device),
+                attention_mask=inputs["attention_mask"].to(device),
+                generation_config=generation,
+            )
+            model.train(training)
+        return tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A model of the given shape with random weights. Raises `UserError` for a field its config does not know."""
+    known = list(CONFIG_MAPPING[args.model_type]().to_dict())
+    for key in args.model:
+        if key not in known:
+            raise UserError(f"model: {args.model_type} has no field '{key}'{nearest(key, known)}")
+    try:
+        shape = AutoConfig.for_model(
+            args.model_type,
+            **{"vocab_size": len(tokenizer), "max_position_embeddings": args.max_length} | args.model,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+    except (ValueError, TypeError) as error:  # a width that no head divides, say
+        raise UserError(f"model: {error}") from error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args, training) = parse_training(ARGUMENTS, argv)
+    run = Run.open(training.output_dir, "pretrain", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    set_seed(training.seed)
+    set_global_batch(training, args.global_batch_size)
+
+    tokenizer = load_tokenizer(args.tokenizer)
+    splits = {s: load_source(Source(path=args.dataset, split=s, label=s)) for s in ("train", "validation")}
+    require_column(splits["train"], args.column, args.dataset)
+    windows, bytes_per_token = _windows(args, tokenizer, splits["train"], splits["validation"])
+    held_out = {name: rows for name, rows in windows.items() if name != "train"}
+
+    model = build_model(args, tokenizer)
+    print(f"{model.num_parameters():,} parameters, {len(windows['train']) * args.max_length:,} tokens", flush=True)
+
+    sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
+    trainer = Trainer(
+        model=model,
+        args=training,
+        train_dataset=windows["train"],
+        eval_dataset=concatenate_datasets(list(held_out.values())),
+        data_collator=_collate,
+        processing_class=tokenizer,
+        optimizers=use_muon(model, training) if args.muon else (None, None),
+        callbacks=[sampler] if args.sample_prompts else [],
+    )
+    sampler.trainer = trainer
+
+    dtype = torch.bfloat16 if training.bf16 else torch.float32
+    speed = RunCallback(
+        run, flops_per_token(model, args.max_length), peak_flops(trainer.accelerator.device, dtype), bytes_per_token
+    )
+    train(trainer, run, speed)
+
+    metrics = _held_out_metrics(trainer, held_out, tokenizer)
+    trainer.save_model(training.output_dir)
+    metrics |= {
+        "parameters": {"value": model.num_parameters()},
+        "tokens": {"value": int(trainer.state.num_input_tokens_seen)},
+        "tokens_per_second": {"value": round(speed.tokens_per_second, 1)},
+        "mfu": {"value": round(speed.mfu, 4)},
+    }
+    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    run.finish(metrics)
+
+
+def _windows(
+    args: PretrainArguments, tokenizer: PreTrainedTokenizerBase, train_rows: Dataset, held_out: Dataset
+) -> tuple[dict[str, Dataset], float]:
+    """Windows of "train" and of each held-out source, and the training text's bytes a token."""
+    windows = {"train": pack_documents(train_rows, args.column, tokenizer, args.max_length, "train")}
+    names = held_out["source"][:] if "source" in held_out.column_names else ["validation"] * len(held_out)
+    for name in dict.fromkeys(sorted(names)):
+        rows = held_out.select([i for i, source in enumerate(names) if source == name])
+        windows[name] = pack_documents(rows, args.column, tokenizer, args.max_length, f"validation ({name})")
+    tokens, size = count_target_bytes(windows["train"], tokenizer)
+    return windows, size / tokens
+
+
+def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    batch = default_data_collator(rows)
+    return {"input_ids": batch["input_ids"].long(), "labels": batch["input_ids"].long()}
+
+
+def _held_out_metrics(
+    trainer: Trainer, held_out: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, dict[str, Any]]:
+    """Bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all."""
+    metrics: dict[str, dict[str, Any]] = {}
+    nats = 0.0
+    all_tokens = all_bytes = 0
+    for name, rows in held_out.items():
+        tokens, size = count_target_bytes(rows, tokenizer)
+        loss = trainer.evaluate(eval_dataset=rows, metric_key_prefix=f"eval_{name}")[f"eval_{name}_loss"]
+        metrics[f"val_bits_per_byte_{name}"] = {"value": round(loss * tokens / math.log(2) / size, 4), "n": size}
+        nats, all_tokens, all_bytes = nats + loss * tokens, all_tokens + tokens, all_bytes + size
+    metrics["val_loss"] = {"value": round(nats / all_tokens, 4), "n": all_tokens}
+    metrics["val_bits_per_byte"] = {"value": round(nats / math.log(2) / all_bytes, 4), "n": all_bytes}
+    return metrics
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

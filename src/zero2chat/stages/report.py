@@ -1,0 +1,94 @@
+"""Report: tell the story of a recipe on one page, with pictures, and join the numbers of its steps.
+
+    python -m zero2chat.stages.report --config recipes/quickstart/report.yaml
+
+Reads the run folders of finished steps: `metrics.json`, `history.jsonl`, `samples.jsonl` and `run.json`.
+Writes, beside its own run folder, `report.html` (one file, no script, no request) and `report.json`
+(`"<step>.<metric>"` → metric).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from zero2chat import config
+from zero2chat.errors import exit_on_mistake
+from zero2chat.report.page import main_result, render, section_module
+from zero2chat.report.parts import clean, interval, short
+from zero2chat.report.steps import Step, join_metrics, read_steps
+from zero2chat.runs import Run, write_atomically
+
+
+@dataclass
+class ReportArguments:
+    """The steps to tell about, and the page's title."""
+
+    output_dir: str | None = None
+    steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the story's order."})
+    title: str = "An assistant from nothing"
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ValueError("steps is not set: name the run folders to report on, in the story's order")
+
+
+ARGUMENTS = (ReportArguments,)
+
+
+def print_results(steps: Sequence[Step], console: Console) -> None:
+    """A row a step with its main number."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for head in ("step", "stage", "result", "", "95% interval", "n", "time"):
+        table.add_column(head, justify="right" if head in ("result", "n", "time") else "left")
+    for step in steps:
+        name, metric, label = main_result(step) or ("", {"value": ""}, "")
+        cells = (
+            clean(step.name),
+            clean(step.stage),
+            short(name, metric) if name else "",
+            clean(label),
+            interval(name, metric),
+            str(metric.get("n", "")),
+            short("seconds", step.metrics["seconds"]) if "seconds" in step.metrics else "",
+        )
+        table.add_row(*(Text(cell) for cell in cells))  # as Text, so that no name is read as markup
+    console.print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    steps = read_steps(args.steps)
+    run = Run.open(args.output_dir, "report", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    run.clear()
+
+    folder = Path(args.output_dir).parent
+    metrics = join_metrics(steps)
+    page = render(steps, folder.resolve().name, args.title)
+    write_atomically(folder / "report.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomically(folder / "report.html", page)
+    run.finish(
+        {
+            "steps": {"value": len(steps)},
+            "sections": {"value": sum(section_module(step.stage) is not None for step in steps)},
+            "metrics": {"value": len(metrics)},
+            "bytes": {"value": len(page.encode())},
+        }
+    )
+
+    print_results(steps, Console())
+    print(f"the story with its pictures: {folder / 'report.html'}", flush=True)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

@@ -1,0 +1,116 @@
+"""Supervised fine-tuning: study worked examples. The model learns to answer as the assistant of conversations does.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.sft --config recipes/quickstart/sft.yaml
+
+One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
+
+Reads a model and conversations (tasks' demonstrations, chat datasets); writes a model folder with a chat template,
+and its accuracy on each task's test rows. Loss on the assistant's tokens alone, its end of turn included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import set_seed
+from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
+from trl.models import unwrap_model_for_generation
+
+from zero2chat.data.conversations import end_turn, load_conversations, prepare_chat_template, tokenize_conversations
+from zero2chat.data.corpora import mix, read_sources
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.evaluation import evaluate_tasks, read_specs
+from zero2chat.hub import finish_model_folder
+from zero2chat.models import load_model
+from zero2chat.runs import Run
+from zero2chat.trainers.loop import (
+    RunCallback,
+    flops_per_token,
+    parse_training,
+    peak_flops,
+    set_global_batch,
+    train,
+)
+from zero2chat.trainers.muon import use_muon
+
+
+@dataclass
+class SftArguments:
+    """The conversations, the tasks to be examined in, and what `SFTConfig` lacks."""
+
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of conversations."})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    overlong: str = field(default="error", metadata={"help": "Conversations longer than max_length: error or drop."})
+    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Sequences a step over all processes."})
+    eval_batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.overlong not in ("error", "drop"):
+            raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
+
+
+ARGUMENTS = (SftArguments, SFTConfig, ModelConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
+    sources, specs = read_sources(args.datasets), read_specs(args.tasks)
+    if args.muon and model_args.use_peft:
+        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
+    run = Run.open(training.output_dir, "sft", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    set_seed(training.seed)
+    set_global_batch(training, args.global_batch_size)
+
+    model, tokenizer = load_model(model_args.model_name_or_path)
+    prepare_chat_template(tokenizer, training.chat_template_path)
+    training.chat_template_path = None  # it is set, and TRL would add the tokens of another tokenizer
+    if training.max_length > model.config.max_position_embeddings:
+        raise UserError(
+            f"max_length {training.max_length} is more than the model's context of "
+            f"{model.config.max_position_embeddings}"
+        )
+    conversations = mix(
+        [load_conversations(source) for source in sources], [s.fraction for s in sources], size=lambda _: 1
+    )
+    rows = tokenize_conversations(conversations, tokenizer, training.max_length, args.overlong, "datasets")
+    print(f"{len(rows):,} conversations, {sum(map(sum, rows['assistant_masks'])):,} tokens to learn from", flush=True)
+    end_turn(model, tokenizer)
+
+    trainer = SFTTrainer(
+        model=model,
+        args=training,
+        train_dataset=rows.shuffle(seed=training.seed),
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_args),
+        optimizers=use_muon(model, training) if args.muon else (None, None),
+    )
+
+    dtype = torch.bfloat16 if training.bf16 else torch.float32
+    speed = RunCallback(
+        run, flops_per_token(model, training.max_length), peak_flops(trainer.accelerator.device, dtype)
+    )
+    train(trainer, run, speed)
+
+    metrics = {"conversations": {"value": len(rows)}}
+    if specs:
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
+            found, samples = evaluate_tasks(unwrapped, tokenizer, specs, batch_size=args.eval_batch_size)
+        metrics |= found
+        if trainer.is_world_process_zero():
+            for sample in samples:
+                run.sample(trainer.state.global_step, **sample)
+    trainer.save_model(training.output_dir)
+    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    run.finish(metrics)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

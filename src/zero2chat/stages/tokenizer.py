@@ -1,0 +1,141 @@
+"""Tokenizer: learn which runs of bytes are worth a number of their own.
+
+    python -m zero2chat.stages.tokenizer --config recipes/quickstart/tokenizer.yaml
+
+Reads a corpus; trains a byte-level BPE on its training documents (`tokenizers`), with the special tokens for chat,
+search and python, and measures it on the test documents beside GPT-2's and GPT-4's. Writes a tokenizer folder that
+`AutoTokenizer.from_pretrained` opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
+
+from zero2chat import config
+from zero2chat.data.corpora import Source, load_source, require_column
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.runs import Run
+from zero2chat.tokens import PRETOKENIZER_PATTERN, SPECIAL_TOKENS
+
+
+# cl100k_base as tiktoken defines it; its own constructor would fetch the ranks from the network.
+GPT4_PATTERN = (
+    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
+    r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
+)
+
+
+@dataclass
+class TokenizerArguments:
+    """The vocabulary's size, and the files of the tokenizers that it is compared with."""
+
+    output_dir: str | None = None
+    dataset: str | None = None
+    column: str = "text"
+    vocab_size: int = 4096
+    gpt2_vocab: str | None = None
+    gpt2_merges: str | None = None
+    gpt4_ranks: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dataset is None:
+            raise ValueError("dataset is not set: name the corpus folder")
+        if self.vocab_size < 256 + len(SPECIAL_TOKENS):
+            raise ValueError(
+                f"vocab_size {self.vocab_size} is too small: 256 bytes and {len(SPECIAL_TOKENS)} special tokens "
+                f"need {256 + len(SPECIAL_TOKENS)}"
+            )
+
+
+ARGUMENTS = (TokenizerArguments,)
+
+
+def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of `vocab_size` tokens, special ones included. Digits are split one by one."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZER_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|endoftext|>",
+        pad_token="<|pad|>",
+        additional_special_tokens=[t for t in SPECIAL_TOKENS if t not in ("<|endoftext|>", "<|pad|>")],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def gpt4_token_count(ranks: str, texts: Sequence[str]) -> tuple[int, int]:
+    """Tokens of the texts by GPT-4's tokenizer (its ranks read from a file), and its vocabulary's size."""
+    import tiktoken
+    from tiktoken.load import load_tiktoken_bpe
+
+    encoding = tiktoken.Encoding(
+        "cl100k_base", pat_str=GPT4_PATTERN, mergeable_ranks=load_tiktoken_bpe(ranks), special_tokens={}
+    )
+    return sum(len(ids) for ids in encoding.encode_ordinary_batch(list(texts))), encoding.n_vocab
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    run = Run.open(args.output_dir, "tokenizer", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    run.clear()
+
+    train, test = (load_source(Source(path=args.dataset, split=split)) for split in ("train", "test"))
+    require_column(train, args.column, args.dataset)
+    tokenizer = train_tokenizer((text for text in train[args.column]), args.vocab_size)
+    if len(tokenizer) < args.vocab_size:
+        raise UserError(
+            f"{args.dataset}: its text yields {len(tokenizer)} tokens, fewer than vocab_size {args.vocab_size}: "
+            "give more text or a smaller vocab_size"
+        )
+    tokenizer.save_pretrained(run.folder)
+
+    texts = test[args.column][:]
+    size = sum(len(text.encode()) for text in texts)
+
+    def bytes_per_token(tokens: int) -> dict[str, Any]:
+        return {"value": round(size / tokens, 4), "n": size}
+
+    metrics = {
+        "vocab_size": {"value": len(tokenizer)},
+        "bytes_per_token": bytes_per_token(sum(map(len, tokenizer(texts)["input_ids"]))),
+    }
+    if args.gpt2_vocab and args.gpt2_merges:
+        gpt2 = GPT2TokenizerFast(vocab=args.gpt2_vocab, merges=args.gpt2_merges)
+        metrics["vocab_size_gpt2"] = {"value": len(gpt2)}
+        metrics["bytes_per_token_gpt2"] = bytes_per_token(sum(map(len, gpt2(texts)["input_ids"])))
+    if args.gpt4_ranks:
+        tokens, vocab = gpt4_token_count(args.gpt4_ranks, texts)
+        metrics["vocab_size_gpt4"] = {"value": vocab}
+        metrics["bytes_per_token_gpt4"] = bytes_per_token(tokens)
+
+    for label in dict.fromkeys(test["source"]) if "source" in test.column_names else ["test"]:
+        text = next(row[args.column] for row in test if row.get("source", "test") == label)[:240]
+        ids = tokenizer(text)["input_ids"]
+        run.sample(0, text, "", tokens=[tokenizer.decode([i]) for i in ids], ids=ids)
+    run.finish(metrics)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

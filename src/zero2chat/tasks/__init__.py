@@ -1,0 +1,151 @@
+"""What a model can be asked and scored on, one module a task.
+
+A task is a module with four functions (and `documents`, where pretraining text about it makes sense):
+
+- `rows(split, seed, n, **options)`: n distinct rows, the same ones in every process. A row is a JSON-able
+  dict with at least `key` (decides the split), `question`, `answer`; a task's rows have the same columns.
+- `prompt(row)`: messages that end with a user's turn.
+- `demonstration(row, rng, style="worked")`: a right answer, in wording that `rng` picks.
+- `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
+- `documents(seed, n, **options)`: n plain texts, none of them made from a validation or test row.
+
+Training data, rewards and evaluation all read tasks, and every task splits by `in_split`: what is held out is
+held out everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import inspect
+import pkgutil
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from zero2chat.errors import UserError, nearest
+
+Row = dict[str, Any]
+Message = dict[str, str]
+
+SPLITS = ("train", "validation", "test")
+SHARES = (0.8, 0.1, 0.1)
+_FUNCTIONS = ("rows", "prompt", "demonstration", "score")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task's module as `load` hands it out: its functions, with options checked before the call."""
+
+    name: str
+    rows: Callable[..., list[Row]]
+    prompt: Callable[[Row], list[Message]]
+    demonstration: Callable[..., str]
+    score: Callable[[Row, str], float]
+    documents: Callable[..., list[str]]
+
+
+def names() -> list[str]:
+    """The short names of the tasks that come with the package."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Task:
+    """The task of a short name (`facts`) or of a module's dotted path (`my_package.my_task`).
+
+    Raises `UserError` where there is no such module, or one of the four functions is missing in it.
+    """
+    if "." not in name and name not in names():
+        raise UserError(f"task '{name}': no such task{nearest(name, names())}")
+    try:
+        module = importlib.import_module(name if "." in name else f"{__name__}.{name}")
+    except ImportError as error:
+        raise UserError(f"task '{name}': cannot import it: {error}") from error
+    missing = [function for function in _FUNCTIONS if not callable(getattr(module, function, None))]
+    if missing:
+        raise UserError(f"task '{name}': {module.__name__} lacks {', '.join(missing)}")
+    return Task(
+        name=name,
+        rows=_checked(name, module.rows),
+        prompt=module.prompt,
+        demonstration=module.demonstration,
+        score=module.score,
+        documents=_documents(name, module),
+    )
+
+
+def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, refusing an option that its signature does not know and a split that does not exist."""
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    options = [parameter for parameter in parameters if parameter not in ("split", "seed", "n")]
+
+    @functools.wraps(function)
+    def checked(*args: Any, **given: Any) -> Any:
+        for key in given:
+            if key not in parameters and not takes_any:
+                hint = nearest(key, options) if options else "; it takes none"
+                raise UserError(f"task '{name}': unknown option '{key}'{hint}")
+        return function(*args, **given)
+
+    return checked
+
+
+def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:
+    if hasattr(module, "documents"):
+        return _checked(name, module.documents)
+
+    def none(*args: Any, **options: Any) -> list[str]:
+        raise UserError(f"task '{name}': it has no documents to pretrain on")
+
+    return none
+
+
+# ---- what the tasks' modules share
+
+
+def known(value: Any, allowed: Sequence[Any], where: str) -> None:
+    """Raises `UserError` where `value` is none of `allowed`, naming the nearest."""
+    if value not in allowed:
+        raise UserError(
+            f"{where} {value!r} is not known{nearest(str(value), [str(item) for item in allowed])}"
+        )
+
+
+def in_split(key: str, split: str, shares: tuple[float, float, float] = SHARES) -> bool:
+    """Whether a row's key falls in the split. Raises `UserError` for an unknown split.
+
+    A key's place between 0 and 1 is its SHA-256, so that splits are disjoint by construction. `shares` (of
+    train, validation, test; they sum to 1) are for a task with few keys, which then always uses the same.
+    """
+    known(split, SPLITS, "split")
+    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    train, validation, _ = shares
+    found = "train" if place < train else "validation" if place < train + validation else "test"
+    return found == split
+
+
+def draw(pool: Iterable[Row], where: str, seed: int, n: int) -> list[Row]:
+    """n rows of a finite pool in an order of `seed`, one of each kind in turn while there are any.
+
+    Raises `UserError` where the pool is smaller.
+    """
+    rows = list(pool)
+    if n > len(rows):
+        raise UserError(f"{where}: {n} rows asked for, {len(rows)} distinct ones exist: ask for fewer")
+    random.Random(f"{where} {seed}").shuffle(rows)
+    seen: Counter[str] = Counter()
+    turns = []
+    for row in rows:
+        turns.append(seen[row["kind"]])
+        seen[row["kind"]] += 1
+    return [rows[i] for i in sorted(range(len(rows)), key=turns.__getitem__)[:n]]
+
+
+def ask(row: Row) -> list[Message]:
+    """The question as one user turn: the prompt of a task that needs no instructions around it."""
+    return [{"role": "user", "content": row["question"]}]

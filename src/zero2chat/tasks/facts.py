@@ -1,0 +1,145 @@
+"""Questions on the people of the made-up world: their birthplace, job and birthday.
+
+People, not questions, are split: nobody who is asked about in test was asked about in training, so a right
+answer is knowledge from the documents.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+from collections.abc import Iterator
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import Message, Row, ask, draw, in_split, known
+from zero2chat.world import ATTRIBUTES, JOBS, MONTHS, TOLD, TOWNS, World, with_article
+
+# Of 300 people, 80/10/10 would leave 30 to judge by.
+SHARES = (0.4, 0.15, 0.45)
+STYLES = ("worked", "bare")
+
+_QUESTIONS = {
+    "birthplace": (
+        "Where was {name} born?",
+        "What is the birthplace of {name}?",
+        "In which town was {name} born?",
+        "Which town does {name} come from?",
+        "Tell me where {name} was born.",
+        "What town is {name} from?",
+        "Do you know where {name} was born?",
+        "Name the town in which {name} was born.",
+    ),
+    "job": (
+        "What is the job of {name}?",
+        "What does {name} do for a living?",
+        "What work does {name} do?",
+        "What is {name}'s job?",
+        "Tell me what {name} works as.",
+        "How does {name} earn a living?",
+        "Do you know what job {name} has?",
+        "Name the trade of {name}.",
+    ),
+    "birthday": (
+        "When is {name}'s birthday?",
+        "What is the birthday of {name}?",
+        "On what day was {name} born?",
+        "When was {name} born?",
+        "Tell me the birthday of {name}.",
+        "On which date does {name} have a birthday?",
+        "Do you know when {name} has a birthday?",
+        "Name the day on which {name} was born.",
+    ),
+}
+_ANSWERS = {
+    "birthplace": (
+        "{name} was born in {answer}.",
+        "{name} comes from {answer}.",
+        "The birthplace of {name} is {answer}.",
+        "{name} is from {answer}.",
+    ),
+    "job": (
+        "{name} is {a_answer}.",
+        "{name} works as {a_answer}.",
+        "The job of {name} is that of {a_answer}.",
+        "{name} earns a living as {a_answer}.",
+    ),
+    "birthday": (
+        "{name} was born on {answer}.",
+        "The birthday of {name} is {answer}.",
+        "{name}'s birthday is on {answer}.",
+        "{name} has a birthday on {answer}.",
+    ),
+}
+_NEGATION = re.compile(r"\b(?:no|not|never)\b|n['’]t\b", re.IGNORECASE)
+
+
+@functools.cache
+def _world(seed: int) -> World:
+    return World(seed)
+
+
+def rows(split: str, seed: int, n: int, told: str = "often", world: int = 0) -> list[Row]:
+    """Rows on people told about `often`, `once` or `never`, in the world of seed `world`."""
+    known(told, TOLD, "facts: told")
+    return draw(_pool(split, told, world), f"facts, {split}, told {told}", seed, n)
+
+
+def _pool(split: str, told: str, world: int) -> Iterator[Row]:
+    for person in _world(world).told(told):
+        if not in_split(person.name, split, SHARES):
+            continue
+        for kind in ATTRIBUTES:
+            for question in _QUESTIONS[kind]:
+                yield {
+                    "key": person.name,
+                    "question": question.format(name=person.name),
+                    "answer": getattr(person, kind),
+                    "kind": kind,
+                }
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """`worked`: a sentence; `bare`: the answer alone."""
+    known(style, STYLES, "facts: style")
+    if style == "bare":
+        return str(row["answer"])
+    template = rng.choice(_ANSWERS[row["kind"]])
+    return template.format(name=row["key"], answer=row["answer"], a_answer=with_article(row["answer"]))
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the one town, job or date that the completion names is the answer, and nothing is denied."""
+    if _NEGATION.search(completion):
+        return 0.0
+    words = set(re.findall(r"[a-z]+", completion.lower()))
+    if row["kind"] == "birthday":
+        month, day = row["answer"].split()
+        days = set(re.findall(r"[0-9]+", completion))
+        return float(_named(MONTHS, words) == {month} and days == {day})
+    return float(_named(TOWNS if row["kind"] == "birthplace" else JOBS, words) == {row["answer"]})
+
+
+def _named(candidates: list[str], words: set[str]) -> set[str]:
+    return {candidate for candidate in candidates if candidate.lower() in words}
+
+
+def documents(seed: int, n: int, world: int = 0) -> list[str]:
+    """n documents of the world: one on each person told once, the rest spread evenly over those told often.
+
+    Raises `UserError` where n is too small to tell about each of them.
+    """
+    people = _world(world)
+    once, often = len(people.told("once")), len(people.told("often"))
+    if n < once + often:
+        raise UserError(
+            f"facts: {n} documents cannot tell of {once + often} people: ask for {once + often} or more "
+            f"({once + 24 * often} tell of each {often} well-known ones 24 times)"
+        )
+    texts = people.documents(seed, tellings=-(-(n - once) // often))[:n]
+    random.Random(f"facts {seed}").shuffle(texts)
+    return texts

@@ -1,0 +1,200 @@
+"""Letters of words: spell, count, find, reverse. Hard for a model that reads tokens, and easy to check."""
+
+# ruff: noqa: SIM905 - lists of words are read more easily as text
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+from zero2chat.tasks import Message, Row, ask, draw, in_split, known
+
+# More words to judge by than 80/10/10 would leave.
+SHARES = (0.6, 0.1, 0.3)
+STYLES = ("worked", "bare")
+
+_WORDS = """
+able acid act age air all angle ant apple arm art ask autumn baby back bag bake ball band bank barn base
+basket bath beach bean bear beauty bed bell belt bench bird black blanket block blood blue board boat body
+bone book boot bottle bowl box boy brain branch brave bread break brick bridge bright bring broken brother
+brown brush bucket build burn bus butter button cake camera camp candle cap captain car card careful carrot
+cart castle cat chain chair chalk cheese cherry chest chicken child church circle city clean clear clever
+climb clock cloth cloud coal coast coat coffee cold color comb common cook copper corn corner cotton count
+country cousin cow cream cross crown cup curtain daily dance danger dark daughter day deep deer desert desk
+dinner dish doctor dog door double doubt down dream dress drink drive drop dry duck dust early earth east
+easy eat egg elbow elephant empty end engine enough evening every face fair fall family farm farmer fast
+father feather feed fence field fight finger finish fire fish flag flame flat floor flour flower fly fold
+follow food foot forest fork forty fox free fresh friend frog fruit full funny garden gate gentle giant gift
+girl give glad glass glove goat gold good goose grain grape grass gray great green ground group grow guess
+guest guide hair half hall hammer hand handle happy harbor hard hat head heart heavy help hen herd hill hole
+holiday home honey horse hospital hot hotel hour house hundred hungry hunt ice inch ink iron island jacket
+jam job join journey judge juice jump jungle just keep kettle key kick kind king kitchen kite knee knife
+knock ladder lady lake lamb lamp land large late laugh lazy leaf learn leather left lemon letter library
+light lion lip list little lock long loud love lucky lunch machine magic man many map market master match
+meadow meal meat melon metal middle mile milk mind minute mirror money monkey month moon morning mother
+mountain mouse mouth music nail name narrow nation neck needle nest never new night north nose number nurse
+ocean office old olive onion open orange order oven owl page paint pair palace paper parent park party path
+pear pen pencil people pepper person picnic picture piece pig pillow pilot pink place plain plant plate play
+pocket poem point pond pony poor potato pretty price prince proud pull purple push queen question quick quiet
+rabbit rain ready red ribbon rice rich ring river road rock roof room root rope rose round ruler run sad safe
+sail salad salt sand school scissors sea season seat second seed shadow shape sharp sheep shelf shell ship
+shirt shoe shop short shoulder silent silver simple sing sister skin sky sleep slow small smell smile smoke
+snail snake snow soap soft soldier song soup south spider spoon spring square squirrel stable stair star
+station steam stone storm story street strong student sugar summer sun supper sweet swim table tail tall
+teacher ten tent thank thin thirty thread thunder ticket tiger time tired toast today tomato tongue tooth top
+tower town toy train travel tree triangle truck true turn twelve twenty umbrella uncle under valley village
+violin visit voice wagon walk wall warm wash watch water wave weather wedding west wet wheel white wide wild
+wind window winter wise wolf woman wood wool word work world write yard year yellow young zebra
+""".split()
+
+_QUESTIONS = {
+    "spell": (
+        "Spell the word {word} letter by letter.",
+        "How do you spell {word}?",
+        "Write {word} with a hyphen between its letters.",
+        "What are the letters of the word {word}, in order?",
+        "Please spell {word}.",
+    ),
+    "length": (
+        "How many letters does the word {word} have?",
+        "Count the letters of {word}.",
+        "How long is the word {word}, in letters?",
+        "How many letters are there in {word}?",
+        "What is the number of letters in the word {word}?",
+    ),
+    "count": (
+        "How many times does the letter {letter} occur in {word}?",
+        "How often is the letter {letter} in the word {word}?",
+        "Count the letter {letter} in {word}.",
+        "How many times can you find {letter} in the word {word}?",
+        "In the word {word}, how many times is the letter {letter} there?",
+    ),
+    "reverse": (
+        "Write the word {word} backwards.",
+        "What is {word} spelled backwards?",
+        "Reverse the letters of {word}.",
+        "How does {word} read from its end to its start?",
+        "Turn the word {word} around.",
+    ),
+    "first": (
+        "What is the first letter of {word}?",
+        "Which letter does the word {word} start with?",
+        "With what letter does {word} begin?",
+        "Name the first letter of the word {word}.",
+        "Tell me the letter at the start of {word}.",
+    ),
+    "last": (
+        "What is the last letter of {word}?",
+        "Which letter does the word {word} end with?",
+        "With what letter does {word} end?",
+        "Name the last letter of the word {word}.",
+        "Tell me the letter at the end of {word}.",
+    ),
+}
+_ANSWERS = {
+    "spell": ("{spelled}", "The word {word} is spelled {spelled}.", "It is spelled {spelled}."),
+    "length": ("{spelled} has {answer} letters.", "{spelled}: that makes {answer} letters."),
+    "count": ("{spelled}: {letter} occurs {times}.", "In {spelled}, the letter {letter} is there {times}."),
+    "reverse": ("{spelled} turned around is {backwards}, so {answer}.", "{spelled}, {backwards}: {answer}."),
+    "first": ("{spelled} starts with {answer}.", "In {spelled}, the first letter is {answer}."),
+    "last": ("{spelled} ends with {answer}.", "In {spelled}, the last letter is {answer}."),
+}
+_NUMBERS = "zero one two three four five six seven eight nine".split()
+
+
+def rows(split: str, seed: int, n: int) -> list[Row]:
+    """Questions on common words of three to nine letters; no word is in two splits."""
+    return draw(_pool(split), f"spelling, {split}", seed, n)
+
+
+def _pool(split: str) -> Iterator[Row]:
+    for word in _WORDS:
+        if not in_split(word, split, SHARES):
+            continue
+        answers = {
+            "spell": "-".join(word),
+            "length": str(len(word)),
+            "reverse": word[::-1],
+            "first": word[0],
+            "last": word[-1],
+        }
+        for kind, answer in answers.items():
+            for question in _QUESTIONS[kind]:
+                yield _row(word, kind, "", question, answer)
+        # The letter that occurs most, the one in the middle, and one that is not there.
+        absent = next(letter for letter in "etaoinsrh" if letter not in word)
+        for letter in sorted({max(word, key=word.count), word[len(word) // 2], absent}):
+            for question in _QUESTIONS["count"]:
+                yield _row(word, "count", letter, question, str(word.count(letter)))
+
+
+def _row(word: str, kind: str, letter: str, question: str, answer: str) -> Row:
+    text = question.format(word=word, letter=letter)
+    return {"key": word, "question": text, "answer": answer, "kind": kind, "letter": letter}
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """`worked`: spelled first and then answered; `bare`: the answer alone."""
+    known(style, STYLES, "spelling: style")
+    if style == "bare":
+        return str(row["answer"])
+    return rng.choice(_ANSWERS[row["kind"]]).format(
+        word=row["key"],
+        letter=row["letter"],
+        answer=row["answer"],
+        spelled="-".join(row["key"]),
+        backwards="-".join(reversed(row["key"])),
+        times="1 time" if row["answer"] == "1" else f"{row['answer']} times",
+    )
+
+
+# Three letters or more with hyphens, commas or blanks between them: "c-a-t", "c, a, t". All words have three.
+_SPELLED = re.compile(r"(?<![\w'’-])[a-z](?:(?:\s*[-,]\s*|\s+)[a-z]){2,}(?![\w'’-])")
+
+# A letter by itself. "It is a c" and "I think c" name one, "a or c" names two.
+_LETTER = re.compile(r"(?<![\w'’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b)\w))(?![\w'’-])")
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the completion gives the answer and no other one of its kind."""
+    text = completion.lower()
+    kind, answer = row["kind"], row["answer"]
+    if kind == "spell":
+        return float({"-".join(re.findall(r"[a-z]", run)) for run in _SPELLED.findall(text)} == {answer})
+    rest = _SPELLED.sub(" ", text)
+    words = re.findall(r"[a-z0-9]+", rest)
+    if kind in ("length", "count"):
+        digits = {word for word in words if word.isdigit()}
+        return float(
+            (digits or {str(_NUMBERS.index(word)) for word in words if word in _NUMBERS}) == {answer}
+        )
+    if kind == "reverse":
+        # Any order of the word's letters is a try at it; the word itself is named along the way.
+        tries = {word for word in words if sorted(word) == sorted(answer) and word != row["key"]}
+        return float(tries == {answer})
+    return float(set(_LETTER.findall(rest)) == {answer})
+
+
+def documents(seed: int, n: int) -> list[str]:
+    """n pages of a spelling book, a few words each, all from the train split."""
+    rng = random.Random(f"spelling pages {seed}")
+    words = [word for word in _WORDS if in_split(word, "train", SHARES)]
+    pages = []
+    for _ in range(n):
+        lines = [rng.choice(("Spelling", "Words and their letters", "Spelling lesson"))]
+        for word in rng.sample(words, rng.randint(3, 6)):
+            letter = rng.choice(word)
+            times = word.count(letter)
+            facts = [
+                f"It has {len(word)} letters.",
+                f"It starts with {word[0]} and ends with {word[-1]}.",
+                f"Backwards it is {'-'.join(reversed(word))}, {word[::-1]}.",
+                f"The letter {letter} occurs {times} {'time' if times == 1 else 'times'}.",
+            ]
+            lines.append(" ".join([f"{word}: {'-'.join(word)}.", *rng.sample(facts, rng.randint(1, 3))]))
+        pages.append("\n".join(lines))
+    return pages

@@ -1,0 +1,181 @@
+"""What every stage says about tokens: the control tokens, bytes to ids and back, and tokens made visible."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zero2chat.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from transformers import PreTrainedTokenizerBase
+
+END_OF_DOCUMENT, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
+SEARCH_START, SEARCH_END = "<SEARCH_START>", "<SEARCH_END>"
+PYTHON_START, PYTHON_END = "<PYTHON_START>", "<PYTHON_END>"
+THINK_START, THINK_END = "<think>", "</think>"
+
+# In the order of their ids, 0 to 9, in every tokenizer of ours.
+SPECIAL_TOKENS = (
+    END_OF_DOCUMENT,
+    PAD,
+    TURN_START,
+    TURN_END,
+    SEARCH_START,
+    SEARCH_END,
+    PYTHON_START,
+    PYTHON_END,
+    THINK_START,
+    THINK_END,
+)
+
+# Qwen2's (digits one by one), which llama.cpp knows as "qwen2". Without Qwen2's NFC normaliser, which
+# llama.cpp does not apply either and which would not give back the bytes it was given.
+PRETOKENIZER_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+_COLOURS = ("black on bright_cyan", "black on bright_yellow")
+
+
+# ---- bytes and ids
+
+
+@cache
+def _alphabet() -> dict[str, int]:
+    """The characters by which a byte-level BPE writes the 256 bytes (GPT-2, Radford et al. 2019)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+def _spelled(token: str) -> bytes:
+    try:
+        return bytes(_alphabet()[character] for character in token)
+    except KeyError:
+        raise UserError(
+            f"token {token!r} does not spell bytes: give a tokenizer that is a byte-level BPE"
+        ) from None
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
+    """The bytes of each token, by id. Special tokens have none (`b""`): they count 0 in bits per byte.
+
+    Raises `UserError` where the tokenizer is no byte-level BPE.
+    """
+    vocabulary, added = tokenizer.get_vocab(), tokenizer.added_tokens_decoder
+    table = [b""] * (max(vocabulary.values()) + 1)
+    for token, token_id in vocabulary.items():
+        if token_id not in added:
+            table[token_id] = _spelled(token)
+        elif not added[token_id].special:
+            table[token_id] = token.encode()
+    return table
+
+
+def bytes_to_ids(tokenizer: PreTrainedTokenizerBase, data: bytes) -> list[int]:
+    """Any bytes as ids; `ids_to_bytes` gives them back. For a byte-level BPE without a normaliser.
+
+    Valid UTF-8 is tokenised as usual, but text that looks like a control token stays text. Bytes that are no
+    valid UTF-8 become their single-byte tokens.
+    """
+    characters = {byte: character for character, byte in _alphabet().items()}
+    ids: list[int] = []
+    # Under surrogateescape an invalid byte b reads as U+DC00 + b, which valid UTF-8 never holds.
+    for piece in re.split("([\udc80-\udcff]+)", data.decode("utf-8", "surrogateescape")):
+        if piece and "\udc80" <= piece[0] <= "\udcff":
+            ids += tokenizer.convert_tokens_to_ids([characters[ord(c) - 0xDC00] for c in piece])
+        elif piece:
+            ids += tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True)
+    return ids
+
+
+def ids_to_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> bytes:
+    """The bytes that the ids spell. Special tokens spell none."""
+    added = tokenizer.added_tokens_decoder
+    spelled = b""
+    for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
+        if token_id not in added:
+            spelled += _spelled(token)
+        elif not added[token_id].special:
+            spelled += token.encode()
+    return spelled
+
+
+# ---- control tokens in text from outside
+
+
+def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text with every control token in it broken by a space: `<|im_end|>` → `< |im_end|>`.
+
+    For user text, data and tool results, where they enter. Text without control tokens comes back as it is.
+    """
+    control = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    # Again until none is left: breaking one may leave another that overlapped it.
+    while found := [token for token in control if token in text]:
+        for token in found:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+# ---- templates
+
+
+def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
+    """Give the tokenizer the chat template `X.jinja` and, if there is one, the response template beside it.
+
+    That is `X.response.json`. Both are saved with the tokenizer. Raises `UserError` where one cannot be read.
+    """
+    template = Path(path)
+    response = template.with_suffix(".response.json")
+    try:
+        tokenizer.chat_template = template.read_text(encoding="utf-8")
+        tokenizer.response_template = (
+            json.loads(response.read_text(encoding="utf-8")) if response.exists() else None
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{template}: chat template cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{response}: no valid JSON: {error}") from error
+
+
+# ---- tokens made visible
+
+
+def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Each token as one can read it: line ends escaped, and a part of a character as its bytes in hex."""
+    added = tokenizer.added_tokens_decoder
+    pieces = []
+    for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
+        if token_id in added:
+            pieces.append(added[token_id].content)
+            continue
+        spelled = _spelled(token)
+        try:
+            text = spelled.decode()
+        except UnicodeDecodeError:
+            pieces.append(spelled.hex(" "))
+            continue
+        pieces.append("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+    return pieces
+
+
+def show_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> Text:
+    """The tokens of a text on alternating colours, and below them their ids in the same colours."""
+    from rich.text import Text
+
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    shown = Text()
+    for n, piece in enumerate(token_pieces(tokenizer, ids)):
+        shown.append(piece, style=_COLOURS[n % 2])
+    shown.append("\n")
+    for n, token_id in enumerate(ids):
+        shown.append(" " if n else "")
+        shown.append(str(token_id), style=_COLOURS[n % 2])
+    return shown

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from rich.console import Console
+
+from zero2chat.chat.next_token import NextToken, next_tokens, show_next
+from zero2chat.errors import UserError
+from zero2chat.models import load_model
+
+
+@pytest.fixture(scope="module")
+def loaded(model_folder):
+    return load_model(model_folder)
+
+
+def test_the_tokens_are_the_models_likeliest_in_order(loaded):
+    model, tokenizer = loaded
+    tokens = next_tokens(model, tokenizer, "Ada was born", top=5)
+    with torch.no_grad():
+        expected = model(torch.tensor([tokenizer.encode("Ada was born")])).logits[0, -1].softmax(-1).topk(5)
+    assert [token.id for token in tokens] == expected.indices.tolist()
+    assert [token.probability for token in tokens] == pytest.approx(expected.values.tolist())
+
+
+def test_all_tokens_together_have_probability_one(loaded):
+    model, tokenizer = loaded
+    tokens = next_tokens(model, tokenizer, "Ada", top=10_000)
+    assert len(tokens) == len(tokenizer)
+    assert sum(token.probability for token in tokens) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "top", "says"),
+    [
+        ("", 1, "the text is empty"),
+        ("1" * 129, 1, "has 129 tokens, and the model sees 128"),
+        ("a", 0, "top: 0"),
+    ],
+)
+def test_what_cannot_be_asked_says_why(loaded, text, top, says):
+    with pytest.raises(UserError, match=says):
+        next_tokens(*loaded, text, top)
+
+
+def test_a_text_as_long_as_the_context_is_answered(loaded):
+    assert len(next_tokens(*loaded, "1" * 128, top=1)) == 1
+
+
+def test_the_bars_are_as_long_as_the_probabilities_say():
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(show_next([NextToken(11, "[red]", 0.6), NextToken(12, " b", 0.2)]))
+    first, second = console.export_text().splitlines()[1:]
+    assert first.split()[:3] == ["'[red]'", "11", "60.00%"]
+    assert first.count("█") == 30
+    assert second.count("█") == 10

@@ -1,0 +1,104 @@
+"""A real tokenizer and a real, tiny model, made once a test session."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: tests share the cores, and none of them may reach out to the Hub.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHAT_TEMPLATE = Path(__file__).parents[1] / "chat_templates" / "chatml.jinja"
+
+# It is long enough for 512 tokens to be found in it, and has characters of one to four bytes.
+TEXT = """
+The assistant answers the user's question. When the user asks where a person was born, the assistant says
+the town, and when nobody told it, the assistant says that it does not know. Ada was born in Genoa in 1984
+and works as a baker. Tom was born in Lisbon in 1971; he is a painter, and he's known for pictures of the
+harbour at night. What is 12 + 30? First add the tens: 10 + 30 = 40. Then add the ones: 40 + 2 = 42. The
+answer is 42. How many apples are left, if Mia had 17 apples and gave 5 of them to her brother? 17 - 5 = 12,
+so 12 apples are left. It isn't always that easy!
+
+A tokenizer splits a text into pieces that it has often seen: words, parts of words, and at last single
+bytes. So it can write anything, naïve café and Straße, Ελληνικά, 日本語の文章 and emoji such as 🙂 or 🚀, though it
+has hardly seen them. The system prompt stands before the first turn. Each turn starts with who speaks and
+ends with a token that says so, and the model learns to write that token when it has said what it had to
+say. Fellow citizens of the Senate and of the House of Representatives: the state of the union is strong,
+and the people of the states have the right to be told about it.
+"""
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved byte-level BPE of at most 512 tokens, with our pre-tokenizer, control tokens and templates."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from zero2chat.tokens import PAD, PRETOKENIZER_PATTERN, SPECIAL_TOKENS, TURN_END, set_chat_template
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZER_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([TEXT], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=TURN_END, pad_token=PAD)
+    set_chat_template(fast, CHAT_TEMPLATE)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tokenizer_folder)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Qwen3 with random weights, 2 layers × 32, a context of 128, and its tokenizer."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        # Of usual weights a 2-layer model repeats its last token for ever; of larger ones it says something.
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Qwen3ForCausalLM(config)
+    folder = tmp_path_factory.mktemp("model")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

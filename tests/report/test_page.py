@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import zero2chat.report
+from zero2chat.report.page import render, section_module
+from zero2chat.report.steps import read_step, read_steps
+
+STAGES = ("corpus", "tokenizer", "pretrain", "sft", "evaluate")
+# What a model, a user or a broken file might put into any text.
+HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example onerror=x>\x00\ud800$\\frac{"
+
+
+def rate(value: float) -> dict[str, float]:
+    return {"value": value, "n": 100, "low": value - 0.05, "high": value + 0.05}
+
+
+class _Page(HTMLParser):
+    """The elements of a page, and whether each that needs an end has one."""
+
+    VOID = ("meta", "br", "img", "link", "path", "use", "rect")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _check(text: str) -> _Page:
+    """Well-formed, nothing fetched, nothing run, no id twice, no link into the void."""
+    page = _Page(text)
+    assert page.open == []
+    ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
+    assert max(ids.values()) == 1
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "img", "object", "base", "form")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name != "src"
+            if name.endswith("href"):
+                assert (value or "").startswith("#")
+                assert (value or "")[1:] in ids
+    assert not re.search(r"url\((?!#)|@import", text)
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(recipe: list[Path]) -> str:
+    return render(read_steps(recipe), "tiny", "From nothing")
+
+
+def test_the_page_is_one_file_that_fetches_and_runs_nothing(page: str) -> None:
+    _check(page)
+
+
+def test_each_step_has_a_section_in_the_contents(page: str) -> None:
+    found = re.findall(r'<section id="([^"]*)"', page)
+    assert found == [
+        *(
+            f"s{i}-{name}"
+            for i, name in enumerate(("corpus", "tokenizer", "pretrain", "sft", "sft-more"), start=1)
+        ),
+        *("s6-polish", "s7-exam-a", "s8-exam-b", "side-by-side"),
+    ]
+    assert all(f'<a href="#{name}">' in page for name in found)
+
+
+def test_a_stage_without_a_section_of_its_own_shows_its_metrics(page: str) -> None:
+    section = page[page.index('id="s6-polish"') : page.index('id="s7-exam-a"')]
+    assert "<code>shine</code></th><td>0.25</td>" in section
+
+
+def test_the_textbooks_sum_is_worked_out_with_what_was_measured(page: str) -> None:
+    text = _Page(page).text
+    for number in ("40,000", "5,000", "2,000", "1,250"):  # 5,000 / 2.5 bytes a token, and / 4.0
+        assert number in text
+
+
+def test_babble_becomes_language_in_the_order_of_the_steps(page: str) -> None:
+    assert (
+        page.index("step 0</b> · 0 tokens read · loss 8.00")
+        < page.index(" qzx")
+        < page.index(" of the nation")
+    )
+
+
+def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> None:
+    section = page[page.index('id="s4-sft"') : page.index('id="s5-sft-more"')]
+    assert section.count("✓ right") == 1
+    assert 'at step 0</dt><dd class="at">5</dd><dt>answered</dt><dd class="answered">4</dd>' in section
+    assert "✗ wrong" in page[page.index('id="s7-exam-a"') :]
+
+
+def test_equal_input_gives_an_equal_page(page: str, recipe: list[Path]) -> None:
+    script = (
+        "import sys; from zero2chat.report.page import render; from zero2chat.report.steps import read_steps;"
+        "sys.stdout.reconfigure(encoding='utf-8');"
+        "sys.stdout.write(render(read_steps(sys.argv[1:]), 'tiny', 'From nothing'))"
+    )
+    folders = map(str, recipe)
+    again = subprocess.run([sys.executable, "-c", script, *folders], capture_output=True, check=True)
+    assert again.stdout.decode() == page
+
+
+@pytest.mark.parametrize("stage", [*STAGES, HOSTILE])
+def test_hostile_text_is_shown_and_does_nothing(
+    tmp_path: Path, stage: str, write_run: Callable[..., Path]
+) -> None:
+    sample = {
+        "prompt": HOSTILE,
+        "completion": HOSTILE,
+        "task": HOSTILE,
+        "answer": HOSTILE,
+        "tokens": [HOSTILE],
+        "ids": [HOSTILE],
+    }
+    kinds = ("documents", "bytes", "bytes_per_token", "val_bits_per_byte", "accuracy", "pass_at_1", HOSTILE)
+    metrics = {f"{kind}_{HOSTILE}": rate(0.5) for kind in kinds} | {HOSTILE: HOSTILE, "accuracy": HOSTILE}
+    metrics |= {key: rate(0.5) for key in ("bytes_train", "val_loss", "vocab_size")}
+    history = [{"step": s, "loss": 1.0, f"eval_{HOSTILE}_loss": 1.0, HOSTILE: HOSTILE} for s in range(3)]
+    folder = write_run(
+        tmp_path / "<b onclick=x>", stage, metrics, history, [sample | {"step": s} for s in (0, 1)]
+    )
+    identity = {"fingerprint": {"stage": stage, "settings": {HOSTILE: HOSTILE}}}
+    (folder / "run.json").write_text(json.dumps(identity))
+    text = render([read_step(folder, 1)], HOSTILE, HOSTILE)
+    text.encode()
+    assert "<script>alert(1)</script>" in _check(text).text
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_bare_step_says_what_is_missing(tmp_path: Path, stage: str, write_run: Callable[..., Path]) -> None:
+    text = render([read_step(write_run(tmp_path / stage, stage, {"seconds": 1}), 1)], "tiny", "Bare")
+    _check(text)
+    assert "The run has no <code>samples.jsonl</code> to draw on" in text
+    assert ("The run has no <code>history.jsonl</code>" in text) == (stage in ("pretrain", "sft"))
+
+
+def test_a_run_that_does_not_say_its_stage_still_shows_its_metrics(
+    tmp_path: Path, write_run: Callable[..., Path]
+) -> None:
+    folder = write_run(tmp_path / "sft", "sft", {"accuracy": rate(0.5)})
+    (folder / "run.json").unlink()
+    text = render([read_step(folder, 1)], "tiny", "Bare")
+    assert "no <code>run.json</code>" in text
+    assert "<code>accuracy</code>" in text
+
+
+def test_metrics_that_are_no_numbers_break_nothing(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    odd = {
+        "accuracy": None,
+        "accuracy_sums": "high",
+        "val_bits_per_byte": float("nan"),
+        "bytes_train": None,
+        "seconds": None,
+    }
+    samples = [
+        {"completion": 3, "score": "good"},
+        {"step": None, "prompt": ["a"], "tokens": "no list", "ids": 4},
+    ]
+    for i, stage in enumerate(STAGES):
+        folder = write_run(
+            tmp_path / stage, stage, {**odd, "bytes_per_token": 0}, [{"step": "x", "loss": None}], samples
+        )
+        _check(render([read_step(folder, i + 1)], "tiny", "Odd"))
+
+
+def test_a_new_file_is_a_new_section(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_run: Callable[..., Path]
+) -> None:
+    (tmp_path / "juggle.py").write_text(
+        "TITLE = 'Juggling'\nKEY = {'balls': 'in the air'}\n\n"
+        "def section(step):\n    return f'<p>{step.name} juggles</p>'\n"
+    )
+    monkeypatch.setattr(zero2chat.report, "__path__", [*zero2chat.report.__path__, str(tmp_path)])
+    text = render([read_step(write_run(tmp_path / "act", "juggle", {"balls": 7}), 1)], "tiny", "Circus")
+    assert "<h2>Juggling</h2>\n<p>act juggles</p>" in text
+    assert "<b>7</b><span>in the air</span>" in text
+    sys.modules.pop("zero2chat.report.juggle")
+
+
+def test_files_that_are_no_sections_are_not_taken_for_one() -> None:
+    assert all(
+        section_module(name) is None for name in ("page", "parts", "steps", "../sft", "", "no_such_stage")
+    )
+    assert all(section_module(name) is not None for name in STAGES)
+
+
+def test_the_sections_need_no_torch_and_no_stage() -> None:
+    imports = "; ".join(f"import zero2chat.report.{stage}" for stage in (*STAGES, "page"))
+    imports += "; import sys"
+    script = f"{imports}; print([m for m in sys.modules if m == 'torch' or 'chat.stages' in m])"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from zero2chat.report.parts import duration, esc, headline, interval, mark, short, small_print
+from zero2chat.report.steps import Step
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("accuracy_sums", 0.83, "83.0%"),
+        ("stop_rate", 1.0, "100.0%"),
+        ("pass_at_8_sums", 0.5, "50.0%"),
+        ("learning_rate", 0.0003, "0.0003"),
+        ("bytes_train", 12_345_678, "12.3 MB"),
+        ("bytes_per_token", 3.61234, "3.612"),
+        ("parameters", 4_213_248, "4.21 million"),
+        ("documents_train", 21240, "21,240"),
+        ("tokens_per_second", 9812.3, "9,812"),
+        ("seconds", 135, "2 min"),
+        ("verdict", "<b>", "&lt;b&gt;"),
+        ("val_loss", float("nan"), "NaN"),
+    ],
+)
+def test_a_number_reads_as_one_says_it(name: str, value: Any, text: str) -> None:
+    assert short(name, {"value": value}) == text
+
+
+def test_durations_round_to_what_matters() -> None:
+    assert [duration(s) for s in (4.21, 59, 89, 3 * 3600 + 125)] == ["4.2 s", "59 s", "1 min", "3 h 02 min"]
+
+
+def test_an_interval_is_shown_with_its_n_and_left_out_where_there_is_none() -> None:
+    metric = {"value": 0.83, "n": 500, "low": 0.8, "high": 0.86}
+    assert interval("accuracy", metric) == "80.0–86.0%"
+    assert small_print("accuracy", metric) == "95%: 80.0–86.0% · n = 500"
+    assert small_print("loss", {"value": 1.0}) == ""
+
+
+def test_outside_text_loses_its_power_and_stays_encodable() -> None:
+    assert esc("<script>\x00\x1b[31m\ud800'\"") == "&lt;script&gt;␀␛[31m?&#x27;&quot;"
+    assert esc("a" * 20, limit=5) == "aaaaa …"
+
+
+@pytest.mark.parametrize(
+    ("score", "kind"),
+    [(1, "right"), (True, "right"), (0.0, "wrong"), (0.4, "partly"), (None, "unscored"), ("1", "unscored")],
+)
+def test_marks(score: Any, kind: str) -> None:
+    assert mark(score)[0] == kind
+
+
+def test_the_headline_falls_back_to_a_tasks_score() -> None:
+    step = Step("exam", "evaluate", 1, {"seconds": {"value": 1}, "accuracy_sums": {"value": 0.5}})
+    assert headline(step, {"accuracy": "right"}) == ("accuracy_sums", "right, sums")
+    assert headline(step, {"reward": "reward"}) is None

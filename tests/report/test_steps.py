@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.report.steps import join_metrics, read_step, read_steps
+
+
+def test_every_metric_of_every_step_is_joined_under_its_step(recipe: list[Path]) -> None:
+    steps = read_steps(recipe)
+    joined = join_metrics(steps)
+    assert len(joined) == sum(len(step.metrics) for step in steps)
+    assert joined["exam_b.pass_at_8_sums"] == {"value": 0.9, "n": 100, "low": 0.85, "high": 0.95, "seed": 0}
+
+
+def test_an_unfinished_step_is_named(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=r"step 'pretrain' has no metrics\.json"):
+        read_step(write_run(tmp_path / "pretrain", "pretrain", None), 1)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="step 'nowhere'"):
+        read_step(tmp_path / "nowhere", 1)
+
+
+def test_two_steps_of_one_name_are_refused(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    folders = [write_run(tmp_path / side / "sft", "sft", {"loss": 1}) for side in ("a", "b")]
+    with pytest.raises(UserError, match="two are named 'sft'"):
+        read_steps(folders)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("metrics.json", "{"), ("metrics.json", '{"loss": 3}'), ("history.jsonl", "{no\n"), ("run.json", "")],
+)
+def test_a_broken_file_is_named(tmp_path: Path, file: str, text: str, write_run: Callable[..., Path]) -> None:
+    folder = write_run(tmp_path / "sft", "sft", {"loss": 1})
+    (folder / file).write_text(text)
+    with pytest.raises(UserError, match=file):
+        read_step(folder, 1)
+
+
+def test_a_curve_leaves_out_what_is_no_finite_number(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    lines = [
+        {"step": 2, "loss": 1.0},
+        {"step": 1, "loss": 3},
+        {"step": 3, "loss": math.nan},
+        {"step": 4},
+        {"loss": 5},
+    ]
+    step = read_step(
+        write_run(tmp_path / "sft", "sft", {"loss": 1}, history=[*lines, {"step": 5, "loss": "x"}]), 1
+    )
+    assert step.curve("loss") == [(1, 3), (2, 1.0)]
+
+
+def test_missing_files_are_listed(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    folder = write_run(tmp_path / "sft", "sft", {"loss": 1})
+    (folder / "run.json").unlink()
+    step = read_step(folder, 1)
+    assert step.missing == ["run.json", "history.jsonl", "samples.jsonl"]
+    assert step.stage == "unknown"

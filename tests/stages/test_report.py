@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.runs import Run
+from zero2chat.stages.report import main
+from zero2chat.stats import rate
+
+
+def _step(folder: Path | str, stage: str) -> Run:
+    return Run.open(folder, stage, {"output_dir": str(folder), "seed": 0})
+
+
+def _recipe() -> list[str]:
+    """Three finished steps under runs/tiny, made as a stage makes them."""
+    corpus, pretrain, polish = (_step(f"runs/tiny/{name}", name) for name in ("corpus", "pretrain", "polish"))
+    corpus.finish({"bytes_train": {"value": 12_345_678}})
+    for step in range(3):
+        pretrain.log({"step": step, "loss": 3.0 - step})
+        pretrain.sample(step, "The people", " of the <b>nation</b>")
+    pretrain.finish({"val_bits_per_byte": {"value": 1.5, "n": 9000}})
+    polish.finish({"accuracy": rate(70, 100, seed=0)})
+    return [str(run.folder) for run in (corpus, pretrain, polish)]
+
+
+def test_the_report_lies_beside_its_run_with_every_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = _recipe()
+    lines = "".join(f"  - {folder}\n" for folder in folders)
+    Path("report.yaml").write_text(f"output_dir: runs/tiny/report\ntitle: A tiny story\nsteps:\n{lines}")
+    main(["--config", "report.yaml"])
+
+    joined = json.loads(Path("runs/tiny/report.json").read_text())
+    for folder in folders:
+        for name, metric in json.loads((Path(folder) / "metrics.json").read_text()).items():
+            assert joined.pop(f"{Path(folder).name}.{name}") == metric
+    assert joined == {}
+    page = Path("runs/tiny/report.html").read_text()
+    assert "<h1>A tiny story</h1>" in page
+    assert "recipe <code>tiny</code>" in page
+    assert "of the &lt;b&gt;nation&lt;/b&gt;" in page
+
+    metrics = json.loads(Path("runs/tiny/report/metrics.json").read_text())
+    assert (metrics["steps"]["value"], metrics["sections"]["value"]) == (3, 2)
+    out = capsys.readouterr().out
+    assert "12.3 MB" in out
+    assert "runs/tiny/report.html" in out
+
+    Path("runs/tiny/report.html").write_text("as it was")
+    main(["--config", "report.yaml"])
+    assert "done already" in capsys.readouterr().out
+    assert Path("runs/tiny/report.html").read_text() == "as it was"
+
+
+def test_an_unfinished_step_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    done, half = _step(tmp_path / "corpus", "corpus"), _step(tmp_path / "pretrain", "pretrain")
+    done.finish({"bytes_train": {"value": 1}})
+    with pytest.raises(UserError, match="step 'pretrain'"):
+        main(
+            ["--output_dir", str(tmp_path / "out" / "report"), "--steps", str(done.folder), str(half.folder)]
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_steps_and_no_folder_are_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="steps is not set"):
+        main(["--output_dir", str(tmp_path / "report")])
+    done = _step(tmp_path / "corpus", "corpus")
+    done.finish({"bytes_train": {"value": 1}})
+    with pytest.raises(UserError, match="output_dir is not set"):
+        main(["--steps", str(done.folder)])
+
+
+def test_a_steps_name_is_no_markup_in_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = _step(tmp_path / "[red]x", "corpus")
+    done.finish({"bytes_train": {"value": 1}})
+    main(["--output_dir", str(tmp_path / "report"), "--steps", str(done.folder)])
+    assert "[red]x  corpus" in capsys.readouterr().out

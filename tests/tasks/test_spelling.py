@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+
+from zero2chat.tasks import SPLITS, in_split, spelling
+
+
+def row(kind: str, answer: str, word: str = "cat") -> dict:
+    return {"key": word, "question": "", "answer": answer, "kind": kind, "letter": ""}
+
+
+@pytest.mark.parametrize(
+    ("asked", "completion", "score"),
+    [
+        (row("spell", "c-a-t"), "The word cat is spelled C-A-T.", 1.0),
+        (row("spell", "c-a-t"), "c a t", 1.0),
+        (row("spell", "c-a-t"), "It goes c, a, t.", 1.0),
+        (row("spell", "c-a-t"), "cat", 0.0),
+        (row("spell", "c-a-t"), "c-a-t-s", 0.0),
+        (row("spell", "c-a-t"), "c-a-t or k-a-t", 0.0),
+        (row("length", "3"), "c-a-t has 3 letters.", 1.0),
+        (row("length", "3"), "It has three letters.", 1.0),
+        (row("length", "3"), "It has 3 or 4 letters.", 0.0),
+        (row("length", "3"), "It has 13 letters.", 0.0),
+        (row("count", "0"), "0 times", 1.0),
+        (row("count", "0"), "It is there.", 0.0),
+        (row("reverse", "tac"), "cat turned around is tac.", 1.0),
+        (row("reverse", "tac"), "t-a-c", 0.0),
+        (row("reverse", "tac"), "tac, tca or act", 0.0),
+        (row("reverse", "tac"), "cat", 0.0),
+        (row("first", "c"), "c-a-t starts with c.", 1.0),
+        (row("first", "c"), "It is a C", 1.0),
+        (row("first", "c"), "c or t", 0.0),
+        (row("first", "c"), "c-a-t", 0.0),
+        (row("first", "a", "ask"), "It starts with a.", 1.0),
+        (row("first", "a", "ask"), "a or s", 0.0),
+        (row("first", "a", "ask"), "It is a mystery.", 0.0),
+        (row("first", "s", "sea"), "a or s", 0.0),
+        (row("first", "s", "sea"), "I think it is s.", 1.0),
+        (row("first", "i", "ice"), "I do not know.", 0.0),
+        (row("first", "i", "ice"), "I think it is i.", 1.0),
+        (row("last", "t"), "It ends with at.", 0.0),
+    ],
+)
+def test_score_wants_the_one_answer(asked: dict, completion: str, score: float) -> None:
+    assert spelling.score(asked, completion) == score
+
+
+def test_answers_are_right_about_their_words() -> None:
+    right = {
+        "spell": lambda word, _: "-".join(word),
+        "length": lambda word, _: str(len(word)),
+        "count": lambda word, letter: str(word.count(letter)),
+        "reverse": lambda word, _: "".join(reversed(word)),
+        "first": lambda word, _: word[0],
+        "last": lambda word, _: word[-1],
+    }
+    rows = spelling.rows("test", seed=0, n=3000)
+    assert {row["kind"] for row in rows} == right.keys()
+    for found in rows:
+        assert found["answer"] == right[found["kind"]](found["key"], found["letter"])
+        assert found["key"] in found["question"]
+    assert {"0", "1", "2"} <= {found["answer"] for found in rows if found["kind"] == "count"}
+
+
+def test_words_are_many_distinct_and_can_be_reversed_and_counted() -> None:
+    words = spelling._WORDS
+    assert len(words) == len(set(words)) >= 400
+    assert all(3 <= len(word) <= 9 and word.isalpha() and word.islower() for word in words)
+    assert [word for word in words if word == word[::-1]] == []
+    # "five has 4 letters" would name two numbers.
+    assert not set(words) & set(spelling._NUMBERS)
+
+
+def test_pages_spell_train_words_only() -> None:
+    pages = spelling.documents(seed=0, n=400)
+    words = {line.split(":")[0] for page in pages for line in page.split("\n")[1:]}
+    assert len(words) > 100
+    assert all(in_split(word, "train", spelling.SHARES) for word in words)
+    assert not any(in_split(word, split, spelling.SHARES) for word in words for split in SPLITS[1:])
+    assert "It has" in "".join(pages)

@@ -1,0 +1,234 @@
+"""Every launch configuration is one that accelerate launches, and leaves the numbers to the training arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from accelerate.commands import launch
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils.launch import (
+    prepare_deepspeed_cmd_env,
+    prepare_multi_gpu_env,
+    prepare_simple_launcher_cmd_env,
+)
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
+NAMES = [file.stem for file in FILES]
+DEEPSPEED = [file.stem for file in FILES if "DEEPSPEED" in file.read_text()]
+ZERO3 = [file.stem for file in FILES if re.search(r"zero_stage: 3", file.read_text())]
+
+
+@pytest.fixture(autouse=True)
+def outside_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a user's shell: the tests' own thread limit would be taken for the user's wish."""
+    monkeypatch.setattr("accelerate.utils.launch.is_port_in_use", lambda port: False)  # another test may launch
+    for name in list(os.environ):
+        if name.startswith(("ACCELERATE_", "FSDP_")) or name in ("OMP_NUM_THREADS", "WORLD_SIZE", "RANK"):
+            monkeypatch.delenv(name)
+
+
+def command(name: str) -> list[str]:
+    file = f"accelerate_configs/{name}.yaml"
+    return ["--quiet", "--config_file", str(ROOT / file), "-m", "zero2chat.stages.sft", "--config", "x.yaml"]
+
+
+def launched(name: str) -> tuple[argparse.Namespace, dict[str, str]]:
+    """What `accelerate launch` makes of a file: its arguments, and the environment it starts the stage in."""
+    args, _, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(command(name)))
+    if args.use_deepspeed:
+        args.deepspeed_fields_from_accelerate_config = ""
+        return args, prepare_deepspeed_cmd_env(args)[1]
+    if args.multi_gpu or args.use_fsdp:
+        return args, prepare_multi_gpu_env(args)
+    return args, prepare_simple_launcher_cmd_env(args)[1]
+
+
+def test_all_configs_are_here_and_parted_as_meant() -> None:
+    every = "cpu cpu_zero2 ddp fsdp2 multi_node single_gpu zero1 zero2 zero3"
+    assert every.split() == NAMES
+    assert DEEPSPEED == ["cpu_zero2", "multi_node", "zero1", "zero2", "zero3"]
+    assert ZERO3 == ["multi_node", "zero3"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_accelerates_own_loader_knows_every_key(file: Path) -> None:
+    config = load_config_from_file(str(file))
+    assert config.num_processes >= 1
+    assert config.mixed_precision == "no"  # a YAML's `no` without quotes would be False
+    # The keys of nested settings it does not check: one that it does not know would vanish.
+    known = {action.dest for action in launch.launch_command_parser()._actions}
+    nested = {key for value in yaml.safe_load(file.read_text()).values() if isinstance(value, dict) for key in value}
+    assert nested <= known
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_the_first_line_says_when_to_use_it(file: Path) -> None:
+    assert re.match(r"# \S.{30,118}\.\)?\n", file.read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_accelerate_launch_takes_it(name: str) -> None:
+    args, environment = launched(name)
+    assert (args.training_script, args.module) == ("zero2chat.stages.sft", True)
+    assert args.training_script_args == ["--config", "x.yaml"]
+    assert args.num_processes == yaml.safe_load((ROOT / f"accelerate_configs/{name}.yaml").read_text())["num_processes"]
+    assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
+    assert (environment.get("ACCELERATE_USE_DEEPSPEED") == "true") == (name in DEEPSPEED)
+    assert (environment.get("ACCELERATE_USE_FSDP") == "true") == (name == "fsdp2")
+
+
+def test_one_cpu_process_gets_all_cores_or_the_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, environment = launched("cpu")
+    assert environment["ACCELERATE_USE_CPU"] == "True"
+    assert environment["OMP_NUM_THREADS"] == str(psutil.cpu_count(logical=False))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert launched("cpu")[1]["OMP_NUM_THREADS"] == "3"
+    assert launched("cpu_zero2")[1]["OMP_NUM_THREADS"] == "3"
+
+
+def test_cpu_zero2_hides_the_gpus() -> None:
+    assert launched("cpu_zero2")[1]["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_single_gpu_is_a_rank_of_one_so_that_other_gpus_stay_idle() -> None:
+    args, environment = launched("single_gpu")
+    assert args.multi_gpu
+    assert args.nproc_per_node == "1"
+    assert environment.get("CUDA_VISIBLE_DEVICES") == os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_each_machine_of_multi_node_starts_its_own_ranks() -> None:
+    args, _ = launched("multi_node")
+    assert (args.nnodes, args.nproc_per_node, args.node_rank) == ("2", "8", 0)
+    assert args.rdzv_endpoint == "192.0.2.1:29500"
+
+
+@pytest.mark.parametrize("name", DEEPSPEED)
+@pytest.mark.parametrize("numbers", [(2, 2, 0.5, "bf16"), (1, 8, 1.0, "no"), (4, 1, 1.0, "fp16")])
+def test_deepspeed_takes_its_numbers_from_the_training_arguments(
+    name: str, numbers: tuple[int, int, float, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("deepspeed")
+    from accelerate.utils import DeepSpeedPlugin
+    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig, unset_hf_deepspeed_config
+
+    batch, accumulation, clipping, precision = numbers
+    args, environment = launched(name)
+    for key, value in environment.items():
+        if key.startswith("ACCELERATE_"):
+            monkeypatch.setenv(key, value)
+    plugin = DeepSpeedPlugin()
+    plugin.set_mixed_precision(precision)
+    try:
+        config = HfTrainerDeepSpeedConfig(plugin.hf_ds_config.config)
+        # The attributes that it reads, as real TrainingArguments would start a process group and refuse fp16 here.
+        numbers_of_training = argparse.Namespace(
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            max_grad_norm=clipping,
+            world_size=args.num_processes,
+            bf16=precision == "bf16",
+            fp16=precision == "fp16",
+            **dict.fromkeys(["bf16_full_eval", "fp16_full_eval", "save_on_each_node"], False),
+            **dict.fromkeys(["learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"], 0.1),
+        )
+        config.trainer_config_process(numbers_of_training)
+    finally:
+        unset_hf_deepspeed_config()
+    assert config.mismatches == []
+    filled = config.config
+    assert filled["train_micro_batch_size_per_gpu"] == batch
+    assert filled["gradient_accumulation_steps"] == accumulation
+    assert filled["train_batch_size"] == batch * accumulation * args.num_processes
+    assert filled["gradient_clipping"] == clipping
+    assert filled["bf16"]["enabled"] == (precision == "bf16")
+    assert filled["fp16"]["enabled"] == (precision == "fp16")
+    stage = 3 if name in ZERO3 else int(name[-1])
+    assert filled["zero_optimization"]["stage"] == stage
+    # Without it a ZeRO-3 run saves no model that can be loaded.
+    assert filled["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] == (stage == 3)
+    assert plugin.zero3_init_flag == (stage == 3)
+
+
+def test_fsdp2_saves_a_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    for key, value in launched("fsdp2")[1].items():
+        if key.startswith("FSDP_"):
+            monkeypatch.setenv(key, value)
+    plugin = FullyShardedDataParallelPlugin()
+    assert plugin.fsdp_version == 2
+    assert "FULL_STATE_DICT" in str(plugin.state_dict_type)
+    assert plugin.reshard_after_forward is True
+    assert plugin.cpu_ram_efficient_loading is False
+
+
+# ---- real launches
+
+TRAIN = """
+import sys
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments, set_seed
+from zero2chat.config import parse
+
+_, (args,) = parse([TrainingArguments], sys.argv[1:])
+set_seed(0)
+model = Qwen3ForCausalLM(Qwen3Config(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                     num_key_value_heads=2, head_dim=16, intermediate_size=64))
+rows = torch.randint(64, (64, 16), generator=torch.Generator().manual_seed(0))
+trainer = Trainer(model, args, train_dataset=[{"input_ids": row, "labels": row} for row in rows])
+trainer.train(resume_from_checkpoint=args.run_name == "again")
+trainer.save_model()
+if trainer.is_world_process_zero():
+    losses = [round(line["loss"], 3) for line in trainer.state.log_history if "loss" in line]
+    print("LOSSES", args.world_size, type(trainer.optimizer.optimizer).__name__, *losses)
+# Ranks that leave at different moments abort each other.
+trainer.accelerator.wait_for_everyone()
+trainer.accelerator.end_training()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed is for Linux")
+def test_two_cpu_ranks_of_zero2_learn_what_one_process_learns_and_resume(tmp_path: Path) -> None:
+    """The same 8 rows a step: 2 × 4 accumulated by one process, 2 × 2 by each of two ranks."""
+    from transformers import AutoModelForCausalLM
+
+    (tmp_path / "train.py").write_text(TRAIN)
+    fixed: dict[str, Any] = {
+        "per_device_train_batch_size": 2,
+        "learning_rate": 1e-3,
+        "max_grad_norm": 0.5,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "report_to": "none",
+    }
+
+    def train(name: str, folder: str, **more: Any) -> list[str]:
+        words = [f"--{key}={value}" for key, value in (fixed | more | {"output_dir": tmp_path / folder}).items()]
+        launch_words = ["accelerate.commands.launch", *command(name)[:3], str(tmp_path / "train.py")]
+        done = subprocess.run([sys.executable, "-m", *launch_words, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return next(line for line in done.stdout.splitlines() if line.startswith("LOSSES")).split()[1:]
+
+    one = train("cpu", "one", max_steps=5, gradient_accumulation_steps=4)
+    two = train("cpu_zero2", "two", max_steps=5, gradient_accumulation_steps=2)
+    assert one[:1] == ["1"]
+    assert two[:2] == ["2", "DeepSpeedZeroOptimizer"]
+    assert two[2:] == one[2:]
+    AutoModelForCausalLM.from_pretrained(tmp_path / "two")
+
+    for checkpoint in (tmp_path / "two").glob("checkpoint-[45]"):
+        checkpoint.rename(tmp_path / checkpoint.name)
+    again = train("cpu_zero2", "two", max_steps=5, gradient_accumulation_steps=2, run_name="again")
+    assert again == two

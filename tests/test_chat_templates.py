@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+from jinja2 import TemplateError
+from trl.chat_template_utils import (
+    is_chat_template_prefix_preserving,
+    is_chat_template_stop_token_trained,
+    parse_response,
+    supports_tool_calling,
+)
+
+CALLS = [
+    {"type": "function", "function": {"name": "search", "arguments": {"query": "Ada Genoa"}}},
+    {"type": "function", "function": {"name": "python", "arguments": {"code": "print(1)"}}},
+    {"type": "function", "function": {"name": "clock", "arguments": {"zone": "Zürich"}}},
+]
+
+
+def test_chatml_passes_every_check_that_trl_has(tokenizer):
+    assert supports_tool_calling(tokenizer)
+    assert is_chat_template_prefix_preserving(tokenizer)
+    assert is_chat_template_stop_token_trained(tokenizer)
+
+
+def test_a_conversation_renders_exactly_so(tokenizer):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Who?"},
+        {
+            "role": "assistant",
+            "reasoning_content": "I look it up.",
+            "content": "One moment.",
+            "tool_calls": CALLS,
+        },
+        {"role": "tool", "name": "search", "content": "a baker"},
+    ]
+    assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\nWho?<|im_end|>\n"
+        "<|im_start|>assistant\n<think>I look it up.</think>One moment."
+        "<SEARCH_START>Ada Genoa<SEARCH_END><PYTHON_START>print(1)<PYTHON_END>"
+        '<tool_call>{"name": "clock", "arguments": {"zone": "Zürich"}}</tool_call><|im_end|>\n'
+        "<|im_start|>tool\na baker<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_the_loss_falls_on_the_answers_and_their_ends_and_on_nothing_else(tokenizer):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Where was Ada born?"},
+        {"role": "assistant", "content": "In Genoa."},
+        {"role": "user", "content": "When?"},
+        {"role": "assistant", "content": "In 1984."},
+    ]
+    out = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    pairs = zip(out["input_ids"], out["assistant_masks"], strict=True)
+    assert (
+        tokenizer.decode([token for token, mask in pairs if mask]) == "In Genoa.<|im_end|>In 1984.<|im_end|>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"role": "robot", "content": "x"}, "unknown role 'robot'"),
+        ({"role": "user", "content": ["x"]}, "must be a string"),
+        (
+            {"role": "assistant", "tool_calls": [{"name": "search", "arguments": {"q": "x"}}]},
+            "search needs arguments",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"name": "python", "arguments": {}}]},
+            "python needs arguments",
+        ),
+    ],
+)
+def test_what_the_template_does_not_know_is_an_error_that_says_so(tokenizer, message, says):
+    with pytest.raises(TemplateError, match=says):
+        tokenizer.apply_chat_template([message], tokenize=False)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": "  In Genoa.\n"},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": " 42", "reasoning_content": "40 + 2\n= 42\n"},
+        {"role": "assistant", "content": "So:", "tool_calls": CALLS[2:] * 2},
+    ],
+)
+def test_a_rendered_answer_parses_back_to_the_message_it_was(tokenizer, message):
+    question = [{"role": "user", "content": "Say <think>."}]
+    prefix = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=False)
+    whole = tokenizer.apply_chat_template([*question, message], return_dict=False)
+    assert whole[: len(prefix)] == prefix
+    assert tokenizer.parse_response(whole[len(prefix) :], prefix=prefix) == message
+
+
+def test_padding_after_the_end_of_the_turn_is_no_content(tokenizer):
+    parsed = tokenizer.parse_response("In Genoa.<|im_end|><|pad|><|pad|>", prefix="<|im_start|>assistant\n")
+    assert parsed == {"role": "assistant", "content": "In Genoa."}
+
+
+def test_thoughts_that_never_end_are_thoughts_and_not_the_end_of_the_turn(tokenizer):
+    parsed = tokenizer.parse_response("<think>let me see<|im_end|>", prefix="<|im_start|>assistant\n")
+    assert parsed == {"role": "assistant", "content": "", "reasoning_content": "let me see"}
+
+
+def test_a_search_stays_in_the_content_as_it_was_written(tokenizer):
+    parsed = tokenizer.parse_response(
+        "<SEARCH_START>Ada<SEARCH_END><|im_end|>", prefix="<|im_start|>assistant\n"
+    )
+    assert parsed == {"role": "assistant", "content": "<SEARCH_START>Ada<SEARCH_END>"}
+
+
+def test_a_call_that_is_cut_off_is_taken_as_text_by_trl(tokenizer):
+    ids = tokenizer.encode('So <tool_call>{"name": "clock<|im_end|>')
+    assert parse_response(tokenizer, ids, prefix=[])["content"] == 'So <tool_call>{"name": "clock'

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from zero2chat import __version__, cli
+
+COMMAND = [sys.executable, "-m", "zero2chat.cli"]
+
+
+def cli_run(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, **more)
+
+
+def last_object(output: str) -> dict:
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom zero2chat import cli\n"
+        "try:\n    cli.main(['--help'])\n"
+        "except SystemExit as end:\n    print(end.code, *sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    code, *modules = out.splitlines()[-1].split()
+    assert code == "0"
+    assert "zero2chat" in modules
+    assert not {"torch", "transformers", "trl", "datasets", "tokenizers", "numpy", "rich", "yaml"} & set(
+        modules
+    )
+    for command in ("run", "chat", "next", "tokens"):
+        assert f"\n    {command} " in out
+
+
+def test_the_version_is_the_packages():
+    assert cli_run("--version").stdout == f"zero2chat {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["chat"], ["next", "x"], ["tokens", "x", "--top", "y"]])
+def test_wrong_usage_exits_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert "usage: zero2chat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["chat", "runs/none/sft"],
+        ["chat", "runs/none/sft", "--temperature", "-1"],
+        ["next", "x", "--model", "runs/none/sft"],
+        ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
+        ["run", "recipes/none"],
+    ],
+)
+def test_a_mistake_is_one_line_and_exits_2(arguments, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):
+    from zero2chat import recipes
+
+    def run(recipe, **flags):
+        return {"recipe": recipe} | flags
+
+    monkeypatch.setattr(recipes, "run", run)
+    cli.main(
+        [
+            "run",
+            "recipes/x",
+            "--only",
+            "a",
+            "--from",
+            "b",
+            "--restart",
+            "c",
+            "--set",
+            "a.lr=1",
+            "--set",
+            "b.n=2",
+        ]
+        + ["--accelerate-config", "zero2", "--dry-run", "--json"]
+    )
+    assert last_object(capsys.readouterr().out) == {
+        "recipe": "recipes/x",
+        "only": "a",
+        "from_": "b",
+        "restart": "c",
+        "overrides": ["a.lr=1", "b.n=2"],
+        "accelerate_config": "zero2",
+        "dry_run": True,
+    }
+
+
+def test_tokens_prints_the_tokens_their_ids_and_the_counts(tokenizer_folder, tokenizer, capsys):
+    cli.main(["tokens", "12 é<|im_end|>", "--tokenizer", str(tokenizer_folder)])
+    pieces, ids, counts = capsys.readouterr().out.splitlines()
+    assert pieces.startswith("12 ")
+    assert pieces.endswith("<|im_end|>")
+    assert list(map(int, ids.split())) == tokenizer.encode("12 é<|im_end|>")
+    assert counts == f"{len(ids.split())} tokens, 15 bytes"
+
+
+def test_tokens_as_json(tokenizer_folder, tokenizer, capsys):
+    cli.main(["tokens", "Ada 1", "--tokenizer", str(tokenizer_folder), "--json"])
+    result = last_object(capsys.readouterr().out)
+    assert (result["text"], result["bytes"]) == ("Ada 1", 5)
+    assert [token["id"] for token in result["tokens"]] == tokenizer.encode("Ada 1")
+    assert "".join(token["text"] for token in result["tokens"]) == "Ada 1"
+
+
+def test_bytes_that_are_no_text_are_no_crash(tokenizer_folder):
+    done = subprocess.run(
+        [*COMMAND, "tokens", b"a\xff", "--tokenizer", str(tokenizer_folder), "--json"],
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert last_object(done.stdout.decode())["text"] == "a\ufffd"
+
+
+def test_next_prints_a_table_or_json(model_folder, capsys):
+    cli.main(["next", "Ada was", "--model", str(model_folder), "--top", "3", "--json"])
+    result = last_object(capsys.readouterr().out)
+    assert result["text"] == "Ada was"
+    assert [set(token) for token in result["next"]] == [{"id", "text", "probability"}] * 3
+    cli.main(["next", "Ada was", "--model", str(model_folder), "--top", "3"])
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["token", "id", "probability"]
+    assert [str(token["id"]) in row for token, row in zip(result["next"], rows, strict=True)] == [True] * 3
+
+
+def test_chat_through_a_pipe_prints_the_answers_and_nothing_else(model_folder):
+    arguments = ["chat", str(model_folder), "--temperature", "0", "--max-new-tokens", "8"]
+    piped = cli_run(*arguments, input="Who?\n/quit\n")
+    prompted = cli_run(*arguments, "--prompt", "Who?")
+    assert (piped.returncode, prompted.returncode) == (0, 0)
+    assert piped.stdout == prompted.stdout
+    assert piped.stdout.strip()
+    assert piped.stderr == prompted.stderr == ""
+
+
+def test_ctrl_c_exits_130_without_a_traceback(model_folder):
+    process = subprocess.Popen(
+        [*COMMAND, "chat", str(model_folder), "--temperature", "0", "--max-new-tokens", "1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write("/help\n")
+    process.stdin.flush()
+    assert process.stdout is not None
+    process.stdout.readline()  # it has begun, and waits for the next line
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    assert process.stderr is not None
+    assert process.returncode == 130
+    assert "Traceback" not in process.stderr.read()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_closed_pipe_ends_without_a_traceback(tokenizer_folder, more):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*COMMAND, "tokens", "Ada " * 1000, "--tokenizer", str(tokenizer_folder), *more],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == ""

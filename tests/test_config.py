@@ -1,0 +1,212 @@
+"""A YAML and its overrides become dataclasses, and every mistake in them one clear line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from zero2chat.config import load_yaml, parse, read_arguments
+from zero2chat.errors import UserError
+
+
+@dataclass
+class Sizes:
+    layers: int = 2
+    rate: float = 0.1
+    tie: bool = False
+    shuffle: bool = True
+    depths: list[int] = field(default_factory=list)
+    when: Literal["no", "steps"] = "steps"
+    name: str | None = None
+    trackers: None | str | list[str] = "none"
+    extra: dict | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(f"layers must be at least 1,\ngot {self.layers}")
+
+
+@pytest.fixture
+def read(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """`read("layers: 3", "--rate", "2")` → the `Sizes` that this YAML and these overrides make."""
+
+    def read_text(text: str, *overrides: str) -> Sizes:
+        (tmp_path / "x.yaml").write_text(text)
+        _, (sizes,) = parse([Sizes], ["--config", str(tmp_path / "x.yaml"), *overrides])
+        return sizes
+
+    return read_text
+
+
+def test_values_of_every_type_arrive_as_the_fields_types(read) -> None:  # type: ignore[no-untyped-def]
+    text = (
+        "layers: 3\nrate: 1e-4\ntie: true\nshuffle: false\ndepths: [1, 2]\nwhen: no\nname: ada\n"
+        "trackers: [a, b]\nextra: {a: {b: 1}}"
+    )
+    want = Sizes(3, 1e-4, True, False, [1, 2], "no", "ada", ["a", "b"], {"a": {"b": 1}})
+    assert read(text) == want
+    assert isinstance(read(text).rate, float)
+    assert read("rate: 1e-4").rate == 1e-4  # YAML 1.1 reads it as text, for want of a dot
+    assert read("layers: 3\nname: null").name is None
+
+
+def test_values_from_the_command_line_arrive_as_the_fields_types() -> None:
+    words = "--layers 3 --rate=1e-4 --tie --shuffle false --depths 1 2 --when no --name ada --extra {}"
+    settings, (sizes,) = parse([Sizes], words.split())
+    assert sizes == Sizes(3, 1e-4, True, False, [1, 2], "no", "ada", "none", "{}")
+    assert settings["depths"] == ["1", "2"]
+
+
+def test_overrides_win_over_the_file(read, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert read("layers: 3\nrate: 0.5", "--layers", "4") == Sizes(layers=4, rate=0.5)
+    settings, where = read_arguments(["--config", str(tmp_path / "x.yaml"), "--layers", "4"])
+    assert settings == {"layers": "4", "rate": 0.5}
+    assert where == str(tmp_path / "x.yaml")
+
+
+def test_hyphens_in_an_override_are_underscores() -> None:
+    assert read_arguments(["--max-steps", "5"])[0] == {"max_steps": "5"}
+
+
+def test_one_item_is_a_list_of_one(read) -> None:  # type: ignore[no-untyped-def]
+    assert read("depths: 4").depths == [4]
+    assert read("layers: 2", "--depths", "4").depths == [4]
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("layer: 3", [], "x.yaml: unknown key 'layer'; did you mean 'layers'?"),
+        ("layers: 3", ["--rat", "1"], "x.yaml: unknown key 'rat'; did you mean 'rate'?"),
+        ("zzzzzzz: 3", [], "unknown key 'zzzzzzz'; known: depths, extra, layers, name, rate, shuffle"),
+        ("layers: many", [], "x.yaml: layers: 'many' is no int"),
+        ("layers: 2.5", [], "layers: 2.5 is no int"),
+        ("layers: true", [], "layers: True is no int"),
+        ("layers: [1]", [], "layers: [1] is no int"),
+        ("layers: {a: 1}", [], "layers: {'a': 1} is no int"),
+        ("rate: fast", [], "rate: 'fast' is no float"),
+        ("tie: maybe", [], "tie: 'maybe' is no true or false"),
+        ("shuffle: maybe", [], "shuffle: 'maybe' is no true or false"),
+        ("depths: [1, two]", [], "depths: 'two' is no int"),
+        ("when: never", [], "when: 'never' is none of no, steps"),
+        ("name: [a, b]", [], "name: ['a', 'b'] is no str"),
+        ("name: {a: b}", [], "name: {'a': 'b'} is no str"),
+        ("layers: 3", ["--layers", "many"], "layers: 'many' is no int"),
+        ("layers: 3", ["--layers", "1", "2"], "layers: ['1', '2'] is no int"),
+        ("layers: 3", ["--rate", "fast"], "rate: 'fast' is no float"),
+        ("layers: 3", ["--tie", "maybe"], "tie: 'maybe' is no true or false"),
+        ("layers: 3", ["--depths", "1", "two"], "depths: 'two' is no int"),
+        ("layers: 0", [], "x.yaml: layers must be at least 1"),
+        ("layers: [1", [], "x.yaml: no valid YAML"),
+        ("- layers", [], "x.yaml: expected `key: value` lines, found list"),
+        ("", [], "x.yaml: expected `key: value` lines, found NoneType"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(  # type: ignore[no-untyped-def]
+    read, text: str, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        read(text, *overrides)
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml: No such file"):
+        load_yaml(tmp_path / "nowhere.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"a: \xff\xfe")
+    with pytest.raises(UserError, match=r"b\.yaml: no valid YAML"):
+        load_yaml(tmp_path / "b.yaml")
+
+
+def test_a_stray_word_is_refused() -> None:
+    with pytest.raises(UserError, match="unexpected argument 'recipe.yaml'"):
+        read_arguments(["recipe.yaml"])
+
+
+def test_without_a_file_the_command_line_is_named() -> None:
+    with pytest.raises(UserError, match="^command line: unknown key 'layer'; did you mean 'layers'"):
+        parse([Sizes], ["--layer", "3"])
+
+
+def test_a_required_field_that_is_missing_is_named() -> None:
+    @dataclass
+    class Needs:
+        corpus: str
+
+    # `get_type_hints` resolves names of the module alone.
+    Needs.__annotations__["corpus"] = str
+    with pytest.raises(UserError, match="command line: .*required: --corpus"):
+        parse([Needs], [])
+    assert parse([Needs], ["--corpus", "a.txt"])[1][0].corpus == "a.txt"
+
+
+# ---- the classes that the stages really use
+
+
+def test_training_arguments_take_a_recipe(tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    (tmp_path / "x.yaml").write_text(
+        f"output_dir: {tmp_path}\nlearning_rate: 1e-4\nmax_steps: 5\nsave_strategy: no\nreport_to: [none]\n"
+        "remove_unused_columns: false\nlr_scheduler_kwargs: {num_cycles: 2}\nlabel_names: [labels]\n"
+    )
+    _, (args,) = parse([TrainingArguments], ["--config", str(tmp_path / "x.yaml"), "--max_steps", "7"])
+    assert (args.learning_rate, args.max_steps, args.remove_unused_columns) == (1e-4, 7, False)
+    assert (args.save_strategy, args.report_to) == ("no", [])
+    assert (args.lr_scheduler_kwargs, args.label_names) == ({"num_cycles": 2}, ["labels"])
+
+
+def test_sft_and_model_config_refuse_each_others_typos_together(tmp_path: Path) -> None:
+    from trl import ModelConfig, SFTConfig
+
+    words = f"--output_dir {tmp_path} --bf16 false --model_name_or_path a/b --max_length 64".split()
+    _, (sft, model) = parse([SFTConfig, ModelConfig], words)
+    assert (sft.max_length, sft.bf16, model.model_name_or_path) == (64, False, "a/b")
+    for typo, meant in {"max_seq_length": "max_length", "model_name": "model_name_or_path"}.items():
+        with pytest.raises(UserError, match=f"unknown key '{typo}'"):
+            parse([SFTConfig, ModelConfig], [*words, f"--{typo}", "1"])
+        assert meant in {**vars(sft), **vars(model)}
+
+
+def test_transformers_own_check_of_its_values_is_a_mistake_of_the_users(tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    with pytest.raises(UserError, match="command line: .*warmup"):
+        parse([TrainingArguments], f"--output_dir {tmp_path} --warmup_steps -1".split())
+
+
+# ---- what `accelerate launch` leaves unsaid on CPUs
+
+
+def _args(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **environment: str) -> Any:
+    """The `ddp_backend` and `use_cpu` that a stage gets under this environment, no process group being started."""
+
+    @dataclass
+    class Training:
+        ddp_backend: str = ""
+        use_cpu: bool = False
+
+    Training.__annotations__.update(ddp_backend=str, use_cpu=bool)
+    for name in ("ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return parse([Training], [])[1][0]
+
+
+def test_a_cpu_launch_trains_on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert _args(monkeypatch, tmp_path, ACCELERATE_USE_CPU="True").use_cpu
+    assert not _args(monkeypatch, tmp_path).use_cpu
+
+
+def test_cpu_ranks_of_deepspeed_are_told_their_backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    deepspeed = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2"}
+    assert _args(monkeypatch, tmp_path, **deepspeed).ddp_backend == "gloo"
+    with pytest.raises(UserError, match=r"2 processes and no GPU here"):
+        _args(monkeypatch, tmp_path, WORLD_SIZE="2")
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    assert _args(monkeypatch, tmp_path, **deepspeed).ddp_backend == ""

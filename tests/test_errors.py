@@ -1,0 +1,128 @@
+"""A user's mistake is one line and exit code 2; a fault of ours keeps its traceback and exit code 1."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zero2chat.errors import UserError, exit_on_mistake, nearest
+
+HEAD = "import sys\nfrom pathlib import Path\nfrom zero2chat.errors import UserError, exit_on_mistake\n"
+
+
+def run(body: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`body` as it fares within `exit_on_mistake`, in a process of its own."""
+    script = HEAD + "with exit_on_mistake():\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    inherited = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "ZERO2CHAT_MISTAKE_FILE")}
+    command = [sys.executable, "-c", script, *words]
+    return subprocess.run(command, env=inherited | environment, capture_output=True, text=True, timeout=120)
+
+
+def test_a_mistake_is_one_line_and_exit_code_2() -> None:
+    done = run("print('before')\nraise UserError('data.jsonl: no column\\n  `prompt`: add it')")
+    assert done.returncode == 2
+    assert done.stderr == "error: data.jsonl: no column `prompt`: add it\n"
+    assert done.stdout == "before\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback_and_exit_code_1() -> None:
+    done = run("raise ValueError('oops')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ValueError: oops" in done.stderr
+
+
+def test_no_mistake_goes_on() -> None:
+    with exit_on_mistake():
+        value = 1
+    assert value == 1
+
+
+def test_the_mistake_file_holds_the_line(tmp_path: Path) -> None:
+    done = run("raise UserError('no\\nway')", ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))
+    assert done.returncode == 2
+    assert (tmp_path / "mistake").read_text() == "no way"
+
+
+def test_a_fault_of_ours_leaves_no_mistake_file(tmp_path: Path) -> None:
+    run("raise ValueError('oops')", ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))
+    assert not (tmp_path / "mistake").exists()
+
+
+def test_the_first_rank_speaks_for_all_and_all_exit_with_2(tmp_path: Path) -> None:
+    file = str(tmp_path / "mistake")
+    second = run("raise UserError('no')", RANK="1", LOCAL_RANK="1", ZERO2CHAT_MISTAKE_FILE=file)
+    assert (second.returncode, second.stderr) == (2, "")
+    assert not Path(file).exists()
+    first = run("print('before')\nraise UserError('no')", RANK="0", LOCAL_RANK="0", ZERO2CHAT_MISTAKE_FILE=file)
+    assert (first.returncode, first.stdout, first.stderr) == (2, "before\n", "error: no\n")
+    assert Path(file).read_text() == "no"
+
+
+# ---- a disk that fills up
+
+FILL = {
+    "python": "with open(sys.argv[1], 'wb', buffering=0) as file:\n    while True: file.write(bytes(4096))",
+    "safetensors": (
+        "import torch\nfrom safetensors.torch import save_file\n"
+        "save_file({'w': torch.zeros(100_000)}, sys.argv[1])"
+    ),
+    "torch": "import torch\ntorch.save(torch.zeros(100_000), sys.argv[1])",
+    "a cause behind": (
+        "try:\n    with open(sys.argv[1], 'wb', buffering=0) as file:\n        while True: file.write(bytes(4096))\n"
+        "except OSError as error: raise RuntimeError('generating the dataset failed') from error"
+    ),
+}
+LIMITED = (
+    "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+)
+
+
+def full(done: subprocess.CompletedProcess[str]) -> bool:
+    lines = done.stderr.splitlines()
+    return done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: no space left on the disk (")
+
+
+@pytest.mark.parametrize("writer", FILL)
+def test_a_file_that_may_not_grow_is_one_line(tmp_path: Path, writer: str) -> None:
+    done = run(LIMITED + FILL[writer], str(tmp_path / "file"))
+    assert full(done), done.stderr
+    assert "the last checkpoint is kept" in done.stderr
+
+
+@pytest.mark.parametrize("writer", FILL)
+def test_a_full_disk_is_one_line(tmp_path: Path, writer: str) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a small disk here; the test with a limited file size stands in")
+    try:
+        # The mistake file lies on the full disk too.
+        done = run(FILL[writer], str(tmp_path / "file"), ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))
+        assert full(done), done.stderr
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_an_error_that_only_has_to_do_with_files_is_none_of_the_disk(tmp_path: Path) -> None:
+    done = run("open(sys.argv[1] + '/nowhere/file')", str(tmp_path))
+    assert done.returncode == 1
+    assert "FileNotFoundError" in done.stderr
+
+
+# ---- the nearest word
+
+
+def test_nearest_names_the_near_word_or_the_few_known_ones() -> None:
+    assert nearest("learning_rat", ["learning_rate", "seed"]) == "; did you mean 'learning_rate'?"
+    assert nearest("xyz", ["seed", "beta"]) == "; known: beta, seed"
+    assert nearest("xyz", [f"key_{i}" for i in range(13)]) == ""
+
+
+def test_a_user_error_is_an_exception_of_its_own() -> None:
+    assert issubclass(UserError, Exception)
+    assert not issubclass(UserError, ValueError | OSError)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from zero2chat.errors import UserError
+from zero2chat.models import context_length, load_for_use, load_model, load_tokenizer
+
+
+def test_a_model_folder_opens_in_fp32_with_its_tokenizer(model_folder):
+    model, tokenizer = load_model(model_folder)
+    assert model.dtype == torch.float32
+    assert not model.training
+    assert context_length(model) == 128
+    assert tokenizer.decode(tokenizer.encode("Ada was born in Genoa.")) == "Ada was born in Genoa."
+
+
+def test_auto_keeps_the_precision_that_was_saved(model_folder, tmp_path):
+    model, tokenizer = load_model(model_folder)
+    model.to(torch.bfloat16).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert load_model(tmp_path, "auto")[0].dtype == torch.bfloat16
+    assert load_model(tmp_path)[0].dtype == torch.float32
+
+
+def test_a_model_for_use_is_where_the_machine_is_fastest(model_folder):
+    model, _ = load_for_use(model_folder)
+    assert model.device.type == (
+        "cpu" if not torch.accelerator.is_available() else torch.accelerator.current_accelerator().type
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("runs/quickstart/sft", r"no such run: `zero2chat run recipes/quickstart` makes it \(step sft\)"),
+        ("/nowhere/at/all", "no such folder: give a model folder"),
+        ("./nowhere", "no such folder: give a model folder"),
+        ("two words", "no such folder: give a model folder"),
+        ("nobody-here/no-model", "no such folder here, and the Hub gave no tokenizer of that name"),
+    ],
+)
+def test_a_path_without_a_model_says_what_to_do(tmp_path, monkeypatch, path, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=says):
+        load_model(path)
+
+
+def test_a_file_is_no_model_folder(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="is a file"):
+        load_model(tmp_path / "model.safetensors")
+
+
+def test_an_unfinished_run_names_the_recipe_that_finishes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/quickstart/sft").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no config\.json.*zero2chat run recipes/quickstart"):
+        load_model("runs/quickstart/sft")
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        ("config.json", "holds no model"),
+        ("tokenizer.json", "holds no tokenizer"),
+        ("model.safetensors", "the model cannot be opened"),
+    ],
+)
+def test_a_folder_with_a_missing_file_says_which(model_folder, tmp_path, missing, says):
+    folder = shutil.copytree(model_folder, tmp_path / "m")
+    (folder / missing).unlink()
+    with pytest.raises(UserError, match=says):
+        load_model(folder)
+
+
+def test_weights_cut_short_are_a_mistake_and_not_a_traceback(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "m")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="the model cannot be opened"):
+        load_model(folder)
+
+
+def test_pickled_weights_are_refused(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "m")
+    torch.save(load_model(folder)[0].state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="the model cannot be opened"):
+        load_model(folder)
+
+
+def test_a_tokenizer_folder_opens_without_a_model(tokenizer_folder):
+    assert load_tokenizer(tokenizer_folder).eos_token == "<|im_end|>"

@@ -1,0 +1,71 @@
+"""Intervals against published and brute-force values."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+
+import pytest
+
+from zero2chat.stats import mean, pass_at_k, rate
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        # Newcombe 1998 (Statistics in Medicine 17:857-872), table I, method 3: Wilson's score interval.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_rate_gives_the_published_wilson_intervals(successes: int, n: int, low: float, high: float) -> None:
+    assert rate(successes, n) == {"value": round(successes / n, 4), "n": n, "low": low, "high": high}
+
+
+def test_rate_of_all_right_is_the_mirror_image_of_none_right() -> None:
+    none, every = rate(0, 7), rate(7, 7)
+    assert (every["low"], every["high"]) == (pytest.approx(1 - none["high"]), 1.0)
+
+
+def test_rate_takes_partial_scores_and_keeps_its_seed() -> None:
+    assert rate(2.5, 10, seed=3) | {"low": 0, "high": 0} == {"value": 0.25, "n": 10, "low": 0, "high": 0, "seed": 3}
+    assert "seed" not in rate(2.5, 10)
+
+
+def test_mean_is_the_mean_with_its_normal_interval() -> None:
+    values = [1.0, 2.0, 4.0, 5.5]
+    half = 1.959964 * statistics.stdev(values) / len(values) ** 0.5
+    metric = mean(values, seed=0)
+    assert metric["value"] == 3.125
+    assert (metric["n"], metric["seed"]) == (4, 0)
+    assert metric["low"] == pytest.approx(3.125 - half, abs=1e-4)
+    assert metric["high"] == pytest.approx(3.125 + half, abs=1e-4)
+
+
+def test_mean_of_one_value_is_that_value() -> None:
+    assert mean([0.7]) == {"value": 0.7, "n": 1, "low": 0.7, "high": 0.7}
+
+
+@pytest.mark.parametrize("empty", [lambda: rate(0, 0), lambda: mean([])])
+def test_no_rows_have_no_metric(empty) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="at least one row"):
+        empty()
+
+
+def test_pass_at_k_equals_counting_every_draw() -> None:
+    for n in range(1, 8):
+        for correct, k in itertools.product(range(n + 1), range(1, n + 1)):
+            draws = list(itertools.combinations([True] * correct + [False] * (n - correct), k))
+            assert pass_at_k(n, correct, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+
+
+def test_pass_at_k_does_not_overflow() -> None:
+    assert pass_at_k(10_000, 1, 5_000) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("n", "correct", "k"), [(4, 5, 1), (4, -1, 1), (4, 2, 0), (4, 2, 5)])
+def test_pass_at_k_refuses_impossible_counts(n: int, correct: int, k: int) -> None:
+    with pytest.raises(ValueError, match="pass@k"):
+        pass_at_k(n, correct, k)
