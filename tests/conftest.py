@@ -28,11 +28,11 @@ answer is 42. How many apples are left, if Mia had 17 apples and gave 5 of them 
 so 12 apples are left. It isn't always that easy!
 
 A tokenizer splits a text into pieces that it has often seen: words, parts of words, and at last single
-bytes. So it can write anything, naïve café and Straße, Ελληνικά, 日本語の文章 and emoji such as 🙂 or 🚀, though it
-has hardly seen them. The system prompt stands before the first turn. Each turn starts with who speaks and
-ends with a token that says so, and the model learns to write that token when it has said what it had to
-say. Fellow citizens of the Senate and of the House of Representatives: the state of the union is strong,
-and the people of the states have the right to be told about it.
+bytes. So it can write anything, naïve café and Straße, Ελληνικά, 日本語の文章 and emoji such as
+🙂 or 🚀, though it has hardly seen them. The system prompt stands before the first turn. Each turn starts
+with who speaks and ends with a token that says so, and the model learns to write that token when it has
+said what it had to say. Fellow citizens of the Senate and of the House of Representatives: the state of
+the union is strong, and the people of the states have the right to be told about it.
 """
 
 

@@ -80,20 +80,9 @@ def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):
     monkeypatch.setattr(recipes, "run", run)
     cli.main(
         [
-            "run",
-            "recipes/x",
-            "--only",
-            "a",
-            "--from",
-            "b",
-            "--restart",
-            "c",
-            "--set",
-            "a.lr=1",
-            "--set",
-            "b.n=2",
+            *("run", "recipes/x", "--only", "a", "--from", "b", "--restart", "c"),
+            *("--set", "a.lr=1", "--set", "b.n=2", "--accelerate-config", "zero2", "--dry-run", "--json"),
         ]
-        + ["--accelerate-config", "zero2", "--dry-run", "--json"]
     )
     assert last_object(capsys.readouterr().out) == {
         "recipe": "recipes/x",

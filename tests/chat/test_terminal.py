@@ -142,7 +142,8 @@ def test_in_a_real_terminal_it_answers_and_ctrl_c_at_the_prompt_ends_it(model_fo
     assert "/help lists the commands." in read_until("> ")
     os.write(here, b"Who?\n")
     answer = read_until("> ")
-    assert len(answer.splitlines()) == 3  # what was typed, the answer, the prompt
+    assert len(answer.splitlines()) >= 3  # what was typed, the answer, the prompt
+    time.sleep(0.5)  # readline misses a signal that comes between its prompt and its first wait for a key
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
     rest = os.read(here, 4096).decode()

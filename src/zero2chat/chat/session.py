@@ -193,7 +193,7 @@ class Session:
             if rest := self.tokenizer.decode(answer)[len(shown) :]:
                 yield rest
         finally:
-            ids = prompt + answer
+            ids = prompt + answer + self._closing
             self.turns.append(Turn(text, self.tokenizer.decode(answer), ids))
 
     def _make_room(self, prompt: int) -> None:

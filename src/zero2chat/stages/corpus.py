@@ -18,8 +18,8 @@ from zero2chat import config
 from zero2chat.data.corpora import load_documents, mix, read_sources, split_of
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.runs import Run
+from zero2chat.tasks import SPLITS
 
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass

@@ -84,11 +84,11 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         for key, peak in _PEAK_FLOPS.items():
             if key in name:
                 return peak
-    n = 1024 if device.type == "cpu" else 8192
+    n = 2048 if device.type == "cpu" else 8192
     # A generator of its own: measuring must not move the training's random numbers.
     a = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     best = math.inf
-    for _ in range(6):
+    for _ in range(10):
         start = time.perf_counter()
         (a @ a).sum().item()
         best = min(best, time.perf_counter() - start)
