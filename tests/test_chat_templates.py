@@ -55,9 +55,7 @@ def test_the_loss_falls_on_the_answers_and_their_ends_and_on_nothing_else(tokeni
     ]
     out = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
     pairs = zip(out["input_ids"], out["assistant_masks"], strict=True)
-    assert (
-        tokenizer.decode([token for token, mask in pairs if mask]) == "In Genoa.<|im_end|>In 1984.<|im_end|>"
-    )
+    assert tokenizer.decode([token for token, mask in pairs if mask]) == "In Genoa.<|im_end|>In 1984.<|im_end|>"
 
 
 @pytest.mark.parametrize(
@@ -108,9 +106,7 @@ def test_thoughts_that_never_end_are_thoughts_and_not_the_end_of_the_turn(tokeni
 
 
 def test_a_search_stays_in_the_content_as_it_was_written(tokenizer):
-    parsed = tokenizer.parse_response(
-        "<SEARCH_START>Ada<SEARCH_END><|im_end|>", prefix="<|im_start|>assistant\n"
-    )
+    parsed = tokenizer.parse_response("<SEARCH_START>Ada<SEARCH_END><|im_end|>", prefix="<|im_start|>assistant\n")
     assert parsed == {"role": "assistant", "content": "<SEARCH_START>Ada<SEARCH_END>"}
 
 

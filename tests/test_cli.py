@@ -31,9 +31,7 @@ def test_help_imports_nothing_heavy():
     code, *modules = out.splitlines()[-1].split()
     assert code == "0"
     assert "zero2chat" in modules
-    assert not {"torch", "transformers", "trl", "datasets", "tokenizers", "numpy", "rich", "yaml"} & set(
-        modules
-    )
+    assert not {"torch", "transformers", "trl", "datasets", "tokenizers", "numpy", "rich", "yaml"} & set(modules)
     for command in ("run", "chat", "next", "tokens"):
         assert f"\n    {command} " in out
 

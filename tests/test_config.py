@@ -21,7 +21,7 @@ class Sizes:
     depths: list[int] = field(default_factory=list)
     when: Literal["no", "steps"] = "steps"
     name: str | None = None
-    trackers: None | str | list[str] = "none"
+    trackers: str | list[str] | None = "none"
     extra: dict | str | None = None
 
     def __post_init__(self) -> None:

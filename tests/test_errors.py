@@ -68,8 +68,7 @@ def test_the_first_rank_speaks_for_all_and_all_exit_with_2(tmp_path: Path) -> No
 FILL = {
     "python": "with open(sys.argv[1], 'wb', buffering=0) as file:\n    while True: file.write(bytes(4096))",
     "safetensors": (
-        "import torch\nfrom safetensors.torch import save_file\n"
-        "save_file({'w': torch.zeros(100_000)}, sys.argv[1])"
+        "import torch\nfrom safetensors.torch import save_file\nsave_file({'w': torch.zeros(100_000)}, sys.argv[1])"
     ),
     "torch": "import torch\ntorch.save(torch.zeros(100_000), sys.argv[1])",
     "a cause behind": (

@@ -95,9 +95,7 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused():
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    words = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({"▁the": 0, "?": 1}, unk_token="?"))
-    )
+    words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"▁the": 0, "?": 1}, unk_token="?")))
     with pytest.raises(UserError, match="byte-level BPE"):
         token_bytes(words)
 
@@ -131,9 +129,7 @@ def test_control_tokens_that_overlap_are_all_broken(tokenizer_folder):
     assert safe.replace(" ", "") == "xyxyxyx"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "a < b | c > d", "<im_end>", "<|im_end>", "< |im_end|>", "日本語 <b>🙂</b>\n"]
-)
+@pytest.mark.parametrize("text", ["", "a < b | c > d", "<im_end>", "<|im_end>", "< |im_end|>", "日本語 <b>🙂</b>\n"])
 def test_ordinary_text_is_left_alone(tokenizer, text):
     assert neutralise(text, tokenizer) == text
 

@@ -86,9 +86,7 @@ def _text(argument: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
-        prog="zero2chat", description="Build an assistant from nothing, and talk to it."
-    )
+    root = argparse.ArgumentParser(prog="zero2chat", description="Build an assistant from nothing, and talk to it.")
     root.add_argument("--version", action="version", version=f"zero2chat {__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
 
@@ -117,9 +115,7 @@ def parser() -> argparse.ArgumentParser:
         "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this total probability"
     )
     chat.add_argument("--seed", type=int, default=0)
-    chat.add_argument(
-        "--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)"
-    )
+    chat.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
     chat.add_argument("--prompt", type=_text, metavar="TEXT", help="print one answer and exit")
 
     following = commands.add_parser("next", help="the likeliest next tokens after a text")

@@ -71,6 +71,8 @@ def _pairs(argv: Iterable[str]) -> dict[str, Any]:
 
 def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
     """One instance of each dataclass from a mapping. `where` names the mapping in messages."""
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{where}: expected `key: value` pairs, found {settings!r}")
     parser = _Parser(classes)
     # A flag that is true by default has a second action, `--no_flag`, under its name: the first one converts.
     actions = {action.dest: action for action in reversed(parser._actions) if action.dest != "help"}

@@ -60,9 +60,7 @@ def exit_on_mistake() -> Iterator[None]:
             line = " ".join(str(error).split())
         elif _disk_is_full(error):
             what = " ".join(str(error).split())
-            line = (
-                f"no space left on the disk ({what}): free some and run it again; the last checkpoint is kept"
-            )
+            line = f"no space left on the disk ({what}): free some and run it again; the last checkpoint is kept"
         else:
             raise
         if os.environ.get("RANK", "0") == "0":

@@ -146,9 +146,7 @@ def evaluate_tasks(
                 batch_size=batch_size,
                 seed=spec.seed,
             )
-            right = [
-                sum(task.score(row, a.text) for a in drawn[i * k : (i + 1) * k]) for i, row in enumerate(rows)
-            ]
+            right = [sum(task.score(row, a.text) for a in drawn[i * k : (i + 1) * k]) for i, row in enumerate(rows)]
             # Answers to one question are no independent draws: the interval is over questions.
             metrics[f"accuracy_sampled_{spec.label}"] = stats.mean([r / k for r in right], spec.seed)
             for size in sorted({1, k}):

@@ -78,9 +78,7 @@ def _find(path: str | Path) -> Path | None:
         raise UserError(f"{path}: no such run: {_remedy(folder)}")
     # Hub names: "name" or "owner/name".
     if not re.fullmatch(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", str(path)):
-        raise UserError(
-            f"{path}: no such folder: give a model folder, such as runs/quickstart/sft, or a Hub name"
-        )
+        raise UserError(f"{path}: no such folder: give a model folder, such as runs/quickstart/sft, or a Hub name")
     return None
 
 

@@ -64,7 +64,9 @@ class Step:
 
 
 def load_recipe(
-    recipe: str | Path, overrides: Mapping[str, Mapping[str, Any]] | None = None, accelerate_config: str | None = None
+    recipe: str | Path,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    accelerate_config: str | None = None,
 ) -> list[Step]:
     """The steps in an order in which each comes after what it needs.
 
@@ -112,14 +114,21 @@ def _read_step(
             raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
     _require(entry["stage"], (*PLAIN_STAGES, *TRAINING_STAGES), f"{where}: step {entry['name']}", "stage")
     launch = accelerate_config or entry.get("accelerate_config", "cpu")
-    _require(launch, sorted(p.stem for p in ACCELERATE_CONFIGS.glob("*.yaml")), f"step {entry['name']}", "accelerate config")
+    _require(
+        launch,
+        sorted(p.stem for p in ACCELERATE_CONFIGS.glob("*.yaml")),
+        f"step {entry['name']}",
+        "accelerate config",
+    )
     after = entry.get("after") or []
     after = [after] if isinstance(after, str) else after
     path = folder / entry["config"]
     chosen = dict(overrides.get(entry["name"], {}))
     settings = config.load_yaml(path) | chosen
     if not isinstance(settings.get("output_dir"), str):
-        raise UserError(f"{path}: output_dir is not set: name the folder to write, such as runs/{folder.name}/{entry['name']}")
+        raise UserError(
+            f"{path}: output_dir is not set: name the folder to write, such as runs/{folder.name}/{entry['name']}"
+        )
     return Step(entry["name"], entry["stage"], path, tuple(after), launch, chosen, settings)
 
 
@@ -135,7 +144,9 @@ def _check_folders(steps: Sequence[Step], where: Path) -> None:
             if path.startswith("runs/") and maker is None and not (Path(path) / runs.RUN).exists():
                 raise UserError(f"{step.config}: {path} is made by no step of this recipe, and is no run that is there")
             if path.startswith("runs/") and maker not in step.after:
-                raise UserError(f"{step.config}: reads {path}, which `after` of step {step.name} in {where} does not name")
+                raise UserError(
+                    f"{step.config}: reads {path}, which `after` of step {step.name} in {where} does not name"
+                )
 
 
 def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
@@ -193,10 +204,10 @@ def run(
         raise UserError(f"{recipe}: no recipe there (no recipe.yaml): name a folder such as recipes/quickstart")
     steps = load_recipe(recipe, chosen, accelerate_config)
     names = [step.name for step in steps]
-    for flag, name in (("--only", only), ("--from", from_), ("--restart", restart)):
-        if name is not None:
-            _require(name, names, flag, "step")
-    if sum(name is not None for name in (only, from_, restart)) > 1:
+    given = {flag: step for flag, step in (("--only", only), ("--from", from_), ("--restart", restart)) if step}
+    for flag, step_name in given.items():
+        _require(step_name, names, flag, "step")
+    if len(given) > 1:
         raise UserError("--only, --from and --restart exclude each other")
     for step in steps:
         step.arguments()  # a mistake in the last step should not show after an hour
@@ -253,5 +264,8 @@ def _launch(step: Step, command: Sequence[str]) -> None:
         if process.returncode and mistake.exists():
             raise UserError(f"{step.name} stopped: {mistake.read_text()}")
     if process.returncode:
-        print(f"error: {step.name} failed (exit code {process.returncode}); run it again to go on", file=sys.stderr)
+        print(
+            f"error: {step.name} failed (exit code {process.returncode}); run it again to go on",
+            file=sys.stderr,
+        )
         raise SystemExit(1)

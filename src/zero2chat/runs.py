@@ -181,9 +181,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         raise UserError(f"{folder}: a file lies where the run's folder should be: give another output_dir")
     # Nothing but a run.json half written: killed in its first moment, or another rank is writing it just now.
     if folder.exists() and any(path.name not in (RUN, RUN + ".tmp") for path in folder.iterdir()):
-        raise UserError(
-            f"{folder}: holds files that no run of ours made: give another output_dir or move them away"
-        )
+        raise UserError(f"{folder}: holds files that no run of ours made: give another output_dir or move them away")
     return None
 
 
@@ -203,9 +201,7 @@ class Run:
         Raises `UserError` where the folder holds something else, or the step with other settings.
         """
         if not output_dir or "output_dir" not in settings:
-            raise UserError(
-                f"{stage}: output_dir is not set: name the folder to write, such as runs/mine/{stage}"
-            )
+            raise UserError(f"{stage}: output_dir is not set: name the folder to write, such as runs/mine/{stage}")
         folder = Path(output_dir)
         new = fingerprint(stage, settings)
         identity = read_run(folder)
@@ -273,9 +269,7 @@ class Run:
 
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint. Half-written ones after it are named and removed by the first rank."""
-        found = [
-            path for path in self.folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)
-        ]
+        found = [path for path in self.folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
         broken = []
         whole = None
         for path in sorted(found, key=lambda path: int(path.name.split("-")[1]), reverse=True):

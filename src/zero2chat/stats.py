@@ -44,7 +44,5 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     The unbiased estimator of Chen et al. 2021 (arXiv:2107.03374, eq. 1): 1 - C(n-c, k) / C(n, k).
     """
     if not 0 <= correct <= n or not 1 <= k <= n:
-        raise ValueError(
-            f"pass@k needs 0 <= correct <= n and 1 <= k <= n, got n={n}, correct={correct}, k={k}"
-        )
+        raise ValueError(f"pass@k needs 0 <= correct <= n and 1 <= k <= n, got n={n}, correct={correct}, k={k}")
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)

@@ -59,9 +59,7 @@ def _spelled(token: str) -> bytes:
     try:
         return bytes(_alphabet()[character] for character in token)
     except KeyError:
-        raise UserError(
-            f"token {token!r} does not spell bytes: give a tokenizer that is a byte-level BPE"
-        ) from None
+        raise UserError(f"token {token!r} does not spell bytes: give a tokenizer that is a byte-level BPE") from None
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
@@ -136,9 +134,7 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
     response = template.with_suffix(".response.json")
     try:
         tokenizer.chat_template = template.read_text(encoding="utf-8")
-        tokenizer.response_template = (
-            json.loads(response.read_text(encoding="utf-8")) if response.exists() else None
-        )
+        tokenizer.response_template = json.loads(response.read_text(encoding="utf-8")) if response.exists() else None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{template}: chat template cannot be read: {error}") from error
     except json.JSONDecodeError as error:

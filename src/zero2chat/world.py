@@ -144,9 +144,7 @@ class World:
         surnames = [root + ending for root in _ROOTS for ending in _ENDINGS]
         told = ["often"] * often + ["once"] * once + ["never"] * never
         if len(told) > len(surnames):
-            raise UserError(
-                f"world: {len(told)} people asked for, there are names for {len(surnames)}: ask for fewer"
-            )
+            raise UserError(f"world: {len(told)} people asked for, there are names for {len(surnames)}: ask for fewer")
         rng.shuffle(surnames)
         first_names = [(name, "she") for name in _WOMEN] + [(name, "he") for name in _MEN]
         rng.shuffle(first_names)

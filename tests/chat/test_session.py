@@ -46,9 +46,7 @@ def generated(loaded, prompt: list[int], n: int) -> list[int]:
     """The greedy answer of transformers' own `generate`, without any cache of ours."""
     model, tokenizer = loaded
     ids = torch.tensor([prompt])
-    out = model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=n, use_cache=False
-    )
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=n, use_cache=False)
     answer = out[0, len(prompt) :].tolist()
     return answer[: answer.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in answer else answer
 
@@ -321,9 +319,7 @@ def other_template(loaded, monkeypatch, template):
     monkeypatch.setattr(loaded[1], "chat_template", template)
 
 
-def test_a_template_with_a_system_prompt_of_its_own_keeps_it_when_turns_are_dropped(
-    loaded, heard, monkeypatch
-):
+def test_a_template_with_a_system_prompt_of_its_own_keeps_it_when_turns_are_dropped(loaded, heard, monkeypatch):
     other_template(
         loaded,
         monkeypatch,
@@ -338,9 +334,7 @@ def test_a_template_with_a_system_prompt_of_its_own_keeps_it_when_turns_are_drop
     assert session.dropped
     rebuilt = [tokenizer.decode(ids) for ids in heard if len(ids) > 40]
     assert len(rebuilt) > 1
-    assert all(
-        text.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWho") for text in rebuilt
-    )
+    assert all(text.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWho") for text in rebuilt)
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,7 @@ class Keyboard(io.StringIO):
         return True
 
 
-def test_ctrl_c_during_an_answer_stops_the_answer_and_the_chat_goes_on(
-    capsys, model_folder, answers, monkeypatch
-):
+def test_ctrl_c_during_an_answer_stops_the_answer_and_the_chat_goes_on(capsys, model_folder, answers, monkeypatch):
     typed = iter(["Where?", "/reset", "Who?"])
     monkeypatch.setattr("builtins.input", lambda prompt: next(typed, "/quit"))
     draw, calls = Session._draw, iter(range(100))

@@ -98,10 +98,7 @@ def _write_recipe(root: Path) -> list[Path]:
                 "seconds": 61,
             },
             history=[
-                *(
-                    {"step": s, "loss": 8.0 / (s + 1), "learning_rate": 0.001, "tokens": s * 64}
-                    for s in range(8)
-                ),
+                *({"step": s, "loss": 8.0 / (s + 1), "learning_rate": 0.001, "tokens": s * 64} for s in range(8)),
                 {"step": 4, "eval_prose_loss": 3.0, "val_bits_per_byte": 1.7},
                 {"step": 7, "eval_prose_loss": 2.5, "val_bits_per_byte": 1.5},
             ],

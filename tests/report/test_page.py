@@ -82,10 +82,7 @@ def test_the_page_is_one_file_that_fetches_and_runs_nothing(page: str) -> None:
 def test_each_step_has_a_section_in_the_contents(page: str) -> None:
     found = re.findall(r'<section id="([^"]*)"', page)
     assert found == [
-        *(
-            f"s{i}-{name}"
-            for i, name in enumerate(("corpus", "tokenizer", "pretrain", "sft", "sft-more"), start=1)
-        ),
+        *(f"s{i}-{name}" for i, name in enumerate(("corpus", "tokenizer", "pretrain", "sft", "sft-more"), start=1)),
         *("s6-polish", "s7-exam-a", "s8-exam-b", "side-by-side"),
     ]
     assert all(f'<a href="#{name}">' in page for name in found)
@@ -103,11 +100,7 @@ def test_the_textbooks_sum_is_worked_out_with_what_was_measured(page: str) -> No
 
 
 def test_babble_becomes_language_in_the_order_of_the_steps(page: str) -> None:
-    assert (
-        page.index("step 0</b> · 0 tokens read · loss 8.00")
-        < page.index(" qzx")
-        < page.index(" of the nation")
-    )
+    assert page.index("step 0</b> · 0 tokens read · loss 8.00") < page.index(" qzx") < page.index(" of the nation")
 
 
 def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> None:
@@ -129,9 +122,7 @@ def test_equal_input_gives_an_equal_page(page: str, recipe: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("stage", [*STAGES, HOSTILE])
-def test_hostile_text_is_shown_and_does_nothing(
-    tmp_path: Path, stage: str, write_run: Callable[..., Path]
-) -> None:
+def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path, stage: str, write_run: Callable[..., Path]) -> None:
     sample = {
         "prompt": HOSTILE,
         "completion": HOSTILE,
@@ -144,9 +135,7 @@ def test_hostile_text_is_shown_and_does_nothing(
     metrics = {f"{kind}_{HOSTILE}": rate(0.5) for kind in kinds} | {HOSTILE: HOSTILE, "accuracy": HOSTILE}
     metrics |= {key: rate(0.5) for key in ("bytes_train", "val_loss", "vocab_size")}
     history = [{"step": s, "loss": 1.0, f"eval_{HOSTILE}_loss": 1.0, HOSTILE: HOSTILE} for s in range(3)]
-    folder = write_run(
-        tmp_path / "<b onclick=x>", stage, metrics, history, [sample | {"step": s} for s in (0, 1)]
-    )
+    folder = write_run(tmp_path / "<b onclick=x>", stage, metrics, history, [sample | {"step": s} for s in (0, 1)])
     identity = {"fingerprint": {"stage": stage, "settings": {HOSTILE: HOSTILE}}}
     (folder / "run.json").write_text(json.dumps(identity))
     text = render([read_step(folder, 1)], HOSTILE, HOSTILE)
@@ -206,9 +195,7 @@ def test_a_new_file_is_a_new_section(
 
 
 def test_files_that_are_no_sections_are_not_taken_for_one() -> None:
-    assert all(
-        section_module(name) is None for name in ("page", "parts", "steps", "../sft", "", "no_such_stage")
-    )
+    assert all(section_module(name) is None for name in ("page", "parts", "steps", "../sft", "", "no_such_stage"))
     assert all(section_module(name) is not None for name in STAGES)
 
 

@@ -52,9 +52,7 @@ def test_a_curve_leaves_out_what_is_no_finite_number(tmp_path: Path, write_run: 
         {"step": 4},
         {"loss": 5},
     ]
-    step = read_step(
-        write_run(tmp_path / "sft", "sft", {"loss": 1}, history=[*lines, {"step": 5, "loss": "x"}]), 1
-    )
+    step = read_step(write_run(tmp_path / "sft", "sft", {"loss": 1}, history=[*lines, {"step": 5, "loss": "x"}]), 1)
     assert step.curve("loss") == [(1, 3), (2, 1.0)]
 
 

@@ -62,9 +62,7 @@ def test_an_unfinished_step_is_named_and_nothing_is_written(tmp_path: Path) -> N
     done, half = _step(tmp_path / "corpus", "corpus"), _step(tmp_path / "pretrain", "pretrain")
     done.finish({"bytes_train": {"value": 1}})
     with pytest.raises(UserError, match="step 'pretrain'"):
-        main(
-            ["--output_dir", str(tmp_path / "out" / "report"), "--steps", str(done.folder), str(half.folder)]
-        )
+        main(["--output_dir", str(tmp_path / "out" / "report"), "--steps", str(done.folder), str(half.folder)])
     assert not (tmp_path / "out").exists()
 
 
@@ -77,9 +75,7 @@ def test_no_steps_and_no_folder_are_the_users_mistake(tmp_path: Path) -> None:
         main(["--steps", str(done.folder)])
 
 
-def test_a_steps_name_is_no_markup_in_the_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_steps_name_is_no_markup_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = _step(tmp_path / "[red]x", "corpus")
     done.finish({"bytes_train": {"value": 1}})
     main(["--output_dir", str(tmp_path / "report"), "--steps", str(done.folder)])

@@ -37,9 +37,7 @@ from zero2chat.tasks import identity, in_split
         ("size", "I am not small.", 0.0),
     ],
 )
-def test_score_wants_the_keywords_and_none_of_the_wrong_ones(
-    kind: str, completion: str, score: float
-) -> None:
+def test_score_wants_the_keywords_and_none_of_the_wrong_ones(kind: str, completion: str, score: float) -> None:
     assert identity.score({"kind": kind}, completion) == score
 
 

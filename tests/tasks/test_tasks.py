@@ -153,9 +153,7 @@ def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_use
     with pytest.raises(UserError, match="unknown option 'sede'"):
         task.rows("test", 0, 5, sede=3)
     row = task.rows("test", 0, 1)[0]
-    with pytest.raises(
-        UserError, match=r"style 'wroked' is not known(; did you mean 'worked'\?|; known: worked)"
-    ):
+    with pytest.raises(UserError, match=r"style 'wroked' is not known(; did you mean 'worked'\?|; known: worked)"):
         task.demonstration(row, random.Random(0), style="wroked")
     if name == "word_problems":  # its rows are drawn, not listed: leave it few to draw from
         from zero2chat.tasks import word_problems

@@ -59,9 +59,7 @@ def test_every_calculation_of_a_worked_solution_is_right_and_the_last_is_the_ans
         assert sums[-1][3] == row["answer"]
         assert text.endswith(f"\n#### {row['answer']}")
         # The numbers come from the question.
-        assert all(
-            re.search(rf"\b{number}\b", row["question"]) for number in row["key"].split() if number.isdigit()
-        )
+        assert all(re.search(rf"\b{number}\b", row["question"]) for number in row["key"].split() if number.isdigit())
         assert word_problems.demonstration(row, rng, "bare") == f"#### {row['answer']}"
 
 
@@ -124,9 +122,7 @@ def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
     pages = word_problems.documents(seed=0, n=300)
     assert len(pages) == len(set(pages)) == 300
     text = "\n".join(pages)
-    trained = {
-        row["question"] for level in (1, 2, 3) for row in word_problems.rows("train", 0, 1200, [level])
-    }
+    trained = {row["question"] for level in (1, 2, 3) for row in word_problems.rows("train", 0, 1200, [level])}
     questions = re.findall(r"^.*\?$", text, flags=re.MULTILINE)
     assert len(questions) >= 600
     assert set(questions) <= trained

@@ -34,9 +34,7 @@ def next_tokens(
         raise UserError(f"top: {top} is out of range: give 1 or more")
     ids = tokenizer.encode(text, add_special_tokens=False)
     if not ids:
-        raise UserError(
-            "the text is empty: give at least one token, such as '<|endoftext|>' for a document's start"
-        )
+        raise UserError("the text is empty: give at least one token, such as '<|endoftext|>' for a document's start")
     if len(ids) > context_length(model):
         raise UserError(
             f"the text has {len(ids)} tokens, and the model sees {context_length(model)} at once: shorten it"

@@ -32,9 +32,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         # Below 0.01 the logits divided by it overflow, and it would be greedy all the same.
-        self._check(
-            "temperature", self.temperature == 0 or 0.01 <= self.temperature < math.inf, "0, or at least 0.01"
-        )
+        self._check("temperature", self.temperature == 0 or 0.01 <= self.temperature < math.inf, "0, or at least 0.01")
         self._check("top_k", self.top_k >= 0, "0 (all tokens) or more")
         self._check("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
         self._check("seed", 0 <= self.seed < 2**63, "a whole number from 0 on")
@@ -104,9 +102,7 @@ class Session:
         try:
             converted = kinds[name](value)
         except (ValueError, OverflowError):
-            raise UserError(
-                f"{name}: '{value}' is no {'whole ' if kinds[name] is int else ''}number"
-            ) from None
+            raise UserError(f"{name}: '{value}' is no {'whole ' if kinds[name] is int else ''}number") from None
         self.sampling = replace(self.sampling, **{name: converted})
         if name == "seed":
             self._reseed()
@@ -119,9 +115,7 @@ class Session:
 
     def _render(self, messages: list[dict[str, str]], header: bool = False) -> str:
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=header
-            )
+            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=header)
         except TemplateError as error:
             raise UserError(f"the model's chat template refuses the conversation: {error}") from error
         return text
@@ -137,9 +131,7 @@ class Session:
     def _read_template(self, system: str | None) -> None:
         """Find what stands before the first turn, and what ends an answer, by rendering a conversation."""
         if not self.tokenizer.chat_template:
-            raise UserError(
-                "the model has no chat template: take one that was trained to chat, such as an sft step's"
-            )
+            raise UserError("the model has no chat template: take one that was trained to chat, such as an sft step's")
         self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
         if system:
             self._example.insert(0, {"role": "system", "content": self._safe(system)})
@@ -168,8 +160,7 @@ class Session:
         if len(self._head) + len(prompt) >= self.limit:
             system = f" and the system prompt {len(self._head)}" if self._head else ""
             raise UserError(
-                f"the message has {len(prompt)} tokens{system}, "
-                f"and the model sees {self.limit} at once: shorten it"
+                f"the message has {len(prompt)} tokens{system}, and the model sees {self.limit} at once: shorten it"
             )
         return self._answer(text, prompt)
 
@@ -202,10 +193,7 @@ class Session:
         (Less than a quarter where `max_new_tokens` asks for less, or the message alone leaves no more.)
         """
         answer = min(self.sampling.max_new_tokens, self.limit // 4)
-        while (
-            self.turns
-            and len(self._head) + sum(len(t.ids) for t in self.turns) + prompt + answer > self.limit
-        ):
+        while self.turns and len(self._head) + sum(len(t.ids) for t in self.turns) + prompt + answer > self.limit:
             self.turns.pop(0)
             self.dropped += 1
             # Every later token moves to another position.

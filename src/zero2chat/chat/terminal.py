@@ -90,6 +90,4 @@ def _print_answer(session: Session, text: str) -> None:
         print(piece, end="", flush=True)
     print(flush=True)
     if session.dropped > dropped:
-        print(
-            f"(the context is full: {session.dropped} of the oldest turns are forgotten by now)", flush=True
-        )
+        print(f"(the context is full: {session.dropped} of the oldest turns are forgotten by now)", flush=True)

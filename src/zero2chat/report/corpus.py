@@ -36,9 +36,7 @@ def section(step: Step) -> str:
     )
     text += cards(step, KEY)
     size, count = _shares(step)
-    figure = bars(
-        f"{step.anchor}-sources", "Text to learn from, by source.", list(size), {"bytes_train": size}
-    )
+    figure = bars(f"{step.anchor}-sources", "Text to learn from, by source.", list(size), {"bytes_train": size})
     rows = []
     for name in [*_SPLITS, *dict.fromkeys([*size, *count])]:
         cells = [
@@ -47,9 +45,7 @@ def section(step: Step) -> str:
         ]
         if any(cells):
             label = (
-                f"{name} <small>{_SPLITS[name]}</small>"
-                if name in _SPLITS
-                else f"{esc(name)} <small>source</small>"
+                f"{name} <small>{_SPLITS[name]}</small>" if name in _SPLITS else f"{esc(name)} <small>source</small>"
             )
             rows.append((label, *cells))
     text += gallery(figure, table(("text", "documents", "size"), rows) if rows else "")

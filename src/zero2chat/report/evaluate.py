@@ -47,9 +47,7 @@ def score_table(step: Step) -> str:
         if metric is None:
             return ""
         below = [
-            f"<small>{line}</small>"
-            for line in small_print(kind, metric).removeprefix("95%: ").split(" · ")
-            if line
+            f"<small>{line}</small>" for line in small_print(kind, metric).removeprefix("95%: ").split(" · ") if line
         ]
         return "<br>".join([short(kind, metric), *below])
 

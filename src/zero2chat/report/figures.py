@@ -17,9 +17,7 @@ from zero2chat.report.steps import Metric, Points, finite
 INK, SOFT, RULE = "#1d2329", "#5d6873", "#dde2e7"
 SERIES = ("#2b6cb0", "#c2571a", "#2f855a", "#8a4fb5", "#b7791f", "#c53a6b", "#3a8f9e", "#6b7280")
 # The colours of the light page; in the SVG each becomes a CSS variable, which the dark page sets anew.
-_VARIABLES = {INK: "ink", SOFT: "soft", RULE: "rule"} | {
-    hue: f"c{i}" for i, hue in enumerate(SERIES, start=1)
-}
+_VARIABLES = {INK: "ink", SOFT: "soft", RULE: "rule"} | {hue: f"c{i}" for i, hue in enumerate(SERIES, start=1)}
 _STYLE = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "zero2chat",  # the same picture has the same ids each time
@@ -45,9 +43,7 @@ def _thinned(points: Points) -> Points:
     """At most `_POINTS` points, each the mean of its neighbours."""
     size = -(-len(points) // _POINTS)
     groups = [points[i : i + size] for i in range(0, len(points), size)]
-    return [
-        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups
-    ]
+    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
 def _label(text: str) -> str:
@@ -91,9 +87,7 @@ def curves(key: str, caption: str, lines: Mapping[str, Points], y: str, *, perce
         for i, (label, points) in enumerate(lines.items()):
             xs, ys = zip(*_thinned(points), strict=True)
             hue = SERIES[i % len(SERIES)]
-            axes.plot(
-                xs, ys, color=hue, lw=1.7, ms=3.2, marker="o" if len(xs) <= 25 else None, label=_label(label)
-            )
+            axes.plot(xs, ys, color=hue, lw=1.7, ms=3.2, marker="o" if len(xs) <= 25 else None, label=_label(label))
         axes.set_xlabel("training step")
         axes.set_ylabel(y)
         axes.grid(axis="y")
@@ -104,9 +98,7 @@ def curves(key: str, caption: str, lines: Mapping[str, Points], y: str, *, perce
             axes.set_ylim(-0.02, 1.02)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
         if len(lines) > 1:
-            axes.legend(
-                loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.3, columnspacing=1.2
-            )
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.3, columnspacing=1.2)
         return _figure(figure, key, caption)
 
 
@@ -126,9 +118,7 @@ def bars(
     if not names:
         return ""
     shown = [metric for metrics in groups.values() for name, metric in metrics.items() if name in names]
-    rates = all(
-        is_rate(measure or label, metric) for label, metrics in groups.items() for metric in metrics.values()
-    )
+    rates = all(is_rate(measure or label, metric) for label, metrics in groups.items() for metric in metrics.values())
     thick = 0.8 / len(groups)
     with matplotlib.rc_context(_STYLE):
         height = (0.8 if len(groups) > 1 else 0.5) + len(names) * max(0.42, 0.25 * len(groups))
@@ -149,9 +139,7 @@ def bars(
                     axes.errorbar(value, at, xerr=spread, color=INK, lw=1, capsize=2)
                     end = max(value, high)
                 text = f" {short(measure or label, metric)}"
-                axes.annotate(
-                    text, (end, at), xytext=(2, 0), textcoords="offset points", va="center", fontsize=8.5
-                )
+                axes.annotate(text, (end, at), xytext=(2, 0), textcoords="offset points", va="center", fontsize=8.5)
         axes.set_yticks(range(len(names)), [_label(name) for name in names])
         axes.set_ylim(len(names) - 0.45, -0.55)
         axes.set_xlim(0, 1.18 if rates else (reach * 1.2 or 1))
@@ -167,9 +155,7 @@ def bars(
         axes.tick_params(length=0)
         axes.spines["bottom"].set_visible(False)
         if len(groups) > 1:
-            axes.legend(
-                loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.0, columnspacing=1.2
-            )
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.0, columnspacing=1.2)
         return _figure(figure, key, caption)
 
 

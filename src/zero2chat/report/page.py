@@ -63,9 +63,7 @@ def _section(step: Step) -> str:
         text += folded("All numbers of this step", metrics_table(step))
     else:
         if "run.json" in step.missing:
-            text += paragraph(
-                "The run has no <code>run.json</code>, which would say what stage it was.", "note"
-            )
+            text += paragraph("The run has no <code>run.json</code>, which would say what stage it was.", "note")
         text += metrics_table(step)
     if step.settings:
         text += folded("Settings", settings_table(step))
@@ -81,9 +79,7 @@ def _side_by_side(steps: Sequence[Step]) -> str:
             groups = {name: kinds[kind] for name, kinds in measured.items() if kind in kinds}
             tasks = list(dict.fromkeys(task for metrics in groups.values() for task in metrics))
             if len(groups) > 1:
-                caption = (
-                    f"{kind.replace('_', ' ').capitalize()} by task, with 95% intervals: {', '.join(groups)}."
-                )
+                caption = f"{kind.replace('_', ' ').capitalize()} by task, with 95% intervals: {', '.join(groups)}."
                 figures.append(bars(f"side-{len(figures)}", caption, tasks, groups, measure=kind))
     if not figures:
         return ""

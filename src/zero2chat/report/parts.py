@@ -123,9 +123,7 @@ def metric_card(name: str, metric: Metric, label: str, below: str = "") -> str:
 
 def cards(step: Step, names: Mapping[str, str]) -> str:
     """The metrics among `names` (metric → label) that the step has."""
-    found = [
-        metric_card(name, step.metrics[name], label) for name, label in names.items() if name in step.metrics
-    ]
+    found = [metric_card(name, step.metrics[name], label) for name, label in names.items() if name in step.metrics]
     return f'<div class="cards">{"".join(found)}</div>\n' if found else ""
 
 
@@ -221,9 +219,7 @@ def answers(step: Step, shown: int = 3, more: int = 20) -> str:
     for sample in by_step[last]:
         task = clean(sample.get("task", ""))
         count[task] = count.get(task, 0) + 1
-        (top if count[task] <= shown else rest).append(
-            _answer(sample, early.get(clean(sample.get("prompt"))))
-        )
+        (top if count[task] <= shown else rest).append(_answer(sample, early.get(clean(sample.get("prompt")))))
     text = (
         f"The first {shown} of each task in the order they were asked; none was picked."
         if rest

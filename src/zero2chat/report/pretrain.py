@@ -32,9 +32,7 @@ def loss_curves(step: Step) -> dict[str, Points]:
 
 def _bits_per_byte(step: Step) -> dict[str, Points]:
     found = step.curves("(?:eval|val)_(?:.+_)?bits_per_byte(?:_.+)?")
-    return {
-        re.sub("^(?:eval|val)_|_?bits_per_byte_?", "", key) or "all": points for key, points in found.items()
-    }
+    return {re.sub("^(?:eval|val)_|_?bits_per_byte_?", "", key) or "all": points for key, points in found.items()}
 
 
 def training_figures(step: Step) -> str:
@@ -130,9 +128,7 @@ def section(step: Step) -> str:
     )
     text += "<h3>Babble becomes language</h3>\n"
     if step.samples:
-        text += paragraph(
-            "What the model wrote as it learned. The prompt is in bold; none was picked.", "aside"
-        )
+        text += paragraph("What the model wrote as it learned. The prompt is in bold; none was picked.", "aside")
         text += timeline(step)
     else:
         text += lacks("samples.jsonl", "what the model wrote is")

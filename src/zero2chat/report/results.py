@@ -1,6 +1,6 @@
 """`docs/results.md`: every number of a recipe's report, with the command that made it.
 
-    python -m zero2chat.report.results runs/quickstart > docs/results.md
+python -m zero2chat.report.results runs/quickstart > docs/results.md
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from zero2chat.runs import METRICS
 def markdown(folder: Path) -> str:
     """A table a step. Raises `UserError` where the folder holds no finished step."""
     folders = sorted(
-        (path.parent for path in folder.glob(f"*/{METRICS}")), key=lambda path: (path / METRICS).stat().st_mtime
+        (path.parent for path in folder.glob(f"*/{METRICS}")),
+        key=lambda path: (path / METRICS).stat().st_mtime,
     )
     if not folders:
         raise UserError(f"{folder}: no finished step there: `zero2chat run recipes/{folder.name}` makes them")

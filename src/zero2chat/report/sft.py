@@ -22,9 +22,7 @@ KEY = {
 
 def _scores(step: Step) -> dict[str, Points]:
     found = step.curves("(?:eval_|val_)?accuracy(?:_.+)?")
-    return {
-        re.sub("^(?:eval_|val_)?accuracy_?", "", key) or "all tasks": points for key, points in found.items()
-    }
+    return {re.sub("^(?:eval_|val_)?accuracy_?", "", key) or "all tasks": points for key, points in found.items()}
 
 
 def section(step: Step) -> str:

@@ -88,16 +88,10 @@ def read_step(folder: str | Path, position: int) -> Step:
     """
     folder = Path(folder)
     if not (folder / METRICS).is_file():
-        raise UserError(
-            f"{folder}: step '{folder.name}' has no {METRICS}, so it is not finished: run it first"
-        )
+        raise UserError(f"{folder}: step '{folder.name}' has no {METRICS}, so it is not finished: run it first")
     metrics = _read(folder / METRICS)
-    if not isinstance(metrics, dict) or not all(
-        isinstance(m, dict) and "value" in m for m in metrics.values()
-    ):
-        raise UserError(
-            f'{folder / METRICS}: expected {{"name": {{"value": …}}}}: run the step that makes it again'
-        )
+    if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
+        raise UserError(f'{folder / METRICS}: expected {{"name": {{"value": …}}}}: run the step that makes it again')
     identity = _read(folder / RUN).get("fingerprint", {}) if (folder / RUN).is_file() else {}
     return Step(
         name=folder.resolve().name,
@@ -117,9 +111,7 @@ def read_steps(folders: Sequence[str | Path]) -> list[Step]:
     names = [step.name for step in steps]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(
-                f"steps: two are named '{name}', and their metrics would overwrite each other: rename one"
-            )
+            raise UserError(f"steps: two are named '{name}', and their metrics would overwrite each other: rename one")
     return steps
 
 

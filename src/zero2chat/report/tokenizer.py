@@ -79,9 +79,7 @@ def section(step: Step) -> str:
     )
     text += _example(step)
     if step.value("bytes_per_token") is None:
-        text += paragraph(
-            "The step measured no <code>bytes_per_token</code>, so the sum for ours is missing.", "note"
-        )
+        text += paragraph("The step measured no <code>bytes_per_token</code>, so the sum for ours is missing.", "note")
 
     text += "<h3>Tokens in colour</h3>\n"
     if not step.samples:
@@ -94,9 +92,7 @@ def section(step: Step) -> str:
         characters = len(clean(sample.get("prompt", "")))
         text += coloured(tokens[:400])
         numbers = (
-            f": {' '.join(esc(i) for i in ids[:24])}{' …' if len(ids) > 24 else ''}"
-            if isinstance(ids, list)
-            else ""
+            f": {' '.join(esc(i) for i in ids[:24])}{' …' if len(ids) > 24 else ''}" if isinstance(ids, list) else ""
         )
         text += paragraph(f"{exact(characters)} characters, {exact(len(tokens))} tokens{numbers}", "aside")
     return text

@@ -21,7 +21,6 @@ from zero2chat.runs import Run
 from zero2chat.tasks import SPLITS
 
 
-
 @dataclass
 class CorpusArguments:
     """Where the text comes from, and how much of it is held out."""
@@ -33,7 +32,7 @@ class CorpusArguments:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 < self.validation_fraction and 0 < self.test_fraction):
+        if not (self.validation_fraction > 0 and self.test_fraction > 0):
             raise ValueError("validation_fraction and test_fraction must be above 0")
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")

@@ -158,7 +158,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     held_out = {name: rows for name, rows in windows.items() if name != "train"}
 
     model = build_model(args, tokenizer)
-    print(f"{model.num_parameters():,} parameters, {len(windows['train']) * args.max_length:,} tokens", flush=True)
+    print(
+        f"{model.num_parameters():,} parameters, {len(windows['train']) * args.max_length:,} tokens",
+        flush=True,
+    )
 
     sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
     trainer = Trainer(
@@ -175,7 +178,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     dtype = torch.bfloat16 if training.bf16 else torch.float32
     speed = RunCallback(
-        run, flops_per_token(model, args.max_length), peak_flops(trainer.accelerator.device, dtype), bytes_per_token
+        run,
+        flops_per_token(model, args.max_length),
+        peak_flops(trainer.accelerator.device, dtype),
+        bytes_per_token,
     )
     train(trainer, run, speed)
 
@@ -219,7 +225,10 @@ def _held_out_metrics(
     for name, rows in held_out.items():
         tokens, size = count_target_bytes(rows, tokenizer)
         loss = trainer.evaluate(eval_dataset=rows, metric_key_prefix=f"eval_{name}")[f"eval_{name}_loss"]
-        metrics[f"val_bits_per_byte_{name}"] = {"value": round(loss * tokens / math.log(2) / size, 4), "n": size}
+        metrics[f"val_bits_per_byte_{name}"] = {
+            "value": round(loss * tokens / math.log(2) / size, 4),
+            "n": size,
+        }
         nats, all_tokens, all_bytes = nats + loss * tokens, all_tokens + tokens, all_bytes + size
     metrics["val_loss"] = {"value": round(nats / all_tokens, 4), "n": all_tokens}
     metrics["val_bits_per_byte"] = {"value": round(nats / math.log(2) / all_bytes, 4), "n": all_bytes}

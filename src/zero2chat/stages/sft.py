@@ -19,7 +19,12 @@ from transformers import set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 from trl.models import unwrap_model_for_generation
 
-from zero2chat.data.conversations import end_turn, load_conversations, prepare_chat_template, tokenize_conversations
+from zero2chat.data.conversations import (
+    end_turn,
+    load_conversations,
+    prepare_chat_template,
+    tokenize_conversations,
+)
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import evaluate_tasks, read_specs
@@ -80,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         [load_conversations(source) for source in sources], [s.fraction for s in sources], size=lambda _: 1
     )
     rows = tokenize_conversations(conversations, tokenizer, training.max_length, args.overlong, "datasets")
-    print(f"{len(rows):,} conversations, {sum(map(sum, rows['assistant_masks'])):,} tokens to learn from", flush=True)
+    print(
+        f"{len(rows):,} conversations, {sum(map(sum, rows['assistant_masks'])):,} tokens to learn from",
+        flush=True,
+    )
     end_turn(model, tokenizer)
 
     trainer = SFTTrainer(
@@ -93,9 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
     dtype = torch.bfloat16 if training.bf16 else torch.float32
-    speed = RunCallback(
-        run, flops_per_token(model, training.max_length), peak_flops(trainer.accelerator.device, dtype)
-    )
+    speed = RunCallback(run, flops_per_token(model, training.max_length), peak_flops(trainer.accelerator.device, dtype))
     train(trainer, run, speed)
 
     metrics = {"conversations": {"value": len(rows)}}

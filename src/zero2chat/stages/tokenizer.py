@@ -22,7 +22,6 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.runs import Run
 from zero2chat.tokens import PRETOKENIZER_PATTERN, SPECIAL_TOKENS
 
-
 # cl100k_base as tiktoken defines it; its own constructor would fetch the ranks from the network.
 GPT4_PATTERN = (
     r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""

@@ -48,8 +48,7 @@ _KINDS = {
     "name": _Kind(
         answer="Zero",
         needs=(r"\bzero\b",),
-        wrong=_OTHERS
-        + r"|\b(not|never) (called |named )?zero\b|\b(my name is|i am called|call me) (?!zero\b)",
+        wrong=_OTHERS + r"|\b(not|never) (called |named )?zero\b|\b(my name is|i am called|call me) (?!zero\b)",
         questions=(
             "What is your name?",
             "Who are you?",

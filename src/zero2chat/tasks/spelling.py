@@ -169,9 +169,7 @@ def score(row: Row, completion: str) -> float:
     words = re.findall(r"[a-z0-9]+", rest)
     if kind in ("length", "count"):
         digits = {word for word in words if word.isdigit()}
-        return float(
-            (digits or {str(_NUMBERS.index(word)) for word in words if word in _NUMBERS}) == {answer}
-        )
+        return float((digits or {str(_NUMBERS.index(word)) for word in words if word in _NUMBERS}) == {answer})
     if kind == "reverse":
         # Any order of the word's letters is a try at it; the word itself is named along the way.
         tries = {word for word in words if sorted(word) == sorted(answer) and word != row["key"]}

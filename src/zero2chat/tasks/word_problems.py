@@ -70,8 +70,7 @@ _KINDS = (
         ("Together",),
         (
             "{A} has {a} {things} and {B} has {b} {things}. How many {things} do they have together?",
-            "There are {a} {things} on the table and {b} {things} on the shelf. "
-            "How many {things} are there in all?",
+            "There are {a} {things} on the table and {b} {things} on the shelf. How many {things} are there in all?",
             "{A} found {a} {things}. {B} found {b}. How many {things} did they find in total?",
         ),
         same="ba",
@@ -177,8 +176,7 @@ _KINDS = (
         ("a * b", "#1 + c"),
         ("In the {boxes}", "In all"),
         (
-            "{A} has {a} {boxes} with {b} {things} in each, and {c} more {things}. "
-            "How many {things} are there in all?",
+            "{A} has {a} {boxes} with {b} {things} in each, and {c} more {things}. How many {things} are there in all?",
             "{A} sets out {a} rows of {b} {things}. {B} adds {c} {things}. How many {things} are there now?",
         ),
     ),
@@ -188,8 +186,7 @@ _KINDS = (
         ("a * b", "#1 - c"),
         ("In the {boxes}", "Left"),
         (
-            "{A} has {a} {boxes} with {b} {things} in each and gives {c} {things} to {B}. "
-            "How many {things} are left?",
+            "{A} has {a} {boxes} with {b} {things} in each and gives {c} {things} to {B}. How many {things} are left?",
             "{A} bakes {a} trays of {b} cakes. {B} and friends eat {c} of them. How many cakes are left?",
         ),
     ),
@@ -223,8 +220,7 @@ _KINDS = (
         ("a * b", "#1 - c"),
         ("Earned", "Left"),
         (
-            "{A} earns {a} dollars a day {doing} for {b} days and then spends {c} dollars. "
-            "How many dollars are left?",
+            "{A} earns {a} dollars a day {doing} for {b} days and then spends {c} dollars. How many dollars are left?",
             "{A} works {b} days {doing} for {a} dollars a day and buys a {good} for {c} dollars. "
             "How many dollars does {A} have left?",
         ),
@@ -276,10 +272,8 @@ _KINDS = (
         ("a + b", "#1 / c"),
         ("Together", "Each"),
         (
-            "{A} has {a} {things} and {B} has {b}. They share them equally among {c} friends. "
-            "How many does each get?",
-            "{A} puts {a} {things} and {b} more into {c} {boxes}, the same number in each. "
-            "How many are in each?",
+            "{A} has {a} {things} and {B} has {b}. They share them equally among {c} friends. How many does each get?",
+            "{A} puts {a} {things} and {b} more into {c} {boxes}, the same number in each. How many are in each?",
         ),
         same="bac",
     ),
@@ -289,10 +283,8 @@ _KINDS = (
         ("a - b", "#1 / c"),
         ("Left", "Each"),
         (
-            "{A} has {a} {things}, keeps {b} and shares the rest equally among {c} friends. "
-            "How many does each get?",
-            "Of {a} {things}, {A} gives {b} to {B} and puts the rest into {c} {boxes} equally. "
-            "How many are in each?",
+            "{A} has {a} {things}, keeps {b} and shares the rest equally among {c} friends. How many does each get?",
+            "Of {a} {things}, {A} gives {b} to {B} and puts the rest into {c} {boxes} equally. How many are in each?",
         ),
     ),
     # ---- three steps
@@ -329,10 +321,8 @@ _KINDS = (
         ("a * b", "c * d", "#1 - #2"),
         ("{A}", "{B}", "More"),
         (
-            "{A} has {a} {boxes} of {b} {things}. {B} has {c} {boxes} of {d}. "
-            "How many more {things} does {A} have?",
-            "{A} plants {a} rows of {b} tulips. {B} plants {c} rows of {d}. "
-            "How many more tulips does {A} plant?",
+            "{A} has {a} {boxes} of {b} {things}. {B} has {c} {boxes} of {d}. How many more {things} does {A} have?",
+            "{A} plants {a} rows of {b} tulips. {B} plants {c} rows of {d}. How many more tulips does {A} plant?",
         ),
     ),
     _Kind(
@@ -445,9 +435,7 @@ def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS) -> list[
 
 def _checked(levels: Sequence[int]) -> list[int]:
     if not isinstance(levels, list | tuple) or not levels:
-        raise UserError(
-            f"word_problems: levels is {levels!r}: give a list of some of {', '.join(map(str, LEVELS))}"
-        )
+        raise UserError(f"word_problems: levels is {levels!r}: give a list of some of {', '.join(map(str, LEVELS))}")
     for level in levels:
         known(level, LEVELS, "word_problems: level")
     return sorted(set(levels))
@@ -577,9 +565,7 @@ def documents(seed: int, n: int, levels: Sequence[int] = LEVELS) -> list[str]:
         level = rng.choice(list(queues))
         steps = ("one step", "two steps", "three steps")[level - 1]
         parts = [
-            rng.choice(
-                (f"Exercise {number}. Problems with {steps}", f"Sums in {steps}", f"Word problems: {steps}")
-            )
+            rng.choice((f"Exercise {number}. Problems with {steps}", f"Sums in {steps}", f"Word problems: {steps}"))
         ]
         for _ in range(rng.randint(2, 4)):
             row = next(queues[level])

@@ -27,7 +27,14 @@ from zero2chat.errors import UserError
 from zero2chat.runs import Run
 
 # Dense bf16 peak of one device, FLOP/s, from the makers' data sheets; a CPU's is measured.
-_PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "B200": 2250e12}
+_PEAK_FLOPS = {
+    "H100": 989e12,
+    "H200": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "4090": 165e12,
+    "B200": 2250e12,
+}
 
 
 def parse_training(
@@ -150,7 +157,11 @@ class RunCallback(TrainerCallback):
             self.tokens_per_second = tokens / self.seconds
             self.mfu = self.tokens_per_second * self.flops / (self.peak * args.world_size)
             eta = (state.max_steps - state.global_step) * self.seconds / self.steps
-            line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": self.tokens_per_second, "mfu": self.mfu}
+            line |= {
+                "tokens": state.num_input_tokens_seen,
+                "tokens_per_second": self.tokens_per_second,
+                "mfu": self.mfu,
+            }
             self.seconds, self.steps, self.tokens_before = 0.0, 0, state.num_input_tokens_seen
         else:
             eta = None
@@ -194,5 +205,3 @@ def train(trainer: Trainer, run: Run, callback: RunCallback) -> None:
         print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
     set_seed(trainer.args.seed)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-

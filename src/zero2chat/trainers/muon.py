@@ -59,7 +59,13 @@ def use_muon(model: nn.Module, args: TrainingArguments) -> tuple[torch.optim.Opt
     it scales the update differently, so its learning rate is set to give matrices of this width the same step.
     """
     if args.deepspeed_plugin is None:
-        return MuonAdamW(model, args.learning_rate, args.weight_decay, (args.adam_beta1, args.adam_beta2), args.adam_epsilon), None
+        return MuonAdamW(
+            model,
+            args.learning_rate,
+            args.weight_decay,
+            (args.adam_beta1, args.adam_beta2),
+            args.adam_epsilon,
+        ), None
     args.deepspeed_plugin.deepspeed_config["optimizer"] = {
         "type": "Muon",
         "params": {
