@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
-def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or of a Hub name. Raises `UserError` where there is none."""
     folder = _find(path)
     if folder and not any((folder / name).exists() for name in TOKENIZER_FILES):
@@ -23,21 +23,25 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(path))
+        return AutoTokenizer.from_pretrained(str(path), revision=revision)
     except (OSError, ValueError) as error:
         raise _refused(path, folder, "tokenizer", error) from error
 
 
-def load_model(path: str | Path, dtype: str = "float32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    path: str | Path | None, dtype: str | None = "float32", revision: str = "main", **options: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, on the CPU, and the tokenizer of a folder or of a Hub name.
 
-    `dtype` "auto" keeps the precision that the weights were saved in. Raises `UserError` where there is no
-    model, no tokenizer, or no safetensors weights.
+    `dtype` "auto" keeps the precision that the weights were saved in; `options` go to `from_pretrained`. Raises
+    `UserError` where there is no model, no tokenizer, or no safetensors weights.
     """
+    if not path:
+        raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
     folder = _find(path)
     if folder and not (folder / "config.json").exists():
         raise UserError(f"{path}: holds no model (no config.json): {_remedy(folder)}")
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, revision)
     import torch
 
     if not torch.accelerator.is_available():
@@ -47,8 +51,10 @@ def load_model(path: str | Path, dtype: str = "float32") -> tuple[PreTrainedMode
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, SafetensorError) as error:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path), dtype=dtype, revision=revision, use_safetensors=True, **options
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _refused(path, folder, "model", error) from error
     return model.eval(), tokenizer
 

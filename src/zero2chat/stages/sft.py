@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import torch
 from transformers import set_seed
-from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
+from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config, get_quantization_config
 from trl.models import unwrap_model_for_generation
 
 from zero2chat.data.conversations import (
@@ -73,8 +73,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_seed(training.seed)
     set_global_batch(training, args.global_batch_size)
 
-    model, tokenizer = load_model(model_args.model_name_or_path)
+    model, tokenizer = load_model(
+        model_args.model_name_or_path,
+        model_args.dtype,
+        model_args.model_revision,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=get_quantization_config(model_args),
+    )
     prepare_chat_template(tokenizer, training.chat_template_path)
+    end_turn(model, tokenizer)
     training.chat_template_path = None  # it is set, and TRL would add the tokens of another tokenizer
     if training.max_length > model.config.max_position_embeddings:
         raise UserError(
@@ -89,8 +96,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{len(rows):,} conversations, {sum(map(sum, rows['assistant_masks'])):,} tokens to learn from",
         flush=True,
     )
-    end_turn(model, tokenizer)
-
     trainer = SFTTrainer(
         model=model,
         args=training,

@@ -1,0 +1,160 @@
+"""Sources of data by the keys of `datasets.load_dataset`, their mixture, and the split by document."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, concatenate_datasets, load_dataset
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DataFilesNotFoundError
+
+from zero2chat import config, tasks
+from zero2chat.errors import UserError
+
+_BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".txt": "text", ".md": "text"}
+
+
+@dataclass
+class Source:
+    """One dataset of a mixture: the keys of TRL's `datasets:` entries, or a task's own rows.
+
+    `path` is a Hub dataset, a builder (`json`, `parquet`, `csv`, `text`) with `data_files`, or a local file or
+    folder. In its place `task` names a task, `n` how many of its rows or documents, `options` its options.
+    `fraction` is the share of the mixture; `label` names the source in metrics.
+    """
+
+    path: str | None = None
+    name: str | None = None
+    data_dir: str | None = None
+    data_files: list[str] | None = None
+    split: str = "train"
+    revision: str | None = None
+    column: str = "text"
+    task: str | None = None
+    n: int | None = None
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    fraction: float | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.task is None):
+            raise ValueError("a dataset needs either `path` or `task`")
+        if self.task is not None and not self.n:
+            raise ValueError(f"task {self.task}: `n` says how many rows to take")
+        if self.n is not None and self.n < 1:
+            raise ValueError(f"n: {self.n} is not above 0")
+        if self.label is None:
+            self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
+
+
+def read_sources(datasets: Sequence[Any]) -> list[Source]:
+    """A YAML's `datasets:` list. Raises `UserError` where it is empty or an entry has a key that none knows."""
+    if not datasets:
+        raise UserError("datasets: the list is empty: name at least one dataset")
+    sources = [config.build([Source], entry, f"datasets[{i}]")[0] for i, entry in enumerate(datasets)]
+    for i, source in enumerate(sources):
+        if source.label in tasks.SPLITS:
+            raise UserError(f"datasets[{i}]: label: '{source.label}' is a split's name: set another `label`")
+    if len({source.fraction is None for source in sources}) == 2:
+        raise UserError("datasets: `fraction` is set for some and missing for others: set all of them or none")
+    return sources
+
+
+def load_source(source: Source) -> Dataset:
+    """The rows of a source that has a `path`. Raises `UserError` where they cannot be had, or are none."""
+    path, files = source.path or "", source.data_files
+    if files is None and Path(path).suffix in _BUILDERS:
+        path, files = _BUILDERS[Path(path).suffix], [path]
+    # With a folder's or a Hub dataset's name, `data_files` are in it, and load_dataset looks for them.
+    local = [file for file in files or [] if path in _BUILDERS.values() and "://" not in file]
+    if path.startswith(("runs/", "./", "../", "/")):
+        local.append(path)
+    for name in local:
+        if not glob.glob(name, recursive=True):  # noqa: PTH207
+            raise UserError(f"{source.label}: {name}: no such file or folder")
+    # A text file is one document: paragraphs of one text must not end up on both sides of a split.
+    more = {"sample_by": "document"} if path == "text" else {}
+    try:
+        rows = load_dataset(
+            path,
+            name=source.name,
+            data_dir=source.data_dir,
+            data_files=files,
+            split=source.split,
+            revision=source.revision,
+            **more,
+        )
+        if path == "json":  # its reader lets bytes through that are no UTF-8
+            rows.data.validate(full=True)
+    except StopIteration:
+        raise UserError(f"{source.label}: {', '.join(files or [path])}: holds no rows") from None
+    except (DatasetNotFoundError, DataFilesNotFoundError, FileNotFoundError, ConnectionError, ValueError) as error:
+        raise UserError(f"{source.label}: cannot load {source.path}: {error}") from error
+    except DatasetGenerationError as error:
+        raise UserError(f"{source.label}: cannot read {', '.join(files or [path])}: {error.__cause__}") from error
+    if len(rows) == 0:
+        raise UserError(f"{source.label}: split '{source.split}' of {source.path} is empty")
+    return rows
+
+
+def require_column(rows: Dataset, column: str, label: str | None) -> None:
+    if column not in rows.column_names:
+        raise UserError(f"{label}: no column '{column}'; it has {', '.join(rows.column_names)}: set `column`")
+
+
+def load_documents(source: Source) -> Dataset:
+    """Columns `text` and `source`, a row a document; empty documents are left out."""
+    if source.task is not None:
+        texts = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
+        rows = Dataset.from_dict({"text": texts})
+    else:
+        rows = load_source(source)
+        require_column(rows, source.column, source.label)
+        if source.n is not None:
+            rows = rows.select(range(min(source.n, len(rows))))
+        rows = rows.select_columns([source.column])
+        if source.column != "text":
+            rows = rows.rename_column(source.column, "text")
+    kind = getattr(rows.features["text"], "dtype", "values of several types")
+    if kind not in ("string", "large_string"):
+        raise UserError(f"{source.label}: column '{source.column}' holds {kind}, not text")
+    rows = rows.filter(lambda text: bool(text and text.strip()), input_columns="text")
+    if len(rows) == 0:
+        raise UserError(f"{source.label}: every document is empty")
+    return rows.add_column("source", [source.label] * len(rows))
+
+
+def split_of(text: str, validation: float, test: float) -> str:
+    """The split of a document, from its content alone: equal documents never stand on both sides."""
+    share = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
+    return "test" if share < test else "validation" if share < test + validation else "train"
+
+
+def mix(parts: Sequence[Dataset], fractions: Sequence[float | None], size: Callable[[dict[str, Any]], int]) -> Dataset:
+    """The parts one after another; with fractions, as many rows of each as keep its share.
+
+    A share is one of summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures the
+    shares are normalised, and the mixture is the largest that repeats no row; rows are kept in their order.
+    """
+    shares = [fraction for fraction in fractions if fraction is not None]
+    if not shares:
+        return concatenate_datasets(list(parts))
+    if min(shares) <= 0:
+        raise UserError("datasets: a `fraction` must be above 0")
+    sizes = [[size(row) for row in part] for part in parts]
+    whole = min(sum(column) * sum(shares) / share for column, share in zip(sizes, shares, strict=True))
+    kept = []
+    for part, column, share in zip(parts, sizes, shares, strict=True):
+        budget, rows = whole * share / sum(shares) * (1 + 1e-9), 0
+        for length in column:
+            budget -= length
+            if budget < 0:
+                break
+            rows += 1
+        kept.append(part.select(range(max(rows, 1))))
+    return concatenate_datasets(kept)
