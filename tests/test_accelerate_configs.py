@@ -37,6 +37,10 @@ def outside_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+def settings(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / f"accelerate_configs/{name}.yaml").read_text())
+
+
 def command(name: str) -> list[str]:
     file = f"accelerate_configs/{name}.yaml"
     return ["--quiet", "--config_file", str(ROOT / file), "-m", "zero2chat.stages.sft", "--config", "x.yaml"]
@@ -60,14 +64,14 @@ def test_all_configs_are_here_and_parted_as_meant() -> None:
     assert ZERO3 == ["multi_node", "zero3"]
 
 
-@pytest.mark.parametrize("file", FILES, ids=NAMES)
-def test_accelerates_own_loader_knows_every_key(file: Path) -> None:
-    config = load_config_from_file(str(file))
+@pytest.mark.parametrize("name", NAMES)
+def test_accelerates_own_loader_knows_every_key(name: str) -> None:
+    config = load_config_from_file(command(name)[2])
     assert config.num_processes >= 1
     assert config.mixed_precision == "no"  # a YAML's `no` without quotes would be False
     # The keys of nested settings it does not check: one that it does not know would vanish.
     known = {action.dest for action in launch.launch_command_parser()._actions}
-    nested = {key for value in yaml.safe_load(file.read_text()).values() if isinstance(value, dict) for key in value}
+    nested = {key for value in settings(name).values() if isinstance(value, dict) for key in value}
     assert nested <= known
 
 
@@ -81,7 +85,7 @@ def test_accelerate_launch_takes_it(name: str) -> None:
     args, environment = launched(name)
     assert (args.training_script, args.module) == ("zero2chat.stages.sft", True)
     assert args.training_script_args == ["--config", "x.yaml"]
-    assert args.num_processes == yaml.safe_load((ROOT / f"accelerate_configs/{name}.yaml").read_text())["num_processes"]
+    assert args.num_processes == settings(name)["num_processes"]
     assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
     assert (environment.get("ACCELERATE_USE_DEEPSPEED") == "true") == (name in DEEPSPEED)
     assert (environment.get("ACCELERATE_USE_FSDP") == "true") == (name == "fsdp2")
@@ -131,8 +135,8 @@ def test_deepspeed_takes_its_numbers_from_the_training_arguments(
     plugin.set_mixed_precision(precision)
     try:
         config = HfTrainerDeepSpeedConfig(plugin.hf_ds_config.config)
-        # The attributes that it reads, as real TrainingArguments would start a process group and refuse fp16 here.
-        numbers_of_training = argparse.Namespace(
+        # The attributes that it reads: real TrainingArguments would start a process group, and refuse fp16 here.
+        training = argparse.Namespace(
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=accumulation,
             max_grad_norm=clipping,
@@ -142,7 +146,7 @@ def test_deepspeed_takes_its_numbers_from_the_training_arguments(
             **dict.fromkeys(["bf16_full_eval", "fp16_full_eval", "save_on_each_node"], False),
             **dict.fromkeys(["learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"], 0.1),
         )
-        config.trainer_config_process(numbers_of_training)
+        config.trainer_config_process(training)
     finally:
         unset_hf_deepspeed_config()
     assert config.mismatches == []
@@ -180,21 +184,21 @@ import sys
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments, set_seed
 from zero2chat.config import parse
+from zero2chat.errors import exit_on_mistake
 
-_, (args,) = parse([TrainingArguments], sys.argv[1:])
-set_seed(0)
-model = Qwen3ForCausalLM(Qwen3Config(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                     num_key_value_heads=2, head_dim=16, intermediate_size=64))
-rows = torch.randint(64, (64, 16), generator=torch.Generator().manual_seed(0))
-trainer = Trainer(model, args, train_dataset=[{"input_ids": row, "labels": row} for row in rows])
-trainer.train(resume_from_checkpoint=args.run_name == "again")
-trainer.save_model()
-if trainer.is_world_process_zero():
-    losses = [round(line["loss"], 3) for line in trainer.state.log_history if "loss" in line]
-    print("LOSSES", args.world_size, type(trainer.optimizer.optimizer).__name__, *losses)
-# Ranks that leave at different moments abort each other.
-trainer.accelerator.wait_for_everyone()
-trainer.accelerator.end_training()
+with exit_on_mistake():
+    _, (args,) = parse([TrainingArguments], sys.argv[1:])
+    set_seed(0)
+    sizes = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2, intermediate_size=64)
+    heads = dict(num_attention_heads=2, num_key_value_heads=2, head_dim=16)
+    model = Qwen3ForCausalLM(Qwen3Config(**sizes, **heads))
+    rows = torch.randint(64, (64, 16), generator=torch.Generator().manual_seed(0))
+    trainer = Trainer(model, args, train_dataset=[{"input_ids": row, "labels": row} for row in rows])
+    trainer.train(resume_from_checkpoint=args.run_name == "again")
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        losses = [round(line["loss"], 3) for line in trainer.state.log_history if "loss" in line]
+        print("LOSSES", args.world_size, type(trainer.optimizer.optimizer).__name__, *losses)
 """
 
 

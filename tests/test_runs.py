@@ -169,10 +169,11 @@ def test_open_after_a_kill_in_the_first_moment_starts(here: Path) -> None:
     assert json.loads(Path("runs/r/sft/run.json").read_text())["seconds"] == 0.0
 
 
-@pytest.mark.parametrize("without", [{"seed": 0}, {"output_dir": "x", "seed": 0}, {"seed": 0, "output_dir": ""}])
-def test_open_without_output_dir_is_a_mistake(here: Path, without: dict[str, Any]) -> None:
+# TrainingArguments fill in "trainer_output" by themselves.
+@pytest.mark.parametrize(("output_dir", "given"), [("trainer_output", {}), ("", {"output_dir": ""})])
+def test_open_without_output_dir_is_a_mistake(here: Path, output_dir: str, given: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="sft: output_dir is not set"):
-        Run.open("" if "output_dir" in without else "trainer_output", "sft", without)
+        Run.open(output_dir, "sft", {"seed": 0, **given})
     assert list(here.iterdir()) == []
 
 

@@ -82,6 +82,9 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
         if key not in actions:
             raise UserError(f"{where}: unknown key '{key}'{nearest(str(key), list(actions))}")
         values[key] = _convert(actions[key], hints[key], value, where)
+    seed = values.get("seed", 0)
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UserError(f"{where}: seed: {seed} is no number from 0 to {2**32 - 1}")
     if "ddp_backend" in actions:
         values = _launched_on_cpu() | values
     parser.set_defaults_with_config(**values)

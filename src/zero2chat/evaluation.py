@@ -43,10 +43,10 @@ class Answer:
 
 
 def read_specs(entries: Sequence[Any]) -> list[TaskSpec]:
-    """A YAML's `tasks:` list. Raises `UserError` for an unknown key or task, before anything is trained."""
+    """A YAML's `tasks:` list. Raises `UserError` for a key, task, option or n that cannot be, before any training."""
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
-        tasks.load(spec.task)
+        tasks.load(spec.task).rows("test", spec.seed, spec.n, **spec.options)
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("tasks: two entries have the same label: set `label`")
     return specs

@@ -236,7 +236,7 @@ def run(
         if identity is not None:
             old = identity["fingerprint"]
             differences = runs.changes(old if "after" in old else old | {"after": new["after"]}, new)
-            if differences:
+            if differences and not runs.is_untouched(step.folder):
                 raise UserError(
                     f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and what follows anew; "
                     "nothing was changed"
@@ -245,9 +245,7 @@ def run(
                 print(f"{step.name}: done already, skipped", flush=True)
                 outcome[step.name] = "done"
                 continue
-        step.folder.mkdir(parents=True, exist_ok=True)
-        identity = (identity or {"seconds": 0.0}) | {"fingerprint": new}
-        runs.write_atomically(step.folder / runs.RUN, json.dumps(identity, indent=2))
+        runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new})
         print(f"\n== {step.name}\n{shlex.join(command)}", flush=True)
         _launch(step, command)
         outcome[step.name] = "made"
@@ -260,7 +258,8 @@ def _launch(step: Step, command: Sequence[str]) -> None:
     resolved = [sys.executable if command[0] == "python" else str(tools / command[0]), *command[1:]]
     with tempfile.TemporaryDirectory() as scratch:
         mistake = Path(scratch) / "mistake"
-        process = subprocess.run(resolved, env=os.environ | {MISTAKE_FILE: str(mistake)}, check=False)
+        environment = {"OMP_NUM_THREADS": str(_threads(step))} | os.environ | {MISTAKE_FILE: str(mistake)}
+        process = subprocess.run(resolved, env=environment, check=False)
         if process.returncode and mistake.exists():
             raise UserError(f"{step.name} stopped: {mistake.read_text()}")
     if process.returncode:
@@ -269,3 +268,12 @@ def _launch(step: Step, command: Sequence[str]) -> None:
             file=sys.stderr,
         )
         raise SystemExit(1)
+
+
+def _threads(step: Step) -> int:
+    """The cores that each process of the step may use: all for one, a share for several CPU ranks."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if step.stage in PLAIN_STAGES:
+        return cores
+    launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
+    return max(1, cores // int(launch.get("num_processes", 1)))

@@ -185,6 +185,20 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Make the folder, if there is none, and write its `run.json`. Raises `UserError` where that is not allowed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / RUN, json.dumps(identity, indent=2, default=str))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write there ({error.strerror}): give another output_dir") from error
+
+
+def is_untouched(folder: Path) -> bool:
+    """Whether a run has made nothing yet: its settings may still change, as after a mistake in them."""
+    return all(path.name == RUN for path in folder.iterdir())
+
+
 class Run:
     """One step's folder, opened for writing by the stage that makes it."""
 
@@ -208,12 +222,15 @@ class Run:
         if identity is None:
             identity = {"fingerprint": new, "seconds": 0.0}
             if is_main_process():
-                folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(folder / RUN, json.dumps(identity, indent=2, default=str))
+                write_identity(folder, identity)
         else:
             old = {key: value for key, value in identity["fingerprint"].items() if key != "after"}
             differences = changes(old, json.loads(json.dumps(new, default=str)))
-            if differences:
+            if differences and is_untouched(folder):
+                identity["fingerprint"] = new
+                if is_main_process():
+                    write_identity(folder, identity)
+            elif differences:
                 raise UserError(
                     f"{folder}: made by a run with other settings ({'; '.join(differences)}): "
                     f"`zero2chat run … --restart {folder.name}` makes it anew, or give another output_dir"

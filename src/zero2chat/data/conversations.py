@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
+from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.chat_template_utils import has_generation_markers
 
@@ -27,7 +28,9 @@ def load_conversations(source: Source, split: str = "train") -> Dataset:
         options = dict(source.options)
         styles = options.pop("styles", None)
         if styles is not None and not _are_weights(styles):
-            raise UserError(f"{source.label}: styles: expected each style's weight, such as {{worked: 1}}, found {styles!r}")
+            raise UserError(
+                f"{source.label}: styles: expected each style's weight, such as {{worked: 1}}, found {styles!r}"
+            )
         rng = random.Random(f"{source.seed} {split}")
         rows = task.rows(split, source.seed, source.n, **options)
         messages = [
@@ -69,13 +72,17 @@ def _read_messages(value: Any, where: str) -> list[dict[str, str]]:
 
 
 def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) -> None:
-    """Set the chat template of a file, if one is given. Raises `UserError` where there is none in the end."""
+    """Set the chat template of a file, if one is given. Raises `UserError` where none is there or it is no Jinja."""
     if path is not None:
         set_chat_template(tokenizer, path)
     if tokenizer.chat_template is None:
         raise UserError(
             "the tokenizer has no chat template: set chat_template_path, such as chat_templates/chatml.jinja"
         )
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    except TemplateError as error:
+        raise UserError(f"{path or 'the tokenizer'}: the chat template fails: {error}") from error
 
 
 def tokenize_conversations(
@@ -87,13 +94,20 @@ def tokenize_conversations(
     a `UserError` that counts them, with `"drop"` they are left out and counted.
     """
 
-    def encode(row: dict[str, Any]) -> dict[str, list[int]]:
+    def encode(row: dict[str, Any], i: int) -> dict[str, list[int]]:
         messages = [m | {"content": neutralise(m["content"], tokenizer)} for m in row["messages"]]
-        encoded = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
+        try:
+            encoded = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
+        except TemplateError as error:  # a role that it does not know, say
+            raise UserError(f"{label}: row {i}: {error}") from error
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
 
     encoded = conversations.map(
-        encode, remove_columns=conversations.column_names, desc=f"Tokenizing {label}", load_from_cache_file=False
+        encode,
+        with_indices=True,
+        remove_columns=conversations.column_names,
+        desc=f"Tokenizing {label}",
+        load_from_cache_file=False,
     )
     lengths = [len(ids) for ids in encoded["input_ids"]]
     too_long = [i for i, length in enumerate(lengths) if length > max_length]

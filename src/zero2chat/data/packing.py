@@ -28,7 +28,11 @@ def pack_documents(
         return {"input_ids": [[*row, eos] for row in ids]}
 
     encoded = documents.map(
-        encode, batched=True, remove_columns=documents.column_names, desc=f"Tokenizing {label}", load_from_cache_file=False
+        encode,
+        batched=True,
+        remove_columns=documents.column_names,
+        desc=f"Tokenizing {label}",
+        load_from_cache_file=False,
     )
 
     def windows() -> Iterator[dict[str, Any]]:

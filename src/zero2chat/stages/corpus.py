@@ -36,6 +36,7 @@ class CorpusArguments:
             raise ValueError("validation_fraction and test_fraction must be above 0")
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")
+        read_sources(self.datasets)  # here too, so that a recipe is refused before its first step runs
 
 
 ARGUMENTS = (CorpusArguments,)
@@ -53,15 +54,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts = [load_documents(source) for source in sources]
     documents = mix(parts, [source.fraction for source in sources], size=lambda row: len(row["text"]))
     splits = [split_of(text, args.validation_fraction, args.test_fraction) for text in documents["text"]]
-    metrics: dict[str, dict[str, Any]] = {}
-    held_out: Dataset | None = None
     for split in SPLITS:
-        rows = documents.select([i for i, s in enumerate(splits) if s == split]).shuffle(seed=args.seed)
-        if len(rows) == 0:
+        if split not in splits:
             raise UserError(
                 f"{run.folder}: split '{split}' is empty ({len(documents)} documents in all): "
                 "give more documents or a larger fraction"
             )
+    metrics: dict[str, dict[str, Any]] = {}
+    held_out: Dataset | None = None
+    for split in SPLITS:
+        rows = documents.select([i for i, s in enumerate(splits) if s == split]).shuffle(seed=args.seed)
         (run.folder / "data").mkdir(exist_ok=True)
         rows.to_parquet(run.folder / "data" / f"{split}-00000-of-00001.parquet")
         sizes = [len(text.encode("utf-8", "replace")) for text in rows["text"]]

@@ -38,6 +38,9 @@ class EvaluateArguments:
             raise ValueError("model_name_or_path is not set: name the checkpoint to examine")
         if not self.tasks:
             raise ValueError("tasks: the list is empty: name at least one task")
+        if self.eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
+        read_specs(self.tasks)  # here too, so that a recipe is refused before its first step runs
 
 
 ARGUMENTS = (EvaluateArguments,)

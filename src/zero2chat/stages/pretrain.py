@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, concatenate_datasets
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -44,6 +45,7 @@ from zero2chat.trainers.loop import (
     flops_per_token,
     parse_training,
     peak_flops,
+    refused_settings,
     set_global_batch,
     train,
 )
@@ -70,6 +72,11 @@ class PretrainArguments:
         for name in ("dataset", "tokenizer"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name} is not set")
+        for name, least in (("max_length", 2), ("sample_steps", 1), ("sample_tokens", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)} is less than {least}")
+        if "" in self.sample_prompts:
+            raise ValueError("sample_prompts: an empty text cannot be continued")
         if self.model_type not in CONFIG_MAPPING:
             raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")
 
@@ -129,6 +136,8 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
     for key in args.model:
         if key not in known:
             raise UserError(f"model: {args.model_type} has no field '{key}'{nearest(key, known)}")
+    if args.model.get("vocab_size", len(tokenizer)) < len(tokenizer):
+        raise UserError(f"model: vocab_size {args.model['vocab_size']} is less than the tokenizer's {len(tokenizer)}")
     try:
         shape = AutoConfig.for_model(
             args.model_type,
@@ -137,8 +146,12 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
+        heads, key_value_heads = (getattr(shape, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
+        if heads and key_value_heads and heads % key_value_heads:
+            raise ValueError(f"num_attention_heads {heads} is no multiple of num_key_value_heads {key_value_heads}")
         return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
-    except (ValueError, TypeError) as error:  # a width that no head divides, say
+    # A width that no head divides, an activation that does not exist, a size below 0
+    except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
         raise UserError(f"model: {error}") from error
 
 
@@ -164,16 +177,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
     sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
-    trainer = Trainer(
-        model=model,
-        args=training,
-        train_dataset=windows["train"],
-        eval_dataset=concatenate_datasets(list(held_out.values())),
-        data_collator=_collate,
-        processing_class=tokenizer,
-        optimizers=use_muon(model, training) if args.muon else (None, None),
-        callbacks=[sampler] if args.sample_prompts else [],
-    )
+    with refused_settings():
+        trainer = Trainer(
+            model=model,
+            args=training,
+            train_dataset=windows["train"],
+            eval_dataset=concatenate_datasets(list(held_out.values())),
+            data_collator=_collate,
+            processing_class=tokenizer,
+            optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
+            callbacks=[sampler] if args.sample_prompts else [],
+        )
     sampler.trainer = trainer
 
     dtype = torch.bfloat16 if training.bf16 else torch.float32

@@ -36,6 +36,7 @@ from zero2chat.trainers.loop import (
     flops_per_token,
     parse_training,
     peak_flops,
+    refused_settings,
     set_global_batch,
     train,
 )
@@ -56,6 +57,11 @@ class SftArguments:
     def __post_init__(self) -> None:
         if self.overlong not in ("error", "drop"):
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
+        if self.eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
+        # Here too, so that a recipe is refused before its first step runs.
+        read_sources(self.datasets)
+        read_specs(self.tasks)
 
 
 ARGUMENTS = (SftArguments, SFTConfig, ModelConfig)
@@ -83,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_chat_template(tokenizer, training.chat_template_path)
     end_turn(model, tokenizer)
     training.chat_template_path = None  # it is set, and TRL would add the tokens of another tokenizer
+    if training.max_length is None:
+        training.max_length = model.config.max_position_embeddings
     if training.max_length > model.config.max_position_embeddings:
         raise UserError(
             f"max_length {training.max_length} is more than the model's context of "
@@ -96,14 +104,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{len(rows):,} conversations, {sum(map(sum, rows['assistant_masks'])):,} tokens to learn from",
         flush=True,
     )
-    trainer = SFTTrainer(
-        model=model,
-        args=training,
-        train_dataset=rows.shuffle(seed=training.seed),
-        processing_class=tokenizer,
-        peft_config=get_peft_config(model_args),
-        optimizers=use_muon(model, training) if args.muon else (None, None),
-    )
+    with refused_settings():
+        trainer = SFTTrainer(
+            model=model,
+            args=training,
+            train_dataset=rows.shuffle(seed=training.seed),
+            processing_class=tokenizer,
+            peft_config=get_peft_config(model_args),
+            optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
+        )
 
     dtype = torch.bfloat16 if training.bf16 else torch.float32
     speed = RunCallback(run, flops_per_token(model, training.max_length), peak_flops(trainer.accelerator.device, dtype))

@@ -44,6 +44,8 @@ class TokenizerArguments:
     def __post_init__(self) -> None:
         if self.dataset is None:
             raise ValueError("dataset is not set: name the corpus folder")
+        if (self.gpt2_vocab is None) != (self.gpt2_merges is None):
+            raise ValueError("gpt2_vocab and gpt2_merges go together: set both or neither")
         if self.vocab_size < 256 + len(SPECIAL_TOKENS):
             raise ValueError(
                 f"vocab_size {self.vocab_size} is too small: 256 bytes and {len(SPECIAL_TOKENS)} special tokens "
@@ -119,12 +121,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         "vocab_size": {"value": len(tokenizer)},
         "bytes_per_token": bytes_per_token(sum(map(len, tokenizer(texts)["input_ids"]))),
     }
-    if args.gpt2_vocab and args.gpt2_merges:
-        gpt2 = GPT2TokenizerFast(vocab=args.gpt2_vocab, merges=args.gpt2_merges)
+    if args.gpt2_vocab:
+        try:
+            gpt2 = GPT2TokenizerFast(vocab=args.gpt2_vocab, merges=args.gpt2_merges)
+        except Exception as error:  # tokenizers has no narrower class
+            raise UserError(f"gpt2_vocab {args.gpt2_vocab}, gpt2_merges {args.gpt2_merges}: {error}") from error
         metrics["vocab_size_gpt2"] = {"value": len(gpt2)}
         metrics["bytes_per_token_gpt2"] = bytes_per_token(sum(map(len, gpt2(texts)["input_ids"])))
     if args.gpt4_ranks:
-        tokens, vocab = gpt4_token_count(args.gpt4_ranks, texts)
+        try:
+            tokens, vocab = gpt4_token_count(args.gpt4_ranks, texts)
+        except (OSError, ValueError) as error:
+            raise UserError(f"gpt4_ranks {args.gpt4_ranks}: {error}") from error
         metrics["vocab_size_gpt4"] = {"value": vocab}
         metrics["bytes_per_token_gpt4"] = bytes_per_token(tokens)
 

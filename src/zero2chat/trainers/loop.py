@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,7 +43,18 @@ def parse_training(
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """`config.parse` for a stage whose classes hold a `TrainingArguments`, with what the machine decides filled in."""
     settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
+    if settings.get("resume_from_checkpoint"):
+        raise UserError(f"{where}: resume_from_checkpoint: a run goes on from its own last checkpoint: leave it out")
     return settings, config.build(classes, for_this_machine(settings), where)
+
+
+@contextlib.contextmanager
+def refused_settings() -> Iterator[None]:
+    """Around the making of a trainer: a setting that it refuses is the user's mistake, as one that is misspelt."""
+    try:
+        yield
+    except (ValueError, ImportError, OSError) as error:
+        raise UserError(f"the trainer refuses its settings: {error}") from error
 
 
 def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +81,8 @@ def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> 
     `per_device_train_batch_size` is then the most that one device takes at once. Raises `UserError` where
     `global_batch_size` cannot be divided.
     """
+    if args.per_device_train_batch_size < 1:
+        raise UserError(f"per_device_train_batch_size {args.per_device_train_batch_size} is not above 0")
     if global_batch_size is None:
         return
     share, left = divmod(global_batch_size, args.world_size)
@@ -194,6 +208,8 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
 
 def train(trainer: Trainer, run: Run, callback: RunCallback) -> None:
     """Train from the last whole checkpoint, or from the start; the model is then as at the end of the last step."""
+    with refused_settings():
+        trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # an optimizer that is not installed
     trainer.args.include_num_input_tokens_seen = "all"  # the callback's tokens/s
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)

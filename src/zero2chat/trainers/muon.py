@@ -43,37 +43,63 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
 
+def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    """The shape of the whole parameter; of ZeRO-3's shards only DeepSpeed knows it."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters: (hidden matrices, everything else)."""
-    apart = {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m for p in m.parameters()}
+    apart = {
+        id(p)
+        for m in (model.get_input_embeddings(), model.get_output_embeddings())
+        if m
+        for p in m.parameters()
+    }
     trainable = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in trainable if p.ndim == 2 and id(p) not in apart]
+    matrices = [p for p in trainable if len(_shape(p)) == 2 and id(p) not in apart]
     chosen = {id(p) for p in matrices}
     return matrices, [p for p in trainable if id(p) not in chosen]
 
 
-def use_muon(model: nn.Module, args: TrainingArguments) -> tuple[torch.optim.Optimizer | None, None]:
-    """What a Trainer takes as `optimizers=`.
+def use_muon(
+    model: nn.Module, args: TrainingArguments
+) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    """What a Trainer takes as `optimizer_cls_and_kwargs=`.
 
-    Under DeepSpeed, whose partitions Muon cannot see through, its own Muon is asked for in its config instead;
-    it scales the update differently, so its learning rate is set to give matrices of this width the same step.
+    Under DeepSpeed, whose partitions Muon cannot see through, it is DeepSpeed's own Muon, set to take the same steps
+    but for one thing: gradients are not clipped. DeepSpeed would clip after Muon has made its update of them, and
+    so shrink each step by the square root of the ranks of all matrices; Muon itself does not feel a gradient's scale.
     """
+    lr, betas, eps = args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
     if args.deepspeed_plugin is None:
-        return MuonAdamW(
-            model,
-            args.learning_rate,
-            args.weight_decay,
-            (args.adam_beta1, args.adam_beta2),
-            args.adam_epsilon,
-        ), None
-    args.deepspeed_plugin.deepspeed_config["optimizer"] = {
-        "type": "Muon",
-        "params": {
-            "lr": "auto",
-            "weight_decay": args.weight_decay,
-            "momentum": 0.95,
-            "muon_lr": args.learning_rate * 0.2 * model.config.hidden_size**0.5,
-            "adam_lr": args.learning_rate,
-        },
-    }
-    return None, None
+        kwargs = {"model": model, "lr": lr, "weight_decay": args.weight_decay, "betas": betas, "eps": eps}
+        return MuonAdamW, kwargs
+    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
+
+    args.max_grad_norm = 0.0
+    if args.deepspeed_plugin.zero_stage == 3:
+        args.deepspeed_plugin.deepspeed_config["zero_optimization"]["reduce_scatter"] = False  # it demands that
+    if args.device.type == "cpu" and not args.torch_compile:
+        torch.compiler.set_stance("force_eager")  # compiling its kernels would take minutes to save milliseconds
+    matrices, others = split_parameters(model)
+    groups: list[dict[str, Any]] = [
+        {"params": others, "lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "use_muon": False}
+    ]
+    for width in sorted({_shape(p)[1] for p in matrices}):
+        # It scales the update of (rows, columns) by √max(1, rows / columns), ours by 0.2 √max(rows, columns).
+        scale = 0.2 * width**0.5
+        groups.append(
+            {
+                "params": [p for p in matrices if _shape(p)[1] == width],
+                "lr": lr * scale,
+                "weight_decay": args.weight_decay / scale,
+                "momentum": 0.95,
+                "ns_method": "standard",  # as torch.optim.Muon
+                "use_muon": True,
+            }
+        )
+    for group in groups:
+        for p in group["params"]:
+            p.use_muon = group["use_muon"]  # where its ZeRO looks
+    return MuonWithAuxAdam, {"params": groups}

@@ -1,0 +1,199 @@
+"""Every format by the same keys, mixtures by share, splits by document, and mistakes in data named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from zero2chat.data.corpora import Source, load_documents, load_source, mix, read_sources, split_of
+from zero2chat.errors import UserError
+
+TEXTS = ["one\n\nand a second paragraph", 'two, "quoted"', "three – naïve 한국어", "four"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same four documents in each format, in the folder that the test runs in."""
+    monkeypatch.chdir(tmp_path)
+    rows = Dataset.from_dict({"text": TEXTS, "n": [1, 2, 3, 4]})
+    rows.to_json("a.jsonl", force_ascii=False)
+    rows.to_parquet("a.parquet")
+    rows.to_csv("a.csv")
+    for folder, save in (("jsons", rows.to_json), ("parquets", rows.to_parquet)):
+        Path(folder).mkdir()
+        save(f"{folder}/train.{save.__name__[3:].replace('json', 'jsonl')}")
+    Path("texts").mkdir()
+    for i, text in enumerate(TEXTS):
+        Path(f"texts/{i}.txt").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"path": "a.jsonl"},
+        {"path": "a.parquet"},
+        {"path": "a.csv"},
+        {"path": "json", "data_files": ["a.jsonl"]},
+        {"path": "csv", "data_files": ["a.*v"]},
+        {"path": "./jsons"},
+        {"path": "./parquets"},
+        {"path": "./parquets", "data_files": ["train.parquet"]},
+        {"path": "text", "data_files": ["texts/0.txt", "texts/1.txt", "texts/2.txt", "texts/3.txt"]},
+        {"path": "text", "data_files": ["texts/*.txt"]},
+        {"path": "text", "data_dir": "texts"},
+    ],
+    ids=str,
+)
+def test_the_same_documents_come_from_every_format(keys: dict[str, Any]) -> None:
+    rows = load_documents(Source(**keys, label="mine"))
+    assert rows["text"][:] == TEXTS
+    assert set(rows["source"]) == {"mine"}
+    assert rows.column_names == ["text", "source"]
+
+
+def test_a_text_file_is_one_document_and_n_takes_the_first() -> None:
+    assert load_documents(Source(path="texts/0.txt"))["text"][:] == TEXTS[:1]
+    assert load_documents(Source(path="a.jsonl", n=2))["text"][:] == TEXTS[:2]
+
+
+def test_another_column_can_hold_the_text_and_empty_documents_are_left_out() -> None:
+    Path("b.jsonl").write_text('{"body": "x"}\n{"body": " \\n"}\n\n{"body": null}\n{"body": "y"}\n')
+    assert load_documents(Source(path="b.jsonl", column="body"))["text"][:] == ["x", "y"]
+
+
+def test_a_task_gives_documents_by_the_same_keys() -> None:
+    rows = load_documents(Source(task="word_problems", n=20, seed=3))
+    assert len(rows) == 20
+    assert set(rows["source"]) == {"word_problems"}
+    assert rows["text"][:] == load_documents(Source(task="word_problems", n=20, seed=3))["text"][:]
+    assert rows["text"][:] != load_documents(Source(task="word_problems", n=20, seed=4))["text"][:]
+
+
+# ---- mixtures
+
+
+def _part(label: str, size: int, n: int) -> Dataset:
+    return Dataset.from_dict({"text": [f"{label}{i:03d}".ljust(size) for i in range(n)]})
+
+
+@pytest.mark.parametrize("fractions", [(0.75, 0.25), (3.0, 1.0)])
+def test_a_fraction_is_a_share_of_the_characters_of_the_largest_mixture(fractions: tuple[float, float]) -> None:
+    a, b = _part("a", 10, 90), _part("b", 50, 100)
+    texts = mix([a, b], fractions, size=lambda row: len(row["text"]))["text"][:]
+    # All 900 characters of a are three quarters; one quarter is 300 of b.
+    assert [text[0] for text in texts] == ["a"] * 90 + ["b"] * 6
+    assert texts == [*a["text"], *b["text"][:6]]
+
+
+def test_without_fractions_nothing_is_lost() -> None:
+    a, b = _part("a", 10, 3), _part("b", 50, 5)
+    assert mix([a, b], [None, None], size=lambda row: 1)["text"][:] == [*a["text"], *b["text"]]
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([], "datasets: the list is empty"),
+        ([3], "datasets[0]: expected `key: value` pairs, found 3"),
+        (["facts"], "datasets[0]: expected `key: value` pairs, found 'facts'"),
+        ([{"paht": "a.csv"}], "datasets[0]: unknown key 'paht'; did you mean 'path'?"),
+        ([{"path": "a.csv"}, {"n": 3}], "datasets[1]: a dataset needs either `path` or `task`"),
+        ([{"path": "a.csv", "task": "facts", "n": 1}], "either `path` or `task`"),
+        ([{"task": "facts"}], "task facts: `n` says how many rows to take"),
+        ([{"path": "a.csv", "n": -1}], "n: -1 is not above 0"),
+        ([{"path": "a.csv", "n": "many"}], "n: 'many' is no int"),
+        ([{"path": "a.csv", "label": "train"}], "'train' is a split's name"),
+        ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set all of them or none"),
+    ],
+)
+def test_a_wrong_entry_is_named(entries: list[Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_sources(entries)
+    assert says in str(caught.value)
+
+
+def test_a_fraction_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="`fraction` must be above 0"):
+        mix([_part("a", 1, 2)], [0.0], size=lambda row: 1)
+
+
+# ---- splits
+
+
+def test_the_split_follows_the_text_alone_and_by_its_shares() -> None:
+    texts = [f"document {i}" for i in range(4000)]
+    splits = [split_of(text, 0.1, 0.2) for text in texts]
+    assert splits == [split_of(text, 0.1, 0.2) for text in texts]
+    share = {name: splits.count(name) / len(splits) for name in ("train", "validation", "test")}
+    assert share == pytest.approx({"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.02)
+    # The test documents stay the test's when validation grows.
+    assert [s == "test" for s in splits] == [split_of(text, 0.3, 0.2) == "test" for text in texts]
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "holds no rows"),
+        (b'{"text": "a"}\nno json\n', "row 1"),
+        (b'{"text": "a"}\n{"text": "b\n', "row 1"),
+        ('{"text": "café"}\n'.encode("latin-1"), "Invalid UTF8"),
+        (b'{"text": 1}\n', "column 'text' holds int64, not text"),
+        (b'{"text": "a"}\n{"text": 2}\n', "column 'text' holds values of several types, not text"),
+        (b'{"text": ["a"]}\n', "not text"),
+        (b'{"txt": "a"}\n', "no column 'text'; it has txt: set `column`"),
+        (b'{"text": " "}\n', "every document is empty"),
+        (b'["a"]\n["b"]\n', "cannot read c.jsonl"),
+    ],
+)
+def test_a_broken_jsonl_is_named(content: bytes, says: str) -> None:
+    Path("c.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=r"^c: ") as caught:
+        load_documents(Source(path="c.jsonl"))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"path": "none.csv"}, "none.csv: no such file"),
+        ({"path": "./none"}, "./none: no such file or folder"),
+        ({"path": "runs/none/corpus"}, "runs/none/corpus: no such file or folder"),
+        ({"path": "text", "data_files": ["texts/*.md"]}, "texts/*.md: no such file"),
+        ({"path": "json", "data_files": ["a.jsonl", "b.jsonl"]}, "b.jsonl: no such file"),
+        ({"path": "nobody/nothing"}, "cannot load nobody/nothing"),
+        ({"path": "a.csv", "split": "tset"}, 'Unknown split "tset"'),
+        ({"path": "a.csv", "split": "train[:0]"}, "no data"),
+        ({"path": "latin.txt"}, "cannot read latin.txt: 'utf-8' codec can't decode"),
+        ({"path": "latin.csv"}, "cannot read latin.csv: 'utf-8' codec can't decode"),
+        ({"path": "bad.parquet"}, "bad.parquet"),
+        ({"task": "fatcs", "n": 1}, "did you mean 'facts'?"),
+    ],
+    ids=str,
+)
+def test_a_source_that_cannot_be_read_is_named(keys: dict[str, Any], says: str) -> None:
+    for name in ("latin.txt", "latin.csv"):
+        Path(name).write_bytes("text\ncafé\n".encode("latin-1"))
+    Path("bad.parquet").write_bytes(b"PAR1 and then nonsense")
+    with pytest.raises(UserError) as caught:
+        load_documents(Source(**keys))
+    assert says in str(caught.value)
+
+
+def test_a_split_without_rows_is_named() -> None:
+    Dataset.from_dict({"text": ["a"]}).select([]).to_parquet("none.parquet")
+    with pytest.raises(UserError, match=r"none: .*(empty|no data|holds no rows)"):
+        load_source(Source(path="none.parquet"))
+
+
+def test_conversations_survive_the_round_through_jsonl() -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    Path("chat.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
+    assert load_source(Source(path="chat.jsonl"))["messages"][:] == [messages]

@@ -1,0 +1,67 @@
+"""Windows without padding, documents joined by the end-of-text token, and their bytes counted."""
+
+from __future__ import annotations
+
+import pytest
+from datasets import Dataset
+
+from zero2chat.data.packing import count_target_bytes, pack_documents
+from zero2chat.errors import UserError
+from zero2chat.tokens import SPECIAL_TOKENS
+
+TEXTS = ["Ada was born in Genoa in 1984.", "She is a baker, naïve 한국어 🙂", "x", "The answer is 42."] * 5
+
+
+@pytest.fixture
+def pretraining_tokenizer(tokenizer):  # type: ignore[no-untyped-def]
+    """The session's tokenizer ends with a turn; in pretraining a document's end is the end."""
+    tokenizer.eos_token = "<|endoftext|>"
+    yield tokenizer
+    tokenizer.eos_token = "<|im_end|>"
+
+
+def test_windows_are_the_joined_documents_cut_to_length(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = pretraining_tokenizer
+    stream = [i for text in TEXTS for i in [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]]
+    rows = pack_documents(Dataset.from_dict({"body": TEXTS, "n": range(20)}), "body", tokenizer, 16, "train")
+    assert rows.column_names == ["input_ids"]
+    assert len(rows) == len(stream) // 16
+    windows = rows["input_ids"][:]
+    assert all(len(window) == 16 for window in windows)
+    # Equal to the stream: nothing repeated, nothing lost but the last incomplete window, no padding.
+    assert [i for window in windows for i in window] == stream[: len(rows) * 16]
+    assert tokenizer.pad_token_id not in {i for window in windows for i in window}
+    assert stream.count(tokenizer.eos_token_id) == len(TEXTS)
+
+
+def test_control_tokens_written_in_a_document_stay_text(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = pretraining_tokenizer
+    text = f"before {' '.join(SPECIAL_TOKENS)} after"
+    ids = pack_documents(Dataset.from_dict({"text": [text]}), "text", tokenizer, 8, "train")["input_ids"][:]
+    flat = [i for window in ids for i in window]
+    assert len(flat) > 40
+    assert not {i for i in flat if i < len(SPECIAL_TOKENS)} - {tokenizer.eos_token_id}
+    assert flat.count(tokenizer.eos_token_id) <= 1  # the document's own end, if it falls into a whole window
+    assert text.startswith(tokenizer.decode(flat[:-1])[:40])
+
+
+def test_bytes_are_counted_as_a_hand_counts_them(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = pretraining_tokenizer
+    rows = pack_documents(Dataset.from_dict({"text": TEXTS}), "text", tokenizer, 10, "train")
+    by_hand = 0
+    for window in rows["input_ids"][:]:
+        for token_id in window[1:]:  # the first token of a window is given, not predicted
+            # As a byte-level BPE spells it, a token has a character a byte.
+            by_hand += 0 if token_id == tokenizer.eos_token_id else len(tokenizer.convert_ids_to_tokens(token_id))
+    assert count_target_bytes(rows, tokenizer) == (len(rows) * 9, by_hand)
+
+    # One window that holds all: its bytes are those of the text but for the first token's.
+    text = "Straße, naïve 🙂 and more"
+    ids = tokenizer(text)["input_ids"]
+    whole = pack_documents(Dataset.from_dict({"text": [text]}), "text", tokenizer, len(ids) + 1, "train")
+    assert count_target_bytes(whole, tokenizer) == (len(ids), len(text.encode()) - len(tokenizer.decode(ids[0])))
+
+
+def test_too_little_text_for_a_window_is_a_mistake(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match=r"^mine: its documents do not fill one window of 64 tokens: give more text$"):
+        pack_documents(Dataset.from_dict({"text": ["short"]}), "text", pretraining_tokenizer, 64, "mine")

@@ -1,0 +1,141 @@
+"""A tiny corpus, tokenizer and pretrained model, made once by the stages themselves, and ways to run a stage.
+
+Test modules cannot import this file, so what they share comes as fixtures: `tiny`, `settings`, `write_yaml`, `run_stage`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _settings(folder: Path) -> dict[str, dict[str, Any]]:
+    """The settings of each tiny stage, its output_dir left out, reading what `tiny` made in `folder`."""
+    return {
+        "corpus": {
+            "datasets": [
+                {"task": "facts", "n": 500, "label": "world"},
+                {"task": "word_problems", "n": 200, "label": "textbook"},
+            ],
+            "validation_fraction": 0.05,
+            "test_fraction": 0.05,
+        },
+        "tokenizer": {"dataset": str(folder / "corpus"), "vocab_size": 400},
+        "pretrain": {
+            "dataset": str(folder / "corpus"),
+            "tokenizer": str(folder / "tokenizer"),
+            "model": {
+                "num_hidden_layers": 2,
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "head_dim": 16,
+                "tie_word_embeddings": True,
+            },
+            "max_length": 128,
+            "global_batch_size": 8,
+            "per_device_train_batch_size": 8,
+            "per_device_eval_batch_size": 32,
+            "max_steps": 6,
+            "learning_rate": 5.0e-3,
+            "warmup_steps": 2,
+            "logging_steps": 2,
+            "save_strategy": "steps",
+            "save_steps": 4,
+            "save_total_limit": 2,
+            "sample_prompts": ["Sums in", "There are"],
+            "sample_steps": 3,
+            "sample_tokens": 4,
+            "bf16": False,
+            "disable_tqdm": True,
+        },
+        "sft": {
+            "model_name_or_path": str(folder / "pretrain"),
+            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
+            "datasets": [{"task": "facts", "n": 120}],
+            "tasks": [{"task": "facts", "n": 8, "max_new_tokens": 4}],
+            "max_length": 128,
+            "packing": True,
+            "global_batch_size": 4,
+            "per_device_train_batch_size": 4,
+            "max_steps": 6,
+            "learning_rate": 2.0e-3,
+            "gradient_checkpointing": False,
+            "logging_steps": 2,
+            "save_strategy": "steps",
+            "save_steps": 4,
+            "save_total_limit": 2,
+            "bf16": False,
+            "disable_tqdm": True,
+        },
+        "evaluate": {
+            "model_name_or_path": str(folder / "pretrain"),
+            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
+            "tasks": [{"task": "facts", "n": 8, "samples": 2, "max_new_tokens": 4}],
+        },
+    }
+
+
+def _write_yaml(path: Path, **settings: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_yaml() -> Callable[..., Path]:
+    """`write_yaml(path, **settings)` → path."""
+    return _write_yaml
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the finished runs `corpus`, `tokenizer` and `pretrain` (Qwen3, 2 layers × 32, 400 tokens)."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for stage in ("corpus", "tokenizer", "pretrain"):
+        path = _write_yaml(
+            folder / f"{stage}.yaml", output_dir=str(folder / stage), **_settings(folder)[stage]
+        )
+        importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(tiny: Path) -> Callable[..., dict[str, Any]]:
+    """`settings(stage, output_dir, **changes)` → settings of the tiny stage that reads from `tiny`."""
+
+    def make(stage: str, output_dir: Path, **changes: Any) -> dict[str, Any]:
+        return {"output_dir": str(output_dir), **_settings(tiny)[stage], **changes}
+
+    return make
+
+
+def stage_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment for a stage: offline, one thread, output at once."""
+    return os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | dict(env or {})
+
+
+@pytest.fixture(scope="session")
+def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`run_stage(stage, yaml, *overrides, env=None)`: `python -m zero2chat.stages.<stage>` in a process of its own."""
+
+    def run(
+        stage: str, path: Path, *overrides: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", f"zero2chat.stages.{stage}", "--config", str(path), *overrides]
+        return subprocess.run(
+            command, env=stage_environment(env), capture_output=True, text=True, check=False
+        )
+
+    return run

@@ -1,0 +1,205 @@
+"""Asking a real tiny model and scoring it, against what one gets asking it row by row and counting by hand."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat.errors import UserError
+from zero2chat.evaluation import answer, evaluate_tasks, read_specs
+from zero2chat.stats import pass_at_k
+
+# A task of one's own, as a user writes it. It remembers what it was asked to score.
+TASK = """
+from zero2chat.tasks import ask as prompt, in_split
+
+CALLS = []
+
+def rows(split, seed, n, topic="sums"):
+    found = [i for i in range(1000) if in_split(f"{topic} {i}", split)][seed : seed + n]
+    return [{"key": f"{topic} {i}", "question": f"{i} + {i}?", "answer": str(2 * i), "kind": "sum"} for i in found]
+
+def demonstration(row, rng, style="worked"):
+    return row["answer"]
+
+def score(row, completion):
+    CALLS.append((row["key"], completion))
+    return float(len(completion) % 2 == int(row["answer"]) // 2 % 2)
+"""
+
+QUESTIONS = ["1+1", "Who are you, and what do you know of the harbour at night?", "Why?", "naïve 한국어", "1+2"]
+PROMPTS = [[{"role": "user", "content": question}] for question in QUESTIONS]
+
+
+@pytest.fixture(scope="module")
+def opened(model_folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return AutoModelForCausalLM.from_pretrained(model_folder).eval(), AutoTokenizer.from_pretrained(model_folder)
+
+
+@pytest.fixture
+def exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    (tmp_path / "my_exam.py").write_text(TASK)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("my_exam")
+    yield module
+    monkeypatch.delitem(__import__("sys").modules, "my_exam")
+
+
+def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -> list[int]:
+    """The greedy tokens, each from a whole forward pass of its own."""
+    ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+    for _ in range(n):
+        with torch.no_grad():
+            ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
+    return ids[-n:]
+
+
+def test_greedy_answers_in_a_batch_equal_those_one_by_one(opened: Any) -> None:
+    model, tokenizer = opened
+    together = answer(model, tokenizer, PROMPTS, 12, batch_size=8)
+    assert together == answer(model, tokenizer, PROMPTS, 12, batch_size=1)
+    assert together == answer(model, tokenizer, PROMPTS, 12, batch_size=2)
+    assert len({a.text for a in together}) > 2  # else the order would prove nothing
+    for prompt, found in zip(PROMPTS, together, strict=True):
+        ids = _by_hand(model, tokenizer, prompt, 12)
+        ends = [i for i, token in enumerate(ids) if token == tokenizer.eos_token_id]
+        kept = ids[: ends[0]] if ends else ids
+        assert (found.text, found.tokens, found.stopped) == (tokenizer.decode(kept), len(kept), bool(ends))
+
+
+def test_an_answer_ends_before_any_of_the_ends_and_says_that_it_stopped(model_folder: Path) -> None:
+    model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
+    ids = _by_hand(model, tokenizer, PROMPTS[1], 8)
+    end = ids.index(ids[4])
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, ids[4]]
+    model.train()
+    (found,) = answer(model, tokenizer, PROMPTS[1:2], 8)
+    assert (found.text, found.tokens, found.stopped) == (tokenizer.decode(ids[:end]), end, True)
+    assert model.training
+    (cut,) = answer(model, tokenizer, PROMPTS[1:2], 1)
+    assert (cut.tokens, cut.stopped) == (1, False) if end else (0, True)
+
+
+def test_sampling_follows_its_seed_and_moves_no_random_state_of_others(opened: Any) -> None:
+    model, tokenizer = opened
+    before = torch.get_rng_state(), random.getstate()
+    first = answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
+    assert first == answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
+    assert first != answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=2)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+    torch.rand(3)  # nor does it follow theirs
+    assert first == answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
+
+
+def test_a_context_is_never_overrun(opened: Any) -> None:
+    model, tokenizer = opened
+    (found,) = answer(model, tokenizer, [[{"role": "user", "content": "x" * 100}]], 1000)
+    asked = len(tokenizer.apply_chat_template([{"role": "user", "content": "x" * 100}], return_dict=True)["input_ids"])
+    assert asked + found.tokens <= 128
+    with pytest.raises(UserError, match=r"a question of \d+ tokens does not fit the model's context of 128"):
+        answer(model, tokenizer, [[{"role": "user", "content": "x" * 200}]], 8)
+
+
+def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> None:
+    specs = read_specs(
+        [
+            {"task": "my_exam", "n": 11, "seed": 2, "max_new_tokens": 6},
+            {"task": "my_exam", "n": 7, "options": {"topic": "more"}, "label": "more", "max_new_tokens": 6},
+        ]
+    )
+    metrics, samples = evaluate_tasks(*opened, specs, show=3)
+    rows = {"my_exam": exam.rows("test", 2, 11), "more": exam.rows("test", 0, 7, topic="more")}
+    calls = list(exam.CALLS)
+    assert [key for key, _ in calls] == [row["key"] for label in rows for row in rows[label]]
+    held_out = {row["key"] for label in rows for row in rows[label]}
+    assert not held_out & {row["key"] for topic in ("sums", "more") for row in exam.rows("train", 0, 900, topic=topic)}
+
+    said = dict(calls)
+    greedy = answer(*opened, [exam.prompt(row) for row in rows["my_exam"]], 6)
+    assert [said[row["key"]] for row in rows["my_exam"]] == [a.text for a in greedy]
+    right = {label: sum(exam.score(row, said[row["key"]]) for row in rows[label]) for label in rows}
+    assert 0 < right["my_exam"] < 11
+    for label, n, seed in (("my_exam", 11, 2), ("more", 7, 0)):
+        metric = metrics[f"accuracy_{label}"]
+        assert (metric["value"], metric["n"], metric["seed"]) == (round(right[label] / n, 4), n, seed)
+        assert metric["low"] < metric["value"] < metric["high"] or right[label] in (0, n)
+    # The mean of the tasks' accuracies, not of the rows.
+    assert metrics["accuracy"]["value"] == pytest.approx((right["my_exam"] / 11 + right["more"] / 7) / 2, abs=1e-4)
+    assert metrics["accuracy"]["n"] == metrics["stop_rate"]["n"] == 18
+
+    assert [(s["task"], s["prompt"]) for s in samples] == [
+        (label, row["question"]) for label in rows for row in rows[label][:3]
+    ]
+    for sample in samples:
+        row = next(row for row in rows[sample["task"]] if row["question"] == sample["prompt"])
+        assert sample["completion"] == said[row["key"]]
+        assert (sample["answer"], sample["score"]) == (row["answer"], exam.score(row, said[row["key"]]))
+
+
+def test_stop_rate_counts_the_answers_that_ended_by_themselves(model_folder: Path, exam: ModuleType) -> None:
+    model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
+    specs = read_specs([{"task": "my_exam", "n": 12, "max_new_tokens": 4}])
+    prompts = [exam.prompt(row) for row in exam.rows("test", 0, 12)]
+    # Of all tokens the one that some greedy answers hold and some do not.
+    answers = [_by_hand(model, tokenizer, prompt, 4) for prompt in prompts]
+    counts = {token: sum(token in ids for ids in answers) for ids in answers for token in ids}
+    end = next(token for token, count in counts.items() if 0 < count < 12)
+    model.generation_config.eos_token_id = end
+    metrics, _ = evaluate_tasks(model, tokenizer, specs)
+    assert metrics["stop_rate"]["value"] == round(counts[end] / 12, 4)
+
+
+def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: Any, exam: ModuleType) -> None:
+    specs = read_specs([{"task": "my_exam", "n": 6, "samples": 4, "seed": 1, "max_new_tokens": 5}])
+    metrics, _ = evaluate_tasks(*opened, specs)
+    rows = {row["key"]: row for row in exam.rows("test", 1, 6)}
+    drawn = list(exam.CALLS)[6:]
+    assert [key for key, _ in drawn] == [key for key in rows for _ in range(4)]
+    right = {key: sum(int(exam.score(rows[key], text)) for k, text in drawn if k == key) for key in rows}
+    assert 0 < sum(right.values()) < 24
+
+    def mean(values: list[float]) -> float:
+        return round(sum(values) / len(values), 4)
+
+    assert metrics["accuracy_sampled_my_exam"]["value"] == mean([r / 4 for r in right.values()])
+    assert metrics["pass_at_1_my_exam"]["value"] == mean([pass_at_k(4, r, 1) for r in right.values()])
+    assert metrics["pass_at_4_my_exam"]["value"] == mean([float(r > 0) for r in right.values()])
+    assert metrics["pass_at_4_my_exam"]["n"] == 6
+    exam.CALLS.clear()
+    assert evaluate_tasks(*opened, specs)[0] == metrics
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("facts", "tasks[0]: expected `key: value` pairs, found 'facts'"),
+        ({"task": "fatcs"}, "task 'fatcs': no such task; did you mean 'facts'?"),
+        ({"task": "facts", "sample": 2}, "tasks[0]: unknown key 'sample'; did you mean 'samples'?"),
+        ({"task": "facts", "options": {"tolled": "once"}}, "unknown option 'tolled'; did you mean 'told'?"),
+        ({"task": "facts", "options": {"told": "twice"}}, "'twice' is not known"),
+        ({"task": "facts", "n": 0}, "n and max_new_tokens must be above 0"),
+        ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
+        ({"task": "facts", "seed": -1}, "tasks[0]: seed: -1 is no number from 0"),
+        ({"task": "no.such.module"}, "cannot import it"),
+        ({"task": "zero2chat.stats"}, "zero2chat.stats lacks rows"),
+        ({"n": 3}, "--task"),
+    ],
+)
+def test_a_task_that_cannot_be_asked_is_named_before_any_training(entry: Any, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_specs([entry])
+    assert says in str(caught.value)
+
+
+def test_two_tasks_of_one_label_are_refused() -> None:
+    with pytest.raises(UserError, match="two entries have the same label: set `label`"):
+        read_specs([{"task": "facts", "n": 5}, {"task": "facts", "n": 6}])
