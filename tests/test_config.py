@@ -56,7 +56,7 @@ def test_values_of_every_type_arrive_as_the_fields_types(read) -> None:  # type:
 def test_values_from_the_command_line_arrive_as_the_fields_types() -> None:
     words = "--layers 3 --rate=1e-4 --tie --shuffle false --depths 1 2 --when no --name ada --extra {}"
     settings, (sizes,) = parse([Sizes], words.split())
-    assert sizes == Sizes(3, 1e-4, True, False, [1, 2], "no", "ada", "none", "{}")
+    assert sizes == Sizes(3, 1e-4, True, False, [1, 2], "no", "ada", "none", {})
     assert settings["depths"] == ["1", "2"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -46,11 +47,12 @@ def opened(model_folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 
 @pytest.fixture
 def exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    (tmp_path / "my_exam.py").write_text(TASK)
+    (tmp_path / "my_tasks").mkdir()
+    (tmp_path / "my_tasks" / "exam.py").write_text(TASK)
     monkeypatch.syspath_prepend(tmp_path)
-    module = importlib.import_module("my_exam")
-    yield module
-    monkeypatch.delitem(__import__("sys").modules, "my_exam")
+    yield importlib.import_module("my_tasks.exam")
+    for name in ("my_tasks", "my_tasks.exam"):
+        sys.modules.pop(name, None)
 
 
 def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -> list[int]:
@@ -112,28 +114,28 @@ def test_a_context_is_never_overrun(opened: Any) -> None:
 def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> None:
     specs = read_specs(
         [
-            {"task": "my_exam", "n": 11, "seed": 2, "max_new_tokens": 6},
-            {"task": "my_exam", "n": 7, "options": {"topic": "more"}, "label": "more", "max_new_tokens": 6},
+            {"task": "my_tasks.exam", "n": 11, "seed": 2, "max_new_tokens": 6},
+            {"task": "my_tasks.exam", "n": 7, "options": {"topic": "more"}, "label": "more", "max_new_tokens": 6},
         ]
     )
     metrics, samples = evaluate_tasks(*opened, specs, show=3)
-    rows = {"my_exam": exam.rows("test", 2, 11), "more": exam.rows("test", 0, 7, topic="more")}
+    rows = {"exam": exam.rows("test", 2, 11), "more": exam.rows("test", 0, 7, topic="more")}
     calls = list(exam.CALLS)
     assert [key for key, _ in calls] == [row["key"] for label in rows for row in rows[label]]
     held_out = {row["key"] for label in rows for row in rows[label]}
     assert not held_out & {row["key"] for topic in ("sums", "more") for row in exam.rows("train", 0, 900, topic=topic)}
 
     said = dict(calls)
-    greedy = answer(*opened, [exam.prompt(row) for row in rows["my_exam"]], 6)
-    assert [said[row["key"]] for row in rows["my_exam"]] == [a.text for a in greedy]
+    greedy = answer(*opened, [exam.prompt(row) for row in rows["exam"]], 6)
+    assert [said[row["key"]] for row in rows["exam"]] == [a.text for a in greedy]
     right = {label: sum(exam.score(row, said[row["key"]]) for row in rows[label]) for label in rows}
-    assert 0 < right["my_exam"] < 11
-    for label, n, seed in (("my_exam", 11, 2), ("more", 7, 0)):
+    assert 0 < right["exam"] < 11
+    for label, n, seed in (("exam", 11, 2), ("more", 7, 0)):
         metric = metrics[f"accuracy_{label}"]
         assert (metric["value"], metric["n"], metric["seed"]) == (round(right[label] / n, 4), n, seed)
         assert metric["low"] < metric["value"] < metric["high"] or right[label] in (0, n)
     # The mean of the tasks' accuracies, not of the rows.
-    assert metrics["accuracy"]["value"] == pytest.approx((right["my_exam"] / 11 + right["more"] / 7) / 2, abs=1e-4)
+    assert metrics["accuracy"]["value"] == pytest.approx((right["exam"] / 11 + right["more"] / 7) / 2, abs=1e-4)
     assert metrics["accuracy"]["n"] == metrics["stop_rate"]["n"] == 18
 
     assert [(s["task"], s["prompt"]) for s in samples] == [
@@ -147,7 +149,7 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
 
 def test_stop_rate_counts_the_answers_that_ended_by_themselves(model_folder: Path, exam: ModuleType) -> None:
     model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
-    specs = read_specs([{"task": "my_exam", "n": 12, "max_new_tokens": 4}])
+    specs = read_specs([{"task": "my_tasks.exam", "n": 12, "max_new_tokens": 4}])
     prompts = [exam.prompt(row) for row in exam.rows("test", 0, 12)]
     # Of all tokens the one that some greedy answers hold and some do not.
     answers = [_by_hand(model, tokenizer, prompt, 4) for prompt in prompts]
@@ -159,7 +161,7 @@ def test_stop_rate_counts_the_answers_that_ended_by_themselves(model_folder: Pat
 
 
 def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: Any, exam: ModuleType) -> None:
-    specs = read_specs([{"task": "my_exam", "n": 6, "samples": 4, "seed": 1, "max_new_tokens": 5}])
+    specs = read_specs([{"task": "my_tasks.exam", "n": 6, "samples": 4, "seed": 1, "max_new_tokens": 5}])
     metrics, _ = evaluate_tasks(*opened, specs)
     rows = {row["key"]: row for row in exam.rows("test", 1, 6)}
     drawn = list(exam.CALLS)[6:]
@@ -170,10 +172,10 @@ def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: A
     def mean(values: list[float]) -> float:
         return round(sum(values) / len(values), 4)
 
-    assert metrics["accuracy_sampled_my_exam"]["value"] == mean([r / 4 for r in right.values()])
-    assert metrics["pass_at_1_my_exam"]["value"] == mean([pass_at_k(4, r, 1) for r in right.values()])
-    assert metrics["pass_at_4_my_exam"]["value"] == mean([float(r > 0) for r in right.values()])
-    assert metrics["pass_at_4_my_exam"]["n"] == 6
+    assert metrics["accuracy_sampled_exam"]["value"] == mean([r / 4 for r in right.values()])
+    assert metrics["pass_at_1_exam"]["value"] == mean([pass_at_k(4, r, 1) for r in right.values()])
+    assert metrics["pass_at_4_exam"]["value"] == mean([float(r > 0) for r in right.values()])
+    assert metrics["pass_at_4_exam"]["n"] == 6
     exam.CALLS.clear()
     assert evaluate_tasks(*opened, specs)[0] == metrics
 

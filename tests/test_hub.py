@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.utils import filter_repo_objects
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
+from zero2chat.errors import UserError
 from zero2chat.hub import finish_model_folder, write_card
 from zero2chat.runs import Run
 from zero2chat.stats import rate
@@ -50,15 +52,35 @@ def test_the_folder_opens_holds_no_pickle_and_is_pushed_only_if_asked(
     run, settings = _run(tmp_path / "mine")
     args = TrainingArguments(str(run.folder), use_cpu=True, report_to="none")
     trainer = Trainer(AutoModelForCausalLM.from_pretrained(model_folder), args)
-    pushed = []
-    monkeypatch.setattr(trainer, "push_to_hub", lambda: pushed.append(sorted(p.name for p in run.folder.iterdir())))
-    trainer.args.push_to_hub = push
-    trainer.save_model()
-    assert (run.folder / "training_args.bin").exists()  # else there is nothing to prove
+    pushed: list[list[str]] = []
+
+    def upload(api: HfApi, **given: Any) -> None:
+        assert given["repo_id"] == "me/mine"
+        patterns = given["ignore_patterns"]
+        names = [str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()]
+        pushed.append(sorted(filter_repo_objects(names, ignore_patterns=patterns)))
+
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    trainer.args.push_to_hub, trainer.hub_model_id = push, "me/mine"
+    (run.folder / "checkpoint-1").mkdir()
+    (run.folder / "checkpoint-1" / "optimizer.pt").touch()
+
     finish_model_folder(run, trainer, AutoTokenizer.from_pretrained(model_folder), settings, METRICS)
-    names = sorted(path.name for path in run.folder.iterdir())
+    names = sorted(path.name for path in run.folder.iterdir() if path.is_file())
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"} <= set(names)
-    assert pushed == ([names] if push else [])  # when it goes, it is whole
+    assert pushed == ([names] if push else [])  # once, whole, and without checkpoints
+    assert "| accuracy_facts | 0.75 | 40 |" in (run.folder / "README.md").read_text()
     assert AutoModelForCausalLM.from_pretrained(run.folder).num_parameters() > 0
     assert AutoTokenizer.from_pretrained(run.folder).chat_template
+
+
+def test_a_hub_that_does_not_take_it_is_one_clear_line(model_folder: Path, tmp_path: Path) -> None:
+    run, settings = _run(tmp_path / "mine")
+    args = TrainingArguments(str(run.folder), use_cpu=True, report_to="none")
+    trainer = Trainer(AutoModelForCausalLM.from_pretrained(model_folder), args)
+    trainer.args.push_to_hub, trainer.hub_model_id = True, "me/mine"
+    with pytest.raises(UserError, match=r"mine: is whole, but the Hub did not take it: .*offline"):
+        finish_model_folder(run, trainer, AutoTokenizer.from_pretrained(model_folder), settings, METRICS)
+    assert (run.folder / "README.md").exists()
+    assert AutoModelForCausalLM.from_pretrained(run.folder).num_parameters() > 0

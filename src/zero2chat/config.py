@@ -54,19 +54,29 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
 
 
 def _pairs(argv: Iterable[str]) -> dict[str, Any]:
-    """`--a 1 --b x y --flag` → `{"a": "1", "b": ["x", "y"], "flag": "true"}`."""
-    values: dict[str, list[str]] = {}
+    """`--a 1 --b x y --flag --c '{d: 2}'` → `{"a": "1", "b": ["x", "y"], "flag": "true", "c": {"d": 2}}`."""
+    values: dict[str, list[Any]] = {}
     key = None
     for word in argv:
         if word.startswith("--"):
             key, _, value = word[2:].partition("=")
             key = key.replace("-", "_")
-            values[key] = [value] if value else []
+            values[key] = [_word(value)] if value else []
         elif key is None:
             raise UserError(f"unexpected argument '{word}': arguments have the form --key value")
         else:
-            values[key].append(word)
+            values[key].append(_word(word))
     return {k: "true" if not v else v[0] if len(v) == 1 else v for k, v in values.items()}
+
+
+def _word(word: str) -> Any:
+    """A word of the command line; a YAML mapping, list or null as what it is."""
+    if word != "null" and word[:1] not in ("{", "["):
+        return word
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError:  # a text that only begins like one
+        return word
 
 
 def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
@@ -130,7 +140,7 @@ def _convert(action: argparse.Action, hint: str, value: Any, where: str) -> Any:
 def _convert_one(action: argparse.Action, value: Any, where: str) -> Any:
     if action.type is dict:
         return value
-    if value is False and action.choices and "no" in action.choices:
+    if value in (False, "False") and action.choices and "no" in action.choices:
         value = "no"  # YAML reads a bare `no` as false
     convert = action.type if callable(action.type) else str
     try:

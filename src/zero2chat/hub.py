@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from transformers import PreTrainedTokenizerBase, Trainer
 
+from zero2chat.errors import UserError
 from zero2chat.runs import Run
 
 _STORY = {
@@ -24,13 +25,29 @@ def finish_model_folder(
     settings: Mapping[str, Any],
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write the tokenizer and the card beside the weights, and push the folder if `push_to_hub` says so."""
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(run.folder)
-        (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
-        write_card(run, settings, metrics)
-    if trainer.args.push_to_hub:
-        trainer.push_to_hub()
+    """Write weights, tokenizer and card, and then push the folder if `push_to_hub` says so. Every rank must call it.
+
+    Raises `UserError` where the Hub does not take it; the folder is whole then.
+    """
+    # The Trainer's own push would come before our card, replace it, and carry a pickle along.
+    push, trainer.args.push_to_hub = trainer.args.push_to_hub, False
+    trainer.save_model(str(run.folder))
+    if not trainer.is_world_process_zero():
+        return
+    trainer.model.generation_config.save_pretrained(run.folder)  # with an adapter the Trainer saves none
+    tokenizer.save_pretrained(run.folder)
+    (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
+    write_card(run, settings, metrics)
+    if push:
+        try:
+            HfApi(token=trainer.args.hub_token).upload_folder(
+                repo_id=trainer.hub_model_id,
+                folder_path=run.folder,
+                ignore_patterns=["checkpoint-*", "_*"],
+                revision=trainer.args.hub_revision,
+            )
+        except OSError as error:
+            raise UserError(f"{run.folder}: is whole, but the Hub did not take it: {error}") from error
 
 
 def write_card(run: Run, settings: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> None:

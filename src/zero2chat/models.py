@@ -31,7 +31,7 @@ def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokeni
 def load_model(
     path: str | Path | None, dtype: str | None = "float32", revision: str = "main", **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model, on the CPU, and the tokenizer of a folder or of a Hub name.
+    """The model, on the CPU, and the tokenizer of a folder or of a Hub name; of LoRA's folder with its base model.
 
     `dtype` "auto" keeps the precision that the weights were saved in; `options` go to `from_pretrained`. Raises
     `UserError` where there is no model, no tokenizer, or no safetensors weights.
@@ -39,7 +39,8 @@ def load_model(
     if not path:
         raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
     folder = _find(path)
-    if folder and not (folder / "config.json").exists():
+    adapter = folder is not None and (folder / "adapter_config.json").exists()
+    if folder and not adapter and not (folder / "config.json").exists():
         raise UserError(f"{path}: holds no model (no config.json): {_remedy(folder)}")
     tokenizer = load_tokenizer(path, revision)
     import torch
@@ -48,12 +49,14 @@ def load_model(
         # Else DeepSpeed, which transformers imports with the models, warns on stdout that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=dtype, revision=revision, use_safetensors=True, **options
         )
+        if adapter:  # transformers has read the base model's, whose turns may end with another token
+            model.generation_config = GenerationConfig.from_pretrained(str(path))
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _refused(path, folder, "model", error) from error
     return model.eval(), tokenizer

@@ -47,7 +47,8 @@ class Step:
         """What makes this step, as it can be pasted into a shell."""
         module = ["-m", f"zero2chat.stages.{self.stage}", "--config", str(self.config)]
         for key, value in self.overrides.items():
-            module += [f"--{key}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+            structured = value is None or isinstance(value, list | dict)
+            module += [f"--{key}", json.dumps(value, ensure_ascii=False) if structured else str(value)]
         if self.stage in PLAIN_STAGES:
             return ["python", *module]
         launch = ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml"
@@ -94,7 +95,7 @@ def load_recipe(
 
 def _require(name: str, known: Sequence[str], where: str, kind: str) -> None:
     if name not in known:
-        raise UserError(f"{where}: unknown {kind} '{name}'{nearest(name, list(known))}")
+        raise UserError(f"{where}: unknown {kind} '{name}'{nearest(str(name), list(known))}")
 
 
 def _read_step(
@@ -122,6 +123,8 @@ def _read_step(
     )
     after = entry.get("after") or []
     after = [after] if isinstance(after, str) else after
+    if not isinstance(after, list):
+        raise UserError(f"{where}: step {entry['name']}: `after` is a list of steps, not {after!r}")
     path = folder / entry["config"]
     chosen = dict(overrides.get(entry["name"], {}))
     settings = config.load_yaml(path) | chosen
@@ -199,7 +202,10 @@ def run(
         name, dot, key = target.partition(".")
         if not (equals and dot and key):
             raise UserError(f"--set {text}: expected STEP.KEY=VALUE")
-        chosen.setdefault(name, {})[key] = yaml.safe_load(value)
+        try:
+            chosen.setdefault(name, {})[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {text}: no valid YAML: {error}") from error
     if not (Path(recipe) / "recipe.yaml").exists():
         raise UserError(f"{recipe}: no recipe there (no recipe.yaml): name a folder such as recipes/quickstart")
     steps = load_recipe(recipe, chosen, accelerate_config)
@@ -253,7 +259,7 @@ def run(
 
 
 def _launch(step: Step, command: Sequence[str]) -> None:
-    """Run a step's command with this very interpreter. Raises `UserError` or `SystemExit(1)` where it failed."""
+    """Run a step's command with this very interpreter. Raises `SystemExit`, 2 after a user's mistake and 1 after a fault."""
     tools = Path(sys.executable).parent
     resolved = [sys.executable if command[0] == "python" else str(tools / command[0]), *command[1:]]
     with tempfile.TemporaryDirectory() as scratch:
@@ -261,7 +267,7 @@ def _launch(step: Step, command: Sequence[str]) -> None:
         environment = {"OMP_NUM_THREADS": str(_threads(step))} | os.environ | {MISTAKE_FILE: str(mistake)}
         process = subprocess.run(resolved, env=environment, check=False)
         if process.returncode and mistake.exists():
-            raise UserError(f"{step.name} stopped: {mistake.read_text()}")
+            raise SystemExit(2)  # the step has said what is wrong
     if process.returncode:
         print(
             f"error: {step.name} failed (exit code {process.returncode}); run it again to go on",

@@ -263,6 +263,12 @@ class Run:
     def sample(self, step: int, prompt: str, completion: str, **more: Any) -> None:
         self._append(SAMPLES, {"step": step, "prompt": prompt, "completion": completion, **more})
 
+    def sample_anew(self, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
+        """The samples of an examination, in place of those that a try killed after it had written down."""
+        (self.folder / SAMPLES).unlink(missing_ok=True)
+        for sample in samples:
+            self._append(SAMPLES, {"step": step, **sample})
+
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -1,6 +1,6 @@
 """A tiny corpus, tokenizer and pretrained model, made once by the stages themselves, and ways to run a stage.
 
-Test modules cannot import this file, so what they share comes as fixtures: `tiny`, `settings`, `write_yaml`, `run_stage`.
+Test modules cannot import this file: what they share comes as fixtures, `tiny`, `settings`, `write_yaml`, `run_stage`.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the finished runs `corpus`, `tokenizer` and `pretrain` (Qwen3, 2 layers × 32, 400 tokens)."""
     folder = tmp_path_factory.mktemp("tiny")
     for stage in ("corpus", "tokenizer", "pretrain"):
-        path = _write_yaml(
-            folder / f"{stage}.yaml", output_dir=str(folder / stage), **_settings(folder)[stage]
-        )
+        path = _write_yaml(folder / f"{stage}.yaml", output_dir=str(folder / stage), **_settings(folder)[stage])
         importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
     return folder
 
@@ -134,8 +132,6 @@ def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
         stage: str, path: Path, *overrides: str, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", f"zero2chat.stages.{stage}", "--config", str(path), *overrides]
-        return subprocess.run(
-            command, env=stage_environment(env), capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, env=stage_environment(env), capture_output=True, text=True, check=False)
 
     return run

@@ -124,7 +124,11 @@ def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
     text = "\n".join(pages)
     trained = {row["question"] for level in (1, 2, 3) for row in word_problems.rows("train", 0, 1200, [level])}
     questions = re.findall(r"^.*\?$", text, flags=re.MULTILINE)
-    assert len(questions) >= 600
+    assert len(questions) >= 450
+    sums = re.findall(r"^(\d+) ([-+*/]) (\d+) = (\d+)\.$", text, flags=re.MULTILINE)
+    assert len(sums) >= 1000
+    right = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}
+    assert all(right[op](int(a), int(b)) == int(c) and (op != "/" or int(a) % int(b) == 0) for a, op, b, c in sums)
     assert set(questions) <= trained
     assert "####" not in text
     assert len(re.findall(r"answer is \d+\.|Answer: \d+\.", text)) == len(questions)

@@ -53,13 +53,15 @@ class Source:
 
 
 def read_sources(datasets: Sequence[Any]) -> list[Source]:
-    """A YAML's `datasets:` list. Raises `UserError` where it is empty or an entry has a key that none knows."""
+    """A YAML's `datasets:` list. Raises `UserError` where it is empty, or for a key or task that does not exist."""
     if not datasets:
         raise UserError("datasets: the list is empty: name at least one dataset")
     sources = [config.build([Source], entry, f"datasets[{i}]")[0] for i, entry in enumerate(datasets)]
     for i, source in enumerate(sources):
         if source.label in tasks.SPLITS:
             raise UserError(f"datasets[{i}]: label: '{source.label}' is a split's name: set another `label`")
+        if source.task is not None:
+            tasks.load(source.task)
     if len({source.fraction is None for source in sources}) == 2:
         raise UserError("datasets: `fraction` is set for some and missing for others: set all of them or none")
     return sources

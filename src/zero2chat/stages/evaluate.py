@@ -60,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size=args.eval_batch_size)
     if accelerator.is_main_process:
-        run.clear()
-        for sample in samples:
-            run.sample(0, **sample)
+        run.sample_anew(0, samples)
     run.finish(metrics)
 
 

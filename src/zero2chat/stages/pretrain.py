@@ -200,7 +200,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     train(trainer, run, speed)
 
     metrics = _held_out_metrics(trainer, held_out, tokenizer)
-    trainer.save_model(training.output_dir)
     metrics |= {
         "parameters": {"value": model.num_parameters()},
         "tokens": {"value": int(trainer.state.num_input_tokens_seen)},

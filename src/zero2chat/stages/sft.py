@@ -124,9 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found, samples = evaluate_tasks(unwrapped, tokenizer, specs, batch_size=args.eval_batch_size)
         metrics |= found
         if trainer.is_world_process_zero():
-            for sample in samples:
-                run.sample(trainer.state.global_step, **sample)
-    trainer.save_model(training.output_dir)
+            run.sample_anew(trainer.state.global_step, samples)
     finish_model_folder(run, trainer, tokenizer, settings, metrics)
     run.finish(metrics)
 

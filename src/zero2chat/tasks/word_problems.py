@@ -21,6 +21,7 @@ LEVELS = (1, 2, 3)
 # A number's range (both ends included): a term, a factor, an amount of money.
 _TERM, _FACTOR, _MONEY = (2, 50), (2, 9), (10, 99)
 _LARGEST = 99  # of every intermediate result
+_SUMS = 0.4  # of the schoolbook's pages are sums without a story
 _PATIENCE = 20_000  # draws for one row, after which there is nothing new to find
 
 _NAMES = """
@@ -556,12 +557,26 @@ def score(row: Row, completion: str) -> float:
     return float(numbers == {Decimal(row["answer"])})
 
 
+def _sum(rng: random.Random) -> str:
+    """A line such as `7 * 8 = 56.`, its numbers and its result from 1 to `_LARGEST`."""
+    operator = rng.choice("++--*/")
+    if operator in "+-":
+        a = rng.randint(2, _LARGEST)
+        b = rng.randint(1, a - 1)  # a - b, or the sum turned round: (a - b) + b
+        return f"{a} - {b} = {a - b}." if operator == "-" else f"{a - b} + {b} = {a}."
+    a, b = rng.randint(2, 9), rng.randint(2, 9)
+    return f"{a} * {b} = {a * b}." if operator == "*" else f"{a * b} / {b} = {a}."
+
+
 def documents(seed: int, n: int, levels: Sequence[int] = LEVELS) -> list[str]:
-    """n pages of a schoolbook: a heading and two to four worked problems of a level, all from train rows."""
+    """n pages of a schoolbook: two to four worked problems of a level, all from train rows, or a page of sums."""
     rng = random.Random(f"word_problems pages {seed}")
     queues = {level: iter(rows("train", seed, 4 * n, [level])) for level in _checked(levels)}
     pages = []
     for number in range(1, n + 1):
+        if rng.random() < _SUMS:
+            pages.append("\n".join([rng.choice(("Sums", "Tables", "Arithmetic")), *(_sum(rng) for _ in range(12))]))
+            continue
         level = rng.choice(list(queues))
         steps = ("one step", "two steps", "three steps")[level - 1]
         parts = [

@@ -37,6 +37,9 @@ _PEAK_FLOPS = {
     "B200": 2250e12,
 }
 
+# The Trainer's and TRL's counters, of which TRL's starts anew in a resumed run: `tokens` says the same.
+_COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
+
 
 def parse_training(
     classes: Sequence[type], argv: Sequence[str] | None = None
@@ -59,7 +62,8 @@ def refused_settings() -> Iterator[None]:
 
 def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings over what the machine decides: `use_cpu` without an accelerator, `bf16` where it is native."""
-    machine: dict[str, Any] = {"report_to": "none"}
+    # A push at each save would carry a pickle along; the finished folder is pushed by `hub`.
+    machine: dict[str, Any] = {"report_to": "none", "hub_strategy": "end"}
     if not torch.accelerator.is_available():
         machine |= {"use_cpu": True, "dataloader_pin_memory": False}
         # Else DeepSpeed, which comes with the trainers, warns that it found no GPU.
@@ -86,7 +90,7 @@ def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> 
     if global_batch_size is None:
         return
     share, left = divmod(global_batch_size, args.world_size)
-    if left or share == 0:
+    if left or share < 1:
         raise UserError(f"global_batch_size {global_batch_size} cannot be divided among {args.world_size} processes")
     per_device = min(args.per_device_train_batch_size, share)
     if share % per_device:
@@ -105,7 +109,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         for key, peak in _PEAK_FLOPS.items():
             if key in name:
                 return peak
-    n = 2048 if device.type == "cpu" else 8192
+    n = 1024 if device.type == "cpu" else 8192
     # A generator of its own: measuring must not move the training's random numbers.
     a = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     best = math.inf
@@ -161,7 +165,7 @@ class RunCallback(TrainerCallback):
         line = {"step": state.global_step} | {
             key: value
             for key, value in logs.items()
-            if isinstance(value, int | float) and not key.startswith("train_") and key != "num_input_tokens_seen"
+            if isinstance(value, int | float) and not key.startswith("train_") and key not in _COUNTED_ALREADY
         }
         for prefix in ("", "eval_"):
             if self.bytes_per_token and f"{prefix}loss" in line:

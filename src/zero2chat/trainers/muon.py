@@ -50,21 +50,14 @@ def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters: (hidden matrices, everything else)."""
-    apart = {
-        id(p)
-        for m in (model.get_input_embeddings(), model.get_output_embeddings())
-        if m
-        for p in m.parameters()
-    }
+    apart = {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m for p in m.parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trainable if len(_shape(p)) == 2 and id(p) not in apart]
     chosen = {id(p) for p in matrices}
     return matrices, [p for p in trainable if id(p) not in chosen]
 
 
-def use_muon(
-    model: nn.Module, args: TrainingArguments
-) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+def use_muon(model: nn.Module, args: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """What a Trainer takes as `optimizer_cls_and_kwargs=`.
 
     Under DeepSpeed, whose partitions Muon cannot see through, it is DeepSpeed's own Muon, set to take the same steps

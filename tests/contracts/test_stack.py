@@ -1,0 +1,267 @@
+"""What we lean on in transformers, TRL, accelerate and torch, a promise a test. `make canary` asks the newest."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, chat_template_utils
+from trl.models import unwrap_model_for_generation
+
+QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
+TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}, {"role": "user", "content": "d"}]
+
+
+@pytest.fixture
+def model(model_folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(model_folder)
+
+
+# ---- TRL
+
+
+def test_trl_judges_our_chat_template_by_these_names(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert chat_template_utils.has_generation_markers(tokenizer.chat_template)
+    assert not chat_template_utils.has_generation_markers("{{ messages }}")
+    assert chat_template_utils.is_chat_template_prefix_preserving(tokenizer)
+    assert chat_template_utils.is_chat_template_stop_token_trained(tokenizer)
+    assert chat_template_utils.supports_tool_calling(tokenizer)
+
+
+def test_trl_parses_a_response_by_our_response_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    prefix = tokenizer.apply_chat_template(TURNS[:1], add_generation_prompt=True, return_dict=True)["input_ids"]
+    ids = tokenizer("<think>x</think>y<|im_end|>")["input_ids"]
+    parsed = chat_template_utils.parse_response(tokenizer, ids, prefix=prefix)
+    assert (parsed["role"], parsed["content"], parsed["reasoning_content"]) == ("assistant", "y", "x")
+
+
+@dataclass
+class Fields:
+    """For the parser below."""
+
+    width: int
+    name: str = "a"
+
+
+def test_the_parser_takes_defaults_in_place_of_arguments() -> None:
+    parser = TrlParser([Fields])
+    parser.set_defaults_with_config(width=3, name="b")
+    (fields,) = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
+    assert fields == Fields(3, "b")
+    assert {action.dest for action in parser._actions} == {"help", "width", "name"}
+
+
+def test_the_configs_have_the_fields_that_stages_read() -> None:
+    training = {"output_dir", "seed", "bf16", "push_to_hub", "hub_token", "hub_revision", "hub_strategy", "use_cpu"}
+    training |= {"per_device_train_batch_size", "gradient_accumulation_steps", "include_num_input_tokens_seen"}
+    training |= {"learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"}
+    assert training <= set(inspect.signature(TrainingArguments).parameters)
+    assert {"max_length", "chat_template_path", "packing"} <= set(inspect.signature(SFTConfig).parameters)
+    model = {"model_name_or_path", "model_revision", "dtype", "attn_implementation", "use_peft"}
+    assert model <= set(inspect.signature(ModelConfig).parameters)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_sft_learns_what_assistant_masks_mark_and_nothing_else(
+    packing: bool, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    rows = {
+        "input_ids": [[40 + i] * (5 + i) for i in range(6)],
+        "assistant_masks": [[0] * 3 + [1] * (2 + i) for i in range(6)],
+    }
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(str(tmp_path), packing=packing, max_length=24, per_device_train_batch_size=6, **QUIET),
+        train_dataset=Dataset.from_dict(rows),
+        processing_class=tokenizer,
+    )
+    (batch,) = trainer.get_train_dataloader()
+    found = []
+    for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+        for i in range(6):
+            places = [place for place, token in enumerate(ids) if token == 40 + i]
+            found += [(i, [int(labels[place] != -100) for place in places])] if places else []
+        # What is marked is learned as it is written; padding is not.
+        assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
+        assert all(label == -100 for token, label in zip(ids, labels, strict=True) if token < 40)
+    assert sorted(found) == list(enumerate(rows["assistant_masks"]))  # nothing is cut, lost or twice there
+
+
+def test_packed_conversations_do_not_see_each_other(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    rows = Dataset.from_dict({"input_ids": [[50, 51, 52, 53], [60, 61, 62]], "assistant_masks": [[1] * 4, [1] * 3]})
+    trainer = SFTTrainer(
+        model=model.eval(),
+        args=SFTConfig(str(tmp_path), packing=True, max_length=8, per_device_train_batch_size=2, **QUIET),
+        train_dataset=rows,
+        processing_class=tokenizer,
+    )
+    (batch,) = trainer.get_train_dataloader()
+    assert batch["input_ids"].tolist() == [[50, 51, 52, 53, 60, 61, 62]]
+    with torch.no_grad():
+        packed = model(**{key: value for key, value in batch.items() if key != "labels"}).logits[0]
+        alone = model(torch.tensor([[60, 61, 62]])).logits[0]
+    torch.testing.assert_close(packed[-3:], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_generation_unwraps_a_model_in_training(model: PreTrainedModel) -> None:
+    assert list(inspect.signature(unwrap_model_for_generation).parameters)[:2] == ["model", "accelerator"]
+    with unwrap_model_for_generation(model, Accelerator(cpu=True)) as unwrapped:
+        output = unwrapped.generate(input_ids=torch.tensor([[50]]), max_new_tokens=3, min_new_tokens=3)
+    assert output.shape == (1, 4)
+
+
+# ---- transformers' Trainer
+
+
+class Watch(TrainerCallback):
+    """What callbacks get to see, and when."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.saved: set[str] = set()
+        self.logs: list[dict[str, Any]] = []
+        self.tokens: list[int] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.events.append(f"begin {state.global_step}")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.events.append(f"end {state.global_step}")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.logs.append(dict(logs))
+        self.tokens.append(int(state.num_input_tokens_seen))
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.events.append(f"save {state.global_step}")
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.saved = {path.name for path in folder.iterdir() if path.stat().st_size}
+
+
+@pytest.fixture
+def watched(model: PreTrainedModel, tmp_path: Path) -> tuple[Trainer, Watch]:
+    watch = Watch()
+    rows = [{"input_ids": torch.full((8,), 40 + i), "labels": torch.full((8,), 40 + i)} for i in range(8)]
+    args = TrainingArguments(
+        str(tmp_path), max_steps=2, per_device_train_batch_size=2, logging_steps=1, save_steps=2, **QUIET
+    )
+    trainer = Trainer(model, args, train_dataset=rows, eval_dataset=rows, callbacks=[watch])
+    trainer.args.include_num_input_tokens_seen = "all"  # after it is made, as `train` does
+    return trainer, watch
+
+
+def test_callbacks_see_whole_checkpoints_and_the_keys_of_our_history(watched: tuple[Trainer, Watch]) -> None:
+    trainer, watch = watched
+    trainer.train()
+    assert watch.events == ["begin 0", "end 1", "begin 1", "end 2", "save 2"]
+    # Sealing lists what is there at `on_save`: it must be all that a resumed run needs.
+    needed = {"model.safetensors", "config.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
+    assert needed <= watch.saved
+    assert [{"loss", "grad_norm", "learning_rate", "epoch"} <= set(log) for log in watch.logs] == [True, True, False]
+    assert "train_loss" in watch.logs[-1]
+    assert watch.tokens == [16, 32, 32]
+    assert trainer.is_world_process_zero()
+    result = trainer.evaluate(metric_key_prefix="eval_mine")
+    assert "eval_mine_loss" in result
+
+
+def test_the_trainer_takes_an_optimizer_class_with_its_arguments(model: PreTrainedModel, tmp_path: Path) -> None:
+    assert "optimizer_cls_and_kwargs" in inspect.signature(Trainer).parameters
+    assert "optimizer_cls_and_kwargs" in inspect.signature(SFTTrainer).parameters
+    given = (torch.optim.SGD, {"lr": 0.5})
+    trainer = Trainer(model, TrainingArguments(str(tmp_path), **QUIET), optimizer_cls_and_kwargs=given)
+    optimizer = trainer.create_optimizer()
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    with pytest.raises((ImportError, ValueError)):
+        trainer.get_optimizer_cls_and_kwargs(TrainingArguments(str(tmp_path), optim="adamw_bnb_8bit", **QUIET), model)
+
+
+# ---- tokenizers
+
+
+def test_control_tokens_can_be_encoded_as_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    text = "a<|im_end|>b"
+    one, many = tokenizer(text)["input_ids"], tokenizer(text, split_special_tokens=True)["input_ids"]
+    assert tokenizer.eos_token_id in one
+    assert tokenizer.eos_token_id not in many
+    assert tokenizer.decode(many) == text == tokenizer.decode(one)
+    assert tokenizer([text], split_special_tokens=True, add_special_tokens=False)["input_ids"] == [many]
+
+
+def test_the_mask_of_the_assistant_is_a_list_beside_the_ids(tokenizer: PreTrainedTokenizerBase) -> None:
+    encoded = tokenizer.apply_chat_template(TURNS, return_assistant_tokens_mask=True, return_dict=True)
+    said = [i for i, mine in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mine]
+    assert tokenizer.decode(said) == "b c<|im_end|>"
+    batch = tokenizer.apply_chat_template([TURNS[:1], TURNS], add_generation_prompt=True, return_dict=True)
+    assert [len(ids) for ids in batch["input_ids"]] == sorted(len(ids) for ids in batch["input_ids"])
+
+
+def test_a_batch_is_padded_on_the_side_asked_for(tokenizer: PreTrainedTokenizerBase) -> None:
+    batch = tokenizer.pad({"input_ids": [[5], [6, 7]]}, padding_side="left", return_tensors="pt")
+    assert batch["input_ids"].tolist() == [[tokenizer.pad_token_id, 5], [6, 7]]
+    assert batch["attention_mask"].tolist() == [[0, 1], [1, 1]]
+
+
+def test_templates_travel_with_the_tokenizer(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert again.chat_template == tokenizer.chat_template
+    assert again.response_template == tokenizer.response_template
+
+
+# ---- generation, torch, accelerate
+
+
+def test_generation_stops_at_any_of_several_tokens_and_pads(model: PreTrainedModel) -> None:
+    prompt = torch.tensor([[50, 51], [60, 61]])
+    free = model.generate(
+        input_ids=prompt, generation_config=GenerationConfig(max_new_tokens=4, eos_token_id=[2], pad_token_id=1)
+    )[:, 2:]
+    ends = [int(free[0, 0]), 3]
+    assert int(free[1, 0]) not in ends
+    output = model.generate(
+        input_ids=prompt, generation_config=GenerationConfig(max_new_tokens=4, eos_token_id=ends, pad_token_id=1)
+    )[:, 2:]
+    assert output[0].tolist() == [ends[0], 1, 1, 1]
+    # top_k 0 leaves all tokens to be drawn.
+    config = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, max_new_tokens=1, eos_token_id=[2])
+    drawn = model.generate(input_ids=torch.full((600, 1), 50), generation_config=config)[:, 1]
+    assert len(set(drawn.tolist())) > 50
+
+
+def test_torchs_muon_can_take_adamws_scale() -> None:
+    matrix = torch.nn.Parameter(torch.ones(8, 4))
+    matrix.grad = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    torch.optim.Muon([matrix], lr=1.0, weight_decay=0.0, adjust_lr_fn="match_rms_adamw").step()
+    # 0.2 √max(rows, columns) × an update of about orthonormal columns
+    step = (1 - matrix.detach()).norm() / 4**0.5
+    assert 0.6 < step / (0.2 * 8**0.5) < 1.4
+
+
+def test_one_process_is_a_world_of_its_own() -> None:
+    state = PartialState()
+    assert (state.process_index, state.num_processes) == (0, 1)
+    assert gather_object([1, "b"]) == [1, "b"]
+    state.wait_for_everyone()
+    assert os.environ.get("RANK") is None

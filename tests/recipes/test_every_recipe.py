@@ -1,0 +1,50 @@
+"""Every YAML of every recipe, read through the real parser, and its launch command in its first line."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from zero2chat.recipes import Step, load_recipe
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "recipes").glob("*/recipe.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # paths in a YAML are relative to the repository
+
+
+def _steps() -> list[Step]:
+    return [step for recipe in RECIPES for step in load_recipe(recipe)]
+
+
+def test_no_yaml_is_skipped() -> None:
+    """A YAML that no recipe.yaml names would be parsed by no test."""
+    on_disk = sorted(path for path in Path("recipes").rglob("*.y*ml") if path.name != "recipe.yaml")
+    assert on_disk
+    assert sorted({step.config for step in _steps()}) == on_disk
+    assert len(_steps()) >= len(on_disk)
+    assert {path.parent for path in on_disk} == set(RECIPES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_every_step_parses_and_says_how_it_is_launched(recipe: Path) -> None:
+    for step in load_recipe(recipe):
+        assert step.arguments(), step.config  # raises for a key, a value or a task that does not exist
+        first = step.config.read_text(encoding="utf-8").splitlines()[0]
+        assert first == f"# {shlex.join(step.command())}"
+        assert step.folder == Path("runs") / recipe.name / step.name
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_a_recipe_says_how_it_is_run_and_has_a_page(recipe: Path) -> None:
+    assert (recipe / "recipe.yaml").read_text().splitlines()[0] == f"# zero2chat run {recipe}"
+    page = (recipe / "README.md").read_text(encoding="utf-8")
+    for step in load_recipe(recipe):
+        assert shlex.join(step.command()) in page, f"{recipe}/README.md lacks the command of {step.name}"
+    for word in ("Hardware", "Cost", "Scores"):
+        assert word in page

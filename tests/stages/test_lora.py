@@ -1,0 +1,40 @@
+"""Supervised fine-tuning of an adapter by configuration alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zero2chat.models import load_model
+from zero2chat.stages import evaluate, sft
+
+
+def test_an_adapters_folder_opens_and_says_what_the_trained_model_said(
+    tiny: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    changes = {"use_peft": True, "lora_r": 8, "lora_target_modules": "all-linear", "learning_rate": 3.0e-2}
+    run, again = tmp_path / "sft", tmp_path / "evaluate"
+    asked = [{"task": "facts", "n": 8, "max_new_tokens": 6}]
+    sft.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", run, tasks=asked, **changes)))])
+
+    losses = [line["loss"] for line in map(json.loads, (run / "history.jsonl").open()) if "loss" in line]
+    assert losses[-1] < losses[0]
+    assert (run / "adapter_model.safetensors").exists()
+    assert not (run / "model.safetensors").exists()
+    (base, _), (model, tokenizer) = load_model(tiny / "pretrain"), load_model(run)
+    ids = torch.tensor([tokenizer("Ada was born in")["input_ids"]])
+    assert not torch.allclose(model(ids).logits, base(ids).logits, atol=1e-3)
+    assert tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)[0] == "<|im_end|>"
+
+    more = {"model_name_or_path": str(run), "tasks": asked}
+    evaluate.main(["--config", str(write_yaml(tmp_path / "e.yaml", **settings("evaluate", again, **more)))])
+    said = [
+        [line["completion"] for line in map(json.loads, (r / "samples.jsonl").open()) if "score" in line]
+        for r in (run, again)
+    ]
+    assert said[0]
+    assert said[0] == said[1]

@@ -1,0 +1,123 @@
+"""The fine-tuning stage: conversations of several turns and of a task, examined on the task's test rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from zero2chat import runs, tasks
+from zero2chat.evaluation import answer
+from zero2chat.stages.sft import main
+
+
+@pytest.fixture(scope="module")
+def tuned(
+    tmp_path_factory: pytest.TempPathFactory, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
+) -> Path:
+    """A run on four conversations of two turns, repeated until they are learned, and some rows of a task."""
+    folder = tmp_path_factory.mktemp("sft")
+    turns = [("Hi", "Hello."), ("Bye", "Bye bye.")]
+    messages = [{"role": r, "content": c} for turn in turns for r, c in zip(("user", "assistant"), turn, strict=True)]
+    (folder / "chat.jsonl").write_text((json.dumps({"messages": messages}) + "\n") * 60)
+    changes = {
+        "datasets": [{"path": str(folder / "chat.jsonl"), "label": "chat"}, {"task": "facts", "n": 20}],
+        "tasks": [
+            {"task": "facts", "n": 7, "max_new_tokens": 4},
+            {"task": "identity", "n": 5, "max_new_tokens": 12, "seed": 1},
+        ],
+        "packing": False,
+        "max_steps": 120,
+        "global_batch_size": 8,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1.0e-2,
+        "muon": True,
+        "logging_steps": 30,
+        "save_strategy": "no",
+    }
+    path = write_yaml(folder / "sft.yaml", **settings("sft", folder / "sft", **changes))
+    main(["--config", str(path)])
+    return folder / "sft"
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_it_learns_the_conversations_and_when_to_stop(tuned: Path) -> None:
+    losses = [line["loss"] for line in runs.read_jsonl(tuned / "history.jsonl") if "loss" in line]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0] / 2
+    assert _metrics(tuned)["conversations"]["value"] == 80
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tuned), AutoTokenizer.from_pretrained(tuned)
+    first = [{"role": "user", "content": "Hi"}]
+    second = [*first, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Bye"}]
+    found = answer(model, tokenizer, [first, second], 16)
+    assert [(a.text, a.stopped) for a in found] == [("Hello.", True), ("Bye bye.", True)]
+
+
+def test_the_folder_opens_with_all_that_chatting_needs(tuned: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tuned), AutoTokenizer.from_pretrained(tuned)
+    turn_end, document_end = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert model.generation_config.eos_token_id == [turn_end, document_end]
+    assert model.generation_config.pad_token_id == tokenizer.pad_token_id == 1
+    assert tokenizer.eos_token_id == turn_end
+    assert "generation" in tokenizer.chat_template
+    assert tokenizer.response_template["fields"]["content"]
+    assert model.dtype == torch.float32
+    assert model.config.max_position_embeddings == 128
+    names = {path.name for path in tuned.iterdir()}
+    assert {"README.md", "chat_template.jinja", "generation_config.json", "model.safetensors"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt"))]
+
+
+def test_it_is_examined_on_exactly_the_test_rows(tuned: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tuned), AutoTokenizer.from_pretrained(tuned)
+    metrics = _metrics(tuned)
+    samples = runs.read_jsonl(tuned / "samples.jsonl")
+    asked = stopped = 0
+    for name, n, seed, tokens in (("facts", 7, 0, 4), ("identity", 5, 1, 12)):
+        task = tasks.load(name)
+        rows = task.rows("test", seed, n)
+        answers = answer(model, tokenizer, [task.prompt(row) for row in rows], tokens)
+        right = [task.score(row, a.text) for row, a in zip(rows, answers, strict=True)]
+        metric = metrics[f"accuracy_{name}"]
+        assert (metric["value"], metric["n"], metric["seed"]) == (round(sum(right) / n, 4), n, seed)
+        asked, stopped = asked + n, stopped + sum(a.stopped for a in answers)
+        for sample, row, a, score in zip([s for s in samples if s["task"] == name], rows, answers, right, strict=False):
+            assert sample["step"] == 120
+            assert (sample["prompt"], sample["answer"]) == (row["question"], row["answer"])
+            assert (sample["completion"], sample["score"]) == (a.text, score)
+    assert (metrics["stop_rate"]["value"], metrics["stop_rate"]["n"]) == (round(stopped / asked, 4), asked)
+    assert metrics["accuracy"]["value"] == pytest.approx(
+        (metrics["accuracy_facts"]["value"] + metrics["accuracy_identity"]["value"]) / 2, abs=1e-4
+    )
+    assert [s["task"] for s in samples] == ["facts"] * 6 + ["identity"] * 5
+
+
+def test_overlong_conversations_are_counted_and_dropped_if_asked(
+    tmp_path: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    long = [short[0], {"role": "assistant", "content": "word " * 200}]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in [short, long, short, short]))
+    changes: dict[str, Any] = {
+        "datasets": [{"path": str(tmp_path / "c.jsonl")}],
+        "tasks": [],
+        "overlong": "drop",
+        "max_steps": 1,
+        "packing": False,
+        "max_length": None,  # the model's context
+    }
+    path = write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes))
+    main(["--config", str(path)])
+    assert "1 of 4 conversations are longer than max_length 128 (row 1 is the longest" in capsys.readouterr().out
+    assert _metrics(tmp_path / "s")["conversations"]["value"] == 3

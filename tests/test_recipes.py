@@ -1,0 +1,307 @@
+"""A recipe as a graph: its order, its mistakes, what is done, what has changed, and what runs anew.
+
+The steps are launched for real in tests/test_readme.py. Here the launch alone is replaced: it writes what a stage
+would leave when it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from zero2chat import recipes, runs
+from zero2chat.config import read_arguments
+from zero2chat.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def _write(folder: Path, steps: list[dict[str, Any]], **configs: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    for name, settings in configs.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+
+
+def _step(name: str, stage: str, *after: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "stage": stage, "config": f"{name}.yaml", "after": list(after), **more}
+
+
+CORPUS = {"output_dir": "runs/r/corpus", "datasets": [{"task": "word_problems", "n": 50}]}
+TOKENIZER = {"output_dir": "runs/r/tokenizer", "dataset": "runs/r/corpus"}
+OTHER = {"output_dir": "runs/r/other", "dataset": "runs/r/corpus", "vocab_size": 300}
+REPORT = {"output_dir": "runs/r/report", "steps": ["runs/r/corpus", "runs/r/tokenizer"]}
+STEPS = [
+    _step("report", "report", "tokenizer", "corpus"),
+    _step("other", "tokenizer", "corpus"),
+    _step("tokenizer", "tokenizer", "corpus"),
+    _step("corpus", "corpus"),
+]
+
+
+@pytest.fixture(autouse=True)
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """recipes/r of four steps, written in the wrong order."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "accelerate_configs").symlink_to(ROOT / "accelerate_configs")
+    _write(Path("recipes/r"), STEPS, corpus=CORPUS, tokenizer=TOKENIZER, other=OTHER, report=REPORT)
+    return Path("recipes/r")
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that were launched, in order; each leaves a finished run."""
+    names: list[str] = []
+
+    def launch(step: recipes.Step, command: list[str]) -> None:
+        # As the stage opens its folder: from the words of the command alone.
+        settings, _ = read_arguments(command[command.index("--config") :])
+        run = runs.Run.open(settings["output_dir"], step.stage, settings)
+        run.log({"step": 0})
+        run.finish({})
+        names.append(step.name)
+
+    monkeypatch.setattr(recipes, "_launch", launch)
+    return names
+
+
+def _run(*overrides: str, **flags: Any) -> dict[str, str]:
+    return recipes.run("recipes/r", overrides=overrides, **flags)["steps"]
+
+
+# ---- the graph
+
+
+def test_steps_come_after_what_they_need(recipe: Path) -> None:
+    names = [step.name for step in recipes.load_recipe(recipe)]
+    assert names == ["corpus", "other", "tokenizer", "report"]
+    steps = recipes.load_recipe(recipe)
+    assert [step.name for step in recipes.following(steps, "tokenizer")] == ["tokenizer", "report"]
+    assert [step.name for step in recipes.following(steps, "corpus")] == names
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda steps: steps.append(_step("tokenizer", "tokenizer", "corpus")), "two steps have the name 'tokenizer'"),
+        (lambda steps: steps[0].update(stage="reprot"), "step report: unknown stage 'reprot'; did you mean 'report'?"),
+        (lambda steps: steps[0].update(nmae=1), "unknown key 'nmae'; did you mean 'name'?"),
+        (lambda steps: steps[0].update({3: 1}), "unknown key '3'"),
+        (lambda steps: steps[0].pop("config"), "step report: `config` is missing"),
+        (lambda steps: steps[0].pop("name"), "step ?: `name` is missing"),
+        (lambda steps: steps[0].update(config="none.yaml"), "recipes/r/none.yaml: No such file"),
+        (lambda steps: steps[0].update(after=["tokeniser"]), "report: after: unknown step 'tokeniser'; did you mean"),
+        (lambda steps: steps[0].update(after=3), "`after` is a list of steps, not 3"),
+        (lambda steps: steps[0].update(after=[3]), "unknown step '3'"),
+        (lambda steps: steps[3].update(after=["report"]), "report, other, tokenizer, corpus wait for each other"),
+        (
+            lambda steps: steps[0].update(accelerate_config="cpus"),
+            "unknown accelerate config 'cpus'; did you mean 'cpu'?",
+        ),
+        (lambda steps: steps.append("corpus"), "a step is a mapping of name, stage"),
+        (lambda steps: steps.clear(), "expected one key, `steps`, with a list"),
+        (
+            lambda steps: steps[0].update(after=["corpus"]),
+            "report.yaml: reads runs/r/tokenizer, which `after` of step report",
+        ),
+        (
+            lambda steps: steps[2].update(after=[]),
+            "tokenizer.yaml: reads runs/r/corpus, which `after` of step tokenizer",
+        ),
+    ],
+)
+def test_a_mistake_in_the_graph_is_named(recipe: Path, change: Callable[[list[Any]], Any], says: str) -> None:
+    steps: list[Any] = json.loads(json.dumps(STEPS))
+    change(steps)
+    (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    with pytest.raises(UserError) as caught:
+        recipes.load_recipe(recipe)
+    assert says in " ".join(str(caught.value).split())
+
+
+def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(recipe: Path) -> None:
+    _write(recipe, STEPS, other=OTHER | {"output_dir": "runs/r/tokenizer"})
+    with pytest.raises(UserError, match="steps other and tokenizer both write runs/r/tokenizer"):
+        recipes.load_recipe(recipe)
+    _write(recipe, STEPS, other=OTHER | {"dataset": "runs/elsewhere/corpus"})
+    with pytest.raises(UserError, match=r"runs/elsewhere/corpus is made by no step of this recipe"):
+        recipes.load_recipe(recipe)
+    _write(recipe, STEPS, other={"dataset": "runs/r/corpus"})
+    with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: name the folder to write"):
+        recipes.load_recipe(recipe)
+
+
+# ---- the commands
+
+
+def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path) -> None:
+    overrides = {
+        "tokenizer": {"vocab_size": 300, "column": "a 'b' ü"},
+        "corpus": {"datasets": [{"task": "facts", "n": 9, "options": {"told": "once"}}], "seed": 3},
+        "report": {"steps": ["runs/r/corpus"], "title": None},
+        "other": {"column": "text"},
+    }
+    for step in recipes.load_recipe(recipe, overrides):
+        words = shlex.split(shlex.join(step.command()))
+        assert words[:5] == [
+            "python",
+            "-m",
+            f"zero2chat.stages.{step.stage}",
+            "--config",
+            f"recipes/r/{step.name}.yaml",
+        ]
+        settings, where = read_arguments(words[3:])
+        assert where == f"recipes/r/{step.name}.yaml"
+        # As far as a fingerprint tells: there `3` and "3" are one.
+        assert runs.changes({"settings": step.settings}, {"settings": settings}) == []
+        assert set(settings) == set(step.settings)
+
+
+def test_a_training_step_is_launched_with_its_accelerate_config(recipe: Path) -> None:
+    evaluate = {"output_dir": "runs/r/e", "model_name_or_path": "x/y", "tasks": [{"task": "facts", "n": 3}]}
+    _write(recipe, [_step("e", "evaluate", accelerate_config="single_gpu")], e=evaluate)
+    (step,) = recipes.load_recipe(recipe)
+    launch = (
+        "accelerate launch --quiet --config_file accelerate_configs/{}.yaml -m zero2chat.stages.evaluate --config {}"
+    )
+    assert shlex.join(step.command()) == launch.format("single_gpu", "recipes/r/e.yaml")
+    (step,) = recipes.load_recipe(recipe, accelerate_config="cpu_zero2")
+    assert shlex.join(step.command()) == launch.format("cpu_zero2", "recipes/r/e.yaml")
+    assert len(step.arguments()) == 1
+
+
+def test_dry_run_prints_the_commands_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], launched: list[str]
+) -> None:
+    assert set(_run("tokenizer.vocab_size=300", dry_run=True).values()) == {"planned"}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        shlex.join(s.command()) for s in recipes.load_recipe("recipes/r", {"tokenizer": {"vocab_size": 300}})
+    ]
+    assert lines[2].endswith("--config recipes/r/tokenizer.yaml --vocab_size 300")
+    assert launched == []
+    assert not Path("runs").exists()
+
+
+# ---- done, changed, anew
+
+
+def test_what_is_done_is_skipped(launched: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(_run().values()) == {"made"}
+    assert launched == ["corpus", "other", "tokenizer", "report"]
+    assert set(_run().values()) == {"done"}
+    assert len(launched) == 4
+    assert capsys.readouterr().out.count("done already, skipped") == 4
+    (Path("runs/r/other") / runs.METRICS).unlink()
+    assert _run() == {"corpus": "done", "other": "made", "tokenizer": "done", "report": "done"}
+
+
+def test_a_changed_setting_stops_and_names_both_values(launched: list[str]) -> None:
+    _run()
+    before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"^tokenizer: vocab_size unset → 300: `--restart tokenizer` runs it and what"):
+        _run("tokenizer.vocab_size=300")
+    _write(Path("recipes/r"), STEPS, corpus=CORPUS | {"seed": 7})
+    with pytest.raises(UserError, match=r"^corpus: seed unset → 7: `--restart corpus`"):
+        _run()
+    assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
+    assert len(launched) == 4
+
+
+def test_a_changed_input_stops_every_step_that_reads_it(launched: list[str]) -> None:
+    _run()
+    Path("more.txt").write_text("a")
+    corpus = CORPUS | {"datasets": [{"path": "more.txt"}]}
+    _write(Path("recipes/r"), STEPS, corpus=corpus)
+    _run(restart="corpus")
+    Path("more.txt").write_text("b")
+    with pytest.raises(UserError, match=r"^corpus: more\.txt changed"):
+        _run()
+    # What was made by itself, without the recipe, is another corpus to the steps that follow.
+    for path in Path("runs/r/corpus").iterdir():
+        path.unlink()
+    _run(only="corpus")
+    with pytest.raises(UserError, match=r"^other: .*corpus changed.*`--restart other`"):
+        _run()
+
+
+def test_restart_runs_a_step_and_what_follows_anew(launched: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    _run()
+    Path("runs/r/tokenizer/old").write_text("x")
+    assert _run("tokenizer.vocab_size=300", restart="tokenizer", dry_run=True)["tokenizer"] == "planned"
+    assert Path("runs/r/tokenizer/old").exists()
+    del launched[:]
+    capsys.readouterr()
+    assert _run("tokenizer.vocab_size=300", restart="tokenizer") == {"tokenizer": "made", "report": "made"}
+    assert launched == ["tokenizer", "report"]
+    assert "runs/r/tokenizer: removed" in capsys.readouterr().out
+    assert not Path("runs/r/tokenizer/old").exists()
+    assert set(_run("tokenizer.vocab_size=300").values()) == {"done"}
+
+
+def test_only_and_from_choose_the_steps(launched: list[str]) -> None:
+    with pytest.raises(UserError, match=r"runs/r/corpus: no finished run there: run the step that makes it first"):
+        _run(only="tokenizer")
+    assert _run(only="corpus") == {"corpus": "made"}
+    assert _run(from_="tokenizer") == {"tokenizer": "made", "report": "made"}
+    assert _run() == {"corpus": "done", "other": "made", "tokenizer": "done", "report": "done"}
+
+
+def test_a_step_that_failed_before_it_made_anything_takes_other_settings(launched: list[str]) -> None:
+    _run(only="corpus")
+    steps = recipes.load_recipe("recipes/r")
+    tokenizer = next(step for step in steps if step.name == "tokenizer")
+    runs.write_identity(tokenizer.folder, {"fingerprint": recipes.fingerprint(tokenizer, steps), "seconds": 1.5})
+    assert _run("tokenizer.vocab_size=300", only="tokenizer") == {"tokenizer": "made"}
+    assert _run("tokenizer.vocab_size=300", only="tokenizer") == {"tokenizer": "done"}
+    assert json.loads(Path("runs/r/tokenizer/run.json").read_text())["seconds"] > 1.5
+    # Who was `after` whom is not forgotten when the stage opens its folder.
+    assert set(json.loads(Path("runs/r/tokenizer/run.json").read_text())["fingerprint"]["after"]) == {"corpus"}
+
+
+def test_a_folder_of_other_origin_is_refused_before_anything_runs(launched: list[str]) -> None:
+    Path("runs/r/report").mkdir(parents=True)
+    Path("runs/r/report/thesis.txt").write_text("mine")
+    for flags in ({}, {"restart": "report"}):
+        with pytest.raises(UserError, match=r"runs/r/report: holds files that no run of ours made"):
+            _run(**flags)
+    assert launched == []
+    assert Path("runs/r/report/thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "flags", "says"),
+    [
+        (["vocab_size=3"], {}, "--set vocab_size=3: expected STEP.KEY=VALUE"),
+        (["tokenizer.vocab_size"], {}, "expected STEP.KEY=VALUE"),
+        (["tokenizer.vocab_size={"], {}, "--set tokenizer.vocab_size={: no valid YAML"),
+        (["tokeniser.vocab_size=300"], {}, "--set: unknown step 'tokeniser'; did you mean 'tokenizer'?"),
+        (["tokenizer.vocab_siez=300"], {}, "tokenizer.yaml: unknown key 'vocab_siez'; did you mean 'vocab_size'?"),
+        (["tokenizer.vocab_size=many"], {}, "tokenizer.yaml: vocab_size: 'many' is no int"),
+        (["corpus.datasets=[{task: fatcs, n: 3}]"], {}, "corpus.yaml: task 'fatcs'"),
+        ([], {"only": "tok"}, "--only: unknown step 'tok'; known: corpus, other, report, tokenizer"),
+        ([], {"from_": "corpsu"}, "--from: unknown step 'corpsu'; did you mean 'corpus'?"),
+        ([], {"restart": "x"}, "--restart: unknown step 'x'"),
+        ([], {"restart": "corpus", "only": "corpus"}, "exclude each other"),
+        ([], {"accelerate_config": "gpu"}, "unknown accelerate config 'gpu'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named_before_anything_runs(
+    launched: list[str], overrides: list[str], flags: dict[str, str], says: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        _run(*overrides, **flags)
+    assert says in str(caught.value)
+    assert launched == []
+    assert not Path("runs").exists()
+
+
+def test_a_recipe_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match=r"recipes/none: no recipe there \(no recipe.yaml\)"):
+        recipes.run("recipes/none")

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM, get_scheduler
+
+from zero2chat.trainers.muon import MuonAdamW, split_parameters, use_muon
+
+LR, DECAY, BETAS, EPS = 0.01, 0.1, (0.9, 0.95), 1e-8
+
+
+def _model(tied: bool = True) -> Qwen3ForCausalLM:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=16,
+        tie_word_embeddings=tied,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def _optimizer(model: Qwen3ForCausalLM) -> MuonAdamW:
+    return MuonAdamW(model, lr=LR, weight_decay=DECAY, betas=BETAS, eps=EPS)
+
+
+def _train(model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        ids = torch.randint(64, (4, 16), generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_hidden_matrices_are_muons_and_all_else_is_adamws(tied: bool) -> None:
+    model = _model(tied)
+    matrices, others = ({id(p) for p in part} for part in split_parameters(model))
+    for name, parameter in model.named_parameters():
+        is_projection = name.endswith("_proj.weight")
+        assert (id(parameter) in matrices) == is_projection, name
+        assert (id(parameter) in others) != is_projection, name
+    assert id(model.get_output_embeddings().weight) in others
+    # q, k, v, o, gate, up, down a layer; four norms a layer and the last, embedding, and the head where it is its own.
+    assert (len(matrices), len(others)) == (14, 8 + 1 + 1 + (not tied))
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = _model()
+    model.model.layers[0].requires_grad_(False)
+    matrices, others = split_parameters(model)
+    assert len(matrices) == 7
+    assert all(p.requires_grad for p in matrices + others)
+
+
+def test_a_step_is_torchs_muon_on_the_one_part_and_torchs_adamw_on_the_other() -> None:
+    ours, theirs = _model(), _model()
+    matrices, others = split_parameters(theirs)
+    muon = torch.optim.Muon(matrices, lr=LR, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(others, lr=LR, weight_decay=0.0, betas=BETAS, eps=EPS)
+    optimizer = _optimizer(ours)
+    for step in range(3):
+        _train(ours, optimizer, range(step, step + 1))
+        theirs.zero_grad()
+        ids = torch.randint(64, (4, 16), generator=torch.Generator().manual_seed(step))
+        theirs(input_ids=ids, labels=ids).loss.backward()
+        muon.step()
+        adamw.step()
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_muons_update_has_adamws_size_whatever_the_matrix() -> None:
+    """0.2 is the root mean square of AdamW's updates that Liu et al. 2025 match."""
+    model = _model()
+    before = copy.deepcopy(model)
+    _train(model, MuonAdamW(model, lr=LR, weight_decay=0.0, betas=BETAS, eps=EPS), range(1))
+    for name, p in model.named_parameters():
+        if name.endswith("_proj.weight"):
+            update = (before.get_parameter(name) - p).detach() / LR
+            assert 0.1 < update.square().mean().sqrt() < 0.3, name
+
+
+def test_a_saved_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    model = _model()
+    optimizer = _optimizer(model)
+    _train(model, optimizer, range(3))
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    resumed = copy.deepcopy(model)
+    _train(model, optimizer, range(3, 6))
+
+    again = _optimizer(resumed)
+    again.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    _train(resumed, again, range(3, 6))
+    for (name, a), b in zip(model.named_parameters(), resumed.named_parameters(), strict=True):
+        assert torch.equal(a, b[1]), name
+    fresh = _model()
+    _train(fresh, _optimizer(fresh), range(3))
+    _train(fresh, _optimizer(fresh), range(3, 6))  # the state matters: without it the end is another
+    assert not torch.equal(fresh.model.layers[0].mlp.up_proj.weight, model.model.layers[0].mlp.up_proj.weight)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_scheduler_sets_the_learning_rate_of_every_part(loaded: bool) -> None:
+    model = _model()
+    optimizer = _optimizer(model)
+    if loaded:
+        optimizer.load_state_dict(_optimizer(model).state_dict())
+    scheduler = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=2)
+    assert len(optimizer.param_groups) == 2
+    _train(model, optimizer, range(1))
+    scheduler.step()
+    assert [group["lr"] for group in optimizer.param_groups] == [LR / 2, LR / 2]
+    _train(model, optimizer, range(1))
+    scheduler.step()
+    at_the_end = copy.deepcopy(model)
+    _train(model, optimizer, range(1))  # at a rate of 0 nothing may move, be it Muon's or AdamW's
+    for a, b in zip(model.parameters(), at_the_end.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_deepspeeds_muon_is_set_to_the_same_step_for_every_shape() -> None:
+    pytest.importorskip("deepspeed")
+    model = _model()
+    plugin = SimpleNamespace(zero_stage=2, deepspeed_config={"zero_optimization": {}})
+    args = SimpleNamespace(
+        deepspeed_plugin=plugin,
+        learning_rate=LR,
+        weight_decay=DECAY,
+        adam_beta1=BETAS[0],
+        adam_beta2=BETAS[1],
+        adam_epsilon=EPS,
+        max_grad_norm=1.0,
+        device=torch.device("cpu"),
+        torch_compile=True,
+    )
+    _, kwargs = use_muon(model, args)
+    assert args.max_grad_norm == 0.0
+    adamw, *muon = kwargs["params"]
+    matrices, others = split_parameters(model)
+    assert [id(p) for p in adamw["params"]] == [id(p) for p in others]
+    assert (adamw["lr"], adamw["weight_decay"], adamw["use_muon"]) == (LR, 0.0, False)
+    assert sorted(id(p) for group in muon for p in group["params"]) == sorted(map(id, matrices))
+    for group in muon:
+        for p in group["params"]:
+            rows, columns = p.shape
+            theirs = group["lr"] * max(1, rows / columns) ** 0.5
+            assert theirs == pytest.approx(LR * 0.2 * max(rows, columns) ** 0.5)
+            assert group["lr"] * group["weight_decay"] == pytest.approx(LR * DECAY)
+            assert p.use_muon
+    assert not any(p.use_muon for p in others)
