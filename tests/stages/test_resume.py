@@ -236,8 +236,8 @@ def test_two_zero2_ranks_take_muons_steps_and_go_on_after_a_kill(
 
     losses = {run: {x["step"]: x["loss"] for x in _history(run) if "loss" in x} for run in (one, two)}
     assert list(losses[two]) == list(range(1, 21))
-    # Newton and Schulz in bf16, and clipping that only the one process does (see use_muon), leave a difference.
-    assert losses[two] == pytest.approx(losses[one], abs=4e-3)
+    # Newton-Schulz in bf16, summed in another order, left a difference of 1e-4; one width scaled wrongly, of 16e-4.
+    assert losses[two] == pytest.approx(losses[one], abs=4e-4)
 
 
 RECIPE = ("corpus", "tokenizer", "pretrain", "sft", "evaluate", "report")
