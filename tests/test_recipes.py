@@ -145,7 +145,7 @@ def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path)
         "tokenizer": {"vocab_size": 300, "column": "a 'b' ü"},
         "corpus": {"datasets": [{"task": "facts", "n": 9, "options": {"told": "once"}}], "seed": 3},
         "report": {"steps": ["runs/r/corpus"], "title": None},
-        "other": {"column": "text"},
+        "other": {"column": "[draft] one"},
     }
     for step in recipes.load_recipe(recipe, overrides):
         words = shlex.split(shlex.join(step.command()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -95,8 +94,6 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UserError(f"{where}: seed: {seed} is no number from 0 to {2**32 - 1}")
-    if "ddp_backend" in actions:
-        values = _launched_on_cpu() | values
     parser.set_defaults_with_config(**values)
     try:
         # By default it would also read a file named like the program, ending in `.args`.
@@ -105,23 +102,6 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
         raise UserError(f"{where}: {error}") from error
     except (ValueError, TypeError, ImportError) as error:  # a dataclass's own check of its fields
         raise UserError(f"{where}: {error}") from error
-
-
-def _launched_on_cpu() -> dict[str, Any]:
-    """What `accelerate launch` on CPUs leaves unsaid and `TrainingArguments` has to be told."""
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
-        return {"use_cpu": True}  # or transformers refuses `bf16: true`
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes == 1:
-        return {}
-    import torch
-
-    if torch.accelerator.is_available():
-        return {}
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() != "true":
-        raise UserError(f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml")
-    # With no backend named, accelerate takes each of DeepSpeed's CPU ranks for the only one.
-    return {"ddp_backend": "gloo"}
 
 
 def _convert(action: argparse.Action, hint: str, value: Any, where: str) -> Any:

@@ -259,7 +259,7 @@ def run(
 
 
 def _launch(step: Step, command: Sequence[str]) -> None:
-    """Run a step's command with this very interpreter. Raises `SystemExit`, 2 after a user's mistake and 1 after a fault."""
+    """Run a step's command with this interpreter. Raises `SystemExit`: 2 after a user's mistake, 1 after a fault."""
     tools = Path(sys.executable).parent
     resolved = [sys.executable if command[0] == "python" else str(tools / command[0]), *command[1:]]
     with tempfile.TemporaryDirectory() as scratch:

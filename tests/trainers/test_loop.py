@@ -100,6 +100,32 @@ def test_the_cpu_is_named_where_there_is_nothing_else(accelerator: bool, monkeyp
     assert for_this_machine({"use_cpu": True})["use_cpu"] is True
 
 
+def _launched(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, Any]:
+    """What a stage is told in this environment."""
+    for name in ("ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return for_this_machine({})
+
+
+def test_a_cpu_launch_trains_on_the_cpu_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert _launched(monkeypatch, ACCELERATE_USE_CPU="True")["use_cpu"]
+    assert "use_cpu" not in _launched(monkeypatch)
+
+
+def test_cpu_ranks_of_deepspeed_are_told_their_backend_and_to_leave_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    deepspeed = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2"}
+    told = _launched(monkeypatch, **deepspeed)
+    assert (told["ddp_backend"], told["bf16"]) == ("gloo", False)
+    with pytest.raises(UserError, match="2 processes and no GPU here"):
+        _launched(monkeypatch, WORLD_SIZE="2")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert "ddp_backend" not in _launched(monkeypatch, **deepspeed)
+
+
 def test_no_tracker_runs_unless_asked() -> None:
     assert for_this_machine({})["report_to"] == "none"
     assert for_this_machine({"report_to": "trackio"})["report_to"] == "trackio"

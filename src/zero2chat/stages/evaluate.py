@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 
 from zero2chat import config
 from zero2chat.data.conversations import prepare_chat_template
@@ -20,6 +20,7 @@ from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation import evaluate_tasks, read_specs
 from zero2chat.models import load_model
 from zero2chat.runs import Run
+from zero2chat.trainers.loop import cpu_backend
 
 
 @dataclass
@@ -53,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    accelerator = Accelerator()
+    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
     model, tokenizer = load_model(args.model_name_or_path)
     prepare_chat_template(tokenizer, args.chat_template_path)
-    model.to(accelerator.device, torch.bfloat16 if args.bf16 else torch.float32)
+    model.to(state.device, torch.bfloat16 if args.bf16 else torch.float32)
 
     metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size=args.eval_batch_size)
-    if accelerator.is_main_process:
+    if state.is_main_process:
         run.sample_anew(0, samples)
     run.finish(metrics)
 

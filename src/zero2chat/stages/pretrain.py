@@ -39,10 +39,11 @@ from zero2chat.data.packing import count_target_bytes, pack_documents
 from zero2chat.errors import UserError, exit_on_mistake, nearest
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import load_tokenizer
-from zero2chat.runs import Run
+from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
     RunCallback,
     flops_per_token,
+    parameter_count,
     parse_training,
     peak_flops,
     refused_settings,
@@ -171,10 +172,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     held_out = {name: rows for name, rows in windows.items() if name != "train"}
 
     model = build_model(args, tokenizer)
-    print(
-        f"{model.num_parameters():,} parameters, {len(windows['train']) * args.max_length:,} tokens",
-        flush=True,
-    )
+    if is_main_process():
+        print(f"{parameter_count(model):,} parameters, {len(windows['train']) * args.max_length:,} tokens", flush=True)
 
     sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
     with refused_settings():
@@ -201,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     metrics = _held_out_metrics(trainer, held_out, tokenizer)
     metrics |= {
-        "parameters": {"value": model.num_parameters()},
+        "parameters": {"value": parameter_count(model)},
         "tokens": {"value": int(trainer.state.num_input_tokens_seen)},
         "tokens_per_second": {"value": round(speed.tokens_per_second, 1)},
         "mfu": {"value": round(speed.mfu, 4)},

@@ -30,7 +30,7 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import evaluate_tasks, read_specs
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import load_model
-from zero2chat.runs import Run
+from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
     RunCallback,
     flops_per_token,
@@ -100,10 +100,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         [load_conversations(source) for source in sources], [s.fraction for s in sources], size=lambda _: 1
     )
     rows = tokenize_conversations(conversations, tokenizer, training.max_length, args.overlong, "datasets")
-    print(
-        f"{len(rows):,} conversations, {sum(map(sum, rows['assistant_masks'])):,} tokens to learn from",
-        flush=True,
-    )
+    if is_main_process():
+        learned = sum(map(sum, rows["assistant_masks"]))
+        print(f"{len(rows):,} conversations, {learned:,} tokens to learn from", flush=True)
     with refused_settings():
         trainer = SFTTrainer(
             model=model,

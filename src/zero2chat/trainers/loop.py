@@ -61,16 +61,42 @@ def refused_settings() -> Iterator[None]:
 
 
 def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings over what the machine decides: `use_cpu` without an accelerator, `bf16` where it is native."""
+    """The settings over what the machine and the launch decide: the CPU without an accelerator, `bf16` where native.
+
+    Raises `UserError` where several processes were launched that nothing here can join.
+    """
     # A push at each save would carry a pickle along; the finished folder is pushed by `hub`.
     machine: dict[str, Any] = {"report_to": "none", "hub_strategy": "end"}
     if not torch.accelerator.is_available():
         machine |= {"use_cpu": True, "dataloader_pin_memory": False}
         # Else DeepSpeed, which comes with the trainers, warns that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        machine["use_cpu"] = True
+    if backend := cpu_backend():
+        machine["ddp_backend"] = backend
     if not settings.get("fp16"):
-        machine["bf16"] = bf16_is_fast()
+        machine["bf16"] = bf16_is_fast() and not backend  # DeepSpeed has none on a CPU
     return machine | dict(settings)
+
+
+def cpu_backend() -> str | None:
+    """What joins CPU processes, or None for one process or for GPUs.
+
+    DeepSpeed's launcher does not say that its ranks are on CPUs, and accelerate would take each for the only one.
+    Raises `UserError` for several processes without a GPU that are not DeepSpeed's.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1 or torch.accelerator.is_available():
+        return None
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() != "true":
+        raise UserError(f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml")
+    return "gloo"
+
+
+def parameter_count(model: PreTrainedModel) -> int:
+    """Parameters of the whole model; of ZeRO-3's shards only DeepSpeed knows how many there are."""
+    return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
 
 
 def bf16_is_fast() -> bool:
@@ -126,7 +152,7 @@ def flops_per_token(model: PreTrainedModel, length: int) -> float:
     embedding = model.get_input_embeddings().weight
     tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
     # The table look-up costs nothing, but a tied table is multiplied once, as the head.
-    n = model.num_parameters() - (0 if tied else embedding.numel())
+    n = parameter_count(model) - (0 if tied else getattr(embedding, "ds_numel", embedding.numel()))
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     return 6 * n + 12 * c.num_hidden_layers * c.num_attention_heads * head * length
 

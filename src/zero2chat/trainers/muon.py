@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import TrainingArguments
+
+from zero2chat.errors import UserError
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -63,7 +66,10 @@ def use_muon(model: nn.Module, args: TrainingArguments) -> tuple[type[torch.opti
     Under DeepSpeed, whose partitions Muon cannot see through, it is DeepSpeed's own Muon, set to take the same steps
     but for one thing: gradients are not clipped. DeepSpeed would clip after Muon has made its update of them, and
     so shrink each step by the square root of the ranks of all matrices; Muon itself does not feel a gradient's scale.
+    Raises `UserError` under FSDP.
     """
+    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise UserError("muon: it needs whole matrices, which FSDP cuts up: set `muon: false`, or launch with ZeRO")
     lr, betas, eps = args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
     if args.deepspeed_plugin is None:
         kwargs = {"model": model, "lr": lr, "weight_decay": args.weight_decay, "betas": betas, "eps": eps}
