@@ -49,5 +49,6 @@ canary:
 	-HF_HUB_OFFLINE=1 .canary/bin/pytest tests/recipes tests/contracts
 	@.canary/bin/pip list 2>/dev/null | grep -iE "^(torch|transformers|trl|accelerate|datasets|tokenizers|peft|deepspeed) "
 
+# What make itself made; your own data/ and runs/ stay.
 clean:
-	rm -rf .venv .canary data runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .canary data/packages .pytest_cache .mypy_cache .ruff_cache

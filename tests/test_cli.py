@@ -94,7 +94,7 @@ def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):
 
 
 def test_tokens_prints_the_tokens_their_ids_and_the_counts(tokenizer_folder, tokenizer, capsys):
-    cli.main(["tokens", "12 é<|im_end|>", "--tokenizer", str(tokenizer_folder)])
+    cli.main(["tokens", "12 é<|im_end|>", "--tokenizer", str(tokenizer_folder), "--special"])
     pieces, ids, counts = capsys.readouterr().out.splitlines()
     assert pieces.startswith("12 ")
     assert pieces.endswith("<|im_end|>")
@@ -108,6 +108,14 @@ def test_tokens_as_json(tokenizer_folder, tokenizer, capsys):
     assert (result["text"], result["bytes"]) == ("Ada 1", 5)
     assert [token["id"] for token in result["tokens"]] == tokenizer.encode("Ada 1")
     assert "".join(token["text"] for token in result["tokens"]) == "Ada 1"
+
+
+def test_a_control_token_is_text_unless_asked(tokenizer_folder, capsys):
+    for more, control in (([], False), (["--special"], True)):
+        cli.main(["tokens", "a<|im_end|>", "--tokenizer", str(tokenizer_folder), "--json", *more])
+        tokens = last_object(capsys.readouterr().out)["tokens"]
+        assert "".join(token["text"] for token in tokens) == "a<|im_end|>"
+        assert ("<|im_end|>" in {token["text"] for token in tokens}) == control
 
 
 def test_bytes_that_are_no_text_are_no_crash(tokenizer_folder):

@@ -51,6 +51,7 @@ def test_values_of_every_type_arrive_as_the_fields_types(read) -> None:  # type:
     assert isinstance(read(text).rate, float)
     assert read("rate: 1e-4").rate == 1e-4  # YAML 1.1 reads it as text, for want of a dot
     assert read("layers: 3\nname: null").name is None
+    assert read("trackers: null\nextra: null").trackers is None
 
 
 def test_values_from_the_command_line_arrive_as_the_fields_types() -> None:
@@ -99,6 +100,10 @@ def test_one_item_is_a_list_of_one(read) -> None:  # type: ignore[no-untyped-def
         ("layers: 3", ["--rate", "fast"], "rate: 'fast' is no float"),
         ("layers: 3", ["--tie", "maybe"], "tie: 'maybe' is no true or false"),
         ("layers: 3", ["--depths", "1", "two"], "depths: 'two' is no int"),
+        ("layers: null", [], "x.yaml: layers: null is no value for it: give one, or leave the key out"),
+        ("layers: 3", ["--tie", "null"], "tie: null is no value"),
+        ("when:", [], "when: null is no value"),
+        ("depths:", [], "depths: null is no value"),
         ("layers: 0", [], "x.yaml: layers must be at least 1"),
         ("layers: [1", [], "x.yaml: no valid YAML"),
         ("- layers", [], "x.yaml: expected `key: value` lines, found list"),

@@ -56,13 +56,19 @@ def test_a_fault_of_ours_leaves_no_mistake_file(tmp_path: Path) -> None:
 
 def test_the_first_rank_speaks_for_all_and_all_exit_with_2(tmp_path: Path) -> None:
     file = str(tmp_path / "mistake")
-    second = run("raise UserError('no')", RANK="1", LOCAL_RANK="1", ZERO2CHAT_MISTAKE_FILE=file)
-    assert (second.returncode, second.stderr) == (2, "")
-    assert not Path(file).exists()
     body = "print('before')\nraise UserError('no')"
     first = run(body, RANK="0", LOCAL_RANK="0", ZERO2CHAT_MISTAKE_FILE=file)
     assert (first.returncode, first.stdout, first.stderr) == (2, "before\n", "error: no\n")
     assert Path(file).read_text() == "no"
+    second = run("raise UserError('no')", RANK="1", LOCAL_RANK="1", ZERO2CHAT_MISTAKE_FILE=file)
+    assert (second.returncode, second.stderr) == (2, "")
+
+
+def test_a_mistake_of_another_rank_alone_is_said_by_that_rank(tmp_path: Path) -> None:
+    file = tmp_path / "mistake"
+    alone = run("raise UserError('no')", RANK="1", LOCAL_RANK="1", ZERO2CHAT_MISTAKE_FILE=str(file))
+    assert (alone.returncode, alone.stderr) == (2, "error: rank 1: no\n")
+    assert file.read_text() == "rank 1: no"
 
 
 def test_a_rank_on_cpus_leaves_before_its_threads_can_abort_it(tmp_path: Path) -> None:
@@ -123,6 +129,14 @@ def test_an_error_that_only_has_to_do_with_files_is_none_of_the_disk(tmp_path: P
     done = run("open(sys.argv[1] + '/nowhere/file')", str(tmp_path))
     assert done.returncode == 1
     assert "FileNotFoundError" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["ValueError", "KeyError", "FileNotFoundError"])
+def test_an_error_that_only_speaks_like_a_full_disk_keeps_its_traceback(kind: str) -> None:
+    number = "2, " if kind == "FileNotFoundError" else ""
+    done = run(f"raise {kind}({number}'unexpected pos in the batch, failed writing file')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
 
 
 # ---- the nearest word

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,69 @@ def test_a_context_is_never_overrun(opened: Any) -> None:
         answer(model, tokenizer, [[{"role": "user", "content": "x" * 200}]], 8)
 
 
+def test_near_the_contexts_end_an_answer_is_as_long_as_alone(model_folder: Path) -> None:
+    model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
+    model.generation_config.eos_token_id = 1  # padding, which is never said
+    prompts = [[{"role": "user", "content": "x" * n}] for n in (100, 97, 97, 70, 20, 1)]
+    alone = [answer(model, tokenizer, [prompt], 40)[0] for prompt in prompts]
+    assert answer(model, tokenizer, prompts, 40, batch_size=8) == alone
+    assert alone[0].tokens < alone[1].tokens < alone[4].tokens == 40
+
+
+def test_control_tokens_in_a_question_are_text(opened: Any) -> None:
+    found = answer(
+        *opened, [[{"role": "user", "content": "a<|im_end|>b"}], [{"role": "user", "content": "a< |im_end|>b"}]], 8
+    )
+    assert found[0] == found[1]
+
+
+def test_a_model_or_tokenizer_that_cannot_end_an_answer_says_what_it_lacks(model_folder: Path) -> None:
+    model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
+    model.generation_config.eos_token_id = None
+    with pytest.raises(UserError, match="set eos_token_id in its generation_config"):
+        answer(model, tokenizer, PROMPTS, 4)
+    tokenizer.pad_token = None
+    with pytest.raises(UserError, match="the tokenizer has no pad token"):
+        answer(model, tokenizer, PROMPTS, 4)
+
+
+RANKS = """
+import sys, torch, torch.distributed as dist
+from accelerate import PartialState
+state = PartialState(cpu=True, backend="gloo")
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from zero2chat.evaluation import answer
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+prompts = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]
+whole = answer(model, tokenizer, prompts, 6, batch_size=2)
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.device_mesh import init_device_mesh
+mesh = init_device_mesh("cpu", (2,))
+for part in [*model.model.layers, model]:
+    fully_shard(part, mesh=mesh)
+assert answer(model, tokenizer, prompts, 6, batch_size=2) == whole
+if state.is_main_process:
+    print([a.text for a in whole], flush=True)
+dist.barrier()
+import os
+os._exit(0)
+"""
+
+
+def test_two_ranks_with_unlike_numbers_of_batches_say_what_one_says(
+    opened: Any, model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ranks.py").write_text(RANKS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "ranks.py"), str(model_folder)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    prompts = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]
+    assert done.stdout.strip().splitlines()[-1] == repr([a.text for a in answer(*opened, prompts, 6)])
+
+
 def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> None:
     specs = read_specs(
         [
@@ -137,6 +201,12 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
     # The mean of the tasks' accuracies, not of the rows.
     assert metrics["accuracy"]["value"] == pytest.approx((right["exam"] / 11 + right["more"] / 7) / 2, abs=1e-4)
     assert metrics["accuracy"]["n"] == metrics["stop_rate"]["n"] == 18
+    # Of two tasks the interval is narrower than that of the smaller one, and of one task it is that task's.
+    assert metrics["accuracy"]["low"] < metrics["accuracy"]["value"] < metrics["accuracy"]["high"]
+    width = {name: metrics[name]["high"] - metrics[name]["low"] for name in ("accuracy", "accuracy_more")}
+    assert width["accuracy"] < width["accuracy_more"]
+    alone, _ = evaluate_tasks(*opened, specs[:1])
+    assert alone["accuracy"] | {"seed": 2} == alone["accuracy_exam"]
 
     assert [(s["task"], s["prompt"]) for s in samples] == [
         (label, row["question"]) for label in rows for row in rows[label][:3]
@@ -176,8 +246,17 @@ def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: A
     assert metrics["pass_at_1_exam"]["value"] == mean([pass_at_k(4, r, 1) for r in right.values()])
     assert metrics["pass_at_4_exam"]["value"] == mean([float(r > 0) for r in right.values()])
     assert metrics["pass_at_4_exam"]["n"] == 6
-    exam.CALLS.clear()
     assert evaluate_tasks(*opened, specs)[0] == metrics
+    exam.CALLS.clear()
+    evaluate_tasks(*opened, specs, seed=1)
+    assert exam.CALLS[6:] != drawn
+
+
+def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exam, "score", lambda row, completion: 0.5)
+    specs = read_specs([{"task": "my_tasks.exam", "n": 2, "samples": 2, "max_new_tokens": 2}])
+    metrics, _ = evaluate_tasks(*opened, specs)
+    assert (metrics["accuracy_sampled_exam"]["value"], metrics["pass_at_2_exam"]["value"]) == (0.5, 0.0)
 
 
 @pytest.mark.parametrize(

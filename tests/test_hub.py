@@ -69,7 +69,10 @@ def test_the_folder_opens_holds_no_pickle_and_is_pushed_only_if_asked(
     names = sorted(path.name for path in run.folder.iterdir() if path.is_file())
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"} <= set(names)
-    assert pushed == ([names] if push else [])  # once, whole, and without checkpoints
+    # Once, done, without checkpoints and without what stood in this machine's settings
+    assert pushed == ([[name for name in names if name != "run.json"]] if push else [])
+    assert run.done
+    assert "metrics.json" in names
     assert "| accuracy_facts | 0.75 | 40 |" in (run.folder / "README.md").read_text()
     assert AutoModelForCausalLM.from_pretrained(run.folder).num_parameters() > 0
     assert AutoTokenizer.from_pretrained(run.folder).chat_template
@@ -80,7 +83,10 @@ def test_a_hub_that_does_not_take_it_is_one_clear_line(model_folder: Path, tmp_p
     args = TrainingArguments(str(run.folder), use_cpu=True, report_to="none")
     trainer = Trainer(AutoModelForCausalLM.from_pretrained(model_folder), args)
     trainer.args.push_to_hub, trainer.hub_model_id = True, "me/mine"
-    with pytest.raises(UserError, match=r"mine: is whole, but the Hub did not take it: .*offline"):
+    with pytest.raises(
+        UserError, match=r"(?s)mine: is done, but the Hub did not take it: .*offline.*hf upload me/mine"
+    ):
         finish_model_folder(run, trainer, AutoTokenizer.from_pretrained(model_folder), settings, METRICS)
+    assert run.done
     assert (run.folder / "README.md").exists()
     assert AutoModelForCausalLM.from_pretrained(run.folder).num_parameters() > 0

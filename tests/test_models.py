@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zero2chat.errors import UserError
-from zero2chat.models import context_length, load_for_use, load_model, load_tokenizer
+from zero2chat.models import context_length, load_for_use, load_model, load_tokenizer, refuse_adapter
 
 
 def test_a_model_folder_opens_in_fp32_with_its_tokenizer(model_folder):
@@ -94,3 +94,15 @@ def test_pickled_weights_are_refused(model_folder, tmp_path):
 
 def test_a_tokenizer_folder_opens_without_a_model(tokenizer_folder):
     assert load_tokenizer(tokenizer_folder).eos_token == "<|im_end|>"
+
+
+def test_an_adapter_is_refused_for_training_and_a_whole_model_is_not(model_folder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = load_model(model_folder)
+    refuse_adapter(model, model_folder)
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")).save_pretrained(tmp_path)
+    model.generation_config.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"is a LoRA adapter.*merge_and_unload"):
+        refuse_adapter(load_model(tmp_path)[0], tmp_path)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,25 @@ def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(r
         recipes.load_recipe(recipe)
 
 
+def test_a_finished_run_of_another_recipe_may_be_read(recipe: Path) -> None:
+    path = "runs/elsewhere/corpus/data/train.parquet"
+    _write(recipe, STEPS, other=OTHER | {"dataset": path})
+    run = runs.Run.open("runs/elsewhere/corpus", "corpus", {"output_dir": "runs/elsewhere/corpus"})
+    with pytest.raises(UserError, match=r"runs/elsewhere/corpus/data/train\.parquet: no finished run there"):
+        recipes.load_recipe(recipe)
+    run.finish({})
+    assert len(recipes.load_recipe(recipe)) == 4
+
+
+@pytest.mark.parametrize("path", ["runs/r/corpus/data/train-*.parquet", "./runs/r/corpus", "runs/r/../r/corpus/"])
+def test_a_step_is_found_by_any_path_into_its_folder(recipe: Path, path: str) -> None:
+    _write(recipe, STEPS, other=OTHER | {"dataset": path})
+    assert len(recipes.load_recipe(recipe)) == 4
+    _write(recipe, [STEPS[0], _step("other", "tokenizer"), *STEPS[2:]])
+    with pytest.raises(UserError, match=r"other\.yaml: reads runs/r/corpus.* which `after` of step other"):
+        recipes.load_recipe(recipe)
+
+
 # ---- the commands
 
 
@@ -197,7 +218,10 @@ def test_what_is_done_is_skipped(launched: list[str], capsys: pytest.CaptureFixt
     assert launched == ["corpus", "other", "tokenizer", "report"]
     assert set(_run().values()) == {"done"}
     assert len(launched) == 4
-    assert capsys.readouterr().out.count("done already, skipped") == 4
+    said = capsys.readouterr().out
+    assert said.count("done already, skipped") == 3
+    assert "the story with its pictures: runs/r/report.html" in said
+    assert Path("runs/r/report.html").exists()
     (Path("runs/r/other") / runs.METRICS).unlink()
     assert _run() == {"corpus": "done", "other": "made", "tokenizer": "done", "report": "done"}
 
@@ -251,6 +275,87 @@ def test_only_and_from_choose_the_steps(launched: list[str]) -> None:
     assert _run(only="corpus") == {"corpus": "made"}
     assert _run(from_="tokenizer") == {"tokenizer": "made", "report": "made"}
     assert _run() == {"corpus": "done", "other": "made", "tokenizer": "done", "report": "done"}
+
+
+def test_a_restart_checks_what_comes_before_and_then_removes(launched: list[str]) -> None:
+    _run()
+    (Path("runs/r/corpus") / runs.METRICS).unlink()
+    with pytest.raises(UserError, match=r"runs/r/corpus: no finished run there"):
+        _run(restart="tokenizer")
+    assert Path("runs/r/tokenizer/metrics.json").exists()
+    assert Path("runs/r/report/metrics.json").exists()
+
+
+def test_a_change_before_the_wanted_steps_stops_them(launched: list[str]) -> None:
+    _run()
+    _write(Path("recipes/r"), STEPS, corpus=CORPUS | {"seed": 7})
+    for flags in ({"only": "report"}, {"from_": "tokenizer"}, {"restart": "report"}):
+        with pytest.raises(UserError, match=r"^corpus: seed unset → 7: `--restart corpus`"):
+            _run(**flags)
+    _write(Path("recipes/r"), STEPS, corpus=CORPUS)
+    with pytest.raises(UserError, match=r"^tokenizer: vocab_size unset → 300"):
+        _run("tokenizer.vocab_size=300", only="report")
+    with pytest.raises(UserError, match=r"--set other\.…: with --only report the step other does not run"):
+        _run("other.vocab_size=400", only="report")
+    with pytest.raises(UserError, match=r"--set report\.…: with --only corpus the step report does not run"):
+        _run("report.title=x", only="corpus")
+    assert len(launched) == 4
+    assert Path("runs/r/report/metrics.json").exists()
+
+
+def test_what_was_made_with_an_override_is_read_with_it(launched: list[str]) -> None:
+    _run("tokenizer.vocab_size=300")
+    assert _run("tokenizer.vocab_size=300", restart="report") == {"report": "made"}
+
+
+def test_a_missing_file_is_named_before_anything_runs(launched: list[str]) -> None:
+    other = OTHER | {"gpt2_vocab": "data/packages/gpt3/encoder.json", "gpt2_merges": "data/packages/gpt3/vocab.bpe"}
+    _write(Path("recipes/r"), STEPS, other=other)
+    with pytest.raises(
+        UserError, match=r"other\.yaml: gpt2_merges: data/packages/gpt3/vocab\.bpe: no such file: `make"
+    ):
+        _run()
+    _run(only="corpus")  # needs none of them
+    _write(
+        Path("recipes/r"), STEPS, other=OTHER, corpus=CORPUS | {"datasets": [{"path": "text", "data_files": ["x/*"]}]}
+    )
+    with pytest.raises(UserError, match=r"corpus\.yaml: data_files: x/\*: no such file$"):
+        _run(restart="corpus")
+    assert Path("runs/r/corpus/metrics.json").exists()
+    # In a folder or on the Hub they are looked for there.
+    for source in ({"path": "org/data", "data_files": ["x/*"]}, {"path": "text", "data_dir": "d", "data_files": ["x"]}):
+        _write(Path("recipes/r"), STEPS, corpus=CORPUS | {"datasets": [source]})
+        assert _run(restart="corpus")["corpus"] == "made"
+    assert launched.count("corpus") == 3
+
+
+def test_a_folder_that_another_process_writes_is_left_to_it(launched: list[str]) -> None:
+    _run()
+    code = (
+        "import sys, pathlib; from zero2chat import runs; runs.lock(pathlib.Path('runs/r/other'));"
+        "print(1, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(UserError, match=rf"runs/r/other: another process \(pid {holder.pid}\)"):
+            _run(restart="corpus")
+        assert Path("runs/r/corpus/metrics.json").exists()
+        holder.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_a_launched_step_dies_with_the_command_that_launched_it(recipe: Path) -> None:
+    child = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
+    code = (
+        "from zero2chat import recipes; from pathlib import Path;"
+        f"recipes._launch(recipes.load_recipe('recipes/r')[0], ['python', '-c', {child!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        parent.kill()
+        assert parent.stdout.read() == b""  # the pipe ends when the child, too, is dead
 
 
 def test_a_step_that_failed_before_it_made_anything_takes_other_settings(launched: list[str]) -> None:

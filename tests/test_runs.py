@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -73,6 +76,17 @@ def test_words_that_are_no_local_paths_are_no_inputs(here: Path) -> None:
     assert input_paths(texts) == []
 
 
+def test_bare_words_are_inputs_where_a_setting_is_a_path(here: Path) -> None:
+    Path("mydata").mkdir()
+    Path("text").mkdir()
+    Path("a.jinja").write_text("a")
+    datasets = [{"path": "mydata"}, {"path": "text", "data_dir": "mydata", "data_files": ["a.txt"], "split": "text"}]
+    assert input_paths({"datasets": datasets, "chat_template_path": "a.jinja"}) == ["a.jinja", "mydata"]
+    Path("a.response.json").write_text("{}")
+    assert input_paths({"chat_template_path": "./a.jinja"}) == ["a.jinja", "a.response.json"]
+    assert input_paths({"dataset": "./runs/r/corpus/", "other": "runs/x/../r/sft"}) == ["runs/r/corpus", "runs/r/sft"]
+
+
 def test_fingerprint_follows_the_run_it_reads(here: Path) -> None:
     finished("pretrain")
     using = settings(model_name_or_path="runs/r/pretrain")
@@ -127,6 +141,15 @@ def test_changes_are_worded_for_people() -> None:
     assert changes(old, old) == []
     # "5" from the command line is the 5 of a YAML.
     assert changes({"settings": {"steps": 5}}, {"settings": {"steps": "5"}}) == []
+
+
+def test_a_number_spelt_another_way_is_no_change() -> None:
+    for was, now in ((0.006, "6e-3"), ("1.0", 1), (6.0e-3, "0.0060")):
+        assert changes({"settings": {"a": {"b": was}}}, {"settings": {"a": {"b": now}}}) == []
+    assert changes({"settings": {"a": 0.006}}, {"settings": {"a": "6e-4"}}) == ["a 0.006 → 6e-4"]
+    # Names that look like numbers: releases and digests.
+    assert changes({"settings": {"revision": "1.1"}}, {"settings": {"revision": "1.10"}}) == ["revision 1.1 → 1.10"]
+    assert changes({"versions": {"torch": "2.1"}}, {"versions": {"torch": "2.10"}}) == ["torch 2.1 → 2.10"]
 
 
 # ---- opening
@@ -184,12 +207,62 @@ def test_other_ranks_write_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(here.iterdir()) == []
 
 
-def test_clear_keeps_only_who_made_it(here: Path) -> None:
+def test_clear_keeps_only_who_made_it_and_who_writes_it(here: Path) -> None:
     run = Run.open("runs/r/sft", "sft", settings())
     run.log({"step": 1})
     (run.folder / "checkpoint-1").mkdir()
     run.clear()
-    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+    assert {path.name for path in run.folder.iterdir()} == {"run.json", runs.LOCK}
+
+
+# ---- one writer at a time
+
+HOLD = """
+import os, sys
+from zero2chat.runs import Run
+run = Run.open("runs/r/sft", "sft", {"output_dir": "runs/r/sft", "learning_rate": "1e-4"})
+if os.fork() == 0:  # a worker that outlives its process
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+    os._exit(0)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_kept_out_until_the_first_is_dead(here: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    worker = int(holder.stdout.readline())
+    says = rf"runs/r/sft: another process \(pid {holder.pid}\) is writing this folder: wait for it or kill it"
+    for given in (settings(), settings(learning_rate="2e-4")):  # nothing is made yet, so others would be taken
+        with pytest.raises(UserError, match=says):
+            Run.open("runs/r/sft", "sft", given)
+    with pytest.raises(UserError, match=says):
+        runs.require_free(Path("runs/r/sft"))
+    holder.kill()
+    holder.wait()
+    os.kill(worker, 0)  # it is still there
+    runs.require_free(Path("runs/r/sft"))
+    run = Run.open("runs/r/sft", "sft", settings(learning_rate="2e-4"))
+    run.finish({})
+    assert not (run.folder / runs.LOCK).exists()
+    holder.stdin.close()
+
+
+def test_a_removed_folder_is_locked_anew(here: Path) -> None:
+    Run.open("runs/r/sft", "sft", settings())
+    shutil.rmtree("runs/r/sft")
+    Run.open("runs/r/sft", "sft", settings())
+    assert Path("runs/r/sft", runs.LOCK).read_text() == str(os.getpid())
+
+
+@pytest.mark.parametrize("name", ["run.json.tmp", runs.LOCK])
+def test_a_run_that_was_killed_in_its_first_moment_takes_other_settings(here: Path, name: str) -> None:
+    folder = Run.open("runs/r/sft", "sft", settings()).folder
+    (folder / name).write_text("")
+    Run.open("runs/r/sft", "sft", settings(learning_rate="2e-4"))
+    assert json.loads((folder / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == "2e-4"
 
 
 # ---- history and samples

@@ -13,6 +13,7 @@ from zero2chat.tokens import (
     bytes_to_ids,
     ids_to_bytes,
     neutralise,
+    plain_ids,
     set_chat_template,
     show_tokens,
     token_bytes,
@@ -134,6 +135,31 @@ def test_ordinary_text_is_left_alone(tokenizer, text):
     assert neutralise(text, tokenizer) == text
 
 
+@pytest.fixture
+def hub_tokenizer(tokenizer_folder):
+    """With added tokens as those of the Hub have them: tags that are not called special, words, spaces, one letter."""
+    from transformers import AutoTokenizer
+
+    hub = AutoTokenizer.from_pretrained(tokenizer_folder)
+    hub.add_tokens(["<tool_call>", "[INST]", "COVID", "  ", "\n\n", "<"])
+    hub.add_special_tokens({"additional_special_tokens": ["$"]})
+    return hub
+
+
+def test_tags_that_are_not_called_special_are_broken_and_words_and_spaces_are_not(hub_tokenizer):
+    text = "a<tool_call>b[INST]  COVID\n\n$ <"
+    assert neutralise(text, hub_tokenizer) == "a< tool_call>b[ INST]  COVID\n\n$ <"
+
+
+def test_plain_ids_hold_no_control_token_and_spell_the_text(hub_tokenizer):
+    texts = ["a<tool_call>b[INST]<tool_<tool_call>call>", "<|im_end|>", "", "Ada was born"]
+    rows = plain_ids(hub_tokenizer, texts)
+    tags = hub_tokenizer.convert_tokens_to_ids(["<tool_call>", "[INST]"])
+    assert not {*tags, *range(len(SPECIAL_TOKENS))} & {i for row in rows for i in row}
+    assert [ids_to_bytes(hub_tokenizer, row).decode() for row in rows] == texts
+    assert rows[3] == hub_tokenizer.encode("Ada was born")
+
+
 # ---- templates
 
 
@@ -163,9 +189,8 @@ def test_parts_of_a_character_are_shown_as_their_bytes_and_line_ends_escaped(tok
 
 
 def test_tokens_are_shown_on_alternating_colours_with_their_ids(tokenizer):
-    text = "Hi <think> 🚀 [bold]"
-    ids = tokenizer.encode(text)
-    shown = show_tokens(text, tokenizer)
+    ids = tokenizer.encode("Hi <think> 🚀 [bold]")
+    shown = show_tokens(ids, tokenizer)
     pieces, numbers = shown.plain.split("\n")
     assert pieces == "".join(token_pieces(tokenizer, ids))
     assert numbers == " ".join(map(str, ids))

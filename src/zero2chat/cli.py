@@ -52,16 +52,19 @@ def _next(args: argparse.Namespace) -> None:
 
 def _tokens(args: argparse.Namespace) -> None:
     from zero2chat.models import load_tokenizer
-    from zero2chat.tokens import show_tokens, token_pieces
+    from zero2chat.tokens import plain_ids, show_tokens, token_pieces
 
     tokenizer = load_tokenizer(args.tokenizer)
-    ids = tokenizer.encode(args.text, add_special_tokens=False)
+    if args.special:
+        ids = tokenizer.encode(args.text, add_special_tokens=False)
+    else:
+        ids = plain_ids(tokenizer, [args.text])[0]
     if args.json:
         pieces = token_pieces(tokenizer, ids)
         tokens = [{"id": token_id, "text": piece} for token_id, piece in zip(ids, pieces, strict=True)]
         _print_json({"text": args.text, "bytes": len(args.text.encode()), "tokens": tokens})
     else:
-        _print_rich(show_tokens(args.text, tokenizer))
+        _print_rich(show_tokens(ids, tokenizer))
         print(f"{len(ids)} tokens, {len(args.text.encode())} bytes")
 
 
@@ -134,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="a folder or a Hub name (default %(default)s)",
     )
+    tokens.add_argument("--special", action="store_true", help="<|im_end|> and its like are one token, not text")
     tokens.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     return root
 

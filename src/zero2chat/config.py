@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
@@ -86,10 +87,14 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
     # A flag that is true by default has a second action, `--no_flag`, under its name: the first one converts.
     actions = {action.dest: action for action in reversed(parser._actions) if action.dest != "help"}
     hints = {name: str(hint) for cls in classes for name, hint in get_type_hints(cls).items()}
+    # Some of transformers' fields are None by default though their type does not say so.
+    empty = {f.name for cls in classes for f in fields(cls) if f.default is None or "None" in hints[f.name]}
     values = {}
     for key, value in settings.items():
         if key not in actions:
             raise UserError(f"{where}: unknown key '{key}'{nearest(str(key), list(actions))}")
+        if value is None and key not in empty and "Optional" not in hints[key]:
+            raise UserError(f"{where}: {key}: null is no value for it: give one, or leave the key out")
         values[key] = _convert(actions[key], hints[key], value, where)
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:

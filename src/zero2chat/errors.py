@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 # `accelerate launch` answers 1 whatever its child's exit code is. `zero2chat run` names a file here, in which
 # the stage leaves word that the failure was the user's mistake.
 MISTAKE_FILE = "ZERO2CHAT_MISTAKE_FILE"
+
+_RANK_0_SPEAKS_FIRST = 3.0  # seconds
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_FULL_TEXT = (
@@ -40,8 +43,10 @@ def nearest(word: str, known: list[str]) -> str:
 def _disk_is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return True
-    # safetensors and torch.save raise errors of their own classes, in which only the text tells.
-    if any(text in str(error) for text in _DISK_FULL_TEXT):
+    # safetensors, torch.save (a bare RuntimeError) and Arrow give no number: only the text tells.
+    nameless = (isinstance(error, OSError) and error.errno is None) or type(error) is RuntimeError
+    nameless = nameless or type(error).__name__ == "SafetensorError"
+    if nameless and any(text in str(error) for text in _DISK_FULL_TEXT):
         return True
     # datasets says no more than that generating a dataset failed; the cause is behind it.
     return error.__cause__ is not None and _disk_is_full(error.__cause__)
@@ -60,11 +65,25 @@ def _leave_gloo() -> None:
         os._exit(0)
 
 
+def _speak(line: str) -> None:
+    """The line on stderr and in the mistake file. On several ranks the first one to speak speaks for all."""
+    rank, file = os.environ.get("RANK", "0"), Path(os.environ.get(MISTAKE_FILE) or os.devnull)
+    if rank != "0":
+        # Rank 0 mostly made the same mistake: it says so, and the launcher ends this rank while it waits.
+        time.sleep(_RANK_0_SPEAKS_FIRST)
+        if file.is_file() and file.stat().st_size:
+            return
+        line = f"rank {rank}: {line}"
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # it may lie on the full disk
+        file.write_text(line)
+
+
 @contextlib.contextmanager
 def exit_on_mistake() -> Iterator[None]:
     """Turn a `UserError`, or a disk that filled up, into one line and exit code 2.
 
-    On several ranks the first one speaks for all.
+    Of several ranks that fail rank 0 speaks, and another one only where rank 0 did not fail.
     """
     try:
         yield
@@ -77,11 +96,7 @@ def exit_on_mistake() -> Iterator[None]:
             line = f"no space left on the disk ({what}): free some and run it again; the last checkpoint is kept"
         else:
             raise
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {line}", file=sys.stderr, flush=True)
-            if os.environ.get(MISTAKE_FILE):
-                with contextlib.suppress(OSError):  # it may lie on the full disk
-                    Path(os.environ[MISTAKE_FILE]).write_text(line)
+        _speak(line)
         # Straight out: at a normal exit, other ranks that wait in a collective would print tracebacks.
         sys.stdout.flush()
         os._exit(2) if "LOCAL_RANK" in os.environ else sys.exit(2)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from torch.distributed.tensor import DTensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats, tasks
 from zero2chat.config import build
 from zero2chat.errors import UserError
+from zero2chat.models import context_length
+from zero2chat.tokens import neutralise
 
 
 @dataclass
@@ -64,18 +69,31 @@ def answer(
 ) -> list[Answer]:
     """An answer to each conversation, in order; greedy at temperature 0. Global random state is left as it was.
 
-    Every rank must call it; each answers its share, and all get all.
+    Every rank must call it; each answers its share, and all get all. Control tokens in a message are neutralised.
+    Raises `UserError` for a question that the context cannot hold, and a model or tokenizer without end or padding.
     """
     state = PartialState()
-    encoded = tokenizer.apply_chat_template(list(prompts), add_generation_prompt=True, return_dict=True)["input_ids"]
-    room = model.config.max_position_embeddings
+    if tokenizer.pad_token_id is None:
+        raise UserError("the tokenizer has no pad token: set its pad_token and save it again")
+    ends = model.generation_config.eos_token_id
+    if ends is None or ends == []:
+        raise UserError("the model does not know how an answer ends: set eos_token_id in its generation_config.json")
+    ends = set(ends if isinstance(ends, list) else [ends])
+    safe = [[{**m, "content": neutralise(m["content"], tokenizer)} for m in messages] for messages in prompts]
+    encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
+    room = context_length(model)
     if max(map(len, encoded)) >= room:
         raise UserError(f"a question of {max(map(len, encoded))} tokens does not fit the model's context of {room}")
     # Alike lengths share a batch, the longest first: less padding, and memory runs out at once or never.
     order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends])
+    # And alike limits: near the context's end a longer neighbour would cut the answer short.
+    limits = [min(max_new_tokens, room - len(ids)) for ids in encoded]
+    alike = [list(rows) for _, rows in groupby(order, key=limits.__getitem__)]
+    batches = [rows[start : start + batch_size] for rows in alike for start in range(0, len(rows), batch_size)]
+    # Weights that FSDP has sharded come together in each forward pass, which all ranks must then make as often.
+    sharded = state.num_processes > 1 and any(isinstance(p, DTensor) for p in model.parameters())
+    if sharded:
+        batches += [batches[-1]] * (-len(batches) % state.num_processes)
     generation = GenerationConfig(
         do_sample=temperature > 0,
         temperature=temperature or None,
@@ -83,7 +101,7 @@ def answer(
         eos_token_id=sorted(ends),
         pad_token_id=tokenizer.pad_token_id,
     )
-    found: list[tuple[int, Answer]] = []
+    found: dict[int, Answer] = {}
     was_training = model.training
     model.eval()
     devices = [model.device] if model.device.type == "cuda" else []
@@ -94,15 +112,34 @@ def answer(
                 {"input_ids": [encoded[i] for i in batch]}, padding_side="left", return_tensors="pt"
             ).to(model.device)
             length = inputs["input_ids"].shape[1]
-            generation.max_new_tokens = min(max_new_tokens, room - length)
-            output = model.generate(**inputs, generation_config=generation)[:, length:].tolist()
+            generation.max_new_tokens = limits[batch[0]]
+            # Said, for under ZeRO-3 the default would wait for ranks that have fewer batches; its weights are whole.
+            output = model.generate(**inputs, generation_config=generation, synced_gpus=sharded)[:, length:].tolist()
             for i, ids in zip(batch, output, strict=True):
                 end = next((j for j, token in enumerate(ids) if token in ends), None)
                 kept = ids if end is None else ids[:end]
                 text = tokenizer.decode(kept, skip_special_tokens=False)
-                found.append((i, Answer(text, end is not None, len(kept))))
+                found[i] = Answer(text, end is not None, len(kept))
     model.train(was_training)
-    return [a for _, a in sorted(gather_object(found), key=lambda pair: pair[0])]
+    everyones = dict(gather_object(list(found.items())))
+    return [everyones[i] for i in range(len(encoded))]
+
+
+def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of the tasks' rates, each task counting alike; `n` is the rows of all tasks together.
+
+    The 95% interval is put together from the tasks' own, which are independent (Zou & Donner 2008, MOVER): the
+    distances to their bounds add up as standard deviations do. Of one task it is that task's.
+    """
+    value = sum(rate["value"] for rate in rates) / len(rates)
+    below = math.hypot(*(rate["value"] - rate["low"] for rate in rates)) / len(rates)
+    above = math.hypot(*(rate["high"] - rate["value"] for rate in rates)) / len(rates)
+    return {
+        "value": round(value, 4),
+        "n": sum(rate["n"] for rate in rates),
+        "low": round(value - below, 4),
+        "high": round(value + above, 4),
+    }
 
 
 def evaluate_tasks(
@@ -112,15 +149,17 @@ def evaluate_tasks(
     split: str = "test",
     batch_size: int = 128,
     show: int = 6,
+    seed: int = 0,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Metrics of all tasks, and the first `show` greedy answers of each as rows for `samples.jsonl`.
 
     `accuracy` is the mean of the tasks' greedy accuracies; `stop_rate` the share of greedy answers that ended by
-    themselves.
+    themselves. `accuracy_sampled_*` is the mean score of the answers drawn, and `pass_at_k_*` counts an answer as
+    right at score 1 alone: where a task scores 0 or 1, pass@1 and the sampled accuracy are the same number. `seed`
+    moves what is drawn.
     """
     metrics: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
-    accuracies: list[float] = []
     stopped = asked = 0
     for spec in specs:
         start = time.perf_counter()
@@ -130,7 +169,6 @@ def evaluate_tasks(
         greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size)
         scores = [task.score(row, a.text) for row, a in zip(rows, greedy, strict=True)]
         metrics[f"accuracy_{spec.label}"] = stats.rate(sum(scores), len(rows), spec.seed)
-        accuracies.append(sum(scores) / len(rows))
         stopped, asked = stopped + sum(a.stopped for a in greedy), asked + len(rows)
         for row, a, score in list(zip(rows, greedy, scores, strict=True))[:show]:
             more = {"task": spec.label, "score": score, "answer": row["answer"]}
@@ -144,19 +182,19 @@ def evaluate_tasks(
                 spec.max_new_tokens,
                 temperature=1.0,
                 batch_size=batch_size,
-                seed=spec.seed,
+                seed=spec.seed + seed,
             )
-            right = [sum(task.score(row, a.text) for a in drawn[i * k : (i + 1) * k]) for i, row in enumerate(rows)]
+            each = [[task.score(row, a.text) for a in drawn[i * k : (i + 1) * k]] for i, row in enumerate(rows)]
             # Answers to one question are no independent draws: the interval is over questions.
-            metrics[f"accuracy_sampled_{spec.label}"] = stats.mean([r / k for r in right], spec.seed)
+            metrics[f"accuracy_sampled_{spec.label}"] = stats.mean([sum(some) / k for some in each], spec.seed)
             for size in sorted({1, k}):
-                chances = [stats.pass_at_k(k, int(r), size) for r in right]
+                chances = [stats.pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]
                 metrics[f"pass_at_{size}_{spec.label}"] = stats.mean(chances, spec.seed)
         print(
             f"{spec.label}: {metrics[f'accuracy_{spec.label}']['value']:.3f} greedy on {len(rows)} {split} rows "
             f"in {time.perf_counter() - start:.0f} s",
             flush=True,
         )
-    metrics["accuracy"] = {"value": round(sum(accuracies) / len(accuracies), 4), "n": asked}
+    metrics["accuracy"] = _mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
     metrics["stop_rate"] = stats.rate(stopped, asked)
     return metrics, samples

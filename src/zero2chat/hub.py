@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from transformers import PreTrainedTokenizerBase, Trainer
 
 from zero2chat.errors import UserError
-from zero2chat.runs import Run
+from zero2chat.runs import RUN, Run
 
 _STORY = {
     "pretrain": "A language model trained from random weights to guess the next token. It continues text.",
@@ -25,9 +25,9 @@ def finish_model_folder(
     settings: Mapping[str, Any],
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write weights, tokenizer and card, and then push the folder if `push_to_hub` says so. Every rank must call it.
+    """Write weights, tokenizer, card and the metrics, and then push if `push_to_hub` says so. Every rank must call it.
 
-    Raises `UserError` where the Hub does not take it; the folder is whole then.
+    Raises `UserError` where the Hub does not take it; the run is done then.
     """
     # The Trainer's own push would come before our card, replace it, and carry a pickle along.
     push, trainer.args.push_to_hub = trainer.args.push_to_hub, False
@@ -38,16 +38,20 @@ def finish_model_folder(
     tokenizer.save_pretrained(run.folder)
     (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
     write_card(run, settings, metrics)
+    run.finish(metrics)
     if push:
         try:
-            HfApi(token=trainer.args.hub_token).upload_folder(
+            HfApi().upload_folder(
                 repo_id=trainer.hub_model_id,
                 folder_path=run.folder,
-                ignore_patterns=["checkpoint-*", "_*"],
+                ignore_patterns=["checkpoint-*", "_*", RUN],  # run.json has paths of this machine
                 revision=trainer.args.hub_revision,
             )
         except OSError as error:
-            raise UserError(f"{run.folder}: is whole, but the Hub did not take it: {error}") from error
+            raise UserError(
+                f"{run.folder}: is done, but the Hub did not take it: {error}; to try again: "
+                f"hf upload {trainer.hub_model_id} {run.folder} --exclude 'checkpoint-*' '_*' {RUN}"
+            ) from error
 
 
 def write_card(run: Run, settings: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> None:

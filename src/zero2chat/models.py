@@ -71,6 +71,15 @@ def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
     return model.to(device or "cpu"), tokenizer
 
 
+def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
+    """Raise `UserError` where the model is a LoRA adapter on its base model: it was loaded frozen, to be used."""
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise UserError(
+            f"{path}: is a LoRA adapter, whose weights are frozen: merge it first with peft's merge_and_unload, or "
+            "name its base model"
+        )
+
+
 def context_length(model: PreTrainedModel) -> int:
     """How many tokens the model can see at once."""
     return int(model.config.get_text_config().max_position_embeddings)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import glob
 import importlib
 import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,9 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 PLAIN_STAGES = ("corpus", "tokenizer", "report")
 TRAINING_STAGES = ("pretrain", "sft", "evaluate")
 ACCELERATE_CONFIGS = Path("accelerate_configs")
+# What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.
+_FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
+_TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
 
 
 @dataclass
@@ -58,9 +64,9 @@ class Step:
         """The stage's dataclasses, built from the settings. Raises `UserError` as the stage itself would."""
         classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
         if self.stage in ("pretrain", "sft"):
-            from zero2chat.trainers.loop import for_this_machine
+            from zero2chat.trainers.loop import build_training
 
-            return config.build(classes, for_this_machine(self.settings), str(self.config))
+            return build_training(classes, self.settings, str(self.config))
         return config.build(classes, self.settings, str(self.config))
 
 
@@ -138,18 +144,42 @@ def _read_step(
 def _check_folders(steps: Sequence[Step], where: Path) -> None:
     makers: dict[str, str] = {}
     for step in steps:
-        other = makers.setdefault(str(step.folder), step.name)
+        other = makers.setdefault(os.path.normpath(step.folder), step.name)
         if other != step.name:
             raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
     for step in steps:
         for path in runs.input_paths(step.settings):
-            maker = makers.get(path)
-            if path.startswith("runs/") and maker is None and not (Path(path) / runs.RUN).exists():
-                raise UserError(f"{step.config}: {path} is made by no step of this recipe, and is no run that is there")
-            if path.startswith("runs/") and maker not in step.after:
+            # A file in a run's folder is made by the step that makes the folder.
+            owners = [path, *map(str, Path(path).parents)]
+            maker = next((makers[owner] for owner in owners if owner in makers), None)
+            if maker is None and path.startswith("runs/"):
+                if not any((Path(owner) / runs.RUN).exists() for owner in owners):
+                    raise UserError(
+                        f"{step.config}: {path} is made by no step of this recipe, and is no run that is there"
+                    )
+                runs.input_digest(path)  # another recipe's run must be finished
+            if maker is not None and maker not in step.after:
                 raise UserError(
                     f"{step.config}: reads {path}, which `after` of step {step.name} in {where} does not name"
                 )
+
+
+def _check_files(step: Step) -> None:
+    """Raises `UserError` for a local file in the settings that is not there."""
+    entries = step.settings.get("datasets")
+    sources = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    named = list(runs.strings({key: value for key, value in step.settings.items() if key != "datasets"}))
+    for source in sources:
+        # Elsewhere data_files are in the folder `data_dir`, or in the dataset that `path` names.
+        here = source.get("path") in runs.BUILDERS and not source.get("data_dir")
+        named += runs.strings({key: value for key, value in source.items() if here or key != "data_files"})
+    for key, text in named:
+        is_file = key == "data_files" or (key not in _TEXT_KEYS and Path(text).suffix in _FILE_SUFFIXES)
+        if not is_file or "://" in text or any(c.isspace() for c in text) or os.path.normpath(text).startswith("runs/"):
+            continue
+        if not glob.glob(text, recursive=True):  # noqa: PTH207
+            hint = ": `make data` fetches it" if os.path.normpath(text).startswith("data/packages/") else ""
+            raise UserError(f"{step.config}: {key}: {text}: no such file{hint}")
 
 
 def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
@@ -173,6 +203,15 @@ def following(steps: Sequence[Step], name: str) -> list[Step]:
     return [step for step in steps if step.name in found]
 
 
+def preceding(steps: Sequence[Step], wanted: Sequence[Step]) -> list[Step]:
+    """What comes before the wanted steps, directly or not, in order."""
+    found = {step.name for step in wanted}
+    for step in reversed(steps):
+        if step.name in found:
+            found |= set(step.after)
+    return [step for step in steps if step.name in found and step not in wanted]
+
+
 def fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
     """The step's fingerprint with those of the steps it is `after`, all of which must be done."""
     after = {}
@@ -180,6 +219,37 @@ def fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
         folder = next(s.folder for s in steps if s.name == before)
         after[before] = runs.input_digest(str(folder))
     return runs.fingerprint(step.stage, step.settings) | {"after": after}
+
+
+def _current(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
+    """The fingerprint as it reads when it was written down."""
+    current: dict[str, Any] = json.loads(json.dumps(fingerprint(step, steps), default=str))
+    return current
+
+
+def _refuse_changes(step: Step, identity: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raises `UserError` where the step's folder was made, or begun, with something other than `new`."""
+    old = identity["fingerprint"]
+    differences = runs.changes(old if "after" in old else old | {"after": new["after"]}, new)
+    if differences and not runs.is_untouched(step.folder):
+        raise UserError(
+            f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and what follows anew; "
+            "nothing was changed"
+        )
+
+
+def _check_upstream(wanted: Sequence[Step], upstream: Sequence[Step], steps: Sequence[Step]) -> None:
+    """Raises `UserError` where a step that comes before the wanted ones is not finished, or not up to date.
+
+    An earlier one may have been removed to save space, as long as no wanted step reads it itself.
+    """
+    folders = {step.name: step.folder for step in steps}
+    for step in upstream:
+        if any(step.name in later.after for later in wanted):
+            runs.input_digest(str(step.folder))
+        identity = runs.read_run(step.folder)
+        if identity and all((folders[name] / runs.METRICS).exists() for name in (step.name, *step.after)):
+            _refuse_changes(step, identity, _current(step, steps))
 
 
 def run(
@@ -220,8 +290,19 @@ def run(
 
     first = from_ or restart
     wanted = [s for s in steps if s.name == only] if only else following(steps, first) if first else steps
+    upstream = preceding(steps, wanted)
+    for name in chosen:
+        if name not in [step.name for step in (*upstream, *wanted)]:
+            flag, step_name = next(iter(given.items()))
+            raise UserError(f"--set {name}.…: with {flag} {step_name} the step {name} does not run: leave it out")
     for step in steps:
         runs.read_run(step.folder)  # a folder of other origin is refused before anything runs
+    if not dry_run:
+        _check_upstream(wanted, upstream, steps)
+        for step in wanted:
+            runs.require_free(step.folder)
+            if restart or not (step.folder / runs.METRICS).exists():
+                _check_files(step)
     if restart and not dry_run:
         for step in wanted:
             if step.folder.exists():
@@ -235,20 +316,12 @@ def run(
             print(shlex.join(command))
             outcome[step.name] = "planned"
             continue
-        for before in step.after:
-            runs.input_digest(str(next(s.folder for s in steps if s.name == before)))
-        new = json.loads(json.dumps(fingerprint(step, steps), default=str))
+        new = _current(step, steps)
         identity = runs.read_run(step.folder)
         if identity is not None:
-            old = identity["fingerprint"]
-            differences = runs.changes(old if "after" in old else old | {"after": new["after"]}, new)
-            if differences and not runs.is_untouched(step.folder):
-                raise UserError(
-                    f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and what follows anew; "
-                    "nothing was changed"
-                )
+            _refuse_changes(step, identity, new)
             if (step.folder / runs.METRICS).exists():
-                print(f"{step.name}: done already, skipped", flush=True)
+                _skip(step, command)
                 outcome[step.name] = "done"
                 continue
         runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new})
@@ -258,6 +331,25 @@ def run(
     return {"recipe": recipe, "steps": outcome, "seconds": round(time.time() - started, 1)}
 
 
+def _skip(step: Step, command: Sequence[str]) -> None:
+    if step.stage == "report":  # shows its results again, and writes its page anew if that is gone
+        importlib.import_module("zero2chat.stages.report").main(command[command.index("--config") :])
+    else:
+        print(f"{step.name}: done already, skipped", flush=True)
+
+
+def _dies_with_us() -> Callable[[], None] | None:
+    """What a launched process does first, so that it ends when this one is killed; None where the system cannot."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+
+    def ask() -> None:
+        libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+    return ask
+
+
 def _launch(step: Step, command: Sequence[str]) -> None:
     """Run a step's command with this interpreter. Raises `SystemExit`: 2 after a user's mistake, 1 after a fault."""
     tools = Path(sys.executable).parent
@@ -265,7 +357,7 @@ def _launch(step: Step, command: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         mistake = Path(scratch) / "mistake"
         environment = {"OMP_NUM_THREADS": str(_threads(step))} | os.environ | {MISTAKE_FILE: str(mistake)}
-        process = subprocess.run(resolved, env=environment, check=False)
+        process = subprocess.run(resolved, env=environment, check=False, preexec_fn=_dies_with_us())
         if process.returncode and mistake.exists():
             raise SystemExit(2)  # the step has said what is wrong
     if process.returncode:

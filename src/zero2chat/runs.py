@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -10,6 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,12 @@ RUN, METRICS, HISTORY, SAMPLES, MANIFEST = (
     "samples.jsonl",
     "checkpoint.json",
 )
+LOCK = "_lock"  # as all that begins with an underscore, never pushed
+# What lies in a folder before a run has made anything: who makes it (perhaps half written), and who writes it now.
+_BEGINNING = (RUN, RUN + ".tmp", LOCK)
+# Settings whose value is a path even where it is one bare word, such as `mydata`.
+_PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path")
+BUILDERS = ("json", "parquet", "csv", "text")  # of `datasets.load_dataset`, as a source's `path`
 
 
 def is_main_process() -> bool:
@@ -63,25 +71,40 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 # ---- fingerprints
 
 
-def _strings(value: Any) -> Iterable[str]:
+def strings(value: Any, key: str = "") -> Iterable[tuple[str, str]]:
+    """Every text in a setting, with the key it stands under."""
     if isinstance(value, str):
-        yield value
+        yield key, value
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
+        for name, item in value.items():
+            yield from strings(item, str(name))
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _strings(item)
+            yield from strings(item, key)
+
+
+def _may_be_path(key: str, text: str) -> bool:
+    if "\n" in text or len(text) > 1024 or not text:
+        return False
+    bare = key in _PATH_KEYS and text not in BUILDERS
+    return bare or "/" in text or bool(Path(text).suffix)
 
 
 def input_paths(settings: Mapping[str, Any]) -> list[str]:
-    """The local files, folders and globs that the settings name, and every path under `runs/`."""
+    """The local files, folders and globs that the settings name, and every path under `runs/`, all normalised.
+
+    `data_files` within a `data_dir` or a folder are covered by that folder.
+    """
     paths = set()
-    for text in _strings({key: value for key, value in settings.items() if key != "output_dir"}):
-        if "\n" in text or len(text) > 1024 or not ("/" in text or Path(text).suffix):
+    for key, text in strings({key: value for key, value in settings.items() if key != "output_dir"}):
+        if not _may_be_path(key, text):
             continue
-        if text.startswith("runs/") or glob.has_magic(text) or _exists(text):
-            paths.add(text.rstrip("/"))
+        path = os.path.normpath(text)
+        if path.startswith("runs/") or glob.has_magic(path) or _exists(path):
+            paths.add(path)
+        beside = Path(path).with_suffix(".response.json")
+        if path.endswith(".jinja") and _exists(str(beside)):  # a chat template's other half
+            paths.add(str(beside))
     return sorted(paths)
 
 
@@ -154,14 +177,24 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found = []
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
-        if str(was) == str(now):
-            continue
         kind, _, name = key.partition(".")
+        if str(was) == str(now) or (kind == "settings" and _equal_numbers(was, now)):
+            continue
         if kind in ("inputs", "after"):
             found.append(f"{name} changed")
         else:
             found.append(f"{name or kind} {_shown(was)} → {_shown(now)}")
     return found
+
+
+def _equal_numbers(was: Any, now: Any) -> bool:
+    """0.006 and "6e-3", which YAML takes for a text, are one; of two texts ("1.1", "1.10") nobody knows."""
+    if not any(isinstance(value, int | float) for value in (was, now)):
+        return False
+    try:
+        return Decimal(str(was)) == Decimal(str(now))
+    except InvalidOperation:
+        return False
 
 
 def _shown(value: Any) -> str:
@@ -180,7 +213,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     if folder.is_file():
         raise UserError(f"{folder}: a file lies where the run's folder should be: give another output_dir")
     # Nothing but a run.json half written: killed in its first moment, or another rank is writing it just now.
-    if folder.exists() and any(path.name not in (RUN, RUN + ".tmp") for path in folder.iterdir()):
+    if folder.exists() and any(path.name not in _BEGINNING for path in folder.iterdir()):
         raise UserError(f"{folder}: holds files that no run of ours made: give another output_dir or move them away")
     return None
 
@@ -196,7 +229,73 @@ def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
 
 def is_untouched(folder: Path) -> bool:
     """Whether a run has made nothing yet: its settings may still change, as after a mistake in them."""
-    return all(path.name == RUN for path in folder.iterdir())
+    return all(path.name in _BEGINNING for path in folder.iterdir())
+
+
+# ---- one writer at a time
+
+_locks: dict[Path, int] = {}  # folder → descriptor; the system frees the lock when the process ends, however it ends
+
+
+def _forget_locks() -> None:
+    for descriptor in _locks.values():
+        os.close(descriptor)
+    _locks.clear()
+
+
+# A worker that outlives its process must not hold the lock on. (Programs that are started inherit no descriptor.)
+os.register_at_fork(after_in_child=_forget_locks)
+
+
+def _holds(folder: Path) -> bool:
+    descriptor = _locks.get(folder.resolve())
+    path = folder / LOCK  # not there, or another one, where the folder was removed since
+    return descriptor is not None and path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+
+
+def _take(folder: Path) -> int:
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(descriptor, 32).decode() or "unknown"
+        os.close(descriptor)
+        raise UserError(
+            f"{folder}: another process (pid {pid}) is writing this folder: wait for it or kill it"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
+
+
+def lock(folder: Path) -> None:
+    """Keep others from writing the folder while this process lives. Raises `UserError` where one does already."""
+    if _holds(folder):
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _take(folder)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write there ({error.strerror}): give another output_dir") from error
+    stale = _locks.pop(folder.resolve(), None)
+    if stale is not None:
+        os.close(stale)
+    _locks[folder.resolve()] = descriptor
+
+
+def unlock(folder: Path) -> None:
+    """Nothing is left to write: the lock goes with its file."""
+    if _holds(folder):
+        (folder / LOCK).unlink()
+        os.close(_locks.pop(folder.resolve()))
+
+
+def require_free(folder: Path) -> None:
+    """Raises `UserError` where another process is writing the folder."""
+    if (folder / LOCK).exists() and not _holds(folder):
+        os.close(_take(folder))
 
 
 class Run:
@@ -212,7 +311,8 @@ class Run:
     def open(cls, output_dir: str | Path | None, stage: str, settings: Mapping[str, Any]) -> Run:
         """Create the folder, or take up the one that the same step left unfinished.
 
-        Raises `UserError` where the folder holds something else, or the step with other settings.
+        Until it is finished the first rank keeps other processes out. Raises `UserError` where the folder holds
+        something else, or the step with other settings, or another process is writing it.
         """
         if not output_dir or "output_dir" not in settings:
             raise UserError(f"{stage}: output_dir is not set: name the folder to write, such as runs/mine/{stage}")
@@ -222,6 +322,7 @@ class Run:
         if identity is None:
             identity = {"fingerprint": new, "seconds": 0.0}
             if is_main_process():
+                lock(folder)
                 write_identity(folder, identity)
         else:
             old = {key: value for key, value in identity["fingerprint"].items() if key != "after"}
@@ -229,12 +330,15 @@ class Run:
             if differences and is_untouched(folder):
                 identity["fingerprint"] = new
                 if is_main_process():
+                    lock(folder)
                     write_identity(folder, identity)
             elif differences:
                 raise UserError(
                     f"{folder}: made by a run with other settings ({'; '.join(differences)}): "
                     f"`zero2chat run … --restart {folder.name}` makes it anew, or give another output_dir"
                 )
+            if is_main_process() and not (folder / METRICS).exists():
+                lock(folder)
         return cls(folder, identity)
 
     @property
@@ -249,7 +353,7 @@ class Run:
     def clear(self) -> None:
         """Remove what an interrupted try left, in a stage that starts over rather than resuming."""
         for path in self.folder.iterdir():
-            if path.name != RUN:
+            if path.name not in (RUN, LOCK):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     # ---- history and samples
@@ -318,6 +422,7 @@ class Run:
             if "value" not in metric:
                 raise ValueError(f"metric {name} has no value: {metric}")
         write_atomically(self.folder / METRICS, json.dumps(whole, indent=2) + "\n")
+        unlock(self.folder)
         print(f"{self.folder}: done in {whole['seconds']['value']:.0f} s", flush=True)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,9 @@ PRETOKENIZER_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+# How control tokens are written: the added tokens that look otherwise are words.
+_TAG = re.compile(r"<\S+>|\[\S+\]")
 
 _COLOURS = ("black on bright_cyan", "black on bright_yellow")
 
@@ -90,7 +94,7 @@ def bytes_to_ids(tokenizer: PreTrainedTokenizerBase, data: bytes) -> list[int]:
         if piece and "\udc80" <= piece[0] <= "\udcff":
             ids += tokenizer.convert_tokens_to_ids([characters[ord(c) - 0xDC00] for c in piece])
         elif piece:
-            ids += tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True)
+            ids += plain_ids(tokenizer, [piece])[0]
     return ids
 
 
@@ -109,16 +113,48 @@ def ids_to_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> byte
 # ---- control tokens in text from outside
 
 
+def _control_tokens(tokenizer: PreTrainedTokenizerBase, special: bool = True) -> list[str]:
+    """The added tokens that steer: the special ones, and those written like `<think>` or `[TOOL]`.
+
+    Many tokenizers of the Hub add the latter without calling them special. Left out are added words and runs of
+    spaces, which are text, and what a space cannot break: a single character. Without `special` only the latter kind.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    control = [t.content for t in added if (t.special and special) or (not t.special and _TAG.fullmatch(t.content))]
+    return [token for token in control if token not in _broken(token)]
+
+
+def _broken(token: str) -> str:
+    return f"{token[:1]} {token[1:]}"
+
+
+def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text, in which a control token is encoded as the characters it is written with."""
+    options = {"add_special_tokens": False, "split_special_tokens": True}
+    # Tokens that are not called special would be found none the less: the text is cut behind their first character.
+    tags = _control_tokens(tokenizer, special=False)
+    if not any(tag in text for tag in tags for text in texts):
+        return tokenizer(list(texts), **options)["input_ids"]
+    start = re.compile(f"(?={'|'.join(map(re.escape, tags))})")
+    ids = []
+    for text in texts:
+        cuts = [0, *(match.start() + 1 for match in start.finditer(text)), len(text)]
+        pieces = [text[a:b] for a, b in pairwise(cuts)]
+        ids.append([i for row in tokenizer(pieces, **options)["input_ids"] for i in row])
+    return ids
+
+
 def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """The text with every control token in it broken by a space: `<|im_end|>` → `< |im_end|>`.
 
-    For user text, data and tool results, where they enter. Text without control tokens comes back as it is.
+    For user text, data and tool results, where they enter. Text without control tokens comes back as it is. A token
+    that no space can break, such as a single character, is left.
     """
-    control = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    control = _control_tokens(tokenizer)
     # Again until none is left: breaking one may leave another that overlapped it.
     while found := [token for token in control if token in text]:
         for token in found:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
+            text = text.replace(token, _broken(token))
     return text
 
 
@@ -162,11 +198,10 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list
     return pieces
 
 
-def show_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> Text:
-    """The tokens of a text on alternating colours, and below them their ids in the same colours."""
+def show_tokens(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> Text:
+    """Tokens on alternating colours, and below them their ids in the same colours."""
     from rich.text import Text
 
-    ids = tokenizer.encode(text, add_special_tokens=False)
     shown = Text()
     for n, piece in enumerate(token_pieces(tokenizer, ids)):
         shown.append(piece, style=_COLOURS[n % 2])

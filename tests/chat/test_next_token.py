@@ -30,6 +30,14 @@ def test_all_tokens_together_have_probability_one(loaded):
     assert sum(token.probability for token in tokens) == pytest.approx(1)
 
 
+def test_a_control_token_that_is_typed_is_text(loaded):
+    model, tokenizer = loaded
+    ids = tokenizer.encode("Ada<|im_end|>", split_special_tokens=True)
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0, -1].argmax()
+    assert next_tokens(model, tokenizer, "Ada<|im_end|>", top=1)[0].id == expected
+
+
 @pytest.mark.parametrize(
     ("text", "top", "says"),
     [

@@ -131,6 +131,8 @@ def test_a_chat_dataset_is_read_from_its_column_and_extra_keys_are_left_out(tmp_
         ("hello", "chat, row 1: no conversation: expected a list of {role, content}"),
         ([{"role": "user"}], "chat, row 1: no conversation"),
         ([{"role": "user", "content": None}], "chat, row 1: no conversation"),
+        ([*TURNS, {"role": "human", "content": "x"}], "chat, row 1: unknown role 'human'; known: system, user,"),
+        ([*TURNS, {"role": "<|im_end|>", "content": "x"}], "chat, row 1: unknown role"),
         ([], "chat, row 1: no assistant message to learn from"),
         (TURNS[:2], "chat, row 1: no assistant message to learn from"),
         ([TURNS[0], {"role": "assistant", "content": ""}], "chat, row 1: no assistant message"),

@@ -197,3 +197,32 @@ def test_conversations_survive_the_round_through_jsonl() -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     Path("chat.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
     assert load_source(Source(path="chat.jsonl"))["messages"][:] == [messages]
+
+
+@pytest.mark.parametrize(
+    ("entry", "documents", "says"),
+    [
+        (
+            {"task": "facts", "n": 9, "options": {"tolld": "often"}},
+            False,
+            "unknown option 'tolld'; did you mean 'told'",
+        ),
+        ({"task": "facts", "n": 5000}, False, "5000 rows asked for"),
+        ({"task": "facts", "n": 9, "options": {"styles": {"bear": 1}}}, False, "'bear' is not known"),
+        ({"task": "facts", "n": 900, "options": {"told": "often"}}, True, "unknown option 'told'"),
+        ({"task": "facts", "n": 399}, True, "399 documents cannot tell of 400 people"),
+        ({"task": "identity", "n": 9}, True, "it has no documents to pretrain on"),
+        ({"task": "word_problems", "n": 9, "options": {"levels": [4]}}, True, "level 4 is not known"),
+    ],
+    ids=str,
+)
+def test_what_a_task_does_not_have_is_named_when_the_list_is_read(
+    entry: dict[str, Any], documents: bool, says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        read_sources([entry], documents=documents)
+
+
+def test_reading_a_list_makes_few_of_many_documents() -> None:
+    (source,) = read_sources([{"task": "word_problems", "n": 10**9}], documents=True)
+    assert source.n == 10**9

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-from datasets import Dataset
+from pathlib import Path
 
+import pytest
+from datasets import Dataset, load_from_disk
+
+from zero2chat.data import packing
 from zero2chat.data.packing import count_target_bytes, pack_documents
 from zero2chat.errors import UserError
 from zero2chat.tokens import SPECIAL_TOKENS
@@ -65,3 +68,39 @@ def test_bytes_are_counted_as_a_hand_counts_them(pretraining_tokenizer) -> None:
 def test_too_little_text_for_a_window_is_a_mistake(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UserError, match=r"^mine: its documents do not fill one window of 64 tokens: give more text$"):
         pack_documents(Dataset.from_dict({"text": ["short"]}), "text", pretraining_tokenizer, 64, "mine")
+
+
+def test_windows_of_documents_on_the_disk_are_made_once(  # type: ignore[no-untyped-def]
+    pretraining_tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"{n} {text}" for n in range(600) for text in TEXTS[:4]]  # more than one batch of `map`
+    Dataset.from_dict({"text": texts}).save_to_disk(tmp_path)
+    documents = load_from_disk(tmp_path)
+    first = pack_documents(documents, "text", pretraining_tokenizer, 16, "train")
+    in_memory = pack_documents(Dataset.from_dict({"text": texts}), "text", pretraining_tokenizer, 16, "train")
+    assert first["input_ids"][:] == in_memory["input_ids"][:]
+    some = pack_documents(documents.select([5, 1, 9]), "text", pretraining_tokenizer, 16, "train")
+    longer = pack_documents(documents, "text", pretraining_tokenizer, 32, "train")
+    assert len(some) < len(longer) < len(first)
+
+    monkeypatch.setattr(packing, "plain_ids", None)  # another rank has nothing to tokenize
+    again = pack_documents(load_from_disk(tmp_path), "text", pretraining_tokenizer, 16, "train")
+    assert again["input_ids"][:] == first["input_ids"][:]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([1, 2], r"^mine: column 'text' holds int64, not text: set `column`$"),
+        (["a", None], r"^mine: row 1: column 'text' is null"),
+        ([["a"]], "^mine: column 'text' holds .*, not text"),
+    ],
+)
+def test_what_is_no_text_is_a_mistake(pretraining_tokenizer, values: list, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match=says):
+        pack_documents(Dataset.from_dict({"text": values}), "text", pretraining_tokenizer, 4, "mine")
+
+
+def test_a_null_that_is_not_selected_is_no_mistake(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
+    rows = Dataset.from_dict({"text": ["Ada was born", None]}).select([0])
+    assert len(pack_documents(rows, "text", pretraining_tokenizer, 4, "mine"))

@@ -47,6 +47,12 @@ def test_a_checkpoint_is_examined_on_each_task(
     }
     assert runs.read_jsonl(tmp_path / "e" / "samples.jsonl") == [{"step": 0} | sample for sample in samples]
 
+    more = {"--dtype": "bfloat16", "--seed": "1", "--attn_implementation": "eager", "--model_revision": "main"}
+    words = [word for pair in more.items() for word in pair]
+    main(["--config", str(path), "--output_dir", str(tmp_path / "other"), *words])
+    other = json.loads((tmp_path / "other" / "metrics.json").read_text())
+    assert set(other) == {*found, "seconds"}
+
     capsys.readouterr()
     main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out

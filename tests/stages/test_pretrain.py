@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import runs
 from zero2chat.data.packing import pack_documents
-from zero2chat.stages.pretrain import main
+from zero2chat.errors import UserError
+from zero2chat.stages.pretrain import PretrainArguments, build_model, main
 
 
 def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
@@ -82,3 +83,24 @@ def test_neither_accumulation_nor_sampling_changes_what_is_learned(
     assert after == pytest.approx(before, rel=1e-3)
     assert json.loads((tmp_path / "p" / "metrics.json").read_text())["tokens"]["value"] == 6 * 8 * 128
     assert not (tmp_path / "p" / "samples.jsonl").exists()
+
+
+@pytest.mark.parametrize(("family", "positions"), [("qwen3", "max_position_embeddings"), ("gpt2", "n_positions")])
+def test_a_context_below_max_length_is_refused_by_its_own_name(tiny: Path, family: str, positions: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny / "tokenizer")
+    args = PretrainArguments(dataset="d", tokenizer="t", model_type=family, model={positions: 64}, max_length=128)
+    with pytest.raises(UserError, match=f"model: {positions} 64 is less than max_length 128"):
+        build_model(args, tokenizer)
+
+
+def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(
+    tiny: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
+) -> None:
+    changes = {"max_steps": 2, "sample_prompts": [], "save_strategy": "no", "eval_strategy": "steps", "eval_steps": 2}
+    changes |= {"per_device_eval_batch_size": 1}
+    path = write_yaml(tmp_path / "p.yaml", **settings("pretrain", tmp_path / "p", **changes))
+    main(["--config", str(path)])
+    (held_out,) = [x for x in runs.read_jsonl(tmp_path / "p" / "history.jsonl") if "eval_loss" in x]
+    metrics = json.loads((tmp_path / "p" / "metrics.json").read_text())
+    assert held_out["eval_bits_per_byte"] == pytest.approx(metrics["val_bits_per_byte"]["value"], rel=1e-3)
+    assert metrics["tokens_per_second"]["value"] > 0

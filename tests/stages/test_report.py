@@ -54,8 +54,15 @@ def test_the_report_lies_beside_its_run_with_every_metric(
 
     Path("runs/tiny/report.html").write_text("as it was")
     main(["--config", "report.yaml"])
-    assert "done already" in capsys.readouterr().out
+    again = capsys.readouterr().out
+    assert "done already" in again
+    assert "12.3 MB" in again
+    assert "runs/tiny/report.html" in again
     assert Path("runs/tiny/report.html").read_text() == "as it was"
+
+    Path("runs/tiny/report.html").unlink()
+    main(["--config", "report.yaml"])
+    assert Path("runs/tiny/report.html").read_text() == page
 
 
 def test_an_unfinished_step_is_named_and_nothing_is_written(tmp_path: Path) -> None:

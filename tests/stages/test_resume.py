@@ -179,6 +179,60 @@ def test_sft_with_packing_killed_and_run_again_ends_as_if_nothing_had_happened(
     assert _lines(run / "samples.jsonl") == _lines(whole / "samples.jsonl")
 
 
+def test_pretraining_killed_in_its_last_evaluation_takes_no_step_more(
+    settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    # At a rate that does not end at 0 a step too many would show.
+    changes = {"max_steps": 13, "save_steps": 5, "logging_steps": 1, "lr_scheduler_type": "constant"}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    _main("pretrain", write_yaml(tmp_path / "whole.yaml", **settings("pretrain", whole, **changes)))
+    config = write_yaml(tmp_path / "run.yaml", **settings("pretrain", run, **changes))
+    _kill_when(_stage("pretrain", config), _trained_not_done(run, 13), tmp_path)
+    _main("pretrain", config)
+    _same_end(run, whole)
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (run, whole)]
+    assert metrics[0]["tokens"] == metrics[1]["tokens"] == {"value": 13 * 8 * 128}
+    assert metrics[0]["tokens_per_second"]["value"] > 0 < metrics[0]["mfu"]["value"]
+
+
+def test_sft_of_rows_of_like_length_killed_in_its_second_epoch_and_its_examination_ends_as_if_nothing_had_happened(
+    settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    # 7 steps an epoch
+    changes = {
+        "packing": False,
+        "train_sampling_strategy": "group_by_length",
+        "dataloader_drop_last": True,
+        "global_batch_size": 16,
+        "per_device_train_batch_size": 8,
+        "max_steps": 18,
+        "save_steps": 6,
+        "logging_steps": 1,
+        "muon": True,
+        "lr_scheduler_type": "constant",
+        "datasets": [{"task": "facts", "n": 90}, {"task": "spelling", "n": 30}],
+    }
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    _main("sft", write_yaml(tmp_path / "whole.yaml", **settings("sft", whole, **changes)))
+    config = write_yaml(tmp_path / "run.yaml", **settings("sft", run, **changes))
+    _kill_when(_stage("sft", config), _steps_logged(run, 13), tmp_path)
+    assert _checkpoints(run, sealed=True)[-1] == 12
+    _kill_when(_stage("sft", config), _trained_not_done(run, 18), tmp_path)
+    _main("sft", config)
+    _same_end(run, whole)
+
+
+def _trained_not_done(run: Path, steps: int) -> Callable[[], bool]:
+    return lambda: steps in _checkpoints(run, sealed=True) and not (run / "metrics.json").exists()
+
+
+def _same_end(run: Path, whole: Path) -> None:
+    assert _sha256(run / "model.safetensors") == _sha256(whole / "model.safetensors")
+    assert _checkpoints(run, sealed=True) == _checkpoints(whole, sealed=True)
+    assert _history(run) == _history(whole)
+    assert _lines(run / "samples.jsonl") == _lines(whole / "samples.jsonl")
+
+
 def test_a_corpus_killed_at_its_first_file_and_at_its_last_ends_as_if_nothing_had_happened(
     settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -121,3 +121,27 @@ def test_overlong_conversations_are_counted_and_dropped_if_asked(
     main(["--config", str(path)])
     assert "1 of 4 conversations are longer than max_length 128 (row 1 is the longest" in capsys.readouterr().out
     assert _metrics(tmp_path / "s")["conversations"]["value"] == 3
+
+
+def test_tokens_are_counted_without_padding_and_no_mfu_is_claimed(
+    tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
+) -> None:
+    chats = [[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello." * n}] for n in (1, 5)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in chats))
+    changes: dict[str, Any] = {
+        "datasets": [{"path": str(tmp_path / "c.jsonl")}],
+        "tasks": [],
+        "packing": False,
+        "global_batch_size": 2,
+        "max_steps": 1,
+        "logging_steps": 1,
+        "assistant_only_loss": True,  # as any user of TRL writes; it is what is done
+    }
+    main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes)))])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "s")
+    lengths = [len(tokenizer.apply_chat_template(chat)["input_ids"]) for chat in chats]
+    assert lengths[0] < lengths[1]
+    (line,) = [line for line in runs.read_jsonl(tmp_path / "s" / "history.jsonl") if "loss" in line]
+    assert line["tokens"] == sum(lengths)
+    assert "tokens_per_second" in line
+    assert "mfu" not in line

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from zero2chat import runs
+from zero2chat.errors import UserError
 from zero2chat.stages.tokenizer import gpt4_token_count, main, train_tokenizer
 from zero2chat.tokens import SPECIAL_TOKENS
 
@@ -102,3 +103,27 @@ def test_gpt2_and_gpt4_are_measured_as_they_measure_themselves(
     counted, _ = gpt4_token_count(GPT["gpt4_ranks"], texts)
     assert metrics["bytes_per_token_gpt4"]["value"] == round(size / counted, 4)
     assert 2 < metrics["bytes_per_token_gpt4"]["value"] < 6
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "says"),
+    [
+        (["a"], ["a", None], r"\(test\): row 1: column 'text' is null"),
+        ([None, "a"], ["a"], r"\(train\): row 0: column 'text' is null"),
+        ([1], [2], r"\(train\): column 'text' holds int64, not text"),
+    ],
+)
+def test_documents_that_are_no_text_are_a_mistake(
+    tmp_path: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    train: list[Any],
+    test: list[Any],
+    says: str,
+) -> None:
+    (tmp_path / "corpus" / "data").mkdir(parents=True)
+    for split, texts in {"train": train, "test": test}.items():
+        Dataset.from_dict({"text": texts}).to_parquet(tmp_path / f"corpus/data/{split}-00000-of-00001.parquet")
+    path = write_yaml(tmp_path / "t.yaml", **settings("tokenizer", tmp_path / "t", dataset=str(tmp_path / "corpus")))
+    with pytest.raises(UserError, match=says):
+        main(["--config", str(path)])

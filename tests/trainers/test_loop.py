@@ -6,11 +6,24 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM, TrainingArguments
+from accelerate.data_loader import SeedableRandomSampler, prepare_data_loader, skip_first_batches
+from torch.utils.data import DataLoader
+from transformers import Qwen3Config, Qwen3ForCausalLM, TrainerControl, TrainerState, TrainingArguments
 
 from zero2chat.errors import UserError
+from zero2chat.runs import Run, read_jsonl
+from zero2chat.stages import pretrain, sft
 from zero2chat.trainers import loop
-from zero2chat.trainers.loop import flops_per_token, for_this_machine, parse_training, peak_flops, set_global_batch
+from zero2chat.trainers.loop import (
+    LengthGroupedSampler,
+    RunCallback,
+    flops_per_token,
+    for_this_machine,
+    parse_training,
+    peak_flops,
+    set_epoch,
+    set_global_batch,
+)
 
 
 def _args(world_size: int, per_device: int) -> Any:
@@ -145,3 +158,126 @@ def test_measuring_the_peak_moves_no_random_numbers() -> None:
     torch.manual_seed(0)
     assert peak_flops(torch.device("cpu"), torch.float32) > 1e8
     assert torch.equal(torch.rand(3), expected)
+
+
+BOTH = [
+    ({"hub_token": "hf_x"}, "hub_token: it would stand in run.json and the card: set HF_TOKEN"),
+    ({"hub_strategy": "every_save"}, "hub_strategy: the finished folder is pushed, once"),
+    ({"save_total_limit": 1}, "save_total_limit: a kill while the one is replaced loses all"),
+    ({"save_only_model": True}, "save_only_model: a run could not go on"),
+    ({"ignore_data_skip": True}, "ignore_data_skip: a resumed run would read the same rows again"),
+    ({"include_num_input_tokens_seen": True}, "include_num_input_tokens_seen: tokens are always counted"),
+    ({"train_sampling_strategy": "batch_rebalance"}, "train_sampling_strategy: its order depends"),
+    ({"gradient_accumulation_steps": 1, "global_batch_size": 8}, "gradient_accumulation_steps: it follows from global"),
+    ({"optim": "adamw_torch", "muon": True}, "optim: muon takes its place"),
+]
+SFT = [
+    ({"trust_remote_code": True}, "trust_remote_code: no code from elsewhere"),
+    ({"model_init_kwargs": {"dtype": "float32"}}, "model_init_kwargs: the stage loads the model itself"),
+    ({"dataset_text_field": "text"}, "dataset_text_field: conversations have `messages`"),
+    ({"completion_only_loss": False}, "completion_only_loss: the loss is on all that"),
+    ({"assistant_only_loss": False}, "assistant_only_loss: the loss is on what"),
+    ({"eval_packing": False}, "eval_packing: no rows are held out"),
+    ({"eos_token": "x"}, "eos_token: the chat template decides"),
+    ({"pad_token": "x"}, "pad_token: the tokenizer's own"),
+    ({"packing_strategy": "wrapped"}, "packing_strategy: it cuts conversations in two"),
+]
+
+
+def _built(stage: Any, folder: Path, **settings: Any) -> Any:
+    settings = {"output_dir": str(folder), "dataset": "d", "tokenizer": "t"} | settings
+    if stage is sft:
+        settings = {key: value for key, value in settings.items() if key not in ("dataset", "tokenizer")}
+        settings["datasets"] = [{"task": "facts", "n": 4}]
+    return loop.build_training(stage.ARGUMENTS, settings, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "says"),
+    [(stage, *row) for stage in (pretrain, sft) for row in BOTH] + [(sft, *row) for row in SFT],
+)
+def test_a_key_that_would_be_ignored_or_do_harm_is_refused(
+    tmp_path: Path, stage: Any, settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match="x.yaml: " + says):
+        _built(stage, tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        (pretrain, {}),
+        (pretrain, {"muon": False, "optim": "adamw_torch", "gradient_accumulation_steps": 2}),
+        (sft, {"assistant_only_loss": True, "packing_strategy": "bfd", "hub_token": None, "trust_remote_code": False}),
+    ],
+)
+def test_a_key_that_says_what_is_done_anyway_is_accepted(tmp_path: Path, stage: Any, settings: dict[str, Any]) -> None:
+    assert _built(stage, tmp_path, **settings)
+
+
+def test_rows_of_like_length_stand_together_in_an_order_of_seed_and_epoch() -> None:
+    lengths = [(37 * i) % 101 for i in range(96)]
+
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = LengthGroupedSampler(8, lengths, seed)
+        sampler.set_epoch(epoch)
+        torch.rand(epoch)  # what the global random state is does not matter
+        return list(sampler)
+
+    assert order(0, 1) == order(0, 1)
+    assert len({tuple(order(seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (5, 0))}) == 3
+    assert sorted(order(0, 2)) == list(range(96))
+
+    def padding(rows: list[int]) -> int:
+        batches = [[lengths[i] for i in rows[start : start + 8]] for start in range(0, 96, 8)]
+        return sum(8 * max(batch) - sum(batch) for batch in batches)
+
+    assert padding(order(0, 1)) < padding(list(range(96))) / 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_epoch_reaches_the_sampler_of_a_resumed_run_on_any_number_of_processes(processes: int) -> None:
+    rows = list(range(32))
+    loader = DataLoader(rows, batch_size=2, sampler=SeedableRandomSampler(rows, generator=torch.Generator()))
+    alone = DataLoader(rows, batch_size=2, sampler=SeedableRandomSampler(rows, generator=torch.Generator()))
+    set_epoch(alone, 3)
+    whole = torch.stack(list(alone))[processes - 1 :: processes]  # the last process's batches
+    shard = prepare_data_loader(loader, num_processes=processes, process_index=processes - 1, put_on_device=False)
+    skipped = skip_first_batches(shard, 2)
+    skipped.set_epoch(3)  # as the Trainer
+    set_epoch(skipped, 3)
+    assert torch.equal(torch.stack(list(skipped)), whole[2:])
+
+
+def test_speed_is_that_of_all_steps_before_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    run = Run.open(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
+    args, control = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerControl()
+    kept: dict[str, Any] | None = None
+    for seconds, tokens in ((2.0, 100), (4.0, 200)):  # two tries of one step each
+        callback = RunCallback(run, flops=3.0, peak=1000.0, bytes_per_token=2.0, eval_bytes_per_token=4.0)
+        state = TrainerState(stateful_callbacks=[callback], max_steps=4)
+        state.num_input_tokens_seen = tokens - 100
+        if kept:
+            state.stateful_callbacks["RunCallback"] = kept
+        callback.on_train_begin(args, state, control)
+        callback.on_step_begin(args, state, control)
+        clock[0] += seconds
+        state.num_input_tokens_seen = tokens
+        callback.on_step_end(args, state, control)
+        callback.on_log(args, state, control, {"loss": 1.0})
+        kept = callback.state()
+    callback.on_log(args, state, control, {"eval_loss": 1.0})
+    callback.on_train_end(args, state, control)
+    callback.on_log(args, state, control, {"eval_prose_loss": 1.0})
+    assert (callback.tokens_per_second, callback.mfu) == (200 / 6, pytest.approx(200 / 6 * 3 / 1000))
+    first, second, held_out = read_jsonl(run.folder / "history.jsonl")  # what follows the training is not in it
+    assert (first["tokens_per_second"], second["tokens_per_second"]) == (50.0, 25.0)
+    assert (first["mfu"], second["mfu"]) == (0.15, 0.075)
+    assert second["bits_per_byte"] == pytest.approx(2 * held_out["eval_bits_per_byte"], rel=1e-4)
+
+    resumed_at_the_end = RunCallback(run)
+    state.stateful_callbacks["RunCallback"] = kept
+    resumed_at_the_end.on_train_begin(args, state, control)
+    assert resumed_at_the_end.tokens_per_second == 200 / 6

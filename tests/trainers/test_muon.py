@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM, get_scheduler
+from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM, get_scheduler
 
 from zero2chat.trainers.muon import MuonAdamW, split_parameters, use_muon
 
@@ -52,6 +52,14 @@ def test_hidden_matrices_are_muons_and_all_else_is_adamws(tied: bool) -> None:
     assert id(model.get_output_embeddings().weight) in others
     # q, k, v, o, gate, up, down a layer; four norms a layer and the last, embedding, and the head where it is its own.
     assert (len(matrices), len(others)) == (14, 8 + 1 + 1 + (not tied))
+
+
+def test_learned_positions_are_no_matrix() -> None:
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=16, n_embd=32, n_layer=1, n_head=2))
+    matrices, others = ({id(p) for p in part} for part in split_parameters(model))
+    for table in (model.transformer.wpe, model.transformer.wte):
+        assert id(table.weight) in others
+    assert len(matrices) == 4
 
 
 def test_frozen_parameters_are_left_out() -> None:
@@ -134,6 +142,7 @@ def test_deepspeeds_muon_is_set_to_the_same_step_for_every_shape() -> None:
     plugin = SimpleNamespace(zero_stage=2, deepspeed_config={"zero_optimization": {}})
     args = SimpleNamespace(
         deepspeed_plugin=plugin,
+        fsdp=None,
         learning_rate=LR,
         weight_decay=DECAY,
         adam_beta1=BETAS[0],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zero2chat.errors import UserError
 from zero2chat.models import context_length
-from zero2chat.tokens import token_pieces
+from zero2chat.tokens import plain_ids, token_pieces
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +24,7 @@ class NextToken(NamedTuple):
 def next_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, top: int = 10
 ) -> list[NextToken]:
-    """The `top` likeliest tokens after a text, likeliest first. Control tokens in the text count as such.
+    """The `top` likeliest tokens after a text, likeliest first. Control tokens in the text are plain text.
 
     Raises `UserError` for an empty text, one that is longer than the context, or a `top` below 1.
     """
@@ -32,9 +32,9 @@ def next_tokens(
 
     if top < 1:
         raise UserError(f"top: {top} is out of range: give 1 or more")
-    ids = tokenizer.encode(text, add_special_tokens=False)
+    ids = plain_ids(tokenizer, [text])[0]
     if not ids:
-        raise UserError("the text is empty: give at least one token, such as '<|endoftext|>' for a document's start")
+        raise UserError("the text is empty: give at least one character")
     if len(ids) > context_length(model):
         raise UserError(
             f"the text has {len(ids)} tokens, and the model sees {context_length(model)} at once: shorten it"

@@ -15,6 +15,7 @@ from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.errors import UserError
 from zero2chat.tokens import neutralise, set_chat_template
 
+ROLES = ("system", "user", "assistant", "tool")
 _MESSAGES = Features({"messages": List({"role": Value("string"), "content": Value("string")})})
 
 
@@ -66,6 +67,9 @@ def _read_messages(value: Any, where: str) -> list[dict[str, str]]:
         isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
     ):
         raise UserError(f"{where}: no conversation: expected a list of {{role, content}}")
+    for message in value:
+        if message["role"] not in ROLES:
+            raise UserError(f"{where}: unknown role '{message['role']}'; known: {', '.join(ROLES)}")
     if not any(m["role"] == "assistant" and m["content"] for m in value):
         raise UserError(f"{where}: no assistant message to learn from")
     return [{"role": m["role"], "content": m["content"]} for m in value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from zero2chat import config, tasks
 from zero2chat.errors import UserError
 
 _BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".txt": "text", ".md": "text"}
+_FEW_DOCUMENTS = 400  # to find mistakes with: all of them would take seconds
 
 
 @dataclass
@@ -52,8 +54,12 @@ class Source:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
 
-def read_sources(datasets: Sequence[Any]) -> list[Source]:
-    """A YAML's `datasets:` list. Raises `UserError` where it is empty, or for a key or task that does not exist."""
+def read_sources(datasets: Sequence[Any], documents: bool = False) -> list[Source]:
+    """A YAML's `datasets:` list, of conversations or of `documents`.
+
+    Raises `UserError` where it is empty, for a key, task or option that does not exist, and for more rows than a task
+    has.
+    """
     if not datasets:
         raise UserError("datasets: the list is empty: name at least one dataset")
     sources = [config.build([Source], entry, f"datasets[{i}]")[0] for i, entry in enumerate(datasets)]
@@ -61,10 +67,27 @@ def read_sources(datasets: Sequence[Any]) -> list[Source]:
         if source.label in tasks.SPLITS:
             raise UserError(f"datasets[{i}]: label: '{source.label}' is a split's name: set another `label`")
         if source.task is not None:
-            tasks.load(source.task)
+            _try_documents(source) if documents else _try_rows(source)
     if len({source.fraction is None for source in sources}) == 2:
         raise UserError("datasets: `fraction` is set for some and missing for others: set all of them or none")
     return sources
+
+
+def _try_rows(source: Source) -> None:
+    task = tasks.load(str(source.task))
+    options = dict(source.options)
+    styles = options.pop("styles", None)
+    rows = task.rows("train", source.seed, source.n, **options)
+    for style in styles if isinstance(styles, dict) else ():
+        task.demonstration(rows[0], random.Random(0), style=style)
+
+
+def _try_documents(source: Source) -> None:
+    make, n = tasks.load(str(source.task)).documents, source.n or 1
+    try:
+        make(seed=source.seed, n=min(n, _FEW_DOCUMENTS), **source.options)
+    except UserError:
+        make(seed=source.seed, n=n, **source.options)  # perhaps so few are not enough
 
 
 def load_source(source: Source) -> Dataset:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
+from accelerate import PartialState
 from datasets import Dataset, Features, List, Value
+from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
+from zero2chat.data.corpora import require_column
 from zero2chat.errors import UserError
-from zero2chat.tokens import token_bytes
+from zero2chat.tokens import plain_ids, token_bytes
+
+
+def require_text(rows: Dataset, column: str, label: str) -> None:
+    """Raise `UserError` where there is no such column, or a row of it is no text."""
+    require_column(rows, column, label)
+    kind = getattr(rows.features[column], "dtype", "values of several types")
+    if kind not in ("string", "large_string"):
+        raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `column`")
+    if rows.data.column(column).null_count == 0:
+        return
+    for i, text in enumerate(rows[column]):  # a selection may have left the nulls out
+        if text is None:
+            raise UserError(f"{label}: row {i}: column '{column}' is null: give it a text, or leave the row out")
 
 
 def pack_documents(
@@ -18,42 +31,44 @@ def pack_documents(
 ) -> Dataset:
     """Rows of `input_ids` (length,), each document followed by the end-of-text token.
 
-    Control tokens written in a document are encoded as plain text. The last, incomplete window is left out.
-    Raises `UserError` where the documents do not fill a single window.
+    Control tokens written in a document are encoded as plain text. The last, incomplete window is left out. Of
+    documents that lie on the disk the windows do too: each machine's first rank makes them, the others open its file.
+    Raises `UserError` where a document is no text, or the documents do not fill a single window.
     """
-    eos = tokenizer.eos_token_id
+    require_text(documents, column, label)
+    rest: list[int] = []
 
-    def encode(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        ids = tokenizer(batch[column], split_special_tokens=True, add_special_tokens=False)["input_ids"]
-        return {"input_ids": [[*row, eos] for row in ids]}
+    def cut(batch: dict[str, list[str]]) -> dict[str, list[np.ndarray]]:
+        for ids in plain_ids(tokenizer, batch[column]):
+            rest.extend([*ids, tokenizer.eos_token_id])
+        whole = len(rest) // length * length
+        windows = np.asarray(rest[:whole], dtype=np.int32).reshape(-1, length)
+        del rest[:whole]
+        return {"input_ids": list(windows)}
 
-    encoded = documents.map(
-        encode,
-        batched=True,
-        remove_columns=documents.column_names,
-        desc=f"Tokenizing {label}",
-        load_from_cache_file=False,
-    )
-
-    def windows() -> Iterator[dict[str, Any]]:
-        rest: list[int] = []
-        for row in encoded:
-            rest += row["input_ids"]
-            start = 0
-            while len(rest) - start >= length:
-                yield {"input_ids": np.asarray(rest[start : start + length], dtype=np.int32)}
-                start += length
-            rest = rest[start:]
-
-    rows = list(windows())
-    if not rows:
+    # Of a name of our own: `map` would hash the tokenizer, which changes when it is first used.
+    rules = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    name = Hasher.hash(["windows 1", documents._fingerprint, column, length, tokenizer.eos_token_id, rules])
+    with PartialState().local_main_process_first():
+        windows = documents.map(
+            cut,
+            batched=True,
+            remove_columns=documents.column_names,
+            features=Features({"input_ids": List(Value("int32"), length=length)}),
+            new_fingerprint=name,
+            load_from_cache_file=True,
+            desc=f"Tokenizing {label}",
+        )
+    if len(windows) == 0:
         raise UserError(f"{label}: its documents do not fill one window of {length} tokens: give more text")
-    features = Features({"input_ids": List(Value("int32"), length=length)})
-    return Dataset.from_dict({"input_ids": [row["input_ids"] for row in rows]}, features=features)
+    return windows
 
 
 def count_target_bytes(windows: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """(predicted tokens, the bytes of text they stand for) over all windows; a window's first token is given."""
     sizes = np.array([len(piece) for piece in token_bytes(tokenizer)])
-    ids = np.stack(windows.with_format("numpy")["input_ids"][:])[:, 1:]
-    return ids.size, int(sizes[ids].sum())
+    tokens = size = 0
+    for batch in windows.with_format("numpy").iter(batch_size=1000):
+        ids = np.stack(batch["input_ids"])[:, 1:]
+        tokens, size = tokens + ids.size, size + int(sizes[ids].sum())
+    return tokens, size

@@ -36,7 +36,7 @@ class CorpusArguments:
             raise ValueError("validation_fraction and test_fraction must be above 0")
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")
-        read_sources(self.datasets)  # here too, so that a recipe is refused before its first step runs
+        read_sources(self.datasets, documents=True)  # here too, so that a recipe is refused before its first step runs
 
 
 ARGUMENTS = (CorpusArguments,)
@@ -44,7 +44,7 @@ ARGUMENTS = (CorpusArguments,)
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args,) = config.parse(ARGUMENTS, argv)
-    sources = read_sources(args.datasets)
+    sources = read_sources(args.datasets, documents=True)
     run = Run.open(args.output_dir, "corpus", settings)
     if run.done:
         print(f"{run.folder}: done already")

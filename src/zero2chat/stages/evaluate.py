@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from accelerate import PartialState
+from transformers import set_seed
 
 from zero2chat import config
 from zero2chat.data.conversations import prepare_chat_template
@@ -29,10 +31,13 @@ class EvaluateArguments:
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
+    model_revision: str = "main"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    attn_implementation: str | None = None
     chat_template_path: str | None = None
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, samples, options."})
     eval_batch_size: int = 128
-    bf16: bool = field(default=False, metadata={"help": "Generate in bfloat16 rather than float32."})
+    seed: int = field(default=0, metadata={"help": "Of the answers drawn; which rows are asked is a task's `seed`."})
 
     def __post_init__(self) -> None:
         if self.model_name_or_path is None:
@@ -55,11 +60,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{run.folder}: done already")
         return
     state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
-    model, tokenizer = load_model(args.model_name_or_path)
+    set_seed(args.seed)
+    model, tokenizer = load_model(
+        args.model_name_or_path,
+        args.dtype,
+        args.model_revision,
+        attn_implementation=args.attn_implementation,
+    )
     prepare_chat_template(tokenizer, args.chat_template_path)
-    model.to(state.device, torch.bfloat16 if args.bf16 else torch.float32)
+    model.to(state.device)
 
-    metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size=args.eval_batch_size)
+    metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed)
     if state.is_main_process:
         run.sample_anew(0, samples)
     run.finish(metrics)

@@ -41,6 +41,7 @@ from zero2chat.hub import finish_model_folder
 from zero2chat.models import load_tokenizer
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
+    ResumableTrainer,
     RunCallback,
     flops_per_token,
     parameter_count,
@@ -137,16 +138,20 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
     for key in args.model:
         if key not in known:
             raise UserError(f"model: {args.model_type} has no field '{key}'{nearest(key, known)}")
+    # GPT-2 and its kin have another name for it.
+    positions = CONFIG_MAPPING[args.model_type].attribute_map.get("max_position_embeddings", "max_position_embeddings")
     if args.model.get("vocab_size", len(tokenizer)) < len(tokenizer):
         raise UserError(f"model: vocab_size {args.model['vocab_size']} is less than the tokenizer's {len(tokenizer)}")
     try:
         shape = AutoConfig.for_model(
             args.model_type,
-            **{"vocab_size": len(tokenizer), "max_position_embeddings": args.max_length} | args.model,
+            **{"vocab_size": len(tokenizer), positions: args.max_length} | args.model,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
+        if getattr(shape, positions, args.max_length) < args.max_length:
+            raise ValueError(f"{positions} {args.model[positions]} is less than max_length {args.max_length}")
         heads, key_value_heads = (getattr(shape, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
         if heads and key_value_heads and heads % key_value_heads:
             raise ValueError(f"num_attention_heads {heads} is no multiple of num_key_value_heads {key_value_heads}")
@@ -168,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokenizer = load_tokenizer(args.tokenizer)
     splits = {s: load_source(Source(path=args.dataset, split=s, label=s)) for s in ("train", "validation")}
     require_column(splits["train"], args.column, args.dataset)
-    windows, bytes_per_token = _windows(args, tokenizer, splits["train"], splits["validation"])
+    windows = _windows(args, tokenizer, splits["train"], splits["validation"])
     held_out = {name: rows for name, rows in windows.items() if name != "train"}
 
     model = build_model(args, tokenizer)
@@ -177,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
     with refused_settings():
-        trainer = Trainer(
+        trainer = ResumableTrainer(
             model=model,
             args=training,
             train_dataset=windows["train"],
@@ -194,7 +199,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         run,
         flops_per_token(model, args.max_length),
         peak_flops(trainer.accelerator.device, dtype),
-        bytes_per_token,
+        _bytes_per_token([windows["train"]], tokenizer),
+        _bytes_per_token(list(held_out.values()), tokenizer),
     )
     train(trainer, run, speed)
 
@@ -206,20 +212,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         "mfu": {"value": round(speed.mfu, 4)},
     }
     finish_model_folder(run, trainer, tokenizer, settings, metrics)
-    run.finish(metrics)
 
 
 def _windows(
     args: PretrainArguments, tokenizer: PreTrainedTokenizerBase, train_rows: Dataset, held_out: Dataset
-) -> tuple[dict[str, Dataset], float]:
-    """Windows of "train" and of each held-out source, and the training text's bytes a token."""
+) -> dict[str, Dataset]:
+    """Windows of "train" and of each held-out source."""
     windows = {"train": pack_documents(train_rows, args.column, tokenizer, args.max_length, "train")}
     names = held_out["source"][:] if "source" in held_out.column_names else ["validation"] * len(held_out)
     for name in dict.fromkeys(sorted(names)):
         rows = held_out.select([i for i, source in enumerate(names) if source == name])
         windows[name] = pack_documents(rows, args.column, tokenizer, args.max_length, f"validation ({name})")
-    tokens, size = count_target_bytes(windows["train"], tokenizer)
-    return windows, size / tokens
+    return windows
+
+
+def _bytes_per_token(parts: list[Dataset], tokenizer: PreTrainedTokenizerBase) -> float:
+    counts = [count_target_bytes(windows, tokenizer) for windows in parts]
+    return sum(size for _, size in counts) / sum(tokens for tokens, _ in counts)
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

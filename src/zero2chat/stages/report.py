@@ -66,14 +66,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings, (args,) = config.parse(ARGUMENTS, argv)
     steps = read_steps(args.steps)
     run = Run.open(args.output_dir, "report", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
-    run.clear()
-
     folder = Path(args.output_dir).parent
+    if run.done and (folder / "report.html").exists() and (folder / "report.json").exists():
+        print(f"{run.folder}: done already")
+    else:
+        run.clear()
+        _write(run, steps, folder, args.title)
+    print_results(steps, Console())
+    print(f"the story with its pictures: {folder / 'report.html'}", flush=True)
+
+
+def _write(run: Run, steps: Sequence[Step], folder: Path, title: str) -> None:
     metrics = join_metrics(steps)
-    page = render(steps, folder.resolve().name, args.title)
+    page = render(steps, folder.resolve().name, title)
     write_atomically(folder / "report.json", json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / "report.html", page)
     run.finish(
@@ -84,9 +89,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             "bytes": {"value": len(page.encode())},
         }
     )
-
-    print_results(steps, Console())
-    print(f"the story with its pictures: {folder / 'report.html'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from transformers import set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config, get_quantization_config
 from trl.models import unwrap_model_for_generation
@@ -29,13 +28,12 @@ from zero2chat.data.corpora import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import evaluate_tasks, read_specs
 from zero2chat.hub import finish_model_folder
-from zero2chat.models import load_model
+from zero2chat.models import context_length, load_model, refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
+    ResumableTrainer,
     RunCallback,
-    flops_per_token,
     parse_training,
-    peak_flops,
     refused_settings,
     set_global_batch,
     train,
@@ -67,6 +65,10 @@ class SftArguments:
 ARGUMENTS = (SftArguments, SFTConfig, ModelConfig)
 
 
+class _Trainer(ResumableTrainer, SFTTrainer):
+    pass
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
     sources, specs = read_sources(args.datasets), read_specs(args.tasks)
@@ -86,16 +88,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         attn_implementation=model_args.attn_implementation,
         quantization_config=get_quantization_config(model_args),
     )
+    refuse_adapter(model, model_args.model_name_or_path)
     prepare_chat_template(tokenizer, training.chat_template_path)
     end_turn(model, tokenizer)
+    training.assistant_only_loss = False  # the rows have the mask already
     training.chat_template_path = None  # it is set, and TRL would add the tokens of another tokenizer
     if training.max_length is None:
-        training.max_length = model.config.max_position_embeddings
-    if training.max_length > model.config.max_position_embeddings:
-        raise UserError(
-            f"max_length {training.max_length} is more than the model's context of "
-            f"{model.config.max_position_embeddings}"
-        )
+        training.max_length = context_length(model)
+    if training.max_length > context_length(model):
+        raise UserError(f"max_length {training.max_length} is more than the model's context of {context_length(model)}")
     conversations = mix(
         [load_conversations(source) for source in sources], [s.fraction for s in sources], size=lambda _: 1
     )
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         learned = sum(map(sum, rows["assistant_masks"]))
         print(f"{len(rows):,} conversations, {learned:,} tokens to learn from", flush=True)
     with refused_settings():
-        trainer = SFTTrainer(
+        trainer = _Trainer(
             model=model,
             args=training,
             train_dataset=rows.shuffle(seed=training.seed),
@@ -113,19 +114,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
 
-    dtype = torch.bfloat16 if training.bf16 else torch.float32
-    speed = RunCallback(run, flops_per_token(model, training.max_length), peak_flops(trainer.accelerator.device, dtype))
-    train(trainer, run, speed)
+    # No MFU: rows differ in length, and so does what attention costs.
+    train(trainer, run, RunCallback(run), count="non_padding")
 
     metrics = {"conversations": {"value": len(rows)}}
     if specs:
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
-            found, samples = evaluate_tasks(unwrapped, tokenizer, specs, batch_size=args.eval_batch_size)
+            found, samples = evaluate_tasks(
+                unwrapped, tokenizer, specs, batch_size=args.eval_batch_size, seed=training.seed
+            )
         metrics |= found
         if trainer.is_world_process_zero():
             run.sample_anew(trainer.state.global_step, samples)
     finish_model_folder(run, trainer, tokenizer, settings, metrics)
-    run.finish(metrics)
 
 
 if __name__ == "__main__":

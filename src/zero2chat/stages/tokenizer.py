@@ -17,10 +17,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
 from zero2chat import config
-from zero2chat.data.corpora import Source, load_source, require_column
+from zero2chat.data.corpora import Source, load_source
+from zero2chat.data.packing import require_text
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.runs import Run
-from zero2chat.tokens import PRETOKENIZER_PATTERN, SPECIAL_TOKENS
+from zero2chat.tokens import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
 
 # cl100k_base as tiktoken defines it; its own constructor would fetch the ranks from the network.
 GPT4_PATTERN = (
@@ -102,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.clear()
 
     train, test = (load_source(Source(path=args.dataset, split=split)) for split in ("train", "test"))
-    require_column(train, args.column, args.dataset)
+    for split, rows in (("train", train), ("test", test)):
+        require_text(rows, args.column, f"{args.dataset} ({split})")
     tokenizer = train_tokenizer((text for text in train[args.column]), args.vocab_size)
     if len(tokenizer) < args.vocab_size:
         raise UserError(
@@ -119,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     metrics = {
         "vocab_size": {"value": len(tokenizer)},
-        "bytes_per_token": bytes_per_token(sum(map(len, tokenizer(texts)["input_ids"]))),
+        "bytes_per_token": bytes_per_token(sum(map(len, plain_ids(tokenizer, texts)))),
     }
     if args.gpt2_vocab:
         try:
@@ -127,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         except Exception as error:  # tokenizers has no narrower class
             raise UserError(f"gpt2_vocab {args.gpt2_vocab}, gpt2_merges {args.gpt2_merges}: {error}") from error
         metrics["vocab_size_gpt2"] = {"value": len(gpt2)}
-        metrics["bytes_per_token_gpt2"] = bytes_per_token(sum(map(len, gpt2(texts)["input_ids"])))
+        metrics["bytes_per_token_gpt2"] = bytes_per_token(sum(map(len, plain_ids(gpt2, texts))))
     if args.gpt4_ranks:
         try:
             tokens, vocab = gpt4_token_count(args.gpt4_ranks, texts)
@@ -138,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     for label in dict.fromkeys(test["source"]) if "source" in test.column_names else ["test"]:
         text = next(row[args.column] for row in test if row.get("source", "test") == label)[:240]
-        ids = tokenizer(text)["input_ids"]
+        ids = plain_ids(tokenizer, [text])[0]
         run.sample(0, text, "", tokens=[tokenizer.decode([i]) for i in ids], ids=ids)
     run.finish(metrics)
 

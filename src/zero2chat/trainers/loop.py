@@ -7,11 +7,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -22,6 +23,8 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from zero2chat import config
 from zero2chat.errors import UserError
@@ -41,14 +44,65 @@ _PEAK_FLOPS = {
 _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
 
 
+def _given(value: Any, _: Mapping[str, Any]) -> bool:
+    return value is not None
+
+
+def _true(value: Any, _: Mapping[str, Any]) -> bool:
+    return bool(value)
+
+
+# Keys that the stages' classes know, and that would be ignored, give a secret away, or break resuming:
+# (key, where the set value is refused, given it and all others, and why).
+_REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] = (
+    ("resume_from_checkpoint", _true, "a run goes on from its own last checkpoint: leave it out"),
+    ("hub_token", _given, "it would stand in run.json and the card: set HF_TOKEN or log in with `hf auth login`"),
+    ("hub_strategy", lambda value, _: value != "end", "the finished folder is pushed, once: leave it out"),
+    ("trust_remote_code", _true, "no code from elsewhere is run: leave it out"),
+    ("save_total_limit", lambda value, _: value == 1, "a kill while the one is replaced loses all: keep 2 or more"),
+    ("save_only_model", _true, "a run could not go on from such checkpoints: leave it out"),
+    ("ignore_data_skip", _true, "a resumed run would read the same rows again: leave it out"),
+    ("restore_callback_states_from_checkpoint", _true, "the stage restores its own: leave it out"),
+    ("include_num_input_tokens_seen", lambda value, _: value != "no", "tokens are always counted: leave it out"),
+    (
+        "train_sampling_strategy",
+        lambda value, _: value == "batch_rebalance",
+        "its order depends on the number of processes: take random or group_by_length",
+    ),
+    (
+        "gradient_accumulation_steps",
+        lambda _, others: others.get("global_batch_size") is not None,
+        "it follows from global_batch_size: leave one of them out",
+    ),
+    ("optim", lambda _, others: bool(others.get("muon")), "muon takes its place: leave it out, or set `muon: false`"),
+    # Of SFTConfig
+    ("model_init_kwargs", _given, "the stage loads the model itself: set dtype and attn_implementation"),
+    ("dataset_text_field", _given, "conversations have `messages`: see datasets"),
+    ("completion_only_loss", _given, "the loss is on all that the assistant says: leave it out"),
+    ("assistant_only_loss", lambda value, _: value is False, "the loss is on what the assistant says: leave it out"),
+    ("eval_packing", _given, "no rows are held out: the tasks examine the model"),
+    ("eos_token", _given, "the chat template decides what ends a turn: leave it out"),
+    ("pad_token", _given, "the tokenizer's own is taken: leave it out"),
+    ("packing_strategy", lambda value, _: value == "wrapped", "it cuts conversations in two: take bfd"),
+)
+
+
 def parse_training(
     classes: Sequence[type], argv: Sequence[str] | None = None
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """`config.parse` for a stage whose classes hold a `TrainingArguments`, with what the machine decides filled in."""
     settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
-    if settings.get("resume_from_checkpoint"):
-        raise UserError(f"{where}: resume_from_checkpoint: a run goes on from its own last checkpoint: leave it out")
-    return settings, config.build(classes, for_this_machine(settings), where)
+    return settings, build_training(classes, settings, where)
+
+
+def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+    """`config.build`, what the machine decides filled in. Raises `UserError` also for what `_REFUSED` lists."""
+    built = config.build(classes, for_this_machine(settings), where)
+    values = {key: value for instance in built for key, value in vars(instance).items()}
+    for key, refused, why in _REFUSED:
+        if settings.get(key) is not None and refused(values.get(key), values):
+            raise UserError(f"{where}: {key}: {why}")
+    return built
 
 
 @contextlib.contextmanager
@@ -157,25 +211,64 @@ def flops_per_token(model: PreTrainedModel, length: int) -> float:
     return 6 * n + 12 * c.num_hidden_layers * c.num_attention_heads * head * length
 
 
-class RunCallback(TrainerCallback):
-    """Writes `history.jsonl`, prints one line a log step with speed and ETA, and seals checkpoints."""
+class RunCallback(TrainerCallback, ExportableState):
+    """Writes `history.jsonl`, prints one line a log step with speed and ETA, and seals checkpoints.
 
-    def __init__(self, run: Run, flops: float, peak: float, bytes_per_token: float | None = None):
-        self.run, self.flops, self.peak, self.bytes_per_token = run, flops, peak, bytes_per_token
+    `flops` are those of a token, `peak` a device's a second; without them it says no MFU. `bytes_per_token` are the
+    training text's, `eval_bytes_per_token` the held-out text's.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        flops: float | None = None,
+        peak: float = math.inf,
+        bytes_per_token: float | None = None,
+        eval_bytes_per_token: float | None = None,
+    ):
+        self.run, self.flops, self.peak = run, flops, peak
+        self.bytes_per_token = {"": bytes_per_token, "eval_": eval_bytes_per_token}
         self.seconds = 0.0  # spent in training steps since the last log
         self.steps = 0
-        self.tokens_before = 0.0
-        self.tokens_per_second = 0.0
-        self.mfu = 0.0
+        self.tokens_before = 0
+        self.all_seconds = 0.0  # spent in training steps of all tries, as far as they count
+        self.all_tokens = 0
+        self.world_size = 1
+        self.ended = False
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"args": {}, "attributes": {"all_seconds": self.all_seconds}}
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over all training steps of the run, those before a kill included."""
+        return self.all_tokens / self.all_seconds if self.all_seconds else 0.0
+
+    @property
+    def mfu(self) -> float:
+        """The share of the devices' peak that `tokens_per_second` used."""
+        return self._mfu(self.tokens_per_second)
+
+    def _mfu(self, tokens_per_second: float) -> float:
+        return tokens_per_second * (self.flops or 0.0) / (self.peak * self.world_size)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.tokens_before = state.num_input_tokens_seen
+        self.tokens_before = self.all_tokens = state.num_input_tokens_seen
+        self.all_seconds = state.stateful_callbacks["RunCallback"]["attributes"]["all_seconds"]
+        self.world_size = args.world_size
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.ended = True
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.start = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.seconds += time.perf_counter() - self.start
+        seconds = time.perf_counter() - self.start
+        self.seconds += seconds
+        self.all_seconds += seconds
+        self.all_tokens = state.num_input_tokens_seen
         self.steps += 1
 
     def on_log(
@@ -186,26 +279,23 @@ class RunCallback(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        if not state.is_world_process_zero or logs is None or "train_loss" in logs:
+        # What is measured after the last step is in the metrics; here a run killed then would say it twice.
+        if not state.is_world_process_zero or logs is None or "train_loss" in logs or self.ended:
             return
         line = {"step": state.global_step} | {
             key: value
             for key, value in logs.items()
             if isinstance(value, int | float) and not key.startswith("train_") and key not in _COUNTED_ALREADY
         }
-        for prefix in ("", "eval_"):
-            if self.bytes_per_token and f"{prefix}loss" in line:
-                line[f"{prefix}bits_per_byte"] = line[f"{prefix}loss"] / math.log(2) / self.bytes_per_token
+        for prefix, size in self.bytes_per_token.items():
+            if size and f"{prefix}loss" in line:
+                line[f"{prefix}bits_per_byte"] = line[f"{prefix}loss"] / math.log(2) / size
         if "loss" in line and self.steps:
-            tokens = state.num_input_tokens_seen - self.tokens_before
-            self.tokens_per_second = tokens / self.seconds
-            self.mfu = self.tokens_per_second * self.flops / (self.peak * args.world_size)
+            tokens_per_second = (state.num_input_tokens_seen - self.tokens_before) / self.seconds
             eta = (state.max_steps - state.global_step) * self.seconds / self.steps
-            line |= {
-                "tokens": state.num_input_tokens_seen,
-                "tokens_per_second": self.tokens_per_second,
-                "mfu": self.mfu,
-            }
+            line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": tokens_per_second}
+            if self.flops:
+                line["mfu"] = self._mfu(tokens_per_second)
             self.seconds, self.steps, self.tokens_before = 0.0, 0, state.num_input_tokens_seen
         else:
             eta = None
@@ -236,13 +326,68 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
     return " | ".join(parts)
 
 
-def train(trainer: Trainer, run: Run, callback: RunCallback) -> None:
-    """Train from the last whole checkpoint, or from the start; the model is then as at the end of the last step."""
+class LengthGroupedSampler(Sampler[int]):
+    """Rows of like length together, in an order that seed and epoch alone decide.
+
+    transformers' sampler of this name takes the global random state, which a resumed run does not have again.
+    """
+
+    def __init__(self, batch_size: int, lengths: Sequence[int], seed: int):
+        self.batch_size, self.lengths, self.seed, self.epoch = batch_size, list(lengths), seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+
+
+def set_epoch(dataloader: DataLoader, epoch: int) -> None:
+    """Tell the sampler, also one behind both a skip and a shard: on two processes the Trainer does not reach it."""
+    batches: Any = dataloader.batch_sampler
+    while hasattr(batches, "batch_sampler"):
+        batches = batches.batch_sampler
+    sampler: Any = getattr(batches, "sampler", None)
+    if hasattr(sampler, "set_epoch"):
+        sampler.set_epoch(epoch)
+
+
+class ResumableTrainer(Trainer):
+    """A Trainer that takes no step too many and reads the rows in the same order when it goes on from a checkpoint."""
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        args = self.args
+        # Batches of all processes: the order is then the same on any number of them.
+        batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        seed = args.seed if args.data_seed is None else args.data_seed
+        return LengthGroupedSampler(batch_size, [len(ids) for ids in rows["input_ids"]], seed)
+
+    def _run_epoch(self, *, epoch: int, train_dataloader: DataLoader, **more: Any) -> None:
+        # Killed after its last checkpoint, in the middle of an epoch: the Trainer would take one step more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        set_epoch(train_dataloader, epoch)
+        super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **more)
+
+
+def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str = "all") -> None:
+    """Train from the last whole checkpoint, or from the start; the model is then as at the end of the last step.
+
+    `count` is the tokens that count: "all" or "non_padding".
+    """
     with refused_settings():
         trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # an optimizer that is not installed
-    trainer.args.include_num_input_tokens_seen = "all"  # the callback's tokens/s
+    trainer.args.include_num_input_tokens_seen = count
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(callback)
+    trainer.callback_handler.callbacks.insert(0, callback)  # first, lest it time what others do after a step
     checkpoint = run.last_checkpoint()
     PartialState().wait_for_everyone()  # rank 0 has removed what is half-written
     if trainer.is_world_process_zero():
