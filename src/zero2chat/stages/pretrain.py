@@ -241,6 +241,7 @@ def _held_out_metrics(
 ) -> dict[str, dict[str, Any]]:
     """Bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all."""
     metrics: dict[str, dict[str, Any]] = {}
+    trainer.args.dataloader_drop_last = False  # every held-out window counts
     nats = 0.0
     all_tokens = all_bytes = 0
     for name, rows in held_out.items():
