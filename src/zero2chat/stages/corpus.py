@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 metrics[f"bytes_{label}"] = {"value": sum(chosen)}
         else:
             held_out = rows
+            for label in sorted(set(documents.unique("source")) - set(rows.unique("source"))):
+                print(f"{label}: no document in {split}: nothing will be measured on it there", flush=True)
     assert held_out is not None
     for label in dict.fromkeys(held_out["source"]):
         text = next(row["text"] for row in held_out if row["source"] == label)
