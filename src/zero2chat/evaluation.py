@@ -19,6 +19,7 @@ from zero2chat import stats, tasks
 from zero2chat.config import build
 from zero2chat.errors import UserError
 from zero2chat.models import context_length
+from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutralise
 
 
@@ -190,11 +191,12 @@ def evaluate_tasks(
             for size in sorted({1, k}):
                 chances = [stats.pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]
                 metrics[f"pass_at_{size}_{spec.label}"] = stats.mean(chances, spec.seed)
-        print(
-            f"{spec.label}: {metrics[f'accuracy_{spec.label}']['value']:.3f} greedy on {len(rows)} {split} rows "
-            f"in {time.perf_counter() - start:.0f} s",
-            flush=True,
-        )
+        if is_main_process():
+            print(
+                f"{spec.label}: {metrics[f'accuracy_{spec.label}']['value']:.3f} greedy on {len(rows)} {split} rows "
+                f"in {time.perf_counter() - start:.0f} s",
+                flush=True,
+            )
     metrics["accuracy"] = _mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
     metrics["stop_rate"] = stats.rate(stopped, asked)
     return metrics, samples
