@@ -1,6 +1,6 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
-.PHONY: quickstart test test-all lint format chat canary clean data install
+.PHONY: quickstart results test test-all lint format chat canary clean data install
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -21,6 +21,10 @@ data/packages/.fetched: recipes/quickstart/data.txt | install
 
 quickstart: install data
 	HF_HUB_OFFLINE=1 $(BIN)/zero2chat run recipes/quickstart
+
+# The numbers of the last quickstart, as docs/results.md publishes them
+results: install
+	$(BIN)/python -m zero2chat.report.results runs/quickstart > docs/results.md
 
 test: install data
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2

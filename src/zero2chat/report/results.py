@@ -25,8 +25,8 @@ def markdown(folder: Path) -> str:
     lines = [
         "# Results",
         "",
-        "Every number here is one run's, written by `python -m zero2chat.report.results` from the `metrics.json` of",
-        f"each step that `zero2chat run recipes/{folder.name}` made on two CPU cores. Intervals are at 95%.",
+        "Every number here is one run's, written by `make results` from the `metrics.json` of each step that",
+        f"`zero2chat run recipes/{folder.name}` made on two CPU cores. Intervals are at 95%.",
     ]
     for step in read_steps([str(path) for path in folders]):
         if step.stage == "report":
