@@ -42,7 +42,7 @@ format: install
 	$(BIN)/ruff check --fix .
 
 chat: install
-	$(BIN)/zero2chat chat runs/quickstart/sft
+	$(BIN)/zero2chat chat runs/quickstart/grpo
 
 # The newest of everything, elsewhere: do recipes still parse, do the contracts hold? It reports; it does not gate.
 canary:

@@ -120,6 +120,26 @@ TINY = {
     "sft.per_device_train_batch_size": "2",
     "sft.logging_steps": "1",
     "sft.save_strategy": "no",
+    "reward.comparisons": "{task: lines, n: 6, answers: 2, held_out: 20, max_new_tokens: 6}",
+    "reward.max_steps": "2",
+    "reward.global_batch_size": "4",
+    "reward.per_device_train_batch_size": "4",
+    "reward.save_strategy": "no",
+    "grpo.datasets": "[{task: facts, n: 8}]",
+    "grpo.rewards": "[{function: zero2chat.rewards.length.short_answer}]",
+    "grpo.tasks": "[{task: facts, n: 4, samples: 2, max_new_tokens: 4}]",
+    "grpo.max_steps": "2",
+    "grpo.global_batch_size": "4",
+    "grpo.per_device_train_batch_size": "4",
+    "grpo.num_generations": "2",
+    "grpo.max_completion_length": "6",
+    "grpo.save_strategy": "no",
+    "sft_long.datasets": "[{task: facts, n: 40}]",
+    "sft_long.tasks": "[{task: facts, n: 4, samples: 2, max_new_tokens: 4}]",
+    "sft_long.max_steps": "2",
+    "sft_long.global_batch_size": "2",
+    "sft_long.per_device_train_batch_size": "2",
+    "sft_long.save_strategy": "no",
     "evaluate.tasks": "[{task: facts, n: 4, samples: 2, max_new_tokens: 4}]",
 }
 
@@ -156,8 +176,8 @@ def test_the_quickstarts_commands_run_as_printed(
     quickstart = ("run", "recipes/quickstart", *tiny)
     code, printed, errors = zero2chat(*quickstart, "--dry-run")
     assert (code, errors) == (0, [])
-    steps = ["corpus", "tokenizer", "pretrain", "sft", "evaluate", "report"]
-    assert [re.search(r"zero2chat\.stages\.(\w+)", line)[1] for line in printed] == steps  # type: ignore[index]
+    steps = ["corpus", "tokenizer", "pretrain", "sft", "reward", "grpo", "sft_long", "evaluate", "report"]
+    assert [re.search(r"recipes/quickstart/(\w+)\.yaml", line)[1] for line in printed] == steps  # type: ignore[index]
     assert not (tmp_path / "runs").exists()
 
     program = str(Path(sys.executable).parent / "zero2chat")
@@ -171,6 +191,7 @@ def test_the_quickstarts_commands_run_as_printed(
         assert (runs / step / "metrics.json").exists()
     report = json.loads((runs / "report.json").read_text())
     assert {"pretrain.val_bits_per_byte", "sft.accuracy", "evaluate.pass_at_2_facts"} <= set(report)
+    assert {"reward.accuracy", "reward.accuracy_length", "grpo.accuracy", "sft_long.accuracy_sampled"} <= set(report)
     assert report["pretrain.tokens"]["value"] == 4 * 2 * 256
 
     # What the README says can be done with it.
@@ -198,7 +219,7 @@ def test_the_quickstarts_commands_run_as_printed(
     # Asked to, it makes that step and what follows anew, and nothing else.
     code, out, errors = zero2chat(*faster, "--restart", "sft", "--json")
     assert code == 0, errors
-    assert json.loads(out[-1])["steps"] == dict.fromkeys(["sft", "evaluate", "report"], "made")
+    assert json.loads(out[-1])["steps"] == dict.fromkeys(steps[3:], "made")
     kept = [path for path in before if path.relative_to(runs).parts[0] in ("corpus", "tokenizer", "pretrain")]
     assert {path: files()[path] for path in kept} == {path: before[path] for path in kept}
     assert json.loads((runs / "sft" / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == "1e-3"

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -21,6 +22,7 @@ from zero2chat.errors import UserError
 from zero2chat.models import context_length
 from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutralise
+from zero2chat.trainers.rollout import fast_sample
 
 
 @dataclass
@@ -34,8 +36,11 @@ class TaskSpec:
     label: str | None = None
     samples: int = 0  # answers a question at temperature 1, for accuracy_sampled and pass@k
     max_new_tokens: int = 96
+    split: str = "test"  # or validation, to choose settings by: what is chosen by test rows is flattered on them
 
     def __post_init__(self) -> None:
+        if self.split not in ("validation", "test"):
+            raise ValueError(f"task {self.task}: split '{self.split}' is neither validation nor test")
         if self.n < 1 or self.samples < 0 or self.max_new_tokens < 1:
             raise ValueError(f"task {self.task}: n and max_new_tokens must be above 0, samples not below")
         self.label = self.label or self.task.rpartition(".")[2]
@@ -52,7 +57,11 @@ def read_specs(entries: Sequence[Any]) -> list[TaskSpec]:
     """A YAML's `tasks:` list. Raises `UserError` for a key, task, option or n that cannot be, before any training."""
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
-        tasks.load(spec.task).rows("test", spec.seed, spec.n, **spec.options)
+        task = tasks.load(spec.task)
+        if task.fetches:
+            tasks.check_options(task, spec.options)
+        else:
+            task.rows(spec.split, spec.seed, spec.n, **spec.options)
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("tasks: two entries have the same label: set `label`")
     return specs
@@ -115,7 +124,12 @@ def answer(
             length = inputs["input_ids"].shape[1]
             generation.max_new_tokens = limits[batch[0]]
             # Said, for under ZeRO-3 the default would wait for ranks that have fewer batches; its weights are whole.
-            output = model.generate(**inputs, generation_config=generation, synced_gpus=sharded)[:, length:].tolist()
+            output = model.generate(
+                **inputs,
+                generation_config=generation,
+                synced_gpus=sharded,
+                custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
+            )[:, length:].tolist()
             for i, ids in zip(batch, output, strict=True):
                 end = next((j for j, token in enumerate(ids) if token in ends), None)
                 kept = ids if end is None else ids[:end]
@@ -147,17 +161,16 @@ def evaluate_tasks(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     specs: Sequence[TaskSpec],
-    split: str = "test",
     batch_size: int = 128,
     show: int = 6,
     seed: int = 0,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Metrics of all tasks, and the first `show` greedy answers of each as rows for `samples.jsonl`.
 
-    `accuracy` is the mean of the tasks' greedy accuracies; `stop_rate` the share of greedy answers that ended by
-    themselves. `accuracy_sampled_*` is the mean score of the answers drawn, and `pass_at_k_*` counts an answer as
-    right at score 1 alone: where a task scores 0 or 1, pass@1 and the sampled accuracy are the same number. `seed`
-    moves what is drawn.
+    `accuracy` is the mean of the tasks' greedy accuracies, `accuracy_sampled` that of their sampled ones; `stop_rate`
+    is the share of greedy answers that ended by themselves. `accuracy_sampled_*` is the mean score of the answers
+    drawn, and `pass_at_k_*` counts an answer as right at score 1 alone: where a task scores 0 or 1, pass@1 and the
+    sampled accuracy are the same number. `seed` moves what is drawn.
     """
     metrics: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
@@ -165,7 +178,7 @@ def evaluate_tasks(
     for spec in specs:
         start = time.perf_counter()
         task = tasks.load(spec.task)
-        rows = task.rows(split, spec.seed, spec.n, **spec.options)
+        rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)
         prompts = [task.prompt(row) for row in rows]
         greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size)
         scores = [task.score(row, a.text) for row, a in zip(rows, greedy, strict=True)]
@@ -176,7 +189,7 @@ def evaluate_tasks(
             samples.append({"prompt": row["question"], "completion": a.text} | more)
         if spec.samples:
             k = spec.samples
-            drawn = answer(
+            sampled = answer(
                 model,
                 tokenizer,
                 [prompt for prompt in prompts for _ in range(k)],
@@ -185,7 +198,7 @@ def evaluate_tasks(
                 batch_size=batch_size,
                 seed=spec.seed + seed,
             )
-            each = [[task.score(row, a.text) for a in drawn[i * k : (i + 1) * k]] for i, row in enumerate(rows)]
+            each = [[task.score(row, a.text) for a in sampled[i * k : (i + 1) * k]] for i, row in enumerate(rows)]
             # Answers to one question are no independent draws: the interval is over questions.
             metrics[f"accuracy_sampled_{spec.label}"] = stats.mean([sum(some) / k for some in each], spec.seed)
             for size in sorted({1, k}):
@@ -193,10 +206,12 @@ def evaluate_tasks(
                 metrics[f"pass_at_{size}_{spec.label}"] = stats.mean(chances, spec.seed)
         if is_main_process():
             print(
-                f"{spec.label}: {metrics[f'accuracy_{spec.label}']['value']:.3f} greedy on {len(rows)} {split} rows "
-                f"in {time.perf_counter() - start:.0f} s",
+                f"{spec.label}: {metrics[f'accuracy_{spec.label}']['value']:.3f} greedy on {len(rows)} "
+                f"{spec.split} rows in {time.perf_counter() - start:.0f} s",
                 flush=True,
             )
     metrics["accuracy"] = _mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
+    if drawn := [metrics[f"accuracy_sampled_{spec.label}"] for spec in specs if spec.samples]:
+        metrics["accuracy_sampled"] = _mean_over_tasks(drawn)
     metrics["stop_rate"] = stats.rate(stopped, asked)
     return metrics, samples

@@ -15,6 +15,12 @@ from zero2chat.runs import RUN, Run
 _STORY = {
     "pretrain": "A language model trained from random weights to guess the next token. It continues text.",
     "sft": "A language model fine-tuned on conversations. It answers as the assistant in them does.",
+    "reward": "A reward model trained on comparisons. It gives an answer a score; of two, the higher is liked better.",
+    "grpo": "A language model trained by practice: answers that were rewarded more than their peers became likelier.",
+}
+_LIMITS = {
+    "reward": "It has learned what people preferred of answers like those it saw. Elsewhere its scores mean little: "
+    "a model trained to raise them finds what pleases it and nobody else.",
 }
 
 
@@ -34,7 +40,8 @@ def finish_model_folder(
     trainer.save_model(str(run.folder))
     if not trainer.is_world_process_zero():
         return
-    trainer.model.generation_config.save_pretrained(run.folder)  # with an adapter the Trainer saves none
+    if getattr(trainer.model, "generation_config", None) is not None:  # a reward model has none
+        trainer.model.generation_config.save_pretrained(run.folder)  # with an adapter the Trainer saves none
     tokenizer.save_pretrained(run.folder)
     (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
     write_card(run, settings, metrics)
@@ -57,15 +64,16 @@ def finish_model_folder(
 def write_card(run: Run, settings: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """`README.md`: what the model is, from what it was made, by which settings, and what was measured."""
     stage = run.identity["fingerprint"]["stage"]
+    kind = "text-classification" if stage == "reward" else "text-generation"
     results = [
-        EvalResult("text-generation", "held-out rows", "held-out rows", name, metric["value"], metric_name=name)
+        EvalResult(kind, "held-out rows", "held-out rows", name, metric["value"], metric_name=name)
         for name, metric in metrics.items()
         if "n" in metric
     ]
     base = settings.get("model_name_or_path")
     data = ModelCardData(
         library_name="transformers",
-        pipeline_tag="text-generation",
+        pipeline_tag=kind,
         tags=["zero2chat", stage],
         model_name=run.folder.name,
         base_model=base if base and not base.startswith(("runs/", ".", "/")) else None,
@@ -101,6 +109,6 @@ Made by the stage `{stage}` of zero2chat.
 
 ## Limits
 
-What it says may be wrong: it has learned what is likely, not what is true.
+{_LIMITS.get(stage, "What it says may be wrong: it has learned what is likely, not what is true.")}
 """
     ModelCard(text).save(run.folder / "README.md")

@@ -26,7 +26,7 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
 PLAIN_STAGES = ("corpus", "tokenizer", "report")
-TRAINING_STAGES = ("pretrain", "sft", "evaluate")
+TRAINING_STAGES = ("pretrain", "sft", "reward", "grpo", "evaluate")
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 # What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
@@ -63,7 +63,7 @@ class Step:
     def arguments(self) -> tuple[Any, ...]:
         """The stage's dataclasses, built from the settings. Raises `UserError` as the stage itself would."""
         classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
-        if self.stage in ("pretrain", "sft"):
+        if self.stage in TRAINING_STAGES and self.stage != "evaluate":
             from zero2chat.trainers.loop import build_training
 
             return build_training(classes, self.settings, str(self.config))
@@ -285,6 +285,8 @@ def run(
         _require(step_name, names, flag, "step")
     if len(given) > 1:
         raise UserError("--only, --from and --restart exclude each other")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # as for the steps' own processes: tasks and rewards may be modules there
     for step in steps:
         step.arguments()  # a mistake in the last step should not show after an hour
 

@@ -369,9 +369,9 @@ class Run:
 
     def sample_anew(self, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
         """The samples of an examination, in place of those that a try killed after it had written down."""
-        (self.folder / SAMPLES).unlink(missing_ok=True)
-        for sample in samples:
-            self._append(SAMPLES, {"step": step, **sample})
+        lines = [line for line in read_jsonl(self.folder / SAMPLES) if line["step"] != step]
+        lines += [{"step": step, **sample} for sample in samples]
+        write_atomically(self.folder / SAMPLES, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:

@@ -23,7 +23,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, chat_template_utils
+from trl import GRPOConfig, GRPOTrainer, ModelConfig, SFTConfig, SFTTrainer, TrlParser, chat_template_utils
 from trl.models import unwrap_model_for_generation
 
 QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
@@ -51,6 +51,35 @@ def test_trl_parses_a_response_by_our_response_template(tokenizer: PreTrainedTok
     ids = tokenizer("<think>x</think>y<|im_end|>")["input_ids"]
     parsed = chat_template_utils.parse_response(tokenizer, ids, prefix=prefix)
     assert (parsed["role"], parsed["content"], parsed["reasoning_content"]) == ("assistant", "y", "x")
+
+
+def test_grpos_order_comes_from_a_generator_and_its_rewards_are_nan_where_none(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    args = GRPOConfig(
+        str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=4, max_steps=2, **QUIET
+    )
+    seen: list[torch.Tensor] = []
+
+    class Watched(GRPOTrainer):
+        def _calculate_rewards(self, *inputs: Any) -> torch.Tensor:
+            seen.append(super()._calculate_rewards(*inputs))
+            return seen[-1]
+
+    def odd(completions: list[Any], **_: Any) -> list[float | None]:
+        return [None if i % 2 else 1.0 for i in range(len(completions))]
+
+    rows = Dataset.from_list([{"prompt": TURNS[:1], "answer": str(i)} for i in range(8)])
+    trainer = Watched(model, [odd], args, train_dataset=rows, processing_class=tokenizer)
+    sampler = trainer._get_train_sampler()
+    first = list(sampler)
+    assert list(sampler) != first
+    sampler.generator.manual_seed(sampler.seed)
+    assert list(sampler) == first
+    trainer.train()
+    assert trainer.state.num_input_tokens_seen > 0  # counted by TRL itself
+    assert [rewards.shape for rewards in seen] == [(4, 1)] * 2
+    assert [rewards.isnan().flatten().tolist() for rewards in seen] == [[False, True] * 2] * 2
 
 
 @dataclass

@@ -15,7 +15,7 @@ import zero2chat.report
 from zero2chat.report.page import render, section_module
 from zero2chat.report.steps import read_step, read_steps
 
-STAGES = ("corpus", "tokenizer", "pretrain", "sft", "evaluate")
+STAGES = ("corpus", "tokenizer", "pretrain", "sft", "reward", "grpo", "evaluate")
 # What a model, a user or a broken file might put into any text.
 HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example onerror=x>\x00\ud800$\\frac{"
 
@@ -93,6 +93,14 @@ def test_a_stage_without_a_section_of_its_own_shows_its_metrics(page: str) -> No
     assert "<code>shine</code></th><td>0.25</td>" in section
 
 
+def test_the_chains_table_has_each_step_that_was_asked_the_same_questions(page: str) -> None:
+    chain = _Page(page[page.index('<section id="side-by-side"') :]).text
+    for step in ("sft", "sft_more", "exam_a", "exam_b"):
+        assert f"sums{step}60.0%" in chain.replace("\n", "")
+    assert "corpus" not in chain
+    assert "90.0%85.0–95.0%" in chain  # pass@8 of the exams
+
+
 def test_the_textbooks_sum_is_worked_out_with_what_was_measured(page: str) -> None:
     text = _Page(page).text
     for number in ("40,000", "5,000", "2,000", "1,250"):  # 5,000 / 2.5 bytes a token, and / 4.0
@@ -148,7 +156,7 @@ def test_a_bare_step_says_what_is_missing(tmp_path: Path, stage: str, write_run:
     text = render([read_step(write_run(tmp_path / stage, stage, {"seconds": 1}), 1)], "tiny", "Bare")
     _check(text)
     assert "The run has no <code>samples.jsonl</code> to draw on" in text
-    assert ("The run has no <code>history.jsonl</code>" in text) == (stage in ("pretrain", "sft"))
+    assert ("The run has no <code>history.jsonl</code>" in text) == (stage in ("pretrain", "sft", "reward", "grpo"))
 
 
 def test_a_run_that_does_not_say_its_stage_still_shows_its_metrics(

@@ -22,7 +22,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 LAUNCH = [str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file"]
 # Of a line of history.jsonl, what may differ between two runs of the same steps.
-TIMES = ("seconds", "tokens_per_second", "mfu", "runtime", "samples_per_second", "steps_per_second")
+TIMES = ("seconds", "tokens_per_second", "mfu", "runtime", "samples_per_second", "steps_per_second", "step_time")
 
 
 def _sha256(path: Path) -> str:
@@ -177,6 +177,22 @@ def test_sft_with_packing_killed_and_run_again_ends_as_if_nothing_had_happened(
     assert [line["step"] for line in _history(run) if "loss" in line] == list(range(1, 21))
     assert _history(run) == _history(whole)
     assert _lines(run / "samples.jsonl") == _lines(whole / "samples.jsonl")
+
+
+@pytest.mark.parametrize("stage", ["reward", "grpo"])
+def test_comparing_and_practising_killed_and_run_again_end_as_if_nothing_had_happened(
+    stage: str, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    # At a rate that does not end at 0 a step too many would show.
+    changes = LONG | {"max_steps": 20, "lr_scheduler_type": "constant"}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    _main(stage, write_yaml(tmp_path / "whole.yaml", **settings(stage, whole, **changes)))
+    config = write_yaml(tmp_path / "run.yaml", **settings(stage, run, **changes))
+    _kill_when(_stage(stage, config), _steps_logged(run, 7), tmp_path)
+    assert _checkpoints(run, sealed=True)[-1] >= 5
+    _kill_when(_stage(stage, config), lambda: bool(_checkpoints(run, sealed=False)), tmp_path)
+    _main(stage, config)
+    _same_end(run, whole)
 
 
 def test_pretraining_killed_in_its_last_evaluation_takes_no_step_more(

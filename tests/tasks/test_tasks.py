@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import os
 import random
@@ -14,12 +16,34 @@ import pytest
 from zero2chat import tasks
 from zero2chat.errors import UserError
 
-every_task = pytest.mark.parametrize("name", tasks.names())
+
+@pytest.fixture(scope="session")
+def gsm8k(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the form of GSM8K's dataset, its problems our own."""
+    folder = tmp_path_factory.mktemp("gsm8k")
+    problems = tasks.load("word_problems")
+    for part, n in (("train", 14_000), ("test", 700)):
+        with (folder / f"{part}.jsonl").open("w") as file:
+            for row in problems.rows(part, 0, n):
+                solution = problems.demonstration(row, random.Random(0)).replace("= ", "= <<1+1=2>>")
+                file.write(json.dumps({"question": row["question"], "answer": solution}) + "\n")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: main\n  data_files:\n"
+        "  - {split: train, path: train.jsonl}\n  - {split: test, path: test.jsonl}\n---\n"
+    )
+    return folder
 
 
-@every_task
-def test_no_key_and_no_prompt_is_in_two_splits(name: str) -> None:
-    task = tasks.load(name)
+@pytest.fixture(params=tasks.names())
+def task(request: pytest.FixtureRequest) -> tasks.Task:
+    """Each task; one that fetches its rows reads them from a folder."""
+    found = tasks.load(request.param)
+    if not found.fetches:
+        return found
+    return dataclasses.replace(found, rows=functools.partial(found.rows, path=str(request.getfixturevalue(found.name))))
+
+
+def test_no_key_and_no_prompt_is_in_two_splits(task: tasks.Task) -> None:
     keys: dict[str, str] = {}
     prompts: dict[str, str] = {}
     for split in tasks.SPLITS:
@@ -29,18 +53,14 @@ def test_no_key_and_no_prompt_is_in_two_splits(name: str) -> None:
     assert set(keys.values()) == set(tasks.SPLITS)
 
 
-@every_task
-def test_test_split_has_500_distinct_questions_and_seeds_differ(name: str) -> None:
-    task = tasks.load(name)
+def test_test_split_has_500_distinct_questions_and_seeds_differ(task: tasks.Task) -> None:
     rows = task.rows("test", seed=0, n=500)
     assert len({row["question"] for row in rows}) == 500
     assert task.rows("test", seed=1, n=500) != rows
     assert task.rows("test", seed=0, n=100) == rows[:100]
 
 
-@every_task
-def test_rows_are_json_with_the_same_keys_and_prompts_end_with_the_user(name: str) -> None:
-    task = tasks.load(name)
+def test_rows_are_json_with_the_same_keys_and_prompts_end_with_the_user(task: tasks.Task) -> None:
     rows = task.rows("train", seed=0, n=300)
     assert json.loads(json.dumps(rows)) == rows
     assert {"key", "question", "answer", "kind"} <= rows[0].keys()
@@ -58,7 +78,7 @@ import hashlib, json, random, sys
 from zero2chat import tasks
 from zero2chat.errors import UserError
 task = tasks.load(sys.argv[1])
-made = [task.rows(split, 3, 200) for split in tasks.SPLITS]
+made = [task.rows(split, 3, 200, **json.loads(sys.argv[2])) for split in tasks.SPLITS]
 made.append([task.demonstration(row, random.Random(5)) for row in made[0]])
 try:
     made.append(task.documents(3, 500))
@@ -68,11 +88,10 @@ print(hashlib.sha256(json.dumps(made).encode()).hexdigest())
 """
 
 
-@every_task
-def test_rows_demonstrations_and_documents_are_the_same_in_every_process(name: str) -> None:
+def test_rows_demonstrations_and_documents_are_the_same_in_every_process(task: tasks.Task) -> None:
     digests = {
         subprocess.run(
-            [sys.executable, "-c", _PRINT_DIGEST, name],
+            [sys.executable, "-c", _PRINT_DIGEST, task.name, json.dumps(getattr(task.rows, "keywords", {}))],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
@@ -83,17 +102,16 @@ def test_rows_demonstrations_and_documents_are_the_same_in_every_process(name: s
     assert len(digests) == 1
 
 
-@every_task
 @pytest.mark.parametrize("split", tasks.SPLITS)
-def test_demonstrations_score_one_and_vary(name: str, split: str) -> None:
-    task = tasks.load(name)
+def test_demonstrations_score_one_and_vary(task: tasks.Task, split: str) -> None:
     rng = random.Random(0)
     rows = task.rows(split, seed=0, n=200)
     for row in rows:
         text = task.demonstration(row, rng)
         assert task.score(row, text) == 1.0, (row, text)
         assert task.score(row, f"  {text}\n\n") == 1.0, (row, text)
-    assert len({task.demonstration(rows[0], rng) for _ in range(50)}) > 1
+    # GSM8K has one solution to each problem.
+    assert len({task.demonstration(rows[0], rng) for _ in range(50)}) > 1 or task.name == "gsm8k"
 
 
 def _others(row: tasks.Row, rows: list[tasks.Row]) -> list[tasks.Row]:
@@ -104,9 +122,7 @@ def _others(row: tasks.Row, rows: list[tasks.Row]) -> list[tasks.Row]:
     return [other for other in rows if other["kind"] == row["kind"] and other["answer"] != row["answer"]]
 
 
-@every_task
-def test_answers_to_other_questions_score_zero(name: str) -> None:
-    task = tasks.load(name)
+def test_answers_to_other_questions_score_zero(task: tasks.Task) -> None:
     rng = random.Random(0)
     rows = task.rows("test", seed=0, n=400)
     checked = 0
@@ -116,20 +132,16 @@ def test_answers_to_other_questions_score_zero(name: str) -> None:
             assert task.score(row, text) == 0.0, (row, text)
             checked += 1
     # Of identity's questions, those of one kind have one answer: test_identity crosses the kinds.
-    assert checked > 2000 or name == "identity"
+    assert checked > 2000 or task.name == "identity"
 
 
-@every_task
-def test_no_answer_and_the_question_said_back_score_zero(name: str) -> None:
-    task = tasks.load(name)
+def test_no_answer_and_the_question_said_back_score_zero(task: tasks.Task) -> None:
     for row in task.rows("test", seed=0, n=500):
         for text in ("", " \n", "I do not know.", "####", row["question"]):
             assert task.score(row, text) == 0.0, (row, text)
 
 
-@every_task
-def test_two_different_answers_at_once_score_zero(name: str) -> None:
-    task = tasks.load(name)
+def test_two_different_answers_at_once_score_zero(task: tasks.Task) -> None:
     rng = random.Random(0)
     rows = task.rows("test", seed=0, n=400)
     checked = 0
@@ -140,14 +152,12 @@ def test_two_different_answers_at_once_score_zero(name: str) -> None:
             for both in ("\n".join(texts), "\n".join(reversed(texts))):
                 assert task.score(row, both) == 0.0, (row, both)
             checked += 1
-    assert checked > 500 or name == "identity"
+    assert checked > 500 or task.name == "identity"
 
 
-@every_task
 def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_users_mistake(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    task: tasks.Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = tasks.load(name)
     with pytest.raises(UserError, match=r"split 'tets' is not known; did you mean 'test'\?"):
         task.rows("tets", 0, 5)
     with pytest.raises(UserError, match="unknown option 'sede'"):
@@ -155,7 +165,7 @@ def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_use
     row = task.rows("test", 0, 1)[0]
     with pytest.raises(UserError, match=r"style 'wroked' is not known(; did you mean 'worked'\?|; known: worked)"):
         task.demonstration(row, random.Random(0), style="wroked")
-    if name == "word_problems":  # its rows are drawn, not listed: leave it few to draw from
+    if task.name == "word_problems":  # its rows are drawn, not listed: leave it few to draw from
         from zero2chat.tasks import word_problems
 
         only = word_problems._Kind("one", ((2, 3), (2, 3)), ("a + b",), ("",), ("What is {a} + {b}?",))

@@ -77,6 +77,9 @@ def _try_rows(source: Source) -> None:
     task = tasks.load(str(source.task))
     options = dict(source.options)
     styles = options.pop("styles", None)
+    if task.fetches:
+        tasks.check_options(task, options)
+        return
     rows = task.rows("train", source.seed, source.n, **options)
     for style in styles if isinstance(styles, dict) else ():
         task.demonstration(rows[0], random.Random(0), style=style)

@@ -15,11 +15,13 @@ from zero2chat.report.parts import (
     esc,
     folded,
     headline,
+    interval,
     metric_card,
     metrics_table,
     paragraph,
     settings_table,
     short,
+    table,
 )
 from zero2chat.report.steps import Metric, Step
 from zero2chat.report.style import CSS
@@ -71,21 +73,35 @@ def _section(step: Step) -> str:
 
 
 def _side_by_side(steps: Sequence[Step]) -> str:
-    """The scores of steps of one stage beside each other, a picture a kind; empty where no two compare."""
-    figures: list[str] = []
-    for stage in dict.fromkeys(step.stage for step in steps):
-        measured = {step.name: scores(step) for step in steps if step.stage == stage}
-        for kind in dict.fromkeys(kind for kinds in measured.values() for kind in kinds):
-            groups = {name: kinds[kind] for name, kinds in measured.items() if kind in kinds}
-            tasks = list(dict.fromkeys(task for metrics in groups.values() for task in metrics))
-            if len(groups) > 1:
-                caption = f"{kind.replace('_', ' ').capitalize()} by task, with 95% intervals: {', '.join(groups)}."
-                figures.append(bars(f"side-{len(figures)}", caption, tasks, groups, measure=kind))
-    if not figures:
+    """The chain's table: what each step scored on the tasks that more than one was asked; empty where none was."""
+    measured = {step.name: found for step in steps if (found := scores(step))}
+    askers: dict[str, list[str]] = {}
+    for name, by_kind in measured.items():
+        for task in dict.fromkeys(task for metrics in by_kind.values() for task in metrics):
+            askers.setdefault(task, []).append(name)
+    shared = {task: names for task, names in askers.items() if len(names) > 1}
+    if not shared:
         return ""
-    story = "Steps of one kind beside each other: how the scores moved as the model went on."
-    text = paragraph(story, "story") + gallery(*figures)
-    return f'<section id="side-by-side">\n<h2>Side by side</h2>\n{text}</section>\n'
+    kinds = list(dict.fromkeys(kind for by_kind in measured.values() for kind in by_kind))
+
+    def cell(name: str, kind: str, task: str) -> str:
+        metric = measured[name].get(kind, {}).get(task)
+        return f"{short(kind, metric)}<br><small>{interval(kind, metric)}</small>" if metric else ""
+
+    rows = [
+        (esc(task), esc(name), *(cell(name, kind, task) for kind in kinds))
+        for task, names in shared.items()
+        for name in names
+    ]
+    figures: list[str] = []
+    for kind in kinds:
+        groups = {name: by_kind[kind] for name, by_kind in measured.items() if shared.keys() & by_kind.get(kind, {})}
+        caption = f"{kind.replace('_', ' ').capitalize()}, with 95% intervals: {', '.join(groups)}."
+        if len(groups) > 1:
+            figures.append(bars(f"side-{len(figures)}", caption, list(shared), groups, measure=kind))
+    story = "What the same questions brought at each step: how the scores moved as the model went on."
+    text = paragraph(story, "story") + table(("task", "step", *(kind.replace("_", " ") for kind in kinds)), rows)
+    return f'<section id="side-by-side">\n<h2>The chain, step by step</h2>\n{text}{gallery(*figures)}</section>\n'
 
 
 def _top(steps: Sequence[Step], recipe: str, title: str) -> str:
@@ -125,7 +141,7 @@ def _contents(steps: Sequence[Step], extra: str) -> str:
 def render(steps: Sequence[Step], recipe: str, title: str) -> str:
     """The whole page. Equal input gives equal text."""
     side = _side_by_side(steps)
-    extra = '<li><a href="#side-by-side"><i>⇄</i><span><b>Side by side</b></span></a></li>\n' if side else ""
+    extra = '<li><a href="#side-by-side"><i>⇄</i><span><b>The chain, step by step</b></span></a></li>\n' if side else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'

@@ -9,6 +9,8 @@ A task is a module with four functions (and `documents`, where pretraining text 
 - `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
 - `documents(seed, n, **options)`: n plain texts, none of them made from a validation or test row.
 
+A module whose rows come over the network says `FETCHES = True`; a recipe is then read without them.
+
 Training data, rewards and evaluation all read tasks, and every task splits by `in_split`: what is held out is
 held out everywhere.
 """
@@ -47,6 +49,7 @@ class Task:
     demonstration: Callable[..., str]
     score: Callable[[Row, str], float]
     documents: Callable[..., list[str]]
+    fetches: bool = False  # its rows come from elsewhere: they are not asked for before they are needed
 
 
 def names() -> list[str]:
@@ -75,24 +78,34 @@ def load(name: str) -> Task:
         demonstration=module.demonstration,
         score=module.score,
         documents=_documents(name, module),
+        fetches=getattr(module, "FETCHES", False),
     )
 
 
 def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, refusing an option that its signature does not know and a split that does not exist."""
-    parameters = inspect.signature(function).parameters
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    options = [parameter for parameter in parameters if parameter not in ("split", "seed", "n")]
 
     @functools.wraps(function)
     def checked(*args: Any, **given: Any) -> Any:
-        for key in given:
-            if key not in parameters and not takes_any:
-                hint = nearest(key, options) if options else "; it takes none"
-                raise UserError(f"task '{name}': unknown option '{key}'{hint}")
+        _refuse_unknown(name, function, given)
         return function(*args, **given)
 
     return checked
+
+
+def _refuse_unknown(name: str, function: Callable[..., Any], given: Iterable[str]) -> None:
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    options = [parameter for parameter in parameters if parameter not in ("split", "seed", "n")]
+    for key in given:
+        if key not in parameters and not takes_any:
+            hint = nearest(key, options) if options else "; it takes none"
+            raise UserError(f"task '{name}': unknown option '{key}'{hint}")
+
+
+def check_options(task: Task, options: Iterable[str]) -> None:
+    """Raises `UserError` for an option that the task's rows do not know, without asking for rows."""
+    _refuse_unknown(task.name, task.rows, options)
 
 
 def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:

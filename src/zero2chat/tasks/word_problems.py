@@ -20,7 +20,7 @@ LEVELS = (1, 2, 3)
 
 # A number's range (both ends included): a term, a factor, an amount of money.
 _TERM, _FACTOR, _MONEY = (2, 50), (2, 9), (10, 99)
-_LARGEST = 99  # of every intermediate result
+LARGEST = 99  # of every number and every intermediate result, unless the option `largest` says less
 _SUMS = 0.4  # of the schoolbook's pages are sums without a story
 _PATIENCE = 20_000  # draws for one row, after which there is nothing new to find
 
@@ -412,25 +412,30 @@ _KINDS = (
 # ---- rows
 
 
-def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS) -> list[Row]:
-    """Problems with as many steps as `levels` say. The numbers of a kind of problem never meet in two splits.
+def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[Row]:
+    """Problems with as many steps as `levels` say, and no number, given or to be found, above `largest`.
 
-    Raises `UserError` where n distinct problems are not to be had, or a level is none of 1, 2, 3.
+    The numbers of a kind of problem never meet in two splits. Raises `UserError` where n distinct problems are not to
+    be had, a level is none of 1, 2, 3, or `largest` is not from 20 to 99.
     """
+    _check_largest(largest)
     rng = random.Random(f"word_problems {split} {seed}")
     kinds = [[kind for kind in _KINDS if kind.level == level] for level in _checked(levels)]
     found: dict[str, Row] = {}
     while len(found) < n:
-        kind = rng.choice(rng.choice(kinds))
+        if not any(kinds):
+            raise UserError(
+                f"word_problems, {split}: {n} rows asked for, {len(found)} distinct ones found: ask for fewer"
+            )
+        of_level = rng.choice([level for level in kinds if level])
+        kind = rng.choice(of_level)
         for _ in range(_PATIENCE):
-            row = _drawn(kind, split, rng)
+            row = _drawn(kind, split, rng, largest)
             if row and row["question"] not in found:
                 found[row["question"]] = row
                 break
         else:
-            raise UserError(
-                f"word_problems, {split}: {n} rows asked for, {len(found)} distinct ones found: ask for fewer"
-            )
+            of_level.remove(kind)  # of small numbers, a kind may have none in this split
     return list(found.values())
 
 
@@ -442,15 +447,21 @@ def _checked(levels: Sequence[int]) -> list[int]:
     return sorted(set(levels))
 
 
+def _check_largest(largest: int) -> None:
+    if not isinstance(largest, int) or not 20 <= largest <= LARGEST:
+        raise UserError(f"word_problems: largest is {largest!r}: give a whole number from 20 to {LARGEST}")
+
+
 def _number(low: int, high: int, rng: random.Random) -> int:
     """Small mostly: a small model has to learn its sums from few examples."""
     return rng.randint(low, min(high, low + 12) if rng.random() < 0.7 else high)
 
 
-def _drawn(kind: _Kind, split: str, rng: random.Random) -> Row | None:
+def _drawn(kind: _Kind, split: str, rng: random.Random, largest: int) -> Row | None:
     """A row with numbers drawn anew, or None where they come out wrong or belong to another split."""
-    numbers = tuple(_number(low, high, rng) for low, high in kind.ranges)
-    if not _results(_calculations(kind, numbers)) or not in_split(kind.key(numbers), split):
+    numbers = tuple(_number(low, min(high, largest), rng) for low, high in kind.ranges)
+    results = _results(_calculations(kind, numbers))
+    if not results or max(results) > largest or not in_split(kind.key(numbers), split):
         return None
     return _row(kind, numbers, rng)
 
@@ -503,7 +514,7 @@ def _results(steps: Sequence[str], slip_at: int = -1, slip: int = 0) -> list[int
         else:
             result = left + right if operator == "+" else left - right if operator == "-" else left * right
         result += slip if i == slip_at else 0
-        if not 1 <= result <= _LARGEST:
+        if not 1 <= result <= LARGEST:
             return []
         results.append(result)
     return results
@@ -557,25 +568,32 @@ def score(row: Row, completion: str) -> float:
     return float(numbers == {Decimal(row["answer"])})
 
 
-def _sum(rng: random.Random) -> str:
-    """A line such as `7 * 8 = 56.`, its numbers and its result from 1 to `_LARGEST`."""
+def _sum(rng: random.Random, largest: int) -> str:
+    """A line such as `7 * 8 = 56.`, its numbers and its result from 1 to `largest`."""
     operator = rng.choice("++--*/")
     if operator in "+-":
-        a = rng.randint(2, _LARGEST)
+        a = rng.randint(2, largest)
         b = rng.randint(1, a - 1)  # a - b, or the sum turned round: (a - b) + b
         return f"{a} - {b} = {a - b}." if operator == "-" else f"{a - b} + {b} = {a}."
-    a, b = rng.randint(2, 9), rng.randint(2, 9)
+    a = rng.randint(2, 9)
+    b = rng.randint(2, min(9, largest // a))
     return f"{a} * {b} = {a * b}." if operator == "*" else f"{a * b} / {b} = {a}."
 
 
-def documents(seed: int, n: int, levels: Sequence[int] = LEVELS) -> list[str]:
-    """n pages of a schoolbook: two to four worked problems of a level, all from train rows, or a page of sums."""
+def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[str]:
+    """n pages of a schoolbook: two to four worked problems of a level, all from train rows, or a page of sums.
+
+    `levels` and `largest` as in `rows`.
+    """
+    _check_largest(largest)
     rng = random.Random(f"word_problems pages {seed}")
-    queues = {level: iter(rows("train", seed, 4 * n, [level])) for level in _checked(levels)}
+    queues = {level: iter(rows("train", seed, 4 * n, [level], largest)) for level in _checked(levels)}
     pages = []
     for number in range(1, n + 1):
         if rng.random() < _SUMS:
-            pages.append("\n".join([rng.choice(("Sums", "Tables", "Arithmetic")), *(_sum(rng) for _ in range(12))]))
+            pages.append(
+                "\n".join([rng.choice(("Sums", "Tables", "Arithmetic")), *(_sum(rng, largest) for _ in range(12))])
+            )
             continue
         level = rng.choice(list(queues))
         steps = ("one step", "two steps", "three steps")[level - 1]
@@ -585,7 +603,9 @@ def documents(seed: int, n: int, levels: Sequence[int] = LEVELS) -> list[str]:
         for _ in range(rng.randint(2, 4)):
             row = next(queues[level])
             solution = _explained(row, _results(row["steps"]), rng)
-            closing = rng.choice(("The answer is {}.", "So the answer is {}.", "Answer: {}."))
-            parts.append(f"{row['question']}\n{solution} {closing.format(row['answer'])}")
+            # The mark of a final answer in half of them: a chat model that had never read it would unlearn much else
+            # before it could write it.
+            closing = rng.choice(("\n#### {}", "\n#### {}", " The answer is {}.", " Answer: {}."))
+            parts.append(f"{row['question']}\n{solution}{closing.format(row['answer'])}")
         pages.append("\n\n".join(parts))
     return pages

@@ -7,11 +7,13 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import set_seed
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import (
     PreTrainedModel,
@@ -21,10 +23,10 @@ from transformers import (
     TrainerControl,
     TrainerState,
     TrainingArguments,
-    set_seed,
 )
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import get_length_grouped_indices
+from trl import GRPOConfig
 
 from zero2chat import config
 from zero2chat.errors import UserError
@@ -70,6 +72,11 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
         "its order depends on the number of processes: take random or group_by_length",
     ),
     (
+        "train_sampling_strategy",
+        lambda value, others: value != "random" and "num_generations" in others,
+        "the answers to one problem must stand together: leave it out",
+    ),
+    (
         "gradient_accumulation_steps",
         lambda _, others: others.get("global_batch_size") is not None,
         "it follows from global_batch_size: leave one of them out",
@@ -84,6 +91,8 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     ("eos_token", _given, "the chat template decides what ends a turn: leave it out"),
     ("pad_token", _given, "the tokenizer's own is taken: leave it out"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it cuts conversations in two: take bfd"),
+    # Of GRPOConfig
+    ("reward_weights", _given, "each entry of `rewards` has its weight: leave it out"),
 )
 
 
@@ -97,7 +106,13 @@ def parse_training(
 
 def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
     """`config.build`, what the machine decides filled in. Raises `UserError` also for what `_REFUSED` lists."""
-    built = config.build(classes, for_this_machine(settings), where)
+    filled = for_this_machine(settings)
+    if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("global_batch_size"):
+        # It refuses groups that do not fit its batch before `set_global_batch` knows how many batches make a step.
+        steps = int(settings["global_batch_size"]) // max(1, int(settings.get("per_device_train_batch_size", 8)))
+        if settings.get("generation_batch_size") is None:
+            filled.setdefault("steps_per_generation", max(1, steps))
+    built = config.build(classes, filled, where)
     values = {key: value for instance in built for key, value in vars(instance).items()}
     for key, refused, why in _REFUSED:
         if settings.get(key) is not None and refused(values.get(key), values):
@@ -215,7 +230,7 @@ class RunCallback(TrainerCallback, ExportableState):
     """Writes `history.jsonl`, prints one line a log step with speed and ETA, and seals checkpoints.
 
     `flops` are those of a token, `peak` a device's a second; without them it says no MFU. `bytes_per_token` are the
-    training text's, `eval_bytes_per_token` the held-out text's.
+    training text's, `eval_bytes_per_token` the held-out text's. `counts` are a stage's own, kept in checkpoints.
     """
 
     def __init__(
@@ -234,11 +249,12 @@ class RunCallback(TrainerCallback, ExportableState):
         self.all_seconds = 0.0  # spent in training steps of all tries, as far as they count
         self.all_tokens = 0
         self.world_size = 1
+        self.counts: Counter[str] = Counter()
         self.ended = False
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"args": {}, "attributes": {"all_seconds": self.all_seconds}}
+        return {"args": {}, "attributes": {"all_seconds": self.all_seconds, "counts": dict(self.counts)}}
 
     @property
     def tokens_per_second(self) -> float:
@@ -255,7 +271,10 @@ class RunCallback(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.tokens_before = self.all_tokens = state.num_input_tokens_seen
-        self.all_seconds = state.stateful_callbacks["RunCallback"]["attributes"]["all_seconds"]
+        saved = state.stateful_callbacks["RunCallback"]["attributes"]
+        self.all_seconds = saved["all_seconds"]
+        self.counts.clear()
+        self.counts.update(saved.get("counts", {}))
         self.world_size = args.world_size
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -316,11 +335,20 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
         ("eval_loss", "held-out loss {:.3f}"),
         ("bits_per_byte", "{:.3f} bits/byte"),
         ("eval_bits_per_byte", "{:.3f} bits/byte"),
+        ("reward", "reward {:.3f}"),
+        ("frac_reward_zero_std", "alike {:.0%}"),
+        ("completions/clipped_ratio", "cut {:.0%}"),
+        ("completions/mean_length", "length {:.1f}"),
+        ("entropy", "entropy {:.2f}"),
+        ("kl", "KL {:.4f}"),
         ("tokens_per_second", "{:,.0f} tokens/s"),
         ("mfu", "MFU {:.0%}"),
     ):
         if key in line:
             parts.append(text.format(line[key]))
+        if key == "reward":
+            by_function = [k for k in line if k.startswith("rewards/") and k.endswith("/mean")]
+            parts += [f"{k.split('/')[1]} {line[k]:.3f}" for k in by_function if len(by_function) > 1]
     if eta is not None:
         parts.append(f"ETA {int(eta) // 60}m{int(eta) % 60:02d}s")
     return " | ".join(parts)
@@ -381,7 +409,7 @@ class ResumableTrainer(Trainer):
 def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str = "all") -> None:
     """Train from the last whole checkpoint, or from the start; the model is then as at the end of the last step.
 
-    `count` is the tokens that count: "all" or "non_padding".
+    `count` is the tokens that count: "all", "non_padding", or "no" where the trainer counts them itself.
     """
     with refused_settings():
         trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # an optimizer that is not installed
@@ -394,5 +422,6 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
         print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
-    set_seed(trainer.args.seed)
+    # Ranks that draw alike would give one problem the same answers.
+    set_seed(trainer.args.seed, device_specific=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

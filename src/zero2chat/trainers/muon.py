@@ -53,8 +53,9 @@ def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters: (hidden matrices, everything else)."""
-    # Positions too may be embedded, as GPT-2's are.
-    tables = [model.get_output_embeddings(), *(m for m in model.modules() if isinstance(m, nn.Embedding))]
+    # Positions too may be embedded, as GPT-2's are; a reward model's head is `score`.
+    heads = [model.get_output_embeddings(), getattr(model, "score", None)]
+    tables = [*heads, *(m for m in model.modules() if isinstance(m, nn.Embedding))]
     apart = {id(p) for table in tables if table for p in table.parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trainable if len(_shape(p)) == 2 and id(p) not in apart]

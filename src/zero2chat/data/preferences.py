@@ -1,0 +1,210 @@
+"""Preferences: which of two answers people like better. From ranked answers to a task's prompts, or from a dataset."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+
+from zero2chat import tasks
+from zero2chat.config import build
+from zero2chat.data.corpora import Source, load_source
+from zero2chat.errors import UserError
+from zero2chat.runs import read_jsonl, write_atomically
+
+Taste = Callable[[tasks.Row, str], float]
+Messages = list[dict[str, str]]
+# prompt, chosen, rejected (messages, as TRL has them), and where they are known taste_chosen and taste_rejected.
+Pair = dict[str, Any]
+
+_MESSAGES = List({"role": Value("string"), "content": Value("string")})
+_FEATURES = Features({"prompt": _MESSAGES, "chosen": _MESSAGES, "rejected": _MESSAGES})
+
+
+@dataclass
+class Comparisons:
+    """Pairs of a task that has a `taste`: `answers` to each of `n` training prompts, ranked with `noise`.
+
+    `noise` is in units of taste: of two answers that differ by it, the better one wins in 73 of 100 cases. From a
+    ranking come `all` its pairs, or those of `adjacent` ranks. `held_out` prompts of `split` get two answers each: of
+    test rows, or to choose settings by, of validation rows.
+    """
+
+    task: str
+    n: int = 1000
+    answers: int = 4
+    pairs: str = "all"
+    noise: float = 0.1
+    held_out: int = 700
+    split: str = "test"
+    seed: int = 0
+    max_new_tokens: int = 48
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.held_out < 1 or self.max_new_tokens < 1:
+            raise ValueError("n, held_out and max_new_tokens must be above 0")
+        if self.answers < 2:
+            raise ValueError(f"answers: {self.answers} cannot be compared: 2 or more")
+        if not (self.noise >= 0 and math.isfinite(self.noise)):
+            raise ValueError(f"noise: {self.noise} is not 0 or above")
+        if self.split not in ("validation", "test"):
+            raise ValueError(f"split: '{self.split}' is neither validation nor test")
+        if self.pairs not in ("all", "adjacent"):
+            raise ValueError(f"pairs: '{self.pairs}' is neither all nor adjacent")
+
+
+def read_comparisons(settings: dict[str, Any]) -> Comparisons:
+    """A YAML's `comparisons:`. Raises `UserError` for a key, task, option or n that cannot be, before any work."""
+    found: Comparisons = build([Comparisons], settings, "comparisons")[0]
+    load_taste(found.task)
+    for split, n in (("train", found.n), (found.split, found.held_out)):
+        tasks.load(found.task).rows(split, found.seed, n, **found.options)
+    return found
+
+
+def load_taste(name: str) -> Taste:
+    """The `taste(row, completion)` of a task's module. Raises `UserError` where it has none."""
+    tasks.load(name)  # says what is wrong with the name
+    taste = getattr(importlib.import_module(name if "." in name else f"{tasks.__name__}.{name}"), "taste", None)
+    if not callable(taste):
+        raise UserError(f"task '{name}': has no `taste`, so nothing ranks its answers: name a task such as lines")
+    return taste
+
+
+# ---- rankings
+
+
+def rank(tastes: Sequence[float], noise: float, rng: random.Random) -> list[int]:
+    """Indices, the best first, as a person with an unsteady hand would order them.
+
+    Plackett-Luce: taste / noise + Gumbel noise, sorted. So i stands before j with the chance
+    sigmoid((taste i - taste j) / noise), as in Bradley and Terry (1952). Without noise, equals keep a random order.
+    """
+    if noise:
+        values = [taste / noise - math.log(-math.log(rng.random() or 1e-300)) for taste in tastes]
+    else:
+        values = list(tastes)
+    order = list(range(len(tastes)))
+    rng.shuffle(order)
+    return sorted(order, key=lambda i: -values[i])
+
+
+def pairs_of_ranking(order: Sequence[int], which: str = "all") -> list[tuple[int, int]]:
+    """(better, worse) for all pairs of the ranking, or for neighbours only."""
+    if which == "adjacent":
+        return list(itertools.pairwise(order))
+    return [(better, worse) for place, better in enumerate(order) for worse in order[place + 1 :]]
+
+
+def compare(
+    rows: Sequence[tasks.Row],
+    prompts: Sequence[Messages],
+    answers: Sequence[Sequence[str]],
+    taste: Taste,
+    noise: float,
+    seed: int,
+    which: str = "all",
+) -> tuple[list[Pair], int]:
+    """The pairs of each prompt's ranked answers, and how many were left out because their sides are equal."""
+    rng = random.Random(f"preferences {seed}")
+    pairs: list[Pair] = []
+    equal = 0
+    for row, prompt, texts in zip(rows, prompts, answers, strict=True):
+        tastes = [taste(row, text) for text in texts]
+        for better, worse in pairs_of_ranking(rank(tastes, noise, rng), which):
+            if texts[better].strip() == texts[worse].strip():
+                equal += 1
+                continue
+            pairs.append(
+                {
+                    "prompt": list(prompt),
+                    "chosen": [{"role": "assistant", "content": texts[better]}],
+                    "rejected": [{"role": "assistant", "content": texts[worse]}],
+                    "taste_chosen": tastes[better],
+                    "taste_rejected": tastes[worse],
+                }
+            )
+    return pairs, equal
+
+
+def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs of which one side is truly better, so that there is a noise-free answer."""
+    return [pair for pair in pairs if pair["taste_chosen"] != pair["taste_rejected"]]
+
+
+# ---- datasets
+
+
+def load_preferences(source: Source) -> Dataset:
+    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset's rows.
+
+    Plain text becomes a user's and an assistant's turn. Where there is no `prompt`, it is what both conversations
+    begin with. Raises `UserError` with the row's number where one is no pair, or its sides are equal.
+    """
+    if source.task is not None:
+        raise UserError(f"{source.label}: a task's pairs are set by `comparisons`, not under `datasets`")
+    rows = load_source(source)
+    for column in ("chosen", "rejected"):
+        if column not in rows.column_names:
+            raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
+    if source.n is not None:
+        rows = rows.select(range(min(source.n, len(rows))))
+    pairs = [_read_pair(row, f"{source.label}, row {i}") for i, row in enumerate(rows)]
+    return Dataset.from_list(pairs, features=_FEATURES)
+
+
+def _read_pair(row: dict[str, Any], where: str) -> Pair:
+    chosen = read_turns(row["chosen"], "assistant", f"{where}: chosen")
+    rejected = read_turns(row["rejected"], "assistant", f"{where}: rejected")
+    if row.get("prompt") is not None:
+        prompt = read_turns(row["prompt"], "user", f"{where}: prompt")
+    else:
+        same = [a == b for a, b in zip(chosen, rejected, strict=False)]
+        prompt = chosen[: same.index(False) if False in same else len(same)]
+    # As in many datasets, both sides may be whole conversations.
+    chosen, rejected = (side[len(prompt) :] if side[: len(prompt)] == prompt else side for side in (chosen, rejected))
+    if _stripped(chosen) == _stripped(rejected):
+        raise UserError(f"{where}: chosen and rejected are equal, so neither is better: leave the row out")
+    if not prompt:
+        raise UserError(f"{where}: no prompt: add a column 'prompt', or let both sides begin with it")
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if not side or side[-1]["role"] != "assistant":
+            raise UserError(f"{where}: {name}: does not end with the assistant's turn")
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def read_turns(value: Any, role: str, where: str) -> Messages:
+    """Messages, or a text as one turn of `role`. Raises `UserError`, which begins with `where`, for anything else."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    if not isinstance(value, list) or not all(
+        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
+    ):
+        raise UserError(f"{where}: neither text nor a list of {{role, content}}")
+    return [{"role": m["role"], "content": m["content"]} for m in value]
+
+
+def _stripped(messages: Messages) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"].strip()) for message in messages]
+
+
+# ---- what a run keeps
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """One JSON a line, atomically: a killed run leaves all pairs or none."""
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    return read_jsonl(path)

@@ -1,0 +1,132 @@
+"""The reward model: how often it prefers what people prefer, how sure it is, and pairs with its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from zero2chat.report.figures import _STYLE, _WIDTH, INK, SERIES, SOFT, _figure, bars, curves, gallery
+from zero2chat.report.parts import cards, esc, exact, lacks, paragraph, table
+from zero2chat.report.steps import Step, finite
+
+TITLE = "Learning what people like"
+KEY = {
+    "accuracy": "of unseen pairs judged right",
+    "accuracy_length": "judged right by length alone",
+    "noise_ceiling": "of the people's own judgements right",
+    "calibration_error": "between how sure and how right it is",
+    "pairs_train": "comparisons learned from",
+}
+_BARS = {
+    "accuracy": "the reward model",
+    "accuracy_length": "length alone",
+    "noise_ceiling": "the noisy labels",
+    "accuracy_noisy": "model, by noisy labels",
+}
+
+
+def _reliability(step: Step) -> list[Mapping[str, Any]]:
+    """The last bins of the history: `sure`, `right`, `n`."""
+    found = [line["reliability"] for line in step.history if isinstance(line.get("reliability"), list)]
+    bins = found[-1] if found else []
+    return [
+        b for b in bins if isinstance(b, dict) and all(finite(b.get(k)) is not None for k in ("sure", "right", "n"))
+    ]
+
+
+def reliability_figure(step: Step) -> str:
+    """How often it was right against how sure it was; on the diagonal the two agree. Empty without bins."""
+    bins = _reliability(step)
+    if not bins:
+        return ""
+    largest = max(b["n"] for b in bins)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0.5, 1], [0.5, 1], color=SOFT, lw=1, ls="--")
+        sure, right = [b["sure"] for b in bins], [b["right"] for b in bins]
+        axes.plot(sure, right, color=SERIES[0], lw=1.2)
+        axes.scatter(sure, right, s=[15 + 120 * b["n"] / largest for b in bins], color=SERIES[0], zorder=3)
+        for b in bins:
+            axes.annotate(
+                exact(b["n"]),
+                (b["sure"], b["right"]),
+                xytext=(0, -14),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=INK,
+            )
+        axes.set_xlabel("how sure it was")
+        axes.set_ylabel("how often people agreed")
+        axes.set_xlim(0.48, 1.02)
+        axes.set_ylim(min(0.4, min(right) - 0.08), 1.04)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
+        axes.grid()
+        axes.tick_params(length=0)
+        caption = "Reliability: on the dashed line it is as often right as it is sure. Numbers are pairs."
+        return _figure(figure, f"{step.anchor}-reliability", caption)
+
+
+def pairs_table(step: Step, shown: int = 3) -> str:
+    """The first held-out pairs: the answer that people preferred, the other, and what the model gave each."""
+    samples = {str(sample.get("prompt")) + str(sample.get("completion")): sample for sample in step.samples}
+
+    def cell(sample: Mapping[str, Any], text: str, side: str) -> str:
+        score, taste = finite(sample.get(f"score_{side}")), finite(sample.get(f"taste_{side}"))
+        below = [f"score {score:.2f}"] if score is not None else []
+        below += [f"taste {taste:.2f}"] if taste is not None else []
+        return f"{esc(sample.get(text, ''), 300)}<br><small>{' · '.join(below)}</small>"
+
+    return table(
+        ("asked", "people preferred", "to"),
+        (
+            (
+                esc(sample.get("prompt", ""), 300),
+                cell(sample, "completion", "chosen"),
+                cell(sample, "rejected", "rejected"),
+            )
+            for sample in list(samples.values())[:shown]
+        ),
+    )
+
+
+def section(step: Step) -> str:
+    text = paragraph(
+        "For many tasks there is no right answer, only better and worse. Asked to write one, people disagree and "
+        "tire; asked which of two they like better, they can say. The reward model learns from many such "
+        "comparisons to give any answer a score, and can then judge more answers than people ever could.",
+        "story",
+    )
+    text += cards(step, KEY)
+    measured = {label: step.metrics[name] for name, label in _BARS.items() if step.value(name) is not None}
+    text += gallery(
+        bars(
+            f"{step.anchor}-accuracy",
+            "Held-out pairs judged right, with 95% intervals.",
+            list(measured),
+            {"judged right": measured},
+            measure="accuracy",
+        ),
+        reliability_figure(step),
+        curves(f"{step.anchor}-loss", "Loss: 0.69 is a coin's.", {"training": step.curve("loss")}, "loss"),
+        curves(
+            f"{step.anchor}-train-accuracy",
+            "Training pairs judged as their labels say, as training went on.",
+            {"training": step.curve("accuracy")},
+            "as labelled",
+            percent=True,
+        ),
+    )
+    if not step.history:
+        text += lacks("history.jsonl", "the loss curve and the reliability diagram are")
+    text += "<h3>Pairs and their scores</h3>\n"
+    if not step.samples:
+        return text + lacks("samples.jsonl", "pairs are")
+    story = "The first held-out pairs; none was picked. A score of 0.8 says: better than four in five answers."
+    return text + paragraph(story, "aside") + pairs_table(step)

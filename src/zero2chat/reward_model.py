@@ -1,0 +1,109 @@
+"""A reward model's folder: opened, and asked what it thinks of conversations. Training and use encode them alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from trl.trainer.reward_trainer import suppress_seqcls_warning
+
+from zero2chat.errors import UserError
+from zero2chat.models import load_tokenizer
+from zero2chat.tokens import neutralise
+
+Conversation = Sequence[Mapping[str, str]]
+
+
+def load_reward_model(
+    path: str | Path | None, dtype: str | None = "float32", revision: str = "main", fresh: bool = False, **options: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model with one output, on the CPU, and its tokenizer.
+
+    `fresh` gives a language model a new head, of random weights. Raises `UserError` where there is no model, and
+    without `fresh` where it is no reward model.
+    """
+    if not path:
+        raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
+    tokenizer = load_tokenizer(path, revision)
+    try:
+        with suppress_seqcls_warning():
+            model = AutoModelForSequenceClassification.from_pretrained(
+                str(path),
+                num_labels=1,
+                dtype=dtype,
+                revision=revision,
+                use_safetensors=True,
+                **options,
+            )
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{path}: cannot be opened as a reward model ({reason})") from error
+    if not fresh and not (model.config.architectures or [""])[0].endswith("ForSequenceClassification"):
+        raise UserError(f"{path}: is no reward model, it has no score head: give what the stage `reward` made")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    # By it the model finds the last token, whose output is the score.
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return model.eval(), tokenizer
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[list[int]]:
+    """Each conversation's ids by the chat template, which ends the last turn as training saw it.
+
+    Control tokens in the text are neutralised. Raises `UserError` where the template refuses a conversation.
+    """
+    turns = [[{**m, "content": neutralise(m["content"], tokenizer)} for m in c] for c in conversations]
+    try:
+        return tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"] if turns else []
+    except TemplateError as error:
+        raise UserError(f"the chat template refuses a conversation: {error}") from error
+
+
+@torch.inference_mode()
+def score_texts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Conversation],
+    batch_size: int = 128,
+) -> tuple[list[float], list[float]]:
+    """Of each conversation, its last turn an assistant's: (raw scores, the same from 0 to 1), in order.
+
+    A raw score means something only beside another one: sigmoid(a - b) is the chance that a is preferred to b. From
+    0 to 1 it is the share of the answers of its training that it beats, were these normally distributed. A
+    conversation longer than the model's context loses its beginning.
+    """
+    room = model.config.get_text_config().max_position_embeddings
+    encoded = [ids[-room:] for ids in encode(tokenizer, conversations)]
+    raw = [0.0] * len(encoded)
+    order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))  # less padding
+    was_training = model.training
+    model.eval()
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        inputs = tokenizer.pad(
+            {"input_ids": [encoded[i] for i in batch]}, padding_side="right", return_tensors="pt"
+        ).to(model.device)
+        outputs = model(**inputs, use_cache=False).logits[:, 0].float().tolist()
+        for i, value in zip(batch, outputs, strict=True):
+            raw[i] = value
+    model.train(was_training)
+    return raw, [unit_score(model, value) for value in raw]
+
+
+def unit_score(model: PreTrainedModel, raw: float) -> float:
+    """The raw score as 0 to 1: the normal distribution function, at the scale that the model's config keeps."""
+    mean, std = getattr(model.config, "score_mean", 0.0), getattr(model.config, "score_std", 1.0)
+    return 0.5 * (1.0 + math.erf((raw - mean) / std / math.sqrt(2)))
+
+
+def set_scale(model: PreTrainedModel, raw: Sequence[float]) -> None:
+    """Keep mean and standard deviation of the raw scores in the model's config, which is saved with it."""
+    mean = sum(raw) / len(raw)
+    std = math.sqrt(sum((value - mean) ** 2 for value in raw) / len(raw))
+    model.config.score_mean, model.config.score_std = mean, max(std, 1e-6)

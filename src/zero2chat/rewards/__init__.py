@@ -1,0 +1,127 @@
+"""Reward functions in TRL's signature, named by dotted path and weight.
+
+A function takes `prompts`, `completions` and the dataset's further columns as keyword arguments, each a list of one
+entry a completion, and returns as many numbers; None where it has no opinion. Each reads the last assistant message:
+with tools, the first one is the call. A module may have `check_references(answers)`, which raises `UserError` with the
+row of a reference answer that its functions can compare nothing with; it is asked once, before any training.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from datasets import Dataset
+
+from zero2chat.config import build
+from zero2chat.errors import UserError, nearest
+
+# What a trainer hands to every function, beside the dataset's columns.
+_GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+
+
+@dataclass
+class RewardSpec:
+    """One entry of a YAML's `rewards:` list: a function by dotted path, its weight, and options passed to it."""
+
+    function: str
+    weight: float = 1.0
+    options: dict[str, Any] = field(default_factory=dict)
+    label: str | None = None  # in the log; the function's name otherwise
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.weight):
+            raise ValueError(f"weight {self.weight} is not a finite number")
+
+
+def read_rewards(entries: Sequence[Any]) -> list[Reward]:
+    """A YAML's `rewards:` list. Raises `UserError` for a key, function or option that cannot be, or an empty list."""
+    if not isinstance(entries, list) or not entries:
+        raise UserError(
+            "rewards: the list is empty: name at least one function, such as zero2chat.rewards.math.math_answer"
+        )
+    rewards = [Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]) for i, entry in enumerate(entries)]
+    if len({reward.__name__ for reward in rewards}) < len(rewards):
+        raise UserError("rewards: two entries have the same name in the log: set `label`")
+    return rewards
+
+
+def last_message(completion: str | Sequence[Mapping[str, Any]]) -> str:
+    """The text of a completion's last assistant message; "" where it has none."""
+    if isinstance(completion, str):
+        return completion
+    said = [message for message in completion if message.get("role") == "assistant"]
+    return str(said[-1].get("content") or "") if said else ""
+
+
+class Reward:
+    """A reward function as a trainer takes it: its options bound, and what it returns checked."""
+
+    def __init__(self, spec: RewardSpec):
+        """Raises `UserError` where the function cannot be imported, or cannot be called with columns and options."""
+        self.weight = spec.weight
+        self._path = spec.function
+        module_name, _, name = spec.function.rpartition(".")
+        try:
+            module = importlib.import_module(module_name)
+            function = getattr(module, name)
+        except Exception as error:  # a user's module may fail in any way
+            raise UserError(f"rewards: cannot import '{spec.function}': {error}") from error
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            raise UserError(f"rewards: '{spec.function}' is no plain function")
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except ValueError as error:
+            raise UserError(f"rewards: '{spec.function}' does not say what it takes") from error
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            raise UserError(
+                f"rewards: '{spec.function}' must also take the columns that it does not use: add **columns"
+            )
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        options = [p.name for p in named if p.name not in _GIVEN]
+        for key in spec.options:
+            if key not in options:
+                raise UserError(f"rewards: {spec.function} has no option '{key}'{nearest(key, options)}")
+        self._needs = [p.name for p in named if p.default is p.empty and p.name not in (*_GIVEN, *spec.options)]
+        self.__name__ = spec.label or name  # what TRL's log calls it
+        self._function, self._options = function, spec.options
+        self._check_references = getattr(module, "check_references", None)
+
+    def check(self, problems: Dataset, label: str) -> None:
+        """Raises `UserError` for a column that the function needs and the problems lack, and, with its row, for a
+        reference answer that it can compare nothing with."""
+        for column in self._needs:
+            if column not in problems.column_names:
+                raise UserError(f"{label}: no column '{column}', which the reward {self._path} needs")
+        if self._check_references is not None:
+            try:
+                self._check_references(problems["answer"])
+            except UserError as error:
+                raise UserError(f"{label}: {error}") from error
+
+    def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        """Raises `UserError` where the function returns another number of rewards, or one that is no finite number."""
+        found = self._function(completions=completions, **{**columns, **self._options})
+        if isinstance(found, str) or not hasattr(found, "__iter__"):
+            raise UserError(f"reward {self._path}: returned {found!r}, not a list of rewards")
+        values = list(found)
+        if len(values) != len(completions):
+            raise UserError(f"reward {self._path}: returned {len(values)} rewards for {len(completions)} completions")
+        rewards: list[float | None] = []
+        for i, value in enumerate(values):
+            number = None if value is None or isinstance(value, str) else _as_float(value)
+            if value is not None and (number is None or not isfinite(number)):
+                raise UserError(f"reward {self._path}: returned {value!r} for completion {i}, not a finite number")
+            rewards.append(number)
+        return rewards
+
+
+def _as_float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,270 @@
+"""GRPO: practice problems. The model tries each problem several times, and what worked better than its peers is
+made likelier (Shao et al. 2024, arXiv:2402.03300).
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.grpo --config recipes/quickstart/grpo.yaml
+
+One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
+
+Reads a chat model, and problems with their final answers; writes a model folder, its accuracy on each task's test
+rows, and how reward, length and entropy went. Rewards are functions by dotted path and weight.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from datasets import Dataset, Features, List, Value
+from jinja2 import TemplateError
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
+from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
+from trl.models import unwrap_model_for_generation
+
+from zero2chat import tasks
+from zero2chat.data.conversations import end_turn, prepare_chat_template
+from zero2chat.data.corpora import Source, load_source, mix, read_sources, require_column
+from zero2chat.data.preferences import read_turns
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.evaluation import evaluate_tasks, read_specs
+from zero2chat.hub import finish_model_folder
+from zero2chat.models import context_length, load_model, refuse_adapter
+from zero2chat.rewards import read_rewards
+from zero2chat.runs import Run, is_main_process
+from zero2chat.tokens import neutralise
+from zero2chat.trainers.loop import (
+    ResumableTrainer,
+    RunCallback,
+    parse_training,
+    refused_settings,
+    set_global_batch,
+    train,
+)
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.rollout import use_fast_rollouts
+
+_MESSAGES = List({"role": Value("string"), "content": Value("string")})
+
+_SHOWN = 6  # answers of a task that are kept from before the first step
+_HOW_TO_READ = """\
+How to read the log. loss: near 0 by construction, since advantages sum to 0 in each group and the ratio of new to old
+probability starts at 1; its gradient is not 0, and what to watch is the reward. alike: groups whose answers all got
+the same reward, which teach nothing. cut: answers that max_completion_length ended. entropy: in nats a token; near 0
+the model tries nothing new. KL is logged where beta is above 0."""
+
+
+@dataclass
+class GrpoArguments:
+    """The problems, the rewards, the tasks to be examined in, and what `GRPOConfig` lacks."""
+
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of problems: prompt and answer."})
+    rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
+    chat_template_path: str | None = None
+    eval_batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
+        # Here too, so that a recipe is refused before its first step runs.
+        read_sources(self.datasets)
+        read_rewards(self.rewards)
+        read_specs(self.tasks)
+
+
+ARGUMENTS = (GrpoArguments, GRPOConfig, ModelConfig)
+
+
+def load_problems(source: Source) -> Dataset:
+    """Columns `prompt` (messages), `answer` (str) and what else a dataset has; of a task, its training rows.
+
+    Raises `UserError` where a dataset lacks one of the two, or with the row whose prompt or answer is none.
+    """
+    if source.task is not None:
+        task = tasks.load(source.task)
+        rows = task.rows("train", source.seed, source.n, **source.options)
+        return Dataset.from_list(
+            [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
+            features=Features({"prompt": _MESSAGES, "answer": Value("string")}),
+        )
+    found = load_source(source)
+    if source.n is not None:
+        found = found.select(range(min(source.n, len(found))))
+    for column in ("prompt", "answer"):
+        require_column(found, column, source.label)
+
+    def read(row: dict[str, Any], i: int) -> dict[str, Any]:
+        where = f"{source.label}, row {i}"
+        prompt = read_turns(row["prompt"], "user", f"{where}: prompt")
+        if not prompt or prompt[-1]["role"] != "user":
+            raise UserError(f"{where}: prompt: does not end with the user's turn")
+        if row["answer"] is None:
+            raise UserError(f"{where}: has no answer: leave the row out")
+        return {"prompt": prompt, "answer": str(row["answer"])}
+
+    features = found.features | {"prompt": _MESSAGES, "answer": Value("string")}
+    return found.map(read, with_indices=True, features=Features(features), load_from_cache_file=False)
+
+
+def _safe(problems: Dataset, tokenizer: PreTrainedTokenizerBase, room: int) -> Dataset:
+    """The problems with control tokens in them neutralised. Raises `UserError` where one has over `room` tokens."""
+
+    def clean(row: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt": [m | {"content": neutralise(m["content"], tokenizer)} for m in row["prompt"]]}
+
+    problems = problems.map(clean, load_from_cache_file=False)
+    try:
+        encoded = tokenizer.apply_chat_template(problems["prompt"][:], add_generation_prompt=True, return_dict=True)
+    except TemplateError as error:  # a role that it does not know, say
+        raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    if max(lengths) > room:
+        row = lengths.index(max(lengths))
+        raise UserError(
+            f"datasets: {sum(n > room for n in lengths)} of {len(lengths)} prompts leave no room for "
+            f"max_completion_length in the model's context: {room} tokens are left for them, and row {row} has "
+            f"{lengths[row]}"
+        )
+    return problems
+
+
+def _set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
+    """Fit the answers of one generation to the global batch, as `GRPOConfig` does before it knows of that.
+
+    Raises `UserError` where groups do not fit, or a checkpoint would fall between two generations.
+    """
+    batch = training.per_device_train_batch_size * training.world_size
+    if settings.get("generation_batch_size") is not None:
+        training.steps_per_generation, left = divmod(training.generation_batch_size, batch)
+        if left or not training.steps_per_generation:
+            raise UserError(
+                f"generation_batch_size {training.generation_batch_size} is no multiple of the {batch} answers that "
+                "the processes take at once"
+            )
+    elif settings.get("steps_per_generation") is None:
+        training.steps_per_generation = training.gradient_accumulation_steps
+    training.generation_batch_size = batch * training.steps_per_generation
+    if training.generation_batch_size % training.num_generations:
+        raise UserError(
+            f"num_generations {training.num_generations} does not divide the {training.generation_batch_size} answers "
+            "of a generation: change it, or global_batch_size"
+        )
+    # Optimizer steps that learn from one generation.
+    steps = training.steps_per_generation * training.num_iterations / training.gradient_accumulation_steps
+    if training.save_strategy == "steps" and training.save_steps >= 1 and training.save_steps % max(steps, 1):
+        raise UserError(
+            f"save_steps {training.save_steps:g} is no multiple of {steps:g}, the steps that learn from one "
+            "generation: a run that went on from a checkpoint between two would have lost its answers"
+        )
+
+
+class _Trainer(ResumableTrainer, GRPOTrainer):
+    counts: Counter[str]
+
+    def _calculate_rewards(self, *inputs: Any) -> torch.Tensor:
+        rewards: torch.Tensor = super()._calculate_rewards(*inputs)  # (answers of all processes, functions)
+        # No function had an opinion on them.
+        self.counts["answers_left_out"] += int(rewards.isnan().all(1).sum())
+        return rewards
+
+    def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
+        sampler = GRPOTrainer._get_train_sampler(self, train_dataset)
+        if self.shuffle_dataset:
+            # TRL's order in a later epoch depends on those before, which a resumed run does not go through.
+            sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
+        return sampler
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
+    sources, specs = read_sources(args.datasets), read_specs(args.tasks)
+    rewards = read_rewards(args.rewards)
+    if args.muon and model_args.use_peft:
+        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
+    if training.beta and model_args.model_revision not in (None, "main"):
+        raise UserError("beta: TRL would take the reference from the model's main revision: leave out model_revision")
+    if training.max_completion_length is None:
+        raise UserError("max_completion_length is not set: say how many tokens an answer may have")
+    run = Run.open(training.output_dir, "grpo", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    set_seed(training.seed)
+    set_global_batch(training, args.global_batch_size)
+    _set_generations(training, settings)
+
+    model, tokenizer = load_model(
+        model_args.model_name_or_path,
+        model_args.dtype,
+        model_args.model_revision,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=get_quantization_config(model_args),
+    )
+    refuse_adapter(model, model_args.model_name_or_path)
+    prepare_chat_template(tokenizer, args.chat_template_path)
+    end_turn(model, tokenizer)
+    parts = [load_problems(source) for source in sources]
+    for part, source in zip(parts, sources, strict=True):
+        for reward in rewards:
+            reward.check(part, str(source.label))
+    problems = mix(parts, [s.fraction for s in sources], size=lambda _: 1)
+    at_once = training.generation_batch_size // training.num_generations
+    if len(problems) < at_once:
+        raise UserError(f"datasets: {len(problems)} problems, and one generation takes {at_once}: give more")
+    problems = _safe(problems, tokenizer, context_length(model) - training.max_completion_length)
+    use_fast_rollouts(model)
+    training.reward_weights = [reward.weight for reward in rewards]
+    # Before the trainer is made: under DeepSpeed it sets what the trainer then reads.
+    optimizer = use_muon(model, training) if args.muon else None
+    with refused_settings():
+        trainer = _Trainer(
+            model=model,
+            args=training,
+            reward_funcs=list(rewards),
+            train_dataset=problems,
+            processing_class=tokenizer,
+            peft_config=get_peft_config(model_args),
+        )
+    trainer.optimizer_cls_and_kwargs = optimizer  # GRPOTrainer takes no such argument
+
+    if is_main_process():
+        print(f"{len(problems):,} problems\n{_HOW_TO_READ}", flush=True)
+    # A few questions of the examination, so that what practice changed can be seen. (Sharded weights can answer only
+    # once training has begun.)
+    if specs and not (is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled):
+        few = [dataclasses.replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in specs]
+        _, samples = evaluate_tasks(model.to(training.device), tokenizer, few, show=_SHOWN)
+        if trainer.is_world_process_zero():
+            run.sample_anew(0, samples)
+
+    callback = RunCallback(run)
+    trainer.counts = callback.counts
+    train(trainer, run, callback, count="no")  # TRL counts the tokens
+
+    metrics: dict[str, dict[str, Any]] = {
+        "problems": {"value": len(problems)},
+        "answers_left_out": {"value": trainer.counts["answers_left_out"]},
+    }
+    if specs:
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
+            found, samples = evaluate_tasks(
+                unwrapped, tokenizer, specs, batch_size=args.eval_batch_size, seed=training.seed
+            )
+        metrics |= found
+        if trainer.is_world_process_zero():
+            run.sample_anew(trainer.state.global_step, samples)
+    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

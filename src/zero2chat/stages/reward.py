@@ -1,0 +1,354 @@
+"""The reward model: of two answers, which one do people like better? Learned from comparisons that they made.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.reward --config recipes/quickstart/reward.yaml
+
+One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml` (with `datasets` also `zero3.yaml`), on two CPU ranks
+`cpu_zero2.yaml`.
+
+Reads a chat model, and comparisons: of its own answers to a task's prompts, ranked by the task's taste with noise, or
+datasets of preferences. Writes `pairs/{train,test}.jsonl`, a model folder with one output (`reward_model.score_texts`
+asks it), and how often it is right on held-out pairs, beside what length alone and the noisy labels would give.
+Its loss is that of Bradley and Terry (1952), as in Ouyang et al. 2022 (arXiv:2203.02155, section 3.5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
+from trl.models import unwrap_model_for_generation
+
+from zero2chat import stats, tasks
+from zero2chat.data.conversations import end_turn, prepare_chat_template
+from zero2chat.data.corpora import mix, read_sources, split_of
+from zero2chat.data.preferences import (
+    Pair,
+    compare,
+    load_preferences,
+    load_taste,
+    read_comparisons,
+    read_pairs,
+    without_ties,
+    write_pairs,
+)
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.evaluation import answer
+from zero2chat.hub import finish_model_folder
+from zero2chat.models import load_model
+from zero2chat.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
+from zero2chat.runs import Run, is_main_process, write_atomically
+from zero2chat.trainers.loop import (
+    ResumableTrainer,
+    RunCallback,
+    parse_training,
+    refused_settings,
+    set_global_batch,
+    train,
+)
+from zero2chat.trainers.muon import use_muon
+
+_BINS = 10  # of the reliability diagram, between a guess (0.5) and certainty (1)
+_SHOWN = 12  # pairs kept as samples
+_SCALED_BY = 2000  # training answers whose scores set the scale from 0 to 1
+
+
+@dataclass
+class RewardArguments:
+    """The pairs, and what `RewardConfig` lacks."""
+
+    comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompt, chosen and rejected."})
+    test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts that is held out."})
+    overlong: str = field(default="error", metadata={"help": "Pairs with a side over max_length: error or drop."})
+    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Pairs a step over all processes."})
+    eval_batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if bool(self.comparisons) == bool(self.datasets):
+            raise ValueError("set either `comparisons` (a task's) or `datasets` (of preferences)")
+        if self.overlong not in ("error", "drop"):
+            raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
+        if not 0 < self.test_fraction < 1:
+            raise ValueError(f"test_fraction: {self.test_fraction} is not between 0 and 1")
+        if self.eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
+        # Here too, so that a recipe is refused before its first step runs.
+        if self.comparisons:
+            read_comparisons(self.comparisons)
+        else:
+            read_sources(self.datasets)
+
+
+ARGUMENTS = (RewardArguments, RewardConfig, ModelConfig)
+
+
+# ---- the pairs
+
+
+def make_pairs(
+    args: RewardArguments, training: RewardConfig, model_args: ModelConfig
+) -> tuple[list[Pair], list[Pair], int]:
+    """(training pairs, held-out pairs, pairs left out as their sides are equal). Every rank must call it."""
+    if args.datasets:
+        sources = read_sources(args.datasets)
+        rows = mix([load_preferences(s) for s in sources], [s.fraction for s in sources], size=lambda _: 1)
+        split: dict[str, list[Pair]] = {"train": [], "test": []}
+        for row in rows:
+            # By the prompt, so that no prompt is on both sides.
+            split[split_of(str(row["prompt"]), 0.0, args.test_fraction)].append(row)
+        for name, pairs in split.items():
+            if not pairs:
+                raise UserError(f"datasets: of {len(rows)} pairs none falls in the {name} split: change test_fraction")
+        return split["train"], split["test"], 0
+    spec = read_comparisons(args.comparisons)
+    model, tokenizer = load_model(
+        model_args.model_name_or_path,
+        model_args.dtype,
+        model_args.model_revision,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=get_quantization_config(model_args),
+    )
+    prepare_chat_template(tokenizer, training.chat_template_path)
+    end_turn(model, tokenizer)
+    model.to(training.device)
+
+    def ask(split: str, n: int, k: int, noise: float) -> tuple[list[Pair], int]:
+        task = tasks.load(spec.task)
+        rows = task.rows(split, spec.seed, n, **spec.options)
+        prompts = [task.prompt(row) for row in rows]
+        asked = [prompt for prompt in prompts for _ in range(k)]
+        if is_main_process():
+            print(f"sampling {k} answers to each of {n:,} {split} prompts", flush=True)
+        texts = [
+            a.text for a in answer(model, tokenizer, asked, spec.max_new_tokens, 1.0, args.eval_batch_size, spec.seed)
+        ]
+        grouped = [texts[i * k : (i + 1) * k] for i in range(n)]
+        return compare(rows, prompts, grouped, load_taste(spec.task), noise, spec.seed, spec.pairs)
+
+    known, equal = ask("train", spec.n, spec.answers, spec.noise)
+    # One pair a prompt: independent draws, as the intervals assume. Its label is noisy; its tastes say what is true.
+    held_out, equal_held_out = ask(spec.split, spec.held_out, 2, spec.noise)
+    test = without_ties(held_out)
+    if not known or not test:
+        raise UserError(f"comparisons: the model's answers are all equal: {equal + equal_held_out} pairs left out")
+    return known, test, equal + equal_held_out
+
+
+def _open_pairs(
+    args: RewardArguments, training: RewardConfig, model_args: ModelConfig, run: Run
+) -> tuple[list[Pair], list[Pair], int]:
+    """The pairs, made once: a resumed run reads those of its first try."""
+    train_file, test_file = (run.folder / "pairs" / f"{name}.jsonl" for name in ("train", "test"))
+    equal_file = run.folder / "pairs" / "equal.json"
+    if equal_file.exists():
+        return read_pairs(train_file), read_pairs(test_file), int(equal_file.read_text())
+    known, test, equal = make_pairs(args, training, model_args)
+    if training.process_index == 0:
+        for path, pairs in ((train_file, known), (test_file, test)):
+            write_pairs(path, pairs)
+        write_atomically(equal_file, str(equal))
+    return known, test, equal
+
+
+def _sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
+    """The conversations of all chosen answers, then of all rejected ones."""
+    return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
+
+
+def _tokenize(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+) -> tuple[Dataset, list[Pair]]:
+    """Columns `chosen_ids` and `rejected_ids`, as `RewardTrainer` takes them and scoring encodes them; the pairs kept.
+
+    A pair with a side longer than `max_length` is a `UserError` with `overlong="error"`, else left out and counted.
+    """
+    ids = encode(tokenizer, _sides(pairs))
+    both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
+    fits = [max(map(len, sides)) <= max_length for sides in both]
+    if not all(fits):
+        said = f"{label}: {fits.count(False)} of {len(pairs)} pairs have a side longer than max_length {max_length}"
+        if overlong == "error" or not any(fits):
+            raise UserError(f"{said} (row {fits.index(False)}): raise max_length, or set `overlong: drop`")
+        if is_main_process():
+            print(f"{said}: left out", flush=True)
+    kept = [sides for sides, fit in zip(both, fits, strict=True) if fit]
+    rows = Dataset.from_dict({"chosen_ids": [a for a, _ in kept], "rejected_ids": [b for _, b in kept]})
+    return rows, [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
+
+
+# ---- what is measured
+
+
+def reliability(margins: Sequence[float], bins: int = _BINS) -> list[dict[str, float]]:
+    """How sure the model was and how often it was right, by equal bins of its certainty from 0.5 to 1.
+
+    `margins` are score(chosen) - score(rejected): sigmoid(|margin|) is its certainty, and it is right where the
+    margin is above 0. Entries without a pair are left out.
+    """
+    found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for margin in margins:
+        sure = 1 / (1 + math.exp(-min(abs(margin), 700.0)))
+        found[min(int((sure - 0.5) * 2 * bins), bins - 1)].append((sure, margin > 0))
+    return [
+        {"sure": sum(sure for sure, _ in b) / len(b), "right": sum(right for _, right in b) / len(b), "n": len(b)}
+        for b in found
+        if b
+    ]
+
+
+def calibration_error(bins: Sequence[dict[str, float]]) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean of |sure - right| over pairs."""
+    return sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / sum(b["n"] for b in bins)
+
+
+def _words(messages: Sequence[dict[str, str]]) -> int:
+    return sum(len(message["content"].split()) for message in messages)
+
+
+def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
+    """What knowing the lengths alone would give on the test pairs: 1 for chosen, 0 for rejected, 0.5 where equal.
+
+    The side whose number of words is nearer to a best length wins. The best length is the one that agrees best with
+    the training labels; it may be none at all or endless, so that shorter or longer wins.
+    """
+
+    def guess(lengths: tuple[int, int], best: int) -> float:
+        off = [abs(length - best) for length in lengths]
+        return 0.5 if off[0] == off[1] else float(off[0] < off[1])
+
+    seen = [(_words(pair["chosen"]), _words(pair["rejected"])) for pair in train]
+    longest = max(map(max, seen))
+    best = max(range(longest + 1), key=lambda length: sum(guess(pair, length) for pair in seen))
+    return [guess((_words(pair["chosen"]), _words(pair["rejected"])), best) for pair in test]
+
+
+def measure(
+    train: Sequence[Pair], test: Sequence[Pair], margins: Sequence[float], seed: int
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]]]:
+    """Metrics of held-out pairs, whose `margins` are score(chosen) - score(rejected), and the reliability bins.
+
+    Where tastes are known `accuracy` is against them, which have no noise; else against the labels.
+    """
+    n = len(test)
+    lengths = length_only(train, test)
+    right = [margin > 0 for margin in margins]
+    bins = reliability(margins)
+    metrics: dict[str, dict[str, Any]] = {}
+    if "taste_chosen" in test[0]:
+        agree = [pair["taste_chosen"] > pair["taste_rejected"] for pair in test]
+        metrics["accuracy"] = stats.rate(sum(a == b for a, b in zip(right, agree, strict=True)), n, seed)
+        metrics["accuracy_noisy"] = stats.rate(sum(right), n, seed)
+        metrics["noise_ceiling"] = stats.rate(sum(agree), n, seed)
+        lengths = [guess if a else 1 - guess for guess, a in zip(lengths, agree, strict=True)]
+    else:
+        metrics["accuracy"] = stats.rate(sum(right), n, seed)
+    metrics["accuracy_length"] = stats.rate(sum(lengths), n, seed)
+    metrics["calibration_error"] = {"value": round(calibration_error(bins), 4), "n": n}
+    return metrics, bins
+
+
+# ---- the stage
+
+
+class _Trainer(ResumableTrainer, RewardTrainer):
+    pass
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
+    if args.muon and model_args.use_peft:
+        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
+    sharded = training.deepspeed_plugin is not None or bool(training.fsdp)
+    if model_args.use_peft and sharded:
+        raise UserError("use_peft: its adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")
+    if args.comparisons and is_deepspeed_zero3_enabled():
+        raise UserError("comparisons: weights that ZeRO-3 has sharded give no answers before training: use zero2.yaml")
+    run = Run.open(training.output_dir, "reward", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    set_seed(training.seed)
+    set_global_batch(training, args.global_batch_size)
+
+    known, held_out, equal = _open_pairs(args, training, model_args, run)
+    set_seed(training.seed)  # the head's random weights
+    model, tokenizer = load_reward_model(
+        model_args.model_name_or_path,
+        model_args.dtype,
+        model_args.model_revision,
+        fresh=True,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=get_quantization_config(model_args),
+    )
+    prepare_chat_template(tokenizer, training.chat_template_path)
+    training.chat_template_path = None  # it is set
+    context = model.config.get_text_config().max_position_embeddings
+    if training.max_length is None:
+        training.max_length = context
+    if training.max_length > context:
+        raise UserError(f"max_length {training.max_length} is more than the model's context of {context}")
+    rows, known = _tokenize(known, tokenizer, training.max_length, args.overlong, "training pairs")
+    _, held_out = _tokenize(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
+    if is_main_process():
+        print(
+            f"{len(known):,} pairs to learn from, {len(held_out):,} held out, {equal:,} left out as equal", flush=True
+        )
+    model_args.lora_task_type = "SEQ_CLS"  # so that the head is trained and saved beside the adapter
+    with refused_settings():
+        trainer = _Trainer(
+            model=model,
+            args=training,
+            train_dataset=rows.shuffle(seed=training.seed),
+            processing_class=tokenizer,
+            peft_config=get_peft_config(model_args),
+            optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
+        )
+    train(trainer, run, RunCallback(run), count="non_padding")
+
+    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
+        if model_args.use_peft:
+            # One whole folder that opens as any other, its scale in its config.
+            trainer.model = unwrapped = unwrapped.merge_and_unload()
+        raw, _ = score_texts(unwrapped, tokenizer, _sides(held_out), args.eval_batch_size)
+        scale, _ = score_texts(unwrapped, tokenizer, _sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
+        set_scale(unwrapped, scale)
+    chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
+    metrics, bins = measure(known, held_out, [a - b for a, b in zip(chosen, rejected, strict=True)], training.seed)
+    metrics |= {
+        "pairs_train": {"value": len(known)},
+        "pairs_test": {"value": len(held_out)},
+        "pairs_equal": {"value": equal},
+    }
+    if trainer.is_world_process_zero():
+        step = trainer.state.global_step
+        run.log({"step": step, "reliability": bins})
+        shown = list(zip(held_out, chosen, rejected, strict=True))[:_SHOWN]
+        run.sample_anew(step, [_sample(model, pair, a, b) for pair, a, b in shown])
+    if is_main_process():
+        print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
+    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+
+
+def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str, Any]:
+    """What the report shows of a pair: its texts, and their scores from 0 to 1."""
+    return {
+        "prompt": pair["prompt"][-1]["content"],
+        "completion": pair["chosen"][-1]["content"],
+        "rejected": pair["rejected"][-1]["content"],
+        "score_chosen": unit_score(model, chosen),
+        "score_rejected": unit_score(model, rejected),
+        **{key: pair[key] for key in ("taste_chosen", "taste_rejected") if key in pair},
+    }
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

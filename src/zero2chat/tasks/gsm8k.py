@@ -1,0 +1,61 @@
+"""GSM8K: 8,792 school word problems with worked solutions (Cobbe et al. 2021, arXiv:2110.14168), fetched from the Hub.
+
+Its test part is the test split; of its train part a twentieth is the validation split.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+
+from datasets import load_dataset
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known
+from zero2chat.tasks.word_problems import score as score  # the same closing line, `#### 17`
+
+FETCHES = True  # its rows are not here until they are asked for
+REVISION = "740312add88f781978c0658806c59bc2815b9866"  # of openai/gsm8k
+STYLES = ("worked", "bare")
+SHARES = (0.95, 0.05, 0.0)  # of the train part
+_CALCULATOR = re.compile(r"<<[^<>]*>>")  # marks such as <<2*3=6>>, which no reader needs
+
+
+def rows(split: str, seed: int, n: int, path: str = "openai/gsm8k") -> list[Row]:
+    """`path` may also be a folder with the dataset. Raises `UserError` where it cannot be had, or is too small."""
+    known(split, SPLITS, "split")
+    part = "test" if split == "test" else "train"
+    return draw(_pool(path, part, split), f"gsm8k, {split}", seed, n)
+
+
+@functools.lru_cache(maxsize=4)
+def _pool(path: str, part: str, split: str) -> list[Row]:
+    revision = REVISION if path == "openai/gsm8k" else None
+    try:
+        found = load_dataset(path, "main", split=part, revision=revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"task 'gsm8k': {path}: cannot be had ({reason}): it needs the Hub, once") from error
+    return [
+        _row(question, solution)
+        for question, solution in zip(found["question"], found["answer"], strict=True)
+        if part == "test" or in_split(question, split, SHARES)
+    ]
+
+
+def _row(question: str, solution: str) -> Row:
+    steps, _, answer = _CALCULATOR.sub("", solution).rpartition("####")
+    answer = answer.strip().replace(",", "")
+    return {"key": question, "question": question, "answer": answer, "kind": "problem", "steps": steps.strip()}
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """`worked`: the solution and `#### 17`; `bare`: the last line."""
+    known(style, STYLES, "gsm8k: style")
+    last = f"#### {row['answer']}"
+    return last if style == "bare" else f"{row['steps']}\n{last}"

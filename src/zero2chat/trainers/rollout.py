@@ -1,0 +1,416 @@
+"""Rollouts fast enough for a CPU: a lean decode loop behind `model.generate`, for Qwen3 and Llama models.
+
+Where `generate` loses time on a small model: at batch 64 half of it goes to `torch.multinomial`, which draws a random
+number for each row *and token of the vocabulary*; at batch 1 to the many small steps around the products. Here a row
+takes one random number (inverse transform), the modules' weights are read directly, products of one input are one
+product, oneDNN multiplies, equal prompts are read once, keys and values go into a buffer, and finished rows leave the
+batch. The weights are read anew at each call, so that no optimizer step is missed.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import (
+    GenerationConfig,
+    LlamaForCausalLM,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    PreTrainedModel,
+    Qwen3ForCausalLM,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.generation import EosTokenCriteria, GenerationMode, MaxLengthCriteria
+from transformers.generation.utils import GENERATION_MODES_MAPPING
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.integrations.fsdp import is_fsdp_managed_module
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+from zero2chat.errors import UserError
+
+_MODELS = (Qwen3ForCausalLM, LlamaForCausalLM)
+# They look at each row's scores alone, so rows may leave the batch and change places. (A repetition penalty holds a
+# number for each row it was made for.)
+_PROCESSORS = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper)
+_CRITERIA = (MaxLengthCriteria, EosTokenCriteria)
+# RoPE whose angles do not depend on the length of the text.
+_ROPE = ("default", "linear", "llama3", "yarn")
+# What `generate` may be given, besides settings of the generation config, for `fast_sample` to see all of it.
+_INPUTS = {"inputs", "input_ids", "attention_mask", "generation_config", "logits_processor", "stopping_criteria"}
+
+
+def use_fast_rollouts(model: PreTrainedModel) -> None:
+    """Make `model.generate` use `fast_sample` from now on. Give it the bare model, before a trainer or PEFT wraps it.
+
+    Greedy tokens stay the same up to rounding; sampling keeps its distribution and makes other draws. What
+    `fast_sample` cannot do, `generate` does as before.
+
+    - Training mode: it decodes as in `eval()`, without dropout. Gradient checkpointing and autocast do not matter, as
+      no module's forward is called; weights are used in their own precision.
+    - PEFT: falls back while an adapter is in the model, unless it is plain LoRA, which is added to the weights read.
+    - DDP, ZeRO-1 and ZeRO-2: the weights are whole. ZeRO-3: whole inside TRL's `unwrap_model_for_generation`.
+      Elsewhere under ZeRO-3, and under FSDP, it falls back, with the ranks in step.
+    """
+    # A bound method, unlike a closure, follows a `deepcopy` of the model.
+    model.generate = types.MethodType(_generate, model)
+
+
+def _generate(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+    known = _INPUTS | vars(GenerationConfig()).keys()
+    if len(args) <= 2 and all(key in known or value is None for key, value in kwargs.items()):
+        kwargs["custom_generate"] = fast_sample
+    return type(self).generate(self, *args, **kwargs)
+
+
+def fast_sample(
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    synced_gpus: bool | None = None,
+    **model_kwargs: Any,
+) -> Any:
+    """For `generate(custom_generate=fast_sample)`: greedy decoding or sampling; returns prompts with completions.
+
+    Shapes are `generate`'s: (rows, prompt length) in, left-padded; (rows, prompt length + longest completion) out,
+    padded after an end token. Draws come from torch's global generator. It falls back to transformers' own loop for
+    other architectures, for weights that are not whole and dense, and for what the loop here does not do: beams,
+    scores beside the tokens, a cache from before, other stopping criteria or logits processors.
+    """
+    mode = generation_config.get_generation_mode()
+    mask = model_kwargs.get("attention_mask")
+    decoder = None
+    if (
+        mode in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH)
+        and not generation_config.return_dict_in_generate
+        and all(type(processor) in _PROCESSORS for processor in logits_processor)
+        and all(type(criterion) in _CRITERIA for criterion in stopping_criteria)
+        and stopping_criteria.max_length is not None
+        and input_ids.numel() > 0
+        and (mask is None or mask.shape == input_ids.shape)
+        and not getattr(model_kwargs.get("cache"), "_is_user_defined", False)
+    ):
+        decoder = _read(model, rows=len(input_ids))
+    if decoder is None:
+        # `generate` does not tell a custom loop that ranks must step together: where the caller does not say so
+        # either, this is its own rule.
+        if synced_gpus is not None:
+            model_kwargs["synced_gpus"] = synced_gpus
+        elif torch.distributed.is_initialized() and (is_deepspeed_zero3_enabled() or is_fsdp_managed_module(model)):
+            model_kwargs["synced_gpus"] = torch.distributed.get_world_size() > 1
+        return getattr(type(model), GENERATION_MODES_MAPPING[mode])(
+            model,
+            input_ids,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+            generation_config=generation_config,
+            **model_kwargs,
+        )
+    ends = next((c.eos_token_id for c in stopping_criteria if isinstance(c, EosTokenCriteria)), None)
+    with torch.no_grad(), torch.autocast(input_ids.device.type, enabled=False):
+        return _decode(
+            decoder,
+            input_ids,
+            None if mask is None or mask.all() else mask.bool(),
+            logits_processor,
+            max(1, stopping_criteria.max_length - input_ids.shape[1]),
+            None if ends is None else ends.to(input_ids.device),
+            generation_config,
+        )
+
+
+def draw(scores: torch.Tensor) -> torch.Tensor:
+    """A token a row from the softmax of fp32 scores (rows, vocabulary), by inverse transform.
+
+    A token's chance is right to 2⁻²⁴, an fp32's precision. That of a score of -inf is 0: its share of [0, 1) is empty.
+    """
+    shares = scores.softmax(-1).cumsum(-1)
+    # u < 1 and the rounded u · total < total, so there is always a share above it.
+    u = torch.rand(len(scores), 1, device=scores.device) * shares[:, -1:]
+    return torch.searchsorted(shares, u, right=True).squeeze(1)
+
+
+def look_every(device: torch.device) -> int:
+    """Steps between two looks at which rows are done: they are free on a CPU; an accelerator is waited for."""
+    return 1 if device.type == "cpu" else 16
+
+
+def _decode(
+    decoder: _Decoder,
+    prompts: torch.Tensor,
+    mask: torch.Tensor | None,
+    processors: LogitsProcessorList,
+    steps: int,
+    ends: torch.Tensor | None,
+    config: GenerationConfig,
+) -> torch.Tensor:
+    """The loop. `mask`: (rows, prompt length), or None where nothing is padded; `ends`: end tokens, if any."""
+    device, (rows, length) = prompts.device, prompts.shape
+    ids = prompts.new_empty(rows, length + steps)
+    ids[:, :length] = prompts
+    # The row that stands at each place of the batch. When rows are done, later ones take their places.
+    row = torch.arange(rows, device=device)
+    alive = torch.ones(rows, dtype=torch.bool, device=device)
+    logits = decoder.prefill(prompts, mask, length + steps)
+    if config.do_sample and not logits.isfinite().all():
+        raise UserError("the model's logits are not finite, so no token can be drawn: lower the learning rate")
+    for end in range(length, length + steps):
+        scores = logits.float()
+        if processors:
+            scores = processors(ids[row, :end], scores)
+        tokens = draw(scores) if config.do_sample else scores.argmax(-1)
+        ids[row, end] = tokens
+        if end + 1 == length + steps:
+            break
+        if ends is not None:
+            alive &= (tokens[:, None] != ends).all(-1)
+            if (end + 1 - length) % look_every(device) == 0:
+                left = int(alive.sum())
+                if left == 0:
+                    break
+                # Moving rows has a price too: not for less than a sixteenth of them.
+                if (len(row) - left) * 16 >= len(row):
+                    places = alive[left:].nonzero().squeeze(1) + left, (~alive[:left]).nonzero().squeeze(1)
+                    decoder.move(*places, left)
+                    row, tokens = (_moved(tensor, *places, left) for tensor in (row, tokens))
+                    alive = torch.ones_like(row, dtype=torch.bool)
+        logits = decoder.step(tokens)
+    ids = ids[:, : end + 1]
+    if ends is not None:
+        completions = ids[:, length:]
+        is_end = torch.isin(completions, ends).long()
+        # After its first end token a row holds what was drawn before it left the batch, and then nothing.
+        after = is_end.cumsum(1) > is_end
+        longest = int((~after).sum(1).max())
+        pad = config.pad_token_id if config._pad_token_tensor is None else config._pad_token_tensor
+        completions.masked_fill_(after, pad)
+        ids = ids[:, : length + longest]
+    return ids
+
+
+def _moved(tensor: torch.Tensor, source: torch.Tensor, target: torch.Tensor, left: int) -> torch.Tensor:
+    """The first `left` rows, after rows `source` have been copied over rows `target`."""
+    tensor[target] = tensor[source]
+    return tensor[:left]
+
+
+class _Layer(NamedTuple):
+    qkv: Callable[[torch.Tensor], torch.Tensor]
+    o: Callable[[torch.Tensor], torch.Tensor]
+    gate_up: Callable[[torch.Tensor], torch.Tensor]
+    down: Callable[[torch.Tensor], torch.Tensor]
+    norm1: torch.Tensor
+    norm2: torch.Tensor
+    qk_norm: torch.Tensor | None  # (query and key heads, head dim)
+
+
+def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
+    """None where the model is of another kind, or its weights are not whole, dense, of one precision, on one device."""
+    config, like = model.config, model.get_input_embeddings().weight
+    if (
+        type(model) not in _MODELS
+        or config.hidden_act != "silu"
+        or config.rope_parameters["rope_type"] not in _ROPE
+        or any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
+        or any(
+            (p.device, p.dtype) != (like.device, like.dtype) for n, p in model.named_parameters() if "lora_" not in n
+        )
+    ):
+        return None
+    try:
+        return _Decoder(model, rows)
+    except _NotReadable:
+        return None
+
+
+class _Decoder:
+    """The weights of a model, as they are now, and the keys and values of one rollout."""
+
+    def __init__(self, model: PreTrainedModel, rows: int):
+        """Raises `_NotReadable` where the weights are not whole and dense."""
+        config, body = model.config, model.model
+        self.eps, self.dim = config.rms_norm_eps, body.layers[0].self_attn.head_dim
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.rotary = body.rotary_emb
+        self.embedding, self.norm = _table(body.embed_tokens), _norm(body.norm)
+        self.head = _linear([model.lm_head], rows)
+        self.layers = [self._layer(layer, rows) for layer in body.layers]
+
+    def _layer(self, layer: Any, rows: int) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        qk_norm = None
+        if hasattr(attention, "q_norm"):
+            q, k = _norm(attention.q_norm), _norm(attention.k_norm)
+            qk_norm = torch.cat([q.expand(self.heads, -1), k.expand(self.kv_heads, -1)])
+        return _Layer(
+            _linear([attention.q_proj, attention.k_proj, attention.v_proj], rows),
+            _linear([attention.o_proj], rows),
+            _linear([mlp.gate_proj, mlp.up_proj], rows),
+            _linear([mlp.down_proj], rows),
+            _norm(layer.input_layernorm),
+            _norm(layer.post_attention_layernorm),
+            qk_norm,
+        )
+
+    def prefill(self, prompts: torch.Tensor, mask: torch.Tensor | None, capacity: int) -> torch.Tensor:
+        """Read the prompts (rows, length), equal ones once. Returns the logits (rows, vocabulary) after them."""
+        rows, length = prompts.shape
+        device, dtype = prompts.device, self.embedding.dtype
+        seen = prompts if mask is None else torch.cat([prompts, mask.long()], 1)
+        _, back, counts = seen.unique(dim=0, return_inverse=True, return_counts=True)
+        # Of each group of equal rows, the first.
+        first = torch.sort(back, stable=True).indices[counts.cumsum(0) - counts]
+
+        cos, sin = self.rotary(self.embedding[:1], torch.arange(capacity, device=device)[None])
+        cos, sin = cos[0], sin[0]
+        # x · cos + rotate_half(x) · sin, where rotate_half negates the first half: the sign goes into sin.
+        sin = torch.cat([-sin[:, : self.dim // 2], sin[:, self.dim // 2 :]], -1)
+        self.cos, self.sin = cos[:, None], sin[:, None]  # (position, 1, head dim)
+        self.positions: torch.Tensor | None = None  # (rows,): of the next token; None where it is `length` in each row
+        self.bias: torch.Tensor | None = None  # (rows, 1, 1, capacity), on attention's scores
+        bias = None
+        positions = torch.arange(length, device=device)[None]
+        if mask is not None:
+            self.bias = torch.zeros(rows, 1, 1, capacity, dtype=dtype, device=device)
+            self.bias[..., :length].masked_fill_(~mask[:, None, None], -torch.inf)
+            self.positions = mask.sum(1)
+            mask = mask[first]
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            # What is padding sees itself, as a softmax over nothing would be NaN.
+            eye = torch.eye(length, dtype=torch.bool, device=device)
+            visible = torch.ones_like(eye).tril() & (mask[:, None, None] | eye)
+            bias = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, -torch.inf)
+
+        def cache(n: int, size: int) -> list[torch.Tensor]:
+            shape = (n, self.kv_heads, size, self.dim)
+            return [torch.empty(shape, dtype=dtype, device=device) for _ in self.layers]
+
+        self.keys, self.values = cache(len(first), length), cache(len(first), length)
+        self.length = 0
+        logits = self._forward(prompts[first], self.cos[positions], self.sin[positions], bias)
+        read = self.keys, self.values
+        # Of memory that is never written to, a CPU gives none away.
+        self.keys, self.values = cache(rows, capacity), cache(rows, capacity)
+        for source, target in zip(read, (self.keys, self.values), strict=True):
+            for few, many in zip(source, target, strict=True):
+                many[:, :, :length] = few[back]
+        return logits[back]
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Read one token a row. Returns the logits (rows, vocabulary) after it."""
+        if self.positions is None or self.bias is None:
+            position, bias = slice(self.length, self.length + 1), None
+            cos, sin = self.cos[None, position], self.sin[None, position]
+        else:
+            cos, sin = self.cos[self.positions][:, None], self.sin[self.positions][:, None]
+            bias = self.bias[..., : self.length + 1]
+            self.positions += 1
+        return self._forward(tokens[:, None], cos, sin, bias)
+
+    def move(self, source: torch.Tensor, target: torch.Tensor, left: int) -> None:
+        """Keep the first `left` rows, after rows `source` have been copied over rows `target`."""
+        for caches in (self.keys, self.values):
+            for i, cache in enumerate(caches):
+                cache[target, :, : self.length] = cache[source, :, : self.length]
+                caches[i] = cache[:left]
+        if self.positions is not None and self.bias is not None:
+            self.positions = _moved(self.positions, source, target, left)
+            self.bias = _moved(self.bias, source, target, left)
+
+    def _forward(
+        self, ids: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Logits (rows, vocabulary) after ids (rows, n); `cos`, `sin`: (rows or 1, n, 1, dim); `bias`: on scores."""
+        rows, n = ids.shape
+        start, self.length = self.length, self.length + n
+        dim, heads, rotated = self.dim, self.heads, self.heads + self.kv_heads
+        x = F.embedding(ids, self.embedding)
+        width = (x.shape[-1],)
+        for layer, keys, values in zip(self.layers, self.keys, self.values, strict=True):
+            qkv = layer.qkv(F.rms_norm(x, width, layer.norm1, self.eps)).view(rows, n, -1, dim)
+            qk = qkv[:, :, :rotated]
+            if layer.qk_norm is not None:
+                qk = F.rms_norm(qk, (dim,), None, self.eps) * layer.qk_norm
+            qk = torch.addcmul(qk * cos, qk.roll(dim // 2, -1), sin)
+            keys[:, :, start : self.length] = qk[:, :, heads:].transpose(1, 2)
+            values[:, :, start : self.length] = qkv[:, :, rotated:].transpose(1, 2)
+            k, v = keys[:, :, : self.length], values[:, :, : self.length]
+            if n == 1:
+                # All query heads of a key head side by side, as if they were positions.
+                q = qk[:, 0, :heads].unflatten(1, (self.kv_heads, -1))
+                y = F.scaled_dot_product_attention(q, k, v, bias)
+            else:
+                q = qk[:, :, :heads].transpose(1, 2)
+                y = F.scaled_dot_product_attention(
+                    q, k, v, bias, is_causal=bias is None, enable_gqa=heads > self.kv_heads
+                ).transpose(1, 2)
+            x = x + layer.o(y.reshape(rows, n, heads * dim))
+            gate, up = layer.gate_up(F.rms_norm(x, width, layer.norm2, self.eps)).chunk(2, -1)
+            x = x + layer.down(F.silu(gate) * up)
+        return self.head(F.rms_norm(x[:, -1], width, self.norm, self.eps))
+
+
+class _NotReadable(Exception):
+    """A weight is not there as one dense tensor: it is partitioned, quantised, or behind an adapter of some kind."""
+
+
+def _whole(weight: torch.Tensor, dims: int) -> torch.Tensor:
+    # ZeRO-3 leaves an empty tensor, FSDP a flat one or a DTensor, device maps one without data.
+    if type(weight.data) is not torch.Tensor or weight.dim() != dims or not weight.numel() or weight.is_meta:
+        raise _NotReadable
+    return weight.detach()
+
+
+# By type: an adapter's wrapper has a `weight` too, that of the module it stands before.
+def _table(module: nn.Module) -> torch.Tensor:
+    if type(module) is not nn.Embedding:
+        raise _NotReadable
+    return _whole(module.weight, 2)
+
+
+def _norm(module: nn.Module) -> torch.Tensor:
+    if type(module) not in (Qwen3RMSNorm, LlamaRMSNorm):
+        raise _NotReadable
+    return _whole(module.weight, 1)
+
+
+def _linear(modules: list[nn.Module], rows: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The product of one input with several layers at once, side by side."""
+    weights, biases = zip(*map(_dense, modules), strict=True)
+    weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+    bias = None
+    if any(b is not None for b in biases):
+        parts = [w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)]
+        bias = torch.cat(parts)
+    on_cpu = weight.device.type == "cpu" and weight.dtype is torch.float32
+    if rows > 1 and on_cpu and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        # What torch.compile makes of a CPU's linear layer: oneDNN with a weight laid out for it. `F.linear` asks MKL,
+        # which takes twice as long on a processor that it does not favour.
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return lambda x: F.linear(x, weight, bias)
+
+
+def _dense(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
+    if type(module) is nn.Linear:
+        return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1)
+    from peft.tuners.lora import Linear
+
+    if type(module) is not Linear or module.lora_variant or any(module.lora_bias.values()):
+        raise _NotReadable
+    weight, bias = _dense(module.get_base_layer())
+    if not module.disable_adapters and not module.merged:
+        for name in module.active_adapters:
+            if name in module.lora_A:
+                weight = weight + module.get_delta_weight(name).to(weight.dtype)
+    return weight, bias

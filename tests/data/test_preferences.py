@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.data.corpora import Source
+from zero2chat.data.preferences import (
+    compare,
+    load_preferences,
+    load_taste,
+    pairs_of_ranking,
+    rank,
+    read_comparisons,
+    read_pairs,
+    without_ties,
+    write_pairs,
+)
+from zero2chat.errors import UserError
+from zero2chat.tasks import lines
+
+ROW = {"key": "k", "question": "q", "answer": "a", "kind": "x"}
+PROMPT = [{"role": "user", "content": "q"}]
+
+
+def worth(row: dict, text: str) -> float:
+    return float(text.strip())
+
+
+def said(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+# ---- rankings
+
+
+def test_without_noise_the_order_is_that_of_taste_and_equals_fall_either_way() -> None:
+    rng = random.Random(0)
+    orders = {tuple(rank([0.2, 0.9, 0.2, 0.5], 0.0, rng)) for _ in range(50)}
+    assert orders == {(1, 3, 0, 2), (1, 3, 2, 0)}
+
+
+def test_with_noise_each_two_stand_as_bradley_and_terry_say() -> None:
+    tastes, noise, n = [0.5, 0.4, 0.15], 0.1, 6000
+    rng = random.Random(1)
+    orders = [rank(tastes, noise, rng) for _ in range(n)]
+    for i, j in itertools.combinations(range(3), 2):
+        found = sum(order.index(i) < order.index(j) for order in orders) / n
+        expected = 1 / (1 + math.exp(-(tastes[i] - tastes[j]) / noise))
+        assert found == pytest.approx(expected, abs=0.02)  # three standard errors
+
+
+def test_a_ranking_gives_all_its_pairs_or_its_neighbours_the_better_one_first() -> None:
+    assert pairs_of_ranking([2, 0, 1]) == [(2, 0), (2, 1), (0, 1)]
+    assert pairs_of_ranking([2, 0, 1], "adjacent") == [(2, 0), (0, 1)]
+
+
+def test_pairs_hold_messages_and_tastes_and_equal_sides_are_left_out_and_counted() -> None:
+    answers = [["0.1", "0.7", "0.1 "], ["0.3", "0.3"]]
+    pairs, equal = compare([ROW] * 2, [PROMPT] * 2, answers, worth, noise=0.0, seed=0)
+    assert equal == 2
+    assert [(pair["chosen"], pair["rejected"][0]["content"].strip()) for pair in pairs] == [(said("0.7"), "0.1")] * 2
+    assert all(pair["prompt"] == PROMPT for pair in pairs)
+    assert [(pair["taste_chosen"], pair["taste_rejected"]) for pair in pairs] == [(0.7, 0.1)] * 2
+
+
+def test_noise_turns_some_labels_and_a_seed_gives_the_same_ones() -> None:
+    answers = [["0.5", "0.45"]] * 400
+    made = [compare([ROW] * 400, [PROMPT] * 400, answers, worth, noise=0.1, seed=seed)[0] for seed in (0, 0, 1)]
+    assert made[0] == made[1] != made[2]
+    turned = sum(pair["taste_chosen"] < pair["taste_rejected"] for pair in made[0]) / 400
+    assert turned == pytest.approx(1 - 1 / (1 + math.exp(-0.5)), abs=0.08)
+
+
+def test_pairs_of_one_taste_have_no_truth() -> None:
+    pairs, _ = compare([ROW], [PROMPT], [["0.5", "0.50", "0.7"]], worth, noise=0.0, seed=0)
+    assert len(pairs) == 3
+    assert [pair["chosen"] for pair in without_ties(pairs)] == [said("0.7")] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "facts"}, "task 'facts': has no `taste`"),
+        ({"task": "lines_"}, "did you mean 'lines'"),
+        ({"noize": 0.1}, "unknown key 'noize'.*did you mean 'noise'"),
+        ({"noise": -1}, "noise: -1.0 is not 0 or above"),
+        ({"noise": "nan"}, "noise: nan is not 0 or above"),
+        ({"answers": 1}, "answers: 1 cannot be compared"),
+        ({"pairs": "most"}, "pairs: 'most' is neither all nor adjacent"),
+        ({"n": 0}, "must be above 0"),
+        ({"held_out": 1_000_000}, "1000000 rows asked for"),
+        ({"options": {"mood": "sad"}}, "unknown option 'mood'"),
+    ],
+)
+def test_comparisons_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_comparisons({"task": "lines", "n": 10, "held_out": 10} | change)
+
+
+def test_the_taste_of_lines_is_found() -> None:
+    assert load_taste("lines") is load_taste("zero2chat.tasks.lines") is lines.taste
+
+
+# ---- datasets
+
+
+def source(folder: Path, *rows: dict[str, Any], **more: Any) -> Source:
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Source(path=str(path), label="mine", **more)
+
+
+def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path: Path) -> None:
+    expected = {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no")}
+    for row in (
+        {"prompt": "q", "chosen": "yes", "rejected": "no"},
+        {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no")},
+        {"prompt": "q", "chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
+        {"chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
+    ):
+        assert list(load_preferences(source(tmp_path, row))) == [expected]
+
+
+def test_the_pairs_that_a_run_keeps_are_a_dataset(tmp_path: Path) -> None:
+    pairs, _ = compare([ROW], [PROMPT], [["0.1", "0.7", "0.3"]], worth, noise=0.0, seed=0)
+    write_pairs(tmp_path / "pairs" / "train.jsonl", pairs)
+    assert read_pairs(tmp_path / "pairs" / "train.jsonl") == pairs
+    read = load_preferences(Source(path=str(tmp_path / "pairs" / "train.jsonl"), n=2))
+    assert [row["chosen"] for row in read] == [said("0.7")] * 2
+
+
+FINE = {"prompt": "q", "chosen": "yes", "rejected": "no"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (FINE | {"rejected": "yes"}, "mine, row 1: chosen and rejected are equal"),
+        (FINE | {"rejected": " yes\n"}, "mine, row 1: chosen and rejected are equal"),
+        (FINE | {"prompt": None}, "mine, row 1: no prompt"),
+        (FINE | {"chosen": ""}, None),
+        (FINE | {"chosen": None}, "mine, row 1: chosen: neither text nor a list"),
+    ],
+)
+def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], message: str | None) -> None:
+    if message is None:  # an empty answer may well be the worse, or the better one
+        assert len(load_preferences(source(tmp_path, FINE, row))) == 2
+        return
+    with pytest.raises(UserError, match=message):
+        load_preferences(source(tmp_path, FINE, row))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"chosen": PROMPT + said("a"), "rejected": PROMPT + said("a")}, "row 0: chosen and rejected are equal"),
+        ({"chosen": PROMPT + said("a"), "rejected": PROMPT}, "row 0: rejected: does not end with the assistant's"),
+        ({"chosen": said("a"), "rejected": said("b")}, "row 0: no prompt"),
+        ({"prompt": "q", "better": "a", "worse": "b"}, "no column 'chosen'; it has prompt, better, worse"),
+        ({"prompt": "q", "chosen": [{"text": "a"}], "rejected": said("b")}, "row 0: chosen: neither text nor"),
+    ],
+)
+def test_a_dataset_that_holds_no_pairs_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_preferences(source(tmp_path, row))
+
+
+def test_a_task_under_datasets_is_sent_to_comparisons() -> None:
+    with pytest.raises(UserError, match="lines: a task's pairs are set by `comparisons`"):
+        load_preferences(Source(task="lines", n=5))

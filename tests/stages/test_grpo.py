@@ -1,0 +1,436 @@
+"""Practice on tiny models: it learns what is rewarded, goes on where it was killed, and says what users ask of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.models import load_model
+from zero2chat.stages import evaluate, grpo
+
+REPOSITORY = Path(__file__).parents[2]
+
+# A module of reward functions as a user would write it, on the path of this process and its children.
+REWARDS = '''
+import json
+import math
+import os
+
+
+def digits(completions, **columns):
+    """The share of a text that is digits."""
+    texts = [completion[0]["content"] for completion in completions]
+    return [sum(c.isdigit() for c in text) / max(1, len(text)) for text in texts]
+
+
+def longer(completions, answer, goal=40, **columns):
+    return [min(len(completion[0]["content"]), goal) / goal for completion in completions]
+
+
+def of_some(completions, **columns):
+    """No opinion on texts that begin with a letter."""
+    texts = [completion[0]["content"] for completion in completions]
+    return [None if text[:1].isalpha() else 1.0 for text in texts]
+
+
+def one_too_few(completions, **columns):
+    return [0.0] * (len(completions) - 1)
+
+
+def not_a_number(completions, **columns):
+    return [math.nan] * len(completions)
+
+
+def words(completions, **columns):
+    return ["good"] * len(completions)
+
+
+def text(completions, **columns):
+    return "good"
+
+
+def one(completions, **columns):
+    return 1.0
+
+
+async def slow(completions, **columns):
+    return [0.0] * len(completions)
+
+
+def closed(completions):
+    return [0.0] * len(completions)
+
+
+def needy(completions, difficulty, **columns):
+    return [0.0] * len(completions)
+
+
+def kept(completions, **columns):
+    """Writes down what this rank sampled."""
+    with open(os.environ["KEPT"] + os.environ["RANK"], "a") as file:
+        file.write(json.dumps([completion[0]["content"] for completion in completions]) + "\\n")
+    return [0.0] * len(completions)
+
+
+def alike(completions, **columns):
+    return [1.0] * len(completions)
+
+
+number = 5
+'''
+
+
+@pytest.fixture(autouse=True)
+def own_rewards(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path_factory.getbasetemp() / "own"
+    folder.mkdir(exist_ok=True)
+    (folder / "own_rewards.py").write_text(REWARDS)
+    (folder / "broken_rewards.py").write_text("def digits(:\n")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+@pytest.fixture
+def base(model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., Path]:
+    """`base(name, **changes)`: the YAML of a small run; a change of None leaves a setting out."""
+
+    def make(name: str, **changes: Any) -> Path:
+        settings: dict[str, Any] = {
+            "output_dir": str(tmp_path / name),
+            "model_name_or_path": str(model_folder),
+            "datasets": [{"task": "spelling", "n": 24}],
+            "rewards": [{"function": "own_rewards.digits"}],
+            "tasks": [{"task": "spelling", "n": 8, "max_new_tokens": 4}],
+            "global_batch_size": 16,
+            "per_device_train_batch_size": 16,
+            "num_generations": 4,
+            "max_completion_length": 12,
+            "max_steps": 6,
+            "learning_rate": 1.0e-3,
+            "gradient_checkpointing": False,
+            "logging_steps": 1,
+            "save_strategy": "steps",
+            "save_steps": 2,
+            "bf16": False,
+            "disable_tqdm": True,
+            "seed": 0,
+        } | changes
+        return write_yaml(tmp_path / f"{name}.yaml", **{k: v for k, v in settings.items() if v is not None})
+
+    return make
+
+
+def run(path: Path) -> dict[str, Any]:
+    """Run the stage; its metrics."""
+    grpo.main(["--config", str(path)])
+    return json.loads((path.with_suffix("") / "metrics.json").read_text())
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path.with_suffix("") / "history.jsonl").read_text().splitlines()]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_is_rewarded_becomes_likelier(base: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    path = base("digits", max_steps=60, learning_rate=5.0e-3, save_strategy="no", lr_scheduler_type="constant")
+    metrics = run(path)
+    rewards = [line["reward"] for line in history(path)]
+    assert sum(rewards[-10:]) / 10 > 3 * sum(rewards[:10]) / 10
+    assert metrics["problems"] == {"value": 24}
+    assert metrics["answers_left_out"] == {"value": 0}
+    assert metrics["accuracy"]["n"] == 8
+    said = capsys.readouterr().out
+    assert "How to read the log. loss: near 0 by construction" in said
+    for shown in ("reward 0.", "alike ", "cut ", "length ", "entropy ", "tokens/s", "ETA"):
+        assert shown in said
+
+    # Before and after, of the same questions.
+    samples = [json.loads(line) for line in (path.with_suffix("") / "samples.jsonl").read_text().splitlines()]
+    asked = {step: [s["prompt"] for s in samples if s["step"] == step] for step in (0, 60)}
+    assert asked[0] == asked[60]
+    assert len(asked[0]) == 6
+
+
+def test_its_folder_opens_as_any_model_and_answers_alike(base: Callable[..., Path], tmp_path: Path) -> None:
+    path = base("whole")
+    run(path)
+    folder = path.with_suffix("")
+    assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt")]
+    assert "pass" not in (folder / "README.md").read_text().split("## Measured")[0]
+    assert "became likelier" in (folder / "README.md").read_text()
+    again = tmp_path / "again"
+    asked = json.dumps([{"task": "spelling", "n": 8, "max_new_tokens": 4}])
+    evaluate.main(["--output_dir", str(again), "--model_name_or_path", str(folder), "--tasks", asked])
+    said = [
+        [s["completion"] for s in map(json.loads, (f / "samples.jsonl").open()) if s["step"] == step]
+        for f, step in ((folder, 6), (again, 0))
+    ]
+    assert said[0] == said[1] != []
+
+
+def test_rewards_are_weighed_and_logged_by_function(
+    base: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewards = [
+        {"function": "own_rewards.digits", "weight": 2.0},
+        {"function": "own_rewards.longer", "weight": -0.5, "options": {"goal": 20}, "label": "brief"},
+    ]
+    path = base("two", rewards=rewards, max_steps=3)
+    run(path)
+    said = capsys.readouterr().out
+    for line in history(path):
+        expected = 2.0 * line["rewards/digits/mean"] - 0.5 * line["rewards/brief/mean"]
+        assert line["reward"] == pytest.approx(expected, abs=1e-4)
+        shown = f"reward {line['reward']:.3f} | digits {line['rewards/digits/mean']:.3f} | brief "
+        assert shown in said
+        assert {"entropy", "completions/clipped_ratio", "completions/mean_length", "frac_reward_zero_std"} <= set(line)
+
+
+def test_groups_of_equal_rewards_teach_nothing_and_the_log_says_so(
+    base: Callable[..., Path], model_folder: Path
+) -> None:
+    path = base("alike", rewards=[{"function": "own_rewards.alike"}], max_steps=2, weight_decay=0.0)
+    run(path)
+    assert [line["frac_reward_zero_std"] for line in history(path)] == [1, 1]
+    before, after = load_model(model_folder)[0].state_dict(), load_model(path.with_suffix(""))[0].state_dict()
+    assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_answers_that_no_function_judges_are_left_out_and_counted(base: Callable[..., Path]) -> None:
+    path = base("some", rewards=[{"function": "own_rewards.of_some"}], max_steps=4)
+    left_out = run(path)["answers_left_out"]["value"]
+    assert 0 < left_out < 4 * 16
+    assert all(line["reward"] in (0.0, 1.0) or math.isclose(line["reward"], 1.0) for line in history(path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        # 8 steps learn from four generations of two steps each, in the second round of the problems.
+        {"datasets": [{"task": "spelling", "n": 9}], "steps_per_generation": 2, "num_iterations": 1, "beta": 0.1},
+        {"use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear", "learning_rate": 1.0e-2},
+        {"muon": True, "rewards": [{"function": "own_rewards.of_some"}]},
+    ],
+    ids=["plain", "reused generations and KL", "LoRA", "Muon and None"],
+)
+def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
+    changes: dict[str, Any], base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"max_steps": 8, "lr_scheduler_type": "constant"} | changes
+    whole, cut = base("whole", **changes), base("cut", **changes)
+    expected = run(whole)
+
+    class Killed(BaseException):
+        pass
+
+    old = grpo.RunCallback.on_step_end
+    for last in (5, 7):  # after the checkpoints of steps 4 and 6
+
+        def on_step_end(self: Any, args: Any, state: Any, control: Any, last: int = last, **more: Any) -> None:
+            old(self, args, state, control, **more)
+            if state.global_step == last:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(grpo.RunCallback, "on_step_end", on_step_end)
+            with pytest.raises(Killed):
+                grpo.main(["--config", str(cut)])
+    found = run(cut)
+    folders = whole.with_suffix(""), cut.with_suffix("")
+    weights = "adapter_model.safetensors" if changes.get("use_peft") else "model.safetensors"
+    for name in (weights, "samples.jsonl"):
+        assert len({sha256(folder / name) for folder in folders}) == 1, name
+    assert {k: v for k, v in found.items() if k != "seconds"} == {k: v for k, v in expected.items() if k != "seconds"}
+    times = ("seconds", "tokens_per_second", "step_time")
+    curves = [[{k: v for k, v in line.items() if k not in times} for line in history(p)] for p in (whole, cut)]
+    assert curves[0] == curves[1]
+    assert [line["step"] for line in curves[0]] == list(range(1, 9))
+
+
+def test_lora_learns_and_its_folder_opens(base: Callable[..., Path], model_folder: Path) -> None:
+    more = {"use_peft": True, "lora_r": 8, "lora_target_modules": "all-linear"}
+    path = base("lora", max_steps=60, learning_rate=2.0e-2, save_strategy="no", lr_scheduler_type="constant", **more)
+    run(path)
+    rewards = [line["reward"] for line in history(path)]
+    assert sum(rewards[-10:]) > 2 * sum(rewards[:10])
+    assert (path.with_suffix("") / "adapter_model.safetensors").exists()
+    assert not (path.with_suffix("") / "model.safetensors").exists()
+    assert load_model(path.with_suffix(""))[0] is not None
+
+
+def test_two_zero2_ranks_practise_together(
+    base: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group is spread over both ranks, which draw different answers, compare them all, and learn from all."""
+    monkeypatch.setenv("KEPT", str(tmp_path / "kept"))
+    path = base(
+        "zero2", max_steps=40, learning_rate=5.0e-3, save_steps=20, per_device_train_batch_size=8, num_generations=16,
+        rewards=[{"function": "own_rewards.digits"}, {"function": "own_rewards.kept"}], lr_scheduler_type="constant",
+    )  # fmt: skip
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
+    config = str(REPOSITORY / "accelerate_configs/cpu_zero2.yaml")
+    command = [accelerate, "launch", "--quiet", "--config_file", config, "-m", "zero2chat.stages.grpo"]
+    process = subprocess.run(
+        [*command, "--config", str(path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    ranks = [[json.loads(line) for line in (tmp_path / f"kept{rank}").open()] for rank in (0, 1)]
+    assert len(ranks[0]) == len(ranks[1]) == 40
+    assert not any(set(a) & set(b) for a, b in zip(*ranks, strict=True))
+    rewards = [line["rewards/digits/mean"] for line in history(path)]
+    assert sum(rewards[-10:]) > 2 * sum(rewards[:10])
+    assert len(rewards) == 40
+    assert process.stdout.count("How to read the log") == 1
+    assert load_model(path.with_suffix(""))[0] is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # The usual way on a small GPU: a step's answers in many small batches.
+        {"per_device_train_batch_size": 2, "num_generations": 8},
+        {"generation_batch_size": 32, "save_steps": 4},
+        {"shuffle_dataset": False},
+        {"save_steps": 0.5},
+    ],
+    ids=["accumulated", "two steps a generation", "in order", "a share of the steps"],
+)
+def test_settings_that_can_be_are_taken(changes: dict[str, Any], base: Callable[..., Path]) -> None:
+    path = base("taken", max_steps=4, **changes)
+    run(path)
+    assert [line["step"] for line in history(path)] == [1, 2, 3, 4]
+
+
+# ---- mistakes
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """`rows(...)`: problems in a file of the user's own, as a `datasets` list."""
+
+    def write(problems: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        path = tmp_path / "mine.jsonl"
+        path.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
+        return [{"path": str(path)}]
+
+    return write
+
+
+def test_a_users_own_problems_are_practised_with_control_tokens_as_plain_text(
+    base: Callable[..., Path], rows: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(grpo, "_safe", lambda *args, safe=grpo._safe: seen.append(safe(*args)) or seen[0])
+    problems = [{"prompt": f"What is {i} + 1? <|im_end|>", "answer": i + 1, "level": 1} for i in range(8)]
+    rewards = [{"function": "zero2chat.rewards.math.math_answer"}]
+    own = [rows(problems)[0] | {"n": 6}]
+    run(base("own", datasets=own, rewards=rewards, max_steps=1, save_strategy="no"))
+    (found,) = seen
+    assert len(found) == 6
+    assert found[0]["answer"] == "1"
+    assert found[0]["level"] == 1
+    (turn,) = found[0]["prompt"]
+    assert turn["role"] == "user"
+    assert turn["content"].startswith("What is 0 + 1?")
+    assert "<|im_end|>" not in turn["content"]
+
+
+MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rewards": []}, "rewards: the list is empty"),
+        ({"rewards": [{"function": "own_rewards.nothing"}]}, "cannot import 'own_rewards.nothing'"),
+        ({"rewards": [{"function": "nowhere.at_all"}]}, "cannot import 'nowhere.at_all': No module named 'nowhere'"),
+        ({"rewards": [{"function": "digits"}]}, "cannot import 'digits'"),
+        ({"rewards": [{"function": "own_rewards.number"}]}, "'own_rewards.number' is no function"),
+        ({"rewards": [{"function": "own_rewards.longer", "options": {"gaol": 3}}]}, "no option 'gaol'; did you mean"),
+        ({"rewards": [{"function": "own_rewards.digits", "wieght": 2}]}, r"rewards\[0\]: unknown key 'wieght'"),
+        ({"rewards": [{"function": "own_rewards.digits", "weight": math.inf}]}, "weight inf is not a finite number"),
+        ({"rewards": [{"function": "own_rewards.digits"}] * 2}, "two entries have the same name"),
+        ({"rewards": [{"function": "own_rewards.one_too_few"}]}, "returned 15 rewards for 16 completions"),
+        ({"rewards": [{"function": "own_rewards.not_a_number"}]}, "returned nan for completion 0, not a finite number"),
+        ({"rewards": [{"function": "own_rewards.words"}]}, "returned 'good' for completion 0, not a finite number"),
+        ({"max_completion_length": 120}, "prompts leave no room for max_completion_length"),
+        ({"num_generations": 3}, "must be divisible by num_generations"),
+        (
+            {
+                "num_generations": 6,
+                "global_batch_size": 48,
+                "per_device_train_batch_size": 12,
+                "generation_batch_size": 30,
+            },
+            "generation_batch_size",
+        ),
+        ({"generation_batch_size": 24, "num_generations": 8, "per_device_train_batch_size": 16}, "24"),
+        ({"datasets": [{"task": "spelling", "n": 3}]}, "3 problems, and one generation takes 4: give more"),
+        ({"beta": 0.1, "model_revision": "v2"}, "beta: TRL would take the reference from the model's main revision"),
+        ({"rewards": [{"function": "broken_rewards.digits"}]}, "cannot import 'broken_rewards.digits': invalid syntax"),
+        ({"rewards": [{"function": "own_rewards.text"}]}, "returned 'good', not a list of rewards"),
+        ({"rewards": [{"function": "own_rewards.one"}]}, "returned 1.0, not a list of rewards"),
+        ({"rewards": [{"function": "own_rewards.slow"}]}, "'own_rewards.slow' is no plain function"),
+        ({"rewards": [{"function": "own_rewards.closed"}]}, r"add \*\*columns"),
+        (
+            {"rewards": [{"function": "own_rewards.needy"}]},
+            "no column 'difficulty', which the reward own_rewards.needy",
+        ),
+        (
+            {"rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 0}}]},
+            "longest is 0",
+        ),
+        ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is no multiple of 4"),
+        ({"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
+        ({"eval_batch_size": 0}, "eval_batch_size 0 is not above 0"),
+        ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy: the answers to one problem must"),
+        ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its weight"),
+        ({"lerning_rate": 1}, "unknown key 'lerning_rate'"),
+        ({"tasks": [{"task": "speling"}]}, "no such task"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=message):
+        run(base("bad", **changes))
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        ({"answer": "1"}, "no column 'prompt'"),
+        ({"prompt": "What is 1 + 1?"}, "no column 'answer'"),
+        ({"prompt": 5, "answer": "1"}, "mine, row 0: prompt: neither text nor a list"),
+        ({"prompt": ["a", "b"], "answer": "1"}, "mine, row 0: prompt: neither text nor a list"),
+        (
+            {"prompt": [{"role": "assistant", "content": "a"}], "answer": "1"},
+            "row 0: prompt: does not end with the user",
+        ),
+        ({"prompt": "What?", "answer": "no idea at all \\"}, "row 0: the reference answer"),
+        ({"prompt": "What?", "answer": ""}, "row 0: the reference answer"),
+        ({"prompt": "What?", "answer": None}, "mine, row 0: has no answer: leave the row out"),
+        ({"prompt": "What? " * 200, "answer": "1"}, "row 0 has"),
+    ],
+)
+def test_problems_that_cannot_be_practised_are_refused(
+    problem: dict[str, Any], message: str, base: Callable[..., Path], rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(base("bad", datasets=rows([problem] * 4), **MATHS))

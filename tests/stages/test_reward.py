@@ -1,0 +1,296 @@
+"""The stage on tiny models: it learns what can be learned, goes on where it was killed, and measures what it says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.data.preferences import read_pairs
+from zero2chat.errors import UserError
+from zero2chat.reward_model import load_reward_model, score_texts
+from zero2chat.stages import reward
+from zero2chat.tasks import lines
+
+COLOURS = "red blue green grey pink gold".split()  # noqa: SIM905
+
+
+@pytest.fixture
+def base(model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., Path]:
+    """`base(name, **changes)`: the YAML of a small run on its own answers to the task `lines`."""
+
+    def make(name: str, **changes: Any) -> Path:
+        settings: dict[str, Any] = {
+            "output_dir": str(tmp_path / name),
+            "model_name_or_path": str(model_folder),
+            "comparisons": {"task": "lines", "n": 12, "answers": 3, "held_out": 40, "max_new_tokens": 8},
+            "max_length": 128,
+            "global_batch_size": 8,
+            "per_device_train_batch_size": 8,
+            "max_steps": 6,
+            "learning_rate": 2.0e-3,
+            "gradient_checkpointing": False,
+            "logging_steps": 2,
+            "save_strategy": "steps",
+            "save_steps": 3,
+            "bf16": False,
+            "disable_tqdm": True,
+            "seed": 0,
+        } | changes
+        return write_yaml(tmp_path / f"{name}.yaml", **{k: v for k, v in settings.items() if v is not None})
+
+    return make
+
+
+@pytest.fixture
+def preferences(tmp_path: Path) -> Path:
+    """200 pairs in which the chosen answer says yes, of all lengths alike."""
+    rng = random.Random(0)
+    path = tmp_path / "mine.jsonl"
+    with path.open("w") as file:
+        for i in range(200):
+            more = [" ".join(rng.choices(COLOURS, k=rng.randint(1, 6))) for _ in "ab"]
+            row = {"prompt": f"Is it {i}?", "chosen": f"yes {more[0]}", "rejected": f"no {more[1]}"}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+def run(path: Path) -> dict[str, Any]:
+    """Run the stage; its metrics."""
+    reward.main(["--config", str(path)])
+    return json.loads((path.with_suffix("") / "metrics.json").read_text())
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_it_learns_a_users_own_preferences_and_length_alone_does_not(
+    base: Callable[..., Path], preferences: Path
+) -> None:
+    path = base("own", comparisons=None, datasets=[{"path": str(preferences)}], test_fraction=0.3, max_steps=40)
+    metrics = run(path)
+    assert metrics["accuracy"]["value"] > 0.95
+    assert metrics["accuracy_length"]["value"] < 0.75
+    assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] == 200
+    assert metrics["accuracy"]["n"] == metrics["pairs_test"]["value"] > 30
+    assert "noise_ceiling" not in metrics
+
+    # The folder is all that scoring needs, and gives what was measured.
+    folder = path.with_suffix("")
+    model, tokenizer = load_reward_model(folder)
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 12
+    for said, score in (("completion", "score_chosen"), ("rejected", "score_rejected")):
+        talks = [[{"role": "user", "content": s["prompt"]}, {"role": "assistant", "content": s[said]}] for s in samples]
+        assert score_texts(model, tokenizer, talks)[1] == pytest.approx([s[score] for s in samples], abs=1e-4)
+    assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt")]
+
+    kept = {split: read_pairs(folder / "pairs" / f"{split}.jsonl") for split in ("train", "test")}
+    prompts = {split: {pair["prompt"][0]["content"] for pair in pairs} for split, pairs in kept.items()}
+    assert not prompts["train"] & prompts["test"]
+
+
+def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(base: Callable[..., Path]) -> None:
+    path = base("lines")
+    metrics = run(path)
+    folder = path.with_suffix("")
+    train, test = (read_pairs(folder / "pairs" / f"{split}.jsonl") for split in ("train", "test"))
+    assert len(train) == metrics["pairs_train"]["value"] <= 12 * 3
+    assert len(test) == metrics["pairs_test"]["value"] <= 40
+    rows = {row["question"]: row for split, n in (("train", 12), ("test", 40)) for row in lines.rows(split, 0, n)}
+    for pairs, split in ((train, "train"), (test, "test")):
+        allowed = {row["question"] for row in lines.rows(split, 0, 12 if split == "train" else 40)}
+        for pair in pairs:
+            question = pair["prompt"][-1]["content"]
+            assert question in allowed
+            for side in ("chosen", "rejected"):
+                assert pair[f"taste_{side}"] == lines.taste(rows[question], pair[side][0]["content"])
+    assert all(pair["taste_chosen"] != pair["taste_rejected"] for pair in test)
+    agree = sum(pair["taste_chosen"] > pair["taste_rejected"] for pair in test) / len(test)
+    assert metrics["noise_ceiling"]["value"] == pytest.approx(agree, abs=1e-4)
+
+    # By hand from the folder: how often the higher score has the higher taste.
+    model, tokenizer = load_reward_model(folder)
+    raw = [score_texts(model, tokenizer, [p["prompt"] + p[s] for p in test])[0] for s in ("chosen", "rejected")]
+    right = [(a > b) == (p["taste_chosen"] > p["taste_rejected"]) for a, b, p in zip(*raw, test, strict=True) if a != b]
+    assert metrics["accuracy"]["value"] == pytest.approx(sum(right) / len(test), abs=0.03)
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert sum(b["n"] for b in history[-1]["reliability"]) == len(test)
+
+
+@pytest.mark.parametrize("peft", [False, True])
+def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
+    peft: bool, base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"], "lora_r": 4} if peft else {}
+    whole, cut = base("whole", **more), base("cut", **more)
+    assert run(whole)["accuracy"]["n"] > 0
+
+    class Killed(BaseException):
+        pass
+
+    written = reward.write_pairs
+
+    def die_at(moment: str) -> None:
+        with monkeypatch.context() as patch:
+            if moment == "pairs":  # one of its files is written, the other is not
+                patch.setattr(
+                    reward, "write_pairs", lambda path, pairs: "test" not in path.name and written(path, pairs)
+                )
+                patch.setattr(reward, "write_atomically", _raise(Killed))
+            else:
+                old = reward.RunCallback.on_step_end
+
+                def on_step_end(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
+                    old(self, args, state, control, **more)
+                    if state.global_step == 5:
+                        raise Killed
+
+                patch.setattr(reward.RunCallback, "on_step_end", on_step_end)
+            with pytest.raises(Killed):
+                reward.main(["--config", str(cut)])
+
+    die_at("pairs")
+    assert not list(cut.with_suffix("").glob("checkpoint-*"))
+    die_at("step")
+    monkeypatch.setattr(reward, "make_pairs", _raise(AssertionError("answers are sampled once")))
+    run(cut)
+    folders = whole.with_suffix(""), cut.with_suffix("")
+    for name in ("model.safetensors", "config.json", "pairs/train.jsonl", "pairs/test.jsonl", "samples.jsonl"):
+        assert len({sha256(folder / name) for folder in folders}) == 1, name
+    assert load_reward_model(folders[1])[0].config.score_std > 0
+
+
+def _raise(error: Any) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path]) -> None:
+    one = base("one", max_steps=8, logging_steps=1, save_strategy="no")
+    two = base("two", max_steps=8, logging_steps=1, save_strategy="no", per_device_train_batch_size=4)
+    expected = run(one)
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
+    config = str(Path(__file__).parents[2] / "accelerate_configs/cpu_zero2.yaml")
+    process = subprocess.run(
+        [accelerate, "launch", "--quiet", "--config_file", config, "-m", "zero2chat.stages.reward", "--config", two],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    # Ranks draw answers of their own: the pairs are others, and as many.
+    found = json.loads((two.with_suffix("") / "metrics.json").read_text())
+    assert found["pairs_train"] == expected["pairs_train"]
+    assert found["accuracy"]["n"] > 30
+    losses = [json.loads(line)["loss"] for line in (two.with_suffix("") / "history.jsonl").open() if "loss" in line]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0]
+    assert process.stdout.count("pairs to learn from") == 1
+    assert load_reward_model(two.with_suffix(""))[0].config.score_std > 0
+
+
+def test_muon_trains_it_too(base: Callable[..., Path], preferences: Path) -> None:
+    path = base("muon", comparisons=None, datasets=[{"path": str(preferences)}], muon=True, max_steps=30)
+    assert run(path)["accuracy"]["value"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"comparisons": None}, "set either `comparisons`"),
+        ({"datasets": [{"path": "x.jsonl"}]}, "set either `comparisons`"),
+        ({"comparisons": {"task": "facts"}}, "has no `taste`"),
+        ({"overlong": "cut"}, "overlong: 'cut' is neither error nor drop"),
+        ({"test_fraction": 1.0, "comparisons": None, "datasets": [{"path": "x"}]}, "test_fraction: 1.0 is not between"),
+        ({"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
+        ({"max_length": 4096}, "max_length 4096 is more than the model's context of 128"),
+        ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have a side longer than max_length 20"),
+        ({"lerning_rate": 1.0}, "unknown key 'lerning_rate'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=message):
+        run(base("bad", **changes))
+
+
+def test_pairs_with_equal_sides_are_the_users_mistake(base: Callable[..., Path], preferences: Path) -> None:
+    with preferences.open("a") as file:
+        file.write(json.dumps({"prompt": "Is it?", "chosen": "yes", "rejected": "yes "}) + "\n")
+    with pytest.raises(UserError, match="mine, row 200: chosen and rejected are equal"):
+        run(base("equal", comparisons=None, datasets=[{"path": str(preferences)}]))
+
+
+def test_a_pair_that_is_too_long_is_left_out_if_asked(
+    base: Callable[..., Path], preferences: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with preferences.open("a") as file:
+        file.write(json.dumps({"prompt": "Is it?", "chosen": "yes " * 400, "rejected": "no"}) + "\n")
+    own: dict[str, Any] = {"comparisons": None, "datasets": [{"path": str(preferences)}], "max_steps": 2}
+    metrics = run(base("long", overlong="drop", **own))
+    assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] == 200
+    assert "1 of" in capsys.readouterr().out
+
+
+# ---- the measures
+
+
+def test_reliability_bins_hold_certainty_and_agreement() -> None:
+    sure = math.log(0.97 / 0.03)
+    bins = reward.reliability([0.1, -0.1, sure, sure, sure, -sure, 1e9])
+    assert [b["n"] for b in bins] == [2, 5]
+    assert (bins[0]["right"], bins[1]["right"]) == (0.5, 0.8)
+    assert bins[1]["sure"] == pytest.approx((4 * 0.97 + 1) / 5)
+    off = 2 * abs(bins[0]["sure"] - 0.5) + 5 * abs(bins[1]["sure"] - 0.8)
+    assert reward.calibration_error(bins) == pytest.approx(off / 7)
+
+
+def test_scores_that_say_the_chances_of_their_labels_are_calibrated() -> None:
+    rng = random.Random(0)
+    margins = []
+    for _ in range(20_000):
+        margin = abs(rng.gauss(0, 2))
+        margins.append(margin if rng.random() < 1 / (1 + math.exp(-margin)) else -margin)
+    assert reward.calibration_error(reward.reliability(margins)) < 0.012
+    assert reward.calibration_error(reward.reliability([3 * margin for margin in margins])) > 0.05
+
+
+def pair(chosen: int, rejected: int) -> dict[str, Any]:
+    return {"chosen": [{"content": "w " * chosen}], "rejected": [{"content": "w " * rejected}]}
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "expected"),
+    [
+        ([pair(9, 3), pair(5, 4)], [pair(8, 2), pair(2, 8), pair(4, 4)], [1.0, 0.0, 0.5]),  # longer wins
+        ([pair(1, 3), pair(2, 9)], [pair(8, 2), pair(2, 8)], [0.0, 1.0]),  # shorter wins
+        ([pair(5, 1), pair(5, 9)], [pair(6, 1), pair(6, 9), pair(1, 4)], [1.0, 1.0, 0.0]),  # a middle one
+    ],
+)
+def test_length_alone_takes_the_length_that_fits_the_training_labels(
+    train: list[dict[str, Any]], test: list[dict[str, Any]], expected: list[float]
+) -> None:
+    assert reward.length_only(train, test) == expected
+
+
+def test_accuracy_is_held_against_taste_and_not_against_the_noisy_label() -> None:
+    test = [pair(1, 1) | {"taste_chosen": a, "taste_rejected": b} for a, b in ((0.9, 0.1), (0.2, 0.4), (0.3, 0.1))]
+    metrics, bins = reward.measure([pair(3, 1)], test, [2.0, -1.0, -1.0], seed=0)
+    assert metrics["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    assert metrics["accuracy_noisy"]["value"] == pytest.approx(1 / 3, abs=1e-4)
+    assert metrics["noise_ceiling"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    assert metrics["accuracy_length"]["value"] == 0.5
+    assert sum(b["n"] for b in bins) == metrics["calibration_error"]["n"] == 3
