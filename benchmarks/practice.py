@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from zero2chat.recipes import load_recipe
+from zero2chat.recipes import environment, load_recipe
 
 RUNS = Path("runs/practice")
 KINDS = {"greedy": "accuracy_word_problems", "sampled": "accuracy_sampled_word_problems"}
@@ -25,16 +24,16 @@ KINDS = {"greedy": "accuracy_word_problems", "sampled": "accuracy_sampled_word_p
 
 def train(seed: int) -> dict[str, dict[str, Any]]:
     """The metrics of the three steps with this seed, by step."""
-    commands = {step.name: step.command() for step in load_recipe("recipes/quickstart")}
+    steps = {step.name: step for step in load_recipe("recipes/quickstart")}
     found = {}
     for name in ("sft", "grpo", "sft_long"):
         folder = RUNS / str(seed) / name
-        command = [*commands[name], "--seed", str(seed), "--output_dir", str(folder)]
+        command = [*steps[name].command(), "--seed", str(seed), "--output_dir", str(folder)]
         if name != "sft":
             command += ["--model_name_or_path", str(RUNS / str(seed) / "sft")]
         program = Path(sys.executable).with_name(command[0])
-        environment = {"OMP_NUM_THREADS": str(os.cpu_count())} | os.environ
-        if subprocess.run([str(program), *command[1:]], env=environment, stdout=sys.stderr).returncode:
+        done = subprocess.run([str(program), *command[1:]], env=environment(steps[name]), stdout=sys.stderr)
+        if done.returncode:
             raise SystemExit(f"practice: {name} with seed {seed} failed: what it says stands above")
         found[name] = json.loads((folder / "metrics.json").read_text())
     return found
