@@ -94,7 +94,8 @@ def test_a_stage_without_a_section_of_its_own_shows_its_metrics(page: str) -> No
 
 
 def test_the_chains_table_has_each_step_that_was_asked_the_same_questions(page: str) -> None:
-    chain = _Page(page[page.index('<section id="side-by-side"') :]).text
+    start = page.index('<section id="side-by-side"')
+    chain = _Page(page[start : page.index("</section>", start)]).text
     for step in ("sft", "sft_more", "exam_a", "exam_b"):
         assert f"sums{step}60.0%" in chain.replace("\n", "")
     assert "corpus" not in chain

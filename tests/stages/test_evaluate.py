@@ -42,7 +42,7 @@ def test_a_checkpoint_is_examined_on_each_task(
     found, samples = evaluate_tasks(model, tokenizer, read_specs(entries))
     assert metrics == found
     assert set(found) == {
-        *("accuracy", "accuracy_facts", "accuracy_once", "accuracy_sampled_facts", "stop_rate"),
+        *("accuracy", "accuracy_facts", "accuracy_once", "accuracy_sampled", "accuracy_sampled_facts", "stop_rate"),
         *("pass_at_1_facts", "pass_at_2_facts"),
     }
     assert runs.read_jsonl(tmp_path / "e" / "samples.jsonl") == [{"step": 0} | sample for sample in samples]

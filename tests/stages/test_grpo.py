@@ -294,7 +294,8 @@ def test_two_zero2_ranks_practise_together(
     assert process.returncode == 0, process.stderr[-3000:]
     ranks = [[json.loads(line) for line in (tmp_path / f"kept{rank}").open()] for rank in (0, 1)]
     assert len(ranks[0]) == len(ranks[1]) == 40
-    assert not any(set(a) & set(b) for a, b in zip(*ranks, strict=True))
+    # Later both have learned that nothing is better than zeros all along.
+    assert not any(set(a) & set(b) for a, b in list(zip(*ranks, strict=True))[:10])
     rewards = [line["rewards/digits/mean"] for line in history(path)]
     assert sum(rewards[-10:]) > 2 * sum(rewards[:10])
     assert len(rewards) == 40
@@ -363,7 +364,7 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ({"rewards": [{"function": "own_rewards.nothing"}]}, "cannot import 'own_rewards.nothing'"),
         ({"rewards": [{"function": "nowhere.at_all"}]}, "cannot import 'nowhere.at_all': No module named 'nowhere'"),
         ({"rewards": [{"function": "digits"}]}, "cannot import 'digits'"),
-        ({"rewards": [{"function": "own_rewards.number"}]}, "'own_rewards.number' is no function"),
+        ({"rewards": [{"function": "own_rewards.number"}]}, "'own_rewards.number' is no plain function"),
         ({"rewards": [{"function": "own_rewards.longer", "options": {"gaol": 3}}]}, "no option 'gaol'; did you mean"),
         ({"rewards": [{"function": "own_rewards.digits", "wieght": 2}]}, r"rewards\[0\]: unknown key 'wieght'"),
         ({"rewards": [{"function": "own_rewards.digits", "weight": math.inf}]}, "weight inf is not a finite number"),

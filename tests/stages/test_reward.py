@@ -195,7 +195,7 @@ def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path]) -
     # Ranks draw answers of their own: the pairs are others, and as many.
     found = json.loads((two.with_suffix("") / "metrics.json").read_text())
     assert found["pairs_train"] == expected["pairs_train"]
-    assert found["accuracy"]["n"] > 30
+    assert found["accuracy"]["n"] > 10  # of 40, those whose sides are not equally good
     losses = [json.loads(line)["loss"] for line in (two.with_suffix("") / "history.jsonl").open() if "loss" in line]
     assert len(losses) == 8
     assert losses[-1] < losses[0]

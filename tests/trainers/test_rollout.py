@@ -21,6 +21,7 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
+from zero2chat.errors import UserError
 from zero2chat.models import load_model
 from zero2chat.trainers import rollout
 from zero2chat.trainers.rollout import draw, fast_sample, use_fast_rollouts
@@ -313,7 +314,7 @@ def test_weights_that_are_not_whole_are_not_read() -> None:
 def test_logits_that_are_not_finite_are_refused() -> None:
     model = make()
     torch.nn.init.constant_(model.lm_head.weight, torch.nan)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(UserError, match="not finite"):
         greedy(model, ragged(), do_sample=True, custom_generate=fast_sample)
 
 

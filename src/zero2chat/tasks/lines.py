@@ -27,20 +27,20 @@ school sea ship shoe soldier song star street table teacher tower town train tre
 _SETTINGS = (
     "at night",
     "at dawn",
+    "at noon",
     "at sunset",
     "at midnight",
     "in winter",
     "in summer",
     "in spring",
     "in autumn",
-    "in the morning",
-    "in the evening",
-    "in the rain",
-    "in the snow",
-    "in the fog",
-    "under the moon",
-    "during a storm",
-    "on a holiday",
+    "in rain",
+    "in snow",
+    "in fog",
+    "in sunshine",
+    "under moonlight",
+    "during thunder",
+    "on holiday",
 )
 
 _ASKS = ("Write", "Give me", "Make up", "Please write", "Think of", "I want")
