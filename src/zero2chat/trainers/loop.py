@@ -422,7 +422,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
         print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
-    # The order of the rows is drawn too, and must be one for all ranks; GRPO's has a seed of its own, and ranks that drew
-    # alike would give one problem the same answers.
+    # The order of the rows is drawn too, and must be one for all ranks; GRPO's has a seed of its own, and ranks that
+    # drew alike would give one problem the same answers.
     set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, GRPOConfig))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
