@@ -1,0 +1,557 @@
+"""Whether two answers say the same. What cannot be decided is different."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from zero2chat.verifier.grammar import Node
+from zero2chat.verifier.units import CURRENCIES, Unit, read_unit
+from zero2chat.verifier.values import Digits, Exact, NeedsDigits, NoValue, has_value, variables
+
+_POINTS = 4  # at which two expressions in variables must agree
+_TRIES = 12
+_WHOLE = ("factorial", "binom", "gamma", "floor", "ceil", "gcd", "lcm", *("sin", "cos", "tan", "cot", "sec", "csc"))
+_INFINITY: Node = ("constant", "infty")
+_REALS: Node = ("tuple", "(", (("neg", _INFINITY), _INFINITY), ")")
+_FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
+Region = list[tuple[str, Node, Node, str]]  # intervals: "(" or "[", low, high, ")" or "]"
+
+
+class Comparison:
+    """Compares a gold answer's tree with an answer's. With `digits`, in a worker, irrational numbers too; without,
+    they raise `NeedsDigits`. Raises `TooLarge` for what is costly to work out."""
+
+    def __init__(self, gold: Node, answer: Node, digits: bool = False):
+        self._gold, self._answer, self._digits = gold, answer, digits
+        # Nobody can write an answer that is right at these points alone: they depend on it.
+        self._seed = hashlib.blake2b(repr((gold, answer)).encode()).digest()
+
+    def equal(self) -> bool:
+        return self._gold == self._answer or self._same(self._gold, self._answer)
+
+    def _same(self, gold: Node, answer: Node) -> bool:
+        gold, answer = _plain(gold), _plain(answer)
+        if gold == answer:
+            return True
+        gold_name, gold_inner = self._named(gold)
+        name, inner = self._named(answer)
+        if inner is None or gold_inner is None:
+            return False  # an equation that does not hold, such as 7 = 8
+        if gold_name is not None or name is not None:
+            if (gold_name is None or name is None) and gold[0] == answer[0] == "relation":
+                return self._relations(gold, answer)
+            if gold_name is None or name is None:
+                return self._same_unnamed(gold_inner, inner)
+            if _same_name(gold_name, name):
+                return self._same_unnamed(gold_inner, _renamed(inner, name, gold_name))
+            if gold[0] == answer[0] == "relation":
+                return self._relations(gold, answer)
+            return False
+        return self._same_unnamed(gold, answer)
+
+    def _same_unnamed(self, gold: Node, answer: Node) -> bool:
+        gold, answer = _signs_spread(_plain(gold)), _signs_spread(_plain(answer))
+        if gold == answer:
+            return True
+        kinds = gold[0], answer[0]
+        if kinds[0] in ("list", "set") and kinds[1] in ("list", "set"):
+            gold_region, region = _region(gold), _region(answer)
+            if gold_region and region:
+                return self._regions(gold_region, region)
+            return self._collections(gold, answer)
+        if "list" in kinds and "tuple" in kinds:
+            return self._assigned(gold, answer) or self._by_regions(gold, answer)
+        if kinds == ("tuple", "tuple"):
+            return gold[1] == answer[1] and gold[3] == answer[3] and self._each(gold[2], answer[2])
+        if kinds == ("relation", "relation"):
+            return self._relations(gold, answer)
+        if _region(gold) and _region(answer):
+            return self._by_regions(gold, answer)
+        if kinds[0] in ("matrix", "cases") and kinds[0] == kinds[1]:
+            shape = [len(row) for row in gold[1]] == [len(row) for row in answer[1]]
+            return shape and all(self._each(mine, theirs) for mine, theirs in zip(gold[1], answer[1], strict=True))
+        if kinds == ("ratio", "ratio"):
+            return len(gold) == len(answer) and self._proportional(gold[1:], answer[1:])
+        return self._measured(_as_quotient(gold), _as_quotient(answer))
+
+    # Names
+
+    def _named(self, node: Node) -> tuple[Node | None, Node | None]:
+        """`x = 3` as the name x and 3, `x \\in S` as x and S, `S = 2 + 3 = 5` as S and 5; None for the value where
+        such a chain does not hold."""
+        if node[0] != "relation":
+            return None, node
+        signs, terms = node[1], node[2]
+        if signs == ("in",):
+            return (terms[0], terms[1]) if _is_name(terms[0]) or terms[0][0] == "tuple" else (None, node)
+        if not all(sign in ("=", "approx") for sign in signs):
+            return None, node
+        first, rest = terms[0], list(terms[1:])
+        if signs == ("=",) and _is_name(rest[0]) and not variables(first) and not _is_name(first):
+            first, rest = rest[0], [first]
+        if first[0] == "nothing" and signs[0] == "=":
+            return first, ("relation", signs[1:], terms[1:]) if len(rest) > 1 else rest[0]
+        if not _is_name(first):
+            if variables(node) or not all(has_value(term) for term in terms):
+                return None, node
+            rest.insert(0, first)  # 6/2 = 3
+            first = ("nothing",)
+            signs = ("=", *signs)
+        exact = [rest[0]]
+        for sign, term in zip(signs[1:], rest[1:], strict=True):
+            if sign == "approx":
+                continue
+            if _is_name(term) and not _is_name(exact[-1]):
+                return None, node
+            exact.append(term)
+        if signs[0] == "approx":
+            return (None, node) if first == ("nothing",) else (first, rest[0])
+        while len(exact) > 1 and _is_name(exact[0]) and not self._occurs(exact[0], exact[1:]):
+            if not variables(exact[-1]):
+                return None, node  # x = y = 1
+            exact.pop(0)
+        for other in exact[1:]:
+            if not self._same(exact[0], other):
+                return first, None
+        if variables(first) & variables(exact[-1]):
+            return None, node
+        return first, exact[-1] if not variables(exact[-1]) or len(exact) == 1 else exact[0]
+
+    @staticmethod
+    def _occurs(name: Node, terms: Sequence[Node]) -> bool:
+        return any(variables(name) & variables(term) for term in terms)
+
+    # Collections
+
+    def _each(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
+        return len(gold) == len(answer) and all(self._same(a, b) for a, b in zip(gold, answer, strict=True))
+
+    def _collections(self, gold: Node, answer: Node) -> bool:
+        mine, theirs = _items(gold), _items(answer)
+        if gold[0] == answer[0] == "list" and {gold[1], answer[1]} == {"or", "and"} and "relation" in str(gold):
+            named = len({repr(self._named(item)[0]) for item in mine}) == 1
+            if not named:
+                return False
+        if ("dots",) in mine or ("dots",) in theirs:
+            return gold[0] == answer[0] and self._each(mine, theirs)
+        mine, theirs = self._values_of_one_name(mine), self._values_of_one_name(theirs)
+        return self._unordered(mine, theirs)
+
+    def _unordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
+        if len(gold) != len(answer) or len(gold) > 100:
+            return False
+        left = list(answer)
+        for item in gold:
+            found = next((i for i, other in enumerate(left) if self._same(item, other)), None)
+            if found is None:
+                return False
+            left.pop(found)
+        return True
+
+    def _values_of_one_name(self, items: list[Node]) -> list[Node]:
+        """Of `x=1, x=2` the values: solutions in any order."""
+        named = [self._named(item) for item in items]
+        names = {name for name, _ in named}
+        if len(names) == 1 and None not in names and all(value is not None for _, value in named):
+            return [value for _, value in named if value is not None]
+        if len(named) > 1 and named[0][0] is not None and all(n is None and v is not None for n, v in named[1:]):
+            first = named[0][1]  # x = 1, 2
+            return [first, *items[1:]] if first is not None else items
+        return items
+
+    def _assigned(self, gold: Node, answer: Node) -> bool:
+        """`x=3, y=4` against `(3, 4)`: the names in the order of the alphabet."""
+        (listed, pair) = (gold, answer) if gold[0] == "list" else (answer, gold)
+        named = [self._named(item) for item in listed[2]]
+        names = [repr(name) for name, _ in named]
+        if any(name is None or value is None for name, value in named) or len(set(names)) < len(names):
+            return False
+        if names != sorted(names) or (pair[1], pair[3]) != ("(", ")") or listed[1] == "or":
+            return False
+        values = [value for _, value in named if value is not None]
+        return self._each(values, pair[2])
+
+    # Inequalities and equations
+
+    def _by_regions(self, gold: Node, answer: Node) -> bool:
+        mine, theirs = _region(gold), _region(answer)
+        return bool(mine and theirs) and self._regions(mine or [], theirs or [])
+
+    def _regions(self, gold: Region, answer: Region) -> bool:
+        return self._unordered(
+            [("tuple", left, (low, high), right) for left, low, high, right in gold],
+            [("tuple", left, (low, high), right) for left, low, high, right in answer],
+        )
+
+    def _relations(self, gold: Node, answer: Node) -> bool:
+        if variables(gold) != variables(answer):
+            return False
+        mine, theirs = _region(gold), _region(answer)
+        if mine and theirs:
+            return self._regions(mine, theirs)
+        if len(gold[1]) == len(answer[1]) == 1:
+            sign, other = gold[1][0], answer[1][0]
+            if sign in _FLIP and other in _FLIP:
+                parts = (*gold[2], *answer[2])
+                if not all(has_value(part) for part in parts):
+                    return sign == other and self._each(gold[2], answer[2])
+                left, right = _difference(gold), _difference(answer)
+                if sign == "=" or sign == "ne":
+                    return sign == other and self._factor(left, right) is not None
+                factor = self._factor(left, right)
+                return factor is not None and other == (sign if factor > 0 else _FLIP[sign])
+        if gold[1] == answer[1]:
+            return self._each(gold[2], answer[2])
+        turned = tuple(_FLIP.get(sign, sign) for sign in reversed(answer[1]))
+        return gold[1] == turned and self._each(gold[2], answer[2][::-1])
+
+    def _factor(self, gold: Node, answer: Node) -> int | None:
+        """The sign of the number c with `answer = c * gold` everywhere; None where there is none."""
+        factor = None
+        for point in self._points(gold, answer):
+            numbers = self._both(gold, answer, point)
+            if numbers is None:
+                continue
+            mine, theirs, far = numbers
+            if mine == 0 or theirs == 0 or abs(mine) < far or abs(theirs) < far:
+                return None
+            ratio = theirs / mine
+            if isinstance(ratio, Fraction):
+                if factor is not None and ratio != factor[0]:
+                    return None
+            elif factor is not None and abs(ratio - factor[0]) > far * (1 + abs(ratio)):
+                return None
+            factor = (ratio, (factor[1] if factor else 0) + 1)
+            if factor[1] == _POINTS:
+                break
+        if factor is None or factor[1] < _POINTS or getattr(factor[0], "imag", 0) != 0:
+            return None
+        return 1 if getattr(factor[0], "real", factor[0]) > 0 else -1
+
+    def _proportional(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
+        first, other = gold[0], answer[0]
+        return all(
+            self._same(("mul", mine, other), ("mul", theirs, first))
+            for mine, theirs in zip(gold[1:], answer[1:], strict=True)
+        )
+
+    # Quantities
+
+    def _measured(self, gold: Node, answer: Node) -> bool:
+        mine, theirs = _split(gold), _split(answer)
+        if mine is None or theirs is None:
+            return self._structure(gold, answer)
+        (bare, unit, size), (other, other_unit, other_size) = mine, theirs
+        if unit and other_unit:
+            if unit != other_unit:
+                return False
+            bare, other = _times(bare, size), _times(other, other_size)
+        elif other_unit and CURRENCIES & set(other_unit):
+            return False
+        elif not unit and not other_unit:
+            bare, other = _times(bare, size), _times(other, other_size)
+        elif ("percent" in repr(other)) != ("percent" in repr(bare)):
+            return False
+        return self._angles(bare, other)
+
+    def _angles(self, gold: Node, answer: Node) -> bool:
+        mine, theirs = _degrees(gold), _degrees(answer)
+        if (mine is None) == (theirs is None):
+            return self._values(gold, answer)
+        # "30" for 30 degrees; and pi/6.
+        bare, other = (mine or gold), (theirs or answer)
+        return self._values(gold, answer) if "pi" in repr(other if mine else bare) else self._values(bare, other)
+
+    def _values(self, gold: Node, answer: Node) -> bool:
+        if not (has_value(gold) and has_value(answer)):
+            return self._structure(gold, answer)
+        agreed = 0
+        points = self._points(gold, answer)
+        for point in points:
+            numbers = self._both(gold, answer, point)
+            if numbers is None:
+                continue
+            mine, theirs, far = numbers
+            if isinstance(mine, Fraction) and isinstance(theirs, Fraction):
+                if mine != theirs:
+                    return False
+            elif abs(mine - theirs) > far:
+                return False
+            agreed += 1
+            if agreed == (_POINTS if point else 1):
+                return True
+        return False
+
+    def _structure(self, gold: Node, answer: Node) -> bool:
+        """Part by part: for what has no value, such as `1 + 2 + \\ldots + n`."""
+        if gold[0] != answer[0] or len(gold) != len(answer) or gold[0] in ("unit", "variable", "number", "constant"):
+            return gold == answer
+        for mine, theirs in zip(gold[1:], answer[1:], strict=True):
+            if isinstance(mine, tuple) and isinstance(theirs, tuple):
+                if not mine or not theirs or isinstance(mine[0], tuple) or isinstance(theirs[0], tuple):
+                    if not self._each(mine, theirs):
+                        return False
+                elif mine != theirs and not (isinstance(mine[0], str) and self._same_part(mine, theirs)):
+                    return False
+            elif mine != theirs:
+                return False
+        return True
+
+    def _same_part(self, gold: Node, answer: Node) -> bool:
+        if has_value(gold) and has_value(answer):
+            return self._values(gold, answer)
+        return self._structure(gold, answer) or (gold[0] in ("relation", "list", "set") and self._same(gold, answer))
+
+    # Points
+
+    def _points(self, gold: Node, answer: Node) -> list[dict[str, Fraction]]:
+        """Where to compare: at no point but the empty one where there are no variables."""
+        names = sorted(variables(gold) | variables(answer))
+        if not names:
+            return [{}]
+        rng = random.Random(self._seed)
+        whole = _counted(gold) | _counted(answer)
+        if any(name in whole for name in names):
+            return [{name: Fraction(rng.randint(2, 40)) for name in names} for _ in range(_TRIES)]
+        signs = (1, -1)
+        return [
+            {name: Fraction(rng.randint(1, 9999), rng.randint(11, 99)) * rng.choice(signs) / 20 for name in names}
+            for _ in range(_TRIES)
+        ]
+
+    def _both(self, gold: Node, answer: Node, point: dict[str, Fraction]) -> tuple[Any, Any, Any] | None:
+        """Both values, and by how much they may differ; None where either has none."""
+        try:
+            try:
+                return Exact(point).value(gold), Exact(point).value(answer), Fraction(0)
+            except NeedsDigits:
+                if not self._digits:
+                    raise
+            rough = [Digits(point), Digits(point)]
+            for numbers, node in zip(rough, (gold, answer), strict=True):
+                numbers.number(node)
+            size = int(sum(numbers.size for numbers in rough)) + 1
+            fine = Digits(point, 100 + 2 * size)
+            mine, theirs = fine.number(gold), fine.number(answer)
+            return mine, theirs, fine.number(("number", Fraction(1, 10 ** (60 + size))))
+        except (NoValue, ZeroDivisionError, OverflowError):
+            return None
+
+
+def _plain(node: Node) -> Node:
+    """The reals as an interval, one thing in brackets as itself, a condition in braces as the condition."""
+    if node == ("domain", "R"):
+        return _REALS
+    if node[0] == "builder":
+        item, condition = node[1], node[2]
+        if item[0] == "relation" and item[1] == ("in",) and item[2][1] == ("domain", "R"):
+            item = item[2][0]
+        if item[0] == "variable" and condition[0] == "relation" and item[1] in variables(condition):
+            return condition
+    if node[0] == "set" and not node[1]:
+        return ("constant", "emptyset")
+    if node[0] == "unit" and node[1].lower() in ("no solution", "no solutions", "empty set", "the empty set"):
+        return ("constant", "emptyset")
+    if node[0] == "unit" and node[1].lower() in ("all real numbers", "all reals", "the real numbers", "reals"):
+        return _REALS
+    if node[0] == "relation" and node[1] == ("approx",) and node[2][0] == ("nothing",):
+        return node
+    return node
+
+
+def _is_name(node: Node) -> bool:
+    """Whether a node may stand left of "=" as the name of what is asked for: letters, `f(x)`, `(x, y)`, words."""
+    kind = node[0]
+    if kind in ("variable", "defined", "nothing", "unit"):
+        return True
+    if kind == "constant":
+        return node[1] in ("e", "i")
+    if kind == "tuple":
+        return all(_is_name(item) for item in node[2])
+    if kind in ("add", "mul", "div", "neg"):
+        return bool(variables(node)) and all(_is_name(part) for part in node[1:])
+    return kind == "call" and bool(variables(node)) and all(_is_name(part) for part in node[2:])
+
+
+def _same_name(gold: Node, answer: Node) -> bool:
+    if "nothing" in (gold[0], answer[0]) or "unit" in (gold[0], answer[0]):
+        return True
+    if gold[0] == answer[0] == "defined":
+        return gold[1] == answer[1] and len(gold[2]) == len(answer[2])
+    return gold == answer
+
+
+def _renamed(node: Node, name: Node, gold_name: Node) -> Node:
+    """f(t) = t^2 as f(x) = x^2."""
+    if name[0] != "defined" or gold_name[0] != "defined" or name[2] == gold_name[2]:
+        return node
+    names = dict(zip(name[2], gold_name[2], strict=True))
+
+    def renamed(part: Any) -> Any:
+        if not isinstance(part, tuple):
+            return part
+        if len(part) == 2 and part[0] == "variable":
+            return ("variable", names.get(part[1], part[1]))
+        return tuple(renamed(inner) for inner in part)
+
+    return node if variables(node) & set(gold_name[2]) else renamed(node)
+
+
+def _items(node: Node) -> list[Node]:
+    """The items of a set or list, with what plus-or-minus makes of them; of a set, each once."""
+    items = node[2] if node[0] == "list" else node[1]
+    found = []
+    for item in items:
+        spread = _signs_spread(item)
+        found += list(spread[2]) if spread is not item and spread[0] == "list" else [item]
+    return list(dict.fromkeys(found)) if node[0] == "set" else found
+
+
+def _signs_spread(node: Node) -> Node:
+    """`2 \\pm 1` as the list 3, 1: all the signs of one expression go together."""
+
+    def chosen(part: Any, plus: bool) -> Any:
+        if not isinstance(part, tuple):
+            return part
+        if part and part[0] in ("pm", "mp"):
+            inner = chosen(part[1], plus)
+            return inner if (part[0] == "pm") == plus else ("neg", inner)
+        return tuple(chosen(inner, plus) for inner in part)
+
+    if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees"):
+        plus = chosen(node, True)
+        if plus != node:
+            return ("list", "or", (plus, chosen(node, False)))
+    return node
+
+
+def _region(node: Node) -> Region | None:
+    """An inequality in one variable, an interval, or several joined, as intervals; None for anything else."""
+    kind = node[0]
+    if kind == "tuple" and len(node[2]) == 2:
+        return [(node[1], node[2][0], node[2][1], node[3])]
+    if kind == "domain" and node[1] == "R":
+        return _region(_REALS)
+    if kind == "relation":
+        return _solved(node)
+    if kind == "union" or (kind == "list" and node[1] == "or"):
+        parts = [_region(_plain(part)) for part in (node[1:] if kind == "union" else node[2])]
+        if kind == "list" and len({frozenset(variables(part)) for part in node[2]}) != 1:
+            return None
+        return None if any(part is None for part in parts) else [piece for part in parts for piece in part or []]
+    if kind == "list" and node[1] == "and" and len(node[2]) == 2 and variables(node[2][0]) == variables(node[2][1]):
+        first, second = _region(node[2][0]), _region(node[2][1])
+        if first and second and len(first) == len(second) == 1 and "tuple" not in (node[2][0][0], node[2][1][0]):
+            (a, low, high, b), (c, other_low, other_high, d) = first[0], second[0]
+            if high == other_low[1:] == _INFINITY or (high == _INFINITY and other_low == ("neg", _INFINITY)):
+                return [(a, low, other_high, d)]
+            if other_high == _INFINITY and low == ("neg", _INFINITY):
+                return [(c, other_low, high, b)]
+    if kind == "minus" and node[1] in (("domain", "R"), _REALS) and node[2][0] == "set" and len(node[2][1]) == 1:
+        return _all_but(node[2][1][0])
+    return None
+
+
+def _all_but(point: Node) -> Region:
+    return [("(", ("neg", _INFINITY), point, ")"), ("(", point, _INFINITY, ")")]
+
+
+def _solved(node: Node) -> Region | None:
+    signs, terms = node[1], node[2]
+    if signs == ("in",) and terms[0][0] == "variable":
+        return _region(_plain(terms[1]))
+    if len(signs) == 2 and all(sign in (">", "ge") for sign in signs):
+        signs, terms = tuple(_FLIP[sign] for sign in reversed(signs)), terms[::-1]
+    if len(signs) == 2 and all(sign in ("<", "le") for sign in signs):
+        if terms[1][0] == "variable" and not variables(terms[0]) and not variables(terms[2]):
+            return [("(" if signs[0] == "<" else "[", terms[0], terms[2], ")" if signs[1] == "<" else "]")]
+        return None
+    if len(signs) != 1 or signs[0] not in ("<", ">", "le", "ge", "ne"):
+        return None
+    sign, (left, right) = signs[0], terms
+    if right[0] == "variable" and not variables(left):
+        sign, left, right = _FLIP[sign], right, left
+    if left[0] != "variable" or variables(right):
+        return None
+    if sign == "ne":
+        return _all_but(right)
+    if sign in ("<", "le"):
+        return [("(", ("neg", _INFINITY), right, ")" if sign == "<" else "]")]
+    return [("(" if sign == ">" else "[", right, _INFINITY, ")")]
+
+
+def _difference(node: Node) -> Node:
+    return ("add", node[2][0], ("neg", node[2][1]))
+
+
+def _as_quotient(node: Node) -> Node:
+    return ("div", node[1], node[2]) if node[0] == "ratio" and len(node) == 3 else node
+
+
+def _split(node: Node) -> tuple[Node, Unit, Fraction] | None:
+    """A quantity as its number, its unit, and the unit's size in base units; None where a word is no unit."""
+    kind = node[0]
+    if kind == "unit":
+        found = read_unit(node[1])
+        return None if found is None else (("number", Fraction(1)), *found)
+    if kind in ("neg", "percent", "degrees"):
+        inner = _split(node[1])
+        return None if inner is None else ((kind, inner[0]), inner[1], inner[2])
+    if kind in ("mul", "div"):
+        parts = [_split(part) for part in node[1:]]
+        if any(part is None for part in parts):
+            return None
+        leads = kind == "mul" and _pure_unit(node[1]) and not all(_pure_unit(part) for part in node[1:])
+        if leads and not (node[1][0] == "unit" and set(parts[0][1] if parts[0] else ()) & (CURRENCIES | {"dollar"})):
+            return None  # "eval(7)" is no quantity, "$7" is
+        unit, size = Unit(), Fraction(1)
+        for i, part in enumerate(parts):
+            assert part is not None
+            over = -1 if kind == "div" and i else 1
+            for measure, power in part[1].items():
+                unit[measure] = unit.get(measure, 0) + over * power
+            size *= part[2] ** over
+        bare = tuple(part[0] for part in parts if part is not None)
+        return (kind, *bare), {measure: power for measure, power in unit.items() if power}, size
+    if kind == "pow" and node[1][0] == "unit" and node[2][0] == "number" and node[2][1] in (1, 2, 3, -1, -2):
+        inner = _split(node[1])
+        power = int(node[2][1])
+        if inner is None:
+            return None
+        return ("number", Fraction(1)), {m: p * power for m, p in inner[1].items()}, inner[2] ** power
+    return node, Unit(), Fraction(1)
+
+
+def _pure_unit(node: Node) -> bool:
+    return node[0] == "unit" or (node[0] in ("mul", "div", "pow") and _pure_unit(node[1]))
+
+
+def _degrees(node: Node) -> Node | None:
+    """Of an angle in degrees how many; None for any other number."""
+    if node[0] == "degrees":
+        return node[1]  # type: ignore[no-any-return]
+    if node[0] == "neg" and node[1][0] == "degrees":
+        return ("neg", node[1][1])
+    if node[0] == "mul" and node[-1][0] == "degrees":
+        return ("mul", *node[1:-1], node[-1][1])
+    return None
+
+
+def _times(node: Node, size: Fraction) -> Node:
+    return node if size == 1 else ("mul", ("number", size), node)
+
+
+def _counted(node: Any, inside: bool = False) -> set[str]:
+    """The variables that stand in exponents, factorials and the like, where whole numbers are meant."""
+    if not isinstance(node, tuple) or not node:
+        return set()
+    if node[0] == "variable":
+        return {node[1]} if inside else set()
+    if node[0] == "pow":
+        return _counted(node[1], inside) | _counted(node[2], True)
+    inside = inside or (node[0] == "call" and node[1] in _WHOLE) or node[0] == "big"
+    return set().union(*(_counted(part, inside) for part in node))

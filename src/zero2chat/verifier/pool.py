@@ -1,0 +1,163 @@
+"""Worker processes that are killed and replaced when they are late.
+
+A few are kept warm, and one that was killed is replaced at once, so that the next question finds another one ready.
+They start with the first question, and end with this process, however it ends: their stdin closes. A process that forks
+gets workers of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+
+WORKERS = 3
+SECONDS = 1.0  # for a question; more is a timeout
+_STARTING = 10.0  # seconds for a new worker to say that it is ready
+MEGABYTES = 384
+
+
+class _Worker:
+    def __init__(self) -> None:
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "zero2chat.verifier.worker", str(MEGABYTES), str(int(SECONDS) + 1)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+        self.pid = self._process.pid
+        self._ready = False
+
+    def answer(self, question: str) -> str | None:
+        """None where it is late or dead: it is of no use any more."""
+        if not self._ready:
+            self._ready = self._line(_STARTING) == "ready"
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{question}\n".encode())
+        except OSError:
+            return None
+        return self._line(SECONDS)
+
+    def _line(self, seconds: float) -> str | None:
+        assert self._process.stdout is not None
+        until, found = time.monotonic() + seconds, b""
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
+        while not found.endswith(b"\n"):
+            left = until - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                return None
+            part = os.read(self._process.stdout.fileno(), 4096)
+            if not part:
+                return None
+            found += part
+        return found.decode().strip()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.disown()
+
+    def disown(self) -> None:
+        """Let go of its pipes, as a forked child must, or it would outlive its owner."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self._free: list[_Worker] = []
+        self._all: list[_Worker] = []
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def ask(self, question: str) -> str:
+        worker = self._borrow()
+        found = None
+        try:
+            found = worker.answer(question)
+        finally:
+            self._return(worker, spoilt=found is None)
+        return found or "timeout"
+
+    def _borrow(self) -> _Worker:
+        with self._changed:
+            while len(self._all) < WORKERS and not self._closed:
+                self._free.append(self._started())
+            while not self._free:
+                self._changed.wait()
+            return self._free.pop(0)
+
+    def _started(self) -> _Worker:
+        worker = _Worker()
+        self._all.append(worker)
+        return worker
+
+    def _return(self, worker: _Worker, spoilt: bool) -> None:
+        if spoilt:
+            worker.close()
+        with self._changed:
+            if spoilt:
+                self._all.remove(worker)
+                if not self._closed:
+                    self._free.append(self._started())
+            else:
+                self._free.insert(0, worker)  # the one that surely is warm
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            for worker in self._all:
+                worker.close()
+            self._all, self._free = [], []
+
+    def disown(self) -> None:
+        for worker in self._all:
+            worker.disown()
+
+    def pids(self) -> list[int]:
+        with self._changed:
+            return [worker.pid for worker in self._all]
+
+
+_pool = _Pool()
+
+
+def ask(answer: str, gold: str) -> str:
+    """What a worker says of an answer and a gold answer: equal, different, too_large; or timeout, and it is gone."""
+    return _pool.ask(json.dumps([answer, gold]))
+
+
+def close() -> None:
+    """End the workers now. The next question starts new ones."""
+    global _pool
+    _pool.close()
+    _pool = _Pool()
+
+
+def pids() -> list[int]:
+    """The workers' process ids."""
+    return _pool.pids()
+
+
+def _after_fork() -> None:
+    global _pool
+    _pool.disown()
+    _pool = _Pool()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(lambda: _pool.close())
