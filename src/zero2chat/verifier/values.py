@@ -296,11 +296,15 @@ class Digits(Exact):
             # (-8)^{1/3} is -2, as at school.
             found = mp.power(-self._float(base), self._float(exponent))
             return self._checked(-found if exponent.numerator % 2 else found)
+        half = isinstance(exponent, Fraction) and exponent.denominator == 2
         base, exponent = self._float(base), self._float(exponent)
         if base == 0:
             raise NoValue("a power of zero")
-        if abs(exponent) * abs(mp.log10(abs(base))) > _MOST_DIGITS or abs(exponent) > 10**30:
+        if abs(exponent) * 0.302 * max(0, abs(mp.mag(base)) - 1) > _MOST_DIGITS or abs(exponent) > 10**30:
             raise TooLarge("a power of too many digits")
+        if half:
+            return self._checked(mp.sqrt(base) ** int(2 * exponent))
+        self._spend(mp.dps**2 // 100)
         return self._checked(mp.power(base, exponent))
 
     def _irrational_call(self, name: str, given: list[Any]) -> Any:
@@ -319,6 +323,7 @@ class Digits(Exact):
                 return self._irrational_power(given[0], 1 / given[1])
             return self._checked(mp.root(self._float(given[0]), int(given[1])))
         x = self._float(given[0])
+        self._spend(mp.dps**2 // 100)
         if name == "abs":
             return self._checked(abs(x))
         if name in ("ln", "log"):
