@@ -33,6 +33,10 @@ _MEANT_AS_MATHS = frozenset(
 _SAME_WORDS = {"dne": "does not exist", "doesn't exist": "does not exist", "do not exist": "does not exist"}
 
 
+_YES_OR_NO = ("yes", "no", "true", "false")
+_NOT_BOTH = {*_YES_OR_NO, "not", "or", "but", "isn't", "never", "maybe"}
+
+
 class Verdict(NamedTuple):
     """`reason`: equal, different, no_answer, too_large, timeout or bad_reference."""
 
@@ -71,6 +75,11 @@ def _compare(answer: str, gold: str) -> str:
     found = _read.__wrapped__(answer)
     if found.problem:
         return found.problem
+    if expected.words in _YES_OR_NO:
+        # "Yes, it is."
+        spoken = re.findall(r"[a-z']+", _WRAPPER.sub(r"\1", answer[:200]).casefold())
+        said = spoken[:1] == [expected.words] and not _NOT_BOTH & set(spoken[1:])
+        return "equal" if said else "different"
     if expected.words is not None:
         return "equal" if _same_words(found, expected) else "different"
     if found.words is not None:

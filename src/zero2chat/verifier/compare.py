@@ -372,6 +372,8 @@ def _is_name(node: Node) -> bool:
         return node[1] in ("e", "i")
     if kind == "tuple":
         return all(_is_name(item) for item in node[2])
+    if kind == "mul" and len(node) == 3 and node[1][0] == "variable" and node[2][0] == "tuple":
+        return True  # P(X = 1)
     if kind in ("add", "mul", "div", "neg"):
         return bool(variables(node)) and all(_is_name(part) for part in node[1:])
     return kind == "call" and bool(variables(node)) and all(_is_name(part) for part in node[2:])
@@ -475,6 +477,15 @@ def _solved(node: Node) -> Region | None:
     sign, (left, right) = signs[0], terms
     if right[0] == "variable" and not variables(left):
         sign, left, right = _FLIP[sign], right, left
+    if left[:2] == ("call", "abs") and left[2][0] == "variable" and not variables(right) and sign != "ne":
+        inside, opposite = sign in ("<", "le"), ("neg", right)
+        closed = sign in ("le", "ge")
+        if inside:
+            return [("[" if closed else "(", opposite, right, "]" if closed else ")")]
+        return [
+            ("(", ("neg", _INFINITY), opposite, "]" if closed else ")"),
+            ("[" if closed else "(", right, _INFINITY, ")"),
+        ]
     if left[0] != "variable" or variables(right):
         return None
     if sign == "ne":

@@ -49,6 +49,8 @@ class Parser:
 
     def whole(self) -> Node:
         found = self._listing()
+        if self._tokens[0].value == "[" and self._tokens[-1].value == "]" and found[0] not in ("tuple", "list", "matrix"):
+            raise Unreadable("square brackets around all of it, which may be a floor")
         if self._at < len(self._tokens):
             raise Unreadable(f"cannot read on from {self._tokens[self._at].value!r}")
         return found
@@ -141,7 +143,7 @@ class Parser:
 
     def _sets(self) -> Node:
         found = self._sum()
-        while self._is("cup", "cap", "setminus", ":"):
+        while self._is("cup", "cap", "setminus", *(() if self._bars else (":",))):
             sign = self._next().value
             kind = {"cup": "union", "cap": "inter", "setminus": "minus", ":": "ratio"}[sign]
             right = self._sum()
@@ -403,6 +405,8 @@ class Parser:
             return ("call", start[1:], inner)
         if end == "[":
             end = ")"
+        if inner[0] == "matrix":  # \left[ \begin{array} …
+            return inner
         if inner[0] == "list" and inner[1] == ",":
             return ("tuple", {"langle": "("}.get(start, start), inner[2], {"rangle": ")"}.get(end, end))
         if start == "(" and end == ")" and inner[0] not in ("list", "relation"):
@@ -468,13 +472,16 @@ class Parser:
                 base = self._argument()
             else:
                 raised = self._raised(("nothing",))[2]
-        if self._is("(", "[", "|"):
+        if self._is("(", "[", "|", "\\{"):
             argument = self._atom()
         elif self._is("{"):
             argument = self._argument()
         else:
             argument = self._applied()
-        arguments = argument[2] if argument[0] == "tuple" else argument[2] if argument[0] == "list" else (argument,)
+        if argument[0] in ("tuple", "list", "set"):
+            arguments = argument[1] if argument[0] == "set" else argument[2]
+        else:
+            arguments = (argument,)
         name = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}.get(name, name)
         if raised == ("neg", NUMBER_ONE) and name in ("sin", "cos", "tan"):
             name, raised = f"arc{name}", None
@@ -528,7 +535,7 @@ class Parser:
         found = tuple(row for row in rows if row)
         if not found:
             raise Unreadable("an empty environment")
-        return ("matrix" if name in _MATRICES else name, found)
+        return ("matrix" if name in (*_MATRICES, "array") else name, found)
 
     def _cell(self) -> Node:
         items = [self._item()]

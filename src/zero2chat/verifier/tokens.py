@@ -45,14 +45,21 @@ _INK = re.compile(
 )
 _WRAPPED = re.compile(
     r"\\(text|textbf|textit|textrm|textnormal|texttt|textsf|mathrm|mathit|mathbf|mathsf|boldsymbol|bm|mbox|hbox|emph|"
-    r"operatorname\*?|mathbb|mathcal|boxed|fbox|underline|color|mathop)\s*(?:\{([^{}]*)\}|([A-Za-z]))"
+    r"operatorname\*?|mathbb|mathcal|boxed|fbox|underline|color|mathop)(?![A-Za-z])\s*(?:\{([^{}]*)\}|([A-Za-z]))"
 )
 _TOKEN = re.compile(
+    r"(?P<time>\d{1,2}:[0-5]\d(?![\d:.]))|"
     r"(?P<number>(?:\d+(?:\.\d+|\.(?=\s*\\(?:overline|dot|bar)))?|\.\d+)(?:[eE][-+]?\d+(?![A-Za-z\d]))?)"
     r"|(?P<text>\x02[^\x03]*\x03)"
     r"|(?P<command>\\[A-Za-z]+)"
     r"|(?P<word>[A-Za-z]+)"
     r"|(?P<sign>\\[\\{}|%&#_!]|<=|>=|\*\*|\.{2,}|[-+*/^_=<>(){}\[\]|,;:!%&'])"
+)
+_CHOICES = re.compile(r"[A-Z](?:\s*(?:,|and|or)\s*(?:and\s*)?[A-Z])+")  # \text{A, C}
+# "for all x", "for every real number x": said or not, the same.
+_FOR_ALL = re.compile(
+    r"[\s,]*(?:\\text\{)?[\s,]*(?:for|where) (?:all|any|every|each)(?: real)?(?: numbers?)?\s*\}?\s*[a-z]"
+    r"(?:\s*\\in\s*\\mathbb\{R\})?$"
 )
 _SPACE = re.compile(r"\s*")
 _SAME = {
@@ -60,7 +67,7 @@ _SAME = {
     "neq": "ne", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "vdots": "ldots",
     "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid", "tbinom": "binom",
     "dbinom": "binom", "arctg": "arctan", "tg": "tan", "ctg": "cot", "lg": "log", "lbrace": "\\{", "rbrace": "\\}",
-    "lt": "<", "gt": ">", "lbrack": "[", "rbrack": "]", "ast": "cdot", "colon": ":", "varphi": "phi",
+    "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "ast": "cdot", "colon": ":", "varphi": "phi",
     "varepsilon": "epsilon", "degree": "circ", "land": "and", "lor": "or", "vee": "or", "wedge": "and",
     "backslash": "setminus", "implies": "to", "rightarrow": "to", "Rightarrow": "to", "dagger": "ast",
     "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty", "inf": "infty",
@@ -86,9 +93,9 @@ def clean(text: str) -> str:
     text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
     text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
     text = _INK.sub(" ", text).strip()
-    while text.endswith((".", ",", ";", ":")) and not text.endswith(".."):
+    while text.endswith((".", ",", ";")) and not text.endswith(".."):
         text = text[:-1].rstrip()
-    return text
+    return text[:-80] + _FOR_ALL.sub("", text[-80:])
 
 
 def tokenize(cleaned: str) -> list[Token]:
@@ -111,6 +118,10 @@ def tokenize(cleaned: str) -> list[Token]:
             kind = "sign" if not value.isalpha() else kind
         elif kind == "text":
             value = value[1:-1]
+        elif kind == "time":  # 7:30 is neither a ratio nor a number
+            kind = "text"
+        elif value in ("<=", ">="):
+            kind, value = "command", _SAME[value]
         elif kind == "word":
             tokens += _of_word(value, spaced)
             continue
@@ -155,6 +166,8 @@ def _unwrapped(text: str) -> str:
             return f" {inner} "
         if name.startswith(("operatorname", "mathrm", "mathop")) and (inner in _WORDS_OF_MATHS or re.search(r"[\\^_\d]", inner)):
             return f" \\{inner} " if inner.isalpha() else f" {{{inner}}} "
+        if _CHOICES.fullmatch(inner):
+            return f" {inner} "
         if re.search(r"[\\^_=<>]|\d", inner) and not units.read_unit(inner):
             return f" {inner} "
         return f"\x02{inner}\x03"
