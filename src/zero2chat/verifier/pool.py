@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 WORKERS = 3
 SECONDS = 1.0  # for a question; more is a timeout
@@ -25,7 +26,8 @@ MEGABYTES = 384
 
 class _Worker:
     def __init__(self) -> None:
-        paths = os.pathsep.join(path for path in sys.path if path)
+        # As this process would import it, whatever the current folder is by now.
+        paths = os.pathsep.join([str(Path(__file__).parents[2]), *(path for path in sys.path if path)])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "zero2chat.verifier.worker", str(MEGABYTES), str(int(SECONDS) + 1)],
             stdin=subprocess.PIPE,
@@ -37,18 +39,21 @@ class _Worker:
         self.pid = self._process.pid
         self._ready = False
 
-    def answer(self, question: str) -> str | None:
-        """None where it is late or dead: it is of no use any more."""
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def answer(self, question: str) -> str:
+        """Raises `TimeoutError` where it is late, `EOFError` where it dies: it is of no use any more."""
         if not self._ready:
             self._ready = self._line(_STARTING) == "ready"
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{question}\n".encode())
-        except OSError:
-            return None
+        except OSError as error:
+            raise EOFError from error
         return self._line(SECONDS)
 
-    def _line(self, seconds: float) -> str | None:
+    def _line(self, seconds: float) -> str:
         assert self._process.stdout is not None
         until, found = time.monotonic() + seconds, b""
         poll = select.poll()
@@ -56,10 +61,10 @@ class _Worker:
         while not found.endswith(b"\n"):
             left = until - time.monotonic()
             if left <= 0 or not poll.poll(left * 1000):
-                return None
+                raise TimeoutError
             part = os.read(self._process.stdout.fileno(), 4096)
             if not part:
-                return None
+                raise EOFError
             found += part
         return found.decode().strip()
 
@@ -84,13 +89,21 @@ class _Pool:
         self._closed = False
 
     def ask(self, question: str) -> str:
-        worker = self._borrow()
-        found = None
-        try:
-            found = worker.answer(question)
-        finally:
-            self._return(worker, spoilt=found is None)
-        return found or "timeout"
+        """Raises nothing: a worker that is late is a timeout, one that dies over the question found it too large."""
+        until = time.monotonic() + SECONDS / 4
+        while True:
+            worker, spoilt = self._borrow(), True
+            try:
+                found = worker.answer(question)
+                spoilt = False
+                return found
+            except TimeoutError:
+                return "timeout"
+            except EOFError:
+                if time.monotonic() > until:
+                    return "too_large"  # for its memory, most likely; at once, it was dead before
+            finally:
+                self._return(worker, spoilt)
 
     def _borrow(self) -> _Worker:
         with self._changed:
@@ -98,7 +111,12 @@ class _Pool:
                 self._free.append(self._started())
             while not self._free:
                 self._changed.wait()
-            return self._free.pop(0)
+            worker = self._free.pop(0)
+            if not worker.alive():  # somebody else killed it
+                worker.close()
+                self._all.remove(worker)
+                worker = self._started()
+            return worker
 
     def _started(self) -> _Worker:
         worker = _Worker()
