@@ -99,6 +99,17 @@ def _text(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def _answers_joined(argv: Sequence[str]) -> list[str]:
+    """`--gold -x` as `--gold=-x`, which argparse would take for two options."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[0] == "verify" and joined[-1] in ("--gold", "--answer"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="zero2chat", description="Build an assistant from nothing, and talk to it.")
     root.add_argument("--version", action="version", version=f"zero2chat {__version__}")
@@ -166,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        args = parser().parse_args(argv)
+        args = parser().parse_args(_answers_joined(sys.argv[1:] if argv is None else argv))
         with exit_on_mistake():
             args.command(args)
         sys.stdout.flush()

@@ -72,7 +72,7 @@ def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: py
         os.kill(pid, signal.SIGSTOP)
     start = time.monotonic()
     assert judge(*ROOTS).reason == "timeout"
-    assert time.monotonic() - start < 1.8
+    assert time.monotonic() - start < 2
     gone = before - set(pool.pids())
     assert len(gone) == 1
     assert not psutil.pid_exists(gone.pop())

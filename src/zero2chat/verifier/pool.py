@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 WORKERS = 3
-SECONDS = 1.0  # for a question; more is a timeout
+SECONDS = 1.5  # for a question; more is a timeout
 _STARTING = 10.0  # seconds for a new worker to say that it is ready
 MEGABYTES = 384
 
