@@ -114,7 +114,9 @@ def main() -> None:
         "ratio": statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True)),
         "agree": sum(by_ours(*row) == by_math_verify(*row) for row in rows) / len(rows),
     }
-    print(f"Math-Verify {found['math_verify_rows_per_second']:,.0f} rows/s, ours {found['rows_per_second']:,.0f} rows/s")
+    print(
+        f"Math-Verify {found['math_verify_rows_per_second']:,.0f} rows/s, ours {found['rows_per_second']:,.0f} rows/s"
+    )
     print(f"ratio {found['ratio']:.1f} on {len(rows)} answers as GSM8K's; the same verdict on {found['agree']:.1%}")
     found |= among_bombs(args.ordinary, args.bombs, rng)
     print(

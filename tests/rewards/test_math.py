@@ -30,7 +30,9 @@ def test_a_reward_for_each_completion_reads_the_last_assistant_message() -> None
     assert math_answer(completions=said, answer=["1", "3", "3", "3", "3"]) == [1.0, 0.0, 1.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("gold", ["", "####", "no answer given \\", "9^{9^{9}}", "?", "1" * 9000, "\\frac{1}{0}", "\\boxed{}"])
+@pytest.mark.parametrize(
+    "gold", ["", "####", "no answer given \\", "9^{9^{9}}", "?", "1" * 9000, "\\frac{1}{0}", "\\boxed{}"]
+)
 def test_a_reference_that_nothing_can_be_compared_with_is_named_by_its_row(gold: str) -> None:
     with pytest.raises(UserError, match="row 2: the reference answer"):
         check_references(["5", "\\frac{1}{3}", gold, "7"])

@@ -4,6 +4,7 @@
 a gold answer with what must be accepted and what must not. They were written before the verifier was tuned.
 """
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import random
@@ -21,6 +22,7 @@ class Row(NamedTuple):
     right: bool
 
 
+# fmt: off
 # category: [(gold, texts that are right, texts that are wrong)]
 WRITTEN: dict[str, list[tuple[str, list[str], list[str]]]] = {
     "numbers": [
@@ -168,6 +170,7 @@ WRITTEN: dict[str, list[tuple[str, list[str], list[str]]]] = {
     ],
 }
 
+# fmt: on
 BOMBS = {
     "tower": "9^{9^{9}}",
     "tower of stars": "9**9**9",
@@ -301,7 +304,11 @@ def _trigonometry(rng: random.Random) -> tuple[str, list[str], list[str]]:
     shown = f"\\{name}\\left({sp.latex(angle)}\\right)"
     degrees = int(angle * 180 / sp.pi)
     moved = getattr(sp, name)(angle + sp.pi / 12)
-    return shown, [sp.latex(value), f"\\{name} {degrees}^\\circ"], [sp.latex(moved), sp.latex(value + sp.Rational(1, 10**9))]
+    return (
+        shown,
+        [sp.latex(value), f"\\{name} {degrees}^\\circ"],
+        [sp.latex(moved), sp.latex(value + sp.Rational(1, 10**9))],
+    )
 
 
 def _functions(rng: random.Random) -> tuple[str, list[str], list[str]]:
@@ -368,8 +375,16 @@ def _measures(rng: random.Random) -> tuple[str, list[str], list[str]]:
     if kind == "money":
         return f"\\${n}.50", [f"${n}.5", f"{2 * n + 1}/2"], [f"\\${n}.05", f"€{n}.50", f"\\${n}"]
     if kind == "length":
-        return f"{n}\\text{{ m}}", [f"{n} meters", f"{100 * n}\\text{{ cm}}"], [f"{n}\\text{{ cm}}", f"{n + 1} m", f"{n} m^2"]
-    return f"{n} minutes", [f"{60 * n} seconds", f"{n}\\text{{ min}}"], [f"{n} hours", f"{n} seconds", f"{n + 1} minutes"]
+        return (
+            f"{n}\\text{{ m}}",
+            [f"{n} meters", f"{100 * n}\\text{{ cm}}"],
+            [f"{n}\\text{{ cm}}", f"{n + 1} m", f"{n} m^2"],
+        )
+    return (
+        f"{n} minutes",
+        [f"{60 * n} seconds", f"{n}\\text{{ min}}"],
+        [f"{n} hours", f"{n} seconds", f"{n + 1} minutes"],
+    )
 
 
 MAKERS = {

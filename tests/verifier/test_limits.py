@@ -31,7 +31,13 @@ def _warm() -> None:
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_input_takes_longer_than_two_seconds(name: str) -> None:
     bomb = BOMBS[name]
-    texts = [bomb, f"\\boxed{{{bomb}}}", f"#### {bomb}", f"The answer is {bomb}", f"words and words and {bomb} = {bomb}"]
+    texts = [
+        bomb,
+        f"\\boxed{{{bomb}}}",
+        f"#### {bomb}",
+        f"The answer is {bomb}",
+        f"words and words and {bomb} = {bomb}",
+    ]
     for text in texts:
         for gold in ("7", "\\sqrt{7}", "(1, x^2)"):
             start = time.monotonic()
@@ -106,7 +112,7 @@ def test_threads_and_event_loops_share_the_workers() -> None:
         assert all(threads.map(one, range(2, 60)))
 
     async def many() -> list[bool]:
-        return list(await asyncio.gather(*(asyncio.to_thread(one, i) for i in range(2, 30)))) + [one(5)]
+        return [*await asyncio.gather(*(asyncio.to_thread(one, i) for i in range(2, 30))), one(5)]
 
     assert all(asyncio.run(many()))
     assert len(pool.pids()) == pool.WORKERS

@@ -23,7 +23,9 @@ def test_nothing_wrong_is_accepted_and_at_most_three_in_a_hundred_right_ones_ref
     judged = [(row, judge(row.text, row.gold)) for row in ROWS]
     accepted = [(row, verdict) for row, verdict in judged if verdict.correct and not row.right]
     refused = [(row, verdict) for row, verdict in judged if row.right and not verdict.correct]
-    shown = "\n".join(f"{row.category}: {row.gold[:70]!r}, {row.text[:90]!r}: {v.reason}" for row, v in accepted + refused)
+    shown = "\n".join(
+        f"{row.category}: {row.gold[:70]!r}, {row.text[:90]!r}: {v.reason}" for row, v in accepted + refused
+    )
     asked = Counter(row.category for row in ROWS if row.right)
     missed = Counter(row.category for row, _ in refused)
     recall = {category: f"{1 - missed[category] / n:.2f} of {n}" for category, n in asked.items()}

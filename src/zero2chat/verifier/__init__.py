@@ -1,10 +1,10 @@
 """Is this answer that one? Exact, strict, and bounded in time and memory whatever is written.
 
-`judge(text, gold)` finds the final answer of a text (`answers.py`), reads it into a tree (`tokens.py`, `grammar.py`) and
-compares the tree with the gold answer's (`compare.py`): fractions exactly, irrational numbers to as many digits as it
-takes to tell them apart, at several points where there are variables (`values.py`). Nothing is ever evaluated as code.
-Digits are worked out in worker processes (`pool.py`, `worker.py`), which are killed and replaced when they overrun; what
-would clearly be too much never gets there. Usable from any thread and any process.
+`judge(text, gold)` finds the final answer of a text (`answers.py`), reads it into a tree (`tokens.py`, `grammar.py`)
+and compares the tree with the gold answer's (`compare.py`, `shapes.py`): fractions exactly, irrational numbers to as
+many digits as it takes to tell them apart, at several points where there are variables (`values.py`). Nothing is ever
+evaluated as code. Digits are worked out in worker processes (`pool.py`, `worker.py`), which are killed and replaced when
+they overrun; what would clearly be too much never gets there. Usable from any thread and any process.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\(?([A-J])[).:]*")
+_CHOICES = re.compile(r"[A-H](?:\s*(?:,|and|,\s*and)\s*[A-H])+")
+_ARTICLE = re.compile(r"^(?:an?|the) ")
+_ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
 _LABELLED = re.compile(r"\(([A-J])\)\s*(?=\S)|([A-J])[).:]\s+(?=\S)")
-_MEANT_AS_MATHS = frozenset(
-    "pi e i x y z n infinity infty or and sqrt no solution|no solutions|empty set|the empty set|all real numbers|all reals"
-    .replace(" solution", "_solution").split()
-)
+# Words that the grammar knows.
+_MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the real numbers", "reals"} | {
+    f"{the}{what}" for the in ("", "the ") for what in ("empty set", "no solution", "no solutions")
+}
 _SAME_WORDS = {"dne": "does not exist", "doesn't exist": "does not exist", "do not exist": "does not exist"}
-
-
 _YES_OR_NO = ("yes", "no", "true", "false")
 _NOT_BOTH = {*_YES_OR_NO, "not", "or", "but", "isn't", "never", "maybe"}
 
@@ -122,7 +123,7 @@ def _read(text: str) -> _Reading:
     if number is not None:
         return _Reading(("number", number), number=number)
     try:
-        cleaned = clean(text)
+        cleaned = clean(_ANSWER_IS.sub("", text))
         plain = " ".join(_WRAPPER.sub(r"\1", _WRAPPER.sub(r"\1", cleaned)).split()).strip(" .,;:!")
         choice = _CHOICE.fullmatch(plain)
         if choice:
@@ -133,17 +134,14 @@ def _read(text: str) -> _Reading:
             # (A) 5: an option with what it says. More letters would be more options.
             rest = _read.__wrapped__(plain[labelled.end() :])
             return rest._replace(choice=letter if not rest.choice else None) if not rest.problem else rest
+        if _CHOICES.fullmatch(plain):
+            return _Reading(words="".join(sorted(re.findall(r"\b[A-H]\b", plain))).casefold())
         if _WORDS.fullmatch(plain) and len(plain) > 1 and plain.lower() not in _MATHS_WORDS:
-            spoken = plain.casefold()
+            spoken = _ARTICLE.sub("", plain.casefold())
             return _Reading(words=_SAME_WORDS.get(spoken, spoken))
         return _of_mathematics(text, cleaned)
     except (TooLarge, RecursionError):
         return _Reading(problem="too_large")
-
-
-_MATHS_WORDS = frozenset(
-    ("pi", "infinity", "infty", "no solution", "no solutions", "empty set", "the empty set", "all real numbers", "all reals")
-)
 
 
 def _of_mathematics(text: str, cleaned: str) -> _Reading:
@@ -151,10 +149,12 @@ def _of_mathematics(text: str, cleaned: str) -> _Reading:
         tokens = tokenize(cleaned)
     except Unreadable:
         return _Reading(problem="no_answer")
-    if not any(token.kind in ("number", "letter", "text") or token.value.isalpha() or token.value == "\\{" for token in tokens):
+    if not any(
+        token.kind in ("number", "letter", "text") or token.value.isalpha() or token.value == "\\{" for token in tokens
+    ):
         return _Reading(problem="no_answer")
     try:
-        return _Reading(read(text))
+        return _Reading(read(cleaned))
     except Unreadable:
         return _Reading(tokens=tuple(token.value.strip().casefold() for token in tokens))
 

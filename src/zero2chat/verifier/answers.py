@@ -8,7 +8,9 @@ LONGEST = 4000  # characters of an answer: longer ones are not read
 _LONGEST_PROSE = 3000  # characters from the end in which an unmarked answer is looked for
 _BOXES = ("\\boxed", "\\fbox")
 # "the final answer is: X", "Answer: X"; what follows, to the end of the line, is the answer.
-_PHRASE = re.compile(r"(?i)\b(?:answer|result|solution)\s*(?:\*\*)?\s*(?:is|are|=|:|(?=\\[\[(]|\$))(?:\*\*)?[ \t]*:?\s*")
+_PHRASE = re.compile(
+    r"(?i)\b(?:answer|result|solution|option|choice)\s*(?:\*\*)?\s*(?:is|are|=|:|(?=\\[\[(]|\$))(?:\*\*)?[ \t]*:?\s*"
+)
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z]|\s*$)|\n")
 # A line of prose: three ordinary words in a row, outside of \text{}.
 _PROSE = re.compile(r"(?:\b[A-Za-z]{2,}[,;:]?\s+){3,}[A-Za-z]{2,}")
@@ -55,7 +57,7 @@ def unmarked_answer(text: str) -> str | None:
     text = text.strip()
     phrases = list(_PHRASE.finditer(text, max(0, len(text) - _LONGEST_PROSE)))
     if phrases:
-        rest = text[phrases[-1].end() :]
+        rest = text[phrases[-1].end() :].lstrip(" }")  # \text{The answer is } 5
         return _SENTENCE_END.split(rest, maxsplit=1)[0].strip() or None
     if len(text) > LONGEST or not ("\n" in text or _PROSE.search(text)):
         return text or None

@@ -9,16 +9,29 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat.verifier.grammar import Node
-from zero2chat.verifier.units import CURRENCIES, Unit, read_unit
+from zero2chat.verifier.shapes import (
+    FLIP,
+    Region,
+    as_quotient,
+    chain_spread,
+    counted,
+    degrees,
+    difference,
+    is_name,
+    items_of,
+    plain,
+    intervals,
+    renamed,
+    same_name,
+    signs_spread,
+    split,
+    times,
+)
+from zero2chat.verifier.units import CURRENCIES
 from zero2chat.verifier.values import Digits, Exact, NeedsDigits, NoValue, has_value, variables
 
 _POINTS = 4  # at which two expressions in variables must agree
 _TRIES = 12
-_WHOLE = ("factorial", "binom", "gamma", "floor", "ceil", "gcd", "lcm", *("sin", "cos", "tan", "cot", "sec", "csc"))
-_INFINITY: Node = ("constant", "infty")
-_REALS: Node = ("tuple", "(", (("neg", _INFINITY), _INFINITY), ")")
-_FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
-Region = list[tuple[str, Node, Node, str]]  # intervals: "(" or "[", low, high, ")" or "]"
 
 
 class Comparison:
@@ -34,9 +47,11 @@ class Comparison:
         return self._gold == self._answer or self._same(self._gold, self._answer)
 
     def _same(self, gold: Node, answer: Node) -> bool:
-        gold, answer = _plain(gold), _plain(answer)
+        gold, answer = plain(gold), plain(answer)
         if gold == answer:
             return True
+        if gold[0] != answer[0]:
+            gold, answer = chain_spread(gold), chain_spread(answer)
         gold_name, gold_inner = self._named(gold)
         name, inner = self._named(answer)
         if inner is None or gold_inner is None:
@@ -46,22 +61,22 @@ class Comparison:
                 return self._relations(gold, answer)
             if gold_name is None or name is None:
                 return self._same_unnamed(gold_inner, inner)
-            if _same_name(gold_name, name):
-                return self._same_unnamed(gold_inner, _renamed(inner, name, gold_name))
+            if same_name(gold_name, name):
+                return self._same_unnamed(gold_inner, renamed(inner, name, gold_name))
             if gold[0] == answer[0] == "relation":
                 return self._relations(gold, answer)
             return False
         return self._same_unnamed(gold, answer)
 
     def _same_unnamed(self, gold: Node, answer: Node) -> bool:
-        gold, answer = _signs_spread(_plain(gold)), _signs_spread(_plain(answer))
+        gold, answer = signs_spread(plain(gold)), signs_spread(plain(answer))
         if gold == answer:
             return True
         kinds = gold[0], answer[0]
         if kinds[0] in ("list", "set") and kinds[1] in ("list", "set"):
-            gold_region, region = _region(gold), _region(answer)
-            if gold_region and region:
-                return self._regions(gold_region, region)
+            mine, theirs = intervals(gold), intervals(answer)
+            if mine and theirs:
+                return self._regions(mine, theirs)
             return self._collections(gold, answer)
         if "list" in kinds and "tuple" in kinds:
             return self._assigned(gold, answer) or self._by_regions(gold, answer)
@@ -69,14 +84,16 @@ class Comparison:
             return gold[1] == answer[1] and gold[3] == answer[3] and self._each(gold[2], answer[2])
         if kinds == ("relation", "relation"):
             return self._relations(gold, answer)
-        if _region(gold) and _region(answer):
+        if intervals(gold) and intervals(answer):
             return self._by_regions(gold, answer)
         if kinds[0] in ("matrix", "cases") and kinds[0] == kinds[1]:
             shape = [len(row) for row in gold[1]] == [len(row) for row in answer[1]]
             return shape and all(self._each(mine, theirs) for mine, theirs in zip(gold[1], answer[1], strict=True))
         if kinds == ("ratio", "ratio"):
             return len(gold) == len(answer) and self._proportional(gold[1:], answer[1:])
-        return self._measured(_as_quotient(gold), _as_quotient(answer))
+        if "ratio" in kinds and "div" in kinds:
+            gold, answer = as_quotient(gold), as_quotient(answer)
+        return self._measured(gold, answer)
 
     # Names
 
@@ -87,15 +104,15 @@ class Comparison:
             return None, node
         signs, terms = node[1], node[2]
         if signs == ("in",):
-            return (terms[0], terms[1]) if _is_name(terms[0]) or terms[0][0] == "tuple" else (None, node)
+            return (terms[0], terms[1]) if is_name(terms[0]) or terms[0][0] == "tuple" else (None, node)
         if not all(sign in ("=", "approx") for sign in signs):
             return None, node
         first, rest = terms[0], list(terms[1:])
-        if signs == ("=",) and _is_name(rest[0]) and not variables(first) and not _is_name(first):
+        if signs == ("=",) and is_name(rest[0]) and not variables(first) and not is_name(first):
             first, rest = rest[0], [first]
         if first[0] == "nothing" and signs[0] == "=":
             return first, ("relation", signs[1:], terms[1:]) if len(rest) > 1 else rest[0]
-        if not _is_name(first):
+        if not is_name(first):
             if variables(node) or not all(has_value(term) for term in terms):
                 return None, node
             rest.insert(0, first)  # 6/2 = 3
@@ -105,12 +122,12 @@ class Comparison:
         for sign, term in zip(signs[1:], rest[1:], strict=True):
             if sign == "approx":
                 continue
-            if _is_name(term) and not _is_name(exact[-1]):
+            if is_name(term) and not is_name(exact[-1]):
                 return None, node
             exact.append(term)
         if signs[0] == "approx":
             return (None, node) if first == ("nothing",) else (first, rest[0])
-        while len(exact) > 1 and _is_name(exact[0]) and not self._occurs(exact[0], exact[1:]):
+        while len(exact) > 1 and is_name(exact[0]) and not self._occurs(exact[0], exact[1:]):
             if not variables(exact[-1]):
                 return None, node  # x = y = 1
             exact.pop(0)
@@ -131,7 +148,7 @@ class Comparison:
         return len(gold) == len(answer) and all(self._same(a, b) for a, b in zip(gold, answer, strict=True))
 
     def _collections(self, gold: Node, answer: Node) -> bool:
-        mine, theirs = _items(gold), _items(answer)
+        mine, theirs = items_of(gold), items_of(answer)
         if gold[0] == answer[0] == "list" and {gold[1], answer[1]} == {"or", "and"} and "relation" in str(gold):
             named = len({repr(self._named(item)[0]) for item in mine}) == 1
             if not named:
@@ -178,7 +195,7 @@ class Comparison:
     # Inequalities and equations
 
     def _by_regions(self, gold: Node, answer: Node) -> bool:
-        mine, theirs = _region(gold), _region(answer)
+        mine, theirs = intervals(gold), intervals(answer)
         return bool(mine and theirs) and self._regions(mine or [], theirs or [])
 
     def _regions(self, gold: Region, answer: Region) -> bool:
@@ -190,23 +207,23 @@ class Comparison:
     def _relations(self, gold: Node, answer: Node) -> bool:
         if variables(gold) != variables(answer):
             return False
-        mine, theirs = _region(gold), _region(answer)
+        mine, theirs = intervals(gold), intervals(answer)
         if mine and theirs:
             return self._regions(mine, theirs)
         if len(gold[1]) == len(answer[1]) == 1:
             sign, other = gold[1][0], answer[1][0]
-            if sign in _FLIP and other in _FLIP:
+            if sign in FLIP and other in FLIP:
                 parts = (*gold[2], *answer[2])
                 if not all(has_value(part) for part in parts):
                     return sign == other and self._each(gold[2], answer[2])
-                left, right = _difference(gold), _difference(answer)
+                left, right = difference(gold), difference(answer)
                 if sign == "=" or sign == "ne":
                     return sign == other and self._factor(left, right) is not None
                 factor = self._factor(left, right)
-                return factor is not None and other == (sign if factor > 0 else _FLIP[sign])
+                return factor is not None and other == (sign if factor > 0 else FLIP[sign])
         if gold[1] == answer[1]:
             return self._each(gold[2], answer[2])
-        turned = tuple(_FLIP.get(sign, sign) for sign in reversed(answer[1]))
+        turned = tuple(FLIP.get(sign, sign) for sign in reversed(answer[1]))
         return gold[1] == turned and self._each(gold[2], answer[2][::-1])
 
     def _factor(self, gold: Node, answer: Node) -> int | None:
@@ -242,24 +259,24 @@ class Comparison:
     # Quantities
 
     def _measured(self, gold: Node, answer: Node) -> bool:
-        mine, theirs = _split(gold), _split(answer)
+        mine, theirs = split(gold), split(answer)
         if mine is None or theirs is None:
             return self._structure(gold, answer)
         (bare, unit, size), (other, other_unit, other_size) = mine, theirs
         if unit and other_unit:
             if unit != other_unit:
                 return False
-            bare, other = _times(bare, size), _times(other, other_size)
+            bare, other = times(bare, size), times(other, other_size)
         elif other_unit and CURRENCIES & set(other_unit):
             return False
         elif not unit and not other_unit:
-            bare, other = _times(bare, size), _times(other, other_size)
+            bare, other = times(bare, size), times(other, other_size)
         elif ("percent" in repr(other)) != ("percent" in repr(bare)):
             return False
         return self._angles(bare, other)
 
     def _angles(self, gold: Node, answer: Node) -> bool:
-        mine, theirs = _degrees(gold), _degrees(answer)
+        mine, theirs = degrees(gold), degrees(answer)
         if (mine is None) == (theirs is None):
             return self._values(gold, answer)
         # "30" for 30 degrees; and pi/6.
@@ -314,7 +331,7 @@ class Comparison:
         if not names:
             return [{}]
         rng = random.Random(self._seed)
-        whole = _counted(gold) | _counted(answer)
+        whole = counted(gold) | counted(answer)
         if any(name in whole for name in names):
             return [{name: Fraction(rng.randint(2, 40)) for name in names} for _ in range(_TRIES)]
         signs = (1, -1)
@@ -340,229 +357,3 @@ class Comparison:
             return mine, theirs, fine.number(("number", Fraction(1, 10 ** (60 + size))))
         except (NoValue, ZeroDivisionError, OverflowError):
             return None
-
-
-def _plain(node: Node) -> Node:
-    """The reals as an interval, one thing in brackets as itself, a condition in braces as the condition."""
-    if node == ("domain", "R"):
-        return _REALS
-    if node[0] == "builder":
-        item, condition = node[1], node[2]
-        if item[0] == "relation" and item[1] == ("in",) and item[2][1] == ("domain", "R"):
-            item = item[2][0]
-        if item[0] == "variable" and condition[0] == "relation" and item[1] in variables(condition):
-            return condition
-    if node[0] == "set" and not node[1]:
-        return ("constant", "emptyset")
-    if node[0] == "unit" and node[1].lower() in ("no solution", "no solutions", "empty set", "the empty set"):
-        return ("constant", "emptyset")
-    if node[0] == "unit" and node[1].lower() in ("all real numbers", "all reals", "the real numbers", "reals"):
-        return _REALS
-    if node[0] == "relation" and node[1] == ("approx",) and node[2][0] == ("nothing",):
-        return node
-    return node
-
-
-def _is_name(node: Node) -> bool:
-    """Whether a node may stand left of "=" as the name of what is asked for: letters, `f(x)`, `(x, y)`, words."""
-    kind = node[0]
-    if kind in ("variable", "defined", "nothing", "unit"):
-        return True
-    if kind == "constant":
-        return node[1] in ("e", "i")
-    if kind == "tuple":
-        return all(_is_name(item) for item in node[2])
-    if kind == "mul" and len(node) == 3 and node[1][0] == "variable" and node[2][0] == "tuple":
-        return True  # P(X = 1)
-    if kind in ("add", "mul", "div", "neg"):
-        return bool(variables(node)) and all(_is_name(part) for part in node[1:])
-    return kind == "call" and bool(variables(node)) and all(_is_name(part) for part in node[2:])
-
-
-def _same_name(gold: Node, answer: Node) -> bool:
-    if "nothing" in (gold[0], answer[0]) or "unit" in (gold[0], answer[0]):
-        return True
-    if gold[0] == answer[0] == "defined":
-        return gold[1] == answer[1] and len(gold[2]) == len(answer[2])
-    return gold == answer
-
-
-def _renamed(node: Node, name: Node, gold_name: Node) -> Node:
-    """f(t) = t^2 as f(x) = x^2."""
-    if name[0] != "defined" or gold_name[0] != "defined" or name[2] == gold_name[2]:
-        return node
-    names = dict(zip(name[2], gold_name[2], strict=True))
-
-    def renamed(part: Any) -> Any:
-        if not isinstance(part, tuple):
-            return part
-        if len(part) == 2 and part[0] == "variable":
-            return ("variable", names.get(part[1], part[1]))
-        return tuple(renamed(inner) for inner in part)
-
-    return node if variables(node) & set(gold_name[2]) else renamed(node)
-
-
-def _items(node: Node) -> list[Node]:
-    """The items of a set or list, with what plus-or-minus makes of them; of a set, each once."""
-    items = node[2] if node[0] == "list" else node[1]
-    found = []
-    for item in items:
-        spread = _signs_spread(item)
-        found += list(spread[2]) if spread is not item and spread[0] == "list" else [item]
-    return list(dict.fromkeys(found)) if node[0] == "set" else found
-
-
-def _signs_spread(node: Node) -> Node:
-    """`2 \\pm 1` as the list 3, 1: all the signs of one expression go together."""
-
-    def chosen(part: Any, plus: bool) -> Any:
-        if not isinstance(part, tuple):
-            return part
-        if part and part[0] in ("pm", "mp"):
-            inner = chosen(part[1], plus)
-            return inner if (part[0] == "pm") == plus else ("neg", inner)
-        return tuple(chosen(inner, plus) for inner in part)
-
-    if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees"):
-        plus = chosen(node, True)
-        if plus != node:
-            return ("list", "or", (plus, chosen(node, False)))
-    return node
-
-
-def _region(node: Node) -> Region | None:
-    """An inequality in one variable, an interval, or several joined, as intervals; None for anything else."""
-    kind = node[0]
-    if kind == "tuple" and len(node[2]) == 2:
-        return [(node[1], node[2][0], node[2][1], node[3])]
-    if kind == "domain" and node[1] == "R":
-        return _region(_REALS)
-    if kind == "relation":
-        return _solved(node)
-    if kind == "union" or (kind == "list" and node[1] == "or"):
-        parts = [_region(_plain(part)) for part in (node[1:] if kind == "union" else node[2])]
-        if kind == "list" and len({frozenset(variables(part)) for part in node[2]}) != 1:
-            return None
-        return None if any(part is None for part in parts) else [piece for part in parts for piece in part or []]
-    if kind == "list" and node[1] == "and" and len(node[2]) == 2 and variables(node[2][0]) == variables(node[2][1]):
-        first, second = _region(node[2][0]), _region(node[2][1])
-        if first and second and len(first) == len(second) == 1 and "tuple" not in (node[2][0][0], node[2][1][0]):
-            (a, low, high, b), (c, other_low, other_high, d) = first[0], second[0]
-            if high == other_low[1:] == _INFINITY or (high == _INFINITY and other_low == ("neg", _INFINITY)):
-                return [(a, low, other_high, d)]
-            if other_high == _INFINITY and low == ("neg", _INFINITY):
-                return [(c, other_low, high, b)]
-    if kind == "minus" and node[1] in (("domain", "R"), _REALS) and node[2][0] == "set" and len(node[2][1]) == 1:
-        return _all_but(node[2][1][0])
-    return None
-
-
-def _all_but(point: Node) -> Region:
-    return [("(", ("neg", _INFINITY), point, ")"), ("(", point, _INFINITY, ")")]
-
-
-def _solved(node: Node) -> Region | None:
-    signs, terms = node[1], node[2]
-    if signs == ("in",) and terms[0][0] == "variable":
-        return _region(_plain(terms[1]))
-    if len(signs) == 2 and all(sign in (">", "ge") for sign in signs):
-        signs, terms = tuple(_FLIP[sign] for sign in reversed(signs)), terms[::-1]
-    if len(signs) == 2 and all(sign in ("<", "le") for sign in signs):
-        if terms[1][0] == "variable" and not variables(terms[0]) and not variables(terms[2]):
-            return [("(" if signs[0] == "<" else "[", terms[0], terms[2], ")" if signs[1] == "<" else "]")]
-        return None
-    if len(signs) != 1 or signs[0] not in ("<", ">", "le", "ge", "ne"):
-        return None
-    sign, (left, right) = signs[0], terms
-    if right[0] == "variable" and not variables(left):
-        sign, left, right = _FLIP[sign], right, left
-    if left[:2] == ("call", "abs") and left[2][0] == "variable" and not variables(right) and sign != "ne":
-        inside, opposite = sign in ("<", "le"), ("neg", right)
-        closed = sign in ("le", "ge")
-        if inside:
-            return [("[" if closed else "(", opposite, right, "]" if closed else ")")]
-        return [
-            ("(", ("neg", _INFINITY), opposite, "]" if closed else ")"),
-            ("[" if closed else "(", right, _INFINITY, ")"),
-        ]
-    if left[0] != "variable" or variables(right):
-        return None
-    if sign == "ne":
-        return _all_but(right)
-    if sign in ("<", "le"):
-        return [("(", ("neg", _INFINITY), right, ")" if sign == "<" else "]")]
-    return [("(" if sign == ">" else "[", right, _INFINITY, ")")]
-
-
-def _difference(node: Node) -> Node:
-    return ("add", node[2][0], ("neg", node[2][1]))
-
-
-def _as_quotient(node: Node) -> Node:
-    return ("div", node[1], node[2]) if node[0] == "ratio" and len(node) == 3 else node
-
-
-def _split(node: Node) -> tuple[Node, Unit, Fraction] | None:
-    """A quantity as its number, its unit, and the unit's size in base units; None where a word is no unit."""
-    kind = node[0]
-    if kind == "unit":
-        found = read_unit(node[1])
-        return None if found is None else (("number", Fraction(1)), *found)
-    if kind in ("neg", "percent", "degrees"):
-        inner = _split(node[1])
-        return None if inner is None else ((kind, inner[0]), inner[1], inner[2])
-    if kind in ("mul", "div"):
-        parts = [_split(part) for part in node[1:]]
-        if any(part is None for part in parts):
-            return None
-        leads = kind == "mul" and _pure_unit(node[1]) and not all(_pure_unit(part) for part in node[1:])
-        if leads and not (node[1][0] == "unit" and set(parts[0][1] if parts[0] else ()) & (CURRENCIES | {"dollar"})):
-            return None  # "eval(7)" is no quantity, "$7" is
-        unit, size = Unit(), Fraction(1)
-        for i, part in enumerate(parts):
-            assert part is not None
-            over = -1 if kind == "div" and i else 1
-            for measure, power in part[1].items():
-                unit[measure] = unit.get(measure, 0) + over * power
-            size *= part[2] ** over
-        bare = tuple(part[0] for part in parts if part is not None)
-        return (kind, *bare), {measure: power for measure, power in unit.items() if power}, size
-    if kind == "pow" and node[1][0] == "unit" and node[2][0] == "number" and node[2][1] in (1, 2, 3, -1, -2):
-        inner = _split(node[1])
-        power = int(node[2][1])
-        if inner is None:
-            return None
-        return ("number", Fraction(1)), {m: p * power for m, p in inner[1].items()}, inner[2] ** power
-    return node, Unit(), Fraction(1)
-
-
-def _pure_unit(node: Node) -> bool:
-    return node[0] == "unit" or (node[0] in ("mul", "div", "pow") and _pure_unit(node[1]))
-
-
-def _degrees(node: Node) -> Node | None:
-    """Of an angle in degrees how many; None for any other number."""
-    if node[0] == "degrees":
-        return node[1]  # type: ignore[no-any-return]
-    if node[0] == "neg" and node[1][0] == "degrees":
-        return ("neg", node[1][1])
-    if node[0] == "mul" and node[-1][0] == "degrees":
-        return ("mul", *node[1:-1], node[-1][1])
-    return None
-
-
-def _times(node: Node, size: Fraction) -> Node:
-    return node if size == 1 else ("mul", ("number", size), node)
-
-
-def _counted(node: Any, inside: bool = False) -> set[str]:
-    """The variables that stand in exponents, factorials and the like, where whole numbers are meant."""
-    if not isinstance(node, tuple) or not node:
-        return set()
-    if node[0] == "variable":
-        return {node[1]} if inside else set()
-    if node[0] == "pow":
-        return _counted(node[1], inside) | _counted(node[2], True)
-    inside = inside or (node[0] == "call" and node[1] in _WHOLE) or node[0] == "big"
-    return set().union(*(_counted(part, inside) for part in node))

@@ -1,4 +1,5 @@
 """Answers read by recursive descent into plain tuples. Nothing is worked out here, and nothing is ever evaluated.
+Longer than other files: a grammar is read in one piece.
 
 A node is a tuple whose first entry names its kind:
 
@@ -23,12 +24,19 @@ _DEEPEST = 40  # brackets, fractions and powers in one another
 _MOST = 2500  # tokens
 _HIGHEST = 9999  # of a number's exponent, as in 1e9999
 _RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "to", "notin", "subset", "subseteq"}
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar angle triangle aleph".split()
-)
+_GREEK = frozenset({
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
+    "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
+    "Sigma", "Phi", "Psi", "Omega", "ell", "hbar", "angle", "triangle", "aleph",
+})  # fmt: skip
 _CONSTANTS = {"pi": "pi", "infty": "infty", "emptyset": "emptyset"}
-_FENCES = {"(": (")", "]", "["), "[": ("]", ")", "["), "lfloor": ("rfloor",), "lceil": ("rceil",), "langle": ("rangle",)}
+_FENCES = {
+    "(": (")", "]", "["),
+    "[": ("]", ")", "["),
+    "lfloor": ("rfloor",),
+    "lceil": ("rceil",),
+    "langle": ("rangle",),
+}
 _MATRICES = ("pmatrix", "bmatrix", "matrix", "smallmatrix", "Bmatrix")
 _DECORATED = ("overline", "vec", "hat", "bar", "tilde", "widehat", "overrightarrow", "overleftrightarrow", "dot")
 NUMBER_ONE: Node = ("number", Fraction(1))
@@ -49,7 +57,11 @@ class Parser:
 
     def whole(self) -> Node:
         found = self._listing()
-        if self._tokens[0].value == "[" and self._tokens[-1].value == "]" and found[0] not in ("tuple", "list", "matrix"):
+        if (
+            self._tokens[0].value == "["
+            and self._tokens[-1].value == "]"
+            and found[0] not in ("tuple", "list", "matrix")
+        ):
             raise Unreadable("square brackets around all of it, which may be a floor")
         if self._at < len(self._tokens):
             raise Unreadable(f"cannot read on from {self._tokens[self._at].value!r}")
@@ -129,15 +141,22 @@ class Parser:
 
     def _definition(self) -> Node | None:
         """`f(x) =`, `P(x, y) =`: the name of a function and of what it takes."""
-        if self._peek().kind != "letter" or self._peek(1).value != "(":
+        if self._peek().kind != "letter":
             return None
-        at, parameters = 2, []
-        while self._peek(at).kind == "letter" and self._peek(at + 1).value in (",", ")"):
+        name, at, parameters = self._peek().value, 1, []
+        marks = "".join(self._peek(i).value for i in range(1, 6))
+        if marks == "^{-1}":
+            name, at = f"{name}{marks}", 6
+        while self._peek(at).value == "'":
+            name, at = f"{name}'", at + 1
+        if self._peek(at).value != "(":
+            return None
+        at += 1
+        while self._peek(at).kind in ("letter", "number") and self._peek(at + 1).value in (",", ")"):
             parameters.append(self._peek(at).value)
             at += 2
         if not parameters or self._peek(at - 1).value != ")" or self._peek(at).value != "=":
             return None
-        name = self._peek().value
         self._at += at
         return ("defined", name, tuple(parameters))
 
@@ -182,7 +201,7 @@ class Parser:
                 factor = self._power()
                 if self._tokens[start].kind == "number":
                     # "3 1/2" is a mixed number, "$5" a quantity; any other number after a factor is a slip.
-                    if factors[0][0] == "unit" and len(factors) == 1:
+                    if (factors[0][0] == "unit" and len(factors) == 1) or self._may_lead(start):
                         factors.append(factor)
                         continue
                     if not (len(factors) == 1 and whole and self._is("/") and self._plain_integer(start)):
@@ -205,6 +224,11 @@ class Parser:
             whole = False
         return factors[0] if len(factors) == 1 else ("mul", *factors)
 
+    def _may_lead(self, at: int) -> bool:
+        """Whether a number may be a factor though it does not come first: `n 2^n`, `(n+1)2^n`, `2!3!`."""
+        before, number = self._tokens[at - 1], self._tokens[at]
+        return before.value in (")", "!", "}") or (number.spaced and before.kind != "number")
+
     def _plain_integer(self, at: int) -> bool:
         return 0 <= at < len(self._tokens) and self._tokens[at].kind == "number" and self._tokens[at].value.isdigit()
 
@@ -213,7 +237,11 @@ class Parser:
         if token.kind in ("number", "letter", "text"):
             return True
         if token.kind == "sign":
-            return token.value in ("(", "{", "\\{") or (token.value == "[" and not self._outward) or (token.value in ("|", "\\|") and not self._bars)
+            return (
+                token.value in ("(", "{", "\\{")
+                or (token.value == "[" and not self._outward)
+                or (token.value in ("|", "\\|") and not self._bars)
+            )
         return token.kind == "command" and (
             token.value in FUNCTIONS or token.value in _GREEK or token.value in _CONSTANTS or token.value in _ATOMS
         )
@@ -288,6 +316,8 @@ class Parser:
         token = self._next()
         if token.kind == "sign" and token.value == "{":
             found = self._listing()
+            if self._take("choose"):
+                found = ("call", "binom", found, self._listing())
             self._need("}")
             return found
         if token.kind == "number" and token.value.isdigit():

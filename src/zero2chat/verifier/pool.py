@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-WORKERS = 3
+WORKERS = 2  # one to ask, and a spare one
 SECONDS = 1.5  # for a question; more is a timeout
 _STARTING = 10.0  # seconds for a new worker to say that it is ready
 MEGABYTES = 384
@@ -29,7 +29,7 @@ class _Worker:
         # As this process would import it, whatever the current folder is by now.
         paths = os.pathsep.join([str(Path(__file__).parents[2]), *(path for path in sys.path if path)])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "zero2chat.verifier.worker", str(MEGABYTES), str(int(SECONDS) + 1)],
+            [sys.executable, "-S", "-m", "zero2chat.verifier.worker", str(MEGABYTES), str(int(SECONDS) + 1)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -48,7 +48,7 @@ _WRAPPED = re.compile(
     r"operatorname\*?|mathbb|mathcal|boxed|fbox|underline|color|mathop)(?![A-Za-z])\s*(?:\{([^{}]*)\}|([A-Za-z]))"
 )
 _TOKEN = re.compile(
-    r"(?P<time>\d{1,2}:[0-5]\d(?![\d:.]))|"
+    r"(?P<time>(?<![\d:])\d{1,2}:[0-5]\d(?![\d:.]))|"
     r"(?P<number>(?:\d+(?:\.\d+|\.(?=\s*\\(?:overline|dot|bar)))?|\.\d+)(?:[eE][-+]?\d+(?![A-Za-z\d]))?)"
     r"|(?P<text>\x02[^\x03]*\x03)"
     r"|(?P<command>\\[A-Za-z]+)"
@@ -59,7 +59,7 @@ _CHOICES = re.compile(r"[A-Z](?:\s*(?:,|and|or)\s*(?:and\s*)?[A-Z])+")  # \text{
 # "for all x", "for every real number x": said or not, the same.
 _FOR_ALL = re.compile(
     r"[\s,]*(?:\\text\{)?[\s,]*(?:for|where) (?:all|any|every|each)(?: real)?(?: numbers?)?\s*\}?\s*[a-z]"
-    r"(?:\s*\\in\s*\\mathbb\{R\})?$"
+    r"(?:\s*\\in\s*\\mathbb\{R\})?$|[\s,]*\\text\{[\s,]*for some(?: real)? constants?\s*\}\s*[a-zA-Z]$"
 )
 _SPACE = re.compile(r"\s*")
 _SAME = {
@@ -67,18 +67,21 @@ _SAME = {
     "neq": "ne", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "vdots": "ldots",
     "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid", "tbinom": "binom",
     "dbinom": "binom", "arctg": "arctan", "tg": "tan", "ctg": "cot", "lg": "log", "lbrace": "\\{", "rbrace": "\\}",
-    "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "ast": "cdot", "colon": ":", "varphi": "phi",
-    "varepsilon": "epsilon", "degree": "circ", "land": "and", "lor": "or", "vee": "or", "wedge": "and",
+    "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "ast": "cdot", "colon": ":",
+    "varphi": "phi", "varepsilon": "epsilon", "degree": "circ", "land": "and", "lor": "or", "vee": "or", "wedge": "and",
     "backslash": "setminus", "implies": "to", "rightarrow": "to", "Rightarrow": "to", "dagger": "ast",
     "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty", "inf": "infty",
 }  # fmt: skip
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp gcd lcm max min asin acos atan".split()
-)
+FUNCTIONS = frozenset({
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
+    "exp", "gcd", "lcm", "max", "min", "asin", "acos", "atan",
+})  # fmt: skip
 _WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "or", "and", "mod", "theta", "alpha", "beta"}
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SPACED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\,|,\\!)\d{3})+(?!\d)")
-_TRAILING_UNIT = re.compile(r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$")
+_TRAILING_UNIT = re.compile(
+    r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
+)
 _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
 
@@ -164,7 +167,9 @@ def _unwrapped(text: str) -> str:
             return f" {{{inner}}} "
         if re.fullmatch(r"[-+]?[\d.,]+(?:/\d+)?", inner) or inner in ("e", "i", "", "d", "%", "\\%"):
             return f" {inner} "
-        if name.startswith(("operatorname", "mathrm", "mathop")) and (inner in _WORDS_OF_MATHS or re.search(r"[\\^_\d]", inner)):
+        if name.startswith(("operatorname", "mathrm", "mathop")) and (
+            inner in _WORDS_OF_MATHS or re.search(r"[\\^_\d]", inner)
+        ):
             return f" \\{inner} " if inner.isalpha() else f" {{{inner}}} "
         if _CHOICES.fullmatch(inner):
             return f" {inner} "
@@ -190,7 +195,10 @@ def _of_word(word: str, spaced: bool) -> list[Token]:
     return [Token("letter", letter, spaced and i == 0) for i, letter in enumerate(word)]
 
 
-_SHORT_WORDS = frozenset("if is in no not yes all for the are any of to on odd but per sq cu".split())
+_SHORT_WORDS = frozenset({
+    "if", "is", "in", "no", "not", "yes", "all", "for", "the", "are", "any", "of", "to", "on", "odd", "but",
+    "per", "sq", "cu",
+})  # fmt: skip
 
 
 def _words_joined(tokens: list[Token]) -> list[Token]:

@@ -41,11 +41,15 @@ _define("", unit=1)  # "7 square units"
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 CURRENCIES = frozenset({"euro", "gbp", "rupee", "yen"})  # that are not the dollar of a bare "$5"
 # Words after a number that make it another number, or no number.
-_NO_UNIT = frozenset(
-    "and or not no nor is are if than then then to from but except plus minus times less more fewer greater at least "
-    "most half third quarter double twice triple percent squared cubed about approximately nearly almost over under "
-    "between either neither all any some none mod modulo choose where when for with false true wrong".split()
-)
+_NO_UNIT = frozenset({
+    "and", "or", "not", "no", "nor", "is", "are", "if", "than", "then", "to", "from", "but", "except", "plus",
+    "minus", "times", "less", "more", "fewer", "greater", "at", "least", "most", "half", "third", "quarter",
+    "double", "twice", "triple", "percent", "squared", "cubed", "about", "approximately", "nearly", "almost",
+    "over", "under", "between", "either", "neither", "all", "any", "some", "none", "factorial", "root", "cube",
+    "cubes", "square", "power", "inverse", "reciprocal", "negative", "opposite", "base", "pair", "pairs",
+    "couple", "gross", "fold", "mod", "modulo", "choose", "where", "when", "for", "with", "false", "true",
+    "wrong",
+})  # fmt: skip
 Unit = dict[str, int]  # measure: power
 
 
@@ -68,7 +72,7 @@ def _lookup(name: str) -> tuple[str, Fraction] | None:
 def read_unit(text: str) -> tuple[Unit, Fraction] | None:
     """A unit such as `km/h`, `square centimeters` or `red apples` by its measures, and its size in their base units;
     None for words that are no unit."""
-    words = re.sub(r"\bper\b", "/", text.strip().strip(".").replace("-", " "))
+    words = re.sub(r"\bper\b", "/", text.strip(" .()").replace("-", " "))
     over, measures, size = 1, Unit(), Fraction(1)
     parts = [part.strip() for part in re.split(r"(/)", words)]
     if len(parts) > 3:
@@ -77,7 +81,9 @@ def read_unit(text: str) -> tuple[Unit, Fraction] | None:
         if part == "/":
             over = -1
             continue
-        match = re.fullmatch(r"(?:(square|sq|cubic|cu)\.? )?([A-Za-z]+(?: [A-Za-z]+){0,2}?)(?: (squared|cubed)|\^?([23]))?", part)
+        match = re.fullmatch(
+            r"(?:(square|sq|cubic|cu)\.? )?([A-Za-z]+(?: [A-Za-z]+){0,2}?)(?: (squared|cubed)|\^?([23]))?", part
+        )
         if match is None:
             return None
         power = {"s": 2, "c": 3}[(match[1] or match[3])[0]] if match[1] or match[3] else int(match[4] or 1)
