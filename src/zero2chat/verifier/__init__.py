@@ -3,8 +3,8 @@
 `judge(text, gold)` finds the final answer of a text (`answers.py`), reads it into a tree (`tokens.py`, `grammar.py`)
 and compares the tree with the gold answer's (`compare.py`, `shapes.py`): fractions exactly, irrational numbers to as
 many digits as it takes to tell them apart, at several points where there are variables (`values.py`). Nothing is ever
-evaluated as code. Digits are worked out in worker processes (`pool.py`, `worker.py`), which are killed and replaced when
-they overrun; what would clearly be too much never gets there. Usable from any thread and any process.
+evaluated as code. Digits are worked out in worker processes (`pool.py`, `worker.py`), which are killed and replaced
+when they overrun; what would clearly be too much never gets there. Usable from any thread and any process.
 """
 
 from __future__ import annotations
