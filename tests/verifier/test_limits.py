@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import runpy
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from zero2chat.verifier import judge, pool
+from zero2chat.verifier import judge, pool, unusable
 
 BOMBS = runpy.run_path(str(Path(__file__).with_name("rows.py")))["BOMBS"]
 ROOTS = "\\sqrt{5+2\\sqrt{6}}", "\\sqrt{2}+\\sqrt{3}"  # needs a worker
@@ -69,6 +70,21 @@ def test_a_reference_takes_no_longer(name: str) -> None:
 )
 def test_a_verdict_says_why(text: str, gold: str, reason: str) -> None:
     assert judge(text, gold) == (reason == "equal", reason)
+
+
+def test_no_soup_of_tokens_raises() -> None:
+    rng = random.Random(0)
+    soup = (
+        "\\frac \\sqrt { } ( ) [ ] \\{ \\} | , ; : 1 2 10 0.5 1,000 x y n e i \\pi ^ _ + - * / = < \\le \\in \\pm ! % ' "
+        "& \\\\ \\cup \\infty \\ldots \\text{ \\text{cm} m or and \\sin \\log \\sum \\int \\binom \\begin{pmatrix} "
+        "\\end{pmatrix} \\circ \\$ $ \\overline \\pmod \\mid \\emptyset \\mathbb{R} ² ½ √ € ٣ yes No (A) #### \\boxed{"
+    )
+    tokens = soup.split()
+    for _ in range(3000):
+        text, gold = ("".join(rng.choices(tokens, k=rng.randint(1, 9))) for _ in range(2))
+        judge(text, gold)
+        assert judge(gold, gold).reason in ("equal", "bad_reference", "no_answer", "too_large", "different")
+        unusable(gold)
 
 
 def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from zero2chat.verifier.grammar import Node, read
 from zero2chat.verifier.tokens import TooLarge, Unreadable, clean, tokenize
 from zero2chat.verifier.values import Exact, NeedsDigits, NoValue, has_value, variables
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?")
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\(?([A-J])[).:]*")

@@ -21,6 +21,7 @@ from zero2chat.verifier.tokens import FUNCTIONS, Token, TooLarge, Unreadable, cl
 
 Node = tuple[Any, ...]
 _DEEPEST = 40  # brackets, fractions and powers in one another
+_TALLEST = 150  # tuples in one another
 _MOST = 2500  # tokens
 _HIGHEST = 9999  # of a number's exponent, as in 1e9999
 _RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "to", "notin", "subset", "subseteq"}
@@ -44,7 +45,13 @@ NUMBER_ONE: Node = ("number", Fraction(1))
 
 def read(text: str) -> Node:
     """The tree of an answer. Raises `Unreadable`, or `TooLarge` for one that is too long or too deep."""
-    return Parser(tokenize(clean(text))).whole()
+    found = Parser(tokenize(clean(text))).whole()
+    level: list[Any] = [found]
+    for _ in range(_TALLEST):
+        level = [part for node in level for part in node if isinstance(part, tuple)]
+        if not level:
+            return found
+    raise TooLarge("nested too deeply")  # as 1/2/3/…, which is no brackets
 
 
 class Parser:
@@ -170,7 +177,7 @@ class Parser:
         return found
 
     def _sum(self) -> Node:
-        terms = []
+        terms: list[Node] = []
         while True:
             signs = []
             while self._is("+", "-", "pm", "mp"):

@@ -227,7 +227,7 @@ def _pure_unit(node: Node) -> bool:
 def degrees(node: Node) -> Node | None:
     """Of an angle in degrees how many; None for any other number."""
     if node[0] == "degrees":
-        return node[1]  # type: ignore[no-any-return]
+        return node[1]
     if node[0] == "neg" and node[1][0] == "degrees":
         return ("neg", node[1][1])
     if node[0] == "mul" and node[-1][0] == "degrees":

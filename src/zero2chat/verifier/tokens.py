@@ -53,7 +53,8 @@ _TOKEN = re.compile(
     r"|(?P<text>\x02[^\x03]*\x03)"
     r"|(?P<command>\\[A-Za-z]+)"
     r"|(?P<word>[A-Za-z]+)"
-    r"|(?P<sign>\\[\\{}|%&#_!]|<=|>=|\*\*|\.{2,}|[-+*/^_=<>(){}\[\]|,;:!%&'])"
+    r"|(?P<sign>\\[\\{}|%&#_!]|<=|>=|\*\*|\.{2,}|[-+*/^_=<>(){}\[\]|,;:!%&'])",
+    re.ASCII,
 )
 _CHOICES = re.compile(r"[A-Z](?:\s*(?:,|and|or)\s*(?:and\s*)?[A-Z])+")  # \text{A, C}
 # "for all x", "for every real number x": said or not, the same.
