@@ -75,9 +75,9 @@ def test_a_verdict_says_why(text: str, gold: str, reason: str) -> None:
 def test_no_soup_of_tokens_raises() -> None:
     rng = random.Random(0)
     soup = (
-        "\\frac \\sqrt { } ( ) [ ] \\{ \\} | , ; : 1 2 10 0.5 1,000 x y n e i \\pi ^ _ + - * / = < \\le \\in \\pm ! % ' "
-        "& \\\\ \\cup \\infty \\ldots \\text{ \\text{cm} m or and \\sin \\log \\sum \\int \\binom \\begin{pmatrix} "
-        "\\end{pmatrix} \\circ \\$ $ \\overline \\pmod \\mid \\emptyset \\mathbb{R} ² ½ √ € ٣ yes No (A) #### \\boxed{"
+        "\\frac \\sqrt { } ( ) [ ] \\{ \\} | , ; : 1 2 10 0.5 1,000 x y n e i \\pi ^ _ + - * / = < \\le \\pm ! % ' "
+        "& \\\\ \\in \\cup \\infty \\ldots \\text{ \\text{cm} m or and \\sin \\log \\sum \\int \\binom \\begin{pmatrix} "
+        "\\end{pmatrix} \\circ \\$ $ \\overline \\pmod \\mid \\emptyset \\mathbb{R} ² ½ √ € ٣ (A) #### \\boxed{"
     )
     tokens = soup.split()
     for _ in range(3000):

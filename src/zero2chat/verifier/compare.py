@@ -155,8 +155,24 @@ class Comparison:
                 return False
         if ("dots",) in mine or ("dots",) in theirs:
             return gold[0] == answer[0] and self._each(mine, theirs)
-        mine, theirs = self._values_of_one_name(mine), self._values_of_one_name(theirs)
-        return self._unordered(mine, theirs)
+        ours, others = self._names(mine), self._names(theirs)
+        if len(ours) > 1 and len(others) > 1:
+            return self._unordered(mine, theirs)  # name by name
+        if len(ours) > 1 or len(others) > 1:
+            # x = 1, y = 2 against 1, 2: in the order of the names; x_1 = 1, x_2 = 2 are solutions in any order.
+            names = ours if len(ours) > 1 else others
+            if len({str(name[1]).split("_")[0] for name in names}) > 1:
+                listed = [name[1] for name in names]
+                return not (ours and others) and listed == sorted(listed) and self._each(mine, theirs)
+            mine, theirs = [self._named(item)[1] or item for item in mine], [self._named(i)[1] or i for i in theirs]
+        return self._unordered(self._values_of_one_name(mine), self._values_of_one_name(theirs))
+
+    def _names(self, listed: Sequence[Node]) -> list[Node]:
+        """The different variables that items such as `x = 1` name, where each item names one; or else none."""
+        names = [self._named(item)[0] for item in listed]
+        if any(name is None or name[0] != "variable" for name in names):
+            return []
+        return list(dict.fromkeys(name for name in names if name is not None))
 
     def _unordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
         if len(gold) != len(answer) or len(gold) > 100:
