@@ -76,7 +76,7 @@ def test_no_soup_of_tokens_raises() -> None:
     rng = random.Random(0)
     soup = (
         "\\frac \\sqrt { } ( ) [ ] \\{ \\} | , ; : 1 2 10 0.5 1,000 x y n e i \\pi ^ _ + - * / = < \\le \\pm ! % ' "
-        "& \\\\ \\in \\cup \\infty \\ldots \\text{ \\text{cm} m or and \\sin \\log \\sum \\int \\binom \\begin{pmatrix} "
+        "& \\\\ \\in \\cup \\infty \\ldots \\text{ \\text{cm} or and \\sin \\log \\sum \\int \\binom \\begin{pmatrix} "
         "\\end{pmatrix} \\circ \\$ $ \\overline \\pmod \\mid \\emptyset \\mathbb{R} ² ½ √ € ٣ (A) #### \\boxed{"
     )
     tokens = soup.split()
