@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zero2chat import __version__
-from zero2chat.errors import exit_on_mistake
+from zero2chat.errors import UserError, exit_on_mistake
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -68,6 +68,17 @@ def _tokens(args: argparse.Namespace) -> None:
         print(f"{len(ids)} tokens, {len(args.text.encode())} bytes")
 
 
+def _verify(args: argparse.Namespace) -> None:
+    from zero2chat.verifier import judge
+    from zero2chat.verifier.rows import read_rows
+
+    if (args.file is None) == (args.gold is None) or (args.gold is None) != (args.answer is None):
+        raise UserError("verify: give --gold and --answer, or --file")
+    rows = [(args.gold, args.answer)] if args.file is None else read_rows(args.file)
+    for gold, answer in rows:
+        _print_json(judge(answer, gold)._asdict())
+
+
 def _without_progress_bars() -> None:
     # Before transformers is imported. A bar over the loading of weights would stand before the answer.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -86,6 +97,17 @@ def _print_json(result: Any) -> None:
 def _text(argument: str) -> str:
     """An argument as text; bytes in it that are no UTF-8 become U+FFFD."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _answers_joined(argv: Sequence[str]) -> list[str]:
+    """`--gold -x` as `--gold=-x`, which argparse would take for two options."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[0] == "verify" and joined[-1] in ("--gold", "--answer"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def parser() -> argparse.ArgumentParser:
@@ -139,6 +161,13 @@ def parser() -> argparse.ArgumentParser:
     )
     tokens.add_argument("--special", action="store_true", help="<|im_end|> and its like are one token, not text")
     tokens.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    verify = commands.add_parser("verify", help="is an answer the gold one? and why, as JSON")
+    verify.set_defaults(command=_verify)
+    verify.add_argument("--gold", type=_text, metavar="G", help="the reference answer")
+    verify.add_argument("--answer", type=_text, metavar="A", help="an answer, or a text that ends with one")
+    verify.add_argument("--file", metavar="ROWS.jsonl", help="rows with the fields gold and answer; a line for each")
+    verify.add_argument("--json", action="store_true", help="as ever: what it prints is JSON")
     return root
 
 
@@ -148,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        args = parser().parse_args(argv)
+        args = parser().parse_args(_answers_joined(sys.argv[1:] if argv is None else argv))
         with exit_on_mistake():
             args.command(args)
         sys.stdout.flush()

@@ -1,0 +1,181 @@
+"""Worker processes that are killed and replaced when they are late.
+
+A few are kept warm, and one that was killed is replaced at once, so that the next question finds another one ready.
+They start with the first question, and end with this process, however it ends: their stdin closes. A process that forks
+gets workers of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+WORKERS = 2  # one to ask, and a spare one
+SECONDS = 1.5  # for a question; more is a timeout
+_STARTING = 10.0  # seconds for a new worker to say that it is ready
+MEGABYTES = 384
+
+
+class _Worker:
+    def __init__(self) -> None:
+        # As this process would import it, whatever the current folder is by now.
+        paths = os.pathsep.join([str(Path(__file__).parents[2]), *(path for path in sys.path if path)])
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-m", "zero2chat.verifier.worker", str(MEGABYTES), str(int(SECONDS) + 1)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+        self.pid = self._process.pid
+        self._ready = False
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def answer(self, question: str) -> str:
+        """Raises `TimeoutError` where it is late, `EOFError` where it dies: it is of no use any more."""
+        if not self._ready:
+            self._ready = self._line(_STARTING) == "ready"
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{question}\n".encode())
+        except OSError as error:
+            raise EOFError from error
+        return self._line(SECONDS)
+
+    def _line(self, seconds: float) -> str:
+        assert self._process.stdout is not None
+        until, found = time.monotonic() + seconds, b""
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
+        while not found.endswith(b"\n"):
+            left = until - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                raise TimeoutError
+            part = os.read(self._process.stdout.fileno(), 4096)
+            if not part:
+                raise EOFError
+            found += part
+        return found.decode().strip()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.disown()
+
+    def disown(self) -> None:
+        """Let go of its pipes, as a forked child must, or it would outlive its owner."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self._free: list[_Worker] = []
+        self._all: list[_Worker] = []
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def ask(self, question: str) -> str:
+        """Raises nothing: a worker that is late is a timeout, one that dies over the question found it too large."""
+        until = time.monotonic() + SECONDS / 4
+        while True:
+            worker, spoilt = self._borrow(), True
+            try:
+                found = worker.answer(question)
+                spoilt = False
+                return found
+            except TimeoutError:
+                return "timeout"
+            except EOFError:
+                if time.monotonic() > until:
+                    return "too_large"  # for its memory, most likely; at once, it was dead before
+            finally:
+                self._return(worker, spoilt)
+
+    def _borrow(self) -> _Worker:
+        with self._changed:
+            while len(self._all) < WORKERS and not self._closed:
+                self._free.append(self._started())
+            while not self._free:
+                self._changed.wait()
+            worker = self._free.pop(0)
+            if not worker.alive():  # somebody else killed it
+                worker.close()
+                self._all.remove(worker)
+                worker = self._started()
+            return worker
+
+    def _started(self) -> _Worker:
+        worker = _Worker()
+        self._all.append(worker)
+        return worker
+
+    def _return(self, worker: _Worker, spoilt: bool) -> None:
+        if spoilt:
+            worker.close()
+        with self._changed:
+            if spoilt:
+                self._all.remove(worker)
+                if not self._closed:
+                    self._free.append(self._started())
+            else:
+                self._free.insert(0, worker)  # the one that surely is warm
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            for worker in self._all:
+                worker.close()
+            self._all, self._free = [], []
+
+    def disown(self) -> None:
+        for worker in self._all:
+            worker.disown()
+
+    def pids(self) -> list[int]:
+        with self._changed:
+            return [worker.pid for worker in self._all]
+
+
+_pool = _Pool()
+
+
+def ask(answer: str, gold: str) -> str:
+    """What a worker says of an answer and a gold answer: equal, different, too_large; or timeout, and it is gone."""
+    return _pool.ask(json.dumps([answer, gold]))
+
+
+def close() -> None:
+    """End the workers now. The next question starts new ones."""
+    global _pool
+    _pool.close()
+    _pool = _Pool()
+
+
+def pids() -> list[int]:
+    """The workers' process ids."""
+    return _pool.pids()
+
+
+def _after_fork() -> None:
+    global _pool
+    _pool.disown()
+    _pool = _Pool()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(lambda: _pool.close())

@@ -1,0 +1,33 @@
+"""Rows to judge, from a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from zero2chat.errors import UserError
+
+
+def read_rows(path: str) -> list[tuple[str, str]]:
+    """The `gold` and `answer` of each line of a JSONL file; blank lines are left out.
+
+    Raises `UserError` for a file that cannot be read, and with its number for a line that is no such row.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: no JSON") from error
+        found = [row.get(field) for field in ("gold", "answer")] if isinstance(row, dict) else [None, None]
+        for field, value in zip(("gold", "answer"), found, strict=True):
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                raise UserError(f"{path}, line {number}: no text in the field '{field}'")
+        rows.append((str(found[0]), str(found[1])))
+    return rows

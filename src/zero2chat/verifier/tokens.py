@@ -1,0 +1,216 @@
+"""An answer's text as tokens: LaTeX, plain text and Unicode alike, without what only moves ink."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from zero2chat.verifier import units
+
+
+class Unreadable(ValueError):
+    """The text is no mathematics that this grammar knows."""
+
+
+class TooLarge(ValueError):
+    """It would take long, or much memory, to work out."""
+
+
+class Token(NamedTuple):
+    kind: str  # number, command, text, letter, sign
+    value: str
+    spaced: bool = False  # after a space
+
+
+_UNICODE = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": "\\times ", "÷": "\\div ", "·": "\\cdot ", "⋅": "\\cdot ",
+    "∙": "\\cdot ", "½": "\\frac{1}{2}", "⅓": "\\frac{1}{3}", "⅔": "\\frac{2}{3}", "¼": "\\frac{1}{4}",
+    "¾": "\\frac{3}{4}", "√": "\\sqrt ", "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ",
+    "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∅": "\\emptyset ", "°": "^\\circ ", "…": "\\ldots ", "⋯": "\\ldots ",
+    "±": "\\pm ", "∓": "\\mp ", "≈": "\\approx ", "≡": "\\equiv ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}",
+    "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}", "€": "\\text{euro}", "£": "\\text{gbp}",
+    "¥": "\\text{yen}", "₹": "\\text{rupee}", "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "θ": "\\theta ",
+    "λ": "\\lambda ", "φ": "\\phi ", "ω": "\\omega ", "μ": "\\mu ", "σ": "\\sigma ", "Γ": "\\Gamma ", "→": "\\to ",
+    "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "∣": "|", "’": "'", "′": "'",
+    "\u200b": "", "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "", "\xa0": " ", "\u2009": " ", "\u202f": " ",
+    "⟨": "\\langle ", "⟩": "\\rangle ", "∖": "\\setminus ", "⁻": "⁻", "％": "%",
+} | {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # fmt: skip
+_TRANSLATE = str.maketrans(_UNICODE)
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
+_LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
+
+_INK = re.compile(
+    r"(?<!\\)\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|q?quad|hfill|hspace\{[^{}]*\}"
+    r"|enspace|thinspace|mathstrut|strut|tfrac(?=\s*$)|rm|bf|it)(?![A-Za-z])|(?<!\\)\\[ ,;:>()\[\]/]|~"
+)
+_WRAPPED = re.compile(
+    r"\\(text|textbf|textit|textrm|textnormal|texttt|textsf|mathrm|mathit|mathbf|mathsf|boldsymbol|bm|mbox|hbox|emph|"
+    r"operatorname\*?|mathbb|mathcal|boxed|fbox|underline|color|mathop)(?![A-Za-z])\s*(?:\{([^{}]*)\}|([A-Za-z]))"
+)
+_TOKEN = re.compile(
+    r"(?P<time>(?<![\d:])\d{1,2}:[0-5]\d(?![\d:.]))|"
+    r"(?P<number>(?:\d+(?:\.\d+|\.(?=\s*\\(?:overline|dot|bar)))?|\.\d+)(?:[eE][-+]?\d+(?![A-Za-z\d]))?)"
+    r"|(?P<text>\x02[^\x03]*\x03)"
+    r"|(?P<command>\\[A-Za-z]+)"
+    r"|(?P<word>[A-Za-z]+)"
+    r"|(?P<sign>\\[\\{}|%&#_!]|<=|>=|\*\*|\.{2,}|[-+*/^_=<>(){}\[\]|,;:!%&'])",
+    re.ASCII,
+)
+_CHOICES = re.compile(r"[A-Z](?:\s*(?:,|and|or)\s*(?:and\s*)?[A-Z])+")  # \text{A, C}
+# "for all x", "for every real number x": said or not, the same.
+_FOR_ALL = re.compile(
+    r"[\s,]*(?:\\text\{)?[\s,]*(?:for|where) (?:all|any|every|each)(?: real)?(?: numbers?)?\s*\}?\s*[a-z]"
+    r"(?:\s*\\in\s*\\mathbb\{R\})?$|[\s,]*\\text\{[\s,]*for some(?: real)? constants?\s*\}\s*[a-zA-Z]$"
+)
+_SPACE = re.compile(r"\s*")
+_SAME = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge",
+    "neq": "ne", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "vdots": "ldots",
+    "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid", "tbinom": "binom",
+    "dbinom": "binom", "arctg": "arctan", "tg": "tan", "ctg": "cot", "lg": "log", "lbrace": "\\{", "rbrace": "\\}",
+    "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "ast": "cdot", "colon": ":",
+    "varphi": "phi", "varepsilon": "epsilon", "degree": "circ", "land": "and", "lor": "or", "vee": "or", "wedge": "and",
+    "backslash": "setminus", "implies": "to", "rightarrow": "to", "Rightarrow": "to", "dagger": "ast",
+    "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty", "inf": "infty",
+}  # fmt: skip
+FUNCTIONS = frozenset({
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
+    "exp", "gcd", "lcm", "max", "min", "asin", "acos", "atan",
+})  # fmt: skip
+_WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "or", "and", "mod", "theta", "alpha", "beta"}
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_SPACED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\,|,\\!)\d{3})+(?!\d)")
+_TRAILING_UNIT = re.compile(
+    r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
+)
+_MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
+
+
+def clean(text: str) -> str:
+    """Without dollar signs, bold stars, spacing and a full stop at the end; Unicode as LaTeX. Runs in linear time."""
+    text = text.translate(_TRANSLATE)
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+", lambda m: "^{" + m[0].translate(_RAISED) + "}", text)
+    text = re.sub("[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda m: "_{" + m[0].translate(_LOWERED) + "}", text)
+    text = re.sub(r"^\*\*(.*)\*\*(\.?)$", r"\1\2", text.strip(), flags=re.DOTALL)
+    if text.count("$") % 2 or "\\$" in text:  # "$5" is money, "$5$" is not
+        text = _MONEY.sub(lambda m: f"{m[1] or ''}\\text{{dollar}} ", text)
+    text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
+    text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
+    text = _INK.sub(" ", text).strip()
+    while text.endswith((".", ",", ";")) and not text.endswith(".."):
+        text = text[:-1].rstrip()
+    return text[:-80] + _FOR_ALL.sub("", text[-80:])
+
+
+def tokenize(cleaned: str) -> list[Token]:
+    """Raises `Unreadable` for a character that no formula has."""
+    text = _unwrapped(_without_grouping(cleaned))
+    tokens: list[Token] = []
+    at = 0
+    while True:
+        start = at
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+        if at == len(text):
+            return _words_joined(tokens)
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise Unreadable(f"unknown character {text[at]!r}")
+        kind, value, spaced = str(match.lastgroup), match[0], at > start
+        at = match.end()
+        if kind == "command":
+            value = _SAME.get(value[1:], value[1:])
+            kind = "sign" if not value.isalpha() else kind
+        elif kind == "text":
+            value = value[1:-1]
+        elif kind == "time":  # 7:30 is neither a ratio nor a number
+            kind = "text"
+        elif value in ("<=", ">="):
+            kind, value = "command", _SAME[value]
+        elif kind == "word":
+            tokens += _of_word(value, spaced)
+            continue
+        tokens.append(Token(kind, value, spaced))
+
+
+def _without_grouping(text: str) -> str:
+    """`1,234` as 1234, but not within brackets, where a comma separates."""
+    if "," not in text:
+        return text
+    depth, at, parts = 0, 0, []
+    for match in _GROUPED.finditer(text):
+        between = text[at : match.start()]
+        depth += sum(between.count(c) for c in ("(", "[", "\\{")) - sum(between.count(c) for c in (")", "]", "\\}"))
+        parts += [between, match[0].replace(",", "") if depth <= 0 else match[0]]
+        at = match.end()
+    return "".join(parts) + text[at:]
+
+
+def _unwrapped(text: str) -> str:
+    """\\text{cm} as \\x02cm\\x03, \\mathrm{e} as e, \\mathbb{R} as a set's name."""
+    text = text.replace("\x02", " ").replace("\x03", " ")
+    trailing = _TRAILING_UNIT.search(text[-40:])
+    if trailing and all(name is None or units.known(name) for name in (trailing[1], trailing[3])):
+        # "5 m", "60 km/h": letters, were they not at the end and after a number.
+        spaced = trailing[0][0].isspace() or len(trailing[1]) > 1
+        if spaced and "\\" not in trailing[0]:
+            start = len(text) - len(trailing[0])
+            found = re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", trailing[0])
+            text = text[:start] + found
+
+    def one(match: re.Match[str]) -> str:
+        name, inner = match[1], (match[2] if match[2] is not None else match[3])
+        inner = inner.replace("\x02", "").replace("\x03", "").strip()
+        if name == "mathbb" or (name == "mathbf" and inner in "RZNQC" and inner):
+            return f"\\set{inner} "
+        if name in ("color",):
+            return " "
+        if name in ("boxed", "fbox", "underline", "mathcal", "boldsymbol", "bm", "mathbf", "mathit"):
+            return f" {{{inner}}} "
+        if re.fullmatch(r"[-+]?[\d.,]+(?:/\d+)?", inner) or inner in ("e", "i", "", "d", "%", "\\%"):
+            return f" {inner} "
+        if name.startswith(("operatorname", "mathrm", "mathop")) and (
+            inner in _WORDS_OF_MATHS or re.search(r"[\\^_\d]", inner)
+        ):
+            return f" \\{inner} " if inner.isalpha() else f" {{{inner}}} "
+        if _CHOICES.fullmatch(inner):
+            return f" {inner} "
+        if re.search(r"[\\^_=<>]|\d", inner) and not units.read_unit(inner):
+            return f" {inner} "
+        return f"\x02{inner}\x03"
+
+    for _ in range(3):  # \textbf{\text{A}}
+        text, changed = _WRAPPED.subn(one, text)
+        if not changed:
+            break
+    return text
+
+
+def _of_word(word: str, spaced: bool) -> list[Token]:
+    """A run of letters: a function, a unit or word, or a product of letters."""
+    if word in _WORDS_OF_MATHS:
+        return [Token("command", _SAME.get(word, word), spaced)]
+    if word.lower() in ("or", "and", "infinity"):
+        return [Token("command", _SAME.get(word.lower(), word.lower()), spaced)]
+    if len(word) > 1 and (len(word) > 3 or units.known(word) or word.lower() in _SHORT_WORDS):
+        return [Token("text", word, spaced)]
+    return [Token("letter", letter, spaced and i == 0) for i, letter in enumerate(word)]
+
+
+_SHORT_WORDS = frozenset({
+    "if", "is", "in", "no", "not", "yes", "all", "for", "the", "are", "any", "of", "to", "on", "odd", "but",
+    "per", "sq", "cu",
+})  # fmt: skip
+
+
+def _words_joined(tokens: list[Token]) -> list[Token]:
+    """Neighbouring words as one text; "or" and "and" alone as signs."""
+    joined: list[Token] = []
+    for token in tokens:
+        word = token.value.strip().lower().strip(",")
+        if token.kind == "text" and word in ("or", "and"):
+            token = Token("command", word, True)
+        if token.kind == "text" and joined and joined[-1].kind == "text":
+            joined[-1] = Token("text", f"{joined[-1].value.strip()} {token.value.strip()}", joined[-1].spaced)
+        else:
+            joined.append(token)
+    return joined

@@ -1,0 +1,35 @@
+"""A process that works digits out. A line of JSON in, `[answer, gold]`; a line out, the reason. Ends with its stdin.
+
+    python -m zero2chat.verifier.worker MEGABYTES SECONDS
+
+It holds to its own memory limit. Whoever asks kills it when it is late; should nobody be left to, the alarm does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import signal
+import sys
+
+
+def main() -> None:
+    megabytes, seconds = int(sys.argv[1]), int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    import mpmath  # noqa: F401  # the one slow import, before the first question
+
+    from zero2chat.verifier import with_digits
+
+    with contextlib.suppress(ValueError, OSError):  # macOS knows no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        signal.alarm(seconds)
+        print(with_digits(*json.loads(line)), flush=True)
+        signal.alarm(0)
+
+
+if __name__ == "__main__":
+    main()

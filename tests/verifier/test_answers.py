@@ -1,0 +1,55 @@
+"""The final answer of a text is found where a reader would find it."""
+
+from __future__ import annotations
+
+import pytest
+
+from zero2chat.verifier.answers import final_answer, reference, unmarked_answer
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("2 + 3 = 5.\n#### 5", "5"),
+        ("#### 4\nNo, wait.\n#### 5\n", "5"),
+        ("#### 5\nand so on", "5"),
+        ("#### 5\nor rather \\boxed{6}", "6"),
+        ("\\boxed{6}\n#### 5", "5"),
+        ("#### \\boxed{5}", "5"),
+        ("so \\boxed{\\frac{1}{2}} it is", "\\frac{1}{2}"),
+        ("\\boxed{\\left\\{ 1, 2 \\right.}", "\\left\\{ 1, 2 \\right."),
+        ("\\boxed{1} or \\fbox{2}", "2"),
+        ("\\boxed 7", "7"),
+        ("answer is 4. Wait no, \\boxed{}", ""),
+        ("\\boxed{1} then \\boxed{2", None),
+        ("the answer is 5", None),
+        ("", None),
+        ("####", ""),
+    ],
+)
+def test_the_last_marked_answer_counts(text: str, found: str | None) -> None:
+    assert final_answer(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("\\frac{1}{2}", "\\frac{1}{2}"),
+        ("x = 3 or x = 4", "x = 3 or x = 4"),
+        ("We add them up. The answer is 5. That was easy.", "5"),
+        ("The answer is 4.\nNo: the final answer is $3.5$.", "$3.5$"),
+        ("**Answer:** 17", "17"),
+        ("First we add the two numbers.\nThat gives\n2 + 3 = 5", "2 + 3 = 5"),
+        ("So the two of them together have 2 + 3 = 5.", "5"),
+        ("\\boxed{5", None),
+        ("", None),
+    ],
+)
+def test_without_a_mark_the_last_statement_counts(text: str, found: str | None) -> None:
+    assert unmarked_answer(text) == found
+
+
+def test_a_reference_may_be_a_worked_solution() -> None:
+    assert reference("1 + 1 = 2.\n#### 2") == "2"
+    assert reference("hence \\boxed{x}") == "x"
+    assert reference(" \\frac12 ") == "\\frac12"

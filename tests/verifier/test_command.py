@@ -1,0 +1,77 @@
+"""`zero2chat verify`, from the shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zero2chat import cli
+
+ROWS = [
+    ("1/2", "0.5", True, "equal"),
+    ("\\sqrt{8}", "So it is \\boxed{2\\sqrt{2}}", True, "equal"),
+    ("1/2", "\\boxed{}", False, "no_answer"),
+    ("1/2", "9^{9^{9}}", False, "too_large"),
+    ("", "5", False, "bad_reference"),
+    ("5", 5, True, "equal"),
+    ("5", "6", False, "different"),
+]
+
+
+def test_one_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["verify", "--gold", "1/2", "--answer", "\\frac{2}{4}"])
+    assert capsys.readouterr().out == '{"correct": true, "reason": "equal"}\n'
+    cli.main(["verify", "--json", "--gold", "-1/2", "--answer=-x"])
+    assert capsys.readouterr().out == '{"correct": false, "reason": "different"}\n'
+
+
+def test_a_line_for_each_row_in_order(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps({"gold": gold, "answer": answer}) for gold, answer, *_ in ROWS) + "\n\n")
+    cli.main(["verify", "--file", str(file)])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [{"correct": correct, "reason": reason} for *_, correct, reason in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "rows.jsonl: cannot be read: No such file or directory"),
+        (b"\xff\xfe", "rows.jsonl: cannot be read: it is not UTF-8"),
+        (b'{"gold": "1", "answer": "1"}\n{"gold": "1"}', "rows.jsonl, line 2: no text in the field 'answer'"),
+        (b'{"gold": "1", "answer": "1"}\n\nfive', "rows.jsonl, line 3: no JSON"),
+        (b"[1, 2]", "rows.jsonl, line 1: no text in the field 'gold'"),
+        (b'{"gold": null, "answer": "1"}', "rows.jsonl, line 1: no text in the field 'gold'"),
+    ],
+)
+def test_a_bad_file_is_one_line_before_any_output(
+    text: bytes | None, line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path("rows.jsonl").write_bytes(text)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["verify", "--file", "rows.jsonl"])
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", f"error: {line}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--gold", "1"], ["--answer", "1"], ["--gold", "1", "--file", "x"]])
+def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["verify", *arguments])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: verify: give --gold and --answer, or --file\n"
+
+
+def test_the_command_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom zero2chat import cli\ncli.main(['verify', '--gold', '2', '--answer', '2.0'])\n"
+        "print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "datasets", "sympy", "math_verify", "numpy"} & set(out.splitlines()[-1].split())

@@ -1,0 +1,195 @@
+"""Nothing that is written takes long or much memory, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from zero2chat.verifier import judge, pool, unusable
+
+BOMBS = runpy.run_path(str(Path(__file__).with_name("rows.py")))["BOMBS"]
+ROOTS = "\\sqrt{5+2\\sqrt{6}}", "\\sqrt{2}+\\sqrt{3}"  # needs a worker
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    assert judge(*ROOTS).correct
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_no_input_takes_longer_than_two_seconds(name: str) -> None:
+    bomb = BOMBS[name]
+    texts = [
+        bomb,
+        f"\\boxed{{{bomb}}}",
+        f"#### {bomb}",
+        f"The answer is {bomb}",
+        f"words and words and {bomb} = {bomb}",
+    ]
+    for text in texts:
+        for gold in ("7", "\\sqrt{7}", "(1, x^2)"):
+            start = time.monotonic()
+            assert not judge(text[:100_000], gold).correct
+            assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_reference_takes_no_longer(name: str) -> None:
+    start = time.monotonic()
+    judge("\\sqrt{7}", BOMBS[name])
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "reason"),
+    [
+        ("0.5", "\\frac12", "equal"),
+        ("0.3", "\\frac12", "different"),
+        ("well \\boxed{}", "\\frac12", "no_answer"),
+        ("", "\\frac12", "no_answer"),
+        ("9^{9^{9}}", "\\frac12", "too_large"),
+        ("(10^9)!", "\\sqrt{2}", "too_large"),
+        ("1" * 9999, "1", "too_large"),
+        ("5", "", "bad_reference"),
+        ("5", "?", "bad_reference"),
+        ("\\sqrt{2}", "\\sqrt{2}+10^{-300}", "different"),
+    ],
+)
+def test_a_verdict_says_why(text: str, gold: str, reason: str) -> None:
+    assert judge(text, gold) == (reason == "equal", reason)
+
+
+def test_no_soup_of_tokens_raises() -> None:
+    rng = random.Random(0)
+    soup = (
+        "\\frac \\sqrt { } ( ) [ ] \\{ \\} | , ; : 1 2 10 0.5 1,000 x y n e i \\pi ^ _ + - * / = < \\le \\pm ! % ' "
+        "& \\\\ \\in \\cup \\infty \\ldots \\text{ \\text{cm} or and \\sin \\log \\sum \\int \\binom \\begin{pmatrix} "
+        "\\end{pmatrix} \\circ \\$ $ \\overline \\pmod \\mid \\emptyset \\mathbb{R} ² ½ √ € ٣ (A) #### \\boxed{"
+    )
+    tokens = soup.split()
+    for _ in range(3000):
+        text, gold = ("".join(rng.choices(tokens, k=rng.randint(1, 9))) for _ in range(2))
+        judge(text, gold)
+        assert judge(gold, gold).reason in ("equal", "bad_reference", "no_answer", "too_large", "different")
+        unusable(gold)
+
+
+def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge(*ROOTS).correct
+    before = set(pool.pids())
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    start = time.monotonic()
+    assert judge(*ROOTS).reason == "timeout"
+    assert time.monotonic() - start < 2
+    gone = before - set(pool.pids())
+    assert len(gone) == 1
+    assert not psutil.pid_exists(gone.pop())
+    for pid in before & set(pool.pids()):
+        os.kill(pid, signal.SIGCONT)
+    assert judge(*ROOTS).correct
+    assert len(pool.pids()) == pool.WORKERS
+
+
+def test_a_worker_that_died_is_replaced() -> None:
+    for pid in pool.pids():
+        os.kill(pid, signal.SIGKILL)
+    assert {judge(*ROOTS).reason for _ in range(pool.WORKERS)} == {"equal"}
+
+
+def test_a_worker_is_held_to_its_memory() -> None:
+    for name in ("nested roots", "many roots", "a shorter set", "sums of sums"):
+        judge(BOMBS[name], "\\sqrt{7}")
+    for pid in pool.pids():
+        memory = psutil.Process(pid)
+        assert memory.memory_info().rss < 200 << 20
+        if sys.platform == "linux":
+            assert memory.rlimit(psutil.RLIMIT_AS)[0] <= 512 << 20
+
+
+def test_threads_and_event_loops_share_the_workers() -> None:
+    def one(i: int) -> bool:
+        return judge(f"\\sqrt{{{i * i * 3}}}", f"{i}\\sqrt{{3}}").correct
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(one, range(2, 60)))
+
+    async def many() -> list[bool]:
+        return [*await asyncio.gather(*(asyncio.to_thread(one, i) for i in range(2, 30))), one(5)]
+
+    assert all(asyncio.run(many()))
+    assert len(pool.pids()) == pool.WORKERS
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(one(7)))
+    thread.start()
+    thread.join()
+    # Workers outlive the thread that started them.
+    assert found == [True]
+    assert one(8)
+
+
+def test_a_forked_process_has_workers_of_its_own() -> None:
+    ours = set(pool.pids())
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            right = judge(*ROOTS).correct and not ours & set(pool.pids())
+            pool.close()
+            os._exit(0 if right else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert judge(*ROOTS).correct
+    assert set(pool.pids()) == ours
+
+
+def _running(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # in a container nobody may reap them
+    return False
+
+
+ENDINGS = {
+    "returns": "",
+    "exits at once": "import os; os._exit(0)",
+    "is killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "raises": "raise SystemExit(3)",
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) -> None:
+    code = (
+        "from zero2chat.verifier import judge, pool\n"
+        f"assert judge({ROOTS[0]!r}, {ROOTS[1]!r}).correct\n"
+        f"print(*pool.pids(), flush=True)\n{ENDINGS[ending]}"
+    )
+    paths = os.pathsep.join([str(Path(pool.__file__).parents[2]), *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths}
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment).stdout
+    pids = [int(pid) for pid in out.split()]
+    assert len(pids) == pool.WORKERS
+    until = time.monotonic() + 5
+    while any(map(_running, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(_running, pids))
+    assert not list(tmp_path.iterdir())
+
+
+def test_neither_the_verifier_nor_a_worker_imports_anything_heavy() -> None:
+    code = "import sys, zero2chat.verifier, zero2chat.verifier.worker; print(*{m.split('.')[0] for m in sys.modules})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "datasets", "sympy", "math_verify", "numpy", "transformers"} & set(out.split())
