@@ -14,13 +14,14 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
 from zero2chat.config import build
 from zero2chat.errors import UserError
 from zero2chat.models import context_length
-from zero2chat.runs import is_main_process
+from zero2chat.runs import Run, is_main_process
 from zero2chat.tokens import neutralise
 from zero2chat.trainers.rollout import fast_sample
 
@@ -215,3 +216,19 @@ def evaluate_tasks(
         metrics["accuracy_sampled"] = _mean_over_tasks(drawn)
     metrics["stop_rate"] = stats.rate(stopped, asked)
     return metrics, samples
+
+
+def examine(
+    trainer: Trainer, tokenizer: PreTrainedTokenizerBase, specs: Sequence[TaskSpec], run: Run, batch_size: int
+) -> dict[str, dict[str, Any]]:
+    """`evaluate_tasks` of the model just trained, its answers kept as the run's samples; nothing without tasks.
+
+    Every rank must call it: sharded weights are gathered.
+    """
+    if not specs:
+        return {}
+    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
+        metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size, seed=trainer.args.seed)
+    if trainer.is_world_process_zero():
+        run.sample_anew(trainer.state.global_step, samples)
+    return metrics

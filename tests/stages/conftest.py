@@ -21,6 +21,17 @@ REPOSITORY = Path(__file__).parents[2]
 
 def _settings(folder: Path) -> dict[str, dict[str, Any]]:
     """The settings of each tiny stage, its output_dir left out, reading what `tiny` made in `folder`."""
+    short = {
+        "max_steps": 6,
+        "learning_rate": 2.0e-3,
+        "gradient_checkpointing": False,
+        "logging_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "save_total_limit": 2,
+        "bf16": False,
+        "disable_tqdm": True,
+    }
     return {
         "corpus": {
             "datasets": [
@@ -69,15 +80,7 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
             "packing": True,
             "global_batch_size": 4,
             "per_device_train_batch_size": 4,
-            "max_steps": 6,
-            "learning_rate": 2.0e-3,
-            "gradient_checkpointing": False,
-            "logging_steps": 2,
-            "save_strategy": "steps",
-            "save_steps": 4,
-            "save_total_limit": 2,
-            "bf16": False,
-            "disable_tqdm": True,
+            **short,
         },
         "reward": {
             "model_name_or_path": str(folder / "pretrain"),
@@ -86,15 +89,7 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
             "max_length": 128,
             "global_batch_size": 8,
             "per_device_train_batch_size": 8,
-            "max_steps": 6,
-            "learning_rate": 2.0e-3,
-            "gradient_checkpointing": False,
-            "logging_steps": 2,
-            "save_strategy": "steps",
-            "save_steps": 4,
-            "save_total_limit": 2,
-            "bf16": False,
-            "disable_tqdm": True,
+            **short,
         },
         "grpo": {
             "model_name_or_path": str(folder / "pretrain"),
@@ -106,15 +101,7 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
             "per_device_train_batch_size": 16,
             "num_generations": 4,
             "max_completion_length": 12,
-            "max_steps": 6,
-            "learning_rate": 2.0e-3,
-            "gradient_checkpointing": False,
-            "logging_steps": 2,
-            "save_strategy": "steps",
-            "save_steps": 4,
-            "save_total_limit": 2,
-            "bf16": False,
-            "disable_tqdm": True,
+            **short,
         },
         "evaluate": {
             "model_name_or_path": str(folder / "pretrain"),

@@ -26,14 +26,13 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
-from trl.models import unwrap_model_for_generation
 
 from zero2chat import tasks
 from zero2chat.data.conversations import end_turn, prepare_chat_template
 from zero2chat.data.corpora import Source, load_source, mix, read_sources, require_column
 from zero2chat.data.preferences import read_turns
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import evaluate_tasks, read_specs
+from zero2chat.evaluation import evaluate_tasks, examine, read_specs
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, load_model, refuse_adapter
 from zero2chat.rewards import read_rewards
@@ -254,14 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "problems": {"value": len(problems)},
         "answers_left_out": {"value": trainer.counts["answers_left_out"]},
     }
-    if specs:
-        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
-            found, samples = evaluate_tasks(
-                unwrapped, tokenizer, specs, batch_size=args.eval_batch_size, seed=training.seed
-            )
-        metrics |= found
-        if trainer.is_world_process_zero():
-            run.sample_anew(trainer.state.global_step, samples)
+    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size)
     finish_model_folder(run, trainer, tokenizer, settings, metrics)
 
 

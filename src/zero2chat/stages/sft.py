@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from transformers import set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config, get_quantization_config
-from trl.models import unwrap_model_for_generation
 
 from zero2chat.data.conversations import (
     end_turn,
@@ -26,7 +25,7 @@ from zero2chat.data.conversations import (
 )
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import evaluate_tasks, read_specs
+from zero2chat.evaluation import examine, read_specs
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, load_model, refuse_adapter
 from zero2chat.runs import Run, is_main_process
@@ -118,14 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     train(trainer, run, RunCallback(run), count="non_padding")
 
     metrics = {"conversations": {"value": len(rows)}}
-    if specs:
-        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
-            found, samples = evaluate_tasks(
-                unwrapped, tokenizer, specs, batch_size=args.eval_batch_size, seed=training.seed
-            )
-        metrics |= found
-        if trainer.is_world_process_zero():
-            run.sample_anew(trainer.state.global_step, samples)
+    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size)
     finish_model_folder(run, trainer, tokenizer, settings, metrics)
 
 
