@@ -179,8 +179,12 @@ def _raise(error: Any) -> Callable[..., Any]:
 
 
 def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path]) -> None:
-    one = base("one", max_steps=8, logging_steps=1, save_strategy="no")
-    two = base("two", max_steps=8, logging_steps=1, save_strategy="no", per_device_train_batch_size=4)
+    # Most pairs of so small a model tie in taste, and are left out.
+    pairs = {"task": "lines", "n": 12, "answers": 3, "held_out": 120, "max_new_tokens": 8}
+    one = base("one", comparisons=pairs, max_steps=8, logging_steps=1, save_strategy="no")
+    two = base(
+        "two", comparisons=pairs, max_steps=8, logging_steps=1, save_strategy="no", per_device_train_batch_size=4
+    )
     expected = run(one)
     accelerate = str(Path(sys.executable).with_name("accelerate"))
     config = str(Path(__file__).parents[2] / "accelerate_configs/cpu_zero2.yaml")
@@ -195,7 +199,7 @@ def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path]) -
     # Ranks draw answers of their own: the pairs are others, and as many.
     found = json.loads((two.with_suffix("") / "metrics.json").read_text())
     assert found["pairs_train"] == expected["pairs_train"]
-    assert found["accuracy"]["n"] > 10  # of 40, those whose sides are not equally good
+    assert found["accuracy"]["n"] > 30
     losses = [json.loads(line)["loss"] for line in (two.with_suffix("") / "history.jsonl").open() if "loss" in line]
     assert len(losses) == 8
     assert losses[-1] < losses[0]
