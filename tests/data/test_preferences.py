@@ -90,6 +90,7 @@ def test_pairs_of_one_taste_have_no_truth() -> None:
         ({"task": "lines_"}, "did you mean 'lines'"),
         ({"noize": 0.1}, "unknown key 'noize'.*did you mean 'noise'"),
         ({"noise": -1}, "noise: -1.0 is not 0 or above"),
+        ({"temperature": 0}, "temperature: 0.0 is not above 0"),
         ({"noise": "nan"}, "noise: nan is not 0 or above"),
         ({"answers": 1}, "answers: 1 cannot be compared"),
         ({"pairs": "most"}, "pairs: 'most' is neither all nor adjacent"),

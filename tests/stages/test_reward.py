@@ -128,11 +128,18 @@ def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(base: C
     assert sum(b["n"] for b in history[-1]["reliability"]) == len(test)
 
 
+def test_near_temperature_0_the_answers_are_alike_and_cannot_be_compared(base: Callable[..., Path]) -> None:
+    cold = {"task": "lines", "n": 3, "answers": 2, "held_out": 3, "max_new_tokens": 8, "temperature": 1e-4}
+    with pytest.raises(UserError, match="the model's answers are all equal"):
+        run(base("cold", comparisons=cold))
+
+
 @pytest.mark.parametrize("peft", [False, True])
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
     peft: bool, base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"], "lora_r": 4} if peft else {}
+    lora = {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"], "lora_r": 4}
+    more = lora if peft else {"train_sampling_strategy": "group_by_length"}
     whole, cut = base("whole", **more), base("cut", **more)
     assert run(whole)["accuracy"]["n"] > 0
 

@@ -31,7 +31,8 @@ _FEATURES = Features({"prompt": _MESSAGES, "chosen": _MESSAGES, "rejected": _MES
 
 @dataclass
 class Comparisons:
-    """Pairs of a task that has a `taste`: `answers` to each of `n` training prompts, ranked with `noise`.
+    """Pairs of a task that has a `taste`: `answers` to each of `n` training prompts, sampled at `temperature`, ranked
+    with `noise`.
 
     `noise` is in units of taste: of two answers that differ by it, the better one wins in 73 of 100 cases. From a
     ranking come `all` its pairs, or those of `adjacent` ranks. `held_out` prompts of `split` get two answers each: of
@@ -47,6 +48,7 @@ class Comparisons:
     split: str = "test"
     seed: int = 0
     max_new_tokens: int = 48
+    temperature: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,6 +56,8 @@ class Comparisons:
             raise ValueError("n, held_out and max_new_tokens must be above 0")
         if self.answers < 2:
             raise ValueError(f"answers: {self.answers} cannot be compared: 2 or more")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature: {self.temperature} is not above 0, as it must be for answers that differ")
         if not (self.noise >= 0 and math.isfinite(self.noise)):
             raise ValueError(f"noise: {self.noise} is not 0 or above")
         if self.split not in ("validation", "test"):

@@ -127,9 +127,10 @@ def make_pairs(
         asked = [prompt for prompt in prompts for _ in range(k)]
         if is_main_process():
             print(f"sampling {k} answers to each of {n:,} {split} prompts", flush=True)
-        texts = [
-            a.text for a in answer(model, tokenizer, asked, spec.max_new_tokens, 1.0, args.eval_batch_size, spec.seed)
-        ]
+        answers = answer(
+            model, tokenizer, asked, spec.max_new_tokens, spec.temperature, args.eval_batch_size, spec.seed
+        )
+        texts = [a.text for a in answers]
         grouped = [texts[i * k : (i + 1) * k] for i in range(n)]
         return compare(rows, prompts, grouped, load_taste(spec.task), noise, spec.seed, spec.pairs)
 

@@ -395,7 +395,8 @@ class ResumableTrainer(Trainer):
         # Batches of all processes: the order is then the same on any number of them.
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         seed = args.seed if args.data_seed is None else args.data_seed
-        return LengthGroupedSampler(batch_size, [len(ids) for ids in rows["input_ids"]], seed)
+        texts = [rows[name] for name in ("input_ids", "chosen_ids", "rejected_ids") if name in rows.column_names]
+        return LengthGroupedSampler(batch_size, [max(map(len, sides)) for sides in zip(*texts, strict=True)], seed)
 
     def _run_epoch(self, *, epoch: int, train_dataloader: DataLoader, **more: Any) -> None:
         # Killed after its last checkpoint, in the middle of an epoch: the Trainer would take one step more.
