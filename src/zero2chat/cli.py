@@ -79,6 +79,22 @@ def _verify(args: argparse.Namespace) -> None:
         _print_json(judge(answer, gold)._asdict())
 
 
+def _python(args: argparse.Namespace) -> None:
+    from zero2chat.tools.python import Limits, run
+
+    if sys.stdin.isatty():
+        raise UserError("python: give the program on stdin: zero2chat python < code.py")
+    result = run(sys.stdin.read(), args.engine, Limits(seconds=args.timeout))
+    if args.json:
+        shown = {"stdout": result.stdout, "value": result.value, "error": result.error, "text": result.text}
+        _print_json(shown)
+    else:
+        print(result.text)
+    if result.error is not None:
+        sys.stdout.flush()
+        sys.exit(1)
+
+
 def _without_progress_bars() -> None:
     # Before transformers is imported. A bar over the loading of weights would stand before the answer.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -149,6 +165,17 @@ def parser() -> argparse.ArgumentParser:
     following.add_argument("--model", required=True, metavar="M", help="a folder or a Hub name")
     following.add_argument("--top", type=int, default=10, metavar="N", help="how many (default %(default)s)")
     following.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    python = commands.add_parser("python", help="run a program from stdin in a sandbox; exit code 1 where it fails")
+    python.set_defaults(command=_python)
+    python.add_argument(
+        "--engine",
+        default="monty",
+        metavar="E",
+        help="monty (fast, a subset of Python) or bubblewrap (CPython; Linux; default %(default)s)",
+    )
+    python.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="default %(default)s")
+    python.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     tokens = commands.add_parser("tokens", help="the tokens of a text, in colour, and their ids")
     tokens.set_defaults(command=_tokens)

@@ -3,7 +3,8 @@
 A function takes `prompts`, `completions` and the dataset's further columns as keyword arguments, each a list of one
 entry a completion, and returns as many numbers; None where it has no opinion. Each reads the last assistant message:
 with tools, the first one is the call. A module may have `check_references(answers)`, which raises `UserError` with the
-row of a reference answer that its functions can compare nothing with; it is asked once, before any training.
+row of a reference answer that its functions can compare nothing with; it is asked once, before any training. The
+references are the column `answer`, or the one that the module names in `REFERENCES`.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class Reward:
         self.__name__ = spec.label or name  # what TRL's log calls it
         self._function, self._options = function, spec.options
         self._check_references = getattr(module, "check_references", None)
+        self._references = getattr(module, "REFERENCES", "answer")
 
     def check(self, problems: Dataset, label: str) -> None:
         """Raises `UserError` for a column that the function needs and the problems lack, and, with its row, for a
@@ -99,7 +101,7 @@ class Reward:
                 raise UserError(f"{label}: no column '{column}', which the reward {self._path} needs")
         if self._check_references is not None:
             try:
-                self._check_references(problems["answer"])
+                self._check_references(problems[self._references])
             except UserError as error:
                 raise UserError(f"{label}: {error}") from error
 

