@@ -113,3 +113,42 @@ def test_a_search_stays_in_the_content_as_it_was_written(tokenizer):
 def test_a_call_that_is_cut_off_is_taken_as_text_by_trl(tokenizer):
     ids = tokenizer.encode('So <tool_call>{"name": "clock<|im_end|>')
     assert parse_response(tokenizer, ids, prefix=[])["content"] == 'So <tool_call>{"name": "clock'
+
+
+# ---- R1-Zero's prompt
+
+
+@pytest.fixture
+def r1_zero(tokenizer_folder):
+    from pathlib import Path
+
+    from transformers import AutoTokenizer
+
+    from zero2chat.tokens import set_chat_template
+
+    found = AutoTokenizer.from_pretrained(tokenizer_folder)
+    set_chat_template(found, Path(__file__).parents[1] / "chat_templates" / "r1_zero.jinja")
+    return found
+
+
+def test_r1_zeros_prompt_is_the_papers_and_what_is_said_carries_the_loss(r1_zero):
+    messages = [
+        {"role": "user", "content": "What is 2 + 2?"},
+        {"role": "assistant", "content": " <think> easy </think> <answer> \\boxed{4} </answer>"},
+    ]
+    text = r1_zero.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    assert text.startswith("A conversation between User and Assistant. The user asks a question")
+    assert text.endswith("put in \\boxed{}.\nUser: What is 2 + 2?\nAssistant:")
+    out = r1_zero.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    pairs = zip(out["input_ids"], out["assistant_masks"], strict=True)
+    assert r1_zero.decode([token for token, mask in pairs if mask]) == f"{messages[1]['content']}<|im_end|>"
+    assert r1_zero.decode(out["input_ids"]).startswith(text)
+    assert is_chat_template_stop_token_trained(r1_zero)
+    own = r1_zero.apply_chat_template([{"role": "system", "content": "Solve it."}, *messages[:1]], tokenize=False)
+    assert own == "Solve it.\nUser: What is 2 + 2?"
+
+
+@pytest.mark.parametrize("role", ["tool", "robot", "system"])
+def test_r1_zeros_prompt_refuses_other_roles(r1_zero, role):
+    with pytest.raises(TemplateError, match=f"unknown role '{role}'"):
+        r1_zero.apply_chat_template([{"role": "user", "content": "x"}, {"role": role, "content": "x"}], tokenize=False)

@@ -26,6 +26,8 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, SFTConfig, SFTTrainer, TrlParser, chat_template_utils
 from trl.models import unwrap_model_for_generation
 
+from zero2chat.trainers.resample import COUNT, LEFT, RIGHT
+
 QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}, {"role": "user", "content": "d"}]
 
@@ -78,6 +80,42 @@ def test_grpos_order_comes_from_a_generator_and_its_rewards_are_nan_where_none(
     assert list(sampler) == first
     trainer.train()
     assert trainer.state.num_input_tokens_seen > 0  # counted by TRL itself
+
+
+@pytest.mark.parametrize("more", [{}, {"steps_per_generation": 2, "beta": 0.1}], ids=["plain", "old and reference"])
+def test_grpo_makes_of_a_batch_what_resampling_knows(
+    more: dict[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    args = GRPOConfig(
+        str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=4, max_steps=1,
+        **QUIET, **more,
+    )  # fmt: skip
+    seen: list[dict[str, Any]] = []
+
+    class Watched(GRPOTrainer):
+        def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
+            assert {"prompt", "answer"} <= inputs[0].keys()
+            assert inputs[0] == inputs[1]  # a group stands together
+            self._log_metric("habits/x", 2.0)
+            seen.append(super()._generate_and_score_completions(inputs))
+            return seen[-1]
+
+    def lengths(completions: list[Any], **_: Any) -> list[float]:
+        return [float(i) for i in range(len(completions))]
+
+    rows = Dataset.from_list([{"prompt": TURNS[:1], "answer": str(i)} for i in range(8)])
+    trainer = Watched(model, [lengths], args, train_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    (batch,) = seen
+    n = 4 * trainer.args.steps_per_generation
+    assert {*LEFT, "completion_ids", "completion_mask", "advantages", COUNT} <= batch.keys() <= {*LEFT, *RIGHT, COUNT}
+    assert ("old_per_token_logps" in batch) == ("ref_per_token_logps" in batch) == bool(more)
+    assert all(len(batch[key]) == n for key in batch.keys() - {COUNT})
+    assert batch["advantages"].shape == (n,)
+    assert batch[COUNT] == batch["completion_mask"].sum()
+    assert (batch["prompt_mask"][:, -1] == 1).all()
+    assert (batch["completion_mask"][:, 0] == 1).all()
+    assert trainer.state.log_history[0]["habits/x"] == 2.0
     assert [rewards.shape for rewards in seen] == [(4, 1)] * 2
     assert [rewards.isnan().flatten().tolist() for rewards in seen] == [[False, True] * 2] * 2
 

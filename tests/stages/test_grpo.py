@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from zero2chat.data import pass_rates
 from zero2chat.errors import UserError
 from zero2chat.models import load_model
 from zero2chat.stages import evaluate, grpo
@@ -80,6 +81,20 @@ def kept(completions, **columns):
     with open(os.environ["KEPT"] + os.environ["RANK"], "a") as file:
         file.write(json.dumps([completion[0]["content"] for completion in completions]) + "\\n")
     return [0.0] * len(completions)
+
+
+def often(completions, prompts, **columns):
+    """Right where the text's length says so, for words that begin with a to m; elsewhere never."""
+    asked = [prompt[-1]["content"].lower() for prompt in prompts]
+    return [float(len(c[0]["content"]) % 2 and sum(map(ord, q)) % 2) for c, q in zip(completions, asked)]
+
+
+def tokens(completions, completion_ids, **columns):
+    return [float(len(ids)) for ids in completion_ids]
+
+
+def of_letters(completions, kind, **columns):
+    return [float(k.startswith("l")) for k in kind]
 
 
 def alike(completions, **columns):
@@ -321,6 +336,126 @@ def test_settings_that_can_be_are_taken(changes: dict[str, Any], base: Callable[
     assert [line["step"] for line in history(path)] == [1, 2, 3, 4]
 
 
+# ---- as it is done today
+
+
+def test_dapos_settings_train_and_habits_are_in_the_log(base: Callable[..., Path]) -> None:
+    """Clip-higher, truncated answers masked (of a random model they are all cut: nothing is learned, and no NaN)."""
+    overlong = "zero2chat.rewards.length.soft_overlong"
+    path = base(
+        "dapo", max_steps=3, epsilon_high=0.28, mask_truncated_completions=True, max_completion_length=3,
+        rewards=[
+            {"function": "own_rewards.digits"},
+            {"function": overlong, "weight": 0.5, "options": {"longest": 3, "margin": 2}},
+        ],
+    )  # fmt: skip
+    run(path)
+    lines = history(path)
+    for line in lines:
+        assert math.isfinite(line["loss"])
+        assert {"habits/self_checks", "habits/backtracks", "habits/either", "clip_ratio/high_mean"} <= line.keys()
+        assert -1 <= line["rewards/soft_overlong/mean"] <= 0
+
+
+def test_problems_too_easy_and_too_hard_are_left_out_and_a_resumed_run_reads_what_was_found(
+    base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {
+        "rewards": [{"function": "own_rewards.digits"}, {"function": "own_rewards.often"}],
+        "pass_rate": {"samples": 6, "low": 0.1, "high": 0.9, "by": "often"},
+        "max_steps": 2,
+        "eval_batch_size": 12,  # a few problems at once
+        "save_strategy": "no",
+    }
+    whole, cut = base("whole", **changes), base("cut", **changes)
+    metrics = run(whole)
+    lines = [json.loads(line) for line in (whole.with_suffix("") / "pass_rates.jsonl").open()]
+    rates = [line["passed"] / line["samples"] for line in lines]
+    assert len(rates) == 24
+    kept = sum(0.1 <= rate <= 0.9 for rate in rates)
+    assert metrics["problems"]["value"] == kept > 4
+    assert metrics["problems_too_hard"]["value"] == sum(rate < 0.1 for rate in rates) > 0
+    assert metrics["problems_too_easy"]["value"] + metrics["problems_too_hard"]["value"] + kept == 24
+    assert metrics["pass_rate_before"]["value"] == pytest.approx(sum(rates) / 24, abs=1e-3)
+    assert f"pass rates: {kept} of 24 problems kept" in capsys.readouterr().out
+
+    class Killed(BaseException):
+        pass
+
+    asked: list[int] = []
+
+    def dies(*args: Any, real: Any = pass_rates.answer, **more: Any) -> Any:
+        asked.append(len(args[2]))
+        if len(asked) == 3:
+            raise Killed
+        return real(*args, **more)
+
+    monkeypatch.setattr(pass_rates, "answer", dies)
+    with pytest.raises(Killed):
+        grpo.main(["--config", str(cut)])
+    assert len((cut.with_suffix("") / "pass_rates.jsonl").read_text().splitlines()) == 8
+    run(cut)
+    assert sum(asked) - asked[2] == 24 * 6  # the killed one asked in vain; no other problem was asked again
+    for name in ("pass_rates.jsonl", "model.safetensors"):
+        assert sha256(whole.with_suffix("") / name) == sha256(cut.with_suffix("") / name)
+
+
+def test_groups_that_teach_nothing_are_replaced_and_a_resumed_run_ends_alike(
+    base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "rewards": [{"function": "own_rewards.often"}], "resample": 2, "max_steps": 4, "lr_scheduler_type": "constant"
+    }  # fmt: skip
+    plain, whole, cut = base("plain", **changes | {"resample": 0}), base("whole", **changes), base("cut", **changes)
+    before = run(plain)
+    assert "groups_replaced" not in before
+    metrics = run(whole)
+    assert metrics["groups_replaced"]["value"] > 0
+
+    class Killed(BaseException):
+        pass
+
+    old = grpo.RunCallback.on_step_end
+
+    def on_step_end(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
+        old(self, args, state, control, **more)
+        if state.global_step == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grpo.RunCallback, "on_step_end", on_step_end)
+        with pytest.raises(Killed):
+            grpo.main(["--config", str(cut)])
+    again = run(cut)
+    assert again["groups_replaced"] == metrics["groups_replaced"]
+    assert sha256(whole.with_suffix("") / "model.safetensors") == sha256(cut.with_suffix("") / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "recipes").glob("*/grpo.yaml")), ids=lambda path: path.parent.name
+)
+def test_the_batches_of_every_recipe_fit_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsing a recipe does not do these sums, which depend on how many processes there are."""
+    monkeypatch.chdir(REPOSITORY)
+    settings, (args, training, _) = grpo.parse_training(grpo.ARGUMENTS, ["--config", str(path), "--use_vllm", "false"])
+    grpo.set_global_batch(training, args.global_batch_size)
+    grpo._set_generations(training, settings)
+    if args.resample:
+        grpo._check_resampling(training)
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    assert batch == args.global_batch_size
+    assert training.generation_batch_size % batch == 0
+
+
+def test_a_tasks_columns_and_its_own_score_are_there_for_rewards_that_ask(base: Callable[..., Path]) -> None:
+    rewards = [{"function": "own_rewards.of_letters"}, {"function": "zero2chat.rewards.task.task_score"}]
+    path = base("columns", rewards=rewards, max_steps=1, save_strategy="no")
+    run(path)
+    (line,) = history(path)
+    assert 0 <= line["rewards/of_letters/mean"] <= 1
+    assert line["rewards/task_score/mean"] >= 0
+
+
 # ---- mistakes
 
 
@@ -402,6 +537,20 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ),
         ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is no multiple of 4"),
         ({"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
+        ({"pass_rate": {"samples": 1}}, "samples 1 is below 2"),
+        ({"pass_rate": {"low": 0.9, "high": 0.1}}, "not in order between 0 and 1"),
+        ({"pass_rate": {"sample": 4}}, "pass_rate: unknown key 'sample'"),
+        ({"pass_rate": {"by": "digit"}}, "no reward is called 'digit'; did you mean 'digits'"),
+        (
+            {"pass_rate": {}, "rewards": [{"function": "own_rewards.tokens"}]},
+            "'tokens' needs completion_ids, which only training has",
+        ),
+        (
+            {"pass_rate": {"samples": 2}, "rewards": [{"function": "own_rewards.alike"}]},
+            "pass_rate: 0 problems are left, and one generation takes 4",
+        ),
+        ({"resample": -1}, "resample -1 is below 0"),
+        ({"resample": 1, "scale_rewards": "batch"}, "resample: rewards must be normalised in each group"),
         ({"eval_batch_size": 0}, "eval_batch_size 0 is not above 0"),
         ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy: the answers to one problem must"),
         ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its weight"),

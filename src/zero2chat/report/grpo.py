@@ -1,4 +1,4 @@
-"""Practice: how reward, length and entropy went, one problem before and after, and the scores it led to."""
+"""Practice: how reward, length, entropy and habits went, one problem before and after, and the scores it led to."""
 
 from __future__ import annotations
 
@@ -15,14 +15,31 @@ KEY = {
     "accuracy_sampled": "answered right when sampled",
     "stop_rate": "of answers end by themselves",
     "problems": "problems to practise on",
+    "problems_too_easy": "problems left out as too easy",
+    "problems_too_hard": "problems left out as too hard",
+    "pass_rate_before": "mean pass rate before practice, of all problems",
+    "groups_replaced": "groups that taught nothing, replaced by others",
     "answers_left_out": "answers that no reward function judged",
 }
+_HABITS = {"self_checks": "self-checks", "backtracks": "turning back"}
 
 
 def _rewards(step: Step) -> dict[str, Points]:
     """Curve by reward function."""
     found = step.curves("rewards/.+/mean")
     return {re.sub("^rewards/|/mean$", "", key): points for key, points in found.items()}
+
+
+def _second_thoughts(points: Points) -> str:
+    """How many answers had any at the beginning and at the end: a curve of rare things looks like noise."""
+    if not points:
+        return ""
+    tenth = -(-len(points) // 10)
+    first, last = (sum(y for _, y in part) / tenth for part in (points[:tenth], points[-tenth:]))
+    return paragraph(
+        f"Of the answers in the first tenth of practice {first:.1%} had such a phrase, in the last tenth {last:.1%}.",
+        "aside",
+    )
 
 
 def section(step: Step) -> str:
@@ -47,8 +64,17 @@ def section(step: Step) -> str:
         curves(
             f"{step.anchor}-length",
             "Length of the answers, in tokens.",
-            {"length": step.curve("completions/mean_length")},
+            {
+                "all": step.curve("completions/mean_length"),
+                "that ended by themselves": step.curve("completions/mean_terminated_length"),
+            },
             "tokens",
+        ),
+        curves(
+            f"{step.anchor}-habits",
+            "Second thoughts: phrases such as “let me check” and “wait”. None was asked for.",
+            {label: step.curve(f"habits/{name}") for name, label in _HABITS.items()},
+            "phrases an answer",
         ),
         curves(
             f"{step.anchor}-entropy",
@@ -58,6 +84,7 @@ def section(step: Step) -> str:
         ),
         curves(f"{step.anchor}-kl", "Distance from where it began.", {"KL": step.curve("kl")}, "KL, nats a token"),
     )
+    text += _second_thoughts(step.curve("habits/either"))
     if not step.history:
         text += lacks("history.jsonl", "curves are")
     if scores(step):

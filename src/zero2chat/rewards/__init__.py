@@ -87,7 +87,10 @@ class Reward:
         for key in spec.options:
             if key not in options:
                 raise UserError(f"rewards: {spec.function} has no option '{key}'{nearest(key, options)}")
-        self._needs = [p.name for p in named if p.default is p.empty and p.name not in (*_GIVEN, *spec.options)]
+        needed = [p.name for p in named if p.default is p.empty and p.name not in spec.options]
+        # Without which it cannot be called: columns of the dataset, and what only a trainer has.
+        self.needs = [name for name in needed if name not in _GIVEN]
+        self.needs_of_trainer = [name for name in needed if name in _GIVEN[2:]]
         self.__name__ = spec.label or name  # what TRL's log calls it
         self._function, self._options = function, spec.options
         self._check_references = getattr(module, "check_references", None)
@@ -96,7 +99,7 @@ class Reward:
     def check(self, problems: Dataset, label: str) -> None:
         """Raises `UserError` for a column that the function needs and the problems lack, and, with its row, for a
         reference answer that it can compare nothing with."""
-        for column in self._needs:
+        for column in self.needs:
             if column not in problems.column_names:
                 raise UserError(f"{label}: no column '{column}', which the reward {self._path} needs")
         if self._check_references is not None:

@@ -14,3 +14,20 @@ def short_answer(completions: Sequence[Any], longest: int = 400, **_: Any) -> li
     if not isinstance(longest, int) or longest < 1:
         raise UserError(f"short_answer: longest is {longest!r}: give a number of characters above 0")
     return [1.0 - min(len(last_message(completion)), longest) / longest for completion in completions]
+
+
+def soft_overlong(
+    completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], longest: int, margin: int, **_: Any
+) -> list[float]:
+    """0 up to `longest` - `margin` tokens, then falling to -1 at `longest` (DAPO, arXiv:2503.14476, equation 13).
+
+    `longest` is max_completion_length or less: with it, an answer that was cut gets -1 where mask_truncated_completions
+    would leave it out. Tokens are those of the whole completion, results of tools included, as the limit counts them.
+    Raises `UserError` for lengths that cannot be.
+    """
+    if not all(isinstance(n, int) and n > 0 for n in (longest, margin)) or margin > longest:
+        raise UserError(
+            f"soft_overlong: longest is {longest!r} and margin {margin!r}: give numbers of tokens above 0, margin at "
+            "most longest"
+        )
+    return [-min(max(len(ids) - (longest - margin), 0), margin) / margin for ids in completion_ids]

@@ -7,14 +7,20 @@ made likelier (Shao et al. 2024, arXiv:2402.03300).
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a chat model, and problems with their final answers; writes a model folder, its accuracy on each task's test
-rows, and how reward, length and entropy went. Rewards are functions by dotted path and weight.
+rows, and how reward, length, entropy and habits of thought went. Rewards are functions by dotted path and weight.
+
+The loss counts each token alike (`loss_type: dapo`, TRL's default). What else DAPO (arXiv:2503.14476) found to help is
+asked for by the keys `epsilon_high` (clip-higher), `mask_truncated_completions`, `resample` (dynamic sampling), and the
+reward `zero2chat.rewards.length.soft_overlong`; `pass_rate` leaves out problems too easy or too hard beforehand.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,17 +31,21 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
 
 from zero2chat import tasks
+from zero2chat.config import build
 from zero2chat.data.conversations import end_turn, prepare_chat_template
 from zero2chat.data.corpora import Source, load_source, mix, read_sources, require_column
+from zero2chat.data.pass_rates import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.data.preferences import read_turns
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import evaluate_tasks, examine, read_specs
+from zero2chat.habits import habits
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, load_model, refuse_adapter
-from zero2chat.rewards import read_rewards
+from zero2chat.rewards import last_message, read_rewards
 from zero2chat.runs import Run, is_main_process
 from zero2chat.tokens import neutralise
 from zero2chat.trainers.loop import (
@@ -47,6 +57,7 @@ from zero2chat.trainers.loop import (
     train,
 )
 from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.resample import resample
 from zero2chat.trainers.rollout import use_fast_rollouts
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
@@ -55,8 +66,9 @@ _SHOWN = 6  # answers of a task that are kept from before the first step
 _HOW_TO_READ = """\
 How to read the log. loss: near 0 by construction, since advantages sum to 0 in each group and the ratio of new to old
 probability starts at 1; its gradient is not 0, and what to watch is the reward. alike: groups whose answers all got
-the same reward, which teach nothing. cut: answers that max_completion_length ended. entropy: in nats a token; near 0
-the model tries nothing new. KL is logged where beta is above 0."""
+the same reward, which teach nothing (with `resample` others are tried in their place). cut: answers that
+max_completion_length ended. entropy: in nats a token; near 0 the model tries nothing new. KL is logged where beta is
+above 0."""
 
 
 @dataclass
@@ -66,6 +78,12 @@ class GrpoArguments:
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of problems: prompt and answer."})
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    pass_rate: dict | None = field(
+        default=None, metadata={"help": "Keep problems that the model solves sometimes: samples, low, high, by."}
+    )
+    resample: int = field(
+        default=0, metadata={"help": "Generations of other problems, at most, in place of groups that are all alike."}
+    )
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
     chat_template_path: str | None = None
@@ -74,27 +92,37 @@ class GrpoArguments:
     def __post_init__(self) -> None:
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
+        if self.resample < 0:
+            raise ValueError(f"resample {self.resample} is below 0")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
-        read_rewards(self.rewards)
+        rewards = read_rewards(self.rewards)
+        if self.pass_rate is not None:
+            passing_function(build([PassRate], self.pass_rate, "pass_rate")[0], rewards)
         read_specs(self.tasks)
 
 
 ARGUMENTS = (GrpoArguments, GRPOConfig, ModelConfig)
 
 
-def load_problems(source: Source) -> Dataset:
+def load_problems(source: Source, wanted: Collection[str] = ()) -> Dataset:
     """Columns `prompt` (messages), `answer` (str) and what else a dataset has; of a task, its training rows.
 
-    Raises `UserError` where a dataset lacks one of the two, or with the row whose prompt or answer is none.
+    Of a task's own columns, and of `task` (its name) and `row` (its row as JSON), those that are `wanted`. Raises
+    `UserError` where a dataset lacks prompt or answer, or with the row whose prompt or answer is none.
     """
     if source.task is not None:
         task = tasks.load(source.task)
         rows = task.rows("train", source.seed, source.n, **source.options)
-        return Dataset.from_list(
+        made = Dataset.from_list(
             [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
             features=Features({"prompt": _MESSAGES, "answer": Value("string")}),
         )
+        columns = {key: [row[key] for row in rows] for key in rows[0] if key in wanted}
+        columns |= {"task": [source.task] * len(rows), "row": [json.dumps(row) for row in rows]}
+        for key in sorted(set(columns) & set(wanted) - {"prompt", "answer"}):
+            made = made.add_column(key, columns[key])
+        return made
     found = load_source(source)
     if source.n is not None:
         found = found.select(range(min(source.n, len(found))))
@@ -166,14 +194,50 @@ def _set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
         )
 
 
+def _check_resampling(training: GRPOConfig) -> None:
+    """Raises `UserError` where a group would be spread over processes, or is not normalised by itself."""
+    share = training.generation_batch_size // training.world_size
+    if share % training.num_generations:
+        raise UserError(
+            f"resample: a process samples {share} answers, no multiple of num_generations {training.num_generations}"
+        )
+    if training.scale_rewards == "batch" or training.multi_objective_aggregation != "sum_then_normalize":
+        raise UserError(
+            "resample: rewards must be normalised in each group: leave out scale_rewards, or set it to group"
+        )
+
+
 class _Trainer(ResumableTrainer, GRPOTrainer):
     counts: Counter[str]
+    resample_rounds = 0  # generations of other problems, at most
 
-    def _calculate_rewards(self, *inputs: Any) -> torch.Tensor:
-        rewards: torch.Tensor = super()._calculate_rewards(*inputs)  # (answers of all processes, functions)
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> torch.Tensor:
+        # (answers of all processes, functions)
+        rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         # No function had an opinion on them.
         self.counts["answers_left_out"] += int(rewards.isnan().all(1).sum())
+        for name, rate in habits([_written(completion) for completion in completions]).items():
+            self._log_metric(f"habits/{name}", rate)
         return rewards
+
+    def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
+        sample = super()._generate_and_score_completions
+        if not self.resample_rounds:
+            return sample(inputs)
+        where = f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index} {inputs[0]['prompt']}"
+
+        def fresh(number: int) -> list[Any]:
+            rows = random.Random(f"{where} {number}").choices(
+                range(len(self.train_dataset)), k=len(inputs) // self.num_generations
+            )
+            return [self.train_dataset[i] for i in rows for _ in range(self.num_generations)]
+
+        pad = self.processing_class.pad_token_id
+        rounds, group = self.resample_rounds, self.num_generations
+        batch, replaced = resample(sample, inputs, fresh, rounds, group, pad, self.accelerator)
+        replaced = int(self.accelerator.reduce(torch.tensor(float(replaced), device=self.accelerator.device)))
+        self.counts["groups_replaced"] += replaced
+        return batch
 
     def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
         sampler = GRPOTrainer._get_train_sampler(self, train_dataset)
@@ -181,6 +245,12 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
             # TRL's order in a later epoch depends on those before, which a resumed run does not go through.
             sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
         return sampler
+
+
+def _written(completion: Any) -> str:
+    """Thought and text of the last message: `parse_response` keeps them apart."""
+    thoughts = [m.get("reasoning_content") for m in completion if m.get("role") == "assistant"]
+    return f"{(thoughts or [None])[-1] or ''} {last_message(completion)}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -193,6 +263,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("beta: TRL would take the reference from the model's main revision: leave out model_revision")
     if training.max_completion_length is None:
         raise UserError("max_completion_length is not set: say how many tokens an answer may have")
+    pass_rate = None if args.pass_rate is None else build([PassRate], args.pass_rate, "pass_rate")[0]
+    if pass_rate and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
+        raise UserError("pass_rate: sharded weights can answer only once training has begun: take zero2 or ddp")
     run = Run.open(training.output_dir, "grpo", settings)
     if run.done:
         print(f"{run.folder}: done already")
@@ -211,7 +284,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_adapter(model, model_args.model_name_or_path)
     prepare_chat_template(tokenizer, args.chat_template_path)
     end_turn(model, tokenizer)
-    parts = [load_problems(source) for source in sources]
+    wanted = {column for reward in rewards for column in reward.needs}
+    parts = [load_problems(source, wanted) for source in sources]
     for part, source in zip(parts, sources, strict=True):
         for reward in rewards:
             reward.check(part, str(source.label))
@@ -219,8 +293,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     at_once = training.generation_batch_size // training.num_generations
     if len(problems) < at_once:
         raise UserError(f"datasets: {len(problems)} problems, and one generation takes {at_once}: give more")
+    if args.resample:
+        _check_resampling(training)
     problems = _safe(problems, tokenizer, context_length(model) - training.max_completion_length)
     use_fast_rollouts(model)
+    chosen: dict[str, dict[str, Any]] = {}
+    if pass_rate:
+        problems, chosen = keep_by_pass_rate(
+            problems,
+            pass_rate,
+            passing_function(pass_rate, rewards),
+            model.to(training.device),
+            tokenizer,
+            run,
+            max_new_tokens=training.max_completion_length,
+            temperature=training.temperature,
+            batch_size=args.eval_batch_size,
+            seed=training.seed,
+        )
+        if len(problems) < at_once:
+            raise UserError(
+                f"pass_rate: {len(problems)} problems are left, and one generation takes {at_once}: widen low and "
+                "high, or give other problems"
+            )
     training.reward_weights = [reward.weight for reward in rewards]
     # Before the trainer is made: under DeepSpeed it sets what the trainer then reads.
     optimizer = use_muon(model, training) if args.muon else None
@@ -233,6 +328,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             processing_class=tokenizer,
             peft_config=get_peft_config(model_args),
         )
+    trainer.resample_rounds = args.resample
     trainer.optimizer_cls_and_kwargs = optimizer  # GRPOTrainer takes no such argument
 
     if is_main_process():
@@ -252,7 +348,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     metrics: dict[str, dict[str, Any]] = {
         "problems": {"value": len(problems)},
         "answers_left_out": {"value": trainer.counts["answers_left_out"]},
+        **chosen,
     }
+    if args.resample:
+        metrics["groups_replaced"] = {"value": trainer.counts["groups_replaced"]}
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size)
     finish_model_folder(run, trainer, tokenizer, settings, metrics)
 

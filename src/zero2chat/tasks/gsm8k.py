@@ -12,13 +12,13 @@ import re
 from datasets import load_dataset
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known
-from zero2chat.tasks.word_problems import score as score  # the same closing line, `#### 17`
+from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known, word_problems
 
 FETCHES = True  # its rows are not here until they are asked for
 REVISION = "740312add88f781978c0658806c59bc2815b9866"  # of openai/gsm8k
 STYLES = ("worked", "bare")
 SHARES = (0.95, 0.05, 0.0)  # of the train part
+_BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 _CALCULATOR = re.compile(r"<<[^<>]*>>")  # marks such as <<2*3=6>>, which no reader needs
 
 
@@ -59,3 +59,11 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     known(style, STYLES, "gsm8k: style")
     last = f"#### {row['answer']}"
     return last if style == "bare" else f"{row['steps']}\n{last}"
+
+
+def score(row: Row, completion: str) -> float:
+    """As of word problems, by the closing line `#### 17`; where there is none, by what stands in the box or boxes."""
+    boxes = {box.strip() for box in _BOX.findall(completion)}
+    if "####" not in completion and len(boxes) == 1:
+        completion = f"#### {boxes.pop()}"
+    return word_problems.score(row, completion)

@@ -1,0 +1,115 @@
+"""Problems neither too easy nor too hard: how often does the model, as it is now, solve each of them?
+
+Answers to a problem that are all right or all wrong teach GRPO nothing. (DAPO leaves such out while it trains; Kimi
+k1.5, arXiv:2501.12599, section 2.1, chose its problems by the pass rate beforehand, as here.)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import stats
+from zero2chat.errors import UserError, nearest
+from zero2chat.evaluation import answer
+from zero2chat.rewards import Reward
+from zero2chat.runs import Run, is_main_process, read_jsonl, write_atomically
+
+FILE = "pass_rates.jsonl"  # in the run's folder: a line a problem, with how many of how many answers passed
+_QUIET_SECONDS = 10  # between two lines of progress
+
+
+@dataclass
+class PassRate:
+    """A YAML's `pass_rate:`: keep the problems of which from `low` to `high` of `samples` answers pass.
+
+    An answer passes at a reward of 1 or more from the function that the log calls `by`, the first one if not given.
+    """
+
+    samples: int = 8
+    low: float = 0.1
+    high: float = 0.9
+    by: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples < 2:
+            raise ValueError(f"pass_rate: samples {self.samples} is below 2: of one answer there is no rate")
+        if not 0 <= self.low <= self.high <= 1:
+            raise ValueError(f"pass_rate: low {self.low} and high {self.high} are not in order between 0 and 1")
+
+
+def passing_function(spec: PassRate, rewards: list[Reward]) -> Reward:
+    """The reward that decides what passes. Raises `UserError` where none is called so, or it needs a trainer."""
+    names = [reward.__name__ for reward in rewards]
+    if spec.by is not None and spec.by not in names:
+        raise UserError(f"pass_rate: by: no reward is called '{spec.by}'{nearest(spec.by, names)}")
+    found = rewards[names.index(spec.by)] if spec.by is not None else rewards[0]
+    if found.needs_of_trainer:
+        raise UserError(
+            f"pass_rate: '{found.__name__}' needs {', '.join(found.needs_of_trainer)}, which only training has: name "
+            "another reward in `by`"
+        )
+    return found
+
+
+def keep_by_pass_rate(
+    problems: Dataset,
+    spec: PassRate,
+    reward: Reward,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    run: Run,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    batch_size: int,
+    seed: int,
+) -> tuple[Dataset, dict[str, dict[str, Any]]]:
+    """The problems kept, in their order, and the metrics that say how many were not. Every rank must call it.
+
+    What was found is written down batch by batch, and a run that was killed goes on from there.
+    """
+    state, path = PartialState(), run.folder / FILE
+    state.wait_for_everyone()
+    found = read_jsonl(path)
+    at_once = max(1, 2 * batch_size // spec.samples)
+    start, said, before = time.perf_counter(), time.perf_counter(), len(found)
+    while len(found) < len(problems):
+        rows = problems.select(range(len(found), min(len(found) + at_once, len(problems))))
+        prompts = [prompt for prompt in rows["prompt"] for _ in range(spec.samples)]
+        answers = answer(model, tokenizer, prompts, max_new_tokens, temperature, batch_size, seed=seed + len(found))
+        columns = {key: [value for value in rows[key] for _ in range(spec.samples)] for key in rows.column_names}
+        columns["prompts"] = columns.pop("prompt")
+        values = reward([[{"role": "assistant", "content": a.text}] for a in answers], **columns)
+        for i in range(len(rows)):
+            judged = [v for v in values[i * spec.samples : (i + 1) * spec.samples] if v is not None]
+            found.append({"passed": sum(v >= 1 for v in judged), "samples": len(judged)})
+        if is_main_process():
+            write_atomically(path, "".join(json.dumps(line) + "\n" for line in found))
+            if time.perf_counter() - said > _QUIET_SECONDS:
+                said = time.perf_counter()
+                left = (said - start) / (len(found) - before) * (len(problems) - len(found))
+                print(f"pass rates: {len(found):,}/{len(problems):,} problems | ETA {left:.0f} s", flush=True)
+    state.wait_for_everyone()
+    found = read_jsonl(path)  # what the first rank found: a judge may have told each rank another thing
+    rates = [line["passed"] / line["samples"] if line["samples"] else None for line in found]
+    kept = [i for i, rate in enumerate(rates) if rate is not None and spec.low <= rate <= spec.high]
+    easy = sum(rate is not None and rate > spec.high for rate in rates)
+    hard = sum(rate is not None and rate < spec.low for rate in rates)
+    known = [rate for rate in rates if rate is not None]
+    if is_main_process():
+        mean = f", {sum(known) / len(known):.0%} right on the whole" if known else ""
+        print(
+            f"pass rates: {len(kept):,} of {len(rates):,} problems kept; {easy:,} too easy, {hard:,} too hard{mean}",
+            flush=True,
+        )
+    metrics: dict[str, dict[str, Any]] = {"problems_too_easy": {"value": easy}, "problems_too_hard": {"value": hard}}
+    if known:
+        metrics["pass_rate_before"] = stats.mean(known, seed)
+    return problems.select(kept), metrics

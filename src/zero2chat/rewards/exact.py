@@ -1,0 +1,48 @@
+"""Does the final answer read as the reference does?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from zero2chat.errors import UserError
+from zero2chat.rewards import last_message
+
+_ELEMENT = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
+
+
+def exact_match(
+    completions: Sequence[Any], answer: Sequence[str], whole: bool = False, case: bool = False, **_: Any
+) -> list[float]:
+    """1 where the final answer is the reference's text, else 0. Spaces at the ends and doubled ones do not count.
+
+    The final answer is what `final_text` finds; with `whole` the whole text, for answers that are asked for bare. With
+    `case`, capitals count.
+    """
+
+    def plain(text: str) -> str:
+        text = " ".join(text.split())
+        return text if case else text.casefold()
+
+    texts = [last_message(c) if whole else final_text(last_message(c)) for c in completions]
+    return [
+        float(text is not None and plain(text) == plain(str(gold))) for text, gold in zip(texts, answer, strict=True)
+    ]
+
+
+def check_references(answers: Sequence[str]) -> None:
+    """Raises `UserError` with the row of the first empty reference, which an empty answer would match."""
+    for row, gold in enumerate(answers):
+        if not str(gold).strip():
+            raise UserError(f"row {row}: the reference answer is empty")
+
+
+def final_text(text: str) -> str | None:
+    """What stands in the last `<answer>…</answer>`, or after the last `####` on its line; None where there is neither,
+    or nothing in it."""
+    elements = _ELEMENT.findall(text)
+    if elements:
+        return elements[-1].strip() or None
+    _, marked, rest = text.rpartition("####")
+    return (rest.strip().split("\n")[0].strip() or None) if marked else None

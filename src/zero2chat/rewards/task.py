@@ -1,0 +1,18 @@
+"""The task's own judgement, by which it is examined too: a reward for every problem that a task made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from zero2chat import tasks
+from zero2chat.rewards import last_message
+
+
+def task_score(completions: Sequence[Any], task: Sequence[str], row: Sequence[str], **_: Any) -> list[float]:
+    """`score(row, completion)` of each problem's task. The GRPO stage gives the columns: its name, its row as JSON."""
+    return [
+        tasks.load(name).score(json.loads(one), last_message(completion))
+        for completion, name, one in zip(completions, task, row, strict=True)
+    ]

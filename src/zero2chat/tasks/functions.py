@@ -1,0 +1,176 @@
+"""Small Python functions to write, with unit tests that we made: what a row asks is known, so its tests are right.
+
+A function is a kind (what it does, with a number or two in it) and a name of its own. A row's tests are calls with
+their results as literals, made by running the reference here; they are what the answer is judged by, in the sandbox.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known
+
+STYLES = ("worked", "bare")
+TESTS = 6  # of each row, or more where so few cannot tell it from its like
+_SHOWN = 2  # of them that the question shows
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a function does. `text` and `body` hold `{k}`; `takes` says what its argument is."""
+
+    name: str
+    takes: str  # number, two, word or list
+    texts: tuple[str, ...]
+    bodies: tuple[str, ...]  # equal in what they return
+    ks: tuple[int, ...] = (0,)
+
+
+_K = tuple(range(2, 42))
+_KINDS = (
+    _Kind("add", "number", ("x plus {k}", "the sum of x and {k}"), ("x + {k}", "{k} + x"), _K),
+    _Kind("subtract", "number", ("x minus {k}", "x less {k}"), ("x - {k}",), _K),
+    _Kind("take from", "number", ("{k} minus x",), ("{k} - x",), _K),
+    _Kind("times", "number", ("x times {k}", "the product of x and {k}"), ("x * {k}", "{k} * x"), _K),
+    _Kind("rest", "number", ("the rest of x divided by {k}", "x modulo {k}"), ("x % {k}",), _K),
+    _Kind("whole", "number", ("how many times {k} goes into x",), ("x // {k}",), _K),
+    _Kind("more", "number", ("whether x is greater than {k}",), ("x > {k}", "{k} < x"), _K),
+    _Kind("less", "number", ("whether x is less than {k}",), ("x < {k}", "{k} > x"), _K),
+    _Kind("divisible", "number", ("whether x is divisible by {k}",), ("x % {k} == 0", "not x % {k}"), _K),
+    _Kind("at most", "number", ("x, but at most {k}", "the smaller of x and {k}"), ("min(x, {k})", "min({k}, x)"), _K),
+    _Kind("at least", "number", ("x, but at least {k}", "the larger of x and {k}"), ("max(x, {k})", "max({k}, x)"), _K),
+    _Kind("square and", "number", ("x squared plus {k}",), ("x * x + {k}", "x ** 2 + {k}"), _K),
+    _Kind("twice and", "number", ("twice x plus {k}",), ("2 * x + {k}", "x + x + {k}"), _K),
+    _Kind("apart", "number", ("how far x is from {k}",), ("abs(x - {k})", "abs({k} - x)"), _K),
+    _Kind("repeat", "word", ("s, {k} times in a row",), ("s * {k}",), tuple(range(2, 10))),
+    _Kind("first", "word", ("the first {k} letters of s",), ("s[:{k}]",), tuple(range(1, 6))),
+    _Kind("without", "word", ("s without its first {k} letters",), ("s[{k}:]",), tuple(range(1, 6))),
+    _Kind("longer", "word", ("whether s has more than {k} letters",), ("len(s) > {k}",), tuple(range(1, 12))),
+    _Kind("sum and", "list", ("the sum of the list a plus {k}",), ("sum(a) + {k}",), _K),
+    _Kind("count", "list", ("how often {k} is in the list a",), ("a.count({k})",), tuple(range(1, 30))),
+    _Kind("first of", "list", ("the first {k} items of the list a",), ("a[:{k}]",), tuple(range(1, 6))),
+    _Kind("each plus", "list", ("the list a with {k} added to each item",), ("[x + {k} for x in a]",), _K),
+    _Kind("each times", "list", ("the list a with each item times {k}",), ("[x * {k} for x in a]",), _K),
+    _Kind("above", "list", ("the items of the list a above {k}",), ("[x for x in a if x > {k}]",), _K),
+)
+_ARGUMENTS = {"number": "x", "word": "s", "list": "a"}
+_CALLED = ("f", "g", "h", "solve", "compute", "result")
+_ASKED = (
+    "Write a Python function {name}({argument}) that returns {text}.",
+    "Define {name}({argument}): it returns {text}.",
+    "In Python, {name}({argument}) is to return {text}. Write it.",
+)
+_FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL)
+
+
+def rows(split: str, seed: int, n: int) -> list[Row]:
+    """n functions to write, of each kind in turn. The column `tests` holds `assert f(…) == …`, six a row or more."""
+    known(split, SPLITS, "split")
+    return draw(_pool(split), f"functions, {split}", seed, n)
+
+
+@functools.cache
+def _pool(split: str) -> list[Row]:
+    return [
+        _row(kind, k, name, form)
+        for kind in _KINDS
+        for k in kind.ks
+        if in_split(f"{kind.name} {k}", split)  # however it is asked for, a function is in one split
+        for name in _CALLED
+        for form in _ASKED
+    ]
+
+
+def _row(kind: _Kind, k: int, name: str, form: str) -> Row:
+    rng = random.Random(f"functions {kind.name} {k} {name} {form}")
+    argument = _ARGUMENTS[kind.takes]
+    tests = [f"assert {name}({given!r}) == {result!r}" for given, result in _cases(kind, k)]
+    rng.shuffle(tests)
+    asked = form.format(name=name, argument=argument, text=rng.choice(kind.texts).format(k=k))
+    return {
+        "key": f"{kind.name} {k}",
+        "question": "\n".join((asked, *tests[:_SHOWN])),
+        "answer": _source(name, argument, kind.bodies[0].format(k=k)),
+        "kind": kind.name,
+        "name": name,
+        "argument": argument,
+        "bodies": [body.format(k=k) for body in kind.bodies],
+        "tests": tests,
+    }
+
+
+@functools.cache
+def _cases(kind: _Kind, k: int) -> list[tuple[Any, Any]]:
+    """Arguments and results such that the same function with another number in it fails at one of them."""
+    rng = random.Random(f"functions {kind.name} {k}")
+    right = _function(kind, k)
+    others = [_function(kind, other) for other in kind.ks if other != k]
+    cases: dict[str, tuple[Any, Any]] = {}
+    while others or len(cases) < TESTS:
+        given = _argument(kind.takes, k, rng)
+        result = right(given)
+        left = [other for other in others if other(given) == result]
+        if repr(given) not in cases and (len(left) < len(others) or not others):
+            cases[repr(given)] = (given, result)
+            others = left
+    return list(cases.values())
+
+
+@functools.cache
+def _function(kind: _Kind, k: int) -> Callable[[Any], Any]:
+    """The reference itself, from the table above; nothing that a model wrote comes here."""
+    made: Callable[[Any], Any] = eval(f"lambda {_ARGUMENTS[kind.takes]}: {kind.bodies[0].format(k=k)}")
+    return made
+
+
+def _argument(takes: str, k: int, rng: random.Random) -> Any:
+    """Near k, where such functions differ, and elsewhere."""
+    near = (k, k + rng.randint(-3, 3), rng.randint(0, 60), k * rng.randint(1, 4))
+    if takes == "number":
+        return rng.choice(near)
+    size = rng.choice((0, rng.randint(1, 5), max(0, k + rng.randint(-1, 2)) if k < 15 else 3))
+    if takes == "word":
+        return "".join(rng.choice("abcdefghijklmnoprstuvw") for _ in range(size))
+    return [rng.choice(near) for _ in range(size)]
+
+
+def _source(name: str, argument: str, body: str) -> str:
+    return f"def {name}({argument}):\n    return {body}"
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """`worked`: the function in a fence, in wording that varies; `bare`: the function alone, in a fence."""
+    known(style, STYLES, "functions: style")
+    body = rng.choice(row["bodies"]) if style == "worked" else row["bodies"][0]
+    before = rng.choice(("", "Here it is:\n")) if style == "worked" else ""
+    return f"{before}```python\n{_source(row['name'], row['argument'], body)}\n```"
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the one fenced block of Python passes all of the row's tests, in the sandbox."""
+    # Here, and not above: rows and pages are made without a sandbox too.
+    from zero2chat.rewards.code import code_tests
+
+    if len(_FENCE.findall(completion)) != 1:
+        return 0.0
+    return code_tests([completion], [row["tests"]], engine="monty", seconds=1.0, all_or_nothing=True)[0]
+
+
+def documents(seed: int, n: int) -> list[str]:
+    """n pages with four functions, asked for and written, all from train rows."""
+    rng = random.Random(f"functions pages {seed}")
+    pool = _pool("train")
+    pages = []
+    for _ in range(n):
+        found = rng.sample(pool, 4)
+        pages.append("\n\n".join(f"{row['question']}\n{demonstration(row, rng)}" for row in found))
+    return pages

@@ -1,0 +1,174 @@
+"""Puzzles of reasoning-gym's environments, made without end and scored by the environments' own verifiers.
+
+reasoning-gym (Stojanovski et al. 2025, arXiv:2505.24760; Apache-2.0) comes with `pip install "zero2chat[reasoning]"`.
+A row's split is by its seed, as no seed is in two splits, and by its question, which two seeds may share.
+
+Some of its verifiers hand the answer to `eval` or to sympy's parser, which evaluates too: a model's text could run
+anything here. Those environments are refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zero2chat.errors import UserError, nearest
+from zero2chat.tasks import SPLITS, Message, Row, ask, in_split, known
+
+STYLES = ("worked", "bare")
+SEEDS = {"train": range(8_000_000), "validation": range(8_000_000, 9_000_000), "test": range(9_000_000, 10_000_000)}
+# Small numbers and short words: what a small model can learn.
+ENVIRONMENTS: dict[str, dict[str, Any]] = {
+    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
+    "gcd": {"min_value": 2, "max_value": 60},
+    "spell_backward": {"min_word_len": 3, "max_word_len": 5},
+}
+# What evaluates the answer in 0.1.25: by `eval` the first four, by sympy's `parse_expr` the others.
+_UNSAFE = (
+    *("binary_matrix", "n_queens", "spiral_matrix", "string_insertion"),
+    *("countdown", "intermediate_integration", "polynomial_multiplication", "puzzle24", "simple_integration"),
+)
+_PATIENCE = 2_000  # draws without a new question, after which an environment has none
+_LONGEST = 1_000  # characters of an answer: longer ones are wrong, whatever a verifier would say
+_WORDINGS = ("#### {}", "The answer is {}.\n#### {}", "It is {}.\n#### {}", "I find {}.\n#### {}")
+
+
+def rows(split: str, seed: int, n: int, environments: Mapping[str, Any] | None = None) -> list[Row]:
+    """n puzzles, of each environment in turn. `environments`: name → its own options; `ENVIRONMENTS` if not given.
+
+    Raises `UserError` for an environment or option that reasoning-gym does not know, one that would evaluate answers,
+    and where n distinct puzzles are not to be had.
+    """
+    known(split, SPLITS, "split")
+    chosen = _checked(environments)
+    sources = {name: _puzzles(name, dict(options or {}), split, seed) for name, options in chosen.items()}
+    found: list[Row] = []
+    while len(found) < n:
+        if not sources:
+            raise UserError(
+                f"reasoning_gym, {split}: {n} rows asked for, {len(found)} distinct ones exist: ask for fewer, or "
+                "give other environments"
+            )
+        for name in list(sources):
+            row = next(sources[name], None)
+            if row is None:
+                del sources[name]
+            else:
+                found.append(row)
+    return found[:n]
+
+
+def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Iterator[Row]:
+    """Distinct puzzles of the split, until there are none that are easily found."""
+    seeds = SEEDS[split]
+    environment = json.dumps({"name": name, "options": options}, sort_keys=True)
+    dataset = _dataset(environment)
+    start = random.Random(f"reasoning_gym {split} {seed} {name}").randrange(len(seeds))
+    seen: set[str] = set()
+    misses = 0
+    for i in range(len(seeds)):
+        entry = dataset[seeds[(start + i) % len(seeds)]]  # the index is the seed
+        question, answer = entry["question"], entry["answer"]
+        # The same words in another order ("12 + 5", "5 + 12") fall in one split.
+        key = " ".join((name, *sorted(re.findall(r"\w+", question))))
+        new = isinstance(answer, str) and answer and question not in seen and in_split(key, split)
+        misses = 0 if new else misses + 1
+        if misses > _PATIENCE:
+            return
+        if not new:
+            continue
+        seen.add(question)
+        row = {
+            "key": key,
+            "question": question,
+            "answer": answer,
+            "kind": name,
+            "environment": environment,
+            "entry": json.dumps(entry, default=str, sort_keys=True),
+        }
+        if score(row, f"#### {answer}"):  # a verifier needs all of the entry: some do not survive JSON
+            yield row
+
+
+@functools.lru_cache(maxsize=64)
+def _dataset(environment: str) -> Any:
+    """reasoning-gym's dataset whose item i is the puzzle of seed i."""
+    try:
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
+    except ImportError as error:
+        raise UserError(f"task 'reasoning_gym': {error}: pip install \"zero2chat[reasoning]\"") from error
+    name, options = json.loads(environment).values()
+    if name in _UNSAFE:
+        raise UserError(
+            f"reasoning_gym: environment '{name}': its verifier evaluates what the model wrote: leave it out"
+        )
+    if name not in DATASETS:
+        raise UserError(f"reasoning_gym: environment '{name}' does not exist{nearest(name, DATASETS)}")
+    if {"seed", "size"} & options.keys():
+        raise UserError(f"reasoning_gym: environment '{name}': seed and size are the task's own: leave them out")
+    try:
+        return reasoning_gym.create_dataset(name, seed=0, size=SEEDS["test"].stop, **options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"reasoning_gym: environment '{name}': {error}") from error
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """The answer after `####`; `worked` says it in a sentence before, at times. Steps are what practice has to find."""
+    known(style, STYLES, "reasoning_gym: style")
+    wording = _WORDINGS[0] if style == "bare" else rng.choice(_WORDINGS)
+    return wording.format(*[row["answer"]] * 2)
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where each `####` is followed by one and the same answer, and the environment's verifier gives it all."""
+    finals = {part.split("\n")[0].strip() for part in completion.split("####")[1:]}
+    if len(finals) != 1 or len(*finals) > _LONGEST:
+        return 0.0
+    try:
+        return float(_dataset(row["environment"]).score_answer(*finals, json.loads(row["entry"])) >= 1)
+    except UserError:
+        raise
+    except Exception:  # of what a model may write, a verifier may not be able to read all
+        return 0.0
+
+
+def documents(seed: int, n: int, environments: Mapping[str, Any] | None = None) -> list[str]:
+    """n pages with six puzzles of one environment and their answers, all from train rows.
+
+    An environment with fewer puzzles tells them again.
+    """
+    rng = random.Random(f"reasoning_gym pages {seed}")
+    chosen = _checked(environments)
+    sources = [_endless(name, dict(options or {}), seed) for name, options in chosen.items()]
+    pages = []
+    for i in range(n):
+        puzzles = [next(sources[i % len(sources)]) for _ in range(6)]
+        pages.append("\n\n".join(f"{row['question']}\n{demonstration(row, rng)}" for row in puzzles))
+    return pages
+
+
+def _endless(name: str, options: dict[str, Any], seed: int) -> Iterator[Row]:
+    found = []
+    for row in _puzzles(name, options, "train", seed):
+        found.append(row)
+        yield row
+    if not found:
+        raise UserError(f"reasoning_gym: environment '{name}' has no puzzles with one answer")
+    yield from itertools.cycle(found)
+
+
+def _checked(environments: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    chosen = ENVIRONMENTS if environments is None else environments
+    if not isinstance(chosen, Mapping) or not chosen:
+        raise UserError(f"reasoning_gym: environments is {chosen!r}: give names, each with its options")
+    return chosen

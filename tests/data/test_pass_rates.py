@@ -1,0 +1,96 @@
+"""Which problems are kept, and that what was found is not asked again. The model is played by a function."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from zero2chat.data import pass_rates
+from zero2chat.data.pass_rates import FILE, PassRate, keep_by_pass_rate
+from zero2chat.evaluation import Answer
+from zero2chat.rewards import read_rewards
+from zero2chat.runs import Run
+
+
+def _problems(rates: list[int]) -> Dataset:
+    """Problem i is solved `rates[i]` times of 4."""
+    return Dataset.from_list(
+        [{"prompt": [{"role": "user", "content": f"{i} {rate}"}], "answer": "5"} for i, rate in enumerate(rates)]
+    )
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The questions in the order in which the model was asked; each row of 4 answers starts with the right ones."""
+    seen: list[str] = []
+
+    def answer(model: Any, tokenizer: Any, prompts: list[Any], *more: Any, seed: int) -> list[Answer]:
+        texts = []
+        for prompt in prompts:
+            question = prompt[-1]["content"]
+            texts.append("#### 5" if seen.count(question) < int(question.split()[1]) else "#### 6")
+            seen.append(question)
+        return [Answer(text, True, 2) for text in texts]
+
+    monkeypatch.setattr(pass_rates, "answer", answer)
+    return seen
+
+
+def _keep(folder: Path, rates: list[int], **spec: Any) -> tuple[list[str], dict[str, Any]]:
+    folder.mkdir(exist_ok=True)
+    (reward,) = read_rewards([{"function": "zero2chat.rewards.numeric.numeric_match"}])
+    kept, metrics = keep_by_pass_rate(
+        _problems(rates), PassRate(samples=4, **spec), reward, None, None, Run(folder, {}),
+        max_new_tokens=8, temperature=1.0, batch_size=4, seed=0,
+    )  # fmt: skip
+    return [prompt[-1]["content"] for prompt in kept["prompt"]], metrics
+
+
+def test_problems_within_the_bounds_are_kept_in_their_order(
+    tmp_path: Path, asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, metrics = _keep(tmp_path / "run", [0, 1, 4, 2, 3, 0, 4, 4], low=0.25, high=0.75)
+    assert kept == ["1 1", "3 2", "4 3"]
+    assert metrics["problems_too_easy"] == {"value": 3}
+    assert metrics["problems_too_hard"] == {"value": 2}
+    assert metrics["pass_rate_before"]["value"] == pytest.approx(18 / 32, abs=1e-4)
+    assert "pass rates: 3 of 8 problems kept; 3 too easy, 2 too hard, 56% right on the whole" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (tmp_path / "run" / FILE).open()]
+    assert lines == [{"passed": n, "samples": 4} for n in (0, 1, 4, 2, 3, 0, 4, 4)]
+
+
+def test_what_was_found_before_a_kill_is_not_asked_again(tmp_path: Path, asked: list[str]) -> None:
+    rates = [1, 2, 3, 0, 4]
+    expected = _keep(tmp_path / "whole", rates)
+    asked.clear()
+    (tmp_path / "cut").mkdir()
+    lines = (tmp_path / "whole" / FILE).read_text().splitlines(keepends=True)
+    (tmp_path / "cut" / FILE).write_text("".join(lines[:2]) + lines[2][:5])  # the third was being written
+    assert _keep(tmp_path / "cut", rates) == expected
+    assert set(asked) == {"2 3", "3 0", "4 4"}
+    asked.clear()
+    assert _keep(tmp_path / "cut", rates) == expected
+    assert asked == []
+
+
+def test_a_problem_that_no_answer_was_judged_of_is_left_out(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zero2chat.rewards import numeric
+
+    judged = numeric.numeric_match
+    monkeypatch.setattr(
+        numeric,
+        "numeric_match",
+        lambda completions, answer, prompts, **_: [
+            None if p[-1]["content"].startswith("1 ") else judged([c], [a])[0]
+            for c, a, p in zip(completions, answer, prompts, strict=True)
+        ],
+    )
+    kept, metrics = _keep(tmp_path / "run", [2, 2, 2])
+    assert kept == ["0 2", "2 2"]
+    assert metrics["problems_too_easy"]["value"] == metrics["problems_too_hard"]["value"] == 0

@@ -1,0 +1,43 @@
+"""The section on practice: habits over training, and what was chosen to practise on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from zero2chat.report.grpo import section
+from zero2chat.report.steps import read_step
+
+
+def test_habits_have_a_curve_and_their_first_and_last_tenth(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    history = [
+        {
+            "step": s,
+            "reward": 0.5,
+            "completions/mean_length": 20 + s,
+            "completions/mean_terminated_length": 19 + s,
+            "habits/self_checks": s / 40,
+            "habits/backtracks": 0.0,
+            "habits/either": s / 40,
+        }
+        for s in range(1, 21)
+    ]
+    metrics = {"problems": 70, "problems_too_easy": 20, "problems_too_hard": 10, "groups_replaced": 4}
+    text = section(read_step(write_run(tmp_path / "grpo", "grpo", metrics, history), 1))
+    assert "in the first tenth of practice 3.8% had such a phrase, in the last tenth 48.8%" in text
+    for label in ("self-checks", "turning back", "that ended by themselves"):
+        assert label in text
+    cards = dict(re.findall(r"<b>([^<]*)</b><span>([^<]*)</span>", text))
+    assert cards["20"] == "problems left out as too easy"
+    assert cards["10"] == "problems left out as too hard"
+    assert cards["4"] == "groups that taught nothing, replaced by others"
+
+
+def test_a_run_from_before_habits_were_counted_has_no_word_of_them(
+    tmp_path: Path, write_run: Callable[..., Path]
+) -> None:
+    history = [{"step": s, "reward": 0.5} for s in (1, 2)]
+    text = section(read_step(write_run(tmp_path / "grpo", "grpo", {"problems": 70}, history), 1))
+    assert "Second thoughts" not in text
+    assert "such a phrase" not in text

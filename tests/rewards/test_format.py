@@ -1,0 +1,76 @@
+"""Rewards for the form of an answer alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.rewards.format import marked_answer, tags
+
+
+def said(text: str, **more: Any) -> list[dict[str, Any]]:
+    return [{"role": "assistant", "content": text, **more}]
+
+
+@pytest.mark.parametrize(
+    ("text", "reward"),
+    [
+        ("2 + 3 = 5.\n#### 5", 1.0),
+        ("#### 5\n", 1.0),
+        ("#### 5\nand more", 0.0),
+        ("#### 5 #### 6", 0.0),
+        ("####", 0.0),
+        ("it is 5", 0.0),
+    ],
+)
+def test_an_answer_in_the_asked_form_ends_with_one_marked_line(text: str, reward: float) -> None:
+    assert marked_answer([said(text)]) == [reward]
+
+
+@pytest.mark.parametrize(
+    ("text", "reward"),
+    [
+        ("<think>2 + 3\nis 5</think>\n<answer>5</answer>", 1.0),
+        ("  <think> a </think><answer>5 < 6</answer>\n", 1.0),
+        ("<think>a</think> so <answer>5</answer>", 0.0),
+        ("<think>a</think><answer>5</answer> done", 0.0),
+        ("<think></think><answer>5</answer>", 0.0),
+        ("<think>a</think><answer> </answer>", 0.0),
+        ("<think>a<think>b</think></think><answer>5</answer>", 0.0),
+        ("<think>a</think><answer>4</answer><answer>5</answer>", 0.0),
+        ("<think>a</answer></think><answer>5</answer>", 0.0),
+        ("<answer>5</answer><think>a</think>", 0.0),
+        ("<think>a<answer>5</answer>", 0.0),
+        ("5", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_tags_stand_once_each_in_their_order_and_nothing_beside_them(text: str, reward: float) -> None:
+    assert tags([said(text)]) == [reward]
+    assert tags([text]) == [reward]
+
+
+def test_a_tag_that_the_prompt_opened_and_a_thought_that_the_template_took_out_count() -> None:
+    rest = "2 + 3</think><answer>5</answer>"
+    assert tags([said(rest)], opened=True) == [1.0]
+    assert tags([said(f"<think>{rest}")], opened=True) == [0.0]
+    assert tags([said("<answer>5</answer>", reasoning_content="2 + 3")]) == [1.0]
+    assert tags([said("<answer>5</answer>")], names=["answer"]) == [1.0]
+
+
+def test_of_several_messages_the_last_is_read() -> None:
+    turns = [*said("<think>a</think><answer>5</answer>"), {"role": "tool", "content": "5"}, *said("5")]
+    assert tags([turns]) == [0.0]
+
+
+def test_a_long_text_without_an_end_takes_no_time() -> None:
+    assert tags([said("<think>" + "a <" * 100_000)]) == [0.0]
+    assert tags([said("<think>" + " " * 100_000)]) == [0.0]
+
+
+@pytest.mark.parametrize("names", [[], "think", ["a b"], [".*"]])
+def test_names_that_are_no_tags_are_the_users_mistake(names: Any) -> None:
+    with pytest.raises(UserError, match="tags: names is"):
+        tags(["a"], names=names)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from zero2chat.tasks import functions as task
+
+
+@pytest.mark.parametrize("kind", task._KINDS, ids=lambda kind: kind.name)
+def test_the_tests_tell_a_function_from_all_others_of_its_kind(kind: task._Kind) -> None:
+    """By Python itself, as these are our own expressions."""
+    for k in kind.ks:
+        cases = task._cases(kind, k)
+        assert len(cases) >= task.TESTS
+        for body in kind.bodies:
+            right = eval(f"lambda {task._ARGUMENTS[kind.takes]}: {body.format(k=k)}")
+            assert [right(given) for given, _ in cases] == [result for _, result in cases]
+        for other in kind.ks:
+            if other != k:
+                wrong = task._function(kind, other)
+                assert any(wrong(given) != result for given, result in cases), (k, other)
+
+
+def test_a_question_shows_two_of_its_tests_and_tests_compare_with_literals() -> None:
+    for row in task.rows("train", 0, 200):
+        shown = row["question"].split("\n")[1:]
+        assert shown == row["tests"][:2]
+        assert all(re.fullmatch(rf"assert {row['name']}\(.*\) == [^()]+", test) for test in row["tests"])
+        assert len(set(row["tests"])) == len(row["tests"]) >= 6
+
+
+def test_a_function_is_in_one_split_whatever_it_is_called() -> None:
+    keys = [{row["key"] for row in task._pool(split)} for split in ("train", "validation", "test")]
+    assert not keys[0] & keys[1]
+    assert not keys[0] & keys[2]
+    assert not keys[1] & keys[2]
+
+
+def test_one_block_counts_and_all_of_its_tests_must_pass() -> None:
+    row = next(row for row in task._pool("train") if row["kind"] == "repeat" and row["name"] == "f")
+    right = task.demonstration(row, random.Random(0), style="bare")
+    assert task.score(row, right) == 1.0
+    assert task.score(row, f"{right}\nor\n{right}") == 0.0
+    assert task.score(row, right.replace("def f", "def g")) == 0.0
+    assert task.score(row, right.replace("return", "while True: pass\n    return")) == 0.0
+    assert task.score(row, right.replace("`", "")) == 0.0
+
+
+def test_a_page_has_four_functions_from_train_rows() -> None:
+    pages = task.documents(0, 20)
+    assert all(page.count("```python\n") == 4 for page in pages)
+    train = {row["question"] for row in task._pool("train")}
+    assert all(page.split("\n```python")[0].removesuffix("\nHere it is:") in train for page in pages)
