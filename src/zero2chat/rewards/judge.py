@@ -2,8 +2,8 @@
 
 A judge is itself a model, and what it reads was written by one that is rewarded for pleasing it. So the judged text
 stands in a fence whose mark cannot be in it, without characters that hide or steer; and the one verdict that counts is
-the last line `VERDICT: n/10`, and no second one. Anything else is no verdict: None, which leaves the answer out, and
-the log's `judge/left_out` counts it.
+the last line `VERDICT: n/10`, and no second one. Anything else is no verdict: None, which moves the answer neither up
+nor down, and the log's `judge/left_out` counts it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import isfinite
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from zero2chat.errors import UserError
 from zero2chat.rewards import last_message
@@ -40,10 +41,17 @@ where n is a whole number from 0 (useless) to 10 (could not be better)."""
 _VERDICT = re.compile(r"VERDICT: (10|\d)/10", re.ASCII)
 _VERDICTS = re.compile(r"verdict\W*\d", re.IGNORECASE)
 _WORD = re.compile(r"v\W*e\W*r\W*d\W*i\W*c\W*t", re.IGNORECASE)
-_CONTROL = re.compile(r"<(?=[|/]?\w*[|>])|\[(?=/?[A-Z]{3,}\])")  # <|im_end|>, </s>, <think>, [INST]
-_LONGEST = 20_000  # characters of a question or an answer that the judge reads
+# <|im_end|>, <｜end▁of▁sentence｜>, </s>, <bos>, <<SYS>>, <start_of_turn>, [INST], [SYSTEM_PROMPT]
+_CONTROL = re.compile(
+    r"<(?=[|｜]|/?(?:s|[be]o[sdt]|pad|unk|sep|cls|mask|think|SYS|\w{1,40}_\w{1,40})>)|\[(?=/?[A-Z_]{3,}\])"
+)
+# What shows nothing, of categories that also hold what does: fillers, blanks, variation selectors.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _LARGEST_REPLY = 1_000_000  # bytes
 _REFUSED = (401, 403, 404, 405)  # for every answer alike
+_UNREAD = (400, 413, 422)  # this answer's request, which would fare no better again
 
 _log = logging.getLogger(__name__)
 
@@ -59,44 +67,61 @@ def judge(
     retries: int = 2,
     at_once: int = 8,
     max_tokens: int = 512,
+    longest: int = 20_000,
     log_metric: Callable[[str, float], None] | None = None,
     **_: Any,
 ) -> list[float | None]:
     """The judge's grade of each answer, from 0 to 1; None where it gave none.
 
     `url` is the endpoint's base, such as http://localhost:8000/v1; `key_variable` names the environment variable that
-    holds the key. Each answer is asked about for at most `timeout` seconds a try, `at_once` of them together. Raises
-    `UserError` for options that cannot be, for a key that is not there, and where the endpoint refuses the request.
+    holds the key. Each answer is asked about for at most `timeout` seconds a try, `at_once` of them together. Of
+    question and answer the judge reads `longest` characters, of the question at most half of them. Raises `UserError`
+    for options that cannot be, for a key that is not there, and where the endpoint refuses the request, or gives no
+    reply to any of them.
     """
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise UserError(f"judge: url is {url!r}: give the endpoint's base, such as http://localhost:8000/v1")
-    for name, value, least in (("timeout", timeout, 0.1), ("retries", retries, 0), ("at_once", at_once, 1)):
-        if not isinstance(value, int | float) or value < least:
-            raise UserError(f"judge: {name} is {value!r}: give a number from {least} on")
+    parts = _address(url)
+    if not isinstance(timeout, int | float) or not isfinite(timeout) or timeout < 0.1:
+        raise UserError(f"judge: timeout is {timeout!r}: give a number of seconds from 0.1 on")
+    counts = (("retries", retries, 0), ("at_once", at_once, 1), ("max_tokens", max_tokens, 1), ("longest", longest, 2))
+    for name, value, least in counts:
+        if not isinstance(value, int) or value < least:
+            raise UserError(f"judge: {name} is {value!r}: give a whole number from {least} on")
+    for name, text in (("model", model), ("rubric", rubric)):
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"judge: {name} is {text!r}: give a text")
     headers = {"Content-Type": "application/json"}
     if key_variable is not None:
         if not os.environ.get(key_variable):
             raise UserError(f"judge: the environment variable {key_variable}, which holds the key, is not set")
         headers["Authorization"] = f"Bearer {os.environ[key_variable]}"
 
+    unheard: list[str] = []  # why, for each answer without a reply
+
     def ask(i: int) -> float | None:
         asked = {"model": model, "temperature": 0, "max_tokens": max_tokens}
-        body = json.dumps(asked | {"messages": request(prompts[i], completions[i], rubric)}).encode()
-        address = url.rstrip("/") + "/chat/completions"
-        reply = _post(urllib.request.Request(address, body, headers, method="POST"), timeout, int(retries))
-        return None if reply is None else verdict(reply)
+        body = json.dumps(asked | {"messages": request(prompts[i], completions[i], rubric, longest)}).encode()
+        try:
+            return verdict(_post(parts, body, headers, timeout, retries))
+        except _NoReply as error:
+            unheard.append(str(error))
+            return None
 
-    with ThreadPoolExecutor(int(at_once)) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         grades = list(pool.map(ask, range(len(completions))))
+    if unheard and len(unheard) == len(grades):
+        raise UserError(f"judge: {_shown(parts)}: no reply to any of {len(grades)} requests: {unheard[-1]}")
     if log_metric is not None and grades:
         log_metric("judge/left_out", grades.count(None) / len(grades))
     return grades
 
 
-def request(prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str) -> list[dict[str, str]]:
+def request(
+    prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str, longest: int = 20_000
+) -> list[dict[str, str]]:
     """The messages to the judge: what it is to do, and question and answer in a fence."""
     question = prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
-    question, answer = neutral(question), neutral(last_message(completion))
+    question = _cut(neutral(question), longest // 2)
+    answer = _cut(neutral(last_message(completion)), max(longest - len(question), longest // 2))
     # It depends on the text, so that no text can foresee it; and the same request is the same again.
     fence = "=" * 5 + hashlib.sha256(f"{question}\0{answer}".encode()).hexdigest()[:24]
     parts = [f"{fence} question", question, f"{fence} answer", answer, f"{fence} end"]
@@ -107,13 +132,16 @@ def request(prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: 
 
 
 def neutral(text: str) -> str:
-    """A text for the judge to read: cut at a length, nothing invisible, no chat markup, no word "verdict" whole."""
-    if len(text) > _LONGEST:
-        text = text[:_LONGEST] + " … (cut here)"
+    """A text for the judge to read: nothing invisible, no word "verdict" whole, and the control tokens of usual chat
+    formats broken by a space. A tag such as `</s>` is one of them."""
     # Cc and Cf are control characters, joiners and marks of direction; Cs and Co have no meaning of their own.
     text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C")
-    text = _CONTROL.sub(lambda match: match[0] + " ", text)
+    text = _CONTROL.sub(lambda match: match[0] + " ", _INVISIBLE.sub("", text))
     return _WORD.sub("(grade)", text)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[:longest] + " … (cut here)"
 
 
 def verdict(reply: str) -> float | None:
@@ -132,11 +160,35 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _post(request: urllib.request.Request, timeout: float, retries: int) -> str | None:
-    """The text of the model's reply; None where there is none after `retries` further tries.
+class _NoReply(Exception):
+    """The endpoint gave none to one request; the text says why."""
 
-    Raises `UserError` where the endpoint refuses the request itself. What is logged is never the request, which holds
-    the key.
+
+def _address(url: Any) -> SplitResult:
+    """Where to ask, from the endpoint's base. Raises `UserError`, in which no part of a bad url stands: it may hold a
+    secret."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) and re.fullmatch("[!-~]+", url) else "")
+        whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        whole = None
+    if not whole:
+        raise UserError("judge: url is no http address: give the endpoint's base, such as http://localhost:8000/v1")
+    if "@" in parts.netloc:
+        raise UserError("judge: url holds a name or a password: give the key by key_variable")
+    return parts._replace(path=parts.path.rstrip("/") + "/chat/completions", fragment="")
+
+
+def _shown(parts: SplitResult) -> str:
+    """Scheme, host and path: a query may hold a key."""
+    return parts._replace(query="").geturl()
+
+
+def _post(parts: SplitResult, body: bytes, headers: Mapping[str, str], timeout: float, retries: int) -> str:
+    """The text of the model's reply, "" where it has none. Raises `_NoReply` where there is no reply after `retries`
+    further tries, and `UserError` where the endpoint refuses all requests alike.
+
+    What is said of it is never the request, which holds the key.
     """
     opener = urllib.request.build_opener(_NoRedirect)
     reason = ""
@@ -144,21 +196,24 @@ def _post(request: urllib.request.Request, timeout: float, retries: int) -> str 
         if attempt:
             time.sleep(min(0.5 * 2 ** (attempt - 1), 8))
         try:
-            with opener.open(request, timeout=timeout) as response:
+            asked = urllib.request.Request(parts.geturl(), body, dict(headers), method="POST")
+            with opener.open(asked, timeout=timeout) as response:
                 found = json.loads(_read(response, time.monotonic() + timeout))
             text = found["choices"][0]["message"]["content"]
-            return text if isinstance(text, str) else None
+            return text if isinstance(text, str) else ""
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in _REFUSED or 300 <= error.code < 400:
-                raise UserError(f"judge: {request.full_url} answers {error.code}: check url, model and key") from None
+                raise UserError(f"judge: {_shown(parts)} answers {error.code}: check url, model and key") from None
             reason = f"it answers {error.code}"
+            if error.code in _UNREAD:
+                break
         except (OSError, http.client.HTTPException) as error:  # no connection, or a time-out
             reason = str(error) or type(error).__name__
         except (ValueError, LookupError, TypeError):
             reason = "its reply is no chat completion"
-    _log.warning("judge: %s: no reply: %s", request.full_url, reason)
-    return None
+    _log.warning("judge: %s: no reply: %s", _shown(parts), reason)
+    raise _NoReply(reason)
 
 
 def _read(response: Any, deadline: float) -> bytes:
