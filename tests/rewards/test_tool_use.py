@@ -13,29 +13,39 @@ def call(*names: str) -> dict[str, Any]:
     return {"role": "assistant", "content": "", "tool_calls": calls}
 
 
-def result(text: str) -> dict[str, str]:
-    return {"role": "tool", "name": "python", "content": text}
+def result(text: str, name: str = "python") -> dict[str, str]:
+    return {"role": "tool", "name": name, "content": text}
 
 
 ANSWER = {"role": "assistant", "content": "It is 4, says the tool."}
 NONE = [ANSWER]
 GOOD = [call("python"), result("4"), ANSWER]
-HALF = [call("python", "search"), result("{'error': 'no module named os'}"), result("4"), ANSWER]
+HALF = [call("python", "search"), result("{'error': 'no module named os'}"), result("4", "search"), ANSWER]
+TWICE = [call("python"), result("{'error': 'no'}"), call("python"), result("4"), ANSWER]
+# As TRL writes it where there is no such tool.
+MISSING = [call("magic"), result("{'error': 'Tool magic not found.'}", "magic"), ANSWER]
 CUT = [call("python")]
 
 
-def test_a_call_is_a_call_and_talking_of_one_is_none() -> None:
+def test_a_tool_was_called_where_it_gave_a_result_and_talking_of_it_is_none() -> None:
     talk = "tool_calls: python(2 + 2)"
-    assert tool_called([NONE, GOOD, HALF, CUT, talk]) == [0.0, 1.0, 1.0, 1.0, 0.0]
-    assert tool_called([GOOD, HALF], tools=["search"]) == [0.0, 1.0]
-    with pytest.raises(UserError, match="tools is 'python'"):
-        tool_called([GOOD], tools="python")
+    assert tool_called([NONE, GOOD, HALF, TWICE, MISSING, CUT, talk]) == [0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    assert tool_called([GOOD, HALF, MISSING], tools=["search", "magic"]) == [0.0, 1.0, 0.0]
+    assert tool_called([HALF], tools=["python"]) == [0.0]
 
 
-def test_failed_and_unanswered_calls_did_not_succeed_and_without_a_call_there_is_no_opinion() -> None:
-    assert calls_succeeded([NONE, GOOD, HALF, CUT, "text"]) == [None, 1.0, 0.5, 0.0, None]
+@pytest.mark.parametrize("tools", ["python", 5, [5]])
+def test_tools_that_are_no_names_are_the_users_mistake(tools: Any) -> None:
+    with pytest.raises(UserError, match="tool_called: tools is"):
+        tool_called([GOOD], tools=tools)
+
+
+def test_one_call_that_failed_or_has_no_result_is_enough_and_without_a_call_there_is_no_opinion() -> None:
+    found = calls_succeeded([NONE, GOOD, HALF, TWICE, MISSING, CUT, "text"])
+    assert found == [None, 1.0, 0.0, 0.0, 0.0, 0.0, None]
 
 
 def test_an_error_looks_as_trl_writes_it() -> None:
-    """TRL's tool loop makes `{"error": str(e)}` a text by `str`."""
-    assert calls_succeeded([[call("python"), result(str({"error": "it's gone"})), ANSWER]]) == [0.0]
+    """TRL's tool loop makes `{"error": str(e)}` a text by `str`. An error that a tool returns is a result."""
+    failed, told = result(str({"error": "it's gone"})), result("ZeroDivisionError: division by zero")
+    assert calls_succeeded([[call("python"), failed, ANSWER], [call("python"), told, ANSWER]]) == [0.0, 1.0]
