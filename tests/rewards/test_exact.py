@@ -31,7 +31,17 @@ def test_bare_answers_and_capitals() -> None:
     assert exact_match(["#### Paris"], ["paris"], case=True) == [0.0]
 
 
-def test_an_empty_reference_is_an_error_with_its_row() -> None:
-    check_references(["a", "0"])
-    with pytest.raises(UserError, match="row 1: the reference answer is empty"):
-        check_references(["a", " "])
+def test_a_worked_reference_is_read_behind_its_mark_and_an_answer_asked_for_bare_is_not() -> None:
+    gold = "She has 10 + 7 = 17.\n#### 17"
+    assert exact_match(["#### 17", "<answer>17</answer>", gold], [gold] * 3) == [1.0, 1.0, 1.0]
+    assert exact_match(["17", "so\n#### 17"], [gold] * 2, whole=True) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("gold", "message"),
+    [(" ", "is empty"), ("steps\n####", "is empty"), ("<answer>5</answer>", "has an answer's tag in it")],
+)
+def test_a_reference_that_no_answer_reads_as_is_an_error_with_its_row(gold: str, message: str) -> None:
+    check_references(["a", "0", "steps\n#### 17"])
+    with pytest.raises(UserError, match=f"row 1: the reference answer .*{message}"):
+        check_references(["a", gold])

@@ -23,6 +23,8 @@ def said(text: str, **more: Any) -> list[dict[str, Any]]:
         ("#### 5 #### 6", 0.0),
         ("####", 0.0),
         ("it is 5", 0.0),
+        ("#### a b  \n \n", 1.0),
+        ("#### \n5", 0.0),
     ],
 )
 def test_an_answer_in_the_asked_form_ends_with_one_marked_line(text: str, reward: float) -> None:
@@ -58,6 +60,7 @@ def test_a_tag_that_the_prompt_opened_and_a_thought_that_the_template_took_out_c
     assert tags([said(f"<think>{rest}")], opened=True) == [0.0]
     assert tags([said("<answer>5</answer>", reasoning_content="2 + 3")]) == [1.0]
     assert tags([said("<answer>5</answer>")], names=["answer"]) == [1.0]
+    assert tags([said("<answer>5</answer>", reasoning_content="2 + 3")], names=["answer"]) == [1.0]
 
 
 def test_of_several_messages_the_last_is_read() -> None:
@@ -68,6 +71,11 @@ def test_of_several_messages_the_last_is_read() -> None:
 def test_a_long_text_without_an_end_takes_no_time() -> None:
     assert tags([said("<think>" + "a <" * 100_000)]) == [0.0]
     assert tags([said("<think>" + " " * 100_000)]) == [0.0]
+    assert marked_answer(["#### 5" + " " * 100_000 + "#", "#### 5" + " " * 100_000, "####" + " " * 100_000]) == [
+        0,
+        1,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("names", [[], "think", ["a b"], [".*"]])

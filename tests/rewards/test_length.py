@@ -10,6 +10,8 @@ def test_a_shorter_answer_is_rewarded_more_down_to_nothing_at_the_longest() -> N
     texts = ["", "a" * 100, "a" * 400, "a" * 900]
     assert short_answer([[{"role": "assistant", "content": text}] for text in texts]) == [1.0, 0.75, 0.0, 0.0]
     assert short_answer(["a" * 100], longest=100) == [0.0]
+    thought = [{"role": "assistant", "content": "a" * 25, "reasoning_content": "b" * 60}]
+    assert short_answer([thought, "<think>" + "b" * 60 + "</think>" + "a" * 25], longest=200) == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("longest", [0, -4, "many"])

@@ -17,7 +17,7 @@ from zero2chat.rewards.numeric import check_references, number, numeric_match
         ("−5.", Fraction(-5)),
         ("6e-3", Fraction(3, 500)),
         (".5", Fraction(1, 2)),
-        ("steps\n#### 12", Fraction(12)),
+        ("steps\n#### 12", None),
         ("1/0", None),
         ("12,34", None),
         ("5 apples", None),
@@ -36,7 +36,7 @@ def test_within_is_a_share_of_the_reference_and_by_default_nothing() -> None:
     texts = ["#### 3.14", "#### 3.14159", "<answer>22/7</answer>", "#### 3", "about 3.14159"]
     assert numeric_match(texts, ["3.14159"] * 5) == [0, 1, 0, 0, 0]
     assert numeric_match(texts, ["3.14159"] * 5, within=0.001) == [1, 1, 1, 0, 0]
-    assert numeric_match(["-7"], ["-7.0"], whole=True) == [1]
+    assert numeric_match(["-7", "it is\n#### -7"], ["-7.0", "steps\n#### -7"], whole=True) == [1, 0]
     assert numeric_match(["#### 0.1", "#### 0"], ["0", "0"], within=0.5) == [0, 1]
 
 
@@ -44,6 +44,6 @@ def test_references_that_are_no_numbers_and_a_bad_share_are_mistakes() -> None:
     check_references(["1", "a\n#### 2"])
     with pytest.raises(UserError, match="row 1: the reference answer 'two' is no number"):
         check_references(["1", "two"])
-    for within in (-0.1, float("nan"), "0.1"):
+    for within in (-0.1, 1, 2.5, float("nan"), float("inf"), "0.1"):
         with pytest.raises(UserError, match="within is"):
             numeric_match(["#### 1"], ["1"], within=within)  # type: ignore[arg-type]

@@ -17,6 +17,13 @@ def test_the_share_of_what_was_said_before_is_punished() -> None:
     assert repetition(["a a a a"], n=1, worst=-0.5) == [-0.375]
 
 
+def test_a_loop_in_a_thought_that_the_chat_template_took_out_is_punished_alike() -> None:
+    loop = "what if it is so and " * 50
+    apart = [{"role": "assistant", "content": "It is 5.", "reasoning_content": loop}]
+    assert repetition([apart]) == repetition([f"<think>{loop}</think>It is 5."])
+    assert repetition([apart])[0] < -0.9
+
+
 def test_only_the_last_message_is_read_and_worked_steps_repeat_little() -> None:
     turns = [{"role": "assistant", "content": "a b c d e " * 9}, {"role": "tool", "content": "x"}]
     assert repetition([[*turns, {"role": "assistant", "content": "It is 5."}]]) == [0]

@@ -1,10 +1,12 @@
 """Reward functions in TRL's signature, named by dotted path and weight.
 
 A function takes `prompts`, `completions` and the dataset's further columns as keyword arguments, each a list of one
-entry a completion, and returns as many numbers; None where it has no opinion. Each reads the last assistant message:
-with tools, the first one is the call. A module may have `check_references(answers)`, which raises `UserError` with the
-row of a reference answer that its functions can compare nothing with; it is asked once, before any training. The
-references are the column `answer`, or the one that the module names in `REFERENCES`.
+entry a completion, and returns as many numbers; None where it has no opinion, which moves an answer neither up nor
+down. Each reads the last assistant message: with tools, the first one is the call. A module may have
+`check_references(answers)`, which raises `UserError` with the row of a reference answer that its functions can compare
+nothing with; it is asked once, before any training. The references are the column `answer`, or the one that the module
+names in `REFERENCES`. A function of this package is called with empty lists when it is named, so it looks at its
+options first.
 """
 
 from __future__ import annotations
@@ -59,11 +61,19 @@ def last_message(completion: str | Sequence[Mapping[str, Any]]) -> str:
     return str(said[-1].get("content") or "") if said else ""
 
 
+def written(completion: str | Sequence[Mapping[str, Any]]) -> str:
+    """The last assistant message with its thought, which a chat template may have put into a field of its own."""
+    said = [] if isinstance(completion, str) else [m for m in completion if m.get("role") == "assistant"]
+    thought = said[-1].get("reasoning_content") if said else None
+    return (f"<think>{thought}</think>" if thought else "") + last_message(completion)
+
+
 class Reward:
     """A reward function as a trainer takes it: its options bound, and what it returns checked."""
 
     def __init__(self, spec: RewardSpec):
-        """Raises `UserError` where the function cannot be imported, or cannot be called with columns and options."""
+        """Raises `UserError` where the function cannot be imported, or cannot be called with columns and options, and
+        where one of this package refuses an option's value."""
         self.weight = spec.weight
         self._path = spec.function
         module_name, _, name = spec.function.rpartition(".")
@@ -95,6 +105,8 @@ class Reward:
         self._function, self._options = function, spec.options
         self._check_references = getattr(module, "check_references", None)
         self._references = getattr(module, "REFERENCES", "answer")
+        if module_name.startswith(f"{__name__}."):  # a user's function need not stand a call without completions
+            self([], **{name: [] for name in needed if name != "completions"})
 
     def check(self, problems: Dataset, label: str) -> None:
         """Raises `UserError` for a column that the function needs and the problems lack, and, with its row, for a

@@ -10,6 +10,7 @@ from zero2chat.errors import UserError
 from zero2chat.rewards import last_message
 
 _ELEMENT = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
+_TAG = re.compile(r"</?answer>")
 
 
 def exact_match(
@@ -17,8 +18,8 @@ def exact_match(
 ) -> list[float]:
     """1 where the final answer is the reference's text, else 0. Spaces at the ends and doubled ones do not count.
 
-    The final answer is what `final_text` finds; with `whole` the whole text, for answers that are asked for bare. With
-    `case`, capitals count.
+    The final answer is what `final_text` finds; with `whole` the whole text, for answers that are asked for bare. Of a
+    worked reference it is what follows its last `####`. With `case`, capitals count.
     """
 
     def plain(text: str) -> str:
@@ -26,16 +27,22 @@ def exact_match(
         return text if case else text.casefold()
 
     texts = [last_message(c) if whole else final_text(last_message(c)) for c in completions]
-    return [
-        float(text is not None and plain(text) == plain(str(gold))) for text, gold in zip(texts, answer, strict=True)
-    ]
+    golds = [plain(reference(gold)) for gold in answer]
+    return [float(text is not None and plain(text) == gold) for text, gold in zip(texts, golds, strict=True)]
 
 
 def check_references(answers: Sequence[str]) -> None:
-    """Raises `UserError` with the row of the first empty reference, which an empty answer would match."""
+    """Raises `UserError` with the row of the first reference that no final text can read as."""
     for row, gold in enumerate(answers):
-        if not str(gold).strip():
+        if not reference(gold):
             raise UserError(f"row {row}: the reference answer is empty")
+        if _TAG.search(reference(gold)):
+            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} has an answer's tag in it")
+
+
+def reference(gold: Any) -> str:
+    """The final answer of a reference: what follows its last `####`, as in GSM8K's solutions, or all of it."""
+    return str(gold).rpartition("####")[2].strip()
 
 
 def final_text(text: str) -> str | None:

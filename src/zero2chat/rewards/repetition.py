@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from zero2chat.errors import UserError
-from zero2chat.rewards import last_message
+from zero2chat.rewards import written
 
 # Words and signs; what has no spaces comes in pieces, so that "hahahahaha…" repeats itself too.
 _PIECE = re.compile(r"\w{1,8}|[^\w\s]")
 
 
 def repetition(completions: Sequence[Any], n: int = 4, worst: float = -1.0, **_: Any) -> list[float]:
-    """`worst` × the share of the text's n-grams that stood in it before; 0 where none did.
+    """`worst` × the share of the n-grams, of thought and text, that stood there before; 0 where none did.
 
     After Yeo et al. 2025 (arXiv:2502.03373, appendix C.2), whose n-grams are of tokens: of words they mean the same
     under each tokenizer. Short sums repeat little at n = 4. Raises `UserError` for a bad `n` or `worst`.
@@ -23,7 +23,7 @@ def repetition(completions: Sequence[Any], n: int = 4, worst: float = -1.0, **_:
         raise UserError(f"repetition: n is {n!r}: give a number of words above 0")
     if not isinstance(worst, int | float) or worst > 0:
         raise UserError(f"repetition: worst is {worst!r}: a punishment is not above 0")
-    return [worst * _repeated(last_message(completion), n) for completion in completions]
+    return [worst * _repeated(written(completion), n) for completion in completions]
 
 
 def _repeated(text: str, n: int) -> float:

@@ -1,0 +1,72 @@
+"""What reward functions share: how a recipe's list is read, and what of a completion they read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.rewards import last_message, read_rewards, written
+
+TURNS = [
+    {"role": "assistant", "content": "call", "reasoning_content": "a tool"},
+    {"role": "tool", "content": "5"},
+    {"role": "assistant", "content": "It is 5.", "reasoning_content": "2 + 3"},
+]
+
+
+def test_the_last_assistant_message_is_read_and_its_thought_where_it_was_written() -> None:
+    assert last_message(TURNS) == "It is 5."
+    assert written(TURNS) == "<think>2 + 3</think>It is 5."
+    assert written(TURNS[:2]) == "<think>a tool</think>call"
+    assert written([{"role": "assistant", "content": None}]) == written([]) == ""
+    assert written("as it is") == "as it is"
+
+
+JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        ("judge.judge", {"url": "localhost:8000"}, "url is no http address"),
+        ("judge.judge", {"key_variable": "NO_SUCH_KEY"}, "the environment variable NO_SUCH_KEY"),
+        ("judge.judge", {"max_tokens": 0}, "max_tokens is 0"),
+        ("length.soft_overlong", {"longest": 10, "margin": 11}, "margin 11"),
+        ("length.soft_overlong", {"longest": 10}, "margin"),
+        ("length.short_answer", {"longest": 0}, "longest is 0"),
+        ("repetition.repetition", {"n": 0}, "n is 0"),
+        ("format.tags", {"names": "think"}, "names is 'think'"),
+        ("numeric.numeric_match", {"within": float("nan")}, "within is nan"),
+        ("tool_use.tool_called", {"tools": "python"}, "tools is 'python'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_when_the_recipe_is_read(
+    function: str, options: dict[str, Any], message: str
+) -> None:
+    given = (JUDGE if function == "judge.judge" else {}) | options
+    with pytest.raises(UserError, match=message):
+        read_rewards([{"function": f"zero2chat.rewards.{function}", "options": given}])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *("math.math_answer", "exact.exact_match", "numeric.numeric_match", "task.task_score", "code.code_tests"),
+        *("format.tags", "format.marked_answer", "length.short_answer", "repetition.repetition"),
+        *("tool_use.tool_called", "tool_use.calls_succeeded"),
+    ],
+)
+def test_without_options_each_can_be_named(function: str) -> None:
+    assert len(read_rewards([{"function": f"zero2chat.rewards.{function}"}])) == 1
+    assert read_rewards([{"function": "zero2chat.rewards.judge.judge", "options": JUDGE}])
+
+
+def test_a_users_function_is_not_called_before_there_are_completions(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "share.py").write_text("def mean(completions, **_):\n    return [1 / len(completions)]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (reward,) = read_rewards([{"function": "share.mean"}])
+    assert reward(["a"]) == [1.0]
