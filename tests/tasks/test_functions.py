@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from zero2chat.rewards.code import code_tests
 from zero2chat.tasks import functions as task
 
 
@@ -38,11 +39,14 @@ def test_a_function_is_in_one_split_whatever_it_is_called() -> None:
     assert not keys[1] & keys[2]
 
 
-def test_one_block_counts_and_all_of_its_tests_must_pass() -> None:
+def test_the_last_block_counts_as_in_practice_and_all_of_its_tests_must_pass() -> None:
     row = next(row for row in task._pool("train") if row["kind"] == "repeat" and row["name"] == "f")
     right = task.demonstration(row, random.Random(0), style="bare")
     assert task.score(row, right) == 1.0
-    assert task.score(row, f"{right}\nor\n{right}") == 0.0
+    wrong = right.replace("return", "return 0 if s else")
+    for text, passes in ((f"{wrong}\nno:\n{right}", 1.0), (f"{right}\nno:\n{wrong}", 0.0)):
+        assert task.score(row, text) == passes
+        assert code_tests([text], [row["tests"]], engine="monty", all_or_nothing=True) == [passes]
     assert task.score(row, right.replace("def f", "def g")) == 0.0
     assert task.score(row, right.replace("return", "while True: pass\n    return")) == 0.0
     assert task.score(row, right.replace("`", "")) == 0.0

@@ -149,7 +149,8 @@ def test_two_different_answers_at_once_score_zero(task: tasks.Task) -> None:
         # Of a reversal only another order of the same letters is another answer: test_spelling has these.
         for other in _others(row, rows)[: 3 if row["kind"] != "reverse" else 0]:
             texts = [task.demonstration(row, rng), task.demonstration(other, rng)]
-            for both in ("\n".join(texts), "\n".join(reversed(texts))):
+            # Of several blocks of code the last is the answer.
+            for both in ("\n".join(texts), "\n".join(reversed(texts)))[: 1 if task.name == "functions" else 2]:
                 assert task.score(row, both) == 0.0, (row, both)
             checked += 1
     assert checked > 500 or task.name == "identity"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import random
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +64,6 @@ _ASKED = (
     "Define {name}({argument}): it returns {text}.",
     "In Python, {name}({argument}) is to return {text}. Write it.",
 )
-_FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL)
 
 
 def rows(split: str, seed: int, n: int) -> list[Row]:
@@ -156,12 +154,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the one fenced block of Python passes all of the row's tests, in the sandbox."""
+    """1.0 where the last ```python block passes all of the row's tests, in the sandbox."""
     # Here, and not above: rows and pages are made without a sandbox too.
     from zero2chat.rewards.code import code_tests
 
-    if len(_FENCE.findall(completion)) != 1:
-        return 0.0
     return code_tests([completion], [row["tests"]], engine="monty", seconds=1.0, all_or_nothing=True)[0]
 
 
