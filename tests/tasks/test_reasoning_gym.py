@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from typing import Any
 
 import pytest
@@ -55,6 +56,8 @@ def test_the_verifier_must_give_all_for_the_one_answer_after_the_mark(text: str,
         ({"chain_sum": {"max_term": 2}}, "environment 'chain_sum': .*max_term"),
         ({"chain_sum": {"min_terms": 5, "max_terms": 2}}, "environment 'chain_sum': "),
         ({"chain_sum": {"seed": 3}}, "seed and size are the task's own"),
+        ({"chain_sum": 3}, "environment 'chain_sum': 3 are no options"),
+        ({"chain_sum": ["max_terms"]}, "environment 'chain_sum': .* are no options"),
         ({}, "environments is {}"),
         (["chain_sum"], "environments is"),
     ],
@@ -64,22 +67,57 @@ def test_environments_that_cannot_be_are_the_users_mistake(environments: Any, me
         task.rows("train", 0, 3, environments)
 
 
-def test_environments_that_would_run_what_a_model_wrote_are_refused() -> None:
-    """Whatever verifier hands its argument to `eval` or `parse_expr` must be on the list."""
+def test_environments_that_would_run_what_a_model_wrote_or_take_for_ever_are_refused() -> None:
+    """Whatever verifier hands its argument to `eval`, `parse_expr` or `Fraction` must be on the list."""
     import inspect
 
     from reasoning_gym.factory import DATASETS
 
     def evaluates(dataset: type) -> bool:
         source = inspect.getsource(dataset.score_answer)
-        return any(f"{call}(answer" in source for call in ("eval", "parse_expr", "exec", "sympify"))
+        return any(f"{call}(answer" in source for call in ("eval", "parse_expr", "exec", "sympify", "Fraction"))
 
     found = {name for name, (dataset, _) in DATASETS.items() if evaluates(dataset)}
-    assert len(found) >= 8
-    assert found <= set(task._UNSAFE)
-    for name in task._UNSAFE:
-        with pytest.raises(UserError, match="evaluates what the model wrote"):
+    assert len(found) >= 9
+    assert "coin_flip" in found
+    assert found <= set(task._REFUSED)
+    for name in task._REFUSED:
+        with pytest.raises(UserError, match="costly" if name == "coin_flip" else "evaluates what the model wrote"):
             task.rows("train", 0, 1, {name: {}})
+
+
+BOMBS = (
+    *("1e999999999", "1E+999_999_999", "-3.5e-99999999", "1/1e999999999", "2e9_9_9_9_9_9_9_9_9", "9**9**9"),
+    *("9" * 1_000, "1" * 100_000, "10^10^10", "(" * 1_000, "1/0", "inf", "nan", "\x00", "0x" + "f" * 900),
+)
+
+
+@pytest.mark.parametrize("name", task.ENVIRONMENTS)
+def test_bombs_return_at_once_from_every_environment_of_the_recipe(name: str) -> None:
+    (row,) = task.rows("train", 0, 1, {name: task.ENVIRONMENTS[name]})
+    for bomb in BOMBS:
+        start = time.monotonic()
+        assert task.score(row, f"#### {bomb}") == 0.0
+        assert time.monotonic() - start < 2
+
+
+def test_an_exponent_is_refused_before_any_verifier_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = task.rows("train", 0, 1)
+    monkeypatch.setattr(task, "_dataset", lambda _: pytest.fail("a verifier was asked"))
+    assert task.score(row, "#### 1e999") == task.score(row, "#### 7E-1_0_0") == 0.0
+
+
+def test_an_environment_whose_answers_have_several_lines_comes_to_an_end() -> None:
+    with pytest.raises(UserError, match="environment 'sudoku': no puzzle of train whose answer is one line"):
+        task.rows("train", 0, 3, {"sudoku": {}})
+    with pytest.raises(UserError, match="environment 'sudoku': no puzzle of train whose answer is one line"):
+        task.documents(0, 3, {"sudoku": None})
+
+
+def test_a_puzzle_that_its_own_verifier_rejects_is_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task, "score", lambda *_: 0.0)
+    with pytest.raises(UserError, match="environment 'gcd': no puzzle"):
+        task.rows("train", 0, 1, {"gcd": {}})
 
 
 def test_a_page_has_six_solved_puzzles_of_one_environment_and_a_small_pool_is_told_again() -> None:

@@ -4,7 +4,7 @@ reasoning-gym (Stojanovski et al. 2025, arXiv:2505.24760; Apache-2.0) comes with
 A row's split is by its seed, as no seed is in two splits, and by its question, which two seeds may share.
 
 Some of its verifiers hand the answer to `eval` or to sympy's parser, which evaluates too: a model's text could run
-anything here. Those environments are refused.
+anything here. One makes a fraction of it, which `1e999999999` keeps busy for ever. Those environments are refused.
 """
 
 from __future__ import annotations
@@ -28,21 +28,30 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "gcd": {"min_value": 2, "max_value": 60},
     "spell_backward": {"min_word_len": 3, "max_word_len": 5},
 }
-# What evaluates the answer in 0.1.25: by `eval` the first four, by sympy's `parse_expr` the others.
-_UNSAFE = (
-    *("binary_matrix", "n_queens", "spiral_matrix", "string_insertion"),
-    *("countdown", "intermediate_integration", "polynomial_multiplication", "puzzle24", "simple_integration"),
-)
+# What evaluates the answer in 0.1.25: by `eval` the first four, by sympy's `parse_expr` the others; and what may take
+# for ever over it.
+_REFUSED = {
+    **dict.fromkeys(
+        (
+            *("binary_matrix", "n_queens", "spiral_matrix", "string_insertion"),
+            *("countdown", "intermediate_integration", "polynomial_multiplication", "puzzle24", "simple_integration"),
+        ),
+        "evaluates what the model wrote",
+    ),
+    "coin_flip": "is costly: what the model wrote may keep it busy for ever",
+}
 _PATIENCE = 2_000  # draws without a new question, after which an environment has none
+_UNFIT = 40  # such draws that a question without an answer of one line counts for
 _LONGEST = 1_000  # characters of an answer: longer ones are wrong, whatever a verifier would say
+_BOMB = re.compile(r"[eE][+-]?\d[\d_]{2}")  # of a number with such an exponent a verifier may write out the digits
 _WORDINGS = ("#### {}", "The answer is {}.\n#### {}", "It is {}.\n#### {}", "I find {}.\n#### {}")
 
 
 def rows(split: str, seed: int, n: int, environments: Mapping[str, Any] | None = None) -> list[Row]:
     """n puzzles, of each environment in turn. `environments`: name → its own options; `ENVIRONMENTS` if not given.
 
-    Raises `UserError` for an environment or option that reasoning-gym does not know, one that would evaluate answers,
-    and where n distinct puzzles are not to be had.
+    Raises `UserError` for an environment or option that reasoning-gym does not know, one whose verifier cannot be
+    trusted with answers, one whose answers are not of one line, and where n distinct puzzles are not to be had.
     """
     known(split, SPLITS, "split")
     chosen = _checked(environments)
@@ -64,7 +73,7 @@ def rows(split: str, seed: int, n: int, environments: Mapping[str, Any] | None =
 
 
 def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Iterator[Row]:
-    """Distinct puzzles of the split, until there are none that are easily found."""
+    """Distinct puzzles of the split, until there are none that are easily found. Raises `UserError` for none at all."""
     seeds = SEEDS[split]
     environment = json.dumps({"name": name, "options": options}, sort_keys=True)
     dataset = _dataset(environment)
@@ -76,13 +85,6 @@ def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Itera
         question, answer = entry["question"], entry["answer"]
         # The same words in another order ("12 + 5", "5 + 12") fall in one split.
         key = " ".join((name, *sorted(re.findall(r"\w+", question))))
-        new = isinstance(answer, str) and answer and question not in seen and in_split(key, split)
-        misses = 0 if new else misses + 1
-        if misses > _PATIENCE:
-            return
-        if not new:
-            continue
-        seen.add(question)
         row = {
             "key": key,
             "question": question,
@@ -91,8 +93,19 @@ def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Itera
             "environment": environment,
             "entry": json.dumps(entry, default=str, sort_keys=True),
         }
-        if score(row, f"#### {answer}"):  # a verifier needs all of the entry: some do not survive JSON
+        new = question not in seen and in_split(key, split)
+        fits = isinstance(answer, str) and answer and "\n" not in answer
+        # A verifier needs all of the entry: some do not survive JSON.
+        if new and fits and score(row, f"#### {answer}"):
+            misses = 0
+            seen.add(question)
             yield row
+        else:
+            misses += _UNFIT if new or not fits else 1
+            if misses > _PATIENCE:
+                break
+    if not seen:
+        raise UserError(f"reasoning_gym: environment '{name}': no puzzle of {split} whose answer is one line")
 
 
 @functools.lru_cache(maxsize=64)
@@ -104,10 +117,8 @@ def _dataset(environment: str) -> Any:
     except ImportError as error:
         raise UserError(f"task 'reasoning_gym': {error}: pip install \"zero2chat[reasoning]\"") from error
     name, options = json.loads(environment).values()
-    if name in _UNSAFE:
-        raise UserError(
-            f"reasoning_gym: environment '{name}': its verifier evaluates what the model wrote: leave it out"
-        )
+    if name in _REFUSED:
+        raise UserError(f"reasoning_gym: environment '{name}': its verifier {_REFUSED[name]}: leave it out")
     if name not in DATASETS:
         raise UserError(f"reasoning_gym: environment '{name}' does not exist{nearest(name, DATASETS)}")
     if {"seed", "size"} & options.keys():
@@ -132,7 +143,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def score(row: Row, completion: str) -> float:
     """1.0 where each `####` is followed by one and the same answer, and the environment's verifier gives it all."""
     finals = {part.split("\n")[0].strip() for part in completion.split("####")[1:]}
-    if len(finals) != 1 or len(*finals) > _LONGEST:
+    if len(finals) != 1 or len(*finals) > _LONGEST or _BOMB.search(*finals):
         return 0.0
     try:
         return float(_dataset(row["environment"]).score_answer(*finals, json.loads(row["entry"])) >= 1)
@@ -162,8 +173,6 @@ def _endless(name: str, options: dict[str, Any], seed: int) -> Iterator[Row]:
     for row in _puzzles(name, options, "train", seed):
         found.append(row)
         yield row
-    if not found:
-        raise UserError(f"reasoning_gym: environment '{name}' has no puzzles with one answer")
     yield from itertools.cycle(found)
 
 
@@ -171,4 +180,7 @@ def _checked(environments: Mapping[str, Any] | None) -> Mapping[str, Any]:
     chosen = ENVIRONMENTS if environments is None else environments
     if not isinstance(chosen, Mapping) or not chosen:
         raise UserError(f"reasoning_gym: environments is {chosen!r}: give names, each with its options")
+    for name, options in chosen.items():
+        if options is not None and not isinstance(options, Mapping):
+            raise UserError(f"reasoning_gym: environment '{name}': {options!r} are no options: give names and values")
     return chosen
