@@ -40,12 +40,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def _keep(folder: Path, rates: list[int], **spec: Any) -> tuple[list[str], dict[str, Any]]:
+def _keep(
+    folder: Path, rates: list[int], cut_fails: bool = False, **spec: Any
+) -> tuple[list[str], dict[str, Any]]:
     folder.mkdir(exist_ok=True)
     (reward,) = read_rewards([{"function": "zero2chat.rewards.numeric.numeric_match"}])
     kept, metrics = keep_by_pass_rate(
         _problems(rates), PassRate(samples=4, **spec), reward, None, None, Run(folder, {}),
-        max_new_tokens=8, temperature=1.0, batch_size=4, seed=0,
+        max_new_tokens=8, temperature=1.0, batch_size=4, seed=0, cut_fails=cut_fails,
     )  # fmt: skip
     return [prompt[-1]["content"] for prompt in kept["prompt"]], metrics
 
@@ -60,7 +62,8 @@ def test_problems_within_the_bounds_are_kept_in_their_order(
     assert metrics["pass_rate_before"]["value"] == pytest.approx(18 / 32, abs=1e-4)
     assert "pass rates: 3 of 8 problems kept; 3 too easy, 2 too hard, 56% right on the whole" in capsys.readouterr().out
     lines = [json.loads(line) for line in (tmp_path / "run" / FILE).open()]
-    assert lines == [{"passed": n, "samples": 4} for n in (0, 1, 4, 2, 3, 0, 4, 4)]
+    assert [(line["passed"], line["samples"]) for line in lines] == [(n, 4) for n in (0, 1, 4, 2, 3, 0, 4, 4)]
+    assert len({line["problem"] for line in lines}) == 8
 
 
 def test_what_was_found_before_a_kill_is_not_asked_again(tmp_path: Path, asked: list[str]) -> None:
@@ -75,6 +78,44 @@ def test_what_was_found_before_a_kill_is_not_asked_again(tmp_path: Path, asked: 
     asked.clear()
     assert _keep(tmp_path / "cut", rates) == expected
     assert asked == []
+
+
+def test_what_was_found_of_other_problems_is_asked_anew(tmp_path: Path, asked: list[str]) -> None:
+    _keep(tmp_path / "run", [1, 2, 3, 0])
+    asked.clear()
+    kept, _ = _keep(tmp_path / "run", [1, 2, 4, 3])
+    assert kept == ["0 1", "1 2", "3 3"]
+    assert set(asked) == {"2 4", "3 3"}
+    (tmp_path / "run" / FILE).write_text('{"passed": 4, "samples": 4}\n' * 4)  # of no problem
+    asked.clear()
+    assert _keep(tmp_path / "run", [1, 2, 4, 3])[0] == kept
+
+
+def test_cut_answers_fail_where_training_would_mask_them(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        pass_rates,
+        "answer",
+        lambda *more, seed, answer=pass_rates.answer: [
+            Answer(a.text, i % 2 == 0, 2) for i, a in enumerate(answer(*more, seed=seed))
+        ],
+    )
+    kept, metrics = _keep(tmp_path / "whole", [4, 4])
+    assert (kept, metrics["problems_too_easy"]["value"]) == ([], 2)
+    asked.clear()
+    assert _keep(tmp_path / "cut", [4, 4], cut_fails=True)[0] == ["0 4", "1 4"]
+
+
+def test_the_first_rank_alone_judges(tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another rank takes over what it found, and writes nothing."""
+    _keep(tmp_path / "first", [1, 4])
+    lines = [json.loads(line) for line in (tmp_path / "first" / FILE).open()]
+    monkeypatch.setattr(pass_rates, "is_main_process", lambda: False)
+    monkeypatch.setattr(pass_rates, "broadcast_object_list", lambda empty: [lines.pop(0) for _ in empty])
+    assert _keep(tmp_path / "second", [1, 4])[0] == ["0 1"]
+    assert not (tmp_path / "second" / FILE).exists()
+    assert lines == []
 
 
 def test_a_problem_that_no_answer_was_judged_of_is_left_out(

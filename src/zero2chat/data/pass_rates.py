@@ -6,12 +6,15 @@ k1.5, arXiv:2501.12599, section 2.1, chose its problems by the pass rate beforeh
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,7 +24,7 @@ from zero2chat.evaluation import answer
 from zero2chat.rewards import Reward
 from zero2chat.runs import Run, is_main_process, read_jsonl, write_atomically
 
-FILE = "pass_rates.jsonl"  # in the run's folder: a line a problem, with how many of how many answers passed
+FILE = "pass_rates.jsonl"  # in the run's folder: a line a problem: its hash, how many of how many answers passed
 _QUIET_SECONDS = 10  # between two lines of progress
 
 
@@ -29,7 +32,8 @@ _QUIET_SECONDS = 10  # between two lines of progress
 class PassRate:
     """A YAML's `pass_rate:`: keep the problems of which from `low` to `high` of `samples` answers pass.
 
-    An answer passes at a reward of 1 or more from the function that the log calls `by`, the first one if not given.
+    An answer passes at a reward of 1 or more from the function that the log calls `by`, the first one if not given. One
+    that the length limit cut does not where `mask_truncated_completions` keeps such answers out of training.
     """
 
     samples: int = 8
@@ -70,34 +74,43 @@ def keep_by_pass_rate(
     temperature: float,
     batch_size: int,
     seed: int,
+    cut_fails: bool = False,
 ) -> tuple[Dataset, dict[str, dict[str, Any]]]:
     """The problems kept, in their order, and the metrics that say how many were not. Every rank must call it.
 
-    What was found is written down batch by batch, and a run that was killed goes on from there.
+    What was found is written down batch by batch, and a run that was killed goes on from there: as far as the problems
+    are the same. The first rank judges, as a judge may tell each rank another thing.
     """
-    state, path = PartialState(), run.folder / FILE
-    state.wait_for_everyone()
-    found = read_jsonl(path)
+    path = run.folder / FILE
+    PartialState().wait_for_everyone()
+    keys = [_key(prompt, answer) for prompt, answer in zip(problems["prompt"], problems["answer"], strict=True)]
+    written = list(zip(read_jsonl(path), keys, strict=False))
+    found = [line for line, _ in takewhile(lambda pair: pair[0].get("problem") == pair[1], written)]
     at_once = max(1, 2 * batch_size // spec.samples)
     start, said, before = time.perf_counter(), time.perf_counter(), len(found)
     while len(found) < len(problems):
         rows = problems.select(range(len(found), min(len(found) + at_once, len(problems))))
         prompts = [prompt for prompt in rows["prompt"] for _ in range(spec.samples)]
         answers = answer(model, tokenizer, prompts, max_new_tokens, temperature, batch_size, seed=seed + len(found))
-        columns = {key: [value for value in rows[key] for _ in range(spec.samples)] for key in rows.column_names}
-        columns["prompts"] = columns.pop("prompt")
-        values = reward([[{"role": "assistant", "content": a.text}] for a in answers], **columns)
-        for i in range(len(rows)):
-            judged = [v for v in values[i * spec.samples : (i + 1) * spec.samples] if v is not None]
-            found.append({"passed": sum(v >= 1 for v in judged), "samples": len(judged)})
+        lines: list[Any] = [None] * len(rows)
+        if is_main_process():
+            columns = {key: [value for value in rows[key] for _ in range(spec.samples)] for key in rows.column_names}
+            columns["prompts"] = columns.pop("prompt")
+            values = reward([[{"role": "assistant", "content": a.text}] for a in answers], **columns)
+            passed = [
+                None if value is None else value >= 1 and (a.stopped or not cut_fails)
+                for value, a in zip(values, answers, strict=True)
+            ]
+            for i in range(len(rows)):
+                judged = [p for p in passed[i * spec.samples : (i + 1) * spec.samples] if p is not None]
+                lines[i] = {"problem": keys[len(found) + i], "passed": sum(judged), "samples": len(judged)}
+        found += broadcast_object_list(lines)
         if is_main_process():
             write_atomically(path, "".join(json.dumps(line) + "\n" for line in found))
             if time.perf_counter() - said > _QUIET_SECONDS:
                 said = time.perf_counter()
                 left = (said - start) / (len(found) - before) * (len(problems) - len(found))
                 print(f"pass rates: {len(found):,}/{len(problems):,} problems | ETA {left:.0f} s", flush=True)
-    state.wait_for_everyone()
-    found = read_jsonl(path)  # what the first rank found: a judge may have told each rank another thing
     rates = [line["passed"] / line["samples"] if line["samples"] else None for line in found]
     kept = [i for i, rate in enumerate(rates) if rate is not None and spec.low <= rate <= spec.high]
     easy = sum(rate is not None and rate > spec.high for rate in rates)
@@ -113,3 +126,8 @@ def keep_by_pass_rate(
     if known:
         metrics["pass_rate_before"] = stats.mean(known, seed)
     return problems.select(kept), metrics
+
+
+def _key(prompt: Any, answer: str) -> str:
+    """What a line is known by to be of this problem."""
+    return hashlib.sha256(json.dumps([prompt, answer], ensure_ascii=False).encode()).hexdigest()[:16]
