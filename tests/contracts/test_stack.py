@@ -80,6 +80,8 @@ def test_grpos_order_comes_from_a_generator_and_its_rewards_are_nan_where_none(
     assert list(sampler) == first
     trainer.train()
     assert trainer.state.num_input_tokens_seen > 0  # counted by TRL itself
+    assert [rewards.shape for rewards in seen] == [(4, 1)] * 2
+    assert [rewards.isnan().flatten().tolist() for rewards in seen] == [[False, True] * 2] * 2
 
 
 @pytest.mark.parametrize("more", [{}, {"steps_per_generation": 2, "beta": 0.1}], ids=["plain", "old and reference"])
@@ -116,8 +118,34 @@ def test_grpo_makes_of_a_batch_what_resampling_knows(
     assert (batch["prompt_mask"][:, -1] == 1).all()
     assert (batch["completion_mask"][:, 0] == 1).all()
     assert trainer.state.log_history[0]["habits/x"] == 2.0
-    assert [rewards.shape for rewards in seen] == [(4, 1)] * 2
-    assert [rewards.isnan().flatten().tolist() for rewards in seen] == [[False, True] * 2] * 2
+
+
+def test_grpo_masks_all_of_an_answer_that_was_cut(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    args = GRPOConfig(
+        str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=1, max_steps=1,
+        mask_truncated_completions=True, **QUIET,
+    )  # fmt: skip
+    seen: list[dict[str, Any]] = []
+
+    class Watched(GRPOTrainer):
+        def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
+            seen.append(super()._generate_and_score_completions(inputs))
+            return seen[-1]
+
+    def lengths(completions: list[Any], **_: Any) -> list[float]:
+        return [float(i) for i in range(len(completions))]
+
+    rows = Dataset.from_list([{"prompt": TURNS[:1]} for _ in range(8)])
+    trainer = Watched(model, [lengths], args, train_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    (batch,) = seen
+    ended = (batch["completion_ids"] == tokenizer.eos_token_id).any(1)
+    assert batch["completion_mask"].any(1).tolist() == ended.tolist()
+    assert not ended.all()
+    assert (batch["advantages"] != 0).all()  # what is masked has one none the less
+    assert trainer.scale_rewards == "group"
 
 
 @dataclass

@@ -6,13 +6,17 @@ import hashlib
 import json
 import math
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from datasets import Dataset
 
 from zero2chat.data import pass_rates
 from zero2chat.errors import UserError
@@ -153,6 +157,22 @@ def run(path: Path) -> dict[str, Any]:
 
 def history(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path.with_suffix("") / "history.jsonl").read_text().splitlines()]
+
+
+def two_ranks(path: Path) -> str:
+    """Run the stage on two CPU ranks under ZeRO-2; what it printed."""
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
+    config = str(REPOSITORY / "accelerate_configs/cpu_zero2.yaml")
+    command = [accelerate, "launch", "--quiet", "--config_file", config, "-m", "zero2chat.stages.grpo"]
+    process = subprocess.run(
+        [*command, "--config", str(path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process.stdout
 
 
 def sha256(path: Path) -> str:
@@ -296,17 +316,7 @@ def test_two_zero2_ranks_practise_together(
         "zero2", max_steps=40, learning_rate=5.0e-3, save_steps=20, per_device_train_batch_size=8, num_generations=16,
         rewards=[{"function": "own_rewards.digits"}, {"function": "own_rewards.kept"}], lr_scheduler_type="constant",
     )  # fmt: skip
-    accelerate = str(Path(sys.executable).with_name("accelerate"))
-    config = str(REPOSITORY / "accelerate_configs/cpu_zero2.yaml")
-    command = [accelerate, "launch", "--quiet", "--config_file", config, "-m", "zero2chat.stages.grpo"]
-    process = subprocess.run(
-        [*command, "--config", str(path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
+    said = two_ranks(path)
     ranks = [[json.loads(line) for line in (tmp_path / f"kept{rank}").open()] for rank in (0, 1)]
     assert len(ranks[0]) == len(ranks[1]) == 40
     # Different to the end, but for the one digit all along that both find out to be worth most.
@@ -315,8 +325,22 @@ def test_two_zero2_ranks_practise_together(
     rewards = [line["rewards/digits/mean"] for line in history(path)]
     assert sum(rewards[-10:]) > 2 * sum(rewards[:10])
     assert len(rewards) == 40
-    assert process.stdout.count("How to read the log") == 1
+    assert said.count("How to read the log") == 1
     assert load_model(path.with_suffix(""))[0] is not None
+
+
+def test_two_ranks_replace_groups_and_choose_problems_together(base: Callable[..., Path]) -> None:
+    """Each has groups of its own; while one of them has a group to replace, both sample on."""
+    path = base(
+        "ranks", max_steps=3, save_strategy="no", per_device_train_batch_size=8, resample=2,
+        rewards=[{"function": "own_rewards.often"}], pass_rate={"samples": 4, "low": 0.0, "high": 0.9},
+    )  # fmt: skip
+    said = two_ranks(path)
+    assert said.count("problems kept") == 1
+    metrics = json.loads((path.with_suffix("") / "metrics.json").read_text())
+    assert metrics["groups_replaced"]["value"] > 0
+    assert len((path.with_suffix("") / "pass_rates.jsonl").read_text().splitlines()) == 24
+    assert len(history(path)) == 3
 
 
 @pytest.mark.parametrize(
@@ -350,11 +374,49 @@ def test_dapos_settings_train_and_habits_are_in_the_log(base: Callable[..., Path
         ],
     )  # fmt: skip
     run(path)
-    lines = history(path)
-    for line in lines:
+    for line in history(path):
         assert math.isfinite(line["loss"])
         assert {"habits/self_checks", "habits/backtracks", "habits/either", "clip_ratio/high_mean"} <= line.keys()
-        assert -1 <= line["rewards/soft_overlong/mean"] <= 0
+        # 0 for one token, half for two, a whole one for three.
+        expected = -(line["completions/mean_length"] - 1) / 2
+        assert line["rewards/soft_overlong/mean"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_none_of_one_function_moves_an_answer_neither_up_nor_down() -> None:
+    none = math.nan
+    # Two groups of three answers, two functions.
+    rewards = torch.tensor([[1.0, 5.0], [0.0, none], [none, none], [1.0, none], [0.0, none], [0.5, none]])
+    found = grpo._filled(rewards, 3)
+    assert found[:2].tolist() == [[1.0, 5.0], [0.0, 5.0]]
+    assert found[2].isnan().all()  # left out
+    assert found[3:, 0].tolist() == [1.0, 0.0, 0.5]
+    assert found[3:, 1].isnan().all()  # the function said nothing of the whole group
+    # So TRL's sum differs within a group by the other function alone.
+    assert found[3:].nansum(1).diff().tolist() == [-1.0, 0.5]
+
+
+def test_trl_is_given_the_groups_mean_in_place_of_none(
+    base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    real = grpo._Trainer._calculate_rewards
+    monkeypatch.setattr(grpo._Trainer, "_calculate_rewards", lambda *more: seen.append(real(*more)) or seen[-1])
+    rewards = [{"function": "own_rewards.digits"}, {"function": "own_rewards.of_some"}]
+    metrics = run(base("two", rewards=rewards, max_steps=3, save_strategy="no"))
+    assert metrics["answers_left_out"]["value"] == 0
+    some = torch.cat(seen)[:, 1].view(-1, 4)  # 1 or None, which is 1 then too where another answer of the group has it
+    assert all(group.isnan().all() or (group == 1).all() for group in some)
+    assert (some == 1).any()
+
+
+def test_further_problems_are_none_of_the_batchs_own_and_each_is_drawn_once() -> None:
+    problems = Dataset.from_list([{"prompt": [{"role": "user", "content": str(i)}]} for i in range(12)])
+    own = [problems[3], problems[7]]
+    for seed in range(20):
+        found = grpo._others(problems, own, 5, random.Random(seed))
+        assert sorted(found) == [i for i in range(12) if i not in (3, 7)]
+    assert len(grpo._others(problems, own, 1, random.Random(0))) >= 2
+    assert len(grpo._others(problems.select([3, 7]), own, 1, random.Random(0))) == 2  # there are no others
 
 
 def test_problems_too_easy_and_too_hard_are_left_out_and_a_resumed_run_reads_what_was_found(
@@ -551,6 +613,11 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ),
         ({"resample": -1}, "resample -1 is below 0"),
         ({"resample": 1, "scale_rewards": "batch"}, "resample: rewards must be normalised in each group"),
+        ({"resample": 1, "scale_rewards": "none"}, "resample: rewards must be normalised in each group"),
+        ({"resample": 1, "scale_rewards": False}, "resample: rewards must be normalised in each group"),
+        ({"pass_rate": {}, "top_p": 0.9}, "pass_rate: it samples by temperature alone: leave out top_p"),
+        ({"pass_rate": {}, "repetition_penalty": 1.1}, "alone: leave out repetition_penalty"),
+        ({"pass_rate": {}, "generation_kwargs": {"top_k": 5}}, "alone: leave out generation_kwargs"),
         ({"eval_batch_size": 0}, "eval_batch_size 0 is not above 0"),
         ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy: the answers to one problem must"),
         ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its weight"),
@@ -561,6 +628,28 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=message):
         run(base("bad", **changes))
+
+
+def test_a_group_over_several_processes_cannot_be_replaced(base: Callable[..., Path]) -> None:
+    settings = ["--config", str(base("share", num_generations=16, per_device_train_batch_size=16))]
+    _, (_, training, _) = grpo.parse_training(grpo.ARGUMENTS, settings)
+    grpo._check_resampling(training)
+    two = SimpleNamespace(**vars(training) | {"world_size": 2})
+    with pytest.raises(UserError, match="a process samples 8 answers, no multiple of num_generations 16"):
+        grpo._check_resampling(two)
+
+
+def test_settings_are_refused_before_a_model_is_loaded(
+    base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpo, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    for changes in (
+        {"resample": 1, "scale_rewards": "batch"},
+        {"pass_rate": {}, "min_p": 0.1},
+        {"rewards": [{"function": "zero2chat.rewards.repetition.repetition", "options": {"n": 0}}]},
+    ):
+        with pytest.raises(UserError):
+            run(base("bad", **changes))
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Sampler:
         return resample(self, ["first"], lambda n: [f"fresh {n}"], rounds, 2, PAD, Accelerator(cpu=True))
 
 
-DEAD, ALIVE = [0.0, 6e-4], [1.0, -1.0]
+DEAD, ALIVE = [0.0, 9.4e-3], [1.0, -1.0]  # what equal rewards may come to: float noise, divided by 1e-4
 
 
 def test_dead_groups_are_replaced_by_living_ones_of_further_problems() -> None:
@@ -68,6 +68,19 @@ def test_what_is_still_alike_after_the_last_round_stays() -> None:
     found, replaced = sampler.run(rounds=1)
     assert replaced == 0
     assert found["prompt_ids"].flatten().tolist() == [10, 10, 11, 11]
+
+
+@pytest.mark.parametrize("mask", ["completion_mask", "tool_mask"])
+def test_a_group_in_which_only_masked_answers_differ_is_replaced(mask: str) -> None:
+    first, more = batch([ALIVE, [0.0, 2.0], ALIVE], 1, 2, 10), batch([[0.0, 2.0], ALIVE, ALIVE], 1, 2, 20)
+    for part in (first, more):
+        part["tool_mask"] = torch.ones(6, 2, dtype=torch.long)
+    first[mask][3] = more[mask][1] = 0  # the answers that differ: cut, or all from a tool
+    first[mask][0] = 0  # its neighbour still teaches
+    found, replaced = Sampler(first, more).run(rounds=1)
+    assert replaced == 1
+    assert found["prompt_ids"].flatten()[::2].tolist() == [10, 21, 12]
+    assert found["num_items_in_batch"] == 10
 
 
 def test_a_batch_of_living_groups_is_not_sampled_again() -> None:

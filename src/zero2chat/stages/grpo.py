@@ -45,7 +45,7 @@ from zero2chat.evaluation import evaluate_tasks, examine, read_specs
 from zero2chat.habits import habits
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, load_model, refuse_adapter
-from zero2chat.rewards import last_message, read_rewards
+from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
 from zero2chat.tokens import neutralise
 from zero2chat.trainers.loop import (
@@ -82,7 +82,11 @@ class GrpoArguments:
         default=None, metadata={"help": "Keep problems that the model solves sometimes: samples, low, high, by."}
     )
     resample: int = field(
-        default=0, metadata={"help": "Generations of other problems, at most, in place of groups that are all alike."}
+        default=0,
+        metadata={
+            "help": "Generations of other problems, at most, in place of groups that are all alike; each costs as much "
+            "time as the first."
+        },
     )
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
@@ -201,10 +205,28 @@ def _check_resampling(training: GRPOConfig) -> None:
         raise UserError(
             f"resample: a process samples {share} answers, no multiple of num_generations {training.num_generations}"
         )
-    if training.scale_rewards == "batch" or training.multi_objective_aggregation != "sum_then_normalize":
+    if training.scale_rewards != "group" or training.multi_objective_aggregation != "sum_then_normalize":
         raise UserError(
             "resample: rewards must be normalised in each group: leave out scale_rewards, or set it to group"
         )
+
+
+def _check_sampling(training: GRPOConfig) -> None:
+    """Raises `UserError` where practice would sample in another way than `pass_rate` does."""
+    usual = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None}
+    for key, value in usual.items():
+        if getattr(training, key) != value:
+            raise UserError(f"pass_rate: it samples by temperature alone: leave out {key}, or pass_rate")
+
+
+def _filled(rewards: torch.Tensor, group: int) -> torch.Tensor:
+    """Rewards (answers, functions) where None of one function, NaN, is its mean of the group's other answers.
+
+    TRL would count it as 0, which may be the best or the worst there is. Left are answers that no function judges, and
+    a function's silence on a whole group, which moves nothing.
+    """
+    means = rewards.view(-1, group, rewards.shape[1]).nanmean(1).repeat_interleave(group, 0)
+    return torch.where(rewards.isnan() & ~rewards.isnan().all(1, keepdim=True), means, rewards)
 
 
 class _Trainer(ResumableTrainer, GRPOTrainer):
@@ -216,24 +238,24 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
         rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         # No function had an opinion on them.
         self.counts["answers_left_out"] += int(rewards.isnan().all(1).sum())
-        for name, rate in habits([_written(completion) for completion in completions]).items():
+        for name, rate in habits([written(completion) for completion in completions]).items():
             self._log_metric(f"habits/{name}", rate)
-        return rewards
+        return _filled(rewards, self.num_generations)
 
     def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
         sample = super()._generate_and_score_completions
         if not self.resample_rounds:
             return sample(inputs)
         where = f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index} {inputs[0]['prompt']}"
-
-        def fresh(number: int) -> list[Any]:
-            rows = random.Random(f"{where} {number}").choices(
-                range(len(self.train_dataset)), k=len(inputs) // self.num_generations
-            )
-            return [self.train_dataset[i] for i in rows for _ in range(self.num_generations)]
-
         pad = self.processing_class.pad_token_id
         rounds, group = self.resample_rounds, self.num_generations
+
+        def fresh(number: int) -> list[Any]:
+            rows = _others(self.train_dataset, inputs[::group], rounds, random.Random(where))
+            size = len(inputs) // group
+            chosen = [rows[i % len(rows)] for i in range(number * size, (number + 1) * size)]
+            return [self.train_dataset[row] for row in chosen for _ in range(group)]
+
         batch, replaced = resample(sample, inputs, fresh, rounds, group, pad, self.accelerator)
         replaced = int(self.accelerator.reduce(torch.tensor(float(replaced), device=self.accelerator.device)))
         self.counts["groups_replaced"] += replaced
@@ -247,10 +269,14 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
         return sampler
 
 
-def _written(completion: Any) -> str:
-    """Thought and text of the last message: `parse_response` keeps them apart."""
-    thoughts = [m.get("reasoning_content") for m in completion if m.get("role") == "assistant"]
-    return f"{(thoughts or [None])[-1] or ''} {last_message(completion)}"
+def _others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rng: random.Random) -> list[int]:
+    """Rows that are none of a batch's own, in an order drawn, each once: enough for `rounds` batches, if there are.
+
+    All that were drawn where there are no others.
+    """
+    drawn = rng.sample(range(len(problems)), min(len(problems), (rounds + 1) * len(own)))
+    prompts = [row["prompt"] for row in own]
+    return [i for i in drawn if problems[i]["prompt"] not in prompts] or drawn
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -266,6 +292,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pass_rate = None if args.pass_rate is None else build([PassRate], args.pass_rate, "pass_rate")[0]
     if pass_rate and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
         raise UserError("pass_rate: sharded weights can answer only once training has begun: take zero2 or ddp")
+    if pass_rate:
+        _check_sampling(training)
     run = Run.open(training.output_dir, "grpo", settings)
     if run.done:
         print(f"{run.folder}: done already")
@@ -273,6 +301,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_seed(training.seed)
     set_global_batch(training, args.global_batch_size)
     _set_generations(training, settings)
+    if args.resample:
+        _check_resampling(training)
 
     model, tokenizer = load_model(
         model_args.model_name_or_path,
@@ -293,8 +323,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     at_once = training.generation_batch_size // training.num_generations
     if len(problems) < at_once:
         raise UserError(f"datasets: {len(problems)} problems, and one generation takes {at_once}: give more")
-    if args.resample:
-        _check_resampling(training)
     problems = _safe(problems, tokenizer, context_length(model) - training.max_completion_length)
     use_fast_rollouts(model)
     chosen: dict[str, dict[str, Any]] = {}
@@ -310,6 +338,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             temperature=training.temperature,
             batch_size=args.eval_batch_size,
             seed=training.seed,
+            cut_fails=training.mask_truncated_completions,
         )
         if len(problems) < at_once:
             raise UserError(

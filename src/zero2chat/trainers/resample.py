@@ -27,6 +27,9 @@ RIGHT = (
     "advantages",
 )
 COUNT = "num_items_in_batch"  # tokens in the loss, over all processes
+# Advantages of equal rewards are float noise, divided by a deviation of 0 + 1e-4: up to some 0.01. Where rewards differ
+# by more than 1e-5, one is above this.
+_NOISE = 0.05
 Batch = dict[str, Any]
 
 
@@ -43,7 +46,7 @@ def resample(
 
     `sample` makes TRL's batch of the inputs, `fresh(round)` gives as many inputs of other problems. A process holds
     whole groups of `group` answers. All take part in each round, while any of them has a group to replace. What stays
-    alike after the last round stays in the batch: its advantages are 0.
+    alike after the last round stays in the batch: it moves nothing. Rewards must be scaled in each group.
     """
     batch = sample(inputs)
     replaced = 0
@@ -55,15 +58,19 @@ def resample(
         pairs = list(zip(dead, _groups(more, group, alike=False), strict=False))
         replaced += len(pairs)
         batch = _replace(batch, more, pairs, group, pad_id)
-    mask = batch["completion_mask"] * batch.get("tool_mask", 1)
-    batch[COUNT] = accelerator.gather(mask.sum()).sum()
+    batch[COUNT] = accelerator.gather(_mask(batch).sum()).sum()
     return batch, replaced
 
 
+def _mask(batch: Mapping[str, Any]) -> torch.Tensor:
+    """The tokens that are in the loss: with mask_truncated_completions none of an answer that was cut."""
+    return batch["completion_mask"] * batch.get("tool_mask", 1)
+
+
 def _groups(batch: Mapping[str, Any], group: int, alike: bool) -> list[int]:
-    """The groups whose advantages are all 0 (`alike`), or the others."""
-    # Rounded, those of equal rewards are up to 1e-7 / 1e-4 from it.
-    flat = (batch["advantages"].view(-1, group).abs() < 1e-3).all(1)
+    """The groups of which no token is in the loss with an advantage that is not 0 (`alike`), or the others."""
+    moved = batch["advantages"].abs() * _mask(batch).any(1)
+    flat = (moved.view(-1, group) < _NOISE).all(1)
     return [i for i, dead in enumerate(flat.tolist()) if dead == alike]
 
 
