@@ -48,7 +48,7 @@ chat: install
 canary:
 	$(PYTHON) -m venv .canary
 	.canary/bin/pip install --quiet --upgrade torch transformers trl accelerate datasets tokenizers peft deepspeed \
-		huggingface_hub matplotlib psutil pyyaml rich tiktoken pytest pytest-timeout pytest-xdist
+		huggingface_hub matplotlib psutil pyyaml reasoning-gym rich tiktoken pytest pytest-timeout pytest-xdist
 	.canary/bin/pip install --quiet --no-deps -e .
 	-HF_HUB_OFFLINE=1 .canary/bin/pytest tests/recipes tests/contracts
 	@.canary/bin/pip list 2>/dev/null | grep -iE "^(torch|transformers|trl|accelerate|datasets|tokenizers|peft|deepspeed) "
