@@ -85,6 +85,8 @@ def run(code: str, limits: Limits) -> Result:
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as mistake:
         # A value too large or too deep to be copied.
         error = f"{type(mistake).__name__}: {mistake}"
+    except RuntimeError as failure:  # no worker could be started
+        raise UserError(f"python: monty: {failure}") from failure
     stdout = printed.output
     if len(stdout) > limits.output or (error and f"> {most} bytes" in error):
         error = f"Stopped: it printed more than {limits.output:,} characters."
@@ -118,8 +120,8 @@ def _is_small(value: Any) -> bool:
 
 
 def _repr(session: Any, value: Any, longest: int) -> str:
-    """Only the worker knows a value's own repr, and bounds the work. An f-string is always text, whatever the program
-    has made of `repr`."""
+    """Only the worker knows a value's own repr, and bounds the work: no repr of it is made here. An f-string is always
+    text, whatever the program has made of `repr`."""
     import pydantic_monty as monty
 
     try:
@@ -127,7 +129,8 @@ def _repr(session: Any, value: Any, longest: int) -> str:
     except monty.MontyRuntimeError as error:
         if "no longer exists" not in str(error):
             raise
-        return repr(value)[:longest]  # an instance that no name of the program holds on to
+        # Nothing in there holds on to an instance, or so the program says.
+        return f"<{value.name if type(value) is monty.MontyClassProxy else type(value).__name__}>"[:longest]
 
 
 def _nowhere(stream: str, text: str) -> None:
