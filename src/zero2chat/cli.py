@@ -80,11 +80,15 @@ def _verify(args: argparse.Namespace) -> None:
 
 
 def _python(args: argparse.Namespace) -> None:
-    from zero2chat.tools.python import Limits, run
+    from zero2chat.tools.python import LONGEST, Limits, run
 
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise UserError("python: give the program on stdin: zero2chat python < code.py")
-    result = run(sys.stdin.read(), args.engine, Limits(seconds=args.timeout))
+    try:
+        code = sys.stdin.read(LONGEST + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"python: cannot read stdin: {error}") from error
+    result = run(code, args.engine, Limits(seconds=args.timeout))
     if args.json:
         shown = {"stdout": result.stdout, "value": result.value, "error": result.error, "text": result.text}
         _print_json(shown)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from math import isfinite
 
 from zero2chat.errors import UserError, nearest
 
@@ -23,7 +22,10 @@ LONGEST = 100_000  # characters of a program
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use. `output` bounds stdout, the value and the error, each on its own."""
+    """What a program may use. `output` bounds stdout, the value and the error, each on its own.
+
+    Raises `UserError` for what is too little or too much.
+    """
 
     seconds: float = 5.0  # Monty gives a value's repr as many again
     memory: int = 256 * 2**20  # bytes; Monty takes at most 64 MiB
@@ -31,10 +33,12 @@ class Limits:
     scratch: int = 16 * 2**20  # bytes of files; Monty has none
 
     def __post_init__(self) -> None:
-        if not isfinite(self.seconds) or self.seconds <= 0:
-            raise UserError(f"python: {self.seconds} seconds: give a number above 0")
-        if self.memory < 32 * 2**20 or self.output < 1 or self.scratch < 4096:
-            raise UserError("python: at least 32 MiB of memory, 1 character of output and 4096 bytes of scratch")
+        if not isinstance(self.seconds, int | float) or not 0 < self.seconds <= 3600:
+            raise UserError(f"python: {self.seconds} seconds: give a number above 0, at most 3600")
+        for name, least, most in (("memory", 2**25, 2**40), ("output", 1, 10**8), ("scratch", 4096, 2**40)):
+            given = getattr(self, name)
+            if not isinstance(given, int) or not least <= given <= most:
+                raise UserError(f"python: {name} {given}: give a whole number from {least} to {most}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def run(code: str, engine: str = "monty", limits: Limits | None = None) -> Resul
     Raises `UserError` where the engine is unknown, is not installed, or cannot set up its sandbox here.
     """
     if engine not in ENGINES:
-        raise UserError(f"python: no engine '{engine}'{nearest(engine, list(ENGINES))}")
+        raise UserError(f"python: no engine '{engine}'{nearest(str(engine), list(ENGINES))}")
     module = importlib.import_module(f"zero2chat.tools.{engine}")
     if len(code) > LONGEST:
         return Result("", error=f"The program is too long: {len(code):,} characters, at most {LONGEST:,}.")
