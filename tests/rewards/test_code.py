@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
 
 from zero2chat.errors import UserError
+from zero2chat.rewards import code as judge
 from zero2chat.rewards import read_rewards
 from zero2chat.rewards.code import check_references, code_tests, last_block, read_tests
-from zero2chat.tools.python import ENGINES, run
+from zero2chat.tools import python
 
 TESTS = ["assert square(2) == 4", "assert square(-3) == 9", "assert square(10) == 100", "assert square(0) == 0"]
 RIGHT = "def square(x):\n    return x * x"
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    try:
-        run("0", request.param)
-    except UserError as error:
-        pytest.skip(str(error))
-    return request.param
 
 
 def block(code: str) -> str:
@@ -194,12 +190,11 @@ def square(x):
 
 '''
 ---
-def _attempt(call):
-    return '4'
+def _z2c_attempt(call):
+    return '5'
 def square(x):
+    globals()['_z2c_attempt'] = lambda call: '5'
     return 7
-def _attempt(call):
-    return '4'
 ---
 def square(x):
     while True:
@@ -247,15 +242,40 @@ def test_what_is_done_to_the_judge_earns_nothing(code: str, engine: str) -> None
     assert share(code, engine, seconds=1.0, tests=TESTS[:3]) == 0.0
 
 
-def test_what_is_expected_never_enters_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    from zero2chat.tools import python
-
+def test_what_is_expected_leaves_no_mark_on_what_enters_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(python, "run", lambda code, *_: seen.append(code) or python.Result("", "''"))
-    tests = "import math\nassert f(1) == 12345\nassert math.isclose(f(2), 12345.0)\nassert abs(f(3) - 12345) < 0.5"
+    monkeypatch.setattr(python, "run", lambda *given: seen.append(given) or python.Result("", "''"))
+    for value, near, true in (("12345", "0.5", ""), ("'" + "x" * 4000 + "'", "1000", "not ")):
+        tests = f"import math\nassert f(1) == {value}\nassert math.isclose(f(2), {len(value)}, rel_tol={near})\n"
+        tests += f"assert abs(f(3) - {len(value)}) < {near}\nassert {true}f(4)"
+        assert code_tests([block("def f(x): ...")], [tests]) == [0.0]
+    assert "f(3)" in seen[0][0]
+    assert seen[0] == seen[1]
+
+
+def test_a_program_cannot_read_the_verdict_off_what_it_is_given(engine: str) -> None:
+    code = "def f(x): return len(_z2c_attempt(lambda: 'a' * 99999)) <= 108"
+    earned = [share(code, engine, tests=test) for test in ("assert f(1)", "assert not f(1)")]
+    assert earned == [0.0, 1.0]  # as any answer is right once
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (" " * 9000 + "4", "4"),  # longer than any such answer is written
+        ("1" + "0" * 400 + "+1j", repr("x" * 400)),  # overflows
+        ("(" * 40 + "4" + ",)" * 40 + "[]", "4"),
+        ("{" + ", ".join(str(k * (2**61 - 1)) for k in range(1, 450)) + "}", repr("x" * 4990)),  # all of one hash
+        ("'" + "\\x00" * 1000, repr("x" * 4990)),
+        ("\\", "4"),
+    ],
+)
+def test_a_hostile_answer_is_nothing_and_soon(line: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = [f"assert f({i}) == {expected}" for i in range(100)]
+    monkeypatch.setattr(python, "run", lambda *_: python.Result("", repr("\n".join([line] * 100))))
+    start = time.monotonic()
     assert code_tests([block("def f(x): ...")], [tests]) == [0.0]
-    assert "f(3)" in seen[0]
-    assert "12345" not in seen[0]
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize(
@@ -283,6 +303,15 @@ def test_what_is_expected_never_enters_the_sandbox(monkeypatch: pytest.MonkeyPat
         ("import math\nassert math.isclose(f(), 0.3)", "'0.3'", 0.0),
         ("assert abs(f() - 0.3) < 1e-6", "0.1 + 0.2", 1.0),
         ("assert abs(f() - 0.3) <= 1e-6", "0.4", 0.0),
+        ("assert abs(f() - 5) < 1", "6", 0.0),
+        ("assert abs(f() - 5) < 1", "5.9", 1.0),
+        ("assert abs(f() - 5) < 1", "True", 0.0),
+        ("assert abs(f() - 5) <= 1", "6", 1.0),
+        ("assert abs(f() - 5) <= 1", "6.1", 0.0),
+        ("assert abs(f() - 9007199254740993) < 1", "9007199254740992", 0.0),
+        ("assert abs(f() - 9007199254740993) < 1", "9007199254740993", 1.0),
+        ("assert abs(f() - 0.3) < 1", "10**400", 0.0),
+        ("assert abs(f() - 3) < 1", "'3'", 0.0),
         ("import math\nassert round(math.sqrt(f()), 3) == 1.414", "2", 1.0),
         ("assert [f() for i in range(3)] == [1, 1, 1]", "1", 1.0),
         ("assert sorted(f(), key=lambda p: -p) == [3, 2, 1]", "[1, 3, 2]", 1.0),
@@ -292,6 +321,37 @@ def test_each_form_of_a_test(test: str, code: str | None, reward: float, engine:
     if code is None:
         code = test.partition("== ")[2]
     assert share(f"def f():\n    return {code}", engine, tests=test) == reward
+
+
+PLAIN = [
+    ("from collections import Counter\ndef f(): return Counter('aab')", "{'a': 2, 'b': 1}"),
+    ("from collections import defaultdict\nd = defaultdict(int)\nd['a'] += 1\ndef f(): return [d]", "[{'a': 1}]"),
+    ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return {1: P(1, [2])}", "{1: (1, [2])}"),
+    ("def f(): return frozenset([1, 2])", "{2, 1}"),
+    ("def f(): return frozenset()", "set()"),
+    ("list = dict = 5\ndef f(): return [{}]", "[{}]"),  # the program's own names
+    ("def _attempt(x): return x\ndef f(): return _attempt(1)", "1"),
+]
+SUBCLASSES = [
+    ("from collections import OrderedDict\ndef f(): return OrderedDict(b=1, a=2)", "{'a': 2, 'b': 1}"),
+    ("import enum\nclass A(enum.IntEnum):\n    X = 3\ndef f(): return [A.X, True]", "[3, True]"),
+    ("import enum\nclass A(str, enum.Enum):\n    X = 'a'\ndef f(): return {A.X}", "{'a'}"),
+    ("class A(float): pass\ndef f(): return A(2.5)", "2.5"),
+    ("class A(list): pass\ndef f(): return A([A()])", "[[]]"),
+    ("from __future__ import annotations\nfrom collections import Counter\ndef f(): return Counter('a')", "{'a': 1}"),
+]
+
+
+@pytest.mark.parametrize(("code", "value"), PLAIN)
+def test_what_equals_plain_data_is_that_data(code: str, value: str, engine: str) -> None:
+    assert share(code, engine, tests=f"assert f() == {value}") == 1.0
+
+
+@pytest.mark.usefixtures("bubblewrap_here")
+@pytest.mark.parametrize(("code", "value"), SUBCLASSES)
+def test_what_is_a_kind_of_plain_data_is_that_data(code: str, value: str) -> None:
+    assert share(code, "bubblewrap", tests=f"assert f() == {value}") == 1.0
+    assert share(code, "bubblewrap", tests="assert f() == (7,)") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -318,11 +378,28 @@ def test_each_form_of_a_test(test: str, code: str | None, reward: float, engine:
         "assert math.isclose(f(1), g(1))",
         f"assert f(1) == {'x' * 6000!r}",
         ["assert f(1) == 1"] * 101,
+        # What no answer can pass.
+        "import numpy\nassert f(1) == 1",
+        "from . import x\nassert f(1) == 1",
+        "from __future__ import annotations\nassert f(1) == 1",
+        "import json.nothing\nassert f(1) == 1",
+        "assert f(1) == ...",
+        "assert f(1) == 1e999",
+        "assert f(1) == " + "[" * 60 + "]" * 60,
+        "assert abs(f(1) - 5) < 0",
+        f"assert f({'x' * 50_000!r}) == 1",
+        # What Python cannot read.
+        "assert f(1) == " + "-" * 900 + "1",
+        "assert f(1) == " + "-" * 100_000 + "1",
+        "assert f(" + "1 + " * 30_000 + "1) == 1",
+        "assert f(1) == 0x" + "f" * 5000,
+        "import math\nassert math.isclose(f(1), 1, abs_tol=1" + "0" * 400 + ")",
+        "assert f(1) == '\0'",
     ],
 )
 def test_tests_that_cannot_be_judged_from_outside_are_refused_with_their_row(tests: Any) -> None:
     with pytest.raises(UserError, match=r"^row 1: tests: "):
-        check_references(["assert f(1) == 1", tests])
+        check_references(["assert f(1) == 1", tests], engine="monty")
 
 
 def test_a_recipes_column_is_checked_before_training() -> None:
@@ -332,6 +409,11 @@ def test_a_recipes_column_is_checked_before_training() -> None:
         reward.check(Dataset.from_dict({"prompt": ["a"], "tests": [["assert f(1) == g(1)"]]}), "problems")
     with pytest.raises(UserError, match="no column 'tests'"):
         reward.check(Dataset.from_dict({"prompt": ["a"], "answer": ["1"]}), "problems")
+    fine = Dataset.from_dict({"prompt": ["a"], "tests": [["assert f(1) == 1"]]})
+    for options in ({"engine": "docker"}, {"engine": 7}, {"engine": "monty", "seconds": -1}, {"seconds": "5"}):
+        (bad,) = read_rewards([{"function": "zero2chat.rewards.code.code_tests", "options": options}])
+        with pytest.raises(UserError, match="problems: python: "):
+            bad.check(fine, "problems")
     assert reward(prompts=["a"], completions=[block(RIGHT)], tests=[TESTS]) == [1.0]
 
 
@@ -341,6 +423,22 @@ def test_the_parts_of_a_row() -> None:
     assert [(test.expression, test.expected) for test in tests] == [("f(2)", 4), ("bool(f(0))", False)]
 
 
-def test_without_a_sandbox_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_sandbox_nothing_runs(tmp_path: Path, bwrap_says: Callable[[str], None]) -> None:
     with pytest.raises(UserError, match="python: no engine 'docker'"):
         code_tests([block(RIGHT)], [TESTS], engine="docker")
+    trace = f"open({str(tmp_path / 'trace')!r}, 'w')\n"
+    bwrap_says('os.execv(sys.executable, [sys.executable, *sys.argv[sys.argv.index("--") + 2 :]])')  # as it is
+    with pytest.raises(UserError, match="bubblewrap cannot set up its sandbox"):
+        code_tests([block(f"{trace}def square(x):\n    {trace}    return x * x")], [TESTS])
+    with pytest.raises(UserError, match="bubblewrap cannot set up its sandbox"):
+        check_references([TESTS])
+    assert not (tmp_path / "trace").exists()
+
+
+def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert judge._threads() == 6
+    for ranks, threads in (("2", 3), ("4", 1), ("8", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        assert judge._threads() == threads

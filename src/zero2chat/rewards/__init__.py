@@ -4,9 +4,9 @@ A function takes `prompts`, `completions` and the dataset's further columns as k
 entry a completion, and returns as many numbers; None where it has no opinion, which moves an answer neither up nor
 down. Each reads the last assistant message: with tools, the first one is the call. A module may have
 `check_references(answers)`, which raises `UserError` with the row of a reference answer that its functions can compare
-nothing with; it is asked once, before any training. The references are the column `answer`, or the one that the module
-names in `REFERENCES`. A function of this package is called with empty lists when it is named, so it looks at its
-options first.
+nothing with; it is asked once, before any training, and given those options that it names. The references are the
+column `answer`, or the one that the module names in `REFERENCES`. A function of this package is called with empty lists
+when it is named, so it looks at its options first.
 """
 
 from __future__ import annotations
@@ -115,8 +115,10 @@ class Reward:
             if column not in problems.column_names:
                 raise UserError(f"{label}: no column '{column}', which the reward {self._path} needs")
         if self._check_references is not None:
+            named = inspect.signature(self._check_references).parameters
+            options = {key: value for key, value in self._options.items() if key in named}
             try:
-                self._check_references(problems[self._references])
+                self._check_references(problems[self._references], **options)
             except UserError as error:
                 raise UserError(f"{label}: {error}") from error
 

@@ -3,7 +3,11 @@
 A test `assert f(2) == 4` is taken apart: the program is given `f(2)` alone, and what it says that this is, is compared
 with `4` here. So no expected value ever enters the process in which the model's code runs, and a program that takes
 that process over (prints "passed", exits early, replaces `assert`, `repr` or this module's few lines) can only answer
-wrongly. A test of truth alone, `assert f(2)`, is a coin toss to such a program: prefer tests of values.
+wrongly. What it is given is the same whatever is expected, limits included. A test of truth alone, `assert f(2)`, is a
+coin toss to such a program: prefer tests of values.
+
+Values are compared as by Python's `==`, a Counter, a named tuple or an IntEnum by the plain data that it is; but one
+that no literal can write, such as a Decimal, a Fraction or a dict's keys, equals nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import functools
 import math
 import os
 import re
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,9 +35,34 @@ _FORMS = (
     "assert math.isclose(CALL, LITERAL) or assert abs(CALL - LITERAL) < LITERAL"
 )
 _LONGEST = 5_000  # characters of an expected value
+_LONGEST_ANSWER = 2 * _LONGEST + 100  # an equal value may be written in more
 _MOST = 100  # tests of a row
+_LONGEST_TESTS = python.LONGEST // 2  # characters of a row's expressions and imports: the rest is for the answer
 _DEEPEST = 50  # brackets in brackets of an answer
-_STRING = r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\""
+_UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, OverflowError)  # of a text as Python
+# What asks, under a name that no program is likely to have. Its defaults are Python's own, whatever the program goes on
+# to call `list`: that is no mistake.
+_ATTEMPT = f"""
+def _z2c_attempt(call, repr=repr, isinstance=isinstance, type=type, bool=bool, dict=dict, frozenset=frozenset,
+                 lists=(list, tuple, set), scalars=(int, float, str)):
+    def plain(x):
+        if isinstance(x, dict):
+            return {{plain(key): plain(value) for key, value in x.items()}}
+        if isinstance(x, frozenset):
+            return {{plain(part) for part in x}}
+        for kind in lists:
+            if isinstance(x, kind):
+                return kind([plain(part) for part in x])
+        for kind in scalars:
+            if isinstance(x, kind) and type(x) not in (kind, bool):
+                return kind.__add__(x, kind())
+        return x
+    try:
+        return repr(plain(call()))[:{_LONGEST_ANSWER}]
+    except BaseException:
+        return ''
+"""
+_STRING = r"'(?:[^'\\\n]++|\\.)*+'|\"(?:[^\"\\\n]++|\\.)*+\""
 _ONE_STRING = re.compile(_STRING)
 _TOKEN = re.compile(
     rf"b?(?:{_STRING})|[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[-+]?\d+)?j?|True|False|None|set\(\)|[\[\](){{}}:,\s]"
@@ -45,21 +75,23 @@ class Case:
 
     expression: str
     expected: Any
-    how: str = "equal"  # or "is", "close"
+    how: str = "equal"  # or "is", "close", "nearer than", "as near as"
     relative: float = 0.0
     absolute: float = 0.0
 
     def passed(self, found: Any) -> bool:
-        if self.how == "is":
-            return found is self.expected
-        if self.how == "close":
-            if isinstance(found, bool) or not isinstance(found, int | float):
-                return False
-            try:
+        try:
+            if self.how == "is":
+                return found is self.expected
+            if self.how == "close":
                 return math.isclose(found, self.expected, rel_tol=self.relative, abs_tol=self.absolute)
-            except OverflowError:  # an integer larger than any float
-                return False
-        return bool(found == self.expected)
+            if self.how == "nearer than":
+                return bool(abs(found - self.expected) < self.absolute)
+            if self.how == "as near as":
+                return bool(abs(found - self.expected) <= self.absolute)
+            return bool(found == self.expected)
+        except (TypeError, OverflowError):  # no number, or an integer larger than any float
+            return False
 
 
 def code_tests(
@@ -76,17 +108,25 @@ def code_tests(
     Raises `UserError` where the sandbox cannot be had: nothing is ever run outside of it.
     """
     limits = python.Limits(seconds=seconds)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(_threads()) as pool:
         texts = [last_message(completion) for completion in completions]
         shares = list(pool.map(_share, texts, tests, repeat(engine), repeat(limits)))
     return [float(share == 1.0) if all_or_nothing else share for share in shares]
 
 
-def check_references(tests: Sequence[Any]) -> None:
-    """Raises `UserError` with the row of the first tests that cannot be judged from outside."""
+def check_references(tests: Sequence[Any], engine: str = "bubblewrap", seconds: float = 5.0) -> None:
+    """Raises `UserError` where the sandbox cannot be had, and, with its row, for the first tests that cannot be judged
+    from outside, or whose imports fail in there."""
+    python.Limits(seconds=seconds)
+    python.run("", engine)
+    imported = {""}
     for row, text in enumerate(tests):
         try:
-            read_tests(text)
+            imports, _ = read_tests(text)
+            failed = None if imports in imported else python.run(imports, engine).error
+            if failed is not None:
+                raise UserError(f"tests: {failed.splitlines()[-1]}")
+            imported.add(imports)
         except UserError as error:
             raise UserError(f"row {row}: {error}") from error
 
@@ -115,6 +155,12 @@ def last_block(text: str) -> str | None:
     return found
 
 
+def _threads() -> int:
+    """How many programs run at once: one a core, of those that are this rank's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def _share(text: str, tests: Any, engine: str, limits: python.Limits) -> float:
     setup, cases = read_tests(tests)
     code = last_block(text)
@@ -130,28 +176,31 @@ class _Nothing:
 
 def _answers(code: str, setup: str, cases: Sequence[Case], engine: str, limits: python.Limits) -> list[Any]:
     """What each expression is, by the program's own account."""
-    longest = 2 * max(len(repr(case.expected)) for case in cases) + 100
     # Not as `__main__`: what a solution does as a script is not asked for. (Monty's name cannot be set.)
-    name = "" if engine == "monty" or "__future__" in code else "__name__ = 'solution'\n"
-    calls = ", ".join(f"_attempt(lambda: ({case.expression}))" for case in cases)
-    program = (
-        f"{name}{code}\n\n{setup}\ndef _attempt(call):\n    try:\n        return repr(call())[:{longest}]\n"
-        f"    except BaseException:\n        return ''\n\n'\\n'.join([t.replace('\\n', ' ') for t in [{calls}]])\n"
-    )
-    output = 10_000 + 4 * len(cases) * longest
+    before, after = _ATTEMPT if engine == "monty" else f"__name__ = 'solution'\n{_ATTEMPT}", ""
+    if "__future__" in code:  # which has to come first
+        before, after = "", _ATTEMPT
+    calls = ", ".join(f"_z2c_attempt(lambda: ({case.expression}))" for case in cases)
+    program = f"{before}{code}\n{after}\n{setup}\n'\\n'.join([t.replace('\\n', ' ') for t in [{calls}]])\n"
+    output = 10_000 + 2 * len(cases) * _LONGEST_ANSWER
     result = python.run(program, engine, python.Limits(limits.seconds, limits.memory, output, limits.scratch))
     nothing = [_Nothing()] * len(cases)
     if result.error is not None or result.value is None or not _ONE_STRING.fullmatch(result.value):
         return nothing
     try:
         lines = str(ast.literal_eval(result.value)).split("\n")
-    except (ValueError, SyntaxError):  # an escape that is none
+    except _UNREADABLE:  # an escape that is none
         return nothing
-    return [_literal(line) for line in lines] if len(lines) == len(cases) else nothing
+    if len(lines) != len(cases):
+        return nothing
+    return [_literal(line, case.expected) for line, case in zip(lines, cases, strict=True)]
 
 
-def _literal(text: str) -> Any:
-    """A hostile text as the value of a Python literal. It is looked at before Python's own parser sees it."""
+def _literal(text: str, expected: Any) -> Any:
+    """A hostile text as the value of a Python literal. It is looked at before Python's own parser sees it: one much
+    longer than what is expected is no equal of it, and not worth the time."""
+    if len(text) > 2 * len(repr(expected)) + 100:
+        return _Nothing()
     depth, at = 0, 0
     while at < len(text):
         token = _TOKEN.match(text, at)
@@ -163,20 +212,23 @@ def _literal(text: str) -> Any:
         at = token.end()
     try:
         return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+    except _UNREADABLE:
         return _Nothing()
 
 
 @functools.lru_cache(maxsize=4096)
 def _read_tests(text: str) -> tuple[str, tuple[Case, ...]]:
     try:
-        statements = ast.parse(text).body
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"tests: not Python: {error}") from error
+        return _taken_apart(ast.parse(text).body)
+    except _UNREADABLE as error:
+        raise UserError(f"tests: cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]:
     imports, found = [], []
     for statement in statements:
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            imports.append(ast.unparse(statement))
+            imports.append(_import(statement))
             continue
         test = _read_test(statement.test) if isinstance(statement, ast.Assert) else None
         if test is None:
@@ -185,10 +237,21 @@ def _read_tests(text: str) -> tuple[str, tuple[Case, ...]]:
             )
         if len(repr(test.expected)) > _LONGEST:
             raise UserError(f"tests: an expected value is longer than {_LONGEST:,} characters")
+        if not test.passed(_literal(repr(test.expected), test.expected)):
+            raise UserError(f"tests: no answer passes {ast.unparse(statement)[:60]!r}")
         found.append(test)
     if not 1 <= len(found) <= _MOST:
         raise UserError(f"tests: {len(found)} tests: give 1 to {_MOST}")
+    if sum(map(len, imports)) + sum(len(test.expression) for test in found) > _LONGEST_TESTS:
+        raise UserError(f"tests: without their expected values longer than {_LONGEST_TESTS:,} characters")
     return "\n".join(imports), tuple(found)
+
+
+def _import(node: ast.Import | ast.ImportFrom) -> str:
+    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    if any(name.partition(".")[0] not in sys.stdlib_module_names or name == "__future__" for name in modules):
+        raise UserError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has the standard library alone")
+    return ast.unparse(node)
 
 
 def _read_test(node: ast.expr) -> Case | None:
@@ -201,10 +264,11 @@ def _read_test(node: ast.expr) -> Case | None:
             return _test(left, right, how="is")
         case ast.Compare(
             left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=left, op=ast.Sub(), right=right)], keywords=[]),
-            ops=[ast.Lt() | ast.LtE()],
+            ops=[ast.Lt() | ast.LtE() as least],
             comparators=[ast.Constant(value=float() | int() as most)],
         ):
-            return _test(left, right, how="close", absolute=float(most))
+            how = "nearer than" if isinstance(least, ast.Lt) else "as near as"
+            return _test(left, right, how=how, absolute=most)
         case ast.Call(
             func=ast.Attribute(value=ast.Name(id="math"), attr="isclose") | ast.Name(id="isclose"), args=[left, right]
         ):
@@ -241,6 +305,7 @@ def _test(asked: ast.expr, expected: ast.expr, **how: Any) -> Case | None:
         value = ast.literal_eval(expected)
     except (ValueError, TypeError):
         return None
-    if how["how"] == "close" and (isinstance(value, bool) or not isinstance(value, int | float)):
+    numeric = how["how"] not in ("equal", "is")
+    if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
         return None
     return Case(ast.unparse(asked), value, **how)
