@@ -143,10 +143,13 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def score(row: Row, completion: str) -> float:
     """1.0 where each `####` is followed by one and the same answer, and the environment's verifier gives it all."""
     finals = {part.split("\n")[0].strip() for part in completion.split("####")[1:]}
-    if len(finals) != 1 or len(*finals) > _LONGEST or _BOMB.search(*finals):
+    if len(finals) != 1:
+        return 0.0
+    (final,) = finals
+    if len(final) > _LONGEST or _BOMB.search(final):
         return 0.0
     try:
-        return float(_dataset(row["environment"]).score_answer(*finals, json.loads(row["entry"])) >= 1)
+        return float(_dataset(row["environment"]).score_answer(final, json.loads(row["entry"])) >= 1)
     except UserError:
         raise
     except Exception:  # of what a model may write, a verifier may not be able to read all
