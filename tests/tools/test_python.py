@@ -339,7 +339,7 @@ def test_a_fork_of_a_process_that_used_monty_is_told_so() -> None:
 @pytest.mark.usefixtures("bubblewrap_here")
 def test_what_a_program_says_on_the_results_channel_is_but_text() -> None:
     code = """import os
-for fd in range(3, 64):
+for fd in range(3, 1024):
     try:
         os.write(fd, b'v\\xff[1]')
     except OSError:
@@ -353,7 +353,7 @@ os._exit(0)"""
 def test_one_that_has_said_all_of_it_is_not_waited_for() -> None:
     """Its time is over when its last word is out, however long a busy machine takes to clear up."""
     code = """import os
-for fd in range(3, 64):
+for fd in range(3, 1024):
     try:
         os.write(fd, b'v1\\xff')
     except OSError:
