@@ -411,9 +411,9 @@ def test_a_recipes_column_is_checked_before_training() -> None:
         reward.check(Dataset.from_dict({"prompt": ["a"], "answer": ["1"]}), "problems")
     fine = Dataset.from_dict({"prompt": ["a"], "tests": [["assert f(1) == 1"]]})
     for options in ({"engine": "docker"}, {"engine": 7}, {"engine": "monty", "seconds": -1}, {"seconds": "5"}):
+        spec = [{"function": "zero2chat.rewards.code.code_tests", "options": options}]
         with pytest.raises(UserError, match="python: "):
-            (bad,) = read_rewards([{"function": "zero2chat.rewards.code.code_tests", "options": options}])
-            bad.check(fine, "problems")
+            read_rewards(spec)[0].check(fine, "problems")
     assert reward(prompts=["a"], completions=[block(RIGHT)], tests=[TESTS]) == [1.0]
 
 
