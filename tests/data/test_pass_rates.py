@@ -40,9 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def _keep(
-    folder: Path, rates: list[int], cut_fails: bool = False, **spec: Any
-) -> tuple[list[str], dict[str, Any]]:
+def _keep(folder: Path, rates: list[int], cut_fails: bool = False, **spec: Any) -> tuple[list[str], dict[str, Any]]:
     folder.mkdir(exist_ok=True)
     (reward,) = read_rewards([{"function": "zero2chat.rewards.numeric.numeric_match"}])
     kept, metrics = keep_by_pass_rate(
