@@ -26,7 +26,7 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
 PLAIN_STAGES = ("corpus", "tokenizer", "report")
-TRAINING_STAGES = ("pretrain", "sft", "reward", "grpo", "evaluate")
+TRAINING_STAGES = ("pretrain", "sft", "reward", "ppo", "grpo", "evaluate")
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 # What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")

@@ -65,7 +65,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversat
         raise UserError(f"the chat template refuses a conversation: {error}") from error
 
 
-@torch.inference_mode()
 def score_texts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -78,8 +77,17 @@ def score_texts(
     0 to 1 it is the share of the answers of its training that it beats, were these normally distributed. A
     conversation longer than the model's context loses its beginning.
     """
+    raw = score_ids(model, tokenizer, encode(tokenizer, conversations), batch_size)
+    return raw, [unit_score(model, value) for value in raw]
+
+
+@torch.inference_mode()
+def score_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]], batch_size: int = 128
+) -> list[float]:
+    """The raw scores of conversations that are token ids already, in order; a longer one loses its beginning."""
     room = model.config.get_text_config().max_position_embeddings
-    encoded = [ids[-room:] for ids in encode(tokenizer, conversations)]
+    encoded = [list(row[-room:]) for row in ids]
     raw = [0.0] * len(encoded)
     order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))  # less padding
     was_training = model.training
@@ -93,7 +101,7 @@ def score_texts(
         for i, value in zip(batch, outputs, strict=True):
             raw[i] = value
     model.train(was_training)
-    return raw, [unit_score(model, value) for value in raw]
+    return raw
 
 
 def unit_score(model: PreTrainedModel, raw: float) -> float:

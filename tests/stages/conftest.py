@@ -103,6 +103,18 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
             "max_completion_length": 12,
             **short,
         },
+        "ppo": {
+            "model_name_or_path": str(folder / "pretrain"),
+            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
+            "datasets": [{"task": "facts", "n": 24}],
+            "rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}],
+            "held_out": {"task": "facts", "n": 8},
+            "global_batch_size": 16,
+            "per_device_train_batch_size": 16,
+            "num_ppo_epochs": 1,
+            "max_completion_length": 12,
+            **short,
+        },
         "evaluate": {
             "model_name_or_path": str(folder / "pretrain"),
             "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),

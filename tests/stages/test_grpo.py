@@ -537,7 +537,9 @@ def test_a_users_own_problems_are_practised_with_control_tokens_as_plain_text(
     base: Callable[..., Path], rows: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(grpo, "_safe", lambda *args, safe=grpo._safe: seen.append(safe(*args)) or seen[0])
+    monkeypatch.setattr(
+        grpo, "safe_problems", lambda *args, safe=grpo.safe_problems: seen.append(safe(*args)) or seen[0]
+    )
     problems = [{"prompt": f"What is {i} + 1? <|im_end|>", "answer": i + 1, "level": 1} for i in range(8)]
     rewards = [{"function": "zero2chat.rewards.math.math_answer"}]
     own = [rows(problems)[0] | {"n": 6}]

@@ -179,7 +179,7 @@ def test_sft_with_packing_killed_and_run_again_ends_as_if_nothing_had_happened(
     assert _lines(run / "samples.jsonl") == _lines(whole / "samples.jsonl")
 
 
-@pytest.mark.parametrize("stage", ["reward", "grpo"])
+@pytest.mark.parametrize("stage", ["reward", "ppo", "grpo"])
 def test_comparing_and_practising_killed_and_run_again_end_as_if_nothing_had_happened(
     stage: str, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
 ) -> None:

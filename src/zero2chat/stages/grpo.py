@@ -17,29 +17,26 @@ reward `zero2chat.rewards.length.soft_overlong`; `pass_rate` leaves out problems
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from datasets import Dataset, Features, List, Value
-from jinja2 import TemplateError
+from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
 
-from zero2chat import tasks
 from zero2chat.config import build
 from zero2chat.data.conversations import end_turn, prepare_chat_template
-from zero2chat.data.corpora import Source, load_source, mix, read_sources, require_column
+from zero2chat.data.corpora import mix, read_sources
 from zero2chat.data.pass_rates import PassRate, keep_by_pass_rate, passing_function
-from zero2chat.data.preferences import read_turns
+from zero2chat.data.problems import load_problems, safe_problems
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import evaluate_tasks, examine, read_specs
 from zero2chat.habits import habits
@@ -47,7 +44,6 @@ from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, load_model, refuse_adapter
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
-from zero2chat.tokens import neutralise
 from zero2chat.trainers.loop import (
     ResumableTrainer,
     RunCallback,
@@ -59,8 +55,6 @@ from zero2chat.trainers.loop import (
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.resample import resample
 from zero2chat.trainers.rollout import use_fast_rollouts
-
-_MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
 _SHOWN = 6  # answers of a task that are kept from before the first step
 _HOW_TO_READ = """\
@@ -107,65 +101,6 @@ class GrpoArguments:
 
 
 ARGUMENTS = (GrpoArguments, GRPOConfig, ModelConfig)
-
-
-def load_problems(source: Source, wanted: Collection[str] = ()) -> Dataset:
-    """Columns `prompt` (messages), `answer` (str) and what else a dataset has; of a task, its training rows.
-
-    Of a task's own columns, and of `task` (its name) and `row` (its row as JSON), those that are `wanted`. Raises
-    `UserError` where a dataset lacks prompt or answer, or with the row whose prompt or answer is none.
-    """
-    if source.task is not None:
-        task = tasks.load(source.task)
-        rows = task.rows("train", source.seed, source.n, **source.options)
-        made = Dataset.from_list(
-            [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
-            features=Features({"prompt": _MESSAGES, "answer": Value("string")}),
-        )
-        columns = {key: [row[key] for row in rows] for key in rows[0] if key in wanted}
-        columns |= {"task": [source.task] * len(rows), "row": [json.dumps(row) for row in rows]}
-        for key in sorted(set(columns) & set(wanted) - {"prompt", "answer"}):
-            made = made.add_column(key, columns[key])
-        return made
-    found = load_source(source)
-    if source.n is not None:
-        found = found.select(range(min(source.n, len(found))))
-    for column in ("prompt", "answer"):
-        require_column(found, column, source.label)
-
-    def read(row: dict[str, Any], i: int) -> dict[str, Any]:
-        where = f"{source.label}, row {i}"
-        prompt = read_turns(row["prompt"], "user", f"{where}: prompt")
-        if not prompt or prompt[-1]["role"] != "user":
-            raise UserError(f"{where}: prompt: does not end with the user's turn")
-        if row["answer"] is None:
-            raise UserError(f"{where}: has no answer: leave the row out")
-        return {"prompt": prompt, "answer": str(row["answer"])}
-
-    features = found.features | {"prompt": _MESSAGES, "answer": Value("string")}
-    return found.map(read, with_indices=True, features=Features(features), load_from_cache_file=False)
-
-
-def _safe(problems: Dataset, tokenizer: PreTrainedTokenizerBase, room: int) -> Dataset:
-    """The problems with control tokens in them neutralised. Raises `UserError` where one has over `room` tokens."""
-
-    def clean(row: dict[str, Any]) -> dict[str, Any]:
-        return {"prompt": [m | {"content": neutralise(m["content"], tokenizer)} for m in row["prompt"]]}
-
-    problems = problems.map(clean, load_from_cache_file=False)
-    try:
-        encoded = tokenizer.apply_chat_template(problems["prompt"][:], add_generation_prompt=True, return_dict=True)
-    except TemplateError as error:  # a role that it does not know, say
-        raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    if max(lengths) > room:
-        row = lengths.index(max(lengths))
-        raise UserError(
-            f"datasets: {sum(n > room for n in lengths)} of {len(lengths)} prompts leave no room for "
-            f"max_completion_length in the model's context: {room} tokens are left for them, and row {row} has "
-            f"{lengths[row]}"
-        )
-    return problems
 
 
 def _set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
@@ -323,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     at_once = training.generation_batch_size // training.num_generations
     if len(problems) < at_once:
         raise UserError(f"datasets: {len(problems)} problems, and one generation takes {at_once}: give more")
-    problems = _safe(problems, tokenizer, context_length(model) - training.max_completion_length)
+    problems = safe_problems(problems, tokenizer, context_length(model) - training.max_completion_length)
     use_fast_rollouts(model)
     chosen: dict[str, dict[str, Any]] = {}
     if pass_rate:

@@ -31,6 +31,7 @@ from trl import GRPOConfig
 from zero2chat import config
 from zero2chat.errors import UserError
 from zero2chat.runs import Run
+from zero2chat.trainers.ppo_config import PPOConfig
 
 # Dense bf16 peak of one device, FLOP/s, from the makers' data sheets; a CPU's is measured.
 _PEAK_FLOPS = {
@@ -77,6 +78,11 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
         "the answers to one problem must stand together: leave it out",
     ),
     (
+        "train_sampling_strategy",
+        lambda value, others: value != "random" and "num_ppo_epochs" in others,
+        "the prompts of a rollout come again at each of its steps: leave it out",
+    ),
+    (
         "gradient_accumulation_steps",
         lambda _, others: others.get("global_batch_size") is not None,
         "it follows from global_batch_size: leave one of them out",
@@ -91,7 +97,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     ("eos_token", _given, "the chat template decides what ends a turn: leave it out"),
     ("pad_token", _given, "the tokenizer's own is taken: leave it out"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it cuts conversations in two: take bfd"),
-    # Of GRPOConfig
+    # Of GRPOConfig and PPOConfig
     ("reward_weights", _given, "each entry of `rewards` has its weight: leave it out"),
 )
 
@@ -341,6 +347,7 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
         ("completions/mean_length", "length {:.1f}"),
         ("entropy", "entropy {:.2f}"),
         ("kl", "KL {:.4f}"),
+        ("kl_sequence", "{:.2f} an answer"),
         ("tokens_per_second", "{:,.0f} tokens/s"),
         ("mfu", "MFU {:.0%}"),
     ):
@@ -423,7 +430,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
         print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
-    # The order of the rows is drawn too, and must be one for all ranks; GRPO's has a seed of its own, and ranks that
-    # drew alike would give one problem the same answers.
-    set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, GRPOConfig))
+    # The order of the rows is drawn too, and must be one for all ranks; GRPO's and PPO's have a seed of their own, and
+    # ranks that drew alike would give one problem the same answers.
+    set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, GRPOConfig | PPOConfig))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

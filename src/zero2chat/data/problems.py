@@ -1,0 +1,87 @@
+"""What is practised on: prompts, with final answers where they are known, of tasks and datasets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from zero2chat import tasks
+from zero2chat.data.corpora import Source, load_source, require_column
+from zero2chat.data.preferences import read_turns
+from zero2chat.errors import UserError
+from zero2chat.tokens import neutralise
+
+_MESSAGES = List({"role": Value("string"), "content": Value("string")})
+
+
+def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
+    """Columns `prompt` (messages), `answer` (str) and what else a dataset has; of a task, its training rows.
+
+    Of a task's own columns, and of `task` (its name) and `row` (its row as JSON), those that are `wanted`. Raises
+    `UserError` where a dataset lacks prompt or answer, or with the row whose prompt or answer is none; without
+    `answers` it may have none.
+    """
+    if source.task is not None:
+        rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
+        return task_problems(source.task, rows, wanted)
+    found = load_source(source)
+    if source.n is not None:
+        found = found.select(range(min(source.n, len(found))))
+    for column in ("prompt", "answer") if answers else ("prompt",):
+        require_column(found, column, source.label)
+    has_answers = "answer" in found.column_names
+
+    def read(row: dict[str, Any], i: int) -> dict[str, Any]:
+        where = f"{source.label}, row {i}"
+        prompt = read_turns(row["prompt"], "user", f"{where}: prompt")
+        if not prompt or prompt[-1]["role"] != "user":
+            raise UserError(f"{where}: prompt: does not end with the user's turn")
+        if not has_answers:
+            return {"prompt": prompt}
+        if row["answer"] is None and answers:
+            raise UserError(f"{where}: has no answer: leave the row out")
+        return {"prompt": prompt, "answer": None if row["answer"] is None else str(row["answer"])}
+
+    features = found.features | {"prompt": _MESSAGES} | ({"answer": Value("string")} if has_answers else {})
+    return found.map(read, with_indices=True, features=Features(features), load_from_cache_file=False)
+
+
+def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] = ()) -> Dataset:
+    """The same columns, of a task's rows."""
+    task = tasks.load(name)
+    made = Dataset.from_list(
+        [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
+        features=Features({"prompt": _MESSAGES, "answer": Value("string")}),
+    )
+    columns = {key: [row[key] for row in rows] for key in rows[0] if key in wanted}
+    columns |= {"task": [name] * len(rows), "row": [json.dumps(row) for row in rows]}
+    for key in sorted(set(columns) & set(wanted) - {"prompt", "answer"}):
+        made = made.add_column(key, columns[key])
+    return made
+
+
+def safe_problems(problems: Dataset, tokenizer: PreTrainedTokenizerBase, room: int) -> Dataset:
+    """The problems with control tokens in them neutralised. Raises `UserError` where one has over `room` tokens."""
+
+    def clean(row: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt": [m | {"content": neutralise(m["content"], tokenizer)} for m in row["prompt"]]}
+
+    problems = problems.map(clean, load_from_cache_file=False)
+    try:
+        encoded = tokenizer.apply_chat_template(problems["prompt"][:], add_generation_prompt=True, return_dict=True)
+    except TemplateError as error:  # a role that it does not know, say
+        raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    if max(lengths) > room:
+        row = lengths.index(max(lengths))
+        raise UserError(
+            f"datasets: {sum(n > room for n in lengths)} of {len(lengths)} prompts leave no room for "
+            f"max_completion_length in the model's context: {room} tokens are left for them, and row {row} has "
+            f"{lengths[row]}"
+        )
+    return problems

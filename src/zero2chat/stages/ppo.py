@@ -1,0 +1,331 @@
+"""RLHF: the model answers, a model of what people like gives marks, and what is liked becomes likelier, while the
+distance from where it began costs (Ouyang et al. 2022, arXiv:2203.02155, section 3.5; PPO: arXiv:1707.06347).
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.ppo --config recipes/mine/ppo.yaml
+
+One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
+
+Reads a chat model, prompts, and a reward model or reward functions by dotted path; writes a model folder, and how its
+answers to held-out prompts fare against those that it gave before, by the task's taste, which training never saw.
+
+A reward model is a proxy: followed too far, it is gamed. So KL to the start model costs (`kl_coef`), and training ends
+when answers are `kl_budget` nats away from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from accelerate.utils import set_seed as set_seeds
+from transformers import set_seed
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+from zero2chat import stats, tasks
+from zero2chat.config import build
+from zero2chat.data.conversations import end_turn, prepare_chat_template
+from zero2chat.data.corpora import mix, read_sources
+from zero2chat.data.preferences import load_taste
+from zero2chat.data.problems import load_problems, safe_problems, task_problems
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.evaluation import Answer, answer, evaluate_tasks, read_specs
+from zero2chat.hub import finish_model_folder
+from zero2chat.models import context_length, load_model, refuse_adapter
+from zero2chat.reward_model import load_reward_model
+from zero2chat.rewards import Reward, RewardSpec
+from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.loop import (
+    ResumableTrainer,
+    RunCallback,
+    parse_training,
+    refused_settings,
+    set_global_batch,
+    train,
+)
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.ppo import KLBudget, PPOConfig, PPOTrainer
+from zero2chat.trainers.rollout import use_fast_rollouts
+
+_SHOWN = 6  # held-out answers that are kept, before and after
+_HOW_TO_READ = """\
+How to read the log. reward: what the reward functions gave, KL's price not taken off; it rises as long as anything is
+learned, gamed or not. KL: distance from the start model, in nats a token, and in nats an answer, which kl_budget
+bounds. loss: says little; policy_loss is near 0 by construction, value_loss falls as the value learns what to expect,
+and explained_variance rises to at most 1. cut: answers that max_completion_length ended. entropy: in nats a token; near
+0 the model tries nothing new."""
+
+
+@dataclass
+class RewardModelSpec:
+    """An entry of a YAML's `rewards:` list that is a model: the stage `reward`'s, or any sequence classifier."""
+
+    model: str
+    weight: float = 1.0
+    scaled: bool = True  # in standard deviations of its training answers' scores, where its config knows them
+    label: str | None = None  # in the log; the folder's name otherwise
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"weight {self.weight} is not a finite number")
+        self.label = self.label or self.model.rstrip("/").rpartition("/")[2]
+
+
+@dataclass
+class HeldOut:
+    """A YAML's `held_out:` rows of a task, which start model and trained model both answer, to be compared."""
+
+    task: str
+    n: int = 500
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    max_new_tokens: int | None = None  # those of training otherwise
+    temperature: float = 1.0
+    split: str = "test"  # or validation, to choose settings by
+
+    def __post_init__(self) -> None:
+        if self.split not in ("validation", "test"):
+            raise ValueError(f"split '{self.split}' is neither validation nor test")
+        if self.n < 2 or (self.max_new_tokens is not None and self.max_new_tokens < 1) or self.temperature < 0:
+            raise ValueError("n must be above 1, max_new_tokens above 0, temperature not below 0")
+
+
+@dataclass
+class PpoArguments:
+    """The prompts, the rewards, what is held out, and what `PPOConfig` lacks."""
+
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
+    rewards: list[dict] = field(
+        default_factory=list, metadata={"help": "Reward models (model, weight) and functions (function, weight)."}
+    )
+    held_out: dict | None = field(default=None, metadata={"help": "Rows to be compared on: task, n, seed, …"})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    kl_budget: float | None = field(
+        default=None, metadata={"help": "Stop where answers are so far from the start model, in nats."}
+    )
+    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
+    chat_template_path: str | None = None
+    eval_batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
+        if self.kl_budget is not None and not self.kl_budget > 0:
+            raise ValueError(f"kl_budget {self.kl_budget} is not above 0")
+        # Here too, so that a recipe is refused before its first step runs.
+        read_sources(self.datasets)
+        read_ppo_rewards(self.rewards)
+        read_held_out(self.held_out)
+        read_specs(self.tasks)
+
+
+ARGUMENTS = (PpoArguments, PPOConfig, ModelConfig)
+
+
+def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
+    """A YAML's `rewards:` list. Raises `UserError` for an entry that cannot be, or an empty list."""
+    if not isinstance(entries, list) or not entries:
+        raise UserError("rewards: the list is empty: name a model, such as runs/quickstart/reward, or a function")
+    found: list[Reward | RewardModelSpec] = []
+    for i, entry in enumerate(entries):
+        if isinstance(entry, Mapping) and "model" in entry:
+            found.append(build([RewardModelSpec], entry, f"rewards[{i}]")[0])
+        else:
+            found.append(Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]))
+    if len(set(map(_label, found))) < len(found):
+        raise UserError("rewards: two entries have the same name in the log: set `label`")
+    return found
+
+
+def _label(reward: Reward | RewardModelSpec) -> str:
+    return str(reward.label if isinstance(reward, RewardModelSpec) else reward.__name__)
+
+
+def read_held_out(entry: Mapping[str, Any] | None) -> HeldOut | None:
+    """A YAML's `held_out:`. Raises `UserError` for a key, task, option or n that cannot be."""
+    if entry is None:
+        return None
+    spec: HeldOut = build([HeldOut], entry, "held_out")[0]
+    task = tasks.load(spec.task)
+    if task.fetches:
+        tasks.check_options(task, spec.options)
+    else:
+        task.rows(spec.split, spec.seed, spec.n, **spec.options)
+    return spec
+
+
+def _check_checkpoints(training: PPOConfig) -> None:
+    """Raises `UserError` where a checkpoint would fall into a rollout."""
+    saves = training.save_steps if training.save_steps >= 1 else math.ceil(training.save_steps * training.max_steps)
+    steps = training.steps_per_rollout
+    if training.save_strategy == "steps" and saves > 0 and saves % steps:
+        raise UserError(
+            f"save_steps {training.save_steps:g} is no multiple of {steps}, the steps that learn from one rollout "
+            "(num_ppo_epochs × num_mini_batches): a run that went on from a checkpoint between two would have lost its "
+            "answers"
+        )
+
+
+def compare_answers(
+    spec: HeldOut, rows: Sequence[tasks.Row], before: Sequence[Answer], after: Sequence[Answer]
+) -> tuple[dict[str, dict[str, Any]], list[list[float]]]:
+    """Metrics of answers before and after to the same rows, and each side's gold: taste where a task has one.
+
+    `win_rate` is how often the later answer is the better one, a tie counting half; `gold_gain` is in standard
+    deviations of the start model's answers, and absent where these are all alike.
+    """
+    try:
+        gold = load_taste(spec.task)
+    except UserError:
+        gold = tasks.load(spec.task).score
+    sides = [[gold(row, a.text) for row, a in zip(rows, side, strict=True)] for side in (before, after)]
+    wins = sum(0.5 if a == b else float(b > a) for a, b in zip(*sides, strict=True))
+    metrics = {
+        "win_rate": stats.rate(wins, len(rows), spec.seed),
+        "gold_before": stats.mean(sides[0], spec.seed),
+        "gold_after": stats.mean(sides[1], spec.seed),
+    }
+    means = [sum(side) / len(side) for side in sides]
+    spread = math.sqrt(sum((g - means[0]) ** 2 for g in sides[0]) / (len(rows) - 1))
+    if spread:
+        metrics["gold_gain"] = {"value": round((means[1] - means[0]) / spread, 4), "n": len(rows)}
+    metrics["stop_rate"] = stats.rate(sum(a.stopped for a in after), len(after))
+    return metrics, sides
+
+
+class _Trainer(ResumableTrainer, PPOTrainer):
+    pass
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
+    sources, specs, held_out = read_sources(args.datasets), read_specs(args.tasks), read_held_out(args.held_out)
+    rewards = read_ppo_rewards(args.rewards)
+    if args.muon and model_args.use_peft:
+        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
+    if training.max_completion_length is None:
+        raise UserError("max_completion_length is not set: say how many tokens an answer may have")
+    run = Run.open(training.output_dir, "ppo", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    set_seed(training.seed)
+    set_global_batch(training, args.global_batch_size)
+    _check_checkpoints(training)
+    training.per_device_eval_batch_size = args.eval_batch_size
+
+    model, tokenizer = load_model(
+        model_args.model_name_or_path,
+        model_args.dtype,
+        model_args.model_revision,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=get_quantization_config(model_args),
+    )
+    refuse_adapter(model, model_args.model_name_or_path)
+    prepare_chat_template(tokenizer, args.chat_template_path)
+    end_turn(model, tokenizer)
+    functions = [reward for reward in rewards if isinstance(reward, Reward)]
+    wanted = {column for reward in functions for column in reward.needs}
+    room = context_length(model) - training.max_completion_length
+    parts = [load_problems(source, wanted, answers=False) for source in sources]
+    unseen = None
+    if held_out:
+        rows = tasks.load(held_out.task).rows(held_out.split, held_out.seed, held_out.n, **held_out.options)
+        unseen = safe_problems(task_problems(held_out.task, rows, wanted), tokenizer, room)
+    for part, label in [*((p, str(s.label)) for p, s in zip(parts, sources, strict=True)), (unseen, "held_out")]:
+        for reward in functions:
+            if part is not None:
+                reward.check(part, label)
+    problems = safe_problems(mix(parts, [s.fraction for s in sources], size=lambda _: 1), tokenizer, room)
+    use_fast_rollouts(model)
+    funcs, weights, tokenizers = _open_rewards(rewards, model_args.dtype)
+    training.reward_weights = weights
+    with refused_settings():
+        trainer = _Trainer(
+            model=model,
+            args=training,
+            reward_funcs=funcs,
+            reward_processing_classes=tokenizers,
+            train_dataset=problems,
+            processing_class=tokenizer,
+            peft_config=get_peft_config(model_args),
+            optimizer_cls_and_kwargs=use_muon if args.muon else None,
+        )
+    trainer.rewards.names = [_label(reward) for reward in rewards]
+    if is_main_process():
+        print(f"{len(problems):,} prompts\n{_HOW_TO_READ}", flush=True)
+
+    callback = RunCallback(run)
+    trainer.counts = callback.counts
+    budget = KLBudget(trainer, args.kl_budget or math.inf)
+    trainer.add_callback(budget)
+    train(trainer, run, callback, count="no")  # the trainer counts the tokens
+
+    metrics: dict[str, dict[str, Any]] = {
+        "prompts": {"value": len(problems)},
+        "steps": {"value": trainer.state.global_step},
+        "answers_left_out": {"value": trainer.counts["answers_left_out"]},
+    }
+    if budget.stopped_at is not None:
+        metrics["stopped_at"] = {"value": budget.stopped_at}
+    samples: dict[int, list[dict[str, Any]]] = {0: [], trainer.state.global_step: []}
+    if held_out and unseen is not None:
+        set_seeds(training.seed, device_specific=True)
+        found = trainer.evaluate(unseen)
+        for name, key in (("kl", "eval_kl_sequence"), ("reward", "eval_reward")):
+            metrics[name] = {"value": round(found[key], 4), "n": len(unseen)}
+        asked = [problem["prompt"] for problem in unseen]
+        longest = held_out.max_new_tokens or training.max_completion_length
+        answers = []
+        for opened in (trainer.start_model(), trainer.trained_model()):
+            with opened as current:
+                answers.append(
+                    answer(
+                        current, tokenizer, asked, longest, held_out.temperature, args.eval_batch_size, held_out.seed
+                    )
+                )
+        more, golds = compare_answers(held_out, rows, *answers)
+        metrics |= more
+        for step, texts, gold in zip(samples, answers, golds, strict=True):
+            for row, text, value in list(zip(rows, texts, gold, strict=True))[:_SHOWN]:
+                shown = {"task": held_out.task.rpartition(".")[2], "score": value, "answer": row["answer"]}
+                samples[step].append({"prompt": row["question"], "completion": text.text} | shown)
+    if specs:
+        with trainer.trained_model() as current:
+            more, shown_answers = evaluate_tasks(current, tokenizer, specs, args.eval_batch_size, seed=training.seed)
+        metrics |= more
+        samples[trainer.state.global_step] += shown_answers
+    if trainer.is_world_process_zero():
+        for step, lines in samples.items():
+            run.sample_anew(step, lines)
+    if is_main_process():
+        print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
+    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+
+
+def _open_rewards(
+    rewards: Sequence[Reward | RewardModelSpec], dtype: str | None
+) -> tuple[list[Any], list[float], list[Any]]:
+    """Functions and models, their weights, and the models' tokenizers."""
+    funcs: list[Any] = []
+    weights: list[float] = []
+    tokenizers: list[Any] = []
+    for reward in rewards:
+        if isinstance(reward, Reward):
+            opened: tuple[Any, Any] = (reward, None)
+            scale = 1.0
+        else:
+            opened = load_reward_model(reward.model, dtype)
+            scale = getattr(opened[0].config, "score_std", 1.0) if reward.scaled else 1.0
+        funcs.append(opened[0])
+        tokenizers.append(opened[1])
+        weights.append(reward.weight / scale)
+    return funcs, weights, tokenizers
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

@@ -1,0 +1,581 @@
+"""PPO for the Hugging Face stack, as TRL had kept it. Longer than other files: a trainer is one class.
+
+The method is that of Schulman et al. 2017 (arXiv:1707.06347), for language models of Ouyang et al. 2022
+(arXiv:2203.02155); dataset formats, reward functions, keys, log and checkpoints are those of TRL's `GRPOTrainer`.
+
+A rollout is sampled and scored at once, then learned from in minibatches for some epochs; Trainer's own loop takes
+the steps, so optimizer, schedule, accumulation, DeepSpeed and resuming are its. The pieces: the settings
+(`ppo_config.py`), policy and value as one module (`ppo_model.py`), the formulas (`ppo_math.py`), a batch's tensors
+(`ppo_batch.py`), the reward functions (`ppo_rewards.py`), sampling and whatever TRL keeps private (`ppo_rollout.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import math
+import os
+import re
+import textwrap
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model, set_seed
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from zero2chat.errors import UserError
+from zero2chat.trainers.ppo_batch import Batch, as_tensors, joined, padded, trimmed
+from zero2chat.trainers.ppo_config import PPOConfig
+from zero2chat.trainers.ppo_math import (
+    KLController,
+    explained_variance,
+    gae,
+    kl_penalty,
+    policy_loss,
+    value_loss,
+    whiten,
+)
+from zero2chat.trainers.ppo_model import PolicyWithValue, Value, new_score, open_value, token_scores
+from zero2chat.trainers.ppo_rewards import RewardFunc, Rewards
+from zero2chat.trainers.ppo_rollout import (
+    Answers,
+    BaseTrainer,
+    PromptSampler,
+    Rollout,
+    create_model_from_path,
+    disable_dropout_in_model,
+    get_config_model_id,
+    identity,
+    prepare_deepspeed,
+    unwrapped_policy,
+)
+
+__all__ = ["KLBudget", "PPOConfig", "PPOTrainer"]
+
+VALUE, CONTROLLER = "value.safetensors", "kl_controller.json"  # of a checkpoint, beside what Trainer keeps
+
+
+class PPOTrainer(BaseTrainer):
+    """Trains a causal language model by rewards on its own answers.
+
+    `model` is a path or an object; with a `peft_config` its adapter is trained, and the reference is the model without
+    it. `reward_funcs` are functions in TRL's signature, sync or async, and sequence-classification models by path or
+    as objects, one or many; `reward_processing_classes` are the models' tokenizers. `train_dataset` has `prompt`,
+    text or messages; its further columns reach the functions. `rollout_func(prompts, trainer)` may do the sampling, as
+    in `GRPOTrainer`: it returns `prompt_ids` and `completion_ids`, with an `env_mask` that is 0 where a tool or an
+    environment spoke. `optimizer_cls_and_kwargs` may be a function of the trained module and the arguments.
+
+    Raises `UserError` for what cannot be: settings, rewards, prompts, and KL that explodes.
+    """
+
+    model: Any  # PolicyWithValue
+    loss_is_scaled_for_ga = True
+
+    _tag_names = ["trl", "ppo"]  # noqa: RUF012 - as in all of TRL's trainers
+    _name = "PPO"
+    _paper = {  # noqa: RUF012
+        "title": "Proximal Policy Optimization Algorithms",
+        "id": "1707.06347",
+        "citation": textwrap.dedent("""\
+            @article{schulman2017proximal,
+                title        = {{Proximal Policy Optimization Algorithms}},
+                author       = {John Schulman and Filip Wolski and Prafulla Dhariwal and Alec Radford and Oleg Klimov},
+                year         = 2017,
+                eprint       = {arXiv:1707.06347},
+            }"""),
+    }
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        reward_funcs: RewardFunc | list[RewardFunc],
+        args: PPOConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        reward_processing_classes: PreTrainedTokenizerBase | list[PreTrainedTokenizerBase | None] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type, dict[str, Any]] | Callable[..., Any] | None = None,
+        peft_config: Any = None,
+        rollout_func: Callable[..., dict[str, Any]] | None = None,
+    ):
+        if args is None:
+            name = model if isinstance(model, str) else get_config_model_id(model.config)
+            args = PPOConfig(f"{name.split('/')[-1]}-PPO")
+        if args.max_completion_length is None:
+            raise UserError("max_completion_length is not set: say how many tokens an answer may have")
+        if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+            raise UserError("PPO: FSDP cuts policy and value up together, which is not supported: launch with ZeRO")
+        for dataset in (train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])):
+            if dataset is not None and "prompt" not in (dataset.column_names or ()):
+                raise UserError(f"the dataset has no column 'prompt'; it has {', '.join(dataset.column_names or ())}")
+        if train_dataset is None:
+            raise UserError("train_dataset is not set: PPO learns on prompts")
+        at_once = args.rollout_batch_size * args.world_size
+        if len(train_dataset) < at_once:
+            raise UserError(f"{len(train_dataset)} prompts, and one rollout takes {at_once}: give more")
+
+        # PEFT draws its adapter's weights.
+        set_seed(args.seed)
+        model_kwargs = args.mapping("model_init_kwargs")
+        if isinstance(model, str):
+            if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
+                model_kwargs["device_map"] = None  # "auto" fails there
+            model_kwargs.setdefault("trust_remote_code", args.trust_remote_code)
+            model = create_model_from_path(model, **model_kwargs)
+        if is_peft_model(model):
+            raise UserError("the model has an adapter already: merge it, and give a peft_config for the new one")
+        name = get_config_model_id(model.config)
+        tokenizer = processing_class or AutoTokenizer.from_pretrained(name, padding_side="left")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+        # All that the model knows to end an answer, not its tokenizer's alone.
+        ends = model.generation_config.eos_token_id
+        ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+        self.eos_token_ids = [end for end in dict.fromkeys([*ends, tokenizer.eos_token_id]) if end is not None]
+
+        policy: Any = model
+        self.ref_model: Any = None
+        if peft_config is not None:
+            from peft import get_peft_model
+
+            # As TRL's trainers: ZeRO-3 cannot hold adapters of another precision than the model's.
+            policy = get_peft_model(model, peft_config, autocast_adapter_dtype=not is_deepspeed_zero3_enabled())
+        elif is_deepspeed_zero3_enabled():  # a copy of a shard is no model
+            more = {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation, "device_map": None}
+            self.ref_model = create_model_from_path(name, **(more | model_kwargs))
+        else:
+            self.ref_model = copy.deepcopy(model)
+        if args.value_model == "head":
+            width = model.config.get_text_config().hidden_size
+            value = Value(new_score(width, next(model.parameters())))
+        else:
+            value = open_value(args.value_model_path or name, model.dtype, tokenizer, args.trust_remote_code)
+        trained = PolicyWithValue(policy, value)
+        if args.disable_dropout:
+            disable_dropout_in_model(trained)
+        if self.ref_model is not None:
+            self.ref_model.requires_grad_(False).eval()
+
+        self.rewards = Rewards(
+            reward_funcs,
+            args.reward_weights,
+            reward_processing_classes,
+            str(model_kwargs.get("dtype", "float32")).removeprefix("torch."),
+            args.per_device_train_batch_size,
+        )
+        self.kl_controller = KLController(args.kl_coef, args.kl_target)
+        self.counts: Counter[str] = Counter()  # answers_left_out
+        self.kl: float | None = None  # of an answer, in nats, to the start model, in the last rollout
+        self._step = 0  # forward and backward passes
+        self._rollout: Batch = {}
+        self._buffer: list[Batch] = []
+        self._metrics: dict[str, dict[str, list[float]]] = {"train": defaultdict(list), "eval": defaultdict(list)}
+        self._seconds = 0.0
+
+        if callable(optimizer_cls_and_kwargs):
+            optimizer_cls_and_kwargs = optimizer_cls_and_kwargs(trained, args)
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False  # all take part; for what is no PreTrainedModel Trainer would look
+        super().__init__(
+            model=trained,
+            args=args,
+            data_collator=identity,  # rows stay as they are until they are sampled from
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+        )
+        if args.n_gpu > 1:
+            raise UserError("PPO: one process for several GPUs is not supported: start it with `accelerate launch`")
+
+        if self.ref_model is not None:
+            if self.is_deepspeed_enabled:
+                self.ref_model = prepare_deepspeed(self.ref_model, self.accelerator)
+            else:
+                self.ref_model = self.accelerator.prepare_model(self.ref_model, evaluation_mode=True)
+        self.rewards.prepare(self.accelerator, self.is_deepspeed_enabled)
+        # Ranks that drew alike would explore alike.
+        set_seed(args.seed, device_specific=True)
+        self.rollout = Rollout(args, policy, tokenizer, self.accelerator, self.eos_token_ids, rollout_func)
+        policy.add_model_tags(self._tag_names)
+
+    # ---- data: a rollout's prompts at once, and again for each step that learns from it
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["prompt"]
+
+    def get_train_dataloader(self) -> DataLoader:
+        return self._get_dataloader(
+            dataset=self.train_dataset,
+            description="Training",
+            batch_size=self.args.rollout_batch_size,
+            sampler_fn=self._get_train_sampler,
+            is_training=True,
+        )
+
+    def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
+        args = self.args
+        return PromptSampler(
+            data_source=self.train_dataset if train_dataset is None else train_dataset,
+            mini_repeat_count=1,
+            batch_size=args.rollout_batch_size * args.world_size,
+            repeat_count=args.steps_per_rollout * args.gradient_accumulation_steps,
+            shuffle=args.shuffle_dataset,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+        )
+
+    def _prepare_inputs(self, inputs: list[dict[str, Any]]) -> Batch:
+        """The batch to learn from now. `inputs` are the prompts of this process's rollout, sampled from once."""
+        if not self.model.training:
+            (batch,) = self._in_batches(self._roll_out(inputs), torch.arange(len(inputs)), len(inputs), 1)
+            return batch
+        a_pass = self.args.num_mini_batches * self.args.gradient_accumulation_steps
+        turn = self._step % (a_pass * self.args.num_ppo_epochs)
+        if turn == 0:
+            self._buffer = []
+            self._rollout = self._roll_out(inputs)
+        if turn % a_pass == 0:
+            order = torch.randperm(len(inputs))
+            size = self.args.per_device_train_batch_size
+            self._buffer = self._in_batches(self._rollout, order, size, self.args.gradient_accumulation_steps)
+        return self._buffer[turn % a_pass]
+
+    def _in_batches(self, rollout: Batch, order: torch.Tensor, size: int, accumulate: int) -> list[Batch]:
+        """The rollout's rows in that order, `size` at a time, with the tokens of their minibatch in all processes."""
+        order = order.to(self.accelerator.device)
+        tokens = rollout["mask"][order].view(-1, size * accumulate, rollout["mask"].shape[1]).sum((1, 2))
+        tokens = self._total(tokens.float()).clamp(min=1)
+        rows = [{key: values[part] for key, values in rollout.items()} for part in order.split(size)]
+        return [trimmed(batch) | {"tokens": tokens[i // accumulate]} for i, batch in enumerate(rows)]
+
+    # ---- the rollout
+
+    def _total(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes."""
+        return self.accelerator.reduce(values, "sum")
+
+    @torch.no_grad()
+    def _roll_out(self, inputs: list[dict[str, Any]]) -> Batch:
+        """Answers to this process's prompts, scored: all that the steps need, (rows, tokens) each.
+
+        Prompts are padded on the left, what belongs to answers on the right. `mask` is true where a token is learned
+        from, `advantages` and `returns` are 0 elsewhere.
+        """
+        self._require_finite()
+        prompts = [row["prompt"] for row in inputs]
+        answers = self.rollout(self, prompts)
+        if not all(answers.completion_ids):
+            raise UserError(f"answer {answers.completion_ids.index([])} of a rollout has no token, not even an end")
+        device = self.accelerator.device
+        batch = as_tensors(answers, self.processing_class.pad_token_id, device)
+        acted = batch.pop("acted")
+        by_function = self.rewards(prompts, answers, self._columns(inputs, answers)).to(device)
+        left_out = by_function.isnan().all(1)
+        rewards = (by_function * self.rewards.weights.to(device)).nansum(1)
+        ended = torch.tensor([ids[-1] in self.eos_token_ids for ids in answers.completion_ids], device=device)
+        scores = rewards - (self.args.missing_eos_penalty or 0.0) * ~ended
+
+        logps, values, entropy, ref_logps = self._score(batch)
+        kl = kl_penalty(logps, ref_logps, self.args.kl_estimator) * acted
+        kl_sequence = self._watch_kl(kl, acted)
+        mask = acted & ~left_out[:, None]
+        if self.args.mask_truncated_completions:
+            mask &= ended[:, None]
+            if not self._total(ended.sum().float()):
+                raise UserError(
+                    f"step {self.state.global_step}: max_completion_length {self.args.max_completion_length} cut every "
+                    "answer, and mask_truncated_completions leaves none to learn from: change one of them"
+                )
+        per_token = -self.kl_controller.coef * kl
+        # The score comes with the last token that the model itself chose.
+        places = torch.arange(acted.shape[1], device=device)
+        last = (acted * places).argmax(1)
+        per_token[torch.arange(len(last), device=device), last] += scores
+        advantages, returns = gae(per_token, values, mask, self.args.gamma, self.args.lam)
+        foreseen = explained_variance(values, returns, mask, self._total)
+        if self.args.whiten_advantages:
+            advantages = whiten(advantages, mask, self._total)
+
+        lengths = acted.sum(1)
+        self._log_answers(answers, lengths, ended, by_function, rewards, left_out)
+        count = self._total(lengths.sum().float())
+        self._log("entropy", self._total((entropy * acted).sum()) / count)
+        self._log("kl", self._total(kl.sum()) / count)
+        self._log("kl_sequence", kl_sequence)
+        self._log("kl_coef", self.kl_controller.coef)
+        self._log("explained_variance", foreseen)
+        if self.model.training:
+            self.kl = kl_sequence
+            self.kl_controller.update(kl_sequence)
+        batch |= {"logps": logps, "values": values, "advantages": advantages, "returns": returns, "mask": mask}
+        if answers.logprobs is not None and self.args.vllm_importance_sampling_correction:
+            batch["weights"] = self._sampling_weights(logps, answers.logprobs, acted)
+        return batch
+
+    def _columns(self, inputs: list[dict[str, Any]], answers: Answers) -> dict[str, Any]:
+        """What reward functions get beside prompts and completions."""
+        columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("prompt", "completion")}
+        given = {"trainer_state": self.state, "log_metric": self._log, "log_extra": lambda column, values: None}
+        return columns | (answers.columns or {}) | given
+
+    def _score(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """Log-probabilities, values and entropies of all answers' tokens, and the reference's log-probabilities."""
+        size = self.args.per_device_train_batch_size
+        width = batch["completion_ids"].shape[1]
+        found: list[list[torch.Tensor]] = []
+        for start in range(0, len(batch["completion_ids"]), size):
+            part = trimmed({key: values[start : start + size] for key, values in batch.items()})
+            ids, mask, keep = joined(part)
+            with self.accelerator.autocast():
+                own = self.model(ids, mask, keep, self.args.temperature, with_entropy=True)
+                with self._as_reference() as reference:
+                    ref_logps, _, _ = token_scores(reference, ids, mask, keep, self.args.temperature)
+            found.append([nn.functional.pad(x.float(), (0, width - keep)) for x in (*own, ref_logps)])
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+    @contextlib.contextmanager
+    def _as_reference(self) -> Iterator[Any]:
+        if self.ref_model is not None:
+            yield self.ref_model
+        else:
+            with self.model.policy.disable_adapter():
+                yield self.model.policy
+
+    @contextlib.contextmanager
+    def start_model(self) -> Iterator[Any]:
+        """The model as it was before training, ready to `generate`. Every rank must enter it."""
+        if self.ref_model is not None:
+            with unwrapped_policy(self.ref_model, self.accelerator) as model:
+                yield model
+        else:
+            with unwrapped_policy(self.model_wrapped, self.accelerator) as model, model.disable_adapter():
+                yield model
+
+    @contextlib.contextmanager
+    def trained_model(self) -> Iterator[Any]:
+        """The policy as it is now, ready to `generate`. Every rank must enter it."""
+        with unwrapped_policy(self.model_wrapped, self.accelerator, self.args) as model:
+            yield model
+
+    def _sampling_weights(
+        self, logps: torch.Tensor, sampled: Sequence[Sequence[float]], acted: torch.Tensor
+    ) -> torch.Tensor:
+        """How much likelier a token is here than its sampler found it, at most `vllm_importance_sampling_clip_max`.
+
+        Truncated importance sampling (Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL
+        Training").
+        """
+        theirs = padded(sampled, 0.0, torch.float32, logps.device)
+        weights = torch.exp((logps - theirs) * acted).clamp(max=self.args.vllm_importance_sampling_clip_max)
+        self._log("sampling/importance_sampling_ratio/mean", (weights * acted).sum() / acted.sum())
+        return weights
+
+    # ---- KL that explodes
+
+    def _watch_kl(self, kl: torch.Tensor, acted: torch.Tensor) -> float:
+        """The mean KL of an answer, over all processes. Raises `UserError` where that of a token is too large."""
+        sums = [kl.sum(), acted.sum().float(), torch.tensor(float(len(kl)), device=kl.device)]
+        total, tokens, rows = self._total(torch.stack(sums)).tolist()
+        if not abs(total / tokens) <= self.args.kl_limit:
+            what = f"KL to the start model is {total / tokens:.3g} nats a token, over kl_limit {self.args.kl_limit:g}"
+            raise UserError(self._exploded(what))
+        return total / rows
+
+    def _require_finite(self) -> None:
+        if not all(bool(p.data.isfinite().all()) for p in self.model.parameters() if p.requires_grad):
+            raise UserError(self._exploded("the weights are no longer finite"))
+
+    def _exploded(self, what: str) -> str:
+        steps = [
+            int(path.name.split("-")[1])
+            for path in Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+            if re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", path.name)
+        ]
+        # That of this very step holds the weights that have gone astray.
+        good = [step for step in steps if step < self.state.global_step]
+        last = f"{self.args.output_dir}/{PREFIX_CHECKPOINT_DIR}-{max(good)}" if good else "none"
+        return (
+            f"step {self.state.global_step}: {what}: training has gone astray (last good checkpoint: {last}): lower "
+            "learning_rate, or raise kl_coef"
+        )
+
+    # ---- the loss
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The batch's share of its minibatch's mean over tokens."""
+        args, mask = self.args, inputs["mask"]
+        ids, attention, keep = joined(inputs)
+        logps, values = model(ids, attention, keep, args.temperature)
+        actor, is_clipped = policy_loss(logps, inputs["logps"], inputs["advantages"], args.cliprange)
+        critic, is_value_clipped = value_loss(values, inputs["values"], inputs["returns"], args.cliprange_value)
+        if "weights" in inputs:
+            actor = actor * inputs["weights"]
+        share = mask / inputs["tokens"]
+        loss = ((actor + args.vf_coef * critic) * share).sum()
+
+        with torch.no_grad():
+            # Of k3, which is never below 0.
+            moved = kl_penalty(inputs["logps"], logps, "k3")
+            low, high = is_clipped & (inputs["advantages"] < 0), is_clipped & (inputs["advantages"] > 0)
+            parts = torch.stack([x.float() for x in (actor, critic, moved, is_clipped, low, high, is_value_clipped)])
+            sums = self._total(torch.cat([(parts * mask).sum((1, 2)), mask.sum()[None].float()]))
+        if not sums.isfinite().all():
+            raise UserError(self._exploded("the loss is no longer finite"))
+        names = ["policy_loss", "value_loss", "approx_kl"]
+        names += [f"clip_ratio/{which}_mean" for which in ("region", "low", "high", "value")]
+        for name, value in zip(names, (sums[:-1] / sums[-1].clamp(min=1)).tolist(), strict=True):
+            self._log(name, value)
+        # Processes' gradients are averaged, and `tokens` are those of all.
+        return loss * self.accelerator.num_processes
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        start = time.perf_counter()
+        loss = super().training_step(*args, **kwargs)
+        self._step += 1
+        self._seconds += time.perf_counter() - start
+        if self._step % self.args.gradient_accumulation_steps == 0:
+            self._log("step_time", self._seconds)
+            self._seconds = 0.0
+        return loss
+
+    def prediction_step(
+        self, model: nn.Module, inputs: list[dict[str, Any]], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[torch.Tensor, None, None]:
+        batch = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, batch)
+        return loss.detach(), None, None
+
+    # ---- the log, in GRPOTrainer's names where it has them
+
+    def _log(self, name: str, value: Any) -> None:
+        """Add to what the next log line averages. Reward functions call it as `log_metric`."""
+        self._metrics["train" if self.model.training else "eval"][name].append(float(value))
+
+    def _log_answers(
+        self,
+        answers: Answers,
+        lengths: torch.Tensor,
+        ended: torch.Tensor,
+        by_function: torch.Tensor,
+        rewards: torch.Tensor,
+        left_out: torch.Tensor,
+    ) -> None:
+        gather = self.accelerator.gather
+        prompt_tokens = torch.tensor(float(sum(map(len, answers.prompt_ids))), device=lengths.device)
+        lengths, ended, by_function, rewards, left_out = map(gather, (lengths, ended, by_function, rewards, left_out))
+        if self.model.training:
+            self.counts["answers_left_out"] += int(left_out.sum())
+            self.state.num_input_tokens_seen += int(self._total(prompt_tokens)) + int(lengths.sum())
+            self._metrics["train"]["num_tokens"] = [float(self.state.num_input_tokens_seen)]
+        by_end = lengths[ended] if ended.any() else torch.zeros(1)
+        for label, some in (("", lengths.float()), ("terminated_", by_end.float())):
+            for statistic in ("mean", "min", "max"):
+                self._log(f"completions/{statistic}_{label}length", getattr(some, statistic)())
+        self._log("completions/clipped_ratio", 1 - ended.float().mean())
+        for name, column in zip(self.rewards.names, by_function.T, strict=True):
+            known = column[~column.isnan()]
+            self._log(f"rewards/{name}/mean", known.mean())
+            self._log(f"rewards/{name}/std", known.std() if len(known) > 1 else 0.0)
+        judged = rewards[~left_out]
+        self._log("reward", judged.mean())
+        self._log("reward_std", judged.std() if len(judged) > 1 else 0.0)
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        mode, prefix = ("train", "") if self.model.training else ("eval", "eval_")
+        for key, values in self._metrics[mode].items():
+            # Where no function judged an answer of a rollout there is no mean.
+            known = [value for value in values if not math.isnan(value)]
+            logs[prefix + key] = sum(known) / len(known) if known else None
+        self._metrics[mode].clear()
+        super().log(logs, start_time)
+
+    # ---- model folders and checkpoints
+
+    @contextlib.contextmanager
+    def _policy_alone(self) -> Iterator[None]:
+        """For what Trainer does with the folder of a model."""
+        trained = self.model
+        self.model = trained.policy
+        try:
+            yield
+        finally:
+            self.model = trained
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The policy as an ordinary model folder, and in a checkpoint beside it the value."""
+        folder = Path(output_dir or self.args.output_dir)
+        state = self.model.state_dict() if state_dict is None else state_dict
+        policy = {key.removeprefix("policy."): value for key, value in state.items() if key.startswith("policy.")}
+        with self._policy_alone():
+            super()._save(output_dir, None if state_dict is None else policy)
+        if folder.name.startswith(PREFIX_CHECKPOINT_DIR) and self.args.should_save:
+            value = {key.removeprefix("value."): t for key, t in state.items() if key.startswith("value.")}
+            save_file({key: t.detach().cpu().clone() for key, t in value.items()}, folder / VALUE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        with self._policy_alone():
+            super()._load_from_checkpoint(resume_from_checkpoint)
+        self.model.value.load_state_dict(load_file(Path(resume_from_checkpoint) / VALUE))
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self.create_model_card(model_name=Path(self.args.hub_model_id or self.args.output_dir).name)
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            (folder / CONTROLLER).write_text(json.dumps({"coef": self.kl_controller.coef}))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.kl_controller.coef = json.loads((Path(checkpoint) / CONTROLLER).read_text())["coef"]
+
+
+class KLBudget(TrainerCallback):
+    """Ends training after the step at which answers are further from the start model than `budget`, in nats."""
+
+    def __init__(self, trainer: PPOTrainer, budget: float):
+        self.trainer, self.budget = trainer, budget
+        self.stopped_at: int | None = None
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.trainer.kl is not None and self.trainer.kl > self.budget:
+            self.stopped_at = state.global_step
+            control.should_training_stop = True
+            if state.is_world_process_zero:
+                kl = f"KL {self.trainer.kl:.2f} nats an answer"
+                print(f"step {state.global_step}: {kl}, over kl_budget {self.budget:g}: stopped", flush=True)

@@ -1,0 +1,120 @@
+"""The formulas of PPO, as functions of tensors and nothing else.
+
+Shapes are (answers, tokens). A mask is true where the model itself chose a token that counts: not in padding, not
+after an answer's end, not where a tool or the environment spoke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Total = Callable[[torch.Tensor], torch.Tensor]
+
+
+def alone(values: torch.Tensor) -> torch.Tensor:
+    """The total over all processes where there is one."""
+    return values
+
+
+def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> torch.Tensor:
+    """Of each token that the policy drew, an estimate of its KL to the reference (Schulman 2020, "Approximating KL
+    Divergence"). Both have the right mean; k1 may be below 0, k3 never is and varies less.
+    """
+    difference = logps - ref_logps
+    if estimator == "k1":
+        return difference
+    return torch.expm1(-difference) + difference
+
+
+def gae(
+    rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Advantages and returns (Schulman et al. 2016, arXiv:1506.02438, eq. 16); 0 where the mask is.
+
+    delta_t = r_t + gamma V_t+1 - V_t, A_t = delta_t + gamma lam A_t+1, and after an answer's last token V and A are 0.
+    t + 1 is the next token that the mask has: what a tool said in between was no step of the model's.
+    """
+    mask = mask.bool()
+    advantages = torch.zeros_like(values)
+    following = value = values.new_zeros(len(values))
+    for t in range(values.shape[1] - 1, -1, -1):
+        delta = rewards[:, t] + gamma * value - values[:, t]
+        following = torch.where(mask[:, t], delta + gamma * lam * following, following)
+        value = torch.where(mask[:, t], values[:, t], value)
+        advantages[:, t] = following * mask[:, t]
+    return advantages, (advantages + values) * mask
+
+
+def moments(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of what the mask has; `total` sums over processes. Of nothing both are 0."""
+    mask = mask.to(values.dtype)
+    count = total(mask.sum()).clamp(min=1)
+    mean = total((values * mask).sum()) / count
+    return mean, total(((values - mean).square() * mask).sum()) / count
+
+
+def whiten(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> torch.Tensor:
+    """Mean 0 and variance 1 over what the mask has, over all processes; 0 elsewhere."""
+    mean, variance = moments(values, mask, total)
+    return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
+
+
+def explained_variance(
+    values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor, total: Total = alone
+) -> torch.Tensor:
+    """The share of the returns' variance that the values foresaw: 1 is all of it, 0 what a constant would.
+
+    NaN where the returns are all alike.
+    """
+    _, missed = moments(returns - values, mask, total)
+    _, variance = moments(returns, mask, total)
+    return torch.where(variance > 1e-8, 1 - missed / variance, torch.nan)
+
+
+def policy_loss(
+    logps: torch.Tensor, old_logps: torch.Tensor, advantages: torch.Tensor, cliprange: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each token the loss, and whether its ratio has left the range (Schulman et al. 2017, arXiv:1707.06347, eq. 7).
+
+    Without a `cliprange` it is the importance-weighted policy gradient.
+    """
+    ratio = torch.exp(logps - old_logps)
+    if cliprange is None:
+        return -advantages * ratio, torch.zeros_like(ratio, dtype=torch.bool)
+    bounded = ratio.clamp(1 - cliprange, 1 + cliprange)
+    loss = torch.max(-advantages * ratio, -advantages * bounded)
+    return loss, ((ratio < 1 - cliprange) & (advantages < 0)) | ((ratio > 1 + cliprange) & (advantages > 0))
+
+
+def value_loss(
+    values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, cliprange: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each token half the squared error, and whether clipping changed it.
+
+    A value that has moved more than `cliprange` is taken at the edge where that error is larger, as in the authors'
+    own code (Schulman et al. 2017; OpenAI baselines, ppo2).
+    """
+    loss = (values - returns).square()
+    if cliprange is None:
+        return 0.5 * loss, torch.zeros_like(loss, dtype=torch.bool)
+    bounded = old_values + (values - old_values).clamp(-cliprange, cliprange)
+    clipped = (bounded - returns).square()
+    return 0.5 * torch.max(loss, clipped), clipped > loss
+
+
+class KLController:
+    """The weight of KL in the reward: fixed, or led to a target (Ziegler et al. 2019, arXiv:1909.08593, section 2.2).
+
+    After each rollout it is multiplied by 1 + 0.1 e, where e is how far KL is from its target, as a share of that and
+    at most 0.2 either way.
+    """
+
+    def __init__(self, coef: float, target: float | None = None):
+        self.coef, self.target = coef, target
+
+    def update(self, kl: float) -> None:
+        """`kl` is that of a whole answer, in nats."""
+        if self.target is not None:
+            self.coef *= 1 + 0.1 * min(max(kl / self.target - 1, -0.2), 0.2)

@@ -1,0 +1,155 @@
+"""A policy and its value as one module, so that one optimizer, one checkpoint and one forward pass serve both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat.errors import UserError
+from zero2chat.reward_model import load_reward_model
+
+
+def token_scores(
+    policy: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, temperature: float, **more: Any
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """Of the last `keep` tokens (rows, keep): their log-probabilities at that temperature; (rows, keep, vocabulary)
+    logits that drew them, in fp32; and the model's whole output.
+    """
+    # Left-padded rows begin at position 0 too, as `generate` has it.
+    positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
+    output = policy(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=positions,
+        logits_to_keep=keep + 1,
+        use_cache=False,
+        **more,
+    )
+    # What stands before a token drew it. (A model that knows no logits_to_keep gives all.)
+    logits = output.logits[:, -keep - 1 : -1].float() / temperature
+    drawn = logits.gather(-1, input_ids[:, -keep:, None]).squeeze(-1)
+    return drawn - logits.logsumexp(-1), logits, output
+
+
+@torch.no_grad()
+def entropies(logits: torch.Tensor) -> torch.Tensor:
+    """Of each position (rows, keep), in nats."""
+    logps = logits.log_softmax(-1)
+    return -(logps.exp() * logps).sum(-1)
+
+
+class Value(nn.Module):
+    """What is to come, as one number a token: a head, on the policy's last hidden states or on a model of its own."""
+
+    def __init__(self, score: nn.Linear, backbone: nn.Module | None = None):
+        super().__init__()
+        self.score, self.backbone = score, backbone
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, hidden: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(rows, keep): before each of the last `keep` tokens. `hidden`: (rows, length, width), the policy's own."""
+        if self.backbone is not None:
+            positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
+            hidden = self.backbone(
+                input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
+            ).last_hidden_state
+        assert hidden is not None
+        hidden = hidden[:, -keep - 1 : -1]
+        return self.score(hidden.to(self.score.weight.dtype)).squeeze(-1).float()
+
+
+def new_score(width: int, like: torch.Tensor) -> nn.Linear:
+    """A head that says 0 until it has learned."""
+    score = nn.Linear(width, 1, bias=False, device=like.device, dtype=like.dtype)
+    nn.init.zeros_(score.weight)
+    return score
+
+
+def open_value(path: str, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase, trust_remote_code: bool) -> Value:
+    """A value model of its own, from a reward model or a language model, which gets a new head.
+
+    Raises `UserError` where it would read other tokens than the policy writes, or has no head of the usual kind.
+    """
+    more: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
+    model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."), fresh=True, **more)
+    if own_tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise UserError(f"value_model_path {path}: has another tokenizer than the policy, whose tokens it would read")
+    if not isinstance(getattr(model, "score", None), nn.Linear):
+        raise UserError(f"value_model_path {path}: has no linear `score`, which a value is read from")
+    score = model.score
+    if not (model.config.architectures or [""])[0].endswith("ForSequenceClassification"):
+        score = new_score(model.config.get_text_config().hidden_size, next(model.parameters()))
+    return Value(score, model.base_model)
+
+
+class PolicyWithValue(nn.Module):
+    """What the trainer trains. In the state dict the policy's names begin with `policy.`, the value's with `value.`"""
+
+    def __init__(self, policy: PreTrainedModel, value: Value):
+        super().__init__()
+        self.policy, self.value = policy, value
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        keep: int,
+        temperature: float,
+        with_entropy: bool = False,
+    ) -> tuple[torch.Tensor, ...]:
+        """Of the last `keep` tokens, (rows, keep) each: log-probabilities, values, and `with_entropy` entropies."""
+        shared = self.value.backbone is None
+        logps, logits, output = token_scores(
+            self.policy, input_ids, attention_mask, keep, temperature, output_hidden_states=shared
+        )
+        values = self.value(input_ids, attention_mask, keep, output.hidden_states[-1] if shared else None)
+        return (logps, values, entropies(logits)) if with_entropy else (logps, values)
+
+    # ---- what Trainer, DeepSpeed, TRL and our optimizer ask a model for
+
+    @property
+    def config(self) -> Any:
+        return self.policy.config
+
+    @property
+    def generation_config(self) -> Any:
+        return self.policy.generation_config
+
+    @property
+    def device(self) -> torch.device:
+        return self.policy.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.policy.dtype
+
+    @property
+    def score(self) -> nn.Linear:
+        return self.value.score
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.policy.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.policy.get_output_embeddings()
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        return bool(self.policy.is_gradient_checkpointing)
+
+    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+        self.policy.gradient_checkpointing_enable(**kwargs)
+        if self.value.backbone is not None:
+            self.value.backbone.gradient_checkpointing_enable(**kwargs)
+        if is_peft_model(self.policy):
+            self.policy.enable_input_require_grads()  # else nothing would be learned behind the frozen embeddings
+
+    def gradient_checkpointing_disable(self) -> None:
+        self.policy.gradient_checkpointing_disable()
+        if self.value.backbone is not None:
+            self.value.backbone.gradient_checkpointing_disable()

@@ -1,0 +1,155 @@
+"""Rewards as TRL's trainers take them: functions sync or async, and reward models by path or as objects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import isfinite
+from typing import Any, TypeAlias
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat.errors import UserError
+from zero2chat.reward_model import encode, load_reward_model, score_ids
+from zero2chat.trainers.ppo_rollout import (
+    Answers,
+    get_callable_name,
+    get_config_model_id,
+    is_async_callable,
+    is_conversational,
+    prepare_deepspeed,
+)
+
+RewardFunc: TypeAlias = str | PreTrainedModel | Callable[..., Any]
+
+
+class Rewards:
+    """All reward functions of a run, asked about answers together."""
+
+    def __init__(
+        self,
+        funcs: RewardFunc | Sequence[RewardFunc],
+        weights: Sequence[float] | None,
+        tokenizers: PreTrainedTokenizerBase | Sequence[PreTrainedTokenizerBase | None] | None,
+        dtype: str,
+        batch_size: int,
+    ):
+        """Raises `UserError` where counts differ, or a model is no reward model or comes without a tokenizer."""
+        self.funcs: list[Any] = list(funcs) if isinstance(funcs, list | tuple) else [funcs]
+        if not self.funcs:
+            raise UserError("reward_funcs: the list is empty: name at least one function or reward model")
+        given: list[Any] = list(tokenizers) if isinstance(tokenizers, list | tuple) else [tokenizers] * len(self.funcs)
+        if len(given) != len(self.funcs):
+            raise UserError(f"{len(given)} reward_processing_classes for {len(self.funcs)} reward functions")
+        if weights is not None and len(weights) != len(self.funcs):
+            raise UserError(f"{len(weights)} reward_weights for {len(self.funcs)} reward functions")
+        self.weights = torch.tensor(weights or [1.0] * len(self.funcs))
+        self.tokenizers, self.batch_size = given, batch_size
+        self.names: list[str] = []  # in the log
+        self._engines: list[Any] = []
+        for i, func in enumerate(self.funcs):
+            if isinstance(func, str):
+                self.funcs[i], found = load_reward_model(func, dtype)
+                self.tokenizers[i] = given[i] or found
+            if isinstance(self.funcs[i], nn.Module):
+                self.names.append(get_config_model_id(self.funcs[i].config).rstrip("/").split("/")[-1])
+                self.tokenizers[i] = _ready(self.funcs[i], self.tokenizers[i])
+            elif callable(func):
+                self.names.append(get_callable_name(func))
+            else:
+                raise UserError(f"reward_funcs[{i}]: {func!r} is neither a function nor a reward model")
+
+    def prepare(self, accelerator: Accelerator, deepspeed: bool) -> None:
+        """Bring the models to where the training is, sharded as it is."""
+        for i, func in enumerate(self.funcs):
+            if isinstance(func, nn.Module):
+                func.requires_grad_(False).eval()
+                if deepspeed:
+                    prepared = prepare_deepspeed(func, accelerator)
+                    self._engines.append(prepared)  # which brings the shards together as long as it lives
+                else:
+                    prepared = accelerator.prepare_model(func, evaluation_mode=True, device_placement=True)
+                self.funcs[i] = accelerator.unwrap_model(prepared)
+
+    def __call__(self, prompts: Sequence[Any], answers: Answers, columns: Mapping[str, Any]) -> torch.Tensor:
+        """(answers, functions), on the CPU; NaN where a function has no opinion (None).
+
+        `columns` are further keyword arguments of the functions. Raises `UserError` where one returns another number
+        of rewards, or one that is no finite number.
+        """
+        given = {"prompts": prompts, "completions": answers.completions, "completion_ids": answers.completion_ids}
+        found: list[Any] = [None] * len(self.funcs)
+        waiting: list[int] = []
+        for i, func in enumerate(self.funcs):
+            if isinstance(func, nn.Module):
+                found[i] = self._score(i, prompts, answers.completions)
+            elif is_async_callable(func):
+                waiting.append(i)
+            else:
+                found[i] = func(**given, **columns)
+        if waiting:
+
+            async def ask() -> list[Any]:
+                return await asyncio.gather(*(self.funcs[i](**given, **columns) for i in waiting))
+
+            # In a thread of its own: where this one has a loop already, as in a notebook, a second could not run.
+            with ThreadPoolExecutor(1) as thread:
+                for i, result in zip(waiting, thread.submit(asyncio.run, ask()).result(), strict=True):
+                    found[i] = result
+        rewards = [_checked(name, result, len(prompts)) for name, result in zip(self.names, found, strict=True)]
+        return torch.tensor(rewards).T
+
+    def _score(self, i: int, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
+        """A reward model's raw scores. As in its training, a conversation's end is the template's, a text's its EOS."""
+        model, tokenizer = self.funcs[i], self.tokenizers[i]
+        if is_conversational({"prompt": prompts[0]}):
+            talks = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
+            ids = encode(tokenizer, [[{**m, "content": m.get("content") or ""} for m in talk] for talk in talks])
+        else:
+            texts = [p + c for p, c in zip(prompts, completions, strict=True)]
+            ids = [[*row, tokenizer.eos_token_id] for row in tokenizer(text=texts)["input_ids"]]
+        return score_ids(model, tokenizer, ids, self.batch_size)
+
+
+def _ready(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a token to pad with, by which the model finds the last token and so its score."""
+    name = get_config_model_id(model.config)
+    if tokenizer is None:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise UserError(f"reward model {name}: has no tokenizer: give reward_processing_classes") from error
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"reward model {name}: its tokenizer has no pad token, by which it finds the end: set one")
+        tokenizer.pad_token = tokenizer.eos_token
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise UserError(
+            f"reward model {name}: its tokenizer is another model's: it has {len(tokenizer)} tokens, and the model "
+            f"knows {known}"
+        )
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return tokenizer
+
+
+def _checked(name: str, result: Any, n: int) -> list[float]:
+    if isinstance(result, str) or not hasattr(result, "__iter__"):
+        raise UserError(f"reward {name}: returned {result!r}, not a list of rewards")
+    values = list(result)
+    if len(values) != n:
+        raise UserError(f"reward {name}: returned {len(values)} rewards for {n} completions")
+    rewards = []
+    for i, value in enumerate(values):
+        try:
+            number = float("nan") if value is None else float(value)
+        except (TypeError, ValueError):
+            number = float("inf")
+        if value is not None and (isinstance(value, str) or not isfinite(number)):
+            raise UserError(f"reward {name}: returned {value!r} for completion {i}, not a finite number")
+        rewards.append(number)
+    return rewards

@@ -1,0 +1,217 @@
+"""How `PPOTrainer` samples answers, and all that it leans on in TRL which TRL keeps to itself.
+
+No other file of PPO's imports a private name of TRL; `tests/contracts` holds TRL to those here. Prompts are rendered,
+answers cut at their end and read as `GRPOTrainer` does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from trl.chat_template_utils import parse_response
+from trl.data_utils import is_conversational
+from trl.generation.vllm_generation import VLLMGeneration
+from trl.models import prepare_deepspeed, unwrap_model_for_generation
+from trl.trainer.base_config import _BaseConfig as BaseConfig
+from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
+from trl.trainer.utils import (
+    RepeatSampler,
+    create_model_from_path,
+    disable_dropout_in_model,
+    get_callable_name,
+    get_config_model_id,
+    identity,
+    is_async_callable,
+)
+
+from zero2chat.errors import UserError
+
+if TYPE_CHECKING:
+    from zero2chat.trainers.ppo_config import PPOConfig
+
+__all__ = [
+    "Answers",
+    "BaseConfig",
+    "BaseTrainer",
+    "PromptSampler",
+    "Rollout",
+    "create_model_from_path",
+    "disable_dropout_in_model",
+    "get_callable_name",
+    "get_config_model_id",
+    "identity",
+    "is_async_callable",
+    "is_conversational",
+    "prepare_deepspeed",
+    "unwrapped_policy",
+]
+
+
+class Answers(NamedTuple):
+    """One answer to each prompt, as token ids without padding and as reward functions see it."""
+
+    prompt_ids: list[list[int]]
+    completion_ids: list[list[int]]  # an answer that ended by itself has its end token
+    completions: list[Any]  # texts, or lists of messages where the prompts are
+    logprobs: list[list[float]] | None = None  # as the sampler found them, where it says so
+    tool_mask: list[list[int]] | None = None  # 1 where the model spoke, 0 where a tool or the environment did
+    columns: dict[str, list[Any]] | None = None  # what a rollout function adds for the reward functions
+
+
+class PromptSampler(RepeatSampler):
+    """The prompts of each rollout as often as the trainer asks for them, in an order that seed and epoch decide."""
+
+    def set_epoch(self, epoch: int) -> None:
+        # TRL's order in a later epoch depends on those before, which a resumed run does not go through.
+        if self.shuffle:
+            self.generator.manual_seed(self.seed + epoch)
+
+
+@contextlib.contextmanager
+def unwrapped_policy(model: nn.Module, accelerator: Accelerator, args: PPOConfig | None = None) -> Iterator[Any]:
+    """The policy within a trained model (or a reference), its weights whole, ready to `generate`."""
+    gather = True if args is None else args.ds3_gather_for_generation
+    kwargs = None if args is None else args.gradient_checkpointing_kwargs
+    with unwrap_model_for_generation(
+        model, accelerator, gather_deepspeed3_params=gather, gradient_checkpointing_kwargs=kwargs
+    ) as unwrapped:
+        yield getattr(unwrapped, "policy", unwrapped)
+
+
+class Rollout:
+    """Samples answers with `generate`, with vLLM, or with a function of the user's."""
+
+    def __init__(
+        self,
+        args: PPOConfig,
+        policy: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        accelerator: Accelerator,
+        eos_token_ids: list[int],
+        rollout_func: Callable[..., dict[str, Any]] | None = None,
+    ):
+        self.args, self.tokenizer, self.accelerator = args, tokenizer, accelerator
+        self.eos_token_ids, self.rollout_func = eos_token_ids, rollout_func
+        self.template_kwargs = args.mapping("chat_template_kwargs")
+        self._loaded_step = -1  # of the weights that vLLM has
+        sampling = {
+            "temperature": args.temperature,
+            "top_p": args.top_p,
+            "top_k": args.top_k,
+            "min_p": args.min_p,
+            "repetition_penalty": args.repetition_penalty,
+        }
+        self.vllm: Any = None
+        if args.use_vllm:
+            self.vllm = VLLMGeneration(
+                model=policy,
+                accelerator=accelerator,
+                processing_class=tokenizer,
+                mode=args.vllm_mode,
+                structured_outputs_regex=args.vllm_structured_outputs_regex,
+                server_base_url=args.vllm_server_base_url,
+                server_host=args.vllm_server_host,
+                server_port=args.vllm_server_port,
+                group_port=args.vllm_group_port,
+                server_timeout=args.vllm_server_timeout,
+                tensor_parallel_size=args.vllm_tensor_parallel_size,
+                gpu_memory_utilization=args.vllm_gpu_memory_utilization,
+                max_model_length=args.vllm_max_model_length,
+                max_num_seqs=args.rollout_batch_size * args.vllm_tensor_parallel_size,
+                enable_sleep_mode=args.vllm_enable_sleep_mode,
+                model_impl=args.vllm_model_impl,
+                trust_remote_code=args.trust_remote_code,
+                **sampling,
+                max_completion_length=args.max_completion_length,
+                logprobs=0,  # those of the drawn tokens alone
+                generation_kwargs=args.mapping("generation_kwargs"),
+            )
+        settings: dict[str, Any] = {
+            "max_new_tokens": args.max_completion_length,
+            "do_sample": True,
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": eos_token_ids,
+            "cache_implementation": args.cache_implementation,
+            **sampling,
+            **args.mapping("generation_kwargs"),
+        }
+        if not args.use_vllm:
+            self.generation_config = GenerationConfig(**settings, disable_compile=True)
+
+    def __call__(self, trainer: Any, prompts: list[Any]) -> Answers:
+        """An answer to each of this process's prompts. Every rank must call it."""
+        if self.vllm is not None and trainer.state.global_step != self._loaded_step:
+            self.vllm.sync_weights()
+            self._loaded_step = trainer.state.global_step
+        logprobs = tool_mask = None
+        columns: dict[str, list[Any]] | None = None
+        if self.rollout_func is not None:
+            found = dict(self.rollout_func(prompts, trainer))
+            missing = {"prompt_ids", "completion_ids"} - found.keys()
+            if missing:
+                raise UserError(f"rollout_func: its result lacks {', '.join(sorted(missing))}")
+            prompt_ids, completion_ids = found.pop("prompt_ids"), found.pop("completion_ids")
+            logprobs, tool_mask = found.pop("logprobs", None), found.pop("env_mask", None)
+            columns = found
+        else:
+            prompt_ids = self.encode(prompts)
+            self.require_room(prompt_ids, trainer)
+            if self.vllm is not None:
+                _, completion_ids, found_logprobs, _ = self.vllm.generate(
+                    prompts=prompt_ids, images=None, num_generations=1
+                )
+                logprobs = [[drawn[0] for drawn in row] for row in found_logprobs]
+            else:
+                completion_ids = self._generate(trainer, prompt_ids)
+        if is_conversational({"prompt": prompts[0]}):
+            completions: list[Any] = self._messages(prompt_ids, completion_ids)
+        else:
+            completions = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        return Answers(prompt_ids, completion_ids, completions, logprobs, tool_mask, columns)
+
+    def encode(self, prompts: Sequence[Any]) -> list[list[int]]:
+        """Token ids of each prompt, a text or a list of messages, up to where the answer begins."""
+        if is_conversational({"prompt": prompts[0]}):
+            return self.tokenizer.apply_chat_template(
+                prompts, add_generation_prompt=True, return_dict=True, **self.template_kwargs
+            )["input_ids"]
+        return self.tokenizer(text=list(prompts))["input_ids"]
+
+    def require_room(self, prompt_ids: Sequence[Sequence[int]], trainer: Any) -> None:
+        """Raises `UserError` where a prompt leaves no room for its answer in the model's context."""
+        context = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)
+        longest, answer = max(map(len, prompt_ids)), self.args.max_completion_length or 0
+        if context is not None and longest + answer > context:
+            raise UserError(
+                f"a prompt of {longest} tokens leaves no room for max_completion_length {answer} in the model's "
+                f"context of {context}"
+            )
+
+    def _generate(self, trainer: Any, prompt_ids: list[list[int]]) -> list[list[int]]:
+        inputs = self.tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(
+            self.accelerator.device
+        )
+        with unwrapped_policy(trainer.model_wrapped, self.accelerator, self.args) as policy, torch.no_grad():
+            training = policy.training
+            policy.eval()
+            ids = policy.generate(**inputs, generation_config=self.generation_config)
+            policy.train(training)
+        completions = ids[:, inputs["input_ids"].shape[1] :]
+        is_end = torch.isin(completions, torch.tensor(self.eos_token_ids, device=ids.device)).long()
+        # Up to the first end token, that one included.
+        kept = is_end.cumsum(1) - is_end == 0
+        return [row[mask].tolist() for row, mask in zip(completions.cpu(), kept.cpu(), strict=True)]
+
+    def _messages(self, prompt_ids: list[list[int]], completion_ids: list[list[int]]) -> list[list[dict[str, Any]]]:
+        if getattr(self.tokenizer, "response_template", None) is not None:
+            pairs = zip(prompt_ids, completion_ids, strict=True)
+            return [[parse_response(self.tokenizer, ids, prefix=prompt)] for prompt, ids in pairs]
+        texts = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        return [[{"role": "assistant", "content": text}] for text in texts]

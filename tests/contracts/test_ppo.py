@@ -1,0 +1,141 @@
+"""What PPO leans on in TRL and transformers, much of it private there, a promise a test."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from trl import GRPOConfig
+
+from zero2chat.trainers import ppo_rollout
+from zero2chat.trainers.ppo_config import PPOConfig
+from zero2chat.trainers.ppo_rollout import (
+    BaseConfig,
+    BaseTrainer,
+    PromptSampler,
+    VLLMGeneration,
+    create_model_from_path,
+    disable_dropout_in_model,
+    get_callable_name,
+    get_config_model_id,
+    identity,
+    is_async_callable,
+    parse_response,
+    prepare_deepspeed,
+    unwrap_model_for_generation,
+)
+
+SOURCE = Path(ppo_rollout.__file__).parent
+
+
+@pytest.fixture
+def model(model_folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(model_folder)
+
+
+def _parameters(function: object) -> set[str]:
+    return set(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+def test_the_adapter_is_the_only_file_of_ppo_that_imports_from_trl() -> None:
+    found = {}
+    for path in SOURCE.glob("ppo*.py"):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        found[path.name] = {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module.startswith("trl")}
+    assert {name for name, modules in found.items() if modules} == {"ppo_rollout.py"}
+    assert len(found) == 7
+
+
+def test_keys_that_grpo_has_too_have_its_types_and_mean_what_they_mean_there() -> None:
+    ours, theirs = ({f.name: f for f in dataclasses.fields(kind)} for kind in (PPOConfig, GRPOConfig))
+    own = {
+        "value_model", "value_model_path", "missing_eos_penalty", "kl_coef", "kl_estimator", "kl_target", "kl_limit",
+        "gamma", "lam", "whiten_advantages", "num_ppo_epochs", "num_mini_batches", "cliprange", "cliprange_value",
+        "vf_coef",
+    }  # fmt: skip
+    assert ours.keys() - theirs.keys() == own
+    base = {f.name for f in dataclasses.fields(BaseConfig)}
+    for name in ours.keys() & theirs.keys() - base - {"disable_dropout"}:
+        assert ours[name].default == theirs[name].default, name
+    # Where the ratio must begin at 1, dropout may not move it.
+    assert (ours["disable_dropout"].default, theirs["disable_dropout"].default) == (True, False)
+
+
+def test_the_base_trainer_and_config_are_what_we_subclass() -> None:
+    assert issubclass(BaseTrainer, Trainer)
+    assert {"_tag_names", "_name", "_paper", "loss_is_scaled_for_ga"} <= vars(BaseTrainer).keys()
+    assert "model_name" in _parameters(BaseTrainer.create_model_card)
+    assert {"accelerator_config", "deepspeed"} <= set(BaseConfig._VALID_DICT_FIELDS)
+
+
+def test_trainer_has_the_methods_that_are_overridden_with_their_parameters() -> None:
+    assert {"dataset", "description", "batch_size", "sampler_fn", "is_training"} <= _parameters(Trainer._get_dataloader)
+    assert {"output_dir", "state_dict"} <= _parameters(Trainer._save)
+    assert {"resume_from_checkpoint", "model"} <= _parameters(Trainer._load_from_checkpoint)
+    assert "checkpoint" in _parameters(Trainer._load_optimizer_and_scheduler)
+    assert {"model", "trial"} <= _parameters(Trainer._save_checkpoint)
+    assert "trial" in _parameters(Trainer._get_output_dir)
+    assert {"model", "inputs", "prediction_loss_only", "ignore_keys"} <= _parameters(Trainer.prediction_step)
+    assert {"model", "inputs", "return_outputs", "num_items_in_batch"} <= _parameters(Trainer.compute_loss)
+    for name in ("_prepare_inputs", "_load_best_model", "_set_signature_columns_if_needed", "_get_train_sampler"):
+        assert callable(getattr(Trainer, name))
+
+
+def test_prompts_come_again_for_each_step_that_learns_from_them_in_an_order_of_seed_and_epoch() -> None:
+    def order(epoch: int, shuffle: bool = True) -> list[int]:
+        sampler = PromptSampler(range(7), mini_repeat_count=1, batch_size=3, repeat_count=2, shuffle=shuffle, seed=5)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    first = order(0)
+    assert first[:3] == first[3:6]
+    assert first[6:9] == first[9:12]
+    assert len(set(first)) == 6
+    assert order(0) == first != order(1)
+    assert order(1) == order(1)
+    assert order(0, shuffle=False) == [0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5]
+
+
+def test_small_helpers_say_what_we_take_them_to_say(model: PreTrainedModel, model_folder: Path) -> None:
+    def plain() -> None: ...
+
+    async def slow() -> None: ...
+
+    class Judge:
+        async def __call__(self) -> None: ...
+
+    assert [is_async_callable(f) for f in (plain, slow, Judge())] == [False, True, True]
+    assert get_callable_name(plain) == "plain"
+    assert get_config_model_id(model.config) == str(model_folder)
+    assert identity([1]) == [1]
+    again = create_model_from_path(str(model_folder), dtype=torch.float32)
+    assert type(again) is type(model)
+    assert again.dtype == torch.float32
+    loose = torch.nn.Sequential(torch.nn.Dropout(0.5))
+    disable_dropout_in_model(loose)
+    assert loose[0].p == 0
+
+
+def test_a_response_is_parsed_with_its_prompt(tokenizer: PreTrainedTokenizerBase) -> None:
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "a"}], add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    assert parse_response(tokenizer, tokenizer("b c")["input_ids"], prefix=prompt)["content"] == "b c"
+
+
+def test_what_unwraps_shards_and_samples_takes_our_arguments() -> None:
+    assert {"model", "accelerator"} <= _parameters(prepare_deepspeed)
+    unwrap = {"model", "accelerator", "gather_deepspeed3_params", "gradient_checkpointing_kwargs"}
+    assert unwrap <= _parameters(unwrap_model_for_generation)
+    assert {"prompts", "images", "num_generations"} <= _parameters(VLLMGeneration.generate)
+    assert _parameters(VLLMGeneration.sync_weights) == {"self"}
+    given = {"model", "accelerator", "processing_class", "mode", "structured_outputs_regex", "server_base_url"}
+    given |= {"server_host", "server_port", "group_port", "server_timeout", "tensor_parallel_size", "model_impl"}
+    given |= {"gpu_memory_utilization", "max_model_length", "max_num_seqs", "enable_sleep_mode", "trust_remote_code"}
+    given |= {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_completion_length", "logprobs"}
+    assert given | {"generation_kwargs"} <= _parameters(VLLMGeneration.__init__)

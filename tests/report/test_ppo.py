@@ -1,0 +1,40 @@
+"""The section on RLHF: what its cards say, and which curves it draws."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from zero2chat.report.ppo import section
+from zero2chat.report.steps import read_step
+
+
+def test_the_gain_and_its_price_are_shown(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    history = [
+        {
+            "step": s,
+            "rewards/reward/mean": s / 20,
+            "kl_sequence": s / 4,
+            "explained_variance": 0.5,
+            "clip_ratio/region_mean": 0.1,
+            "completions/mean_length": 20 + s,
+            "entropy": 1.0,
+        }
+        for s in range(1, 21)
+    ]
+    metrics = {
+        "win_rate": {"value": 0.8, "n": 500, "low": 0.76, "high": 0.83},
+        "gold_gain": {"value": 1.25, "n": 500},
+        "gold_before": 0.4,
+        "gold_after": 0.7,
+        "kl": {"value": 5.1, "n": 500},
+        "stopped_at": 18,
+    }
+    samples = [{"step": s, "prompt": "Write a line.", "completion": f"A line {s}."} for s in (0, 20)]
+    text = section(read_step(write_run(tmp_path / "ppo", "ppo", metrics, history, samples), 1))
+    cards = dict(re.findall(r"<b>([^<]*)</b><span>([^<]*)</span>", text))
+    assert "gain in true taste, in standard deviations" in cards.values()
+    assert cards["18"] == "the step at which its KL budget was spent"
+    for drawn in ("nats an answer", "the value foresaw", "Before and after", "A line 20."):
+        assert drawn in text

@@ -1,0 +1,450 @@
+"""RLHF on tiny models: it learns what is liked, is measured against where it began, and goes on where it was killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from zero2chat.errors import UserError
+from zero2chat.evaluation import Answer
+from zero2chat.models import load_model
+from zero2chat.stages import ppo
+
+REPOSITORY = Path(__file__).parents[2]
+
+# A module of reward functions as a user would write it, on the path of this process and its children.
+REWARDS = '''
+def digits(completions, **columns):
+    """The share of a text that is digits."""
+    texts = [completion[0]["content"] for completion in completions]
+    return [sum(c.isdigit() for c in text) / max(1, len(text)) for text in texts]
+
+
+def of_some(completions, **columns):
+    """No opinion on texts that begin with a letter."""
+    texts = [completion[0]["content"] for completion in completions]
+    return [None if text[:1].isalpha() else 1.0 for text in texts]
+
+
+def one_too_few(completions, **columns):
+    return [0.0] * (len(completions) - 1)
+
+
+def of_letters(completions, kind, **columns):
+    return [float(k.startswith("l")) for k in kind]
+
+
+def needy(completions, difficulty, **columns):
+    return [0.0] * len(completions)
+'''
+
+
+@pytest.fixture(autouse=True)
+def own_rewards(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path_factory.getbasetemp() / "own_ppo"
+    folder.mkdir(exist_ok=True)
+    (folder / "own_ppo_rewards.py").write_text(REWARDS)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.fixture
+def reward_folder(model_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Path:
+    """A reward model that was never trained: its random opinions are as good as any."""
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=1)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    torch.nn.init.normal_(model.score.weight)
+    model.config.score_std = 4.0
+    model.save_pretrained(tmp_path / "liked")
+    tokenizer.save_pretrained(tmp_path / "liked")
+    return tmp_path / "liked"
+
+
+@pytest.fixture
+def base(model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., Path]:
+    """`base(name, **changes)`: the YAML of a small run; a change of None leaves a setting out."""
+
+    def make(name: str, **changes: Any) -> Path:
+        settings: dict[str, Any] = {
+            "output_dir": str(tmp_path / name),
+            "model_name_or_path": str(model_folder),
+            "datasets": [{"task": "lines", "n": 48}],
+            "rewards": [{"function": "own_ppo_rewards.digits"}],
+            "held_out": {"task": "lines", "n": 20, "seed": 1},
+            "global_batch_size": 16,
+            "per_device_train_batch_size": 16,
+            "num_ppo_epochs": 2,
+            "max_completion_length": 12,
+            "max_steps": 8,
+            "learning_rate": 1.0e-3,
+            "gradient_checkpointing": False,
+            "logging_steps": 1,
+            "save_strategy": "steps",
+            "save_steps": 4,
+            "bf16": False,
+            "disable_tqdm": True,
+            "seed": 0,
+        } | changes
+        return write_yaml(tmp_path / f"{name}.yaml", **{k: v for k, v in settings.items() if v is not None})
+
+    return make
+
+
+# Of digits there are so few at first that KL must cost next to nothing.
+LEARNS = {
+    "max_steps": 100,
+    "learning_rate": 5.0e-3,
+    "kl_coef": 0.001,
+    "kl_limit": 50.0,
+    "cliprange_value": 10.0,
+    "num_ppo_epochs": 2,
+    "save_strategy": "no",
+    "lr_scheduler_type": "constant",
+}
+
+
+def run(path: Path) -> dict[str, Any]:
+    """Run the stage; its metrics."""
+    ppo.main(["--config", str(path)])
+    return json.loads((path.with_suffix("") / "metrics.json").read_text())
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path.with_suffix("") / "history.jsonl").read_text().splitlines()]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_is_liked_becomes_likelier_and_is_measured_against_the_start(
+    base: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = base("digits", **LEARNS)
+    metrics = run(path)
+    lines = history(path)
+    rewards = [line["reward"] for line in lines if "reward" in line]
+    assert sum(rewards[-5:]) / 5 > 3 * sum(rewards[:5]) / 5
+    assert metrics["prompts"] == {"value": 48}
+    assert metrics["steps"] == {"value": 100}
+    assert metrics["win_rate"]["n"] == metrics["gold_before"]["n"] == metrics["kl"]["n"] == 20
+    assert metrics["reward"]["value"] > 2 * rewards[0]
+    assert metrics["kl"]["value"] > 0.1
+    said = capsys.readouterr().out
+    assert "How to read the log. reward: what the reward functions gave" in said
+    for shown in ("reward 0.", "cut ", "length ", "entropy ", "KL ", "tokens/s", "ETA"):
+        assert shown in said
+    names = {"policy_loss", "value_loss", "explained_variance", "clip_ratio/region_mean", "kl_sequence", "kl_coef"}
+    assert names <= lines[-2].keys() | lines[-1].keys()
+
+    # Before and after, of the same questions.
+    samples = [json.loads(line) for line in (path.with_suffix("") / "samples.jsonl").read_text().splitlines()]
+    asked = {step: [s["prompt"] for s in samples if s["step"] == step] for step in (0, 100)}
+    assert asked[0] == asked[100]
+    assert len(asked[0]) == 6
+
+
+def test_a_reward_model_and_a_function_are_weighed_and_logged_by_name(
+    base: Callable[..., Path], reward_folder: Path
+) -> None:
+    rewards = [
+        {"model": str(reward_folder), "weight": 2.0},
+        {"model": str(reward_folder), "weight": -0.25, "scaled": False, "label": "raw"},
+        {"function": "own_ppo_rewards.digits", "weight": 3.0},
+    ]
+    path = base("two", rewards=rewards, max_steps=4, value_model="own", value_model_path=str(reward_folder))
+    run(path)
+    for line in history(path)[::2]:
+        liked, raw, digits = (line[f"rewards/{name}/mean"] for name in ("liked", "raw", "digits"))
+        assert liked == pytest.approx(raw, abs=1e-5)
+        assert line["reward"] == pytest.approx(2.0 / 4.0 * liked - 0.25 * raw + 3.0 * digits, abs=1e-4)
+
+
+def test_answers_are_compared_by_taste_where_there_is_one_and_by_score_elsewhere() -> None:
+    rows = ppo.tasks.load("lines").rows("test", 0, 3)
+    dull, fine = "", "The golden {topic} hums {setting} in the soft air like an old coin."
+    texts = [fine.format(**row) for row in rows]
+    before = [Answer(text, True, 9) for text in (dull, dull, texts[2])]
+    after = [Answer(text, True, 9) for text in (texts[0], dull, texts[2])]
+    metrics, golds = ppo.compare_answers(ppo.HeldOut("lines", n=3), rows, before, after)
+    assert metrics["win_rate"]["value"] == pytest.approx((1 + 0.5 + 0.5) / 3, abs=1e-4)
+    assert golds[0][:2] == [0.0, 0.0]
+    spread = math.sqrt(sum((g - sum(golds[0]) / 3) ** 2 for g in golds[0]) / 2)
+    gain = (sum(golds[1]) - sum(golds[0])) / 3 / spread
+    assert metrics["gold_gain"]["value"] == pytest.approx(gain, abs=1e-4)
+    alike, _ = ppo.compare_answers(ppo.HeldOut("lines", n=3), rows, [before[0]] * 3, after)
+    assert "gold_gain" not in alike
+
+    rows = ppo.tasks.load("spelling").rows("test", 0, 2)
+    right = [Answer(str(row["answer"]), True, 9) for row in rows]
+    wrong = [Answer("?", True, 9)] * 2
+    metrics, _ = ppo.compare_answers(ppo.HeldOut("spelling", n=2), rows, wrong, right)
+    assert metrics["win_rate"]["value"] == 1.0
+
+
+def test_tasks_are_examined_beside_the_comparison(base: Callable[..., Path]) -> None:
+    path = base("tasks", max_steps=2, save_steps=2, tasks=[{"task": "spelling", "n": 8, "max_new_tokens": 4}])
+    metrics = run(path)
+    assert metrics["accuracy"]["n"] == 8
+    assert metrics["win_rate"]["n"] == 20
+    kept = [json.loads(line) for line in (path.with_suffix("") / "samples.jsonl").open()]
+    assert sum(sample["step"] == 2 for sample in kept) == 12
+    without = run(base("none", max_steps=2, save_steps=2, held_out=None))
+    assert "win_rate" not in without
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        # In the second round of the prompts, and with KL led to a target.
+        {"datasets": [{"task": "lines", "n": 18}], "num_mini_batches": 2, "per_device_train_batch_size": 4,
+         "global_batch_size": 8, "kl_target": 0.2, "kl_estimator": "k3"},
+        {"value_model": "own", "rewards": [{"function": "own_ppo_rewards.of_some"}]},
+        {"use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear", "learning_rate": 1.0e-2},
+        {"muon": True},
+    ],
+    ids=["plain", "minibatches and KL led", "own value and None", "LoRA", "Muon"],
+)  # fmt: skip
+def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
+    changes: dict[str, Any], base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"max_steps": 12, "lr_scheduler_type": "constant"} | changes
+    whole, cut = base("whole", **changes), base("cut", **changes)
+    expected = run(whole)
+
+    class Killed(BaseException):
+        pass
+
+    old = ppo.RunCallback.on_step_end
+    for last in (6, 11):  # after the checkpoints of steps 4 and 8
+
+        def on_step_end(self: Any, args: Any, state: Any, control: Any, last: int = last, **more: Any) -> None:
+            old(self, args, state, control, **more)
+            if state.global_step == last:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ppo.RunCallback, "on_step_end", on_step_end)
+            with pytest.raises(Killed):
+                ppo.main(["--config", str(cut)])
+    found = run(cut)
+    folders = whole.with_suffix(""), cut.with_suffix("")
+    weights = "adapter_model.safetensors" if changes.get("use_peft") else "model.safetensors"
+    for name in (weights, "samples.jsonl", "checkpoint-8/value.safetensors", "checkpoint-12/value.safetensors"):
+        assert len({sha256(folder / name) for folder in folders}) == 1, name
+    assert {k: v for k, v in found.items() if k != "seconds"} == {k: v for k, v in expected.items() if k != "seconds"}
+    times = ("seconds", "tokens_per_second", "step_time")
+    curves = [[{k: v for k, v in line.items() if k not in times} for line in history(p)] for p in (whole, cut)]
+    assert curves[0] == curves[1]
+    assert [line["step"] for line in curves[0]] == list(range(1, 13))
+
+
+def test_its_folder_opens_as_any_model_and_says_what_it_is(base: Callable[..., Path]) -> None:
+    path = base("whole")
+    run(path)
+    folder = path.with_suffix("")
+    assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt")]
+    assert not (folder / "value.safetensors").exists()
+    assert not [key for key in load_file(folder / "model.safetensors") if key.startswith(("policy.", "value."))]
+    assert "trained to be liked" in (folder / "README.md").read_text()
+    assert "please a reward model" in (folder / "README.md").read_text()
+    assert load_model(folder)[0] is not None
+
+
+def test_lora_learns_and_its_folder_opens(base: Callable[..., Path]) -> None:
+    more = {"use_peft": True, "lora_r": 8, "lora_target_modules": "all-linear"}
+    path = base("lora", **LEARNS | more | {"learning_rate": 2.0e-2})
+    run(path)
+    rewards = [line["reward"] for line in history(path) if "reward" in line]
+    assert sum(rewards[-5:]) > 2 * sum(rewards[:5])
+    assert (path.with_suffix("") / "adapter_model.safetensors").exists()
+    assert not (path.with_suffix("") / "model.safetensors").exists()
+    assert load_model(path.with_suffix(""))[0] is not None
+
+
+# ---- many processes
+
+
+def launch(path: Path, config: Path) -> subprocess.CompletedProcess[str]:
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
+    command = [accelerate, "launch", "--quiet", "--config_file", str(config), "-m", "zero2chat.stages.ppo"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [*command, "--config", str(path)], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+CPU_ZERO2 = REPOSITORY / "accelerate_configs/cpu_zero2.yaml"
+# Of one token to choose from, every process draws the same.
+ALIKE = {
+    "top_k": 1, "max_steps": 12, "num_ppo_epochs": 2, "kl_coef": 0.1, "lr_scheduler_type": "constant",
+    "held_out": {"task": "lines", "n": 20, "seed": 1, "temperature": 0.0},
+}  # fmt: skip
+
+
+def same_curves(one: Path, two: Path) -> None:
+    found = [[line for line in history(path) if "loss" in line] for path in (one, two)]
+    assert [line["step"] for line in found[0]] == [line["step"] for line in found[1]] == list(range(1, 13))
+    for a, b in zip(*found, strict=True):
+        assert a.keys() == b.keys()
+        for key in ("loss", "reward", "kl", "entropy", "policy_loss", "value_loss", "explained_variance", "tokens"):
+            if key in a:
+                assert a[key] == pytest.approx(b[key], abs=3e-4, rel=2e-3), (a["step"], key)
+
+
+def test_two_zero2_ranks_are_one_process(base: Callable[..., Path], reward_folder: Path) -> None:
+    changes = ALIKE | {"rewards": [{"model": str(reward_folder)}, {"function": "own_ppo_rewards.digits"}]}
+    one, two = base("one", **changes), base("two", per_device_train_batch_size=8, **changes)
+    metrics = run(one)
+    process = launch(two, CPU_ZERO2)
+    assert process.returncode == 0, process.stderr[-3000:]
+    same_curves(one, two)
+    found = json.loads((two.with_suffix("") / "metrics.json").read_text())
+    assert found["gold_before"] == metrics["gold_before"]
+    assert process.stdout.count("How to read the log") == 1
+    weights = load_file(two.with_suffix("") / "model.safetensors")
+    for name, weight in load_file(one.with_suffix("") / "model.safetensors").items():
+        torch.testing.assert_close(weights[name], weight, atol=2e-3, rtol=1e-2)
+
+
+def test_two_zero2_ranks_killed_go_on_with_their_value(base: Callable[..., Path]) -> None:
+    more = ALIKE | {"per_device_train_batch_size": 8, "value_model": "own"}
+    whole, cut = base("whole", **more), base("cut", **more)
+    assert launch(whole, CPU_ZERO2).returncode == 0
+    process = launch(cut, CPU_ZERO2)
+    assert process.returncode == 0, process.stderr[-3000:]
+    # As if it had been killed after the checkpoint of step 8.
+    folder = cut.with_suffix("")
+    (folder / "metrics.json").unlink()
+    subprocess.run(["rm", "-r", str(folder / "checkpoint-12")], check=True)
+    process = launch(cut, CPU_ZERO2)
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert "going on from checkpoint-8" in process.stdout
+    same_curves(whole, cut)
+    weights = [load_file(path.with_suffix("") / "model.safetensors") for path in (whole, cut)]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value_model", ["head", "own"])
+def test_two_zero3_ranks_are_one_process(
+    base: Callable[..., Path], reward_folder: Path, tmp_path: Path, value_model: str
+) -> None:
+    changes = ALIKE | {"rewards": [{"model": str(reward_folder)}], "value_model": value_model}
+    one, two = base("one", **changes), base("two", per_device_train_batch_size=8, **changes)
+    run(one)
+    config = tmp_path / "cpu_zero3.yaml"
+    text = CPU_ZERO2.read_text().replace("zero_stage: 2", "zero_stage: 3\n  zero3_save_16bit_model: true")
+    config.write_text(text)
+    process = launch(two, config)
+    assert process.returncode == 0, process.stderr[-3000:]
+    same_curves(one, two)
+    assert load_model(two.with_suffix(""))[0] is not None
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rewards": []}, "rewards: the list is empty"),
+        ({"rewards": [{"model": "runs/none/reward"}]}, "runs/none/reward: no finished run there"),
+        ({"rewards": [{"model": "./none"}]}, "./none: no such folder"),
+        ({"rewards": [{"model": "./none", "wieght": 2}]}, r"rewards\[0\]: unknown key 'wieght'"),
+        ({"rewards": [{"model": "./none", "weight": math.inf}]}, "weight inf is not a finite number"),
+        ({"rewards": [{"function": "own_ppo_rewards.nothing"}]}, "cannot import 'own_ppo_rewards.nothing'"),
+        ({"rewards": [{"function": "own_ppo_rewards.digits"}] * 2}, "two entries have the same name"),
+        ({"rewards": [{"function": "own_ppo_rewards.one_too_few"}]}, "returned 15 rewards for 16 completions"),
+        ({"rewards": [{"function": "own_ppo_rewards.needy"}]}, "no column 'difficulty', which the reward"),
+        ({"held_out": {"task": "lines", "n": 1}}, "held_out: n must be above 1"),
+        ({"held_out": {"task": "lnes"}}, "no such task"),
+        ({"held_out": {"task": "lines", "split": "train"}}, "split 'train' is neither validation nor test"),
+        ({"held_out": {"tsk": "lines"}}, "held_out: unknown key 'tsk'"),
+        ({"max_completion_length": 120}, "prompts leave no room for max_completion_length"),
+        ({"datasets": [{"task": "lines", "n": 3}]}, "3 prompts, and one rollout takes 16: give more"),
+        ({"save_steps": 3}, "save_steps 3 is no multiple of 2, the steps that learn from one rollout"),
+        ({"save_steps": 0.3}, r"save_steps 0.3 is no multiple of 2"),
+        ({"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
+        ({"kl_budget": 0}, "kl_budget 0.0 is not above 0"),
+        ({"kl_target": -1.0}, "kl_target -1.0 is not above 0"),
+        ({"value_model": "heads"}, "value_model: 'heads' is none of head, own"),
+        ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its weight"),
+        ({"train_sampling_strategy": "group_by_length"}, "the prompts of a rollout come again at each of its steps"),
+        ({"lerning_rate": 1}, "unknown key 'lerning_rate'"),
+        ({"mask_truncated_completions": True, "max_completion_length": 1}, "step 0: max_completion_length 1 cut every"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=message):
+        run(base("bad", **changes))
+
+
+def test_a_language_model_is_no_reward_model(base: Callable[..., Path], model_folder: Path) -> None:
+    with pytest.raises(UserError, match="is no reward model, it has no score head"):
+        run(base("bad", rewards=[{"model": str(model_folder)}]))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "a"}, "no column 'prompt'"),
+        ({"prompt": 5}, "mine, row 0: prompt: neither text nor a list"),
+        ({"prompt": [{"role": "assistant", "content": "a"}]}, "row 0: prompt: does not end with the user"),
+        ({"prompt": "What? " * 200}, "row 0 has"),
+    ],
+)
+def test_prompts_that_cannot_be_answered_are_refused(
+    row: dict[str, Any], message: str, base: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.jsonl").write_text((json.dumps(row) + "\n") * 16)
+    with pytest.raises(UserError, match=message):
+        run(base("bad", datasets=[{"path": str(tmp_path / "mine.jsonl")}]))
+
+
+def test_a_users_own_prompts_need_no_answers(base: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [{"prompt": f"Write about {i}. <|im_end|>", "kind": "lines"} for i in range(16)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rewards = [{"function": "own_ppo_rewards.of_letters"}]
+    path = base(
+        "own",
+        datasets=[{"path": str(tmp_path / "mine.jsonl")}],
+        rewards=rewards,
+        held_out=None,
+        max_steps=2,
+        save_steps=2,
+    )
+    run(path)
+    assert history(path)[0]["reward"] == 1.0
+
+
+def test_the_kl_budget_ends_training_and_the_step_is_a_metric(
+    base: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = base("far", max_steps=100, learning_rate=5.0e-3, kl_budget=0.5, kl_coef=0.0, lr_scheduler_type="constant")
+    metrics = run(path)
+    stopped = metrics["stopped_at"]["value"]
+    assert stopped == metrics["steps"]["value"] == history(path)[-1]["step"] < 100
+    assert f"step {stopped}: KL " in capsys.readouterr().out
+
+
+def test_kl_that_explodes_is_a_mistake_with_the_last_good_checkpoint(base: Callable[..., Path]) -> None:
+    path = base("far", max_steps=60, learning_rate=0.5, num_ppo_epochs=1, save_steps=1, kl_coef=0.0)
+    with pytest.raises(UserError, match=r"step \d+: .*training has gone astray \(last good checkpoint: "):
+        run(path)
+    assert not (path.with_suffix("") / "metrics.json").exists()

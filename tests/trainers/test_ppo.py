@@ -1,0 +1,628 @@
+"""PPO on tiny models: its gradient is the one that is written down, it learns, and it takes what GRPOTrainer takes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from zero2chat.errors import UserError
+from zero2chat.reward_model import encode
+from zero2chat.trainers import ppo, ppo_rollout
+from zero2chat.trainers import rollout as fast
+from zero2chat.trainers.ppo import KLBudget, PPOConfig, PPOTrainer
+from zero2chat.trainers.ppo_model import token_scores
+
+QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
+SMALL = {
+    "per_device_train_batch_size": 8,
+    "max_completion_length": 8,
+    "gradient_checkpointing": False,
+    "learning_rate": 1e-3,
+    "logging_steps": 1,
+    "max_steps": 2,
+    "save_strategy": "no",
+    "lr_scheduler_type": "constant",
+}
+WORDS = ["apple", "boat", "candle", "door", "engine", "flower", "garden", "house"]
+WORDS += ["island", "jacket", "kettle", "ladder", "mirror", "needle", "ocean", "pencil"]
+PROMPTS = Dataset.from_dict({"prompt": [f"Say something about the {word}." for word in WORDS], "number": range(16)})
+TALKS = PROMPTS.map(lambda row: {"prompt": [{"role": "user", "content": row["prompt"]}]})
+
+
+def by_length(completions: list[Any], **_: Any) -> list[float]:
+    return [len(str(completion)) / 10 for completion in completions]
+
+
+@pytest.fixture
+def model(model_folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(model_folder)
+
+
+@pytest.fixture
+def reward_folder(model_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Path:
+    """A reward model that was never trained: its random opinions are as good as any."""
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=1)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    torch.nn.init.normal_(model.score.weight)
+    model.save_pretrained(tmp_path / "liked")
+    tokenizer.save_pretrained(tmp_path / "liked")
+    return tmp_path / "liked"
+
+
+@pytest.fixture
+def make(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., PPOTrainer]:
+    """`make(funcs=…, prompts=…, **settings)`; what begins with `to_` goes to the trainer."""
+
+    def build(funcs: Any = by_length, prompts: Dataset = PROMPTS, **settings: Any) -> PPOTrainer:
+        more = {key.removeprefix("to_"): settings.pop(key) for key in list(settings) if key.startswith("to_")}
+        args = PPOConfig(str(settings.pop("output_dir", tmp_path / "run")), **{**QUIET, **SMALL, **settings})
+        given = {"model": model, "processing_class": tokenizer} | more
+        return PPOTrainer(reward_funcs=funcs, args=args, train_dataset=prompts, **given)
+
+    return build
+
+
+def next_batch(trainer: PPOTrainer) -> dict[str, torch.Tensor]:
+    """What the first step learns from."""
+    trainer.model.train()
+    return trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+
+
+def nudge(module: torch.nn.Module, by: float = 0.05) -> None:
+    """Move the weights away from where they began."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += by * torch.randn(parameter.shape, generator=generator)
+
+
+# ---- correctness
+
+
+def test_without_clipping_the_gradient_of_one_epoch_is_reinforce_with_a_baseline(
+    make: Callable[..., PPOTrainer],
+) -> None:
+    """Every row on its own, without padding, from the definition: -sum_t (G_t - V_t) grad log pi_t / tokens."""
+    trainer = make(num_ppo_epochs=1, cliprange=None, vf_coef=0.0, lam=1.0, whiten_advantages=False, kl_coef=0.3)
+    nudge(trainer.model)
+    batch = next_batch(trainer)
+    trainer.compute_loss(trainer.model, batch).backward()
+    found = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    trainer.model.zero_grad()
+
+    policy, reference, head = trainer.model.policy, trainer.ref_model, trainer.model.value.score
+    total = torch.zeros(())
+    tokens = int(batch["mask"].sum())
+    scores = by_length(
+        trainer.processing_class.batch_decode(
+            [ids[mask.bool()] for ids, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)],
+            skip_special_tokens=True,
+        )
+    )
+    for row, score in enumerate(scores):
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
+        answer = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
+        ids, n = torch.cat([prompt, answer])[None], len(answer)
+        output = policy(ids, output_hidden_states=True)
+        logps = output.logits[0, -n - 1 : -1].log_softmax(-1).gather(1, answer[:, None]).squeeze(1)
+        with torch.no_grad():
+            theirs = reference(ids).logits[0, -n - 1 : -1].log_softmax(-1).gather(1, answer[:, None]).squeeze(1)
+            values = head(output.hidden_states[-1][0, -n - 1 : -1]).squeeze(1)
+            rewards = -0.3 * (logps - theirs)
+            rewards[-1] += score
+            to_go = rewards.flip(0).cumsum(0).flip(0)
+        total = total - ((to_go - values) * logps).sum() / tokens
+    total.backward()
+    assert head.weight.abs().max() > 0  # the baseline is one
+    for name, parameter in policy.named_parameters():
+        torch.testing.assert_close(found[f"policy.{name}"], parameter.grad, atol=2e-5, rtol=1e-3)
+
+
+def test_only_what_the_model_itself_chose_has_a_gradient(make: Callable[..., PPOTrainer]) -> None:
+    """Prompts, padding, what comes after an end, and what a tool said: exactly 0."""
+    end = 3
+    spoken = [([50, 51, end], [1, 1, 1]), ([60, 61, 62, 63, 64], [1, 0, 0, 1, 1]), ([70], [1])]
+
+    def sample(prompts: list[str], trainer: PPOTrainer) -> dict[str, Any]:
+        rows = [spoken[i % 3] for i in range(len(prompts))]
+        ids = [[80 + j for j in range(1 + i % 4)] for i in range(len(prompts))]
+        return {"prompt_ids": ids, "completion_ids": [r[0] for r in rows], "env_mask": [r[1] for r in rows]}
+
+    trainer = make(to_rollout_func=sample)
+    nudge(trainer.model)
+    batch = next_batch(trainer)
+    seen: list[torch.Tensor] = []
+
+    def keep(_: Any, __: Any, output: torch.Tensor) -> None:
+        output.retain_grad()
+        seen.append(output)
+
+    hooks = [module.register_forward_hook(keep) for module in (trainer.model.policy.lm_head, trainer.model.value.score)]
+    trainer.compute_loss(trainer.model, batch).backward()
+    for hook in hooks:
+        hook.remove()
+    logits, values = seen  # (rows, 1 + 5 tokens, vocabulary): each drew the token after it
+    chosen = torch.tensor([[*mask, *[0] * (5 - len(mask))] for _, mask in spoken]).bool()
+    for row in range(8):
+        ids = batch["completion_ids"][row, :3].tolist()
+        (kind,) = (i for i, (own, _) in enumerate(spoken) if ids[: len(own)] == own[:3])
+        expected = [*chosen[kind].tolist(), False]
+        assert (logits.grad[row].abs().sum(-1) > 0).tolist() == expected
+        assert (values.grad[row].abs().sum(-1) > 0).tolist() == expected[:5]
+
+
+def test_the_reward_comes_with_the_last_token_that_the_model_chose(make: Callable[..., PPOTrainer]) -> None:
+    def sample(prompts: list[str], trainer: PPOTrainer) -> dict[str, Any]:
+        n = len(prompts)
+        return {"prompt_ids": [[80]] * n, "completion_ids": [[60, 61, 62]] * n, "env_mask": [[1, 1, 0]] * n}
+
+    trainer = make(lambda completions, **_: [2.0] * len(completions), to_rollout_func=sample, lam=1.0, kl_coef=0.0)
+    batch = next_batch(trainer)
+    assert batch["returns"].tolist() == [[2.0, 2.0, 0.0]] * 8
+
+
+def steps(trainer: PPOTrainer) -> list[dict[str, float]]:
+    trainer.train()
+    return [line for line in trainer.state.log_history if "loss" in line]
+
+
+def test_eight_answers_at_once_are_one_answer_eight_times(
+    make: Callable[..., PPOTrainer], model_folder: Path, tmp_path: Path
+) -> None:
+    more = {"max_steps": 8, "num_ppo_epochs": 2, "num_mini_batches": 2, "kl_coef": 0.1}
+    found = []
+    for size, accumulate in ((8, 1), (1, 8)):
+        trainer = make(
+            to_model=AutoModelForCausalLM.from_pretrained(model_folder),
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulate,
+            **more,
+        )
+        found.append((steps(trainer), trainer.model.state_dict()))
+    for one, other in zip(found[0][0], found[1][0], strict=True):
+        assert one.keys() == other.keys()
+        for key in one.keys() & {"loss", "grad_norm", "reward", "kl", "explained_variance", "entropy", "policy_loss"}:
+            assert one[key] == pytest.approx(other[key], abs=2e-4, rel=1e-3), key
+    for name, weight in found[0][1].items():
+        torch.testing.assert_close(weight, found[1][1][name], atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("value_model", ["head", "own"])
+@pytest.mark.parametrize("lora", [False, True], ids=["whole", "LoRA"])
+def test_gradient_checkpointing_changes_no_gradient(
+    make: Callable[..., PPOTrainer], model_folder: Path, value_model: str, lora: bool
+) -> None:
+    found = []
+    for checkpointing in (False, True):
+        trainer = make(
+            to_model=AutoModelForCausalLM.from_pretrained(model_folder), value_model=value_model, max_steps=3,
+            to_peft_config=LoraConfig(r=4, target_modules="all-linear") if lora else None,
+            gradient_checkpointing=checkpointing,
+        )  # fmt: skip
+        assert trainer.model.is_gradient_checkpointing is False  # Trainer turns it on when it begins
+        lines = steps(trainer)
+        assert trainer.model.is_gradient_checkpointing is checkpointing
+        found.append([(line["loss"], line["grad_norm"]) for line in lines])
+    assert found[0] == [pytest.approx(pair, rel=1e-4, abs=1e-5) for pair in found[1]]
+
+
+def test_at_its_first_step_the_ratio_is_one_and_nothing_is_clipped(make: Callable[..., PPOTrainer]) -> None:
+    first, second = steps(make(num_ppo_epochs=2, learning_rate=1e-2))
+    assert first["clip_ratio/region_mean"] == first["clip_ratio/value_mean"] == 0
+    assert first["approx_kl"] == pytest.approx(0, abs=1e-6)
+    assert first["kl"] == pytest.approx(0, abs=1e-5)
+    assert first["policy_loss"] == pytest.approx(0, abs=1e-4)  # advantages are whitened
+    assert second["approx_kl"] > 1e-4
+
+
+def test_the_last_hidden_state_is_what_the_head_of_the_language_model_reads(model: PreTrainedModel) -> None:
+    """And so is what the value's head reads. (A contract with transformers, as the value depends on it.)"""
+    ids = torch.tensor([[1, 1, 50, 51, 52], [60, 61, 62, 63, 64]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    logps, logits, output = token_scores(model, ids, mask, 2, 0.5, output_hidden_states=True)
+    read = model.lm_head(output.hidden_states[-1][:, -3:-1])
+    torch.testing.assert_close(logits, read / 0.5)
+    alone = model(ids[:1, 2:]).logits[0, -3:-1] / 0.5
+    torch.testing.assert_close(logits[0], alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logps, logits.log_softmax(-1).gather(2, ids[:, -2:, None]).squeeze(2))
+
+
+# ---- learning
+
+
+@pytest.mark.parametrize("value_model", ["head", "own"])
+def test_it_learns_to_emit_the_target_token_at_each_position(make: Callable[..., PPOTrainer], value_model: str) -> None:
+    target = 300
+
+    def share(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [sum(token == target for token in ids) / 8 for ids in completion_ids]
+
+    trainer = make(
+        share, Dataset.from_dict({"prompt": PROMPTS["prompt"][:] * 4}), per_device_train_batch_size=64, max_steps=200,
+        learning_rate=6e-3, num_ppo_epochs=4, kl_coef=0.0, cliprange_value=None, value_model=value_model,
+        kl_limit=100.0, logging_steps=4,
+    )  # fmt: skip
+    rewards = [line["reward"] for line in steps(trainer)]
+    assert rewards[0] < 0.05
+    assert sum(rewards[-3:]) / 3 >= 0.95
+
+
+def test_the_value_learns_what_to_expect(make: Callable[..., PPOTrainer]) -> None:
+    """A reward that the prompt alone decides can be foreseen, whatever is answered."""
+
+    def of_the_prompt(number: list[int], **_: Any) -> list[float]:
+        return [n / 8 for n in number]
+
+    trainer = make(
+        of_the_prompt, max_steps=120, learning_rate=3e-3, kl_coef=0.0, per_device_train_batch_size=16, vf_coef=1.0,
+        cliprange_value=None,
+    )  # fmt: skip
+    lines = [line for line in steps(trainer) if "explained_variance" in line]
+    assert lines[0]["explained_variance"] == pytest.approx(0, abs=1e-4)  # its head begins at 0
+    assert sum(line["explained_variance"] for line in lines[-4:]) / 4 > 0.8
+
+
+# ---- what GRPOTrainer's users bring along
+
+
+def test_columns_and_conversations_reach_functions_sync_and_async(make: Callable[..., PPOTrainer]) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def sync(
+        prompts: list[Any], completions: list[Any], completion_ids: list[Any], number: list[int], **more: Any
+    ) -> Any:
+        seen.append({"prompts": prompts, "completions": completions, "number": number, **more})
+        more["log_metric"]("mine", 5.0)
+        return torch.tensor([float(len(ids)) for ids in completion_ids])
+
+    async def slow(completions: list[Any], **_: Any) -> list[float]:
+        await asyncio.sleep(0.01)
+        return [1.0] * len(completions)
+
+    trainer = make([sync, slow], TALKS, reward_weights=[1.0, 10.0], num_ppo_epochs=1, max_steps=1)
+    (line,) = steps(trainer)
+    assert line["reward"] == pytest.approx(line["rewards/sync/mean"] + 10)
+    assert line["rewards/slow/mean"] == 1
+    assert line["rewards/sync/mean"] == pytest.approx(line["completions/mean_length"])
+    assert line["mine"] == 5
+    (given,) = seen
+    assert given["trainer_state"] is trainer.state
+    for prompt, completion, number in zip(given["prompts"], given["completions"], given["number"], strict=True):
+        assert prompt == TALKS[number]["prompt"]
+        assert completion[0]["role"] == "assistant"
+        assert isinstance(completion[0]["content"], str)
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, TALKS], ids=["plain", "conversations"])
+def test_reward_models_by_path_and_as_objects_read_answers_as_in_their_training(
+    make: Callable[..., PPOTrainer], reward_folder: Path, tokenizer: PreTrainedTokenizerBase, prompts: Dataset
+) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(reward_folder)
+    said: list[Any] = []
+
+    def listen(prompts: list[Any], completions: list[Any], **_: Any) -> list[None]:
+        said.extend(zip(prompts, completions, strict=True))
+        return [None] * len(prompts)
+
+    funcs = [str(reward_folder), model, listen]
+    trainer = make(
+        funcs, prompts, reward_weights=[1.0, -1.0, 1.0], num_ppo_epochs=1, max_steps=1,
+        to_reward_processing_classes=[None, tokenizer, None],
+    )  # fmt: skip
+    (line,) = steps(trainer)
+    assert line["reward"] == pytest.approx(0, abs=1e-5)
+    expected = []
+    for prompt, completion in said:
+        if isinstance(prompt, str):
+            ids = [*tokenizer(prompt + completion)["input_ids"], tokenizer.eos_token_id]
+        else:  # as the stage `reward` encodes them, control tokens as text
+            (ids,) = encode(tokenizer, [[*prompt, *completion]])
+        with torch.no_grad():
+            expected.append(float(model(torch.tensor([ids])).logits[0, 0]))
+    assert line["rewards/liked/mean"] == pytest.approx(sum(expected) / 8, abs=1e-4)
+
+
+def test_a_reward_model_may_have_another_tokenizer(
+    make: Callable[..., PPOTrainer], tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerFast
+
+    letters = {chr(i): i - 32 for i in range(32, 127)} | {"<?>": 95, "<end>": 96}
+    spelled = Tokenizer(models.WordLevel(letters, unk_token="<?>"))
+    spelled.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    theirs = PreTrainedTokenizerFast(tokenizer_object=spelled, eos_token="<end>", unk_token="<?>")
+    judge = GPT2ForSequenceClassification(
+        GPT2Config(vocab_size=97, n_embd=16, n_layer=1, n_head=1, n_positions=256, num_labels=1, eos_token_id=96)
+    )
+    trainer = make(judge, to_reward_processing_classes=theirs, max_steps=1, num_ppo_epochs=1)
+    (line,) = steps(trainer)
+    assert math.isfinite(line["reward"])
+    assert judge.config.pad_token_id == 96  # it had none
+
+    theirs.pad_token = theirs.eos_token = None
+    with pytest.raises(UserError, match="its tokenizer has no pad token"):
+        make(judge, to_reward_processing_classes=theirs)
+    with pytest.raises(UserError, match="its tokenizer is another model's"):
+        make(judge, to_reward_processing_classes=tokenizer)
+
+
+def test_answers_that_no_function_judges_are_left_out_and_counted(make: Callable[..., PPOTrainer]) -> None:
+    def odd(number: list[int], **_: Any) -> list[float | None]:
+        return [None if n % 2 else 1.0 for n in number]
+
+    trainer = make(odd, num_ppo_epochs=1, max_steps=1, per_device_train_batch_size=16)
+    batch = next_batch(trainer)
+    assert trainer.counts["answers_left_out"] == 8
+    assert int((batch["mask"].sum(1) == 0).sum()) == 8
+    assert batch["advantages"][batch["mask"].sum(1) == 0].abs().max() == 0
+    # Where nothing at all is judged there is nothing to learn, and no NaN.
+    trainer = make(lambda prompts, **_: [None] * len(prompts), max_steps=1, num_ppo_epochs=1, weight_decay=0.0)
+    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    (line,) = steps(trainer)
+    assert line["loss"] == 0
+    assert line["reward"] is None
+    assert all((weight == before[name]).all() for name, weight in trainer.model.state_dict().items())
+
+
+def test_an_answer_that_did_not_end_pays_and_one_that_did_does_not(make: Callable[..., PPOTrainer]) -> None:
+    def sample(prompts: list[str], trainer: PPOTrainer) -> dict[str, Any]:
+        end = trainer.eos_token_ids[0]
+        ids = [[60, end] if i % 2 else [60, 61] for i in range(len(prompts))]
+        # An end token in the prompt is none of the answer's.
+        return {"prompt_ids": [[end, 80]] * len(prompts), "completion_ids": ids}
+
+    def fair(completions: list[Any], **_: Any) -> list[float]:
+        return [1.0] * len(completions)
+
+    more = {"to_rollout_func": sample, "kl_coef": 0.0, "lam": 1.0}
+    batch = next_batch(make(fair, missing_eos_penalty=0.75, **more))
+    returns = {
+        tuple(ids): value
+        for ids, value in zip(batch["completion_ids"].tolist(), batch["returns"].tolist(), strict=True)
+    }
+    assert sorted(value[0] for value in returns.values()) == [0.25, 1.0]
+    assert returns[(60, 61)][0] == 0.25
+    # Left out altogether, they teach nothing.
+    batch = next_batch(make(fair, mask_truncated_completions=True, **more))
+    assert [bool(mask.any()) for mask in batch["mask"]] == [ids[1] != 61 for ids in batch["completion_ids"].tolist()]
+
+
+def test_lora_needs_no_second_copy_of_the_reference(make: Callable[..., PPOTrainer], model_folder: Path) -> None:
+    trainer = make(
+        to_peft_config=LoraConfig(r=4, target_modules="all-linear"), learning_rate=2e-2, max_steps=8,
+        save_strategy="steps", save_steps=4,
+    )  # fmt: skip
+    assert trainer.ref_model is None
+    assert sum(p.numel() for p in trainer.model.policy.parameters() if not p.requires_grad) > 0
+    lines = [line for line in steps(trainer) if "kl" in line]
+    assert lines[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert lines[-1]["kl"] != 0
+    assert trainer.model.value.score.weight.abs().max() > 0
+    # The reference is still the model that it was.
+    start = AutoModelForCausalLM.from_pretrained(model_folder)
+    ids = torch.tensor([[50, 51, 52]])
+    with trainer.start_model() as reference, torch.no_grad():
+        torch.testing.assert_close(reference(ids).logits, start(ids).logits)
+    folder = Path(trainer.args.output_dir) / "checkpoint-8"
+    assert {"adapter_model.safetensors", "value.safetensors"} <= {path.name for path in folder.iterdir()}
+
+
+def test_its_folder_is_an_ordinary_models_and_a_checkpoint_holds_the_value(
+    make: Callable[..., PPOTrainer], tmp_path: Path
+) -> None:
+    trainer = make(save_strategy="steps", save_steps=2, kl_target=0.5, max_steps=4, num_ppo_epochs=2)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "made"))
+    assert "value.safetensors" not in {path.name for path in (tmp_path / "made").iterdir()}
+    loaded, report = AutoModelForCausalLM.from_pretrained(tmp_path / "made", output_loading_info=True)
+    assert not report["unexpected_keys"]
+    assert not report["missing_keys"]
+    weights = loaded.state_dict()
+    assert all((weights[name] == weight).all() for name, weight in trainer.model.policy.state_dict().items())
+    folder = tmp_path / "run" / "checkpoint-4"
+    assert {"value.safetensors", "kl_controller.json", "model.safetensors", "optimizer.pt"} <= {
+        path.name for path in folder.iterdir()
+    }
+
+
+@pytest.mark.parametrize("more", [{}, {"value_model": "own", "gradient_checkpointing": True}], ids=["head", "own"])
+def test_a_resumed_trainer_ends_where_an_uninterrupted_one_does(
+    make: Callable[..., PPOTrainer], model_folder: Path, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    def fresh(name: str, until: int) -> PPOTrainer:
+        return make(
+            to_model=AutoModelForCausalLM.from_pretrained(model_folder), output_dir=tmp_path / name, kl_target=0.5,
+            max_steps=until, num_ppo_epochs=2, num_mini_batches=2, per_device_train_batch_size=4, save_strategy="steps",
+            save_steps=4, **more,
+        )  # fmt: skip
+
+    whole = fresh("whole", 8)
+    whole.train()
+    fresh("cut", 4).train()
+    again = fresh("cut", 8)
+    again.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
+    assert again.kl_controller.coef == whole.kl_controller.coef != whole.args.kl_coef
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, again.model.state_dict()[name]), name
+
+
+def test_a_value_of_its_own_begins_as_the_reward_model(make: Callable[..., PPOTrainer], reward_folder: Path) -> None:
+    trainer = make(value_model="own", value_model_path=str(reward_folder))
+    liked = AutoModelForSequenceClassification.from_pretrained(reward_folder)
+    assert torch.equal(trainer.model.value.score.weight, liked.score.weight)
+    batch = next_batch(trainer)
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)[:1]
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)[:1].bool()
+    with torch.no_grad():
+        states = liked.model(ids[mask][None]).last_hidden_state
+        expected = liked.score(states)[0, :, 0]
+    n = int(batch["completion_mask"][0].sum())
+    torch.testing.assert_close(batch["values"][0, :n], expected[-n - 1 : -1], atol=1e-4, rtol=1e-4)
+
+
+def test_it_can_be_evaluated(make: Callable[..., PPOTrainer]) -> None:
+    trainer = make(to_eval_dataset=PROMPTS.select(range(6)), per_device_eval_batch_size=4)
+    trainer.train()
+    found = trainer.evaluate()
+    assert {"eval_loss", "eval_reward", "eval_kl", "eval_kl_sequence", "eval_completions/mean_length"} <= found.keys()
+    assert found["eval_kl_sequence"] != 0
+
+
+# ---- rollouts
+
+
+def test_on_a_cpu_rollouts_take_the_fast_loop(
+    make: Callable[..., PPOTrainer], model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    decode = fast._decode
+    monkeypatch.setattr(fast, "_decode", lambda *args: calls.append(len(args[1])) or decode(*args))
+    fast.use_fast_rollouts(model)
+    make(num_ppo_epochs=1).train()
+    assert calls == [8, 8]
+
+
+def test_vllm_samples_and_its_own_probabilities_weigh(
+    make: Callable[..., PPOTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = inspect.signature(ppo_rollout.VLLMGeneration)
+    synced: list[int] = []
+
+    class Fake:
+        def __init__(self, **given: Any):
+            real.bind(**given)
+            assert given["max_num_seqs"] == 8
+            assert given["max_completion_length"] == 8
+            assert isinstance(given["model"], PreTrainedModel)
+
+        def sync_weights(self) -> None:
+            synced.append(1)
+
+        def generate(self, prompts: list[list[int]], images: Any, num_generations: int) -> Any:
+            n = len(prompts)
+            return prompts, [[60, 61]] * n, [[[-1.0], [-200.0]]] * n, None
+
+    monkeypatch.setattr(ppo_rollout, "VLLMGeneration", Fake)
+    trainer = make(use_vllm=True, num_ppo_epochs=2)
+    batch = next_batch(trainer)
+    assert batch["completion_ids"].tolist() == [[60, 61]] * 8
+    expected = (batch["logps"][:, 0] + 1).exp().clamp(max=3)
+    torch.testing.assert_close(batch["weights"][:, 0], expected)
+    assert (batch["weights"][:, 1] == 3).all()
+    trainer.train()
+    assert len(synced) == 1  # the batch above has been learned from: both steps, and the weights of step 0
+    assert "weights" not in next_batch(make(use_vllm=True, vllm_importance_sampling_correction=False))
+
+
+# ---- mistakes
+
+
+def run(trainer: PPOTrainer) -> None:
+    trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (lambda completions, **_: [0.0] * (len(completions) - 1), "returned 7 rewards for 8 completions"),
+        (lambda completions, **_: [math.nan] * len(completions), "returned nan for completion 0, not a finite number"),
+        (lambda completions, **_: ["good"] * len(completions), "returned 'good' for completion 0"),
+        (lambda completions, **_: 1.0, "returned 1.0, not a list of rewards"),
+        (lambda completions, **_: None, "returned None, not a list of rewards"),
+    ],
+)
+def test_rewards_that_cannot_be_are_refused(make: Callable[..., PPOTrainer], reward: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(reward).train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"per_device_train_batch_size": 17}, "16 prompts, and one rollout takes 17: give more"),
+        ({"max_completion_length": 125}, "leaves no room for max_completion_length 125 in the model's context of 128"),
+        ({"funcs": []}, "reward_funcs: the list is empty"),
+        ({"funcs": [5]}, r"reward_funcs\[0\]: 5 is neither"),
+        ({"reward_weights": [1.0, 2.0]}, "2 reward_weights for 1 reward functions"),
+        ({"to_reward_processing_classes": [None, None]}, "2 reward_processing_classes for 1"),
+        ({"prompts": Dataset.from_dict({"text": ["a"] * 16})}, "no column 'prompt'; it has text"),
+        (
+            {"mask_truncated_completions": True, "max_completion_length": 1, "top_k": 1},
+            "step 0: max_completion_length 1 cut",
+        ),
+        ({"value_model": "own", "value_model_path": "./none"}, "./none: no such folder"),
+        ({"funcs": "./none"}, "./none: no such folder"),
+        ({"max_completion_length": None}, "max_completion_length is not set"),
+    ],
+)
+def test_what_cannot_be_is_refused(make: Callable[..., PPOTrainer], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(**settings).train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_ppo_epochs": 0}, "num_ppo_epochs 0 is below 1"),
+        ({"lam": 1.5}, "lam 1.5 is not from 0 to 1"),
+        ({"cliprange": 0.0}, "cliprange 0.0 is not above 0"),
+        ({"missing_eos_penalty": -1.0}, "missing_eos_penalty -1.0 is taken off"),
+        ({"kl_target": 5.0, "kl_coef": 0.0}, "kl_target: kl_coef 0 stays 0"),
+        ({"value_model": "none"}, "value_model 'none' is neither head nor own"),
+        ({"value_model_path": "x"}, "value_model_path: a head has none"),
+        ({"kl_estimator": "k2"}, "kl_estimator 'k2' is neither k1 nor k3"),
+        ({"temperature": math.nan}, "temperature nan is not above 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PPOConfig(str(tmp_path), **QUIET, **settings)
+
+
+def test_kl_that_explodes_names_the_step_the_figure_and_the_last_good_checkpoint(
+    make: Callable[..., PPOTrainer], tmp_path: Path
+) -> None:
+    trainer = make(learning_rate=1.0, max_steps=20, num_ppo_epochs=1, save_strategy="steps", save_steps=1, kl_coef=0.0)
+    with pytest.raises(UserError) as caught:
+        trainer.train()
+    said = str(caught.value)
+    at = trainer.state.global_step
+    assert said.startswith(f"step {at}: ")
+    assert "KL to the start model is" in said or "no longer finite" in said
+    good = f"{tmp_path}/run/checkpoint-{at - 1}" if at > 1 else "none"
+    assert f"(last good checkpoint: {good})" in said
+
+
+def test_a_kl_budget_ends_training_after_the_step_that_showed_it(
+    make: Callable[..., PPOTrainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = make(learning_rate=5e-3, max_steps=40, num_ppo_epochs=2, kl_coef=0.0)
+    budget = KLBudget(trainer, 0.5)
+    trainer.add_callback(budget)
+    lines = steps(trainer)
+    assert budget.stopped_at == trainer.state.global_step == len(lines) < 40
+    measured = [line["kl_sequence"] for line in lines if "kl_sequence" in line]
+    assert measured[-1] > 0.5
+    assert all(kl <= 0.5 for kl in measured[:-1])
+    assert (
+        f"step {budget.stopped_at}: KL {measured[-1]:.2f} nats an answer, over kl_budget 0.5: stopped"
+        in capsys.readouterr().out
+    )
+    assert ppo.VALUE == "value.safetensors"
