@@ -125,6 +125,13 @@ TINY = {
     "reward.global_batch_size": "4",
     "reward.per_device_train_batch_size": "4",
     "reward.save_strategy": "no",
+    "ppo.datasets": "[{task: lines, n: 16}]",
+    "ppo.held_out": "{task: lines, n: 4}",
+    "ppo.max_steps": "2",
+    "ppo.global_batch_size": "4",
+    "ppo.per_device_train_batch_size": "4",
+    "ppo.max_completion_length": "6",
+    "ppo.save_strategy": "no",
     "grpo.datasets": "[{task: facts, n: 8}]",
     "grpo.rewards": "[{function: zero2chat.rewards.length.short_answer}]",
     "grpo.tasks": "[{task: facts, n: 4, samples: 2, max_new_tokens: 4}]",
@@ -176,7 +183,7 @@ def test_the_quickstarts_commands_run_as_printed(
     quickstart = ("run", "recipes/quickstart", *tiny)
     code, printed, errors = zero2chat(*quickstart, "--dry-run")
     assert (code, errors) == (0, [])
-    steps = ["corpus", "tokenizer", "pretrain", "sft", "reward", "grpo", "sft_long", "evaluate", "report"]
+    steps = ["corpus", "tokenizer", "pretrain", "sft", "reward", "ppo", "grpo", "sft_long", "evaluate", "report"]
     assert [re.search(r"recipes/quickstart/(\w+)\.yaml", line)[1] for line in printed] == steps  # type: ignore[index]
     assert not (tmp_path / "runs").exists()
 
@@ -191,7 +198,13 @@ def test_the_quickstarts_commands_run_as_printed(
         assert (runs / step / "metrics.json").exists()
     report = json.loads((runs / "report.json").read_text())
     assert {"pretrain.val_bits_per_byte", "sft.accuracy", "evaluate.pass_at_2_facts"} <= set(report)
-    assert {"reward.accuracy", "reward.accuracy_length", "grpo.accuracy", "sft_long.accuracy_sampled"} <= set(report)
+    assert {
+        "reward.accuracy",
+        "reward.accuracy_length",
+        "ppo.win_rate",
+        "grpo.accuracy",
+        "sft_long.accuracy_sampled",
+    } <= set(report)
     assert report["pretrain.tokens"]["value"] == 4 * 2 * 256
 
     # What the README says can be done with it.

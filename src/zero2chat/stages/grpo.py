@@ -30,7 +30,7 @@ from torch.utils.data import Sampler
 from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_enabled
-from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
+from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
 from zero2chat.config import build
 from zero2chat.data.conversations import end_turn, prepare_chat_template
@@ -41,12 +41,13 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import evaluate_tasks, examine, read_specs
 from zero2chat.habits import habits
 from zero2chat.hub import finish_model_folder
-from zero2chat.models import context_length, load_model, refuse_adapter
+from zero2chat.models import context_length, refuse_adapter
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
     ResumableTrainer,
     RunCallback,
+    open_model,
     parse_training,
     refused_settings,
     set_global_batch,
@@ -239,13 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.resample:
         _check_resampling(training)
 
-    model, tokenizer = load_model(
-        model_args.model_name_or_path,
-        model_args.dtype,
-        model_args.model_revision,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=get_quantization_config(model_args),
-    )
+    model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
     prepare_chat_template(tokenizer, args.chat_template_path)
     end_turn(model, tokenizer)

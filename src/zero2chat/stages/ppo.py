@@ -22,7 +22,7 @@ from typing import Any
 
 from accelerate.utils import set_seed as set_seeds
 from transformers import set_seed
-from trl import ModelConfig, get_peft_config, get_quantization_config
+from trl import ModelConfig, get_peft_config
 
 from zero2chat import stats, tasks
 from zero2chat.config import build
@@ -33,13 +33,14 @@ from zero2chat.data.problems import load_problems, safe_problems, task_problems
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import Answer, answer, evaluate_tasks, read_specs
 from zero2chat.hub import finish_model_folder
-from zero2chat.models import context_length, load_model, refuse_adapter
+from zero2chat.models import context_length, refuse_adapter
 from zero2chat.reward_model import load_reward_model
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
     ResumableTrainer,
     RunCallback,
+    open_model,
     parse_training,
     refused_settings,
     set_global_batch,
@@ -217,13 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_checkpoints(training)
     training.per_device_eval_batch_size = args.eval_batch_size
 
-    model, tokenizer = load_model(
-        model_args.model_name_or_path,
-        model_args.dtype,
-        model_args.model_revision,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=get_quantization_config(model_args),
-    )
+    model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
     prepare_chat_template(tokenizer, args.chat_template_path)
     end_turn(model, tokenizer)

@@ -22,7 +22,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
+from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
@@ -41,12 +41,12 @@ from zero2chat.data.preferences import (
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import answer
 from zero2chat.hub import finish_model_folder
-from zero2chat.models import load_model
 from zero2chat.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.trainers.loop import (
     ResumableTrainer,
     RunCallback,
+    open_model,
     parse_training,
     refused_settings,
     set_global_batch,
@@ -109,13 +109,7 @@ def make_pairs(
                 raise UserError(f"datasets: of {len(rows)} pairs none falls in the {name} split: change test_fraction")
         return split["train"], split["test"], 0
     spec = read_comparisons(args.comparisons)
-    model, tokenizer = load_model(
-        model_args.model_name_or_path,
-        model_args.dtype,
-        model_args.model_revision,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=get_quantization_config(model_args),
-    )
+    model, tokenizer = open_model(model_args)
     prepare_chat_template(tokenizer, training.chat_template_path)
     end_turn(model, tokenizer)
     model.to(training.device)
@@ -281,14 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     known, held_out, equal = _open_pairs(args, training, model_args, run)
     set_seed(training.seed)  # the head's random weights
-    model, tokenizer = load_reward_model(
-        model_args.model_name_or_path,
-        model_args.dtype,
-        model_args.model_revision,
-        fresh=True,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=get_quantization_config(model_args),
-    )
+    model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
     prepare_chat_template(tokenizer, training.chat_template_path)
     training.chat_template_path = None  # it is set
     context = model.config.get_text_config().max_position_embeddings

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from transformers import set_seed
-from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config, get_quantization_config
+from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
 from zero2chat.data.conversations import (
     end_turn,
@@ -27,11 +27,12 @@ from zero2chat.data.corpora import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import examine, read_specs
 from zero2chat.hub import finish_model_folder
-from zero2chat.models import context_length, load_model, refuse_adapter
+from zero2chat.models import context_length, refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
     ResumableTrainer,
     RunCallback,
+    open_model,
     parse_training,
     refused_settings,
     set_global_batch,
@@ -80,13 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_seed(training.seed)
     set_global_batch(training, args.global_batch_size)
 
-    model, tokenizer = load_model(
-        model_args.model_name_or_path,
-        model_args.dtype,
-        model_args.model_revision,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=get_quantization_config(model_args),
-    )
+    model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
     prepare_chat_template(tokenizer, training.chat_template_path)
     end_turn(model, tokenizer)

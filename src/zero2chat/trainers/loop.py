@@ -17,6 +17,7 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import (
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -26,10 +27,11 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import get_length_grouped_indices
-from trl import GRPOConfig
+from trl import GRPOConfig, ModelConfig, get_quantization_config
 
 from zero2chat import config
 from zero2chat.errors import UserError
+from zero2chat.models import load_model
 from zero2chat.runs import Run
 from zero2chat.trainers.ppo_config import PPOConfig
 
@@ -178,6 +180,20 @@ def bf16_is_fast() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def open_model(
+    model_args: ModelConfig, load: Callable[..., tuple[Any, PreTrainedTokenizerBase]] = load_model, **options: Any
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model and tokenizer that a stage's settings name."""
+    return load(
+        model_args.model_name_or_path,
+        model_args.dtype,
+        model_args.model_revision,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=get_quantization_config(model_args),
+        **options,
+    )
 
 
 def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:
