@@ -107,7 +107,6 @@ TINY = {
     "tokenizer.vocab_size": "400",
     "pretrain.model": f"{{{SIZES}, head_dim: 16, tie_word_embeddings: true}}",
     "pretrain.max_steps": "4",
-    "pretrain.eval_strategy": "no",
     "pretrain.global_batch_size": "2",
     "pretrain.per_device_train_batch_size": "2",
     "pretrain.logging_steps": "2",

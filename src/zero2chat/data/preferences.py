@@ -25,8 +25,8 @@ Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as TRL has them), and where they are known taste_chosen and taste_rejected.
 Pair = dict[str, Any]
 
-_MESSAGES = List({"role": Value("string"), "content": Value("string")})
-_FEATURES = Features({"prompt": _MESSAGES, "chosen": _MESSAGES, "rejected": _MESSAGES})
+MESSAGES = List({"role": Value("string"), "content": Value("string")})
+_FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES})
 
 
 @dataclass

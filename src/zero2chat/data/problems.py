@@ -6,17 +6,15 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, Value
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.data.corpora import Source, load_source, require_column
-from zero2chat.data.preferences import read_turns
+from zero2chat.data.preferences import MESSAGES, read_turns
 from zero2chat.errors import UserError
 from zero2chat.tokens import neutralise
-
-_MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
@@ -47,7 +45,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
             raise UserError(f"{where}: has no answer: leave the row out")
         return {"prompt": prompt, "answer": None if row["answer"] is None else str(row["answer"])}
 
-    features = found.features | {"prompt": _MESSAGES} | ({"answer": Value("string")} if has_answers else {})
+    features = found.features | {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
     return found.map(read, with_indices=True, features=Features(features), load_from_cache_file=False)
 
 
@@ -56,7 +54,7 @@ def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] 
     task = tasks.load(name)
     made = Dataset.from_list(
         [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
-        features=Features({"prompt": _MESSAGES, "answer": Value("string")}),
+        features=Features({"prompt": MESSAGES, "answer": Value("string")}),
     )
     columns = {key: [row[key] for row in rows] for key in rows[0] if key in wanted}
     columns |= {"task": [name] * len(rows), "row": [json.dumps(row) for row in rows]}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from zero2chat.report.parts import clean, esc, is_rate, short
-from zero2chat.report.steps import Metric, Points, finite
+from zero2chat.report.steps import Metric, Points, Step, finite
 
 INK, SOFT, RULE = "#1d2329", "#5d6873", "#dde2e7"
 SERIES = ("#2b6cb0", "#c2571a", "#2f855a", "#8a4fb5", "#b7791f", "#c53a6b", "#3a8f9e", "#6b7280")
@@ -100,6 +100,21 @@ def curves(key: str, caption: str, lines: Mapping[str, Points], y: str, *, perce
         if len(lines) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.3, columnspacing=1.2)
         return _figure(figure, key, caption)
+
+
+def length_figure(step: Step) -> str:
+    """How long the answers were that a stage sampled while it trained."""
+    lines = {
+        "all": step.curve("completions/mean_length"),
+        "that ended by themselves": step.curve("completions/mean_terminated_length"),
+    }
+    return curves(f"{step.anchor}-length", "Length of the answers, in tokens.", lines, "tokens")
+
+
+def entropy_figure(step: Step) -> str:
+    """How sure the model was of its tokens while it trained."""
+    caption = "Entropy of the next token: how much it still tries out."
+    return curves(f"{step.anchor}-entropy", caption, {"entropy": step.curve("entropy")}, "nats a token")
 
 
 def bars(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from zero2chat.report.evaluate import score_figure, score_table, scores
-from zero2chat.report.figures import curves, gallery
+from zero2chat.report.figures import curves, entropy_figure, gallery, length_figure
 from zero2chat.report.parts import answers, cards, lacks, paragraph
 from zero2chat.report.steps import Points, Step
 
@@ -22,12 +20,6 @@ KEY = {
     "answers_left_out": "answers that no reward function judged",
 }
 _HABITS = {"self_checks": "self-checks", "backtracks": "turning back"}
-
-
-def _rewards(step: Step) -> dict[str, Points]:
-    """Curve by reward function."""
-    found = step.curves("rewards/.+/mean")
-    return {re.sub("^rewards/|/mean$", "", key): points for key, points in found.items()}
 
 
 def _second_thoughts(points: Points) -> str:
@@ -52,7 +44,7 @@ def section(step: Step) -> str:
     text += cards(step, KEY)
     text += gallery(
         curves(
-            f"{step.anchor}-reward", "Reward by function, on problems being practised.", _rewards(step), "mean reward"
+            f"{step.anchor}-reward", "Reward by function, on problems being practised.", step.rewards(), "mean reward"
         ),
         curves(
             f"{step.anchor}-groups",
@@ -61,27 +53,14 @@ def section(step: Step) -> str:
             "share",
             percent=True,
         ),
-        curves(
-            f"{step.anchor}-length",
-            "Length of the answers, in tokens.",
-            {
-                "all": step.curve("completions/mean_length"),
-                "that ended by themselves": step.curve("completions/mean_terminated_length"),
-            },
-            "tokens",
-        ),
+        length_figure(step),
         curves(
             f"{step.anchor}-habits",
             "Second thoughts: phrases such as “let me check” and “wait”. None was asked for.",
             {label: step.curve(f"habits/{name}") for name, label in _HABITS.items()},
             "phrases an answer",
         ),
-        curves(
-            f"{step.anchor}-entropy",
-            "Entropy of the next token: how much it still tries out.",
-            {"entropy": step.curve("entropy")},
-            "nats a token",
-        ),
+        entropy_figure(step),
         curves(f"{step.anchor}-kl", "Distance from where it began.", {"KL": step.curve("kl")}, "KL, nats a token"),
     )
     text += _second_thoughts(step.curve("habits/either"))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from zero2chat.report.evaluate import score_figure, score_table, scores
-from zero2chat.report.figures import curves, gallery
+from zero2chat.report.figures import curves, entropy_figure, gallery, length_figure
 from zero2chat.report.parts import answers, cards, lacks, paragraph
-from zero2chat.report.steps import Points, Step
+from zero2chat.report.steps import Step
 
 TITLE = "Learning to be liked"
 KEY = {
@@ -21,12 +19,6 @@ KEY = {
 }
 
 
-def _rewards(step: Step) -> dict[str, Points]:
-    """Curve by reward model or function."""
-    found = step.curves("rewards/.+/mean")
-    return {re.sub("^rewards/|/mean$", "", key): points for key, points in found.items()}
-
-
 def section(step: Step) -> str:
     text = paragraph(
         "The reward model now stands in for people: the model answers, the reward model gives a mark, and what was "
@@ -36,7 +28,7 @@ def section(step: Step) -> str:
     )
     text += cards(step, KEY)
     text += gallery(
-        curves(f"{step.anchor}-reward", "Reward on prompts being learned from.", _rewards(step), "mean reward"),
+        curves(f"{step.anchor}-reward", "Reward on prompts being learned from.", step.rewards(), "mean reward"),
         curves(
             f"{step.anchor}-kl",
             "Distance from where it began.",
@@ -56,21 +48,8 @@ def section(step: Step) -> str:
             "share",
             percent=True,
         ),
-        curves(
-            f"{step.anchor}-length",
-            "Length of the answers, in tokens.",
-            {
-                "all": step.curve("completions/mean_length"),
-                "that ended by themselves": step.curve("completions/mean_terminated_length"),
-            },
-            "tokens",
-        ),
-        curves(
-            f"{step.anchor}-entropy",
-            "Entropy of the next token: how much it still tries out.",
-            {"entropy": step.curve("entropy")},
-            "nats a token",
-        ),
+        length_figure(step),
+        entropy_figure(step),
     )
     if not step.history:
         text += lacks("history.jsonl", "curves are")

@@ -54,6 +54,11 @@ class Step:
         keys = sorted({key for line in self.history for key in line if re.fullmatch(pattern, key)})
         return {key: points for key in keys if (points := self.curve(key))}
 
+    def rewards(self) -> dict[str, Points]:
+        """Mean reward by reward function or model."""
+        found = self.curves("rewards/.+/mean")
+        return {re.sub("^rewards/|/mean$", "", key): points for key, points in found.items()}
+
     def samples_by_step(self) -> dict[int, list[dict[str, Any]]]:
         """Samples in the file's order, under the training step they were drawn at; steps ascend."""
         found: dict[int, list[dict[str, Any]]] = {}

@@ -125,18 +125,23 @@ class Reward:
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         """Raises `UserError` where the function returns another number of rewards, or one that is no finite number."""
         found = self._function(completions=completions, **{**columns, **self._options})
-        if isinstance(found, str) or not hasattr(found, "__iter__"):
-            raise UserError(f"reward {self._path}: returned {found!r}, not a list of rewards")
-        values = list(found)
-        if len(values) != len(completions):
-            raise UserError(f"reward {self._path}: returned {len(values)} rewards for {len(completions)} completions")
-        rewards: list[float | None] = []
-        for i, value in enumerate(values):
-            number = None if value is None or isinstance(value, str) else _as_float(value)
-            if value is not None and (number is None or not isfinite(number)):
-                raise UserError(f"reward {self._path}: returned {value!r} for completion {i}, not a finite number")
-            rewards.append(number)
-        return rewards
+        return checked_rewards(self._path, found, len(completions))
+
+
+def checked_rewards(name: str, found: Any, n: int) -> list[float | None]:
+    """What a function returned for n completions. Raises `UserError` for another number, or one that is not finite."""
+    if isinstance(found, str) or not hasattr(found, "__iter__"):
+        raise UserError(f"reward {name}: returned {found!r}, not a list of rewards")
+    values = list(found)
+    if len(values) != n:
+        raise UserError(f"reward {name}: returned {len(values)} rewards for {n} completions")
+    rewards: list[float | None] = []
+    for i, value in enumerate(values):
+        number = None if value is None or isinstance(value, str) else _as_float(value)
+        if value is not None and (number is None or not isfinite(number)):
+            raise UserError(f"reward {name}: returned {value!r} for completion {i}, not a finite number")
+        rewards.append(number)
+    return rewards
 
 
 def _as_float(value: Any) -> float | None:

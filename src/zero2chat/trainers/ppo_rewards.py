@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from math import isfinite
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
 from zero2chat.reward_model import encode, load_reward_model, score_ids
+from zero2chat.rewards import checked_rewards
 from zero2chat.trainers.ppo_rollout import (
     Answers,
     get_callable_name,
@@ -100,8 +101,8 @@ class Rewards:
             with ThreadPoolExecutor(1) as thread:
                 for i, result in zip(waiting, thread.submit(asyncio.run, ask()).result(), strict=True):
                     found[i] = result
-        rewards = [_checked(name, result, len(prompts)) for name, result in zip(self.names, found, strict=True)]
-        return torch.tensor(rewards).T
+        rewards = [checked_rewards(name, result, len(prompts)) for name, result in zip(self.names, found, strict=True)]
+        return torch.tensor([[math.nan if value is None else value for value in row] for row in rewards]).T
 
     def _score(self, i: int, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
         """A reward model's raw scores. As in its training, a conversation's end is the template's, a text's its EOS."""
@@ -135,21 +136,3 @@ def _ready(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) ->
         )
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return tokenizer
-
-
-def _checked(name: str, result: Any, n: int) -> list[float]:
-    if isinstance(result, str) or not hasattr(result, "__iter__"):
-        raise UserError(f"reward {name}: returned {result!r}, not a list of rewards")
-    values = list(result)
-    if len(values) != n:
-        raise UserError(f"reward {name}: returned {len(values)} rewards for {n} completions")
-    rewards = []
-    for i, value in enumerate(values):
-        try:
-            number = float("nan") if value is None else float(value)
-        except (TypeError, ValueError):
-            number = float("inf")
-        if value is not None and (isinstance(value, str) or not isfinite(number)):
-            raise UserError(f"reward {name}: returned {value!r} for completion {i}, not a finite number")
-        rewards.append(number)
-    return rewards
