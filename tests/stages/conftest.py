@@ -1,6 +1,7 @@
 """A tiny corpus, tokenizer and pretrained model, made once by the stages themselves, and ways to run a stage.
 
-Test modules cannot import this file: what they share comes as fixtures, `tiny`, `settings`, `write_yaml`, `run_stage`.
+Test modules cannot import this file: what they share comes as fixtures, `tiny`, `settings`, `write_yaml`, `run_stage`,
+`kill_after`.
 """
 
 from __future__ import annotations
@@ -169,5 +170,29 @@ def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", f"zero2chat.stages.{stage}", "--config", str(path), *overrides]
         return subprocess.run(command, env=stage_environment(env), capture_output=True, text=True, check=False)
+
+    return run
+
+
+class Killed(BaseException):
+    """What no handler of a stage catches."""
+
+
+@pytest.fixture
+def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Path, int], None]:
+    """`kill_after(stage, yaml, step)`: run a stage's module here; it dies at that step's end."""
+
+    def run(stage: Any, path: Path, last: int) -> None:
+        old = stage.RunCallback.on_step_end
+
+        def on_step_end(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
+            old(self, args, state, control, **more)
+            if state.global_step == last:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stage.RunCallback, "on_step_end", on_step_end)
+            with pytest.raises(Killed):
+                stage.main(["--config", str(path)])
 
     return run

@@ -263,27 +263,14 @@ def test_answers_that_no_function_judges_are_left_out_and_counted(base: Callable
     ids=["plain", "reused generations and KL", "LoRA", "Muon and None"],
 )
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
-    changes: dict[str, Any], base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], base: Callable[..., Path], kill_after: Callable[..., None]
 ) -> None:
     changes = {"max_steps": 8, "lr_scheduler_type": "constant"} | changes
     whole, cut = base("whole", **changes), base("cut", **changes)
     expected = run(whole)
 
-    class Killed(BaseException):
-        pass
-
-    old = grpo.RunCallback.on_step_end
     for last in (5, 7):  # after the checkpoints of steps 4 and 6
-
-        def on_step_end(self: Any, args: Any, state: Any, control: Any, last: int = last, **more: Any) -> None:
-            old(self, args, state, control, **more)
-            if state.global_step == last:
-                raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr(grpo.RunCallback, "on_step_end", on_step_end)
-            with pytest.raises(Killed):
-                grpo.main(["--config", str(cut)])
+        kill_after(grpo, cut, last)
     found = run(cut)
     folders = whole.with_suffix(""), cut.with_suffix("")
     weights = "adapter_model.safetensors" if changes.get("use_peft") else "model.safetensors"

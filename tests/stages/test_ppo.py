@@ -220,27 +220,14 @@ def test_tasks_are_examined_beside_the_comparison(base: Callable[..., Path]) -> 
     ids=["plain", "minibatches and KL led", "own value and None", "LoRA", "Muon"],
 )  # fmt: skip
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
-    changes: dict[str, Any], base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], base: Callable[..., Path], kill_after: Callable[..., None]
 ) -> None:
     changes = {"max_steps": 12, "lr_scheduler_type": "constant"} | changes
     whole, cut = base("whole", **changes), base("cut", **changes)
     expected = run(whole)
 
-    class Killed(BaseException):
-        pass
-
-    old = ppo.RunCallback.on_step_end
     for last in (6, 11):  # after the checkpoints of steps 4 and 8
-
-        def on_step_end(self: Any, args: Any, state: Any, control: Any, last: int = last, **more: Any) -> None:
-            old(self, args, state, control, **more)
-            if state.global_step == last:
-                raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr(ppo.RunCallback, "on_step_end", on_step_end)
-            with pytest.raises(Killed):
-                ppo.main(["--config", str(cut)])
+        kill_after(ppo, cut, last)
     found = run(cut)
     folders = whole.with_suffix(""), cut.with_suffix("")
     weights = "adapter_model.safetensors" if changes.get("use_peft") else "model.safetensors"
