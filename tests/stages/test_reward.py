@@ -136,7 +136,7 @@ def test_near_temperature_0_the_answers_are_alike_and_cannot_be_compared(base: C
 
 @pytest.mark.parametrize("peft", [False, True])
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
-    peft: bool, base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    peft: bool, base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, kill_after: Callable[..., None]
 ) -> None:
     lora = {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"], "lora_r": 4}
     more = lora if peft else {"train_sampling_strategy": "group_by_length"}
@@ -147,29 +147,13 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
         pass
 
     written = reward.write_pairs
-
-    def die_at(moment: str) -> None:
-        with monkeypatch.context() as patch:
-            if moment == "pairs":  # one of its files is written, the other is not
-                patch.setattr(
-                    reward, "write_pairs", lambda path, pairs: "test" not in path.name and written(path, pairs)
-                )
-                patch.setattr(reward, "write_atomically", _raise(Killed))
-            else:
-                old = reward.RunCallback.on_step_end
-
-                def on_step_end(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
-                    old(self, args, state, control, **more)
-                    if state.global_step == 5:
-                        raise Killed
-
-                patch.setattr(reward.RunCallback, "on_step_end", on_step_end)
-            with pytest.raises(Killed):
-                reward.main(["--config", str(cut)])
-
-    die_at("pairs")
+    with monkeypatch.context() as patch:  # one of its files is written, the other is not
+        patch.setattr(reward, "write_pairs", lambda path, pairs: "test" not in path.name and written(path, pairs))
+        patch.setattr(reward, "write_atomically", _raise(Killed))
+        with pytest.raises(Killed):
+            reward.main(["--config", str(cut)])
     assert not list(cut.with_suffix("").glob("checkpoint-*"))
-    die_at("step")
+    kill_after(reward, cut, 5)
     monkeypatch.setattr(reward, "make_pairs", _raise(AssertionError("answers are sampled once")))
     run(cut)
     folders = whole.with_suffix(""), cut.with_suffix("")
