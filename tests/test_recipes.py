@@ -107,6 +107,7 @@ def test_steps_come_after_what_they_need(recipe: Path) -> None:
             "unknown accelerate config 'cpus'; did you mean 'cpu'?",
         ),
         (lambda steps: steps.append("corpus"), "a step is a mapping of name, stage"),
+        (lambda steps: steps[0].update(set=["title"]), "step report: `set` is a mapping of settings, not ['title']"),
         (lambda steps: steps.clear(), "expected one key, `steps`, with a list"),
         (
             lambda steps: steps[0].update(after=["corpus"]),
@@ -127,13 +128,35 @@ def test_a_mistake_in_the_graph_is_named(recipe: Path, change: Callable[[list[An
     assert says in " ".join(str(caught.value).split())
 
 
+def test_a_step_may_change_settings_of_its_yaml_and_keys_of_a_mapping_in_it(recipe: Path) -> None:
+    source = {"task": "word_problems", "n": 50}
+    changed = {"output_dir": "runs/r/more", "model": {"hidden_size": 64}}
+    _write(
+        recipe,
+        [_step("corpus", "corpus"), _step("more", "pretrain", set=changed)],
+        corpus={"output_dir": "runs/r/corpus", "datasets": [source]},
+        more={"output_dir": "runs/r/one", "model": {"hidden_size": 32, "num_hidden_layers": 2}, "max_steps": 3},
+    )
+    step = recipes.load_recipe(recipe, {"more": {"max_steps": 5}})[1]
+    assert step.settings["model"] == {"hidden_size": 64, "num_hidden_layers": 2}
+    assert (step.settings["output_dir"], step.settings["max_steps"]) == ("runs/r/more", 5)
+    # What is printed says all of it.
+    settings, _ = read_arguments(step.command()[step.command().index("--config") :])
+    assert settings["model"] == step.settings["model"]
+    assert settings["output_dir"] == "runs/r/more"
+
+
 def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(recipe: Path) -> None:
     _write(recipe, STEPS, other=OTHER | {"output_dir": "runs/r/tokenizer"})
     with pytest.raises(UserError, match="steps other and tokenizer both write runs/r/tokenizer"):
         recipes.load_recipe(recipe)
     _write(recipe, STEPS, other=OTHER | {"dataset": "runs/elsewhere/corpus"})
-    with pytest.raises(UserError, match=r"runs/elsewhere/corpus is made by no step of this recipe"):
-        recipes.load_recipe(recipe)
+    with pytest.raises(UserError, match=r"runs/elsewhere/corpus is made by no step of this recipe, and is no run"):
+        _run(dry_run=True)
+    _write(Path("recipes/elsewhere"), [])
+    with pytest.raises(UserError, match=r"no run that is there: `zero2chat run recipes/elsewhere` makes it"):
+        _run()
+    assert recipes.load_recipe(recipe)  # it is read all the same
     _write(recipe, STEPS, other={"dataset": "runs/r/corpus"})
     with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: name the folder to write"):
         recipes.load_recipe(recipe)
@@ -144,9 +167,9 @@ def test_a_finished_run_of_another_recipe_may_be_read(recipe: Path) -> None:
     _write(recipe, STEPS, other=OTHER | {"dataset": path})
     run = runs.Run.open("runs/elsewhere/corpus", "corpus", {"output_dir": "runs/elsewhere/corpus"})
     with pytest.raises(UserError, match=r"runs/elsewhere/corpus/data/train\.parquet: no finished run there"):
-        recipes.load_recipe(recipe)
+        _run(dry_run=True)
     run.finish({})
-    assert len(recipes.load_recipe(recipe)) == 4
+    assert len(_run(dry_run=True)) == 4
 
 
 @pytest.mark.parametrize("path", ["runs/r/corpus/data/train-*.parquet", "./runs/r/corpus", "runs/r/../r/corpus/"])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 
 import pytest
 
-from zero2chat.stats import mean, pass_at_k, rate
+from zero2chat.stats import best_of_n, kl_of_best_of_n, mean, pass_at_k, rate
 
 
 @pytest.mark.parametrize(
@@ -36,13 +37,19 @@ def test_rate_takes_partial_scores_and_keeps_its_seed() -> None:
 
 
 def test_mean_is_the_mean_with_its_normal_interval() -> None:
-    values = [1.0, 2.0, 4.0, 5.5]
+    values = [1.0, 2.0, 4.0, 5.5] * 3
     half = 1.959964 * statistics.stdev(values) / len(values) ** 0.5
     metric = mean(values, seed=0)
     assert metric["value"] == 3.125
-    assert (metric["n"], metric["seed"]) == (4, 0)
+    assert (metric["n"], metric["seed"]) == (12, 0)
     assert metric["low"] == pytest.approx(3.125 - half, abs=1e-4)
     assert metric["high"] == pytest.approx(3.125 + half, abs=1e-4)
+
+
+def test_mean_of_three_seeds_has_students_interval() -> None:
+    half = 4.3027 * statistics.stdev([1.0, 2.0, 6.0]) / 3**0.5
+    metric = mean([1.0, 2.0, 6.0])
+    assert metric["high"] - metric["value"] == pytest.approx(half, rel=1e-3)
 
 
 def test_mean_of_one_value_is_that_value() -> None:
@@ -70,3 +77,20 @@ def test_pass_at_k_does_not_overflow() -> None:
 def test_pass_at_k_refuses_impossible_counts(n: int, correct: int, k: int) -> None:
     with pytest.raises(ValueError, match="pass@k"):
         pass_at_k(n, correct, k)
+
+
+def test_best_of_n_equals_counting_every_draw() -> None:
+    values = [0.3, -1.0, 2.0, 0.5, 0.5, 7.0]  # in the judge's order, which need not be theirs
+    for n in range(1, len(values) + 1):
+        draws = list(itertools.combinations(range(len(values)), n))
+        assert best_of_n(values, n) == pytest.approx(sum(values[max(draw)] for draw in draws) / len(draws))
+    with pytest.raises(ValueError, match="best of n"):
+        best_of_n(values, 7)
+
+
+def test_kl_of_best_of_n_is_that_of_its_distribution() -> None:
+    # The best of n has the density n F^(n-1) in the rank F: its KL is the integral of that times its logarithm.
+    for n in (1, 2, 8):
+        ranks = [(i + 0.5) / 200_000 for i in range(200_000)]
+        density = [n * rank ** (n - 1) for rank in ranks]
+        assert kl_of_best_of_n(n) == pytest.approx(statistics.fmean(d * math.log(d) for d in density), abs=1e-4)

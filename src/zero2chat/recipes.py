@@ -26,7 +26,9 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
 PLAIN_STAGES = ("corpus", "tokenizer", "report")
-TRAINING_STAGES = ("pretrain", "sft", "reward", "ppo", "grpo", "evaluate")
+TRAINING_STAGES = ("pretrain", "sft", "reward", "ppo", "grpo")
+MEASURING_STAGES = ("evaluate", "probe")  # with answers of a model, on all processes
+STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *MEASURING_STAGES)
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 # What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
@@ -63,7 +65,7 @@ class Step:
     def arguments(self) -> tuple[Any, ...]:
         """The stage's dataclasses, built from the settings. Raises `UserError` as the stage itself would."""
         classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
-        if self.stage in TRAINING_STAGES and self.stage != "evaluate":
+        if self.stage in TRAINING_STAGES:
             from zero2chat.trainers.loop import build_training
 
             return build_training(classes, self.settings, str(self.config))
@@ -77,8 +79,8 @@ def load_recipe(
 ) -> list[Step]:
     """The steps in an order in which each comes after what it needs.
 
-    Raises `UserError` for unknown keys, stages, steps and accelerate configs, a cycle, a step that reads a run which
-    its `after` does not name, and two steps that write one folder.
+    Raises `UserError` for unknown keys, stages, steps and accelerate configs, a cycle, a step that reads another's run
+    which its `after` does not name, and two steps that write one folder.
     """
     folder = Path(recipe)
     graph = config.load_yaml(folder / "recipe.yaml")
@@ -111,7 +113,7 @@ def _read_step(
     overrides: Mapping[str, Mapping[str, Any]],
     accelerate_config: str | None,
 ) -> Step:
-    known = ("name", "stage", "config", "after", "accelerate_config")
+    known = ("name", "stage", "config", "set", "after", "accelerate_config")
     if not isinstance(entry, dict):
         raise UserError(f"{where}: a step is a mapping of {', '.join(known)}, not {entry!r}")
     for key in entry:
@@ -119,7 +121,7 @@ def _read_step(
     for key in ("name", "stage", "config"):
         if not isinstance(entry.get(key), str):
             raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
-    _require(entry["stage"], (*PLAIN_STAGES, *TRAINING_STAGES), f"{where}: step {entry['name']}", "stage")
+    _require(entry["stage"], STAGES, f"{where}: step {entry['name']}", "stage")
     launch = accelerate_config or entry.get("accelerate_config", "cpu")
     _require(
         launch,
@@ -131,9 +133,18 @@ def _read_step(
     after = [after] if isinstance(after, str) else after
     if not isinstance(after, list):
         raise UserError(f"{where}: step {entry['name']}: `after` is a list of steps, not {after!r}")
+    own = entry.get("set") or {}
+    if not isinstance(own, dict):
+        raise UserError(f"{where}: step {entry['name']}: `set` is a mapping of settings, not {own!r}")
     path = folder / entry["config"]
-    chosen = dict(overrides.get(entry["name"], {}))
-    settings = config.load_yaml(path) | chosen
+    settings = config.load_yaml(path)
+    # Of a setting that is a mapping the recipe may change one key: the others stay the YAML's.
+    merged = {
+        key: settings[key] | value if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
+        for key, value in own.items()
+    }
+    chosen = merged | dict(overrides.get(entry["name"], {}))
+    settings |= chosen
     if not isinstance(settings.get("output_dir"), str):
         raise UserError(
             f"{path}: output_dir is not set: name the folder to write, such as runs/{folder.name}/{entry['name']}"
@@ -152,16 +163,26 @@ def _check_folders(steps: Sequence[Step], where: Path) -> None:
             # A file in a run's folder is made by the step that makes the folder.
             owners = [path, *map(str, Path(path).parents)]
             maker = next((makers[owner] for owner in owners if owner in makers), None)
-            if maker is None and path.startswith("runs/"):
-                if not any((Path(owner) / runs.RUN).exists() for owner in owners):
-                    raise UserError(
-                        f"{step.config}: {path} is made by no step of this recipe, and is no run that is there"
-                    )
-                runs.input_digest(path)  # another recipe's run must be finished
             if maker is not None and maker not in step.after:
                 raise UserError(
                     f"{step.config}: reads {path}, which `after` of step {step.name} in {where} does not name"
                 )
+
+
+def _check_runs(step: Step, steps: Sequence[Step]) -> None:
+    """Raises `UserError` for a path under `runs/` that no step makes, and that is in no finished run."""
+    makers = {os.path.normpath(other.folder) for other in steps}
+    for path in runs.input_paths(step.settings):
+        owners = [path, *map(str, Path(path).parents)]
+        if not path.startswith("runs/") or makers & set(owners):
+            continue
+        if not any((Path(owner) / runs.RUN).exists() for owner in owners):
+            recipe = Path("recipes", *Path(path).parts[1:2])
+            hint = f": `zero2chat run {recipe}` makes it" if (recipe / "recipe.yaml").exists() else ""
+            raise UserError(
+                f"{step.config}: {path} is made by no step of this recipe, and is no run that is there{hint}"
+            )
+        runs.input_digest(path)  # another recipe's run must be finished
 
 
 def _check_files(step: Step) -> None:
@@ -299,6 +320,7 @@ def run(
             raise UserError(f"--set {name}.…: with {flag} {step_name} the step {name} does not run: leave it out")
     for step in steps:
         runs.read_run(step.folder)  # a folder of other origin is refused before anything runs
+        _check_runs(step, steps)
     if not dry_run:
         _check_upstream(wanted, upstream, steps)
         for step in wanted:

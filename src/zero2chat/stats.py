@@ -1,4 +1,4 @@
-"""Rates with 95% intervals, and pass@k."""
+"""Rates with 95% intervals, pass@k and best of n."""
 
 from __future__ import annotations
 
@@ -27,13 +27,18 @@ def rate(successes: float, n: int, seed: int | None = None) -> dict[str, Any]:
     return metric if seed is None else metric | {"seed": seed}
 
 
+# Student's t at 97.5% for 1, 2, … degrees of freedom: three seeds are no 500 rows.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
 def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
-    """A metric with the normal 95% interval of a mean."""
+    """A metric with the 95% interval of a mean: the normal one, of at most ten values Student's."""
     n = len(values)
     if n == 0:
         raise ValueError("a mean needs at least one row")
     m = sum(values) / n
-    half = 1.959964 * math.sqrt(sum((v - m) ** 2 for v in values) / max(n - 1, 1) / n)
+    t = _T[n - 2] if 2 <= n <= 10 else 1.959964
+    half = t * math.sqrt(sum((v - m) ** 2 for v in values) / max(n - 1, 1) / n)
     metric = {"value": round(m, 4), "n": n, "low": round(m - half, 4), "high": round(m + half, 4)}
     return metric if seed is None else metric | {"seed": seed}
 
@@ -46,3 +51,21 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     if not 0 <= correct <= n or not 1 <= k <= n:
         raise ValueError(f"pass@k needs 0 <= correct <= n and 1 <= k <= n, got n={n}, correct={correct}, k={k}")
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
+
+
+def best_of_n(values: Sequence[float], n: int) -> float:
+    """Mean value of the answer that a judge picks from n, drawn from these, which stand in the judge's order, the
+    worst first.
+
+    The unbiased estimator of Nakano et al. 2021 (arXiv:2112.09332, appendix I), with which Gao et al. 2022
+    (arXiv:2210.10760, section 2) measure: the i-th of N is the best of n drawn with the chance C(i-1, n-1) / C(N, n).
+    """
+    total = len(values)
+    if not 1 <= n <= total:
+        raise ValueError(f"best of n needs 1 <= n <= {total}, got {n}")
+    return sum(math.comb(i, n - 1) * value for i, value in enumerate(values)) / math.comb(total, n)
+
+
+def kl_of_best_of_n(n: int) -> float:
+    """KL, in nats, of the best of n to the model that answers: log n - (n-1)/n (Stiennon et al. 2020, appendix G.3)."""
+    return math.log(n) - (n - 1) / n

@@ -13,7 +13,6 @@ from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import (
     compare,
     load_preferences,
-    load_taste,
     pairs_of_ranking,
     rank,
     read_comparisons,
@@ -22,7 +21,6 @@ from zero2chat.data.preferences import (
     write_pairs,
 )
 from zero2chat.errors import UserError
-from zero2chat.tasks import lines
 
 ROW = {"key": "k", "question": "q", "answer": "a", "kind": "x"}
 PROMPT = [{"role": "user", "content": "q"}]
@@ -102,10 +100,6 @@ def test_pairs_of_one_taste_have_no_truth() -> None:
 def test_comparisons_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_comparisons({"task": "lines", "n": 10, "held_out": 10} | change)
-
-
-def test_the_taste_of_lines_is_found() -> None:
-    assert load_taste("lines") is load_taste("zero2chat.tasks.lines") is lines.taste
 
 
 # ---- datasets

@@ -83,7 +83,7 @@ def test_each_step_has_a_section_in_the_contents(page: str) -> None:
     found = re.findall(r'<section id="([^"]*)"', page)
     assert found == [
         *(f"s{i}-{name}" for i, name in enumerate(("corpus", "tokenizer", "pretrain", "sft", "sft-more"), start=1)),
-        *("s6-polish", "s7-exam-a", "s8-exam-b", "side-by-side"),
+        *("s6-polish", "s7-exam-a", "s8-exam-b", "all-0"),
     ]
     assert all(f'<a href="#{name}">' in page for name in found)
 
@@ -94,7 +94,7 @@ def test_a_stage_without_a_section_of_its_own_shows_its_metrics(page: str) -> No
 
 
 def test_the_chains_table_has_each_step_that_was_asked_the_same_questions(page: str) -> None:
-    start = page.index('<section id="side-by-side"')
+    start = page.index('<section id="all-0"')
     chain = _Page(page[start : page.index("</section>", start)]).text
     for step in ("sft", "sft_more", "exam_a", "exam_b"):
         assert f"sums{step}60.0%" in chain.replace("\n", "")

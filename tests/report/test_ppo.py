@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from zero2chat.report.ppo import section
+from zero2chat.report.ppo import held_out, section, together
 from zero2chat.report.steps import read_step
 
 
@@ -38,3 +38,21 @@ def test_the_gain_and_its_price_are_shown(tmp_path: Path, write_run: Callable[..
     assert cards["18"] == "the step at which its KL budget was spent"
     for drawn in ("nats an answer", "the value foresaw", "Before and after", "A line 20."):
         assert drawn in text
+
+
+def test_reward_and_taste_are_drawn_over_the_root_of_kl_for_one_and_for_several(
+    tmp_path: Path, write_run: Callable[..., Path]
+) -> None:
+    history = [
+        {"step": s, "eval_kl_sequence": float(s * s), "eval_rewards/proxy/mean": 1.0 + s, "eval_rewards/gold/mean": g}
+        | {"eval_rewards/proxy/std": 2.0, "eval_rewards/gold/std": 0.1}
+        for s, g in enumerate((0.4, 0.6, 0.5))
+    ]
+    runs = [read_step(write_run(tmp_path / name, "ppo", {"kl": 4.0}, history), i) for i, name in enumerate("ab", 1)]
+    assert held_out(runs[0], "gold") == [(0.0, 0.4), (1.0, 0.6), (2.0, 0.5)]
+    assert held_out(runs[0], "proxy", in_deviations=True) == [(0.0, 0.0), (1.0, 0.5), (2.0, 1.0)]
+    assert "√KL, nats" in section(runs[0])
+    assert together(runs[:1]) is None
+    title, text = together(runs) or ("", "")
+    assert title == "Followed too far"
+    assert "True taste on held-out prompts, by distance from the start: PPO." in text

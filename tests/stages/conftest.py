@@ -1,7 +1,7 @@
 """A tiny corpus, tokenizer and pretrained model, made once by the stages themselves, and ways to run a stage.
 
-Test modules cannot import this file: what they share comes as fixtures, `tiny`, `settings`, `write_yaml`, `run_stage`,
-`kill_after`.
+Test modules cannot import this file: what they share comes as fixtures, `tiny`, `reward_folder`, `settings`,
+`write_yaml`, `run_stage`, `kill_after`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -144,6 +146,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = _write_yaml(folder / f"{stage}.yaml", output_dir=str(folder / stage), **_settings(folder)[stage])
         importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
     return folder
+
+
+@pytest.fixture
+def reward_folder(model_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Path:
+    """A reward model that was never trained: its random opinions are as good as any."""
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=1)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    torch.nn.init.normal_(model.score.weight)
+    model.config.score_std = 4.0
+    model.save_pretrained(tmp_path / "liked")
+    tokenizer.save_pretrained(tmp_path / "liked")
+    return tmp_path / "liked"
 
 
 @pytest.fixture(scope="session")

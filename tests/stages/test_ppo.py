@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
 from zero2chat.evaluation import Answer
@@ -58,19 +57,6 @@ def own_rewards(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     (folder / "own_ppo_rewards.py").write_text(REWARDS)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
-
-
-@pytest.fixture
-def reward_folder(model_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Path:
-    """A reward model that was never trained: its random opinions are as good as any."""
-    torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=1)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    torch.nn.init.normal_(model.score.weight)
-    model.config.score_std = 4.0
-    model.save_pretrained(tmp_path / "liked")
-    tokenizer.save_pretrained(tmp_path / "liked")
-    return tmp_path / "liked"
 
 
 @pytest.fixture
@@ -171,6 +157,38 @@ def test_a_reward_model_and_a_function_are_weighed_and_logged_by_name(
         liked, raw, digits = (line[f"rewards/{name}/mean"] for name in ("liked", "raw", "digits"))
         assert liked == pytest.approx(raw, abs=1e-5)
         assert line["reward"] == pytest.approx(2.0 / 4.0 * liked - 0.25 * raw + 3.0 * digits, abs=1e-4)
+
+
+def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_answers_less(
+    base: Callable[..., Path], reward_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Both are one model and only its opposite is learned from, so that what is learned is what they like less.
+    models = [{"model": str(reward_folder), "weight": w, "label": f"m{i}"} for i, w in enumerate((-9.0, 0.0))]
+    gold = {"function": "zero2chat.rewards.task.task_taste", "weight": 0.0, "label": "gold"}
+    path = base(
+        "watched",
+        rewards=[*models, gold],
+        max_steps=40,
+        learning_rate=1.0e-2,
+        kl_coef=0.0,
+        eval_strategy="steps",
+        eval_steps=4,
+        eval_on_start=True,
+        metric_for_best_model="reward_worst",
+        load_best_model_at_end=True,
+        early_stopping_patience=2,
+    )
+    metrics = run(path)
+    evaluations = [line for line in history(path) if "eval_reward_worst" in line]
+    for line in evaluations:
+        likes = line["eval_rewards/m0/mean"] / 4.0
+        assert line["eval_reward_worst"] == pytest.approx(likes, abs=1e-4)
+        assert 0 <= line["eval_rewards/gold/mean"] <= 1
+    best = max(evaluations[1:], key=lambda line: line["eval_reward_worst"])
+    assert metrics["best_step"]["value"] == best["step"] < metrics["steps"]["value"] < 40
+    assert sha256(path.with_suffix("") / "model.safetensors") == sha256(
+        path.with_suffix("") / f"checkpoint-{best['step']}" / "model.safetensors"
+    )
 
 
 def test_answers_are_compared_by_taste_where_there_is_one_and_by_score_elsewhere() -> None:

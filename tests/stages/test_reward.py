@@ -198,6 +198,14 @@ def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path]) -
     assert load_reward_model(two.with_suffix(""))[0].config.score_std > 0
 
 
+def test_preferences_beside_comparisons_are_learned_from_and_none_is_held_out(
+    base: Callable[..., Path], preferences: Path
+) -> None:
+    alone, both = run(base("alone")), run(base("both", datasets=[{"path": str(preferences)}]))
+    assert both["pairs_train"]["value"] == alone["pairs_train"]["value"] + 200
+    assert both["pairs_test"] == alone["pairs_test"]
+
+
 def test_muon_trains_it_too(base: Callable[..., Path], preferences: Path) -> None:
     path = base("muon", comparisons=None, datasets=[{"path": str(preferences)}], muon=True, max_steps=30)
     assert run(path)["accuracy"]["value"] > 0.9
@@ -206,8 +214,7 @@ def test_muon_trains_it_too(base: Callable[..., Path], preferences: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"comparisons": None}, "set either `comparisons`"),
-        ({"datasets": [{"path": "x.jsonl"}]}, "set either `comparisons`"),
+        ({"comparisons": None}, "set `comparisons`"),
         ({"comparisons": {"task": "facts"}}, "has no `taste`"),
         ({"overlong": "cut"}, "overlong: 'cut' is neither error nor drop"),
         ({"test_fraction": 1.0, "comparisons": None, "datasets": [{"path": "x"}]}, "test_fraction: 1.0 is not between"),

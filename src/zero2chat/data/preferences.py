@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from zero2chat.data.corpora import Source, load_source
 from zero2chat.errors import UserError
 from zero2chat.runs import read_jsonl, write_atomically
 
-Taste = Callable[[tasks.Row, str], float]
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as TRL has them), and where they are known taste_chosen and taste_rejected.
 Pair = dict[str, Any]
@@ -69,19 +67,10 @@ class Comparisons:
 def read_comparisons(settings: dict[str, Any]) -> Comparisons:
     """A YAML's `comparisons:`. Raises `UserError` for a key, task, option or n that cannot be, before any work."""
     found: Comparisons = build([Comparisons], settings, "comparisons")[0]
-    load_taste(found.task)
+    tasks.load_taste(found.task)
     for split, n in (("train", found.n), (found.split, found.held_out)):
         tasks.load(found.task).rows(split, found.seed, n, **found.options)
     return found
-
-
-def load_taste(name: str) -> Taste:
-    """The `taste(row, completion)` of a task's module. Raises `UserError` where it has none."""
-    tasks.load(name)  # says what is wrong with the name
-    taste = getattr(importlib.import_module(name if "." in name else f"{tasks.__name__}.{name}"), "taste", None)
-    if not callable(taste):
-        raise UserError(f"task '{name}': has no `taste`, so nothing ranks its answers: name a task such as lines")
-    return taste
 
 
 # ---- rankings
@@ -113,7 +102,7 @@ def compare(
     rows: Sequence[tasks.Row],
     prompts: Sequence[Messages],
     answers: Sequence[Sequence[str]],
-    taste: Taste,
+    taste: tasks.Taste,
     noise: float,
     seed: int,
     which: str = "all",

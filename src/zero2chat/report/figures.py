@@ -76,8 +76,13 @@ def _figure(figure: Figure, key: str, caption: str) -> str:
     return f"<figure>\n{_svg(figure, key, caption)}<figcaption>{esc(caption)}</figcaption></figure>\n"
 
 
-def curves(key: str, caption: str, lines: Mapping[str, Points], y: str, *, percent: bool = False) -> str:
-    """Lines over training steps. `lines` is label → points; without a point the result is empty."""
+def curves(
+    key: str, caption: str, lines: Mapping[str, Points], y: str, *, x: str = "training step", percent: bool = False
+) -> str:
+    """Lines over training steps, or over what `x` says. `lines` is label → points; without a point it is empty.
+
+    Where `x` is no step a line's highest point is marked: it is a way gone too far from there on.
+    """
     lines = {label: points for label, points in lines.items() if points}
     if not lines:
         return ""
@@ -88,12 +93,16 @@ def curves(key: str, caption: str, lines: Mapping[str, Points], y: str, *, perce
             xs, ys = zip(*_thinned(points), strict=True)
             hue = SERIES[i % len(SERIES)]
             axes.plot(xs, ys, color=hue, lw=1.7, ms=3.2, marker="o" if len(xs) <= 25 else None, label=_label(label))
-        axes.set_xlabel("training step")
+            if x != "training step":
+                peak = max(zip(xs, ys, strict=True), key=lambda point: point[1])
+                axes.plot(*peak, color=hue, marker="*", ms=11)
+        axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.grid(axis="y")
         axes.tick_params(length=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        if x == "training step":
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         if percent:
             axes.set_ylim(-0.02, 1.02)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))

@@ -101,7 +101,14 @@ def _side_by_side(steps: Sequence[Step]) -> str:
             figures.append(bars(f"side-{len(figures)}", caption, list(shared), groups, measure=kind))
     story = "What the same questions brought at each step: how the scores moved as the model went on."
     text = paragraph(story, "story") + table(("task", "step", *(kind.replace("_", " ") for kind in kinds)), rows)
-    return f'<section id="side-by-side">\n<h2>The chain, step by step</h2>\n{text}{gallery(*figures)}</section>\n'
+    return text + gallery(*figures)
+
+
+def _together(steps: Sequence[Step]) -> list[tuple[str, str]]:
+    """(title, content) of what the stages have to say of several steps at once."""
+    modules = dict.fromkeys(section_module(step.stage) for step in steps)
+    found = (module.together(steps) for module in modules if module is not None and hasattr(module, "together"))
+    return [part for part in found if part is not None]
 
 
 def _top(steps: Sequence[Step], recipe: str, title: str) -> str:
@@ -140,8 +147,13 @@ def _contents(steps: Sequence[Step], extra: str) -> str:
 
 def render(steps: Sequence[Step], recipe: str, title: str) -> str:
     """The whole page. Equal input gives equal text."""
-    side = _side_by_side(steps)
-    extra = '<li><a href="#side-by-side"><i>⇄</i><span><b>The chain, step by step</b></span></a></li>\n' if side else ""
+    parts = [*_together(steps), *([("The chain, step by step", side)] if (side := _side_by_side(steps)) else [])]
+    extra = "".join(
+        f'<li><a href="#all-{i}"><i>⇄</i><span><b>{title}</b></span></a></li>\n' for i, (title, _) in enumerate(parts)
+    )
+    whole = "".join(
+        f'<section id="all-{i}">\n<h2>{title}</h2>\n{text}</section>\n' for i, (title, text) in enumerate(parts)
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -149,7 +161,7 @@ def render(steps: Sequence[Step], recipe: str, title: str) -> str:
         f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
         + _top(steps, recipe, title)
         + _contents(steps, extra)
-        + f"<main>\n{''.join(_section(step) for step in steps)}{side}</main>\n"
+        + f"<main>\n{''.join(_section(step) for step in steps)}{whole}</main>\n"
         + "<footer>Intervals are 95%. Every number here, and every other the steps measured, is in "
         "<code>report.json</code> beside this page as <code>step.metric</code>.</footer>\n</body>\n</html>\n"
     )

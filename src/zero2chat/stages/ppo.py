@@ -10,7 +10,10 @@ Reads a chat model, prompts, and a reward model or reward functions by dotted pa
 answers to held-out prompts fare against those that it gave before, by the task's taste, which training never saw.
 
 A reward model is a proxy: followed too far, it is gamed. So KL to the start model costs (`kl_coef`), and training ends
-when answers are `kl_budget` nats away from it.
+when answers are `kl_budget` nats away from it. With `eval_strategy: steps` held-out prompts are answered as training
+goes on. Of several reward models, such as more with weight 0, the log then has the worst one's mean as `reward_worst`:
+with `metric_for_best_model: reward_worst`, `load_best_model_at_end: true` and `early_stopping_patience` training ends
+when it no longer rises, and the model is the one that it liked best.
 """
 
 from __future__ import annotations
@@ -21,14 +24,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate.utils import set_seed as set_seeds
-from transformers import set_seed
+from transformers import EarlyStoppingCallback, set_seed
 from trl import ModelConfig, get_peft_config
 
 from zero2chat import stats, tasks
 from zero2chat.config import build
 from zero2chat.data.conversations import end_turn, prepare_chat_template
 from zero2chat.data.corpora import mix, read_sources
-from zero2chat.data.preferences import load_taste
 from zero2chat.data.problems import load_problems, safe_problems, task_problems
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import Answer, answer, evaluate_tasks, read_specs
@@ -106,6 +108,9 @@ class PpoArguments:
     kl_budget: float | None = field(
         default=None, metadata={"help": "Stop where answers are so far from the start model, in nats."}
     )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop when metric_for_best_model is no better in so many evaluations."}
+    )
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
     chat_template_path: str | None = None
@@ -116,6 +121,8 @@ class PpoArguments:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         if self.kl_budget is not None and not self.kl_budget > 0:
             raise ValueError(f"kl_budget {self.kl_budget} is not above 0")
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise ValueError(f"early_stopping_patience {self.early_stopping_patience} is not above 0")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
         read_ppo_rewards(self.rewards)
@@ -170,6 +177,18 @@ def _check_checkpoints(training: PPOConfig) -> None:
         )
 
 
+def _check_evaluation(args: PpoArguments, training: PPOConfig) -> None:
+    """Raises `UserError` for an evaluation without rows, and for stopping by what is not measured."""
+    during = training.eval_strategy != "no"
+    if during and args.held_out is None:
+        raise UserError("eval_strategy: there is nothing to evaluate on: set held_out")
+    models = [entry for entry in args.rewards if "model" in entry]
+    if training.metric_for_best_model == "reward_worst" and len(models) < 2:
+        raise UserError("metric_for_best_model: reward_worst is of two or more reward models: name another in rewards")
+    if args.early_stopping_patience is not None and not (during and training.load_best_model_at_end):
+        raise UserError("early_stopping_patience: set eval_strategy, metric_for_best_model and load_best_model_at_end")
+
+
 def compare_answers(
     spec: HeldOut, rows: Sequence[tasks.Row], before: Sequence[Answer], after: Sequence[Answer]
 ) -> tuple[dict[str, dict[str, Any]], list[list[float]]]:
@@ -179,7 +198,7 @@ def compare_answers(
     deviations of the start model's answers, and absent where these are all alike.
     """
     try:
-        gold = load_taste(spec.task)
+        gold = tasks.load_taste(spec.task)
     except UserError:
         gold = tasks.load(spec.task).score
     sides = [[gold(row, a.text) for row, a in zip(rows, side, strict=True)] for side in (before, after)]
@@ -216,6 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_seed(training.seed)
     set_global_batch(training, args.global_batch_size)
     _check_checkpoints(training)
+    _check_evaluation(args, training)
     training.per_device_eval_batch_size = args.eval_batch_size
 
     model, tokenizer = open_model(model_args)
@@ -245,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             reward_funcs=funcs,
             reward_processing_classes=tokenizers,
             train_dataset=problems,
+            eval_dataset=unseen,
             processing_class=tokenizer,
             peft_config=get_peft_config(model_args),
             optimizer_cls_and_kwargs=use_muon if args.muon else None,
@@ -257,6 +278,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainer.counts = callback.counts
     budget = KLBudget(trainer, args.kl_budget or math.inf)
     trainer.add_callback(budget)
+    if args.early_stopping_patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
     train(trainer, run, callback, count="no")  # the trainer counts the tokens
 
     metrics: dict[str, dict[str, Any]] = {
@@ -264,6 +287,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "steps": {"value": trainer.state.global_step},
         "answers_left_out": {"value": trainer.counts["answers_left_out"]},
     }
+    if trainer.state.best_global_step is not None:
+        metrics["best_step"] = {"value": trainer.state.best_global_step}
     if budget.stopped_at is not None:
         metrics["stopped_at"] = {"value": budget.stopped_at}
     samples: dict[int, list[dict[str, Any]]] = {0: [], trainer.state.global_step: []}

@@ -32,7 +32,6 @@ from zero2chat.data.preferences import (
     Pair,
     compare,
     load_preferences,
-    load_taste,
     read_comparisons,
     read_pairs,
     without_ties,
@@ -64,7 +63,10 @@ class RewardArguments:
     """The pairs, and what `RewardConfig` lacks."""
 
     comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
-    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompt, chosen and rejected."})
+    datasets: list[dict] = field(
+        default_factory=list,
+        metadata={"help": "Sources of prompt, chosen and rejected; beside comparisons all are learned from."},
+    )
     test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts that is held out."})
     overlong: str = field(default="error", metadata={"help": "Pairs with a side over max_length: error or drop."})
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
@@ -72,8 +74,8 @@ class RewardArguments:
     eval_batch_size: int = 128
 
     def __post_init__(self) -> None:
-        if bool(self.comparisons) == bool(self.datasets):
-            raise ValueError("set either `comparisons` (a task's) or `datasets` (of preferences)")
+        if not (self.comparisons or self.datasets):
+            raise ValueError("set `comparisons` (a task's), `datasets` (of preferences), or both")
         if self.overlong not in ("error", "drop"):
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
         if not 0 < self.test_fraction < 1:
@@ -83,7 +85,7 @@ class RewardArguments:
         # Here too, so that a recipe is refused before its first step runs.
         if self.comparisons:
             read_comparisons(self.comparisons)
-        else:
+        if self.datasets:
             read_sources(self.datasets)
 
 
@@ -97,9 +99,11 @@ def make_pairs(
     args: RewardArguments, training: RewardConfig, model_args: ModelConfig
 ) -> tuple[list[Pair], list[Pair], int]:
     """(training pairs, held-out pairs, pairs left out as their sides are equal). Every rank must call it."""
+    rows: list[Pair] = []
     if args.datasets:
         sources = read_sources(args.datasets)
-        rows = mix([load_preferences(s) for s in sources], [s.fraction for s in sources], size=lambda _: 1)
+        rows += mix([load_preferences(s) for s in sources], [s.fraction for s in sources], size=lambda _: 1)
+    if not args.comparisons:
         split: dict[str, list[Pair]] = {"train": [], "test": []}
         for row in rows:
             # By the prompt, so that no prompt is on both sides.
@@ -126,7 +130,7 @@ def make_pairs(
         )
         texts = [a.text for a in answers]
         grouped = [texts[i * k : (i + 1) * k] for i in range(n)]
-        return compare(rows, prompts, grouped, load_taste(spec.task), noise, spec.seed, spec.pairs)
+        return compare(rows, prompts, grouped, tasks.load_taste(spec.task), noise, spec.seed, spec.pairs)
 
     known, equal = ask("train", spec.n, spec.answers, spec.noise)
     # One pair a prompt: independent draws, as the intervals assume. Its label is noisy; its tastes say what is true.
@@ -134,7 +138,7 @@ def make_pairs(
     test = without_ties(held_out)
     if not known or not test:
         raise UserError(f"comparisons: the model's answers are all equal: {equal + equal_held_out} pairs left out")
-    return known, test, equal + equal_held_out
+    return known + rows, test, equal + equal_held_out
 
 
 def _open_pairs(

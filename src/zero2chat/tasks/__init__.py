@@ -9,6 +9,9 @@ A task is a module with four functions (and `documents`, where pretraining text 
 - `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
 - `documents(seed, n, **options)`: n plain texts, none of them made from a validation or test row.
 
+`taste(row, completion)`, where a module has it, is how well readers like a completion: the gold of the preference
+stages, which see noisy comparisons that it makes, never itself.
+
 A module whose rows come over the network says `FETCHES = True`; a recipe is then read without them.
 
 Training data, rewards and evaluation all read tasks, and every task splits by `in_split`: what is held out is
@@ -33,6 +36,7 @@ from zero2chat.errors import UserError, nearest
 
 Row = dict[str, Any]
 Message = dict[str, str]
+Taste = Callable[[Row, str], float]
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
@@ -49,6 +53,7 @@ class Task:
     demonstration: Callable[..., str]
     score: Callable[[Row, str], float]
     documents: Callable[..., list[str]]
+    taste: Taste | None = None
     fetches: bool = False  # its rows come from elsewhere: they are not asked for before they are needed
 
 
@@ -78,8 +83,17 @@ def load(name: str) -> Task:
         demonstration=module.demonstration,
         score=module.score,
         documents=_documents(name, module),
+        taste=getattr(module, "taste", None),
         fetches=getattr(module, "FETCHES", False),
     )
+
+
+def load_taste(name: str) -> Taste:
+    """The task's `taste`. Raises `UserError` where it has none."""
+    taste = load(name).taste
+    if taste is None:
+        raise UserError(f"task '{name}': has no `taste`, so nothing ranks its answers: name a task such as lines")
+    return taste
 
 
 def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

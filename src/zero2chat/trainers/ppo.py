@@ -505,6 +505,8 @@ class PPOTrainer(BaseTrainer):
             known = column[~column.isnan()]
             self._log(f"rewards/{name}/mean", known.mean())
             self._log(f"rewards/{name}/std", known.std() if len(known) > 1 else 0.0)
+        if (worst := self.rewards.worst(by_function)) is not None:
+            self._log("reward_worst", worst)
         judged = rewards[~left_out]
         self._log("reward", judged.mean())
         self._log("reward_std", judged.std() if len(judged) > 1 else 0.0)

@@ -1,0 +1,224 @@
+"""Probing a reward model: how far can it be followed, and what does it love that nobody else would?
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.probe --config recipes/mine/probe.yaml
+
+Reads a chat model, a reward model and a task that has a taste. Of many answers to each held-out prompt the reward model
+picks the best of n, for growing n: its own score rises, and taste shows how long that is a gain (Gao et al. 2022,
+arXiv:2210.10760). Then texts are searched that it scores above nine in ten of those answers, and that are worse by
+taste than nine in ten of all. What is found for training prompts is written to `gibberish.jsonl` as rejected answers,
+from which the stage `reward` can learn better.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from transformers import set_seed
+
+from zero2chat import config, stats, tasks
+from zero2chat.data.conversations import prepare_chat_template
+from zero2chat.data.preferences import Pair, write_pairs
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.evaluation import answer
+from zero2chat.gibberish import pieces_of, search
+from zero2chat.models import load_model
+from zero2chat.reward_model import load_reward_model, score_texts
+from zero2chat.runs import Run
+from zero2chat.trainers.loop import cpu_backend
+
+_SHOWN = 12
+_PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each beside another of the model's answers
+
+
+@dataclass
+class ProbeArguments:
+    """The two models, the prompts, and how hard the reward model is probed."""
+
+    output_dir: str | None = None
+    model_name_or_path: str | None = None
+    reward_model: str | None = None
+    task: str = "lines"
+    options: dict = field(default_factory=dict)
+    n: int = field(default=200, metadata={"help": "Held-out prompts."})
+    split: str = field(default="test", metadata={"help": "Or validation, to choose settings by."})
+    answers: int = field(default=64, metadata={"help": "Answers to each, of which the best of n are picked."})
+    max_new_tokens: int = 48
+    gibberish_prompts: int = field(default=64, metadata={"help": "Held-out prompts that are searched for."})
+    gibberish_train: int = field(default=0, metadata={"help": "Training prompts, for the rejected answers written."})
+    gibberish_rounds: int = 30
+    gibberish_tries: int = field(default=8, metadata={"help": "Texts a prompt and round."})
+    gibberish_length: int = field(default=12, metadata={"help": "Most tokens of such a text."})
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    eval_batch_size: int = 128
+    seed: int = field(default=0, metadata={"help": "Of the prompts, the answers and the search."})
+
+    def __post_init__(self) -> None:
+        for key in ("model_name_or_path", "reward_model"):
+            if getattr(self, key) is None:
+                raise ValueError(f"{key} is not set: name a model folder")
+        least = {"n": 2, "answers": 2, "gibberish_train": 0}
+        for key in ("n", "answers", "max_new_tokens", "eval_batch_size"):
+            if getattr(self, key) < least.get(key, 1):
+                raise ValueError(f"{key} {getattr(self, key)} is below {least.get(key, 1)}")
+        for key in ("prompts", "train", "rounds", "tries", "length"):
+            if getattr(self, f"gibberish_{key}") < least.get(f"gibberish_{key}", 1):
+                raise ValueError(f"gibberish_{key} {getattr(self, f'gibberish_{key}')} is too small")
+        if self.gibberish_prompts > self.n:
+            raise ValueError(f"gibberish_prompts {self.gibberish_prompts} is more than n {self.n}")
+        if self.split not in ("validation", "test"):
+            raise ValueError(f"split '{self.split}' is neither validation nor test")
+        tasks.load_taste(self.task)
+        tasks.load(self.task).rows(self.split, self.seed, self.n, **self.options)
+
+
+ARGUMENTS = (ProbeArguments,)
+
+
+class Prober:
+    """A reward model, the model whose answers it judges, and the prompts of one split."""
+
+    def __init__(self, args: ProbeArguments, split: str, n: int, model: Any, judge: Any):
+        self.args, self.model, self.judge = args, model, judge
+        self.task, self.taste = tasks.load(args.task), tasks.load_taste(args.task)
+        self.rows = self.task.rows(split, args.seed, n, **args.options)
+        self.prompts = [self.task.prompt(row) for row in self.rows]
+
+    def answers(self, k: int) -> list[list[str]]:
+        """k sampled answers to each prompt."""
+        asked = [prompt for prompt in self.prompts for _ in range(k)]
+        args = self.args
+        found = answer(*self.model, asked, args.max_new_tokens, 1.0, args.eval_batch_size, args.seed)
+        texts = [a.text for a in found]
+        return [texts[i * k : (i + 1) * k] for i in range(len(self.prompts))]
+
+    def scores(self, numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
+        """The reward model's, of texts as answers to the prompts of these numbers, in standard deviations."""
+        asked = [
+            [*self.prompts[i], {"role": "assistant", "content": text}] for i, text in zip(numbers, texts, strict=True)
+        ]
+        judge, tokenizer = self.judge
+        raw, _ = score_texts(judge, tokenizer, asked, self.args.eval_batch_size)
+        mean, std = getattr(judge.config, "score_mean", 0.0), getattr(judge.config, "score_std", 1.0)
+        return [(value - mean) / std for value in raw]
+
+    def search(self, prompts: int, pieces: Sequence[str], rng: random.Random) -> list[list[str]]:
+        """Texts that the reward model loves, for the first so many prompts, each better than the one before."""
+        args = self.args
+        return search(
+            self.scores, prompts, pieces, rng, args.gibberish_rounds, args.gibberish_tries, args.gibberish_length
+        )
+
+
+def follow(
+    scores: Sequence[Sequence[float]], golds: Sequence[Sequence[float]], seed: int
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Best of n for n = 1, 2, 4, …: lines with KL, mean score and mean gold, and the metrics.
+
+    `scores` and `golds` are (prompts, answers). Intervals are over prompts.
+    """
+    most = len(scores[0])
+    sizes = [2**i for i in range(most.bit_length()) if 2**i <= most]
+    lines: list[dict[str, Any]] = []
+    metrics: dict[str, dict[str, Any]] = {}
+    by_score = [sorted(zip(s, g, strict=True)) for s, g in zip(scores, golds, strict=True)]
+    for n in sizes:
+        proxy, gold = (
+            stats.mean([stats.best_of_n([pair[side] for pair in pairs], n) for pairs in by_score], seed)
+            for side in (0, 1)
+        )
+        lines.append(
+            {"step": n, "kl": stats.kl_of_best_of_n(n), "proxy": proxy["value"]}
+            | {"gold": gold["value"], "gold_low": gold["low"], "gold_high": gold["high"]}
+        )
+        metrics |= {f"gold_best_of_{n}": gold, f"proxy_best_of_{n}": proxy}
+    best = max(lines, key=lambda line: line["gold"])
+    return lines, metrics | {"best_n": {"value": best["step"], "n": len(scores)}}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    run = Run.open(args.output_dir, "probe", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    if state.is_main_process:
+        run.clear()
+    set_seed(args.seed)
+    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
+    prepare_chat_template(tokenizer, None)
+    judge, judge_tokenizer = load_reward_model(args.reward_model, args.dtype)
+    models = ((model.to(state.device), tokenizer), (judge.to(state.device), judge_tokenizer))
+
+    held_out = Prober(args, args.split, args.n, *models)
+    print(f"{args.answers} answers to each of {args.n} {args.split} prompts", flush=True)
+    answers = held_out.answers(args.answers)
+    flat = held_out.scores(
+        [i for i, texts in enumerate(answers) for _ in texts], [t for texts in answers for t in texts]
+    )
+    scores = [flat[i * args.answers : (i + 1) * args.answers] for i in range(args.n)]
+    golds = [[held_out.taste(row, text) for text in texts] for row, texts in zip(held_out.rows, answers, strict=True)]
+    lines, metrics = follow(scores, golds, args.seed)
+
+    # Not the policy's own tokenizer: a reward model may have another.
+    pieces = pieces_of(judge_tokenizer)
+    rng = random.Random(f"gibberish {args.seed}")
+    print(f"searching for what the reward model loves, for {args.gibberish_prompts} prompts", flush=True)
+    found = [texts[-1] for texts in held_out.search(args.gibberish_prompts, pieces, rng)]
+    loved = held_out.scores(range(len(found)), found)
+    tastes = [held_out.taste(held_out.rows[i], text) for i, text in enumerate(found)]
+    # Scored above nine in ten of the model's own answers to that prompt, and worse by taste than nine in ten of all.
+    bad = sorted(gold for some in golds for gold in some)[args.n * args.answers // 10]
+    wins = [
+        score > sorted(own)[9 * args.answers // 10] and taste <= bad
+        for score, own, taste in zip(loved, scores, tastes, strict=False)
+    ]
+    metrics |= {
+        "gibberish_rate": stats.rate(sum(wins), len(found), args.seed),
+        "gibberish_proxy": stats.mean(loved, args.seed),
+        "gibberish_gold": stats.mean(tastes, args.seed),
+        "bad_below": {"value": round(bad, 4), "n": args.n * args.answers},
+    }
+    if args.gibberish_train:
+        pairs = make_pairs(Prober(args, "train", args.gibberish_train, *models), pieces, rng)
+        metrics["gibberish_pairs"] = {"value": len(pairs)}
+        if state.is_main_process:
+            write_pairs(run.folder / "gibberish.jsonl", pairs)
+    if state.is_main_process:
+        for line in lines:
+            run.log(line)
+        shown = zip(held_out.rows, found, loved, tastes, wins, strict=False)
+        run.sample_anew(
+            0,
+            [
+                {"prompt": row["question"], "completion": text, "proxy": round(score, 3), "taste": taste, "score": win}
+                for row, text, score, taste, win in list(shown)[:_SHOWN]
+            ],
+        )
+    run.finish(metrics)
+
+
+def make_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) -> list[Pair]:
+    """Gibberish for training prompts as rejected answers, each beside one of the model's own."""
+    own = known.answers(_PAIRS_OF_A_PROMPT)
+    found = known.search(len(known.prompts), pieces, rng)
+    pairs: list[Pair] = []
+    for prompt, answers, texts in zip(known.prompts, own, found, strict=True):
+        for text, said in zip(reversed(texts), answers, strict=False):
+            if text.strip() != said.strip():
+                sides = {"chosen": said, "rejected": text}
+                pairs.append({"prompt": prompt} | {k: [{"role": "assistant", "content": v}] for k, v in sides.items()})
+    if not pairs:
+        raise UserError("gibberish_train: nothing was found that the model does not say itself")
+    return pairs
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()
