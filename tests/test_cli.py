@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy():
     assert code == "0"
     assert "zero2chat" in modules
     assert not {"torch", "transformers", "trl", "datasets", "tokenizers", "numpy", "rich", "yaml"} & set(modules)
-    for command in ("run", "chat", "next", "python", "tokens"):
+    for command in ("run", "chat", "next", "python", "index", "search", "tokens"):
         assert f"\n    {command} " in out
 
 
@@ -56,6 +56,10 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["next", "x", "--model", "runs/none/sft"],
         ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
         ["run", "recipes/none"],
+        ["index", "none.jsonl", "--out", "index"],
+        ["search", "x", "--in", "none"],
+        ["search", "x", "--in", "ftp://127.0.0.1"],
+        ["search", "x", "--in", "http://127.0.0.1:9", "--passages", "0"],
     ],
 )
 def test_a_mistake_is_one_line_and_exits_2(arguments, capsys, monkeypatch, tmp_path):
@@ -169,6 +173,37 @@ def test_ctrl_c_exits_130_without_a_traceback(model_folder):
     assert "Traceback" not in process.stderr.read()
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()
+
+
+def test_what_is_indexed_is_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": "Ada was born in Genoa.", "id": "ada"}, {"text": "Tom was born in Lisbon.", "id": "tom"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    cli.main(["index", "rows.jsonl", "--out", "index", "--source-column", "id"])
+    counts = "2 passages of 3 documents; 1 that were there already are left out"
+    assert capsys.readouterr().out == f"index: {counts}\n"
+    cli.main(["index", "rows.jsonl", "--out", "other", "--column", "id", "--characters", "50", "--json"])
+    assert last_object(capsys.readouterr().out) == {"index": "other", "documents": 3, "passages": 2, "repeated": 1}
+
+    cli.main(["search", "Where was Ada born?", "--in", "index"])
+    assert capsys.readouterr().out == "[1] ada: Ada was born in Genoa.\n[2] tom: Tom was born in Lisbon.\n"
+    cli.main(["search", "Ada", "--in", "index", "--characters", "10", "--passages", "1", "--json"])
+    result = last_object(capsys.readouterr().out)
+    assert (result["query"], result["passages"][0]["score"] > 0) == ("Ada", True)
+    assert [(one["text"], one["source"]) for one in result["passages"]] == [("Ada was b…", "ada")]
+    cli.main(["search", "Vienna", "--in", "index"])
+    assert capsys.readouterr().out == "(nothing found)\n"
+
+
+@pytest.mark.parametrize("query", ["Ada", "", "a" * 5000])
+def test_a_search_that_fails_is_one_line_and_exits_1(query, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["search", query, "--in", "http://127.0.0.1:9"])
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: The ")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

@@ -99,6 +99,39 @@ def _python(args: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def _index(args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    from zero2chat.data.documents import read_documents
+    from zero2chat.tools.bm25 import write_index
+
+    watched = sys.stderr.isatty()
+    number, documents = read_documents(args.source, args.column, args.source_column, args.split)
+    shown = track(documents, "reading", total=number, console=Console(stderr=True), disable=not watched)
+    made = write_index(args.out, shown, args.source, args.characters, progress=watched)
+    if args.json:
+        _print_json({"index": args.out} | {key: made[key] for key in ("documents", "passages", "repeated")})
+    else:
+        repeated = f"; {made['repeated']:,} that were there already are left out" if made["repeated"] else ""
+        print(f"{args.out}: {made['passages']:,} passages of {made['documents']:,} documents{repeated}")
+
+
+def _search(args: argparse.Namespace) -> None:
+    from zero2chat.tools.search import SearchFailed, as_text, open_search
+
+    try:
+        found = open_search(args.where, args.passages, args.characters).search(args.query)
+    except SearchFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    if args.json:
+        passages = [{"text": one.text, "source": one.source, "score": one.score} for one in found]
+        _print_json({"query": args.query, "passages": passages})
+    else:
+        print(as_text(found))
+
+
 def _without_progress_bars() -> None:
     # Before transformers is imported. A bar over the loading of weights would stand before the answer.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -180,6 +213,41 @@ def parser() -> argparse.ArgumentParser:
     )
     python.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="default %(default)s")
     python.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    index = commands.add_parser("index", help="index documents for search")
+    index.set_defaults(command=_index)
+    index.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder of .txt and .md files; a dataset: a folder such as runs/quickstart/corpus, "
+        "a JSONL, CSV or Parquet file, a Hub name",
+    )
+    index.add_argument("--out", required=True, metavar="FOLDER", help="where the index is written; a new folder")
+    index.add_argument("--column", default="text", metavar="C", help="of a dataset: its texts (default %(default)s)")
+    index.add_argument(
+        "--source-column", metavar="C", help="of a dataset: each text's name (default: the row's number)"
+    )
+    index.add_argument("--split", default="train", metavar="S", help="of a dataset (default %(default)s)")
+    index.add_argument(
+        "--characters", type=int, default=600, metavar="N", help="the longest passage (default %(default)s)"
+    )
+    index.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    search = commands.add_parser("search", help="what a model is told when it searches; exit code 1 where that fails")
+    search.set_defaults(command=_search)
+    search.add_argument("query", type=_text, metavar="QUERY")
+    search.add_argument(
+        "--in",
+        dest="where",
+        required=True,
+        metavar="WHERE",
+        help="a folder that `zero2chat index` made, SearXNG's address, or a table: {query: text} in a .json file",
+    )
+    search.add_argument("--passages", type=int, default=3, metavar="N", help="at most so many (default %(default)s)")
+    search.add_argument(
+        "--characters", type=int, default=1000, metavar="N", help="at most so long (default %(default)s)"
+    )
+    search.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     tokens = commands.add_parser("tokens", help="the tokens of a text, in colour, and their ids")
     tokens.set_defaults(command=_tokens)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, concatenate_datasets, load_dataset
+from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, DatasetNotFoundError
 
 from zero2chat import config, tasks
@@ -108,6 +108,8 @@ def load_source(source: Source) -> Dataset:
     # A text file is one document: paragraphs of one text must not end up on both sides of a split.
     more = {"sample_by": "document"} if path == "text" else {}
     try:
+        if any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json")):
+            return _saved_rows(source)
         rows = load_dataset(
             path,
             name=source.name,
@@ -130,9 +132,25 @@ def load_source(source: Source) -> Dataset:
     return rows
 
 
-def require_column(rows: Dataset, column: str, label: str | None) -> None:
+def _saved_rows(source: Source) -> Dataset:
+    """The rows of a folder that `save_to_disk` wrote, one dataset or several by their split."""
+    saved = load_from_disk(str(source.path))
+    if not isinstance(saved, DatasetDict):
+        return saved
+    if source.split not in saved:
+        raise UserError(f"{source.label}: no split '{source.split}'; it has {', '.join(saved)}")
+    return saved[source.split]
+
+
+def require_column(rows: Dataset, column: str, label: str | None, setting: str = "column") -> None:
     if column not in rows.column_names:
-        raise UserError(f"{label}: no column '{column}'; it has {', '.join(rows.column_names)}: set `column`")
+        raise UserError(f"{label}: no column '{column}'; it has {', '.join(rows.column_names)}: set `{setting}`")
+
+
+def require_text(rows: Dataset, column: str, label: str | None) -> None:
+    kind = getattr(rows.features[column], "dtype", "values of several types")
+    if kind not in ("string", "large_string"):
+        raise UserError(f"{label}: column '{column}' holds {kind}, not text")
 
 
 def load_documents(source: Source) -> Dataset:
@@ -148,9 +166,7 @@ def load_documents(source: Source) -> Dataset:
         rows = rows.select_columns([source.column])
         if source.column != "text":
             rows = rows.rename_column(source.column, "text")
-    kind = getattr(rows.features["text"], "dtype", "values of several types")
-    if kind not in ("string", "large_string"):
-        raise UserError(f"{source.label}: column '{source.column}' holds {kind}, not text")
+    require_text(rows, "text", source.label)
     rows = rows.filter(lambda text: bool(text and text.strip()), input_columns="text")
     if len(rows) == 0:
         raise UserError(f"{source.label}: every document is empty")

@@ -15,17 +15,18 @@ import logging
 import os
 import re
 import time
-import unicodedata
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import isfinite
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from zero2chat.errors import UserError
 from zero2chat.rewards import last_message
+from zero2chat.tools.search import printable
+from zero2chat.tools.searxng import http_address
 
 RUBRIC = "Is the answer right, complete and clear? Does it answer what was asked and nothing else?"
 _INSTRUCTIONS = """\
@@ -134,9 +135,7 @@ def request(
 def neutral(text: str) -> str:
     """A text for the judge to read: nothing invisible, no word "verdict" whole, and the control tokens of usual chat
     formats broken by a space. A tag such as `</s>` is one of them."""
-    # Cc and Cf are control characters, joiners and marks of direction; Cs and Co have no meaning of their own.
-    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C")
-    text = _CONTROL.sub(lambda match: match[0] + " ", _INVISIBLE.sub("", text))
+    text = _CONTROL.sub(lambda match: match[0] + " ", _INVISIBLE.sub("", printable(text)))
     return _WORD.sub("(grade)", text)
 
 
@@ -167,12 +166,8 @@ class _NoReply(Exception):
 def _address(url: Any) -> SplitResult:
     """Where to ask, from the endpoint's base. Raises `UserError`, in which no part of a bad url stands: it may hold a
     secret."""
-    try:
-        parts = urlsplit(url if isinstance(url, str) and re.fullmatch("[!-~]+", url) else "")
-        whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
-    except ValueError:
-        whole = None
-    if not whole:
+    parts = http_address(url)
+    if parts is None:
         raise UserError("judge: url is no http address: give the endpoint's base, such as http://localhost:8000/v1")
     if "@" in parts.netloc:
         raise UserError("judge: url holds a name or a password: give the key by key_variable")

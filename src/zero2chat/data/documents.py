@@ -1,0 +1,68 @@
+"""Documents to look things up in, each with its source: of a folder of texts, a dataset, or one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from zero2chat.data.corpora import Source, load_source, require_column, require_text
+from zero2chat.errors import UserError
+
+_TEXT = (".txt", ".md")
+_ROWS = (".jsonl", ".json", ".parquet", ".csv", ".arrow")
+
+
+def read_documents(
+    source: str, column: str = "text", source_column: str | None = None, split: str = "train"
+) -> tuple[int, Iterator[tuple[str, str]]]:
+    """How many documents there are, and each of them as its text and its source; they are read one at a time.
+
+    A folder of text and Markdown files gives a document a file, with its path in there for its source. Of a dataset (a
+    Hub name, a folder that `load_dataset` opens, one that `save_to_disk` wrote, a JSONL, CSV or Parquet file) each row
+    is one: its source is what `source_column` holds, or its number. Raises `UserError` where they cannot be had.
+    """
+    place = Path(source)
+    files = [place] if place.suffix in _TEXT and place.is_file() else _text_files(place)
+    if files:
+        home = place if place.is_dir() else place.parent
+        return len(files), ((_read(file), str(file.relative_to(home))) for file in files)
+    if place.is_dir() and not any(place.iterdir()):
+        raise UserError(f"{source}: the folder is empty")
+    rows = load_source(Source(path=source, split=split, column=column))
+    require_column(rows, column, source, "--column")
+    require_text(rows, column, source)
+    columns = [column]
+    if source_column is not None:
+        require_column(rows, source_column, source, "--source-column")
+        columns.append(source_column)
+    chosen = rows.select_columns(list(dict.fromkeys(columns)))
+
+    def name(i: int, value: object) -> str:
+        return f"{place.name}#{i}" if value is None else str(value)
+
+    return len(rows), (
+        (row[column] or "", name(i, row[source_column] if source_column else None)) for i, row in enumerate(chosen)
+    )
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """The text files in a folder and below, sorted; none where it holds a dataset, whose README is no document."""
+    if not folder.is_dir():
+        return []
+    inside = sorted(file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(folder)))
+    texts = [file for file in inside if file.suffix in _TEXT]
+    holds_rows = any(file.suffix in _ROWS for file in inside)
+    return [] if holds_rows and all(file.name == "README.md" for file in texts) else texts
+
+
+def _is_hidden(file: Path) -> bool:
+    return any(part.startswith(".") for part in file.parts)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: is not UTF-8: {error}") from error

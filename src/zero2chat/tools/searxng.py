@@ -1,0 +1,129 @@
+"""A search engine over HTTP: SearXNG's JSON API (`search?q=…&format=json`), which its settings must allow.
+
+The address is a user's, what comes back is anybody's. Time is bounded as a whole, also against a server that sends a
+byte now and then, and so are the bytes that are read. Nothing is taken from the environment but the certificates that
+OpenSSL trusts: no proxy and no password of another program. Redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import threading
+from math import isfinite
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+from zero2chat.errors import UserError
+from zero2chat.tools.search import Passage, SearchFailed
+
+SECONDS = 10.0  # for one query, all in all
+LARGEST = 2_000_000  # bytes of a reply
+
+
+def http_address(url: Any) -> SplitResult | None:
+    """The parts of an http address; None where it is none."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) and re.fullmatch("[!-~]+", url) else "")
+        return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+class SearXNG:
+    """The one at `url`: its base, such as http://localhost:8888, or its page /search; what the address asks for besides
+    (`?language=en&engines=wikipedia`) is asked for too."""
+
+    def __init__(self, url: str, seconds: float = SECONDS):
+        """Raises `UserError`, in which no part of the address stands: it may hold a secret."""
+        parts = http_address(url)
+        if parts is None:
+            raise UserError("search: that is no http address: give SearXNG's base, such as http://localhost:8888")
+        if "@" in parts.netloc:
+            raise UserError("search: the address holds a name or a password, which would be sent with each query")
+        path = parts.path.rstrip("/")
+        self.parts = parts._replace(path=path if path.endswith("/search") else path + "/search")
+        self.seconds = seconds
+
+    def find(self, query: str, n: int) -> list[Passage]:
+        """See `zero2chat.tools.search.Engine`. A passage is a result's title and excerpt."""
+        asked = dict(parse_qsl(self.parts.query)) | {"q": query, "format": "json"}
+        try:
+            reply = json.loads(self._get(f"{self.parts.path}?{urlencode(asked)}"))
+            passages = [passage for passage in map(_passage, reply["results"]) if passage.text]
+            silent = not passages and reply.get("unresponsive_engines")
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+            raise SearchFailed("The search failed: the reply is not SearXNG's JSON.") from None
+        if silent:
+            raise SearchFailed("The search failed: the engines that it asks have not answered.")
+        return passages[:n]
+
+    def _get(self, target: str) -> bytes:
+        """The body of the reply, by the deadline: a socket's own time-out starts anew with each byte, and looking up a
+        name has none."""
+        kind = http.client.HTTPSConnection if self.parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(str(self.parts.hostname), self.parts.port, timeout=self.seconds)
+        bodies: list[bytes] = []
+        errors: list[Exception] = []
+
+        def get() -> None:
+            try:
+                bodies.append(_body(connection, target))
+            except Exception as error:
+                errors.append(error)
+            finally:
+                connection.close()
+
+        # Not a pool's: a process does not wait for it at its end.
+        thread = threading.Thread(target=get, daemon=True)
+        thread.start()
+        thread.join(self.seconds)
+        if thread.is_alive():
+            with contextlib.suppress(OSError, AttributeError):  # AttributeError: it has no socket yet
+                connection.sock.shutdown(socket.SHUT_RDWR)  # which ends the thread too
+            raise SearchFailed(f"The search failed: no whole reply within {self.seconds:g} seconds.")
+        if bodies:
+            return bodies[0]
+        raise _failure(errors[0], self.seconds)
+
+
+def _body(connection: http.client.HTTPConnection, target: str) -> bytes:
+    connection.request("GET", target, headers={"Accept": "application/json", "User-Agent": "zero2chat"})
+    response = connection.getresponse()
+    if response.status != 200:
+        raise SearchFailed(f"The search failed: the server answers {response.status}{_HINTS.get(response.status, '')}.")
+    body = response.read(LARGEST + 1)
+    if len(body) > LARGEST:
+        raise SearchFailed(f"The search failed: the reply has over {LARGEST:,} bytes.")
+    return body
+
+
+_HINTS = {
+    403: " (are `formats: [html, json]` allowed in SearXNG's settings?)",
+    429: " (too many requests)",
+} | dict.fromkeys((301, 302, 303, 307, 308), ", a redirect, which is not followed")
+
+
+def _failure(error: Exception, seconds: float) -> Exception:
+    """What went wrong as a model is told it, or the error itself where it is a mistake of ours."""
+    if isinstance(error, SearchFailed):
+        return error
+    if isinstance(error, TimeoutError):
+        return SearchFailed(f"The search failed: no whole reply within {seconds:g} seconds.")
+    if isinstance(error, OSError):
+        return SearchFailed(f"The search failed: no connection ({error.strerror or type(error).__name__}).")
+    if isinstance(error, http.client.HTTPException | ValueError):
+        return SearchFailed("The search failed: the reply is no HTTP.")
+    return error
+
+
+def _passage(result: Any) -> Passage:
+    """Raises `TypeError` or `AttributeError` for what is no result. A part that is missing or null is empty."""
+    title, excerpt, url = (result.get(key) or "" for key in ("title", "content", "url"))
+    text = "\n".join(part.strip() for part in (title, excerpt) if part.strip())
+    score = result.get("score")
+    known = isinstance(score, int | float) and isfinite(score)
+    return Passage(text, url.strip(), float(score) if known else 0.0)
