@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy():
     assert code == "0"
     assert "zero2chat" in modules
     assert not {"torch", "transformers", "trl", "datasets", "tokenizers", "numpy", "rich", "yaml"} & set(modules)
-    for command in ("run", "chat", "next", "python", "index", "search", "tokens"):
+    for command in ("run", "chat", "rank", "next", "python", "index", "search", "tokens"):
         assert f"\n    {command} " in out
 
 
@@ -53,6 +53,11 @@ def test_wrong_usage_exits_2(arguments, capsys):
     [
         ["chat", "runs/none/sft"],
         ["chat", "runs/none/sft", "--temperature", "-1"],
+        ["rank", "runs/none/sft", "--task", "lines", "--out", "mine.jsonl"],
+        ["rank", "runs/none/sft", "--task", "line", "--out", "mine.jsonl"],
+        ["rank", "runs/none/sft", "--prompts", "none.txt", "--out", "mine.jsonl"],
+        ["rank", "runs/none/sft", "--task", "lines", "--n", "0", "--out", "mine.jsonl"],
+        ["rank", "runs/none/sft", "--task", "lines", "--seed", "-1", "--out", "mine.jsonl"],
         ["next", "x", "--model", "runs/none/sft"],
         ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
         ["run", "recipes/none"],
@@ -151,6 +156,26 @@ def test_chat_through_a_pipe_prints_the_answers_and_nothing_else(model_folder):
     assert piped.stdout == prompted.stdout
     assert piped.stdout.strip()
     assert piped.stderr == prompted.stderr == ""
+
+
+def test_rank_through_a_pipe_keeps_what_was_ranked(model_folder, tmp_path):
+    out = tmp_path / "mine.jsonl"
+    arguments = ["--task", "lines", "--n", "3", "--answers", "2", "--temperature", "2", "--max-new-tokens", "4"]
+    done = cli_run("rank", str(model_folder), *arguments, "--out", str(out), "--seed", "1", input="g\n2 1\ns\n1 2\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("Prompt ") == 3
+    assert done.stdout.endswith(f"2 rankings, 2 pairs added to {out}\n")
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["pairs"] for row in rows] == [1, 1]
+    assert rows[0]["prompt"] != rows[1]["prompt"]
+
+
+def test_rank_takes_prompts_from_one_place(capsys):
+    for more in ([], ["--task", "lines", "--prompts", "x.txt"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["rank", "runs/none/sft", "--out", "x.jsonl", *more])
+        assert end.value.code == 2
+        assert "--prompts" in capsys.readouterr().err
 
 
 def test_ctrl_c_exits_130_without_a_traceback(model_folder):

@@ -38,6 +38,16 @@ def _chat(args: argparse.Namespace) -> None:
     chat(args.model, sampling, args.system, args.prompt)
 
 
+def _rank(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat.chat.ranking import rank, read_prompts
+    from zero2chat.chat.session import Sampling
+
+    sampling = Sampling(args.temperature, seed=args.seed, max_new_tokens=args.max_new_tokens)
+    prompts = read_prompts(args.task, args.prompts, args.n, args.seed)
+    rank(args.model, prompts, args.out, args.answers, sampling)
+
+
 def _next(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.next_token import next_tokens, show_next
@@ -133,8 +143,9 @@ def _search(args: argparse.Namespace) -> None:
 
 
 def _without_progress_bars() -> None:
-    # Before transformers is imported. A bar over the loading of weights would stand before the answer.
+    # Before transformers and datasets are imported. A bar over the loading of weights would stand before the answer.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
 def _print_rich(shown: Any) -> None:
@@ -195,6 +206,25 @@ def parser() -> argparse.ArgumentParser:
     chat.add_argument("--seed", type=int, default=0)
     chat.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
     chat.add_argument("--prompt", type=_text, metavar="TEXT", help="print one answer and exit")
+
+    rank = commands.add_parser("rank", help="rank a model's answers, by docs/labelling.md, for a reward model to learn")
+    rank.set_defaults(command=_rank)
+    rank.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
+    asked = rank.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--task", metavar="NAME", help="ask training rows of a task, such as lines")
+    asked.add_argument(
+        "--prompts", metavar="FILE", help="ask a file's: .txt, one a line, or .jsonl, `prompt` a text or messages"
+    )
+    rank.add_argument("--n", type=int, metavar="N", help="how many prompts (default: 50 of a task, all of a file)")
+    rank.add_argument(
+        "--seed", type=int, default=0, help="chooses the task's rows, the answers and the order they are shown in"
+    )
+    rank.add_argument("--answers", type=int, default=4, metavar="K", help="answers to a prompt (default %(default)s)")
+    rank.add_argument("--temperature", type=float, default=1.0, help="default %(default)s")
+    rank.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
+    rank.add_argument(
+        "--out", required=True, metavar="FILE.jsonl", help="where rankings are added; it goes on after those in it"
+    )
 
     following = commands.add_parser("next", help="the likeliest next tokens after a text")
     following.set_defaults(command=_next)

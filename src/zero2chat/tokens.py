@@ -194,8 +194,13 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list
         except UnicodeDecodeError:
             pieces.append(spelled.hex(" "))
             continue
-        pieces.append("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+        pieces.append(visible(text))
     return pieces
+
+
+def visible(text: str, keep: str = "") -> str:
+    """The text with its escape, such as `\\x1b`, for each character that is not printable and not one to `keep`."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def show_tokens(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> Text:

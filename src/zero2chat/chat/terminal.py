@@ -38,7 +38,7 @@ def chat(
     lines = lines or sys.stdin
     if lines.isatty():
         print("/help lists the commands.")
-    for line in _questions(lines):
+    for line in typed(lines):
         if line == "/quit":
             break
         try:
@@ -51,8 +51,8 @@ def chat(
             print(flush=True)
 
 
-def _questions(lines: TextIO) -> Iterator[str]:
-    """The lines that are not empty, until the input ends; Ctrl-C at the prompt ends it too."""
+def typed(lines: TextIO) -> Iterator[str]:
+    """The lines that are not empty, until the input ends; in a terminal Ctrl-C at the prompt ends it too."""
     if not lines.isatty():
         yield from filter(None, map(str.strip, lines))
         return

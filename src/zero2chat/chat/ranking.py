@@ -1,0 +1,317 @@
+"""People rank a model's answers in the terminal, or through a pipe: what the stage `reward` learns from."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from jinja2 import TemplateError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from zero2chat.chat.session import Sampling
+from zero2chat.chat.terminal import typed
+from zero2chat.config import build
+from zero2chat.data.corpora import Source
+from zero2chat.data.preferences import Messages, Pair, pairs_of_ranking, read_turns
+from zero2chat.data.problems import load_problems
+from zero2chat.errors import UserError
+from zero2chat.evaluation import answer
+from zero2chat.models import context_length, load_for_use
+from zero2chat.tokens import neutralise, visible
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HELP = "Type the answers' numbers, the best first: 2 1 4 3, or with a tie 2=1 4 3. s skips, g: guidelines, q stops."
+# The short form of docs/labelling.md, which is not installed with the package.
+GUIDELINES = """Which answer would you rather have been given? In this order:
+  harmless   it helps nobody to hurt anyone; where no harm is at stake, this decides nothing
+  truthful   what it says is so, and it owns to what it does not know; check what you can
+  helpful    it does what was asked, all of it, in the form that was asked for
+A needless refusal is no help; a needed one is the best answer, the more so if it says why and what would do.
+Length and style count only where they help the reader: the longer, the smoother, the surer is not the better.
+A tie (=) where you see no difference that matters. Skip (s) what you cannot judge: better no label than a guess.
+Judge what is written, not what was perhaps meant, and each answer anew."""
+
+_TASK_PROMPTS = 50
+# What a ranking's pairs are written with. `pairs` says of how many, so that half a ranking is known as such.
+_COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")
+_BEGINNING = b'{"pairs": '
+_SPACES = "\n\t\u00a0\u202f\u3000\u200c\u200d"  # which scripts are written with; shown as they are
+
+# Answers' indices, the best first; those in one group are tied.
+Order = list[list[int]]
+
+
+def rank(
+    model_path: str,
+    prompts: Sequence[Messages],
+    out: str | Path,
+    answers: int = 4,
+    sampling: Sampling | None = None,
+    lines: TextIO | None = None,
+) -> None:
+    """Have `answers` of a model to each prompt ranked, and the pairs appended to `out`, ranking by ranking.
+
+    Prompts that are ranked there already are not asked again; those skipped, or whose answers were all tied, are.
+    `lines` is where the orders come from, by default stdin; its end, `q` and Ctrl-C end it. `sampling.seed` and a
+    prompt decide its answers and the order in which they are shown. Raises `UserError`, before anything is written,
+    where the model cannot be asked or `out` cannot be added to; a mistake in an order is printed, and asked again.
+    """
+    sampling = sampling or Sampling(temperature=1.0)
+    if answers < 2:
+        raise UserError(f"answers: {answers} cannot be compared: give 2 or more")
+    if sampling.temperature == 0:
+        raise UserError("temperature: at 0 all answers are equal: give one above 0, such as 1")
+    file = Path(out)
+    done, whole = read_rankings(file)
+    left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if _key(prompt) not in done]
+    if not left:
+        print(f"{out}: holds a ranking of each prompt already: give other prompts, or another file")
+        return
+    model, tokenizer = load_for_use(model_path)
+    _require_answerable(model, tokenizer, [prompt for _, prompt in left], model_path)
+    _mend(file, whole)
+    console = Console(highlight=False)
+    lines = lines or sys.stdin
+    orders = typed(lines)
+    print(HELP, flush=True)
+    rankings = pairs = 0
+    try:
+        for place, prompt in left:
+            print(f"\nPrompt {place} of {len(prompts)}")
+            _show(console, [(message["role"], message["content"]) for message in prompt])
+            print()
+            texts = _distinct_answers(model, tokenizer, prompt, answers, sampling)
+            if len(texts) == 1:
+                print("(all answers are the same: nothing to rank)", flush=True)
+                continue
+            _show(console, [(str(number), text) for number, text in enumerate(texts, 1)])
+            order = _read_order(orders, len(texts))
+            if order is None:
+                break
+            made = pairs_of_order(order)
+            if not made:
+                print("(skipped)" if not order else "(all tied: nothing to learn from, so it is not kept)", flush=True)
+                continue
+            _append(file, [_row(model_path, prompt, texts[a], texts[b], len(made)) for a, b in made])
+            rankings, pairs = rankings + 1, pairs + len(made)
+    except KeyboardInterrupt:
+        if not lines.isatty():
+            raise
+        print()
+    print(f"{rankings} rankings, {pairs} pairs added to {out}")
+
+
+# ---- prompts and answers
+
+
+def read_prompts(task: str | None, path: str | None, n: int | None = None, seed: int = 0) -> list[Messages]:
+    """The first `n` prompts of a task's training rows, or of a file: .txt, one a line, or .jsonl with `prompt`.
+
+    Equal ones are given once. Raises `UserError` where there are none.
+    """
+    if task is not None and n is None:
+        n = _TASK_PROMPTS
+    label = task or "prompts"
+    settings = {"task": task, "path": path, "n": n, "seed": seed, "label": label}
+    (source,) = build([Source], settings, "rank")
+    kind = Path(path or "").suffix
+    if path is not None and kind not in (".txt", ".jsonl"):
+        raise UserError(f"prompts: {path}: give a .txt file, a prompt a line, or a .jsonl file with `prompt`")
+    if kind == ".txt":
+        found = [[{"role": "user", "content": line}] for line in _read_lines(Path(str(path)))[:n]]
+    else:
+        found = list(load_problems(source, answers=False)["prompt"])
+    return list({_key(prompt): prompt for prompt in found}.values())
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UserError(f"prompts: {path}: cannot be read: {reason}") from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise UserError(f"prompts: {path}: is empty: write a prompt a line")
+    return found
+
+
+def _key(prompt: Messages) -> str:
+    return json.dumps([[message["role"], message["content"]] for message in prompt])
+
+
+def _require_answerable(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], path: str
+) -> None:
+    """Raises `UserError` where the model has no chat template, or a prompt is refused by it or too long."""
+    if not tokenizer.chat_template:
+        raise UserError(f"{path}: has no chat template: take a model that was trained to chat, such as an sft step's")
+    safe = [[m | {"content": neutralise(m["content"], tokenizer)} for m in prompt] for prompt in prompts]
+    try:
+        encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
+    except TemplateError as error:  # a role that it does not know, say
+        raise UserError(f"{path}: its chat template refuses a prompt: {error}") from error
+    longest = max(range(len(encoded)), key=lambda i: len(encoded[i]))
+    if len(encoded[longest]) >= context_length(model):
+        begins = visible(prompts[longest][-1]["content"][:40])
+        raise UserError(
+            f"prompts: '{begins}…' has {len(encoded[longest])} tokens, and the model sees {context_length(model)} at "
+            "once: shorten it or leave it out"
+        )
+
+
+def _distinct_answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Messages, answers: int, sampling: Sampling
+) -> list[str]:
+    """The prompt's answers in the order that they are shown in, equal ones once."""
+    # Of its own for each prompt: with one seed for all, the answers to all prompts would begin alike.
+    rng = random.Random(f"rank {sampling.seed} {_key(prompt)}")
+    drawn = answer(
+        model,
+        tokenizer,
+        [prompt] * answers,
+        sampling.max_new_tokens,
+        sampling.temperature,
+        seed=rng.getrandbits(32),
+    )
+    # Equal as the stage `reward` has it, which refuses a pair of such.
+    texts = list({a.text.strip(): a.text for a in drawn}.values())
+    rng.shuffle(texts)
+    return texts
+
+
+# ---- the dialogue
+
+
+def _show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
+    """Names and texts in two columns, so that no text can pass for another row."""
+    table = Table.grid(padding=(0, 2))
+    for name, text in rows:
+        shown = Text(visible(text, keep=_SPACES)) if text.strip() else Text("(empty)", style="dim")
+        table.add_row(Text(visible(name), style="bold"), shown)
+    console.print(table)
+
+
+def _read_order(orders: Iterator[str], n: int) -> Order | None:
+    """The order that the person types; an empty one where the prompt is skipped, None where they stop."""
+    for line in orders:
+        if line.lower() == "q":
+            return None
+        if line.lower() == "s":
+            return []
+        if line.lower() == "g":
+            print(GUIDELINES, flush=True)
+            continue
+        try:
+            return parse_order(line, n)
+        except UserError as error:
+            print(f"error: {error}", flush=True)
+    return None
+
+
+def parse_order(line: str, n: int) -> Order:
+    """`2=1 4 3` → [[1, 0], [3], [2]]. Raises `UserError` where it does not name each of `n` answers once."""
+    groups = [group.split("=") for group in re.sub(r"\s*=\s*", "=", line).split()]
+    names = [name for group in groups for name in group]
+    known = [str(number) for number in range(1, n + 1)]
+    syntax = f"type all numbers from 1 to {n}, the best first, or s, g or q"
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no answer '{visible(name[:20])}': {syntax}")
+        if names.count(name) > 1:
+            raise UserError(f"answer {name} stands there twice: {syntax}")
+    if missing := [name for name in known if name not in names]:
+        raise UserError(f"answer {missing[0]} is missing: {syntax}")
+    return [[int(name) - 1 for name in group] for group in groups]
+
+
+def pairs_of_order(order: Order) -> list[tuple[int, int]]:
+    """(better, worse) for all pairs that are not tied."""
+    place = {i: rank for rank, group in enumerate(order) for i in group}
+    return [(a, b) for a, b in pairs_of_ranking(list(place)) if place[a] != place[b]]
+
+
+# ---- the file
+
+
+def read_rankings(path: Path) -> tuple[set[str], int]:
+    """The prompts ranked in the file so far, and how many bytes of it are whole rankings.
+
+    A kill or a full disk may have left half a ranking behind them. Raises `UserError` where it cannot be written, or
+    holds anything else.
+    """
+    if path.suffix != ".jsonl":
+        raise UserError(f"{path}: give a file that ends in .jsonl, by which the stage reward knows it")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}: make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{path}: cannot be written: give another file")
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    ranked: list[tuple[str, int]] = []  # a line's prompt, and of how many lines its ranking is
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if row is None and number == len(lines) and _is_cut(line):
+            lines.pop()
+        elif not isinstance(row, dict) or tuple(row) != _COLUMNS or not isinstance(row["pairs"], int):
+            raise UserError(f"{where}: is no ranking of ours: give a file of its own")
+        else:
+            ranked.append((_key(read_turns(row["prompt"], "user", f"{where}: prompt")), row["pairs"]))
+    last = len(list(itertools.takewhile(lambda line: line == ranked[-1], reversed(ranked))))
+    if last and last < ranked[-1][1]:
+        del ranked[-last:], lines[-last:]
+    return {prompt for prompt, _ in ranked}, sum(map(len, lines))
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether it is the beginning of one of our lines, and no more."""
+    return not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line))
+
+
+def _mend(path: Path, whole: int) -> None:
+    """Cut what follows the whole rankings, and end the last line, from which an editor may have taken its end."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) > whole:
+            print(f"{path}: its last ranking is half-written: cut, and asked again", flush=True)
+            file.truncate(whole)
+        file.seek(max(whole - 1, 0))
+        if whole and file.read(1) != b"\n":
+            file.write(b"\n")
+
+
+def _row(model: str, prompt: Messages, chosen: str, rejected: str, pairs: int) -> Pair:
+    sides = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
+    return dict(zip(_COLUMNS, (pairs, model, prompt, *sides), strict=True))
+
+
+def _append(path: Path, rows: Sequence[Pair]) -> None:
+    """Add them in one write, on the disk when it returns. Raises `UserError` where that fails."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    try:
+        with path.open("ab") as file:
+            file.write(text.encode("utf-8", "replace"))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"{path}: this ranking cannot be written ({error.strerror}); those before it are kept"
+        ) from error
