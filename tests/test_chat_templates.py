@@ -152,3 +152,66 @@ def test_r1_zeros_prompt_is_the_papers_and_what_is_said_carries_the_loss(r1_zero
 def test_r1_zeros_prompt_refuses_other_roles(r1_zero, role):
     with pytest.raises(TemplateError, match=f"unknown role '{role}'"):
         r1_zero.apply_chat_template([{"role": "user", "content": "x"}, {"role": role, "content": "x"}], tokenize=False)
+
+
+# ---- Llama 3
+
+
+@pytest.fixture
+def llama3(tokenizer_folder):
+    """Our small tokenizer with Llama 3's control tokens, which says nothing of padding, as theirs."""
+    from pathlib import Path
+
+    from transformers import AutoTokenizer
+
+    from zero2chat.tokens import set_chat_template
+
+    found = AutoTokenizer.from_pretrained(tokenizer_folder)
+    names = ["begin_of_text", "start_header_id", "end_header_id", "eot_id", "finetune_right_pad_id"]
+    found.add_special_tokens({"additional_special_tokens": [f"<|{name}|>" for name in names]})
+    found.bos_token, found.eos_token, found.pad_token = "<|begin_of_text|>", "<|eot_id|>", None
+    set_chat_template(found, Path(__file__).parents[1] / "chat_templates" / "llama3.jinja")
+    return found
+
+
+def test_llama3s_turns_are_its_own_and_what_is_said_carries_the_loss(llama3):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Who?"},
+        {"role": "assistant", "content": "Ada."},
+    ]
+    text = llama3.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True)
+    assert text == (
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+    assert llama3.apply_chat_template(messages, tokenize=False) == f"{text}Ada.<|eot_id|>"
+    out = llama3.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    pairs = zip(out["input_ids"], out["assistant_masks"], strict=True)
+    assert llama3.decode([token for token, mask in pairs if mask]) == "Ada.<|eot_id|>"
+    assert out["input_ids"].count(llama3.bos_token_id) == 1
+    assert is_chat_template_stop_token_trained(llama3)
+
+
+def test_llama3_has_what_a_stage_demands(llama3, model_folder):
+    from transformers import AutoModelForCausalLM
+
+    from zero2chat.data.conversations import end_turn
+
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    end_turn(model, llama3)
+    assert model.generation_config.eos_token_id[0] == llama3.convert_tokens_to_ids("<|eot_id|>")
+    assert llama3.pad_token not in (None, "<|eot_id|>")
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"role": "tool", "content": "x"}, "unknown role 'tool'"),
+        ({"role": "user", "content": None}, "must be a string"),
+    ],
+)
+def test_what_llama3s_template_does_not_know_is_refused(llama3, message, says):
+    with pytest.raises(TemplateError, match=says):
+        llama3.apply_chat_template([message], tokenize=False)

@@ -13,6 +13,7 @@ from zero2chat.tokens import (
     bytes_to_ids,
     ids_to_bytes,
     neutralise,
+    pad_apart,
     plain_ids,
     set_chat_template,
     show_tokens,
@@ -178,6 +179,33 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
     (tmp_path / "x.response.json").write_text("{")
     with pytest.raises(UserError, match=r"x\.response\.json: no valid JSON"):
         set_chat_template(own, tmp_path / "x.jinja")
+
+
+@pytest.mark.parametrize(
+    ("special", "unknown", "pad", "chosen"),
+    [
+        (["<|begin|>", "<|right_pad|>"], None, None, "<|right_pad|>"),
+        (["<|begin|>", "[PAD]"], "<|begin|>", "<|end|>", "[PAD]"),
+        (["<|begin|>"], "<|begin|>", "<|end|>", "<|begin|>"),
+        (["<|begin|>", "<|pad|>"], None, "<|begin|>", "<|begin|>"),  # it has one, which ends nothing
+        (["<|begin|>"], None, None, None),
+        (["<|begin|>"], "<|end|>", "<|end|>", "<|end|>"),
+    ],
+)
+def test_padding_is_a_special_token_that_ends_nothing(special, unknown, pad, chosen):
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({token: i for i, token in enumerate(["<|end|>", "padded", *special])}))
+    own = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        eos_token="<|end|>",
+        unk_token=unknown,
+        pad_token=pad,
+        additional_special_tokens=special,
+    )
+    pad_apart(own, [own.eos_token_id])
+    assert own.pad_token == chosen
 
 
 # ---- tokens made visible

@@ -15,7 +15,7 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from zero2chat.errors import UserError
 from zero2chat.models import load_tokenizer
-from zero2chat.tokens import neutralise
+from zero2chat.tokens import neutralise, pad_apart
 
 Conversation = Sequence[Mapping[str, str]]
 
@@ -46,6 +46,8 @@ def load_reward_model(
         raise UserError(f"{path}: cannot be opened as a reward model ({reason})") from error
     if not fresh and not (model.config.architectures or [""])[0].endswith("ForSequenceClassification"):
         raise UserError(f"{path}: is no reward model, it has no score head: give what the stage `reward` made")
+    if fresh:  # a trained head has learned to be read where its own padding says
+        pad_apart(tokenizer, [tokenizer.eos_token_id])
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     # By it the model finds the last token, whose output is the score.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -156,6 +156,23 @@ def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
         for token in found:
             text = text.replace(token, _broken(token))
     return text
+
+
+def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
+    """See to a pad token that ends nothing: where the tokenizer has none, or pads with one of `ends`, choose another.
+
+    That is a special token of the tokenizer's own: one whose name says so (Llama 3's `<|finetune_right_pad_id|>`), or
+    the one for unknown text (SmolLM2's `<|endoftext|>`), which a byte-level BPE never writes. Where there is neither
+    the tokenizer stays as it is.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
+        return
+    special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+    free = [token for token in special if tokenizer.convert_tokens_to_ids(token) not in ends]
+    for token in [*(token for token in free if "pad" in token.lower()), tokenizer.unk_token]:
+        if token in free:
+            tokenizer.pad_token = token
+            return
 
 
 # ---- templates

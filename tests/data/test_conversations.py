@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from zero2chat import tasks
 from zero2chat.data.conversations import end_turn, load_conversations, prepare_chat_template, tokenize_conversations
 from zero2chat.data.corpora import Source
 from zero2chat.errors import UserError
 
+CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
 TURNS = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "What is 12 + 30?"},
@@ -177,6 +180,26 @@ def test_the_end_of_a_turn_becomes_the_end_of_generation(model_folder: Path) -> 
     assert tokenizer.eos_token == "<|im_end|>"
     end_turn(model, tokenizer)
     assert model.generation_config.eos_token_id == [turn_end, document_end]
-    tokenizer.pad_token = "<|im_end|>"
+
+
+@pytest.mark.parametrize("pad", ["<|im_end|>", None])
+def test_padding_is_never_an_end_where_the_tokenizer_has_another_token_for_it(
+    pad: str | None, model_folder: Path
+) -> None:
+    """As SmolLM2's tokenizer, which pads with the end of a turn, and Llama 3.1's, which says nothing of padding."""
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer.pad_token = pad
+    end_turn(model, tokenizer)
+    assert tokenizer.pad_token == "<|pad|>"
+    assert model.generation_config.pad_token_id == model.config.pad_token_id == tokenizer.pad_token_id
+
+
+def test_a_tokenizer_without_a_token_to_pad_with_is_refused(model_folder: Path) -> None:
+    bare = Tokenizer(WordLevel({"<|im_start|>": 0, "<|im_end|>": 1, "a": 2}, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bare, additional_special_tokens=["<|im_start|>"], eos_token="<|im_end|>"
+    )
+    prepare_chat_template(tokenizer, str(CHAT_TEMPLATE))
     with pytest.raises(UserError, match="pad token is missing or ends a turn"):
-        end_turn(model, tokenizer)
+        end_turn(AutoModelForCausalLM.from_pretrained(model_folder), tokenizer)

@@ -13,7 +13,7 @@ from trl.chat_template_utils import has_generation_markers
 from zero2chat import tasks
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.errors import UserError
-from zero2chat.tokens import neutralise, set_chat_template
+from zero2chat.tokens import neutralise, pad_apart, set_chat_template
 
 ROLES = ("system", "user", "assistant", "tool")
 _MESSAGES = Features({"messages": List({"role": Value("string"), "content": Value("string")})})
@@ -136,7 +136,7 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     """Make the token that ends the assistant's turn the one that generation stops at, beside the model's own end.
 
     Raises `UserError` where the template does not mark what the assistant says, or ends its turn with no token of
-    its own, so that the model could not learn to stop.
+    its own, so that the model could not learn to stop; and where no token is left to pad with.
     """
     if not has_generation_markers(tokenizer.chat_template):
         raise UserError(
@@ -152,6 +152,7 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     stops = stops if isinstance(stops, list) else [stops]
     model.generation_config.eos_token_id = [ends[-1], *(i for i in stops if i not in (None, ends[-1]))]
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[-1])
+    pad_apart(tokenizer, model.generation_config.eos_token_id)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise UserError("the tokenizer's pad token is missing or ends a turn: padding would be learned as an end")
     model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
