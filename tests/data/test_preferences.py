@@ -119,14 +119,14 @@ def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path: P
         {"prompt": "q", "chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
         {"chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
     ):
-        assert list(load_preferences(source(tmp_path, row))) == [expected]
+        assert list(load_preferences(source(tmp_path, row))[0]) == [expected]
 
 
 def test_the_pairs_that_a_run_keeps_are_a_dataset(tmp_path: Path) -> None:
     pairs, _ = compare([ROW], [PROMPT], [["0.1", "0.7", "0.3"]], worth, noise=0.0, seed=0)
     write_pairs(tmp_path / "pairs" / "train.jsonl", pairs)
     assert read_pairs(tmp_path / "pairs" / "train.jsonl") == pairs
-    read = load_preferences(Source(path=str(tmp_path / "pairs" / "train.jsonl"), n=2))
+    read, _ = load_preferences(Source(path=str(tmp_path / "pairs" / "train.jsonl"), n=2))
     assert [row["chosen"] for row in read] == [said("0.7")] * 2
 
 
@@ -145,7 +145,7 @@ FINE = {"prompt": "q", "chosen": "yes", "rejected": "no"}
 )
 def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], message: str | None) -> None:
     if message is None:  # an empty answer may well be the worse, or the better one
-        assert len(load_preferences(source(tmp_path, FINE, row))) == 2
+        assert len(load_preferences(source(tmp_path, FINE, row))[0]) == 2
         return
     with pytest.raises(UserError, match=message):
         load_preferences(source(tmp_path, FINE, row))
@@ -164,6 +164,15 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], mes
 def test_a_dataset_that_holds_no_pairs_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_preferences(source(tmp_path, row))
+
+
+def test_pairs_with_equal_sides_are_left_out_and_counted_if_asked(tmp_path: Path) -> None:
+    whole = PROMPT + said("a")
+    for equal in (FINE | {"rejected": " yes\n"}, {"chosen": whole, "rejected": whole}):
+        pairs, left_out = load_preferences(source(tmp_path, FINE, equal, FINE), equal="drop")
+        assert (len(pairs), left_out) == (2, 1)
+    with pytest.raises(UserError, match="mine: chosen and rejected are equal in each of its rows"):
+        load_preferences(source(tmp_path, equal), equal="drop")
 
 
 def test_a_task_under_datasets_is_sent_to_comparisons() -> None:

@@ -57,3 +57,14 @@ def test_control_tokens_become_text_and_long_prompts_are_named(
     assert "<|im_end|>" not in safe["prompt"][0][0]["content"]
     with pytest.raises(UserError, match=r"1 of 2 prompts leave no room for max_completion_length .* row 1 has"):
         safe_problems(found, tokenizer, 40)
+
+
+def test_prompts_over_the_longest_are_left_out_and_counted(
+    own: Callable[..., Any], tokenizer: PreTrainedTokenizerBase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = load_problems(own({"prompt": "b " * 50}, {"prompt": "a"}, {"prompt": "c"}), answers=False)
+    kept = safe_problems(found, tokenizer, 40, longest=40)
+    assert [prompt[0]["content"] for prompt in kept["prompt"]] == ["a", "c"]
+    assert "1 of 3 prompts are over max_prompt_length 40: left out" in capsys.readouterr().out
+    with pytest.raises(UserError, match="3 of 3 prompts are over max_prompt_length 2: raise it"):
+        safe_problems(found, tokenizer, 40, longest=2)

@@ -387,6 +387,8 @@ def test_two_zero3_ranks_are_one_process(
         ({"save_steps": 0.3}, r"save_steps 0.3 is no multiple of 2"),
         ({"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
         ({"kl_budget": 0}, "kl_budget 0.0 is not above 0"),
+        ({"max_prompt_length": 0}, "max_prompt_length 0 is not above 0"),
+        ({"max_prompt_length": 3}, "48 of 48 prompts are over max_prompt_length 3"),
         ({"kl_target": -1.0}, "kl_target -1.0 is not above 0"),
         ({"value_model": "heads"}, "value_model: 'heads' is none of head, own"),
         ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its weight"),

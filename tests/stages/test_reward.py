@@ -217,6 +217,7 @@ def test_muon_trains_it_too(base: Callable[..., Path], preferences: Path) -> Non
         ({"comparisons": None}, "set `comparisons`"),
         ({"comparisons": {"task": "facts"}}, "has no `taste`"),
         ({"overlong": "cut"}, "overlong: 'cut' is neither error nor drop"),
+        ({"equal": "keep"}, "equal: 'keep' is neither error nor drop"),
         ({"test_fraction": 1.0, "comparisons": None, "datasets": [{"path": "x"}]}, "test_fraction: 1.0 is not between"),
         ({"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
         ({"max_length": 4096}, "max_length 4096 is more than the model's context of 128"),
@@ -229,11 +230,17 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
         run(base("bad", **changes))
 
 
-def test_pairs_with_equal_sides_are_the_users_mistake(base: Callable[..., Path], preferences: Path) -> None:
+def test_pairs_with_equal_sides_are_the_users_mistake_or_left_out_if_asked(
+    base: Callable[..., Path], preferences: Path
+) -> None:
     with preferences.open("a") as file:
         file.write(json.dumps({"prompt": "Is it?", "chosen": "yes", "rejected": "yes "}) + "\n")
+    own: dict[str, Any] = {"comparisons": None, "datasets": [{"path": str(preferences)}], "max_steps": 2}
     with pytest.raises(UserError, match="mine, row 200: chosen and rejected are equal"):
-        run(base("equal", comparisons=None, datasets=[{"path": str(preferences)}]))
+        run(base("equal", **own))
+    metrics = run(base("without", equal="drop", **own))
+    assert metrics["pairs_equal"]["value"] == 1
+    assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] == 200
 
 
 def test_a_pair_that_is_too_long_is_left_out_if_asked(

@@ -137,11 +137,12 @@ def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
 # ---- datasets
 
 
-def load_preferences(source: Source) -> Dataset:
+def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset's rows.
 
     Plain text becomes a user's and an assistant's turn. Where there is no `prompt`, it is what both conversations
-    begin with. Raises `UserError` with the row's number where one is no pair, or its sides are equal.
+    begin with. Raises `UserError` with the row's number where one is no pair, or its sides are equal; with
+    `equal="drop"` those with equal sides are left out. With them comes how many these were.
     """
     if source.task is not None:
         raise UserError(f"{source.label}: a task's pairs are set by `comparisons`, not under `datasets`")
@@ -151,11 +152,14 @@ def load_preferences(source: Source) -> Dataset:
             raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
     if source.n is not None:
         rows = rows.select(range(min(source.n, len(rows))))
-    pairs = [_read_pair(row, f"{source.label}, row {i}") for i, row in enumerate(rows)]
-    return Dataset.from_list(pairs, features=_FEATURES)
+    pairs = [_read_pair(row, f"{source.label}, row {i}", equal) for i, row in enumerate(rows)]
+    kept = [pair for pair in pairs if pair is not None]
+    if not kept:
+        raise UserError(f"{source.label}: chosen and rejected are equal in each of its rows")
+    return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
 
 
-def _read_pair(row: dict[str, Any], where: str) -> Pair:
+def _read_pair(row: dict[str, Any], where: str, equal: str) -> Pair | None:
     chosen = read_turns(row["chosen"], "assistant", f"{where}: chosen")
     rejected = read_turns(row["rejected"], "assistant", f"{where}: rejected")
     if row.get("prompt") is not None:
@@ -166,7 +170,12 @@ def _read_pair(row: dict[str, Any], where: str) -> Pair:
     # As in many datasets, both sides may be whole conversations.
     chosen, rejected = (side[len(prompt) :] if side[: len(prompt)] == prompt else side for side in (chosen, rejected))
     if _stripped(chosen) == _stripped(rejected):
-        raise UserError(f"{where}: chosen and rejected are equal, so neither is better: leave the row out")
+        if equal == "drop":
+            return None
+        raise UserError(
+            f"{where}: chosen and rejected are equal, so neither is better: leave the row out, or set `equal: drop` "
+            "to leave out all such rows"
+        )
     if not prompt:
         raise UserError(f"{where}: no prompt: add a column 'prompt', or let both sides begin with it")
     for name, side in (("chosen", chosen), ("rejected", rejected)):

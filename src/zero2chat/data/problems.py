@@ -14,6 +14,7 @@ from zero2chat import tasks
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.preferences import MESSAGES, read_turns
 from zero2chat.errors import UserError
+from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutralise
 
 
@@ -63,8 +64,13 @@ def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] 
     return made
 
 
-def safe_problems(problems: Dataset, tokenizer: PreTrainedTokenizerBase, room: int) -> Dataset:
-    """The problems with control tokens in them neutralised. Raises `UserError` where one has over `room` tokens."""
+def safe_problems(
+    problems: Dataset, tokenizer: PreTrainedTokenizerBase, room: int, longest: int | None = None
+) -> Dataset:
+    """The problems with control tokens in them neutralised, without those whose prompt has over `longest` tokens.
+
+    Raises `UserError` where none is left, or one has over `room` tokens.
+    """
 
     def clean(row: dict[str, Any]) -> dict[str, Any]:
         return {"prompt": [m | {"content": neutralise(m["content"], tokenizer)} for m in row["prompt"]]}
@@ -75,6 +81,15 @@ def safe_problems(problems: Dataset, tokenizer: PreTrainedTokenizerBase, room: i
     except TemplateError as error:  # a role that it does not know, say
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
     lengths = [len(ids) for ids in encoded["input_ids"]]
+    if longest is not None:
+        kept = [i for i, length in enumerate(lengths) if length <= longest]
+        said = f"datasets: {len(lengths) - len(kept)} of {len(lengths)} prompts are over max_prompt_length {longest}"
+        if not kept:
+            raise UserError(f"{said}: raise it")
+        if len(kept) < len(lengths):
+            if is_main_process():
+                print(f"{said}: left out", flush=True)
+            problems, lengths = problems.select(kept), [lengths[i] for i in kept]
     if max(lengths) > room:
         row = lengths.index(max(lengths))
         raise UserError(

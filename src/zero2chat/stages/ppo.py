@@ -113,12 +113,17 @@ class PpoArguments:
     )
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Leave out prompts of more tokens; else one that does not fit is an error."}
+    )
     chat_template_path: str | None = None
     eval_batch_size: int = 128
 
     def __post_init__(self) -> None:
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
+        if self.max_prompt_length is not None and self.max_prompt_length < 1:
+            raise ValueError(f"max_prompt_length {self.max_prompt_length} is not above 0")
         if self.kl_budget is not None and not self.kl_budget > 0:
             raise ValueError(f"kl_budget {self.kl_budget} is not above 0")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
@@ -254,7 +259,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for reward in functions:
             if part is not None:
                 reward.check(part, label)
-    problems = safe_problems(mix(parts, [s.fraction for s in sources], size=lambda _: 1), tokenizer, room)
+    mixed = mix(parts, [s.fraction for s in sources], size=lambda _: 1)
+    problems = safe_problems(mixed, tokenizer, room, args.max_prompt_length)
     use_fast_rollouts(model)
     funcs, weights, tokenizers = _open_rewards(rewards, model_args.dtype)
     training.reward_weights = weights

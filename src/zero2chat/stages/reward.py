@@ -69,6 +69,7 @@ class RewardArguments:
     )
     test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts that is held out."})
     overlong: str = field(default="error", metadata={"help": "Pairs with a side over max_length: error or drop."})
+    equal: str = field(default="error", metadata={"help": "The datasets' pairs with equal sides: error or drop."})
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Pairs a step over all processes."})
     eval_batch_size: int = 128
@@ -76,8 +77,9 @@ class RewardArguments:
     def __post_init__(self) -> None:
         if not (self.comparisons or self.datasets):
             raise ValueError("set `comparisons` (a task's), `datasets` (of preferences), or both")
-        if self.overlong not in ("error", "drop"):
-            raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
+        for key in ("overlong", "equal"):
+            if getattr(self, key) not in ("error", "drop"):
+                raise ValueError(f"{key}: '{getattr(self, key)}' is neither error nor drop")
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction: {self.test_fraction} is not between 0 and 1")
         if self.eval_batch_size < 1:
@@ -100,9 +102,12 @@ def make_pairs(
 ) -> tuple[list[Pair], list[Pair], int]:
     """(training pairs, held-out pairs, pairs left out as their sides are equal). Every rank must call it."""
     rows: list[Pair] = []
+    left_out = 0
     if args.datasets:
         sources = read_sources(args.datasets)
-        rows += mix([load_preferences(s) for s in sources], [s.fraction for s in sources], size=lambda _: 1)
+        loaded = [load_preferences(source, args.equal) for source in sources]
+        rows += mix([part for part, _ in loaded], [s.fraction for s in sources], size=lambda _: 1)
+        left_out = sum(n for _, n in loaded)
     if not args.comparisons:
         split: dict[str, list[Pair]] = {"train": [], "test": []}
         for row in rows:
@@ -111,7 +116,7 @@ def make_pairs(
         for name, pairs in split.items():
             if not pairs:
                 raise UserError(f"datasets: of {len(rows)} pairs none falls in the {name} split: change test_fraction")
-        return split["train"], split["test"], 0
+        return split["train"], split["test"], left_out
     spec = read_comparisons(args.comparisons)
     model, tokenizer = open_model(model_args)
     prepare_chat_template(tokenizer, training.chat_template_path)
@@ -138,7 +143,7 @@ def make_pairs(
     test = without_ties(held_out)
     if not known or not test:
         raise UserError(f"comparisons: the model's answers are all equal: {equal + equal_held_out} pairs left out")
-    return known + rows, test, equal + equal_held_out
+    return known + rows, test, equal + equal_held_out + left_out
 
 
 def _open_pairs(
