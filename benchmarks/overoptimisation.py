@@ -62,7 +62,7 @@ def losses(points: list[tuple[float, float, float]], distance: float) -> dict[st
     and at a distance that all of its seed have reached."""
     golds = [gold for _, _, gold in points]
     peak = max(range(len(golds)), key=golds.__getitem__)
-    there = at_distance(points[peak:], max(distance, points[peak][0]))
+    there = at_distance(points[peak:], distance) if distance > points[peak][0] else golds[peak]
     found = {"start": golds[0], "peak": golds[peak], "peak_at": points[peak][0], "end": golds[-1]}
     found |= {"end_at": points[-1][0], "lost": golds[peak] - golds[-1], "distance": distance}
     return found | {"lost_there": golds[peak] - there}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -66,6 +67,12 @@ def test_overrides_win_over_the_file(read, tmp_path: Path) -> None:  # type: ign
     settings, where = read_arguments(["--config", str(tmp_path / "x.yaml"), "--layers", "4"])
     assert settings == {"layers": "4", "rate": 0.5}
     assert where == str(tmp_path / "x.yaml")
+
+
+def test_a_printed_list_is_read_as_it_was() -> None:
+    rewards = [{"model": "runs/m", "weight": 1.0e-5}]
+    settings, _ = read_arguments(["--rewards", json.dumps(rewards), "--more", "{n: 2}"])
+    assert settings == {"rewards": rewards, "more": {"n": 2}}
 
 
 def test_hyphens_in_an_override_are_underscores() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -73,6 +75,8 @@ def _word(word: str) -> Any:
     """A word of the command line; a YAML mapping, list or null as what it is."""
     if word != "null" and word[:1] not in ("{", "["):
         return word
+    with contextlib.suppress(ValueError):
+        return json.loads(word)  # as a recipe prints it: YAML takes 1e-05 for a text
     try:
         return yaml.safe_load(word)
     except yaml.YAMLError:  # a text that only begins like one

@@ -178,7 +178,8 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
             continue
         if not any((Path(owner) / runs.RUN).exists() for owner in owners):
             recipe = Path("recipes", *Path(path).parts[1:2])
-            hint = f": `zero2chat run {recipe}` makes it" if (recipe / "recipe.yaml").exists() else ""
+            other = recipe != step.config.parent and (recipe / "recipe.yaml").exists()
+            hint = f": `zero2chat run {recipe}` makes it" if other else ""
             raise UserError(
                 f"{step.config}: {path} is made by no step of this recipe, and is no run that is there{hint}"
             )
@@ -320,6 +321,7 @@ def run(
             raise UserError(f"--set {name}.…: with {flag} {step_name} the step {name} does not run: leave it out")
     for step in steps:
         runs.read_run(step.folder)  # a folder of other origin is refused before anything runs
+    for step in wanted:
         _check_runs(step, steps)
     if not dry_run:
         _check_upstream(wanted, upstream, steps)

@@ -63,7 +63,8 @@ def best_of_n(values: Sequence[float], n: int) -> float:
     total = len(values)
     if not 1 <= n <= total:
         raise ValueError(f"best of n needs 1 <= n <= {total}, got {n}")
-    return sum(math.comb(i, n - 1) * value for i, value in enumerate(values)) / math.comb(total, n)
+    chances = (math.comb(i, n - 1) / math.comb(total, n) for i in range(total))
+    return sum(chance * value for chance, value in zip(chances, values, strict=True))
 
 
 def kl_of_best_of_n(n: int) -> float:

@@ -155,7 +155,7 @@ def reward_folder(model_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_pa
     model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=1)
     model.config.pad_token_id = tokenizer.pad_token_id
     torch.nn.init.normal_(model.score.weight)
-    model.config.score_std = 4.0
+    model.config.score_mean, model.config.score_std = 0.5, 4.0
     model.save_pretrained(tmp_path / "liked")
     tokenizer.save_pretrained(tmp_path / "liked")
     return tmp_path / "liked"

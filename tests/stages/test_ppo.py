@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
 from zero2chat.evaluation import Answer
@@ -159,36 +160,93 @@ def test_a_reward_model_and_a_function_are_weighed_and_logged_by_name(
         assert line["reward"] == pytest.approx(2.0 / 4.0 * liked - 0.25 * raw + 3.0 * digits, abs=1e-4)
 
 
-def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_answers_less(
-    base: Callable[..., Path], reward_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # Both are one model and only its opposite is learned from, so that what is learned is what they like less.
-    models = [{"model": str(reward_folder), "weight": w, "label": f"m{i}"} for i, w in enumerate((-9.0, 0.0))]
+@pytest.fixture
+def watched(reward_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> dict[str, Any]:
+    """Settings of a training that two reward models watch, and that goes against the second one's liking."""
+    torch.manual_seed(2)
+    other = AutoModelForSequenceClassification.from_pretrained(reward_folder)
+    torch.nn.init.normal_(other.score.weight)
+    other.config.score_mean, other.config.score_std = -3.0, 2.0
+    other.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
     gold = {"function": "zero2chat.rewards.task.task_taste", "weight": 0.0, "label": "gold"}
-    path = base(
-        "watched",
-        rewards=[*models, gold],
-        max_steps=40,
-        learning_rate=1.0e-2,
-        kl_coef=0.0,
-        eval_strategy="steps",
-        eval_steps=4,
-        eval_on_start=True,
-        metric_for_best_model="reward_worst",
-        load_best_model_at_end=True,
-        early_stopping_patience=2,
-    )
+    models = [{"model": str(reward_folder), "weight": 0.0}, {"model": str(tmp_path / "other"), "weight": -9.0}]
+    return {
+        "rewards": [*models, gold],
+        "max_steps": 40,
+        "learning_rate": 1.0e-2,
+        "kl_coef": 0.0,
+        "kl_limit": 50.0,
+        "eval_strategy": "steps",
+        "eval_steps": 4,
+        "eval_batch_size": 16,  # of 20 rows: the second batch is smaller
+        "eval_on_start": True,
+        "metric_for_best_model": "reward_worst",
+        "load_best_model_at_end": True,
+        "early_stopping_patience": 2,
+    }
+
+
+def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_answers_less(
+    base: Callable[..., Path], watched: dict[str, Any]
+) -> None:
+    path = base("watched", **watched)
     metrics = run(path)
     evaluations = [line for line in history(path) if "eval_reward_worst" in line]
     for line in evaluations:
-        likes = line["eval_rewards/m0/mean"] / 4.0
-        assert line["eval_reward_worst"] == pytest.approx(likes, abs=1e-4)
+        likes = [(line["eval_rewards/liked/mean"] - 0.5) / 4.0, (line["eval_rewards/other/mean"] + 3.0) / 2.0]
+        assert line["eval_reward_worst"] == pytest.approx(min(likes), abs=1e-4)
         assert 0 <= line["eval_rewards/gold/mean"] <= 1
-    best = max(evaluations[1:], key=lambda line: line["eval_reward_worst"])
-    assert metrics["best_step"]["value"] == best["step"] < metrics["steps"]["value"] < 40
-    assert sha256(path.with_suffix("") / "model.safetensors") == sha256(
-        path.with_suffix("") / f"checkpoint-{best['step']}" / "model.safetensors"
-    )
+    best = max(evaluations[1:], key=lambda line: line["eval_reward_worst"])  # the start does not compete
+    assert metrics["best_step"]["value"] == best["step"]
+    assert metrics["steps"]["value"] == evaluations[-1]["step"] == best["step"] + 8 < 40
+    folder = path.with_suffix("")
+    kept, last = (folder / f"checkpoint-{step}" / "model.safetensors" for step in (best["step"], best["step"] + 8))
+    assert sha256(folder / "model.safetensors") == sha256(kept) != sha256(last)
+
+
+def test_stopped_and_killed_at_any_step_it_stops_at_the_same_one(
+    base: Callable[..., Path], watched: dict[str, Any], kill_after: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = base("whole", **watched), base("cut", **watched)
+    expected = run(whole)
+    kill_after(ppo, cut, 6)
+    with monkeypatch.context() as patch:  # when training is over, and its answers are yet to be compared
+        patch.setattr(ppo, "compare_answers", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(cut)
+    found = run(cut)
+    assert {k: v for k, v in found.items() if k != "seconds"} == {k: v for k, v in expected.items() if k != "seconds"}
+    steps = [[line["step"] for line in history(path) if "eval_reward" in line] for path in (whole, cut)]
+    assert steps[0] == steps[1]
+    assert len({sha256(path.with_suffix("") / "model.safetensors") for path in (whole, cut)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"held_out": None}, "there is nothing to evaluate on: set held_out"),
+        ({"metric_for_best_model": "reward_wurst"}, "'reward_wurst' is none of reward, reward_worst, rewards/liked"),
+        ({"metric_for_best_model": None}, "metric_for_best_model: 'loss' is none of"),
+        (
+            {"load_best_model_at_end": False, "metric_for_best_model": None},
+            "early_stopping_patience: set eval_strategy",
+        ),
+        ({"save_steps": 8}, "save_steps 8 and eval_steps 4: a best model that was not saved could not be kept"),
+        ({"save_strategy": "best", "eval_steps": 3}, "eval_steps 3 is no multiple of 2"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience 0 is not above 0"),
+    ],
+)
+def test_a_best_model_that_cannot_be_found_or_kept_is_refused(
+    changes: dict[str, Any], message: str, base: Callable[..., Path], watched: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(base("bad", **watched | changes))
+
+
+def test_one_reward_model_has_no_worst(base: Callable[..., Path], watched: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="reward_worst is of two or more reward models that know the scale"):
+        run(base("bad", **watched | {"rewards": watched["rewards"][1:]}))
 
 
 def test_answers_are_compared_by_taste_where_there_is_one_and_by_score_elsewhere() -> None:

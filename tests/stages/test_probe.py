@@ -93,3 +93,17 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
 def test_a_model_without_a_score_head_is_no_reward_model(base: Callable[..., Path], model_folder: Path) -> None:
     with pytest.raises(UserError, match="is no reward model"):
         probe.main(["--config", str(base("bad", reward_model=str(model_folder)))])
+
+
+def test_a_text_counts_that_is_loved_above_nine_in_ten_and_worse_than_nine_in_ten() -> None:
+    own, tastes = list(range(10)), [0.1, *[0.5] * 9]
+    assert probe.loved_and_bad(8.5, own, 0.4, tastes)
+    assert not probe.loved_and_bad(8.0, own, 0.4, tastes)  # above eight of ten
+    assert not probe.loved_and_bad(8.5, own, 0.5, tastes)  # as bad as most is not worse
+    assert not probe.loved_and_bad(8.5, own, 0.0, [0.0] * 4 + [1.0] * 6)
+
+
+def test_answers_that_the_judge_cannot_tell_apart_share_their_gold() -> None:
+    lines, metrics = probe.follow([[1.0, 1.0, 0.0, 0.0]] * 2, [[0.0, 1.0, 0.5, 0.5]] * 2, 0)
+    assert [line["gold"] for line in lines] == [0.5, 0.5, 0.5]
+    assert metrics["gold_best_of_4"]["value"] == 0.5

@@ -81,7 +81,7 @@ def curves(
 ) -> str:
     """Lines over training steps, or over what `x` says. `lines` is label → points; without a point it is empty.
 
-    Where `x` is no step a line's highest point is marked: it is a way gone too far from there on.
+    Where `x` is no step a line's highest point is marked, unless it is the last: it is a way gone too far from there.
     """
     lines = {label: points for label, points in lines.items() if points}
     if not lines:
@@ -95,7 +95,8 @@ def curves(
             axes.plot(xs, ys, color=hue, lw=1.7, ms=3.2, marker="o" if len(xs) <= 25 else None, label=_label(label))
             if x != "training step":
                 peak = max(zip(xs, ys, strict=True), key=lambda point: point[1])
-                axes.plot(*peak, color=hue, marker="*", ms=11)
+                if peak[0] != xs[-1]:
+                    axes.plot(*peak, color=hue, marker="*", ms=11)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.grid(axis="y")

@@ -29,12 +29,10 @@ def held_out(step: Step, name: str, in_deviations: bool = False) -> Points:
 
     `in_deviations` gives the gain since the first one, in standard deviations of the answers then.
     """
-    kls = step.curve("eval_kl_sequence")
+    kls = dict(step.curve("eval_kl_sequence"))
     means, spreads = (step.curve(f"eval_rewards/{name}/{kind}") for kind in ("mean", "std"))
     first, spread = (means[0][1], spreads[0][1]) if means and spreads and in_deviations else (0.0, 1.0)
-    return [
-        (math.sqrt(max(kl, 0.0)), (y - first) / (spread or 1.0)) for (_, kl), (_, y) in zip(kls, means, strict=False)
-    ]
+    return [(math.sqrt(max(kls[at], 0.0)), (y - first) / (spread or 1.0)) for at, y in means if at in kls]
 
 
 def together(steps: Sequence[Step]) -> tuple[str, str] | None:
@@ -45,8 +43,8 @@ def together(steps: Sequence[Step]) -> tuple[str, str] | None:
     if len(led) < 2:
         return None
     text = paragraph(
-        "Each model below was led by a reward model of its own, past the point where it still helped. True taste, "
-        "which none of them was shown, is drawn over the distance from the start; a star marks the best.",
+        "Each model below was led by a reward model. True taste, which none of them was shown, is drawn over the "
+        "distance from the start; a star marks where a line turned down.",
         "story",
     )
     caption = "True taste on held-out prompts, by distance from the start: {}."
@@ -68,7 +66,7 @@ def section(step: Step) -> str:
     text += gallery(
         curves(
             f"{step.anchor}-limits",
-            "Held-out prompts: gain of each reward over the distance from the start. A star marks the highest.",
+            "Held-out prompts: gain of each reward over the distance from the start; a star where a line turned down.",
             {name.split("/")[1]: held_out(step, name.split("/")[1], in_deviations=True) for name in names},
             "standard deviations",
             x="√KL, nats",

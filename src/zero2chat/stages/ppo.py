@@ -13,7 +13,7 @@ A reward model is a proxy: followed too far, it is gamed. So KL to the start mod
 when answers are `kl_budget` nats away from it. With `eval_strategy: steps` held-out prompts are answered as training
 goes on. Of several reward models, such as more with weight 0, the log then has the worst one's mean as `reward_worst`:
 with `metric_for_best_model: reward_worst`, `load_best_model_at_end: true` and `early_stopping_patience` training ends
-when it no longer rises, and the model is the one that it liked best.
+when it no longer rises, and the model is that of the evaluation that it liked best (the start does not compete).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate.utils import set_seed as set_seeds
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import set_seed
 from trl import ModelConfig, get_peft_config
 
 from zero2chat import stats, tasks
@@ -40,6 +40,7 @@ from zero2chat.reward_model import load_reward_model
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
+    EarlyStopping,
     ResumableTrainer,
     RunCallback,
     open_model,
@@ -172,26 +173,36 @@ def read_held_out(entry: Mapping[str, Any] | None) -> HeldOut | None:
 
 def _check_checkpoints(training: PPOConfig) -> None:
     """Raises `UserError` where a checkpoint would fall into a rollout."""
-    saves = training.save_steps if training.save_steps >= 1 else math.ceil(training.save_steps * training.max_steps)
+    key = "eval_steps" if training.save_strategy == "best" else "save_steps"
+    every = getattr(training, key) or 0
+    saves = every if every >= 1 else math.ceil(every * training.max_steps)
     steps = training.steps_per_rollout
-    if training.save_strategy == "steps" and saves > 0 and saves % steps:
+    if training.save_strategy in ("steps", "best") and saves > 0 and saves % steps:
         raise UserError(
-            f"save_steps {training.save_steps:g} is no multiple of {steps}, the steps that learn from one rollout "
+            f"{key} {every:g} is no multiple of {steps}, the steps that learn from one rollout "
             "(num_ppo_epochs × num_mini_batches): a run that went on from a checkpoint between two would have lost its "
             "answers"
         )
 
 
-def _check_evaluation(args: PpoArguments, training: PPOConfig) -> None:
-    """Raises `UserError` for an evaluation without rows, and for stopping by what is not measured."""
+def _check_evaluation(args: PpoArguments, training: PPOConfig, rewards: Sequence[Reward | RewardModelSpec]) -> None:
+    """Raises `UserError` for an evaluation without rows, and for a best model by what is not measured or not kept."""
     during = training.eval_strategy != "no"
-    if during and args.held_out is None:
+    if (during or training.eval_on_start) and args.held_out is None:
         raise UserError("eval_strategy: there is nothing to evaluate on: set held_out")
-    models = [entry for entry in args.rewards if "model" in entry]
-    if training.metric_for_best_model == "reward_worst" and len(models) < 2:
-        raise UserError("metric_for_best_model: reward_worst is of two or more reward models: name another in rewards")
     if args.early_stopping_patience is not None and not (during and training.load_best_model_at_end):
         raise UserError("early_stopping_patience: set eval_strategy, metric_for_best_model and load_best_model_at_end")
+    if training.metric_for_best_model is None and not training.load_best_model_at_end:
+        return
+    measured = ["reward", "reward_worst", *(f"rewards/{_label(reward)}/mean" for reward in rewards)]
+    metric = str(training.metric_for_best_model).removeprefix("eval_")
+    if metric not in measured:
+        raise UserError(f"metric_for_best_model: '{metric}' is none of {', '.join(measured)}")
+    if training.save_strategy == "steps" and training.save_steps != training.eval_steps:
+        raise UserError(
+            f"save_steps {training.save_steps:g} and eval_steps {training.eval_steps:g}: a best model that was not "
+            "saved could not be kept: set them alike"
+        )
 
 
 def compare_answers(
@@ -240,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_seed(training.seed)
     set_global_batch(training, args.global_batch_size)
     _check_checkpoints(training)
-    _check_evaluation(args, training)
+    _check_evaluation(args, training, rewards)
     training.per_device_eval_batch_size = args.eval_batch_size
 
     model, tokenizer = open_model(model_args)
@@ -277,6 +288,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             optimizer_cls_and_kwargs=use_muon if args.muon else None,
         )
     trainer.rewards.names = [_label(reward) for reward in rewards]
+    scales = [scale for scale in trainer.rewards.scales if scale is not None]
+    if str(training.metric_for_best_model).endswith("reward_worst") and len(scales) < 2:
+        raise UserError(
+            "metric_for_best_model: reward_worst is of two or more reward models that know the scale of their scores, "
+            f"as the stage `reward` makes them; here are {len(scales)}: name another in rewards, with weight 0"
+        )
     if is_main_process():
         print(f"{len(problems):,} prompts\n{_HOW_TO_READ}", flush=True)
 
@@ -285,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     budget = KLBudget(trainer, args.kl_budget or math.inf)
     trainer.add_callback(budget)
     if args.early_stopping_patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+        trainer.add_callback(EarlyStopping(args.early_stopping_patience))
     train(trainer, run, callback, count="no")  # the trainer counts the tokens
 
     metrics: dict[str, dict[str, Any]] = {
@@ -293,7 +310,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "steps": {"value": trainer.state.global_step},
         "answers_left_out": {"value": trainer.counts["answers_left_out"]},
     }
-    if trainer.state.best_global_step is not None:
+    if training.load_best_model_at_end and trainer.state.best_global_step is not None:
         metrics["best_step"] = {"value": trainer.state.best_global_step}
     if budget.stopped_at is not None:
         metrics["stopped_at"] = {"value": budget.stopped_at}

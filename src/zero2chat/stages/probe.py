@@ -74,7 +74,13 @@ class ProbeArguments:
         if self.split not in ("validation", "test"):
             raise ValueError(f"split '{self.split}' is neither validation nor test")
         tasks.load_taste(self.task)
-        tasks.load(self.task).rows(self.split, self.seed, self.n, **self.options)
+        task = tasks.load(self.task)
+        if task.fetches:
+            tasks.check_options(task, self.options)
+            return
+        task.rows(self.split, self.seed, self.n, **self.options)
+        if self.gibberish_train:
+            task.rows("train", self.seed, self.gibberish_train, **self.options)
 
 
 ARGUMENTS = (ProbeArguments,)
@@ -115,6 +121,20 @@ class Prober:
         )
 
 
+def _by_score(scores: Sequence[float], golds: Sequence[float]) -> list[tuple[float, float]]:
+    """(score, gold), the lowest score first; equal scores share their gold, as the judge could take any of them."""
+    shared: dict[float, list[float]] = {}
+    for score, gold in zip(scores, golds, strict=True):
+        shared.setdefault(score, []).append(gold)
+    return [(score, sum(some) / len(some)) for score, some in sorted(shared.items()) for _ in some]
+
+
+def loved_and_bad(score: float, own: Sequence[float], taste: float, tastes: Sequence[float]) -> bool:
+    """Whether a text is scored above nine in ten of the model's `own` answers, and worse by taste than nine in ten."""
+    loved = sum(score > other for other in own) >= 0.9 * len(own)
+    return loved and sum(other > taste for other in tastes) >= 0.9 * len(tastes)
+
+
 def follow(
     scores: Sequence[Sequence[float]], golds: Sequence[Sequence[float]], seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -126,7 +146,7 @@ def follow(
     sizes = [2**i for i in range(most.bit_length()) if 2**i <= most]
     lines: list[dict[str, Any]] = []
     metrics: dict[str, dict[str, Any]] = {}
-    by_score = [sorted(zip(s, g, strict=True)) for s, g in zip(scores, golds, strict=True)]
+    by_score = [_by_score(*pair) for pair in zip(scores, golds, strict=True)]
     for n in sizes:
         proxy, gold = (
             stats.mean([stats.best_of_n([pair[side] for pair in pairs], n) for pairs in by_score], seed)
@@ -154,10 +174,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     prepare_chat_template(tokenizer, None)
     judge, judge_tokenizer = load_reward_model(args.reward_model, args.dtype)
+    prepare_chat_template(judge_tokenizer, None)
     models = ((model.to(state.device), tokenizer), (judge.to(state.device), judge_tokenizer))
 
     held_out = Prober(args, args.split, args.n, *models)
-    print(f"{args.answers} answers to each of {args.n} {args.split} prompts", flush=True)
+    if state.is_main_process:
+        print(f"{args.answers} answers to each of {args.n} {args.split} prompts", flush=True)
     answers = held_out.answers(args.answers)
     flat = held_out.scores(
         [i for i, texts in enumerate(answers) for _ in texts], [t for texts in answers for t in texts]
@@ -169,21 +191,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Not the policy's own tokenizer: a reward model may have another.
     pieces = pieces_of(judge_tokenizer)
     rng = random.Random(f"gibberish {args.seed}")
-    print(f"searching for what the reward model loves, for {args.gibberish_prompts} prompts", flush=True)
+    if state.is_main_process:
+        print(f"searching for what the reward model loves, for {args.gibberish_prompts} prompts", flush=True)
     found = [texts[-1] for texts in held_out.search(args.gibberish_prompts, pieces, rng)]
     loved = held_out.scores(range(len(found)), found)
     tastes = [held_out.taste(held_out.rows[i], text) for i, text in enumerate(found)]
-    # Scored above nine in ten of the model's own answers to that prompt, and worse by taste than nine in ten of all.
-    bad = sorted(gold for some in golds for gold in some)[args.n * args.answers // 10]
+    everyones = [gold for some in golds for gold in some]
     wins = [
-        score > sorted(own)[9 * args.answers // 10] and taste <= bad
-        for score, own, taste in zip(loved, scores, tastes, strict=False)
+        loved_and_bad(score, own, taste, everyones) for score, own, taste in zip(loved, scores, tastes, strict=False)
     ]
     metrics |= {
         "gibberish_rate": stats.rate(sum(wins), len(found), args.seed),
         "gibberish_proxy": stats.mean(loved, args.seed),
         "gibberish_gold": stats.mean(tastes, args.seed),
-        "bad_below": {"value": round(bad, 4), "n": args.n * args.answers},
     }
     if args.gibberish_train:
         pairs = make_pairs(Prober(args, "train", args.gibberish_train, *models), pieces, rng)

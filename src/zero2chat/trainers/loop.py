@@ -16,6 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import (
+    EarlyStoppingCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -377,6 +378,15 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
     return " | ".join(parts)
 
 
+class EarlyStopping(EarlyStoppingCallback):
+    """transformers', whose count of evaluations without a gain goes on in a resumed run."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        super().on_train_begin(args, state, control)
+        saved = state.stateful_callbacks.get("EarlyStopping", self.state())["attributes"]
+        self.early_stopping_patience_counter = saved["early_stopping_patience_counter"]
+
+
 class LengthGroupedSampler(Sampler[int]):
     """Rows of like length together, in an order that seed and epoch alone decide.
 
@@ -422,8 +432,10 @@ class ResumableTrainer(Trainer):
         return LengthGroupedSampler(batch_size, [max(map(len, sides)) for sides in zip(*texts, strict=True)], seed)
 
     def _run_epoch(self, *, epoch: int, train_dataloader: DataLoader, **more: Any) -> None:
-        # Killed after its last checkpoint, in the middle of an epoch: the Trainer would take one step more.
-        if self.state.global_step >= self.state.max_steps:
+        # Killed after its last checkpoint, in the middle of an epoch, or after a callback had stopped it: the Trainer
+        # would take one step more.
+        saved = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
+        if self.state.global_step >= self.state.max_steps or saved.get("should_training_stop"):
             self.control.should_training_stop = True
             return
         set_epoch(train_dataloader, epoch)
@@ -445,6 +457,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     if trainer.is_world_process_zero():
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
+        trainer.args.eval_on_start = False  # it was, and here is another step
         print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
     # The order of the rows is drawn too, and must be one for all ranks; GRPO's and PPO's have a seed of their own, and
     # ranks that drew alike would give one problem the same answers.

@@ -41,6 +41,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from zero2chat.errors import UserError
@@ -193,7 +194,9 @@ class PPOTrainer(BaseTrainer):
         self._step = 0  # forward and backward passes
         self._rollout: Batch = {}
         self._buffer: list[Batch] = []
-        self._metrics: dict[str, dict[str, list[float]]] = {"train": defaultdict(list), "eval": defaultdict(list)}
+        # Of each figure, values with what they weigh in the next log line.
+        self._metrics: dict[str, dict[str, list[tuple[float, int]]]] = {k: defaultdict(list) for k in ("train", "eval")}
+        self._rows = 1  # of the rollout at hand: an evaluation's last one may be smaller
         self._seconds = 0.0
 
         if callable(optimizer_cls_and_kwargs):
@@ -288,6 +291,7 @@ class PPOTrainer(BaseTrainer):
         from, `advantages` and `returns` are 0 elsewhere.
         """
         self._require_finite()
+        self._rows = len(inputs)
         prompts = [row["prompt"] for row in inputs]
         answers = self.rollout(self, prompts)
         if not all(answers.completion_ids):
@@ -307,7 +311,7 @@ class PPOTrainer(BaseTrainer):
         mask = acted & ~left_out[:, None]
         if self.args.mask_truncated_completions:
             mask &= ended[:, None]
-            if not self._total(ended.sum().float()):
+            if self.model.training and not self._total(ended.sum().float()):
                 raise UserError(
                     f"step {self.state.global_step}: max_completion_length {self.args.max_completion_length} cut every "
                     "answer, and mask_truncated_completions leaves none to learn from: change one of them"
@@ -478,7 +482,7 @@ class PPOTrainer(BaseTrainer):
 
     def _log(self, name: str, value: Any) -> None:
         """Add to what the next log line averages. Reward functions call it as `log_metric`."""
-        self._metrics["train" if self.model.training else "eval"][name].append(float(value))
+        self._metrics["train" if self.model.training else "eval"][name].append((float(value), self._rows))
 
     def _log_answers(
         self,
@@ -495,7 +499,7 @@ class PPOTrainer(BaseTrainer):
         if self.model.training:
             self.counts["answers_left_out"] += int(left_out.sum())
             self.state.num_input_tokens_seen += int(self._total(prompt_tokens)) + int(lengths.sum())
-            self._metrics["train"]["num_tokens"] = [float(self.state.num_input_tokens_seen)]
+            self._metrics["train"]["num_tokens"] = [(float(self.state.num_input_tokens_seen), 1)]
         by_end = lengths[ended] if ended.any() else torch.zeros(1)
         for label, some in (("", lengths.float()), ("terminated_", by_end.float())):
             for statistic in ("mean", "min", "max"):
@@ -505,8 +509,6 @@ class PPOTrainer(BaseTrainer):
             known = column[~column.isnan()]
             self._log(f"rewards/{name}/mean", known.mean())
             self._log(f"rewards/{name}/std", known.std() if len(known) > 1 else 0.0)
-        if (worst := self.rewards.worst(by_function)) is not None:
-            self._log("reward_worst", worst)
         judged = rewards[~left_out]
         self._log("reward", judged.mean())
         self._log("reward_std", judged.std() if len(judged) > 1 else 0.0)
@@ -515,8 +517,14 @@ class PPOTrainer(BaseTrainer):
         mode, prefix = ("train", "") if self.model.training else ("eval", "eval_")
         for key, values in self._metrics[mode].items():
             # Where no function judged an answer of a rollout there is no mean.
-            known = [value for value in values if not math.isnan(value)]
-            logs[prefix + key] = sum(known) / len(known) if known else None
+            known = [(value, rows) for value, rows in values if not math.isnan(value)]
+            weight = sum(rows for _, rows in known)
+            logs[prefix + key] = sum(value * rows for value, rows in known) / weight if known else None
+        if mode == "eval" and logs.get("eval_reward", 0.0) is None:
+            raise UserError("evaluation: no reward function judged any answer to the held-out prompts")
+        means = [logs.get(f"{prefix}rewards/{name}/mean") for name in self.rewards.names]
+        if (worst := self.rewards.worst(means)) is not None:
+            logs[f"{prefix}reward_worst"] = worst
         self._metrics[mode].clear()
         super().log(logs, start_time)
 
@@ -553,6 +561,7 @@ class PPOTrainer(BaseTrainer):
             super()._load_best_model()
         else:
             self._load_from_checkpoint(self.state.best_model_checkpoint)
+        self.rollout.forget_weights()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.create_model_card(model_name=Path(self.args.hub_model_id or self.args.output_dir).name)
@@ -567,12 +576,19 @@ class PPOTrainer(BaseTrainer):
             self.kl_controller.coef = json.loads((Path(checkpoint) / CONTROLLER).read_text())["coef"]
 
 
-class KLBudget(TrainerCallback):
+class KLBudget(TrainerCallback, ExportableState):
     """Ends training after the step at which answers are further from the start model than `budget`, in nats."""
 
     def __init__(self, trainer: PPOTrainer, budget: float):
         self.trainer, self.budget = trainer, budget
         self.stopped_at: int | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"args": {}, "attributes": {"stopped_at": self.stopped_at}}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.stopped_at = state.stateful_callbacks.get("KLBudget", self.state())["attributes"]["stopped_at"]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.trainer.kl is not None and self.trainer.kl > self.budget:

@@ -51,14 +51,16 @@ class Rewards:
         self.weights = torch.tensor(weights or [1.0] * len(self.funcs))
         self.tokenizers, self.batch_size = given, batch_size
         self.names: list[str] = []  # in the log
-        self.scales: list[tuple[float, float]] = []  # mean and standard deviation of a model's training answers' scores
+        # Of a reward model that knows them, mean and standard deviation of its training answers' scores.
+        self.scales: list[tuple[float, float] | None] = []
         self._engines: list[Any] = []
         for i, func in enumerate(self.funcs):
             if isinstance(func, str):
                 self.funcs[i], found = load_reward_model(func, dtype)
                 self.tokenizers[i] = given[i] or found
             config = getattr(self.funcs[i], "config", None)
-            self.scales.append((getattr(config, "score_mean", 0.0), getattr(config, "score_std", 1.0)))
+            known = hasattr(config, "score_mean") and hasattr(config, "score_std")
+            self.scales.append((config.score_mean, config.score_std) if known else None)
             if isinstance(self.funcs[i], nn.Module):
                 self.names.append(get_config_model_id(self.funcs[i].config).rstrip("/").split("/")[-1])
                 self.tokenizers[i] = _ready(self.funcs[i], self.tokenizers[i])
@@ -107,17 +109,19 @@ class Rewards:
         rewards = [checked_rewards(name, result, len(prompts)) for name, result in zip(self.names, found, strict=True)]
         return torch.tensor([[math.nan if value is None else value for value in row] for row in rewards]).T
 
-    def worst(self, by_function: torch.Tensor) -> float | None:
-        """The mean score of the reward model that likes these answers least; None of fewer than two models.
+    def worst(self, means: Sequence[float | None]) -> float | None:
+        """Of each function's mean (a model's of raw scores) that of the reward model that likes the answers least.
 
-        By (answers, functions) of raw scores; each model's are taken in standard deviations from the mean of its own
-        training answers. An ensemble's worst member falls where one that is gamed still rises (Coste et al. 2023,
+        In standard deviations from the mean of the model's own training answers; None where fewer than two models know
+        these. An ensemble's worst member falls where one that is gamed still rises (Coste et al. 2023,
         arXiv:2310.02743).
         """
-        models = [i for i, func in enumerate(self.funcs) if isinstance(func, nn.Module)]
-        if len(models) < 2:
-            return None
-        return min((float(by_function[:, i].mean()) - self.scales[i][0]) / self.scales[i][1] for i in models)
+        known = [
+            (mean - scale[0]) / scale[1]
+            for mean, scale in zip(means, self.scales, strict=True)
+            if mean is not None and scale is not None
+        ]
+        return min(known) if len(known) > 1 else None
 
     def _score(self, i: int, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
         """A reward model's raw scores. As in its training, a conversation's end is the template's, a text's its EOS."""

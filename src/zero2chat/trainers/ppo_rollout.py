@@ -145,6 +145,10 @@ class Rollout:
         if not args.use_vllm:
             self.generation_config = GenerationConfig(**settings, disable_compile=True)
 
+    def forget_weights(self) -> None:
+        """The trainer has loaded others: vLLM is given them before it samples again."""
+        self._loaded_step = -1
+
     def __call__(self, trainer: Any, prompts: list[Any]) -> Answers:
         """An answer to each of this process's prompts. Every rank must call it."""
         if self.vllm is not None and trainer.state.global_step != self._loaded_step:
