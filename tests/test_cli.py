@@ -58,6 +58,10 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["rank", "runs/none/sft", "--prompts", "none.txt", "--out", "mine.jsonl"],
         ["rank", "runs/none/sft", "--task", "lines", "--n", "0", "--out", "mine.jsonl"],
         ["rank", "runs/none/sft", "--task", "lines", "--seed", "-1", "--out", "mine.jsonl"],
+        ["chat", "runs/none/sft", "--tools", "serch"],
+        ["chat", "runs/none/sft", "--tools", "search"],
+        ["chat", "runs/none/sft", "--tools", "search", "--search", "runs/none/table.json"],
+        ["chat", "runs/none/sft", "--search", "runs/none/table.json"],
         ["next", "x", "--model", "runs/none/sft"],
         ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
         ["run", "recipes/none"],
@@ -176,6 +180,20 @@ def test_rank_takes_prompts_from_one_place(capsys):
             cli.main(["rank", "runs/none/sft", "--out", "x.jsonl", *more])
         assert end.value.code == 2
         assert "--prompts" in capsys.readouterr().err
+
+
+def test_chat_hands_its_tools_to_the_session(model_folder, monkeypatch, tmp_path):
+    from zero2chat.chat import terminal
+
+    table = tmp_path / "table.json"
+    table.write_text('{"Ada": "a baker"}')
+    given = {}
+    monkeypatch.setattr(terminal, "chat", lambda *_, tools: given.update(tools=tools))
+    cli.main(["chat", str(model_folder), "--tools", "search,python", "--search", str(table)])
+    assert list(given["tools"].functions) == ["search", "python"]
+    assert "a baker" in given["tools"].result("search", {"query": "ada"}, 5).text
+    cli.main(["chat", str(model_folder)])
+    assert given["tools"] is None
 
 
 def test_ctrl_c_exits_130_without_a_traceback(model_folder):

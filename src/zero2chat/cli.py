@@ -33,9 +33,11 @@ def _chat(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.session import Sampling
     from zero2chat.chat.terminal import chat
+    from zero2chat.chat.tools import open_tools
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
-    chat(args.model, sampling, args.system, args.prompt)
+    tools = open_tools(args.tools, args.search)
+    chat(args.model, sampling, args.system, args.prompt, tools=tools)
 
 
 def _rank(args: argparse.Namespace) -> None:
@@ -206,6 +208,8 @@ def parser() -> argparse.ArgumentParser:
     chat.add_argument("--seed", type=int, default=0)
     chat.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
     chat.add_argument("--prompt", type=_text, metavar="TEXT", help="print one answer and exit")
+    chat.add_argument("--tools", metavar="NAMES", help="what the model may call: search, python, or search,python")
+    chat.add_argument("--search", metavar="WHERE", help="where it searches: an index's folder, a URL, a table")
 
     rank = commands.add_parser("rank", help="rank a model's answers, by docs/labelling.md, for a reward model to learn")
     rank.set_defaults(command=_rank)

@@ -124,6 +124,11 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, special: bool = True) ->
     return [token for token in control if token not in _broken(token)]
 
 
+def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids of the control tokens."""
+    return set(tokenizer.convert_tokens_to_ids(_control_tokens(tokenizer)))
+
+
 def _broken(token: str) -> str:
     return f"{token[:1]} {token[1:]}"
 

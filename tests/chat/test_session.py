@@ -111,6 +111,16 @@ def test_half_a_surrogate_pair_is_no_crash(loaded):
     assert isinstance(ask(Session(*loaded, GREEDY), "a\ud83d"), str)
 
 
+def test_a_turn_that_the_model_begins_for_somebody_else_ends_its_own(loaded, heard, monkeypatch):
+    _, tokenizer = loaded
+    session = Session(*loaded, GREEDY)
+    made_to_say(monkeypatch, session, [*tokenizer.encode("So.<|im_start|>"), *tokenizer.encode("Well."), 3])
+    assert ask(session, "Who?") == "So."
+    assert ask(session, "And?") == "Well."
+    shown = tokenizer.decode([token for ids in heard for token in ids])
+    assert "assistant\nSo.<|im_end|>\n<|im_start|>user\nAnd?" in shown
+
+
 # ---- streaming
 
 

@@ -13,8 +13,10 @@ import pytest
 
 from zero2chat.chat.session import Sampling, Session
 from zero2chat.chat.terminal import HELP, chat
+from zero2chat.chat.tools import Tools
 from zero2chat.errors import UserError
 from zero2chat.models import load_model
+from zero2chat.tools.functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=8)
 
@@ -84,6 +86,51 @@ def test_a_model_that_cannot_chat_is_named(model_folder, tmp_path):
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(UserError, match=r"base: the model has no chat template"):
         chat(str(folder))
+
+
+# ---- tools
+
+
+def made_to_say(monkeypatch, tokenizer, text: str) -> None:
+    """Any session draws the tokens of this text, and then the end of the turn."""
+    drawn = iter(tokenizer.encode(text))
+    monkeypatch.setattr(Session, "_draw", lambda self, logits: next(drawn, 3))
+
+
+def test_calls_and_results_are_told_on_stderr_and_the_answer_on_stdout(capsys, model_folder, tokenizer, monkeypatch):
+    made_to_say(monkeypatch, tokenizer, "So: <PYTHON_START>6 * 7<PYTHON_END>42")
+    chat(str(model_folder), Sampling(0), prompt="?", tools=Tools([python]))
+    out, err = capsys.readouterr()
+    assert out == "So: \n42\n"
+    assert err == 'python: "6 * 7"\n  42\n'
+
+
+def test_a_program_of_several_lines_is_told_line_by_line(capsys, model_folder, tokenizer, monkeypatch):
+    made_to_say(monkeypatch, tokenizer, "<PYTHON_START>print(1)\nprint(2)<PYTHON_END>So.")
+    chat(str(model_folder), Sampling(0), prompt="?", tools=Tools([python]))
+    out, err = capsys.readouterr()
+    assert out == "So.\n"
+    assert err == "python:\n  print(1)\n  print(2)\n  1\n  2\n"
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text(capsys, model_folder, tokenizer, monkeypatch):
+    made_to_say(
+        monkeypatch, tokenizer, "a\x1b[2J\r\u202e<PYTHON_START>'\x1b]0;x\x07' and print('\\x1b[2J')<PYTHON_END>é\t🙂"
+    )
+    chat(str(model_folder), Sampling(0), prompt="?", tools=Tools([python]))
+    out, err = capsys.readouterr()
+    assert out == "a\\x1b[2J\\r\\u202e\né\t🙂\n"
+    assert "\x1b" not in err
+    assert "\\x1b]0;x\\x07" in err
+    assert "\n  \\x1b[2J\n" in err
+
+
+def test_a_model_without_calls_is_named(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "plain")
+    plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    (folder / "chat_template.jinja").write_text(plain)
+    with pytest.raises(UserError, match=r"plain: the model's chat template writes no call of python"):
+        chat(str(folder), tools=Tools([python]))
 
 
 # ---- a terminal

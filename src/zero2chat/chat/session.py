@@ -1,4 +1,8 @@
-"""A conversation with a model: token ids that only ever grow, one KV cache, and answers that stream."""
+"""A conversation with a model: token ids that only ever grow, one KV cache, and answers that stream.
+
+Where the model calls a tool, generation pauses, the tool runs, its text goes into the context as a turn of its own, and
+generation goes on.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,11 @@ from jinja2 import TemplateError
 from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from zero2chat.chat.tools import Call, Calls, Mark, ToolResult, Tools, call_message, failed, read_marks
 from zero2chat.errors import UserError, nearest
 from zero2chat.models import context_length
-from zero2chat.tokens import neutralise
+from zero2chat.tokens import control_ids, neutralise
+from zero2chat.tools.python import shortened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,7 +62,7 @@ class Sampling:
 
 @dataclass
 class Turn:
-    """A question and its answer; `ids` are all their tokens, with headers and ends."""
+    """A question and its answer, without calls; `ids` are all their tokens, with calls, results, headers and ends."""
 
     user: str
     assistant: str
@@ -66,8 +72,8 @@ class Turn:
 class Session:
     """A conversation that remembers. `dropped` counts the turns that the context had no room for any more.
 
-    Works with any chat template that renders earlier turns the same whatever follows them.
-    Raises `UserError` where the tokenizer has no such template.
+    Works with any chat template that renders earlier turns the same whatever follows them; with tools, with one that
+    writes calls between control tokens. Raises `UserError` where the tokenizer has no such template.
     """
 
     def __init__(
@@ -76,15 +82,17 @@ class Session:
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling | None = None,
         system: str | None = None,
+        tools: Tools | None = None,
     ):
         self.model = model
         self.tokenizer = tokenizer
         self.sampling = sampling or Sampling()
+        self.tools = tools
         self.limit = context_length(model)
-        self._read_template(system)
         eos = model.generation_config.eos_token_id
         eos = tokenizer.eos_token_id if eos is None else eos
-        self._stop = set(eos) if isinstance(eos, list) else {eos}
+        self._ends = set(eos) if isinstance(eos, list) else {eos}
+        self._read_template(system)
         self.reset()
 
     def reset(self) -> None:
@@ -113,10 +121,13 @@ class Session:
 
     # ---- from messages to ids
 
-    def _render(self, messages: list[dict[str, str]], header: bool = False) -> str:
+    def _render(self, messages: list[dict[str, Any]], header: bool = False) -> str:
+        schemas = self.tools.schemas if self.tools else None
         try:
-            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=header)
-        except TemplateError as error:
+            text: str = self.tokenizer.apply_chat_template(
+                messages, tools=schemas, tokenize=False, add_generation_prompt=header
+            )
+        except (TemplateError, TypeError) as error:  # some templates take the arguments of a call as text alone
             raise UserError(f"the model's chat template refuses the conversation: {error}") from error
         return text
 
@@ -141,6 +152,17 @@ class Session:
             raise UserError("the model's chat template renders a turn in other words when another follows it")
         self._head = self._encode(rendered[:before_turns])
         self._closing = self._encode(rendered[rendered.rindex("answer") + len("answer") :])
+        # A model that begins a turn of somebody else, such as a tool's, has come to the end of its own.
+        control = control_ids(self.tokenizer)
+        self._ends |= control.intersection(self._encode(self._turn_text("", header=False)))
+        self._marks: dict[int, Mark] = {}
+        if self.tools:
+            self._marks = read_marks(self.tools, self.tokenizer, control - self._ends, self._call_text)
+            for name in self.tools.functions:
+                turn = self._result_text(name, "what it says", header=False)
+                if "what it says" not in turn:
+                    raise UserError("the model's chat template leaves out what a tool says")
+                self._ends |= control.intersection(self._encode(turn))
 
     def _turn_text(self, user: str, header: bool = True) -> str:
         before = self._render(self._example)
@@ -149,10 +171,26 @@ class Session:
             raise UserError("the model's chat template rewrites earlier turns when another follows them")
         return after[len(before) :]
 
+    def _call_text(self, name: str, arguments: dict[str, str]) -> str:
+        question = self._example[:-1]
+        before, after = self._render(question, header=True), self._render([*question, call_message(name, arguments)])
+        return after.removeprefix(before)
+
+    def _result_text(self, name: str, text: str, header: bool = True) -> str:
+        """From the end of a call of that tool on: its turn's end, the tool's turn, and the header of the next."""
+        assert self.tools
+        call = call_message(name, self.tools.example(name))
+        told = {"role": "tool", "name": name, "content": text}
+        rendered = self._render([*self._example[:-1], call, told], header)
+        mark = next(mark for mark in self._marks.values() if mark.name in (name, None))
+        end = self.tokenizer.added_tokens_decoder[mark.end].content
+        return rendered[rendered.rindex(end) + len(end) :]
+
     # ---- answering
 
-    def reply(self, text: str) -> Iterator[str]:
-        """Ask, and stream the answer as pieces of text. What was streamed when the caller stops is kept.
+    def reply(self, text: str) -> Iterator[str | Call | ToolResult]:
+        """Ask, and stream the answer: pieces of text, each call before its tool runs, and what the model is told of it.
+        Without tools all is text. What was streamed when the caller stops is kept.
 
         Raises `UserError`, at once and with the history unchanged, for a message that can never fit.
         """
@@ -164,51 +202,88 @@ class Session:
             )
         return self._answer(text, prompt)
 
-    def _answer(self, text: str, prompt: list[int]) -> Iterator[str]:
+    def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
         self._make_room(len(prompt))
-        context = [*self._head, *(token for turn in self.turns for token in turn.ids), *prompt]
-        answer: list[int] = []
-        shown = ""
+        context, turn, drawn = self._context(), Turn(text, "", list(prompt)), 0
+        told, calls = _Words(self.tokenizer), Calls(self.tools, self._marks, self.tokenizer)
         try:
-            while len(answer) < self.sampling.max_new_tokens and len(context) + len(answer) < self.limit:
-                token = self._next(context + answer)
-                if token in self._stop:
+            while drawn < self.sampling.max_new_tokens and len(context) + len(turn.ids) < self.limit:
+                token = self._next(context + turn.ids, calls.muted)
+                drawn += 1
+                ends = token in self._ends
+                if ends and not calls.inside:
                     break
-                answer.append(token)
-                decoded = self.tokenizer.decode(answer)
-                # While the last character's bytes are not all there, it decodes to U+FFFD.
-                piece = decoded.rstrip("\ufffd")[len(shown) :]
+                if not ends:
+                    turn.ids.append(token)
+                attempt = calls.read(token, ends)
+                piece = told.rest() if attempt or calls.inside else told.add(token)
                 if piece:
-                    shown += piece
+                    turn.assistant += piece
                     yield piece
-            if rest := self.tokenizer.decode(answer)[len(shown) :]:
+                if attempt:
+                    yield attempt.call
+                    result, ids = self._fit(attempt.call.name, calls.answer(attempt), len(turn.ids), drawn)
+                    if not ids:
+                        yield result
+                        break
+                    self._make_room(len(turn.ids) + len(ids))
+                    context = self._context()
+                    turn.ids += ids
+                    yield result
+                    told = _Words(self.tokenizer)
+            if rest := told.rest() + self.tokenizer.decode(calls.inside):
+                turn.assistant += rest
                 yield rest
         finally:
-            ids = prompt + answer + self._closing
-            self.turns.append(Turn(text, self.tokenizer.decode(answer), ids))
+            turn.ids += self._closing
+            self.turns.append(turn)
 
-    def _make_room(self, prompt: int) -> None:
-        """Drop the oldest turns until the prompt fits and a quarter of the context is left for the answer.
+    def _fit(self, name: str, result: ToolResult, used: int, drawn: int) -> tuple[ToolResult, list[int]]:
+        """The result as the model is told it, and the ids from the call's end to the next token of the answer.
+
+        It is cut to what the context has room for, with a quarter left for the answer; no ids where that is nothing.
+        """
+        assert self.tools
+        name = name if name in self.tools.functions else next(iter(self.tools.functions))
+        room = self.limit - len(self._head) - used - min(self.sampling.max_new_tokens - drawn, self.limit // 4)
+        text = self._safe(result.text)
+        length = len(text)
+        while True:
+            told = shortened(text, length)
+            ids = self._encode(self._result_text(name, told))
+            if len(ids) <= room:
+                return replace(result, text=told), ids
+            if not length:
+                return failed("The context has no room for a result."), []
+            length = length * 3 // 4
+
+    def _context(self) -> list[int]:
+        return [*self._head, *(token for turn in self.turns for token in turn.ids)]
+
+    def _make_room(self, turn: int) -> None:
+        """Drop the oldest turns until so many tokens fit and a quarter of the context is left for the answer.
 
         (Less than a quarter where `max_new_tokens` asks for less, or the message alone leaves no more.)
         """
         answer = min(self.sampling.max_new_tokens, self.limit // 4)
-        while self.turns and len(self._head) + sum(len(t.ids) for t in self.turns) + prompt + answer > self.limit:
+        while self.turns and len(self._context()) + turn + answer > self.limit:
             self.turns.pop(0)
             self.dropped += 1
             # Every later token moves to another position.
             self._cache = None
 
     @torch.inference_mode()
-    def _next(self, ids: list[int]) -> int:
-        """The token after `ids`, of which the cache already holds the beginning."""
+    def _next(self, ids: list[int], muted: list[int]) -> int:
+        """The token after `ids`, of which the cache already holds the beginning; none of the muted ones."""
         cache = self._cache or DynamicCache(config=self.model.config)
         # Interrupted in the middle of a forward pass, some layers would be a token ahead of others.
         self._cache = None
         fresh = torch.tensor([ids[cache.get_seq_length() :]], device=self.model.device)
         output = self.model(input_ids=fresh, cache=cache, use_cache=True, logits_to_keep=1)
         self._cache = cache
-        return self._draw(output.logits[:, -1].float().cpu())
+        logits = output.logits[:, -1].float().cpu()
+        logits[:, muted] = -math.inf
+        return self._draw(logits)
 
     def _draw(self, logits: Any) -> int:
         """[1, vocabulary] → an id."""
@@ -216,3 +291,27 @@ class Session:
             return int(logits.argmax())
         warped = self.sampling.processors()(torch.empty(1, 0, dtype=torch.long), logits)
         return int(torch.multinomial(warped.softmax(-1), 1, generator=self._generator))
+
+
+class _Words:
+    """Tokens as text: a character comes once all of its bytes are there."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._shown = 0
+
+    def add(self, token: int) -> str:
+        """What can be read with one token more, and could not before."""
+        self._ids.append(token)
+        # While the last character's bytes are not all there, it decodes to U+FFFD.
+        return self._new(self._tokenizer.decode(self._ids).rstrip("\ufffd"))
+
+    def rest(self) -> str:
+        """What has not come yet, whole or not."""
+        return self._new(self._tokenizer.decode(self._ids))
+
+    def _new(self, text: str) -> str:
+        piece = text[self._shown :]
+        self._shown += len(piece)
+        return piece

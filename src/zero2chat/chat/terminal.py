@@ -1,12 +1,15 @@
-"""A chat in the terminal, or through a pipe: a line asks, the answer streams."""
+"""A chat in the terminal, or through a pipe: a line asks, the answer streams. Calls of tools are told on stderr."""
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import TextIO
 
 from zero2chat.chat.session import Sampling, Session
+from zero2chat.chat.tools import Call, ToolResult, Tools
 from zero2chat.errors import UserError
 from zero2chat.models import load_for_use
 
@@ -15,6 +18,9 @@ HELP = """/reset             forget the conversation (the system prompt stays)
 /help              this
 /quit              end; so do Ctrl-D and Ctrl-C. Ctrl-C during an answer stops the answer"""
 
+# A terminal would obey these: escape sequences, carriage returns, line ends of other kinds, reversed reading order.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
 
 def chat(
     model_path: str,
@@ -22,14 +28,15 @@ def chat(
     system: str | None = None,
     prompt: str | None = None,
     lines: TextIO | None = None,
+    tools: Tools | None = None,
 ) -> None:
-    """Talk to a model until the input ends; with `prompt`, print one answer and return.
+    """Talk to a model until the input ends; with `prompt`, print one answer and return. With `tools` it may call them.
 
     `lines` is where the questions come from, by default stdin. Raises `UserError` where the model cannot be
     opened or cannot chat; a mistake in a line of the chat is printed, and the chat goes on.
     """
     try:
-        session = Session(*load_for_use(model_path), sampling, system)
+        session = Session(*load_for_use(model_path), sampling, system, tools)
     except UserError as error:
         raise error if str(error).startswith(model_path) else UserError(f"{model_path}: {error}") from error
     if prompt is not None:
@@ -85,9 +92,33 @@ def _command(session: Session, line: str) -> None:
 
 
 def _print_answer(session: Session, text: str) -> None:
-    dropped = session.dropped
+    dropped, begun = session.dropped, False
     for piece in session.reply(text):
-        print(piece, end="", flush=True)
+        if isinstance(piece, str):
+            print(_visible(piece), end="", flush=True)
+            begun = not piece.endswith("\n")
+        else:
+            if begun:
+                print(flush=True)
+            begun = False
+            _print_call(piece)
     print(flush=True)
     if session.dropped > dropped:
         print(f"(the context is full: {session.dropped} of the oldest turns are forgotten by now)", flush=True)
+
+
+def _print_call(piece: Call | ToolResult) -> None:
+    from rich.console import Console
+
+    if isinstance(piece, ToolResult):
+        shown = textwrap.indent(_visible(piece.text), "  ")
+    else:
+        written = _visible(piece.argument)
+        written = f"\n{textwrap.indent(written, '  ')}" if "\n" in written else f' "{written}"'
+        shown = f"{_visible(piece.name) or 'call'}:{written}"
+    style = "dim" if isinstance(piece, ToolResult) else None
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(shown, style=style)
+
+
+def _visible(text: str) -> str:
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

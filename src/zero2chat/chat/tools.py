@@ -1,0 +1,267 @@
+"""Tools in a conversation: which ones, how a chat template writes a call, and the calls of one answer.
+
+A call is recognised by the ids of control tokens that the model itself drew, never by how a text looks. So neither a
+user's text nor a tool's, whose control tokens are broken up where they enter, can make one.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from transformers.utils import get_json_schema
+from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
+
+from zero2chat.errors import UserError, nearest
+from zero2chat.tools.functions import NAMES, python, search_in
+from zero2chat.tools.python import run, shortened
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_LONGEST_ERROR = 300  # characters
+_PLACEHOLDER = "placeholder"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call as the model wrote it: the tool's name (empty where it gave none), and the query, the program, or whatever
+    stood there. It is text that nobody vouches for."""
+
+    name: str
+    argument: str
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What the model is told of its call."""
+
+    text: str
+    failed: bool = False
+
+
+class Tools:
+    """Functions that a model may call, and the bounds of one answer: how many calls, how many seconds in all of them,
+    how many characters of each result.
+
+    The functions are like those that TRL takes: arguments with types, and a docstring that describes each. Raises
+    `UserError` where that is missing.
+    """
+
+    def __init__(
+        self, functions: Sequence[Callable[..., Any]], calls: int = 4, seconds: float = 20.0, characters: int = 4000
+    ):
+        self.calls, self.seconds, self.characters = calls, seconds, characters
+        try:
+            self.schemas = [get_json_schema(function) for function in functions]
+        except (DocstringParsingException, TypeHintParsingException) as error:
+            raise UserError(
+                f"tools: {error}: a tool needs a type for each argument and a docstring that describes it (Args:)"
+            ) from error
+        self._parameters = {s["function"]["name"]: s["function"]["parameters"] for s in self.schemas}
+        self.functions = dict(zip(self._parameters, functions, strict=True))
+
+    def example(self, name: str) -> dict[str, str]:
+        """Arguments of a call that stand in for others."""
+        return dict.fromkeys(self._parameters[name]["properties"], _PLACEHOLDER)
+
+    def result(self, name: str, arguments: Any, seconds: float) -> ToolResult:
+        """Call the function. Whatever goes wrong in there, and a result that does not come in time, is an error to
+        the model, as in TRL's own loop."""
+        if name not in self.functions:
+            return failed(f"There is no tool '{shortened(name, 50)}'{nearest(name, list(self.functions))}")
+        if not self._fit(name, arguments):
+            known = self._parameters[name]["properties"]
+            return failed(f"The arguments of {name} are {json.dumps({k: known[k].get('type', 'any') for k in known})}.")
+        # Half a surrogate pair, which JSON can spell, is no text.
+        whole = {k: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for k, v in arguments.items()}
+        done: list[ToolResult] = []
+
+        def work() -> None:
+            try:
+                done.append(ToolResult(shortened(str(self.functions[name](**whole)), self.characters)))
+            except Exception as error:
+                done.append(failed(str(error) or type(error).__name__))
+
+        # A thread of its own, which is left behind where the tool does not keep to its own bounds.
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        return done[0] if done else failed(f"There was no result within {seconds:.1f} seconds.")
+
+    def _fit(self, name: str, arguments: Any) -> bool:
+        known, needed = self._parameters[name]["properties"], self._parameters[name].get("required", [])
+        return (
+            isinstance(arguments, dict)
+            and set(needed) <= set(arguments) <= set(known)
+            and all(isinstance(arguments[key], str) for key in arguments if known[key].get("type") == "string")
+        )
+
+
+def failed(error: str) -> ToolResult:
+    """An error in one line, in the words in which TRL tells a model of one."""
+    return ToolResult(str({"error": shortened(" ".join(error.split()), _LONGEST_ERROR)}), failed=True)
+
+
+def open_tools(names: str | None, search: str | None) -> Tools | None:
+    """The tools of a list such as `search,python`, with the index, address or table to search in; None for none.
+
+    Raises `UserError` for an unknown name, one of the two without the other, and what cannot be opened.
+    """
+    chosen = list(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else []
+    for name in chosen:
+        if name not in NAMES:
+            raise UserError(f"--tools: no tool '{name}'{nearest(name, list(NAMES))}")
+    if search is not None and "search" not in chosen:
+        raise UserError("--search is given, but the model may not search: add --tools search")
+    functions: list[Callable[[str], str]] = []
+    for name in chosen:
+        if name == "python":
+            run("1")  # a sandbox that cannot be had is said here and now
+            functions.append(python)
+        elif search is None:
+            raise UserError("--tools search: name where to search: --search INDEX (`zero2chat index` makes one)")
+        else:
+            from zero2chat.tools.search import open_search
+
+            functions.append(search_in(open_search(search)))
+    return Tools(functions) if functions else None
+
+
+# ---- how a template writes calls
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a control token that starts a call means: the token that ends it, and the tool with its one parameter whose
+    text stands between them; without these a JSON object stands there, with `name` and `arguments`."""
+
+    end: int
+    name: str | None = None
+    parameter: str | None = None
+
+
+def call_message(name: str, arguments: dict[str, str]) -> dict[str, Any]:
+    """An assistant's message that is nothing but a call."""
+    function = {"name": name, "arguments": arguments}
+    return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
+
+
+def read_marks(
+    tools: Tools,
+    tokenizer: PreTrainedTokenizerBase,
+    control: set[int],
+    render: Callable[[str, dict[str, str]], str],
+) -> dict[int, Mark]:
+    """The tokens that start calls. `render` writes an answer that is a call of that name with those arguments.
+
+    Raises `UserError` where calls do not stand between two of the control tokens, or in words that are neither the
+    argument alone nor a JSON object.
+    """
+    marks: dict[int, Mark] = {}
+    for name in tools.functions:
+        arguments = tools.example(name)
+        ids = tokenizer.encode(render(name, arguments), add_special_tokens=False)
+        places = [place for place, token in enumerate(ids) if token in control]
+        mark = None
+        for start, end in pairwise(places):
+            inside = tokenizer.decode(ids[start + 1 : end])
+            if inside == _PLACEHOLDER and len(arguments) == 1:
+                mark = Mark(ids[end], name, next(iter(arguments)))
+            elif _parsed(inside) == {"name": name, "arguments": arguments}:
+                mark = Mark(ids[end])
+            if mark:
+                marks[ids[start]] = mark
+                break
+        if mark is None:
+            raise UserError(
+                f"the model's chat template writes no call of {name} between control tokens of its tokenizer: take a "
+                "model that was trained to call tools, such as one with chat_templates/chatml.jinja"
+            )
+    return marks
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+# ---- the calls of one answer
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What the model wrote where a call should stand; `mistake` says why it is none."""
+
+    call: Call
+    arguments: Any = None
+    mistake: str = ""
+
+
+class Calls:
+    """Reads an answer's tokens as they are drawn, and makes the calls in them, within the tools' bounds.
+
+    `inside`: the tokens of a call that is not over yet, its start included. `muted`: the tokens that are not to be
+    drawn any more, once the bounds are reached. What is no proper call is answered by an error that the model can read.
+    """
+
+    def __init__(self, tools: Tools | None, marks: Mapping[int, Mark], tokenizer: PreTrainedTokenizerBase):
+        self._tools, self._marks, self._tokenizer = tools, marks, tokenizer
+        self._tokens = sorted({*marks, *(mark.end for mark in marks.values())})
+        self._made, self._seconds = 0, 0.0
+        self.inside: list[int] = []
+        self.muted: list[int] = []
+
+    def read(self, token: int, ends_turn: bool) -> Attempt | None:
+        """The call that is over with this token, if one is."""
+        if not self.inside and token in self._marks:
+            self.inside = [token]
+        elif not self.inside and token in self._tokens:
+            call = Call("", self._tokenizer.decode([token]))
+            return Attempt(call, mistake="This ends a call that was not begun.")
+        elif self.inside and (token in self._tokens or ends_turn):
+            start, *written = self.inside
+            self.inside = []
+            mistake = ""
+            if ends_turn:
+                mistake = "The turn ended inside the call."
+            elif token != self._marks[start].end:
+                mistake = "The call was not ended before the next one: write one at a time."
+            return self._read(self._marks[start], self._tokenizer.decode(written), mistake)
+        elif self.inside:
+            self.inside.append(token)
+        return None
+
+    def _read(self, mark: Mark, text: str, mistake: str) -> Attempt:
+        if mark.name:
+            return Attempt(Call(mark.name, text), {mark.parameter: text}, mistake)
+        call = _parsed(text)
+        if not (isinstance(call, dict) and isinstance(call.get("name"), str)):
+            return Attempt(Call("", text), None, mistake or 'A call is a JSON object, {"name": …, "arguments": {…}}.')
+        arguments = call.get("arguments")
+        values = list(arguments.values()) if isinstance(arguments, dict) else []
+        alone = len(values) == 1 and isinstance(values[0], str)
+        shown = values[0] if alone else json.dumps(arguments, ensure_ascii=False)
+        return Attempt(Call(call["name"], shown), arguments, mistake)
+
+    def answer(self, attempt: Attempt) -> ToolResult:
+        """Make the call, or tell what is wrong with it."""
+        assert self._tools
+        left = self._tools.seconds - self._seconds
+        if self._made == self._tools.calls or left <= 0:
+            self.muted = self._tokens
+            return failed("No more calls in this turn: answer without one.")
+        self._made += 1
+        if attempt.mistake:
+            return failed(attempt.mistake)
+        begun = time.monotonic()
+        result = self._tools.result(attempt.call.name, attempt.arguments, left)
+        self._seconds += time.monotonic() - begun
+        return result
