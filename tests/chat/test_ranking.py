@@ -71,7 +71,7 @@ def screens(out: str) -> list[dict[str, str]]:
 
 def kept(folder: Path, out: str = "mine.jsonl") -> list[tuple[str, str, str]]:
     """(prompt, chosen, rejected) of each pair, as the stage `reward` reads them."""
-    rows = load_preferences(Source(path=str(folder / out)))
+    rows, _ = load_preferences(Source(path=str(folder / out)))
     return [tuple(row[side][0]["content"] for side in ("prompt", "chosen", "rejected")) for row in rows]
 
 
