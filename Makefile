@@ -1,12 +1,13 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
-.PHONY: quickstart results test test-all lint format chat canary clean data install smollm
+.PHONY: quickstart results test test-all lint format chat canary clean data install smollm peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
 install: .venv/.installed
 data: data/packages/.fetched
 smollm: data/smollm2-135m/.fetched
+peer-ppo: .peers/trl-1.12/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -34,6 +35,13 @@ data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt | install
 	$(PYTHON) -m venv $@
 	$@/bin/pip install --quiet --disable-pip-version-check -r tests/stages/vllm.txt || (rm -rf $@; false)
 	$@/bin/pip uninstall --quiet --yes torchaudio torchcodec  # built for another torch than it comes with
+	touch $@
+
+# An older TRL, beside the one that is installed, for benchmarks/ppo.py
+.peers/trl-1.12/.installed: benchmarks/ppo.txt | install
+	rm -rf .peers/trl-1.12
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+		--target .peers/trl-1.12 -r benchmarks/ppo.txt
 	touch $@
 
 quickstart: install data
@@ -74,4 +82,4 @@ canary:
 
 # What make itself made; your own data/ and runs/ stay.
 clean:
-	rm -rf .venv .venv-vllm .canary data/packages data/smollm2-135m .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-vllm .canary .peers data/packages data/smollm2-135m .pytest_cache .mypy_cache .ruff_cache
