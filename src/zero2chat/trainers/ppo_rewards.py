@@ -58,7 +58,7 @@ class Rewards:
             if isinstance(func, str):
                 self.funcs[i], found = load_reward_model(func, dtype)
                 self.tokenizers[i] = given[i] or found
-            config = getattr(self.funcs[i], "config", None)
+            config: Any = getattr(self.funcs[i], "config", None)
             known = hasattr(config, "score_mean") and hasattr(config, "score_std")
             self.scales.append((config.score_mean, config.score_std) if known else None)
             if isinstance(self.funcs[i], nn.Module):
