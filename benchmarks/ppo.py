@@ -348,7 +348,7 @@ def named(settings: dict[str, Any]) -> str:
 
 
 def shown(seconds: float) -> str:
-    return f"{seconds:.1f} s" if math.isfinite(seconds) else "not reached"
+    return f"{seconds:.1f} s" if math.isfinite(seconds) else "not in time"  # of the best trial, or CAP rollouts
 
 
 def main() -> None:
@@ -381,7 +381,9 @@ def main() -> None:
         medians = [statistics.median(tuned[name]["seconds"]) for name in ("ours", "theirs")]
         ratio = medians[0] / medians[1] if math.isfinite(medians[0]) else math.inf
         print(f"seconds to the same gold, medians: ratio {ratio:.2f}")
-        found["to_gold"] = tuned | {"ratio": ratio}
+        for it in tuned.values():
+            it["seconds"] = [seconds if math.isfinite(seconds) else None for seconds in it["seconds"]]
+        found["to_gold"] = tuned | {"ratio": ratio if math.isfinite(ratio) else None}
     if args.json:
         print(json.dumps(found))
 
