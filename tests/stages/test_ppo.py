@@ -205,6 +205,23 @@ def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_an
     assert sha256(folder / "model.safetensors") == sha256(kept) != sha256(last)
 
 
+def test_a_model_is_chosen_by_validation_rows_and_judged_by_others(
+    base: Callable[..., Path], watched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[Any]] = []
+    evaluate = ppo._Trainer.evaluate
+
+    def watch(self: Any, eval_dataset: Any = None, **more: Any) -> Any:
+        asked.append((self.eval_dataset if eval_dataset is None else eval_dataset)["prompt"][:])
+        return evaluate(self, eval_dataset, **more)
+
+    monkeypatch.setattr(ppo._Trainer, "evaluate", watch)
+    run(base("watched", **watched | {"max_steps": 8}))
+    task = ppo.tasks.load("lines")
+    validation, test = ([task.prompt(row) for row in task.rows(split, 1, 20)] for split in ("validation", "test"))
+    assert asked == [validation, validation, validation, test]
+
+
 def test_stopped_and_killed_at_any_step_it_stops_at_the_same_one(
     base: Callable[..., Path], watched: dict[str, Any], kill_after: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,8 @@ A reward model is a proxy: followed too far, it is gamed. So KL to the start mod
 when answers are `kl_budget` nats away from it. With `eval_strategy: steps` held-out prompts are answered as training
 goes on. Of several reward models, such as more with weight 0, the log then has the worst one's mean as `reward_worst`:
 with `metric_for_best_model: reward_worst`, `load_best_model_at_end: true` and `early_stopping_patience` training ends
-when it no longer rises, and the model is that of the evaluation that it liked best (the start does not compete).
+when it no longer rises, and the model is that of the evaluation that it liked best (the start does not compete). The
+prompts that it is chosen by are validation rows, whatever `held_out` says.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import Answer, answer, evaluate_tasks, read_specs
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, refuse_adapter
-from zero2chat.reward_model import load_reward_model
+from zero2chat.reward_model import load_reward_model, scale_of
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
@@ -94,6 +95,10 @@ class HeldOut:
             raise ValueError(f"split '{self.split}' is neither validation nor test")
         if self.n < 2 or (self.max_new_tokens is not None and self.max_new_tokens < 1) or self.temperature < 0:
             raise ValueError("n must be above 1, max_new_tokens above 0, temperature not below 0")
+
+    def rows(self, split: str | None = None) -> list[tasks.Row]:
+        """Of its split, or of another. Raises `UserError` for an option or n that the task does not have."""
+        return tasks.load(self.task).rows(split or self.split, self.seed, self.n, **self.options)
 
 
 @dataclass
@@ -167,7 +172,7 @@ def read_held_out(entry: Mapping[str, Any] | None) -> HeldOut | None:
     if task.fetches:
         tasks.check_options(task, spec.options)
     else:
-        task.rows(spec.split, spec.seed, spec.n, **spec.options)
+        spec.rows()
     return spec
 
 
@@ -262,10 +267,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     wanted = {column for reward in functions for column in reward.needs}
     room = context_length(model) - training.max_completion_length
     parts = [load_problems(source, wanted, answers=False) for source in sources]
-    unseen = None
+    unseen = watched = None
     if held_out:
-        rows = tasks.load(held_out.task).rows(held_out.split, held_out.seed, held_out.n, **held_out.options)
-        unseen = safe_problems(task_problems(held_out.task, rows, wanted), tokenizer, room)
+        rows = held_out.rows()
+        unseen = watched = safe_problems(task_problems(held_out.task, rows, wanted), tokenizer, room)
+        if training.load_best_model_at_end:  # what a model is chosen by is not what it is judged by
+            watched = safe_problems(task_problems(held_out.task, held_out.rows("validation"), wanted), tokenizer, room)
     for part, label in [*((p, str(s.label)) for p, s in zip(parts, sources, strict=True)), (unseen, "held_out")]:
         for reward in functions:
             if part is not None:
@@ -282,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             reward_funcs=funcs,
             reward_processing_classes=tokenizers,
             train_dataset=problems,
-            eval_dataset=unseen,
+            eval_dataset=watched,
             processing_class=tokenizer,
             peft_config=get_peft_config(model_args),
             optimizer_cls_and_kwargs=use_muon if args.muon else None,
@@ -362,7 +369,7 @@ def _open_rewards(
             scale = 1.0
         else:
             opened = load_reward_model(reward.model, dtype)
-            scale = getattr(opened[0].config, "score_std", 1.0) if reward.scaled else 1.0
+            scale = (scale_of(opened[0]) or (0.0, 1.0))[1] if reward.scaled else 1.0
         funcs.append(opened[0])
         tokenizers.append(opened[1])
         weights.append(reward.weight / scale)
