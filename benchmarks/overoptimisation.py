@@ -5,8 +5,7 @@
 Needs `runs/quickstart/sft`. For each seed a reward model from 100, 500 and 2,000 comparisons, and PPO far past the
 point where each still helps. Seed 0 is the recipe itself. The seed moves which answers are compared, the labels' noise,
 the head's first weights and what PPO draws; held-out prompts are the same. Gold is compared by the end, and, as some go
-further in as many steps, at the √KL that the three of a seed have all reached. About 8 minutes a seed on two cores;
-what is there is not made again.
+further in as many steps, at the √KL that the three of a seed have all reached. What is there is not made again.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ PAIRS = (100, 500, 2000)
 def train(seed: int) -> dict[int, list[tuple[float, float, float]]]:
     """By number of comparisons: (√KL, proxy, gold) of each evaluation, in order."""
     root = Path("runs/overoptimisation" if seed == 0 else f"runs/overoptimisation-{seed}")
+    steps = {step.name: step for step in recipes.load_recipe(RECIPE)}
     for pairs in PAIRS:
-        reward = [f"reward_{pairs}.output_dir={root}/reward_{pairs}", f"reward_{pairs}.seed={seed}"]
-        ppo = [f"ppo_{pairs}.output_dir={root}/ppo_{pairs}", f"ppo_{pairs}.seed={seed}"]
+        reward, ppo = f"reward_{pairs}", f"ppo_{pairs}"
+        changes: dict[str, dict[str, Any]] = {reward: {}, ppo: {}}
         if seed:
-            steps = {step.name: step for step in recipes.load_recipe(RECIPE)}
-            comparisons = steps[f"reward_{pairs}"].settings["comparisons"] | {"seed": seed + 10}
-            rewards = [dict(entry) for entry in steps[f"ppo_{pairs}"].settings["rewards"]]
-            rewards[0]["model"] = f"{root}/reward_{pairs}"
-            reward.append(f"reward_{pairs}.comparisons={json.dumps(comparisons)}")
-            ppo.append(f"ppo_{pairs}.rewards={json.dumps(rewards)}")
-        changed = [*reward, *ppo] if seed else []
-        recipes.run(RECIPE, only=f"reward_{pairs}", overrides=reward if seed else [])
-        recipes.run(RECIPE, only=f"ppo_{pairs}", overrides=changed)
+            comparisons = steps[reward].settings["comparisons"] | {"seed": seed + 10}
+            proxy, *watched = steps[ppo].settings["rewards"]
+            rewards = [proxy | {"model": f"{root}/{reward}"}, *watched]
+            changes[reward] = {"output_dir": f"{root}/{reward}", "seed": seed, "comparisons": comparisons}
+            changes[ppo] = {"output_dir": f"{root}/{ppo}", "seed": seed, "rewards": rewards}
+        given = {name: [f"{name}.{k}={json.dumps(v)}" for k, v in own.items()] for name, own in changes.items()}
+        recipes.run(RECIPE, only=reward, overrides=given[reward])
+        recipes.run(RECIPE, only=ppo, overrides=[*given[reward], *given[ppo]])
     return {pairs: curve(root / f"ppo_{pairs}") for pairs in PAIRS}
 
 

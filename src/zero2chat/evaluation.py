@@ -22,7 +22,7 @@ from zero2chat.config import build
 from zero2chat.errors import UserError
 from zero2chat.models import context_length
 from zero2chat.runs import Run, is_main_process
-from zero2chat.tokens import neutralise
+from zero2chat.tokens import neutral_messages
 from zero2chat.trainers.rollout import fast_sample
 
 
@@ -90,7 +90,7 @@ def answer(
     if ends is None or ends == []:
         raise UserError("the model does not know how an answer ends: set eos_token_id in its generation_config.json")
     ends = set(ends if isinstance(ends, list) else [ends])
-    safe = [[{**m, "content": neutralise(m["content"], tokenizer)} for m in messages] for messages in prompts]
+    safe = [neutral_messages(messages, tokenizer) for messages in prompts]
     encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
     room = context_length(model)
     if max(map(len, encoded)) >= room:
@@ -139,6 +139,22 @@ def answer(
     model.train(was_training)
     everyones = dict(gather_object(list(found.items())))
     return [everyones[i] for i in range(len(encoded))]
+
+
+def answer_each(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[Mapping[str, str]]],
+    k: int,
+    max_new_tokens: int,
+    temperature: float,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> list[list[Answer]]:
+    """k answers to each conversation, as `answer` gives one."""
+    asked = [prompt for prompt in prompts for _ in range(k)]
+    found = answer(model, tokenizer, asked, max_new_tokens, temperature, batch_size, seed)
+    return [found[i * k : (i + 1) * k] for i in range(len(prompts))]
 
 
 def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -190,16 +206,8 @@ def evaluate_tasks(
             samples.append({"prompt": row["question"], "completion": a.text} | more)
         if spec.samples:
             k = spec.samples
-            sampled = answer(
-                model,
-                tokenizer,
-                [prompt for prompt in prompts for _ in range(k)],
-                spec.max_new_tokens,
-                temperature=1.0,
-                batch_size=batch_size,
-                seed=spec.seed + seed,
-            )
-            each = [[task.score(row, a.text) for a in sampled[i * k : (i + 1) * k]] for i, row in enumerate(rows)]
+            sampled = answer_each(model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, spec.seed + seed)
+            each = [[task.score(row, a.text) for a in some] for row, some in zip(rows, sampled, strict=True)]
             # Answers to one question are no independent draws: the interval is over questions.
             metrics[f"accuracy_sampled_{spec.label}"] = stats.mean([sum(some) / k for some in each], spec.seed)
             for size in sorted({1, k}):

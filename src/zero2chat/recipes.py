@@ -160,20 +160,23 @@ def _check_folders(steps: Sequence[Step], where: Path) -> None:
             raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
     for step in steps:
         for path in runs.input_paths(step.settings):
-            # A file in a run's folder is made by the step that makes the folder.
-            owners = [path, *map(str, Path(path).parents)]
-            maker = next((makers[owner] for owner in owners if owner in makers), None)
+            maker = next((makers[owner] for owner in _owners(path) if owner in makers), None)
             if maker is not None and maker not in step.after:
                 raise UserError(
                     f"{step.config}: reads {path}, which `after` of step {step.name} in {where} does not name"
                 )
 
 
+def _owners(path: str) -> list[str]:
+    """The folders that may be the run which a path lies in: a file in a run's folder is made by the run's step."""
+    return [path, *map(str, Path(path).parents)]
+
+
 def _check_runs(step: Step, steps: Sequence[Step]) -> None:
     """Raises `UserError` for a path under `runs/` that no step makes, and that is in no finished run."""
     makers = {os.path.normpath(other.folder) for other in steps}
     for path in runs.input_paths(step.settings):
-        owners = [path, *map(str, Path(path).parents)]
+        owners = _owners(path)
         if not path.startswith("runs/") or makers & set(owners):
             continue
         if not any((Path(owner) / runs.RUN).exists() for owner in owners):

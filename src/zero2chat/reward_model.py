@@ -15,7 +15,7 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from zero2chat.errors import UserError
 from zero2chat.models import load_tokenizer
-from zero2chat.tokens import neutralise, pad_apart
+from zero2chat.tokens import neutral_messages, pad_apart
 
 Conversation = Sequence[Mapping[str, str]]
 
@@ -60,7 +60,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversat
 
     Control tokens in the text are neutralised. Raises `UserError` where the template refuses a conversation.
     """
-    turns = [[{**m, "content": neutralise(m["content"], tokenizer)} for m in c] for c in conversations]
+    turns = [neutral_messages(conversation, tokenizer) for conversation in conversations]
     try:
         return tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"] if turns else []
     except TemplateError as error:
@@ -108,8 +108,14 @@ def score_ids(
 
 def unit_score(model: PreTrainedModel, raw: float) -> float:
     """The raw score as 0 to 1: the normal distribution function, at the scale that the model's config keeps."""
-    mean, std = getattr(model.config, "score_mean", 0.0), getattr(model.config, "score_std", 1.0)
+    mean, std = scale_of(model) or (0.0, 1.0)
     return 0.5 * (1.0 + math.erf((raw - mean) / std / math.sqrt(2)))
+
+
+def scale_of(model: PreTrainedModel) -> tuple[float, float] | None:
+    """Mean and standard deviation of the scores of its training's answers; None of a model that does not know them."""
+    mean, std = getattr(model.config, "score_mean", None), getattr(model.config, "score_std", None)
+    return None if mean is None or std is None else (mean, std)
 
 
 def set_scale(model: PreTrainedModel, raw: Sequence[float]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
 
@@ -161,6 +161,11 @@ def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
         for token in found:
             text = text.replace(token, _broken(token))
     return text
+
+
+def neutral_messages(messages: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """A conversation with the control tokens in its contents neutralised."""
+    return [{**message, "content": neutralise(message["content"], tokenizer)} for message in messages]
 
 
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:

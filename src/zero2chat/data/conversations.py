@@ -13,7 +13,7 @@ from trl.chat_template_utils import has_generation_markers
 from zero2chat import tasks
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.errors import UserError
-from zero2chat.tokens import neutralise, pad_apart, set_chat_template
+from zero2chat.tokens import neutral_messages, pad_apart, set_chat_template
 
 ROLES = ("system", "user", "assistant", "tool")
 _MESSAGES = Features({"messages": List({"role": Value("string"), "content": Value("string")})})
@@ -99,7 +99,7 @@ def tokenize_conversations(
     """
 
     def encode(row: dict[str, Any], i: int) -> dict[str, list[int]]:
-        messages = [m | {"content": neutralise(m["content"], tokenizer)} for m in row["messages"]]
+        messages = neutral_messages(row["messages"], tokenizer)
         try:
             encoded = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
         except TemplateError as error:  # a role that it does not know, say

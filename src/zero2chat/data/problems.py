@@ -15,7 +15,7 @@ from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.preferences import MESSAGES, read_turns
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
-from zero2chat.tokens import neutralise
+from zero2chat.tokens import neutral_messages
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
@@ -73,7 +73,7 @@ def safe_problems(
     """
 
     def clean(row: dict[str, Any]) -> dict[str, Any]:
-        return {"prompt": [m | {"content": neutralise(m["content"], tokenizer)} for m in row["prompt"]]}
+        return {"prompt": neutral_messages(row["prompt"], tokenizer)}
 
     problems = problems.map(clean, load_from_cache_file=False)
     try:

@@ -36,7 +36,10 @@ def held_out(step: Step, name: str, in_deviations: bool = False) -> Points:
 
 
 def together(steps: Sequence[Step]) -> tuple[str, str] | None:
-    """How far each reward model could be followed, by PPO and by picking the best of n: a title and its content."""
+    """How far each reward model could be followed, by PPO and by picking the best of n: a title and its content.
+
+    True taste is the reward with the label `gold`.
+    """
     led = {step.name: held_out(step, "gold") for step in steps if step.stage == "ppo"}
     picked = {step.name: probe.best_of_n(step, "gold") for step in steps if step.stage == "probe"}
     led, picked = ({name: line for name, line in lines.items() if line} for lines in (led, picked))

@@ -25,10 +25,10 @@ from zero2chat import config, stats, tasks
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.preferences import Pair, write_pairs
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import answer
+from zero2chat.evaluation import answer_each
 from zero2chat.gibberish import pieces_of, search
 from zero2chat.models import load_model
-from zero2chat.reward_model import load_reward_model, score_texts
+from zero2chat.reward_model import load_reward_model, scale_of, score_texts
 from zero2chat.runs import Run
 from zero2chat.trainers.loop import cpu_backend
 
@@ -97,11 +97,11 @@ class Prober:
 
     def answers(self, k: int) -> list[list[str]]:
         """k sampled answers to each prompt."""
-        asked = [prompt for prompt in self.prompts for _ in range(k)]
-        args = self.args
-        found = answer(*self.model, asked, args.max_new_tokens, 1.0, args.eval_batch_size, args.seed)
-        texts = [a.text for a in found]
-        return [texts[i * k : (i + 1) * k] for i in range(len(self.prompts))]
+        args, (model, tokenizer) = self.args, self.model
+        found = answer_each(
+            model, tokenizer, self.prompts, k, args.max_new_tokens, 1.0, args.eval_batch_size, args.seed
+        )
+        return [[a.text for a in some] for some in found]
 
     def scores(self, numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
         """The reward model's, of texts as answers to the prompts of these numbers, in standard deviations."""
@@ -110,7 +110,7 @@ class Prober:
         ]
         judge, tokenizer = self.judge
         raw, _ = score_texts(judge, tokenizer, asked, self.args.eval_batch_size)
-        mean, std = getattr(judge.config, "score_mean", 0.0), getattr(judge.config, "score_std", 1.0)
+        mean, std = scale_of(judge) or (0.0, 1.0)
         return [(value - mean) / std for value in raw]
 
     def search(self, prompts: int, pieces: Sequence[str], rng: random.Random) -> list[list[str]]:

@@ -38,7 +38,7 @@ from zero2chat.data.preferences import (
     write_pairs,
 )
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import answer
+from zero2chat.evaluation import answer_each
 from zero2chat.hub import finish_model_folder
 from zero2chat.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.runs import Run, is_main_process, write_atomically
@@ -127,14 +127,12 @@ def make_pairs(
         task = tasks.load(spec.task)
         rows = task.rows(split, spec.seed, n, **spec.options)
         prompts = [task.prompt(row) for row in rows]
-        asked = [prompt for prompt in prompts for _ in range(k)]
         if is_main_process():
             print(f"sampling {k} answers to each of {n:,} {split} prompts", flush=True)
-        answers = answer(
-            model, tokenizer, asked, spec.max_new_tokens, spec.temperature, args.eval_batch_size, spec.seed
+        answers = answer_each(
+            model, tokenizer, prompts, k, spec.max_new_tokens, spec.temperature, args.eval_batch_size, spec.seed
         )
-        texts = [a.text for a in answers]
-        grouped = [texts[i * k : (i + 1) * k] for i in range(n)]
+        grouped = [[a.text for a in some] for some in answers]
         return compare(rows, prompts, grouped, tasks.load_taste(spec.task), noise, spec.seed, spec.pairs)
 
     known, equal = ask("train", spec.n, spec.answers, spec.noise)

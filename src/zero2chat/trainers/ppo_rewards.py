@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
-from zero2chat.reward_model import encode, load_reward_model, score_ids
+from zero2chat.reward_model import encode, load_reward_model, scale_of, score_ids
 from zero2chat.rewards import checked_rewards
 from zero2chat.trainers.ppo_rollout import (
     Answers,
@@ -58,9 +58,7 @@ class Rewards:
             if isinstance(func, str):
                 self.funcs[i], found = load_reward_model(func, dtype)
                 self.tokenizers[i] = given[i] or found
-            config: Any = getattr(self.funcs[i], "config", None)
-            known = hasattr(config, "score_mean") and hasattr(config, "score_std")
-            self.scales.append((config.score_mean, config.score_std) if known else None)
+            self.scales.append(scale_of(self.funcs[i]) if isinstance(self.funcs[i], nn.Module) else None)
             if isinstance(self.funcs[i], nn.Module):
                 self.names.append(get_config_model_id(self.funcs[i].config).rstrip("/").split("/")[-1])
                 self.tokenizers[i] = _ready(self.funcs[i], self.tokenizers[i])
