@@ -11,7 +11,7 @@ from transformers import AddedToken
 from trl.chat_template_utils import qwen2_5_chat_template, qwen3_training_chat_template
 
 from zero2chat.chat.session import Sampling, Session
-from zero2chat.chat.tools import Call, ToolResult, Tools, open_tools
+from zero2chat.chat.tools import Call, ToolResult, Tools, call_message, open_tools, render, safe_text
 from zero2chat.errors import UserError
 from zero2chat.models import load_model
 from zero2chat.tokens import control_ids, neutralise
@@ -460,8 +460,11 @@ def test_no_text_from_outside_makes_a_call_or_a_turn(loaded, monkeypatch, attemp
         session = Session(*loaded, GREEDY, system=system, tools=asked.tools(program))
         script = Script(monkeypatch, session)
         name = "python" if where == "output" else "search"
-        call = session._call_text(name, session.tools.example(name)).removesuffix("<|im_end|>\n")
-        script(user, call, tokenizer.encode(session._safe(copied)))
+        question = [{"role": "user", "content": "?"}]
+        before = render(tokenizer, question, session.tools, header=True)
+        called = [*question, call_message(name, session.tools.example(name))]
+        call = render(tokenizer, called, session.tools).removeprefix(before).removesuffix("<|im_end|>\n")
+        script(user, call, tokenizer.encode(safe_text(copied, tokenizer)))
         script("And now?", "So.")
         return [token for token in script.fed if token in control]
 

@@ -12,15 +12,13 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jinja2 import TemplateError
 from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from zero2chat.chat.tools import Call, Calls, Mark, ToolResult, Tools, call_message, failed, read_marks
+from zero2chat.chat.tools import Call, CallFormat, Calls, ToolResult, Tools, render, safe_text
 from zero2chat.errors import UserError, nearest
 from zero2chat.models import context_length
-from zero2chat.tokens import control_ids, neutralise
-from zero2chat.tools.python import shortened
+from zero2chat.tokens import control_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -122,22 +120,11 @@ class Session:
     # ---- from messages to ids
 
     def _render(self, messages: list[dict[str, Any]], header: bool = False) -> str:
-        schemas = self.tools.schemas if self.tools else None
-        try:
-            text: str = self.tokenizer.apply_chat_template(
-                messages, tools=schemas, tokenize=False, add_generation_prompt=header
-            )
-        except (TemplateError, TypeError) as error:  # some templates take the arguments of a call as text alone
-            raise UserError(f"the model's chat template refuses the conversation: {error}") from error
-        return text
+        return render(self.tokenizer, messages, self.tools, header)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
-
-    def _safe(self, text: str) -> str:
-        # Half a surrogate pair, as broken JSON brings it, is no text that a tokenizer takes.
-        return neutralise(text.encode("utf-8", "replace").decode(), self.tokenizer)
 
     def _read_template(self, system: str | None) -> None:
         """Find what stands before the first turn, and what ends an answer, by rendering a conversation."""
@@ -145,7 +132,7 @@ class Session:
             raise UserError("the model has no chat template: take one that was trained to chat, such as an sft step's")
         self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
         if system:
-            self._example.insert(0, {"role": "system", "content": self._safe(system)})
+            self._example.insert(0, {"role": "system", "content": safe_text(system, self.tokenizer)})
         rendered = self._render(self._example)
         before_turns = rendered.find(self._turn_text("question", header=False))
         if before_turns < 0:
@@ -155,14 +142,9 @@ class Session:
         # A model that begins a turn of somebody else, such as a tool's, has come to the end of its own.
         control = control_ids(self.tokenizer)
         self._ends |= control.intersection(self._encode(self._turn_text("", header=False)))
-        self._marks: dict[int, Mark] = {}
-        if self.tools:
-            self._marks = read_marks(self.tools, self.tokenizer, control - self._ends, self._call_text)
-            for name in self.tools.functions:
-                turn = self._result_text(name, "what it says", header=False)
-                if "what it says" not in turn:
-                    raise UserError("the model's chat template leaves out what a tool says")
-                self._ends |= control.intersection(self._encode(turn))
+        self._format = CallFormat(self.tools, self.tokenizer, self._ends) if self.tools else None
+        if self._format:
+            self._ends = self._format.ends
 
     def _turn_text(self, user: str, header: bool = True) -> str:
         before = self._render(self._example)
@@ -170,21 +152,6 @@ class Session:
         if not after.startswith(before):
             raise UserError("the model's chat template rewrites earlier turns when another follows them")
         return after[len(before) :]
-
-    def _call_text(self, name: str, arguments: dict[str, str]) -> str:
-        question = self._example[:-1]
-        before, after = self._render(question, header=True), self._render([*question, call_message(name, arguments)])
-        return after.removeprefix(before)
-
-    def _result_text(self, name: str, text: str, header: bool = True) -> str:
-        """From the end of a call of that tool on: its turn's end, the tool's turn, and the header of the next."""
-        assert self.tools
-        call = call_message(name, self.tools.example(name))
-        told = {"role": "tool", "name": name, "content": text}
-        rendered = self._render([*self._example[:-1], call, told], header)
-        mark = next(mark for mark in self._marks.values() if mark.name in (name, None))
-        end = self.tokenizer.added_tokens_decoder[mark.end].content
-        return rendered[rendered.rindex(end) + len(end) :]
 
     # ---- answering
 
@@ -194,7 +161,7 @@ class Session:
 
         Raises `UserError`, at once and with the history unchanged, for a message that can never fit.
         """
-        prompt = self._encode(self._turn_text(self._safe(text)))
+        prompt = self._encode(self._turn_text(safe_text(text, self.tokenizer)))
         if len(self._head) + len(prompt) >= self.limit:
             system = f" and the system prompt {len(self._head)}" if self._head else ""
             raise UserError(
@@ -205,7 +172,7 @@ class Session:
     def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
         self._make_room(len(prompt))
         context, turn, drawn = self._context(), Turn(text, "", list(prompt)), 0
-        told, calls = _Words(self.tokenizer), Calls(self.tools, self._marks, self.tokenizer)
+        told, calls = _Words(self.tokenizer), Calls(self._format)
         try:
             while drawn < self.sampling.max_new_tokens and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)
@@ -239,23 +206,10 @@ class Session:
             self.turns.append(turn)
 
     def _fit(self, name: str, result: ToolResult, used: int, drawn: int) -> tuple[ToolResult, list[int]]:
-        """The result as the model is told it, and the ids from the call's end to the next token of the answer.
-
-        It is cut to what the context has room for, with a quarter left for the answer; no ids where that is nothing.
-        """
-        assert self.tools
-        name = name if name in self.tools.functions else next(iter(self.tools.functions))
-        room = self.limit - len(self._head) - used - min(self.sampling.max_new_tokens - drawn, self.limit // 4)
-        text = self._safe(result.text)
-        length = len(text)
-        while True:
-            told = shortened(text, length)
-            ids = self._encode(self._result_text(name, told))
-            if len(ids) <= room:
-                return replace(result, text=told), ids
-            if not length:
-                return failed("The context has no room for a result."), []
-            length = length * 3 // 4
+        """The result, cut to what the context has room for with a quarter left for the answer, and its ids."""
+        assert self._format
+        answer = min(self.sampling.max_new_tokens - drawn, self.limit // 4)
+        return self._format.result(name, result, self.limit - len(self._head) - used - answer)
 
     def _context(self) -> list[int]:
         return [*self._head, *(token for turn in self.turns for token in turn.ids)]

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
 from transformers.utils import get_json_schema
 from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
 
 from zero2chat.errors import UserError, nearest
+from zero2chat.tokens import control_ids, neutralise
 from zero2chat.tools.functions import NAMES, python, search_in
 from zero2chat.tools.python import run, shortened
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _LONGEST_ERROR = 300  # characters
 _PLACEHOLDER = "placeholder"
+_QUESTION: list[dict[str, Any]] = [{"role": "user", "content": "question"}]
 
 
 @dataclass(frozen=True)
@@ -152,38 +155,92 @@ def call_message(name: str, arguments: dict[str, str]) -> dict[str, Any]:
     return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
 
 
-def read_marks(
-    tools: Tools,
-    tokenizer: PreTrainedTokenizerBase,
-    control: set[int],
-    render: Callable[[str, dict[str, str]], str],
-) -> dict[int, Mark]:
-    """The tokens that start calls. `render` writes an answer that is a call of that name with those arguments.
+class CallFormat:
+    """How a tokenizer's chat template writes calls of these tools, and what they are told.
 
-    Raises `UserError` where calls do not stand between two of the control tokens, or in words that are neither the
-    argument alone nor a JSON object.
+    `marks`: what the control tokens that start calls mean. `ends`: the control tokens that begin a turn of somebody
+    else; a model that draws one of them, or one of the given `ends`, has come to the end of its own turn.
+
+    Raises `UserError` where the template writes calls that do not stand between two control tokens, or in words that
+    are neither the argument alone nor a JSON object, and where it leaves out what a tool says.
     """
-    marks: dict[int, Mark] = {}
-    for name in tools.functions:
-        arguments = tools.example(name)
-        ids = tokenizer.encode(render(name, arguments), add_special_tokens=False)
+
+    def __init__(self, tools: Tools, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]):
+        self.tools, self.tokenizer = tools, tokenizer
+        control = control_ids(tokenizer)
+        turn = self._rest(_QUESTION, [*_QUESTION, {"role": "user", "content": ""}])
+        self.ends = {*ends, *control.intersection(self._encode(turn))}
+        self.marks = dict(self._mark(name, control - self.ends) for name in tools.functions)
+        for name in tools.functions:
+            result = self._result_text(name, "what it says")
+            if "what it says" not in result:
+                raise UserError("the model's chat template leaves out what a tool says")
+            self.ends |= control.intersection(self._encode(result))
+
+    def _mark(self, name: str, control: set[int]) -> tuple[int, Mark]:
+        arguments = self.tools.example(name)
+        ids = self._encode(self._rest(_QUESTION, [*_QUESTION, call_message(name, arguments)], header=True))
         places = [place for place, token in enumerate(ids) if token in control]
-        mark = None
         for start, end in pairwise(places):
-            inside = tokenizer.decode(ids[start + 1 : end])
+            inside = self.tokenizer.decode(ids[start + 1 : end])
             if inside == _PLACEHOLDER and len(arguments) == 1:
-                mark = Mark(ids[end], name, next(iter(arguments)))
-            elif _parsed(inside) == {"name": name, "arguments": arguments}:
-                mark = Mark(ids[end])
-            if mark:
-                marks[ids[start]] = mark
-                break
-        if mark is None:
-            raise UserError(
-                f"the model's chat template writes no call of {name} between control tokens of its tokenizer: take a "
-                "model that was trained to call tools, such as one with chat_templates/chatml.jinja"
-            )
-    return marks
+                return ids[start], Mark(ids[end], name, next(iter(arguments)))
+            if _parsed(inside) == {"name": name, "arguments": arguments}:
+                return ids[start], Mark(ids[end])
+        raise UserError(
+            f"the model's chat template writes no call of {name} between control tokens of its tokenizer: take a "
+            "model that was trained to call tools, such as one with chat_templates/chatml.jinja"
+        )
+
+    def result(self, name: str, result: ToolResult, room: int) -> tuple[ToolResult, list[int]]:
+        """What the model is told of its call, cut to `room` tokens, and the ids from the call's end to the next token
+        of the answer: its turn's end, the tool's turn, and the header of the next. No ids where there is no room."""
+        name = name if name in self.tools.functions else next(iter(self.tools.functions))
+        text = safe_text(result.text, self.tokenizer)
+        length = len(text)
+        while True:
+            told = shortened(text, length)
+            ids = self._encode(self._result_text(name, told))
+            if len(ids) <= room:
+                return replace(result, text=told), ids
+            if not length:
+                return failed("The context has no room for a result."), []
+            length = length * 3 // 4
+
+    def _result_text(self, name: str, text: str) -> str:
+        call = call_message(name, self.tools.example(name))
+        told = {"role": "tool", "name": name, "content": text}
+        rendered = render(self.tokenizer, [*_QUESTION, call, told], self.tools, header=True)
+        mark = next(mark for mark in self.marks.values() if mark.name in (name, None))
+        end = self.tokenizer.added_tokens_decoder[mark.end].content
+        return rendered[rendered.rindex(end) + len(end) :]
+
+    def _rest(self, before: list[dict[str, Any]], after: list[dict[str, Any]], header: bool = False) -> str:
+        rendered = render(self.tokenizer, before, self.tools, header)
+        return render(self.tokenizer, after, self.tools).removeprefix(rendered)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], tools: Tools | None, header: bool = False
+) -> str:
+    """The conversation as text, with the header of the next answer if asked. Raises `UserError` where it is refused."""
+    try:
+        text: str = tokenizer.apply_chat_template(
+            list(messages), tools=tools.schemas if tools else None, tokenize=False, add_generation_prompt=header
+        )
+    except (TemplateError, TypeError) as error:  # some templates take the arguments of a call as text alone
+        raise UserError(f"the model's chat template refuses the conversation: {error}") from error
+    return text
+
+
+def safe_text(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A text from outside as it may stand in a conversation."""
+    # Half a surrogate pair, as broken JSON brings it, is no text that a tokenizer takes.
+    return neutralise(text.encode("utf-8", "replace").decode(), tokenizer)
 
 
 def _parsed(text: str) -> Any:
@@ -212,9 +269,10 @@ class Calls:
     drawn any more, once the bounds are reached. What is no proper call is answered by an error that the model can read.
     """
 
-    def __init__(self, tools: Tools | None, marks: Mapping[int, Mark], tokenizer: PreTrainedTokenizerBase):
-        self._tools, self._marks, self._tokenizer = tools, marks, tokenizer
-        self._tokens = sorted({*marks, *(mark.end for mark in marks.values())})
+    def __init__(self, written: CallFormat | None):
+        self._format = written
+        self._marks: Mapping[int, Mark] = written.marks if written else {}
+        self._tokens = sorted({*self._marks, *(mark.end for mark in self._marks.values())})
         self._made, self._seconds = 0, 0.0
         self.inside: list[int] = []
         self.muted: list[int] = []
@@ -224,7 +282,7 @@ class Calls:
         if not self.inside and token in self._marks:
             self.inside = [token]
         elif not self.inside and token in self._tokens:
-            call = Call("", self._tokenizer.decode([token]))
+            call = Call("", self._decode([token]))
             return Attempt(call, mistake="This ends a call that was not begun.")
         elif self.inside and (token in self._tokens or ends_turn):
             start, *written = self.inside
@@ -234,10 +292,15 @@ class Calls:
                 mistake = "The turn ended inside the call."
             elif token != self._marks[start].end:
                 mistake = "The call was not ended before the next one: write one at a time."
-            return self._read(self._marks[start], self._tokenizer.decode(written), mistake)
+            return self._read(self._marks[start], self._decode(written), mistake)
         elif self.inside:
             self.inside.append(token)
         return None
+
+    def _decode(self, ids: list[int]) -> str:
+        assert self._format
+        text: str = self._format.tokenizer.decode(ids)
+        return text
 
     def _read(self, mark: Mark, text: str, mistake: str) -> Attempt:
         if mark.name:
@@ -253,15 +316,16 @@ class Calls:
 
     def answer(self, attempt: Attempt) -> ToolResult:
         """Make the call, or tell what is wrong with it."""
-        assert self._tools
-        left = self._tools.seconds - self._seconds
-        if self._made == self._tools.calls or left <= 0:
+        assert self._format
+        tools = self._format.tools
+        left = tools.seconds - self._seconds
+        if self._made == tools.calls or left <= 0:
             self.muted = self._tokens
             return failed("No more calls in this turn: answer without one.")
         self._made += 1
         if attempt.mistake:
             return failed(attempt.mistake)
         begun = time.monotonic()
-        result = self._tools.result(attempt.call.name, attempt.arguments, left)
+        result = tools.result(attempt.call.name, attempt.arguments, left)
         self._seconds += time.monotonic() - begun
         return result
