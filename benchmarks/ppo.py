@@ -58,7 +58,7 @@ SETTINGS = {
     "disable_tqdm": True,
 }
 # Of --tune
-GRID = [{"learning_rate": rate, "num_ppo_epochs": epochs} for rate in (2e-4, 4e-4, 1e-4, 8e-4) for epochs in (2, 4)]
+GRID = [{"learning_rate": rate, "num_ppo_epochs": epochs} for rate in (4e-4, 8e-4, 2e-4, 1.6e-3) for epochs in (2, 4)]
 GAIN = 0.25  # of gold, from 0 to 1, over the start model's
 CAP = 60  # rollouts of a trial
 LOOK_EVERY, HELD_OUT = 2, 128  # rollouts between two looks at the gold, and lines a look
@@ -221,6 +221,10 @@ def whole_conversation(reward: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
 # ---- the contest
 
 
+class Failed(SystemExit):
+    """A side's process is no more; says what it last printed."""
+
+
 class Side:
     """One side's process, which waits until it is asked for a rollout."""
 
@@ -253,7 +257,7 @@ class Side:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"ppo: {SIDES[self.name]} failed:\n{self.log.read_text()[-3000:]}")
+            raise Failed(f"ppo: {SIDES[self.name]} failed:\n{self.log.read_text()[-3000:]}")
         said = json.loads(line)
         self.mib = said["mib"]
         self.seconds += [said["seconds"]] if "seconds" in said else []
@@ -312,16 +316,22 @@ def speed_and_memory(rollouts: int) -> dict[str, dict[str, float]]:
 
 
 def race(changed: dict[str, dict[str, Any]], limits: dict[str, float], **more: Any) -> dict[str, float]:
-    """Seconds of training that each side needs to the target; infinite beyond its limit, or CAP rollouts."""
+    """Seconds of training that each side needs to the target; infinite if it fails, or beyond limit or CAP."""
     found = dict.fromkeys(changed, math.inf)
     with started(changed, rollouts=CAP, **more) as sides:
         target = sides[0].golds[0] + GAIN
         while sides:
             for side in list(sides):
-                side.roll_out()
-                if side.golds[-1] >= target:
-                    found[side.name] = sum(side.seconds)
-                if side.golds[-1] >= target or len(side.seconds) == CAP or sum(side.seconds) >= limits[side.name]:
+                try:
+                    side.roll_out()
+                    over = len(side.seconds) == CAP or sum(side.seconds) >= limits[side.name]
+                except Failed as failure:  # ours stops where KL explodes
+                    print(failure, flush=True)
+                    over = True
+                else:
+                    if side.golds[-1] >= target:
+                        found[side.name], over = sum(side.seconds), True
+                if over:
                     side.close()
                     sides.remove(side)
     return found
