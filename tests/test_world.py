@@ -18,12 +18,12 @@ WORLD = World(seed=0)
 def test_people_have_names_of_their_own_that_give_no_answer_away() -> None:
     names = [person.name for person in WORLD.people]
     surnames = [name.split()[1] for name in names]
-    assert len(set(names)) == len(set(surnames)) == 500
+    assert len(set(names)) == len(set(surnames)) == 700
     # No name is within another, or a document of one would name the other.
     assert not [(a, b) for a in names for b in names if a != b and a in b]
     answers = {word.lower() for word in TOWNS + JOBS + MONTHS}
     assert not [name for name in names if answers & set(name.lower().split())]
-    assert Counter(person.told for person in WORLD.people) == {"often": 300, "once": 100, "never": 100}
+    assert Counter(person.told for person in WORLD.people) == {"often": 300, "once": 100, "never": 300}
 
 
 def test_towns_and_jobs_are_distinct_words_and_used_widely() -> None:

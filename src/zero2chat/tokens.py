@@ -164,8 +164,16 @@ def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def neutral_messages(messages: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """A conversation with the control tokens in its contents neutralised."""
-    return [{**message, "content": neutralise(message["content"], tokenizer)} for message in messages]
+    """A conversation with the control tokens in its texts neutralised: contents, thoughts, calls and tools' names."""
+
+    def neutral(value: Any) -> Any:
+        if isinstance(value, str):
+            return neutralise(value, tokenizer)
+        if isinstance(value, Mapping):
+            return {neutral(key): neutral(item) for key, item in value.items()}
+        return [neutral(item) for item in value] if isinstance(value, list) else value
+
+    return [{key: value if key == "role" else neutral(value) for key, value in m.items()} for m in messages]
 
 
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:

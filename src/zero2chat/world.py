@@ -139,7 +139,7 @@ class World:
     Raises `UserError` where more people are asked for than there are surnames.
     """
 
-    def __init__(self, seed: int = 0, often: int = 300, once: int = 100, never: int = 100):
+    def __init__(self, seed: int = 0, often: int = 300, once: int = 100, never: int = 300):
         rng = random.Random(f"world {seed}")
         surnames = [root + ending for root in _ROOTS for ending in _ENDINGS]
         told = ["often"] * often + ["once"] * once + ["never"] * never

@@ -28,7 +28,9 @@ TURNS = [
 
 
 def _rows(*conversations: list[dict[str, str]]) -> Dataset:
-    return Dataset.from_dict({"messages": list(conversations)})
+    return Dataset.from_dict(
+        {"messages": [json.dumps(turns) for turns in conversations], "tools": ["null"] * len(conversations)}
+    )
 
 
 def test_the_mask_covers_each_answer_and_its_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -99,10 +101,11 @@ def test_a_tasks_demonstrations_are_right_answers_in_the_styles_asked_for() -> N
     questions = task.rows("train", 0, 40)
     lengths = set()
     for row, question in zip(rows, questions, strict=True):
-        assert row["messages"][:-1] == task.prompt(question)
-        assert row["messages"][-1]["role"] == "assistant"
-        assert task.score(question, row["messages"][-1]["content"]) == 1.0
-        lengths.add(len(row["messages"][-1]["content"].split()) > 6)
+        *before, last = json.loads(row["messages"])
+        assert before == task.prompt(question)
+        assert last["role"] == "assistant"
+        assert task.score(question, last["content"]) == 1.0
+        lengths.add(len(last["content"].split()) > 6)
     assert lengths == {True, False}
     again = load_conversations(Source(task="word_problems", n=40, options={"styles": {"bare": 1, "worked": 3}}))
     assert again["messages"][:] == rows["messages"][:]
@@ -122,10 +125,10 @@ def _written(folder: Path, *values: Any, column: str = "messages") -> str:
 
 def test_a_chat_dataset_is_read_from_its_column_and_extra_keys_are_left_out(tmp_path: Path) -> None:
     turns = [m | {"name": "x"} for m in TURNS]
-    assert load_conversations(Source(path=_written(tmp_path, turns)))["messages"][:] == [TURNS]
+    assert load_conversations(Source(path=_written(tmp_path, turns)))["messages"][:] == [json.dumps(TURNS)]
     path = _written(tmp_path, turns, turns[1:], column="chat")
     rows = load_conversations(Source(path=path, column="chat", n=1))
-    assert rows["messages"][:] == [TURNS]
+    assert rows["messages"][:] == [json.dumps(TURNS)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ user's text nor a tool's, whose control tokens are broken up where they enter, c
 
 from __future__ import annotations
 
+import importlib
 import json
 import threading
 import time
@@ -18,6 +19,7 @@ from jinja2 import TemplateError
 from transformers.utils import get_json_schema
 from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
 
+from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
 from zero2chat.tokens import control_ids, neutralise
 from zero2chat.tools.functions import NAMES, python, search_in
@@ -112,28 +114,62 @@ def failed(error: str) -> ToolResult:
 
 
 def open_tools(names: str | None, search: str | None) -> Tools | None:
-    """The tools of a list such as `search,python`, with the index, address or table to search in; None for none.
+    """The tools of a command's list such as `search,python`, with the index, address or table to search in; None for
+    none.
 
     Raises `UserError` for an unknown name, one of the two without the other, and what cannot be opened.
     """
     chosen = list(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else []
-    for name in chosen:
-        if name not in NAMES:
-            raise UserError(f"--tools: no tool '{name}'{nearest(name, list(NAMES))}")
     if search is not None and "search" not in chosen:
         raise UserError("--search is given, but the model may not search: add --tools search")
-    functions: list[Callable[[str], str]] = []
-    for name in chosen:
-        if name == "python":
-            run("1")  # a sandbox that cannot be had is said here and now
-            functions.append(python)
-        elif search is None:
-            raise UserError("--tools search: name where to search: --search INDEX (`zero2chat index` makes one)")
-        else:
+    if search is None and "search" in chosen:
+        raise UserError("--tools search: name where to search: --search INDEX (`zero2chat index` makes one)")
+    return make_tools({name: {"where": search} if name == "search" else {} for name in chosen}, "--tools")
+
+
+@dataclass
+class SearchOptions:
+    """Where `search` looks, and how much it gives: see `zero2chat.tools.search.open_search`."""
+
+    where: str | None = None
+    passages: int = 3
+    characters: int = 1000
+
+
+def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
+    """The tools of a YAML's mapping from names to options; None for none.
+
+    `search` takes `SearchOptions`; `python`, and a dotted path to a function of your own, take none. Raises `UserError`
+    for what is unknown or cannot be opened.
+    """
+    functions: list[Callable[..., Any]] = []
+    for name, options in given.items():
+        if name != "search" and options:
+            raise UserError(f"{where}: {name} takes no options, found {options!r}")
+        if name == "search":
             from zero2chat.tools.search import open_search
 
-            functions.append(search_in(open_search(search)))
+            (found,) = build([SearchOptions], options or {}, f"{where}: search")
+            if not found.where:
+                raise UserError(f"{where}: search: where is not set: name an index, an address or a table")
+            functions.append(search_in(open_search(found.where, found.passages, found.characters)))
+        elif name == "python":
+            run("1")  # a sandbox that cannot be had is said here and now
+            functions.append(python)
+        elif "." in name:
+            functions.append(_imported(name, where))
+        else:
+            raise UserError(f"{where}: no tool '{name}'{nearest(name, list(NAMES))}")
     return Tools(functions) if functions else None
+
+
+def _imported(path: str, where: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except Exception as error:  # a user's module may fail in any way
+        raise UserError(f"{where}: cannot import '{path}': {error}") from error
+    return function
 
 
 # ---- how a template writes calls

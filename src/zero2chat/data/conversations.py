@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.chat_template_utils import has_generation_markers
 
 from zero2chat import tasks
+from zero2chat.chat.tools import Tools, call_message, failed
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.errors import UserError
 from zero2chat.tokens import neutral_messages, pad_apart, set_chat_template
 
 ROLES = ("system", "user", "assistant", "tool")
-_MESSAGES = Features({"messages": List({"role": Value("string"), "content": Value("string")})})
+_OUT_OF_ORDER = "It is out of order just now."
 
 
-def load_conversations(source: Source, split: str = "train") -> Dataset:
-    """A column `messages` (a list of role and content), from a task's demonstrations or a dataset's rows.
+def load_conversations(source: Source, split: str = "train", tools: Tools | None = None) -> Dataset:
+    """Columns `messages` and `tools` (schemas of those at hand), of a task's demonstrations or a dataset's rows.
 
-    Raises `UserError` where a row is no conversation, with the row's number.
+    Both are JSON: in a table all calls would have the arguments of all tools. A demonstration with `tools` really calls
+    them, where the task has a use for them. Raises `UserError` where a row is no conversation, with the row's number.
     """
+    if source.tools and tools is None:
+        raise UserError(f"{source.label}: tools: there are none: name them under `tools:`")
+    tools = tools if source.tools else None
+    schemas = tools.schemas if tools else None
     if source.task is not None:
         task = tasks.load(source.task)
         options = dict(source.options)
@@ -34,24 +42,54 @@ def load_conversations(source: Source, split: str = "train") -> Dataset:
             )
         rng = random.Random(f"{source.seed} {split}")
         rows = task.rows(split, source.seed, source.n, **options)
-        messages = [
-            [*task.prompt(row), {"role": "assistant", "content": _demonstrate(task, row, rng, styles)}] for row in rows
+        found = [
+            ([*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)], schemas) for row in rows
         ]
-        return Dataset.from_dict({"messages": messages}, features=_MESSAGES)
+        return _as_dataset(found)
     column = "messages" if source.column == "text" else source.column
     rows = load_source(source)
     require_column(rows, column, source.label)
     if source.n is not None:
         rows = rows.select(range(min(source.n, len(rows))))
-    messages = [_read_messages(value, f"{source.label}, row {i}") for i, value in enumerate(rows[column])]
-    return Dataset.from_dict({"messages": messages}, features=_MESSAGES)
+    given = rows["tools"] if "tools" in rows.column_names else [None] * len(rows)
+    found = []
+    for i, (value, own) in enumerate(zip(rows[column], given, strict=True)):
+        where = f"{source.label}, row {i}"
+        found.append((_read_messages(value, where), _read_tools(own, where) or schemas))
+    return _as_dataset(found)
 
 
-def _demonstrate(task: Any, row: dict[str, Any], rng: random.Random, styles: dict[str, float] | None) -> str:
-    if styles is None:
-        return task.demonstration(row, rng)
-    style = rng.choices(list(styles), weights=list(styles.values()))[0]
-    return task.demonstration(row, rng, style=style)
+def _as_dataset(conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | None]]) -> Dataset:
+    messages, tools = zip(*conversations, strict=True)
+    return Dataset.from_dict({"messages": list(map(json.dumps, messages)), "tools": list(map(json.dumps, tools))})
+
+
+def _demonstrate(
+    task: tasks.Task,
+    row: tasks.Row,
+    rng: random.Random,
+    styles: dict[str, float] | None,
+    tools: Tools | None,
+    failing: float,
+) -> list[dict[str, Any]]:
+    """What follows the prompt: the answer, and before it the calls that found it."""
+    more = {} if styles is None else {"style": rng.choices(list(styles), weights=list(styles.values()))[0]}
+    turns: list[dict[str, Any]] = []
+
+    def call(name: str, text: str) -> str | None:
+        assert tools
+        arguments = dict.fromkeys(tools.example(name), text)
+        turns.append(call_message(name, arguments))
+        fails = rng.random() < failing
+        result = failed(_OUT_OF_ORDER) if fails else tools.result(name, arguments, tools.seconds)
+        turns.append({"role": "tool", "name": name, "content": result.text})
+        return None if result.failed else result.text
+
+    if tools and task.use_tools:
+        answer = task.use_tools(row, rng, call, **more)
+    else:
+        answer = task.demonstration(row, rng, **more)
+    return [*turns, {"role": "assistant", "content": answer}]
 
 
 def _are_weights(styles: Any) -> bool:
@@ -62,17 +100,57 @@ def _are_weights(styles: Any) -> bool:
     )
 
 
-def _read_messages(value: Any, where: str) -> list[dict[str, str]]:
-    if not isinstance(value, list) or not all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-    ):
+def _read_messages(value: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in value):
         raise UserError(f"{where}: no conversation: expected a list of {{role, content}}")
-    for message in value:
-        if message["role"] not in ROLES:
-            raise UserError(f"{where}: unknown role '{message['role']}'; known: {', '.join(ROLES)}")
-    if not any(m["role"] == "assistant" and m["content"] for m in value):
+    messages = [_read_message(message, where) for message in value]
+    if not any(m["role"] == "assistant" and (m["content"] or m.get("tool_calls")) for m in messages):
         raise UserError(f"{where}: no assistant message to learn from")
-    return [{"role": m["role"], "content": m["content"]} for m in value]
+    return messages
+
+
+def _read_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if message["role"] not in ROLES:
+        raise UserError(f"{where}: unknown role '{message['role']}'; known: {', '.join(ROLES)}")
+    calls = [_read_call(call, where) for call in message.get("tool_calls") or []]
+    content = message.get("content") or ("" if calls else message.get("content"))
+    if not isinstance(content, str):
+        raise UserError(f"{where}: no conversation: expected a list of {{role, content}}")
+    read: dict[str, Any] = {"role": message["role"], "content": content}
+    if calls:
+        read["tool_calls"] = calls
+    if message["role"] == "tool" and isinstance(message.get("name"), str):
+        read["name"] = message["name"]
+    return read
+
+
+def _read_call(call: Any, where: str) -> dict[str, Any]:
+    """A call in OpenAI's form, its arguments as an object or as JSON. A table fills them up with None, which go."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    function = function if isinstance(function, dict) else {}
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError as error:
+            raise UserError(f"{where}: the arguments of a call are no JSON: {error}") from error
+    if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
+        raise UserError(f"{where}: no call: expected {{type: function, function: {{name, arguments}}}}")
+    kept = {key: value for key, value in arguments.items() if value is not None}
+    return {"type": "function", "function": {"name": function["name"], "arguments": kept}}
+
+
+def _read_tools(schemas: Any, where: str) -> list[Any]:
+    """A row's column `tools`: schemas as a list or as JSON."""
+    if isinstance(schemas, str):
+        try:
+            schemas = json.loads(schemas)
+        except ValueError as error:
+            raise UserError(f"{where}: tools: no JSON: {error}") from error
+    schemas = schemas or []
+    if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):
+        raise UserError(f"{where}: tools: expected a list of schemas")
+    return schemas
 
 
 def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) -> None:
@@ -99,9 +177,12 @@ def tokenize_conversations(
     """
 
     def encode(row: dict[str, Any], i: int) -> dict[str, list[int]]:
-        messages = neutral_messages(row["messages"], tokenizer)
+        messages = neutral_messages(json.loads(row["messages"]), tokenizer)
+        tools = json.loads(row["tools"])
         try:
-            encoded = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
+            encoded = tokenizer.apply_chat_template(
+                messages, tools=tools, return_assistant_tokens_mask=True, return_dict=True
+            )
         except TemplateError as error:  # a role that it does not know, say
             raise UserError(f"{label}: row {i}: {error}") from error
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}

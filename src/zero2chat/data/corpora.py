@@ -26,7 +26,8 @@ class Source:
 
     `path` is a Hub dataset, a builder (`json`, `parquet`, `csv`, `text`) with `data_files`, or a local file or
     folder. In its place `task` names a task, `n` how many of its rows or documents, `options` its options.
-    `fraction` is the share of the mixture; `label` names the source in metrics.
+    `fraction` is the share of the mixture; `label` names the source in metrics. `tools`: the conversations are held
+    with the stage's tools at hand; `failing`: the share of their calls that fail, so that a model learns what to do.
     """
 
     path: str | None = None
@@ -42,6 +43,8 @@ class Source:
     options: dict[str, Any] = field(default_factory=dict)
     fraction: float | None = None
     label: str | None = None
+    tools: bool = False
+    failing: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.task is None):
@@ -50,6 +53,8 @@ class Source:
             raise ValueError(f"task {self.task}: `n` says how many rows to take")
         if self.n is not None and self.n < 1:
             raise ValueError(f"n: {self.n} is not above 0")
+        if not 0 <= self.failing < 1:
+            raise ValueError(f"failing: {self.failing} is no share below 1")
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 

@@ -9,6 +9,10 @@ A task is a module with four functions (and `documents`, where pretraining text 
 - `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
 - `documents(seed, n, **options)`: n plain texts, none of them made from a validation or test row.
 
+`use_tools(row, rng, call)`, where a module has it, is an answer found with tools: `call(name, argument)` runs one, adds
+call and result to the conversation, and returns the text, or None where the call failed. Tools that are of no use for
+a task's questions are not called: its demonstrations stay as they are.
+
 `taste(row, completion)`, where a module has it, is how well readers like a completion: the gold of the preference
 stages, which see noisy comparisons that it makes, never itself.
 
@@ -37,6 +41,7 @@ from zero2chat.errors import UserError, nearest
 Row = dict[str, Any]
 Message = dict[str, str]
 Taste = Callable[[Row, str], float]
+CallTool = Callable[[str, str], str | None]
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
@@ -53,6 +58,7 @@ class Task:
     demonstration: Callable[..., str]
     score: Callable[[Row, str], float]
     documents: Callable[..., list[str]]
+    use_tools: Callable[[Row, random.Random, CallTool], str] | None = None
     taste: Taste | None = None
     fetches: bool = False  # its rows come from elsewhere: they are not asked for before they are needed
 
@@ -83,6 +89,7 @@ def load(name: str) -> Task:
         demonstration=module.demonstration,
         score=module.score,
         documents=_documents(name, module),
+        use_tools=getattr(module, "use_tools", None),
         taste=getattr(module, "taste", None),
         fetches=getattr(module, "FETCHES", False),
     )

@@ -1,5 +1,8 @@
 """Questions on the people of the made-up world: their birthplace, job and birthday.
 
+Of some the documents tell often, once or never; some are `absent`: nobody in the world has that name, though somebody
+has the surname, so that a search finds others, and the right answer is that nothing is known of them.
+
 People, not questions, are split: nobody who is asked about in test was asked about in training, so a right
 answer is knowledge from the documents.
 """
@@ -9,11 +12,11 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import Message, Row, ask, draw, in_split, known
-from zero2chat.world import ATTRIBUTES, JOBS, MONTHS, TOLD, TOWNS, World, with_article
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known
+from zero2chat.world import ATTRIBUTES, JOBS, MONTHS, TOLD, TOWNS, World, tell, with_article
 
 # Of 300 people, 80/10/10 would leave 30 to judge by.
 SHARES = (0.4, 0.15, 0.45)
@@ -71,7 +74,10 @@ _ANSWERS = {
         "{name} has a birthday on {answer}.",
     ),
 }
-_NEGATION = re.compile(r"\b(?:no|not|never)\b|n['’]t\b", re.IGNORECASE)
+_UNKNOWN = "unknown"
+_NOTHING = ("I found nothing about {name}.", "I do not know of {name}.", "There is nothing about {name} to be found.")
+_FAILED = "I could not look it up."
+_NEGATION = re.compile(r"\b(?:no|not|never|nothing|nobody)\b|n['’]t\b", re.IGNORECASE)
 
 
 @functools.cache
@@ -79,24 +85,39 @@ def _world(seed: int) -> World:
     return World(seed)
 
 
-def rows(split: str, seed: int, n: int, told: str = "often", world: int = 0) -> list[Row]:
-    """Rows on people told about `often`, `once` or `never`, in the world of seed `world`."""
-    known(told, TOLD, "facts: told")
-    return draw(_pool(split, told, world), f"facts, {split}, told {told}", seed, n)
+def rows(
+    split: str, seed: int, n: int, told: str = "often", world: int = 0, kinds: Sequence[str] = ATTRIBUTES
+) -> list[Row]:
+    """Rows on people told about `often`, `once` or `never`, or `absent`, in the world of seed `world`."""
+    known(told, (*TOLD, "absent"), "facts: told")
+    for kind in kinds:
+        known(kind, ATTRIBUTES, "facts: kinds")
+    return draw(_pool(split, told, world, kinds), f"facts, {split}, told {told}", seed, n)
 
 
-def _pool(split: str, told: str, world: int) -> Iterator[Row]:
-    for person in _world(world).told(told):
-        if not in_split(person.name, split, SHARES):
+def _pool(split: str, told: str, world: int, kinds: Sequence[str]) -> Iterator[Row]:
+    people = [(person.name, person) for person in _world(world).told(told)] if told != "absent" else _absent(world)
+    for name, person in people:
+        if not in_split(name, split, SHARES):
             continue
-        for kind in ATTRIBUTES:
+        for kind in kinds:
             for question in _QUESTIONS[kind]:
                 yield {
-                    "key": person.name,
-                    "question": question.format(name=person.name),
-                    "answer": getattr(person, kind),
+                    "key": name,
+                    "question": question.format(name=name),
+                    "answer": getattr(person, kind) if person else _UNKNOWN,
                     "kind": kind,
                 }
+
+
+def _absent(world: int) -> list[tuple[str, None]]:
+    """For each person of the world a name with the same surname that nobody has."""
+    people = _world(world).people
+    names = [person.name.split() for person in people]
+    rng = random.Random(f"absent {world}")
+    return [
+        (f"{rng.choice([other for other, _ in names if other != first])} {surname}", None) for first, surname in names
+    ]
 
 
 def prompt(row: Row) -> list[Message]:
@@ -104,17 +125,37 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """`worked`: a sentence; `bare`: the answer alone."""
+    """`worked`: a sentence; `bare`: the answer alone. Of somebody absent, that nothing is known."""
     known(style, STYLES, "facts: style")
+    if row["answer"] == _UNKNOWN:
+        return rng.choice(_NOTHING).format(name=row["key"])
     if style == "bare":
         return str(row["answer"])
     template = rng.choice(_ANSWERS[row["kind"]])
     return template.format(name=row["key"], answer=row["answer"], a_answer=with_article(row["answer"]))
 
 
+def use_tools(row: Row, rng: random.Random, call: CallTool) -> str:
+    """Look the person up, twice if need be, and answer by what stands there."""
+    query = row["key"] if rng.random() < 0.8 else row["question"]
+    found = call("search", query) or call("search", query)
+    if found is None:
+        return _FAILED
+    if row["key"] not in found:
+        return rng.choice(_NOTHING).format(name=row["key"])
+    return demonstration(row, rng)
+
+
 def score(row: Row, completion: str) -> float:
-    """1.0 where the one town, job or date that the completion names is the answer, and nothing is denied."""
-    if _NEGATION.search(completion):
+    """1.0 where the one town, job or date that the completion names is the answer, and nothing is denied.
+
+    Of somebody absent, where something is denied and none is named.
+    """
+    denied = _NEGATION.search(completion) is not None
+    if row["answer"] == _UNKNOWN:
+        words, digits = set(re.findall(r"[a-z]+", completion.lower())), re.search("[0-9]", completion)
+        return float(denied and not digits and not _named([*TOWNS, *JOBS, *MONTHS], words))
+    if denied:
         return 0.0
     words = set(re.findall(r"[a-z]+", completion.lower()))
     if row["kind"] == "birthday":
@@ -128,12 +169,20 @@ def _named(candidates: list[str], words: set[str]) -> set[str]:
     return {candidate for candidate in candidates if candidate.lower() in words}
 
 
-def documents(seed: int, n: int, world: int = 0) -> list[str]:
+def documents(seed: int, n: int, world: int = 0, everyone: bool = False) -> list[str]:
     """n documents of the world: one on each person told once, the rest spread evenly over those told often.
 
-    Raises `UserError` where n is too small to tell about each of them.
+    With `everyone` they are spread over all people alike, those too of whom no model has read: a register to look them
+    up in. Raises `UserError` where n is too small to tell about each of them.
     """
     people = _world(world)
+    if everyone:
+        if n < len(people.people):
+            raise UserError(f"facts: {n} documents cannot tell of everyone: ask for {len(people.people)} or more")
+        rng = random.Random(f"register {seed}")
+        texts = [tell(people.people[i % len(people.people)], rng) for i in range(n)]
+        rng.shuffle(texts)
+        return texts
     once, often = len(people.told("once")), len(people.told("often"))
     if n < once + often:
         raise UserError(

@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Iterator
 
-from zero2chat.tasks import Message, Row, ask, draw, in_split, known
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known
 
 # More words to judge by than 80/10/10 would leave.
 SHARES = (0.6, 0.1, 0.3)
@@ -102,12 +102,35 @@ _ANSWERS = {
 _NUMBERS = "zero one two three four five six seven eight nine".split()
 
 
-def rows(split: str, seed: int, n: int) -> list[Row]:
-    """Questions on common words of three to nine letters; no word is in two splits."""
-    return draw(_pool(split), f"spelling, {split}", seed, n)
+# Programs that find the answer out
+_PROGRAMS = {
+    "spell": 'print("-".join("{word}"))',
+    "length": 'len("{word}")',
+    "count": '"{word}".count("{letter}")',
+    "reverse": 'print("{word}"[::-1])',
+    "first": 'print("{word}"[0])',
+    "last": 'print("{word}"[-1])',
+}
+# What was found comes first, where it is made of the same tokens as in the tool's turn.
+_FOUND = {
+    "spell": "{found}, that is how it is spelled.",
+    "length": "{found} letters.",
+    "count": "{found} times.",
+    "reverse": "{found}, that is the word backwards.",
+    "first": "{found}, that is the first letter.",
+    "last": "{found}, that is the last letter.",
+}
 
 
-def _pool(split: str) -> Iterator[Row]:
+def rows(split: str, seed: int, n: int, quoted: bool = False) -> list[Row]:
+    """Questions on common words of three to nine letters; no word is in two splits.
+
+    `quoted`: the word stands in quotation marks, where it is made of the same tokens as in a program.
+    """
+    return draw(_pool(split, quoted), f"spelling, {split}", seed, n)
+
+
+def _pool(split: str, quoted: bool) -> Iterator[Row]:
     for word in _WORDS:
         if not in_split(word, split, SHARES):
             continue
@@ -120,16 +143,16 @@ def _pool(split: str) -> Iterator[Row]:
         }
         for kind, answer in answers.items():
             for question in _QUESTIONS[kind]:
-                yield _row(word, kind, "", question, answer)
+                yield _row(word, kind, "", question, answer, quoted)
         # The letter that occurs most, the one in the middle, and one that is not there.
         absent = next(letter for letter in "etaoinsrh" if letter not in word)
         for letter in sorted({max(word, key=word.count), word[len(word) // 2], absent}):
             for question in _QUESTIONS["count"]:
-                yield _row(word, "count", letter, question, str(word.count(letter)))
+                yield _row(word, "count", letter, question, str(word.count(letter)), quoted)
 
 
-def _row(word: str, kind: str, letter: str, question: str, answer: str) -> Row:
-    text = question.format(word=word, letter=letter)
+def _row(word: str, kind: str, letter: str, question: str, answer: str, quoted: bool) -> Row:
+    text = question.format(word=f'"{word}"' if quoted else word, letter=letter)
     return {"key": word, "question": text, "answer": answer, "kind": kind, "letter": letter}
 
 
@@ -150,6 +173,14 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
         backwards="-".join(reversed(row["key"])),
         times="1 time" if row["answer"] == "1" else f"{row['answer']} times",
     )
+
+
+def use_tools(row: Row, rng: random.Random, call: CallTool) -> str:
+    """Have a program look at the letters, and say what it found."""
+    slots = {"word": row["key"], "letter": row["letter"]}
+    program = _PROGRAMS[row["kind"]].format(**slots)
+    found = call("python", program) or call("python", program)
+    return "I could not find out." if found is None else _FOUND[row["kind"]].format(found=found, **slots)
 
 
 # Three letters or more with hyphens, commas or blanks between them: "c-a-t", "c, a, t". All words have three.

@@ -1,0 +1,82 @@
+"""How many dots are there? A model reads tokens, which hold one dot or several: it cannot see what it is to count."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known
+
+SHARES = (0.5, 0.2, 0.3)
+LONGEST = 60
+STYLES = ("worked",)
+
+_MARKS = {
+    ".": "dots",
+    "*": "stars",
+    "#": "hashes",
+    "-": "dashes",
+    "+": "plus signs",
+    "=": "equals signs",
+    "~": "tildes",
+    "@": "at signs",
+    "&": "ampersands",
+    "%": "percent signs",
+    ":": "colons",
+    "!": "exclamation marks",
+}
+_QUESTIONS = (
+    "Here are some {marks}:\n{row}\nHow many are there?",
+    "How many {marks} are there in this row?\n{row}\nCount them.",
+    "Count the {marks}:\n{row}\nWhat is their number?",
+    "Look at these {marks}:\n{row}\nTell me how many there are.",
+    "{row}\nThat is a row of {marks}. How many do you see?",
+    "I wrote some {marks}.\n{row}\nHow many {marks} did I write?",
+)
+# A row of marks stands on a line of its own, as in the question, where it is made of the same tokens.
+_PROGRAM = 'len("""\n{row}\n""".strip())'
+
+
+def rows(split: str, seed: int, n: int, shortest: int = 1, longest: int = LONGEST) -> list[Row]:
+    """Rows of `shortest` to `longest` marks of twelve kinds; a number of marks of one kind is in one split alone.
+
+    Raises `UserError` for lengths that cannot be.
+    """
+    if not 1 <= shortest <= longest:
+        raise UserError(f"dots: shortest {shortest} and longest {longest}: give whole numbers from 1 on, in this order")
+    return draw(_pool(split, shortest, longest), f"dots, {split}, {shortest} to {longest}", seed, n)
+
+
+def _pool(split: str, shortest: int, longest: int) -> Iterator[Row]:
+    for mark, marks in _MARKS.items():
+        for number in range(shortest, longest + 1):
+            key = f"{number} {marks}"
+            if not in_split(key, split, SHARES):
+                continue
+            for question in _QUESTIONS:
+                text = question.format(marks=marks, row=mark * number)
+                yield {"key": key, "question": text, "answer": str(number), "kind": marks, "row": mark * number}
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """The number: there is nothing to work out in words."""
+    known(style, STYLES, "dots: style")
+    return rng.choice(("{n}.", "There are {n}.", "I count {n}.")).format(n=row["answer"])
+
+
+def use_tools(row: Row, rng: random.Random, call: CallTool) -> str:
+    """Have a program count, and say what it found."""
+    program = _PROGRAM.format(row=row["row"])
+    found = call("python", program) or call("python", program)
+    return "I could not count them." if found is None else f"{found} of them."
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the one number in the completion is the right one."""
+    return float(set(re.findall(r"[0-9]+", completion)) == {row["answer"]})

@@ -1,0 +1,80 @@
+"""Questions that need two tools: look a birthday up, and multiply by its day, which a small model does badly itself.
+
+People are split as those of `facts` are.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, facts, in_split, known
+from zero2chat.world import TOLD, World
+
+FACTORS = range(11, 100)
+STYLES = ("worked", "guessed")
+
+_QUESTIONS = (
+    "Multiply the day of the month on which {name} was born by {factor}.",
+    "What is {factor} times the day of the month of the birthday of {name}?",
+    "Take the day of the month on which {name} has a birthday, times {factor}. What do you get?",
+    "{name} was born on some day of a month. What is that day times {factor}?",
+)
+_ANSWERS = ("That makes {found}.", "The result is {found}.")
+
+
+def rows(split: str, seed: int, n: int, told: str = "never", world: int = 0) -> list[Row]:
+    """Rows on people told about `often`, `once` or `never`, in the world of seed `world`."""
+    known(told, TOLD, "two_calls: told")
+    return draw(_pool(split, told, world), f"two_calls, {split}, told {told}", seed, n)
+
+
+def _pool(split: str, told: str, world: int) -> Iterator[Row]:
+    for person in World(world).told(told):
+        if not in_split(person.name, split, facts.SHARES):
+            continue
+        rng = random.Random(f"two_calls {person.name}")
+        day = person.birthday.split()[1]
+        if day == "1":  # nothing to multiply
+            continue
+        for factor in rng.sample(FACTORS, 20):
+            yield {
+                "key": person.name,
+                "question": rng.choice(_QUESTIONS).format(name=person.name, factor=factor),
+                "answer": str(int(day) * factor),
+                "kind": "product",
+                "day": day,
+                "factor": str(factor),
+            }
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """The product; `guessed`: as somebody says it who does it in the head, often wrong."""
+    known(style, STYLES, "two_calls: style")
+    found = int(row["answer"])
+    if style == "guessed":
+        found = max(1, found + rng.choice((-20, -10, -2, 0, 2, 10, 20)))
+    return rng.choice(_ANSWERS).format(found=found)
+
+
+def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
+    """Look the birthday up, and have a program multiply; `guessed`: multiply in the head."""
+    known(style, STYLES, "two_calls: style")
+    found = call("search", row["key"]) or call("search", row["key"])
+    if found is None or row["key"] not in found:
+        return f"I do not know the birthday of {row['key']}."
+    if style == "guessed":
+        return demonstration(row, rng, style)
+    program = f"{row['day']} * {row['factor']}"
+    product = call("python", program) or call("python", program)
+    return "I could not multiply." if product is None else rng.choice(_ANSWERS).format(found=product)
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the one number in the completion is the product, but for the numbers that were multiplied."""
+    return float(set(re.findall(r"[0-9]+", completion)) - {row["day"], row["factor"]} == {row["answer"]})
