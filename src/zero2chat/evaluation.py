@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -18,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
+from zero2chat.chat.tools import CallFormat, Calls, Tools
 from zero2chat.config import build
 from zero2chat.errors import UserError
 from zero2chat.models import context_length
@@ -37,6 +38,7 @@ class TaskSpec:
     label: str | None = None
     samples: int = 0  # answers a question at temperature 1, for accuracy_sampled and pass@k
     max_new_tokens: int = 96
+    tools: bool = False  # the stage's tools are at hand
     split: str = "test"  # or validation, to choose settings by: what is chosen by test rows is flattered on them
 
     def __post_init__(self) -> None:
@@ -49,15 +51,20 @@ class TaskSpec:
 
 @dataclass
 class Answer:
-    text: str
+    text: str  # with calls: what was said after the last one
     stopped: bool  # ended by itself, not by the length limit
-    tokens: int
+    tokens: int  # that the model drew
+    calls: int = 0
+    whole: str = ""  # with calls: all of it, with what the tools said
 
 
-def read_specs(entries: Sequence[Any]) -> list[TaskSpec]:
-    """A YAML's `tasks:` list. Raises `UserError` for a key, task, option or n that cannot be, before any training."""
+def read_specs(entries: Sequence[Any], tools: Collection[str] = ()) -> list[TaskSpec]:
+    """A YAML's `tasks:` list. Raises `UserError` for a key, task, option or n that cannot be, before any training, and
+    for one that asks for tools where there are none."""
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
+        if spec.tools and not tools:
+            raise UserError(f"task {spec.task}: tools: there are none: name them under `tools:`")
         task = tasks.load(spec.task)
         if task.fetches:
             tasks.check_options(task, spec.options)
@@ -66,6 +73,46 @@ def read_specs(entries: Sequence[Any]) -> list[TaskSpec]:
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("tasks: two entries have the same label: set `label`")
     return specs
+
+
+class _Unfolding:
+    """An answer in the making: a context that grows by what the model draws, and by what its calls find out."""
+
+    def __init__(self, prompt: list[int], tokenizer: PreTrainedTokenizerBase, written: CallFormat | None, room: int):
+        self._tokenizer, self._format, self._room = tokenizer, written, room
+        self._calls = Calls(written)
+        self._start = self._said = len(prompt)  # of the answer, and of what follows the last call
+        self._drawn = self._made = 0
+        self._stopped = False
+        self.ids = list(prompt)
+        self.goes_on = True
+
+    def read(self, drawn: Sequence[int], ends: Collection[int]) -> None:
+        """Take what was drawn up to the end of the turn, or of a call, which is then made."""
+        self.goes_on = False
+        for token in drawn:
+            ends_turn = token in ends
+            if ends_turn and not self._calls.inside:
+                self._stopped = True
+                return
+            if not ends_turn:
+                self.ids.append(token)
+                self._drawn += 1
+            if attempt := self._calls.read(token, ends_turn):
+                self._made += 1
+                if self._calls.muted:  # it was told to answer without one
+                    return
+                assert self._format
+                result = self._calls.answer(attempt)
+                _, ids = self._format.result(attempt.call.name, result, self._room - len(self.ids) - 1)
+                self.ids += ids
+                self._said = len(self.ids)
+                self.goes_on = bool(ids)
+                return
+
+    def answer(self) -> Answer:
+        text, whole = (self._tokenizer.decode(self.ids[start:]) for start in (self._said, self._start))
+        return Answer(text, self._stopped, self._drawn, self._made, whole if self._made else "")
 
 
 @torch.inference_mode()
@@ -77,11 +124,14 @@ def answer(
     temperature: float = 0.0,
     batch_size: int = 128,
     seed: int = 0,
+    tools: Tools | None = None,
 ) -> list[Answer]:
     """An answer to each conversation, in order; greedy at temperature 0. Global random state is left as it was.
 
-    Every rank must call it; each answers its share, and all get all. Control tokens in a message are neutralised.
-    Raises `UserError` for a question that the context cannot hold, and a model or tokenizer without end or padding.
+    With `tools` generation pauses at a call, the tool runs, and generation goes on, as in a chat; `max_new_tokens` is
+    then the most between two calls. Every rank must call it; each answers its share, and all get all. Control tokens in
+    a message are neutralised. Raises `UserError` for a question that the context cannot hold, a model or tokenizer
+    without end or padding, and tools where weights are sharded.
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:
@@ -90,55 +140,70 @@ def answer(
     if ends is None or ends == []:
         raise UserError("the model does not know how an answer ends: set eos_token_id in its generation_config.json")
     ends = set(ends if isinstance(ends, list) else [ends])
+    written = CallFormat(tools, tokenizer, ends) if tools else None
+    if written:
+        ends = written.ends
     safe = [neutral_messages(messages, tokenizer) for messages in prompts]
-    encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
+    encoded = tokenizer.apply_chat_template(
+        safe, tools=tools.schemas if tools else None, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
     room = context_length(model)
     if max(map(len, encoded)) >= room:
         raise UserError(f"a question of {max(map(len, encoded))} tokens does not fit the model's context of {room}")
-    # Alike lengths share a batch, the longest first: less padding, and memory runs out at once or never.
-    order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
-    # And alike limits: near the context's end a longer neighbour would cut the answer short.
-    limits = [min(max_new_tokens, room - len(ids)) for ids in encoded]
-    alike = [list(rows) for _, rows in groupby(order, key=limits.__getitem__)]
-    batches = [rows[start : start + batch_size] for rows in alike for start in range(0, len(rows), batch_size)]
+    batches = _batches(encoded, range(len(encoded)), max_new_tokens, room, batch_size)
     # Weights that FSDP has sharded come together in each forward pass, which all ranks must then make as often.
     sharded = state.num_processes > 1 and any(isinstance(p, DTensor) for p in model.parameters())
+    if sharded and tools:
+        raise UserError("tools: sharded weights answer in step, and calls come as they come: take ddp or zero2")
     if sharded:
         batches += [batches[-1]] * (-len(batches) % state.num_processes)
     generation = GenerationConfig(
         do_sample=temperature > 0,
         temperature=temperature or None,
         top_k=0 if temperature else None,
-        eos_token_id=sorted(ends),
+        eos_token_id=sorted({*ends, *(written.call_ends if written else ())}),
         pad_token_id=tokenizer.pad_token_id,
     )
-    found: dict[int, Answer] = {}
+    turns = [_Unfolding(ids, tokenizer, written, room) for ids in encoded]
+    mine = batches[state.process_index :: state.num_processes]
+    asked = {i for batch in mine for i in batch}
     was_training = model.training
     model.eval()
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed * 1_000_003 + state.process_index)
-        for batch in batches[state.process_index :: state.num_processes]:
-            inputs = tokenizer.pad(
-                {"input_ids": [encoded[i] for i in batch]}, padding_side="left", return_tensors="pt"
-            ).to(model.device)
-            length = inputs["input_ids"].shape[1]
-            generation.max_new_tokens = limits[batch[0]]
-            # Said, for under ZeRO-3 the default would wait for ranks that have fewer batches; its weights are whole.
-            output = model.generate(
-                **inputs,
-                generation_config=generation,
-                synced_gpus=sharded,
-                custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
-            )[:, length:].tolist()
-            for i, ids in zip(batch, output, strict=True):
-                end = next((j for j, token in enumerate(ids) if token in ends), None)
-                kept = ids if end is None else ids[:end]
-                text = tokenizer.decode(kept, skip_special_tokens=False)
-                found[i] = Answer(text, end is not None, len(kept))
+        while mine:
+            for batch in mine:
+                inputs = tokenizer.pad(
+                    {"input_ids": [turns[i].ids for i in batch]}, padding_side="left", return_tensors="pt"
+                ).to(model.device)
+                length = inputs["input_ids"].shape[1]
+                generation.max_new_tokens = min(max_new_tokens, room - len(turns[batch[0]].ids))
+                # Said, for under ZeRO-3, where weights are whole here, the default waits for ranks with fewer batches.
+                output = model.generate(
+                    **inputs,
+                    generation_config=generation,
+                    synced_gpus=sharded,
+                    custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
+                )[:, length:].tolist()
+                for i, ids in zip(batch, output, strict=True):
+                    turns[i].read(ids, ends)
+            called = [i for batch in mine for i in batch if turns[i].goes_on]
+            mine = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
     model.train(was_training)
-    everyones = dict(gather_object(list(found.items())))
+    everyones = dict(gather_object([(i, turns[i].answer()) for i in sorted(asked)]))
     return [everyones[i] for i in range(len(encoded))]
+
+
+def _batches(
+    contexts: Sequence[Sequence[int]], chosen: Collection[int], max_new_tokens: int, room: int, batch_size: int
+) -> list[list[int]]:
+    """The chosen contexts by number. Alike lengths share a batch, the longest first: less padding, and memory runs out
+    at once or never."""
+    order = sorted(chosen, key=lambda i: (-len(contexts[i]), i))
+    # And alike limits: near the context's end a longer neighbour would cut the answer short.
+    alike = [list(rows) for _, rows in groupby(order, key=lambda i: min(max_new_tokens, room - len(contexts[i])))]
+    return [rows[start : start + batch_size] for rows in alike for start in range(0, len(rows), batch_size)]
 
 
 def answer_each(
@@ -150,10 +215,11 @@ def answer_each(
     temperature: float,
     batch_size: int = 128,
     seed: int = 0,
+    tools: Tools | None = None,
 ) -> list[list[Answer]]:
     """k answers to each conversation, as `answer` gives one."""
     asked = [prompt for prompt in prompts for _ in range(k)]
-    found = answer(model, tokenizer, asked, max_new_tokens, temperature, batch_size, seed)
+    found = answer(model, tokenizer, asked, max_new_tokens, temperature, batch_size, seed, tools)
     return [found[i * k : (i + 1) * k] for i in range(len(prompts))]
 
 
@@ -181,13 +247,15 @@ def evaluate_tasks(
     batch_size: int = 128,
     show: int = 6,
     seed: int = 0,
+    tools: Tools | None = None,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Metrics of all tasks, and the first `show` greedy answers of each as rows for `samples.jsonl`.
 
     `accuracy` is the mean of the tasks' greedy accuracies, `accuracy_sampled` that of their sampled ones; `stop_rate`
     is the share of greedy answers that ended by themselves. `accuracy_sampled_*` is the mean score of the answers
     drawn, and `pass_at_k_*` counts an answer as right at score 1 alone: where a task scores 0 or 1, pass@1 and the
-    sampled accuracy are the same number. `seed` moves what is drawn.
+    sampled accuracy are the same number. `seed` moves what is drawn. Where a task is asked with `tools`, `called_*` is
+    the share of greedy answers that call one.
     """
     metrics: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
@@ -197,16 +265,21 @@ def evaluate_tasks(
         task = tasks.load(spec.task)
         rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)
         prompts = [task.prompt(row) for row in rows]
-        greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size)
+        at_hand = tools if spec.tools else None
+        greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand)
         scores = [task.score(row, a.text) for row, a in zip(rows, greedy, strict=True)]
         metrics[f"accuracy_{spec.label}"] = stats.rate(sum(scores), len(rows), spec.seed)
+        if at_hand:
+            metrics[f"called_{spec.label}"] = stats.rate(sum(a.calls > 0 for a in greedy), len(rows), spec.seed)
         stopped, asked = stopped + sum(a.stopped for a in greedy), asked + len(rows)
         for row, a, score in list(zip(rows, greedy, scores, strict=True))[:show]:
             more = {"task": spec.label, "score": score, "answer": row["answer"]}
-            samples.append({"prompt": row["question"], "completion": a.text} | more)
+            samples.append({"prompt": row["question"], "completion": a.whole or a.text} | more)
         if spec.samples:
             k = spec.samples
-            sampled = answer_each(model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, spec.seed + seed)
+            sampled = answer_each(
+                model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, spec.seed + seed, at_hand
+            )
             each = [[task.score(row, a.text) for a in some] for row, some in zip(rows, sampled, strict=True)]
             # Answers to one question are no independent draws: the interval is over questions.
             metrics[f"accuracy_sampled_{spec.label}"] = stats.mean([sum(some) / k for some in each], spec.seed)
@@ -227,7 +300,12 @@ def evaluate_tasks(
 
 
 def examine(
-    trainer: Trainer, tokenizer: PreTrainedTokenizerBase, specs: Sequence[TaskSpec], run: Run, batch_size: int
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerBase,
+    specs: Sequence[TaskSpec],
+    run: Run,
+    batch_size: int,
+    tools: Tools | None = None,
 ) -> dict[str, dict[str, Any]]:
     """`evaluate_tasks` of the model just trained, its answers kept as the run's samples; nothing without tasks.
 
@@ -236,7 +314,7 @@ def examine(
     if not specs:
         return {}
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
-        metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size, seed=trainer.args.seed)
+        metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size, seed=trainer.args.seed, tools=tools)
     if trainer.is_world_process_zero():
         run.sample_anew(trainer.state.global_step, samples)
     return metrics

@@ -212,6 +212,7 @@ class CallFormat:
             if "what it says" not in result:
                 raise UserError("the model's chat template leaves out what a tool says")
             self.ends |= control.intersection(self._encode(result))
+        self.call_ends = {mark.end for mark in self.marks.values()}
 
     def _mark(self, name: str, control: set[int]) -> tuple[int, Mark]:
         arguments = self.tools.example(name)
@@ -308,7 +309,7 @@ class Calls:
     def __init__(self, written: CallFormat | None):
         self._format = written
         self._marks: Mapping[int, Mark] = written.marks if written else {}
-        self._tokens = sorted({*self._marks, *(mark.end for mark in self._marks.values())})
+        self._tokens = sorted({*self._marks, *written.call_ends}) if written else []
         self._made, self._seconds = 0, 0.0
         self.inside: list[int] = []
         self.muted: list[int] = []

@@ -3,7 +3,8 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.evaluate --config recipes/quickstart/evaluate.yaml
 
-Reads a chat model; writes its accuracy on each task, pass@1 and pass@k, with counts and 95% intervals.
+Reads a chat model; writes its accuracy on each task, pass@1 and pass@k, with counts and 95% intervals. Tasks may be
+asked with tools at hand.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from zero2chat import config
+from zero2chat.chat.tools import make_tools
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation import evaluate_tasks, read_specs
@@ -36,6 +38,7 @@ class EvaluateArguments:
     attn_implementation: str | None = None
     chat_template_path: str | None = None
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, samples, options."})
+    tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, for tasks with `tools: true`."})
     eval_batch_size: int = 128
     seed: int = field(default=0, metadata={"help": "Of the answers drawn; which rows are asked is a task's `seed`."})
 
@@ -46,7 +49,7 @@ class EvaluateArguments:
             raise ValueError("tasks: the list is empty: name at least one task")
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
-        read_specs(self.tasks)  # here too, so that a recipe is refused before its first step runs
+        read_specs(self.tasks, self.tools)  # here too, so that a recipe is refused before its first step runs
 
 
 ARGUMENTS = (EvaluateArguments,)
@@ -54,7 +57,7 @@ ARGUMENTS = (EvaluateArguments,)
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args,) = config.parse(ARGUMENTS, argv)
-    specs = read_specs(args.tasks)
+    specs = read_specs(args.tasks, args.tools)
     run = Run.open(args.output_dir, "evaluate", settings)
     if run.done:
         print(f"{run.folder}: done already")
@@ -70,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_chat_template(tokenizer, args.chat_template_path)
     model.to(state.device)
 
-    metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed)
+    metrics, samples = evaluate_tasks(
+        model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=make_tools(args.tools)
+    )
     if state.is_main_process:
         run.sample_anew(0, samples)
     run.finish(metrics)

@@ -6,7 +6,8 @@
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a model and conversations (tasks' demonstrations, chat datasets); writes a model folder with a chat template,
-and its accuracy on each task's test rows. Loss on the assistant's tokens alone, its end of turn included.
+and its accuracy on each task's test rows. Loss on the assistant's tokens alone, its end of turn included: on its calls,
+and never on what a tool says.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from transformers import set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
+from zero2chat.chat.tools import make_tools
 from zero2chat.data.conversations import (
     end_turn,
     load_conversations,
@@ -47,6 +49,9 @@ class SftArguments:
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of conversations."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    tools: dict = field(
+        default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
+    )
     overlong: str = field(default="error", metadata={"help": "Conversations longer than max_length: error or drop."})
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Sequences a step over all processes."})
@@ -59,7 +64,7 @@ class SftArguments:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
-        read_specs(self.tasks)
+        read_specs(self.tasks, self.tools)
 
 
 ARGUMENTS = (SftArguments, SFTConfig, ModelConfig)
@@ -71,7 +76,7 @@ class _Trainer(ResumableTrainer, SFTTrainer):
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
-    sources, specs = read_sources(args.datasets), read_specs(args.tasks)
+    sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
     if args.muon and model_args.use_peft:
         raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
     run = Run.open(training.output_dir, "sft", settings)
@@ -91,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         training.max_length = context_length(model)
     if training.max_length > context_length(model):
         raise UserError(f"max_length {training.max_length} is more than the model's context of {context_length(model)}")
-    conversations = mix(
-        [load_conversations(source) for source in sources], [s.fraction for s in sources], size=lambda _: 1
-    )
+    tools = make_tools(args.tools)
+    parts = [load_conversations(source, tools=tools) for source in sources]
+    conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
     rows = tokenize_conversations(conversations, tokenizer, training.max_length, args.overlong, "datasets")
     if is_main_process():
         learned = sum(map(sum, rows["assistant_masks"]))
@@ -112,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     train(trainer, run, RunCallback(run), count="non_padding")
 
     metrics = {"conversations": {"value": len(rows)}}
-    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size)
+    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
     finish_model_folder(run, trainer, tokenizer, settings, metrics)
 
 

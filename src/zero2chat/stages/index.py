@@ -1,0 +1,56 @@
+"""Index: put documents where a model can look them up.
+
+    python -m zero2chat.stages.index --config recipes/tools/library.yaml
+
+Reads documents as the corpus stage does, and holds none of them back; writes the folder `index`, which the tool
+`search` opens, and how much is in there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from zero2chat import config
+from zero2chat.data.corpora import load_documents, read_sources
+from zero2chat.errors import exit_on_mistake
+from zero2chat.runs import Run
+from zero2chat.tools.bm25 import write_index
+
+
+@dataclass
+class IndexArguments:
+    """The documents, and how they are cut."""
+
+    output_dir: str | None = None
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
+    characters: int = field(default=600, metadata={"help": "The most in a passage."})
+
+    def __post_init__(self) -> None:
+        read_sources(self.datasets, documents=True)  # here too, so that a recipe is refused before its first step runs
+
+
+ARGUMENTS = (IndexArguments,)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    sources = read_sources(args.datasets, documents=True)
+    run = Run.open(args.output_dir, "index", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    run.clear()
+
+    def documents() -> Iterator[tuple[str, str]]:
+        for source in sources:
+            for i, text in enumerate(load_documents(source)["text"]):
+                yield text, f"{source.label}#{i}"
+
+    made = write_index(str(run.folder / "index"), documents(), str(run.folder), args.characters)
+    run.finish({key: {"value": made[key]} for key in ("documents", "passages", "repeated")})
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

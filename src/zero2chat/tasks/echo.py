@@ -1,0 +1,68 @@
+"""Say it again, word by word. Who is to quote a question in a search, or a passage in an answer, must first know how to
+copy, and nothing in natural text asks for it as plainly as words that nobody has ever seen.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import Message, Row, ask, in_split, known
+
+STYLES = ("worked",)
+LONGEST = 12
+
+# The text stands on a line of its own, where it is made of the same tokens as in the answer.
+_QUESTIONS = (
+    "Repeat after me:\n{text}",
+    "Say this again:\n{text}",
+    "Copy this line:\n{text}",
+    "Write this once more:\n{text}",
+    "{text}\nWhat did I just write?",
+    "{text}\nSay that again, please.",
+)
+_MARKS = ".*#-+=~@&%:!"
+
+
+def rows(split: str, seed: int, n: int, longest: int = LONGEST) -> list[Row]:
+    """Lines of 1 to `longest` made-up words, names, numbers and rows of marks. Raises `UserError` where it is below 1."""
+    if longest < 1:
+        raise UserError(f"echo: longest {longest}: give a whole number from 1 on")
+    rng = random.Random(f"echo {split} {seed} {longest}")
+    found: dict[str, Row] = {}
+    tries = 0
+    while len(found) < n:
+        tries += 1
+        if tries > 100 * n + 10_000:
+            raise UserError(f"echo, {split}: {n} rows asked for, {len(found)} distinct ones found: ask for fewer")
+        text = " ".join(_piece(rng) for _ in range(rng.randint(1, longest)))
+        if len(text) > 1 and in_split(text, split) and text not in found:
+            question = rng.choice(_QUESTIONS).format(text=text)
+            found[text] = {"key": text, "question": question, "answer": text, "kind": "echo"}
+    return list(found.values())
+
+
+def _piece(rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.1:
+        return str(rng.randint(0, 9999))
+    if kind < 0.2:
+        return rng.choice(_MARKS) * rng.randint(1, 12)
+    word = "".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 8)))
+    return word.capitalize() if kind < 0.5 else word
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """The line, and nothing else."""
+    known(style, STYLES, "echo: style")
+    return str(row["answer"])
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the completion is the line."""
+    return float(completion.strip() == row["answer"])
