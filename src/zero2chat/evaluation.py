@@ -18,7 +18,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
-from zero2chat.chat.tools import CallFormat, Calls, Tools
+from zero2chat.chat.calls import Unfolding
+from zero2chat.chat.tools import CallFormat, Tools
 from zero2chat.config import build
 from zero2chat.errors import UserError
 from zero2chat.models import context_length
@@ -75,46 +76,6 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = ()) -> list[Task
     return specs
 
 
-class _Unfolding:
-    """An answer in the making: a context that grows by what the model draws, and by what its calls find out."""
-
-    def __init__(self, prompt: list[int], tokenizer: PreTrainedTokenizerBase, written: CallFormat | None, room: int):
-        self._tokenizer, self._format, self._room = tokenizer, written, room
-        self._calls = Calls(written)
-        self._start = self._said = len(prompt)  # of the answer, and of what follows the last call
-        self._drawn = self._made = 0
-        self._stopped = False
-        self.ids = list(prompt)
-        self.goes_on = True
-
-    def read(self, drawn: Sequence[int], ends: Collection[int]) -> None:
-        """Take what was drawn up to the end of the turn, or of a call, which is then made."""
-        self.goes_on = False
-        for token in drawn:
-            ends_turn = token in ends
-            if ends_turn and not self._calls.inside:
-                self._stopped = True
-                return
-            if not ends_turn:
-                self.ids.append(token)
-                self._drawn += 1
-            if attempt := self._calls.read(token, ends_turn):
-                self._made += 1
-                if self._calls.muted:  # it was told to answer without one
-                    return
-                assert self._format
-                result = self._calls.answer(attempt)
-                _, ids = self._format.result(attempt.call.name, result, self._room - len(self.ids) - 1)
-                self.ids += ids
-                self._said = len(self.ids)
-                self.goes_on = bool(ids)
-                return
-
-    def answer(self) -> Answer:
-        text, whole = (self._tokenizer.decode(self.ids[start:]) for start in (self._said, self._start))
-        return Answer(text, self._stopped, self._drawn, self._made, whole if self._made else "")
-
-
 @torch.inference_mode()
 def answer(
     model: PreTrainedModel,
@@ -164,7 +125,7 @@ def answer(
         eos_token_id=sorted({*ends, *(written.call_ends if written else ())}),
         pad_token_id=tokenizer.pad_token_id,
     )
-    turns = [_Unfolding(ids, tokenizer, written, room) for ids in encoded]
+    turns = [Unfolding(ids, tokenizer, written, room) for ids in encoded]
     mine = batches[state.process_index :: state.num_processes]
     asked = {i for batch in mine for i in batch}
     was_training = model.training
@@ -191,8 +152,13 @@ def answer(
             called = [i for batch in mine for i in batch if turns[i].goes_on]
             mine = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
     model.train(was_training)
-    everyones = dict(gather_object([(i, turns[i].answer()) for i in sorted(asked)]))
+    everyones = dict(gather_object([(i, _answer(turns[i], tokenizer)) for i in sorted(asked)]))
     return [everyones[i] for i in range(len(encoded))]
+
+
+def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase) -> Answer:
+    whole = tokenizer.decode(turn.ids[turn.prompt :]) if turn.made else ""
+    return Answer(turn.text, turn.end is not None, sum(turn.mask), turn.made, whole)
 
 
 def _batches(

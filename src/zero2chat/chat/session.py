@@ -15,7 +15,8 @@ import torch
 from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from zero2chat.chat.tools import Call, CallFormat, Calls, ToolResult, Tools, render, safe_text
+from zero2chat.chat.calls import Calls
+from zero2chat.chat.tools import Call, CallFormat, ToolResult, Tools, render, safe_text
 from zero2chat.errors import UserError, nearest
 from zero2chat.models import context_length
 from zero2chat.tokens import control_ids

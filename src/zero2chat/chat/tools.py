@@ -1,15 +1,10 @@
-"""Tools in a conversation: which ones, how a chat template writes a call, and the calls of one answer.
-
-A call is recognised by the ids of control tokens that the model itself drew, never by how a text looks. So neither a
-user's text nor a tool's, whose control tokens are broken up where they enter, can make one.
-"""
+"""Tools in a conversation: which ones, and how a chat template writes calls of them and what they say."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -222,7 +217,7 @@ class CallFormat:
             inside = self.tokenizer.decode(ids[start + 1 : end])
             if inside == _PLACEHOLDER and len(arguments) == 1:
                 return ids[start], Mark(ids[end], name, next(iter(arguments)))
-            if _parsed(inside) == {"name": name, "arguments": arguments}:
+            if parsed(inside) == {"name": name, "arguments": arguments}:
                 return ids[start], Mark(ids[end])
         raise UserError(
             f"the model's chat template writes no call of {name} between control tokens of its tokenizer: take a "
@@ -280,89 +275,8 @@ def safe_text(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return neutralise(text.encode("utf-8", "replace").decode(), tokenizer)
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-# ---- the calls of one answer
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What the model wrote where a call should stand; `mistake` says why it is none."""
-
-    call: Call
-    arguments: Any = None
-    mistake: str = ""
-
-
-class Calls:
-    """Reads an answer's tokens as they are drawn, and makes the calls in them, within the tools' bounds.
-
-    `inside`: the tokens of a call that is not over yet, its start included. `muted`: the tokens that are not to be
-    drawn any more, once the bounds are reached. What is no proper call is answered by an error that the model can read.
-    """
-
-    def __init__(self, written: CallFormat | None):
-        self._format = written
-        self._marks: Mapping[int, Mark] = written.marks if written else {}
-        self._tokens = sorted({*self._marks, *written.call_ends}) if written else []
-        self._made, self._seconds = 0, 0.0
-        self.inside: list[int] = []
-        self.muted: list[int] = []
-
-    def read(self, token: int, ends_turn: bool) -> Attempt | None:
-        """The call that is over with this token, if one is."""
-        if not self.inside and token in self._marks:
-            self.inside = [token]
-        elif not self.inside and token in self._tokens:
-            call = Call("", self._decode([token]))
-            return Attempt(call, mistake="This ends a call that was not begun.")
-        elif self.inside and (token in self._tokens or ends_turn):
-            start, *written = self.inside
-            self.inside = []
-            mistake = ""
-            if ends_turn:
-                mistake = "The turn ended inside the call."
-            elif token != self._marks[start].end:
-                mistake = "The call was not ended before the next one: write one at a time."
-            return self._read(self._marks[start], self._decode(written), mistake)
-        elif self.inside:
-            self.inside.append(token)
-        return None
-
-    def _decode(self, ids: list[int]) -> str:
-        assert self._format
-        text: str = self._format.tokenizer.decode(ids)
-        return text
-
-    def _read(self, mark: Mark, text: str, mistake: str) -> Attempt:
-        if mark.name:
-            return Attempt(Call(mark.name, text), {mark.parameter: text}, mistake)
-        call = _parsed(text)
-        if not (isinstance(call, dict) and isinstance(call.get("name"), str)):
-            return Attempt(Call("", text), None, mistake or 'A call is a JSON object, {"name": …, "arguments": {…}}.')
-        arguments = call.get("arguments")
-        values = list(arguments.values()) if isinstance(arguments, dict) else []
-        alone = len(values) == 1 and isinstance(values[0], str)
-        shown = values[0] if alone else json.dumps(arguments, ensure_ascii=False)
-        return Attempt(Call(call["name"], shown), arguments, mistake)
-
-    def answer(self, attempt: Attempt) -> ToolResult:
-        """Make the call, or tell what is wrong with it."""
-        assert self._format
-        tools = self._format.tools
-        left = tools.seconds - self._seconds
-        if self._made == tools.calls or left <= 0:
-            self.muted = self._tokens
-            return failed("No more calls in this turn: answer without one.")
-        self._made += 1
-        if attempt.mistake:
-            return failed(attempt.mistake)
-        begun = time.monotonic()
-        result = tools.result(attempt.call.name, attempt.arguments, left)
-        self._seconds += time.monotonic() - begun
-        return result

@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
+from zero2chat.chat.tools import Tools
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.preferences import MESSAGES, read_turns
 from zero2chat.errors import UserError
@@ -65,7 +66,11 @@ def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] 
 
 
 def safe_problems(
-    problems: Dataset, tokenizer: PreTrainedTokenizerBase, room: int, longest: int | None = None
+    problems: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    room: int,
+    longest: int | None = None,
+    tools: Tools | None = None,
 ) -> Dataset:
     """The problems with control tokens in them neutralised, without those whose prompt has over `longest` tokens.
 
@@ -77,7 +82,12 @@ def safe_problems(
 
     problems = problems.map(clean, load_from_cache_file=False)
     try:
-        encoded = tokenizer.apply_chat_template(problems["prompt"][:], add_generation_prompt=True, return_dict=True)
+        encoded = tokenizer.apply_chat_template(
+            problems["prompt"][:],
+            tools=tools.schemas if tools else None,
+            add_generation_prompt=True,
+            return_dict=True,
+        )
     except TemplateError as error:  # a role that it does not know, say
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
     lengths = [len(ids) for ids in encoded["input_ids"]]

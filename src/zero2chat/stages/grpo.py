@@ -12,6 +12,8 @@ rows, and how reward, length, entropy and habits of thought went. Rewards are fu
 The loss counts each token alike (`loss_type: dapo`, TRL's default). What else DAPO (arXiv:2503.14476) found to help is
 asked for by the keys `epsilon_high` (clip-higher), `mask_truncated_completions`, `resample` (dynamic sampling), and the
 reward `zero2chat.rewards.length.soft_overlong`; `pass_rate` leaves out problems too easy or too hard beforehand.
+
+With `tools` an answer may call them, several times over: what they say stands in it, and carries no loss.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
+from zero2chat.chat.calls import Unfolding
+from zero2chat.chat.tools import CallFormat, make_tools
 from zero2chat.config import build
 from zero2chat.data.conversations import end_turn, prepare_chat_template
 from zero2chat.data.corpora import mix, read_sources
@@ -73,6 +77,7 @@ class GrpoArguments:
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of problems: prompt and answer."})
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, at hand in each problem."})
     pass_rate: dict | None = field(
         default=None, metadata={"help": "Keep problems that the model solves sometimes: samples, low, high, by."}
     )
@@ -98,7 +103,7 @@ class GrpoArguments:
         rewards = read_rewards(self.rewards)
         if self.pass_rate is not None:
             passing_function(build([PassRate], self.pass_rate, "pass_rate")[0], rewards)
-        read_specs(self.tasks)
+        read_specs(self.tasks, self.tools)
 
 
 ARGUMENTS = (GrpoArguments, GRPOConfig, ModelConfig)
@@ -168,6 +173,35 @@ def _filled(rewards: torch.Tensor, group: int) -> torch.Tensor:
 class _Trainer(ResumableTrainer, GRPOTrainer):
     counts: Counter[str]
     resample_rounds = 0  # generations of other problems, at most
+    call_format: CallFormat | None = None
+
+    def _tool_call_loop(
+        self, prompts: Any, prompt_ids: Any, completion_ids: Any, completions: Any, logprobs: Any, *images: Any
+    ) -> Any:
+        """The calls of a chat in the place of TRL's own, which lets a call be cut, nested or forged, and what a
+        tool says hold control tokens.
+
+        Returns of each answer the mask of what the model drew, its messages and its ids, and then the numbers of calls
+        and of those that failed.
+        """
+        written = self.call_format
+        assert written
+        assert logprobs is None
+        turns = [
+            Unfolding(ids, self.processing_class, written, len(ids) + self.max_completion_length) for ids in prompt_ids
+        ]
+        drawn, going = completion_ids, turns
+        while going:
+            for turn, ids in zip(going, drawn, strict=True):
+                turn.read(ids, written.ends)
+            going = [turn for turn in going if turn.goes_on]
+            if going:
+                drawn, _ = self._generate_single_turn([turn.ids for turn in going], None, {}, num_generations=1)
+        ends = [[] if turn.end is None else [turn.end] for turn in turns]
+        masks = [turn.mask + [1] * len(end) for turn, end in zip(turns, ends, strict=True)]
+        ids = [turn.ids[turn.prompt :] + end for turn, end in zip(turns, ends, strict=True)]
+        calls, failures = (sum(counts) for counts in zip(*((turn.made, turn.failures) for turn in turns), strict=True))
+        return masks, [turn.messages for turn in turns], ids, None, calls, failures, []
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> torch.Tensor:
         # (answers of all processes, functions)
@@ -217,7 +251,7 @@ def _others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rn
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
-    sources, specs = read_sources(args.datasets), read_specs(args.tasks)
+    sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
     rewards = read_rewards(args.rewards)
     if args.muon and model_args.use_peft:
         raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
@@ -226,6 +260,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if training.max_completion_length is None:
         raise UserError("max_completion_length is not set: say how many tokens an answer may have")
     pass_rate = None if args.pass_rate is None else build([PassRate], args.pass_rate, "pass_rate")[0]
+    if args.tools and (training.use_vllm or pass_rate or args.resample):
+        raise UserError("tools: answers with calls are drawn by transformers: leave out use_vllm, pass_rate, resample")
     if pass_rate and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
         raise UserError("pass_rate: sharded weights can answer only once training has begun: take zero2 or ddp")
     if pass_rate:
@@ -244,6 +280,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_adapter(model, model_args.model_name_or_path)
     prepare_chat_template(tokenizer, args.chat_template_path)
     end_turn(model, tokenizer)
+    tools, ends = make_tools(args.tools), model.generation_config.eos_token_id
+    call_format = CallFormat(tools, tokenizer, ends) if tools else None
     wanted = {column for reward in rewards for column in reward.needs}
     parts = [load_problems(source, wanted) for source in sources]
     for part, source in zip(parts, sources, strict=True):
@@ -253,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     at_once = training.generation_batch_size // training.num_generations
     if len(problems) < at_once:
         raise UserError(f"datasets: {len(problems)} problems, and one generation takes {at_once}: give more")
-    problems = safe_problems(problems, tokenizer, context_length(model) - training.max_completion_length)
+    problems = safe_problems(problems, tokenizer, context_length(model) - training.max_completion_length, tools=tools)
     use_fast_rollouts(model)
     chosen: dict[str, dict[str, Any]] = {}
     if pass_rate:
@@ -278,6 +316,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     training.reward_weights = [reward.weight for reward in rewards]
     # Before the trainer is made: under DeepSpeed it sets what the trainer then reads.
     optimizer = use_muon(model, training) if args.muon else None
+    if call_format:  # a turn may end with a call, in practice and not for good
+        model.generation_config.eos_token_id = [*ends, *sorted({*call_format.ends, *call_format.call_ends} - {*ends})]
     with refused_settings():
         trainer = _Trainer(
             model=model,
@@ -286,7 +326,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             train_dataset=problems,
             processing_class=tokenizer,
             peft_config=get_peft_config(model_args),
+            tools=list(tools.functions.values()) if tools else None,
         )
+    model.generation_config.eos_token_id, trainer.call_format = ends, call_format
     trainer.resample_rounds = args.resample
     trainer.optimizer_cls_and_kwargs = optimizer  # GRPOTrainer takes no such argument
 
@@ -296,7 +338,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # once training has begun.)
     if specs and not (is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled):
         few = [dataclasses.replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in specs]
-        _, samples = evaluate_tasks(model.to(training.device), tokenizer, few, show=_SHOWN)
+        _, samples = evaluate_tasks(model.to(training.device), tokenizer, few, show=_SHOWN, tools=tools)
         if trainer.is_world_process_zero():
             run.sample_anew(0, samples)
 
@@ -311,7 +353,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     if args.resample:
         metrics["groups_replaced"] = {"value": trainer.counts["groups_replaced"]}
-    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size)
+    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
     finish_model_folder(run, trainer, tokenizer, settings, metrics)
 
 

@@ -26,7 +26,10 @@ _MARKS = ".*#-+=~@&%:!"
 
 
 def rows(split: str, seed: int, n: int, longest: int = LONGEST) -> list[Row]:
-    """Lines of 1 to `longest` made-up words, names, numbers and rows of marks. Raises `UserError` where it is below 1."""
+    """Lines of 1 to `longest` made-up words, names, numbers and rows of marks.
+
+    Raises `UserError` where it is below 1.
+    """
     if longest < 1:
         raise UserError(f"echo: longest {longest}: give a whole number from 1 on")
     rng = random.Random(f"echo {split} {seed} {longest}")
