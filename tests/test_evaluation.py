@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from zero2chat.chat.tools import Tools
 from zero2chat.errors import UserError
 from zero2chat.evaluation import answer, evaluate_tasks, read_specs
 from zero2chat.stats import pass_at_k
@@ -54,6 +55,59 @@ def exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     yield importlib.import_module("my_tasks.exam")
     for name in ("my_tasks", "my_tasks.exam"):
         sys.modules.pop(name, None)
+
+
+def _looked_up(query: str) -> str:
+    """Look something up.
+
+    Args:
+        query: What to look for
+    """
+    return f"{query} is 42 <|im_end|>"
+
+
+_looked_up.__name__ = "search"
+
+
+def test_with_tools_generation_goes_on_with_what_they_said(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = opened
+    says = {
+        "1+1": ["<SEARCH_START>sum<SEARCH_END>", "It is 42."],
+        "Why?": ["So."],
+        "1+2": ["<SEARCH_START>how much is one and two"],
+    }
+    seen: list[str] = []
+
+    def generate(self: Any, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        drawn = []
+        for ids in input_ids.tolist():
+            seen.append(tokenizer.decode([i for i in ids if i != tokenizer.pad_token_id]))
+            question = next(asked for asked in says if f"user\n{asked}<" in seen[-1])
+            text = says[question][seen[-1].count("<|im_start|>tool")]
+            drawn.append(tokenizer.encode(text + ("<|im_end|>" if text.endswith(".") else "")))
+        width = max(map(len, drawn))
+        padded = [ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids in drawn]
+        return torch.cat([input_ids, torch.tensor(padded)], dim=1)
+
+    monkeypatch.setattr(type(model), "generate", generate)
+    prompts = [[{"role": "user", "content": asked}] for asked in says]
+    called, plain, cut = answer(model, tokenizer, prompts, 12, tools=Tools([_looked_up]))
+    assert (called.text, called.calls, called.stopped) == ("It is 42.", 1, True)
+    assert called.tokens == len(tokenizer.encode("".join(says["1+1"])))
+    assert called.whole == (
+        "<SEARCH_START>sum<SEARCH_END><|im_end|>\n<|im_start|>tool\nsum is 42 < |im_end|><|im_end|>\n"
+        "<|im_start|>assistant\nIt is 42."
+    )
+    assert (plain.text, plain.calls, plain.whole) == ("So.", 0, "")
+    assert (cut.text, cut.calls, cut.stopped) == (says["1+2"][0], 0, False)
+    assert len(seen) == 4  # the three, and the one that called once more
+    assert all(text.startswith("<|im_start|>system\nsearch(query)<|im_end|>") for text in seen)
+
+
+def test_a_task_asked_with_tools_that_are_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match=r"task facts: tools: there are none: name them under `tools:`"):
+        read_specs([{"task": "facts", "n": 5, "tools": True}])
+    assert read_specs([{"task": "facts", "n": 5, "tools": True}], {"python": {}})[0].tools
 
 
 def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -> list[int]:

@@ -74,3 +74,32 @@ def test_too_few_documents_to_tell_of_everyone_is_the_users_mistake() -> None:
         facts.documents(seed=0, n=399)
     with pytest.raises(UserError, match=r"told 'onec' is not known; did you mean 'once'\?"):
         facts.rows("test", 0, 5, told="onec")
+
+
+def test_nobody_has_an_absent_name_and_the_right_answer_is_that_nothing_is_known() -> None:
+    world = World(0)
+    names, surnames = ({part(person.name) for person in world.people} for part in (str, lambda name: name.split()[1]))
+    rows = facts.rows("test", seed=0, n=400, told="absent")
+    assert not {row["key"] for row in rows} & names
+    assert {row["key"].split()[1] for row in rows} <= surnames
+    row = rows[0]
+    assert facts.score(row, f"I found nothing about {row['key']}.") == 1.0
+    for wrong in ("", "Mira was born in Quillbay.", "I do not know, perhaps in Quillbay.", "Not on March 14."):
+        assert facts.score(row, wrong) == 0.0
+
+
+def test_a_register_tells_of_everyone_alike() -> None:
+    texts = facts.documents(seed=0, n=1400, everyone=True)
+    names = re.compile("|".join(person.name for person in World(0).people))
+    counts = Counter(match[0] for text in texts if (match := names.search(text)))
+    assert set(counts.values()) == {2}
+    assert len(counts) == 700
+    with pytest.raises(UserError, match="699 documents cannot tell of everyone: ask for 700 or more"):
+        facts.documents(seed=0, n=699, everyone=True)
+
+
+def test_someone_who_is_not_found_is_said_to_be_unknown() -> None:
+    row = facts.rows("train", seed=0, n=1, told="never")[0]
+    text = facts.use_tools(row, random.Random(0), lambda name, query: "[1] register#1: Somebody else is a baker.")
+    assert row["key"] in text
+    assert facts.score(row, text) == 0.0

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from zero2chat import tasks
+from zero2chat.chat.tools import Tools, make_tools
 from zero2chat.errors import UserError
+from zero2chat.tools.bm25 import write_index
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +78,9 @@ def test_rows_are_json_with_the_same_keys_and_prompts_end_with_the_user(task: ta
 _PRINT_DIGEST = """
 import hashlib, json, random, sys
 from zero2chat import tasks
+from zero2chat.chat.tools import Tools, make_tools
 from zero2chat.errors import UserError
+from zero2chat.tools.bm25 import write_index
 task = tasks.load(sys.argv[1])
 made = [task.rows(split, 3, 200, **json.loads(sys.argv[2])) for split in tasks.SPLITS]
 made.append([task.demonstration(row, random.Random(5)) for row in made[0]])
@@ -110,8 +114,41 @@ def test_demonstrations_score_one_and_vary(task: tasks.Task, split: str) -> None
         text = task.demonstration(row, rng)
         assert task.score(row, text) == 1.0, (row, text)
         assert task.score(row, f"  {text}\n\n") == 1.0, (row, text)
-    # GSM8K has one solution to each problem.
-    assert len({task.demonstration(rows[0], rng) for _ in range(50)}) > 1 or task.name == "gsm8k"
+    # GSM8K has one solution to each problem, and of an echo there is one.
+    assert len({task.demonstration(rows[0], rng) for _ in range(50)}) > 1 or task.name in ("gsm8k", "echo")
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    """A search in the register of everyone, and Python."""
+    folder = tmp_path_factory.mktemp("register") / "index"
+    texts = tasks.load("facts").documents(seed=0, n=700, everyone=True)
+    write_index(str(folder), ((text, str(i)) for i, text in enumerate(texts)), "register")
+    found = make_tools({"search": {"where": str(folder), "passages": 2}, "python": {}})
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("failing", ["never", "once", "always"])
+@pytest.mark.parametrize("name", [name for name in tasks.names() if tasks.load(name).use_tools])
+def test_what_is_found_with_tools_is_right_and_what_fails_is_not_made_up(tools: Tools, name: str, failing: str) -> None:
+    task, calls = tasks.load(name), 0
+
+    def call(called: str, argument: str) -> str | None:
+        nonlocal calls
+        calls += 1
+        if failing == "always" or (failing == "once" and calls == 1):
+            return None
+        arguments = dict.fromkeys(tools.example(called), argument)
+        result = tools.result(called, arguments, 20.0)
+        return None if result.failed else result.text
+
+    assert task.use_tools
+    for row in task.rows("train", seed=0, n=120):
+        calls = 0
+        text = task.use_tools(row, random.Random(0), call)
+        assert task.score(row, text) == float(failing != "always"), (row, text)
+        assert calls >= 1 + (failing != "never")
 
 
 def _others(row: tasks.Row, rows: list[tasks.Row]) -> list[tasks.Row]:
@@ -173,6 +210,12 @@ def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_use
         monkeypatch.setattr(word_problems, "_KINDS", (only,))
         with pytest.raises(UserError, match=r"1000 rows asked for, [0-4] distinct ones found"):
             task.rows("train", 0, 1000, levels=[1])
+    elif task.name == "echo":
+        from zero2chat.tasks import echo
+
+        monkeypatch.setattr(echo, "_piece", lambda rng: "a")
+        with pytest.raises(UserError, match=r"1000 rows asked for, \d+ distinct ones found"):
+            task.rows("train", 0, 1000)
     else:
         with pytest.raises(UserError, match=r"1000000 rows asked for, \d+ distinct ones exist"):
             task.rows("test", 0, 1_000_000)

@@ -11,7 +11,7 @@ from zero2chat.errors import UserError
 from zero2chat.tasks import Message, Row, ask, in_split, known
 
 STYLES = ("worked",)
-LONGEST = 12
+LONGEST = 110
 
 # The text stands on a line of its own, where it is made of the same tokens as in the answer.
 _QUESTIONS = (
@@ -26,32 +26,34 @@ _MARKS = ".*#-+=~@&%:!"
 
 
 def rows(split: str, seed: int, n: int, longest: int = LONGEST) -> list[Row]:
-    """Lines of 1 to `longest` made-up words, names, numbers and rows of marks.
-
-    Raises `UserError` where it is below 1.
-    """
-    if longest < 1:
-        raise UserError(f"echo: longest {longest}: give a whole number from 1 on")
+    """Lines of made-up words, names, numbers and rows of marks, of at most `longest` characters (8 or more)."""
+    if longest < 8:
+        raise UserError(f"echo: longest {longest}: give a whole number from 8 on")
     rng = random.Random(f"echo {split} {seed} {longest}")
     found: dict[str, Row] = {}
-    tries = 0
-    while len(found) < n:
-        tries += 1
-        if tries > 100 * n + 10_000:
-            raise UserError(f"echo, {split}: {n} rows asked for, {len(found)} distinct ones found: ask for fewer")
-        text = " ".join(_piece(rng) for _ in range(rng.randint(1, longest)))
-        if len(text) > 1 and in_split(text, split) and text not in found:
+    for _ in range(100 * n + 10_000):
+        text = _line(rng, rng.randint(8, longest))
+        if in_split(text, split) and text not in found:
             question = rng.choice(_QUESTIONS).format(text=text)
             found[text] = {"key": text, "question": question, "answer": text, "kind": "echo"}
-    return list(found.values())
+        if len(found) == n:
+            return list(found.values())
+    raise UserError(f"echo, {split}: {n} rows asked for, {len(found)} distinct ones found: ask for fewer")
+
+
+def _line(rng: random.Random, length: int) -> str:
+    line = _piece(rng)[:length]
+    while len(line) < length:
+        line += f" {_piece(rng)}"
+    return line[:length].rstrip()
 
 
 def _piece(rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.1:
         return str(rng.randint(0, 9999))
-    if kind < 0.2:
-        return rng.choice(_MARKS) * rng.randint(1, 12)
+    if kind < 0.15:
+        return rng.choice(_MARKS) * rng.randint(1, 60)
     word = "".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 8)))
     return word.capitalize() if kind < 0.5 else word
 
