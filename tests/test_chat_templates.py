@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from jinja2 import TemplateError
 from trl.chat_template_utils import (
@@ -43,6 +45,25 @@ def test_a_conversation_renders_exactly_so(tokenizer):
         "<|im_start|>tool\na baker<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
+
+
+def test_tools_at_hand_stand_at_the_end_of_the_system_turn(tokenizer):
+    def schema(name, parameter):
+        properties = {parameter: {"type": "string", "description": "What"}}
+        parameters = {"type": "object", "properties": properties, "required": [parameter]}
+        return {"type": "function", "function": {"name": name, "description": "It.", "parameters": parameters}}
+
+    clock = schema("clock", "zone")
+    tools = [schema("search", "query"), schema("python", "code"), clock]
+    user = {"role": "user", "content": "Who?"}
+    system = {"role": "system", "content": "Be brief."}
+    lines = (
+        f"search(query)\npython(code)\n{json.dumps(clock['function'])}<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n"
+    )
+    assert tokenizer.apply_chat_template([user], tools=tools, tokenize=False) == f"<|im_start|>system\n{lines}"
+    with_system = tokenizer.apply_chat_template([system, user], tools=tools, tokenize=False)
+    assert with_system == f"<|im_start|>system\nBe brief.\n\n{lines}"
+    assert "search" not in tokenizer.apply_chat_template([system, user], tokenize=False)
 
 
 def test_the_loss_falls_on_the_answers_and_their_ends_and_on_nothing_else(tokenizer):

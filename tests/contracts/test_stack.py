@@ -40,6 +40,18 @@ def model(model_folder: Path) -> PreTrainedModel:
 # ---- TRL
 
 
+def test_grpos_tool_loop_is_asked_and_answers_as_ours_does() -> None:
+    asked = list(inspect.signature(GRPOTrainer._tool_call_loop).parameters)[1:6]
+    assert asked == ["prompts", "prompt_ids", "completion_ids", "completions", "logprobs"]
+    returned = (
+        "return tool_mask, completions, completion_ids, logprobs, tool_call_count, tool_failure_count, tool_images"
+    )
+    assert returned in inspect.getsource(GRPOTrainer._tool_call_loop)
+    drawn = list(inspect.signature(GRPOTrainer._generate_single_turn).parameters)[1:5]
+    assert drawn == ["prompt_ids", "images", "multimodal_fields", "num_generations"]
+    assert "model.generation_config.eos_token_id" in inspect.getsource(GRPOTrainer.__init__)
+
+
 def test_trl_judges_our_chat_template_by_these_names(tokenizer: PreTrainedTokenizerBase) -> None:
     assert chat_template_utils.has_generation_markers(tokenizer.chat_template)
     assert not chat_template_utils.has_generation_markers("{{ messages }}")

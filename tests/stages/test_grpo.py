@@ -663,3 +663,124 @@ def test_problems_that_cannot_be_practised_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         run(base("bad", datasets=rows([problem] * 4), **MATHS))
+
+
+# ---- with tools
+
+
+def test_what_tools_say_gets_no_gradient_and_every_token_that_the_model_drew_gets_one(
+    base: Callable[..., Path], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tokenizer = load_model(model_folder)
+    contexts: list[str] = []
+
+    def draw(self: Any, prompt_ids: Any, *_: Any, **more: Any) -> Any:
+        """Of four answers three call Python, and then say something."""
+        texts = []
+        for n, ids in enumerate(prompt_ids):
+            contexts.append(tokenizer.decode(ids))
+            called = "<|im_start|>tool" in contexts[-1]
+            texts.append(f"{n}!<|im_end|>" if called or not n % 4 else "<PYTHON_START>6 * 7<PYTHON_END>")
+        return [tokenizer.encode(text) for text in texts], None
+
+    compute_loss, likelihoods, seen = grpo._Trainer.compute_loss, grpo._Trainer._get_per_token_logps_and_entropies, []
+
+    def keep(self: Any, *args: Any, **more: Any) -> Any:
+        found = likelihoods(self, *args, **more)
+        if found[0].requires_grad:
+            found[0].retain_grad()
+            seen.append(found[0])
+        return found
+
+    def listen(self: Any, model: Any, inputs: Any, **more: Any) -> Any:
+        seen.append(inputs)
+        return compute_loss(self, model, inputs, **more)
+
+    monkeypatch.setattr(grpo._Trainer, "_generate_single_turn", draw)
+    monkeypatch.setattr(grpo._Trainer, "_get_per_token_logps_and_entropies", keep)
+    monkeypatch.setattr(grpo._Trainer, "compute_loss", listen)
+    path = base("tools", tools={"python": {}}, max_completion_length=40, max_steps=1, tasks=[])
+    run(path)
+
+    assert contexts[0].startswith("<|im_start|>system\npython(code)<|im_end|>")
+    assert contexts[-1].endswith(
+        "<PYTHON_START>6 * 7<PYTHON_END><|im_end|>\n<|im_start|>tool\n42<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert history(path)[0]["tools/call_frequency"] == 0.75
+    assert history(path)[0]["tools/failure_frequency"] == 0.0
+    inputs, of_tokens = seen
+    mine = inputs["completion_mask"] * inputs["tool_mask"]
+    told = inputs["completion_mask"] * (1 - inputs["tool_mask"])
+    moved = inputs["advantages"].abs() > 0
+    assert told[1].sum() > 10
+    assert (of_tokens.grad[mine == 0] == 0).all()
+    assert (of_tokens.grad[moved][mine[moved] == 1] != 0).all()
+    assert tokenizer.decode(inputs["completion_ids"][1][mine[1] == 1]) == "<PYTHON_START>6 * 7<PYTHON_END>0!<|im_end|>"
+
+
+def test_a_reward_reads_the_turns_of_an_answer_and_the_answer_last(
+    base: Callable[..., Path], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tokenizer = load_model(model_folder)
+    said = iter(["I look. <PYTHON_START>6 * 7<PYTHON_END>"] * 16 + ["42<|im_end|>"] * 16)
+    monkeypatch.setattr(
+        grpo._Trainer,
+        "_generate_single_turn",
+        lambda self, prompt_ids, *_, **more: ([tokenizer.encode(next(said)) for _ in prompt_ids], None),
+    )
+    answers: list[Any] = []
+    monkeypatch.setattr("own_rewards.digits", lambda completions, **columns: answers.extend(completions) or [0.0] * 16)
+    run(base("turns", tools={"python": {}}, max_completion_length=60, max_steps=1, tasks=[]))
+    call = {"type": "function", "function": {"name": "python", "arguments": {"code": "6 * 7"}}}
+    assert answers[0] == [
+        {"role": "assistant", "content": "I look. ", "tool_calls": [call]},
+        {"role": "tool", "name": "python", "content": "42"},
+        {"role": "assistant", "content": "42"},
+    ]
+
+
+def test_calls_and_results_stay_within_the_length_of_an_answer(
+    base: Callable[..., Path], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tokenizer = load_model(model_folder)
+    rows: list[Any] = []
+    monkeypatch.setattr(
+        grpo._Trainer,
+        "_generate_single_turn",
+        lambda self, prompt_ids, *_, **more: (
+            [tokenizer.encode('<PYTHON_START>"long " * 99<PYTHON_END>') for _ in prompt_ids],
+            None,
+        ),
+    )
+    loop = grpo._Trainer._tool_call_loop
+
+    def watch(self: Any, *args: Any) -> Any:
+        rows.extend(loop(self, *args)[2])
+        return [[1] * len(ids) for ids in rows], *([[{"role": "assistant", "content": ""}]] * 16,), rows, None, 1, 0, []
+
+    monkeypatch.setattr(grpo._Trainer, "_tool_call_loop", watch)
+    run(base("long", tools={"python": {}}, max_completion_length=60, max_steps=1, tasks=[]))
+    assert all(20 < len(ids) <= 60 for ids in rows)
+
+
+@pytest.mark.parametrize("more", [{"resample": 1}, {"pass_rate": {"samples": 2}}, {"use_vllm": True}])
+def test_what_does_not_go_with_tools_is_refused(base: Callable[..., Path], more: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="tools: answers with calls are drawn by transformers: leave out use_vllm,"):
+        run(base("refused", tools={"python": {}}, **more))
+
+
+@pytest.mark.parametrize(
+    ("tools", "says"),
+    [
+        ({"pyhton": {}}, r"tools: no tool 'pyhton'; did you mean 'python'\?"),
+        ({"python": {"seconds": 3}}, "tools: python takes no options"),
+        ({"search": {}}, "tools: search: where is not set"),
+        ({"search": {"where": "nowhere"}}, "nowhere: no such index"),
+        ({"search": {"wear": "x"}}, r"unknown key 'wear'"),
+        ({"own_rewards.nothing": {}}, "tools: cannot import 'own_rewards.nothing'"),
+        ({"own_rewards.needy": {}}, "a tool needs a type for each argument and a docstring"),
+    ],
+)
+def test_tools_that_cannot_be_are_one_line(base: Callable[..., Path], tools: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        run(base("none", tools=tools))
