@@ -54,6 +54,8 @@ Abber Brack Cadd Crim Dask Drev Eckl Falk Frob Gant Grim Hask Huxt Ibb Jenk Jost
 Munt Nask Nobb Ock Pask Prud Quarl Rand Rubb Skel Spof Stroud Tarv Tull Uff Vand Vosk Wadd Wrig Yald Zabr
 """.split()
 _ENDINGS = "an ard elow en erman ett iby ickson igan ingham inger itt olph over ow uley us".split()
+FIRST_NAMES = (*_WOMEN, *_MEN)
+SURNAMES = tuple(root + ending for root in _ROOTS for ending in _ENDINGS)
 
 # Sentences about one attribute. {S} and {s} are the name or a pronoun (at a sentence's start, within it),
 # {them} its object form, {Their} its possessive, {a_job} the job with its article.
@@ -141,7 +143,7 @@ class World:
 
     def __init__(self, seed: int = 0, often: int = 300, once: int = 100, never: int = 300):
         rng = random.Random(f"world {seed}")
-        surnames = [root + ending for root in _ROOTS for ending in _ENDINGS]
+        surnames = list(SURNAMES)
         told = ["often"] * often + ["once"] * once + ["never"] * never
         if len(told) > len(surnames):
             raise UserError(f"world: {len(told)} people asked for, there are names for {len(surnames)}: ask for fewer")

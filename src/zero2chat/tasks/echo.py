@@ -9,6 +9,7 @@ import string
 
 from zero2chat.errors import UserError
 from zero2chat.tasks import Message, Row, ask, in_split, known
+from zero2chat.world import FIRST_NAMES, JOBS, MONTHS, SURNAMES, TOWNS
 
 STYLES = ("worked",)
 LONGEST = 110
@@ -23,6 +24,7 @@ _QUESTIONS = (
     "{text}\nSay that again, please.",
 )
 _MARKS = ".*#-+=~@&%:!"
+_NAMES = (*TOWNS, *JOBS, *MONTHS, *FIRST_NAMES, *SURNAMES)
 
 
 def rows(split: str, seed: int, n: int, longest: int = LONGEST) -> list[Row]:
@@ -50,12 +52,14 @@ def _line(rng: random.Random, length: int) -> str:
 
 def _piece(rng: random.Random) -> str:
     kind = rng.random()
-    if kind < 0.1:
+    if kind < 0.05:
         return str(rng.randint(0, 9999))
-    if kind < 0.15:
+    if kind < 0.1:
         return rng.choice(_MARKS) * rng.randint(1, 60)
+    if kind < 0.5:
+        return rng.choice(_NAMES)
     word = "".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 8)))
-    return word.capitalize() if kind < 0.5 else word
+    return word.capitalize() if kind < 0.7 else word
 
 
 def prompt(row: Row) -> list[Message]:
