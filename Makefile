@@ -1,10 +1,11 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
-.PHONY: quickstart results test test-all lint format chat canary clean data install smollm peer-ppo
+.PHONY: quickstart results test test-all lint format chat ui canary clean data install browser smollm peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
 install: .venv/.installed
+browser: .venv/.browser
 data: data/packages/.fetched
 smollm: data/smollm2-135m/.fetched
 peer-ppo: .peers/trl-1.12/.installed
@@ -12,6 +13,11 @@ peer-ppo: .peers/trl-1.12/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+# For the page, and for its test in this machine's Chromium: 250 MB that nothing else needs
+.venv/.ui .venv/.browser: .venv/.%: pyproject.toml constraints.txt | install
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	touch $@
 
 # Text and tokenizers at pinned versions, with checksums; nothing of them is imported or run.
@@ -56,7 +62,7 @@ test: install data
 
 # What cannot be fetched is skipped, with the reason.
 test-all: install data
-	-$(MAKE) --keep-going smollm .venv-vllm
+	-$(MAKE) --keep-going browser smollm .venv-vllm
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 -m "slow or not slow"
 
 lint: install
@@ -70,6 +76,9 @@ format: install
 
 chat: install
 	$(BIN)/zero2chat chat runs/quickstart/grpo
+
+ui: .venv/.ui
+	$(BIN)/zero2chat ui runs/quickstart/grpo --against runs/quickstart/sft
 
 # The newest of everything, elsewhere: do recipes still parse, do the contracts hold? It reports; it does not gate.
 canary:

@@ -40,6 +40,17 @@ def _chat(args: argparse.Namespace) -> None:
     chat(args.model, sampling, args.system, args.prompt, tools=tools)
 
 
+def _ui(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat.chat.page import ui
+    from zero2chat.chat.session import Sampling
+    from zero2chat.chat.tools import open_tools
+
+    sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
+    tools = open_tools(args.tools, args.search)
+    ui(args.model, args.against, sampling, args.system, tools, args.host, args.port, args.out)
+
+
 def _rank(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.ranking import rank, read_prompts
@@ -176,6 +187,22 @@ def _answers_joined(argv: Sequence[str]) -> list[str]:
     return joined
 
 
+def _add_conversation(command: argparse.ArgumentParser) -> None:
+    """How a conversation is led."""
+    command.add_argument("--system", type=_text, metavar="TEXT", help="the system prompt")
+    command.add_argument(
+        "--temperature", type=float, default=0.7, help="0 takes the likeliest token (default %(default)s)"
+    )
+    command.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens (0: all)")
+    command.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this total probability"
+    )
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
+    command.add_argument("--tools", metavar="NAMES", help="what the model may call: search, python, or search,python")
+    command.add_argument("--search", metavar="WHERE", help="where it searches: an index's folder, a URL, a table")
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="zero2chat", description="Build an assistant from nothing, and talk to it.")
     root.add_argument("--version", action="version", version=f"zero2chat {__version__}")
@@ -197,19 +224,25 @@ def parser() -> argparse.ArgumentParser:
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     chat.set_defaults(command=_chat)
     chat.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
-    chat.add_argument("--system", type=_text, metavar="TEXT", help="the system prompt")
-    chat.add_argument(
-        "--temperature", type=float, default=0.7, help="0 takes the likeliest token (default %(default)s)"
-    )
-    chat.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens (0: all)")
-    chat.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this total probability"
-    )
-    chat.add_argument("--seed", type=int, default=0)
-    chat.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
+    _add_conversation(chat)
     chat.add_argument("--prompt", type=_text, metavar="TEXT", help="print one answer and exit")
-    chat.add_argument("--tools", metavar="NAMES", help="what the model may call: search, python, or search,python")
-    chat.add_argument("--search", metavar="WHERE", help="where it searches: an index's folder, a URL, a table")
+
+    ui = commands.add_parser(
+        "ui", help="talk to a model on a page: its tokens, what else it could have said, its calls"
+    )
+    ui.set_defaults(command=_ui)
+    ui.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/grpo, or a Hub name")
+    ui.add_argument("--against", metavar="MODEL2", help="ask this one too, and vote on the answers, blind")
+    ui.add_argument(
+        "--out", metavar="FILE.jsonl", help="where votes are added, as the stage reward reads them (default: nowhere)"
+    )
+    _add_conversation(ui)
+    ui.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="whom it is open to: 0.0.0.0 is everybody who can reach this machine (default %(default)s: you)",
+    )
+    ui.add_argument("--port", type=int, default=7860, help="0 takes any that is free (default %(default)s)")
 
     rank = commands.add_parser("rank", help="rank a model's answers, by docs/labelling.md, for a reward model to learn")
     rank.set_defaults(command=_rank)

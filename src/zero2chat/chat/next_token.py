@@ -1,8 +1,10 @@
-"""What a model would write next: the likeliest tokens and their probabilities."""
+"""What a model would write next, or could have written instead: the likeliest tokens and their probabilities."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zero2chat.errors import UserError
 from zero2chat.models import context_length
@@ -19,6 +21,15 @@ class NextToken(NamedTuple):
     id: int
     text: str
     probability: float
+
+
+@dataclass
+class Drawn:
+    """A token of an answer, and the likeliest ones in its place. `called`: it is part of a call of a tool."""
+
+    token: NextToken
+    likeliest: list[NextToken]
+    called: bool = False
 
 
 def next_tokens(
@@ -41,11 +52,24 @@ def next_tokens(
         )
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids], device=model.device), logits_to_keep=1).logits[0, -1]
+    return _likeliest(logits, tokenizer, top)
+
+
+def as_drawn(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int, top: int = 5) -> Drawn:
+    """What a session keeps of a token that it drew from these logits, [vocabulary]."""
+    first, *likeliest = _likeliest(logits, tokenizer, top, [token])
+    return Drawn(first, likeliest)
+
+
+def _likeliest(
+    logits: Any, tokenizer: PreTrainedTokenizerBase, top: int, before: Sequence[int] = ()
+) -> list[NextToken]:
+    """The tokens `before`, and then the `top` likeliest, with the probabilities that the model itself gives them."""
     # A model may have more rows than its tokenizer has tokens.
     probabilities = logits.float().softmax(-1)[: len(tokenizer)]
-    best = probabilities.topk(min(top, len(probabilities)))
-    texts = token_pieces(tokenizer, best.indices.tolist())
-    return [NextToken(*row) for row in zip(best.indices.tolist(), texts, best.values.tolist(), strict=True)]
+    ids = [*before, *probabilities.topk(min(top, len(probabilities))).indices.tolist()]
+    texts = token_pieces(tokenizer, ids)
+    return [NextToken(*row) for row in zip(ids, texts, probabilities[ids].tolist(), strict=True)]
 
 
 def show_next(tokens: list[NextToken]) -> Table:

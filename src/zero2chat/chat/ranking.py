@@ -46,7 +46,7 @@ _TASK_PROMPTS = 50
 # What a ranking's pairs are written with. `pairs` says of how many, so that half a ranking is known as such.
 _COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")
 _BEGINNING = b'{"pairs": '
-_SPACES = "\n\t\u00a0\u202f\u3000\u200c\u200d"  # which scripts are written with; shown as they are
+SPACES = "\n\t\u00a0\u202f\u3000\u200c\u200d"  # which scripts are written with; shown as they are
 
 # Answers' indices, the best first; those in one group are tied.
 Order = list[list[int]]
@@ -80,7 +80,7 @@ def rank(
         return
     model, tokenizer = load_for_use(model_path)
     _require_answerable(model, tokenizer, [prompt for _, prompt in left], model_path)
-    _mend(file, whole)
+    mend(file, whole)
     console = Console(highlight=False)
     lines = lines or sys.stdin
     orders = typed(lines)
@@ -103,7 +103,7 @@ def rank(
             if not made:
                 print("(skipped)" if not order else "(all tied: nothing to learn from, so it is not kept)", flush=True)
                 continue
-            _append(file, [_row(model_path, prompt, texts[a], texts[b], len(made)) for a, b in made])
+            append_ranking(file, model_path, prompt, [(texts[a], texts[b]) for a, b in made])
             rankings, pairs = rankings + 1, pairs + len(made)
     except KeyboardInterrupt:
         if not lines.isatty():
@@ -198,7 +198,7 @@ def _show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
     """Names and texts in two columns, so that no text can pass for another row."""
     table = Table.grid(padding=(0, 2))
     for name, text in rows:
-        shown = Text(visible(text, keep=_SPACES)) if text.strip() else Text("(empty)", style="dim")
+        shown = Text(visible(text, keep=SPACES)) if text.strip() else Text("(empty)", style="dim")
         table.add_row(Text(visible(name), style="bold"), shown)
     console.print(table)
 
@@ -285,7 +285,7 @@ def _is_cut(line: bytes) -> bool:
     return not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line))
 
 
-def _mend(path: Path, whole: int) -> None:
+def mend(path: Path, whole: int) -> None:
     """Cut what follows the whole rankings, and end the last line, from which an editor may have taken its end."""
     if not path.exists():
         return
@@ -298,13 +298,10 @@ def _mend(path: Path, whole: int) -> None:
             file.write(b"\n")
 
 
-def _row(model: str, prompt: Messages, chosen: str, rejected: str, pairs: int) -> Pair:
-    sides = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
-    return dict(zip(_COLUMNS, (pairs, model, prompt, *sides), strict=True))
-
-
-def _append(path: Path, rows: Sequence[Pair]) -> None:
-    """Add them in one write, on the disk when it returns. Raises `UserError` where that fails."""
+def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tuple[str, str]]) -> None:
+    """Add a ranking's pairs, (better, worse), in one write, on the disk when it returns. Raises `UserError` where that
+    fails."""
+    rows = [_row(model, prompt, chosen, rejected, len(pairs)) for chosen, rejected in pairs]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
         with path.open("ab") as file:
@@ -315,3 +312,8 @@ def _append(path: Path, rows: Sequence[Pair]) -> None:
         raise UserError(
             f"{path}: this ranking cannot be written ({error.strerror}); those before it are kept"
         ) from error
+
+
+def _row(model: str, prompt: Messages, chosen: str, rejected: str, pairs: int) -> Pair:
+    sides = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
+    return dict(zip(_COLUMNS, (pairs, model, prompt, *sides), strict=True))

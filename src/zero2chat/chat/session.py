@@ -16,6 +16,7 @@ from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from zero2chat.chat.calls import Calls
+from zero2chat.chat.next_token import Drawn, as_drawn
 from zero2chat.chat.tools import Call, CallFormat, ToolResult, Tools, render, safe_text
 from zero2chat.errors import UserError, nearest
 from zero2chat.models import context_length
@@ -69,7 +70,8 @@ class Turn:
 
 
 class Session:
-    """A conversation that remembers. `dropped` counts the turns that the context had no room for any more.
+    """A conversation that remembers. `dropped` counts the turns that the context had no room for any more. Where
+    `record` is a list, each token that is drawn is added to it, and `reply` yields after each, if only an empty text.
 
     Works with any chat template that renders earlier turns the same whatever follows them; with tools, with one that
     writes calls between control tokens. Raises `UserError` where the tokenizer has no such template.
@@ -87,6 +89,7 @@ class Session:
         self.tokenizer = tokenizer
         self.sampling = sampling or Sampling()
         self.tools = tools
+        self.record: list[Drawn] | None = None
         self.limit = context_length(model)
         eos = model.generation_config.eos_token_id
         eos = tokenizer.eos_token_id if eos is None else eos
@@ -184,8 +187,11 @@ class Session:
                 if not ends:
                     turn.ids.append(token)
                 attempt = calls.read(token, ends)
-                piece = told.rest() if attempt or calls.inside else told.add(token)
-                if piece:
+                called = bool(attempt or calls.inside)
+                piece = told.rest() if called else told.add(token)
+                if self.record is not None:
+                    self.record[-1].called = called
+                if piece or self.record is not None:
                     turn.assistant += piece
                     yield piece
                 if attempt:
@@ -238,7 +244,10 @@ class Session:
         self._cache = cache
         logits = output.logits[:, -1].float().cpu()
         logits[:, muted] = -math.inf
-        return self._draw(logits)
+        token = self._draw(logits)
+        if self.record is not None:
+            self.record.append(as_drawn(logits[0], self.tokenizer, token))
+        return token
 
     def _draw(self, logits: Any) -> int:
         """[1, vocabulary] → an id."""

@@ -1,0 +1,380 @@
+"""A page to talk to a model: its tokens with what could have stood in their place, its calls, and two models compared.
+
+Gradio draws it. Each browser tab has a conversation of its own, in Gradio's state of that tab's session; one answer is
+written at a time. The server takes what its page sends and nothing else, and the page may load nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zero2chat.chat.guard import Guard, listen
+from zero2chat.chat.markup import SHADES, Alphabet, Answer, text
+from zero2chat.chat.ranking import append_ranking, mend, read_rankings
+from zero2chat.chat.session import Sampling, Session
+from zero2chat.chat.style import CSS, SCRIPT
+from zero2chat.chat.tools import Tools
+from zero2chat.errors import UserError
+from zero2chat.models import load_for_use
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LONGEST = 4000  # characters of a message
+CONVERSATIONS = 32  # remembered at once; of more, the one that was silent for longest is forgotten
+WAITING = 16  # messages that wait for their answer
+TURNS = 50  # shown of a conversation
+_FORGOTTEN = '<p class="note">Too many others have talked since: what was said here is forgotten.</p>'
+_TICK = 0.1  # seconds between two looks at an answer that grows
+
+_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
+_MONO = ["ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"]
+
+
+@dataclass
+class Model:
+    """A model that is open for all visitors, and how its conversations are led."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    sampling: Sampling
+    system: str | None
+    tools: Tools | None
+
+    def __post_init__(self) -> None:
+        try:
+            self.alphabet = Alphabet(self.tokenizer)
+            self.session()
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from error
+
+    def session(self, question: int = 0) -> Session:
+        """A conversation of its own, which draws other tokens for each number of a question."""
+        sampling = replace(self.sampling, seed=(self.sampling.seed + question) % 2**63)
+        return Session(self.model, self.tokenizer, sampling, self.system, self.tools)
+
+
+@dataclass
+class Turn:
+    """A question and what is written to it: by one model, or by two in an order that the visitor is not told."""
+
+    question: str
+    models: list[Model]
+    answers: list[Answer]
+    texts: list[str] = field(default_factory=list)  # once they are all written
+    named: bool = True
+    chosen: int | None = None
+    note: str = ""
+    mistake: bool = False
+
+    @property
+    def html(self) -> str:
+        sides = []
+        for place, (model, answer) in enumerate(zip(self.models, self.answers, strict=True)):
+            name = text(model.name) if self.named else "AB"[place]
+            mark = "<b>your choice</b>" if self.chosen == place else ""
+            chosen = " chosen" if self.chosen == place else ""
+            sides.append(f'<div class="answer{chosen}"><h2>{name}{mark}</h2>{answer.html}</div>')
+        note = f'<p class="note{" mistake" * self.mistake}">{text(self.note)}</p>' if self.note else ""
+        question = f'<div class="question">{text(self.question)}</div>'
+        return f'<section class="turn">{question}<div class="answers">{"".join(sides)}</div>{note}</section>'
+
+
+@dataclass
+class Visitor:
+    """What one tab has said and been told."""
+
+    session: Session | None = None  # of one model; each question to two of them stands alone
+    turns: list[Turn] = field(default_factory=list)
+    asked: int = 0
+    stopped: bool = False
+    votes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def ballot(self) -> Turn | None:
+        """The turn to vote on."""
+        turn = self.turns[-1] if self.turns else None
+        return turn if turn and turn.texts and not turn.named else None
+
+
+class Page:
+    """What the page's buttons do. It holds the models; whatever a visitor says is in the `Visitor` that comes along."""
+
+    def __init__(self, models: list[Model], out: Path | None = None):
+        self.models, self.out = models, out
+
+    def arrive(self) -> Visitor:
+        return Visitor(self.models[0].session() if len(self.models) == 1 else None)
+
+    def ask(self, visitor: Visitor, question: str) -> Iterator[Turn]:
+        """The turn again and again while it grows, `_TICK` seconds apart. A mistake is its note."""
+        question = question.strip()
+        if not question:
+            return
+        if len(question) > LONGEST:
+            question, length = question[:200] + "…", len(question)
+            yield self._refused(visitor, question, f"the message has {length} characters: give at most {LONGEST}")
+            return
+        models = random.sample(self.models, len(self.models))
+        visitor.asked += 1
+        sessions = [visitor.session] if visitor.session else [model.session(visitor.asked) for model in models]
+        turn = Turn(question, models, [Answer(model.alphabet) for model in models], named=len(models) == 1)
+        dropped = sum(session.dropped for session in sessions)
+        for session in sessions:
+            session.record = []
+        try:
+            replies = [session.reply(question) for session in sessions]
+        except UserError as error:
+            yield self._refused(visitor, question, str(error))
+            return
+        if visitor.ballot:
+            visitor.ballot.named = True  # it was not voted on
+        visitor.turns = [*visitor.turns, turn][-TURNS:]
+        visitor.stopped = False
+        yield turn
+        shown, left = time.monotonic(), list(range(len(models)))
+        try:
+            while left and not visitor.stopped:
+                for place in list(left):
+                    if not self._step(sessions[place], replies[place], turn.answers[place]):
+                        left.remove(place)
+                if time.monotonic() > shown + _TICK:
+                    yield turn
+                    shown = time.monotonic()
+        finally:
+            for session, reply, answer in zip(sessions, replies, turn.answers, strict=True):
+                reply.close()  # type: ignore[attr-defined]
+                self._take(session, answer)
+        forgotten = sum(session.dropped for session in sessions)
+        if forgotten > dropped:
+            turn.note = f"The context is full: {forgotten} of the oldest turns are forgotten by now."
+        texts = [session.turns[-1].assistant for session in sessions]
+        if left:
+            turn.note, turn.named = "Stopped.", True
+        elif len(models) > 1 and len({told.strip() for told in texts}) == 1:
+            turn.note, turn.named = "Both say the same: nothing to vote on.", True
+        turn.texts = texts
+        yield turn
+
+    def _step(self, session: Session, reply: Iterator[Any], answer: Answer) -> bool:
+        """One piece more of an answer, if there is one."""
+        piece = next(reply, None)
+        self._take(session, answer)
+        if piece is not None and not isinstance(piece, str):
+            answer.close(piece)
+        return piece is not None
+
+    def _take(self, session: Session, answer: Answer) -> None:
+        for drawn in session.record or []:
+            answer.add(drawn)
+        session.record = []
+
+    def _refused(self, visitor: Visitor, question: str, why: str) -> Turn:
+        turn = Turn(question, [], [], note=why, mistake=True)
+        visitor.turns = [*visitor.turns, turn][-TURNS:]
+        return turn
+
+    def vote(self, visitor: Visitor, chosen: int | None) -> None:
+        """The left answer is better (0), the right one (1), or neither: then there is nothing to learn from it, and it
+        is not kept. Whose they were is told from now on."""
+        turn = visitor.ballot
+        if turn is None:
+            return
+        turn.named, turn.chosen = True, chosen
+        names = [model.name for model in turn.models]
+        visitor.votes[names[chosen] if chosen is not None else "neither"] += 1
+        turn.note = "Your votes: " + ", ".join(f"{name} {n}" for name, n in visitor.votes.most_common()) + "."
+        if chosen is None or self.out is None:
+            return
+        system = turn.models[0].system
+        prompt = [{"role": "system", "content": system}] if system else []
+        prompt.append({"role": "user", "content": turn.question})
+        try:
+            append_ranking(
+                self.out,
+                f"{names[chosen]} > {names[1 - chosen]}",
+                prompt,
+                [(turn.texts[chosen], turn.texts[1 - chosen])],
+            )
+        except UserError as error:
+            turn.note, turn.mistake = str(error), True
+
+    # ---- as Gradio has it
+
+    def blocks(self) -> gr.Blocks:
+        import gradio as gr
+
+        two = len(self.models) > 1
+        with gr.Blocks(title="zero2chat", analytics_enabled=False, fill_height=True, fill_width=True) as blocks:
+            visitor = gr.State(None)  # until the first question: a tab that is only open costs nothing
+            told = gr.Number(0, visible=False)  # how many turns the tab shows, whether or not we remember them
+            gr.HTML(self._top(), elem_id="top")
+            with gr.Column(elem_id="talk", scale=1):
+                # What is said is sent once; only the turn that grows is sent again and again.
+                earlier = gr.HTML()
+                latest = gr.HTML(self._empty())
+            with gr.Row(visible=False, elem_id="ballot") as ballot:
+                votes = [gr.Button(name, size="sm") for name in ("◀ A is better", "No difference", "B is better ▶")]
+            with gr.Row(equal_height=True):
+                question = gr.Textbox(
+                    placeholder="Ask both, and say which answer is better" if two else "Ask something",
+                    max_length=LONGEST,
+                    show_label=False,
+                    container=False,
+                    autofocus=True,
+                    scale=8,
+                )
+                ask = gr.Button("Ask", variant="primary", min_width=90, scale=1)
+                stop = gr.Button("Stop", min_width=90, scale=1, visible=False)
+                anew = gr.Button("Start over", min_width=110, scale=1)
+
+        def answer(state: Visitor | None, words: str, told: float) -> Iterator[tuple[Any, ...]]:
+            skip, begun = gr.skip(), False
+            before = _FORGOTTEN if state is None and told else ""
+            state = state or self.arrive()
+            for turn in self.ask(state, words):
+                if begun:
+                    yield skip, skip, turn.html, *[skip] * 6
+                    continue
+                begun = True
+                before += "".join(turn.html for turn in state.turns[:-1])
+                busy = gr.Button(visible=False), gr.Button(visible=True), gr.Button(interactive=False)
+                yield state, before, turn.html, gr.Row(visible=False), len(state.turns), "", *busy
+            free = gr.Button(visible=True), gr.Button(visible=False), gr.Button(interactive=True)
+            yield state, skip, skip, gr.Row(visible=state.ballot is not None), skip, skip, *free
+
+        def start_over() -> tuple[Any, ...]:
+            return None, "", self._empty(), gr.Row(visible=False), 0
+
+        def vote(chosen: int | None) -> Any:
+            def cast(state: Visitor | None) -> tuple[Any, ...]:
+                if state is None:
+                    return _FORGOTTEN, gr.Row(visible=False)
+                self.vote(state, chosen)
+                return state.turns[-1].html, gr.Row(visible=False)
+
+            return cast
+
+        def halt(state: Visitor | None) -> None:
+            if state is not None:
+                state.stopped = True
+
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        with blocks:
+            shown = [visitor, earlier, latest, ballot, told]
+            anew.click(start_over, outputs=shown, **quiet)
+            gr.on(
+                [question.submit, ask.click],
+                answer,
+                inputs=[visitor, question, told],
+                outputs=[*shown, question, ask, stop, anew],
+                concurrency_limit=1,
+                **quiet | {"show_progress": "minimal", "show_progress_on": question},
+            )
+            stop.click(halt, inputs=visitor, concurrency_limit=WAITING, **quiet)
+            for button, chosen in zip(votes, (0, None, 1), strict=True):
+                button.click(vote(chosen), inputs=visitor, outputs=[latest, ballot], **quiet)
+        return blocks.queue(max_size=WAITING, api_open=False)
+
+    def _top(self) -> str:
+        names = " against ".join(f"<code>{text(model.name)}</code>" for model in self.models)
+        shades = "".join(f'<span class="token {shade}">{label}</span>' for _, shade, label in SHADES)
+        legend = (
+            f'<p id="legend">How likely each token was: {shades}<span class="token control">control token</span>'
+            "Click one to see what could have stood there.</p>"
+        )
+        return f"<h1>zero2chat</h1><span>{names}</span>{legend}"
+
+    def _empty(self) -> str:
+        if len(self.models) == 1:
+            return '<p class="empty">Nothing is said yet. What you say here is forgotten when you reload the page.</p>'
+        kept = f"are added to <code>{text(str(self.out))}</code>" if self.out else "are not kept (<code>--out</code>)"
+        return (
+            '<p class="empty">Both models answer the same question, in an order that you are not told until you have '
+            f"voted.<br>Each question stands alone. Votes {kept}.</p>"
+        )
+
+
+# ---- the server
+
+
+def ui(
+    model: str,
+    against: str | None = None,
+    sampling: Sampling | None = None,
+    system: str | None = None,
+    tools: Tools | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    out: str | None = None,
+) -> None:
+    """Serve the page until Ctrl-C. Votes are added to `out` as `zero2chat rank` writes them.
+
+    Raises `UserError` where Gradio is not installed, a model cannot be opened or cannot chat, `out` cannot be added to,
+    or the port is taken.
+    """
+    # Before it is imported, and looks at them.
+    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
+    try:
+        import gradio  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise UserError(
+            f"ui: {error.name} is not installed: `make ui` does that, or `pip install -e '.[ui]'`"
+        ) from error
+    if out and not against:
+        raise UserError("out: one model's answers are not compared: name another one with --against")
+    file = Path(out) if out else None
+    whole = read_rankings(file)[1] if file else 0
+    with listen(host, port) as listener:
+        sampling = sampling or Sampling()
+        names = [model, against] if against else [model]
+        page = Page([Model(name, *load_for_use(name), sampling, system, tools) for name in names], file)
+        if file:
+            mend(file, whole)
+        address, port = listener.getsockname()[:2]
+        # Each tab's heartbeat is a request that does not end: that it is cut off in the end is no error to print.
+        config = uvicorn.Config(application(page, address), log_level="critical", timeout_graceful_shutdown=1)
+        print(f"http://{f'[{address}]' if ':' in address else address}:{port} (Ctrl-C ends it)", flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def application(page: Page, address: str) -> Any:
+    """The server's ASGI application."""
+    import fastapi
+    import gradio as gr
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    blocks = page.blocks()
+    blocks.state_session_capacity = CONVERSATIONS
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Guard)
+    if ipaddress.ip_address(address).is_loopback:
+        # Else a page of somebody's, whose name is made to mean this machine, could talk to the model.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", address])
+    theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=_MONO)
+    return gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        theme=theme,
+        css=CSS,
+        head=SCRIPT,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+    )

@@ -1,0 +1,591 @@
+"""The page: tokens as HTML, votes, what its server refuses; and (slow) all of it in a real browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zero2chat import cli
+from zero2chat.chat import page as page_module
+from zero2chat.chat.markup import Alphabet, Answer
+from zero2chat.chat.page import LONGEST, WAITING, Model, Page, application, ui
+from zero2chat.chat.session import Sampling, Session
+from zero2chat.chat.tools import Call, ToolResult, Tools
+from zero2chat.data.corpora import Source
+from zero2chat.data.preferences import load_preferences
+from zero2chat.errors import UserError
+from zero2chat.models import load_model
+
+GREEDY = Sampling(temperature=0, max_new_tokens=300)
+HOSTILE = [
+    "<script>window.ran=1</script>",
+    "<img src=x onerror=window.ran=1>",
+    '"><svg onload=window.ran=1>',
+    "' onmouseover='window.ran=1' x='",
+    "${window.ran=1}{{constructor.constructor('window.ran=1')()}}",
+    "</textarea></div><iframe srcdoc='<script>parent.ran=1</script>'></iframe>",
+    "[a](javascript:window.ran=1)&lt;script&gt;\x1b[31m\u202e",
+]
+
+
+def search(query: str) -> str:
+    """Look something up.
+
+    Args:
+        query: What to look for
+    """
+    return HOSTILE[1] if query == "evil" else f"{query}: In Genoa, in 1984."
+
+
+@pytest.fixture(scope="module")
+def loaded(model_folder):
+    model, tokenizer = load_model(model_folder)
+    model.config.max_position_embeddings = 1024
+    return model, tokenizer
+
+
+@pytest.fixture
+def scripts(monkeypatch) -> dict[str, Any]:
+    """What is drawn in answer to a question, instead of what the model would draw: a text, or texts in turn."""
+    known: dict[str, Any] = {}
+    answer, draw = Session._answer, Session._draw
+
+    def scripted(self, text, prompt):
+        script = known.get(text)
+        if isinstance(script, list):
+            script = script.pop(0)
+        self.script = None if script is None else self.tokenizer.encode(script)
+        return answer(self, text, prompt)
+
+    def drawn(self, logits):
+        if self.script is None:
+            return draw(self, logits)
+        return self.script.pop(0) if self.script else self.tokenizer.eos_token_id
+
+    monkeypatch.setattr(Session, "_answer", scripted)
+    monkeypatch.setattr(Session, "_draw", drawn)
+    return known
+
+
+def one(loaded, **more) -> Page:
+    return Page([Model("runs/mine", *loaded, GREEDY, more.pop("system", None), more.pop("tools", None))])
+
+
+def two(loaded, out: Path | None = None, system: str | None = None) -> Page:
+    return Page([Model(name, *loaded, GREEDY, system, None) for name in ("runs/mine", "runs/yours")], out)
+
+
+def asked(page: Page, visitor, question: str):
+    return list(page.ask(visitor, question))[-1]
+
+
+def words(markup: str) -> str:
+    """What one reads, without the marks of line ends."""
+    return html.unescape(re.sub(r"<[^>]*>", "", markup.replace("<i>↵</i>", "")))
+
+
+def drawn_in(markup: str) -> list[list[Any]]:
+    return [json.loads(html.unescape(found)) for found in re.findall(r'data-drawn="([^"]*)"', markup)]
+
+
+# ---- the record of a session
+
+
+def test_a_record_holds_each_token_with_the_models_own_probabilities_and_changes_nothing(loaded):
+    plain, watched = (Session(*loaded, Sampling(1.0, seed=3, max_new_tokens=20)) for _ in range(2))
+    watched.record = []
+    answer, pieces = "".join(plain.reply("Who is Ada?")), list(watched.reply("Who is Ada?"))
+    assert "".join(pieces) == answer
+    assert watched.turns == plain.turns
+    assert len(pieces) >= len(watched.record) - 1 > 10
+    model, tokenizer = loaded
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Who is Ada?"}], add_generation_prompt=True, return_dict=False
+    )
+    for drawn in watched.record:
+        with torch.no_grad():
+            probabilities = model(torch.tensor([ids])).logits[0, -1].softmax(-1)
+        best = probabilities.topk(5)
+        assert [token.id for token in drawn.likeliest] == best.indices.tolist()
+        assert [token.probability for token in drawn.likeliest] == pytest.approx(best.values.tolist(), abs=1e-5)
+        assert drawn.token.probability == pytest.approx(float(probabilities[drawn.token.id]), abs=1e-5)
+        assert not drawn.called
+        ids.append(drawn.token.id)
+
+
+def test_the_record_says_which_tokens_are_a_calls(loaded, scripts):
+    scripts["Where?"] = "So <SEARCH_START>Ada<SEARCH_END>In Genoa."
+    session = Session(*loaded, GREEDY, tools=Tools([search]))
+    session.record = []
+    list(session.reply("Where?"))
+    called = loaded[1].decode([drawn.token.id for drawn in session.record if drawn.called])
+    assert called == "<SEARCH_START>Ada<SEARCH_END>"
+
+
+# ---- tokens as HTML
+
+
+def test_each_token_is_shown_once_with_what_could_have_stood_there(loaded, scripts):
+    scripts["Where?"] = "Straße,\nnaïve 日本語 🙂 <b>"
+    turn = asked(one(loaded), one(loaded).arrive(), "Where?")
+    (answer,) = turn.answers
+    assert words(answer.html).replace("·", "") == scripts["Where?"] + "<|im_end|>"
+    ids = [*loaded[1].encode(scripts["Where?"]), loaded[1].eos_token_id]
+    told = drawn_in(answer.html)
+    assert [drawn[0][0] for drawn in told] == ids
+    assert all(len(drawn) == 6 and drawn[1][2] >= drawn[2][2] >= drawn[5][2] >= 0 for drawn in told)
+    assert answer.html.count('class="token control"') == 1
+
+
+def test_a_call_and_its_result_are_blocks_of_their_own(loaded, scripts):
+    scripts["Where?"] = "I look. <SEARCH_START>Ada<SEARCH_END>In Genoa."
+    page = one(loaded, tools=Tools([search]))
+    (answer,) = asked(page, page.arrive(), "Where?").answers
+    blocks = re.findall(r'<div class="([^"]*)">(.*?)</div>', answer.html, re.DOTALL)
+    assert [(name, words(text)) for name, text in blocks] == [
+        ("said", "I look. "),
+        ("called", "<SEARCH_START>Ada<SEARCH_END>"),
+        ("result result", "resultAda: In Genoa, in 1984."),
+        ("said", "In Genoa.<|im_end|>"),
+    ]
+    assert re.sub(r"<(/?)(\w+)[^>]*>", r"<\1\2>", answer.html).count("<div>") == answer.html.count("</div>")
+
+
+def test_a_call_that_fails_is_shown_as_an_error(loaded):
+    answer = Answer(Alphabet(loaded[1]))
+    answer.close(Call("serch", "<b>"))
+    answer.close(ToolResult("{'error': \"There is no tool 'serch'\"}", failed=True))
+    assert 'class="result error"' in answer.html
+    assert "There is no tool" in words(answer.html)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_text_is_text_wherever_it_comes_from(loaded, scripts, hostile):
+    scripts[hostile] = hostile + "<SEARCH_START>evil<SEARCH_END>" + hostile
+    page = one(loaded, tools=Tools([search]))
+    turn = asked(page, page.arrive(), hostile)
+    tags = set(re.findall(r"</?([^\s>]*)", turn.html))
+    assert tags - {"i"} == {"section", "div", "span", "h2", "b"}  # i: a dot for a part of a character
+    assert set(re.findall(r'\s([a-z-]+)="', turn.html)) <= {"class", "data-drawn"}
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e]", turn.html)
+
+
+# ---- conversations
+
+
+def test_a_conversation_goes_on_and_another_visitor_has_one_of_its_own(loaded, scripts):
+    scripts |= {"Who?": "Ada.", "And?": "Tom.", "Secret?": "Hush."}
+    page = one(loaded, system="Be brief.")
+    first, second = page.arrive(), page.arrive()
+    for question in ("Who?", "And?"):
+        asked(page, first, question)
+    asked(page, second, "Secret?")
+    assert [turn.user for turn in first.session.turns] == ["Who?", "And?"]
+    assert [turn.user for turn in second.session.turns] == ["Secret?"]
+    assert "Hush" not in "".join(turn.html for turn in first.turns)
+
+
+def test_too_long_a_message_and_one_with_no_room_are_said_and_forgotten(loaded):
+    page = one(loaded)
+    visitor = page.arrive()
+    assert f"give at most {LONGEST}" in asked(page, visitor, "a" * (LONGEST + 1)).html
+    assert "shorten it" in asked(page, visitor, "1" * 2000).html
+    assert list(page.ask(visitor, "  ")) == []
+    assert visitor.session.turns == []
+
+
+def test_stop_keeps_what_was_said_and_the_conversation_goes_on(loaded, scripts, monkeypatch):
+    monkeypatch.setattr(page_module, "_TICK", 0)
+    scripts |= {"Long?": "a b c d e f g h", "Next?": "Yes."}
+    page = one(loaded)
+    visitor = page.arrive()
+    for number, _ in enumerate(page.ask(visitor, "Long?")):
+        visitor.stopped = number == 3
+    turn = visitor.turns[-1]
+    assert words(turn.answers[0].html) == "a b c"
+    assert turn.note == "Stopped."
+    assert "Yes." in words(asked(page, visitor, "Next?").html)
+
+
+def test_an_abandoned_answer_leaves_a_whole_turn(loaded, scripts):
+    scripts["Long?"] = "a b c d e f g h"
+    page = one(loaded)
+    visitor = page.arrive()
+    growing = page.ask(visitor, "Long?")
+    next(growing)
+    growing.close()
+    asked(page, visitor, "Who?")
+    assert [turn.user for turn in visitor.session.turns] == ["Who?"]
+
+
+# ---- votes
+
+
+def test_a_vote_is_what_the_stage_reward_reads(loaded, scripts, tmp_path):
+    out = tmp_path / "votes.jsonl"
+    page = two(loaded, out, system="Be brief.")
+    visitor = page.arrive()
+    for n in range(6):
+        question = f"Who is {n}?"
+        scripts[question] = ["Ada <3", "Tom."]
+        turn = asked(page, visitor, question)
+        assert "runs/" not in turn.html
+        liked = turn.texts.index("Ada <3")
+        page.vote(visitor, liked)
+        page.vote(visitor, 1 - liked)  # a second one counts for nothing
+        assert turn.html.count("your choice") == 1
+        assert "runs/mine" in turn.html
+    rows, dropped = load_preferences(Source(path="json", data_files=[str(out)]))
+    assert (len(rows), dropped) == (6, 0)
+    for n, row in enumerate(rows):
+        assert row["prompt"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": f"Who is {n}?"},
+        ]
+        assert row["chosen"] == [{"role": "assistant", "content": "Ada <3"}]
+        assert row["rejected"] == [{"role": "assistant", "content": "Tom."}]
+    assert sum(visitor.votes.values()) == 6
+
+
+def test_sides_are_shuffled_for_each_question(loaded, scripts):
+    page = two(loaded)
+    visitor = page.arrive()
+    orders = set()
+    for n in range(12):
+        scripts[f"{n}?"] = ["a", "b"]
+        orders.add(tuple(model.name for model in asked(page, visitor, f"{n}?").models))
+    assert len(orders) == 2
+
+
+def test_no_difference_is_not_kept_nor_are_equal_answers_asked_about(loaded, scripts, tmp_path):
+    out = tmp_path / "votes.jsonl"
+    page = two(loaded, out)
+    visitor = page.arrive()
+    scripts |= {"Who?": ["Ada.", "Tom."], "And?": ["Ada.", " Ada."]}
+    turn = asked(page, visitor, "Who?")
+    page.vote(visitor, None)
+    assert "Your votes: neither 1." in words(turn.html)
+    turn = asked(page, visitor, "And?")
+    assert visitor.ballot is None
+    assert "Both say the same" in turn.html
+    assert not out.exists()
+
+
+def test_a_vote_that_cannot_be_written_is_said(loaded, scripts, tmp_path):
+    page = two(loaded, tmp_path / "gone" / "votes.jsonl")
+    visitor = page.arrive()
+    scripts["Who?"] = ["Ada.", "Tom."]
+    turn = asked(page, visitor, "Who?")
+    page.vote(visitor, 0)
+    assert "cannot be written" in turn.note
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["runs/none/sft"], "runs/none/sft: no such run"),
+        (["MODEL", "--against", "runs/none/sft"], "runs/none/sft: no such run"),
+        (["MODEL", "--out", "votes.jsonl"], "--against"),
+        (["MODEL", "--against", "MODEL", "--out", "votes.txt"], "ends in .jsonl"),
+        (["PLAIN"], "the model has no chat template"),
+        (["MODEL", "--port", "70000"], "port: 70000 is out of range"),
+        (["MODEL", "--host", "nowhere.invalid"], "port 7860 of nowhere.invalid cannot be had"),
+        (["MODEL", "--temperature", "-1"], "temperature: -1.0 is out of range"),
+        (["MODEL", "--tools", "serch"], "serch"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exits_2(arguments, says, model_folder, tokenizer, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("gradio")
+    monkeypatch.chdir(tmp_path)
+    if "PLAIN" in arguments:
+        shutil.copytree(model_folder, tmp_path / "plain")
+        (tmp_path / "plain" / "chat_template.jinja").unlink()
+    places = {"MODEL": str(model_folder), "PLAIN": str(tmp_path / "plain")}
+    free = [] if "--host" in arguments or "--port" in arguments else ["--port", "0"]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["ui", *(places.get(word, word) for word in arguments), *free])
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert says in lines[0]
+
+
+def test_a_port_that_is_taken_is_a_mistake(model_folder):
+    pytest.importorskip("gradio")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"^port {port} of 127.0.0.1 cannot be had \(Address already in use\)"):
+            ui(str(model_folder), port=port)
+
+
+def test_without_gradio_one_is_told_how_to_get_it(model_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match=r"^ui: gradio is not installed: `make ui` does that"):
+        ui(str(model_folder))
+
+
+# ---- the server
+
+
+@pytest.fixture
+def client(loaded):
+    pytest.importorskip("gradio")
+    from starlette.testclient import TestClient
+
+    return TestClient(application(one(loaded), "127.0.0.1"), base_url="http://127.0.0.1")
+
+
+def test_the_page_loads_nothing_from_elsewhere(client):
+    got = client.get("/")
+    assert got.status_code == 200
+    assert "default-src 'self'" in got.headers["content-security-policy"]
+    assert not re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//[^"]*"', got.text)
+    assert "https:" not in got.headers["content-security-policy"]
+    theme = client.get("/theme.css")
+    assert theme.status_code == 200
+    assert not re.search(r"url\((?!['\"]?data:)|@import", theme.text)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more"),
+    [
+        ("POST", "/gradio_api/upload", {"files": {"files": ("a.txt", b"a")}}),
+        ("POST", "/gradio_api/run/answer", {"json": {"data": [None, "Hi"]}}),
+        ("POST", "/gradio_api/queue/join", {"content": b"x" * 100_000}),
+        ("POST", "/gradio_api/queue/join", {"content": iter([b"x"] * 9)}),
+        ("GET", "/gradio_api/deep_link?session_hash=a", {}),
+        ("GET", "/gradio_api/file=/etc/passwd", {}),
+        ("POST", "/login", {}),
+    ],
+)
+def test_what_the_page_does_not_need_is_refused(client, method, path, more):
+    assert client.request(method, path, **more).status_code == 403
+
+
+def test_a_name_that_was_made_to_mean_this_machine_is_refused(client):
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+    assert client.get("/", headers={"host": "localhost:7860"}).status_code == 200
+
+
+def test_one_answer_is_written_at_a_time_and_few_wait(loaded):
+    pytest.importorskip("gradio")
+    blocks = one(loaded).blocks()
+    assert blocks._queue.max_size == WAITING
+    assert [fn.concurrency_limit for fn in blocks.fns.values() if fn.name == "answer"] == [1]
+
+
+# ---- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    pytest.importorskip("gradio")
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    """Serves a page in this process, for as long as the test runs; gives its address."""
+    import uvicorn
+
+    running: list[tuple[Any, threading.Thread]] = []
+
+    def start(page: Page) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(application(page, "127.0.0.1"), log_level="critical", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(20)
+
+
+class Tab:
+    """A visitor: a browser's tab that shares nothing with others, and what it asked of the network."""
+
+    def __init__(self, browser, address: str):
+        self.context = browser.new_context(viewport={"width": 1200, "height": 800})
+        self.page = self.context.new_page()
+        self.errors: list[str] = []
+        self.elsewhere: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self._note(request.url, address))
+        self.page.goto(address)
+        self.ready()
+
+    def _note(self, url: str, address: str) -> None:
+        if not url.startswith((address, "data:", "blob:")):
+            self.elsewhere.append(url)
+
+    def ready(self) -> None:
+        self.page.locator("#talk .empty").wait_for(timeout=60_000)
+
+    def ask(self, question: str) -> None:
+        self.page.locator("textarea").fill(question)
+        self.page.get_by_role("button", name="Ask", exact=True).click()
+        self.page.wait_for_function("document.querySelector('textarea').value === ''", timeout=60_000)
+        self.page.get_by_role("button", name="Ask", exact=True).wait_for(timeout=60_000)
+
+    @property
+    def talk(self) -> str:
+        return self.page.locator("#talk").inner_text()
+
+
+@pytest.mark.slow
+def test_ask_watch_a_call_see_alternatives_and_reload(browser, serve, loaded, scripts):
+    scripts["Where was Ada born?"] = "I look. <SEARCH_START>Ada<SEARCH_END>She was born in Genoa."
+    tab = Tab(browser, serve(one(loaded, tools=Tools([search]))))
+    tab.ask("Where was Ada born?")
+    called, result = tab.page.locator(".called"), tab.page.locator(".result")
+    assert called.is_visible()
+    assert called.inner_text() == "<SEARCH_START>Ada<SEARCH_END>"
+    assert "Ada: In Genoa, in 1984." in result.inner_text()
+    assert "She was born in Genoa." in tab.talk
+    tokens = tab.page.locator("#talk .token")
+    assert tokens.count() == len(loaded[1].encode(scripts["Where was Ada born?"])) + 1
+    assert [tokens.nth(i).inner_text() for i in (0, tokens.count() - 1)] == ["I", "<|im_end|>"]
+
+    # Its alternatives, where one points, and where one clicks for as long as one likes.
+    instead = tab.page.locator("#instead")
+    tokens.nth(1).hover()
+    instead.wait_for()
+    assert instead.locator("div").count() in (5, 6)
+    shares = [float(share.rstrip("%")) for share in instead.locator("span").all_inner_texts()[:5]]
+    assert shares == sorted(shares, reverse=True)
+    assert instead.locator(".drawn").count() == 1
+    tokens.last.click()
+    tokens.nth(1).hover()
+    assert "<|im_end|>" in instead.locator(".drawn").inner_text()
+    tab.page.keyboard.press("Escape")
+    assert instead.is_hidden()
+
+    tab.page.reload()
+    tab.ready()
+    assert "Genoa" not in tab.talk
+    scripts["Again?"] = "Yes."
+    tab.ask("Again?")
+    assert "Yes." in tab.talk
+    assert (tab.errors, tab.elsewhere) == ([], [])
+
+
+@pytest.mark.slow
+def test_vote_blind_on_two_models(browser, serve, loaded, scripts, tmp_path):
+    out = tmp_path / "votes.jsonl"
+    tab = Tab(browser, serve(two(loaded, out)))
+    scripts["Who?"] = ["Ada.", "Tom."]
+    tab.ask("Who?")
+    answers = tab.page.locator(".answer")
+    assert answers.count() == 2
+    assert "runs/" not in tab.page.locator(".turn").inner_html()
+    place = ["Tom." in answers.nth(i).inner_text() for i in range(2)].index(True)
+    tab.page.get_by_role("button", name=f"{'AB'[place]} is better").click()
+    tab.page.locator(".answer.chosen").wait_for()
+    assert "Tom." in tab.page.locator(".answer.chosen").inner_text()
+    assert "runs/" in tab.page.locator(".answer.chosen").inner_text()
+    assert tab.page.locator("#ballot button").first.is_hidden()
+    (line,) = out.read_text().splitlines()
+    assert json.loads(line)["chosen"] == [{"role": "assistant", "content": "Tom."}]
+    assert (tab.errors, tab.elsewhere) == ([], [])
+
+
+@pytest.mark.slow
+def test_visitors_do_not_see_each_others_conversation(browser, serve, loaded, scripts):
+    scripts |= {"My secret?": "Hush, hush.", "Hello?": "Good day."}
+    page = one(loaded)
+    seen: list[list[str]] = []
+    ask = page.ask
+
+    def watched(visitor, question):
+        yield from ask(visitor, question)
+        seen.append([turn.user for turn in visitor.session.turns])
+
+    page.ask = watched  # type: ignore[method-assign]
+    address = serve(page)
+    mine, yours = Tab(browser, address), Tab(browser, address)
+    mine.ask("My secret?")
+    yours.ask("Hello?")
+    mine.ask("Hello?")
+    assert "secret" not in yours.talk
+    assert "Hush" not in yours.talk
+    assert "Hush, hush." in mine.talk
+    assert seen == [["My secret?"], ["Hello?"], ["My secret?", "Hello?"]]
+
+
+@pytest.mark.slow
+def test_a_conversation_that_had_to_be_forgotten_is_said_to_be(browser, serve, loaded, scripts, monkeypatch):
+    monkeypatch.setattr(page_module, "CONVERSATIONS", 1)
+    scripts |= {"Who?": "Ada.", "When?": "In 1984."}
+    address = serve(one(loaded))
+    mine, yours = Tab(browser, address), Tab(browser, address)
+    mine.ask("Who?")
+    yours.ask("Who?")
+    mine.ask("When?")
+    assert "what was said here is forgotten" in mine.talk
+    assert "Ada" not in mine.talk
+    assert "In 1984." in mine.talk
+
+
+@pytest.mark.slow
+def test_hostile_text_does_not_run(browser, serve, loaded, scripts):
+    tab = Tab(browser, serve(one(loaded, tools=Tools([search]), system=HOSTILE[0])))
+    for hostile in HOSTILE:
+        scripts[hostile] = f"{hostile}<SEARCH_START>evil<SEARCH_END>{hostile}"
+        tab.ask(hostile)
+        for token in tab.page.locator(".turn >> nth=-1 >> .token").all()[:40:4]:
+            token.hover()
+    time.sleep(0.5)
+    assert tab.page.evaluate("window.ran") is None
+    assert tab.page.locator("#talk").locator("script, img, svg, iframe, a").count() == 0
+    assert HOSTILE[1] in tab.talk
+    assert tab.errors == []
+
+
+@pytest.mark.slow
+def test_the_command_serves_a_page_until_ctrl_c(browser, model_folder):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zero2chat.cli", "ui", str(model_folder), "--port", "0", "--max-new-tokens", "8"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        address = process.stdout.readline().split()[0]
+        tab = Tab(browser, address)
+        tab.ask("Who?")
+        assert tab.page.locator("#talk .token").count() > 1
+        assert (tab.errors, tab.elsewhere) == ([], [])
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
