@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -253,9 +254,11 @@ def evaluate_tasks(
                 chances = [stats.pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]
                 metrics[f"pass_at_{size}_{spec.label}"] = stats.mean(chances, spec.seed)
         if is_main_process():
+            answers = Counter(row["answer"] for row in rows)
             print(
                 f"{spec.label}: {metrics[f'accuracy_{spec.label}']['value']:.3f} greedy on {len(rows)} "
-                f"{spec.split} rows in {time.perf_counter() - start:.0f} s",
+                f"{spec.split} rows in {time.perf_counter() - start:.0f} s ({len(answers)} different answers, the most "
+                f"frequent one {max(answers.values()) / len(rows):.3f} of them)",
                 flush=True,
             )
     metrics["accuracy"] = _mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])

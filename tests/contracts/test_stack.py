@@ -25,7 +25,9 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, SFTConfig, SFTTrainer, TrlParser, chat_template_utils
 from trl.models import unwrap_model_for_generation
+from trl.trainer import utils as trl_utils
 
+from zero2chat.trainers.loop import score_what_is_learned
 from zero2chat.trainers.resample import COUNT, LEFT, RIGHT
 
 QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
@@ -38,6 +40,36 @@ def model(model_folder: Path) -> PreTrainedModel:
 
 
 # ---- TRL
+
+
+@pytest.mark.parametrize("outputs", [("log_probs",), ("log_probs", "entropy", "is_top1")])
+def test_trls_head_that_leaves_out_prompts_and_padding_has_the_same_loss_and_gradients(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]
+) -> None:
+    ids = torch.randint(10, 100, (3, 20), generator=torch.Generator().manual_seed(0))
+    labels = ids.clone()
+    labels[:, :12], labels[1, 15:] = -100, -100
+    monkeypatch.setattr(trl_utils, "_use_triton", trl_utils._use_triton)
+    trl_utils.add_fused_lm_head(model, outputs=outputs)
+    rows: list[int] = []
+    head = trl_utils._ChunkedLogProbFunction
+    monkeypatch.setattr(
+        head, "apply", lambda hidden, *rest, own=head.apply: rows.append(len(hidden)) or own(hidden, *rest)
+    )
+    found = []
+    for ours in (False, True):
+        if ours:
+            score_what_is_learned()
+        model.zero_grad()
+        out = model(input_ids=ids, labels=labels, fused_lm_head=True)
+        out.loss.backward()
+        found.append((out.loss.item(), out.log_probs.detach(), [p.grad.clone() for p in model.parameters()]))
+    (loss, scores, gradients), (again, same, others) = found
+    assert rows == [57, 19]
+    assert again == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(same, scores, rtol=1e-4, atol=1e-5)
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-6)
 
 
 def test_grpos_tool_loop_is_asked_and_answers_as_ours_does() -> None:

