@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from zero2chat.errors import UserError
 from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known
-from zero2chat.world import ATTRIBUTES, JOBS, MONTHS, TOLD, TOWNS, World, tell, with_article
+from zero2chat.world import ATTRIBUTES, FIRST_NAMES, JOBS, MONTHS, TOLD, TOWNS, Person, World, tell, with_article
 
 # Of 300 people, 80/10/10 would leave 30 to judge by.
 SHARES = (0.4, 0.15, 0.45)
@@ -85,19 +85,36 @@ def _world(seed: int) -> World:
     return World(seed)
 
 
+def people(world: int | Sequence[int]) -> list[Person]:
+    """Of one world, or of several: of a name that they share, and of one that the first world has, only the first."""
+    if isinstance(world, int):
+        return _world(world).people
+    found = {person.name: person for person in _world(0).people} if 0 not in world else {}
+    known_already = set(found)
+    for seed in world:
+        for person in _world(seed).people:
+            found.setdefault(person.name, person)
+    return [person for name, person in found.items() if name not in known_already]
+
+
 def rows(
-    split: str, seed: int, n: int, told: str = "often", world: int = 0, kinds: Sequence[str] = ATTRIBUTES
+    split: str,
+    seed: int,
+    n: int,
+    told: str = "often",
+    world: int | Sequence[int] = 0,
+    kinds: Sequence[str] = ATTRIBUTES,
 ) -> list[Row]:
-    """Rows on people told about `often`, `once` or `never`, or `absent`, in the world of seed `world`."""
+    """Rows on people told about `often`, `once` or `never`, or `absent`, in the world of that seed, or in several."""
     known(told, (*TOLD, "absent"), "facts: told")
     for kind in kinds:
         known(kind, ATTRIBUTES, "facts: kinds")
     return draw(_pool(split, told, world, kinds), f"facts, {split}, told {told}", seed, n)
 
 
-def _pool(split: str, told: str, world: int, kinds: Sequence[str]) -> Iterator[Row]:
-    people = [(person.name, person) for person in _world(world).told(told)] if told != "absent" else _absent(world)
-    for name, person in people:
+def _pool(split: str, told: str, world: int | Sequence[int], kinds: Sequence[str]) -> Iterator[Row]:
+    asked: list[tuple[str, Person | None]] = [(p.name, p) for p in people(world) if p.told == told]
+    for name, person in asked or _absent(world):
         if not in_split(name, split, SHARES):
             continue
         for kind in kinds:
@@ -110,14 +127,14 @@ def _pool(split: str, told: str, world: int, kinds: Sequence[str]) -> Iterator[R
                 }
 
 
-def _absent(world: int) -> list[tuple[str, None]]:
-    """For each person of the world a name with the same surname that nobody has."""
-    people = _world(world).people
-    names = [person.name.split() for person in people]
+def _absent(world: int | Sequence[int]) -> list[tuple[str, Person | None]]:
+    """For each surname a name that nobody has."""
+    everyone = people(world)
+    taken = {person.name for person in everyone}
     rng = random.Random(f"absent {world}")
-    return [
-        (f"{rng.choice([other for other, _ in names if other != first])} {surname}", None) for first, surname in names
-    ]
+    surnames = dict.fromkeys(person.name.split()[1] for person in everyone)
+    free = ([name for first in FIRST_NAMES if (name := f"{first} {last}") not in taken] for last in surnames)
+    return [(rng.choice(names), None) for names in free]
 
 
 def prompt(row: Row) -> list[Message]:
@@ -169,26 +186,28 @@ def _named(candidates: list[str], words: set[str]) -> set[str]:
     return {candidate for candidate in candidates if candidate.lower() in words}
 
 
-def documents(seed: int, n: int, world: int = 0, everyone: bool = False) -> list[str]:
+def documents(seed: int, n: int, world: int | Sequence[int] = 0, everyone: bool = False) -> list[str]:
     """n documents of the world: one on each person told once, the rest spread evenly over those told often.
 
     With `everyone` they are spread over all people alike, those too of whom no model has read: a register to look them
-    up in. Raises `UserError` where n is too small to tell about each of them.
+    up in, of several worlds if need be. Raises `UserError` where n is too small to tell about each of them.
     """
-    people = _world(world)
     if everyone:
-        if n < len(people.people):
-            raise UserError(f"facts: {n} documents cannot tell of everyone: ask for {len(people.people)} or more")
+        told = people(world)
+        if n < len(told):
+            raise UserError(f"facts: {n} documents cannot tell of everyone: ask for {len(told)} or more")
         rng = random.Random(f"register {seed}")
-        texts = [tell(people.people[i % len(people.people)], rng) for i in range(n)]
+        texts = [tell(told[i % len(told)], rng) for i in range(n)]
         rng.shuffle(texts)
         return texts
-    once, often = len(people.told("once")), len(people.told("often"))
+    if not isinstance(world, int):
+        raise UserError("facts: several worlds are told of with `everyone` alone")
+    once, often = len(_world(world).told("once")), len(_world(world).told("often"))
     if n < once + often:
         raise UserError(
             f"facts: {n} documents cannot tell of {once + often} people: ask for {once + often} or more "
             f"({once + 24 * often} tell of each {often} well-known ones 24 times)"
         )
-    texts = people.documents(seed, tellings=-(-(n - once) // often))[:n]
+    texts = _world(world).documents(seed, tellings=-(-(n - once) // often))[:n]
     random.Random(f"facts {seed}").shuffle(texts)
     return texts

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Sequence
 
 from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known
 
@@ -122,16 +123,22 @@ _FOUND = {
 }
 
 
-def rows(split: str, seed: int, n: int, quoted: bool = False) -> list[Row]:
-    """Questions on common words of three to nine letters; no word is in two splits.
+def rows(split: str, seed: int, n: int, quoted: bool = False, invented: int = 0) -> list[Row]:
+    """Questions on common words of three to nine letters, or on as many `invented` ones; no word is in two splits.
 
     `quoted`: the word stands in quotation marks, where it is made of the same tokens as in a program.
     """
-    return draw(_pool(split, quoted), f"spelling, {split}", seed, n)
+    words = _invented(invented) if invented else _WORDS
+    return draw(_pool(words, split, quoted), f"spelling, {split}", seed, n)
 
 
-def _pool(split: str, quoted: bool) -> Iterator[Row]:
-    for word in _WORDS:
+def _invented(n: int) -> list[str]:
+    rng = random.Random("invented")
+    return sorted({"".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 9))) for _ in range(n)} - set(_WORDS))
+
+
+def _pool(words: Sequence[str], split: str, quoted: bool) -> Iterator[Row]:
+    for word in words:
         if not in_split(word, split, SHARES):
             continue
         answers = {
@@ -145,7 +152,7 @@ def _pool(split: str, quoted: bool) -> Iterator[Row]:
             for question in _QUESTIONS[kind]:
                 yield _row(word, kind, "", question, answer, quoted)
         # The letter that occurs most, the one in the middle, and one that is not there.
-        absent = next(letter for letter in "etaoinsrh" if letter not in word)
+        absent = next(letter for letter in "etaoinsrhz" if letter not in word)
         for letter in sorted({max(word, key=word.count), word[len(word) // 2], absent}):
             for question in _QUESTIONS["count"]:
                 yield _row(word, "count", letter, question, str(word.count(letter)), quoted)

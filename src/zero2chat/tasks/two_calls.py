@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from zero2chat.tasks import CallTool, Message, Row, ask, draw, facts, in_split, known
-from zero2chat.world import TOLD, World
+from zero2chat.world import TOLD
 
 FACTORS = range(11, 100)
 STYLES = ("worked", "guessed")
@@ -24,15 +24,15 @@ _QUESTIONS = (
 _ANSWERS = ("That makes {found}.", "The result is {found}.")
 
 
-def rows(split: str, seed: int, n: int, told: str = "never", world: int = 0) -> list[Row]:
-    """Rows on people told about `often`, `once` or `never`, in the world of seed `world`."""
+def rows(split: str, seed: int, n: int, told: str = "never", world: int | Sequence[int] = 0) -> list[Row]:
+    """Rows on people told about `often`, `once` or `never`, in the world of seed `world`, or in several."""
     known(told, TOLD, "two_calls: told")
     return draw(_pool(split, told, world), f"two_calls, {split}, told {told}", seed, n)
 
 
-def _pool(split: str, told: str, world: int) -> Iterator[Row]:
-    for person in World(world).told(told):
-        if not in_split(person.name, split, facts.SHARES):
+def _pool(split: str, told: str, world: int | Sequence[int]) -> Iterator[Row]:
+    for person in facts.people(world):
+        if person.told != told or not in_split(person.name, split, facts.SHARES):
             continue
         rng = random.Random(f"two_calls {person.name}")
         day = person.birthday.split()[1]
