@@ -51,6 +51,13 @@ def _ui(args: argparse.Namespace) -> None:
     ui(args.model, args.against, sampling, args.system, tools, args.host, args.port, args.out)
 
 
+def _serve(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat.chat.serve import serve
+
+    serve(args.model, args.host, args.port, args.engine)
+
+
 def _rank(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.ranking import rank, read_prompts
@@ -243,6 +250,13 @@ def parser() -> argparse.ArgumentParser:
         help="whom it is open to: 0.0.0.0 is everybody who can reach this machine (default %(default)s: you)",
     )
     ui.add_argument("--port", type=int, default=7860, help="0 takes any that is free (default %(default)s)")
+
+    serve = commands.add_parser("serve", help="serve a model to programs that speak OpenAI's API")
+    serve.set_defaults(command=_serve)
+    serve.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
+    serve.add_argument("--host", default="127.0.0.1", metavar="H", help="default %(default)s: this machine alone")
+    serve.add_argument("--port", type=int, default=8000, metavar="P", help="default %(default)s; 0 for a free one")
+    serve.add_argument("--engine", default="transformers", metavar="E", help="default %(default)s")
 
     rank = commands.add_parser("rank", help="rank a model's answers, by docs/labelling.md, for a reward model to learn")
     rank.set_defaults(command=_rank)

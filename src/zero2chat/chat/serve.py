@@ -1,0 +1,316 @@
+"""`transformers serve` for one model, where nothing that a client sends is taken for a control token.
+
+Model, server, requests, answers and streams are theirs (`transformers.cli.serving`). Ours are four hooks: we load the
+model, and no request loads another; of their endpoints the chat alone is left; control tokens in whatever a client
+sends are broken before the chat template is applied; calls are read by the ids of control tokens. A client's tools are
+the client's to run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
+from transformers.utils.import_utils import is_serve_available
+
+from zero2chat.chat.answers import CONTENT_ONLY, Answer, AnswerReader, safe, without_calls
+from zero2chat.chat.guard import listen
+from zero2chat.chat.session import Sampling
+from zero2chat.chat.tools import CallFormat
+from zero2chat.errors import UserError, nearest
+from zero2chat.models import context_length, load_for_use
+
+if not is_serve_available():
+    raise UserError("serve: the server of transformers is not installed: pip install 'zero2chat[serve]'")
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import JSONResponse
+from transformers.cli.serving.chat_completion import ChatCompletionHandler
+from transformers.cli.serving.model_manager import ModelManager
+from transformers.cli.serving.server import build_server
+from transformers.cli.serving.utils import (
+    DirectStreamer,
+    GenerateManager,
+    GenerationState,
+    ToolCall,
+    _GenerationCancelled,
+    _StreamError,
+    get_response_template,
+)
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+ENGINES = ("transformers", "vllm")
+
+# The others take text in which control tokens are control tokens, load or unload models, or fetch what they are told.
+ENDPOINTS = ("/v1/chat/completions", "/v1/models", "/health")
+
+# They would set the chat template, options of `generate` that cost any amount, and ids that no vocabulary has.
+REFUSED = ("chat_template_kwargs", "generation_config", "logit_bias")
+
+LONGEST_REQUEST = 1 << 20  # bytes
+MOST_CONNECTIONS = 64
+MOST_TOOLS = 128
+MOST_STOPS, LONGEST_STOP = 4, 100
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "transformers") -> None:
+    """Serve a model to OpenAI's clients until Ctrl-C. Port 0 is a free one; the line that is printed names it.
+
+    Raises `UserError` where the engine, the address, or the model and its chat template cannot be had.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"--engine: no engine '{engine}'{nearest(engine, list(ENGINES))}")
+    if engine == "vllm":
+        raise UserError(
+            "--engine vllm: refused: nothing of ours stands in vLLM's server that would break the control tokens in "
+            "what a client sends: take --engine transformers"
+        )
+    # Before the model is loaded: a port in use is said at once.
+    with listen(host, port) as listening:
+        app = application(path, open_to_all=host not in _LOOPBACK)
+        shown = f"[{host}]" if ":" in host else host
+        print(f"{path}: http://{shown}:{listening.getsockname()[1]}/v1 (Ctrl-C ends it)", flush=True)
+        # A stream that nobody ends is cut off at Ctrl-C.
+        config = uvicorn.Config(
+            app, log_level="warning", limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=1
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def application(path: str, open_to_all: bool = False) -> FastAPI:
+    """Their server for the model of this folder or Hub name. Unless it is open to all it answers to this machine's own
+    name alone, which a page of another site that is open in a browser here cannot take on."""
+    try:
+        model, tokenizer = load_for_use(path)
+        reader = _reader(model, tokenizer)
+    except UserError as error:
+        raise error if str(error).startswith(path) else UserError(f"{path}: {error}") from error
+    state = GenerationState()
+    app = build_server(
+        manager := _OneModel(path, model, tokenizer),
+        _Chat(manager, state, reader),
+        completion_handler=None,
+        response_handler=None,
+        transcription_handler=None,
+        systemone_handler=None,
+        generation_state=state,
+    )
+    app.router.routes[:] = [route for route in app.routes if route.path in ENDPOINTS]
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_middleware(_Short)
+    if not open_to_all:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
+    return app
+
+
+def _reader(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> AnswerReader:
+    """What reads the model's answers, put in the place of the tokenizer's own."""
+    if not tokenizer.chat_template:
+        raise UserError("the model has no chat template: take one that was trained to chat, such as an sft step's")
+    eos = model.generation_config.eos_token_id
+    eos = tokenizer.eos_token_id if eos is None else eos
+    reader = AnswerReader(tokenizer, set(eos) if isinstance(eos, list) else {eos})
+    reader.format(None)  # a template that refuses a plain conversation is said here and now
+    tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
+    tokenizer.parse_response = reader.parse_response
+    return reader
+
+
+class _OneModel(ModelManager):
+    """Their keeper of models, which has this one and never loads another."""
+
+    def __init__(self, path: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+        self._model, self._tokenizer = model, tokenizer
+        super().__init__(force_model=path)
+
+    def _load_processor(self, *_: Any, **__: Any) -> PreTrainedTokenizerBase:
+        return self._tokenizer
+
+    def _load_model(self, *_: Any, **__: Any) -> PreTrainedModel:
+        return self._model
+
+
+class _Chat(ChatCompletionHandler):
+    """Their chat endpoint, with safe texts, bounds, and calls read by ids. What cannot be served is an error 400."""
+
+    def __init__(self, manager: ModelManager, state: GenerationState, reader: AnswerReader):
+        super().__init__(model_manager=manager, generation_state=state)
+        self._reader = reader
+
+    async def handle_request(self, body: dict[str, Any], request_id: str) -> Any:
+        try:
+            return await super().handle_request(body, request_id)
+        except (UserError, TemplateError) as error:
+            raise HTTPException(400, str(error)) from error
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise HTTPException(400, f"no such request: {type(error).__name__}: {error}") from error
+
+    def _validate_request(self, body: dict[str, Any]) -> None:
+        super()._validate_request(body)
+        for field in REFUSED:
+            if body.get(field):
+                raise UserError(f"{field} is not taken")
+        longest = body.get("max_completion_tokens")
+        given = {
+            "temperature": body.get("temperature"),
+            "top_p": body.get("top_p"),
+            "seed": body.get("seed"),
+            "max_new_tokens": body.get("max_tokens") if longest is None else longest,
+        }
+        Sampling(**{name: value for name, value in given.items() if value is not None})
+        if not 0 <= (body.get("frequency_penalty") or 0) <= 2:
+            raise UserError("frequency_penalty is out of range: give 0 to 2")
+        stops = body.get("stop") or []
+        stops = [stops] if isinstance(stops, str) else stops
+        if len(stops) > MOST_STOPS or any(not 0 < len(stop) <= LONGEST_STOP for stop in stops):
+            raise UserError(f"stop: at most {MOST_STOPS} texts of 1 to {LONGEST_STOP} characters")
+        tools = body.get("tools") or []
+        if len(tools) > MOST_TOOLS:
+            raise UserError(f"tools: {len(tools)} are too many: at most {MOST_TOOLS}")
+        body["tools"] = None if body.get("tool_choice") == "none" else safe(tools, self._reader.tokenizer) or None
+        self._reader.format(body["tools"])
+
+    def get_processor_inputs_from_messages(self, messages: list[dict[str, Any]], modality: Any) -> list[dict[str, Any]]:
+        read = super().get_processor_inputs_from_messages(messages, modality)
+        for message, sent in zip(read, messages, strict=True):
+            # They drop the text before a call, which this model wrote and has been trained to see.
+            if message.get("tool_calls") and isinstance(sent.get("content"), str):
+                message["content"] = sent["content"]
+        conversation: list[dict[str, Any]] = safe(read, self._reader.tokenizer)
+        return conversation
+
+    def _build_generation_config(self, body: dict[str, Any], *args: Any, **more: Any) -> GenerationConfig:
+        config = super()._build_generation_config(body, *args, **more)
+        if body.get("temperature"):
+            config.do_sample = True  # else it has no effect, where the model's own is greedy
+        written = self._reader.format(body["tools"])
+        config.eos_token_id = sorted(written.ends | written.call_ends)
+        return config
+
+    def _streaming(self, *args: Any, gen_manager: GenerateManager, tools: Any) -> Any:
+        return super()._streaming(*args, gen_manager=_Generation(gen_manager, self._reader.format(tools)), tools=tools)
+
+    async def _non_streaming(self, *args: Any, gen_manager: GenerateManager, tools: Any) -> Any:
+        generation = _Generation(gen_manager, self._reader.format(tools))
+        return await super()._non_streaming(*args, gen_manager=generation, tools=tools)
+
+
+class _Generation(GenerateManager):
+    """Their generation, within the context; `written` tells the calls in a stream."""
+
+    def __init__(self, shared: GenerateManager, written: CallFormat):
+        self._thread, self._written = shared._thread, written
+
+    def generate_streaming(
+        self,
+        model: PreTrainedModel,
+        processor: PreTrainedTokenizerBase,
+        inputs: Any,
+        gen_config: GenerationConfig,
+        request_id: str,
+        response_parser: Any = None,
+    ) -> tuple[asyncio.Queue[Any], DirectStreamer]:
+        self._bound(model, inputs, gen_config)
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Any]()
+        streamer = _Streamer(processor, self._written, loop, queue, response_parser)
+
+        def run() -> None:
+            try:
+                model.generate(**inputs, streamer=streamer, generation_config=gen_config, tokenizer=processor)
+            except _GenerationCancelled:
+                loop.call_soon_threadsafe(queue.put_nowait, None)
+            except Exception as error:
+                loop.call_soon_threadsafe(queue.put_nowait, _StreamError(type(error).__name__))
+
+        self.submit(run)
+        return queue, streamer
+
+    async def generate_non_streaming(
+        self, model: PreTrainedModel, processor: Any, inputs: Any, gen_config: GenerationConfig, request_id: str
+    ) -> Any:
+        self._bound(model, inputs, gen_config)
+        return await super().generate_non_streaming(model, processor, inputs, gen_config, request_id)
+
+    @staticmethod
+    def _bound(model: PreTrainedModel, inputs: Any, config: GenerationConfig) -> None:
+        limit, used = context_length(model), inputs["input_ids"].shape[-1]
+        if used >= limit:
+            raise UserError(f"the conversation has {used} tokens, and the model sees {limit} at once: shorten it")
+        config.max_new_tokens = min(config.max_new_tokens, limit - used)
+
+
+class _Streamer(DirectStreamer):
+    """Their stream of an answer's text, from which calls are taken by the ids of their tokens."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        written: CallFormat,
+        loop: asyncio.AbstractEventLoop,
+        queue: asyncio.Queue[Any],
+        response_parser: Any,
+    ):
+        super().__init__(tokenizer._tokenizer, loop, queue, response_parser=response_parser)
+        self._answer = Answer(written)
+
+    def put(self, value: Any) -> None:
+        if self._first:  # the prompt
+            super().put(value)
+            return
+        for token in value.tolist():
+            ids, call = self._answer.read(token)
+            super().put(value.new_tensor(ids))  # without ids too: it is there that a client who has left is noticed
+            self.total_tokens += 1 - len(ids)
+            if call:
+                self._enqueue(ToolCall(name=call.call.name, arguments=json.dumps(call.arguments)))
+
+    def end(self) -> None:
+        import torch
+
+        ids = self._answer.rest()
+        super().put(torch.tensor(ids, dtype=torch.long))
+        self.total_tokens -= len(ids)
+        super().end()
+
+
+class _Short:
+    """Reads a request whole before anybody else does, and refuses one that is too long, however its length is given."""
+
+    def __init__(self, app: Any):
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+            if len(body) > LONGEST_REQUEST:
+                await _refusal(413, f"the request is longer than {LONGEST_REQUEST} bytes")(scope, receive, send)
+                return
+        told = [{"type": "http.request", "body": body}]
+
+        async def again() -> Any:
+            return told.pop() if told else await receive()
+
+        await self._app(scope, again, send)
+
+
+def _refusal(status: int, why: str) -> JSONResponse:
+    """An error in the form in which OpenAI's clients show what it says."""
+    return JSONResponse({"error": {"message": why, "type": "invalid_request_error"}}, status)
+
+
+async def _refused(request: Any, error: HTTPException) -> JSONResponse:
+    return _refusal(error.status_code, error.detail)
