@@ -103,3 +103,17 @@ def test_someone_who_is_not_found_is_said_to_be_unknown() -> None:
     text = facts.use_tools(row, random.Random(0), lambda name, query: "[1] register#1: Somebody else is a baker.")
     assert row["key"] in text
     assert facts.score(row, text) == 0.0
+
+
+def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
+    others = facts.people([1, 2, 3])
+    names = [person.name for person in others]
+    assert len(names) == len(set(names)) > 1900
+    assert not set(names) & {person.name for person in World(0).people}
+    assert others[0] == World(1).people[0]
+    rows = facts.rows("train", seed=0, n=2000, told="never", world=[1, 2, 3])
+    assert {row["key"] for row in rows} <= set(names)
+    absent = facts.rows("train", seed=0, n=500, told="absent", world=[1, 2, 3])
+    assert not {row["key"] for row in absent} & set(names)
+    with pytest.raises(UserError, match="several worlds are told of with `everyone` alone"):
+        facts.documents(seed=0, n=1000, world=[1, 2])

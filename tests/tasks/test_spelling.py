@@ -79,3 +79,14 @@ def test_pages_spell_train_words_only() -> None:
     assert all(in_split(word, "train", spelling.SHARES) for word in words)
     assert not any(in_split(word, split, spelling.SHARES) for word in words for split in SPLITS[1:])
     assert "It has" in "".join(pages)
+
+
+def test_invented_words_are_as_many_as_asked_for_and_none_is_a_common_one() -> None:
+    words = {row["key"] for row in spelling.rows("train", seed=0, n=3000, quoted=True, invented=500)}
+    assert 250 < len(words) < 350  # the train split's share
+    assert not words & {row["key"] for row in spelling.rows("train", seed=0, n=3000)}
+
+
+def test_a_quoted_word_stands_in_quotation_marks() -> None:
+    for row in spelling.rows("test", seed=0, n=200, quoted=True):
+        assert f'"{row["key"]}"' in row["question"]

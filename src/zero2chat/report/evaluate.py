@@ -12,27 +12,28 @@ KEY = {
     "accuracy_sampled": "answered right when sampled",
     "pass_at_1": "right at the first try",
     "pass_at_8": "right in one of eight tries",
+    "called": "of answers call a tool",
     "stop_rate": "of answers end by themselves",
 }
 # The longer names first: `accuracy_sampled_sums` is the sampled accuracy on `sums`.
-_KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8")
+_KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8", "called")
 
 
 def scores(step: Step) -> dict[str, dict[str, Metric]]:
-    """Kind of score → task → metric, for the kinds that the step measured."""
+    """Kind of score (and `called`, the share that calls a tool) → task → metric, for those that the step measured."""
     found: dict[str, dict[str, Metric]] = {kind: {} for kind in _KINDS}
     for name, metric in step.named("(.+)").items():
         kind = next((kind for kind in _KINDS if name.startswith(kind + "_")), None)
         # `accuracy_sampled` alone is the mean over tasks, not the accuracy on a task "sampled".
         if kind is not None and name not in _KINDS:
             found[kind][name.removeprefix(kind + "_")] = metric
-    order = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8")
+    order = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "called")
     return {kind: found[kind] for kind in order if found[kind]}
 
 
 def score_figure(step: Step) -> str:
     """A bar for each task and kind of score; empty where none was measured."""
-    kinds = scores(step)
+    kinds = {kind: metrics for kind, metrics in scores(step).items() if kind != "called"}
     tasks = list(dict.fromkeys(task for metrics in kinds.values() for task in metrics))
     return bars(f"{step.anchor}-tasks", "Answered right, by task, with 95% intervals.", tasks, kinds)
 
