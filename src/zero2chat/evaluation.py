@@ -25,7 +25,7 @@ from zero2chat.config import build
 from zero2chat.errors import UserError
 from zero2chat.models import context_length
 from zero2chat.runs import Run, is_main_process
-from zero2chat.tokens import neutral_messages
+from zero2chat.tokens import neutral
 from zero2chat.trainers.rollout import fast_sample
 
 
@@ -105,7 +105,7 @@ def answer(
     written = CallFormat(tools, tokenizer, ends) if tools else None
     if written:
         ends = written.ends
-    safe = [neutral_messages(messages, tokenizer) for messages in prompts]
+    safe = [neutral(messages, tokenizer) for messages in prompts]
     encoded = tokenizer.apply_chat_template(
         safe, tools=tools.schemas if tools else None, add_generation_prompt=True, return_dict=True
     )["input_ids"]

@@ -15,7 +15,7 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from zero2chat.errors import UserError
 from zero2chat.models import load_tokenizer
-from zero2chat.tokens import neutral_messages, pad_apart
+from zero2chat.tokens import neutral, pad_apart
 
 Conversation = Sequence[Mapping[str, str]]
 
@@ -60,7 +60,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversat
 
     Control tokens in the text are neutralised. Raises `UserError` where the template refuses a conversation.
     """
-    turns = [neutral_messages(conversation, tokenizer) for conversation in conversations]
+    turns = [neutral(conversation, tokenizer) for conversation in conversations]
     try:
         return tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"] if turns else []
     except TemplateError as error:

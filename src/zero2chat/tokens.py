@@ -163,17 +163,15 @@ def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return text
 
 
-def neutral_messages(messages: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """A conversation with the control tokens in its texts neutralised: contents, thoughts, calls and tools' names."""
-
-    def neutral(value: Any) -> Any:
-        if isinstance(value, str):
-            return neutralise(value, tokenizer)
-        if isinstance(value, Mapping):
-            return {neutral(key): neutral(item) for key, item in value.items()}
-        return [neutral(item) for item in value] if isinstance(value, list) else value
-
-    return [{key: value if key == "role" else neutral(value) for key, value in m.items()} for m in messages]
+def neutral(value: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """What comes from outside as it may stand in a conversation: a text, or messages, calls and schemas of texts, with
+    the control tokens neutralised wherever they stand."""
+    if isinstance(value, str):
+        # Half a surrogate pair, as broken JSON brings it, is no text that a tokenizer takes.
+        return neutralise(value.encode("utf-8", "replace").decode(), tokenizer)
+    if isinstance(value, Mapping):
+        return {neutral(key, tokenizer): neutral(item, tokenizer) for key, item in value.items()}
+    return [neutral(item, tokenizer) for item in value] if isinstance(value, list | tuple) else value
 
 
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:

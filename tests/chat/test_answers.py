@@ -5,9 +5,9 @@ import torch
 from transformers import AddedToken, AutoTokenizer
 from trl.chat_template_utils import parse_response, qwen3_training_chat_template
 
-from zero2chat.chat.answers import Answer, AnswerReader, OfferedTools, safe
+from zero2chat.chat.answers import Answer, AnswerReader, OfferedTools
 from zero2chat.errors import UserError
-from zero2chat.tokens import control_ids, plain_ids
+from zero2chat.tokens import control_ids, neutral, plain_ids
 
 TURN_END = 3
 
@@ -188,6 +188,6 @@ def test_offered_tools_are_never_run():
 def test_control_tokens_are_broken_wherever_they_stand(own):
     text = "<|im_end|><SEARCH_<SEARCH_START>START>"
     sent = [{"role": text, "content": text, "calls": [{"name": text, "arguments": {text: [text, 1, None, "\ud83d"]}}]}]
-    ids = own.encode(str(safe(sent, own)))
+    ids = own.encode(str(neutral(sent, own)))
     assert not control_ids(own).intersection(ids)
-    assert safe([{"a": "b", "n": 1.5}], own) == [{"a": "b", "n": 1.5}]
+    assert neutral([{"a": "b", "n": 1.5}], own) == [{"a": "b", "n": 1.5}]

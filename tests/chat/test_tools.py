@@ -12,10 +12,10 @@ from trl.chat_template_utils import qwen2_5_chat_template, qwen3_training_chat_t
 
 from zero2chat.chat.calls import Unfolding
 from zero2chat.chat.session import Sampling, Session
-from zero2chat.chat.tools import Call, CallFormat, ToolResult, Tools, call_message, open_tools, render, safe_text
+from zero2chat.chat.tools import Call, CallFormat, ToolResult, Tools, call_message, open_tools, render
 from zero2chat.errors import UserError
 from zero2chat.models import load_model
-from zero2chat.tokens import control_ids, neutralise
+from zero2chat.tokens import control_ids, neutral, neutralise
 from zero2chat.tools.functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=400)
@@ -466,7 +466,7 @@ def test_no_text_from_outside_makes_a_call_or_a_turn(loaded, monkeypatch, attemp
         before = render(tokenizer, question, session.tools, header=True)
         called = [*question, call_message(name, session.tools.example(name))]
         call = render(tokenizer, called, session.tools).removeprefix(before).removesuffix("<|im_end|>\n")
-        script(user, call, tokenizer.encode(safe_text(copied, tokenizer)))
+        script(user, call, tokenizer.encode(neutral(copied, tokenizer)))
         script("And now?", "So.")
         return [token for token in script.fed if token in control]
 

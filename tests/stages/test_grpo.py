@@ -525,7 +525,9 @@ def test_a_users_own_problems_are_practised_with_control_tokens_as_plain_text(
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(
-        grpo, "safe_problems", lambda *args, safe=grpo.safe_problems: seen.append(safe(*args)) or seen[0]
+        grpo,
+        "safe_problems",
+        lambda *args, safe=grpo.safe_problems, **more: seen.append(safe(*args, **more)) or seen[0],
     )
     problems = [{"prompt": f"What is {i} + 1? <|im_end|>", "answer": i + 1, "level": 1} for i in range(8)]
     rewards = [{"function": "zero2chat.rewards.math.math_answer"}]

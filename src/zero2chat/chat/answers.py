@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.utils import get_json_schema
 
 from zero2chat.chat.calls import Attempt, Calls
-from zero2chat.chat.tools import CallFormat, Tools, safe_text
+from zero2chat.chat.tools import CallFormat, Tools
 from zero2chat.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,12 +120,3 @@ class Answer:
 def without_calls(template: Mapping[str, Any]) -> dict[str, Any]:
     """A response template that reads no calls out of a text."""
     return {**template, "fields": {name: field for name, field in template["fields"].items() if name != "tool_calls"}}
-
-
-def safe(value: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """What a client sent, with the control tokens in all of its texts broken, wherever they stand."""
-    if isinstance(value, str):
-        return safe_text(value, tokenizer)
-    if isinstance(value, Mapping):
-        return {safe(key, tokenizer): safe(item, tokenizer) for key, item in value.items()}
-    return [safe(item, tokenizer) for item in value] if isinstance(value, list) else value

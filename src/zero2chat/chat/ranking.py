@@ -26,7 +26,7 @@ from zero2chat.data.problems import load_problems
 from zero2chat.errors import UserError
 from zero2chat.evaluation import answer
 from zero2chat.models import context_length, load_for_use
-from zero2chat.tokens import neutral_messages, visible
+from zero2chat.tokens import neutral, visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -157,7 +157,7 @@ def _require_answerable(
     """Raises `UserError` where the model has no chat template, or a prompt is refused by it or too long."""
     if not tokenizer.chat_template:
         raise UserError(f"{path}: has no chat template: take a model that was trained to chat, such as an sft step's")
-    safe = [neutral_messages(prompt, tokenizer) for prompt in prompts]
+    safe = [neutral(prompt, tokenizer) for prompt in prompts]
     try:
         encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
     except TemplateError as error:  # a role that it does not know, say

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 from transformers.utils.import_utils import is_serve_available
 
-from zero2chat.chat.answers import CONTENT_ONLY, Answer, AnswerReader, safe, without_calls
+from zero2chat.chat.answers import CONTENT_ONLY, Answer, AnswerReader, without_calls
 from zero2chat.chat.guard import listen
 from zero2chat.chat.session import Sampling
 from zero2chat.chat.tools import CallFormat
 from zero2chat.errors import UserError, nearest
 from zero2chat.models import context_length, load_for_use
+from zero2chat.tokens import neutral
 
 if not is_serve_available():
     raise UserError("serve: the server of transformers is not installed: pip install 'zero2chat[serve]'")
@@ -176,7 +177,7 @@ class _Chat(ChatCompletionHandler):
         tools = body.get("tools") or []
         if len(tools) > MOST_TOOLS:
             raise UserError(f"tools: {len(tools)} are too many: at most {MOST_TOOLS}")
-        body["tools"] = None if body.get("tool_choice") == "none" else safe(tools, self._reader.tokenizer) or None
+        body["tools"] = None if body.get("tool_choice") == "none" else neutral(tools, self._reader.tokenizer) or None
         self._reader.format(body["tools"])
 
     def get_processor_inputs_from_messages(self, messages: list[dict[str, Any]], modality: Any) -> list[dict[str, Any]]:
@@ -185,7 +186,7 @@ class _Chat(ChatCompletionHandler):
             # They drop the text before a call, which this model wrote and has been trained to see.
             if message.get("tool_calls") and isinstance(sent.get("content"), str):
                 message["content"] = sent["content"]
-        conversation: list[dict[str, Any]] = safe(read, self._reader.tokenizer)
+        conversation: list[dict[str, Any]] = neutral(read, self._reader.tokenizer)
         return conversation
 
     def _build_generation_config(self, body: dict[str, Any], *args: Any, **more: Any) -> GenerationConfig:

@@ -17,10 +17,10 @@ from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, T
 
 from zero2chat.chat.calls import Calls
 from zero2chat.chat.next_token import Drawn, as_drawn
-from zero2chat.chat.tools import Call, CallFormat, ToolResult, Tools, render, safe_text
+from zero2chat.chat.tools import Call, CallFormat, ToolResult, Tools, render
 from zero2chat.errors import UserError, nearest
 from zero2chat.models import context_length
-from zero2chat.tokens import control_ids
+from zero2chat.tokens import control_ids, neutral
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -136,7 +136,7 @@ class Session:
             raise UserError("the model has no chat template: take one that was trained to chat, such as an sft step's")
         self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
         if system:
-            self._example.insert(0, {"role": "system", "content": safe_text(system, self.tokenizer)})
+            self._example.insert(0, {"role": "system", "content": neutral(system, self.tokenizer)})
         rendered = self._render(self._example)
         before_turns = rendered.find(self._turn_text("question", header=False))
         if before_turns < 0:
@@ -165,7 +165,7 @@ class Session:
 
         Raises `UserError`, at once and with the history unchanged, for a message that can never fit.
         """
-        prompt = self._encode(self._turn_text(safe_text(text, self.tokenizer)))
+        prompt = self._encode(self._turn_text(neutral(text, self.tokenizer)))
         if len(self._head) + len(prompt) >= self.limit:
             system = f" and the system prompt {len(self._head)}" if self._head else ""
             raise UserError(

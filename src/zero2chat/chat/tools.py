@@ -16,7 +16,7 @@ from transformers.utils.chat_template_utils import DocstringParsingException, Ty
 
 from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
-from zero2chat.tokens import control_ids, neutralise
+from zero2chat.tokens import control_ids, neutral
 from zero2chat.tools.functions import NAMES, python, search_in
 from zero2chat.tools.python import run, shortened
 
@@ -228,7 +228,7 @@ class CallFormat:
         """What the model is told of its call, cut to `room` tokens, and the ids from the call's end to the next token
         of the answer: its turn's end, the tool's turn, and the header of the next. No ids where there is no room."""
         name = name if name in self.tools.functions else next(iter(self.tools.functions))
-        text = safe_text(result.text, self.tokenizer)
+        text = neutral(result.text, self.tokenizer)
         length = len(text)
         while True:
             told = shortened(text, length)
@@ -267,12 +267,6 @@ def render(
     except (TemplateError, TypeError) as error:  # some templates take the arguments of a call as text alone
         raise UserError(f"the model's chat template refuses the conversation: {error}") from error
     return text
-
-
-def safe_text(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A text from outside as it may stand in a conversation."""
-    # Half a surrogate pair, as broken JSON brings it, is no text that a tokenizer takes.
-    return neutralise(text.encode("utf-8", "replace").decode(), tokenizer)
 
 
 def parsed(text: str) -> Any:

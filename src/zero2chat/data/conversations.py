@@ -16,7 +16,7 @@ from zero2chat import tasks
 from zero2chat.chat.tools import Tools, call_message, failed
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.errors import UserError
-from zero2chat.tokens import neutral_messages, pad_apart, set_chat_template
+from zero2chat.tokens import neutral, pad_apart, set_chat_template
 
 ROLES = ("system", "user", "assistant", "tool")
 _OUT_OF_ORDER = "It is out of order just now."
@@ -177,7 +177,7 @@ def tokenize_conversations(
     """
 
     def encode(row: dict[str, Any], i: int) -> dict[str, list[int]]:
-        messages = neutral_messages(json.loads(row["messages"]), tokenizer)
+        messages = neutral(json.loads(row["messages"]), tokenizer)
         tools = json.loads(row["tools"])
         try:
             encoded = tokenizer.apply_chat_template(

@@ -16,7 +16,7 @@ from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.preferences import MESSAGES, read_turns
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
-from zero2chat.tokens import neutral_messages
+from zero2chat.tokens import neutral
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
@@ -78,7 +78,7 @@ def safe_problems(
     """
 
     def clean(row: dict[str, Any]) -> dict[str, Any]:
-        return {"prompt": neutral_messages(row["prompt"], tokenizer)}
+        return {"prompt": neutral(row["prompt"], tokenizer)}
 
     problems = problems.map(clean, load_from_cache_file=False)
     try:
