@@ -5,12 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import pty
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -280,35 +277,19 @@ def test_a_ranking_that_cannot_be_written_is_one_clear_line_and_the_others_are_k
     assert len(kept(tmp_path)) == 4 * 6
 
 
-def test_ctrl_c_in_a_real_terminal_ends_it_with_what_was_ranked(model_folder: Path, tmp_path: Path) -> None:
-    here, there = pty.openpty()
+def test_ctrl_c_in_a_real_terminal_ends_it_with_what_was_ranked(
+    model_folder: Path, tmp_path: Path, terminal: Callable[..., Any]
+) -> None:
     (tmp_path / "asked.txt").write_text("Who?\nWhere?\n")
     arguments = ["--prompts", str(tmp_path / "asked.txt"), "--out", str(tmp_path / "mine.jsonl")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zero2chat.cli", "rank", str(model_folder), *arguments, "--max-new-tokens", "4"],
-        stdin=there,
-        stdout=there,
-        stderr=there,
-        start_new_session=True,
-    )
-    os.close(there)
-
-    def read_until(text: str) -> str:
-        output = ""
-        until = time.monotonic() + 300
-        while text not in output:
-            assert time.monotonic() < until, output
-            output += os.read(here, 4096).decode(errors="replace")
-        return output
-
-    assert "Prompt 1 of 2" in read_until("> ")
-    os.write(here, b"2 1 4 3\n")
-    read_until("> ")
+    ranking = terminal("rank", str(model_folder), *arguments, "--max-new-tokens", "4")
+    assert "Prompt 1 of 2" in ranking.read_until("> ")
+    ranking.type("2 1 4 3")
+    ranking.read_until("> ")
     time.sleep(0.5)  # readline misses a signal that comes between its prompt and its first wait for a key
-    process.send_signal(signal.SIGINT)
-    assert "1 rankings, 6 pairs" in read_until("mine.jsonl")
-    assert process.wait(60) == 0
-    os.close(here)
+    ranking.process.send_signal(signal.SIGINT)
+    assert "1 rankings, 6 pairs" in ranking.read_until("mine.jsonl")
+    assert ranking.process.wait(60) == 0
     assert len(kept(tmp_path)) == 6
 
 

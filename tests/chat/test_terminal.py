@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -165,35 +161,15 @@ def test_ctrl_c_through_a_pipe_ends_the_chat(model_folder, monkeypatch):
         chat(str(model_folder), GREEDY, lines=io.StringIO("Who?\nWhen?\n"))
 
 
-def test_in_a_real_terminal_it_answers_and_ctrl_c_at_the_prompt_ends_it(model_folder):
-    here, there = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zero2chat.cli", "chat", str(model_folder), "--max-new-tokens", "3"],
-        stdin=there,
-        stdout=there,
-        stderr=there,
-        start_new_session=True,
-    )
-    os.close(there)
-
-    def read_until(text: str) -> str:
-        output = ""
-        until = time.monotonic() + 60
-        while text not in output:
-            assert time.monotonic() < until, output
-            output += os.read(here, 4096).decode(errors="replace")
-        return output
-
-    assert "/help lists the commands." in read_until("> ")
-    os.write(here, b"Who?\n")
-    answer = read_until("> ")
-    assert len(answer.splitlines()) >= 3  # what was typed, the answer, the prompt
+def test_in_a_real_terminal_it_answers_and_ctrl_c_at_the_prompt_ends_it(model_folder, terminal):
+    talk = terminal("chat", str(model_folder), "--max-new-tokens", "3")
+    assert "/help lists the commands." in talk.read_until("> ")
+    talk.type("Who?")
+    assert len(talk.read_until("> ").splitlines()) >= 3  # what was typed, the answer, the prompt
     time.sleep(0.5)  # readline misses a signal that comes between its prompt and its first wait for a key
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
-    rest = os.read(here, 4096).decode()
-    os.close(here)
-    assert "Traceback" not in rest
+    talk.process.send_signal(signal.SIGINT)
+    assert talk.process.wait(60) == 0
+    assert "Traceback" not in talk.read()
 
 
 def test_the_end_of_the_input_ends_the_chat_in_a_terminal(capsys, model_folder, monkeypatch):

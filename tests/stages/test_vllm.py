@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -55,30 +53,9 @@ def environment(*paths: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with random weights, 2 layers × 64, whose heads are as wide as vLLM's kernels want them."""
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=64,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Qwen3ForCausalLM(config)
-    folder = tmp_path_factory.mktemp("vllm") / "model"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def folder(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose heads are as wide as vLLM's kernels want them."""
+    return write_model(tmp_path_factory.mktemp("vllm") / "model", hidden_size=64, head_dim=64, initializer_range=0.1)
 
 
 @pytest.fixture(scope="module")
