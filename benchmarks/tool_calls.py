@@ -2,9 +2,9 @@
 
     make smollm && python benchmarks/tool_calls.py runs/tool-calls-smollm2-135m/sft [MODEL …] [--json]
 
-The 50 conversations are those that `make smollm` keeps apart. A call counts where the response template reads one, of a
-tool that was named, with all the arguments that it needs and none that it does not have; it is as it was in the
-conversation where name and arguments are the same. Greedy. About a minute a model on two cores.
+The 50 conversations are those that `make smollm` keeps apart. `parsed`: the response template reads one call. `fits`:
+it is of a tool that was named, with all the arguments that it needs and none that it does not have. `same`: name and
+arguments are those of the conversation. Greedy, at most 256 tokens. About a minute a model on two cores.
 """
 
 from __future__ import annotations
@@ -48,15 +48,17 @@ def measure(path: str) -> dict[str, Any]:
     model, tokenizer = load_model(path)
     prepare_chat_template(tokenizer, "chat_templates/chatml.jinja")
     rows = [asked(row) for row in read_jsonl(ROWS)]
-    answers = answer(model, tokenizer, [turns for turns, _, _ in rows], 128, batch_size=10)
+    answers = answer(model, tokenizer, [turns for turns, _, _ in rows], 256, batch_size=10)
     header = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
-    good = same = 0
+    parsed = fits = same = 0
     for (_, tools, made), found in zip(rows, answers, strict=True):
         said = parse_response(tokenizer, tokenizer.encode(found.text, add_special_tokens=False), prefix=header)
         calls = [call["function"] for call in said.get("tool_calls", [])]
-        good += len(calls) == 1 and is_call(calls[0], tools)
+        parsed += len(calls) == 1
+        fits += len(calls) == 1 and is_call(calls[0], tools)
         same += calls == [made]
-    return {"called": stats.rate(good, len(rows)), "same": stats.rate(same, len(rows))}
+    counts = {"parsed": parsed, "fits": fits, "same": same}
+    return {name: stats.rate(count, len(rows)) for name, count in counts.items()}
 
 
 def main() -> None:
@@ -69,7 +71,7 @@ def main() -> None:
     found = {path: measure(path) for path in args.models}
     for path, it in found.items():
         shown = (f"{key} {rate['value']:.0%} ({rate['low']:.0%} to {rate['high']:.0%})" for key, rate in it.items())
-        print(f"{path}: {', '.join(shown)} of {it['called']['n']}")
+        print(f"{path}: {', '.join(shown)} of {it['parsed']['n']}")
     if args.json:
         print(json.dumps(found))
 
