@@ -24,6 +24,7 @@ from transformers import (
     TrainingArguments,
 )
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, SFTConfig, SFTTrainer, TrlParser, chat_template_utils
+from trl.kernels import chunked_logprob
 from trl.models import unwrap_model_for_generation
 from trl.trainer import utils as trl_utils
 
@@ -49,7 +50,7 @@ def test_trls_head_that_leaves_out_prompts_and_padding_has_the_same_loss_and_gra
     ids = torch.randint(10, 100, (3, 20), generator=torch.Generator().manual_seed(0))
     labels = ids.clone()
     labels[:, :12], labels[1, 15:] = -100, -100
-    monkeypatch.setattr(trl_utils, "_use_triton", trl_utils._use_triton)
+    monkeypatch.setattr(trl_utils, "_use_triton", chunked_logprob._use_triton)  # as it comes
     trl_utils.add_fused_lm_head(model, outputs=outputs)
     rows: list[int] = []
     head = trl_utils._ChunkedLogProbFunction

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from tokenizers import pre_tokenizers
 
+from zero2chat.data.conversations import load_conversations
 from zero2chat.data.corpora import Source
-from zero2chat.data.packaged import MODEL, PREFERENCES, unpack
+from zero2chat.data.packaged import HELD_OUT, MODEL, PREFERENCES, TOOL_CALLS, TOOL_CALLS_TEST, unpack
 from zero2chat.data.preferences import load_preferences
 from zero2chat.errors import UserError
 from zero2chat.models import load_model
@@ -32,6 +33,20 @@ ROWS = [
         "rejected": {"from": "gpt", "value": "No."},
     }
 ]
+CALL = {"name": "recipes", "arguments": {"of": ["rice"], "n": 2}}
+CALLS = [
+    {
+        "conversations": [
+            {"from": "human", "value": f"Recipe {i}?"},
+            {"from": "function_call", "value": json.dumps(CALL)},
+            {"from": "observation", "value": "Rice."},
+            {"from": "gpt", "value": "Rice it is."},
+        ],
+        "tools": json.dumps([{"name": "recipes", "description": "Find.", "parameters": {}}]),
+    }
+    for i in range(HELD_OUT + 2)
+]
+TALK = {"conversations": [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hi."}], "tools": "[]"}
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 WIDTH, HIDDEN = 32, 64
 
@@ -85,13 +100,14 @@ def write_gguf(path: Path) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """`packages/` with the archive of preferences; the wheel is each test's own."""
+    """`packages/` with the archive of preferences and tool calls; the wheel is each test's own."""
     (tmp_path / "packages").mkdir()
     with tarfile.open(tmp_path / "packages" / "llamafactory-0.1.tar.gz", "w:gz") as archive:
-        data = json.dumps(ROWS).encode()
-        member = tarfile.TarInfo("llamafactory-0.1/data/dpo_en_demo.json")
-        member.size = len(data)
-        archive.addfile(member, io.BytesIO(data))
+        for name, rows in (("dpo_en_demo", ROWS), ("glaive_toolcall_en_demo", [TALK, *CALLS])):
+            data = json.dumps(rows).encode()
+            member = tarfile.TarInfo(f"llamafactory-0.1/data/{name}.json")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
     return tmp_path
 
 
@@ -113,7 +129,16 @@ def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder: Path) ->
     assert [m["role"] for m in pairs[0]["prompt"]] == ["system", "user", "assistant", "user"]
     assert pairs[0]["prompt"][3]["content"] == "Née à Gênes?"
     assert pairs[0]["chosen"] == [{"role": "assistant", "content": "Oui."}]
-    assert sorted(path.name for path in folder.iterdir()) == [MODEL, "packages", PREFERENCES, "tiny.gguf"]
+    conversations = load_conversations(Source(path=str(folder / TOOL_CALLS)))
+    assert len(conversations) == 3  # with the one that calls nothing
+    user, call, tool, last = json.loads(conversations[1]["messages"])
+    assert user == {"role": "user", "content": f"Recipe {HELD_OUT}?"}
+    assert call["tool_calls"] == [{"type": "function", "function": CALL}]
+    assert (tool["role"], tool["content"], last["content"]) == ("tool", "Rice.", "Rice it is.")
+    assert json.loads(conversations[1]["tools"])[0]["function"]["name"] == "recipes"
+    assert len(load_conversations(Source(path=str(folder / TOOL_CALLS_TEST)))) == HELD_OUT
+    made = [MODEL, "packages", PREFERENCES, "tiny.gguf", TOOL_CALLS, TOOL_CALLS_TEST]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(made)
 
 
 def test_what_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
