@@ -149,6 +149,9 @@ def test_what_is_found_with_tools_is_right_and_what_fails_is_not_made_up(tools: 
         text = task.use_tools(row, random.Random(0), call)
         assert task.score(row, text) == float(failing != "always"), (row, text)
         assert calls >= 1 + (failing != "never")
+    assert task.use_tools(row, random.Random(0), call, style="worked") == text
+    with pytest.raises(UserError, match=r"style 'wroked' is not known"):
+        task.use_tools(row, random.Random(0), call, style="wroked")
 
 
 def _others(row: tasks.Row, rows: list[tasks.Row]) -> list[tasks.Row]:

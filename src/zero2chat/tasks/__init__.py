@@ -9,9 +9,9 @@ A task is a module with four functions (and `documents`, where pretraining text 
 - `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
 - `documents(seed, n, **options)`: n plain texts, none of them made from a validation or test row.
 
-`use_tools(row, rng, call)`, where a module has it, is an answer found with tools: `call(name, argument)` runs one, adds
-call and result to the conversation, and returns the text, or None where the call failed. Tools that are of no use for
-a task's questions are not called: its demonstrations stay as they are.
+`use_tools(row, rng, call, style="worked")`, where a module has it, is an answer found with tools: `call(name,
+argument)` runs one, adds call and result to the conversation, and returns the text, or None where the call failed.
+Tools that are of no use for a task's questions are not called: its demonstrations stay as they are.
 
 `taste(row, completion)`, where a module has it, is how well readers like a completion: the gold of the preference
 stages, which see noisy comparisons that it makes, never itself.
@@ -58,7 +58,7 @@ class Task:
     demonstration: Callable[..., str]
     score: Callable[[Row, str], float]
     documents: Callable[..., list[str]]
-    use_tools: Callable[[Row, random.Random, CallTool], str] | None = None
+    use_tools: Callable[..., str] | None = None
     taste: Taste | None = None
     fetches: bool = False  # its rows come from elsewhere: they are not asked for before they are needed
 
@@ -176,6 +176,11 @@ def draw(pool: Iterable[Row], where: str, seed: int, n: int) -> list[Row]:
         turns.append(seen[row["kind"]])
         seen[row["kind"]] += 1
     return [rows[i] for i in sorted(range(len(rows)), key=turns.__getitem__)[:n]]
+
+
+def twice(call: CallTool, name: str, argument: str) -> str | None:
+    """What a call found; where it failed, what the same call finds when it is made again."""
+    return call(name, argument) or call(name, argument)
 
 
 def ask(row: Row) -> list[Message]:

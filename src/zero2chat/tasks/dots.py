@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
 
 SHARES = (0.5, 0.2, 0.3)
 LONGEST = 60
@@ -70,10 +70,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     return rng.choice(("{n}.", "There are {n}.", "I count {n}.")).format(n=row["answer"])
 
 
-def use_tools(row: Row, rng: random.Random, call: CallTool) -> str:
+def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Have a program count, and say what it found."""
-    program = _PROGRAM.format(row=row["row"])
-    found = call("python", program) or call("python", program)
+    known(style, STYLES, "dots: style")
+    found = twice(call, "python", _PROGRAM.format(row=row["row"]))
     return "I could not count them." if found is None else f"{found} of them."
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
 from zero2chat.world import ATTRIBUTES, FIRST_NAMES, JOBS, MONTHS, TOLD, TOWNS, Person, World, tell, with_article
 
 # Of 300 people, 80/10/10 would leave 30 to judge by.
@@ -86,7 +86,7 @@ def _world(seed: int) -> World:
 
 
 def people(world: int | Sequence[int]) -> list[Person]:
-    """Of one world, or of several: of a name that they share, and of one that the first world has, only the first."""
+    """Of one world, or of several. Of these the first who has a name, and nobody whose name is one of world 0's."""
     if isinstance(world, int):
         return _world(world).people
     found = {person.name: person for person in _world(0).people} if 0 not in world else {}
@@ -152,15 +152,15 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     return template.format(name=row["key"], answer=row["answer"], a_answer=with_article(row["answer"]))
 
 
-def use_tools(row: Row, rng: random.Random, call: CallTool) -> str:
-    """Look the person up, twice if need be, and answer by what stands there."""
-    query = row["key"] if rng.random() < 0.8 else row["question"]
-    found = call("search", query) or call("search", query)
+def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
+    """Look the person up, and answer by what stands there."""
+    known(style, STYLES, "facts: style")
+    found = twice(call, "search", row["key"] if rng.random() < 0.8 else row["question"])
     if found is None:
         return _FAILED
     if row["key"] not in found:
         return rng.choice(_NOTHING).format(name=row["key"])
-    return demonstration(row, rng)
+    return demonstration(row, rng, style)
 
 
 def score(row: Row, completion: str) -> float:

@@ -8,7 +8,7 @@ import re
 import string
 from collections.abc import Iterator, Sequence
 
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
 
 # More words to judge by than 80/10/10 would leave.
 SHARES = (0.6, 0.1, 0.3)
@@ -182,12 +182,14 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     )
 
 
-def use_tools(row: Row, rng: random.Random, call: CallTool) -> str:
-    """Have a program look at the letters, and say what it found."""
+def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
+    """Have a program look at the letters, and say what it found; `bare`: that alone."""
+    known(style, STYLES, "spelling: style")
     slots = {"word": row["key"], "letter": row["letter"]}
-    program = _PROGRAMS[row["kind"]].format(**slots)
-    found = call("python", program) or call("python", program)
-    return "I could not find out." if found is None else _FOUND[row["kind"]].format(found=found, **slots)
+    found = twice(call, "python", _PROGRAMS[row["kind"]].format(**slots))
+    if found is None:
+        return "I could not find out."
+    return found if style == "bare" else _FOUND[row["kind"]].format(found=found, **slots)
 
 
 # Three letters or more with hyphens, commas or blanks between them: "c-a-t", "c, a, t". All words have three.

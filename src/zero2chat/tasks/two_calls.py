@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, facts, in_split, known
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, facts, in_split, known, twice
 from zero2chat.world import TOLD
 
 FACTORS = range(11, 100)
@@ -65,13 +65,12 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Look the birthday up, and have a program multiply; `guessed`: multiply in the head."""
     known(style, STYLES, "two_calls: style")
-    found = call("search", row["key"]) or call("search", row["key"])
+    found = twice(call, "search", row["key"])
     if found is None or row["key"] not in found:
         return f"I do not know the birthday of {row['key']}."
     if style == "guessed":
         return demonstration(row, rng, style)
-    program = f"{row['day']} * {row['factor']}"
-    product = call("python", program) or call("python", program)
+    product = twice(call, "python", f"{row['day']} * {row['factor']}")
     return "I could not multiply." if product is None else rng.choice(_ANSWERS).format(found=product)
 
 
