@@ -123,7 +123,7 @@ def answer(
         do_sample=temperature > 0,
         temperature=temperature or None,
         top_k=0 if temperature else None,
-        eos_token_id=sorted({*ends, *(written.call_ends if written else ())}),
+        eos_token_id=sorted(written.stops if written else ends),
         pad_token_id=tokenizer.pad_token_id,
     )
     turns = [Unfolding(ids, tokenizer, written, room) for ids in encoded]

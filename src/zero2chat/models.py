@@ -80,6 +80,13 @@ def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
         )
 
 
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids that end an answer: the generation config's, or else the tokenizer's own."""
+    eos = model.generation_config.eos_token_id
+    eos = tokenizer.eos_token_id if eos is None else eos
+    return set(eos) if isinstance(eos, list) else {eos}
+
+
 def context_length(model: PreTrainedModel) -> int:
     """How many tokens the model can see at once."""
     return int(model.config.get_text_config().max_position_embeddings)

@@ -1,6 +1,6 @@
 """Whole answers as messages: calls are read by the ids of control tokens, the rest by the response template.
 
-For those who generate themselves and ask the tokenizer what was said: `transformers serve`, and TRL's tool loop.
+For those who generate themselves and ask the tokenizer what was said, as `transformers serve` does.
 """
 
 from __future__ import annotations

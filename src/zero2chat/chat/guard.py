@@ -1,7 +1,9 @@
-"""What stands between the page and the network: a port of this machine, and a door that takes what the page sends."""
+"""What stands between the network and the page, or the server: a port of this machine, which on loopback answers to its
+own names alone; and, before the page, a door that takes what the page sends."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from typing import Any
 
@@ -44,6 +46,16 @@ class Guard:
             await send(message)
 
         await self.app(scope, receive, guarded)
+
+
+def take_own_names(app: Any, address: str) -> None:
+    """Have an ASGI application of Starlette's, at a loopback address, answer to no name but this machine's."""
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    if ipaddress.ip_address(address).is_loopback:
+        # Else a page of somebody's, whose name is made to mean this machine, could talk to the model.
+        names = ["localhost", "127.0.0.1", "::1", "[::1]", address]
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
 
 
 def listen(host: str, port: int) -> socket.socket:

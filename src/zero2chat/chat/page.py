@@ -6,7 +6,6 @@ written at a time. The server takes what its page sends and nothing else, and th
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import random
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.chat.guard import Guard, listen
+from zero2chat.chat.guard import Guard, listen, take_own_names
 from zero2chat.chat.markup import SHADES, Alphabet, Answer, text
 from zero2chat.chat.ranking import append_ranking, mend, read_rankings
 from zero2chat.chat.session import Sampling, Session
@@ -353,15 +352,12 @@ def application(page: Page, address: str) -> Any:
     """The server's ASGI application."""
     import fastapi
     import gradio as gr
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     blocks = page.blocks()
     blocks.state_session_capacity = CONVERSATIONS
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard)
-    if ipaddress.ip_address(address).is_loopback:
-        # Else a page of somebody's, whose name is made to mean this machine, could talk to the model.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", address])
+    take_own_names(app, address)
     theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=_MONO)
     return gr.mount_gradio_app(
         app,

@@ -16,11 +16,11 @@ from jinja2 import TemplateError
 from transformers.utils.import_utils import is_serve_available
 
 from zero2chat.chat.answers import CONTENT_ONLY, Answer, AnswerReader, without_calls
-from zero2chat.chat.guard import listen
+from zero2chat.chat.guard import listen, take_own_names
 from zero2chat.chat.session import Sampling
 from zero2chat.chat.tools import CallFormat
 from zero2chat.errors import UserError, nearest
-from zero2chat.models import context_length, load_for_use
+from zero2chat.models import context_length, end_ids, load_for_use
 from zero2chat.tokens import neutral
 
 if not is_serve_available():
@@ -29,7 +29,6 @@ if not is_serve_available():
 import uvicorn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
 from transformers.cli.serving.model_manager import ModelManager
@@ -60,8 +59,6 @@ MOST_CONNECTIONS = 64
 MOST_TOOLS = 128
 MOST_STOPS, LONGEST_STOP = 4, 100
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "transformers") -> None:
     """Serve a model to OpenAI's clients until Ctrl-C. Port 0 is a free one; the line that is printed names it.
@@ -77,9 +74,10 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "t
         )
     # Before the model is loaded: a port in use is said at once.
     with listen(host, port) as listening:
-        app = application(path, open_to_all=host not in _LOOPBACK)
+        address, port = listening.getsockname()[:2]
+        app = application(path, address)
         shown = f"[{host}]" if ":" in host else host
-        print(f"{path}: http://{shown}:{listening.getsockname()[1]}/v1 (Ctrl-C ends it)", flush=True)
+        print(f"{path}: http://{shown}:{port}/v1 (Ctrl-C ends it)", flush=True)
         # A stream that nobody ends is cut off at Ctrl-C.
         config = uvicorn.Config(
             app, log_level="warning", limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=1
@@ -87,9 +85,8 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "t
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def application(path: str, open_to_all: bool = False) -> FastAPI:
-    """Their server for the model of this folder or Hub name. Unless it is open to all it answers to this machine's own
-    name alone, which a page of another site that is open in a browser here cannot take on."""
+def application(path: str, address: str = "127.0.0.1") -> FastAPI:
+    """Their server for the model of this folder or Hub name, to be listening at that address."""
     try:
         model, tokenizer = load_for_use(path)
         reader = _reader(model, tokenizer)
@@ -108,8 +105,7 @@ def application(path: str, open_to_all: bool = False) -> FastAPI:
     app.router.routes[:] = [route for route in app.routes if route.path in ENDPOINTS]
     app.add_exception_handler(HTTPException, _refused)
     app.add_middleware(_Short)
-    if not open_to_all:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
+    take_own_names(app, address)
     return app
 
 
@@ -117,9 +113,7 @@ def _reader(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Answe
     """What reads the model's answers, put in the place of the tokenizer's own."""
     if not tokenizer.chat_template:
         raise UserError("the model has no chat template: take one that was trained to chat, such as an sft step's")
-    eos = model.generation_config.eos_token_id
-    eos = tokenizer.eos_token_id if eos is None else eos
-    reader = AnswerReader(tokenizer, set(eos) if isinstance(eos, list) else {eos})
+    reader = AnswerReader(tokenizer, end_ids(model, tokenizer))
     reader.format(None)  # a template that refuses a plain conversation is said here and now
     tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
     tokenizer.parse_response = reader.parse_response
@@ -193,8 +187,7 @@ class _Chat(ChatCompletionHandler):
         config = super()._build_generation_config(body, *args, **more)
         if body.get("temperature"):
             config.do_sample = True  # else it has no effect, where the model's own is greedy
-        written = self._reader.format(body["tools"])
-        config.eos_token_id = sorted(written.ends | written.call_ends)
+        config.eos_token_id = sorted(self._reader.format(body["tools"]).stops)
         return config
 
     def _streaming(self, *args: Any, gen_manager: GenerateManager, tools: Any) -> Any:

@@ -19,7 +19,7 @@ from zero2chat.chat.calls import Calls
 from zero2chat.chat.next_token import Drawn, as_drawn
 from zero2chat.chat.tools import Call, CallFormat, ToolResult, Tools, render
 from zero2chat.errors import UserError, nearest
-from zero2chat.models import context_length
+from zero2chat.models import context_length, end_ids
 from zero2chat.tokens import control_ids, neutral
 
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ class Session:
         self.tools = tools
         self.record: list[Drawn] | None = None
         self.limit = context_length(model)
-        eos = model.generation_config.eos_token_id
-        eos = tokenizer.eos_token_id if eos is None else eos
-        self._ends = set(eos) if isinstance(eos, list) else {eos}
+        self._ends = end_ids(model, tokenizer)
         self._read_template(system)
         self.reset()
 

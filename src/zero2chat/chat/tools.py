@@ -190,7 +190,8 @@ class CallFormat:
     """How a tokenizer's chat template writes calls of these tools, and what they are told.
 
     `marks`: what the control tokens that start calls mean. `ends`: the control tokens that begin a turn of somebody
-    else; a model that draws one of them, or one of the given `ends`, has come to the end of its own turn.
+    else; a model that draws one of them, or one of the given `ends`, has come to the end of its own turn. `call_ends`:
+    those that end calls. `stops`: where generation pauses, be it for a call or for good.
 
     Raises `UserError` where the template writes calls that do not stand between two control tokens, or in words that
     are neither the argument alone nor a JSON object, and where it leaves out what a tool says.
@@ -208,6 +209,7 @@ class CallFormat:
                 raise UserError("the model's chat template leaves out what a tool says")
             self.ends |= control.intersection(self._encode(result))
         self.call_ends = {mark.end for mark in self.marks.values()}
+        self.stops = self.ends | self.call_ends
 
     def _mark(self, name: str, control: set[int]) -> tuple[int, Mark]:
         arguments = self.tools.example(name)

@@ -112,8 +112,10 @@ def _read_messages(value: Any, where: str) -> list[dict[str, Any]]:
 def _read_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
     if message["role"] not in ROLES:
         raise UserError(f"{where}: unknown role '{message['role']}'; known: {', '.join(ROLES)}")
-    calls = [_read_call(call, where) for call in message.get("tool_calls") or []]
-    content = message.get("content") or ("" if calls else message.get("content"))
+    calls, content = message.get("tool_calls") or [], message.get("content")
+    calls = [_read_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
+    if content is None and calls:
+        content = ""
     if not isinstance(content, str):
         raise UserError(f"{where}: no conversation: expected a list of {{role, content}}")
     read: dict[str, Any] = {"role": message["role"], "content": content}
@@ -132,7 +134,7 @@ def _read_call(call: Any, where: str) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: the arguments of a call are no JSON: {error}") from error
     if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
         raise UserError(f"{where}: no call: expected {{type: function, function: {{name, arguments}}}}")
@@ -145,7 +147,7 @@ def _read_tools(schemas: Any, where: str) -> list[Any]:
     if isinstance(schemas, str):
         try:
             schemas = json.loads(schemas)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: tools: no JSON: {error}") from error
     schemas = schemas or []
     if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):

@@ -80,17 +80,16 @@ def read_calls(row: dict[str, Any]) -> dict[str, Any]:
     messages: list[dict[str, Any]] = []
     for turn in row["conversations"]:
         if turn["from"] == "function_call":
-            call = {"type": "function", "function": json.loads(turn["value"])}
+            called = json.loads(turn["value"])
+            # As JSON: in a table all calls would have the arguments of all tools.
+            function = {"name": called["name"], "arguments": json.dumps(called["arguments"], ensure_ascii=False)}
+            call = {"type": "function", "function": function}
             messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
         elif turn["from"] == "observation":
             messages.append({"role": "tool", "content": turn["value"]})
         else:
             messages.append({"role": _ROLES[turn["from"]], "content": turn["value"]})
     tools = [{"type": "function", "function": function} for function in json.loads(row["tools"])]
-    # As JSON: in a table all calls would have the arguments of all tools.
-    for message in messages:
-        for call in message.get("tool_calls", []):
-            call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
     return {"messages": messages, "tools": json.dumps(tools, ensure_ascii=False)}
 
 

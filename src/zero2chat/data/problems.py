@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, Features, Value
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.chat.tools import Tools
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.preferences import MESSAGES, read_turns
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutral
+
+if TYPE_CHECKING:
+    from zero2chat.chat.tools import Tools
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:

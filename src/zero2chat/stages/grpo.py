@@ -200,7 +200,7 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
         ends = [[] if turn.end is None else [turn.end] for turn in turns]
         masks = [turn.mask + [1] * len(end) for turn, end in zip(turns, ends, strict=True)]
         ids = [turn.ids[turn.prompt :] + end for turn, end in zip(turns, ends, strict=True)]
-        calls, failures = (sum(counts) for counts in zip(*((turn.made, turn.failures) for turn in turns), strict=True))
+        calls, failures = sum(turn.made for turn in turns), sum(turn.failures for turn in turns)
         return masks, [turn.messages for turn in turns], ids, None, calls, failures, []
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> torch.Tensor:
@@ -317,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Before the trainer is made: under DeepSpeed it sets what the trainer then reads.
     optimizer = use_muon(model, training) if args.muon else None
     if call_format:  # a turn may end with a call, in practice and not for good
-        model.generation_config.eos_token_id = [*ends, *sorted({*call_format.ends, *call_format.call_ends} - {*ends})]
+        model.generation_config.eos_token_id = [*ends, *sorted(call_format.stops - {*ends})]
     with refused_settings():
         trainer = _Trainer(
             model=model,
