@@ -71,6 +71,7 @@ def test_a_base_model_is_named_where_others_can_have_it(base: str | None, named:
         (Path(folder) / "metrics.json").write_text("{}")
     card = _card(_run(model_name_or_path=base))
     assert card.data.base_model == named
+    assert ("- weights: those of the step `quickstart/pretrain`" in card.text) == (base == "runs/quickstart/pretrain")
     # The licence of a base that lies here; nobody is asked for that of another, and none is made up.
     assert card.data.license == ("mit" if base and named is None else None)
 
@@ -118,6 +119,6 @@ def test_no_path_of_the_machine_and_no_password_stands_in_a_card(tmp_path: Path)
 def test_a_checkpoints_card_says_its_step_and_no_numbers() -> None:
     card = _card(_run(), {}, 500)
     assert "# mine/sft, step 500\n" in card.text
-    assert "after 500 steps; it was not examined" in card.text
+    assert "of step 500; it was not examined" in card.text
     assert "## Measured" not in card.text
     assert card.data.eval_results is None

@@ -72,7 +72,7 @@ def make_card(
         f"---\n{data.to_yaml()}\n---\n\n# {name}" + (f", step {step}" if step else ""),
         _STORY.get(stage, ""),
         "A LoRA adapter: it is loaded on top of its base model." if adapter else "",
-        f"A checkpoint from the middle of training, after {step} steps; it was not examined." if step else "",
+        f"A checkpoint from the middle of training, of step {step}; it was not examined." if step else "",
         f"## Made from\n\n{_origin(base, sources)}",
         f"## Made by\n\n{_making(name, identity)}",
         f"## Measured\n\n{_table(metrics)}" if metrics else "",
@@ -131,7 +131,10 @@ def _is_on_hub(source: Mapping[str, Any]) -> bool:
 
 
 def _origin(base: str | None, sources: list[dict[str, Any]]) -> str:
-    lines = [f"- weights: {public(base)}" if base else "- weights: random ones"]
+    weights = public(base) if base else "random ones"
+    if weights.startswith("runs/"):
+        weights = f"those of the step `{_name(Path(weights))}`"
+    lines = [f"- weights: {weights}"]
     for source in sources:
         if "task" in source:
             what = f"task `{source['task']}` of zero2chat"
