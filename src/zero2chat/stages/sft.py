@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     metrics = {"conversations": {"value": len(rows)}}
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ from trl.trainer import utils as trl_utils
 
 from zero2chat import config
 from zero2chat.errors import UserError
+from zero2chat.hub import require_token
 from zero2chat.models import load_model
-from zero2chat.runs import Run
+from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.ppo_config import PPOConfig
 
 # Dense bf16 peak of one device, FLOP/s, from the makers' data sheets; a CPU's is measured.
@@ -138,6 +139,8 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
     for key, refused, why in _REFUSED:
         if settings.get(key) is not None and refused(values.get(key), values):
             raise UserError(f"{where}: {key}: {why}")
+    if values["push_to_hub"] and is_main_process():
+        require_token()  # now, rather than after the training
     return built
 
 
