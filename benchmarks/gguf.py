@@ -6,10 +6,10 @@ Needs `make gguf`. The model is exported at each type as `zero2chat export` does
 process of its own, and held against transformers in float32:
 
 - prompts: how many of 50 texts and conversations have the same ids, read with control tokens and as plain text;
-- greedy: how many of 50 prompts are continued by the same 32 tokens; for each other one it prints by how much
+- greedy, at f32: how many of 50 prompts are continued by the same 32 tokens; for each other one it prints by how much
   transformers preferred its own token where they part, in logits;
 - top-1: at how many positions of these prompts and transformers' continuations the likeliest token is the same;
-- accuracy: test rows of the task answered greedily, with the quickstart's model about 4 minutes on two cores.
+- accuracy: test rows of the task, answered greedily.
 
 llama.cpp keeps keys and values in float16 unless told otherwise: for f32 it is told to keep them in float32.
 """
@@ -142,19 +142,16 @@ class Llama:
 # ---- the half that runs with transformers
 
 
-def prompts(tokenizer: Any, questions: Sequence[Any]) -> list[str]:
-    """50 texts: those above, runs of control tokens, and conversations, if the tokenizer has a template for them."""
+def prompts(tokenizer: Any, questions: Sequence[list[dict[str, str]]]) -> list[str]:
+    """The texts above, control tokens in a row, and 15 questions, as conversations if there is a template for them."""
     known = set(tokenizer.get_vocab())
     control = [token for token in CONTROL if token in known]
     texts = [*TEXTS, " ".join(control), "".join(control), f"a{control[0]}b {control[-1]}\n{control[0]}12"]
-    if tokenizer.chat_template:
-        asked = [*questions, *([{"role": "user", "content": text}] for text in texts)]
-        asked.insert(0, [{"role": "system", "content": "Be brief."}, *questions[0]])
-        options = {"tokenize": False, "add_generation_prompt": True}
-        texts += [tokenizer.apply_chat_template(turns, **options) for turns in asked]
-    else:
-        texts += [turns[-1]["content"] for turns in questions]
-    return texts[:50]
+    if not tokenizer.chat_template:
+        return texts + [turns[-1]["content"] for turns in questions]
+    asked = [[{"role": "system", "content": "Be brief."}, *questions[0]], *questions[1:]]
+    options = {"tokenize": False, "add_generation_prompt": True}
+    return texts + [tokenizer.apply_chat_template(turns, **options) for turns in asked]
 
 
 def continued(model: Any, given: list[int]) -> tuple[list[int], list[list[tuple[float, int]]], list[int]]:
@@ -163,13 +160,13 @@ def continued(model: Any, given: list[int]) -> tuple[list[int], list[list[tuple[
     In between, the two largest logits of each of the tokens, and whose they are.
     """
     import torch
+    from transformers import DynamicCache
 
-    past, said, best = None, [], []
+    cache, said, best = DynamicCache(config=model.config), [], []
     feed = torch.tensor([given])
     tops: list[int] = []
     while len(said) < TOKENS:
-        out = model(feed, past_key_values=past, use_cache=True)
-        past = out.past_key_values
+        out = model(feed, cache=cache, use_cache=True)
         tops += out.logits[0].argmax(-1).tolist()
         values, tokens = out.logits[0, -1].topk(2)
         best.append(list(zip(values.tolist(), tokens.tolist(), strict=True)))
@@ -198,74 +195,76 @@ def main() -> None:
     from zero2chat.evaluation import answer
     from zero2chat.export.command import export
     from zero2chat.models import context_length, end_ids, load_model
-    from zero2chat.tokens import neutralise, plain_ids
+    from zero2chat.tokens import neutral, plain_ids
 
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
     model, tokenizer = load_model(args.model)
     context = min(CONTEXT, context_length(model))
     task = tasks.load(args.task)
-    rows = task.rows("test", 0, max(args.rows, 14))
-    texts = prompts(tokenizer, [task.prompt(row) for row in rows[:14]])
+    rows = task.rows("test", 0, max(args.rows, 15))
+    questions = [neutral(task.prompt(row), tokenizer) for row in rows]
+    texts = prompts(tokenizer, questions[:15])
     control = tokenizer(texts, add_special_tokens=False)["input_ids"]
     plain = plain_ids(tokenizer, texts)
     given = [ids[: context - TOKENS] for ids in control]
     theirs = [continued(model, ids) for ids in given]
-    ends = sorted(end_ids(model, tokenizer))
-    asked: list[list[int]] = []
-    scores = []
-    if args.rows and tokenizer.chat_template:
-        questions = [task.prompt(row) for row in rows]
+    examined = rows[: args.rows] if tokenizer.chat_template else []
+    table: list[dict[str, Any]] = [{"type": "transformers"}]
+    table[0]["bytes"] = sum(path.stat().st_size for path in Path(args.model).glob("model*.safetensors"))
+    if examined:
         found = answer(model, tokenizer, questions, args.max_new_tokens)
-        scores = [task.score(row, one.text) for row, one in zip(rows, found, strict=True)]
-        for turns in questions:
-            safe = [turn | {"content": neutralise(turn["content"], tokenizer)} for turn in turns]
-            encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)
-            asked.append(encoded["input_ids"])
+        right = sum(task.score(row, one.text) for row, one in zip(examined, found, strict=True))
+        table[0]["accuracy"] = stats.rate(right, len(examined))
+        asked = tokenizer.apply_chat_template(questions, add_generation_prompt=True, return_dict=True)["input_ids"]
+    show(table[0], len(texts))
 
-    size = sum(path.stat().st_size for path in Path(args.model).glob("model*.safetensors"))
-    table: list[dict[str, Any]] = [{"type": "transformers", "bytes": size}]
-    if scores:
-        table[0]["accuracy"] = stats.rate(sum(scores), len(scores))
     for kind in TYPES:
         with tempfile.TemporaryDirectory() as scratch:
             made = export(args.model, kind, False, f"{scratch}/out", str(PACKAGES))
             llama = Llama(made["file"], context, args.threads, whole_cache=kind == "f32")
             line: dict[str, Any] = {"type": kind, "bytes": made["bytes"], "tensors": made["types"]}
-            pairs = zip(texts, control, plain, strict=True)
-            same = [llama("ids", text, True) == ids and llama("ids", text, False) == raw for text, ids, raw in pairs]
-            line["prompts"] = sum(same)
-            parted = []
-            agree = positions = 0
-            for number, (ids, (said, best, tops)) in enumerate(zip(given, theirs, strict=True)):
-                mine = llama("greedy", ids, TOKENS, [])
-                if mine != said:
-                    at = next(i for i in range(TOKENS) if mine[i] != said[i])
-                    gap = best[at][0][0] - best[at][1][0]
-                    parted.append({"prompt": number, "token": at, "gap": gap, "second": mine[at] == best[at][1][1]})
-                likeliest = llama("top", ids + said[:-1])
-                agree += sum(a == b for a, b in zip(likeliest, tops, strict=True))
-                positions += len(tops)
-            line |= {"greedy": len(texts) - len(parted), "parted": parted}
-            line["top_1"] = stats.rate(agree, positions)
-            if scores:
-                got = []
-                for row, ids in zip(rows, asked, strict=True):
-                    said = llama("greedy", ids, min(args.max_new_tokens, context - len(ids)), ends)
-                    got.append(task.score(row, tokenizer.decode(said, skip_special_tokens=True)))
-                line["accuracy"] = stats.rate(sum(got), len(got))
+            each = zip(texts, control, plain, strict=True)
+            line["prompts"] = sum(
+                llama("ids", text, True) == a and llama("ids", text, False) == b for text, a, b in each
+            )
+            if kind == "f32":
+                line |= greedy_alike(llama, given, theirs)
+            tops = [llama("top", ids + said[:-1]) for ids, (said, _, _) in zip(given, theirs, strict=True)]
+            pairs = [
+                pair for got, (_, _, best) in zip(tops, theirs, strict=True) for pair in zip(got, best, strict=True)
+            ]
+            line["top_1"] = stats.rate(sum(a == b for a, b in pairs), len(pairs))
+            if examined:
+                right = 0.0
+                for row, ids in zip(examined, asked, strict=True):
+                    room = min(args.max_new_tokens, context - len(ids))
+                    said = llama("greedy", ids, room, sorted(end_ids(model, tokenizer)))
+                    right += task.score(row, tokenizer.decode(said, skip_special_tokens=True))
+                line["accuracy"] = stats.rate(right, len(examined))
             llama.close()
-            table.append(line)
-            show(line, len(texts))
-    show(table[0], len(texts))
+        table.append(line)
+        show(line, len(texts))
     if args.json:
         print(json.dumps({"model": args.model, "prompts": len(texts), "tokens": TOKENS, "types": table}))
+
+
+def greedy_alike(llama: Llama, given: Sequence[list[int]], theirs: Sequence[Any]) -> dict[str, Any]:
+    """How many continuations are the same, and where the others part."""
+    parted = []
+    for number, (ids, (said, best, _)) in enumerate(zip(given, theirs, strict=True)):
+        mine = llama("greedy", ids, TOKENS, [])
+        if mine != said:
+            at = next(i for i in range(TOKENS) if mine[i] != said[i])
+            gap = best[at][0][0] - best[at][1][0]
+            parted.append({"prompt": number, "token": at, "gap": gap, "second": mine[at] == best[at][1][1]})
+    return {"greedy": len(given) - len(parted), "parted": parted}
 
 
 def show(line: dict[str, Any], n: int) -> None:
     cells = [f"{line['type']:<12}", f"{line['bytes'] / 1e6:8.2f} MB"]
     if "prompts" in line:
-        cells.append(f"prompts {line['prompts']}/{n}, greedy {line['greedy']}/{n}")
+        cells.append(f"prompts {line['prompts']}/{n}" + (f", greedy {line['greedy']}/{n}" if "greedy" in line else ""))
         cells.append(f"top-1 {line['top_1']['value']:.2%} of {line['top_1']['n']}")
     if accuracy := line.get("accuracy"):
         bounds = f"{accuracy['low']:.1%} to {accuracy['high']:.1%}"
@@ -273,10 +272,9 @@ def show(line: dict[str, Any], n: int) -> None:
     if "tensors" in line:
         cells.append(", ".join(f"{count} {kind}" for kind, count in line["tensors"].items()))
     print(" | ".join(cells), flush=True)
-    if line["type"] == "f32":
-        for one in line["parted"]:
-            which = "its second choice" if one["second"] else "another"
-            print(f"  prompt {one['prompt']}, token {one['token']}: {which}, {one['gap']:.2e} logits behind")
+    for one in line.get("parted", []):
+        which = "its second choice" if one["second"] else "another than its second choice"
+        print(f"  prompt {one['prompt']}, token {one['token']}: {which}, {one['gap']:.2e} logits behind its first")
 
 
 if __name__ == "__main__":

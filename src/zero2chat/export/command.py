@@ -138,10 +138,11 @@ def _new_folder(target: Path, needed: int) -> Iterator[Path]:
 
 def _write_gguf(run: str, source: Path, file: Path, gguf: str, packages: Path) -> dict[str, int]:
     """Write the file; how many tensors have which type."""
+    name = file.stem.removesuffix(f"-{gguf}")
     if gguf in ("f32", "f16"):
-        return _call(run, packages, "convert", str(source), str(file), gguf, file.stem)
+        return _call(run, packages, "convert", str(source), str(file), gguf, name)
     whole = file.with_suffix(".f32")
-    _call(run, packages, "convert", str(source), str(whole), "f32", file.stem)
+    _call(run, packages, "convert", str(source), str(whole), "f32", name)
     types = _call(run, packages, "quantize", str(whole), str(file), gguf)
     whole.unlink()
     return types
