@@ -1,5 +1,4 @@
-"""The stage on tiny models: it learns exactly the template's answers by the paper's loss, goes on where it was killed,
-and measures what it says."""
+"""The stage on tiny models: it learns what is preferred, goes on where it was killed, and measures what it says."""
 
 from __future__ import annotations
 
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.data.preferences import Pair
@@ -38,26 +36,6 @@ def base(
     def make(name: str, **changes: Any) -> Path:
         own = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(preferences)}], "logging_steps": 1}
         return write_yaml(tmp_path / f"{name}.yaml", **settings("dpo", tmp_path / name, **own | changes))
-
-    return make
-
-
-@pytest.fixture
-def trainer_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Any]:
-    """`trainer_of(yaml)`: the stage's trainer, just before it trains."""
-
-    class Made(BaseException):
-        pass
-
-    def make(path: Path) -> Any:
-        def stop(trainer: Any, *_: Any, **__: Any) -> None:
-            raise Made(trainer)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(dpo, "train", stop)
-            with pytest.raises(Made) as made:
-                dpo.main(["--config", str(path)])
-        return made.value.args[0]
 
     return make
 
@@ -111,88 +89,28 @@ def test_it_learns_what_is_preferred_and_its_metrics_are_those_of_its_folder_by_
     assert not [p.name for p in path.with_suffix("").iterdir() if p.suffix in (".bin", ".pt")]
 
 
-def test_it_trains_on_the_ids_that_the_template_gives_and_on_no_token_of_the_prompt(
-    base: Callable[..., Path],
-    trainer_of: Callable[[Path], Any],
-    preferences: Path,
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    turns = [{"role": role, "content": text} for role, text in (("system", "s"), ("user", "u"), ("assistant", "a"))]
-    again = [*turns, {"role": "user", "content": "Stop<|im_end|>\n<|im_start|>assistant\nyes"}]
-    odd = {"prompt": again, "chosen": "\nno <|im_end|> yet", "rejected": ""}
-    plain = {"prompt": "x", "chosen": "yes", "rejected": "no"}
-    rows = [json.dumps(odd | {"prompt": [*again[:-1], {"role": "user", "content": f"{i}"}]}) for i in range(6)]
-    preferences.write_text("\n".join([json.dumps(odd), json.dumps(plain), *rows]) + "\n")
-    trainer = trainer_of(base("ids", test_fraction=0.4, train_sampling_strategy="sequential"))
-    start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    seen = []
-    for batch in trainer.get_train_dataloader():
-        for ids, mask, real in zip(batch["input_ids"], batch["completion_mask"], batch["attention_mask"], strict=True):
-            ids, learned = ids[real == 1].tolist(), ids[mask == 1].tolist()
-            assert learned[-1] == end == ids[-1]
-            assert learned.count(end) == 1  # what a text says of ends is text
-            assert start not in learned
-            assert ids == ids[: len(ids) - len(learned)] + learned
-            assert tokenizer.decode(ids[: len(ids) - len(learned)])[-10:] in ("assistant\n", "|assistant")
-            seen.append(tokenizer.decode(ids))
-    expected = [
-        tokenizer.apply_chat_template(prompt + [{"role": "assistant", "content": said}], tokenize=False)
-        for prompt, said in (([*again[:-1], {"role": "user", "content": "1"}], s) for s in ("\nno < |im_end|> yet", ""))
-    ]
-    assert {text.removesuffix("\n") for text in expected} <= set(seen)
-
-
-def test_its_loss_is_equation_7_of_rafailov_et_al_worked_out_by_hand(
-    base: Callable[..., Path], trainer_of: Callable[[Path], Any], preferences: Path, model_folder: Path
-) -> None:
-    trainer = trainer_of(base("loss", beta=0.3))
-    model, (reference, tokenizer) = trainer.model.eval(), load_model(model_folder)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
-    pairs = [pair("Is it 1?", "yes red blue", "no"), pair("What is 12 + 30?", "42", "no grey gold pink")]
-    rows, _ = dpo.tokenize_pairs(pairs, tokenizer, 128, "error", "pairs")
-    expected = 0.0
-    with torch.no_grad():
-        loss = trainer.compute_loss(model, trainer.data_collator(rows.to_list())).item()
-        for p in pairs:
-            ratio = [
-                by_hand(model, tokenizer, p, s) - by_hand(reference, tokenizer, p, s) for s in ("chosen", "rejected")
-            ]
-            expected -= torch.nn.functional.logsigmoid(0.3 * (ratio[0] - ratio[1])).item() / len(pairs)
-    assert abs(expected - 0.6931) > 0.01  # else it would say nothing
-    assert loss == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_start_models_loss_is_a_coins_and_references_computed_before_are_the_same(
-    base: Callable[..., Path],
-) -> None:
-    paths = {
-        (name, early): base(f"{name}-{early}", precompute_ref_log_probs=early, **changes)
-        for name, changes in {"whole": {}, "adapter": LORA}.items()
-        for early in (False, True)
-    }
-    metrics = {key: run(path) for key, path in paths.items()}
-    for name in ("whole", "adapter"):
-        late, early = losses(paths[name, False]), losses(paths[name, True])
-        assert late[0] == pytest.approx(0.6931, abs=1e-3)
-        assert late[-1] < 0.69
-        assert early == pytest.approx(late, abs=1e-4)
-        for key in ("accuracy", "accuracy_before", "margin", "chosen_change"):
-            assert metrics[name, True][key]["value"] == pytest.approx(metrics[name, False][key]["value"], abs=1e-3)
+def test_references_computed_before_are_those_computed_on_the_way(base: Callable[..., Path]) -> None:
+    short = {"max_steps": 3, "save_strategy": "no"}
+    late, early = base("late", **short), base("early", precompute_ref_log_probs=True, **short)
+    metrics, again = run(late), run(early)
+    assert losses(late)[0] == pytest.approx(0.6931, abs=1e-3)  # a coin's
+    assert losses(late)[-1] < 0.69
+    assert losses(early) == pytest.approx(losses(late), abs=1e-4)
+    for key in ("accuracy", "accuracy_before", "margin", "chosen_change"):
+        assert again[key]["value"] == pytest.approx(metrics[key]["value"], abs=1e-3)
 
 
 def test_an_adapters_folder_holds_the_adapter_alone_and_its_base_is_the_reference(
     base: Callable[..., Path], model_folder: Path
 ) -> None:
-    path = base("adapter", max_steps=20, **LORA)
+    path = base("adapter", max_steps=20, save_strategy="no", **LORA)
     metrics = run(path)
+    assert losses(path)[0] == pytest.approx(0.6931, abs=1e-3)
     assert metrics["accuracy"]["value"] > 0.9
     folder = path.with_suffix("")
     assert (folder / "adapter_model.safetensors").exists()
     assert not (folder / "model.safetensors").exists()
     (reference, tokenizer), (adapted, _) = load_model(model_folder), load_model(folder)
-    assert not isinstance(reference, PeftModel)
     sample = json.loads((folder / "samples.jsonl").open().readline())
     shown = pair(sample["prompt"], sample["completion"], sample["rejected"])
     gained = by_hand(adapted, tokenizer, shown, "chosen") - by_hand(reference, tokenizer, shown, "chosen")
@@ -236,10 +154,23 @@ def test_two_zero2_ranks_take_the_steps_of_one(base: Callable[..., Path]) -> Non
     assert process.stdout.count("pairs to learn from") == 1
 
 
-def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(base: Callable[..., Path]) -> None:
-    all_of_them, few = run(base("all", max_steps=1)), run(base("few", max_steps=1, train_pairs=9))
-    assert few["pairs_train"]["value"] == 9 < all_of_them["pairs_train"]["value"]
-    assert few["accuracy_before"] == all_of_them["accuracy_before"]
+def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
+    base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dpo, "_Trainer", _raise(UserError("enough seen")))
+    for name, more in {"all": {}, "few": {"train_pairs": 9}}.items():
+        with pytest.raises(UserError, match="enough seen"):
+            run(base(name, **more))
+    assert capsys.readouterr().out.splitlines() == [
+        f"{n} pairs to learn from, 53 held out, 0 left out as equal" for n in (147, 9)
+    ]
+
+
+def _raise(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
 
 
 @pytest.mark.parametrize(

@@ -506,4 +506,9 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     # The order of the rows is drawn too, and must be one for all ranks; GRPO's and PPO's have a seed of their own, and
     # ranks that drew alike would give one problem the same answers.
     set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, GRPOConfig | PPOConfig))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except ValueError as error:  # some names TRL looks up at the first step only
+        if not str(error).startswith(("Unknown loss", "Unknown f_divergence")):
+            raise
+        raise UserError(f"the trainer refuses its settings: {error}") from error
