@@ -15,6 +15,7 @@ from zero2chat.runs import RUN, Run
 _STORY = {
     "pretrain": "A language model trained from random weights to guess the next token. It continues text.",
     "sft": "A language model fine-tuned on conversations. It answers as the assistant in them does.",
+    "dpo": "A language model trained on comparisons: answers that people preferred became likelier beside the others.",
     "reward": "A reward model trained on comparisons. It gives an answer a score; of two, the higher is liked better.",
     "ppo": "A language model trained to be liked: answers that its reward model valued higher became likelier.",
     "grpo": "A language model trained by practice: answers that were rewarded more than their peers became likelier.",
@@ -22,6 +23,8 @@ _STORY = {
 _LIMITS = {
     "reward": "It has learned what people preferred of answers like those it saw. Elsewhere its scores mean little: "
     "a model trained to raise them finds what pleases it and nobody else.",
+    "dpo": "It has learned what people preferred of answers like those it saw. The preferred ones, too, are often less "
+    "likely than before: all that was learned is the distance between two.",
     "ppo": "It has learned to please a reward model, which is not the same as to please people, nor to be right.",
 }
 

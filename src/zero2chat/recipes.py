@@ -26,7 +26,7 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
 PLAIN_STAGES = ("corpus", "tokenizer", "index", "report")
-TRAINING_STAGES = ("pretrain", "sft", "reward", "ppo", "grpo")
+TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo")
 MEASURING_STAGES = ("evaluate", "probe")  # with answers of a model, on all processes
 STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *MEASURING_STAGES)
 ACCELERATE_CONFIGS = Path("accelerate_configs")
