@@ -104,5 +104,5 @@ def test_an_adapter_is_refused_for_training_and_a_whole_model_is_not(model_folde
     get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")).save_pretrained(tmp_path)
     model.generation_config.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"is a LoRA adapter.*merge_and_unload"):
+    with pytest.raises(UserError, match=r"is a LoRA adapter.*zero2chat export .* --merge"):
         refuse_adapter(load_model(tmp_path)[0], tmp_path)

@@ -58,6 +58,22 @@ def _serve(args: argparse.Namespace) -> None:
     serve(args.model, args.host, args.port, args.engine)
 
 
+def _export(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat.export.command import export
+
+    made = export(args.run, args.gguf, args.merge, args.out, args.packages)
+    if args.json:
+        _print_json(made)
+    elif args.gguf:
+        types = ", ".join(f"{n} {kind}" for kind, n in made["types"].items())
+        print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB, tensors: {types}")
+        if not made["template"]:
+            print(f"{made['out']}/Modelfile: without a template, as the model's chat template, if any, is not ChatML")
+    else:
+        print(f"{made['out']}: the merged model")
+
+
 def _rank(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.ranking import rank, read_prompts
@@ -257,6 +273,22 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", metavar="H", help="default %(default)s: this machine alone")
     serve.add_argument("--port", type=int, default=8000, metavar="P", help="default %(default)s; 0 for a free one")
     serve.add_argument("--engine", default="transformers", metavar="E", help="default %(default)s")
+
+    export = commands.add_parser("export", help="write a model for llama.cpp, Ollama and LM Studio; merge an adapter")
+    export.set_defaults(command=_export)
+    export.add_argument("run", metavar="RUN", help="a model folder, such as runs/quickstart/sft")
+    export.add_argument(
+        "--gguf", choices=("f32", "f16", "q8_0", "q4_k_m"), help="as GGUF, with numbers of this type; needs `make gguf`"
+    )
+    export.add_argument("--merge", action="store_true", help="merge a LoRA adapter into its base model")
+    export.add_argument("--out", metavar="FOLDER", help="where it is written, a new folder (default: in exports/)")
+    export.add_argument(
+        "--packages",
+        default=".gguf",
+        metavar="FOLDER",
+        help="where `make gguf` put the converter (default %(default)s)",
+    )
+    export.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     rank = commands.add_parser("rank", help="rank a model's answers, by docs/labelling.md, for a reward model to learn")
     rank.set_defaults(command=_rank)

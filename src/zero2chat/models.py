@@ -28,6 +28,18 @@ def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokeni
         raise _refused(path, folder, "tokenizer", error) from error
 
 
+def find_model(path: str | Path) -> tuple[Path | None, bool]:
+    """The model's local folder, or None where the path may be a Hub name, and whether it holds a LoRA adapter.
+
+    Raises `UserError` where it is neither, or the folder holds no model.
+    """
+    folder = _find(path)
+    adapter = folder is not None and (folder / "adapter_config.json").exists()
+    if folder and not adapter and not (folder / "config.json").exists():
+        raise UserError(f"{path}: holds no model (no config.json): {_remedy(folder)}")
+    return folder, adapter
+
+
 def load_model(
     path: str | Path | None, dtype: str | None = "float32", revision: str = "main", **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -38,10 +50,7 @@ def load_model(
     """
     if not path:
         raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
-    folder = _find(path)
-    adapter = folder is not None and (folder / "adapter_config.json").exists()
-    if folder and not adapter and not (folder / "config.json").exists():
-        raise UserError(f"{path}: holds no model (no config.json): {_remedy(folder)}")
+    folder, adapter = find_model(path)
     tokenizer = load_tokenizer(path, revision)
     import torch
 
@@ -75,8 +84,8 @@ def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
     """Raise `UserError` where the model is a LoRA adapter on its base model: it was loaded frozen, to be used."""
     if getattr(model, "_hf_peft_config_loaded", False):
         raise UserError(
-            f"{path}: is a LoRA adapter, whose weights are frozen: merge it first with peft's merge_and_unload, or "
-            "name its base model"
+            f"{path}: is a LoRA adapter, whose weights are frozen: merge it first (`zero2chat export {path} --merge`), "
+            "or name its base model"
         )
 
 
