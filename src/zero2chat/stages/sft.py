@@ -127,8 +127,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     metrics = {"conversations": {"value": len(rows)}}
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
     if args.merge_adapter and trainer.is_world_process_zero():
-        adapter = run.folder / "_adapter"
-        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(adapter)
+        adapter = run.folder / "_adapter"  # which opens as any adapter's folder does
+        for part in (trainer.accelerator.unwrap_model(trainer.model), model.generation_config, tokenizer):
+            part.save_pretrained(adapter)
         trainer.model = merged(adapter)  # on the CPU, from the base model's own weights, not those of 4 bits
         end_turn(trainer.model, tokenizer)
     finish_model_folder(run, trainer, tokenizer, settings, metrics)
