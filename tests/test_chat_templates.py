@@ -277,7 +277,10 @@ def test_gemmas_turns_are_its_own_and_what_is_said_carries_the_loss(gemma):
     import trl
 
     own = (Path(trl.__file__).parent / "chat_templates" / "gemma3.jinja").read_text()
-    assert gemma.apply_chat_template([system, *messages], chat_template=own, tokenize=False, add_generation_prompt=True) == text
+    assert (
+        gemma.apply_chat_template([system, *messages], chat_template=own, tokenize=False, add_generation_prompt=True)
+        == text
+    )
 
 
 @pytest.mark.parametrize(
@@ -343,7 +346,12 @@ def family(tokenizer_folder):
         ),
         # As Gemma's.
         (
-            {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "more": ["<start_of_turn>", "<end_of_turn>"]},
+            {
+                "bos_token": "<bos>",
+                "eos_token": "<eos>",
+                "pad_token": "<pad>",
+                "more": ["<start_of_turn>", "<end_of_turn>"],
+            },
             "gemma",
             "<end_of_turn>",
             "<pad>",
@@ -393,6 +401,8 @@ def test_lora_is_refused_where_the_model_has_never_seen_the_templates_tokens(tok
     with torch.no_grad():
         model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 0
     settle_chat(model, tokenizer, None, ModelConfig())
-    with pytest.raises(UserError, match=r"never seen <\|im_end\|>.*set `lora_modules_to_save: \[embed_tokens, lm_head\]`"):
+    with pytest.raises(
+        UserError, match=r"never seen <\|im_end\|>.*set `lora_modules_to_save: \[embed_tokens, lm_head\]`"
+    ):
         settle_chat(model, tokenizer, None, ModelConfig(use_peft=True))
     settle_chat(model, tokenizer, None, ModelConfig(use_peft=True, lora_modules_to_save=["embed_tokens", "lm_head"]))

@@ -222,7 +222,7 @@ def tokenize_conversations(
 def settle_chat(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | None, model_args: ModelConfig
 ) -> None:
-    """Settle, for a model that is to be trained to chat, its chat template, what ends a turn, and what pads; and say so.
+    """Settle, for a model that is to be trained to chat, its template, what ends a turn, and what pads; and say so.
 
     `path` is the template's file, or None for the tokenizer's own. Raises `UserError` as the three below do.
     """

@@ -87,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.merge_adapter and not model_args.use_peft:
         raise UserError("merge_adapter: without use_peft there is no adapter: leave it out")
     if args.merge_adapter and (training.deepspeed_plugin is not None or training.fsdp):
-        raise UserError("merge_adapter: sharded weights are not merged here: use ddp.yaml, or `zero2chat export --merge`")
+        raise UserError(
+            "merge_adapter: sharded weights are not merged here: use ddp.yaml, or `zero2chat export --merge`"
+        )
     run = Run.open(training.output_dir, "sft", settings)
     if run.done:
         print(f"{run.folder}: done already")
