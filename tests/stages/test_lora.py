@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from zero2chat.models import load_model
+from zero2chat.errors import UserError
+from zero2chat.models import load_model, refuse_adapter
 from zero2chat.reward_model import load_reward_model
 from zero2chat.stages import evaluate, sft
 
@@ -62,3 +63,28 @@ def test_an_adapter_is_trained_on_weights_of_4_bits(
     )
     assert (load_reward_model if stage == "reward" else load_model)(run)
     assert (run / "adapter_model.safetensors").exists() != (stage == "reward")
+
+
+def test_a_merged_adapters_folder_is_a_whole_model_that_says_what_the_adapter_does(
+    settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "sft"
+    changes = {"use_peft": True, "lora_target_modules": "all-linear", "learning_rate": 3.0e-2, "merge_adapter": True}
+    sft.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", run, tasks=[], **changes)))])
+    assert (run / "model.safetensors").exists()
+    assert not (run / "adapter_model.safetensors").exists()
+    (whole, tokenizer), (adapted, _) = load_model(run), load_model(run / "_adapter")
+    refuse_adapter(whole, run)
+    ids = torch.tensor([tokenizer("Ada was born in")["input_ids"]])
+    assert torch.allclose(whole(ids).logits, adapted(ids).logits, atol=1e-4)
+    assert tokenizer.convert_ids_to_tokens(whole.generation_config.eos_token_id)[0] == "<|im_end|>"
+    assert whole.config.pad_token_id == tokenizer.pad_token_id
+
+
+def test_merging_without_an_adapter_is_refused(
+    settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "sft", merge_adapter=True))
+    with pytest.raises(UserError, match="merge_adapter: without use_peft there is no adapter"):
+        sft.main(["--config", str(path)])
+    assert not (tmp_path / "sft").exists()

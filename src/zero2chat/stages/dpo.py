@@ -30,7 +30,7 @@ from trl import DPOConfig, DPOTrainer, ModelConfig, get_peft_config
 from trl.trainer.utils import add_fused_lm_head
 
 from zero2chat import stats
-from zero2chat.data.conversations import end_turn, prepare_chat_template
+from zero2chat.data.conversations import settle_chat
 from zero2chat.data.corpora import read_sources
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs, which_fit
 from zero2chat.errors import UserError, exit_on_mistake
@@ -205,8 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     known, held_out = split_pairs(pairs, args.test_fraction)
     model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
-    prepare_chat_template(tokenizer, args.chat_template_path)
-    end_turn(model, tokenizer)
+    settle_chat(model, tokenizer, args.chat_template_path, model_args)
     set_max_length(training, model)
     rows, known = tokenize_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
     test, held_out = tokenize_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")

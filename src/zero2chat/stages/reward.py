@@ -26,7 +26,7 @@ from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
-from zero2chat.data.conversations import end_turn, prepare_chat_template
+from zero2chat.data.conversations import prepare_chat_template, settle_chat
 from zero2chat.data.preferences import (
     Pair,
     PairArguments,
@@ -96,8 +96,7 @@ def make_pairs(
         return *split_pairs(rows, args.test_fraction), left_out
     spec = read_comparisons(args.comparisons)
     model, tokenizer = open_model(model_args)
-    prepare_chat_template(tokenizer, training.chat_template_path)
-    end_turn(model, tokenizer)
+    settle_chat(model, tokenizer, training.chat_template_path, model_args)
     model.to(training.device)
 
     def ask(split: str, n: int, k: int, noise: float) -> tuple[list[Pair], int]:
