@@ -9,6 +9,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -181,7 +183,11 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises `UserError` where several processes were launched that nothing here can join.
     """
     # A push at each save would carry a pickle along; the finished folder is pushed by `hub`.
-    machine: dict[str, Any] = {"report_to": "none", "hub_strategy": "end"}
+    machine: dict[str, Any] = {"hub_strategy": "end"}
+    # Trackio where it is installed, and then on this machine alone, a recipe being a project and a step a run in it.
+    run = Path(str(settings.get("output_dir")))
+    machine |= {"report_to": "trackio" if find_spec("trackio") else "none", "trackio_static_space_id": False}
+    machine |= {"project": run.parent.name or run.name, "run_name": run.name}
     if not torch.accelerator.is_available():
         machine |= {"use_cpu": True, "dataloader_pin_memory": False}
         # Else DeepSpeed, which comes with the trainers, warns that it found no GPU.
