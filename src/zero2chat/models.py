@@ -12,6 +12,7 @@ from zero2chat.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_OTHER_BASE = "is the adapter of another model than the base_model_name_or_path of its adapter_config.json names"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -46,7 +47,7 @@ def load_model(
     """The model, on the CPU, and the tokenizer of a folder or of a Hub name; of LoRA's folder with its base model.
 
     `dtype` "auto" keeps the precision that the weights were saved in; `options` go to `from_pretrained`. Raises
-    `UserError` where there is no model, no tokenizer, or no safetensors weights.
+    `UserError` where there is no model, no tokenizer, or no safetensors weights, and where an adapter's do not fit.
     """
     if not path:
         raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
@@ -68,7 +69,25 @@ def load_model(
             model.generation_config = GenerationConfig.from_pretrained(str(path))
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _refused(path, folder, "model", error) from error
+    except RuntimeError as error:  # what transformers says of shapes that differ
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise UserError(f"{path}: {_OTHER_BASE if adapter else 'its weights do not fit its config.json'}") from error
+    if folder and adapter and not _is_whole_adapter(model, folder):
+        raise UserError(f"{path}: {_OTHER_BASE}")
     return model.eval(), tokenizer
+
+
+def _is_whole_adapter(model: PreTrainedModel, folder: Path) -> bool:
+    """Whether the adapter's file has a matrix for each of LoRA's in the model, and no other: else some stay random."""
+    from safetensors import safe_open
+
+    kinds = (".lora_A.", ".lora_B.")
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        saved = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118 - it is no dict
+    there = {name.replace(".default.", ".") for name, _ in model.named_parameters()}
+    saved, there = ({name for name in names if any(kind in name for kind in kinds)} for names in (saved, there))
+    return saved == there
 
 
 def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -134,6 +134,7 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
     assert losses(whole) == losses(cut)
 
 
+@pytest.mark.slow
 def test_two_zero2_ranks_take_the_steps_of_one(base: Callable[..., Path]) -> None:
     changes: dict[str, Any] = {"precompute_ref_log_probs": True, "save_strategy": "no"}
     one, two = base("one", **changes), base("two", per_device_train_batch_size=4, **changes)

@@ -1,7 +1,8 @@
-"""Supervised fine-tuning of an adapter by configuration alone."""
+"""Adapters by configuration alone: LoRA, and QLoRA where its package is installed."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from zero2chat.errors import UserError
 from zero2chat.models import load_model, refuse_adapter
+from zero2chat.reward_model import load_reward_model
 from zero2chat.stages import evaluate, sft
 
 
@@ -65,3 +67,24 @@ def test_merging_without_an_adapter_is_refused(
     with pytest.raises(UserError, match="merge_adapter: without use_peft there is no adapter"):
         sft.main(["--config", str(path)])
     assert not (tmp_path / "sft").exists()
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "reward", "grpo", "ppo"])
+def test_an_adapter_is_trained_on_weights_of_4_bits(
+    stage: str,
+    settings: Callable[..., dict[str, Any]],
+    write_model: Callable[..., Path],
+    write_yaml: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    # On a CPU its kernels take no narrower matrices.
+    width = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32, "num_key_value_heads": 2}
+    model, run = write_model(tmp_path / "model", **width), tmp_path / "run"
+    changes = {"use_peft": True, "load_in_4bit": True, "lora_target_modules": "all-linear", "max_steps": 2}
+    given = settings(stage, run, model_name_or_path=str(model), **changes)
+    importlib.import_module(f"zero2chat.stages.{stage}").main(
+        ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
+    )
+    assert (load_reward_model if stage == "reward" else load_model)(run)
+    assert (run / "adapter_model.safetensors").exists() != (stage == "reward")

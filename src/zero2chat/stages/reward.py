@@ -250,6 +250,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             peft_config=get_peft_config(model_args),
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
+    if model_args.load_in_4bit or model_args.load_in_8bit:
+        # TRL has made head and adapter bf16, which what comes to the head is not unless all is computed in bf16.
+        for parameter in filter(lambda p: p.requires_grad, trainer.model.parameters()):
+            parameter.data = parameter.data.float()
     train(trainer, run, RunCallback(run), count="non_padding")
 
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:

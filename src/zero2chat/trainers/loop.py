@@ -102,6 +102,10 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
         lambda value, others: value == "float16" and (bool(others.get("use_cpu")) or not others.get("use_peft")),
         "small updates are lost in such weights: take float32 or bfloat16",
     ),
+    *(
+        (key, lambda value, others: value and not others.get("use_peft"), "such weights stay as they are: set use_peft")
+        for key in ("load_in_4bit", "load_in_8bit")
+    ),
     ("optim", lambda _, others: bool(others.get("muon")), "muon takes its place: leave it out, or set `muon: false`"),
     # Of SFTConfig
     ("model_init_kwargs", _given, "the stage loads the model itself: set dtype and attn_implementation"),
