@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy():
     assert code == "0"
     assert "zero2chat" in modules
     assert not {"torch", "transformers", "trl", "datasets", "tokenizers", "numpy", "rich", "yaml"} & set(modules)
-    for command in ("run", "chat", "ui", "rank", "next", "python", "index", "search", "tokens"):
+    for command in ("run", "chat", "ui", "export", "rank", "next", "python", "index", "search", "tokens"):
         assert f"\n    {command} " in out
 
 
