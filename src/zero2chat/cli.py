@@ -178,6 +178,33 @@ def _search(args: argparse.Namespace) -> None:
         print(as_text(found))
 
 
+def _push(args: argparse.Namespace) -> None:
+    if not sys.stderr.isatty():
+        _without_progress_bars()
+    from zero2chat import hub
+
+    parcel = hub.pack(args.run, args.repo, args.revision, args.license, args.base)
+    about = {key: parcel.card.data.get(key) for key in ("base_model", "license")}
+    result = {"repo": parcel.repo, "revision": parcel.branch or "main", "files": parcel.sizes, **about}
+    for name, size in parcel.sizes.items():
+        print(f"{size:>15,} bytes  {name}")
+    if about["license"] is None:
+        print("The card names no licence, as no base model's card here does: --license names one, such as apache-2.0.")
+    if args.dry_run:
+        result["card"] = str(parcel.card)
+        print(f"\n{parcel.card}", end="")
+    else:
+        sys.stdout.flush()
+        try:
+            result |= hub.send(parcel, args.private)
+        except hub.NotPushed as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        print(f"pushed to {result['url']}")
+    if args.json:
+        _print_json(result)
+
+
 def _without_progress_bars() -> None:
     # Before transformers and datasets are imported. A bar over the loading of weights would stand before the answer.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -361,6 +388,19 @@ def parser() -> argparse.ArgumentParser:
         "--characters", type=int, default=1000, metavar="N", help="at most so long (default %(default)s)"
     )
     search.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    push = commands.add_parser("push", help="put a trained step's model, or one of its checkpoints, on the Hub")
+    push.set_defaults(command=_push)
+    push.add_argument("run", metavar="RUN", help="a trained step's folder, such as runs/quickstart/grpo")
+    push.add_argument("--repo", required=True, metavar="NAME", help="such as me/my-model; made if it is not there")
+    push.add_argument("--private", action="store_true", help="a new repository that nobody else sees")
+    push.add_argument(
+        "--revision", metavar="step-N", help="the checkpoint of step N, to a branch of that name; else just a branch"
+    )
+    push.add_argument("--license", metavar="L", help="for the card, as the Hub names it, such as apache-2.0")
+    push.add_argument("--base", metavar="NAME", help="the base model's own repository, where it was made here too")
+    push.add_argument("--dry-run", action="store_true", help="print files and card; needs no token and no network")
+    push.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     tokens = commands.add_parser("tokens", help="the tokens of a text, in colour, and their ids")
     tokens.set_defaults(command=_tokens)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _OTHER_BASE = "is the adapter of another model than the base_model_name_or_path of its adapter_config.json names"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")  # "name" or "owner/name"
 
 
 def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokenizerBase:
@@ -120,6 +121,11 @@ def context_length(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().max_position_embeddings)
 
 
+def is_hub_name(path: str) -> bool:
+    """Whether it names a model or dataset of the Hub, and nothing on this machine."""
+    return not Path(path).exists() and Path(path).parts[:1] != ("runs",) and bool(_HUB_NAME.fullmatch(path))
+
+
 def _find(path: str | Path) -> Path | None:
     """The local folder, or None where the path may be a Hub name. Raises `UserError` where it is neither."""
     folder = Path(path)
@@ -129,8 +135,7 @@ def _find(path: str | Path) -> Path | None:
         raise UserError(f"{path}: is a file: give the folder that holds config.json and the weights")
     if folder.parts[:1] == ("runs",):
         raise UserError(f"{path}: no such run: {_remedy(folder)}")
-    # Hub names: "name" or "owner/name".
-    if not re.fullmatch(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", str(path)):
+    if not is_hub_name(str(path)):
         raise UserError(f"{path}: no such folder: give a model folder, such as runs/quickstart/sft, or a Hub name")
     return None
 

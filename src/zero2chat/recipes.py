@@ -353,7 +353,8 @@ def run(
                 _skip(step, command)
                 outcome[step.name] = "done"
                 continue
-        runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new})
+        launch = {"recipe": recipe, "step": step.name, "command": shlex.join(command)}  # for the model's card
+        runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new, "launch": launch})
         print(f"\n== {step.name}\n{shlex.join(command)}", flush=True)
         _launch(step, command)
         outcome[step.name] = "made"

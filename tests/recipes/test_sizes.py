@@ -112,11 +112,11 @@ def test_the_reward_model_at_8b_fits_its_gpus_as_its_comments_say() -> None:
 def test_smollm2_fits_its_gpu_as_its_comments_say() -> None:
     policy, value = count(SMOLLM2), count(SMOLLM2, reward=True)
     assert round(policy / 1e6) == round(value / 1e6) == 135
-    settings, text = read("smollm2-135m", "reward")
+    settings, text = read("rlhf-smollm2-135m", "reward")
     tokens = 2 * settings["per_device_train_batch_size"] * settings["max_length"]
     said(text, kept(SMOLLM2, tokens), one_layer(SMOLLM2, tokens), gb(value * 16))
 
-    settings, text = read("smollm2-135m", "ppo")
+    settings, text = read("rlhf-smollm2-135m", "ppo")
     at_once, answer = settings["per_device_train_batch_size"], settings["max_completion_length"]
     longest = settings["max_prompt_length"] + answer
     logits, keeps = gb(at_once * answer * SMOLLM2.vocab_size * 4), 2 * kept(SMOLLM2, at_once * longest)
@@ -127,7 +127,7 @@ def test_smollm2_fits_its_gpu_as_its_comments_say() -> None:
     assert trained + frozen + max(cache, 5 * logits + keeps) < 0.9 * 16
 
 
-@pytest.mark.parametrize(("recipe", "processes"), [("smollm2-135m", 1), ("rlhf-llama-3.1-8b", GPUS)])
+@pytest.mark.parametrize(("recipe", "processes"), [("rlhf-smollm2-135m", 1), ("rlhf-llama-3.1-8b", GPUS)])
 def test_the_batches_fit_together_and_there_are_prompts_enough(recipe: str, processes: int) -> None:
     for step in ("reward", "ppo"):
         settings, text = read(recipe, step)

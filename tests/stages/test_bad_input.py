@@ -121,7 +121,7 @@ SETTINGS = [
     ),
     ("dpo", {"datasets": [{"task": "lines", "n": 9}]}, "lines: a task's pairs are set by `comparisons`"),
     ("sft", {"report_to": "paper"}, "the trainer refuses its settings: paper is not supported"),
-    ("sft", {"push_to_hub": True}, "the trainer refuses its settings: Cannot reach"),
+    ("sft", {"push_to_hub": True}, "there is no token: set HF_TOKEN, or log in"),
     ("sft", {"eval_strategy": "steps"}, "the trainer refuses its settings: You have set `args.eval_strategy`"),
     ("sft", {"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/x.yaml: task 'facts': unknown option 'tell'"),
     ("sft", {"tasks": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),

@@ -44,6 +44,27 @@ def test_an_adapters_folder_opens_and_says_what_the_trained_model_said(
     assert said[0] == said[1]
 
 
+@pytest.mark.parametrize("stage", ["sft", "dpo", "reward", "grpo", "ppo"])
+def test_an_adapter_is_trained_on_weights_of_4_bits(
+    stage: str,
+    settings: Callable[..., dict[str, Any]],
+    write_model: Callable[..., Path],
+    write_yaml: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    # On a CPU its kernels take no narrower matrices.
+    width = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32, "num_key_value_heads": 2}
+    model, run = write_model(tmp_path / "model", **width), tmp_path / "run"
+    changes = {"use_peft": True, "load_in_4bit": True, "lora_target_modules": "all-linear", "max_steps": 2}
+    given = settings(stage, run, model_name_or_path=str(model), **changes)
+    importlib.import_module(f"zero2chat.stages.{stage}").main(
+        ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
+    )
+    assert (load_reward_model if stage == "reward" else load_model)(run)
+    assert (run / "adapter_model.safetensors").exists() != (stage == "reward")
+
+
 def test_a_merged_adapters_folder_is_a_whole_model_that_says_what_the_adapter_does(
     settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -67,24 +88,3 @@ def test_merging_without_an_adapter_is_refused(
     with pytest.raises(UserError, match="merge_adapter: without use_peft there is no adapter"):
         sft.main(["--config", str(path)])
     assert not (tmp_path / "sft").exists()
-
-
-@pytest.mark.parametrize("stage", ["sft", "dpo", "reward", "grpo", "ppo"])
-def test_an_adapter_is_trained_on_weights_of_4_bits(
-    stage: str,
-    settings: Callable[..., dict[str, Any]],
-    write_model: Callable[..., Path],
-    write_yaml: Callable[..., Path],
-    tmp_path: Path,
-) -> None:
-    pytest.importorskip("bitsandbytes")
-    # On a CPU its kernels take no narrower matrices.
-    width = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32, "num_key_value_heads": 2}
-    model, run = write_model(tmp_path / "model", **width), tmp_path / "run"
-    changes = {"use_peft": True, "load_in_4bit": True, "lora_target_modules": "all-linear", "max_steps": 2}
-    given = settings(stage, run, model_name_or_path=str(model), **changes)
-    importlib.import_module(f"zero2chat.stages.{stage}").main(
-        ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
-    )
-    assert (load_reward_model if stage == "reward" else load_model)(run)
-    assert (run / "adapter_model.safetensors").exists() != (stage == "reward")

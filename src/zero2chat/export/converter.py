@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def main(argv: list[str]) -> None:
     logging.disable(logging.WARNING)
     try:
         what, source, file, *rest = argv
-        {"convert": convert, "quantize": quantize}[what](Path(source), Path(file), *rest)
+        commands: dict[str, Callable[..., None]] = {"convert": convert, "quantize": quantize}
+        commands[what](Path(source), Path(file), *rest)
         answer: dict[str, Any] = {"types": types(Path(file))}
     except UserError as error:
         answer = {"error": str(error)}

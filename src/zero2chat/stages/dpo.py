@@ -242,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         shown = list(zip(held_out, before, after, strict=True))[:_SHOWN]
         run.sample_anew(trainer.state.global_step, [_sample(*these, training.beta) for these in shown])
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 def _on_disk(rows: Dataset, run: Run) -> Dataset:

@@ -353,7 +353,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.resample:
         metrics["groups_replaced"] = {"value": trainer.counts["groups_replaced"]}
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 if __name__ == "__main__":

@@ -352,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             run.sample_anew(step, lines)
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 def _open_rewards(

@@ -277,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.sample_anew(step, [_sample(model, pair, a, b) for pair, a, b in shown])
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str, Any]:

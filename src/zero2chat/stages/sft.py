@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             part.save_pretrained(adapter)
         trainer.model = merged(adapter)  # on the CPU, from the base model's own weights, not those of 4 bits
         end_turn(trainer.model, tokenizer)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,8 +36,9 @@ from trl.trainer import utils as trl_utils
 
 from zero2chat import config
 from zero2chat.errors import UserError
+from zero2chat.hub import require_token
 from zero2chat.models import context_length, load_model
-from zero2chat.runs import Run
+from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.ppo_config import PPOConfig
 
 # Dense bf16 peak of one device, FLOP/s, from the makers' data sheets; a CPU's is measured.
@@ -160,6 +163,8 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
     for key, refused, why in _REFUSED:
         if settings.get(key) is not None and refused(values.get(key), values):
             raise UserError(f"{where}: {key}: {why}")
+    if values["push_to_hub"] and is_main_process():
+        require_token()  # now, rather than after the training
     return built
 
 
@@ -178,7 +183,11 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises `UserError` where several processes were launched that nothing here can join.
     """
     # A push at each save would carry a pickle along; the finished folder is pushed by `hub`.
-    machine: dict[str, Any] = {"report_to": "none", "hub_strategy": "end"}
+    machine: dict[str, Any] = {"hub_strategy": "end"}
+    # Trackio where it is installed, and then on this machine alone, a recipe being a project and a step a run in it.
+    run = Path(str(settings.get("output_dir")))
+    machine |= {"report_to": "trackio" if find_spec("trackio") else "none", "trackio_static_space_id": False}
+    machine |= {"project": run.parent.name or run.name, "run_name": run.name}
     if not torch.accelerator.is_available():
         machine |= {"use_cpu": True, "dataloader_pin_memory": False}
         # Else DeepSpeed, which comes with the trainers, warns that it found no GPU.
