@@ -119,6 +119,14 @@ MISTAKES = {
     "a Hub name": Mistake(["own/er", *F16[1:]], "hf download own/er"),
     "no run": Mistake(["runs/quickstart/sft", *F16[1:]], "zero2chat run recipes/quickstart"),
     "no model": Mistake(F16, r"no config\.json", lambda here: (here / "model/config.json").unlink()),
+    "a damaged config": Mistake(
+        F16, "does not say the architecture", lambda here: (here / "model/config.json").write_text("{")
+    ),
+    "a reward model": Mistake(
+        F16,
+        "is no language model, but Qwen3ForSequenceClassification",
+        lambda here: _settings(here / "model", "config.json", architectures=["Qwen3ForSequenceClassification"]),
+    ),
     "no tokenizer": Mistake(F16, r"no tokenizer\.json", lambda here: (here / "model/tokenizer.json").unlink()),
     "no safetensors": Mistake(
         F16, "holds no weights", lambda here: (here / "model/model.safetensors").rename(here / "model/model.bin")
