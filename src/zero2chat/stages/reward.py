@@ -49,6 +49,7 @@ from zero2chat.trainers.loop import (
     parse_training,
     refused_settings,
     set_global_batch,
+    set_max_length,
     train,
 )
 from zero2chat.trainers.muon import use_muon
@@ -160,7 +161,7 @@ def _open_pairs(
     return known, test, equal
 
 
-def _sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
+def sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
     """The conversations of all chosen answers, then of all rejected ones."""
     return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
 
@@ -172,16 +173,16 @@ def _tokenize(
 
     A pair with a side longer than `max_length` is a `UserError` with `overlong="error"`, else left out and counted.
     """
-    ids = encode(tokenizer, _sides(pairs))
+    ids = encode(tokenizer, sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
-    fits = [max(map(len, sides)) <= max_length for sides in both]
+    fits = [max(map(len, pair)) <= max_length for pair in both]
     if not all(fits):
         said = f"{label}: {fits.count(False)} of {len(pairs)} pairs have a side longer than max_length {max_length}"
         if overlong == "error" or not any(fits):
             raise UserError(f"{said} (row {fits.index(False)}): raise max_length, or set `overlong: drop`")
         if is_main_process():
             print(f"{said}: left out", flush=True)
-    kept = [sides for sides, fit in zip(both, fits, strict=True) if fit]
+    kept = [pair for pair, fit in zip(both, fits, strict=True) if fit]
     rows = Dataset.from_dict({"chosen_ids": [a for a, _ in kept], "rejected_ids": [b for _, b in kept]})
     return rows, [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
 
@@ -285,11 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
     prepare_chat_template(tokenizer, training.chat_template_path)
     training.chat_template_path = None  # it is set
-    context = model.config.get_text_config().max_position_embeddings
-    if training.max_length is None:
-        training.max_length = context
-    if training.max_length > context:
-        raise UserError(f"max_length {training.max_length} is more than the model's context of {context}")
+    set_max_length(training, model)
     rows, known = _tokenize(known, tokenizer, training.max_length, args.overlong, "training pairs")
     _, held_out = _tokenize(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
     if is_main_process():
@@ -312,8 +309,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if model_args.use_peft:
             # One whole folder that opens as any other, its scale in its config.
             trainer.model = unwrapped = unwrapped.merge_and_unload()
-        raw, _ = score_texts(unwrapped, tokenizer, _sides(held_out), args.eval_batch_size)
-        scale, _ = score_texts(unwrapped, tokenizer, _sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
+        raw, _ = score_texts(unwrapped, tokenizer, sides(held_out), args.eval_batch_size)
+        scale, _ = score_texts(unwrapped, tokenizer, sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
         set_scale(unwrapped, scale)
     chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
     metrics, bins = measure(known, held_out, [a - b for a, b in zip(chosen, rejected, strict=True)], training.seed)

@@ -29,7 +29,7 @@ from zero2chat.data.corpora import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import examine, read_specs
 from zero2chat.hub import finish_model_folder
-from zero2chat.models import context_length, refuse_adapter
+from zero2chat.models import refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
     ResumableTrainer,
@@ -38,6 +38,7 @@ from zero2chat.trainers.loop import (
     parse_training,
     refused_settings,
     set_global_batch,
+    set_max_length,
     train,
 )
 from zero2chat.trainers.muon import use_muon
@@ -92,10 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     end_turn(model, tokenizer)
     training.assistant_only_loss = False  # the rows have the mask already
     training.chat_template_path = None  # it is set, and TRL would add the tokens of another tokenizer
-    if training.max_length is None:
-        training.max_length = context_length(model)
-    if training.max_length > context_length(model):
-        raise UserError(f"max_length {training.max_length} is more than the model's context of {context_length(model)}")
+    set_max_length(training, model)
     tools = make_tools(args.tools)
     parts = [load_conversations(source, tools=tools) for source in sources]
     conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)

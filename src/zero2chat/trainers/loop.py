@@ -34,7 +34,7 @@ from trl.trainer import utils as trl_utils
 
 from zero2chat import config
 from zero2chat.errors import UserError
-from zero2chat.models import load_model
+from zero2chat.models import context_length, load_model
 from zero2chat.runs import Run
 from zero2chat.trainers.ppo_config import PPOConfig
 
@@ -207,6 +207,15 @@ def open_model(
         quantization_config=get_quantization_config(model_args),
         **options,
     )
+
+
+def set_max_length(training: Any, model: PreTrainedModel) -> None:
+    """Fill in `max_length`: the model's context. Raises `UserError` where it is set to more."""
+    context = context_length(model)
+    if training.max_length is None:
+        training.max_length = context
+    if training.max_length > context:
+        raise UserError(f"max_length {training.max_length} is more than the model's context of {context}")
 
 
 def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:
