@@ -356,7 +356,7 @@ def _said(rows: Rows, figures: dict[str, Any]) -> list[str]:
         f"{figures['longest']:,} ({figures['longest_row']}); {figures['tokens']:,} in all",
     ]
     if rows.limit:
-        over = f"{figures['over']:,} are" if figures["over"] else "none is"
+        over = {0: "none is", 1: "1 is"}.get(figures["over"], f"{figures['over']:,} are")
         fate = f": {rows.fate}" if figures["over"] else ""
         lines.append(f"{over} over {rows.limit[0]}, {rows.limit[1]:,} tokens{fate}")
     if figures["marked"] and rows.unit != "pairs":
