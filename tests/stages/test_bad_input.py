@@ -140,7 +140,7 @@ def test_a_wrong_setting_is_named_and_nothing_is_made(
 FILES = [
     ("", "holds no rows"),
     ('{"messages": [}\n', "JSON parse error"),
-    ('{"text": "a"}\n', "no column 'messages'; it has text: set `column`"),
+    ('{"text": "a"}\n', "chat: its columns (text) are those of no known shape: chat (messages); ShareGPT"),
     ('{"messages": "a"}\n', "chat, row 0: no conversation: expected a list of {role, content}"),
     (json.dumps(_chat("a")) + "\n", "chat, row 0: no assistant message to learn from"),
     (

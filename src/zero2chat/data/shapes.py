@@ -133,9 +133,10 @@ def read_turns(value: Any, role: str, where: str) -> list[Message]:
     """Messages, one message, or a text as one turn of `role`. Raises `UserError` for anything else."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    if not isinstance(value, list | Mapping):
+    turns = [value] if isinstance(value, Mapping) else value
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise UserError(f"{where}: neither text nor a list of {{role, content}}")
-    return read_messages([value] if isinstance(value, Mapping) else value, where)
+    return read_messages(turns, where)
 
 
 def read_messages(value: Any, where: str) -> list[Message]:
