@@ -107,6 +107,10 @@ def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str
     assert [rows.tokenizer.decode(side.ids) for side in sides] == [
         f"<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n" for answer in ("Ada.", "No.")
     ]
+    _, rows = open_rows(config("dpo", datasets=[{"path": path}], max_length=64))
+    learned = [[i for i, mine in zip(side.ids, side.marked, strict=True) if mine] for side in rows.sides(0)]
+    assert [rows.tokenizer.decode(ids) for ids in learned] == ["Ada.<|im_end|>", "No.<|im_end|>"]
+    assert (preview.measure(rows)["answers"], preview.measure(rows)["answers_ended"]) == (2, 2)
     comparisons = {"task": "lines", "n": 4, "held_out": 4}
     with pytest.raises(UserError, match=r"comparisons: its pairs are answers of the model.*run/pairs"):
         open_rows(config("reward", comparisons=comparisons, max_length=64))
@@ -149,7 +153,7 @@ def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytes
     bare.write_text("# mine\n" + Path(sft).read_text().partition("\n")[2])
     for arguments, says in (
         ([str(bare)], "its first comment names no launch command"),
-        ([sft, "--stage", "report"], "stage 'report': preview shows the data of pretrain, sft"),
+        ([sft, "--stage", "report"], "stage 'report': preview shows the data of pretrain, sft, dpo"),
         ([str(tmp_path / "none.yaml")], "none.yaml: cannot be read"),
         ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
         ([sft, "--set", "max_length=1000"], "max_length 1000 is more than the model's context of 128"),

@@ -13,6 +13,7 @@ import itertools
 import math
 import re
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,17 +30,17 @@ from zero2chat.chat.tools import Tools, make_tools
 from zero2chat.data.conversations import encode_conversations, end_turn, load_conversations, prepare_chat_template
 from zero2chat.data.corpora import Source, load_source, mix, read_sources, require_column, rows_kept
 from zero2chat.data.packing import pack_documents
-from zero2chat.data.preferences import load_preferences, read_pairs
+from zero2chat.data.preferences import Pair, load_preferences, read_pairs
 from zero2chat.data.problems import encode_prompts, load_parts
 from zero2chat.errors import UserError
 from zero2chat.models import context_length, load_model, load_tokenizer
-from zero2chat.reward_model import encode
 from zero2chat.rewards import Reward, read_rewards
+from zero2chat.stages import dpo, reward
 from zero2chat.stages.ppo import read_ppo_rewards
-from zero2chat.stages.reward import sides
 from zero2chat.tokens import control_ids, token_pieces
 from zero2chat.trainers.loop import parse_training, set_max_length
 
+_LOSS = "carries loss"
 _LEARNED, _LEARNED_CONTROL = ("black on green", "black on bright_green"), "bold white on dark_green"
 _GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # by turns, so that one sees where a token ends
 _MARKS = ("⟦", "⟧")  # in the place of colour
@@ -88,7 +89,7 @@ def _sft(args: Any, training: Any, model_args: ModelConfig) -> Rows:
 
     return Rows(
         "conversations",
-        "carries loss",
+        _LOSS,
         len(encoded),
         counts,
         lambda i: str(encoded[i]["where"]),
@@ -104,9 +105,8 @@ def _reward(args: Any, training: Any, model_args: ModelConfig) -> Rows:
     made = Path(training.output_dir) / "pairs"
     model, tokenizer = _open(model_args, training.chat_template_path)
     set_max_length(training, model)
-    if args.datasets and not args.comparisons:
-        sources = read_sources(args.datasets)
-        pairs, counts = _mixed([load_preferences(source, args.equal)[0] for source in sources], sources)
+    if not args.comparisons:
+        pairs, counts = _preferences(args)
     elif (made / "equal.json").exists():
         pairs = read_pairs(made / "train.jsonl")
         counts = Counter({str(made / "train.jsonl"): len(pairs)})
@@ -115,23 +115,41 @@ def _reward(args: Any, training: Any, model_args: ModelConfig) -> Rows:
             f"comparisons: its pairs are answers of the model, which the stage has yet to ask for: run it, and preview "
             f"shows those of {made}"
         )
-    ids = encode(tokenizer, sides(list(pairs)))
+    rows, _ = reward.tokenize_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
 
     def of_row(i: int) -> list[Side]:
-        both = zip(("chosen", "rejected"), (ids[i], ids[len(pairs) + i]), strict=True)
-        return [Side(side, [0] * (len(side) - 1) + [1], name) for name, side in both]
+        both = [(side, rows[i][f"{side}_ids"]) for side in ("chosen", "rejected")]
+        return [Side(ids, [0] * (len(ids) - 1) + [1], side) for side, ids in both]
 
-    return Rows(
-        "pairs",
-        "is where the score is read",
-        len(pairs),
-        counts,
-        lambda i: f"pair {i}",
-        of_row,
-        tokenizer,
-        ("max_length", training.max_length),
-        _fate(args.overlong),
-    )
+    marks = "is where the score is read"
+    limit = ("max_length", training.max_length)
+    return Rows("pairs", marks, len(rows), counts, _pair, of_row, tokenizer, limit, _fate(args.overlong))
+
+
+def _dpo(args: Any, training: Any, model_args: ModelConfig) -> Rows:
+    model, tokenizer = _open(model_args, args.chat_template_path)
+    end_turn(model, tokenizer)
+    set_max_length(training, model)
+    pairs, counts = _preferences(args)
+    rows, _ = dpo.tokenize_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
+
+    def of_row(i: int) -> list[Side]:
+        prompt, *both = (rows[i][f"{part}_ids"] for part in ("prompt", "chosen", "rejected"))
+        names = zip(("chosen", "rejected"), both, strict=True)
+        return [Side(prompt + ids, [0] * len(prompt) + [1] * len(ids), side) for side, ids in names]
+
+    limit, ends = ("max_length", training.max_length), frozenset({tokenizer.eos_token_id})
+    return Rows("pairs", _LOSS, len(rows), counts, _pair, of_row, tokenizer, limit, _fate(args.overlong), ends)
+
+
+def _preferences(args: Any) -> tuple[list[Pair], Counter[str]]:
+    sources = read_sources(args.datasets)
+    pairs, counts = _mixed([load_preferences(source, args.equal)[0] for source in sources], sources)
+    return list(pairs), counts
+
+
+def _pair(i: int) -> str:
+    return f"pair {i}"
 
 
 def _grpo(args: Any, training: Any, model_args: ModelConfig) -> Rows:
@@ -139,7 +157,7 @@ def _grpo(args: Any, training: Any, model_args: ModelConfig) -> Rows:
 
 
 def _ppo(args: Any, training: Any, model_args: ModelConfig) -> Rows:
-    functions = [reward for reward in read_ppo_rewards(args.rewards) if isinstance(reward, Reward)]
+    functions = [function for function in read_ppo_rewards(args.rewards) if isinstance(function, Reward)]
     rows = _prompts(args, training, model_args, functions, answers=False)
     if args.max_prompt_length is None:
         return rows
@@ -180,7 +198,7 @@ def _pretrain(args: Any, training: Any) -> Rows:
     counts = Counter(documents["source"] if "source" in documents.column_names else {"documents": len(documents)})
     return Rows(
         "windows of documents",
-        "carries loss",
+        _LOSS,
         len(windows),
         counts,
         lambda i: f"window {i}",
@@ -192,6 +210,7 @@ def _pretrain(args: Any, training: Any) -> Rows:
 STAGES: dict[str, Callable[..., Rows]] = {
     "pretrain": _pretrain,
     "sft": _sft,
+    "dpo": _dpo,
     "reward": _reward,
     "ppo": _ppo,
     "grpo": _grpo,
@@ -359,7 +378,7 @@ def _said(rows: Rows, figures: dict[str, Any]) -> list[str]:
         over = {0: "none is", 1: "1 is"}.get(figures["over"], f"{figures['over']:,} are")
         fate = f": {rows.fate}" if figures["over"] else ""
         lines.append(f"{over} over {rows.limit[0]}, {rows.limit[1]:,} tokens{fate}")
-    if figures["marked"] and rows.unit != "pairs":
+    if figures["marked"] and rows.marks == _LOSS:
         lines.append(f"{figures['marked'] / figures['tokens']:.1%} of the tokens carry loss")
     if rows.ends:
         (end,) = token_pieces(rows.tokenizer, sorted(rows.ends))

@@ -37,7 +37,7 @@ from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 from zero2chat.chat.calls import Unfolding
 from zero2chat.chat.tools import CallFormat, make_tools
 from zero2chat.config import build
-from zero2chat.data.conversations import end_turn, prepare_chat_template
+from zero2chat.data.conversations import settle_chat
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.data.pass_rates import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.data.problems import load_parts, safe_problems
@@ -278,8 +278,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
-    prepare_chat_template(tokenizer, args.chat_template_path)
-    end_turn(model, tokenizer)
+    settle_chat(model, tokenizer, args.chat_template_path, model_args)
     tools, ends = make_tools(args.tools), model.generation_config.eos_token_id
     call_format = CallFormat(tools, tokenizer, ends) if tools else None
     parts = load_parts(sources, rewards)
@@ -351,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.resample:
         metrics["groups_replaced"] = {"value": trainer.counts["groups_replaced"]}
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 if __name__ == "__main__":

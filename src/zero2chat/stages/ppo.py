@@ -31,7 +31,7 @@ from trl import ModelConfig, get_peft_config
 
 from zero2chat import stats, tasks
 from zero2chat.config import build
-from zero2chat.data.conversations import end_turn, prepare_chat_template
+from zero2chat.data.conversations import settle_chat
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.data.problems import load_parts, safe_problems, task_problems
 from zero2chat.errors import UserError, exit_on_mistake
@@ -262,8 +262,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
-    prepare_chat_template(tokenizer, args.chat_template_path)
-    end_turn(model, tokenizer)
+    settle_chat(model, tokenizer, args.chat_template_path, model_args)
     functions = [reward for reward in rewards if isinstance(reward, Reward)]
     wanted = {column for reward in functions for column in reward.needs}
     fit = functools.partial(
@@ -357,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             run.sample_anew(step, lines)
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 def _open_rewards(
