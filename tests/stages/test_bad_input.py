@@ -154,7 +154,7 @@ def test_qlora_without_its_package_is_named(mistake: Callable[..., str]) -> None
 FILES = [
     ("", "holds no rows"),
     ('{"messages": [}\n', "JSON parse error"),
-    ('{"text": "a"}\n', "no column 'messages'; it has text: set `column`"),
+    ('{"text": "a"}\n', "chat: its columns (text) are those of no known shape: chat (messages); ShareGPT"),
     ('{"messages": "a"}\n', "chat, row 0: no conversation: expected a list of {role, content}"),
     (json.dumps(_chat("a")) + "\n", "chat, row 0: no assistant message to learn from"),
     (
