@@ -1,6 +1,6 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
-.PHONY: quickstart results test test-all lint format chat ui canary clean data install browser smollm serving peer-ppo
+.PHONY: quickstart results test test-all lint format chat ui canary clean data install browser smollm serving harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -9,6 +9,7 @@ browser: .venv/.browser
 data: data/packages/.fetched
 smollm: data/smollm2-135m/.fetched
 serving: .venv/.serve
+harness: .venv/.eval
 peer-ppo: .peers/trl-1.12/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -16,8 +17,8 @@ peer-ppo: .peers/trl-1.12/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-# For the page, for its test in this machine's Chromium, and for the server: what nothing else needs
-.venv/.ui .venv/.browser .venv/.serve: .venv/.%: pyproject.toml constraints.txt | install
+# For the page, for its test in this machine's Chromium, for the server and the standard tasks: what nothing else needs
+.venv/.ui .venv/.browser .venv/.serve .venv/.eval: .venv/.%: pyproject.toml constraints.txt | install
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	touch $@
 
@@ -63,7 +64,7 @@ test: install data
 
 # What cannot be fetched is skipped, with the reason.
 test-all: install data
-	-$(MAKE) --keep-going browser smollm serving .venv-vllm
+	-$(MAKE) --keep-going browser smollm serving harness .venv-vllm
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 -m "slow or not slow"
 
 lint: install
