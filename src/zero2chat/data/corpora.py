@@ -60,22 +60,22 @@ class Source:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
 
-def read_sources(datasets: Sequence[Any], documents: bool = False) -> list[Source]:
-    """A YAML's `datasets:` list, of conversations or of `documents`.
+def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = "datasets") -> list[Source]:
+    """A YAML's `datasets:` list, of conversations or of `documents`; `where` is the key that it stands under.
 
     Raises `UserError` where it is empty, for a key, task or option that does not exist, and for more rows than a task
     has.
     """
     if not datasets:
-        raise UserError("datasets: the list is empty: name at least one dataset")
-    sources = [config.build([Source], entry, f"datasets[{i}]")[0] for i, entry in enumerate(datasets)]
+        raise UserError(f"{where}: the list is empty: name at least one dataset")
+    sources = [config.build([Source], entry, f"{where}[{i}]")[0] for i, entry in enumerate(datasets)]
     for i, source in enumerate(sources):
         if source.label in tasks.SPLITS:
-            raise UserError(f"datasets[{i}]: label: '{source.label}' is a split's name: set another `label`")
+            raise UserError(f"{where}[{i}]: label: '{source.label}' is a split's name: set another `label`")
         if source.task is not None:
             _try_documents(source) if documents else _try_rows(source)
     if len({source.fraction is None for source in sources}) == 2:
-        raise UserError("datasets: `fraction` is set for some and missing for others: set all of them or none")
+        raise UserError(f"{where}: `fraction` is set for some and missing for others: set all of them or none")
     return sources
 
 
