@@ -108,6 +108,8 @@ DIMENSIONS: dict[str, tuple[dict[str, Any], int]] = {
     ),
 }
 DIMENSIONS["meta-llama/Llama-3.1-8B-Instruct"] = DIMENSIONS["meta-llama/Llama-3.1-8B"]
+# The same weights, which `make smollm` takes out of a package
+DIMENSIONS["data/smollm2-135m/model"] = DIMENSIONS["HuggingFaceTB/SmolLM2-135M-Instruct"]
 
 
 def config_of(name: str) -> PreTrainedConfig:
@@ -116,7 +118,10 @@ def config_of(name: str) -> PreTrainedConfig:
     Raises `UserError` for a name that the table lacks.
     """
     if name not in DIMENSIONS:
-        raise UserError(f"{name}: its dimensions are not in dimensions.py{nearest(name, list(DIMENSIONS))}")
+        raise UserError(
+            f"{name}: is no model folder here, and not in dimensions.py{nearest(name, list(DIMENSIONS))}: give its "
+            "folder, or add its dimensions there"
+        )
     from transformers import AutoConfig
 
     fields = dict(DIMENSIONS[name][0])

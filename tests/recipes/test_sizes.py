@@ -16,12 +16,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl import ModelConfig, get_peft_config
 
 from zero2chat.dimensions import DIMENSIONS, config_of
-from zero2chat.trainers.loop import _PEAK_FLOPS
+from zero2chat.trainers import loop
 
 ROOT = Path(__file__).parents[2]
 GPUS, GPU = 8, 80.0  # of the recipe at 8B: how many, and GB of each
 STAGES = ("sft", "dpo")
-LOCAL = {"data/smollm2-135m/model": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # the same weights, from a package
 
 SMOLLM2 = config_of("HuggingFaceTB/SmolLM2-135M-Instruct")
 LLAMA = config_of("meta-llama/Llama-3.1-8B-Instruct")
@@ -155,7 +154,7 @@ def base_of(settings: dict[str, Any]) -> str:
     if path.startswith("runs/"):
         _, recipe, step = path.split("/")
         return base_of(read(recipe, step)[0])
-    return LOCAL.get(path, path)
+    return path
 
 
 def settings_of_all() -> list[tuple[str, dict[str, Any]]]:
@@ -169,7 +168,6 @@ NAMES = sorted(
         for _, s in settings_of_all()
         if not s.get("model_name_or_path", "runs/").startswith("runs/")
     }
-    - set(LOCAL)
 )
 ADAPTED = [(name, settings) for name, settings in settings_of_all() if settings.get("use_peft")]
 
@@ -274,7 +272,7 @@ def test_a_chat_recipes_steps_and_hours_are_what_its_comments_say(recipe: str, s
     assert f"{4 if settings.get('use_peft') else 6} × {gb(count):.2f} billion FLOPs a token" in text
     hours = re.search(r"([\d.]+) hours on an (?:RTX )?(\w+) at an MFU of 30%", text)
     assert hours
-    assert hours[1] == f"{flops * count * tokens / (0.3 * _PEAK_FLOPS[hours[2]]) / 3600:.1f}"
+    assert hours[1] == f"{flops * count * tokens / (0.3 * loop.GPUS[hours[2]].peak) / 3600:.1f}"
 
 
 @pytest.mark.parametrize(("recipe", "step"), CHAT)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import PartialState
@@ -41,14 +41,23 @@ from zero2chat.models import context_length, load_model
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.ppo_config import PPOConfig
 
-# Dense bf16 peak of one device, FLOP/s, from the makers' data sheets; a CPU's is measured.
-_PEAK_FLOPS = {
-    "H100": 989e12,
-    "H200": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "4090": 165e12,
-    "B200": 2250e12,
+
+class Gpu(NamedTuple):
+    """`peak`: dense bf16, FLOP/s. `memory`: bytes."""
+
+    peak: float
+    memory: float
+
+
+# By a word of the device's name, from the makers' data sheets (of the H100's SXM form, the A100 with 80 GB, and the B200
+# as in the DGX B200); a CPU's peak is measured.
+GPUS = {
+    "H100": Gpu(989e12, 80e9),
+    "H200": Gpu(989e12, 141e9),
+    "A100": Gpu(312e12, 80e9),
+    "L40S": Gpu(362e12, 48e9),
+    "4090": Gpu(165e12, 24e9),
+    "B200": Gpu(2250e12, 180e9),
 }
 
 # The Trainer's and TRL's counters, of which TRL's starts anew in a resumed run: `tokens` says the same.
@@ -246,21 +255,27 @@ def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> 
     `per_device_train_batch_size` is then the most that one device takes at once. Raises `UserError` where
     `global_batch_size` cannot be divided.
     """
+    args.per_device_train_batch_size, args.gradient_accumulation_steps = share_batch(
+        args, global_batch_size, args.world_size
+    )
+
+
+def share_batch(args: TrainingArguments, global_batch_size: int | None, processes: int) -> tuple[int, int]:
+    """(per_device_train_batch_size, gradient_accumulation_steps) on so many processes, as `set_global_batch` sets."""
     if args.per_device_train_batch_size < 1:
         raise UserError(f"per_device_train_batch_size {args.per_device_train_batch_size} is not above 0")
     if global_batch_size is None:
-        return
-    share, left = divmod(global_batch_size, args.world_size)
+        return args.per_device_train_batch_size, args.gradient_accumulation_steps
+    share, left = divmod(global_batch_size, processes)
     if left or share < 1:
-        raise UserError(f"global_batch_size {global_batch_size} cannot be divided among {args.world_size} processes")
+        raise UserError(f"global_batch_size {global_batch_size} cannot be divided among {processes} processes")
     per_device = min(args.per_device_train_batch_size, share)
     if share % per_device:
         raise UserError(
-            f"global_batch_size {global_batch_size} over {args.world_size} processes is {share} a process, no "
+            f"global_batch_size {global_batch_size} over {processes} processes is {share} a process, no "
             f"multiple of per_device_train_batch_size {per_device}"
         )
-    args.per_device_train_batch_size = per_device
-    args.gradient_accumulation_steps = share // per_device
+    return per_device, share // per_device
 
 
 def set_max_length(args: Any, model: PreTrainedModel) -> None:
@@ -276,9 +291,9 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of one device at best: from the table, or of a large matrix product timed here."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        for key, peak in _PEAK_FLOPS.items():
+        for key, gpu in GPUS.items():
             if key in name:
-                return peak
+                return gpu.peak
     n = 1024 if device.type == "cpu" else 8192
     # A generator of its own: measuring must not move the training's random numbers.
     a = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device, dtype)

@@ -1,0 +1,204 @@
+"""Memory of a rank that trains, in bytes, part by part, by how accelerate's config shards the model.
+
+Weights, gradients and optimizer are counted from the model's dimensions (Rajbhandari et al. 2020, arXiv:1910.02054,
+section 3), DeepSpeed's buffers as its defaults make them. What a layer keeps for its backward pass is read off a forward
+pass of one and of two layers on fake tensors, so that it is right for every architecture: no weights, no GPU.
+`benchmarks/plan_memory.py` measures how near it comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
+
+# The shipped accelerate configs, cheapest first in what ranks say to each other, and the ZeRO stage of each.
+STAGES: dict[str, int] = {"single_gpu": 0, "ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "multi_node": 3}
+FSDP = "fsdp2"
+# DeepSpeed's defaults, in numbers of weights: its reduce_bucket_size, and for ZeRO-3 how many stay gathered
+# (stage3_max_live_parameters) and are stepped at once (sub_group_size).
+_BUCKET, _LIVE, _SUB_GROUP = 5e8, 1e9, 1e9
+_TILE = 32_768  # of the vocabulary, that TRL's head has at once
+
+
+class Group(NamedTuple):
+    """Parameters trained alike: how many, bytes of a weight (its gradient has as many), the optimizer's moments and
+    the bytes of each."""
+
+    count: int
+    size: int = 4
+    moments: int = 2
+    moment: int = 4
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a rank holds, before anything is sharded. `frozen` are bytes of the weights that stay as they are; `readers`
+    counts the parameters of other models that are only asked: a reference, reward models; `size` is a byte count of
+    their weights."""
+
+    config: PreTrainedConfig
+    groups: tuple[Group, ...]
+    frozen: float = 0.0
+    readers: int = 0
+    size: int = 4
+    lora: LoraConfig | None = None
+
+    @property
+    def trained(self) -> int:
+        return sum(group.count for group in self.groups)
+
+    @functools.cached_property
+    def shape(self) -> tuple[str, str | None]:
+        """The config's fields, and LoRA's, as JSON."""
+        fields = {k: v for k, v in self.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")}
+        lora = None
+        if self.lora is not None:
+            known = ("r", "lora_alpha", "lora_dropout", "target_modules")
+            chosen = {k: getattr(self.lora, k) for k in known}
+            lora = json.dumps({k: sorted(v) if isinstance(v, set) else v for k, v in chosen.items()})
+        return json.dumps(fields | {"model_type": self.config.model_type}, default=str), lora
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a rank does at once. `rows` sequences of `length` tokens for each of its `per_device_train_batch_size`;
+    `scored` of the tokens meet the head: "whole" makes all logits, "tiles" some at a time, "none" has one output.
+    `bodies` are the models whose layers wait for their backward pass."""
+
+    length: int
+    rows: int = 1
+    checkpointing: bool = False
+    head: str = "whole"
+    copies: int = 3  # of the logits in fp32, at once
+    scored: int | None = None
+    bodies: int = 1
+
+
+@functools.cache
+def _kept(shape: str, layers: int, rows: int, dtype: torch.dtype, autocast: bool, lora: str | None) -> int:
+    """Bytes that a forward pass of so many layers over (rows, 64) tokens keeps for its backward pass."""
+    fields = json.loads(shape) | {"num_hidden_layers": layers, "vocab_size": 8, "pad_token_id": None}
+    fields |= {"layer_types": None, "use_cache": False}
+    config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+    found: dict[int, Any] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        found[storage._cdata] = storage  # a tensor that two operations keep is there once
+        return tensor
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        if lora is not None:
+            model = get_peft_model(model, LoraConfig(**json.loads(lora))).get_base_model()
+    body = model.base_model
+    with FakeTensorMode():  # on a CPU, so that autocast casts as on a GPU
+        state = {
+            name: torch.empty(t.shape, dtype=t.dtype, requires_grad=t.requires_grad)
+            for name, t in (*body.named_parameters(), *body.named_buffers())
+        }
+        ids = torch.zeros(rows, 64, dtype=torch.long)
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+        ):
+            torch.func.functional_call(body, state, kwargs={"input_ids": ids})
+    return sum(storage.nbytes() for storage in found.values())
+
+
+def layer_bytes(model: Model, dtype: torch.dtype, autocast: bool) -> tuple[float, float]:
+    """Bytes a token that (a layer, all that is no layer and no head) keeps for the backward pass."""
+    shape, lora = model.shape
+    more = (dtype, autocast, lora)
+    # What a row adds: what else is kept, such as bf16 copies of the weights, does not grow with the rows.
+    one, two = (_kept(shape, layers, 2, *more) - _kept(shape, layers, 1, *more) for layers in (1, 2))
+    return (two - one) / 64, (2 * one - two) / 64
+
+
+def activations(model: Model, work: Work, batch: int, dtype: torch.dtype, autocast: bool) -> dict[str, float]:
+    """Of `per_device_train_batch_size` `batch`: `activations` that wait for the backward pass, and what comes on top of
+    them at its worst moment, `logits` in the head or one layer done again."""
+    c = model.config.get_text_config()
+    tokens = batch * work.rows * work.length
+    layer, rest = layer_bytes(model, dtype, autocast)
+    size = dtype.itemsize
+    if work.checkpointing:
+        kept = work.bodies * tokens * (c.num_hidden_layers * c.hidden_size * size + rest)
+        again = tokens * layer
+    else:
+        kept, again = work.bodies * tokens * (c.num_hidden_layers * layer + rest), 0.0
+    scored = batch * work.rows * (work.scored or work.length)
+    head = 0.0
+    if work.head == "whole":
+        head = scored * c.vocab_size * 4.0 * work.copies
+    elif work.head == "tiles":
+        # The gradient of the head and of what goes into it in fp32, and a tile of logits in fp32.
+        head = 8.0 * scored * c.hidden_size + 4.0 * min(scored, TOKEN_CHUNK_SIZE) * min(_TILE, c.vocab_size)
+        head += 0.0 if model.lora is not None else 4.0 * c.vocab_size * c.hidden_size
+    return {"activations": kept + max(0.0, again - head), "logits": head}
+
+
+def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu: bool = False) -> dict[str, float]:
+    """Bytes of each part on one of `ranks` ranks, which add up to its peak. `launch` names an accelerate config.
+
+    `cpu`: as DeepSpeed trains there, in fp32, of whose buffers only what is written to is resident.
+    """
+    stage, sharded = STAGES.get(launch, 0), launch == FSDP
+    deepspeed = stage > 0
+    n, share = model.trained, 1 / ranks
+    whole = [sum(g.count * bytes_ for g, bytes_ in zip(model.groups, sizes, strict=True)) for sizes in _sizes(model)]
+    weights, gradients, optimizer = whole
+    in_fp32 = sum(g.count for g in model.groups if g.size == 4)
+    parts = {"gathered": 0.0, "buffers": 0.0}
+    early = late = 0.0
+    if deepspeed:
+        size = 4 if cpu else 2
+        # ZeRO-3 steps weights that are in fp32 already as they are.
+        master = 0 if size == 4 and stage == 3 else 4
+        frozen = model.frozen / 2 if model.size == 4 else model.frozen
+        weights = (size * (n + model.readers) + frozen) * (share if stage == 3 else 1.0)
+        gradients = size * n * (1.0 if stage == 1 else share)
+        optimizer = sum(g.count * (master + 4 * g.moments) for g in model.groups) * share
+        filled = size * min(n, _BUCKET)
+        if stage == 3:
+            parts["gathered"] = size * min(n + frozen / 2, _LIVE)
+            parts["buffers"] = filled if cpu else size * _BUCKET
+            # The bucket once more, in the order of the ranks; gloo, which joins CPUs, copies that twice.
+            late = max(filled * (3 if cpu else 1), 4 * min(n * share, _SUB_GROUP))
+        else:
+            early = 0.0 if cpu else size * _BUCKET
+            late = max(early or filled, filled) + filled
+            late = max(late, (size + 4) * n * share)
+        if n > _BUCKET:  # it is full, and emptied, while the first layers still wait
+            early += filled
+        dtype, autocast = (torch.float32 if cpu else torch.bfloat16), False
+    else:
+        weights += model.frozen + model.readers * model.size
+        dtype, autocast = (torch.float32 if model.size == 4 else torch.bfloat16), not cpu
+        if sharded:
+            c = model.config.get_text_config()
+            weights, gradients, optimizer = (part * share for part in (weights, gradients, optimizer))
+            layers = n / max(1, c.num_hidden_layers)
+            # Two layers and the embeddings in bf16, and the gradients of one of these in fp32.
+            parts["gathered"] = 2 * (2 * layers + 2 * c.vocab_size * c.hidden_size) + 4 * layers
+        else:
+            # Autocast's copies
+            parts["gathered"] = 0.0 if cpu else 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)
+            parts["buffers"] = gradients if ranks > 1 else 0.0  # DDP's buckets
+    at_work = activations(model, work, batch, dtype, autocast)
+    parts["buffers"] += max(early, late - sum(at_work.values()))
+    return {"weights": weights, "gradients": gradients, "optimizer": optimizer, **parts, **at_work}
+
+
+def _sizes(model: Model) -> list[list[int]]:
+    """Of each group the bytes of a weight, of its gradient and of its optimizer's state."""
+    sizes = [group.size for group in model.groups]
+    return [sizes, sizes, [group.moments * group.moment for group in model.groups]]
