@@ -2,9 +2,10 @@
 
     python benchmarks/plan_memory.py [--sizes 60 120] [--stages 2 3] [--json]
 
-Needs Linux. Each case trains four steps of the stage pretrain in fp32, as DeepSpeed does on a CPU, with AdamW. Measured
-is a rank's peak of resident memory while it trains, less what was resident when its model was about to be built; the
-larger of the two ranks. About a minute a case on two cores, and at most 8 GB.
+Needs Linux. Each case trains three steps of the stage pretrain in fp32, as DeepSpeed does on a CPU, with AdamW.
+Measured is a rank's peak of resident memory while it trains, less what was resident when its model was about to be
+built; the larger of the two ranks. Exit code 1 where a prediction is more than 15% off. Minutes on two cores, and up to
+8 GB.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +24,26 @@ import yaml
 
 ACCELERATE_CONFIG = Path("accelerate_configs/cpu_zero2.yaml")
 RANKS = 2
-# By millions of parameters
-SHAPES: dict[int, dict[str, int]] = {
-    30: {"hidden_size": 448, "num_hidden_layers": 8},
-    60: {"hidden_size": 640, "num_hidden_layers": 8},
-    120: {"hidden_size": 768, "num_hidden_layers": 12},
-}
+CLOSE = 0.15
+# By millions of parameters: layers, width, windows of 256 tokens at once. In the smaller one activations make the peak,
+# in the larger one the reduction of the gradients.
+SIZES = {60: (8, 640, 4), 120: (12, 768, 2)}
 
 
-def settings(folder: Path, size: int) -> dict[str, Any]:
-    """Of the stage pretrain: a Qwen3 of so many million parameters, whose vocabulary exceeds its tokenizer's."""
-    shape = SHAPES[size]
-    heads = shape["hidden_size"] // 64
-    model = shape | {"intermediate_size": 4 * shape["hidden_size"], "head_dim": 64, "vocab_size": 16_384}
-    model |= {"num_attention_heads": heads, "num_key_value_heads": heads, "tie_word_embeddings": True}
+def settings(folder: Path, size: int, stage: int) -> dict[str, Any]:
+    """Of the stage pretrain. The vocabulary is larger than its tokenizer's, as a real one would be."""
+    layers, width, batch = SIZES[size]
+    model = {"num_hidden_layers": layers, "hidden_size": width, "intermediate_size": 4 * width, "head_dim": 64}
+    model |= {"num_attention_heads": width // 64, "num_key_value_heads": width // 64, "tie_word_embeddings": True}
     return {
-        "output_dir": str(folder / f"run-{size}"),
+        "output_dir": str(folder / f"run-{size}-{stage}"),
         "dataset": str(folder / "corpus"),
         "tokenizer": str(folder / "tokenizer"),
-        "model": model,
-        "max_length": 128,
+        "model": model | {"vocab_size": 16_384},
+        "max_length": 256,
         "muon": False,
-        "global_batch_size": 4,
-        "per_device_train_batch_size": 2,
+        "global_batch_size": RANKS * batch,
+        "per_device_train_batch_size": batch,
         "max_steps": 3,
         "logging_steps": 1,
         "save_strategy": "no",
@@ -98,7 +95,7 @@ def measure(out: str, argv: list[str]) -> None:
         PartialState().wait_for_everyone()
         os._exit(0)  # nothing of it is kept
 
-    pretrain.build_model, pretrain.train = watched_build, watched_train
+    vars(pretrain).update(build_model=watched_build, train=watched_train)
     pretrain.main(argv)
 
 
@@ -106,26 +103,72 @@ def measure(out: str, argv: list[str]) -> None:
 
 
 def measured(folder: Path, size: int, stage: int) -> int:
-    """Bytes."""
-    config, launch = folder / f"{size}.yaml", folder / f"cpu_zero{stage}.yaml"
-    config.write_text(yaml.safe_dump(settings(folder, size) | {"output_dir": str(folder / f"run-{size}-{stage}")}))
+    """Bytes, of the rank that took more."""
+    config, launch = folder / f"{size}-{stage}.yaml", folder / f"cpu_zero{stage}.yaml"
+    config.write_text(yaml.safe_dump(settings(folder, size, stage)))
     launch.write_text(ACCELERATE_CONFIG.read_text().replace("zero_stage: 2", f"zero_stage: {stage}"))
     out = folder / f"peak-{size}-{stage}"
-    program = Path(sys.executable).with_name("accelerate")
-    command = [str(program), "launch", "--quiet", "--config_file", str(launch), __file__, "--measure", str(out)]
+    command = [str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file", str(launch)]
+    command += [__file__, "--measure", str(out), "--config", str(config)]
     # What is freed is given back at once, so that resident memory is what the tensors take.
     environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
-    done = subprocess.run([*command, "--config", str(config)], env=environment, stdout=sys.stderr)
-    if done.returncode:
+    if subprocess.run(command, env=environment, stdout=sys.stderr).returncode:
         raise SystemExit(f"plan_memory: {size} million with ZeRO-{stage} failed: what it says stands above")
     return max(int(Path(f"{out}.{rank}").read_text()) for rank in range(RANKS))
 
 
+def predicted(folder: Path, size: int, stage: int) -> dict[str, float]:
+    """Bytes, by part."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from zero2chat.memory import Group, Model, Work, per_rank
+
+    chosen = settings(folder, size, stage)
+    config = AutoConfig.for_model("qwen3", **chosen["model"])
+    with torch.device("meta"):
+        parameters = AutoModelForCausalLM.from_config(config).num_parameters()
+    model = Model(config, (Group(parameters),))
+    batch = chosen["per_device_train_batch_size"]
+    return per_rank(model, Work(chosen["max_length"]), batch, f"zero{stage}", RANKS, cpu=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--stages", type=int, nargs="+", choices=(2, 3), default=[2, 3])
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    args = parser.parse_args()
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        prepare(Path(scratch))
+        print("parameters  ZeRO  predicted MB  measured MB  ratio")
+        for size in args.sizes:
+            for stage in args.stages:
+                parts = predicted(Path(scratch), size, stage)
+                said, took = sum(parts.values()), measured(Path(scratch), size, stage)
+                print(
+                    f"{size:>8} M {stage:>5} {said / 1e6:>13,.0f} {took / 1e6:>12,.0f} {said / took:>6.2f}", flush=True
+                )
+                found.append(
+                    {
+                        "millions": size,
+                        "zero": stage,
+                        "predicted": said,
+                        "measured": took,
+                        "ratio": round(said / took, 3),
+                    }
+                    | {"parts": parts}
+                )
+    close = all(abs(case["ratio"] - 1) <= CLOSE for case in found)
+    print(f"all within {CLOSE:.0%}" if close else f"not all within {CLOSE:.0%}")
+    if args.json:
+        print(json.dumps({"within": close, "cases": found}))
+    return 0 if close else 1
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "--measure":
+    if sys.argv[1:2] == ["--measure"]:
         measure(sys.argv[2], sys.argv[3:])
     else:
-        with tempfile.TemporaryDirectory() as t:
-            prepare(Path(t))
-            for st in (2, 3):
-                print(st, measured(Path(t), 30, st))
+        sys.exit(main())

@@ -43,6 +43,19 @@ def _preview(args: argparse.Namespace) -> None:
         preview.show(rows, numbers, Console(highlight=False))
 
 
+def _plan(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat.plan import plan, show
+
+    made = plan(args.recipe, args.gpu, args.gpus, args.nodes, args.mfu, args.price)
+    if args.json:
+        _print_json(made)
+    else:
+        from rich.console import Console
+
+        show(made, Console(highlight=False))
+
+
 def _chat(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.session import Sampling
@@ -293,6 +306,18 @@ def parser() -> argparse.ArgumentParser:
     preview.add_argument("--n", type=int, default=3, metavar="N", help="how many rows are shown (default %(default)s)")
     preview.add_argument("--row", type=int, metavar="I", help="show this one alone")
     preview.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    plan = commands.add_parser("plan", help="memory, time and price of a recipe's training, before anything runs")
+    plan.set_defaults(command=_plan)
+    plan.add_argument("recipe", metavar="RECIPE", help="a folder, such as recipes/chat-qwen3-0.6b")
+    plan.add_argument("--gpu", required=True, metavar="NAME", help="such as h100, a100, l40s or 4090")
+    plan.add_argument("--gpus", type=int, default=1, metavar="N", help="of one machine (default %(default)s)")
+    plan.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default %(default)s)")
+    plan.add_argument(
+        "--mfu", type=float, default=0.4, metavar="SHARE", help="of the GPU's peak, assumed (default %(default)s)"
+    )
+    plan.add_argument("--price", type=float, metavar="DOLLARS", help="of one GPU for an hour")
+    plan.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     chat.set_defaults(command=_chat)

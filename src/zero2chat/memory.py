@@ -1,8 +1,8 @@
 """Memory of a rank that trains, in bytes, part by part, by how accelerate's config shards the model.
 
 Weights, gradients and optimizer are counted from the model's dimensions (Rajbhandari et al. 2020, arXiv:1910.02054,
-section 3), DeepSpeed's buffers as its defaults make them. What a layer keeps for its backward pass is read off a forward
-pass of one and of two layers on fake tensors, so that it is right for every architecture: no weights, no GPU.
+section 3), DeepSpeed's buffers as its defaults make them. What a layer keeps for its backward pass is read off forward
+passes of one and of two layers on fake tensors, so that it is right for every architecture: no weights, no GPU.
 `benchmarks/plan_memory.py` measures how near it comes.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -28,7 +28,8 @@ _BUCKET, _LIVE, _SUB_GROUP = 5e8, 1e9, 1e9
 _TILE = 32_768  # of the vocabulary, that TRL's head has at once
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True)
+class Group:
     """Parameters trained alike: how many, bytes of a weight (its gradient has as many), the optimizer's moments and
     the bytes of each."""
 
@@ -86,7 +87,7 @@ class Work:
 def _kept(shape: str, layers: int, rows: int, dtype: torch.dtype, autocast: bool, lora: str | None) -> int:
     """Bytes that a forward pass of so many layers over (rows, 64) tokens keeps for its backward pass."""
     fields = json.loads(shape) | {"num_hidden_layers": layers, "vocab_size": 8, "pad_token_id": None}
-    fields |= {"layer_types": None, "use_cache": False}
+    fields |= {"bos_token_id": None, "eos_token_id": None, "layer_types": None, "use_cache": False}
     config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     found: dict[int, Any] = {}
 
@@ -149,15 +150,16 @@ def activations(model: Model, work: Work, batch: int, dtype: torch.dtype, autoca
 def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu: bool = False) -> dict[str, float]:
     """Bytes of each part on one of `ranks` ranks, which add up to its peak. `launch` names an accelerate config.
 
-    `cpu`: as DeepSpeed trains there, in fp32, of whose buffers only what is written to is resident.
+    `copies` are weights once more: autocast's in bf16, or those that ZeRO-3 and FSDP have gathered. `cpu`: as DeepSpeed
+    trains there, in fp32 and joined by gloo, of whose buffers only what is written to is resident.
     """
     stage, sharded = STAGES.get(launch, 0), launch == FSDP
     deepspeed = stage > 0
     n, share = model.trained, 1 / ranks
-    whole = [sum(g.count * bytes_ for g, bytes_ in zip(model.groups, sizes, strict=True)) for sizes in _sizes(model)]
-    weights, gradients, optimizer = whole
+    weights = gradients = float(sum(g.count * g.size for g in model.groups))
+    optimizer = float(sum(g.count * g.moments * g.moment for g in model.groups))
     in_fp32 = sum(g.count for g in model.groups if g.size == 4)
-    parts = {"gathered": 0.0, "buffers": 0.0}
+    parts = {"copies": 0.0, "buffers": 0.0}
     early = late = 0.0
     if deepspeed:
         size = 4 if cpu else 2
@@ -169,9 +171,9 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
         optimizer = sum(g.count * (master + 4 * g.moments) for g in model.groups) * share
         filled = size * min(n, _BUCKET)
         if stage == 3:
-            parts["gathered"] = size * min(n + frozen / 2, _LIVE)
+            parts["copies"] = size * min(n + frozen / 2, _LIVE)
             parts["buffers"] = filled if cpu else size * _BUCKET
-            # The bucket once more, in the order of the ranks; gloo, which joins CPUs, copies that twice.
+            # The bucket once more, in the order of the ranks, which gloo copies twice.
             late = max(filled * (3 if cpu else 1), 4 * min(n * share, _SUB_GROUP))
         else:
             early = 0.0 if cpu else size * _BUCKET
@@ -182,23 +184,17 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
         dtype, autocast = (torch.float32 if cpu else torch.bfloat16), False
     else:
         weights += model.frozen + model.readers * model.size
-        dtype, autocast = (torch.float32 if model.size == 4 else torch.bfloat16), not cpu
+        dtype, autocast = (torch.float32 if model.size == 4 else torch.bfloat16), True
         if sharded:
             c = model.config.get_text_config()
             weights, gradients, optimizer = (part * share for part in (weights, gradients, optimizer))
             layers = n / max(1, c.num_hidden_layers)
             # Two layers and the embeddings in bf16, and the gradients of one of these in fp32.
-            parts["gathered"] = 2 * (2 * layers + 2 * c.vocab_size * c.hidden_size) + 4 * layers
+            parts["copies"] = 2 * (2 * layers + 2 * c.vocab_size * c.hidden_size) + 4 * layers
         else:
             # Autocast's copies
-            parts["gathered"] = 0.0 if cpu else 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)
+            parts["copies"] = 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)
             parts["buffers"] = gradients if ranks > 1 else 0.0  # DDP's buckets
     at_work = activations(model, work, batch, dtype, autocast)
     parts["buffers"] += max(early, late - sum(at_work.values()))
     return {"weights": weights, "gradients": gradients, "optimizer": optimizer, **parts, **at_work}
-
-
-def _sizes(model: Model) -> list[list[int]]:
-    """Of each group the bytes of a weight, of its gradient and of its optimizer's state."""
-    sizes = [group.size for group in model.groups]
-    return [sizes, sizes, [group.moments * group.moment for group in model.groups]]

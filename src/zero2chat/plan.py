@@ -2,296 +2,41 @@
 
     zero2chat plan recipes/chat-qwen3-0.6b --gpu h100
 
-Settings are read by the stages' own parsers, models built without weights. Nothing is measured: FLOPs, memory
-(`memory.py`) and steps follow from the settings, tokens/s from the FLOPs and an MFU that is assumed.
+Nothing is measured: FLOPs, memory (`memory.py`) and steps follow from the settings (`jobs.py`), tokens/s from the FLOPs
+and an MFU that is assumed.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
-from trl import ModelConfig, get_peft_config
 
-from zero2chat.data.corpora import read_sources
-from zero2chat.dimensions import config_of
 from zero2chat.errors import UserError, nearest
-from zero2chat.memory import FSDP, STAGES, Group, Model, Work, per_rank
-from zero2chat.models import context_length, load_tokenizer
+from zero2chat.jobs import SHARDED, Job, read_job
+from zero2chat.memory import FSDP, STAGES, per_rank
 from zero2chat.recipes import TRAINING_STAGES, Step, load_recipe
-from zero2chat.stages.pretrain import build_model
-from zero2chat.trainers.loop import GPUS, Gpu, flops_per_token, parameter_count, share_batch
-from zero2chat.trainers.muon import split_parameters
+from zero2chat.trainers.loop import GPUS, Gpu, share_batch
 
 RESERVE = 0.1  # of a GPU's memory: CUDA's context, libraries' workspaces, what fragmentation wastes
 GB = 1e9
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a step trains, read off its settings: what `memory.per_rank` takes, and what its time follows from."""
-
-    model: Model
-    work: Work
-    parameters: int
-    flops: float  # of training, a token
-    forward: float  # of these, in one forward pass of what is trained
-    length: str  # what `work.length` stands for
-    unit: str = "windows"
-    rows: int | None = None  # of the dataset, where the settings tell
-    rollout: float = 0.0  # batches that are sampled at once
-    vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps while the step learns
-    refused: tuple[str, ...] = ()  # accelerate configs that the stage refuses
-
-
-# ---- models without weights
-
-
-class _Vocabulary:
-    """What `build_model` asks of a tokenizer that may not be made yet."""
-
-    eos_token_id = pad_token_id = None
-
-    def __init__(self, size: int):
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-
-def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | None:
-    """The step that makes the run, and all of its recipe's: of these, or of the recipe that the path names."""
-    parts = Path(path).parts
-    there = Path("recipes", *parts[1:2])
-    if parts[:1] == ("runs",) and not any(step.folder.parts[:2] == parts[:2] for step in steps):
-        steps = load_recipe(there) if (there / "recipe.yaml").exists() else []
-    found = next((step for step in steps if os.path.normpath(step.folder) == os.path.normpath(path)), None)
-    return None if found is None else (found, steps)
-
-
-def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
-    """The config of a model that a step names: made by a step, in a folder here, or by the table of dimensions.
-
-    Raises `UserError` for a model that is nowhere.
-    """
-    if not path:
-        raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
-    if made := _maker(path, steps):
-        step, steps = made
-        if step.stage == "pretrain":
-            return _pretrained(step, steps).config
-        return base_config(step.settings.get("model_name_or_path"), steps)
-    folder = Path(path)
-    if (folder / "adapter_config.json").exists():
-        from peft import PeftConfig
-
-        return base_config(PeftConfig.from_pretrained(path).base_model_name_or_path, steps)
-    if (folder / "config.json").exists():
-        try:
-            return AutoConfig.from_pretrained(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: its config.json cannot be read ({str(error).splitlines()[0]})") from error
-    return config_of(path)
-
-
-def _pretrained(step: Step, steps: Sequence[Step]) -> PreTrainedModel:
-    args, _ = step.arguments()
-    made = _maker(args.tokenizer, steps)
-    size = made[0].settings.get("vocab_size") if made else None
-    vocabulary: Any = _Vocabulary(size) if size else load_tokenizer(args.tokenizer)
-    with torch.device("meta"):
-        return build_model(args, vocabulary)
-
-
-def _empty(config: PreTrainedConfig, scores: bool = False) -> PreTrainedModel:
-    """The model without weights, in fp32, with a language model's head or with one output."""
-    kind: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
-    config.num_labels = 1
-    with torch.device("meta"):
-        return kind.from_config(config, dtype=torch.float32)
-
-
-def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelConfig | None) -> Model:
-    """What a rank keeps of the model that a step trains."""
-    size = 2 if options is not None and options.dtype in ("auto", "bfloat16", "float16") else 4
-    moment = 1 if "8bit" in str(training.optim) else size
-    peft = get_peft_config(options) if options is not None else None
-    if peft is None:
-        matrices = sum(p.numel() for p in split_parameters(model)[0]) if getattr(args, "muon", False) else 0
-        others = parameter_count(model) - matrices
-        groups = [Group(others, size, 2, moment)] + ([Group(matrices, size, 1, moment)] if matrices else [])
-        return Model(model.config, tuple(groups), size=size)
-    from peft import get_peft_model
-
-    wrapped = get_peft_model(model, peft)
-    trained = {name: p.numel() for name, p in wrapped.named_parameters() if p.requires_grad}
-    saved = sum(n for name, n in trained.items() if "modules_to_save" in name)
-    adapter = sum(trained.values()) - saved
-    whole = sum(p.numel() for name, p in wrapped.named_parameters()) - adapter - saved
-    matrices = sum(m.base_layer.weight.numel() for m in wrapped.modules() if hasattr(m, "base_layer"))
-    assert options is not None
-    bits = 4.127 if options.load_in_4bit else 8.0 if options.load_in_8bit else size * 8  # NF4's scales in 8 bits
-    frozen = matrices * bits / 8 + (whole - matrices) * size
-    # TRL keeps adapters on quantised weights in bf16, others in fp32.
-    own = 2 if bits < 16 else 4
-    groups = [Group(adapter, own, 2, 4)] + ([Group(saved, size, 2, size)] if saved else [])
-    return Model(model.config, tuple(groups), frozen, size=size, lora=peft)
-
-
-# ---- what each stage trains
-
-_SHARDED = ("zero3", "multi_node", FSDP)
-_NOT_WHOLE = ("zero1", "zero2", *_SHARDED)
-_Settings = tuple[Any, Any, Any, Sequence[Step]]  # its own arguments, the trainer's, the model's, its recipe's steps
-
-
-def _sft(job: Job, settings: _Settings) -> Job:
-    args, training, options, _ = settings
-    sources = read_sources(args.datasets)
-    counted = not training.packing and all(source.task and source.fraction is None for source in sources)
-    rows = sum(source.n or 0 for source in sources) if counted else None
-    refused = _NOT_WHOLE if args.merge_adapter else _quantised(options)
-    work = replace(job.work, head="tiles")
-    return replace(job, work=work, rows=rows, refused=refused, unit="conversations")
-
-
-def _dpo(job: Job, settings: _Settings) -> Job:
-    _, training, options, _ = settings
-    forgets = training.precompute_ref_log_probs and not options.use_peft
-    model = replace(job.model, readers=0 if options.use_peft or forgets else job.parameters)
-    work = replace(job.work, rows=2, head="tiles")
-    refused = _SHARDED if forgets else _quantised(options)
-    # The reference reads each pair too.
-    return replace(job, model=model, work=work, flops=job.flops + job.forward, refused=refused, unit="pairs")
-
-
-def _reward(job: Job, settings: _Settings) -> Job:
-    args, *_ = settings
-    refused = tuple(name for name in _SHARDED if args.comparisons and name != FSDP)
-    return replace(job, work=replace(job.work, rows=2, head="none"), refused=refused, unit="pairs")
-
-
-def _grpo(job: Job, settings: _Settings) -> Job:
-    args, training, options, _ = settings
-    reads = 1.0 if training.beta else 0.0  # of the reference
-    if training.use_vllm or training.num_iterations > 1:
-        reads += 1 / training.num_iterations  # of what vLLM, or an older policy, drew
-    batch = args.global_batch_size or training.per_device_train_batch_size * training.gradient_accumulation_steps
-    return replace(
-        job,
-        model=replace(job.model, readers=job.parameters if training.beta and not options.use_peft else 0),
-        work=replace(job.work, head="tiles"),
-        flops=job.flops + reads * job.forward,
-        rollout=training.generation_batch_size / batch,
-        vllm=_vllm(training),
-        refused=_SHARDED if args.pass_rate else _quantised(options),
-        unit="answers",
-    )
-
-
-def _ppo(job: Job, settings: _Settings) -> Job:
-    args, training, options, steps = settings
-    length, size = job.work.length, job.model.size
-    own = training.value_model == "own"
-    value, forward = int(job.model.config.get_text_config().hidden_size), job.forward
-    flops = job.flops
-    if own:
-        model = _empty(base_config(training.value_model_path or options.model_name_or_path, steps), scores=True)
-        value = parameter_count(model)
-        flops += flops_per_token(model, length)
-        forward += flops_per_token(model, length) / 3
-    readers, reads = (0, forward) if options.use_peft else (job.parameters, forward + job.forward)
-    for entry in args.rewards:
-        if "model" in entry:
-            judge = _empty(base_config(entry["model"], steps), scores=True)
-            readers += parameter_count(judge)
-            reads += flops_per_token(judge, length) / 3
-    return replace(
-        job,
-        model=replace(job.model, groups=(*job.model.groups, Group(value, size, 2, size)), readers=readers),
-        work=replace(job.work, head="whole", copies=5, bodies=2 if own else 1),
-        # Once a rollout all of them read it, and the policy learns from it num_ppo_epochs times.
-        flops=flops + reads / training.num_ppo_epochs,
-        forward=forward,
-        rollout=training.num_mini_batches,
-        vllm=_vllm(training),
-        refused=(FSDP,),
-        unit="answers",
-    )
-
-
-_STAGES: dict[str, Callable[[Job, _Settings], Job]] = {
-    "pretrain": lambda job, settings: job,
-    "sft": _sft,
-    "dpo": _dpo,
-    "reward": _reward,
-    "grpo": _grpo,
-    "ppo": _ppo,
+# What the table shows of a rank's memory, and as what
+_COLUMNS = {
+    "weights": "weights",
+    "gradients": "grads",
+    "optimizer": "optim",
+    "copies": "copies",
+    "buffers": "buffers",
+    "activations": "acts",
+    "logits": "logits",
+    "vllm": "vLLM",
+    "sampling": "sampling",
+    "peak": "peak",
 }
-
-
-def _quantised(options: ModelConfig) -> tuple[str, ...]:
-    return _SHARDED if options.load_in_4bit or options.load_in_8bit else ()
-
-
-def _vllm(training: Any) -> tuple[float, bool] | None:
-    if not training.use_vllm or training.vllm_mode != "colocate":
-        return None
-    return training.vllm_gpu_memory_utilization, training.vllm_enable_sleep_mode
-
-
-def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
-    """FLOPs a token of (training, one forward pass alone), where a frozen weight has no gradient: 4 in place of 6."""
-    c = held.config.get_text_config()
-    width = c.num_attention_heads * (getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads)
-    weights = dense - 12.0 * c.num_hidden_layers * width * length
-    adapter, saved = held.groups[0].count, sum(group.count for group in held.groups[1:])
-    return dense - weights / 3 + 6 * adapter + 2 * saved, dense / 3 + 2 * adapter
-
-
-def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
-    """(what a step trains, its own arguments, the trainer's). Raises `UserError` for settings that the stage would
-    refuse, and a model that is nowhere."""
-    args, training, *more = step.arguments()
-    options: ModelConfig | None = more[0] if more else None
-    if step.stage == "pretrain":
-        model = _pretrained(step, steps)
-    else:
-        model = _empty(base_config(step.settings.get("model_name_or_path"), steps), step.stage == "reward")
-    parameters = parameter_count(model)
-    context = context_length(model)
-    length, said = getattr(args if step.stage == "pretrain" else training, "max_length", None), "max_length"
-    answer = None
-    if step.stage in ("grpo", "ppo"):
-        answer = training.max_completion_length
-        prompt = getattr(args, "max_prompt_length", None) or answer
-        length = min(context, prompt + answer)
-        said = f"a prompt of {length - answer:,} and max_completion_length"
-    elif length is None:
-        length, said = context, "the model's context"
-    dense = flops_per_token(model, length)
-    held = _trained(model, args, training, options)
-    flops, forward = (dense, dense / 3) if held.lora is None else _lora_flops(dense, held, length)
-    work = Work(length, checkpointing=training.gradient_checkpointing, scored=answer)
-    job = Job(held, work, parameters, flops, forward, said)
-    return _STAGES[step.stage](job, (args, training, options, steps)), args, training
-
-
-# ---- the plan
 
 
 def _candidates(gpus: int, nodes: int) -> list[str]:
@@ -301,8 +46,8 @@ def _candidates(gpus: int, nodes: int) -> list[str]:
     return ["single_gpu"] if gpus == 1 else ["ddp", "zero1", "zero2", "zero3", FSDP]
 
 
-def _memory(job: Job, batch: int, launch: str, ranks: int, accumulation: int, gpu: Gpu) -> dict[str, float]:
-    """GB a rank: parts that add up to `learning`; `sampling`, of a step that samples; and `peak`, the larger one."""
+def _memory(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> dict[str, float]:
+    """GB a rank: parts that add up to `learning`; `sampling`, while `sampled` rows are; and `peak`, the larger one."""
     parts = per_rank(job.model, job.work, batch, launch, ranks)
     sampling = 0.0
     always = parts["weights"] + parts["gradients"] + parts["optimizer"]
@@ -311,24 +56,24 @@ def _memory(job: Job, batch: int, launch: str, ranks: int, accumulation: int, gp
         sampling = always + share * gpu.memory
         if not sleeps:
             parts["vllm"] = share * gpu.memory
-    elif job.rollout:
+    elif sampled:
         c = job.model.config.get_text_config()
         width = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
         size = 2 if STAGES.get(launch) else job.model.size
-        keys_and_values = 2.0 * c.num_hidden_layers * c.num_key_value_heads * width * size
-        rows = batch * accumulation * job.rollout
-        gathered = 2.0 * job.parameters if launch in _SHARDED else 0.0
-        sampling = always + gathered + rows * job.work.length * keys_and_values
+        heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+        keys_and_values = 2.0 * c.num_hidden_layers * heads * width * size
+        gathered = 2.0 * job.parameters if launch in SHARDED else 0.0
+        sampling = always + gathered + sampled * job.work.length * keys_and_values
     learning = sum(parts.values())
     found = {**parts, "learning": learning, "sampling": sampling, "peak": max(learning, sampling)}
-    return {name: round(size / GB, 3) for name, size in found.items()}
+    return {name: size / GB for name, size in found.items()}
 
 
-def _largest(job: Job, launch: str, ranks: int, gpu: Gpu) -> int:
+def _largest(job: Job, sampled: float, launch: str, ranks: int, gpu: Gpu) -> int:
     """The largest per_device_train_batch_size that fits beside the reserve; 0 where none does."""
 
     def fits(batch: int) -> bool:
-        return _memory(job, batch, launch, ranks, 1, gpu)["learning"] <= _room(gpu)
+        return _memory(job, batch, sampled, launch, ranks, gpu)["peak"] <= _room(gpu)
 
     low, high = 0, 1
     while fits(high):
@@ -363,11 +108,12 @@ def plan_step(
     speed = ranks * mfu * gpu.peak / job.flops
     hours = None if count is None else count * tokens / speed / 3600
     memory = {}
+    sampled = batch * accumulation * job.rollout
     for launch in _candidates(gpus, nodes):
         if launch in job.refused:
             continue
-        found = _memory(job, batch, launch, ranks, accumulation, gpu)
-        fits, largest = found["peak"] <= _room(gpu), _largest(job, launch, ranks, gpu)
+        found = _memory(job, batch, sampled, launch, ranks, gpu)
+        fits, largest = found["peak"] <= _room(gpu), _largest(job, sampled, launch, ranks, gpu)
         memory[launch] = {**found, "fits": fits, "largest_micro_batch": largest}
     return {
         "stage": step.stage,
@@ -378,6 +124,7 @@ def plan_step(
         "sequence": job.work.length,
         "sequence_is": job.length,
         "unit": job.unit,
+        "sides": job.work.rows,
         "global_batch_size": rows,
         "micro_batch": batch,
         "accumulation": accumulation,
@@ -429,3 +176,60 @@ def plan(
     }
     about = {"recipe": recipe, "gpu": name, "gpu_memory": card.memory / GB, "gpus": gpus, "nodes": nodes, "mfu": mfu}
     return about | {"price_per_gpu_hour": price, "reserve": RESERVE, "steps": found, **sums}
+
+
+def show(made: dict[str, Any], console: Console) -> None:
+    """The plan, step by step, with what is assumed."""
+    machines = f" on each of {made['nodes']} machines" if made["nodes"] > 1 else ""
+    lines = [
+        f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB{machines}, in "
+        "bf16. Nothing is measured.",
+        f"{made['reserve']:.0%} of the memory is left free. batch: the largest per_device_train_batch_size that fits.",
+    ]
+    console.print(*lines, sep="\n", soft_wrap=True)
+    for name, step in made["steps"].items():
+        console.print(f"\n[bold]{name}[/bold]", *_said(step, made), sep="\n  ", soft_wrap=True)
+        console.print(_table(step["memory"]))
+    if len(made["steps"]) > 1 and made["hours"] is not None:
+        price = "" if made["price"] is None else f", {made['price']:,.2f} dollars"
+        console.print(f"\nin all {_short(made['hours'])} hours{price}")
+
+
+def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
+    trained = "" if step["trained"] >= step["parameters"] else f", {step['trained']:,} trained"
+    again = step["flops_per_token_recomputed"]
+    twice = f", {again / 1e9:,.2f} more for checkpointing" if again else ""
+    sides = f"{step['sides']} × " if step["sides"] > 1 else ""
+    steps = "steps not known: set max_steps" if step["steps"] is None else f"{step['steps']:,} steps"
+    hours = "hours not known" if step["hours"] is None else f"{_short(step['hours'])} hours"
+    price = "price not known (--price)" if step["price"] is None else f"{step['price']:,.2f} dollars"
+    at_once = f"{step['micro_batch']} at once × {step['accumulation']}"
+    fits = f"{step['config']} is the cheapest config that fits" if step["config"] else "no shipped config fits"
+    lines = [
+        f"{step['parameters']:,} parameters{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs a token{twice}",
+        f"{step['global_batch_size']:,} {step['unit']} of {sides}{step['sequence']:,} tokens, at most "
+        f"({step['sequence_is']}): {step['tokens_per_step']:,} a step; {steps}",
+        f"{step['tokens_per_second']:,.0f} tokens/s at an MFU of {made['mfu']:.0%} (HFU {step['hfu']:.0%}): "
+        f"{hours}, {price}",
+        f"{fits}, {at_once}",
+    ]
+    if step["samples"]:
+        lines.insert(3, "without the time in which answers are sampled and scored")
+    return lines
+
+
+def _short(number: float) -> str:
+    return f"{number:,.1f}" if number >= 10 else f"{number:.2g}"
+
+
+def _table(memory: dict[str, dict[str, Any]]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("GB a rank", no_wrap=True)
+    shown = {part: title for part, title in _COLUMNS.items() if any(found.get(part) for found in memory.values())}
+    for title in (*shown.values(), "batch"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for launch, found in memory.items():
+        sizes = [found.get(part, 0.0) for part in shown]
+        cells = [f"{size:.1f}" if size >= 10 else f"{size:.2f}" for size in sizes]
+        table.add_row(launch, *cells, f"{found['largest_micro_batch']:,}", style="" if found["fits"] else "dim")
+    return table

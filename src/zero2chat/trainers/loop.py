@@ -49,8 +49,8 @@ class Gpu(NamedTuple):
     memory: float
 
 
-# By a word of the device's name, from the makers' data sheets (of the H100's SXM form, the A100 with 80 GB, and the B200
-# as in the DGX B200); a CPU's peak is measured.
+# By a word of the device's name, from the makers' data sheets: of the H100 as SXM, of the A100 with 80 GB, of the B200
+# in a DGX. A CPU's peak is measured.
 GPUS = {
     "H100": Gpu(989e12, 80e9),
     "H200": Gpu(989e12, 141e9),

@@ -1,0 +1,237 @@
+"""The plan of a recipe: figures computed by hand, every shipped recipe, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import Qwen3Config
+
+from zero2chat import cli
+from zero2chat.errors import UserError
+from zero2chat.jobs import PLANNED
+from zero2chat.memory import Group, Model, Work, layer_bytes, per_rank
+from zero2chat.plan import RESERVE, plan
+from zero2chat.recipes import TRAINING_STAGES, load_recipe
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "recipes").glob("*/recipe.yaml"))
+WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
+SHAPE = {
+    "hidden_size": WIDTH,
+    "intermediate_size": INNER,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": HEADS,
+    "head_dim": WIDTH // HEADS,
+    "tie_word_embeddings": True,
+}
+# Four matrices of attention, three of the MLP, two norms, and the norms of queries and keys; the table; the last norm.
+PARAMETERS = LAYERS * (4 * WIDTH**2 + 3 * WIDTH * INNER + 2 * WIDTH + 2 * WIDTH // HEADS) + VOCABULARY * WIDTH + WIDTH
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # paths in a YAML are relative to the repository
+
+
+# ---- memory
+
+
+def test_weights_gradients_and_optimizer_are_cut_as_each_zero_stage_cuts_them() -> None:
+    n = 800_000_000
+    model = Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(n),))
+
+    def gb(launch: str, ranks: int = 8) -> list[float]:
+        parts = per_rank(model, Work(CONTEXT, head="none"), 1, launch, ranks)
+        return [round(parts[part] / 1e9, 3) for part in ("weights", "gradients", "optimizer", "copies", "buffers")]
+
+    # fp32, and autocast's copies in bf16; DDP's buckets hold the gradients once more.
+    assert gb("single_gpu", 1) == [3.2, 3.2, 6.4, 1.6, 0.0]
+    assert gb("ddp") == [3.2, 3.2, 6.4, 1.6, 3.2]
+    # bf16, and fp32 in the optimizer; the bucket of 500 million gradients, and once more while it is reduced.
+    assert gb("zero1")[:4] == [1.6, 1.6, 1.2, 0.0]
+    assert gb("zero2") == [1.6, 0.2, 1.2, 0.0, 2.0]
+    assert gb("zero3") == [0.2, 0.2, 1.2, 1.6, 2.0]
+    assert gb("multi_node", 16)[:3] == [0.1, 0.1, 0.6]
+    assert gb("fsdp2")[:3] == [0.4, 0.4, 0.8]
+
+
+def test_a_layer_keeps_what_its_backward_pass_needs() -> None:
+    model = Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(PARAMETERS),))
+    layer, rest = layer_bytes(model, torch.float32, autocast=False)
+    # What goes in, normed, and scaled, twice; queries and keys as they came and normed; queries, keys and values that
+    # attend; what they find. Gate, its activation, the other side, and their product. A number a norm, and a head. The
+    # mask of the 64 tokens that are traced.
+    assert layer == 4 * (6 * WIDTH + 4 * WIDTH + 3 * WIDTH + WIDTH + 4 * INNER + 2 + 3 * HEADS + 64)
+    assert rest == 8 + 4 * (2 * WIDTH + 1)  # the id, and the last norm
+
+
+def test_checkpointing_keeps_what_goes_into_each_layer_and_logits_are_whole_or_tiles() -> None:
+    model = Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(PARAMETERS),))
+    tokens = 2 * CONTEXT
+    whole = per_rank(model, Work(CONTEXT, checkpointing=True), 2, "single_gpu", 1)
+    assert whole["logits"] == tokens * VOCABULARY * 4 * 3
+    assert whole["activations"] == tokens * (LAYERS * WIDTH * 4 + 8 + 4 * (2 * WIDTH + 1))
+    tiles = per_rank(model, Work(CONTEXT, checkpointing=True, head="tiles"), 2, "single_gpu", 1)
+    assert tiles["logits"] == tokens * (8 * WIDTH + 4 * VOCABULARY) + 4 * VOCABULARY * WIDTH
+    kept = per_rank(model, Work(CONTEXT), 2, "single_gpu", 1)
+    assert kept["activations"] > whole["activations"]
+
+
+# ---- a recipe
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe with one pretrain step, whose tokenizer another step makes."""
+    for name in ("accelerate_configs", "chat_templates"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    folder = Path("recipes/own")
+    folder.mkdir(parents=True)
+    steps = [
+        {"name": "tokenizer", "stage": "tokenizer", "config": "tokenizer.yaml"},
+        {"name": "pretrain", "stage": "pretrain", "config": "pretrain.yaml", "after": ["tokenizer"]},
+    ]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    made = {"output_dir": "runs/own/tokenizer", "dataset": "corpus", "vocab_size": VOCABULARY}
+    (folder / "tokenizer.yaml").write_text(yaml.safe_dump(made))
+    change(folder, output_dir="runs/own/pretrain")
+    return folder
+
+
+def change(recipe: Path, **settings: Any) -> None:
+    path = recipe / "pretrain.yaml"
+    known: dict[str, Any] = (
+        yaml.safe_load(path.read_text())
+        if path.exists()
+        else {
+            "dataset": "corpus",
+            "tokenizer": "runs/own/tokenizer",
+            "model": SHAPE,
+            "max_length": CONTEXT,
+            "muon": False,
+            "global_batch_size": 16,
+            "per_device_train_batch_size": 4,
+            "max_steps": 100,
+        }
+    )
+    path.write_text(yaml.safe_dump(known | settings))
+
+
+def test_flops_tokens_hours_and_price_follow_from_the_settings(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["plan", str(recipe), "--gpu", "H100", "--gpus", "2", "--mfu", "0.5", "--price", "3", "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    step = found["steps"]["pretrain"]
+    assert step["parameters"] == step["trained"] == PARAMETERS
+    assert step["flops_per_token"] == 6 * PARAMETERS + 12 * LAYERS * WIDTH * CONTEXT
+    assert step["flops_per_token_recomputed"] == 0
+    assert (step["micro_batch"], step["accumulation"]) == (4, 2)
+    assert (step["tokens_per_step"], step["steps"]) == (16 * CONTEXT, 100)
+    assert step["tokens_per_second"] == pytest.approx(2 * 0.5 * 989e12 / step["flops_per_token"])
+    assert step["hours"] == pytest.approx(100 * 16 * CONTEXT / step["tokens_per_second"] / 3600)
+    assert step["price"] == found["price"] == pytest.approx(step["hours"] * 2 * 3)
+    assert step["config"] == "ddp"
+    assert list(step["memory"]) == ["ddp", "zero1", "zero2", "zero3", "fsdp2"]
+    for parts in step["memory"].values():
+        names = ("weights", "gradients", "optimizer", "copies", "buffers", "activations", "logits")
+        assert sum(parts[name] for name in names) == pytest.approx(parts["peak"])
+
+
+def test_the_largest_micro_batch_fits_and_one_more_does_not(recipe: Path) -> None:
+    largest = plan(str(recipe), "4090")["steps"]["pretrain"]["memory"]["single_gpu"]["largest_micro_batch"]
+    for batch, fits in ((largest, True), (largest + 1, False)):
+        change(recipe, global_batch_size=batch, per_device_train_batch_size=batch)
+        step = plan(str(recipe), "4090")["steps"]["pretrain"]
+        assert (step["memory"]["single_gpu"]["fits"], step["config"]) == (fits, "single_gpu" if fits else None)
+
+
+def test_checkpointing_costs_a_forward_pass_which_an_mfu_does_not_count(recipe: Path) -> None:
+    before = plan(str(recipe), "h100")["steps"]["pretrain"]
+    change(recipe, gradient_checkpointing=True)
+    after = plan(str(recipe), "h100")["steps"]["pretrain"]
+    assert after["flops_per_token"] == before["flops_per_token"] == 3 * after["flops_per_token_recomputed"]
+    assert (before["hfu"], after["hfu"]) == (0.4, pytest.approx(0.4 * 4 / 3))
+
+
+def test_without_max_steps_a_step_says_that_it_cannot_tell(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(recipe, max_steps=-1)
+    cli.main(["plan", str(recipe), "--gpu", "h100", "--price", "1"])
+    text = capsys.readouterr().out
+    assert "steps not known: set max_steps" in text
+    assert "hours not known, price not known" in text
+
+
+# ---- the shipped recipes
+
+
+def test_every_stage_that_trains_can_be_planned() -> None:
+    assert set(PLANNED) == set(TRAINING_STAGES)
+
+
+def test_every_recipe_is_planned_and_near_what_its_comments_say() -> None:
+    said = 0
+    for recipe in RECIPES:
+        if not any(step.stage in TRAINING_STAGES for step in load_recipe(recipe)):
+            continue
+        found = plan(str(recipe), "h100")
+        for name, step in found["steps"].items():
+            assert step["steps"] or "data/smollm2-135m" in (recipe / f"{name}.yaml").read_text()
+            assert step["flops_per_token"] > 0
+            assert all(size >= 0 for parts in step["memory"].values() for size in parts.values())
+            comments = " ".join((recipe / f"{step['stage']}.yaml").read_text().replace("\n#", " ").split())
+            if total := re.search(r"In all ([\d.]+) of (\d+) GB", comments):
+                said += 1
+                peak = step["memory"]["single_gpu"]["peak"]
+                assert peak == pytest.approx(float(total[1]), rel=0.15)
+                assert peak <= (1 - RESERVE) * float(total[2])
+    assert said >= 8
+
+
+def test_rlhf_at_8b_takes_what_its_comments_say_of_eight_gpus() -> None:
+    step = plan("recipes/rlhf-llama-3.1-8b", "h100", gpus=8)["steps"]["ppo"]
+    assert step["config"] == "zero3"
+    assert step["memory"]["zero3"]["sampling"] == pytest.approx(67.0, abs=0.1)
+    assert step["memory"]["zero3"]["learning"] == pytest.approx(57.8, rel=0.05)
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": "recipes/none"}, "recipes/none: no recipe there"),
+        ({"recipe": "recipes/benchmarks-smollm2-135m"}, "no step of it trains"),
+        ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
+        ({"gpus": 0}, "--gpus 0 is less than 1"),
+        ({"nodes": 0}, "--nodes 0 is less than 1"),
+        ({"mfu": 1.5}, "--mfu 1.5 is no share"),
+        ({"price": -1.0}, "--price -1.0 is below 0"),
+        ({"gpus": 3}, "gemma-3-1b/sft.yaml: global_batch_size 128 cannot be divided among 3 processes"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        plan(**({"recipe": "recipes/chat-gemma-3-1b", "gpu": "h100"} | arguments))
+
+
+def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
+    steps = [{"name": "sft", "stage": "sft", "config": "sft.yaml"}]
+    (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}]}
+    for model, message in (
+        ("Qwen/Qwen3-0.6B-Bass", "not in dimensions.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add"),
+        (None, "model_name_or_path is not set"),
+    ):
+        (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | ({"model_name_or_path": model} if model else {})))
+        with pytest.raises(UserError, match=re.escape(message)):
+            plan(str(recipe), "h100")
