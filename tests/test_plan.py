@@ -224,6 +224,12 @@ def test_a_mistake_is_one_line(arguments: dict[str, Any], message: str) -> None:
         plan(**({"recipe": "recipes/chat-gemma-3-1b", "gpu": "h100"} | arguments))
 
 
+def test_a_mixture_of_experts_is_refused(recipe: Path) -> None:
+    change(recipe, model_type="mixtral", model={k: v for k, v in SHAPE.items() if k != "head_dim"})
+    with pytest.raises(UserError, match="a mixtral cannot be planned: it is no dense transformer"):
+        plan(str(recipe), "h100")
+
+
 def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
     steps = [{"name": "sft", "stage": "sft", "config": "sft.yaml"}]
     (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))

@@ -262,14 +262,22 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
         model = _pretrained(step, steps)
     else:
         model = _empty(base_config(step.settings.get("model_name_or_path"), steps), step.stage == "reward")
+    c = model.config.get_text_config()
+    if not getattr(c, "num_attention_heads", None) or any(
+        getattr(c, f"num_{kind}experts", None) for kind in ("", "local_")
+    ):
+        raise UserError(f"{step.config}: a {c.model_type} cannot be planned: it is no dense transformer")
     parameters = parameter_count(model)
     context = context_length(model)
     length, said = getattr(args if step.stage == "pretrain" else training, "max_length", None), "max_length"
     answer = None
     if step.stage in ("grpo", "ppo"):
         answer = training.max_completion_length
-        prompt = getattr(args, "max_prompt_length", None) or answer
-        length = min(context, prompt + answer)
+        if answer is None or answer >= context:
+            raise UserError(
+                f"{step.config}: max_completion_length {answer} leaves no room for a prompt in the context of {context}"
+            )
+        length = min(context, answer + (getattr(args, "max_prompt_length", None) or answer))
         said = f"a prompt of {length - answer:,} and max_completion_length"
     elif length is None:
         length, said = context, "the model's context"

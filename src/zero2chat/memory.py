@@ -87,7 +87,8 @@ class Work:
 def _kept(shape: str, layers: int, rows: int, dtype: torch.dtype, autocast: bool, lora: str | None) -> int:
     """Bytes that a forward pass of so many layers over (rows, 64) tokens keeps for its backward pass."""
     fields = json.loads(shape) | {"num_hidden_layers": layers, "vocab_size": 8, "pad_token_id": None}
-    fields |= {"bos_token_id": None, "eos_token_id": None, "layer_types": None, "use_cache": False}
+    fields |= {"bos_token_id": None, "eos_token_id": None, "use_cache": False}
+    fields.pop("layer_types", None)  # of more layers
     config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     found: dict[int, Any] = {}
 
