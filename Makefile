@@ -1,6 +1,6 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
-.PHONY: quickstart results test test-all lint format chat ui canary clean data install browser smollm serving harness peer-ppo
+.PHONY: quickstart results test test-all lint format chat ui canary clean data install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -9,6 +9,7 @@ browser: .venv/.browser
 data: data/packages/.fetched
 smollm: data/smollm2-135m/.fetched
 serving: .venv/.serve
+gguf: .gguf/.installed
 harness: .venv/.eval
 peer-ppo: .peers/trl-1.12/.installed
 
@@ -45,6 +46,12 @@ data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/pac
 	$@/bin/pip uninstall --quiet --yes torchaudio torchcodec  # built for another torch than it comes with
 	touch $@
 
+# llama.cpp's converter and llama.cpp itself, for `zero2chat export`: compiled here, and apart, as they bring another gguf.
+.gguf/.installed: src/zero2chat/export/packages.txt | install
+	rm -rf .gguf
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .gguf -r src/zero2chat/export/packages.txt
+	touch $@
+
 # An older TRL, beside the one that is installed, for benchmarks/ppo.py
 .peers/trl-1.12/.installed: benchmarks/ppo.txt | install
 	rm -rf .peers/trl-1.12
@@ -64,7 +71,7 @@ test: install data
 
 # What cannot be fetched is skipped, with the reason.
 test-all: install data
-	-$(MAKE) --keep-going browser smollm serving harness .venv-vllm
+	-$(MAKE) --keep-going browser smollm serving gguf harness .venv-vllm
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 -m "slow or not slow"
 
 lint: install
@@ -93,4 +100,4 @@ canary:
 
 # What make itself made; your own data/ and runs/ stay.
 clean:
-	rm -rf .venv .venv-vllm .canary .peers data/packages data/smollm2-135m .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-vllm .gguf .canary .peers data/packages data/smollm2-135m .pytest_cache .mypy_cache .ruff_cache

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-# Before torch is imported: tests share the cores, and none of them may reach out to the Hub.
+# Before torch is imported: tests share the cores, and none of them may reach out to the Hub, or knows anybody's token.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_TOKEN"] = os.environ["HUGGING_FACE_HUB_TOKEN"] = ""
+os.environ["HF_TOKEN_PATH"] = os.devnull
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from jinja2 import TemplateError
@@ -10,6 +11,8 @@ from trl.chat_template_utils import (
     parse_response,
     supports_tool_calling,
 )
+
+ROOT = Path(__file__).parents[1]
 
 CALLS = [
     {"type": "function", "function": {"name": "search", "arguments": {"query": "Ada Genoa"}}},
@@ -141,14 +144,12 @@ def test_a_call_that_is_cut_off_is_taken_as_text_by_trl(tokenizer):
 
 @pytest.fixture
 def r1_zero(tokenizer_folder):
-    from pathlib import Path
-
     from transformers import AutoTokenizer
 
     from zero2chat.tokens import set_chat_template
 
     found = AutoTokenizer.from_pretrained(tokenizer_folder)
-    set_chat_template(found, Path(__file__).parents[1] / "chat_templates" / "r1_zero.jinja")
+    set_chat_template(found, ROOT / "chat_templates" / "r1_zero.jinja")
     return found
 
 
@@ -181,8 +182,6 @@ def test_r1_zeros_prompt_refuses_other_roles(r1_zero, role):
 @pytest.fixture
 def llama3(tokenizer_folder):
     """Our small tokenizer with Llama 3's control tokens, which says nothing of padding, as theirs."""
-    from pathlib import Path
-
     from transformers import AutoTokenizer
 
     from zero2chat.tokens import set_chat_template
@@ -191,7 +190,7 @@ def llama3(tokenizer_folder):
     names = ["begin_of_text", "start_header_id", "end_header_id", "eot_id", "finetune_right_pad_id"]
     found.add_special_tokens({"additional_special_tokens": [f"<|{name}|>" for name in names]})
     found.bos_token, found.eos_token, found.pad_token = "<|begin_of_text|>", "<|eot_id|>", None
-    set_chat_template(found, Path(__file__).parents[1] / "chat_templates" / "llama3.jinja")
+    set_chat_template(found, ROOT / "chat_templates" / "llama3.jinja")
     return found
 
 
@@ -236,3 +235,174 @@ def test_llama3_has_what_a_stage_demands(llama3, model_folder):
 def test_what_llama3s_template_does_not_know_is_refused(llama3, message, says):
     with pytest.raises(TemplateError, match=says):
         llama3.apply_chat_template([message], tokenize=False)
+
+
+# ---- Gemma
+
+
+@pytest.fixture
+def gemma(tokenizer_folder):
+    """Our small tokenizer with Gemma's control tokens."""
+    from transformers import AutoTokenizer
+
+    from zero2chat.tokens import set_chat_template
+
+    found = AutoTokenizer.from_pretrained(tokenizer_folder)
+    names = ["<bos>", "<eos>", "<pad>", "<start_of_turn>", "<end_of_turn>"]
+    found.add_special_tokens({"additional_special_tokens": names})
+    found.bos_token, found.eos_token, found.pad_token = names[:3]
+    set_chat_template(found, ROOT / "chat_templates" / "gemma.jinja")
+    return found
+
+
+def test_gemmas_turns_are_its_own_and_what_is_said_carries_the_loss(gemma):
+    system = {"role": "system", "content": "Be brief."}
+    messages = [
+        {"role": "user", "content": "Who?"},
+        {"role": "assistant", "content": "Ada."},
+        {"role": "user", "content": "When?"},
+    ]
+    text = gemma.apply_chat_template([system, *messages], tokenize=False, add_generation_prompt=True)
+    assert text == (
+        "<bos><start_of_turn>user\nBe brief.\n\nWho?<end_of_turn>\n<start_of_turn>model\nAda.<end_of_turn>\n"
+        "<start_of_turn>user\nWhen?<end_of_turn>\n<start_of_turn>model\n"
+    )
+    out = gemma.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    pairs = zip(out["input_ids"], out["assistant_masks"], strict=True)
+    assert gemma.decode([token for token, mask in pairs if mask]) == "Ada.<end_of_turn>"
+    assert out["input_ids"].count(gemma.bos_token_id) == 1
+    assert is_chat_template_stop_token_trained(gemma)
+
+    # As Gemma's own template, of which TRL has a copy, writes the same.
+    import trl
+
+    own = (Path(trl.__file__).parent / "chat_templates" / "gemma3.jinja").read_text()
+    assert (
+        gemma.apply_chat_template([system, *messages], chat_template=own, tokenize=False, add_generation_prompt=True)
+        == text
+    )
+
+
+@pytest.mark.parametrize(
+    ("messages", "says"),
+    [
+        ([{"role": "tool", "content": "x"}], "unknown role 'tool'"),
+        ([{"role": "user", "content": "x"}, {"role": "system", "content": "x"}], "unknown role 'system'"),
+        ([{"role": "user", "content": None}], "must be a string"),
+    ],
+)
+def test_what_gemmas_template_does_not_know_is_refused(gemma, messages, says):
+    with pytest.raises(TemplateError, match=says):
+        gemma.apply_chat_template(messages, tokenize=False)
+
+
+# ---- Which template goes with which tokenizer
+
+
+@pytest.fixture
+def family(tokenizer_folder):
+    """`family(more=[…], eos_token=…)`: a tokenizer of the letters alone with another family's special tokens."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    def make(more=(), **named):
+        inner = json.loads(Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json")).to_str())
+        known = {token["content"] for token in inner["added_tokens"]}
+        kept = {"<|im_start|>", "<|im_end|>"} if "<|vision_pad|>" in more else set()
+        # What is no token of this family's becomes a word that no text has.
+        for token in inner["added_tokens"]:
+            if token["content"] in known - kept:
+                token["content"] = f"unused {token['id']}"
+        for name in known - kept:
+            inner["model"]["vocab"].pop(name, None)
+        inner["added_tokens"] = [token for token in inner["added_tokens"] if token["content"] in kept]
+        return PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(json.dumps(inner)), additional_special_tokens=list(more), **named
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("tokens", "template", "end", "pad"),
+    [
+        # As Qwen3's base tokenizer, which pads with the end of a text, where generation stops too.
+        (
+            {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "more": ["<|vision_pad|>"]},
+            "chatml",
+            "<|im_end|>",
+            "<|vision_pad|>",
+        ),
+        # As Llama 3.1's, which says nothing of padding.
+        (
+            {
+                "bos_token": "<|begin_of_text|>",
+                "eos_token": "<|end_of_text|>",
+                "more": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"],
+            },
+            "llama3",
+            "<|eot_id|>",
+            "<|finetune_right_pad_id|>",
+        ),
+        # As Gemma's.
+        (
+            {
+                "bos_token": "<bos>",
+                "eos_token": "<eos>",
+                "pad_token": "<pad>",
+                "more": ["<start_of_turn>", "<end_of_turn>"],
+            },
+            "gemma",
+            "<end_of_turn>",
+            "<pad>",
+        ),
+    ],
+)
+def test_a_stage_settles_template_end_and_pad_for_each_family_and_says_so(
+    family, model_folder, capsys, tokens, template, end, pad
+):
+    from transformers import AutoModelForCausalLM
+    from trl import ModelConfig
+
+    from zero2chat.data.conversations import settle_chat
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(model_folder), family(**tokens)
+    model.generation_config.eos_token_id = eos = tokenizer.eos_token_id
+    path = str(ROOT / "chat_templates" / f"{template}.jinja")
+    settle_chat(model, tokenizer, path, ModelConfig())
+    assert capsys.readouterr().out == f"chat template: {path}; turns end with {end}; padding with {pad}\n"
+    assert model.generation_config.eos_token_id == [tokenizer.convert_tokens_to_ids(end), eos]
+    assert model.generation_config.pad_token_id == tokenizer.convert_tokens_to_ids(pad)
+
+
+def test_a_template_whose_end_of_turn_is_plain_text_to_the_tokenizer_is_refused(family, model_folder):
+    """As ChatML on GPT-2's or Llama 3's tokenizer: no token is added, whose embedding would be noise."""
+    from transformers import AutoModelForCausalLM
+    from trl import ModelConfig
+
+    from zero2chat.data.conversations import settle_chat
+    from zero2chat.errors import UserError
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(model_folder), family(eos_token="<|end_of_text|>")
+    with pytest.raises(UserError, match=r"no special token \(to this tokenizer <\|im_end\|> is plain text\)"):
+        settle_chat(model, tokenizer, str(ROOT / "chat_templates" / "chatml.jinja"), ModelConfig())
+
+
+def test_lora_is_refused_where_the_model_has_never_seen_the_templates_tokens(tokenizer, model_folder):
+    """As Llama 3's base models: their rows are zeros, and an adapter on the matrices leaves them so."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from trl import ModelConfig
+
+    from zero2chat.data.conversations import settle_chat
+    from zero2chat.errors import UserError
+
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 0
+    settle_chat(model, tokenizer, None, ModelConfig())
+    with pytest.raises(
+        UserError, match=r"never seen <\|im_end\|>.*set `lora_modules_to_save: \[embed_tokens, lm_head\]`"
+    ):
+        settle_chat(model, tokenizer, None, ModelConfig(use_peft=True))
+    settle_chat(model, tokenizer, None, ModelConfig(use_peft=True, lora_modules_to_save=["embed_tokens", "lm_head"]))

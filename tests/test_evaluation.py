@@ -271,6 +271,27 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
         assert (sample["answer"], sample["score"]) == (row["answer"], exam.score(row, said[row["key"]]))
 
 
+def test_shots_are_worked_examples_of_the_train_split_before_each_question(
+    opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def listen(model: Any, tokenizer: Any, prompts: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.extend(prompts)
+        return answer(model, tokenizer, prompts, *args, **kwargs)
+
+    monkeypatch.setattr("zero2chat.evaluation.answer", listen)
+    spec = {"task": "my_tasks.exam", "n": 3, "shots": 2, "max_new_tokens": 2}
+    evaluate_tasks(*opened, read_specs([spec]))
+    examples = [
+        turn
+        for row in exam.rows("train", 0, 2)
+        for turn in ({"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]})
+    ]
+    questions = [row["question"] for row in exam.rows("test", 0, 3)]
+    assert asked == [[*examples, {"role": "user", "content": question}] for question in questions]
+
+
 def test_stop_rate_counts_the_answers_that_ended_by_themselves(model_folder: Path, exam: ModuleType) -> None:
     model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
     specs = read_specs([{"task": "my_tasks.exam", "n": 12, "max_new_tokens": 4}])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -104,5 +105,21 @@ def test_an_adapter_is_refused_for_training_and_a_whole_model_is_not(model_folde
     get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")).save_pretrained(tmp_path)
     model.generation_config.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"is a LoRA adapter.*merge_and_unload"):
+    with pytest.raises(UserError, match=r"is a LoRA adapter.*zero2chat export .* --merge"):
         refuse_adapter(load_model(tmp_path)[0], tmp_path)
+
+
+def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(model_folder, write_model, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = load_model(model_folder)
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])).save_pretrained(tmp_path)
+    model.generation_config.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert load_model(tmp_path)
+    own = json.loads((tmp_path / "adapter_config.json").read_text())
+    for i, change in enumerate(({"hidden_size": 48}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1})):
+        other = write_model(tmp_path / f"other{i}", **change)
+        (tmp_path / "adapter_config.json").write_text(json.dumps(own | {"base_model_name_or_path": str(other)}))
+        with pytest.raises(UserError, match="is the adapter of another model than the base_model_name_or_path"):
+            load_model(tmp_path)

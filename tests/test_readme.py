@@ -17,7 +17,7 @@ import yaml
 from zero2chat.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").glob("*/README.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").glob("*.md")])
 KINDS = ("zero2chat", "python -m", "accelerate launch", "make")
 
 

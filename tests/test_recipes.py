@@ -390,7 +390,11 @@ def test_a_step_that_failed_before_it_made_anything_takes_other_settings(launche
     assert _run("tokenizer.vocab_size=300", only="tokenizer") == {"tokenizer": "done"}
     assert json.loads(Path("runs/r/tokenizer/run.json").read_text())["seconds"] > 1.5
     # Who was `after` whom is not forgotten when the stage opens its folder.
-    assert set(json.loads(Path("runs/r/tokenizer/run.json").read_text())["fingerprint"]["after"]) == {"corpus"}
+    identity = json.loads(Path("runs/r/tokenizer/run.json").read_text())
+    assert set(identity["fingerprint"]["after"]) == {"corpus"}
+    # And what launched it: a model's card says so.
+    command = "python -m zero2chat.stages.tokenizer --config recipes/r/tokenizer.yaml --vocab_size 300"
+    assert identity["launch"] == {"recipe": "recipes/r", "step": "tokenizer", "command": command}
 
 
 def test_a_folder_of_other_origin_is_refused_before_anything_runs(launched: list[str]) -> None:

@@ -29,6 +29,20 @@ def _run(args: argparse.Namespace) -> None:
         _print_json(result)
 
 
+def _preview(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from rich.console import Console
+
+    from zero2chat import preview
+
+    stage, rows = preview.open_rows(args.config, args.stage, args.set)
+    numbers = preview.chosen(rows, args.n, args.row)
+    if args.json:
+        _print_json(preview.as_json(stage, rows, numbers))
+    else:
+        preview.show(rows, numbers, Console(highlight=False))
+
+
 def _chat(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.session import Sampling
@@ -56,6 +70,22 @@ def _serve(args: argparse.Namespace) -> None:
     from zero2chat.chat.serve import serve
 
     serve(args.model, args.host, args.port, args.engine)
+
+
+def _export(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat.export.command import export
+
+    made = export(args.run, args.gguf, args.merge, args.out, args.packages)
+    if args.json:
+        _print_json(made)
+    elif args.gguf:
+        types = ", ".join(f"{n} {kind}" for kind, n in made["types"].items())
+        print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB, tensors: {types}")
+        if not made["template"]:
+            print(f"{made['out']}/Modelfile: without a template, as the model's chat template, if any, is not ChatML")
+    else:
+        print(f"{made['out']}: the merged model")
 
 
 def _rank(args: argparse.Namespace) -> None:
@@ -162,6 +192,33 @@ def _search(args: argparse.Namespace) -> None:
         print(as_text(found))
 
 
+def _push(args: argparse.Namespace) -> None:
+    if not sys.stderr.isatty():
+        _without_progress_bars()
+    from zero2chat import hub
+
+    parcel = hub.pack(args.run, args.repo, args.revision, args.license, args.base)
+    about = {key: parcel.card.data.get(key) for key in ("base_model", "license")}
+    result = {"repo": parcel.repo, "revision": parcel.branch or "main", "files": parcel.sizes, **about}
+    for name, size in parcel.sizes.items():
+        print(f"{size:>15,} bytes  {name}")
+    if about["license"] is None:
+        print("The card names no licence, as no base model's card here does: --license names one, such as apache-2.0.")
+    if args.dry_run:
+        result["card"] = str(parcel.card)
+        print(f"\n{parcel.card}", end="")
+    else:
+        sys.stdout.flush()
+        try:
+            result |= hub.send(parcel, args.private)
+        except hub.NotPushed as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        print(f"pushed to {result['url']}")
+    if args.json:
+        _print_json(result)
+
+
 def _without_progress_bars() -> None:
     # Before transformers and datasets are imported. A bar over the loading of weights would stand before the answer.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -228,6 +285,15 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     run.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
+    preview = commands.add_parser("preview", help="rows as the model will see them: tokens, what is learned, lengths")
+    preview.set_defaults(command=_preview)
+    preview.add_argument("--config", required=True, metavar="X.yaml", help="of a step: recipes/quickstart/sft.yaml")
+    preview.add_argument("--stage", metavar="S", help="where the YAML's first comment does not name it")
+    preview.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable")
+    preview.add_argument("--n", type=int, default=3, metavar="N", help="how many rows are shown (default %(default)s)")
+    preview.add_argument("--row", type=int, metavar="I", help="show this one alone")
+    preview.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     chat.set_defaults(command=_chat)
     chat.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
@@ -257,6 +323,22 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", metavar="H", help="default %(default)s: this machine alone")
     serve.add_argument("--port", type=int, default=8000, metavar="P", help="default %(default)s; 0 for a free one")
     serve.add_argument("--engine", default="transformers", metavar="E", help="default %(default)s")
+
+    export = commands.add_parser("export", help="write a model for llama.cpp, Ollama and LM Studio; merge an adapter")
+    export.set_defaults(command=_export)
+    export.add_argument("run", metavar="RUN", help="a model folder, such as runs/quickstart/sft")
+    export.add_argument(
+        "--gguf", choices=("f32", "f16", "q8_0", "q4_k_m"), help="as GGUF, with numbers of this type; needs `make gguf`"
+    )
+    export.add_argument("--merge", action="store_true", help="merge a LoRA adapter into its base model")
+    export.add_argument("--out", metavar="FOLDER", help="where it is written, a new folder (default: in exports/)")
+    export.add_argument(
+        "--packages",
+        default=".gguf",
+        metavar="FOLDER",
+        help="where `make gguf` put the converter (default %(default)s)",
+    )
+    export.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     rank = commands.add_parser("rank", help="rank a model's answers, by docs/labelling.md, for a reward model to learn")
     rank.set_defaults(command=_rank)
@@ -329,6 +411,19 @@ def parser() -> argparse.ArgumentParser:
         "--characters", type=int, default=1000, metavar="N", help="at most so long (default %(default)s)"
     )
     search.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    push = commands.add_parser("push", help="put a trained step's model, or one of its checkpoints, on the Hub")
+    push.set_defaults(command=_push)
+    push.add_argument("run", metavar="RUN", help="a trained step's folder, such as runs/quickstart/grpo")
+    push.add_argument("--repo", required=True, metavar="NAME", help="such as me/my-model; made if it is not there")
+    push.add_argument("--private", action="store_true", help="a new repository that nobody else sees")
+    push.add_argument(
+        "--revision", metavar="step-N", help="the checkpoint of step N, to a branch of that name; else just a branch"
+    )
+    push.add_argument("--license", metavar="L", help="for the card, as the Hub names it, such as apache-2.0")
+    push.add_argument("--base", metavar="NAME", help="the base model's own repository, where it was made here too")
+    push.add_argument("--dry-run", action="store_true", help="print files and card; needs no token and no network")
+    push.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     tokens = commands.add_parser("tokens", help="the tokens of a text, in colour, and their ids")
     tokens.set_defaults(command=_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -41,13 +42,14 @@ class TaskSpec:
     samples: int = 0  # answers a question at temperature 1, for accuracy_sampled and pass@k
     max_new_tokens: int = 96
     tools: bool = False  # the stage's tools are at hand
+    shots: int = 0  # worked examples of the train split, as earlier turns of the conversation
     split: str = "test"  # or validation, to choose settings by: what is chosen by test rows is flattered on them
 
     def __post_init__(self) -> None:
         if self.split not in ("validation", "test"):
             raise ValueError(f"task {self.task}: split '{self.split}' is neither validation nor test")
-        if self.n < 1 or self.samples < 0 or self.max_new_tokens < 1:
-            raise ValueError(f"task {self.task}: n and max_new_tokens must be above 0, samples not below")
+        if self.n < 1 or min(self.samples, self.shots) < 0 or self.max_new_tokens < 1:
+            raise ValueError(f"task {self.task}: n and max_new_tokens must be above 0, samples and shots not below")
         self.label = self.label or self.task.rpartition(".")[2]
 
 
@@ -207,6 +209,15 @@ def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _examples(task: tasks.Task, spec: TaskSpec) -> list[dict[str, Any]]:
+    """The turns of few-shot prompting (Brown et al. 2020): questions with their worked answers."""
+    rng = random.Random(spec.seed)
+    turns: list[dict[str, Any]] = []
+    for row in task.rows("train", spec.seed, spec.shots, **spec.options) if spec.shots else ():
+        turns += [*task.prompt(row), {"role": "assistant", "content": task.demonstration(row, rng)}]
+    return turns
+
+
 def evaluate_tasks(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -231,7 +242,8 @@ def evaluate_tasks(
         start = time.perf_counter()
         task = tasks.load(spec.task)
         rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)
-        prompts = [task.prompt(row) for row in rows]
+        examples = _examples(task, spec)
+        prompts = [[*examples, *task.prompt(row)] for row in rows]
         at_hand = tools if spec.tools else None
         greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand)
         scores = [task.score(row, a.text) for row, a in zip(rows, greedy, strict=True)]

@@ -1,36 +1,83 @@
-"""A trained model's folder made whole: its card, and its way to the Hub where that is asked for."""
+"""A trained model's folder made whole, and its way to the Hub: at its stage's end if asked, or by `zero2chat push`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
-from transformers import PreTrainedTokenizerBase, Trainer
+from httpx2 import HTTPError
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    ModelCard,
+    constants,
+    get_token,
+    logging,
+)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+from yaml import YAMLError
 
+from zero2chat.card import ADAPTER, CARD, make_card
 from zero2chat.errors import UserError
-from zero2chat.runs import RUN, Run
+from zero2chat.models import is_hub_name
+from zero2chat.runs import METRICS, RUN, Run, checkpoints, read_run
 
-_STORY = {
-    "pretrain": "A language model trained from random weights to guess the next token. It continues text.",
-    "sft": "A language model fine-tuned on conversations. It answers as the assistant in them does.",
-    "reward": "A reward model trained on comparisons. It gives an answer a score; of two, the higher is liked better.",
-    "ppo": "A language model trained to be liked: answers that its reward model valued higher became likelier.",
-    "grpo": "A language model trained by practice: answers that were rewarded more than their peers became likelier.",
-}
-_LIMITS = {
-    "reward": "It has learned what people preferred of answers like those it saw. Elsewhere its scores mean little: "
-    "a model trained to raise them finds what pleases it and nobody else.",
-    "ppo": "It has learned to please a reward model, which is not the same as to please people, nor to be right.",
-}
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Trainer
+
+# What goes up, by name: whatever else lies in a folder (checkpoints, pickles, a .env) is no part of a model.
+_MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
+    ADAPTER,
+    "adapter_model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",  # with the response template
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+    METRICS,
+)
+_OWN_FILES = (CARD, "LICENSE", "NOTICE")  # in the repository they may be the user's: replaced, never removed
+
+
+class NotPushed(Exception):
+    """The Hub was not reached, or failed, which is nobody's mistake; in one line."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What goes to the Hub. `files`: its path in the repository → where it lies here, or its content."""
+
+    repo: str
+    branch: str | None
+    files: dict[str, Path | bytes]
+    card: ModelCard
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Of each file, in bytes."""
+        return {n: len(f) if isinstance(f, bytes) else f.stat().st_size for n, f in self.files.items()}
 
 
 def finish_model_folder(
     run: Run,
     trainer: Trainer,
     tokenizer: PreTrainedTokenizerBase,
-    settings: Mapping[str, Any],
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Write weights, tokenizer, card and the metrics, and then push if `push_to_hub` says so. Every rank must call it.
@@ -46,71 +93,188 @@ def finish_model_folder(
         trainer.model.generation_config.save_pretrained(run.folder)  # with an adapter the Trainer saves none
     tokenizer.save_pretrained(run.folder)
     (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
-    write_card(run, settings, metrics)
+    make_card(run.folder, run.identity, metrics).save(run.folder / CARD)
     run.finish(metrics)
     if push:
+        repo, branch, private = trainer.hub_model_id, trainer.args.hub_revision, bool(trainer.args.hub_private_repo)
         try:
-            HfApi().upload_folder(
-                repo_id=trainer.hub_model_id,
-                folder_path=run.folder,
-                ignore_patterns=["checkpoint-*", "_*", RUN],  # run.json has paths of this machine
-                revision=trainer.args.hub_revision,
-            )
-        except OSError as error:
+            sent = send(pack(run.folder, repo, branch), private)
+        except (UserError, NotPushed) as error:
+            again = f"zero2chat push {run.folder} --repo {repo}" + " --private" * private
             raise UserError(
                 f"{run.folder}: is done, but the Hub did not take it: {error}; to try again: "
-                f"hf upload {trainer.hub_model_id} {run.folder} --exclude 'checkpoint-*' '_*' {RUN}"
-            ) from error
+                + again
+                + (f" --revision {branch}" if branch else "")
+            ) from None
+        print(f"{run.folder}: pushed to {sent['url']}", flush=True)
 
 
-def write_card(run: Run, settings: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    """`README.md`: what the model is, from what it was made, by which settings, and what was measured."""
-    stage = run.identity["fingerprint"]["stage"]
-    kind = "text-classification" if stage == "reward" else "text-generation"
-    results = [
-        EvalResult(kind, "held-out rows", "held-out rows", name, metric["value"], metric_name=name)
-        for name, metric in metrics.items()
-        if "n" in metric
-    ]
-    base = settings.get("model_name_or_path")
-    data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag=kind,
-        tags=["zero2chat", stage],
-        model_name=run.folder.name,
-        base_model=base if base and not base.startswith(("runs/", ".", "/")) else None,
-        eval_results=results or None,
-    )
-    rows = "\n".join(
-        f"| {name} | {m['value']} | {m.get('n', '')} | {m['low']} to {m['high']} |"
-        if "low" in m
-        else f"| {name} | {m['value']} | {m.get('n', '')} | |"
-        for name, m in metrics.items()
-    )
-    text = f"""---
-{data.to_yaml()}
----
+# ---- what goes up
 
-# {run.folder.parent.name}/{run.folder.name}
 
-{_STORY.get(stage, "")}
+def pack(
+    folder: str | Path,
+    repo: str,
+    revision: str | None = None,
+    license: str | None = None,
+    base: str | None = None,
+) -> Parcel:
+    """A finished run's model for the repository `repo`, or with the revision `step-N` its checkpoint N.
 
-Made by the stage `{stage}` of zero2chat.
+    Another revision is the branch that the model goes to. `license` and `base`, the base model's name on the Hub, go
+    into the card. Raises `UserError` where there is no such model, or nobody else could open it.
+    """
+    folder = Path(folder)
+    _check_names(repo, base)
+    if not (folder / RUN).exists():
+        raise UserError(f"{folder}: no run there (no {RUN}): give a trained step's folder, such as runs/quickstart/sft")
+    identity = read_run(folder) or {}
+    step = int(revision[5:]) if revision and re.fullmatch(r"step-\d+", revision) else None
+    source = _finished(folder) if step is None else _checkpoint(folder, step)
+    files: dict[str, Path | bytes] = dict(_listed(source))
+    _check_weights(source, files)
+    own = source / CARD
+    try:
+        # The Trainer and PEFT leave cards of their own in checkpoints, and before the end.
+        if step is not None or not own.exists():
+            card = make_card(folder, identity, {} if step else json.loads((folder / METRICS).read_text()), step)
+            files[CARD] = str(card).encode()
+        else:
+            card = ModelCard.load(own)
+    except (ValueError, YAMLError) as error:
+        raise UserError(f"{own}: its metadata is no valid YAML: mend it ({str(error).splitlines()[0]})") from error
+    if ADAPTER in files:
+        base = _point_adapter(source, files, base)
+    if license or base not in (None, card.data.get("base_model")):
+        card.data["license"] = license or card.data.get("license")
+        card.data["base_model"] = base or card.data.get("base_model")
+        files[CARD] = str(card).encode()
+    return Parcel(repo, revision, dict(sorted(files.items())), card)
 
-## Measured
 
-| metric | value | n | 95% interval |
-|---|---|---|---|
-{rows}
+def _check_names(repo: str, base: str | None) -> None:
+    for option, name in (("--repo", repo), ("--base", base)):
+        try:
+            if name is not None:
+                validate_repo_id(name)
+        except HFValidationError as error:
+            raise UserError(f"{option} {name}: {error}") from error
 
-## Settings
 
-```yaml
-{yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True).rstrip()}
-```
+def _finished(folder: Path) -> Path:
+    if not (folder / METRICS).exists():
+        there = _steps(folder)
+        hint = f", or push a checkpoint: --revision {there[-1]} (there are {', '.join(there)})" if there else ""
+        raise UserError(f"{folder}: is not done (no {METRICS}): `zero2chat run` its recipe first{hint}")
+    return folder
 
-## Limits
 
-{_LIMITS.get(stage, "What it says may be wrong: it has learned what is likely, not what is true.")}
-"""
-    ModelCard(text).save(run.folder / "README.md")
+def _checkpoint(folder: Path, step: int) -> Path:
+    whole = checkpoints(folder)
+    if step not in whole:
+        there = f"there are {', '.join(_steps(folder))}" if whole else "there is none"
+        raise UserError(f"{folder}: no whole checkpoint of step {step}: {there}")
+    return whole[step]
+
+
+def _steps(folder: Path) -> list[str]:
+    return [f"step-{step}" for step in checkpoints(folder)]
+
+
+def _listed(source: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a model folder or a checkpoint that go up."""
+    for pattern in (*_MODEL_FILES, *_OWN_FILES):
+        yield from ((str(path.relative_to(source)), path) for path in source.glob(pattern) if path.is_file())
+
+
+def _check_weights(source: Path, files: Mapping[str, Any]) -> None:
+    index = "model.safetensors.index.json"
+    shards = json.loads((source / index).read_text())["weight_map"].values() if index in files else []
+    missing = sorted(set(shards) - set(files))
+    if missing:
+        raise UserError(f"{source}: {missing[0]} is not there, which {index} names: the weights are not whole")
+    if not any(name.endswith(".safetensors") for name in files):
+        raise UserError(f"{source}: holds no weights as safetensors: push takes a model, such as runs/quickstart/sft")
+
+
+def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None) -> str:
+    """The base model of an adapter, its config pointed to it. Raises `UserError` where only this machine has it."""
+    config = json.loads((source / ADAPTER).read_text())
+    own = config["base_model_name_or_path"]
+    if base is None and not is_hub_name(own):
+        raise UserError(
+            f"{source}: is a LoRA adapter on a model that lies on this machine alone: push that one first, and name it "
+            "with --base"
+        )
+    if base not in (None, own):
+        files[ADAPTER] = json.dumps(config | {"base_model_name_or_path": base, "revision": None}, indent=2).encode()
+    return base or own
+
+
+# ---- the way there
+
+
+def require_token() -> str:
+    """The token that pushes are made with. Raises `UserError`, which does not show it, where there is none."""
+    token = get_token()
+    if not token:
+        raise UserError("the Hub asks who you are, and there is no token: set HF_TOKEN, or log in with `hf auth login`")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise UserError("the token for the Hub has characters that none has: set HF_TOKEN, or log in, anew")
+    return token
+
+
+def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
+    """Put the parcel into its repository, which is made if it is not there, in one commit.
+
+    Of files that the repository has, those of another model are removed; its history keeps them. Large files that have
+    arrived before are not sent again. Returns `repo`, `url` and `commit`. Raises `UserError`, or `NotPushed` where
+    trying again may help.
+    """
+    token = require_token()
+    logging.set_verbosity_error()  # its warnings of each new try show signed addresses
+    api = HfApi(token=token)
+    try:
+        url = api.create_repo(parcel.repo, private=private or None, exist_ok=True)
+        repo = url.repo_id
+        if private and not api.repo_info(repo).private:
+            raise UserError(f"{repo}: exists and is public: make it private on the Hub, or leave out --private")
+        if parcel.branch:
+            api.create_branch(repo, branch=parcel.branch, exist_ok=True)
+        there = api.list_repo_files(repo, revision=parcel.branch)
+        stale = [n for n in there if n not in parcel.files and any(fnmatch(n, pattern) for pattern in _MODEL_FILES)]
+        commit = api.create_commit(
+            repo,
+            [
+                *(CommitOperationDelete(name) for name in stale),
+                *(CommitOperationAdd(name, file) for name, file in parcel.files.items()),
+            ],
+            commit_message=f"zero2chat push {parcel.card.data.get('model_name') or ''}".rstrip(),
+            revision=parcel.branch,
+        )
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        raise _refusal(error, parcel.repo, token) from None
+    where = f"{url}/tree/{parcel.branch}" if parcel.branch else str(url)
+    return {"repo": repo, "url": where, "commit": commit.oid}
+
+
+def _refusal(error: BaseException, repo: str, token: str) -> Exception:
+    """What the Hub's client raised, as one line that never holds the token."""
+    at = error
+    while not isinstance(at, HfHubHTTPError) and at.__cause__ is not None:  # the client wraps what threads raise
+        at = at.__cause__
+    said = getattr(at, "server_message", None) or str(at)
+    reason = " ".join(said.replace(token, "…").split())[:300] or type(at).__name__
+    status = at.response.status_code if isinstance(at, HfHubHTTPError) else None
+    if isinstance(at, OfflineModeIsEnabled):
+        return UserError("HF_HUB_OFFLINE is set: unset it to push")
+    if status == 401 and not isinstance(at, RepositoryNotFoundError):
+        return UserError("the Hub does not know this token: set HF_TOKEN, or log in with `hf auth login`, anew")
+    if status == 403 or isinstance(at, RepositoryNotFoundError):
+        return UserError(
+            f"{repo}: this token may not write there ({reason}): take a name of your own, or a token with the right to"
+        )
+    if (status and status < 500 and status not in (408, 429)) or (status is None and type(at) is ValueError):
+        return UserError(f"{repo}: the Hub refuses it: {reason}")
+    what = f"the Hub fails (HTTP {status}: {reason})" if status else f"{constants.ENDPOINT} is lost ({reason})"
+    return NotPushed(f"{repo}: {what}: push again, what has arrived is not sent twice")

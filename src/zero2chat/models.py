@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -12,7 +13,9 @@ from zero2chat.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_OTHER_BASE = "is the adapter of another model than the base_model_name_or_path of its adapter_config.json names"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")  # "name" or "owner/name"
 
 
 def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokenizerBase:
@@ -28,20 +31,36 @@ def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokeni
         raise _refused(path, folder, "tokenizer", error) from error
 
 
-def load_model(
-    path: str | Path | None, dtype: str | None = "float32", revision: str = "main", **options: Any
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model, on the CPU, and the tokenizer of a folder or of a Hub name; of LoRA's folder with its base model.
+def find_model(path: str | Path) -> tuple[Path | None, bool]:
+    """The model's local folder, or None where the path may be a Hub name, and whether it holds a LoRA adapter.
 
-    `dtype` "auto" keeps the precision that the weights were saved in; `options` go to `from_pretrained`. Raises
-    `UserError` where there is no model, no tokenizer, or no safetensors weights.
+    Raises `UserError` where it is neither, or the folder holds no model.
     """
-    if not path:
-        raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
     folder = _find(path)
     adapter = folder is not None and (folder / "adapter_config.json").exists()
     if folder and not adapter and not (folder / "config.json").exists():
         raise UserError(f"{path}: holds no model (no config.json): {_remedy(folder)}")
+    return folder, adapter
+
+
+def load_model(
+    path: str | Path | None,
+    dtype: str | None = "float32",
+    revision: str = "main",
+    weights: bool = True,
+    **options: Any,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model, on the CPU, and the tokenizer of a folder or of a Hub name; of LoRA's folder with its base model.
+
+    `dtype` "auto" keeps the precision that the weights were saved in; `options` go to `from_pretrained`. Without
+    `weights` it is on the meta device, with its config and generation config alone. Raises `UserError` where there is
+    no model, no tokenizer, or no safetensors weights, and where an adapter's do not fit.
+    """
+    if not path:
+        raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
+    folder, adapter = find_model(path)
+    if adapter and not weights:
+        raise _frozen(path)
     tokenizer = load_tokenizer(path, revision)
     import torch
 
@@ -49,9 +68,15 @@ def load_model(
         # Else DeepSpeed, which transformers imports with the models, warns on stdout that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     try:
+        if not weights:
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(path), revision=revision))
+            with contextlib.suppress(OSError):  # it has none of its own
+                model.generation_config = GenerationConfig.from_pretrained(str(path), revision=revision)
+            return model, tokenizer
         model = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=dtype, revision=revision, use_safetensors=True, **options
         )
@@ -59,7 +84,25 @@ def load_model(
             model.generation_config = GenerationConfig.from_pretrained(str(path))
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _refused(path, folder, "model", error) from error
+    except RuntimeError as error:  # what transformers says of shapes that differ
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise UserError(f"{path}: {_OTHER_BASE if adapter else 'its weights do not fit its config.json'}") from error
+    if folder and adapter and not _is_whole_adapter(model, folder):
+        raise UserError(f"{path}: {_OTHER_BASE}")
     return model.eval(), tokenizer
+
+
+def _is_whole_adapter(model: PreTrainedModel, folder: Path) -> bool:
+    """Whether the adapter's file has a matrix for each of LoRA's in the model, and no other: else some stay random."""
+    from safetensors import safe_open
+
+    kinds = (".lora_A.", ".lora_B.")
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        saved = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118 - it is no dict
+    there = {name.replace(".default.", ".") for name, _ in model.named_parameters()}
+    saved, there = ({name for name in names if any(kind in name for kind in kinds)} for names in (saved, there))
+    return saved == there
 
 
 def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -74,10 +117,14 @@ def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
 def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
     """Raise `UserError` where the model is a LoRA adapter on its base model: it was loaded frozen, to be used."""
     if getattr(model, "_hf_peft_config_loaded", False):
-        raise UserError(
-            f"{path}: is a LoRA adapter, whose weights are frozen: merge it first with peft's merge_and_unload, or "
-            "name its base model"
-        )
+        raise _frozen(path)
+
+
+def _frozen(path: str | Path | None) -> UserError:
+    return UserError(
+        f"{path}: is a LoRA adapter, whose weights are frozen: merge it first (`zero2chat export {path} --merge`), or "
+        "name its base model"
+    )
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -92,6 +139,11 @@ def context_length(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().max_position_embeddings)
 
 
+def is_hub_name(path: str) -> bool:
+    """Whether it names a model or dataset of the Hub, and nothing on this machine."""
+    return not Path(path).exists() and Path(path).parts[:1] != ("runs",) and bool(_HUB_NAME.fullmatch(path))
+
+
 def _find(path: str | Path) -> Path | None:
     """The local folder, or None where the path may be a Hub name. Raises `UserError` where it is neither."""
     folder = Path(path)
@@ -101,8 +153,7 @@ def _find(path: str | Path) -> Path | None:
         raise UserError(f"{path}: is a file: give the folder that holds config.json and the weights")
     if folder.parts[:1] == ("runs",):
         raise UserError(f"{path}: no such run: {_remedy(folder)}")
-    # Hub names: "name" or "owner/name".
-    if not re.fullmatch(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", str(path)):
+    if not is_hub_name(str(path)):
         raise UserError(f"{path}: no such folder: give a model folder, such as runs/quickstart/sft, or a Hub name")
     return None
 

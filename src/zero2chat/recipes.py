@@ -26,7 +26,7 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
 PLAIN_STAGES = ("corpus", "tokenizer", "index", "report")
-TRAINING_STAGES = ("pretrain", "sft", "reward", "ppo", "grpo")
+TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo")
 MEASURING_STAGES = ("evaluate", "probe")  # with answers of a model, on all processes
 STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *MEASURING_STAGES)
 ACCELERATE_CONFIGS = Path("accelerate_configs")
@@ -353,7 +353,8 @@ def run(
                 _skip(step, command)
                 outcome[step.name] = "done"
                 continue
-        runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new})
+        launch = {"recipe": recipe, "step": step.name, "command": shlex.join(command)}  # for the model's card
+        runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new, "launch": launch})
         print(f"\n== {step.name}\n{shlex.join(command)}", flush=True)
         _launch(step, command)
         outcome[step.name] = "made"

@@ -329,6 +329,7 @@ class Run:
             differences = changes(old, json.loads(json.dumps(new, default=str)))
             if differences and is_untouched(folder):
                 identity["fingerprint"] = new
+                identity.pop("launch", None)  # by other settings
                 if is_main_process():
                     lock(folder)
                     write_identity(folder, identity)
@@ -396,10 +397,9 @@ class Run:
 
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint. Half-written ones after it are named and removed by the first rank."""
-        found = [path for path in self.folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
         broken = []
         whole = None
-        for path in sorted(found, key=lambda path: int(path.name.split("-")[1]), reverse=True):
+        for path in reversed(_checkpoint_folders(self.folder).values()):
             if _is_whole(path):
                 whole = path
                 break
@@ -424,6 +424,16 @@ class Run:
         write_atomically(self.folder / METRICS, json.dumps(whole, indent=2) + "\n")
         unlock(self.folder)
         print(f"{self.folder}: done in {whole['seconds']['value']:.0f} s", flush=True)
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """A run's whole checkpoints by their step, the newest last."""
+    return {step: path for step, path in _checkpoint_folders(folder).items() if _is_whole(path)}
+
+
+def _checkpoint_folders(folder: Path) -> dict[int, Path]:
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return dict(sorted((int(path.name.split("-")[1]), path) for path in found))
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import (
     compare,
+    length_only,
     load_preferences,
     pairs_of_ranking,
     rank,
@@ -158,7 +159,7 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], mes
         ({"chosen": PROMPT + said("a"), "rejected": PROMPT}, "row 0: rejected: does not end with the assistant's"),
         ({"chosen": said("a"), "rejected": said("b")}, "row 0: no prompt"),
         ({"prompt": "q", "better": "a", "worse": "b"}, "no column 'chosen'; it has prompt, better, worse"),
-        ({"prompt": "q", "chosen": [{"text": "a"}], "rejected": said("b")}, "row 0: chosen: neither text nor"),
+        ({"prompt": "q", "chosen": [{"text": "a"}], "rejected": said("b")}, "row 0: chosen: no conversation"),
     ],
 )
 def test_a_dataset_that_holds_no_pairs_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
@@ -178,3 +179,24 @@ def test_pairs_with_equal_sides_are_left_out_and_counted_if_asked(tmp_path: Path
 def test_a_task_under_datasets_is_sent_to_comparisons() -> None:
     with pytest.raises(UserError, match="lines: a task's pairs are set by `comparisons`"):
         load_preferences(Source(task="lines", n=5))
+
+
+# ---- lengths
+
+
+def pair(chosen: int, rejected: int) -> dict[str, Any]:
+    return {"chosen": [{"content": "w " * chosen}], "rejected": [{"content": "w " * rejected}]}
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "expected"),
+    [
+        ([pair(9, 3), pair(5, 4)], [pair(8, 2), pair(2, 8), pair(4, 4)], [1.0, 0.0, 0.5]),  # longer wins
+        ([pair(1, 3), pair(2, 9)], [pair(8, 2), pair(2, 8)], [0.0, 1.0]),  # shorter wins
+        ([pair(5, 1), pair(5, 9)], [pair(6, 1), pair(6, 9), pair(1, 4)], [1.0, 1.0, 0.0]),  # a middle one
+    ],
+)
+def test_length_alone_takes_the_length_that_fits_the_training_labels(
+    train: list[dict[str, Any]], test: list[dict[str, Any]], expected: list[float]
+) -> None:
+    assert length_only(train, test) == expected

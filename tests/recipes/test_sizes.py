@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
+from peft import PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
+from trl import ModelConfig, get_peft_config
+
+from zero2chat.dimensions import DIMENSIONS, config_of
+from zero2chat.trainers.loop import _PEAK_FLOPS
 
 ROOT = Path(__file__).parents[2]
 GPUS, GPU = 8, 80.0  # of the recipe at 8B: how many, and GB of each
+STAGES = ("sft", "dpo")
+LOCAL = {"data/smollm2-135m/model": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # the same weights, from a package
 
-SMOLLM2 = LlamaConfig(
-    vocab_size=49152,
-    hidden_size=576,
-    intermediate_size=1536,
-    num_hidden_layers=30,
-    num_attention_heads=9,
-    num_key_value_heads=3,
-    max_position_embeddings=8192,
-    tie_word_embeddings=True,
-)
-LLAMA = LlamaConfig(
-    vocab_size=128256,
-    hidden_size=4096,
-    intermediate_size=14336,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=8,
-    max_position_embeddings=131072,
-    tie_word_embeddings=False,
-)
+SMOLLM2 = config_of("HuggingFaceTB/SmolLM2-135M-Instruct")
+LLAMA = config_of("meta-llama/Llama-3.1-8B-Instruct")
+CHAT = sorted((path.parent.name, path.stem) for path in (ROOT / "recipes").glob("chat-*/*.yaml") if path.stem in STAGES)
 
 
 def read(recipe: str, step: str) -> tuple[dict[str, Any], str]:
@@ -41,7 +34,7 @@ def read(recipe: str, step: str) -> tuple[dict[str, Any], str]:
     return yaml.safe_load(text), " ".join(text.replace("\n#", " ").split())
 
 
-def count(config: LlamaConfig, reward: bool = False) -> int:
+def count(config: PreTrainedConfig, reward: bool = False) -> int:
     kind: Any = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
     config.num_labels = 1
     with torch.device("meta"):
@@ -52,16 +45,16 @@ def gb(count: float) -> float:
     return count / 1e9
 
 
-def kept(config: LlamaConfig, tokens: int) -> float:
+def kept(config: PreTrainedConfig, tokens: int) -> float:
     """GB that checkpointing keeps: what goes into each layer, in bf16."""
     return gb(config.num_hidden_layers * tokens * config.hidden_size * 2)
 
 
-def one_layer(config: LlamaConfig, tokens: int) -> float:
+def one_layer(config: PreTrainedConfig, tokens: int) -> float:
     return gb(tokens * (3 * config.intermediate_size + 8 * config.hidden_size) * 2)
 
 
-def of_a_token(config: LlamaConfig, size: int) -> int:
+def of_a_token(config: PreTrainedConfig, size: int) -> int:
     """Bytes of a token's keys and values."""
     width = config.hidden_size // config.num_attention_heads
     return config.num_hidden_layers * 2 * config.num_key_value_heads * width * size
@@ -119,11 +112,11 @@ def test_the_reward_model_at_8b_fits_its_gpus_as_its_comments_say() -> None:
 def test_smollm2_fits_its_gpu_as_its_comments_say() -> None:
     policy, value = count(SMOLLM2), count(SMOLLM2, reward=True)
     assert round(policy / 1e6) == round(value / 1e6) == 135
-    settings, text = read("smollm2-135m", "reward")
+    settings, text = read("rlhf-smollm2-135m", "reward")
     tokens = 2 * settings["per_device_train_batch_size"] * settings["max_length"]
     said(text, kept(SMOLLM2, tokens), one_layer(SMOLLM2, tokens), gb(value * 16))
 
-    settings, text = read("smollm2-135m", "ppo")
+    settings, text = read("rlhf-smollm2-135m", "ppo")
     at_once, answer = settings["per_device_train_batch_size"], settings["max_completion_length"]
     longest = settings["max_prompt_length"] + answer
     logits, keeps = gb(at_once * answer * SMOLLM2.vocab_size * 4), 2 * kept(SMOLLM2, at_once * longest)
@@ -134,7 +127,7 @@ def test_smollm2_fits_its_gpu_as_its_comments_say() -> None:
     assert trained + frozen + max(cache, 5 * logits + keeps) < 0.9 * 16
 
 
-@pytest.mark.parametrize(("recipe", "processes"), [("smollm2-135m", 1), ("rlhf-llama-3.1-8b", GPUS)])
+@pytest.mark.parametrize(("recipe", "processes"), [("rlhf-smollm2-135m", 1), ("rlhf-llama-3.1-8b", GPUS)])
 def test_the_batches_fit_together_and_there_are_prompts_enough(recipe: str, processes: int) -> None:
     for step in ("reward", "ppo"):
         settings, text = read(recipe, step)
@@ -151,3 +144,142 @@ def test_the_batches_fit_together_and_there_are_prompts_enough(recipe: str, proc
         assert (left, settings["save_steps"] % steps_a_rollout) == (0, 0)
         assert f"{rollouts} rollouts meet {prompts:,} prompts" in text
         assert prompts < 61_135
+
+
+# ---- every model that a recipe names
+
+
+def base_of(settings: dict[str, Any]) -> str:
+    """The name on the Hub of the model that a step starts from, also through the steps before it."""
+    path = settings["model_name_or_path"]
+    if path.startswith("runs/"):
+        _, recipe, step = path.split("/")
+        return base_of(read(recipe, step)[0])
+    return LOCAL.get(path, path)
+
+
+def settings_of_all() -> list[tuple[str, dict[str, Any]]]:
+    found = [(path, yaml.safe_load(path.read_text())) for path in sorted((ROOT / "recipes").glob("*/*.yaml"))]
+    return [(f"{path.parent.name}/{path.stem}", settings) for path, settings in found if path.stem != "recipe"]
+
+
+NAMES = sorted(
+    {
+        s["model_name_or_path"]
+        for _, s in settings_of_all()
+        if not s.get("model_name_or_path", "runs/").startswith("runs/")
+    }
+    - set(LOCAL)
+)
+ADAPTED = [(name, settings) for name, settings in settings_of_all() if settings.get("use_peft")]
+
+
+@cache
+def built(name: str) -> Any:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config_of(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_model_of_a_recipe_is_built_with_as_many_parameters_as_it_is_published_with(name: str) -> None:
+    assert sum(p.numel() for p in built(name).parameters()) == DIMENSIONS[name][1]
+
+
+def adapted(settings: dict[str, Any]) -> PeftModel:
+    known = {key: value for key, value in settings.items() if key.startswith("lora_")}
+    return _adapted(base_of(settings), json.dumps(known))
+
+
+@cache
+def _adapted(base: str, lora: str) -> PeftModel:
+    with torch.device("meta"):
+        fresh = AutoModelForCausalLM.from_config(config_of(base))
+        return get_peft_model(fresh, get_peft_config(ModelConfig(use_peft=True, **json.loads(lora))))
+
+
+@pytest.mark.parametrize(("name", "settings"), ADAPTED, ids=[name for name, _ in ADAPTED])
+def test_an_adapters_targets_are_the_matrices_of_its_model(name: str, settings: dict[str, Any]) -> None:
+    trained = {name.split(".lora_A")[0] for name, _ in adapted(settings).named_parameters() if "lora_A" in name}
+    layers = config_of(base_of(settings)).num_hidden_layers
+    kinds = {name.rpartition(".")[2] for name in trained}
+    assert kinds == {f"{part}_proj" for part in ("q", "k", "v", "o", "gate", "up", "down")}
+    assert len(trained) == 7 * layers
+
+
+# ---- from a base model to a chat model
+
+
+def memory(settings: dict[str, Any], pairs: bool) -> tuple[list[float], float]:
+    """(GB of each part, GB in all) of one GPU."""
+    config = config_of(base_of(settings))
+    count = DIMENSIONS[base_of(settings)][1]
+    tokens = settings["per_device_train_batch_size"] * (2 if pairs else 1) * settings["max_length"]
+    size, lora = (2, 2) if settings.get("use_peft") else (4, 1)  # bytes of a layer's input; what LoRA has beside it
+    kept = gb(config.num_hidden_layers * tokens * config.hidden_size * size)
+    layer = gb(lora * tokens * (3 * config.intermediate_size * 2 + 8 * config.hidden_size * size))
+    if lora == 1:
+        parts = [gb(count * 16), gb(count * 2)]
+    else:
+        model = adapted(settings)
+        trained = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+        saved = sum(n for name, n in trained.items() if "modules_to_save" in name)
+        adapter = sum(trained.values()) - saved
+        matrices = sum(module.base_layer.weight.numel() for module in model.modules() if hasattr(module, "base_layer"))
+        if settings.get("load_in_4bit"):
+            parts = [gb(matrices * 4.127 / 8), gb((count - matrices) * 2), gb(adapter * 12)]
+        else:
+            parts = [gb(count * 2), gb(adapter * 16), *([gb(saved * 8)] if saved else [])]
+    parts += [kept, layer]
+    return parts, sum(parts) + 2
+
+
+@pytest.mark.parametrize(("recipe", "step"), CHAT)
+def test_a_chat_recipe_fits_its_gpu_as_its_comments_say(recipe: str, step: str) -> None:
+    settings, text = read(recipe, step)
+    parts, whole = memory(settings, step == "dpo")
+    for part in parts:
+        assert f"{part:.1f} GB" in text, f"{part:.3f} GB stands nowhere in the comments"
+    found = re.search(r"In all ([\d.]+) of (\d+) GB", text)
+    assert found
+    assert found[1] == f"{whole:.1f}"
+    assert whole < 0.9 * float(found[2])
+    if settings.get("precompute_ref_log_probs"):
+        assert f"the reference comes back, {gb(DIMENSIONS[base_of(settings)][1] * 4):.1f} GB" in text
+    if settings.get("merge_adapter"):
+        assert f"{gb(DIMENSIONS[base_of(settings)][1] * 4):.1f} GB of the machine's memory" in text
+
+
+@pytest.mark.parametrize(("recipe", "step"), CHAT)
+def test_a_chat_recipes_steps_and_hours_are_what_its_comments_say(recipe: str, step: str) -> None:
+    settings, text = read(recipe, step)
+    steps, batch = settings["max_steps"], settings["global_batch_size"]
+    rounds, left = divmod(batch, settings["per_device_train_batch_size"])
+    assert left == 0
+    assert f"{rounds} rounds" in text
+    assert re.search(f"{steps:,} steps meet {steps * batch:,}", text)
+    assert settings["warmup_steps"] <= 0.1 * steps if "warmup_steps" in settings else "constant" in text
+    if step == "dpo":
+        readings = 2 if "two readings" in text else 1
+        there, each = 0.95 * 61_135 * readings, 2 * 500
+    else:
+        there, each = (
+            int(re.search(p, text)[1].replace(",", ""))
+            for p in (r"([\d,]+) conversations", r"some ([\d,]+) tokens each")
+        )  # type: ignore[index]
+    assert steps * batch < there
+    tokens = steps * batch * each
+    assert f"{tokens / 1e6:.1f} million tokens" in text
+    flops = (4 if settings.get("use_peft") else 6) + (2 if step == "dpo" else 0)
+    count = DIMENSIONS[base_of(settings)][1]
+    assert f"{4 if settings.get('use_peft') else 6} × {gb(count):.2f} billion FLOPs a token" in text
+    hours = re.search(r"([\d.]+) hours on an (?:RTX )?(\w+) at an MFU of 30%", text)
+    assert hours
+    assert hours[1] == f"{flops * count * tokens / (0.3 * _PEAK_FLOPS[hours[2]]) / 3600:.1f}"
+
+
+@pytest.mark.parametrize(("recipe", "step"), CHAT)
+def test_the_table_of_models_has_the_figures_of_the_comments(recipe: str, step: str) -> None:
+    _, text = read(recipe, step)
+    (row,) = [line for line in (ROOT / "recipes/README.md").read_text().splitlines() if f"recipes/{recipe}`" in line]
+    for pattern in (r"In all ([\d.]+) of", r"([\d.]+) hours"):
+        assert re.search(pattern, text)[1] in row  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""recipes/smollm2-135m, a few steps of it, with real weights and preferences: the command that its page prints."""
+"""recipes/rlhf-smollm2-135m, a few steps of it, with real weights and preferences: the command that its page prints."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_recipe_runs_here_as_its_page_says(tmp_path: Path) -> None:
     for name in ("recipes", "accelerate_configs", "chat_templates"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "data").symlink_to(ROOT / "data")
-    page = (tmp_path / "recipes" / "smollm2-135m" / "README.md").read_text()
+    page = (tmp_path / "recipes" / "rlhf-smollm2-135m" / "README.md").read_text()
     (command,) = re.findall(r"^zero2chat run .* --set .*$", page, re.MULTILINE)
     program = Path(sys.executable).parent / "zero2chat"
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
@@ -56,7 +56,7 @@ def test_the_recipe_runs_here_as_its_page_says(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
-    runs = tmp_path / "runs" / "smollm2-135m"
+    runs = tmp_path / "runs" / "rlhf-smollm2-135m"
     metrics = {step: json.loads((runs / step / "metrics.json").read_text()) for step in ("reward", "ppo")}
     assert 0 <= metrics["reward"]["accuracy"]["value"] <= 1
     assert metrics["reward"]["pairs_train"]["value"] >= 8

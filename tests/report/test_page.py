@@ -15,7 +15,7 @@ import zero2chat.report
 from zero2chat.report.page import render, section_module
 from zero2chat.report.steps import read_step, read_steps
 
-STAGES = ("corpus", "tokenizer", "pretrain", "sft", "reward", "ppo", "grpo", "evaluate")
+STAGES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "reward", "ppo", "grpo", "evaluate")
 # What a model, a user or a broken file might put into any text.
 HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example onerror=x>\x00\ud800$\\frac{"
 
@@ -157,7 +157,7 @@ def test_a_bare_step_says_what_is_missing(tmp_path: Path, stage: str, write_run:
     text = render([read_step(write_run(tmp_path / stage, stage, {"seconds": 1}), 1)], "tiny", "Bare")
     _check(text)
     assert "The run has no <code>samples.jsonl</code> to draw on" in text
-    learns = stage in ("pretrain", "sft", "reward", "ppo", "grpo")
+    learns = stage in ("pretrain", "sft", "dpo", "reward", "ppo", "grpo")
     assert ("The run has no <code>history.jsonl</code>" in text) == learns
 
 

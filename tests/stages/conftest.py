@@ -1,13 +1,15 @@
 """A tiny corpus, tokenizer and pretrained model, made once by the stages themselves, and ways to run a stage.
 
-Test modules cannot import this file: what they share comes as fixtures, `tiny`, `reward_folder`, `settings`,
-`write_yaml`, `run_stage`, `kill_after`.
+Test modules cannot import this file: what they share comes as fixtures, `tiny`, `preferences`, `reward_folder`,
+`settings`, `write_yaml`, `run_stage`, `kill_after`.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +22,7 @@ import yaml
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 REPOSITORY = Path(__file__).parents[2]
+COLOURS = "red blue green grey pink gold".split()  # noqa: SIM905
 
 
 def _settings(folder: Path) -> dict[str, dict[str, Any]]:
@@ -94,6 +97,16 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
             "per_device_train_batch_size": 8,
             **short,
         },
+        "dpo": {
+            "model_name_or_path": str(folder / "pretrain"),
+            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
+            "datasets": [{"path": str(folder / "preferences.jsonl")}],
+            "test_fraction": 0.3,
+            "max_length": 128,
+            "global_batch_size": 8,
+            "per_device_train_batch_size": 8,
+            **short,
+        },
         "grpo": {
             "model_name_or_path": str(folder / "pretrain"),
             "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
@@ -126,6 +139,23 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def _write_preferences(path: Path) -> Path:
+    """200 pairs in which the chosen answer says yes, of all lengths alike."""
+    rng = random.Random(0)
+    with path.open("w") as file:
+        for i in range(200):
+            more = [" ".join(rng.choices(COLOURS, k=rng.randint(1, 6))) for _ in "ab"]
+            row = {"prompt": f"Is it {i}?", "chosen": f"yes {more[0]}", "rejected": f"no {more[1]}"}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.fixture
+def preferences(tmp_path: Path) -> Path:
+    """A file of 200 pairs in which the chosen answer says yes."""
+    return _write_preferences(tmp_path / "mine.jsonl")
+
+
 def _write_yaml(path: Path, **settings: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -142,6 +172,7 @@ def write_yaml() -> Callable[..., Path]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the finished runs `corpus`, `tokenizer` and `pretrain` (Qwen3, 2 layers × 32, 400 tokens)."""
     folder = tmp_path_factory.mktemp("tiny")
+    _write_preferences(folder / "preferences.jsonl")
     for stage in ("corpus", "tokenizer", "pretrain"):
         path = _write_yaml(folder / f"{stage}.yaml", output_dir=str(folder / stage), **_settings(folder)[stage])
         importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -112,8 +112,16 @@ SETTINGS = [
     ("sft", {"overlong": "cut"}, "overlong: 'cut' is neither error nor drop"),
     ("sft", {"eval_batch_size": 0}, "eval_batch_size 0 is not above 0"),
     ("sft", {"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
+    ("sft", {"fp16": True, "bf16": False}, "HERE/x.yaml: fp16: a CPU does not train in it: leave it out"),
+    ("sft", {"dtype": "float16"}, "HERE/x.yaml: dtype: small updates are lost in such weights"),
+    ("sft", {"load_in_4bit": True}, "HERE/x.yaml: load_in_4bit: such weights stay as they are: set use_peft"),
+    *(
+        (stage, {"use_peft": True, "lora_target_modules": ["q_prj"]}, "the trainer refuses its settings: ")
+        for stage in ("sft", "dpo", "grpo", "ppo")
+    ),
+    ("dpo", {"datasets": [{"task": "lines", "n": 9}]}, "lines: a task's pairs are set by `comparisons`"),
     ("sft", {"report_to": "paper"}, "the trainer refuses its settings: paper is not supported"),
-    ("sft", {"push_to_hub": True}, "the trainer refuses its settings: Cannot reach"),
+    ("sft", {"push_to_hub": True}, "there is no token: set HF_TOKEN, or log in"),
     ("sft", {"eval_strategy": "steps"}, "the trainer refuses its settings: You have set `args.eval_strategy`"),
     ("sft", {"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/x.yaml: task 'facts': unknown option 'tell'"),
     ("sft", {"tasks": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
@@ -143,10 +151,16 @@ def test_a_wrong_setting_is_named_and_nothing_is_made(
     assert made <= {"run.json", "_lock", *(("tokenizer.json", "tokenizer_config.json") if "gpt" in says else ())}
 
 
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is here")
+def test_qlora_without_its_package_is_named(mistake: Callable[..., str]) -> None:
+    line = mistake("sft", load_in_4bit=True, use_peft=True)
+    assert "requires bitsandbytes: `pip install -U bitsandbytes" in line
+
+
 FILES = [
     ("", "holds no rows"),
     ('{"messages": [}\n', "JSON parse error"),
-    ('{"text": "a"}\n', "no column 'messages'; it has text: set `column`"),
+    ('{"text": "a"}\n', "chat: its columns (text) are those of no known shape: chat (messages); ShareGPT"),
     ('{"messages": "a"}\n', "chat, row 0: no conversation: expected a list of {role, content}"),
     (json.dumps(_chat("a")) + "\n", "chat, row 0: no assistant message to learn from"),
     (

@@ -1,15 +1,19 @@
-"""Supervised fine-tuning of an adapter by configuration alone."""
+"""Adapters by configuration alone: LoRA, and QLoRA where its package is installed."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from zero2chat.models import load_model
+from zero2chat.errors import UserError
+from zero2chat.models import load_model, refuse_adapter
+from zero2chat.reward_model import load_reward_model
 from zero2chat.stages import evaluate, sft
 
 
@@ -38,3 +42,49 @@ def test_an_adapters_folder_opens_and_says_what_the_trained_model_said(
     ]
     assert said[0]
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "reward", "grpo", "ppo"])
+def test_an_adapter_is_trained_on_weights_of_4_bits(
+    stage: str,
+    settings: Callable[..., dict[str, Any]],
+    write_model: Callable[..., Path],
+    write_yaml: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    # On a CPU its kernels take no narrower matrices.
+    width = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32, "num_key_value_heads": 2}
+    model, run = write_model(tmp_path / "model", **width), tmp_path / "run"
+    changes = {"use_peft": True, "load_in_4bit": True, "lora_target_modules": "all-linear", "max_steps": 2}
+    given = settings(stage, run, model_name_or_path=str(model), **changes)
+    importlib.import_module(f"zero2chat.stages.{stage}").main(
+        ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
+    )
+    assert (load_reward_model if stage == "reward" else load_model)(run)
+    assert (run / "adapter_model.safetensors").exists() != (stage == "reward")
+
+
+def test_a_merged_adapters_folder_is_a_whole_model_that_says_what_the_adapter_does(
+    settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "sft"
+    changes = {"use_peft": True, "lora_target_modules": "all-linear", "learning_rate": 3.0e-2, "merge_adapter": True}
+    sft.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", run, tasks=[], **changes)))])
+    assert (run / "model.safetensors").exists()
+    assert not (run / "adapter_model.safetensors").exists()
+    (whole, tokenizer), (adapted, _) = load_model(run), load_model(run / "_adapter")
+    refuse_adapter(whole, run)
+    ids = torch.tensor([tokenizer("Ada was born in")["input_ids"]])
+    assert torch.allclose(whole(ids).logits, adapted(ids).logits, atol=1e-4)
+    assert tokenizer.convert_ids_to_tokens(whole.generation_config.eos_token_id)[0] == "<|im_end|>"
+    assert whole.config.pad_token_id == tokenizer.pad_token_id
+
+
+def test_merging_without_an_adapter_is_refused(
+    settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "sft", merge_adapter=True))
+    with pytest.raises(UserError, match="merge_adapter: without use_peft there is no adapter"):
+        sft.main(["--config", str(path)])
+    assert not (tmp_path / "sft").exists()

@@ -21,8 +21,6 @@ from zero2chat.reward_model import load_reward_model, score_texts
 from zero2chat.stages import reward
 from zero2chat.tasks import lines
 
-COLOURS = "red blue green grey pink gold".split()  # noqa: SIM905
-
 
 @pytest.fixture
 def base(model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., Path]:
@@ -49,19 +47,6 @@ def base(model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) ->
         return write_yaml(tmp_path / f"{name}.yaml", **{k: v for k, v in settings.items() if v is not None})
 
     return make
-
-
-@pytest.fixture
-def preferences(tmp_path: Path) -> Path:
-    """200 pairs in which the chosen answer says yes, of all lengths alike."""
-    rng = random.Random(0)
-    path = tmp_path / "mine.jsonl"
-    with path.open("w") as file:
-        for i in range(200):
-            more = [" ".join(rng.choices(COLOURS, k=rng.randint(1, 6))) for _ in "ab"]
-            row = {"prompt": f"Is it {i}?", "chosen": f"yes {more[0]}", "rejected": f"no {more[1]}"}
-            file.write(json.dumps(row) + "\n")
-    return path
 
 
 def run(path: Path) -> dict[str, Any]:
@@ -279,20 +264,6 @@ def test_scores_that_say_the_chances_of_their_labels_are_calibrated() -> None:
 
 def pair(chosen: int, rejected: int) -> dict[str, Any]:
     return {"chosen": [{"content": "w " * chosen}], "rejected": [{"content": "w " * rejected}]}
-
-
-@pytest.mark.parametrize(
-    ("train", "test", "expected"),
-    [
-        ([pair(9, 3), pair(5, 4)], [pair(8, 2), pair(2, 8), pair(4, 4)], [1.0, 0.0, 0.5]),  # longer wins
-        ([pair(1, 3), pair(2, 9)], [pair(8, 2), pair(2, 8)], [0.0, 1.0]),  # shorter wins
-        ([pair(5, 1), pair(5, 9)], [pair(6, 1), pair(6, 9), pair(1, 4)], [1.0, 1.0, 0.0]),  # a middle one
-    ],
-)
-def test_length_alone_takes_the_length_that_fits_the_training_labels(
-    train: list[dict[str, Any]], test: list[dict[str, Any]], expected: list[float]
-) -> None:
-    assert reward.length_only(train, test) == expected
 
 
 def test_accuracy_is_held_against_taste_and_not_against_the_noisy_label() -> None:

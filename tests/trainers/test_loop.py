@@ -139,9 +139,13 @@ def test_cpu_ranks_of_deepspeed_are_told_their_backend_and_to_leave_bf16(monkeyp
     assert "ddp_backend" not in _launched(monkeypatch, **deepspeed)
 
 
-def test_no_tracker_runs_unless_asked() -> None:
-    assert for_this_machine({})["report_to"] == "none"
-    assert for_this_machine({"report_to": "trackio"})["report_to"] == "trackio"
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_tracker_is_local_and_there_where_it_is_installed(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "find_spec", lambda name: object() if installed else None)
+    made = for_this_machine({"output_dir": "runs/quickstart/sft"})
+    assert made["report_to"] == ("trackio" if installed else "none")
+    assert (made["project"], made["run_name"], made["trackio_static_space_id"]) == ("quickstart", "sft", False)
+    assert for_this_machine({"report_to": "wandb"})["report_to"] == "wandb"
 
 
 def test_what_the_machine_decides_is_no_part_of_the_settings(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
 from zero2chat.config import build
-from zero2chat.data.corpora import Source, load_source
+from zero2chat.data.corpora import Source, load_source, mix, read_sources, split_of
+from zero2chat.data.shapes import PREFERENCES, Shape, read_turns, recognise, text_turns
 from zero2chat.errors import UserError
-from zero2chat.runs import read_jsonl, write_atomically
+from zero2chat.runs import is_main_process, read_jsonl, write_atomically
 
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as TRL has them), and where they are known taste_chosen and taste_rejected.
@@ -25,6 +26,26 @@ Pair = dict[str, Any]
 
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
 _FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES})
+
+
+@dataclass
+class PairArguments:
+    """The settings of datasets of preferences, which the stages that learn from them have in common."""
+
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompt, chosen and rejected."})
+    test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts that is held out."})
+    overlong: str = field(default="error", metadata={"help": "Pairs with a side over max_length: error or drop."})
+    equal: str = field(default="error", metadata={"help": "The datasets' pairs with equal sides: error or drop."})
+
+    def __post_init__(self) -> None:
+        for key in ("overlong", "equal"):
+            if getattr(self, key) not in ("error", "drop"):
+                raise ValueError(f"{key}: '{getattr(self, key)}' is neither error nor drop")
+        if not 0 < self.test_fraction < 1:
+            raise ValueError(f"test_fraction: {self.test_fraction} is not between 0 and 1")
+        # Here too, so that a recipe is refused before its first step runs.
+        if self.datasets:
+            read_sources(self.datasets)
 
 
 @dataclass
@@ -137,34 +158,60 @@ def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
 # ---- datasets
 
 
-def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
-    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset's rows.
+def load_pairs(datasets: Sequence[Any], equal: str) -> tuple[list[Pair], int]:
+    """The pairs of a YAML's `datasets:`, and how many were left out because their sides are equal."""
+    sources = read_sources(datasets)
+    loaded = [load_preferences(source, equal) for source in sources]
+    rows = mix([part for part, _ in loaded], [source.fraction for source in sources], size=lambda _: 1)
+    return list(rows), sum(n for _, n in loaded)
 
-    Plain text becomes a user's and an assistant's turn. Where there is no `prompt`, it is what both conversations
+
+def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair], list[Pair]]:
+    """(training pairs, held-out pairs), by their prompts, of which none is on both sides.
+
+    Raises `UserError` where one of the two would be empty.
+    """
+    split: dict[str, list[Pair]] = {"train": [], "test": []}
+    for pair in pairs:
+        split[split_of(str(pair["prompt"]), 0.0, test_fraction)].append(pair)
+    for name, found in split.items():
+        if not found:
+            raise UserError(f"datasets: of {len(pairs)} pairs none falls in the {name} split: change test_fraction")
+    return split["train"], split["test"]
+
+
+def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
+    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `shapes.py`.
+
+    Plain text becomes a user's and an assistant's turn. Where there is no prompt, it is what both conversations
     begin with. Raises `UserError` with the row's number where one is no pair, or its sides are equal; with
     `equal="drop"` those with equal sides are left out. With them comes how many these were.
     """
     if source.task is not None:
         raise UserError(f"{source.label}: a task's pairs are set by `comparisons`, not under `datasets`")
-    rows = load_source(source)
+    rows = load_source(source, as_text=True)
     for column in ("chosen", "rejected"):
         if column not in rows.column_names:
             raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
     if source.n is not None:
         rows = rows.select(range(min(source.n, len(rows))))
-    pairs = [_read_pair(row, f"{source.label}, row {i}", equal) for i, row in enumerate(rows)]
+    shape = recognise(rows.column_names, PREFERENCES, source.label)
+    if is_main_process():
+        print(f"{source.label}: {len(rows):,} pairs, read as {shape.described(rows.column_names)}", flush=True)
+    pairs = [_read_pair(row, shape, f"{source.label}, row {i}", equal) for i, row in enumerate(rows)]
     kept = [pair for pair in pairs if pair is not None]
     if not kept:
         raise UserError(f"{source.label}: chosen and rejected are equal in each of its rows")
     return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
 
 
-def _read_pair(row: dict[str, Any], where: str, equal: str) -> Pair | None:
-    chosen = read_turns(row["chosen"], "assistant", f"{where}: chosen")
-    rejected = read_turns(row["rejected"], "assistant", f"{where}: rejected")
-    if row.get("prompt") is not None:
-        prompt = read_turns(row["prompt"], "user", f"{where}: prompt")
-    else:
+def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pair | None:
+    chosen, rejected = (
+        text_turns(read_turns(row[side], "assistant", f"{where}: {side}"), f"{where}: {side}")
+        for side in ("chosen", "rejected")
+    )
+    prompt = [] if row[shape.columns[0]] is None else text_turns(shape.begin(row, where), where)
+    if not prompt:
         same = [a == b for a, b in zip(chosen, rejected, strict=False)]
         prompt = chosen[: same.index(False) if False in same else len(same)]
     # As in many datasets, both sides may be whole conversations.
@@ -184,19 +231,47 @@ def _read_pair(row: dict[str, Any], where: str, equal: str) -> Pair | None:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def read_turns(value: Any, role: str, where: str) -> Messages:
-    """Messages, or a text as one turn of `role`. Raises `UserError`, which begins with `where`, for anything else."""
-    if isinstance(value, str):
-        return [{"role": role, "content": value}]
-    if not isinstance(value, list) or not all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-    ):
-        raise UserError(f"{where}: neither text nor a list of {{role, content}}")
-    return [{"role": m["role"], "content": m["content"]} for m in value]
-
-
 def _stripped(messages: Messages) -> list[tuple[str, str]]:
     return [(message["role"], message["content"].strip()) for message in messages]
+
+
+# ---- lengths
+
+
+def which_fit(lengths: Sequence[tuple[int, int]], max_length: int, overlong: str, label: str) -> list[int]:
+    """The places of the pairs of which neither side is longer than `max_length`, given both lengths in tokens.
+
+    Another pair is a `UserError` with `overlong="error"`, else left out and counted.
+    """
+    fits = [max(both) <= max_length for both in lengths]
+    if not all(fits):
+        said = f"{label}: {fits.count(False)} of {len(fits)} pairs have a side longer than max_length {max_length}"
+        if overlong == "error" or not any(fits):
+            raise UserError(f"{said} (row {fits.index(False)}): raise max_length, or set `overlong: drop`")
+        if is_main_process():
+            print(f"{said}: left out", flush=True)
+    return [i for i, fit in enumerate(fits) if fit]
+
+
+def _words(messages: Sequence[dict[str, str]]) -> int:
+    return sum(len(message["content"].split()) for message in messages)
+
+
+def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
+    """What knowing the lengths alone would give on the test pairs: 1 for chosen, 0 for rejected, 0.5 where equal.
+
+    The side whose number of words is nearer to a best length wins. The best length is the one that agrees best with
+    the training labels; it may be none at all or endless, so that shorter or longer wins.
+    """
+
+    def guess(lengths: tuple[int, int], best: int) -> float:
+        off = [abs(length - best) for length in lengths]
+        return 0.5 if off[0] == off[1] else float(off[0] < off[1])
+
+    seen = [(_words(pair["chosen"]), _words(pair["rejected"])) for pair in train]
+    longest = max(map(max, seen))
+    best = max(range(longest + 1), key=lambda length: sum(guess(pair, length) for pair in seen))
+    return [guess((_words(pair["chosen"]), _words(pair["rejected"])), best) for pair in test]
 
 
 # ---- what a run keeps

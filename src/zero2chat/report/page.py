@@ -74,8 +74,8 @@ def _section(step: Step) -> str:
 
 def _side_by_side(steps: Sequence[Step]) -> str:
     """The chain's table: what each step scored on the tasks that more than one was asked; empty where none was."""
-    # A reward model's accuracies are of pairs, by several standards, and no tasks.
-    measured = {step.name: found for step in steps if step.stage != "reward" and (found := scores(step))}
+    # Accuracies of pairs are by several standards, and of no tasks.
+    measured = {step.name: found for step in steps if step.stage not in ("dpo", "reward") and (found := scores(step))}
     askers: dict[str, list[str]] = {}
     for name, by_kind in measured.items():
         for task in dict.fromkeys(task for metrics in by_kind.values() for task in metrics):

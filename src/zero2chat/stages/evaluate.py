@@ -128,9 +128,9 @@ def _say_what_was_seen(
     metrics: dict[str, dict[str, Any]], asked: Sequence[tuple[list[str], list[str]]], entries: Sequence[Any]
 ) -> None:
     """Print each score, and beside it how many of its questions the model was trained on, which goes into `metrics`."""
-    seen: set[str] = set()
+    seen = set()
     if entries:
-        everything = (question for _, questions in asked for question in questions)
+        everything = (question for _, some in asked for question in some)
         seen = find_seen(everything, training_texts(read_training_sources(entries)))
     for names, questions in asked:
         count = sum(question in seen for question in questions)

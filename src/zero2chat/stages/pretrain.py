@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "tokens_per_second": {"value": round(speed.tokens_per_second, 1)},
         "mfu": {"value": round(speed.mfu, 4)},
     }
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 def _windows(

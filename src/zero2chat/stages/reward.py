@@ -26,14 +26,17 @@ from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
-from zero2chat.data.conversations import end_turn, prepare_chat_template
-from zero2chat.data.corpora import mix, read_sources, split_of
+from zero2chat.data.conversations import prepare_chat_template, settle_chat
 from zero2chat.data.preferences import (
     Pair,
+    PairArguments,
     compare,
-    load_preferences,
+    length_only,
+    load_pairs,
     read_comparisons,
     read_pairs,
+    split_pairs,
+    which_fit,
     without_ties,
     write_pairs,
 )
@@ -49,6 +52,7 @@ from zero2chat.trainers.loop import (
     parse_training,
     refused_settings,
     set_global_batch,
+    set_max_length,
     train,
 )
 from zero2chat.trainers.muon import use_muon
@@ -59,17 +63,10 @@ _SCALED_BY = 2000  # training answers whose scores set the scale from 0 to 1
 
 
 @dataclass
-class RewardArguments:
-    """The pairs, and what `RewardConfig` lacks."""
+class RewardArguments(PairArguments):
+    """The pairs, of which those of datasets come beside a task's, and what `RewardConfig` lacks."""
 
     comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
-    datasets: list[dict] = field(
-        default_factory=list,
-        metadata={"help": "Sources of prompt, chosen and rejected; beside comparisons all are learned from."},
-    )
-    test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts that is held out."})
-    overlong: str = field(default="error", metadata={"help": "Pairs with a side over max_length: error or drop."})
-    equal: str = field(default="error", metadata={"help": "The datasets' pairs with equal sides: error or drop."})
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Pairs a step over all processes."})
     eval_batch_size: int = 128
@@ -77,18 +74,11 @@ class RewardArguments:
     def __post_init__(self) -> None:
         if not (self.comparisons or self.datasets):
             raise ValueError("set `comparisons` (a task's), `datasets` (of preferences), or both")
-        for key in ("overlong", "equal"):
-            if getattr(self, key) not in ("error", "drop"):
-                raise ValueError(f"{key}: '{getattr(self, key)}' is neither error nor drop")
-        if not 0 < self.test_fraction < 1:
-            raise ValueError(f"test_fraction: {self.test_fraction} is not between 0 and 1")
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
-        # Here too, so that a recipe is refused before its first step runs.
+        super().__post_init__()
         if self.comparisons:
             read_comparisons(self.comparisons)
-        if self.datasets:
-            read_sources(self.datasets)
 
 
 ARGUMENTS = (RewardArguments, RewardConfig, ModelConfig)
@@ -101,26 +91,12 @@ def make_pairs(
     args: RewardArguments, training: RewardConfig, model_args: ModelConfig
 ) -> tuple[list[Pair], list[Pair], int]:
     """(training pairs, held-out pairs, pairs left out as their sides are equal). Every rank must call it."""
-    rows: list[Pair] = []
-    left_out = 0
-    if args.datasets:
-        sources = read_sources(args.datasets)
-        loaded = [load_preferences(source, args.equal) for source in sources]
-        rows += mix([part for part, _ in loaded], [s.fraction for s in sources], size=lambda _: 1)
-        left_out = sum(n for _, n in loaded)
+    rows, left_out = load_pairs(args.datasets, args.equal) if args.datasets else ([], 0)
     if not args.comparisons:
-        split: dict[str, list[Pair]] = {"train": [], "test": []}
-        for row in rows:
-            # By the prompt, so that no prompt is on both sides.
-            split[split_of(str(row["prompt"]), 0.0, args.test_fraction)].append(row)
-        for name, pairs in split.items():
-            if not pairs:
-                raise UserError(f"datasets: of {len(rows)} pairs none falls in the {name} split: change test_fraction")
-        return split["train"], split["test"], left_out
+        return *split_pairs(rows, args.test_fraction), left_out
     spec = read_comparisons(args.comparisons)
     model, tokenizer = open_model(model_args)
-    prepare_chat_template(tokenizer, training.chat_template_path)
-    end_turn(model, tokenizer)
+    settle_chat(model, tokenizer, training.chat_template_path, model_args)
     model.to(training.device)
 
     def ask(split: str, n: int, k: int, noise: float) -> tuple[list[Pair], int]:
@@ -165,7 +141,7 @@ def _sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
     return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
 
 
-def _tokenize(
+def tokenize_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair]]:
     """Columns `chosen_ids` and `rejected_ids`, as `RewardTrainer` takes them and scoring encodes them; the pairs kept.
@@ -174,16 +150,9 @@ def _tokenize(
     """
     ids = encode(tokenizer, _sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
-    fits = [max(map(len, sides)) <= max_length for sides in both]
-    if not all(fits):
-        said = f"{label}: {fits.count(False)} of {len(pairs)} pairs have a side longer than max_length {max_length}"
-        if overlong == "error" or not any(fits):
-            raise UserError(f"{said} (row {fits.index(False)}): raise max_length, or set `overlong: drop`")
-        if is_main_process():
-            print(f"{said}: left out", flush=True)
-    kept = [sides for sides, fit in zip(both, fits, strict=True) if fit]
-    rows = Dataset.from_dict({"chosen_ids": [a for a, _ in kept], "rejected_ids": [b for _, b in kept]})
-    return rows, [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
+    kept = which_fit([(len(a), len(b)) for a, b in both], max_length, overlong, label)
+    rows = Dataset.from_dict({"chosen_ids": [both[i][0] for i in kept], "rejected_ids": [both[i][1] for i in kept]})
+    return rows, [pairs[i] for i in kept]
 
 
 # ---- what is measured
@@ -209,27 +178,6 @@ def reliability(margins: Sequence[float], bins: int = _BINS) -> list[dict[str, f
 def calibration_error(bins: Sequence[dict[str, float]]) -> float:
     """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean of |sure - right| over pairs."""
     return sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / sum(b["n"] for b in bins)
-
-
-def _words(messages: Sequence[dict[str, str]]) -> int:
-    return sum(len(message["content"].split()) for message in messages)
-
-
-def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
-    """What knowing the lengths alone would give on the test pairs: 1 for chosen, 0 for rejected, 0.5 where equal.
-
-    The side whose number of words is nearer to a best length wins. The best length is the one that agrees best with
-    the training labels; it may be none at all or endless, so that shorter or longer wins.
-    """
-
-    def guess(lengths: tuple[int, int], best: int) -> float:
-        off = [abs(length - best) for length in lengths]
-        return 0.5 if off[0] == off[1] else float(off[0] < off[1])
-
-    seen = [(_words(pair["chosen"]), _words(pair["rejected"])) for pair in train]
-    longest = max(map(max, seen))
-    best = max(range(longest + 1), key=lambda length: sum(guess(pair, length) for pair in seen))
-    return [guess((_words(pair["chosen"]), _words(pair["rejected"])), best) for pair in test]
 
 
 def measure(
@@ -285,13 +233,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
     prepare_chat_template(tokenizer, training.chat_template_path)
     training.chat_template_path = None  # it is set
-    context = model.config.get_text_config().max_position_embeddings
-    if training.max_length is None:
-        training.max_length = context
-    if training.max_length > context:
-        raise UserError(f"max_length {training.max_length} is more than the model's context of {context}")
-    rows, known = _tokenize(known, tokenizer, training.max_length, args.overlong, "training pairs")
-    _, held_out = _tokenize(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
+    set_max_length(training, model)
+    rows, known = tokenize_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
+    _, held_out = tokenize_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
     if is_main_process():
         print(
             f"{len(known):,} pairs to learn from, {len(held_out):,} held out, {equal:,} left out as equal", flush=True
@@ -306,6 +250,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             peft_config=get_peft_config(model_args),
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
+    if model_args.load_in_4bit or model_args.load_in_8bit:
+        # TRL has made head and adapter bf16, which what comes to the head is not unless all is computed in bf16.
+        for parameter in filter(lambda p: p.requires_grad, trainer.model.parameters()):
+            parameter.data = parameter.data.float()
     train(trainer, run, RunCallback(run), count="non_padding")
 
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
@@ -329,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.sample_anew(step, [_sample(model, pair, a, b) for pair, a, b in shown])
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str, Any]:

@@ -22,14 +22,15 @@ from zero2chat.chat.tools import make_tools
 from zero2chat.data.conversations import (
     end_turn,
     load_conversations,
-    prepare_chat_template,
+    settle_chat,
     tokenize_conversations,
 )
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import examine, read_specs
+from zero2chat.export.merge import merged
 from zero2chat.hub import finish_model_folder
-from zero2chat.models import context_length, refuse_adapter
+from zero2chat.models import refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.loop import (
     ResumableTrainer,
@@ -38,6 +39,7 @@ from zero2chat.trainers.loop import (
     parse_training,
     refused_settings,
     set_global_batch,
+    set_max_length,
     train,
 )
 from zero2chat.trainers.muon import use_muon
@@ -53,6 +55,9 @@ class SftArguments:
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
     )
     overlong: str = field(default="error", metadata={"help": "Conversations longer than max_length: error or drop."})
+    merge_adapter: bool = field(
+        default=False, metadata={"help": "With use_peft: write the whole model, with the adapter merged into it."}
+    )
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Sequences a step over all processes."})
     eval_batch_size: int = 128
@@ -79,6 +84,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
     if args.muon and model_args.use_peft:
         raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
+    if args.merge_adapter and not model_args.use_peft:
+        raise UserError("merge_adapter: without use_peft there is no adapter: leave it out")
+    if args.merge_adapter and (training.deepspeed_plugin is not None or training.fsdp):
+        raise UserError(
+            "merge_adapter: sharded weights are not merged here: use ddp.yaml, or `zero2chat export --merge`"
+        )
     run = Run.open(training.output_dir, "sft", settings)
     if run.done:
         print(f"{run.folder}: done already")
@@ -88,14 +99,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
-    prepare_chat_template(tokenizer, training.chat_template_path)
-    end_turn(model, tokenizer)
+    settle_chat(model, tokenizer, training.chat_template_path, model_args)
     training.assistant_only_loss = False  # the rows have the mask already
     training.chat_template_path = None  # it is set, and TRL would add the tokens of another tokenizer
-    if training.max_length is None:
-        training.max_length = context_length(model)
-    if training.max_length > context_length(model):
-        raise UserError(f"max_length {training.max_length} is more than the model's context of {context_length(model)}")
+    set_max_length(training, model)
     tools = make_tools(args.tools)
     parts = [load_conversations(source, tools=tools) for source in sources]
     conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
@@ -103,13 +110,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_main_process():
         learned = sum(map(sum, rows["assistant_masks"]))
         print(f"{len(rows):,} conversations, {learned:,} tokens to learn from", flush=True)
+    peft_config = get_peft_config(model_args)
+    if peft_config is not None:
+        peft_config.revision = model_args.model_revision  # of the base model, by which the adapter finds it again
     with refused_settings():
         trainer = _Trainer(
             model=model,
             args=training,
             train_dataset=rows.shuffle(seed=training.seed),
             processing_class=tokenizer,
-            peft_config=get_peft_config(model_args),
+            peft_config=peft_config,
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
 
@@ -118,7 +128,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     metrics = {"conversations": {"value": len(rows)}}
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
-    finish_model_folder(run, trainer, tokenizer, settings, metrics)
+    if args.merge_adapter and trainer.is_world_process_zero():
+        adapter = run.folder / "_adapter"  # which opens as any adapter's folder does
+        for part in (trainer.accelerator.unwrap_model(trainer.model), model.generation_config, tokenizer):
+            part.save_pretrained(adapter)
+        trainer.model = merged(adapter)  # on the CPU, from the base model's own weights, not those of 4 bits
+        end_turn(trainer.model, tokenizer)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 if __name__ == "__main__":

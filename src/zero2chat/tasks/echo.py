@@ -62,6 +62,17 @@ def _piece(rng: random.Random) -> str:
     return word.capitalize() if kind < 0.7 else word
 
 
+def documents(seed: int, n: int, longest: int = LONGEST) -> list[str]:
+    """n texts of some lines, and then the same lines again."""
+    texts = []
+    lines = iter([row["answer"] for row in rows("train", seed, 4 * n, longest)])
+    rng = random.Random(f"echo documents {seed}")
+    for _ in range(n):
+        text = "\n".join(next(lines) for _ in range(rng.randint(1, 4)))
+        texts.append(f"{text}\n{text}")
+    return texts
+
+
 def prompt(row: Row) -> list[Message]:
     return ask(row)
 

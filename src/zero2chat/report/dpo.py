@@ -1,0 +1,70 @@
+"""Direct preference optimisation: how often the model prefers what people do, and what that does to both answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zero2chat.report.figures import bars, curves, gallery
+from zero2chat.report.parts import cards, esc, lacks, paragraph, table
+from zero2chat.report.steps import Step, finite
+
+TITLE = "Learning to prefer"
+KEY = {
+    "accuracy": "of unseen pairs preferred as people did",
+    "accuracy_before": "in which the model before thought people's choice likelier",
+    "accuracy_length": "judged right by length alone",
+    "margin": "of implicit reward between the two answers",
+    "chosen_change": "nats: how the preferred answer's log-probability moved",
+    "rejected_change": "nats: how the other's moved",
+    "pairs_train": "comparisons learned from",
+}
+_BARS = {"accuracy": "implicit reward", "accuracy_before": "likelier before", "accuracy_length": "length alone"}
+
+
+def _cell(sample: Mapping[str, Any], text: str, side: str) -> str:
+    reward = finite(sample.get(f"reward_{side}"))
+    below = f"implicit reward {reward:+.2f}" if reward is not None else ""
+    return f"{esc(sample.get(text, ''), 300)}<br><small>{below}</small>"
+
+
+def section(step: Step) -> str:
+    text = paragraph(
+        "Comparisons can teach the model itself. Of two answers the preferred one is made likelier beside the other, "
+        "measured by how far each has moved from where the model began. No reward model stands between, and no "
+        "answer is sampled. Often both become less likely, the worse one more so: only their distance is learned.",
+        "story",
+    )
+    text += cards(step, KEY)
+    measured = {label: step.metrics[name] for name, label in _BARS.items() if step.value(name) is not None}
+    text += gallery(
+        bars(
+            f"{step.anchor}-accuracy",
+            "Held-out pairs judged as people did, with 95% intervals.",
+            list(measured),
+            {"judged right": measured},
+            measure="accuracy",
+        ),
+        curves(f"{step.anchor}-loss", "Loss: 0.69 is a coin's.", {"training": step.curve("loss")}, "loss"),
+        curves(
+            f"{step.anchor}-margins",
+            "Implicit rewards of training pairs: the preferred answers', the others', and between them.",
+            {
+                "preferred": step.curve("rewards/chosen"),
+                "other": step.curve("rewards/rejected"),
+                "margin": step.curve("rewards/margins"),
+            },
+            "implicit reward",
+        ),
+    )
+    if not step.history:
+        text += lacks("history.jsonl", "the curves are")
+    text += "<h3>Pairs and their implicit rewards</h3>\n"
+    if not step.samples:
+        return text + lacks("samples.jsonl", "pairs are")
+    rows = (
+        (esc(s.get("prompt", ""), 300), _cell(s, "completion", "chosen"), _cell(s, "rejected", "rejected"))
+        for s in step.samples[:3]
+    )
+    story = "The first held-out pairs; none was picked. Above 0 an answer has become likelier."
+    return text + paragraph(story, "aside") + table(("asked", "people preferred", "to"), rows)

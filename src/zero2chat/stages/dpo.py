@@ -1,0 +1,270 @@
+"""Direct preference optimisation: made to prefer what people prefer, with no reward model and no answers of its own.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.dpo --config recipes/dpo-smollm2-135m/dpo.yaml
+
+One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
+
+Reads a chat model and datasets of preferences, such as `pairs/train.jsonl` of a run of `reward`; writes a model folder
+(with `use_peft` that of an adapter), and how often its implicit reward is right on held-out pairs.
+
+That reward is β·log(π/π_ref) of an answer, its end of turn included, where the reference π_ref is the model as it was
+before (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss, their eq. 7, is the reward model's (Bradley and Terry
+1952) with the implicit reward in the place of its score.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset, load_from_disk
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl import DPOConfig, DPOTrainer, ModelConfig, get_peft_config
+from trl.trainer.utils import add_fused_lm_head
+
+from zero2chat import stats
+from zero2chat.data.conversations import settle_chat
+from zero2chat.data.corpora import read_sources
+from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs, which_fit
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.hub import finish_model_folder
+from zero2chat.models import refuse_adapter
+from zero2chat.runs import Run, is_main_process
+from zero2chat.tokens import neutral
+from zero2chat.trainers.loop import (
+    ResumableTrainer,
+    RunCallback,
+    open_model,
+    parse_training,
+    refused_settings,
+    set_global_batch,
+    set_max_length,
+    train,
+)
+
+_SHOWN = 12  # pairs kept as samples
+
+
+@dataclass
+class DpoArguments(PairArguments):
+    """The pairs, and what `DPOConfig` lacks."""
+
+    train_pairs: int | None = field(
+        default=None, metadata={"help": "At most so many to learn from; those held out stay the same."}
+    )
+    chat_template_path: str | None = None
+    global_batch_size: int | None = field(default=None, metadata={"help": "Pairs a step over all processes."})
+    eval_batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.train_pairs is not None and self.train_pairs < 1:
+            raise ValueError(f"train_pairs {self.train_pairs} is not above 0")
+        if self.eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
+        read_sources(self.datasets)
+        super().__post_init__()
+
+
+ARGUMENTS = (DpoArguments, DPOConfig, ModelConfig)
+
+
+# ---- the pairs as tokens
+
+
+def tokenize_pairs(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+) -> tuple[Dataset, list[Pair]]:
+    """Columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
+
+    An answer is what the chat template marks as the assistant's, from its header to its end of turn; control tokens in
+    the text are neutralised. Raises `UserError` where a side is more than an answer, or the template refuses it; a
+    pair too long is one too, or left out (`which_fit`).
+    """
+    found: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
+    for i, pair in enumerate(pairs):
+        where = f"{label}: row {i}"
+        (chosen, start), (rejected, other) = (_encode(pair, side, tokenizer, where) for side in ("chosen", "rejected"))
+        # A text that begins with an end of line may share its first token with the header's: both sides begin there.
+        start = min(start, other)
+        if chosen[:start] != rejected[:start]:
+            raise UserError(f"{where}: the chat template writes the prompt otherwise before another answer")
+        for column, ids in zip(found, (chosen[:start], chosen[start:], rejected[start:]), strict=True):
+            found[column].append(ids)
+    lengths = [(len(p) + len(a), len(p) + len(b)) for p, a, b in zip(*found.values(), strict=True)]
+    kept = which_fit(lengths, max_length, overlong, label)
+    return Dataset.from_dict(found).select(kept), [pairs[i] for i in kept]
+
+
+def _encode(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, where: str) -> tuple[list[int], int]:
+    """The ids of prompt and answer, and where the answer begins."""
+    if len(pair[side]) > 1:
+        raise UserError(f"{where}: {side} has {len(pair[side])} turns: those before the last belong into the prompt")
+    try:
+        encoded = tokenizer.apply_chat_template(
+            neutral(pair["prompt"] + pair[side], tokenizer), return_assistant_tokens_mask=True, return_dict=True
+        )
+    except TemplateError as error:
+        raise UserError(f"{where}: {error}") from error
+    mask = encoded["assistant_masks"]
+    if 1 not in mask:
+        raise UserError(f"{where}: the chat template marks nothing in it as the assistant's")
+    end = len(mask) - mask[::-1].index(1)
+    start = end - mask[:end][::-1].index(0) if 0 in mask[:end] else 0
+    return encoded["input_ids"][:end], start
+
+
+# ---- what is measured
+
+
+@contextlib.contextmanager
+def _reference(trainer: DPOTrainer, model_args: ModelConfig) -> Iterator[Any]:
+    """The model as it was: the adapter's base, the trainer's copy, or opened again where it needed none."""
+    if model_args.use_peft:
+        with trainer.accelerator.unwrap_model(trainer.model_wrapped).disable_adapter():
+            yield trainer.model_wrapped
+    elif trainer.ref_model is not None:
+        yield trainer.ref_model
+    else:
+        reference, _ = open_model(model_args)
+        add_fused_lm_head(reference)
+        yield reference.to(trainer.args.device)
+
+
+@torch.no_grad()
+def log_probs(trainer: DPOTrainer, model: Any, rows: Dataset, batch_size: int) -> list[tuple[float, float]]:
+    """Of each pair the log-probability, in nats, of the chosen and of the rejected answer, in order.
+
+    Every rank must call it, with the same rows.
+    """
+    model.eval()
+    found: list[tuple[float, float]] = []
+    for start in range(0, len(rows), batch_size):
+        batch = trainer.data_collator(rows.select(range(start, min(start + batch_size, len(rows)))).to_list())
+        inputs = {key: value.to(trainer.args.device) for key, value in batch.items()}
+        learned = inputs.pop("completion_mask")
+        labels = inputs["input_ids"].masked_fill(learned == 0, -100)
+        with trainer.accelerator.autocast():
+            said = model(**inputs, labels=labels, use_cache=False, fused_lm_head=True).log_probs
+        chosen, rejected = said.float().sum(1).chunk(2)
+        found += zip(chosen.tolist(), rejected.tolist(), strict=True)
+    return found
+
+
+def measure(
+    train: Sequence[Pair],
+    test: Sequence[Pair],
+    before: Sequence[tuple[float, float]],
+    after: Sequence[tuple[float, float]],
+    beta: float,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Metrics of held-out pairs, given `log_probs` of the reference and of the trained model."""
+    n = len(test)
+    changes = [(a - b, c - d) for (a, c), (b, d) in zip(after, before, strict=True)]
+    margins = [beta * (chosen - rejected) for chosen, rejected in changes]
+    return {
+        "accuracy": stats.rate(sum(margin > 0 for margin in margins), n, seed),
+        # What the implicit reward began with is 0 for both sides: so which side the model thought likelier.
+        "accuracy_before": stats.rate(sum(chosen > rejected for chosen, rejected in before), n, seed),
+        "accuracy_length": stats.rate(sum(length_only(train, test)), n, seed),
+        "margin": stats.mean(margins, seed),
+        "chosen_change": stats.mean([chosen for chosen, _ in changes], seed),
+        "rejected_change": stats.mean([rejected for _, rejected in changes], seed),
+    }
+
+
+# ---- the stage
+
+
+class _Trainer(ResumableTrainer, DPOTrainer):
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        """The rows are tokens already. TRL would also learn what the template writes after the end of turn."""
+        return dataset
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
+    forgets = training.precompute_ref_log_probs and not model_args.use_peft
+    if forgets and (is_deepspeed_zero3_enabled() or training.fsdp):
+        raise UserError("precompute_ref_log_probs: the reference is asked again at the end, whole: use zero2.yaml")
+    run = Run.open(training.output_dir, "dpo", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    set_seed(training.seed)
+    set_global_batch(training, args.global_batch_size)
+
+    pairs, equal = load_pairs(args.datasets, args.equal)
+    known, held_out = split_pairs(pairs, args.test_fraction)
+    model, tokenizer = open_model(model_args)
+    refuse_adapter(model, model_args.model_name_or_path)
+    settle_chat(model, tokenizer, args.chat_template_path, model_args)
+    set_max_length(training, model)
+    rows, known = tokenize_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
+    test, held_out = tokenize_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
+    if args.train_pairs is not None:
+        known, rows = known[: args.train_pairs], rows.select(range(min(args.train_pairs, len(rows))))
+    if is_main_process():
+        print(
+            f"{len(known):,} pairs to learn from, {len(held_out):,} held out, {equal:,} left out as equal", flush=True
+        )
+    rows = rows.shuffle(seed=training.seed)
+    with refused_settings():
+        trainer = _Trainer(
+            model=model,
+            # Ours, as TRL's own would be of no revision.
+            ref_model=None if model_args.use_peft or forgets else open_model(model_args)[0],
+            args=training,
+            train_dataset=_on_disk(rows, run) if training.precompute_ref_log_probs else rows,
+            processing_class=tokenizer,
+            peft_config=get_peft_config(model_args),
+        )
+
+    train(trainer, run, RunCallback(run), count="non_padding")
+
+    after = log_probs(trainer, trainer.model_wrapped, test, args.eval_batch_size)
+    with _reference(trainer, model_args) as reference:
+        before = log_probs(trainer, reference, test, args.eval_batch_size)
+    metrics = measure(known, held_out, before, after, training.beta, training.seed) | {
+        "pairs_train": {"value": len(known)},
+        "pairs_test": {"value": len(held_out)},
+        "pairs_equal": {"value": equal},
+        "tokens": {"value": trainer.state.num_input_tokens_seen},
+    }
+    if is_main_process():
+        shown = list(zip(held_out, before, after, strict=True))[:_SHOWN]
+        run.sample_anew(trainer.state.global_step, [_sample(*these, training.beta) for these in shown])
+        print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
+    finish_model_folder(run, trainer, tokenizer, metrics)
+
+
+def _on_disk(rows: Dataset, run: Run) -> Dataset:
+    """The rows in the run's folder, where all ranks and a resumed run find the log-probabilities that TRL adds."""
+    folder = run.folder / "_rows"
+    if is_main_process():
+        rows.save_to_disk(folder)
+    PartialState().wait_for_everyone()
+    return load_from_disk(folder)
+
+
+def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: float) -> dict[str, Any]:
+    """What the report shows of a pair: its texts, and their implicit rewards."""
+    return {
+        "prompt": pair["prompt"][-1]["content"],
+        "completion": pair["chosen"][-1]["content"],
+        "rejected": pair["rejected"][-1]["content"],
+        "reward_chosen": round(beta * (after[0] - before[0]), 4),
+        "reward_rejected": round(beta * (after[1] - before[1]), 4),
+    }
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

@@ -1,0 +1,205 @@
+"""The stage on tiny models: it learns what is preferred, goes on where it was killed, and measures what it says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat.data.preferences import Pair
+from zero2chat.errors import UserError
+from zero2chat.models import load_model
+from zero2chat.stages import dpo
+
+LORA = {"use_peft": True, "lora_target_modules": "all-linear", "lora_r": 4, "learning_rate": 2.0e-2}
+
+
+@pytest.fixture
+def base(
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    model_folder: Path,
+    preferences: Path,
+    tmp_path: Path,
+) -> Callable[..., Path]:
+    """`base(name, **changes)`: the YAML of a small run on 200 pairs in which the chosen answer says yes."""
+
+    def make(name: str, **changes: Any) -> Path:
+        own = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(preferences)}], "logging_steps": 1}
+        return write_yaml(tmp_path / f"{name}.yaml", **settings("dpo", tmp_path / name, **own | changes))
+
+    return make
+
+
+def run(path: Path) -> dict[str, Any]:
+    """Run the stage; its metrics."""
+    dpo.main(["--config", str(path)])
+    return json.loads((path.with_suffix("") / "metrics.json").read_text())
+
+
+def losses(path: Path) -> list[float]:
+    return [line["loss"] for line in map(json.loads, (path.with_suffix("") / "history.jsonl").open()) if "loss" in line]
+
+
+def by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pair: Pair, side: str) -> torch.Tensor:
+    """log π(answer, its end of turn included | prompt), a token at a time from plain logits."""
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    prompt = tokenizer.apply_chat_template(pair["prompt"], add_generation_prompt=True, **options)["input_ids"]
+    ids = tokenizer.apply_chat_template(pair["prompt"] + pair[side], **options)["input_ids"]
+    end = int((ids[0] == tokenizer.convert_tokens_to_ids("<|im_end|>")).nonzero()[-1])
+    said = torch.log_softmax(model(ids).logits[0].float(), -1)
+    return sum(said[i - 1, ids[0, i]] for i in range(prompt.shape[1], end + 1))  # type: ignore[return-value]
+
+
+def pair(prompt: str, chosen: str, rejected: str) -> Pair:
+    turns = {"prompt": ("user", prompt), "chosen": ("assistant", chosen), "rejected": ("assistant", rejected)}
+    return {key: [{"role": role, "content": text}] for key, (role, text) in turns.items()}
+
+
+def test_it_learns_what_is_preferred_and_its_metrics_are_those_of_its_folder_by_hand(
+    base: Callable[..., Path], model_folder: Path
+) -> None:
+    path = base("whole", max_steps=30, logging_steps=5)
+    metrics = run(path)
+    assert metrics["accuracy"]["value"] > 0.95
+    assert metrics["accuracy_length"]["value"] < 0.75
+    assert metrics["accuracy"]["n"] == metrics["pairs_test"]["value"] > 30
+    assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] == 200
+    assert metrics["accuracy"]["low"] < metrics["accuracy"]["value"]
+    assert metrics["margin"]["value"] > 0.5
+    assert metrics["tokens"]["value"] > 30 * 8 * 2 * 10
+
+    (model, tokenizer), (reference, _) = load_model(path.with_suffix("")), load_model(model_folder)
+    samples = [json.loads(line) for line in (path.with_suffix("") / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 12
+    for sample in samples[:4]:
+        shown = pair(sample["prompt"], sample["completion"], sample["rejected"])
+        for side in ("chosen", "rejected"):
+            reward = 0.1 * (by_hand(model, tokenizer, shown, side) - by_hand(reference, tokenizer, shown, side)).item()
+            assert sample[f"reward_{side}"] == pytest.approx(reward, abs=2e-3)
+    assert not [p.name for p in path.with_suffix("").iterdir() if p.suffix in (".bin", ".pt")]
+
+
+def test_references_computed_before_are_those_computed_on_the_way(base: Callable[..., Path]) -> None:
+    short = {"max_steps": 3, "save_strategy": "no"}
+    late, early = base("late", **short), base("early", precompute_ref_log_probs=True, **short)
+    metrics, again = run(late), run(early)
+    assert losses(late)[0] == pytest.approx(0.6931, abs=1e-3)  # a coin's
+    assert losses(late)[-1] < 0.69
+    assert losses(early) == pytest.approx(losses(late), abs=1e-4)
+    for key in ("accuracy", "accuracy_before", "margin", "chosen_change"):
+        assert again[key]["value"] == pytest.approx(metrics[key]["value"], abs=1e-3)
+
+
+def test_an_adapters_folder_holds_the_adapter_alone_and_its_base_is_the_reference(
+    base: Callable[..., Path], model_folder: Path
+) -> None:
+    path = base("adapter", max_steps=20, save_strategy="no", **LORA)
+    metrics = run(path)
+    assert losses(path)[0] == pytest.approx(0.6931, abs=1e-3)
+    assert metrics["accuracy"]["value"] > 0.9
+    folder = path.with_suffix("")
+    assert (folder / "adapter_model.safetensors").exists()
+    assert not (folder / "model.safetensors").exists()
+    (reference, tokenizer), (adapted, _) = load_model(model_folder), load_model(folder)
+    sample = json.loads((folder / "samples.jsonl").open().readline())
+    shown = pair(sample["prompt"], sample["completion"], sample["rejected"])
+    gained = by_hand(adapted, tokenizer, shown, "chosen") - by_hand(reference, tokenizer, shown, "chosen")
+    assert sample["reward_chosen"] == pytest.approx(0.1 * gained.item(), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "more", [{"train_sampling_strategy": "group_by_length"}, {**LORA, "precompute_ref_log_probs": True}]
+)
+def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
+    more: dict[str, Any], base: Callable[..., Path], kill_after: Callable[..., None]
+) -> None:
+    whole, cut = base("whole", **more), base("cut", **more)
+    run(whole)
+    kill_after(dpo, cut, 5)
+    run(cut)
+    folders = whole.with_suffix(""), cut.with_suffix("")
+    weights = "adapter_model.safetensors" if "use_peft" in more else "model.safetensors"
+    for name in (weights, "samples.jsonl"):
+        assert len({hashlib.sha256((folder / name).read_bytes()).hexdigest() for folder in folders}) == 1, name
+    assert losses(whole) == losses(cut)
+
+
+@pytest.mark.slow
+def test_two_zero2_ranks_take_the_steps_of_one(base: Callable[..., Path]) -> None:
+    changes: dict[str, Any] = {"precompute_ref_log_probs": True, "save_strategy": "no"}
+    one, two = base("one", **changes), base("two", per_device_train_batch_size=4, **changes)
+    expected = run(one)
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
+    config = str(Path(__file__).parents[2] / "accelerate_configs/cpu_zero2.yaml")
+    process = subprocess.run(
+        [accelerate, "launch", "--quiet", "--config_file", config, "-m", "zero2chat.stages.dpo", "--config", two],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    found = json.loads((two.with_suffix("") / "metrics.json").read_text())
+    assert losses(two) == pytest.approx(losses(one), abs=2e-3)
+    assert found["margin"]["value"] == pytest.approx(expected["margin"]["value"], abs=5e-3)
+    assert process.stdout.count("pairs to learn from") == 1
+
+
+def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
+    base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dpo, "_Trainer", _raise(UserError("enough seen")))
+    for name, more in {"all": {}, "few": {"train_pairs": 9}}.items():
+        with pytest.raises(UserError, match="enough seen"):
+            run(base(name, **more))
+    assert [line for line in capsys.readouterr().out.splitlines() if "held out" in line] == [
+        f"{n} pairs to learn from, 53 held out, 0 left out as equal" for n in (147, 9)
+    ]
+
+
+def _raise(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"datasets": []}, "datasets: the list is empty"),
+        ({"train_pairs": 0}, "train_pairs 0 is not above 0"),
+        ({"test_fraction": 1.0}, "test_fraction: 1.0 is not between"),
+        ({"test_fraction": 1e-6}, "of 200 pairs none falls in the test split"),
+        ({"max_length": 4096}, "max_length 4096 is more than the model's context of 128"),
+        ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have a side longer than max_length 20"),
+        ({"truncation_mode": "keep_end"}, "truncation_mode: no pair is cut"),
+        ({"sync_ref_model": True}, "sync_ref_model: a resumed run would have another reference"),
+        ({"padding_free": True}, "padding_free: TRL's DPO has none"),
+        ({"loss_type": ["sigmod"]}, "sigmod"),
+        ({"use_peft": True, "lora_target_modules": ["lm_head"]}, "the trainer refuses its settings: .*lm_head"),
+        ({"lerning_rate": 1.0}, "unknown key 'lerning_rate'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=message):
+        run(base("bad", **changes))
+
+
+def test_an_answer_of_several_turns_is_refused_by_its_row(base: Callable[..., Path], preferences: Path) -> None:
+    more = [{"role": role, "content": "x"} for role in ("assistant", "user", "assistant")]
+    preferences.write_text(
+        "".join(json.dumps({"prompt": f"{i}", "chosen": more, "rejected": "no"}) + "\n" for i in range(9))
+    )
+    with pytest.raises(UserError, match="training pairs: row 0: chosen has 3 turns"):
+        run(base("turns"))

@@ -1,0 +1,124 @@
+"""A model's card says from what and how it was made and what was measured, and nothing about this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from zero2chat.card import make_card, public
+from zero2chat.runs import Run
+from zero2chat.stats import rate
+
+METRICS = {"accuracy_facts": rate(30, 40, seed=0), "accuracy": {"value": 0.7, "n": 40}, "tokens": {"value": 5000}}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _run(folder: str = "runs/mine/sft", stage: str = "sft", **settings: Any) -> Run:
+    return Run.open(folder, stage, {"output_dir": folder, "learning_rate": 1e-3, **settings})
+
+
+def _card(run: Run, metrics: Any = METRICS, step: int | None = None) -> ModelCard:
+    make_card(run.folder, run.identity, metrics, step).save("README.md")
+    return ModelCard.load("README.md")
+
+
+def test_numbers_come_with_n_and_interval_and_settings_can_be_run_again() -> None:
+    card = _card(_run(note="naïve: 한국어", max_steps=3))
+    assert (card.data.library_name, card.data.tags) == ("transformers", ["zero2chat", "sft"])
+    found = {result.metric_name: result for result in card.data.eval_results}
+    low, high = METRICS["accuracy_facts"]["low"], METRICS["accuracy_facts"]["high"]
+    assert {name: result.metric_value for name, result in found.items()} == {"accuracy_facts": 0.75, "accuracy": 0.7}
+    assert found["accuracy_facts"].metric_args == {"n": 40, "low": low, "high": high, "seed": 0}
+    assert "\n# mine/sft\n" in card.text
+    assert f"| accuracy_facts | 0.75 | 40 | {low} to {high} |\n" in card.text
+    assert "| tokens | 5000 |" in card.text
+    assert "accelerate launch -m zero2chat.stages.sft --config sft.yaml\n" in card.text
+    written = yaml.safe_load(card.text.split("```yaml\n")[1].split("```")[0])
+    assert written == {"output_dir": "runs/mine/sft", "learning_rate": 1e-3, "note": "naïve: 한국어", "max_steps": 3}
+
+
+def test_a_recipes_step_is_named_with_its_command_unless_a_path_of_the_machine_stands_in_it() -> None:
+    options = "--quiet --config_file accelerate_configs/cpu.yaml"
+    command = f"accelerate launch {options} -m zero2chat.stages.sft --config recipes/r/sft.yaml --where http://x/y"
+    run = _run()
+    run.identity["launch"] = {"recipe": "recipes/r", "step": "first", "command": command}
+    text = _card(run).text
+    assert "The step `first` of the recipe `recipes/r`:" in text
+    assert f"\n{command}\n" in text
+    for path in ("'[\"/srv/x.jsonl\"]'", "/srv/x", "~/x", "../x", f"{Path.cwd()}/x", "http://srv:secret@x/y"):
+        run.identity["launch"]["command"] = f"{command} --other {path}"
+        text = _card(run).text
+        assert "srv" not in text
+        assert "accelerate launch -m zero2chat.stages.sft --config sft.yaml\n" in text
+
+
+@pytest.mark.parametrize(
+    ("base", "named"), [("runs/quickstart/pretrain", None), ("./here", None), ("own/er", "own/er"), (None, None)]
+)
+def test_a_base_model_is_named_where_others_can_have_it(base: str | None, named: str | None) -> None:
+    for folder in ("runs/quickstart/pretrain", "here"):
+        Path(folder).mkdir(parents=True)
+        (Path(folder) / "README.md").write_text("---\nlicense: mit\n---\nmade at home")
+        (Path(folder) / "run.json").write_text('{"fingerprint": {}}')
+        (Path(folder) / "metrics.json").write_text("{}")
+    card = _card(_run(model_name_or_path=base))
+    assert card.data.base_model == named
+    assert ("- weights: those of the step `quickstart/pretrain`" in card.text) == (base == "runs/quickstart/pretrain")
+    # The licence of a base that lies here; nobody is asked for that of another, and none is made up.
+    assert card.data.license == ("mit" if base and named is None else None)
+
+
+def test_data_are_named_and_those_of_the_hub_in_the_metadata() -> None:
+    _run("runs/mine/corpus", "corpus", datasets=[{"path": "own/texts", "revision": "abc"}, {"task": "facts", "n": 9}])
+    Path("runs/mine/corpus/metrics.json").write_text("{}")
+    card = _card(_run("runs/mine/pretrain", "pretrain", dataset="runs/mine/corpus"))
+    assert card.data.datasets == ["own/texts"]
+    assert "- weights: random ones\n- data: [own/texts](https://huggingface.co/datasets/own/texts), revision abc" in (
+        card.text
+    )
+    assert "- data: task `facts` of zero2chat, n 9\n" in card.text
+    Path("chat.jsonl").write_text("{}")
+    local = [{"path": "json", "data_files": ["/srv/secret/b.jsonl"]}, {"path": "chat.jsonl"}]
+    card = _card(_run(datasets=local))
+    assert card.data.datasets is None
+    assert "- data: ['…/b.jsonl']\n- data: chat.jsonl\n" in card.text
+
+
+def test_no_path_of_the_machine_and_no_password_stands_in_a_card(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "data" / "a.jsonl", "/srv/ada/runs/x/sft"
+    settings = {
+        "model_name_or_path": outside,
+        "datasets": [{"path": str(inside)}, {"path": "json", "data_files": {"train": "~/b.jsonl"}}],
+        "tools": {"search": {"where": "http://ada:secret@127.0.0.1:80/x"}},
+        "note": f"see {Path.home()}/notes",
+        "up": "../ada/c.txt",
+    }
+    run = _run(str(tmp_path / "runs/mine/sft"))
+    run.identity["fingerprint"]["settings"] |= settings
+    text = str(_card(run))
+    for secret in (str(tmp_path), str(Path.home()), "ada", "secret@", "srv"):
+        assert secret not in text
+    assert "# mine/sft" in text
+    assert public(settings) == {
+        "model_name_or_path": "runs/x/sft",
+        "datasets": [{"path": "data/a.jsonl"}, {"path": "json", "data_files": {"train": "…/b.jsonl"}}],
+        "tools": {"search": {"where": "http://127.0.0.1:80/x"}},
+        "note": "see ~/notes",
+        "up": "…/c.txt",
+    }
+
+
+def test_a_checkpoints_card_says_its_step_and_no_numbers() -> None:
+    card = _card(_run(), {}, 500)
+    assert "# mine/sft, step 500\n" in card.text
+    assert "of step 500; it was not examined" in card.text
+    assert "## Measured" not in card.text
+    assert card.data.eval_results is None
