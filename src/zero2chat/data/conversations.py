@@ -16,6 +16,7 @@ from trl.chat_template_utils import has_generation_markers
 from zero2chat import tasks
 from zero2chat.chat.tools import Tools, call_message, failed
 from zero2chat.data.corpora import Source, load_source, require_column
+from zero2chat.data.review import leave_out_rejected
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutral, pad_apart, set_chat_template, visible
@@ -53,6 +54,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
     column = "messages" if source.column == "text" else source.column
     rows = load_source(source)
     require_column(rows, column, source.label)
+    rows = leave_out_rejected(rows, source.label)
     if source.n is not None:
         rows = rows.select(range(min(source.n, len(rows))))
     given = rows["tools"] if "tools" in rows.column_names else [None] * len(rows)
@@ -123,6 +125,8 @@ def _read_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(content, str):
         raise UserError(f"{where}: no conversation: expected a list of {{role, content}}")
     read: dict[str, Any] = {"role": message["role"], "content": content}
+    if isinstance(message.get("reasoning_content"), str):  # the thought, which the chat template sets apart
+        read["reasoning_content"] = message["reasoning_content"]
     if calls:
         read["tool_calls"] = calls
     if message["role"] == "tool" and isinstance(message.get("name"), str):
