@@ -94,9 +94,9 @@ def test_a_models_answers_that_pass_are_rows_that_say_where_they_come_from(
     assert max(Counter(row["origin"]["key"] for row in found).values()) <= 2
     assert (measured["prompts"]["value"], measured["answers"]["value"]) == (10, 40)
     assert measured["conversations"]["value"] == len(found) > 0
-    assert measured["rejected_wrong"]["value"] == round(scored.count(0) / 40, 4) > 0
-    assert measured["passed"]["value"] == round(scored.count(1) / 40, 4)
-    shares = [measured["kept"], *(measured[f"rejected_{why}"] for why in REASONS)]
+    assert measured["rejected_rate_wrong"]["value"] == round(scored.count(0) / 40, 4) > 0
+    assert measured["pass_rate"]["value"] == round(scored.count(1) / 40, 4)
+    shares = [measured["kept_rate"], *(measured[f"rejected_rate_{why}"] for why in REASONS)]
     assert sum(share["value"] for share in shares) == pytest.approx(1, abs=1e-3)
     assert all(share["n"] == 10 and share["low"] <= share["value"] <= share["high"] for share in shares)
     samples = runs.read_jsonl(folder / "samples.jsonl")
@@ -263,7 +263,7 @@ def test_an_endpoint_answers_in_the_teachers_place_thoughts_included_and_its_key
     assert found[1]["origin"] == origin
     measured = metrics(folder)
     for why in ("wrong", "cut", "empty", "refused"):
-        assert measured[f"rejected_{why}"]["value"] == round(1 / 6, 4)
+        assert measured[f"rejected_rate_{why}"]["value"] == round(1 / 6, 4)
     everything = "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
     assert "sk-secret" not in everything + "".join(capfd.readouterr())
 

@@ -37,7 +37,9 @@ def teacher(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def given(teacher: Path, settings: Callable[..., dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
     """Settings of a student, 3 steps an epoch, two backward passes a step."""
-    found = settings("grpo", tmp_path / "run", teacher_model_name_or_path=str(teacher), max_steps=6, save_steps=4, tasks=[])
+    found = settings(
+        "grpo", tmp_path / "run", teacher_model_name_or_path=str(teacher), max_steps=6, save_steps=4, tasks=[]
+    )
     return {key: value for key, value in found.items() if key not in ("rewards", "num_generations")} | {
         "global_batch_size": 8,
         "per_device_train_batch_size": 4,

@@ -328,10 +328,10 @@ def _measure(verdicts: Sequence[Sequence[str | None]], seed: int) -> dict[str, d
         "prompts": {"value": len(verdicts)},
         "answers": {"value": sum(map(len, verdicts))},
         "conversations": {"value": sum(some.count(None) for some in verdicts)},
-        "prompts_kept": stats.rate(sum(None in some for some in verdicts), len(verdicts), seed),
-        "passed": share(None, "duplicate", "surplus"),
-        "kept": share(None),
-        **{f"rejected_{why}": share(why) for why in REASONS},
+        "prompts_kept_rate": stats.rate(sum(None in some for some in verdicts), len(verdicts), seed),
+        "pass_rate": share(None, "duplicate", "surplus"),
+        "kept_rate": share(None),
+        **{f"rejected_rate_{why}": share(why) for why in REASONS},
     }
 
 
