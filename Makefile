@@ -67,12 +67,12 @@ results: install
 	$(BIN)/python -m zero2chat.report.results runs/quickstart > docs/results.md
 
 test: install data
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal
 
 # What cannot be fetched is skipped, with the reason.
 test-all: install data
 	-$(MAKE) --keep-going browser smollm serving gguf harness .venv-vllm
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 -m "slow or not slow"
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal -m "slow or not slow"
 
 lint: install
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ def test_a_share_of_rows_has_wilsons_interval_and_another_mean_its_standard_erro
     assert found["x.acc"] == {"value": 0.3, "n": 10, "low": 0.1078, "high": 0.6032}
     assert found["x.f1"]["low"] == pytest.approx(0.45 - 0.196, abs=1e-4)
     assert found["x.f1"]["high"] == pytest.approx(0.45 + 0.196, abs=1e-4)
-    assert found["x.word_perplexity"] == {"value": 12.5, "n": 0}
+    assert found["x.word_perplexity"] == {"value": 12.5, "n": 10}
     assert set(found) == {"x.acc", "x.f1", "x.word_perplexity"}
 
 
@@ -161,9 +161,9 @@ def test_our_figures_are_those_of_lm_eval_outside_of_us_on_one_process_and_on_tw
     raw = json.loads((tmp_path / "ours" / "harness.json").read_text())
     assert raw["both"]["results"]["choice"]["acc,none"] == theirs["choice"]["acc,none"]
 
-    launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file"]
-    two = [*launch, str(ROOT / "accelerate_configs" / "cpu_zero2.yaml"), *stage, "--output_dir", str(tmp_path / "two")]
-    _run(*two)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file"]
+    zero2 = str(ROOT / "accelerate_configs" / "cpu_zero2.yaml")
+    _run(*launch, zero2, *stage, "--output_dir", str(tmp_path / "two"))
     shared = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert shared | {"seconds": 0} == ours | {"seconds": 0}
 
@@ -195,7 +195,7 @@ def test_every_task_of_the_recipes_exists_and_those_that_run_code_are_refused(in
         "humaneval": "runs code that a model wrote",
         "mbpp": "runs code that a model wrote",
         "hidden": "runs code that a model wrote",
-        "remote": "wants trust_remote_code",
+        "remote": "its dataset wants trust_remote_code",
         "odd": "the metric 'accuracy' is not lm-eval's own",
         "fetched": "the metric 'acc' is not lm-eval's own",
         "gsm8": "lm-eval has no such task; did you mean 'gsm8k'?",

@@ -236,7 +236,7 @@ def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
     sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}]}
     for model, message in (
         ("Qwen/Qwen3-0.6B-Bass", "not in dimensions.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add"),
-        (None, "model_name_or_path is not set"),
+        (None, "a model is not set: name"),
     ):
         (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | ({"model_name_or_path": model} if model else {})))
         with pytest.raises(UserError, match=re.escape(message)):

@@ -103,6 +103,13 @@ def _export(args: argparse.Namespace) -> None:
 
 def _rank(args: argparse.Namespace) -> None:
     _without_progress_bars()
+    if (args.review is None) != bool(args.model and args.out) or (args.review and (args.model or args.out)):
+        raise UserError("rank: give MODEL and --out, or --review FILE.jsonl alone")
+    if args.review:
+        from zero2chat.chat.review import review
+
+        review(args.review)
+        return
     from zero2chat.chat.ranking import rank, read_prompts
     from zero2chat.chat.session import Sampling
 
@@ -367,11 +374,14 @@ def parser() -> argparse.ArgumentParser:
 
     rank = commands.add_parser("rank", help="rank a model's answers, by docs/labelling.md, for a reward model to learn")
     rank.set_defaults(command=_rank)
-    rank.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
+    rank.add_argument("model", nargs="?", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
     asked = rank.add_mutually_exclusive_group(required=True)
     asked.add_argument("--task", metavar="NAME", help="ask training rows of a task, such as lines")
     asked.add_argument(
         "--prompts", metavar="FILE", help="ask a file's: .txt, one a line, or .jsonl, `prompt` a text or messages"
+    )
+    asked.add_argument(
+        "--review", metavar="FILE.jsonl", help="in their place, accept or reject rows that the stage distill wrote"
     )
     rank.add_argument("--n", type=int, metavar="N", help="how many prompts (default: 50 of a task, all of a file)")
     rank.add_argument(
@@ -380,9 +390,7 @@ def parser() -> argparse.ArgumentParser:
     rank.add_argument("--answers", type=int, default=4, metavar="K", help="answers to a prompt (default %(default)s)")
     rank.add_argument("--temperature", type=float, default=1.0, help="default %(default)s")
     rank.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
-    rank.add_argument(
-        "--out", required=True, metavar="FILE.jsonl", help="where rankings are added; it goes on after those in it"
-    )
+    rank.add_argument("--out", metavar="FILE.jsonl", help="where rankings are added; it goes on after those in it")
 
     following = commands.add_parser("next", help="the likeliest next tokens after a text")
     following.set_defaults(command=_next)

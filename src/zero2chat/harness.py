@@ -208,11 +208,12 @@ def _metrics(spec: HarnessSpec, found: Mapping[str, Any], asked: Iterable[str]) 
             continue
         rows = [row for name in asked for row in found["samples"][name] if row["filter"] == filtered]
         values = [row[metric] for row in rows if metric in row]
-        n = len(values)
+        n = len(values) or len(rows)
         stderr = scores.get(f"{metric}_stderr,{filtered}")
         interval = {}
-        if all(_is_number(v) and v in (0, 1) for v in values) and math.isclose(sum(values), value * n, abs_tol=1e-6):
-            rate = stats.rate(float(sum(values)), n)
+        hits = float(sum(values)) if values and all(_is_number(v) and v in (0, 1) for v in values) else None
+        if hits is not None and math.isclose(hits / n, value, abs_tol=1e-9):
+            rate = stats.rate(hits, n)
             interval = {"low": rate["low"], "high": rate["high"]}
         elif _is_number(stderr):
             interval = {"low": float(value - 1.959964 * stderr), "high": float(value + 1.959964 * stderr)}

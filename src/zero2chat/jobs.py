@@ -79,7 +79,7 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
     Raises `UserError` for a model that is nowhere.
     """
     if not path:
-        raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
+        raise UserError("a model is not set: name a model folder or a Hub model")
     if made := _maker(path, steps):
         step, steps = made
         if step.stage == "pretrain":
@@ -223,6 +223,21 @@ def _ppo(job: Job, settings: _Settings) -> Job:
     )
 
 
+def _gkd(job: Job, settings: _Settings) -> Job:
+    args, training, options, steps = settings
+    teacher = _empty(base_config(training.teacher_model_name_or_path, steps))
+    return replace(
+        job,
+        model=replace(job.model, readers=parameter_count(teacher)),
+        work=replace(job.work, head="tiles"),
+        flops=job.flops + flops_per_token(teacher, job.work.length) / 3,
+        rollout=1.0,
+        vllm=_vllm(training),
+        refused=_quantised(options),
+        unit="answers",
+    )
+
+
 # What each stage adds to its model and its sequences
 PLANNED: dict[str, Callable[[Job, _Settings], Job]] = {
     "pretrain": lambda job, settings: job,
@@ -231,6 +246,7 @@ PLANNED: dict[str, Callable[[Job, _Settings], Job]] = {
     "reward": _reward,
     "grpo": _grpo,
     "ppo": _ppo,
+    "gkd": _gkd,
 }
 
 
@@ -271,7 +287,7 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     context = context_length(model)
     length, said = getattr(args if step.stage == "pretrain" else training, "max_length", None), "max_length"
     answer = None
-    if step.stage in ("grpo", "ppo"):
+    if step.stage in ("grpo", "ppo", "gkd"):
         answer = training.max_completion_length
         if answer is None or answer >= context:
             raise UserError(

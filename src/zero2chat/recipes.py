@@ -26,9 +26,9 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
 PLAIN_STAGES = ("corpus", "tokenizer", "index", "report")
-TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo")
-MEASURING_STAGES = ("evaluate", "probe")  # with answers of a model, on all processes
-STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *MEASURING_STAGES)
+TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
+ANSWERING_STAGES = ("distill", "evaluate", "probe")  # they have a model answer, on all processes
+STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 # What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")

@@ -38,11 +38,12 @@ RUN, METRICS, HISTORY, SAMPLES, MANIFEST = (
     "samples.jsonl",
     "checkpoint.json",
 )
+REVIEWED = Path("data", "train.jsonl")  # what `distill` makes, and `zero2chat rank --review` goes on to change
 LOCK = "_lock"  # as all that begins with an underscore, never pushed
 # What lies in a folder before a run has made anything: who makes it (perhaps half written), and who writes it now.
 _BEGINNING = (RUN, RUN + ".tmp", LOCK)
 # Settings whose value is a path even where it is one bare word, such as `mydata`.
-_PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path")
+_PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path", "teacher")
 BUILDERS = ("json", "parquet", "csv", "text")  # of `datasets.load_dataset`, as a source's `path`
 
 
@@ -127,6 +128,8 @@ def digest(value: Any) -> str:
 def input_digest(path: str) -> str:
     """An input's identity: of a run, or a file in one, the run's fingerprint, of anything else its content.
 
+    Of a run of `distill` its rows count too, as people review them.
+
     Raises `UserError` where a path under `runs/` is no finished run.
     """
     folder = Path(path)
@@ -134,7 +137,9 @@ def input_digest(path: str) -> str:
     if run or path.startswith("runs/"):
         if not run or not (run / METRICS).exists():
             raise UserError(f"{path}: no finished run there: run the step that makes it first")
-        return digest(json.loads((run / RUN).read_text())["fingerprint"])
+        made = json.loads((run / RUN).read_text())["fingerprint"]
+        # What people have rejected since is left out of training: a run is more than what it was made from.
+        return digest([made, _digest_file(run / REVIEWED)] if (run / REVIEWED).exists() else made)
     matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]  # noqa: PTH207
     files = [Path(match) for match in matches]
     leaves = [leaf for file in files for leaf in (sorted(file.rglob("*")) if file.is_dir() else [file])]

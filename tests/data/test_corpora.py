@@ -107,7 +107,6 @@ def test_without_fractions_nothing_is_lost() -> None:
         ([{"task": "facts"}], "task facts: `n` says how many rows to take"),
         ([{"path": "a.csv", "n": -1}], "n: -1 is not above 0"),
         ([{"path": "a.csv", "n": "many"}], "n: 'many' is no int"),
-        ([{"path": "a.csv", "label": "train"}], "'train' is a split's name"),
         ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set all of them or none"),
     ],
 )
@@ -115,6 +114,13 @@ def test_a_wrong_entry_is_named(entries: list[Any], says: str) -> None:
     with pytest.raises(UserError) as caught:
         read_sources(entries)
     assert says in str(caught.value)
+
+
+def test_a_splits_name_is_no_label_of_documents_whose_metrics_it_would_hide() -> None:
+    entries = [{"path": "data/train.jsonl"}]
+    assert read_sources(entries)[0].label == "train"
+    with pytest.raises(UserError, match="'train' is a split's name"):
+        read_sources(entries, documents=True)
 
 
 def test_a_fraction_of_nothing_is_refused() -> None:

@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(module.time, "sleep", lambda _, sleep=time.sleep: sleep(0.01))  # between tries
+    monkeypatch.setattr(time, "sleep", lambda _, sleep=time.sleep: sleep(0.01))  # between tries
     found = Server()
     threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield found

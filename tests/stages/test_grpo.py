@@ -316,6 +316,7 @@ def test_two_zero2_ranks_practise_together(
     assert load_model(path.with_suffix(""))[0] is not None
 
 
+@pytest.mark.slow  # two launches of two ranks
 def test_two_ranks_replace_groups_and_choose_problems_together(base: Callable[..., Path]) -> None:
     """Each has groups of its own; while one of them has a group to replace, both sample on."""
     path = base(

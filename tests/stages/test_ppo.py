@@ -401,6 +401,7 @@ def test_two_zero2_ranks_are_one_process(base: Callable[..., Path], reward_folde
         torch.testing.assert_close(weights[name], weight, atol=2e-3, rtol=1e-2)
 
 
+@pytest.mark.slow  # three launches of two ranks
 def test_two_zero2_ranks_killed_go_on_with_their_value(base: Callable[..., Path]) -> None:
     more = ALIKE | {"per_device_train_batch_size": 8, "value_model": "own"}
     whole, cut = base("whole", **more), base("cut", **more)

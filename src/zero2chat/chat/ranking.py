@@ -90,13 +90,13 @@ def rank(
     try:
         for place, prompt in left:
             print(f"\nPrompt {place} of {len(prompts)}")
-            _show(console, [(message["role"], message["content"]) for message in prompt])
+            show(console, [(message["role"], message["content"]) for message in prompt])
             print()
             texts = _distinct_answers(model, tokenizer, prompt, answers, sampling)
             if len(texts) == 1:
                 print("(all answers are the same: nothing to rank)", flush=True)
                 continue
-            _show(console, [(str(number), text) for number, text in enumerate(texts, 1)])
+            show(console, [(str(number), text) for number, text in enumerate(texts, 1)])
             order = _read_order(orders, len(texts))
             if order is None:
                 break
@@ -195,7 +195,7 @@ def _distinct_answers(
 # ---- the dialogue
 
 
-def _show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
+def show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
     """Names and texts in two columns, so that no text can pass for another row."""
     table = Table.grid(padding=(0, 2))
     for name, text in rows:

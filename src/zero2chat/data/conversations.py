@@ -16,6 +16,7 @@ from trl.chat_template_utils import has_generation_markers
 from zero2chat import tasks
 from zero2chat.chat.tools import Tools, call_message, failed
 from zero2chat.data.corpora import Source, load_source, require_column
+from zero2chat.data.review import leave_out_rejected
 from zero2chat.data.shapes import CONVERSATIONS, of_column, read_tools, recognise
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
@@ -58,6 +59,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
     else:
         require_column(rows, source.column, source.label)
         shape = of_column(source.column)
+    rows = leave_out_rejected(rows, source.label)
     if source.n is not None:
         rows = rows.select(range(min(source.n, len(rows))))
     if is_main_process():

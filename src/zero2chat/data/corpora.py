@@ -70,7 +70,7 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
         raise UserError(f"{where}: the list is empty: name at least one dataset")
     sources = [config.build([Source], entry, f"{where}[{i}]")[0] for i, entry in enumerate(datasets)]
     for i, source in enumerate(sources):
-        if source.label in tasks.SPLITS:
+        if documents and source.label in tasks.SPLITS:
             raise UserError(f"{where}[{i}]: label: '{source.label}' is a split's name: set another `label`")
         if source.task is not None:
             _try_documents(source) if documents else _try_rows(source)

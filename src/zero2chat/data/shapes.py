@@ -163,6 +163,8 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
         raise UserError(f"{where}: unknown role {role!r}; known: {', '.join(ROLES)}")
     calls = [_read_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
     read: Message = {"role": role, "content": _text("" if content is None and calls else content, where)}
+    if isinstance(turn.get("reasoning_content"), str):  # the thought, which the chat template sets apart
+        read["reasoning_content"] = turn["reasoning_content"]
     if calls:
         read["tool_calls"] = calls
     if role == "tool" and isinstance(turn.get("name"), str):

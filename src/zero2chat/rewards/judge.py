@@ -9,24 +9,16 @@ nor down, and the log's `judge/left_out` counts it.
 from __future__ import annotations
 
 import hashlib
-import http.client
-import json
 import logging
-import os
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from math import isfinite
 from typing import Any
-from urllib.parse import SplitResult
 
+from zero2chat.endpoint import Endpoint, NoReply
 from zero2chat.errors import UserError
 from zero2chat.rewards import last_message
 from zero2chat.tools.search import printable
-from zero2chat.tools.searxng import http_address
 
 RUBRIC = "Is the answer right, complete and clear? Does it answer what was asked and nothing else?"
 _INSTRUCTIONS = """\
@@ -50,9 +42,6 @@ _CONTROL = re.compile(
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-_LARGEST_REPLY = 1_000_000  # bytes
-_REFUSED = (401, 403, 404, 405)  # for every answer alike
-_UNREAD = (400, 413, 422)  # this answer's request, which would fare no better again
 
 _log = logging.getLogger(__name__)
 
@@ -80,37 +69,33 @@ def judge(
     for options that cannot be, for a key that is not there, and where the endpoint refuses the request, or gives no
     reply to any of them.
     """
-    parts = _address(url)
-    if not isinstance(timeout, int | float) or not isfinite(timeout) or timeout < 0.1:
-        raise UserError(f"judge: timeout is {timeout!r}: give a number of seconds from 0.1 on")
-    counts = (("retries", retries, 0), ("at_once", at_once, 1), ("max_tokens", max_tokens, 1), ("longest", longest, 2))
+    endpoint = Endpoint("judge", url, key_variable, timeout, retries)
+    counts = (("at_once", at_once, 1), ("max_tokens", max_tokens, 1), ("longest", longest, 2))
     for name, value, least in counts:
         if not isinstance(value, int) or value < least:
             raise UserError(f"judge: {name} is {value!r}: give a whole number from {least} on")
     for name, text in (("model", model), ("rubric", rubric)):
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"judge: {name} is {text!r}: give a text")
-    headers = {"Content-Type": "application/json"}
-    if key_variable is not None:
-        if not os.environ.get(key_variable):
-            raise UserError(f"judge: the environment variable {key_variable}, which holds the key, is not set")
-        headers["Authorization"] = f"Bearer {os.environ[key_variable]}"
+    endpoint.headers()  # at once, where the key is not there
 
     unheard: list[str] = []  # why, for each answer without a reply
 
     def ask(i: int) -> float | None:
         asked = {"model": model, "temperature": 0, "max_tokens": max_tokens}
-        body = json.dumps(asked | {"messages": request(prompts[i], completions[i], rubric, longest)}).encode()
         try:
-            return verdict(_post(parts, body, headers, timeout, retries))
-        except _NoReply as error:
+            choice = endpoint.ask(asked | {"messages": request(prompts[i], completions[i], rubric, longest)})
+        except NoReply as error:
+            _log.warning("judge: %s: no reply: %s", endpoint, error)
             unheard.append(str(error))
             return None
+        text = choice["message"]["content"]
+        return verdict(text) if isinstance(text, str) else None
 
     with ThreadPoolExecutor(at_once) as pool:
         grades = list(pool.map(ask, range(len(completions))))
     if unheard and len(unheard) == len(grades):
-        raise UserError(f"judge: {_shown(parts)}: no reply to any of {len(grades)} requests: {unheard[-1]}")
+        raise UserError(f"judge: {endpoint}: no reply to any of {len(grades)} requests: {unheard[-1]}")
     if log_metric is not None and grades:
         log_metric("judge/left_out", grades.count(None) / len(grades))
     return grades
@@ -150,72 +135,3 @@ def verdict(reply: str) -> float | None:
     if match is None or len(_VERDICTS.findall(reply)) > 1:
         return None
     return int(match[1]) / 10
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Followed, a redirect would carry the key to another host."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-class _NoReply(Exception):
-    """The endpoint gave none to one request; the text says why."""
-
-
-def _address(url: Any) -> SplitResult:
-    """Where to ask, from the endpoint's base. Raises `UserError`, in which no part of a bad url stands: it may hold a
-    secret."""
-    parts = http_address(url)
-    if parts is None:
-        raise UserError("judge: url is no http address: give the endpoint's base, such as http://localhost:8000/v1")
-    if "@" in parts.netloc:
-        raise UserError("judge: url holds a name or a password: give the key by key_variable")
-    return parts._replace(path=parts.path.rstrip("/") + "/chat/completions", fragment="")
-
-
-def _shown(parts: SplitResult) -> str:
-    """Scheme, host and path: a query may hold a key."""
-    return parts._replace(query="").geturl()
-
-
-def _post(parts: SplitResult, body: bytes, headers: Mapping[str, str], timeout: float, retries: int) -> str:
-    """The text of the model's reply, "" where it has none. Raises `_NoReply` where there is no reply after `retries`
-    further tries, and `UserError` where the endpoint refuses all requests alike.
-
-    What is said of it is never the request, which holds the key.
-    """
-    opener = urllib.request.build_opener(_NoRedirect)
-    reason = ""
-    for attempt in range(retries + 1):
-        if attempt:
-            time.sleep(min(0.5 * 2 ** (attempt - 1), 8))
-        try:
-            asked = urllib.request.Request(parts.geturl(), body, dict(headers), method="POST")
-            with opener.open(asked, timeout=timeout) as response:
-                found = json.loads(_read(response, time.monotonic() + timeout))
-            text = found["choices"][0]["message"]["content"]
-            return text if isinstance(text, str) else ""
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code in _REFUSED or 300 <= error.code < 400:
-                raise UserError(f"judge: {_shown(parts)} answers {error.code}: check url, model and key") from None
-            reason = f"it answers {error.code}"
-            if error.code in _UNREAD:
-                break
-        except (OSError, http.client.HTTPException) as error:  # no connection, or a time-out
-            reason = str(error) or type(error).__name__
-        except (ValueError, LookupError, TypeError):
-            reason = "its reply is no chat completion"
-    _log.warning("judge: %s: no reply: %s", _shown(parts), reason)
-    raise _NoReply(reason)
-
-
-def _read(response: Any, deadline: float) -> bytes:
-    """The body, by `deadline`: a socket's own time-out starts anew with each byte."""
-    body = b""
-    while piece := response.read1(65_536):
-        body += piece
-        if time.monotonic() > deadline or len(body) > _LARGEST_REPLY:
-            raise TimeoutError("the reply is too slow or too long")
-    return body

@@ -20,7 +20,7 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from zero2chat import config, tasks
-from zero2chat.card_scores import add_scores
+from zero2chat.card import add_scores
 from zero2chat.chat.tools import make_tools
 from zero2chat.data.contamination import find_seen, read_training_sources, training_texts
 from zero2chat.data.conversations import prepare_chat_template

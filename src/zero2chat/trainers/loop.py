@@ -30,7 +30,7 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import get_length_grouped_indices
-from trl import GRPOConfig, ModelConfig, get_quantization_config
+from trl import DistillationConfig, GRPOConfig, ModelConfig, get_quantization_config
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
 
@@ -59,6 +59,9 @@ GPUS = {
     "4090": Gpu(165e12, 24e9),
     "B200": Gpu(2250e12, 180e9),
 }
+
+# Of those whose ranks each draw answers.
+_SAMPLING = (GRPOConfig, PPOConfig, DistillationConfig)
 
 # The Trainer's and TRL's counters, of which TRL's starts anew in a resumed run: `tokens` says the same.
 _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
@@ -119,6 +122,11 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
         for key in ("load_in_4bit", "load_in_8bit")
     ),
     ("optim", lambda _, others: bool(others.get("muon")), "muon takes its place: leave it out, or set `muon: false`"),
+    (
+        "train_sampling_strategy",
+        lambda value, others: value != "random" and "teacher_model_name_or_path" in others,
+        "answers differ in length, and are not there yet: leave it out",
+    ),
     # Of SFTConfig
     ("model_init_kwargs", _given, "the stage loads the model itself: set dtype and attn_implementation"),
     ("dataset_text_field", _given, "conversations have `messages`: see datasets"),
@@ -128,6 +136,9 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     ("eos_token", _given, "the chat template decides what ends a turn: leave it out"),
     ("pad_token", _given, "the tokenizer's own is taken: leave it out"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it cuts conversations in two: take bfd"),
+    # Of DistillationConfig
+    ("teacher_model_init_kwargs", _given, "the stage loads the teacher itself, as the model: leave it out"),
+    ("max_tool_calling_iterations", _given, "no tools are at hand: leave it out"),
     # Of DPOConfig
     ("truncation_mode", lambda value, _: value != "keep_start", "no pair is cut, see overlong: leave it out"),
     ("sync_ref_model", _true, "a resumed run would have another reference: leave it out"),
@@ -531,9 +542,9 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     if checkpoint:
         trainer.args.eval_on_start = False  # it was, and here is another step
         print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
-    # The order of the rows is drawn too, and must be one for all ranks; GRPO's and PPO's have a seed of their own, and
-    # ranks that drew alike would give one problem the same answers.
-    set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, GRPOConfig | PPOConfig))
+    # The order of the rows is drawn too, and must be one for all ranks. That of these has a seed of its own, and ranks
+    # that drew alike would give one problem the same answers.
+    set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, _SAMPLING))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except ValueError as error:  # some names TRL looks up at the first step only

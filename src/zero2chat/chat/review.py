@@ -1,0 +1,137 @@
+"""People look over synthetic conversations in the terminal, or through a pipe: the stage `sft` leaves out what they
+reject."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from zero2chat.chat.ranking import show
+from zero2chat.chat.terminal import typed
+from zero2chat.data.review import ACCEPTED, REJECTED, STATES, UNREVIEWED
+from zero2chat.errors import UserError
+from zero2chat.runs import write_atomically
+from zero2chat.tokens import visible
+
+HELP = "a accepts, r rejects, s skips, b goes back to the one before, q stops."
+_KEYS = {"a": ACCEPTED, "r": REJECTED, "s": UNREVIEWED}
+
+
+def review(file: str | Path, lines: TextIO | None = None) -> None:
+    """Have the rows of a file that nobody has reviewed accepted or rejected, one after another.
+
+    Each decision is on the disk before the next row is shown. `lines` is where they come from, by default stdin; its
+    end, `q` and Ctrl-C end it. Raises `UserError` where the file is not one that `distill` wrote, or cannot be written,
+    or another process has changed it meanwhile.
+    """
+    path = Path(file)
+    rows = _read(path)
+    written = path.stat()
+    places = [place for place, row in enumerate(rows) if row["review"] == UNREVIEWED]
+    if not places:
+        print(f"{path}: each of its {len(rows)} rows is reviewed already")
+        return
+    console = Console(highlight=False)
+    lines = lines or sys.stdin
+    keys = typed(lines)
+    print(HELP, flush=True)
+    at = 0
+    try:
+        while at < len(places):
+            row = rows[places[at]]
+            print(f"\nRow {at + 1} of {len(places)}{_origin(row)}")
+            show(console, _turns(row))
+            key = _read_key(keys)
+            if key == "q":
+                break
+            if key == "b":
+                at = max(at - 1, 0)
+                continue
+            if row["review"] != _KEYS[key]:
+                row["review"] = _KEYS[key]
+                _write(path, rows, written)
+                written = path.stat()
+            at += 1
+    except KeyboardInterrupt:
+        if not lines.isatty():
+            raise
+        print()
+    counts = Counter(row["review"] for row in rows)
+    print(f"{path}: {', '.join(f'{counts[state]} {state}' for state in STATES)}")
+
+
+def _read_key(keys: Iterator[str]) -> str:
+    for line in keys:
+        key = line.lower()
+        if key in (*_KEYS, "b", "q"):
+            return key
+        print(f"error: there is no '{visible(line[:20])}': {HELP}", flush=True)
+    return "q"
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        texts = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path}: cannot be written: its folder is read-only")
+    rows = []
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or not _is_conversation(row.get("messages")) or row.get("review") not in STATES:
+            raise UserError(
+                f"{path}, line {number}: is no row of the stage distill: give its data/train.jsonl, whose rows have "
+                f"`messages` and `review` ({', '.join(STATES)})"
+            )
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path}: is empty: give the data/train.jsonl of a run of the stage distill")
+    return rows
+
+
+def _is_conversation(messages: Any) -> bool:
+    return isinstance(messages, list) and all(
+        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+        for message in messages
+    )
+
+
+def _write(path: Path, rows: list[dict[str, Any]], read: os.stat_result) -> None:
+    """All rows, in the place of those that were read."""
+    now = path.stat() if path.exists() else None
+    if now is None or (now.st_ino, now.st_size, now.st_mtime_ns) != (read.st_ino, read.st_size, read.st_mtime_ns):
+        raise UserError(f"{path}: another process has changed it: begin again; what was decided before is kept")
+    try:
+        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); what was decided before is kept") from error
+
+
+def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
+    turns: list[tuple[str, str]] = []
+    for message in row["messages"]:
+        if message.get("reasoning_content"):
+            turns.append(("thought", str(message["reasoning_content"])))
+        turns.append((message["role"], message["content"]))
+    return turns
+
+
+def _origin(row: dict[str, Any]) -> str:
+    """Who wrote it, of which source, and what the rewards made of it."""
+    origin = row.get("origin")
+    origin = origin if isinstance(origin, dict) else {}
+    shown = [f"{key} {origin[key]}" for key in ("source", "teacher", "score") if key in origin]
+    return visible(f" ({', '.join(shown)})") if shown else ""

@@ -1,0 +1,23 @@
+"""Whether a person has looked at a synthetic row, and what they made of it: its column `review`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zero2chat.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+UNREVIEWED, ACCEPTED, REJECTED = STATES = ("unreviewed", "accepted", "rejected")
+
+
+def leave_out_rejected(rows: Dataset, label: str | None) -> Dataset:
+    """The rows that nobody rejected: all of them where there is no column `review`. Raises `UserError` where none is
+    left."""
+    if "review" not in rows.column_names:
+        return rows
+    left = rows.select([i for i, state in enumerate(rows["review"]) if state != REJECTED])
+    if len(left) == 0:
+        raise UserError(f"{label}: each of its {len(rows)} rows was rejected: give others")
+    return left

@@ -1,0 +1,115 @@
+"""A model that is asked over OpenAI's API: bounded in time and size, and its key in no message."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+from urllib.parse import SplitResult
+
+from zero2chat.errors import UserError
+from zero2chat.tools.searxng import http_address
+
+_LARGEST_REPLY = 1_000_000  # bytes
+_REFUSED = (401, 403, 404, 405)  # for every request alike
+_UNREAD = (400, 413, 422)  # this request, which would fare no better again
+
+
+class NoReply(Exception):
+    """The endpoint gave none to one request; the text says why. `unread`: it will not have this request, and may
+    have others."""
+
+    def __init__(self, reason: str, unread: bool = False):
+        super().__init__(reason)
+        self.unread = unread
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Followed, a redirect would carry the key to another host."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class Endpoint:
+    """`url` is its base, such as http://localhost:8000/v1, and `key_variable` the environment variable that holds the
+    key. A request has `timeout` seconds a try, and `retries` further tries. `who` asks, in messages."""
+
+    def __init__(self, who: str, url: Any, key_variable: str | None = None, timeout: float = 60.0, retries: int = 2):
+        """Raises `UserError` for what cannot be. No part of a bad url stands in it, as it may hold a secret."""
+        self.who, self.key_variable, self.timeout, self.retries = who, key_variable, timeout, retries
+        parts = http_address(url)
+        if parts is None:
+            raise UserError(
+                f"{who}: url is no http address: give the endpoint's base, such as http://localhost:8000/v1"
+            )
+        if "@" in parts.netloc:
+            raise UserError(f"{who}: url holds a name or a password: give the key by key_variable")
+        self._parts: SplitResult = parts._replace(path=parts.path.rstrip("/") + "/chat/completions", fragment="")
+        if not isinstance(timeout, int | float) or not isfinite(timeout) or timeout < 0.1:
+            raise UserError(f"{who}: timeout is {timeout!r}: give a number of seconds from 0.1 on")
+        if not isinstance(retries, int) or retries < 0:
+            raise UserError(f"{who}: retries is {retries!r}: give a whole number from 0 on")
+
+    def __str__(self) -> str:
+        """Scheme, host and path: a query may hold a key."""
+        return self._parts._replace(query="").geturl()
+
+    def headers(self) -> dict[str, str]:
+        """Raises `UserError` where the key is not there."""
+        headers = {"Content-Type": "application/json"}
+        if self.key_variable is not None:
+            if not os.environ.get(self.key_variable):
+                raise UserError(
+                    f"{self.who}: the environment variable {self.key_variable}, which holds the key, is not set"
+                )
+            headers["Authorization"] = f"Bearer {os.environ[self.key_variable]}"
+        return headers
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The first of the reply's `choices`, whose `message` is a mapping that has `content`.
+
+        Raises `NoReply` where there is none after the last try, and `UserError` where the endpoint refuses all requests
+        alike. What is said of it is never the request, which holds the key.
+        """
+        opener = urllib.request.build_opener(_NoRedirect)
+        headers, body, reason = self.headers(), json.dumps(request).encode(), ""
+        for attempt in range(self.retries + 1):
+            if attempt:
+                time.sleep(min(0.5 * 2 ** (attempt - 1), 8))
+            try:
+                asked = urllib.request.Request(self._parts.geturl(), body, headers, method="POST")
+                with opener.open(asked, timeout=self.timeout) as response:
+                    found = json.loads(_read(response, time.monotonic() + self.timeout))
+                choice: dict[str, Any] = found["choices"][0]
+                choice["message"].keys()
+                choice["message"]["content"]
+                return choice
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code in _REFUSED or 300 <= error.code < 400:
+                    raise UserError(f"{self.who}: {self} answers {error.code}: check url, model and key") from None
+                reason = f"it answers {error.code}"
+                if error.code in _UNREAD:
+                    raise NoReply(reason, unread=True) from None
+            except (OSError, http.client.HTTPException) as error:  # no connection, or a time-out
+                reason = str(error) or type(error).__name__
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                reason = "its reply is no chat completion"
+        raise NoReply(reason)
+
+
+def _read(response: Any, deadline: float) -> bytes:
+    """The body, by `deadline`: a socket's own time-out starts anew with each byte."""
+    body = b""
+    while piece := response.read1(65_536):
+        body += piece
+        if time.monotonic() > deadline or len(body) > _LARGEST_REPLY:
+            raise TimeoutError("the reply is too slow or too long")
+    return body

@@ -1,0 +1,382 @@
+"""Distill: a teacher answers, and what is right of it becomes conversations to study.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.distill --config recipes/distill/distill.yaml
+
+Asks a model (`teacher`), or one behind OpenAI's API (`endpoint`), the prompts of datasets and of tasks' training rows,
+several times each; judges the answers by reward functions, as GRPO does; writes those that pass to `data/train.jsonl`,
+which `sft` takes as a dataset, each with where it comes from, and how many did not pass and why.
+
+This is the rejection sampling of DeepSeek-R1 (arXiv:2501.12948, sections 2.3.3 and 2.4), whose kept answers also made
+the models distilled from it. As there, several answers are drawn and the right ones kept, thoughts included. Answers
+that are empty or cut are left out too, and those that differ from one to the same prompt in case and spaces alone (Yuan
+et al. 2023, arXiv:2308.01825, keep different ways alone); near duplicates are not looked for. Of those that pass, the
+first `keep` are kept, as they were drawn: the shortest would teach to be short. R1's further filters (languages mixed,
+long paragraphs, code) are reward functions of yours.
+
+Each row begins as `review: unreviewed`, which `zero2chat rank --review` changes; `sft` leaves out what was rejected.
+What has been answered is kept, and a run that was interrupted goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import set_seed
+
+from zero2chat import config, stats
+from zero2chat.config import build
+from zero2chat.data.conversations import prepare_chat_template
+from zero2chat.data.corpora import Source, mix, read_sources
+from zero2chat.data.problems import load_problems, safe_problems
+from zero2chat.data.review import UNREVIEWED
+from zero2chat.endpoint import Endpoint, NoReply
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.evaluation import answer_each
+from zero2chat.models import context_length, load_model
+from zero2chat.rewards import Reward, read_rewards
+from zero2chat.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
+from zero2chat.tokens import THINK_END, THINK_START
+from zero2chat.trainers.loop import cpu_backend
+
+FILE = "answers.jsonl"  # in the run's folder: a line a prompt, with all that the teacher said to it
+# Why an answer is not kept: the endpoint would not have the prompt; nothing was said; it did not end by itself; no
+# reward function had an opinion; the score is too low; it was said before; enough others were kept.
+REASONS = ("refused", "empty", "cut", "unjudged", "wrong", "duplicate", "surplus")
+_SHOWN = 6  # kept answers among the samples, and rejected ones for each reason
+_QUIET_SECONDS = 10  # between two lines of progress
+_THOUGHT = re.compile(rf"\s*{THINK_START}(.*?){THINK_END}(.*)", re.DOTALL)
+
+Messages = list[dict[str, Any]]
+Said = dict[str, Any]  # content, perhaps reasoning_content, why (it cannot be kept), and later score
+# Prompts and a seed → the answers to each, and what kept it from going on to the last.
+Ask = Callable[[Sequence[Messages], int], tuple[list[list[Said]], UserError | None]]
+
+
+@dataclass
+class EndpointSpec:
+    """A YAML's `endpoint:`, which is asked for `<url>/chat/completions`."""
+
+    url: str | None = None
+    model: str | None = None
+    key_variable: str | None = field(default=None, metadata={"help": "The environment variable that holds the key."})
+    timeout: float = 600.0  # seconds a try
+    retries: int = 3
+    at_once: int = 8  # requests
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ValueError("model is not set: name it as the endpoint does")
+        if self.at_once < 1:
+            raise ValueError(f"at_once {self.at_once} is not above 0")
+        self.open()
+
+    def open(self) -> Endpoint:
+        return Endpoint("endpoint", self.url, self.key_variable, self.timeout, self.retries)
+
+
+@dataclass
+class DistillArguments:
+    """The teacher, what it is asked, and what is kept."""
+
+    output_dir: str | None = None
+    teacher: str | None = field(default=None, metadata={"help": "A model folder or a Hub name."})
+    endpoint: dict | None = field(default=None, metadata={"help": "In its place: url, model, key_variable, …"})
+    model_revision: str = "main"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    attn_implementation: str | None = None
+    chat_template_path: str | None = None
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
+    rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
+    keep_above: float = field(default=0.5, metadata={"help": "The weighted sum of rewards that is not enough."})
+    keep: int = field(default=1, metadata={"help": "At most so many answers to a prompt."})
+    samples: int = field(default=4, metadata={"help": "Answers that are drawn to a prompt."})
+    temperature: float = 1.0
+    max_completion_length: int = field(default=256, metadata={"help": "Tokens of the longest answer."})
+    eval_batch_size: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.teacher is None) == (self.endpoint is None):
+            raise ValueError("either teacher or endpoint says who answers: set one of them")
+        for key in ("keep", "samples", "max_completion_length", "eval_batch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} {getattr(self, key)} is not above 0")
+        if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):
+            raise ValueError(f"temperature {self.temperature:g}: {self.samples} answers would be alike: give one above")
+        # Here too, so that a recipe is refused before its first step runs.
+        read_sources(self.datasets)
+        _read_rewards(self.rewards)
+        if self.endpoint is not None:
+            build([EndpointSpec], self.endpoint, "endpoint")
+
+
+ARGUMENTS = (DistillArguments,)
+
+
+def _read_rewards(entries: Sequence[Any]) -> list[Reward]:
+    rewards = read_rewards(entries)
+    for reward in rewards:
+        if reward.needs_of_trainer:
+            needed = ", ".join(reward.needs_of_trainer)
+            raise UserError(f"rewards: '{reward.__name__}' needs {needed}, which only training has: take another")
+    return rewards
+
+
+def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward]) -> Dataset:
+    """All problems, with `_source` and `_key` (a task row's key, or a dataset row's number)."""
+    wanted = {column for reward in rewards for column in reward.needs} | {"row"}
+    parts = []
+    for source in sources:
+        part = load_problems(source, wanted, answers=any("answer" in reward.needs for reward in rewards))
+        for reward in rewards:
+            reward.check(part, str(source.label))
+        keys = [json.loads(row)["key"] for row in part["row"]] if source.task else range(len(part))
+        part = part.add_column("_source", [source.label] * len(part)).add_column("_key", [str(key) for key in keys])
+        parts.append(part)
+    return mix(parts, [source.fraction for source in sources], size=lambda _: 1)
+
+
+# ---- who answers
+
+
+def _model(args: DistillArguments, problems: Dataset) -> Ask:
+    """The model on this machine. Raises `UserError` where there is none, or a prompt does not fit it."""
+    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    model, tokenizer = load_model(
+        args.teacher, args.dtype, args.model_revision, attn_implementation=args.attn_implementation
+    )
+    prepare_chat_template(tokenizer, args.chat_template_path)
+    safe_problems(problems, tokenizer, context_length(model) - args.max_completion_length)
+    model.to(state.device)
+
+    def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], None]:
+        limits = (args.max_completion_length, args.temperature, args.eval_batch_size)
+        found = answer_each(model, tokenizer, prompts, args.samples, *limits, seed)
+        return [[_said(a.text) | {"why": None if a.stopped else "cut"} for a in some] for some in found], None
+
+    return ask
+
+
+def _said(text: str) -> Said:
+    """A text as a message has it, a thought at its beginning apart."""
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair, as broken JSON brings it
+    match = _THOUGHT.fullmatch(text)
+    return {"content": match[2], "reasoning_content": match[1]} if match else {"content": text}
+
+
+def _endpoint(args: DistillArguments, spec: EndpointSpec) -> Ask:
+    """The model behind the endpoint. Raises `UserError` where its key is not there."""
+    endpoint = spec.open()
+    endpoint.headers()
+    request = {"model": spec.model, "temperature": args.temperature, "max_tokens": args.max_completion_length}
+
+    def one(prompt: Messages) -> Said:
+        try:
+            choice = endpoint.ask(request | {"messages": prompt})
+        except NoReply as error:
+            if not error.unread:
+                raise
+            return {"content": "", "why": "refused", "reason": str(error)}
+        message = choice["message"]
+        said = _said(message["content"] if isinstance(message["content"], str) else "")
+        for key in ("reasoning_content", "reasoning"):  # as DeepSeek and SGLang, and as vLLM call it
+            if isinstance(message.get(key), str) and message[key]:
+                said["reasoning_content"] = message[key].encode("utf-8", "replace").decode()
+        return said | {"why": None if choice.get("finish_reason") in (None, "stop") else "cut"}
+
+    def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], UserError | None]:
+        found: list[list[Said]] = []
+        with ThreadPoolExecutor(spec.at_once) as pool:
+            waiting = [[pool.submit(one, prompt) for _ in range(args.samples)] for prompt in prompts]
+            try:
+                for some in waiting:
+                    found.append([reply.result() for reply in some])
+            except NoReply as error:
+                pool.shutdown(cancel_futures=True)
+                return found, UserError(f"endpoint: {endpoint}: no reply: {error}")
+            except UserError as error:
+                pool.shutdown(cancel_futures=True)
+                return found, error
+        return found, None
+
+    return ask
+
+
+# ---- what is said, and what is kept of it
+
+
+def _collect(problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, args: DistillArguments) -> list[Any]:
+    """Of each problem all answers with their scores, as they are in the run's file. Every rank must call it.
+
+    The first rank judges and writes, batch by batch. Raises `UserError` where the teacher cannot go on; what it had
+    said by then is written down.
+    """
+    path, n = run.folder / FILE, len(problems)
+    keys = [digest([row["prompt"], row.get("answer")]) for row in problems]
+    lines = zip(read_jsonl(path), keys, strict=False)
+    found = [line["said"] for line, _ in takewhile(lambda pair: pair[0]["problem"] == pair[1], lines)]
+    at_once = max(1, 2 * args.eval_batch_size // args.samples)
+    if args.teacher:
+        found = found[: len(found) // at_once * at_once]  # so that it draws as it would have without the interruption
+    if is_main_process():  # what a kill cut short is not gone on from
+        lines_so_far = [_line(key, said) for key, said in zip(keys, found, strict=False)]
+        write_atomically(path, "".join(lines_so_far))
+    start = said_so = time.perf_counter()
+    before = len(found)
+    while len(found) < n:
+        rows = problems.select(range(len(found), min(len(found) + at_once, n)))
+        said, failure = ask(rows["prompt"][:], args.seed + len(found))
+        if said and all(one["why"] == "refused" for some in (*found, *said) for one in some):
+            raise UserError(f"endpoint: of {len(rows)} prompts it takes none: {said[0][0]['reason']}: check model")
+        if is_main_process():
+            _judge(rows.select(range(len(said))), said, rewards)
+            with path.open("a", encoding="utf-8") as file:
+                file.write("".join(_line(keys[len(found) + i], some) for i, some in enumerate(said)))
+                file.flush()
+                os.fsync(file.fileno())
+        found += said
+        if failure:
+            raise UserError(
+                f"{failure}; the answers to {len(found):,} of {n:,} prompts are kept: run it again to go on"
+            )
+        if is_main_process() and time.perf_counter() - said_so > _QUIET_SECONDS:
+            said_so = time.perf_counter()
+            left = (said_so - start) / (len(found) - before) * (n - len(found))
+            print(f"answers to {len(found):,}/{n:,} prompts | ETA {left:.0f} s", flush=True)
+    return found
+
+
+def _line(key: str, said: Sequence[Said]) -> str:
+    return json.dumps({"problem": key, "said": said}, ensure_ascii=False) + "\n"
+
+
+def _message(said: Said) -> dict[str, str]:
+    kept = {key: said[key] for key in ("reasoning_content", "content") if key in said}
+    return {"role": "assistant"} | kept
+
+
+def _judge(rows: Dataset, said: Sequence[list[Said]], rewards: Sequence[Reward]) -> None:
+    """Give each answer a `score`: the weighted sum of the rewards that have an opinion, None where none has.
+
+    Those that cannot be kept anyway are shown to no reward function, and have none.
+    """
+    judged = []
+    for i, some in enumerate(said):
+        for one in some:
+            one["score"] = None
+            if one["why"] is None and not one["content"].strip():
+                one["why"] = "empty"
+            if one["why"] is None:
+                judged.append((i, one))
+    if not judged:
+        return
+    columns = {key: [rows[i][key] for i, _ in judged] for key in rows.column_names if not key.startswith("_")}
+    columns["prompts"] = columns.pop("prompt")
+    completions = [[_message(one)] for _, one in judged]
+    values = [reward(completions, **columns) for reward in rewards]
+    for k, (_, one) in enumerate(judged):
+        given = [(reward.weight, found[k]) for reward, found in zip(rewards, values, strict=True)]
+        known = [weight * value for weight, value in given if value is not None]
+        one["score"] = sum(known) if known else None
+
+
+def choose(collected: Sequence[tuple[Any, Sequence[Said]]], keep: int, keep_above: float) -> list[list[str | None]]:
+    """Of each prompt, why each of its answers is not kept (one of `REASONS`), None where it is."""
+    seen: set[str] = set()
+
+    def verdict(prompt: Any, one: Said, kept: int) -> str | None:
+        if one["why"] is not None:
+            return str(one["why"])
+        if one["score"] is None:
+            return "unjudged"
+        if one["score"] <= keep_above:
+            return "wrong"
+        key = digest([prompt, " ".join(one["content"].casefold().split()), one.get("reasoning_content")])
+        if key in seen:
+            return "duplicate"
+        seen.add(key)
+        return "surplus" if kept >= keep else None
+
+    verdicts: list[list[str | None]] = []
+    for prompt, said in collected:
+        verdicts.append([])
+        for one in said:
+            verdicts[-1].append(verdict(prompt, one, verdicts[-1].count(None)))
+    return verdicts
+
+
+def _measure(verdicts: Sequence[Sequence[str | None]], seed: int) -> dict[str, dict[str, Any]]:
+    """What became of the answers. Those to one prompt are no independent draws: the intervals are over prompts."""
+
+    def share(*found: str | None) -> dict[str, Any]:
+        return stats.rate(sum(sum(why in found for why in some) / len(some) for some in verdicts), len(verdicts), seed)
+
+    return {
+        "prompts": {"value": len(verdicts)},
+        "answers": {"value": sum(map(len, verdicts))},
+        "conversations": {"value": sum(some.count(None) for some in verdicts)},
+        "prompts_kept_rate": stats.rate(sum(None in some for some in verdicts), len(verdicts), seed),
+        "pass_rate": share(None, "duplicate", "surplus"),
+        "kept_rate": share(None),
+        **{f"rejected_rate_{why}": share(why) for why in REASONS},
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    sources, rewards = read_sources(args.datasets), _read_rewards(args.rewards)
+    spec = None if args.endpoint is None else build([EndpointSpec], args.endpoint, "endpoint")[0]
+    run = Run.open(args.output_dir, "distill", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    if spec and not is_main_process():  # one process asks, with many requests at once
+        return
+    set_seed(args.seed)
+    problems = _load_prompts(sources, rewards)
+    ask = _endpoint(args, spec) if spec else _model(args, problems)
+    collected = _collect(problems, ask, rewards, run, args)
+    if not is_main_process():
+        return
+
+    verdicts = choose(list(zip(problems["prompt"], collected, strict=True)), args.keep, args.keep_above)
+    metrics = _measure(verdicts, args.seed)
+    shown: Counter[str | None] = Counter()
+    lines, samples = [], []
+    origin = {"teacher": spec.model if spec else args.teacher, "temperature": args.temperature}
+    for row, said, some in zip(problems, collected, verdicts, strict=True):
+        for i, (one, why) in enumerate(zip(said, some, strict=True)):
+            message = _message(one)
+            if why is None:
+                of_row = {"source": row["_source"], "key": row["_key"], "sample": i, "score": one["score"]}
+                lines.append({"messages": [*row["prompt"], message], "origin": origin | of_row, "review": UNREVIEWED})
+            shown[why] += 1
+            if shown[why] <= _SHOWN:
+                text = {"prompt": row["prompt"][-1]["content"], "completion": one["content"]}
+                samples.append(text | {"kept": why is None, "why": why, "score": one["score"]})
+    counted = ", ".join(f"{shown[why]:,} {why}" for why in REASONS if shown[why])
+    print(f"{len(lines):,} of {metrics['answers']['value']:,} answers kept; {counted or 'none rejected'}", flush=True)
+    if not lines:
+        raise UserError(f"{run.folder}: no answer was kept ({counted}): lower keep_above, or see {run.folder / FILE}")
+    (run.folder / REVIEWED).parent.mkdir(exist_ok=True)
+    write_atomically(run.folder / REVIEWED, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    run.sample_anew(0, samples)
+    run.finish(metrics)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

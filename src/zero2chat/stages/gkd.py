@@ -1,0 +1,146 @@
+"""GKD: distillation on the student's own answers. The student answers, and a teacher says of each token what it would
+have written there.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.gkd --config recipes/distill/gkd.yaml
+
+Reads a chat model, a teacher (`teacher_model_name_or_path`) of the same tokenizer and chat template, and prompts, which
+need no answers; writes a model folder, and its accuracy on each task's test rows.
+
+Generalised knowledge distillation (Agarwal et al. 2024, arXiv:2306.13649) by TRL's DistillationTrainer: the loss is the
+generalised Jensen-Shannon divergence of their eq. 1 between the whole distributions of student and teacher, at the
+tokens of answers that the student has just drawn (λ = 1), through which no gradient passes. `beta: 1`, the default, is
+the reverse KL, which punishes what the teacher would never say; 0 is the forward KL. Unlike `distill`, whose rows are
+the teacher's answers, it corrects the student's own mistakes; and as it asks no reward, the teacher's are learned too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from datasets import Dataset
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
+from transformers import PreTrainedTokenizerBase, set_seed
+from trl import DistillationConfig, DistillationTrainer, ModelConfig, get_peft_config
+
+from zero2chat.data.conversations import settle_chat
+from zero2chat.data.corpora import mix, read_sources
+from zero2chat.data.problems import load_problems, safe_problems
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.evaluation import examine, read_specs
+from zero2chat.hub import finish_model_folder
+from zero2chat.models import context_length, load_model, refuse_adapter
+from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.loop import (
+    ResumableTrainer,
+    RunCallback,
+    open_model,
+    parse_training,
+    refused_settings,
+    set_global_batch,
+    train,
+)
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.rollout import use_fast_rollouts
+
+_ASKED = [{"role": "user", "content": "a"}]
+
+
+@dataclass
+class GkdArguments:
+    """The prompts, the tasks to be examined in, and what `DistillationConfig` lacks."""
+
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
+    chat_template_path: str | None = None
+    eval_batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
+        # Here too, so that a recipe is refused before its first step runs.
+        read_sources(self.datasets)
+        read_specs(self.tasks)
+
+
+ARGUMENTS = (GkdArguments, DistillationConfig, ModelConfig)
+
+
+def _check_teacher(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> None:
+    """Raises `UserError` where the teacher would read the student's ids as something else than it has learned from."""
+    if teacher.get_vocab() != student.get_vocab():
+        raise UserError(f"{path}: has another vocabulary than the student: take a teacher of the same tokenizer")
+    if not teacher.chat_template:
+        raise UserError(f"{path}: has no chat template: take a teacher that was trained to chat")
+    ids = [each.apply_chat_template(_ASKED, add_generation_prompt=True)["input_ids"] for each in (teacher, student)]
+    if ids[0] != ids[1]:
+        raise UserError(f"{path}: has another chat template than the student: set chat_template_path to the teacher's")
+
+
+class _Trainer(ResumableTrainer, DistillationTrainer):
+    def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
+        sampler = DistillationTrainer._get_train_sampler(self, train_dataset)
+        if self.shuffle_dataset:
+            # TRL's order in a later epoch depends on those before, which a resumed run does not go through.
+            sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
+        return sampler
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
+    sources, specs = read_sources(args.datasets), read_specs(args.tasks)
+    if args.muon and model_args.use_peft:
+        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
+    if training.teacher_model_name_or_path is None:
+        raise UserError("teacher_model_name_or_path is not set: name a model folder or a Hub model")
+    if training.max_completion_length is None:
+        raise UserError("max_completion_length is not set: say how many tokens an answer may have")
+    run = Run.open(training.output_dir, "gkd", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    set_seed(training.seed)
+    set_global_batch(training, args.global_batch_size)
+
+    model, tokenizer = open_model(model_args)
+    refuse_adapter(model, model_args.model_name_or_path)
+    settle_chat(model, tokenizer, args.chat_template_path, model_args)
+    revision = training.teacher_model_revision or "main"
+    teacher, of_teacher = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
+    _check_teacher(of_teacher, tokenizer, training.teacher_model_name_or_path)
+    parts: list[Dataset] = [load_problems(source, answers=False).select_columns("prompt") for source in sources]
+    prompts = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
+    at_once = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
+    if len(prompts) < at_once:
+        raise UserError(f"datasets: {len(prompts)} prompts, and one step takes {at_once}: give more")
+    room = min(map(context_length, (model, teacher))) - training.max_completion_length
+    prompts = safe_problems(prompts, tokenizer, room)
+    use_fast_rollouts(model)
+    optimizer = use_muon(model, training) if args.muon else None
+    with refused_settings():
+        trainer = _Trainer(
+            model=model,
+            teacher_model=teacher,
+            args=training,
+            train_dataset=prompts,
+            processing_class=tokenizer,
+            peft_config=get_peft_config(model_args),
+        )
+    trainer.optimizer_cls_and_kwargs = optimizer  # DistillationTrainer takes no such argument
+    if is_main_process():
+        print(f"{len(prompts):,} prompts", flush=True)
+
+    train(trainer, run, RunCallback(run), count="no")  # TRL counts the tokens
+
+    metrics = {"prompts": {"value": len(prompts)}}
+    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size)
+    finish_model_folder(run, trainer, tokenizer, metrics)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()
