@@ -224,7 +224,7 @@ def _ppo(job: Job, settings: _Settings) -> Job:
 
 
 def _gkd(job: Job, settings: _Settings) -> Job:
-    args, training, options, steps = settings
+    _, training, options, steps = settings
     teacher = _empty(base_config(training.teacher_model_name_or_path, steps))
     return replace(
         job,
