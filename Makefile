@@ -1,6 +1,6 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
-.PHONY: quickstart results test test-all lint format chat ui canary clean data install browser smollm serving gguf peer-ppo
+.PHONY: quickstart results test test-all lint format chat ui canary clean data install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -10,6 +10,7 @@ data: data/packages/.fetched
 smollm: data/smollm2-135m/.fetched
 serving: .venv/.serve
 gguf: .gguf/.installed
+harness: .venv/.eval
 peer-ppo: .peers/trl-1.12/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -17,8 +18,8 @@ peer-ppo: .peers/trl-1.12/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-# For the page, for its test in this machine's Chromium, and for the server: what nothing else needs
-.venv/.ui .venv/.browser .venv/.serve: .venv/.%: pyproject.toml constraints.txt | install
+# For the page, for its test in this machine's Chromium, for the server and the standard tasks: what nothing else needs
+.venv/.ui .venv/.browser .venv/.serve .venv/.eval: .venv/.%: pyproject.toml constraints.txt | install
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	touch $@
 
@@ -70,7 +71,7 @@ test: install data
 
 # What cannot be fetched is skipped, with the reason.
 test-all: install data
-	-$(MAKE) --keep-going browser smollm serving gguf .venv-vllm
+	-$(MAKE) --keep-going browser smollm serving gguf harness .venv-vllm
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 -m "slow or not slow"
 
 lint: install

@@ -1,6 +1,6 @@
 """Does an exported model say the same in llama.cpp? Tokens, greedy answers, agreement, size and accuracy by type.
 
-    python benchmarks/gguf.py runs/quickstart/sft [--task word_problems] [--rows 300] [--threads 1] [--json]
+    python benchmarks/gguf.py runs/quickstart/grpo [--task word_problems] [--rows 300] [--threads 1] [--json]
 
 Needs `make gguf`. The model is exported at each type as `zero2chat export` does it, opened in llama-cpp-python, in a
 process of its own, and held against transformers in float32:
@@ -181,8 +181,11 @@ def main() -> None:
         serve(file, int(context), int(threads), cache == "f32")
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a model folder, such as runs/quickstart/sft")
+    parser.add_argument("model", help="a model folder, such as runs/quickstart/grpo")
     parser.add_argument("--task", default="word_problems", help="(default %(default)s)")
+    parser.add_argument(
+        "--options", type=json.loads, default='{"largest": 20}', help="of the task (default %(default)s)"
+    )
     parser.add_argument("--rows", type=int, default=300, help="of the task; 0 leaves it out (default %(default)s)")
     parser.add_argument("--max-new-tokens", type=int, default=96, help="the longest answer (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default %(default)s)")
@@ -202,7 +205,7 @@ def main() -> None:
     model, tokenizer = load_model(args.model)
     context = min(CONTEXT, context_length(model))
     task = tasks.load(args.task)
-    rows = task.rows("test", 0, max(args.rows, 15))
+    rows = task.rows("test", 1, max(args.rows, 15), **args.options)
     questions = [neutral(task.prompt(row), tokenizer) for row in rows]
     texts = prompts(tokenizer, questions[:15])
     control = tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -32,7 +32,20 @@ def test_help_imports_nothing_heavy():
     assert code == "0"
     assert "zero2chat" in modules
     assert not {"torch", "transformers", "trl", "datasets", "tokenizers", "numpy", "rich", "yaml"} & set(modules)
-    for command in ("run", "chat", "ui", "export", "rank", "next", "python", "index", "search", "push", "tokens"):
+    for command in (
+        "run",
+        "preview",
+        "chat",
+        "ui",
+        "export",
+        "rank",
+        "next",
+        "python",
+        "index",
+        "search",
+        "push",
+        "tokens",
+    ):
         assert f"\n    {command} " in out
 
 
@@ -65,6 +78,7 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["next", "x", "--model", "runs/none/sft"],
         ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
         ["run", "recipes/none"],
+        ["preview", "--config", "recipes/none/sft.yaml"],
         ["push", "runs/none/sft", "--repo", "me/mine"],
         ["index", "none.jsonl", "--out", "index"],
         ["search", "x", "--in", "none"],

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from zero2chat import cli
-from zero2chat.export.converter import splits_as_qwen2
+from zero2chat.export.converter import split_name
 from zero2chat.export.modelfile import CHATML, chatml, default_system
 from zero2chat.tokens import set_chat_template
 
@@ -119,6 +119,14 @@ MISTAKES = {
     "a Hub name": Mistake(["own/er", *F16[1:]], "hf download own/er"),
     "no run": Mistake(["runs/quickstart/sft", *F16[1:]], "zero2chat run recipes/quickstart"),
     "no model": Mistake(F16, r"no config\.json", lambda here: (here / "model/config.json").unlink()),
+    "a damaged config": Mistake(
+        F16, "does not say the architecture", lambda here: (here / "model/config.json").write_text("{")
+    ),
+    "a reward model": Mistake(
+        F16,
+        "is no language model, but Qwen3ForSequenceClassification",
+        lambda here: _settings(here / "model", "config.json", architectures=["Qwen3ForSequenceClassification"]),
+    ),
     "no tokenizer": Mistake(F16, r"no tokenizer\.json", lambda here: (here / "model/tokenizer.json").unlink()),
     "no safetensors": Mistake(
         F16, "holds no weights", lambda here: (here / "model/model.safetensors").rename(here / "model/model.bin")
@@ -222,19 +230,24 @@ def test_a_full_disk_is_said_before_anything_is_written(
 # ---- what is told of the tokenizer
 
 
-def test_only_a_tokenizer_that_splits_as_qwen2_is_called_so(tokenizer_folder: Path) -> None:
+def test_a_tokenizer_that_cuts_text_in_another_way_is_not_called_qwen2(tokenizer_folder: Path) -> None:
     def read() -> dict[str, Any]:
         found: dict[str, Any] = json.loads((tokenizer_folder / "tokenizer.json").read_text())
         return found
 
-    assert splits_as_qwen2(read())
-    others = [read() for _ in range(5)]
+    assert split_name(read()) == "qwen2"
+    others = [read() for _ in range(6)]
     others[0]["normalizer"] = {"type": "NFC"}
     others[1]["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] += "|x"
     others[2]["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = True
-    others[3]["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    others[3]["pre_tokenizer"]["pretokenizers"][1]["use_regex"] = True
     others[4]["model"]["ignore_merges"] = True
-    assert not any(map(splits_as_qwen2, others))
+    others[5]["pre_tokenizer"] = None
+    assert {split_name(other) for other in others} == {None}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    digits = {"type": "Digits", "individual_digits": True}
+    assert split_name(read() | {"pre_tokenizer": level}) == "gpt-2"
+    assert split_name(read() | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, level]}}) is None
 
 
 SMOLLM = (

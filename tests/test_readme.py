@@ -150,6 +150,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow  # `.ci/run` runs the quickstart itself
 @pytest.mark.timeout(900)  # ten processes, which on busy cores take their time
 def test_the_quickstarts_commands_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

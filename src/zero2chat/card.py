@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from zero2chat.models import is_hub_name
-from zero2chat.runs import BUILDERS, RUN, read_run
+from zero2chat.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
 
 CARD = "README.md"
 ADAPTER = "adapter_config.json"
@@ -56,20 +56,7 @@ def make_card(
         base_model=base if base and is_hub_name(base) else None,
         license=_license_of(base),
         datasets=sorted({source["path"] for source in sources if _is_on_hub(source)}) or None,
-        eval_results=[
-            EvalResult(
-                kind,
-                "held-out rows",
-                "held-out rows",
-                key,
-                metric["value"],
-                metric_name=key,
-                metric_args={part: metric[part] for part in ("n", "low", "high", "seed") if part in metric},
-            )
-            for key, metric in metrics.items()
-            if "n" in metric
-        ]
-        or None,
+        eval_results=_results(kind, "held-out rows", metrics) or None,
     )
     parts = [
         f"---\n{data.to_yaml()}\n---\n\n# {name}" + (f", step {step}" if step else ""),
@@ -84,6 +71,49 @@ def make_card(
         + " Nobody has examined it for answers that do harm.",
     ]
     return ModelCard("\n\n".join(part for part in parts if part) + "\n")
+
+
+def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """A section and the `model-index` of the card of a finished run of ours; of other models nothing is touched.
+
+    The same evaluation, made again, takes the place of what it wrote before. A card that cannot be read is left as it
+    is, with a line that says so.
+    """
+    folder, name = Path(model), f"{evaluation.parent.name}/{evaluation.name}"
+    path = folder / CARD
+    if not all((folder / file).is_file() for file in (RUN, METRICS, CARD)):
+        return
+    try:
+        card = ModelCard.load(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        print(f"{path}: cannot be read ({' '.join(str(error).split())}): the scores are not in it", flush=True)
+        return
+    card.data.model_name = card.data.model_name or folder.name
+    others = [result for result in card.data.eval_results or [] if result.dataset_name != name]
+    card.data.eval_results = others + _results("text-generation", name, metrics)
+    begin, end = f"<!-- scores of {name} -->", f"<!-- end of scores of {name} -->"
+    section = f"{begin}\n## Evaluated by {name}\n\n{_scores(metrics)}\n{end}"
+    text = re.sub(rf"\n*{re.escape(begin)}.*?{re.escape(end)}\n*", "\n", card.text, flags=re.DOTALL)
+    card.text = f"{text.rstrip()}\n\n{section}\n"
+    write_atomically(path, str(card))
+
+
+def _results(kind: str, dataset: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[EvalResult]:
+    """What was counted, for `model-index`."""
+    parts = ("n", "low", "high", "seed", "contaminated")
+    return [
+        EvalResult(
+            kind,
+            dataset,
+            dataset,
+            key,
+            metric["value"],
+            metric_name=key,
+            metric_args={part: metric[part] for part in parts if part in metric},
+        )
+        for key, metric in metrics.items()
+        if "n" in metric
+    ]
 
 
 def public(value: Any) -> Any:
@@ -171,3 +201,13 @@ def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         for name, m in metrics.items()
     ]
     return "\n".join(["| metric | value | n | 95% interval |", "|---|---|---|---|", *rows])
+
+
+def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = ["| metric | value | n | 95% interval | questions seen in training |", "|---|---|---|---|---|"]
+    for name, metric in metrics.items():
+        if "n" in metric:
+            interval = f"{metric['low']:.4g} to {metric['high']:.4g}" if "low" in metric else ""
+            seen = metric.get("contaminated", "not checked")
+            lines.append(f"| {name} | {metric['value']:.4g} | {metric['n']} | {interval} | {seen} |")
+    return "\n".join(lines)

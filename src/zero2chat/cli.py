@@ -29,6 +29,20 @@ def _run(args: argparse.Namespace) -> None:
         _print_json(result)
 
 
+def _preview(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from rich.console import Console
+
+    from zero2chat import preview
+
+    stage, rows = preview.open_rows(args.config, args.stage, args.set)
+    numbers = preview.chosen(rows, args.n, args.row)
+    if args.json:
+        _print_json(preview.as_json(stage, rows, numbers))
+    else:
+        preview.show(rows, numbers, Console(highlight=False))
+
+
 def _chat(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.session import Sampling
@@ -277,6 +291,15 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--accelerate-config", metavar="NAME", help="one of accelerate_configs/, for every step")
     run.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     run.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    preview = commands.add_parser("preview", help="rows as the model will see them: tokens, what is learned, lengths")
+    preview.set_defaults(command=_preview)
+    preview.add_argument("--config", required=True, metavar="X.yaml", help="of a step: recipes/quickstart/sft.yaml")
+    preview.add_argument("--stage", metavar="S", help="where the YAML's first comment does not name it")
+    preview.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable")
+    preview.add_argument("--n", type=int, default=3, metavar="N", help="how many rows are shown (default %(default)s)")
+    preview.add_argument("--row", type=int, metavar="I", help="show this one alone")
+    preview.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     chat.set_defaults(command=_chat)

@@ -108,6 +108,7 @@ DIMENSIONS: dict[str, tuple[dict[str, Any], int]] = {
     ),
 }
 DIMENSIONS["meta-llama/Llama-3.1-8B-Instruct"] = DIMENSIONS["meta-llama/Llama-3.1-8B"]
+DIMENSIONS["HuggingFaceTB/SmolLM2-135M"] = DIMENSIONS["HuggingFaceTB/SmolLM2-135M-Instruct"]
 
 
 def config_of(name: str) -> PreTrainedConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -43,16 +44,23 @@ def find_model(path: str | Path) -> tuple[Path | None, bool]:
 
 
 def load_model(
-    path: str | Path | None, dtype: str | None = "float32", revision: str = "main", **options: Any
+    path: str | Path | None,
+    dtype: str | None = "float32",
+    revision: str = "main",
+    weights: bool = True,
+    **options: Any,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, on the CPU, and the tokenizer of a folder or of a Hub name; of LoRA's folder with its base model.
 
-    `dtype` "auto" keeps the precision that the weights were saved in; `options` go to `from_pretrained`. Raises
-    `UserError` where there is no model, no tokenizer, or no safetensors weights, and where an adapter's do not fit.
+    `dtype` "auto" keeps the precision that the weights were saved in; `options` go to `from_pretrained`. Without
+    `weights` it is on the meta device, with its config and generation config alone. Raises `UserError` where there is
+    no model, no tokenizer, or no safetensors weights, and where an adapter's do not fit.
     """
     if not path:
         raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
     folder, adapter = find_model(path)
+    if adapter and not weights:
+        raise _frozen(path)
     tokenizer = load_tokenizer(path, revision)
     import torch
 
@@ -60,9 +68,15 @@ def load_model(
         # Else DeepSpeed, which transformers imports with the models, warns on stdout that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     try:
+        if not weights:
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(path), revision=revision))
+            with contextlib.suppress(OSError):  # it has none of its own
+                model.generation_config = GenerationConfig.from_pretrained(str(path), revision=revision)
+            return model, tokenizer
         model = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=dtype, revision=revision, use_safetensors=True, **options
         )
@@ -103,10 +117,14 @@ def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
 def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
     """Raise `UserError` where the model is a LoRA adapter on its base model: it was loaded frozen, to be used."""
     if getattr(model, "_hf_peft_config_loaded", False):
-        raise UserError(
-            f"{path}: is a LoRA adapter, whose weights are frozen: merge it first (`zero2chat export {path} --merge`), "
-            "or name its base model"
-        )
+        raise _frozen(path)
+
+
+def _frozen(path: str | Path | None) -> UserError:
+    return UserError(
+        f"{path}: is a LoRA adapter, whose weights are frozen: merge it first (`zero2chat export {path} --merge`), or "
+        "name its base model"
+    )
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -219,15 +219,17 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list
     pieces = []
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
         if token_id in added:
-            pieces.append(added[token_id].content)
+            pieces.append(visible(added[token_id].content))
             continue
-        spelled = _spelled(token)
         try:
-            text = spelled.decode()
+            spelled = _spelled(token)
+        except UserError:  # as a tokenizer that is no byte-level BPE writes it, SentencePiece's `▁` for a space
+            pieces.append(visible(token.replace("▁", " ")))
+            continue
+        try:
+            pieces.append(visible(spelled.decode()))
         except UnicodeDecodeError:
             pieces.append(spelled.hex(" "))
-            continue
-        pieces.append(visible(text))
     return pieces
 
 

@@ -29,8 +29,11 @@ TURNS = [
 
 
 def _rows(*conversations: list[dict[str, str]]) -> Dataset:
-    return Dataset.from_dict(
-        {"messages": [json.dumps(turns) for turns in conversations], "tools": ["null"] * len(conversations)}
+    return Dataset.from_list(
+        [
+            {"messages": json.dumps(turns), "tools": "null", "where": f"mine, row {i}"}
+            for i, turns in enumerate(conversations)
+        ]
     )
 
 
@@ -63,7 +66,7 @@ def test_too_long_conversations_are_counted_and_refused_or_dropped(
 ) -> None:
     long = [TURNS[1], {"role": "assistant", "content": "word " * 100}]
     rows = _rows(TURNS[1:3], long, TURNS[1:3])
-    with pytest.raises(UserError, match=r"mine: 1 of 3 conversations .* max_length 60 \(row 1 .*drop"):
+    with pytest.raises(UserError, match=r"mine: 1 of 3 conversations .* max_length 60 \(mine, row 1 .*drop"):
         tokenize_conversations(rows, tokenizer, 60, "error", "mine")
     kept = tokenize_conversations(rows, tokenizer, 60, "drop", "mine")
     assert len(kept) == 2
@@ -92,7 +95,10 @@ def test_a_row_that_would_be_all_mask_is_refused(tokenizer_folder: Path) -> None
 
 def test_a_row_that_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerBase) -> None:
     alien = [{"role": "alien", "content": "x"}, TURNS[2]]
-    with pytest.raises(UserError, match="mine: row 1: chat template: unknown role 'alien'; known: system, user"):
+    with pytest.raises(
+        UserError,
+        match=r"mine, row 1: the chat template refuses it: .* unknown role 'alien'",
+    ):
         tokenize_conversations(_rows(TURNS, alien), tokenizer, 128, "error", "mine")
 
 
@@ -258,7 +264,8 @@ def test_a_task_without_a_use_for_tools_does_not_call_them() -> None:
 
 
 def test_calls_carry_the_loss_and_what_tools_say_does_not(tokenizer: PreTrainedTokenizerBase) -> None:
-    rows = Dataset.from_dict({"messages": [json.dumps(CALLED)], "tools": [json.dumps(Tools([_search]).schemas)]})
+    schemas = json.dumps(Tools([_search]).schemas)
+    rows = Dataset.from_list([{"messages": json.dumps(CALLED), "tools": schemas, "where": "mine, row 0"}])
     (row,) = tokenize_conversations(rows, tokenizer, 256, "error", "mine")
     pairs = list(zip(row["input_ids"], row["assistant_masks"], strict=True))
     learned = tokenizer.decode([token for token, mine in pairs if mine])

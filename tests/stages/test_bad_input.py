@@ -126,7 +126,13 @@ SETTINGS = [
     ("sft", {"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/x.yaml: task 'facts': unknown option 'tell'"),
     ("sft", {"tasks": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
     ("sft", {"datasets": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
-    ("evaluate", {"tasks": []}, "tasks: the list is empty"),
+    ("evaluate", {"tasks": []}, "tasks and harness are empty"),
+    ("evaluate", {"harness": [{"tsk": "gsm8k"}]}, "harness[0]: unknown key 'tsk'; did you mean 'task'?"),
+    ("evaluate", {"harness": [{"task": "x", "limit": 0}]}, "task x: limit 0 is not above 0"),
+    ("evaluate", {"harness": [{"task": "x", "num_fewshot": -1}]}, "task x: num_fewshot -1 is below 0"),
+    ("evaluate", {"harness": [{"task": "x", "include_path": "none"}]}, "include_path none: no such folder"),
+    ("evaluate", {"harness": [{"task": "x"}, {"task": "x"}]}, "two entries have the same label: set `label`"),
+    ("evaluate", {"contamination": [{"pth": "x"}]}, "contamination[0]: unknown key 'pth'; did you mean 'path'?"),
     ("evaluate", {"tasks": [{"task": "fatcs"}]}, "task 'fatcs': no such task; did you mean 'facts'?"),
     ("evaluate", {"chat_template_path": None}, "the tokenizer has no chat template"),
     ("evaluate", {"model_name_or_path": None}, "model_name_or_path is not set"),
@@ -154,7 +160,7 @@ def test_qlora_without_its_package_is_named(mistake: Callable[..., str]) -> None
 FILES = [
     ("", "holds no rows"),
     ('{"messages": [}\n', "JSON parse error"),
-    ('{"text": "a"}\n', "no column 'messages'; it has text: set `column`"),
+    ('{"text": "a"}\n', "chat: its columns (text) are those of no known shape: chat (messages); ShareGPT"),
     ('{"messages": "a"}\n', "chat, row 0: no conversation: expected a list of {role, content}"),
     (json.dumps(_chat("a")) + "\n", "chat, row 0: no assistant message to learn from"),
     (

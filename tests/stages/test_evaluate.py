@@ -1,8 +1,9 @@
-"""The evaluation stage: its numbers are those of `evaluate_tasks` on the checkpoint, and it changes nothing else."""
+"""The evaluation stage: its numbers are those of `evaluate_tasks`, and of the checkpoint it changes the card alone."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zero2chat import runs
+from zero2chat import harness, runs, tasks
+from zero2chat.errors import UserError
 from zero2chat.evaluation import evaluate_tasks, read_specs
 from zero2chat.stages.evaluate import main
 from zero2chat.tokens import set_chat_template
@@ -27,18 +29,26 @@ def test_a_checkpoint_is_examined_on_each_task(
         {"task": "facts", "n": 5, "samples": 2, "max_new_tokens": 6},
         {"task": "facts", "n": 4, "options": {"told": "once"}, "label": "once", "max_new_tokens": 6},
     ]
-    given = settings("evaluate", tmp_path / "e", tasks=entries)
+    checkpoint = shutil.copytree(tiny / "pretrain", tmp_path / "model")
+    given = settings("evaluate", tmp_path / "e", tasks=entries, model_name_or_path=str(checkpoint))
     path = write_yaml(tmp_path / "e.yaml", **given)
-    before = {p: p.stat().st_mtime_ns for p in (tiny / "pretrain").rglob("*")}
+
+    def files() -> dict[Path, int]:
+        return {p: p.stat().st_mtime_ns for p in checkpoint.rglob("*") if p.is_file() and p.name != "README.md"}
+
+    before = files()
     main(["--config", str(path)])
-    assert {p: p.stat().st_mtime_ns for p in (tiny / "pretrain").rglob("*")} == before
+    assert files() == before
+    said = capsys.readouterr().out
+    assert "contamination: not checked" in said
+    assert "seen in training" not in said
 
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     seconds = metrics.pop("seconds")
     assert seconds["value"] > 0
-    tokenizer = AutoTokenizer.from_pretrained(tiny / "pretrain")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     set_chat_template(tokenizer, given["chat_template_path"])
-    model = AutoModelForCausalLM.from_pretrained(tiny / "pretrain")
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
     found, samples = evaluate_tasks(model, tokenizer, read_specs(entries))
     assert metrics == found
     assert set(found) == {
@@ -48,11 +58,31 @@ def test_a_checkpoint_is_examined_on_each_task(
     assert runs.read_jsonl(tmp_path / "e" / "samples.jsonl") == [{"step": 0} | sample for sample in samples]
 
     more = {"--dtype": "bfloat16", "--seed": "1", "--attn_implementation": "eager", "--model_revision": "main"}
+    read = [row["question"] for row in tasks.load("facts").rows("test", 0, 3)]
+    (tmp_path / "read.jsonl").write_text("".join(json.dumps({"text": f"Asked: {text}"}) + "\n" for text in read))
+    more["--contamination"] = json.dumps([str(tmp_path / "read.jsonl")])
     words = [word for pair in more.items() for word in pair]
     main(["--config", str(path), "--output_dir", str(tmp_path / "other"), *words])
     other = json.loads((tmp_path / "other" / "metrics.json").read_text())
     assert set(other) == {*found, "seconds"}
+    seen = {name: metric["contaminated"] for name, metric in other.items() if "contaminated" in metric}
+    assert seen == dict.fromkeys(
+        ("accuracy_facts", "accuracy_sampled_facts", "pass_at_1_facts", "pass_at_2_facts"), 3
+    ) | {"accuracy_once": 0}
+    assert "contamination: 3 of 5 questions seen in training" in capsys.readouterr().out
+    card = (checkpoint / "README.md").read_text()
+    assert card.index(f"## Evaluated by {tmp_path.name}/e\n") < card.index(f"## Evaluated by {tmp_path.name}/other\n")
 
     capsys.readouterr()
     main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
+
+
+def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(
+    tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(harness, "find_spec", lambda name: None)
+    given = settings("evaluate", tmp_path / "e", tasks=[], harness=[{"task": "gsm8k", "num_fewshot": 5}])
+    with pytest.raises(UserError, match=r'lm-eval is not installed: pip install -e "\.\[eval\]"'):
+        main(["--config", str(write_yaml(tmp_path / "e.yaml", **given))])
+    assert not (tmp_path / "e").exists()

@@ -287,6 +287,7 @@ def test_a_tokenizer_killed_before_and_after_its_file_is_there_ends_as_if_nothin
         assert _sha256(run / name) == _sha256(tiny / "tokenizer" / name)
 
 
+@pytest.mark.slow  # three launches, two of them of two ranks
 def test_two_zero2_ranks_take_muons_steps_and_go_on_after_a_kill(
     settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
 ) -> None:

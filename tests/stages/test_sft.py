@@ -119,7 +119,7 @@ def test_overlong_conversations_are_counted_and_dropped_if_asked(
     }
     path = write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes))
     main(["--config", str(path)])
-    assert "1 of 4 conversations are longer than max_length 128 (row 1 is the longest" in capsys.readouterr().out
+    assert "1 of 4 conversations are longer than max_length 128 (c, row 1 is the longest" in capsys.readouterr().out
     assert _metrics(tmp_path / "s")["conversations"]["value"] == 3
 
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from zero2chat.errors import UserError
 from zero2chat.tasks import SPLITS, in_split, spelling
 
 
@@ -81,10 +84,20 @@ def test_pages_spell_train_words_only() -> None:
     assert "It has" in "".join(pages)
 
 
-def test_invented_words_are_as_many_as_asked_for_and_none_is_a_common_one() -> None:
-    words = {row["key"] for row in spelling.rows("train", seed=0, n=3000, quoted=True, invented=500)}
-    assert 250 < len(words) < 350  # the train split's share
-    assert not words & {row["key"] for row in spelling.rows("train", seed=0, n=3000)}
+def test_the_words_of_texts_are_those_in_small_letters_each_in_one_split(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Congress gathered, gathered again at eight of the clock; naïve, extraordinarily")
+    (tmp_path / "b.txt").write_text("harvest, lantern\nmeadows")
+    words = {
+        split: {row["key"] for row in spelling._pool(spelling._words_of(str(tmp_path / "*.txt")), split, quoted=True)}
+        for split in SPLITS
+    }
+    found = ["gathered", "again", "eight", "the", "clock", "harvest", "lantern", "meadows"]
+    assert sorted(word for some in words.values() for word in some) == sorted(found)
+
+
+def test_texts_that_are_not_there_are_named() -> None:
+    with pytest.raises(UserError, match=r"spelling: texts: nowhere/\*.txt: no such file"):
+        spelling.rows("train", seed=0, n=3, texts="nowhere/*.txt")
 
 
 def test_a_quoted_word_stands_in_quotation_marks() -> None:

@@ -21,8 +21,9 @@ from zero2chat.chat.session import Sampling
 from zero2chat.chat.terminal import typed
 from zero2chat.config import build
 from zero2chat.data.corpora import Source
-from zero2chat.data.preferences import Messages, Pair, pairs_of_ranking, read_turns
+from zero2chat.data.preferences import Messages, Pair, pairs_of_ranking
 from zero2chat.data.problems import load_problems
+from zero2chat.data.shapes import read_turns
 from zero2chat.errors import UserError
 from zero2chat.evaluation import answer
 from zero2chat.models import context_length, load_for_use

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -17,21 +17,23 @@ from zero2chat import tasks
 from zero2chat.chat.tools import Tools, call_message, failed
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.review import leave_out_rejected
+from zero2chat.data.shapes import CONVERSATIONS, of_column, read_tools, recognise
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutral, pad_apart, set_chat_template, visible
 
-ROLES = ("system", "user", "assistant", "tool")
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
 _ZERO = 1e-16  # what an embedding that was never trained does not exceed
 _OUT_OF_ORDER = "It is out of order just now."
 
 
 def load_conversations(source: Source, split: str = "train", tools: Tools | None = None) -> Dataset:
-    """Columns `messages` and `tools` (schemas of those at hand), of a task's demonstrations or a dataset's rows.
+    """Columns `messages`, `tools` (schemas of those at hand) and `where`, the source's label and the row's number.
 
-    Both are JSON: in a table all calls would have the arguments of all tools. A demonstration with `tools` really calls
-    them, where the task has a use for them. Raises `UserError` where a row is no conversation, with the row's number.
+    Of a task's demonstrations, or of a dataset in one of the shapes that `shapes.py` knows, or whose `column` holds
+    messages. The first two are JSON: in a table all calls would have the arguments of all tools. A demonstration with
+    `tools` really calls them, where the task has a use for them. Raises `UserError`, with the row's number, where one
+    is no conversation, and where the columns are no known shape.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: there are none: name them under `tools:`")
@@ -50,24 +52,31 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
         found = [
             ([*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)], schemas) for row in rows
         ]
-        return _as_dataset(found)
-    column = "messages" if source.column == "text" else source.column
-    rows = load_source(source)
-    require_column(rows, column, source.label)
-    rows = leave_out_rejected(rows, source.label)
+        return _as_dataset(found, str(source.label))
+    rows = leave_out_rejected(load_source(source, as_text=True), source.label)
+    if source.column == "text":
+        shape = recognise(rows.column_names, CONVERSATIONS, source.label)
+    else:
+        require_column(rows, source.column, source.label)
+        shape = of_column(source.column)
     if source.n is not None:
         rows = rows.select(range(min(source.n, len(rows))))
-    given = rows["tools"] if "tools" in rows.column_names else [None] * len(rows)
+    if is_main_process():
+        print(f"{source.label}: {len(rows):,} conversations, read as {shape.described(rows.column_names)}", flush=True)
     found = []
-    for i, (value, own) in enumerate(zip(rows[column], given, strict=True)):
+    for i, row in enumerate(rows):
         where = f"{source.label}, row {i}"
-        found.append((_read_messages(value, where), _read_tools(own, where) or schemas))
-    return _as_dataset(found)
+        messages = shape.conversation(row, where)
+        if not any(m["role"] == "assistant" and (m["content"] or m.get("tool_calls")) for m in messages):
+            raise UserError(f"{where}: no assistant message to learn from")
+        found.append((messages, read_tools(row.get("tools"), where) or schemas))
+    return _as_dataset(found, str(source.label))
 
 
-def _as_dataset(conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | None]]) -> Dataset:
+def _as_dataset(conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | None]], label: str) -> Dataset:
     messages, tools = zip(*conversations, strict=True)
-    return Dataset.from_dict({"messages": list(map(json.dumps, messages)), "tools": list(map(json.dumps, tools))})
+    columns = {"messages": list(map(json.dumps, messages)), "tools": list(map(json.dumps, tools))}
+    return Dataset.from_dict(columns | {"where": [f"{label}, row {i}" for i in range(len(messages))]})
 
 
 def _demonstrate(
@@ -106,63 +115,6 @@ def _are_weights(styles: Any) -> bool:
     )
 
 
-def _read_messages(value: Any, where: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in value):
-        raise UserError(f"{where}: no conversation: expected a list of {{role, content}}")
-    messages = [_read_message(message, where) for message in value]
-    if not any(m["role"] == "assistant" and (m["content"] or m.get("tool_calls")) for m in messages):
-        raise UserError(f"{where}: no assistant message to learn from")
-    return messages
-
-
-def _read_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if message["role"] not in ROLES:
-        raise UserError(f"{where}: unknown role '{message['role']}'; known: {', '.join(ROLES)}")
-    calls, content = message.get("tool_calls") or [], message.get("content")
-    calls = [_read_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
-    if content is None and calls:
-        content = ""
-    if not isinstance(content, str):
-        raise UserError(f"{where}: no conversation: expected a list of {{role, content}}")
-    read: dict[str, Any] = {"role": message["role"], "content": content}
-    if isinstance(message.get("reasoning_content"), str):  # the thought, which the chat template sets apart
-        read["reasoning_content"] = message["reasoning_content"]
-    if calls:
-        read["tool_calls"] = calls
-    if message["role"] == "tool" and isinstance(message.get("name"), str):
-        read["name"] = message["name"]
-    return read
-
-
-def _read_call(call: Any, where: str) -> dict[str, Any]:
-    """A call in OpenAI's form, its arguments as an object or as JSON. A table fills them up with None, which go."""
-    function = call.get("function", call) if isinstance(call, dict) else None
-    function = function if isinstance(function, dict) else {}
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: the arguments of a call are no JSON: {error}") from error
-    if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
-        raise UserError(f"{where}: no call: expected {{type: function, function: {{name, arguments}}}}")
-    kept = {key: value for key, value in arguments.items() if value is not None}
-    return {"type": "function", "function": {"name": function["name"], "arguments": kept}}
-
-
-def _read_tools(schemas: Any, where: str) -> list[Any]:
-    """A row's column `tools`: schemas as a list or as JSON."""
-    if isinstance(schemas, str):
-        try:
-            schemas = json.loads(schemas)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: tools: no JSON: {error}") from error
-    schemas = schemas or []
-    if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):
-        raise UserError(f"{where}: tools: expected a list of schemas")
-    return schemas
-
-
 def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) -> None:
     """Set the chat template of a file, if one is given. Raises `UserError` where none is there or it is no Jinja."""
     if path is not None:
@@ -177,50 +129,53 @@ def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) 
         raise UserError(f"{path or 'the tokenizer'}: the chat template fails: {error}") from error
 
 
-def tokenize_conversations(
-    conversations: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
-) -> Dataset:
-    """Columns `input_ids` and `assistant_masks` (1 where the assistant speaks, its end of turn included).
+def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Columns `input_ids`, `assistant_masks` (1 where the assistant speaks, its end of turn included), and `where`.
 
-    A conversation longer than `max_length` tokens would lose its end, or be all mask: with `overlong="error"` it is
-    a `UserError` that counts them, with `"drop"` they are left out and counted.
+    Raises `UserError` where the template refuses a conversation, or marks nothing in it.
     """
 
-    def encode(row: dict[str, Any], i: int) -> dict[str, list[int]]:
+    def encode(row: dict[str, Any]) -> dict[str, list[int]]:
         messages = neutral(json.loads(row["messages"]), tokenizer)
         tools = json.loads(row["tools"])
         try:
             encoded = tokenizer.apply_chat_template(
                 messages, tools=tools, return_assistant_tokens_mask=True, return_dict=True
             )
-        except TemplateError as error:  # a role that it does not know, say
-            raise UserError(f"{label}: row {i}: {error}") from error
+        except TemplateError as error:  # a role that it does not know, say, or turns in an order that it does not take
+            raise UserError(f"{row['where']}: the chat template refuses it: {error}") from error
+        if 1 not in encoded["assistant_masks"]:
+            raise UserError(f"{row['where']}: the chat template marks nothing in it as the assistant's")
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
 
-    encoded = conversations.map(
-        encode,
-        with_indices=True,
-        remove_columns=conversations.column_names,
-        desc=f"Tokenizing {label}",
-        load_from_cache_file=False,
+    return conversations.map(
+        encode, remove_columns=["messages", "tools"], desc="Tokenizing conversations", load_from_cache_file=False
     )
+
+
+def tokenize_conversations(
+    conversations: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+) -> Dataset:
+    """Columns `input_ids` and `assistant_masks`, as `encode_conversations` makes them.
+
+    A conversation longer than `max_length` tokens would lose its end, or be all mask: with `overlong="error"` it is
+    a `UserError` that counts them, with `"drop"` they are left out and counted.
+    """
+    encoded = encode_conversations(conversations, tokenizer)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     too_long = [i for i, length in enumerate(lengths) if length > max_length]
     if too_long:
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         said = (
             f"{label}: {len(too_long)} of {len(lengths)} conversations are longer than max_length {max_length} "
-            f"(row {longest} is the longest, {lengths[longest]} tokens)"
+            f"({encoded['where'][longest]} is the longest, {lengths[longest]} tokens)"
         )
         if overlong == "error" or len(too_long) == len(lengths):
             raise UserError(f"{said}: raise max_length, or set `overlong: drop` to leave them out")
         print(f"{said}: left out", flush=True)
         dropped = set(too_long)
         encoded = encoded.select([i for i in range(len(lengths)) if i not in dropped])
-    for i, mask in enumerate(encoded["assistant_masks"]):
-        if 1 not in mask:
-            raise UserError(f"{label}: row {i}: the chat template marks nothing in it as the assistant's")
-    return encoded
+    return encoded.remove_columns("where")
 
 
 def settle_chat(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import random
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_from_disk
 from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, DatasetNotFoundError
 
 from zero2chat import config, tasks
@@ -59,22 +60,22 @@ class Source:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
 
-def read_sources(datasets: Sequence[Any], documents: bool = False) -> list[Source]:
-    """A YAML's `datasets:` list, of conversations or of `documents`.
+def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = "datasets") -> list[Source]:
+    """A YAML's `datasets:` list, of conversations or of `documents`; `where` is the key that it stands under.
 
     Raises `UserError` where it is empty, for a key, task or option that does not exist, and for more rows than a task
     has.
     """
     if not datasets:
-        raise UserError("datasets: the list is empty: name at least one dataset")
-    sources = [config.build([Source], entry, f"datasets[{i}]")[0] for i, entry in enumerate(datasets)]
+        raise UserError(f"{where}: the list is empty: name at least one dataset")
+    sources = [config.build([Source], entry, f"{where}[{i}]")[0] for i, entry in enumerate(datasets)]
     for i, source in enumerate(sources):
         if documents and source.label in tasks.SPLITS:
-            raise UserError(f"datasets[{i}]: label: '{source.label}' is a split's name: set another `label`")
+            raise UserError(f"{where}[{i}]: label: '{source.label}' is a split's name: set another `label`")
         if source.task is not None:
             _try_documents(source) if documents else _try_rows(source)
     if len({source.fraction is None for source in sources}) == 2:
-        raise UserError("datasets: `fraction` is set for some and missing for others: set all of them or none")
+        raise UserError(f"{where}: `fraction` is set for some and missing for others: set all of them or none")
     return sources
 
 
@@ -98,8 +99,11 @@ def _try_documents(source: Source) -> None:
         make(seed=source.seed, n=n, **source.options)  # perhaps so few are not enough
 
 
-def load_source(source: Source) -> Dataset:
-    """The rows of a source that has a `path`. Raises `UserError` where they cannot be had, or are none."""
+def load_source(source: Source, as_text: bool = False) -> Dataset:
+    """The rows of a source that has a `path`. Raises `UserError` where they cannot be had, or are none.
+
+    `as_text` takes a CSV's cells as they are written: 007 is no number then, and None no gap.
+    """
     path, files = source.path or "", source.data_files
     if files is None and Path(path).suffix in _BUILDERS:
         path, files = _BUILDERS[Path(path).suffix], [path]
@@ -111,19 +115,22 @@ def load_source(source: Source) -> Dataset:
         if not glob.glob(name, recursive=True):  # noqa: PTH207
             raise UserError(f"{source.label}: {name}: no such file or folder")
     # A text file is one document: paragraphs of one text must not end up on both sides of a split.
-    more = {"sample_by": "document"} if path == "text" else {}
+    more: dict[str, Any] = {"sample_by": "document"} if path == "text" else {}
     try:
         if any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json")):
             return _saved_rows(source)
-        rows = load_dataset(
+        load = functools.partial(
+            load_dataset,
             path,
             name=source.name,
             data_dir=source.data_dir,
             data_files=files,
             split=source.split,
             revision=source.revision,
-            **more,
         )
+        rows = load(**more)
+        if path == "csv" and as_text:
+            rows = load(keep_default_na=False, features=Features(dict.fromkeys(rows.column_names, Value("string"))))
         if path == "json":  # its reader lets bytes through that are no UTF-8
             rows.data.validate(full=True)
     except StopIteration:
@@ -185,25 +192,33 @@ def split_of(text: str, validation: float, test: float) -> str:
 
 
 def mix(parts: Sequence[Dataset], fractions: Sequence[float | None], size: Callable[[dict[str, Any]], int]) -> Dataset:
-    """The parts one after another; with fractions, as many rows of each as keep its share.
+    """The parts one after another; with fractions, as many rows of each as keep its share."""
+    kept = zip(parts, rows_kept(parts, fractions, size), strict=True)
+    return concatenate_datasets([part if n == len(part) else part.select(range(n)) for part, n in kept])
+
+
+def rows_kept(
+    parts: Sequence[Dataset], fractions: Sequence[float | None], size: Callable[[dict[str, Any]], int]
+) -> list[int]:
+    """How many rows of each part a mixture takes: the first ones, all of them where there are no fractions.
 
     A share is one of summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures the
-    shares are normalised, and the mixture is the largest that repeats no row; rows are kept in their order.
+    shares are normalised, and the mixture is the largest that repeats no row.
     """
     shares = [fraction for fraction in fractions if fraction is not None]
     if not shares:
-        return concatenate_datasets(list(parts))
+        return [len(part) for part in parts]
     if min(shares) <= 0:
         raise UserError("datasets: a `fraction` must be above 0")
     sizes = [[size(row) for row in part] for part in parts]
     whole = min(sum(column) * sum(shares) / share for column, share in zip(sizes, shares, strict=True))
     kept = []
-    for part, column, share in zip(parts, sizes, shares, strict=True):
+    for column, share in zip(sizes, shares, strict=True):
         budget, rows = whole * share / sum(shares) * (1 + 1e-9), 0
         for length in column:
             budget -= length
             if budget < 0:
                 break
             rows += 1
-        kept.append(part.select(range(max(rows, 1))))
-    return concatenate_datasets(kept)
+        kept.append(max(rows, 1))
+    return kept

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zero2chat.data.shapes import read_messages, read_tools, read_turns
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.runs import write_atomically
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 MODEL, PREFERENCES = "model", "preferences.jsonl"
 TOOL_CALLS, TOOL_CALLS_TEST, HELD_OUT = "tool_calls.jsonl", "tool_calls_test.jsonl", 50
-_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}  # as LLaMA-Factory's data names who speaks
 
 
 def unpack(folder: Path) -> None:
@@ -67,30 +67,19 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_pair(row: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
+def read_pair(row: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """A row of LLaMA-Factory's preferences as messages, in the columns that TRL's trainers know."""
-    turns = {"prompt": row["conversations"], "chosen": [row["chosen"]], "rejected": [row["rejected"]]}
-    return {
-        key: [{"role": _ROLES[turn["from"]], "content": turn["value"]} for turn in said] for key, said in turns.items()
-    }
+    names = {"prompt": "conversations", "chosen": "chosen", "rejected": "rejected"}
+    return {name: read_turns(row[column], "user", PREFERENCES) for name, column in names.items()}
 
 
 def read_calls(row: dict[str, Any]) -> dict[str, Any]:
     """A row of LLaMA-Factory's tool calls: messages in OpenAI's form, and the schemas of the tools as JSON."""
-    messages: list[dict[str, Any]] = []
-    for turn in row["conversations"]:
-        if turn["from"] == "function_call":
-            called = json.loads(turn["value"])
-            # As JSON: in a table all calls would have the arguments of all tools.
-            function = {"name": called["name"], "arguments": json.dumps(called["arguments"], ensure_ascii=False)}
-            call = {"type": "function", "function": function}
-            messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
-        elif turn["from"] == "observation":
-            messages.append({"role": "tool", "content": turn["value"]})
-        else:
-            messages.append({"role": _ROLES[turn["from"]], "content": turn["value"]})
-    tools = [{"type": "function", "function": function} for function in json.loads(row["tools"])]
-    return {"messages": messages, "tools": json.dumps(tools, ensure_ascii=False)}
+    messages = read_messages(row["conversations"], TOOL_CALLS)
+    for call in [call for message in messages for call in message.get("tool_calls", [])]:
+        # As JSON: in a table all calls would have the arguments of all tools.
+        call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+    return {"messages": messages, "tools": json.dumps(read_tools(row["tools"], TOOL_CALLS), ensure_ascii=False)}
 
 
 def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

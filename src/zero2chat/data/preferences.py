@@ -16,6 +16,7 @@ from datasets import Dataset, Features, List, Value
 from zero2chat import tasks
 from zero2chat.config import build
 from zero2chat.data.corpora import Source, load_source, mix, read_sources, split_of
+from zero2chat.data.shapes import PREFERENCES, Shape, read_turns, recognise, text_turns
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process, read_jsonl, write_atomically
 
@@ -180,33 +181,37 @@ def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair]
 
 
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
-    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset's rows.
+    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `shapes.py`.
 
-    Plain text becomes a user's and an assistant's turn. Where there is no `prompt`, it is what both conversations
+    Plain text becomes a user's and an assistant's turn. Where there is no prompt, it is what both conversations
     begin with. Raises `UserError` with the row's number where one is no pair, or its sides are equal; with
     `equal="drop"` those with equal sides are left out. With them comes how many these were.
     """
     if source.task is not None:
         raise UserError(f"{source.label}: a task's pairs are set by `comparisons`, not under `datasets`")
-    rows = load_source(source)
+    rows = load_source(source, as_text=True)
     for column in ("chosen", "rejected"):
         if column not in rows.column_names:
             raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
     if source.n is not None:
         rows = rows.select(range(min(source.n, len(rows))))
-    pairs = [_read_pair(row, f"{source.label}, row {i}", equal) for i, row in enumerate(rows)]
+    shape = recognise(rows.column_names, PREFERENCES, source.label)
+    if is_main_process():
+        print(f"{source.label}: {len(rows):,} pairs, read as {shape.described(rows.column_names)}", flush=True)
+    pairs = [_read_pair(row, shape, f"{source.label}, row {i}", equal) for i, row in enumerate(rows)]
     kept = [pair for pair in pairs if pair is not None]
     if not kept:
         raise UserError(f"{source.label}: chosen and rejected are equal in each of its rows")
     return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
 
 
-def _read_pair(row: dict[str, Any], where: str, equal: str) -> Pair | None:
-    chosen = read_turns(row["chosen"], "assistant", f"{where}: chosen")
-    rejected = read_turns(row["rejected"], "assistant", f"{where}: rejected")
-    if row.get("prompt") is not None:
-        prompt = read_turns(row["prompt"], "user", f"{where}: prompt")
-    else:
+def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pair | None:
+    chosen, rejected = (
+        text_turns(read_turns(row[side], "assistant", f"{where}: {side}"), f"{where}: {side}")
+        for side in ("chosen", "rejected")
+    )
+    prompt = [] if row[shape.columns[0]] is None else text_turns(shape.begin(row, where), where)
+    if not prompt:
         same = [a == b for a, b in zip(chosen, rejected, strict=False)]
         prompt = chosen[: same.index(False) if False in same else len(same)]
     # As in many datasets, both sides may be whole conversations.
@@ -224,17 +229,6 @@ def _read_pair(row: dict[str, Any], where: str, equal: str) -> Pair | None:
         if not side or side[-1]["role"] != "assistant":
             raise UserError(f"{where}: {name}: does not end with the assistant's turn")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-
-def read_turns(value: Any, role: str, where: str) -> Messages:
-    """Messages, or a text as one turn of `role`. Raises `UserError`, which begins with `where`, for anything else."""
-    if isinstance(value, str):
-        return [{"role": role, "content": value}]
-    if not isinstance(value, list) or not all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-    ):
-        raise UserError(f"{where}: neither text nor a list of {{role, content}}")
-    return [{"role": m["role"], "content": m["content"]} for m in value]
 
 
 def _stripped(messages: Messages) -> list[tuple[str, str]]:

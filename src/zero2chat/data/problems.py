@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, Features, Value
@@ -12,13 +12,15 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.data.corpora import Source, load_source, require_column
-from zero2chat.data.preferences import MESSAGES, read_turns
+from zero2chat.data.preferences import MESSAGES
+from zero2chat.data.shapes import read_turns, text_turns
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutral
 
 if TYPE_CHECKING:
     from zero2chat.chat.tools import Tools
+    from zero2chat.rewards import Reward
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
@@ -40,7 +42,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
 
     def read(row: dict[str, Any], i: int) -> dict[str, Any]:
         where = f"{source.label}, row {i}"
-        prompt = read_turns(row["prompt"], "user", f"{where}: prompt")
+        prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
         if not prompt or prompt[-1]["role"] != "user":
             raise UserError(f"{where}: prompt: does not end with the user's turn")
         if not has_answers:
@@ -51,6 +53,16 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
 
     features = found.features | {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
     return found.map(read, with_indices=True, features=Features(features), load_from_cache_file=False)
+
+
+def load_parts(sources: Sequence[Source], rewards: Sequence[Reward], answers: bool = True) -> list[Dataset]:
+    """Each source's problems. Raises `UserError` too where one lacks a column that a reward function needs."""
+    wanted = {column for reward in rewards for column in reward.needs}
+    parts = [load_problems(source, wanted, answers) for source in sources]
+    for part, source in zip(parts, sources, strict=True):
+        for reward in rewards:
+            reward.check(part, str(source.label))
+    return parts
 
 
 def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] = ()) -> Dataset:
@@ -67,17 +79,14 @@ def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] 
     return made
 
 
-def safe_problems(
+def encode_prompts(
     problems: Dataset,
     tokenizer: PreTrainedTokenizerBase,
-    room: int,
-    longest: int | None = None,
     tools: Tools | None = None,
-) -> Dataset:
-    """The problems with control tokens in them neutralised, without those whose prompt has over `longest` tokens.
-
-    Raises `UserError` where none is left, or one has over `room` tokens.
-    """
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> tuple[Dataset, list[list[int]]]:
+    """The problems with control tokens in them neutralised, and of each the ids of its prompt, as the trainers make
+    them. Raises `UserError` where the chat template refuses one."""
 
     def clean(row: dict[str, Any]) -> dict[str, Any]:
         return {"prompt": neutral(row["prompt"], tokenizer)}
@@ -89,10 +98,27 @@ def safe_problems(
             tools=tools.schemas if tools else None,
             add_generation_prompt=True,
             return_dict=True,
+            **(template_kwargs or {}),
         )
     except TemplateError as error:  # a role that it does not know, say
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
-    lengths = [len(ids) for ids in encoded["input_ids"]]
+    return problems, encoded["input_ids"]
+
+
+def safe_problems(
+    problems: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    room: int,
+    longest: int | None = None,
+    tools: Tools | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """The problems with control tokens in them neutralised, without those whose prompt has over `longest` tokens.
+
+    Raises `UserError` where none is left, or one has over `room` tokens.
+    """
+    problems, encoded = encode_prompts(problems, tokenizer, tools, template_kwargs)
+    lengths = [len(ids) for ids in encoded]
     if longest is not None:
         kept = [i for i, length in enumerate(lengths) if length <= longest]
         said = f"datasets: {len(lengths) - len(kept)} of {len(lengths)} prompts are over max_prompt_length {longest}"

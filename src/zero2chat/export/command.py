@@ -57,6 +57,8 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
         raise UserError(f"{target}: exists already: move it away, or give another --out")
     if gguf:
         _require_packages(Path(packages), gguf)
+    if not merge:
+        _require_language_model(folder)
     tokenizer = load_tokenizer(folder)
     model = merged(folder) if merge else None
     weights = model.num_parameters() if model else count_weights(folder)
@@ -84,6 +86,18 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             if merge:
                 shutil.rmtree(source)
     return made
+
+
+def _require_language_model(folder: Path) -> None:
+    # The converter takes a reward model, too, and makes something else of it.
+    try:
+        (architecture, *_) = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder}: config.json does not say the architecture ({error}): save the model again"
+        ) from error
+    if not str(architecture).endswith(("ForCausalLM", "LMHeadModel")):
+        raise UserError(f"{folder}: is no language model, but {architecture}")
 
 
 def count_weights(folder: Path) -> int:

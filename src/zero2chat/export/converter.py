@@ -12,7 +12,6 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,19 @@ from zero2chat.errors import UserError
 from zero2chat.tokens import PRETOKENIZER_PATTERN
 
 
-def splits_as_qwen2(tokenizer: dict[str, Any]) -> bool:
-    """Whether a tokenizer.json cuts text before BPE just as llama.cpp does under the name "qwen2"."""
-    model, steps = tokenizer["model"], tokenizer["pre_tokenizer"]
-    if tokenizer["normalizer"] or not steps or steps["type"] != "Sequence" or len(steps["pretokenizers"]) != 2:
-        return False
-    split, spell = steps["pretokenizers"]
-    return (
-        (split["type"], split.get("pattern")) == ("Split", {"Regex": PRETOKENIZER_PATTERN})
-        and (split["behavior"], split["invert"]) == ("Isolated", False)
-        and (spell["type"], spell.get("add_prefix_space"), spell.get("use_regex")) == ("ByteLevel", False, False)
-        and model["type"] == "BPE"
-        and not (model.get("dropout") or model.get("ignore_merges") or model.get("byte_fallback"))
-    )
+def split_name(tokenizer: dict[str, Any]) -> str | None:
+    """llama.cpp's name for how a tokenizer.json cuts text before BPE: "qwen2", as ours do, "gpt-2", or None."""
+    model, steps = tokenizer["model"], tokenizer["pre_tokenizer"] or {"type": None}
+    plain = model["type"] == "BPE" and not (model.get("dropout") or model.get("byte_fallback"))
+    if not plain or model.get("ignore_merges") or tokenizer["normalizer"]:
+        return None
+    *before, last = steps["pretokenizers"] if steps["type"] == "Sequence" else [steps]
+    if last["type"] != "ByteLevel" or last["add_prefix_space"]:
+        return None
+    if not before and last["use_regex"]:
+        return "gpt-2"
+    ours = {"type": "Split", "pattern": {"Regex": PRETOKENIZER_PATTERN}, "behavior": "Isolated", "invert": False}
+    return "qwen2" if before == [ours] and not last["use_regex"] else None
 
 
 def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
@@ -47,14 +46,14 @@ def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
     read = AutoTokenizer.from_pretrained
     AutoTokenizer.from_pretrained = lambda *given, **options: read(*given, **options | {"trust_remote_code": False})
 
-    # It tells how a tokenizer cuts text by the ids of one text, so it knows only vocabularies that were told to it.
+    # It tells how a tokenizer cuts text by the ids of one text. So it knows only vocabularies that were told to it, and
+    # takes one that cuts otherwise for its namesake if that text does not show it.
     known = TextModel.get_vocab_base_pre
 
     def pretokenizer(self: Any, tokenizer: Any) -> str:
-        if splits_as_qwen2(json.loads(tokenizer.backend_tokenizer.to_str())):
-            return "qwen2"
+        name = split_name(json.loads(tokenizer.backend_tokenizer.to_str()))
         try:
-            return str(known(self, tokenizer))
+            return name or str(known(self, tokenizer))
         except NotImplementedError:
             raise UserError("llama.cpp's converter does not know how its tokenizer cuts text into words") from None
 
@@ -94,8 +93,10 @@ def main(argv: list[str]) -> None:
     logging.disable(logging.WARNING)
     try:
         what, source, file, *rest = argv
-        commands: dict[str, Callable[..., None]] = {"convert": convert, "quantize": quantize}
-        commands[what](Path(source), Path(file), *rest)
+        if what == "convert":
+            convert(Path(source), Path(file), *rest)
+        else:
+            quantize(Path(source), Path(file), *rest)
         answer: dict[str, Any] = {"types": types(Path(file))}
     except UserError as error:
         answer = {"error": str(error)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import answers, cards, esc, paragraph, short, small_print, table
+from zero2chat.report.parts import answers, cards, esc, exact, paragraph, short, small_print, table
 from zero2chat.report.steps import Metric, Step
 
 TITLE = "The exam"
@@ -56,16 +56,25 @@ def score_table(step: Step) -> str:
     return table(head, ((esc(task), *(cell(kind, task) for kind in kinds)) for task in tasks))
 
 
+def harness_table(step: Step) -> str:
+    """A row a figure of lm-evaluation-harness, `task.metric`; empty where it was not asked."""
+    found = step.named(r"(.+\..+)")
+    rows = ((esc(name), exact(metric["value"]), small_print(name, metric)) for name, metric in found.items())
+    return table(("by lm-evaluation-harness", "score", ""), rows) if found else ""
+
+
 def section(step: Step) -> str:
     text = paragraph(
-        "An exam on questions that no training step has seen. A score on a few hundred questions is a little "
-        "luck too, so each stands with its 95% interval: of a hundred such intervals about 95 hold the true "
-        "score.",
+        "An exam. The project's own tasks ask questions that their training rows do not have. A score on a few "
+        "hundred questions is a little luck too, so each stands with its 95% interval: of a hundred such intervals "
+        "about 95 hold the true score.",
         "story",
     )
-    text += cards(step, KEY)
+    if not any("contaminated" in metric for metric in step.metrics.values()):
+        text += paragraph("Contamination: not checked. Whether the questions stand in the training text is not known.")
+    text += cards(step, KEY) + harness_table(step)
     if scores(step):
         text += gallery(score_figure(step), score_table(step))
-    else:
+    elif not harness_table(step):
         text += paragraph("The step measured no score by task.", "note")
     return text + "<h3>Questions and answers</h3>\n" + answers(step)

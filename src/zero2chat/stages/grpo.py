@@ -40,7 +40,7 @@ from zero2chat.config import build
 from zero2chat.data.conversations import settle_chat
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.data.pass_rates import PassRate, keep_by_pass_rate, passing_function
-from zero2chat.data.problems import load_problems, safe_problems
+from zero2chat.data.problems import load_parts, safe_problems
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import evaluate_tasks, examine, read_specs
 from zero2chat.habits import habits
@@ -281,16 +281,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     settle_chat(model, tokenizer, args.chat_template_path, model_args)
     tools, ends = make_tools(args.tools), model.generation_config.eos_token_id
     call_format = CallFormat(tools, tokenizer, ends) if tools else None
-    wanted = {column for reward in rewards for column in reward.needs}
-    parts = [load_problems(source, wanted) for source in sources]
-    for part, source in zip(parts, sources, strict=True):
-        for reward in rewards:
-            reward.check(part, str(source.label))
+    parts = load_parts(sources, rewards)
     problems = mix(parts, [s.fraction for s in sources], size=lambda _: 1)
     at_once = training.generation_batch_size // training.num_generations
     if len(problems) < at_once:
         raise UserError(f"datasets: {len(problems)} problems, and one generation takes {at_once}: give more")
-    problems = safe_problems(problems, tokenizer, context_length(model) - training.max_completion_length, tools=tools)
+    room = context_length(model) - training.max_completion_length
+    problems = safe_problems(problems, tokenizer, room, tools=tools, template_kwargs=training.chat_template_kwargs)
     use_fast_rollouts(model)
     chosen: dict[str, dict[str, Any]] = {}
     if pass_rate:

@@ -19,6 +19,7 @@ prompts that it is chosen by are validation rows, whatever `held_out` says.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from zero2chat import stats, tasks
 from zero2chat.config import build
 from zero2chat.data.conversations import settle_chat
 from zero2chat.data.corpora import mix, read_sources
-from zero2chat.data.problems import load_problems, safe_problems, task_problems
+from zero2chat.data.problems import load_parts, safe_problems, task_problems
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import Answer, answer, evaluate_tasks, read_specs
 from zero2chat.hub import finish_model_folder
@@ -264,20 +265,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     settle_chat(model, tokenizer, args.chat_template_path, model_args)
     functions = [reward for reward in rewards if isinstance(reward, Reward)]
     wanted = {column for reward in functions for column in reward.needs}
-    room = context_length(model) - training.max_completion_length
-    parts = [load_problems(source, wanted, answers=False) for source in sources]
+    fit = functools.partial(
+        safe_problems,
+        tokenizer=tokenizer,
+        room=context_length(model) - training.max_completion_length,
+        template_kwargs=training.chat_template_kwargs,
+    )
+    parts = load_parts(sources, functions, answers=False)
     unseen = watched = None
     if held_out:
         rows = held_out.rows()
-        unseen = watched = safe_problems(task_problems(held_out.task, rows, wanted), tokenizer, room)
+        unseen = watched = fit(task_problems(held_out.task, rows, wanted))
         if training.load_best_model_at_end:  # what a model is chosen by is not what it is judged by
-            watched = safe_problems(task_problems(held_out.task, held_out.rows("validation"), wanted), tokenizer, room)
-    for part, label in [*((p, str(s.label)) for p, s in zip(parts, sources, strict=True)), (unseen, "held_out")]:
+            watched = fit(task_problems(held_out.task, held_out.rows("validation"), wanted))
         for reward in functions:
-            if part is not None:
-                reward.check(part, label)
+            reward.check(unseen, "held_out")
     mixed = mix(parts, [s.fraction for s in sources], size=lambda _: 1)
-    problems = safe_problems(mixed, tokenizer, room, args.max_prompt_length)
+    problems = fit(mixed, longest=args.max_prompt_length)
     use_fast_rollouts(model)
     funcs, weights, tokenizers = _open_rewards(rewards, model_args.dtype)
     training.reward_weights = weights

@@ -141,7 +141,7 @@ def _sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
     return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
 
 
-def _tokenize(
+def tokenize_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair]]:
     """Columns `chosen_ids` and `rejected_ids`, as `RewardTrainer` takes them and scoring encodes them; the pairs kept.
@@ -234,8 +234,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_chat_template(tokenizer, training.chat_template_path)
     training.chat_template_path = None  # it is set
     set_max_length(training, model)
-    rows, known = _tokenize(known, tokenizer, training.max_length, args.overlong, "training pairs")
-    _, held_out = _tokenize(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
+    rows, known = tokenize_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
+    _, held_out = tokenize_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
     if is_main_process():
         print(
             f"{len(known):,} pairs to learn from, {len(held_out):,} held out, {equal:,} left out as equal", flush=True

@@ -3,11 +3,14 @@
 # ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
 
+import functools
+import glob
 import random
 import re
-import string
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from zero2chat.errors import UserError
 from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
 
 # More words to judge by than 80/10/10 would leave.
@@ -123,18 +126,24 @@ _FOUND = {
 }
 
 
-def rows(split: str, seed: int, n: int, quoted: bool = False, invented: int = 0) -> list[Row]:
-    """Questions on common words of three to nine letters, or on as many `invented` ones; no word is in two splits.
+def rows(split: str, seed: int, n: int, quoted: bool = False, texts: str | None = None) -> list[Row]:
+    """Questions on words of three to nine letters: common ones, or all that stand in small letters in `texts`, which is
+    a file's name or a pattern for several. No word is in two splits.
 
-    `quoted`: the word stands in quotation marks, where it is made of the same tokens as in a program.
+    `quoted`: the word stands in quotation marks, where it is made of the same tokens as in a program. Raises
+    `UserError` where there is no such file.
     """
-    words = _invented(invented) if invented else _WORDS
+    words = _words_of(texts) if texts else _WORDS
     return draw(_pool(words, split, quoted), f"spelling, {split}", seed, n)
 
 
-def _invented(n: int) -> list[str]:
-    rng = random.Random("invented")
-    return sorted({"".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 9))) for _ in range(n)} - set(_WORDS))
+@functools.cache
+def _words_of(texts: str) -> list[str]:
+    files = sorted(glob.glob(texts))  # noqa: PTH207
+    if not files:
+        raise UserError(f"spelling: texts: {texts}: no such file")
+    found = {word for file in files for word in re.findall(r"\b[a-z]{3,9}\b", Path(file).read_text(errors="replace"))}
+    return sorted(found)
 
 
 def _pool(words: Sequence[str], split: str, quoted: bool) -> Iterator[Row]:

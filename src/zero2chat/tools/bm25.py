@@ -44,10 +44,10 @@ _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5
 _ENDS = tuple(map(re.compile, (r"\n\s*\n", r"[.!?…][\"'”’»)\]]*\s+|[。！？]|\n", r"\s")))
 
 
-def words(text: str) -> list[str]:
+def words(text: str, pairs: bool = True) -> list[str]:
     """The words and numbers of a text in lower case, without accents.
 
-    Of what is written without spaces its characters and their pairs, as nobody here knows its words.
+    Of what is written without spaces its characters and (to search by) their pairs, as nobody here knows its words.
     """
     if text.isascii():
         return re.findall("[a-z0-9]+", text.lower())  # which is what follows, in a third of the time
@@ -59,7 +59,8 @@ def words(text: str) -> list[str]:
         if match[1] is None:
             found.append(word)
         else:
-            found += [*word, *(word[i : i + 2] for i in range(len(word) - 1))]
+            found += word
+            found += [word[i : i + 2] for i in range(len(word) - 1)] if pairs else []
     return found
 
 

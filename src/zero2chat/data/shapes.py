@@ -1,0 +1,223 @@
+"""The shapes that chat data comes in, recognised by the columns, and its rows as messages.
+
+    chat                   messages: [{role, content}], calls of tools in `tool_calls`
+    ShareGPT               conversations: [{from, value}], beside it `system`
+    prompt and completion  texts, or lists of messages
+    Alpaca                 instruction, output, beside them `input`, `system`, and `history`: [[asked, answered]]
+
+Beside any of them may be `tools`, the schemas of those at hand.
+
+Preferences have `chosen` and `rejected` in the place of an answer. A row of another shape than its dataset is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zero2chat.errors import UserError
+
+Message = dict[str, Any]
+Row = Mapping[str, Any]
+
+ROLES = ("system", "user", "assistant", "tool")
+# ShareGPT's names for who speaks, with those of tool calls as LLaMA-Factory has them.
+_SPEAKERS = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "tool": "tool",
+}
+
+
+# ---- shapes
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`columns` are those that it is known by, `more` those that may stand beside them.
+
+    `begin` reads what stands before the answer, which is in the column `answer`; without one it reads everything.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    begin: Callable[[Row, str], list[Message]]
+    more: tuple[str, ...] = ()
+    answer: str | None = None
+
+    def described(self, columns: Sequence[str]) -> str:
+        """Its name and those of a dataset's columns that are its own."""
+        return f"{self.name} ({', '.join(c for c in columns if c in (*self.columns, *self.more))})"
+
+    def conversation(self, row: Row, where: str) -> list[Message]:
+        """A row as messages. Raises `UserError`, which begins with `where`, where it is none."""
+        for column in self.columns:
+            if row[column] is None or (column == self.answer and row[column] in ("", [])):
+                others = [key for key, value in row.items() if value and key not in (*self.columns, *self.more)]
+                hint = f"; it has {', '.join(others)}: give rows of another shape a file of their own" if others else ""
+                raise UserError(f"{where}: {column} is empty{hint}")
+        messages = self.begin(row, where)
+        if self.answer is not None:
+            messages = messages + read_turns(row[self.answer], "assistant", f"{where}: {self.answer}")
+        return messages
+
+
+def of_column(column: str) -> Shape:
+    """Conversations that stand in one column, by either pair of names: role and content, from and value."""
+    return Shape("chat", (column,), lambda row, where: read_messages(row[column], where))
+
+
+def _prompt(row: Row, where: str) -> list[Message]:
+    return read_turns(row["prompt"], "user", f"{where}: prompt")
+
+
+def _sharegpt(row: Row, where: str) -> list[Message]:
+    messages = read_messages(row["conversations"], where)
+    return messages if messages and messages[0]["role"] == "system" else [*_system(row, where), *messages]
+
+
+def _alpaca(row: Row, where: str) -> list[Message]:
+    asked = [part for part in (row["instruction"], row.get("input")) if part]
+    if not asked or not all(isinstance(part, str) for part in asked):
+        raise UserError(f"{where}: instruction: no text")
+    messages = _system(row, where)
+    for turn in row.get("history") or []:
+        if not isinstance(turn, list | tuple) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
+            raise UserError(f"{where}: history: expected pairs of texts, [asked, answered]")
+        messages += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), turn, strict=True)]
+    return [*messages, {"role": "user", "content": "\n".join(asked)}]
+
+
+def _system(row: Row, where: str) -> list[Message]:
+    return read_turns(row["system"], "system", f"{where}: system") if row.get("system") else []
+
+
+# In the order in which they are looked for: UltraChat has `prompt` beside `messages`.
+CONVERSATIONS = (
+    of_column("messages"),
+    Shape("ShareGPT", ("conversations",), _sharegpt, ("system",)),
+    Shape("prompt and completion", ("prompt", "completion"), _prompt, answer="completion"),
+    Shape("Alpaca", ("instruction", "output"), _alpaca, ("input", "system", "history"), answer="output"),
+)
+PREFERENCES = (
+    Shape("prompt and answers", ("prompt", "chosen", "rejected"), _prompt),
+    Shape("ShareGPT", ("conversations", "chosen", "rejected"), _sharegpt, ("system",)),
+    Shape("Alpaca", ("instruction", "chosen", "rejected"), _alpaca, ("input", "system", "history")),
+    Shape("whole conversations", ("chosen", "rejected"), lambda row, where: []),
+)
+
+
+def recognise(columns: Sequence[str], shapes: Sequence[Shape], label: str | None) -> Shape:
+    """The first shape whose columns are all there. Raises `UserError` where there is none."""
+    for shape in shapes:
+        if set(shape.columns) <= set(columns):
+            return shape
+    known = "; ".join(shape.described(shape.columns) for shape in shapes)
+    raise UserError(
+        f"{label}: its columns ({', '.join(columns)}) are those of no known shape: {known}: rename them, or set "
+        "`column` to the one that holds messages"
+    )
+
+
+# ---- turns
+
+
+def read_turns(value: Any, role: str, where: str) -> list[Message]:
+    """Messages, one message, or a text as one turn of `role`. Raises `UserError` for anything else."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    turns = [value] if isinstance(value, Mapping) else value
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        raise UserError(f"{where}: neither text nor a list of {{role, content}}")
+    return read_messages(turns, where)
+
+
+def read_messages(value: Any, where: str) -> list[Message]:
+    """Turns as messages with a role of `ROLES`, content, and where there are some `tool_calls` in OpenAI's form."""
+    if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
+        raise UserError(f"{where}: no conversation: expected a list of {{role, content}} or {{from, value}}")
+    return [_read_turn(turn, where) for turn in value]
+
+
+def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
+    """The messages with role and content alone. Raises `UserError` where one calls a tool."""
+    if any("tool_calls" in message for message in messages):
+        raise UserError(f"{where}: calls a tool, which only conversations (stage sft) can: leave the row out")
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
+    if turn.get("role") is None and isinstance(turn.get("from"), str):
+        return _read_sharegpt(turn["from"], turn.get("value"), where)
+    role, content, calls = turn.get("role"), turn.get("content"), turn.get("tool_calls") or []
+    if not isinstance(role, str):
+        raise UserError(f"{where}: no conversation: expected a list of {{role, content}} or {{from, value}}")
+    if role not in ROLES:
+        raise UserError(f"{where}: unknown role {role!r}; known: {', '.join(ROLES)}")
+    calls = [_read_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
+    read: Message = {"role": role, "content": _text("" if content is None and calls else content, where)}
+    if isinstance(turn.get("reasoning_content"), str):  # the thought, which the chat template sets apart
+        read["reasoning_content"] = turn["reasoning_content"]
+    if calls:
+        read["tool_calls"] = calls
+    if role == "tool" and isinstance(turn.get("name"), str):
+        read["name"] = turn["name"]
+    return read
+
+
+def _read_sharegpt(speaker: str, value: Any, where: str) -> Message:
+    if speaker not in _SPEAKERS:
+        raise UserError(f"{where}: unknown role {speaker!r}; known: {', '.join(_SPEAKERS)}")
+    if speaker != "function_call":
+        return {"role": _SPEAKERS[speaker], "content": _text(value, where)}
+    called = _from_json(value, "a function_call is", where)
+    calls = [_read_call(call, where) for call in (called if isinstance(called, list) else [called])]
+    return {"role": "assistant", "content": "", "tool_calls": calls}
+
+
+def _text(content: Any, where: str) -> str:
+    if not isinstance(content, str):
+        raise UserError(
+            f"{where}: no conversation: expected a list of {{role, content}} or {{from, value}} whose contents are "
+            f"texts, found {type(content).__name__}"
+        )
+    return content
+
+
+def _read_call(call: Any, where: str) -> dict[str, Any]:
+    """A call in OpenAI's form, its arguments as an object or as JSON. A table fills them up with None, which go."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    function = function if isinstance(function, dict) else {}
+    arguments = _from_json(function.get("arguments"), "the arguments of a call are", where)
+    if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
+        raise UserError(f"{where}: no call: expected {{type: function, function: {{name, arguments}}}}")
+    kept = {key: value for key, value in arguments.items() if value is not None}
+    return {"type": "function", "function": {"name": function["name"], "arguments": kept}}
+
+
+def read_tools(schemas: Any, where: str) -> list[Any]:
+    """A row's column `tools`: schemas in OpenAI's form or the bare functions, as a list or as JSON."""
+    schemas = _from_json(schemas or [], "tools:", where)
+    if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):
+        raise UserError(f"{where}: tools: expected a list of schemas")
+    return [
+        schema if "function" in schema or "name" not in schema else {"type": "function", "function": schema}
+        for schema in schemas
+    ]
+
+
+def _from_json(value: Any, what: str, where: str) -> Any:
+    """What a text says in JSON; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: {what} no JSON: {error}") from error

@@ -1,0 +1,236 @@
+"""The standard tasks, asked by lm-evaluation-harness, which is an extra: `pip install -e ".[eval]"`.
+
+Its prompts, its scores and its seeds: a figure of ours is the one that `lm_eval run` gives for the same model, tasks,
+precision and batch size. Nothing is fetched and run: neither a metric's script, nor a dataset's, nor code that a model
+wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import stats
+from zero2chat.config import build
+from zero2chat.errors import UserError, nearest
+from zero2chat.runs import strings
+
+
+@dataclass
+class HarnessSpec:
+    """One entry of a YAML's `harness:` list, in lm-evaluation-harness's own words."""
+
+    task: str  # or a group of tasks, such as mmlu
+    num_fewshot: int | None = None  # the task's own number
+    limit: int | None = None  # the first rows alone, of each task
+    label: str | None = None
+    include_path: str | None = None  # a folder with tasks of yours
+    apply_chat_template: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"task {self.task}: limit {self.limit} is not above 0")
+        if self.num_fewshot is not None and self.num_fewshot < 0:
+            raise ValueError(f"task {self.task}: num_fewshot {self.num_fewshot} is below 0")
+        if self.include_path is not None and not Path(self.include_path).is_dir():
+            raise ValueError(f"task {self.task}: include_path {self.include_path}: no such folder")
+        self.label = self.label or self.task
+
+
+@dataclass
+class Result:
+    """What one entry gave."""
+
+    metrics: dict[str, dict[str, Any]]  # by `label.metric`, or `label.metric.filter` where there are filters
+    questions: list[str]  # of the rows that were asked
+    raw: dict[str, Any]  # lm-evaluation-harness's own figures, of each task of a group too
+
+
+def read_harness(entries: Sequence[Any]) -> list[HarnessSpec]:
+    """A YAML's `harness:` list. Raises `UserError` for a key or value that cannot be; lm-eval is not asked."""
+    specs = [build([HarnessSpec], entry, f"harness[{i}]")[0] for i, entry in enumerate(entries)]
+    if len({spec.label for spec in specs}) < len(specs):
+        raise UserError("harness: two entries have the same label: set `label`")
+    return specs
+
+
+def find_tasks(specs: Sequence[HarnessSpec]) -> dict[str | None, Any]:
+    """lm-eval's task managers by `include_path`, which know all the tasks of the entries.
+
+    Raises `UserError` where lm-eval is missing, and for a task that does not exist, has no score of its own, or runs
+    what was fetched or what a model wrote.
+    """
+    if not specs:
+        return {}
+    if find_spec("lm_eval") is None:
+        raise UserError('harness: lm-eval is not installed: pip install -e ".[eval]" in the repository')
+    from lm_eval.tasks import TaskManager
+
+    # It would warn that model and datasets are given as such, and not by name.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    managers = {path: TaskManager(include_path=path) for path in dict.fromkeys(spec.include_path for spec in specs)}
+    for spec in specs:
+        _check(managers[spec.include_path], spec.task)
+    return managers
+
+
+def _check(manager: Any, task: str) -> None:
+    where = f"harness: task '{task}'"
+    entry = manager.task_index.get(task)
+    if entry is None:
+        raise UserError(f"{where}: lm-eval has no such task{nearest(task, manager.all_tasks)}")
+    kind, config = entry.kind.name, entry.cfg or {}
+    if kind == "TAG" or (kind == "GROUP" and not config.get("aggregate_metric_list")):
+        some = sorted(entry.tags) if kind == "TAG" else map(str, config.get("task", []))
+        raise UserError(f"{where}: has no score of its own: name its tasks: {', '.join(some)}")
+    for config in _configs(manager, task):
+        _refuse_code(config, where)
+
+
+def _configs(manager: Any, item: Any) -> Iterator[dict[str, Any]]:
+    """The YAML, with no function of it loaded, of a task and of all tasks of a group."""
+    if isinstance(item, Mapping):  # of a group: a task or group with settings of its own
+        yield dict(item)
+        item = item.get("task", item.get("group"))
+    entry = manager.task_index.get(item) if isinstance(item, str) else None
+    if entry is not None:
+        yield entry.cfg or {}
+        members = entry.tags if entry.kind.name == "TAG" else (entry.cfg or {}).get("task")
+        item = sorted(members) if isinstance(members, set) else members
+    for member in item if isinstance(item, list) else []:
+        yield from _configs(manager, member)
+
+
+def _refuse_code(config: Mapping[str, Any], where: str) -> None:
+    import lm_eval.api.metrics  # noqa: F401  (registers them)
+    from lm_eval.api.registry import metric_registry
+
+    if config.get("unsafe_code"):
+        raise UserError(f"{where}: runs code that a model wrote, outside of a sandbox: it is not run here")
+    if (config.get("dataset_kwargs") or {}).get("trust_remote_code"):
+        raise UserError(f"{where}: its dataset wants trust_remote_code: no code is fetched and run")
+    for metric in config.get("metric_list") or []:
+        name = metric.get("metric") if isinstance(metric, Mapping) else None
+        own = config.get("process_results") is not None or "/" in str(name)  # a function in the task's folder
+        if not isinstance(metric, Mapping) or (not own and (metric.get("hf_evaluate") or name not in metric_registry)):
+            raise UserError(f"{where}: the metric '{name}' is not lm-eval's own: it would be fetched and run")
+
+
+@contextlib.contextmanager
+def _no_scripts(where: str) -> Iterator[None]:
+    """What a task's own module would fetch and run by `evaluate.load` is an error."""
+    import evaluate
+
+    def refuse(name: str, *args: Any, **options: Any) -> Any:
+        raise UserError(f"{where}: the metric '{name}' would be fetched and run")
+
+    load, evaluate.load = evaluate.load, refuse
+    try:
+        yield
+    finally:
+        evaluate.load = load
+
+
+def run_harness(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    spec: HarnessSpec,
+    manager: Any,
+    batch_size: int,
+) -> Result | None:
+    """One entry asked, and what came of it; on several processes each asks its share, and rank 0 alone has the result.
+
+    Raises `UserError` where the task's data cannot be had.
+    """
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    where = f"harness: task '{spec.task}'"
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1:  # of a model that is already loaded it thinks that there is one process
+        lm.accelerator = accelerator
+        lm._rank, lm._world_size = accelerator.process_index, accelerator.num_processes
+    with _no_scripts(where):
+        try:
+            loaded = manager.load(spec.task)
+        except (OSError, ValueError, ImportError, LookupError) as error:  # of datasets' own errors, these too
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"{where}: cannot be had ({reason}): most need the Hub, once") from error
+        found = simple_evaluate(
+            model=lm,
+            tasks=[loaded["groups"].get(spec.task) or loaded["tasks"][spec.task]],
+            num_fewshot=spec.num_fewshot,
+            limit=spec.limit,
+            batch_size=batch_size,
+            apply_chat_template=spec.apply_chat_template,
+            task_manager=manager,
+        )
+    if found is None:
+        return None
+    asked = {name: _rows(found["samples"][name]) for name in loaded["tasks"]}
+    return Result(
+        metrics=_metrics(spec, found, asked),
+        questions=[_question(loaded["tasks"][name], row["doc"]) for name, rows in asked.items() for row in rows],
+        raw=json.loads(json.dumps({key: found[key] for key in _RAW}, default=str)),
+    )
+
+
+_RAW = ("results", "versions", "n-shot", "n-samples", "lm_eval_version")
+
+
+def _rows(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each row once: it is there for each filter of its answers."""
+    return [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
+
+
+def _metrics(spec: HarnessSpec, found: Mapping[str, Any], asked: Iterable[str]) -> dict[str, Any]:
+    """The figures of the entry's own name, unrounded, with 95% intervals; `asked` are its tasks.
+
+    A score that is the share of rows with 1 has Wilson's, others what lm-eval's standard error gives, if it has one.
+    """
+    scores = found["results"][spec.task]
+    metrics: dict[str, Any] = {}
+    for key, value in scores.items():
+        metric, _, filtered = key.partition(",")
+        if not filtered or metric.endswith("_stderr") or not _is_number(value):
+            continue
+        rows = [row for name in asked for row in found["samples"][name] if row["filter"] == filtered]
+        values = [row[metric] for row in rows if metric in row]
+        n = len(values) or len(rows)
+        stderr = scores.get(f"{metric}_stderr,{filtered}")
+        interval = {}
+        hits = float(sum(values)) if values and all(_is_number(v) and v in (0, 1) for v in values) else None
+        if hits is not None and math.isclose(hits / n, value, abs_tol=1e-9):
+            rate = stats.rate(hits, n)
+            interval = {"low": rate["low"], "high": rate["high"]}
+        elif _is_number(stderr):
+            interval = {"low": float(value - 1.959964 * stderr), "high": float(value + 1.959964 * stderr)}
+        name = f"{spec.label}.{metric}" + ("" if filtered == "none" else f".{filtered}")
+        metrics[name] = {"value": float(value), "n": n, **interval}
+    return metrics
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and math.isfinite(value)
+
+
+def _question(task: Any, row: Mapping[str, Any]) -> str:
+    """What is asked, without the words around it that all prompts of a task have: the longest of the row's own texts
+    that stands in the prompt. lm-eval's own `doc_to_decontamination_query` has those words too, and fails for many."""
+    prompt = task.doc_to_text(row)
+    own = [text for _, text in strings(row) if text.strip()]
+    if isinstance(prompt, str):
+        own = [text for text in own if text.strip() in prompt] or [prompt]
+    return max(own, key=len, default="")

@@ -1,0 +1,176 @@
+"""Each shape that chat data comes in is recognised and becomes the same messages; what is broken is named by row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from zero2chat.data.conversations import load_conversations
+from zero2chat.data.corpora import Source
+from zero2chat.data.preferences import load_preferences
+from zero2chat.errors import UserError
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+ASKED, ANSWERED = {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}
+CALL = {"type": "function", "function": {"name": "find", "arguments": {"of": "Ada"}}}
+
+
+def _source(folder: Path, *rows: dict[str, Any], **more: Any) -> Source:
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Source(path=str(path), **more)
+
+
+def _said(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"from": speaker, "value": text} for speaker, text in turns]
+
+
+@pytest.mark.parametrize(
+    ("row", "read_as"),
+    [
+        ({"messages": [SYSTEM, ASKED, ANSWERED], "prompt": "Who?"}, "chat (messages)"),
+        (
+            {"conversations": _said(("system", "Be brief."), ("human", "Who?"), ("gpt", "Ada."))},
+            "ShareGPT (conversations)",
+        ),
+        (
+            {"system": "Be brief.", "conversations": _said(("user", "Who?"), ("assistant", "Ada."))},
+            "ShareGPT (system, conversations)",
+        ),
+        ({"conversations": [SYSTEM, ASKED, ANSWERED], "id": 7}, "ShareGPT (conversations)"),
+        ({"prompt": [SYSTEM, ASKED], "completion": [ANSWERED]}, "prompt and completion (prompt, completion)"),
+        ({"prompt": [SYSTEM, ASKED], "completion": "Ada."}, "prompt and completion (prompt, completion)"),
+        (
+            {"instruction": "Who?", "input": "", "output": "Ada.", "system": "Be brief.", "history": []},
+            "Alpaca (instruction, input, output, system, history)",
+        ),
+    ],
+)
+def test_each_shape_becomes_the_same_messages(
+    tmp_path: Path, row: dict[str, Any], read_as: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (found,) = load_conversations(_source(tmp_path, row))
+    assert json.loads(found["messages"]) == [SYSTEM, ASKED, ANSWERED]
+    assert capsys.readouterr().out == f"mine: 1 conversations, read as {read_as}\n"
+
+
+def test_alpacas_input_follows_its_instruction_and_its_history_stands_before(tmp_path: Path) -> None:
+    row = {"instruction": "Add.", "input": "1 2", "output": "3", "history": [["Hi", "Hello."]]}
+    (found,) = load_conversations(_source(tmp_path, row))
+    turns = [(message["role"], message["content"]) for message in json.loads(found["messages"])]
+    assert turns == [("user", "Hi"), ("assistant", "Hello."), ("user", "Add.\n1 2"), ("assistant", "3")]
+
+
+def test_sharegpts_calls_of_tools_become_openais(tmp_path: Path) -> None:
+    turns = _said(
+        ("human", "Who?"),
+        ("function_call", json.dumps(CALL["function"])),
+        ("observation", "Ada is."),
+        ("gpt", "Ada."),
+    )
+    (found,) = load_conversations(
+        _source(tmp_path, {"conversations": turns, "tools": json.dumps([{"name": "find", "parameters": {}}])})
+    )
+    assert json.loads(found["messages"]) == [
+        ASKED,
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "Ada is."},
+        ANSWERED,
+    ]
+    assert json.loads(found["tools"]) == [{"type": "function", "function": {"name": "find", "parameters": {}}}]
+
+
+def test_csv_and_parquet_are_read_alike_and_a_cell_is_what_is_written_in_it(tmp_path: Path) -> None:
+    rows = [{"instruction": "Pad 7.", "output": "007"}, {"instruction": "NA", "output": "None"}]
+    Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("instruction,output\nPad 7.,007\nNA,None\n")
+    read = [load_conversations(Source(path=str(tmp_path / name)))["messages"][:] for name in ("a.parquet", "a.csv")]
+    assert read[0] == read[1]
+    assert [json.loads(row)[1]["content"] for row in read[1]] == ["007", "None"]
+
+
+FINE = {"conversations": _said(("human", "Who?"), ("gpt", "Ada."))}
+ALPACA = {"instruction": "Who?", "output": "Ada."}
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (
+            [{"question": "Who?", "reply": "Ada."}],
+            "mine: its columns (question, reply) are those of no known shape: chat",
+        ),
+        ([{"instruction": "Who?"}], "mine: its columns (instruction) are those of no known shape"),
+        (
+            [{"messages": [ASKED, ANSWERED]}, ALPACA],
+            "mine, row 1: messages is empty; it has instruction, output: give rows of another shape a file",
+        ),
+        (
+            [FINE, {"conversations": _said(("human", "Who?"), ("bard", "\x1b[1m"))}],
+            "mine, row 1: unknown role 'bard'; kn",
+        ),
+        (
+            [FINE, {"conversations": _said(("\x1b[1m", "Who?"))}],
+            r"mine, row 1: unknown role '\x1b[1m'; known: system, hu",
+        ),
+        ([FINE, {"conversations": []}], "mine, row 1: no assistant message to learn from"),
+        ([FINE, {"conversations": _said(("human", "Who?"))}], "mine, row 1: no assistant message to learn from"),
+        ([FINE, {"conversations": "Who?"}], "mine, row 1: no conversation: expected a list of"),
+        ([FINE, {"conversations": [{"from": "gpt", "value": 7}]}], "mine, row 1: no conversation: expected a list of"),
+        ([FINE, {"conversations": _said(("function_call", "find()"))}], "mine, row 1: a function_call is no JSON"),
+        ([ALPACA, ALPACA | {"output": ""}], "mine, row 1: output is empty"),
+        ([ALPACA, ALPACA | {"output": None}], "mine, row 1: output is empty"),
+        ([ALPACA, ALPACA | {"instruction": ""}], "mine, row 1: instruction: no text"),
+        ([ALPACA | {"history": [["a"]]}], "mine, row 0: history: expected pairs of texts, [asked, answered]"),
+        ([{"prompt": "Who?", "completion": 7}], "mine, row 0: completion: neither text nor a list of"),
+    ],
+)
+def test_what_is_no_conversation_is_named(tmp_path: Path, rows: list[dict[str, Any]], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_conversations(_source(tmp_path, *rows))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("csv", "says"),
+    [
+        ("instruction\nWho?\n", "mine: its columns (instruction) are those of no known shape"),
+        ("instruction,output\nWho?,Ada.\nWho?\n", "mine, row 1: output is empty"),
+        ("instruction,output\nWho?,Ada.\nWho?,Ada.,Tom.\n", "cannot read"),
+    ],
+)
+def test_a_csv_with_a_column_too_few_or_too_many_is_named(tmp_path: Path, csv: str, says: str) -> None:
+    (tmp_path / "mine.csv").write_text(csv)
+    with pytest.raises(UserError) as caught:
+        load_conversations(Source(path=str(tmp_path / "mine.csv")))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "read_as"),
+    [
+        ({"prompt": "Who?"}, "prompt and answers (prompt, chosen, rejected)"),
+        ({"conversations": _said(("human", "Who?"))}, "ShareGPT (conversations, chosen, rejected)"),
+        ({"instruction": "Who?", "input": ""}, "Alpaca (instruction, input, chosen, rejected)"),
+    ],
+)
+def test_preferences_are_read_in_each_shape(
+    tmp_path: Path, row: dict[str, Any], read_as: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = {"chosen": _said(("gpt", "Ada."))[0], "rejected": _said(("gpt", "No."))[0]}
+    texts = {"chosen": "Ada.", "rejected": "No."}
+    for sides in (turns, texts):
+        pairs, _ = load_preferences(_source(tmp_path, row | sides))
+        no = {"role": "assistant", "content": "No."}
+        assert list(pairs) == [{"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [no]}]
+        assert f"mine: 1 pairs, read as {read_as}" in capsys.readouterr().out
+
+
+def test_a_pair_that_calls_a_tool_is_named(tmp_path: Path) -> None:
+    call = {"from": "function_call", "value": json.dumps(CALL["function"])}
+    with pytest.raises(UserError, match="mine, row 0: chosen: calls a tool"):
+        load_preferences(_source(tmp_path, {"prompt": "Who?", "chosen": call, "rejected": "No."}))
