@@ -53,13 +53,12 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
             ([*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)], schemas) for row in rows
         ]
         return _as_dataset(found, str(source.label))
-    rows = load_source(source, as_text=True)
+    rows = leave_out_rejected(load_source(source, as_text=True), source.label)
     if source.column == "text":
         shape = recognise(rows.column_names, CONVERSATIONS, source.label)
     else:
         require_column(rows, source.column, source.label)
         shape = of_column(source.column)
-    rows = leave_out_rejected(rows, source.label)
     if source.n is not None:
         rows = rows.select(range(min(source.n, len(rows))))
     if is_main_process():

@@ -3,6 +3,8 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.distill --config recipes/distill/distill.yaml
 
+One GPU: `single_gpu.yaml`; several: `ddp.yaml`; on two CPU ranks `cpu_zero2.yaml`.
+
 Asks a model (`teacher`), or one behind OpenAI's API (`endpoint`), the prompts of datasets and of tasks' training rows,
 several times each; judges the answers by reward functions, as GRPO does; writes those that pass to `data/train.jsonl`,
 which `sft` takes as a dataset, each with where it comes from, and how many did not pass and why.
@@ -256,6 +258,7 @@ def _collect(problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, a
             said_so = time.perf_counter()
             left = (said_so - start) / (len(found) - before) * (n - len(found))
             print(f"answers to {len(found):,}/{n:,} prompts | ETA {left:.0f} s", flush=True)
+            run.log({"step": len(found), "seconds": round(run.seconds, 1)})  # so that a killed try's time counts
     return found
 
 

@@ -4,6 +4,8 @@ have written there.
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.gkd --config recipes/distill/gkd.yaml
 
+One GPU: `single_gpu.yaml`; several: `ddp.yaml`; ZeRO-2: `zero2.yaml`, on two CPU ranks `cpu_zero2.yaml`.
+
 Reads a chat model, a teacher (`teacher_model_name_or_path`) of the same tokenizer and chat template, and prompts, which
 need no answers; writes a model folder, and its accuracy on each task's test rows.
 
