@@ -25,8 +25,8 @@ import yaml
 ACCELERATE_CONFIG = Path("accelerate_configs/cpu_zero2.yaml")
 RANKS = 2
 CLOSE = 0.15
-# By millions of parameters: layers, width, windows of 256 tokens at once. In the smaller one activations make the peak,
-# in the larger one the reduction of the gradients.
+# By millions of parameters: layers, width, windows of 256 tokens at once. Of ZeRO-2 activations make the peak of the
+# smaller one, and the reduction of gradients that of the larger one.
 SIZES = {60: (8, 640, 4), 120: (12, 768, 2)}
 
 

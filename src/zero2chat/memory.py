@@ -164,18 +164,16 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
     early = late = 0.0
     if deepspeed:
         size = 4 if cpu else 2
-        # ZeRO-3 steps weights that are in fp32 already as they are.
-        master = 0 if size == 4 and stage == 3 else 4
         frozen = model.frozen / 2 if model.size == 4 else model.frozen
         weights = (size * (n + model.readers) + frozen) * (share if stage == 3 else 1.0)
         gradients = size * n * (1.0 if stage == 1 else share)
-        optimizer = sum(g.count * (master + 4 * g.moments) for g in model.groups) * share
+        optimizer = sum(g.count * 4 * (1 + g.moments) for g in model.groups) * share
         filled = size * min(n, _BUCKET)
         if stage == 3:
             parts["copies"] = size * min(n + frozen / 2, _LIVE)
             parts["buffers"] = filled if cpu else size * _BUCKET
-            # The bucket once more, in the order of the ranks, which gloo copies twice.
-            late = max(filled * (3 if cpu else 1), 4 * min(n * share, _SUB_GROUP))
+            # The bucket once more, in the order of the ranks, which gloo copies.
+            late = max(filled * (2 if cpu else 1), 4 * min(n * share, _SUB_GROUP))
         else:
             early = 0.0 if cpu else size * _BUCKET
             late = max(early or filled, filled) + filled
@@ -197,5 +195,6 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
             parts["copies"] = 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)
             parts["buffers"] = gradients if ranks > 1 else 0.0  # DDP's buckets
     at_work = activations(model, work, batch, dtype, autocast)
-    parts["buffers"] += max(early, late - sum(at_work.values()))
+    # When the gradients are reduced, activations and gathered weights are gone.
+    parts["buffers"] += max(early, late - sum(at_work.values()) - parts["copies"])
     return {"weights": weights, "gradients": gradients, "optimizer": optimizer, **parts, **at_work}
