@@ -1,4 +1,4 @@
-"""The plan of a recipe: figures computed by hand, every shipped recipe, and mistakes."""
+"""The plan of a recipe: figures computed by hand, and mistakes. `recipes/test_every_recipe.py` plans every recipe."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from zero2chat import cli
 from zero2chat.errors import UserError
 from zero2chat.jobs import PLANNED
 from zero2chat.memory import Group, Model, Work, layer_bytes, per_rank
-from zero2chat.plan import RESERVE, plan
-from zero2chat.recipes import TRAINING_STAGES, load_recipe
+from zero2chat.plan import plan
+from zero2chat.recipes import TRAINING_STAGES
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "recipes").glob("*/recipe.yaml"))
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
 SHAPE = {
     "hidden_size": WIDTH,
@@ -170,30 +169,11 @@ def test_without_max_steps_a_step_says_that_it_cannot_tell(recipe: Path, capsys:
     assert "hours not known, price not known" in text
 
 
-# ---- the shipped recipes
+# ---- shipped stages and recipes
 
 
 def test_every_stage_that_trains_can_be_planned() -> None:
     assert set(PLANNED) == set(TRAINING_STAGES)
-
-
-def test_every_recipe_is_planned_and_near_what_its_comments_say() -> None:
-    said = 0
-    for recipe in RECIPES:
-        if not any(step.stage in TRAINING_STAGES for step in load_recipe(recipe)):
-            continue
-        found = plan(str(recipe), "h100")
-        for name, step in found["steps"].items():
-            assert step["steps"] or "data/smollm2-135m" in (recipe / f"{name}.yaml").read_text()
-            assert step["flops_per_token"] > 0
-            assert all(size >= 0 for parts in step["memory"].values() for size in parts.values())
-            comments = " ".join((recipe / f"{step['stage']}.yaml").read_text().replace("\n#", " ").split())
-            if total := re.search(r"In all ([\d.]+) of (\d+) GB", comments):
-                said += 1
-                peak = step["memory"]["single_gpu"]["peak"]
-                assert peak == pytest.approx(float(total[1]), rel=0.15)
-                assert peak <= (1 - RESERVE) * float(total[2])
-    assert said >= 8
 
 
 def test_rlhf_at_8b_takes_what_its_comments_say_of_eight_gpus() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from zero2chat.recipes import Step, load_recipe
+from zero2chat.plan import RESERVE, plan_step
+from zero2chat.recipes import TRAINING_STAGES, Step, load_recipe
+from zero2chat.trainers.loop import GPUS
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "recipes").glob("*/recipe.yaml"))
@@ -37,10 +40,28 @@ def _plain(step: Step) -> str:
     return shlex.join(replace(step, overrides={}).command())
 
 
+def _check_plan(step: Step, steps: list[Step]) -> None:
+    planned = plan_step(step, steps, GPUS["H100"], gpus=1, nodes=1, mfu=0.4, price=None)
+    # How many rows a file has no setting says.
+    assert planned["steps"] or "num_train_epochs" in step.settings
+    assert planned["flops_per_token"] > 0
+    memory = planned["memory"]["single_gpu"]
+    assert all(size >= 0 for size in memory.values())
+    comments = " ".join(step.config.read_text().replace("\n#", " ").split())
+    if total := re.search(r"In all ([\d.]+) of (\d+) GB", comments):
+        assert memory["peak"] == pytest.approx(float(total[1]), rel=0.15)
+        assert memory["peak"] <= (1 - RESERVE) * float(total[2])
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_every_step_parses_and_says_how_it_is_launched(recipe: Path) -> None:
-    for step in load_recipe(recipe):
-        assert step.arguments(), step.config  # raises for a key, a value or a task that does not exist
+def test_every_step_parses_says_how_it_is_launched_and_can_be_planned(recipe: Path) -> None:
+    steps = load_recipe(recipe)
+    for step in steps:
+        # Both raise for a key, a value or a task that does not exist.
+        if step.stage in TRAINING_STAGES:
+            _check_plan(step, steps)
+        else:
+            assert step.arguments(), step.config
         first = step.config.read_text(encoding="utf-8").splitlines()[0]
         assert first == f"# {_plain(step)}"
         assert step.folder == Path("runs") / recipe.name / step.name
