@@ -24,7 +24,7 @@ from trl import ModelConfig, get_peft_config
 from zero2chat.dimensions import config_of
 from zero2chat.errors import UserError
 from zero2chat.memory import FSDP, Group, Model, Work
-from zero2chat.models import context_length, load_tokenizer
+from zero2chat.models import context_length, head_width, load_tokenizer
 from zero2chat.recipes import Step, load_recipe
 from zero2chat.stages.pretrain import build_model
 from zero2chat.trainers.loop import flops_per_token, parameter_count
@@ -263,7 +263,7 @@ def _vllm(training: Any) -> tuple[float, bool] | None:
 def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
     """FLOPs a token of (training, one forward pass alone), where a frozen weight has no gradient: 4 in place of 6."""
     c = held.config.get_text_config()
-    width = c.num_attention_heads * (getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads)
+    width = c.num_attention_heads * head_width(c)
     weights = dense - 12.0 * c.num_hidden_layers * width * length
     adapter, saved = held.groups[0].count, sum(group.count for group in held.groups[1:])
     return dense - weights / 3 + 6 * adapter + 2 * saved, dense / 3 + 2 * adapter

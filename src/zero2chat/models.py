@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zero2chat.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _OTHER_BASE = "is the adapter of another model than the base_model_name_or_path of its adapter_config.json names"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -137,6 +137,11 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[i
 def context_length(model: PreTrainedModel) -> int:
     """How many tokens the model can see at once."""
     return int(model.config.get_text_config().max_position_embeddings)
+
+
+def head_width(text_config: PreTrainedConfig) -> int:
+    """The width of an attention head, which only some configs say."""
+    return int(getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads)
 
 
 def is_hub_name(path: str) -> bool:

@@ -19,6 +19,7 @@ from rich.table import Table
 from zero2chat.errors import UserError, nearest
 from zero2chat.jobs import SHARDED, Job, read_job
 from zero2chat.memory import FSDP, STAGES, per_rank
+from zero2chat.models import head_width
 from zero2chat.recipes import TRAINING_STAGES, Step, load_recipe
 from zero2chat.trainers.loop import GPUS, Gpu, share_batch
 
@@ -58,10 +59,9 @@ def _memory(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: 
             parts["vllm"] = share * gpu.memory
     elif sampled:
         c = job.model.config.get_text_config()
-        width = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
         size = 2 if STAGES.get(launch) else job.model.size
         heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
-        keys_and_values = 2.0 * c.num_hidden_layers * heads * width * size
+        keys_and_values = 2.0 * c.num_hidden_layers * heads * head_width(c) * size
         gathered = 2.0 * job.parameters if launch in SHARDED else 0.0
         sampling = always + gathered + sampled * job.work.length * keys_and_values
     learning = sum(parts.values())

@@ -1,7 +1,7 @@
 """A tiny corpus, tokenizer and pretrained model, made once by the stages themselves, and ways to run a stage.
 
 Test modules cannot import this file: what they share comes as fixtures, `tiny`, `preferences`, `reward_folder`,
-`settings`, `write_yaml`, `run_stage`, `kill_after`.
+`settings`, `write_yaml`, `run_stage`, `two_ranks`, `kill_after`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import yaml
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 REPOSITORY = Path(__file__).parents[2]
+CPU_ZERO2 = REPOSITORY / "accelerate_configs/cpu_zero2.yaml"
 COLOURS = "red blue green grey pink gold".split()  # noqa: SIM905
 
 
@@ -216,6 +217,26 @@ def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", f"zero2chat.stages.{stage}", "--config", str(path), *overrides]
         return subprocess.run(command, env=stage_environment(env), capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def two_ranks() -> Callable[..., str]:
+    """`two_ranks(stage, yaml, *overrides, config=cpu_zero2.yaml)`: the stage on two CPU ranks; what it printed."""
+
+    def run(stage: str, path: Path, *overrides: str, config: Path = CPU_ZERO2) -> str:
+        accelerate = str(Path(sys.executable).with_name("accelerate"))
+        command = [accelerate, "launch", "--quiet", "--config_file", str(config), "-m", f"zero2chat.stages.{stage}"]
+        process = subprocess.run(
+            [*command, "--config", str(path), *overrides],
+            env=stage_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr[-3000:]
+        return process.stdout
 
     return run
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,22 +156,6 @@ def history(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path.with_suffix("") / "history.jsonl").read_text().splitlines()]
 
 
-def two_ranks(path: Path) -> str:
-    """Run the stage on two CPU ranks under ZeRO-2; what it printed."""
-    accelerate = str(Path(sys.executable).with_name("accelerate"))
-    config = str(REPOSITORY / "accelerate_configs/cpu_zero2.yaml")
-    command = [accelerate, "launch", "--quiet", "--config_file", config, "-m", "zero2chat.stages.grpo"]
-    process = subprocess.run(
-        [*command, "--config", str(path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    return process.stdout
-
-
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -295,7 +276,7 @@ def test_lora_learns_and_its_folder_opens(base: Callable[..., Path], model_folde
 
 
 def test_two_zero2_ranks_practise_together(
-    base: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Callable[..., Path], two_ranks: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A group is spread over both ranks, which draw different answers, compare them all, and learn from all."""
     monkeypatch.setenv("KEPT", str(tmp_path / "kept"))
@@ -303,7 +284,7 @@ def test_two_zero2_ranks_practise_together(
         "zero2", max_steps=40, learning_rate=5.0e-3, save_steps=20, per_device_train_batch_size=8, num_generations=16,
         rewards=[{"function": "own_rewards.digits"}, {"function": "own_rewards.kept"}], lr_scheduler_type="constant",
     )  # fmt: skip
-    said = two_ranks(path)
+    said = two_ranks("grpo", path)
     ranks = [[json.loads(line) for line in (tmp_path / f"kept{rank}").open()] for rank in (0, 1)]
     assert len(ranks[0]) == len(ranks[1]) == 40
     # Different to the end, but for the one digit all along that both find out to be worth most.
@@ -317,13 +298,15 @@ def test_two_zero2_ranks_practise_together(
 
 
 @pytest.mark.slow  # two launches of two ranks
-def test_two_ranks_replace_groups_and_choose_problems_together(base: Callable[..., Path]) -> None:
+def test_two_ranks_replace_groups_and_choose_problems_together(
+    base: Callable[..., Path], two_ranks: Callable[..., str]
+) -> None:
     """Each has groups of its own; while one of them has a group to replace, both sample on."""
     path = base(
         "ranks", max_steps=3, save_strategy="no", per_device_train_batch_size=8, resample=2,
         rewards=[{"function": "own_rewards.often"}], pass_rate={"samples": 4, "low": 0.0, "high": 0.9},
     )  # fmt: skip
-    said = two_ranks(path)
+    said = two_ranks("grpo", path)
     assert said.count("problems kept") == 1
     metrics = json.loads((path.with_suffix("") / "metrics.json").read_text())
     assert metrics["groups_replaced"]["value"] > 0

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,23 +80,14 @@ def test_eight_sequences_at_once_and_one_after_another_train_alike(
 @pytest.mark.parametrize("stage", ["pretrain", "sft"])
 def test_two_zero2_ranks_train_like_one_process(
     stage: str,
+    two_ranks: Callable[..., str],
     one_process: Callable[..., list[tuple[float, float]]],
     settings: Callable[..., dict[str, Any]],
     write_yaml: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
     run = tmp_path / stage
-    accelerate = str(Path(sys.executable).with_name("accelerate"))
-    launch = [accelerate, "launch", "--quiet", "--config_file", str(REPOSITORY / "accelerate_configs/cpu_zero2.yaml")]
-    arguments = ["--config", _config(stage, run, settings, write_yaml), "--per_device_train_batch_size", "2"]
-    process = subprocess.run(
-        [*launch, "-m", f"zero2chat.stages.{stage}", *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
+    two_ranks(stage, _config(stage, run, settings, write_yaml), "--per_device_train_batch_size", "2")
     _assert_alike(_curve(run), one_process(stage))
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -359,16 +358,6 @@ def test_lora_learns_and_its_folder_opens(base: Callable[..., Path]) -> None:
 # ---- many processes
 
 
-def launch(path: Path, config: Path) -> subprocess.CompletedProcess[str]:
-    accelerate = str(Path(sys.executable).with_name("accelerate"))
-    command = [accelerate, "launch", "--quiet", "--config_file", str(config), "-m", "zero2chat.stages.ppo"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [*command, "--config", str(path)], env=environment, capture_output=True, text=True, check=False
-    )
-
-
-CPU_ZERO2 = REPOSITORY / "accelerate_configs/cpu_zero2.yaml"
 # Of one token to choose from, every process draws the same.
 ALIKE = {
     "top_k": 1, "max_steps": 12, "num_ppo_epochs": 2, "kl_coef": 0.1, "lr_scheduler_type": "constant",
@@ -386,35 +375,35 @@ def same_curves(one: Path, two: Path) -> None:
                 assert a[key] == pytest.approx(b[key], abs=3e-4, rel=2e-3), (a["step"], key)
 
 
-def test_two_zero2_ranks_are_one_process(base: Callable[..., Path], reward_folder: Path) -> None:
+def test_two_zero2_ranks_are_one_process(
+    base: Callable[..., Path], two_ranks: Callable[..., str], reward_folder: Path
+) -> None:
     changes = ALIKE | {"rewards": [{"model": str(reward_folder)}, {"function": "own_ppo_rewards.digits"}]}
     one, two = base("one", **changes), base("two", per_device_train_batch_size=8, **changes)
     metrics = run(one)
-    process = launch(two, CPU_ZERO2)
-    assert process.returncode == 0, process.stderr[-3000:]
+    said = two_ranks("ppo", two)
     same_curves(one, two)
     found = json.loads((two.with_suffix("") / "metrics.json").read_text())
     assert found["gold_before"] == metrics["gold_before"]
-    assert process.stdout.count("How to read the log") == 1
+    assert said.count("How to read the log") == 1
     weights = load_file(two.with_suffix("") / "model.safetensors")
     for name, weight in load_file(one.with_suffix("") / "model.safetensors").items():
         torch.testing.assert_close(weights[name], weight, atol=2e-3, rtol=1e-2)
 
 
 @pytest.mark.slow  # three launches of two ranks
-def test_two_zero2_ranks_killed_go_on_with_their_value(base: Callable[..., Path]) -> None:
+def test_two_zero2_ranks_killed_go_on_with_their_value(
+    base: Callable[..., Path], two_ranks: Callable[..., str]
+) -> None:
     more = ALIKE | {"per_device_train_batch_size": 8, "value_model": "own"}
     whole, cut = base("whole", **more), base("cut", **more)
-    assert launch(whole, CPU_ZERO2).returncode == 0
-    process = launch(cut, CPU_ZERO2)
-    assert process.returncode == 0, process.stderr[-3000:]
+    for path in (whole, cut):
+        two_ranks("ppo", path)
     # As if it had been killed after the checkpoint of step 8.
     folder = cut.with_suffix("")
     (folder / "metrics.json").unlink()
     subprocess.run(["rm", "-r", str(folder / "checkpoint-12")], check=True)
-    process = launch(cut, CPU_ZERO2)
-    assert process.returncode == 0, process.stderr[-3000:]
-    assert "going on from checkpoint-8" in process.stdout
+    assert "going on from checkpoint-8" in two_ranks("ppo", cut)
     same_curves(whole, cut)
     weights = [load_file(path.with_suffix("") / "model.safetensors") for path in (whole, cut)]
     for name, weight in weights[0].items():
@@ -424,16 +413,20 @@ def test_two_zero2_ranks_killed_go_on_with_their_value(base: Callable[..., Path]
 @pytest.mark.slow
 @pytest.mark.parametrize("value_model", ["head", "own"])
 def test_two_zero3_ranks_are_one_process(
-    base: Callable[..., Path], reward_folder: Path, tmp_path: Path, value_model: str
+    base: Callable[..., Path],
+    two_ranks: Callable[..., str],
+    reward_folder: Path,
+    tmp_path: Path,
+    value_model: str,
 ) -> None:
     changes = ALIKE | {"rewards": [{"model": str(reward_folder)}], "value_model": value_model}
     one, two = base("one", **changes), base("two", per_device_train_batch_size=8, **changes)
     run(one)
     config = tmp_path / "cpu_zero3.yaml"
-    text = CPU_ZERO2.read_text().replace("zero_stage: 2", "zero_stage: 3\n  zero3_save_16bit_model: true")
+    zero2 = REPOSITORY / "accelerate_configs/cpu_zero2.yaml"
+    text = zero2.read_text().replace("zero_stage: 2", "zero_stage: 3\n  zero3_save_16bit_model: true")
     config.write_text(text)
-    process = launch(two, config)
-    assert process.returncode == 0, process.stderr[-3000:]
+    two_ranks("ppo", two, config=config)
     same_curves(one, two)
     assert load_model(two.with_suffix(""))[0] is not None
 

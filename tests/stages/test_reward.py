@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,7 +151,7 @@ def _raise(error: Any) -> Callable[..., Any]:
     return fail
 
 
-def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path]) -> None:
+def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path], two_ranks: Callable[..., str]) -> None:
     # Most pairs of so small a model tie in taste, and are left out.
     pairs = {"task": "lines", "n": 12, "answers": 3, "held_out": 120, "max_new_tokens": 8}
     one = base("one", comparisons=pairs, max_steps=8, logging_steps=1, save_strategy="no")
@@ -162,16 +159,7 @@ def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path]) -
         "two", comparisons=pairs, max_steps=8, logging_steps=1, save_strategy="no", per_device_train_batch_size=4
     )
     expected = run(one)
-    accelerate = str(Path(sys.executable).with_name("accelerate"))
-    config = str(Path(__file__).parents[2] / "accelerate_configs/cpu_zero2.yaml")
-    process = subprocess.run(
-        [accelerate, "launch", "--quiet", "--config_file", config, "-m", "zero2chat.stages.reward", "--config", two],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
+    said = two_ranks("reward", two)
     # Ranks draw answers of their own: the pairs are others, and as many.
     found = json.loads((two.with_suffix("") / "metrics.json").read_text())
     assert found["pairs_train"] == expected["pairs_train"]
@@ -179,7 +167,7 @@ def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path]) -
     losses = [json.loads(line)["loss"] for line in (two.with_suffix("") / "history.jsonl").open() if "loss" in line]
     assert len(losses) == 8
     assert losses[-1] < losses[0]
-    assert process.stdout.count("pairs to learn from") == 1
+    assert said.count("pairs to learn from") == 1
     assert load_reward_model(two.with_suffix(""))[0].config.score_std > 0
 
 

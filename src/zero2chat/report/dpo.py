@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zero2chat.report.figures import bars, curves, gallery
-from zero2chat.report.parts import cards, esc, lacks, paragraph, table
+from zero2chat.report.figures import curves, gallery
+from zero2chat.report.parts import cards, lacks, paragraph
+from zero2chat.report.reward import accuracy_bars, pairs_table
 from zero2chat.report.steps import Step, finite
 
 TITLE = "Learning to prefer"
@@ -22,10 +23,9 @@ KEY = {
 _BARS = {"accuracy": "implicit reward", "accuracy_before": "likelier before", "accuracy_length": "length alone"}
 
 
-def _cell(sample: Mapping[str, Any], text: str, side: str) -> str:
+def _given(sample: Mapping[str, Any], side: str) -> list[str]:
     reward = finite(sample.get(f"reward_{side}"))
-    below = f"implicit reward {reward:+.2f}" if reward is not None else ""
-    return f"{esc(sample.get(text, ''), 300)}<br><small>{below}</small>"
+    return [f"implicit reward {reward:+.2f}"] if reward is not None else []
 
 
 def section(step: Step) -> str:
@@ -36,15 +36,8 @@ def section(step: Step) -> str:
         "story",
     )
     text += cards(step, KEY)
-    measured = {label: step.metrics[name] for name, label in _BARS.items() if step.value(name) is not None}
     text += gallery(
-        bars(
-            f"{step.anchor}-accuracy",
-            "Held-out pairs judged as people did, with 95% intervals.",
-            list(measured),
-            {"judged right": measured},
-            measure="accuracy",
-        ),
+        accuracy_bars(step, _BARS, "Held-out pairs judged as people did, with 95% intervals."),
         curves(f"{step.anchor}-loss", "Loss: 0.69 is a coin's.", {"training": step.curve("loss")}, "loss"),
         curves(
             f"{step.anchor}-margins",
@@ -62,9 +55,5 @@ def section(step: Step) -> str:
     text += "<h3>Pairs and their implicit rewards</h3>\n"
     if not step.samples:
         return text + lacks("samples.jsonl", "pairs are")
-    rows = (
-        (esc(s.get("prompt", ""), 300), _cell(s, "completion", "chosen"), _cell(s, "rejected", "rejected"))
-        for s in step.samples[:3]
-    )
     story = "The first held-out pairs; none was picked. Above 0 an answer has become likelier."
-    return text + paragraph(story, "aside") + table(("asked", "people preferred", "to"), rows)
+    return text + paragraph(story, "aside") + pairs_table(step, _given)

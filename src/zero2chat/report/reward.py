@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib
@@ -73,15 +73,21 @@ def reliability_figure(step: Step) -> str:
         return _figure(figure, f"{step.anchor}-reliability", caption)
 
 
-def pairs_table(step: Step, shown: int = 3) -> str:
-    """The first held-out pairs: the answer that people preferred, the other, and what the model gave each."""
+def accuracy_bars(step: Step, labels: Mapping[str, str], caption: str) -> str:
+    """Rates of one step by metric, each with its interval, under their labels."""
+    measured = {label: step.metrics[name] for name, label in labels.items() if step.value(name) is not None}
+    return bars(f"{step.anchor}-accuracy", caption, list(measured), {"judged right": measured}, measure="accuracy")
+
+
+def pairs_table(step: Step, given: Callable[[Mapping[str, Any], str], list[str]]) -> str:
+    """The first held-out pairs: the answer that people preferred, the other, and what the model has `given` to each.
+
+    `given` takes a sample and "chosen" or "rejected".
+    """
     samples = {str(sample.get("prompt")) + str(sample.get("completion")): sample for sample in step.samples}
 
     def cell(sample: Mapping[str, Any], text: str, side: str) -> str:
-        score, taste = finite(sample.get(f"score_{side}")), finite(sample.get(f"taste_{side}"))
-        below = [f"score {score:.2f}"] if score is not None else []
-        below += [f"taste {taste:.2f}"] if taste is not None else []
-        return f"{esc(sample.get(text, ''), 300)}<br><small>{' · '.join(below)}</small>"
+        return f"{esc(sample.get(text, ''), 300)}<br><small>{' · '.join(given(sample, side))}</small>"
 
     return table(
         ("asked", "people preferred", "to"),
@@ -91,9 +97,14 @@ def pairs_table(step: Step, shown: int = 3) -> str:
                 cell(sample, "completion", "chosen"),
                 cell(sample, "rejected", "rejected"),
             )
-            for sample in list(samples.values())[:shown]
+            for sample in list(samples.values())[:3]
         ),
     )
+
+
+def _given(sample: Mapping[str, Any], side: str) -> list[str]:
+    found = {name: finite(sample.get(f"{name}_{side}")) for name in ("score", "taste")}
+    return [f"{name} {value:.2f}" for name, value in found.items() if value is not None]
 
 
 def section(step: Step) -> str:
@@ -104,15 +115,8 @@ def section(step: Step) -> str:
         "story",
     )
     text += cards(step, KEY)
-    measured = {label: step.metrics[name] for name, label in _BARS.items() if step.value(name) is not None}
     text += gallery(
-        bars(
-            f"{step.anchor}-accuracy",
-            "Held-out pairs judged right, with 95% intervals.",
-            list(measured),
-            {"judged right": measured},
-            measure="accuracy",
-        ),
+        accuracy_bars(step, _BARS, "Held-out pairs judged right, with 95% intervals."),
         reliability_figure(step),
         curves(f"{step.anchor}-loss", "Loss: 0.69 is a coin's.", {"training": step.curve("loss")}, "loss"),
         curves(
@@ -129,4 +133,4 @@ def section(step: Step) -> str:
     if not step.samples:
         return text + lacks("samples.jsonl", "pairs are")
     story = "The first held-out pairs; none was picked. A score of 0.8 says: better than four in five answers."
-    return text + paragraph(story, "aside") + pairs_table(step)
+    return text + paragraph(story, "aside") + pairs_table(step, _given)

@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         metrics, samples = evaluate_tasks(
             model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=make_tools(args.tools)
         )
-    asked = [(_scores_of(spec, metrics), _questions_of(spec)) for spec in specs]
+    asked = [(_scores_of(spec, metrics), _questions_of(spec) if args.contamination else []) for spec in specs]
     raw = {}
     for spec in standard:
         result = run_harness(model, tokenizer, spec, managers[spec.include_path], args.eval_batch_size)

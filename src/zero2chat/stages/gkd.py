@@ -95,8 +95,6 @@ class _Trainer(ResumableTrainer, DistillationTrainer):
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
     sources, specs = read_sources(args.datasets), read_specs(args.tasks)
-    if args.muon and model_args.use_peft:
-        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
     if training.teacher_model_name_or_path is None:
         raise UserError("teacher_model_name_or_path is not set: name a model folder or a Hub model")
     if training.max_completion_length is None:

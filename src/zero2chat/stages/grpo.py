@@ -253,8 +253,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
     sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
     rewards = read_rewards(args.rewards)
-    if args.muon and model_args.use_peft:
-        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would take the reference from the model's main revision: leave out model_revision")
     if training.max_completion_length is None:

@@ -246,8 +246,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
     sources, specs, held_out = read_sources(args.datasets), read_specs(args.tasks), read_held_out(args.held_out)
     rewards = read_ppo_rewards(args.rewards)
-    if args.muon and model_args.use_peft:
-        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
     if training.max_completion_length is None:
         raise UserError("max_completion_length is not set: say how many tokens an answer may have")
     run = Run.open(training.output_dir, "ppo", settings)

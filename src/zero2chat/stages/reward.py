@@ -214,8 +214,6 @@ class _Trainer(ResumableTrainer, RewardTrainer):
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
-    if args.muon and model_args.use_peft:
-        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
     sharded = training.deepspeed_plugin is not None or bool(training.fsdp)
     if model_args.use_peft and sharded:
         raise UserError("use_peft: its adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")

@@ -82,8 +82,6 @@ class _Trainer(ResumableTrainer, SFTTrainer):
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
     sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
-    if args.muon and model_args.use_peft:
-        raise UserError("muon: its update is for whole matrices, not for adapters: leave out muon or use_peft")
     if args.merge_adapter and not model_args.use_peft:
         raise UserError("merge_adapter: without use_peft there is no adapter: leave it out")
     if args.merge_adapter and (training.deepspeed_plugin is not None or training.fsdp):

@@ -37,7 +37,7 @@ from trl.trainer import utils as trl_utils
 from zero2chat import config
 from zero2chat.errors import UserError
 from zero2chat.hub import require_token
-from zero2chat.models import context_length, load_model
+from zero2chat.models import context_length, head_width, load_model
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.ppo_config import PPOConfig
 
@@ -120,6 +120,11 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     *(
         (key, lambda value, others: value and not others.get("use_peft"), "such weights stay as they are: set use_peft")
         for key in ("load_in_4bit", "load_in_8bit")
+    ),
+    (
+        "muon",
+        lambda value, others: value and bool(others.get("use_peft")),
+        "its update is for whole matrices, not for adapters: leave out muon or use_peft",
     ),
     ("optim", lambda _, others: bool(others.get("muon")), "muon takes its place: leave it out, or set `muon: false`"),
     (
@@ -323,8 +328,7 @@ def flops_per_token(model: PreTrainedModel, length: int) -> float:
     tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
     # The table look-up costs nothing, but a tied table is multiplied once, as the head.
     n = parameter_count(model) - (0 if tied else getattr(embedding, "ds_numel", embedding.numel()))
-    head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    return 6 * n + 12 * c.num_hidden_layers * c.num_attention_heads * head * length
+    return 6 * n + 12 * c.num_hidden_layers * c.num_attention_heads * head_width(c) * length
 
 
 class RunCallback(TrainerCallback, ExportableState):
