@@ -26,7 +26,7 @@ from zero2chat.errors import UserError
 from zero2chat.memory import FSDP, Group, Model, Work
 from zero2chat.models import context_length, head_width, load_tokenizer
 from zero2chat.recipes import Step, load_recipe
-from zero2chat.stages.pretrain import build_model
+from zero2chat.stages.pretrain import build_model, derive
 from zero2chat.trainers.loop import flops_per_token, parameter_count
 from zero2chat.trainers.muon import split_parameters
 
@@ -83,7 +83,7 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
     if made := _maker(path, steps):
         step, steps = made
         if step.stage == "pretrain":
-            return _pretrained(step, steps).config
+            return _pretrained(step, steps, *step.arguments()).config
         return base_config(step.settings.get("model_name_or_path"), steps)
     folder = Path(path)
     if (folder / "adapter_config.json").exists():
@@ -98,11 +98,11 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
     return config_of(path)
 
 
-def _pretrained(step: Step, steps: Sequence[Step]) -> PreTrainedModel:
-    args, _ = step.arguments()
+def _pretrained(step: Step, steps: Sequence[Step], args: Any, training: Any) -> PreTrainedModel:
     made = _maker(args.tokenizer, steps)
     size = made[0].settings.get("vocab_size") if made else None
     vocabulary: Any = _Vocabulary(size) if size else load_tokenizer(args.tokenizer)
+    derive(args, training, step.settings, vocabulary)
     with torch.device("meta"):
         return build_model(args, vocabulary)
 
@@ -275,7 +275,7 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     args, training, *more = step.arguments()
     options: ModelConfig | None = more[0] if more else None
     if step.stage == "pretrain":
-        model = _pretrained(step, steps)
+        model = _pretrained(step, steps, args, training)
     else:
         model = _empty(base_config(step.settings.get("model_name_or_path"), steps), step.stage == "reward")
     c = model.config.get_text_config()

@@ -15,8 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import runs
 from zero2chat.data.packing import pack_documents
+from zero2chat.dial import laws
 from zero2chat.errors import UserError
-from zero2chat.stages.pretrain import PretrainArguments, build_model, main
+from zero2chat.stages.pretrain import ARGUMENTS, PretrainArguments, build_model, derive, main
+from zero2chat.trainers.loop import flops_per_token, parameter_count, parse_training
 
 
 def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
@@ -104,3 +106,60 @@ def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(
     metrics = json.loads((tmp_path / "p" / "metrics.json").read_text())
     assert held_out["eval_bits_per_byte"] == pytest.approx(metrics["val_bits_per_byte"]["value"], rel=1e-3)
     assert metrics["tokens_per_second"]["value"] > 0
+
+
+# ---- the dial
+
+
+@pytest.fixture
+def derived(
+    tiny: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> Any:
+    """`derived(**changes)` → what the stage's arguments are with depth 2 and these, and what was derived."""
+
+    def make(**changes: Any) -> tuple[Any, Any, dict[str, Any]]:
+        free = {
+            key: value
+            for key, value in settings("pretrain", tmp_path / "p").items()
+            if key not in ("model", "global_batch_size", "max_steps", "learning_rate")
+        }
+        path = write_yaml(tmp_path / "p.yaml", **free, depth=2, **changes)
+        given, (args, training) = parse_training(ARGUMENTS, ["--config", str(path)])
+        found = derive(args, training, given, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
+        return args, training, found
+
+    return make
+
+
+def test_twenty_tokens_a_parameter_and_the_laws_of_their_flops(derived: Callable[..., Any], tiny: Path) -> None:
+    args, training, found = derived()
+    with torch.device("meta"):
+        model = build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
+    assert found["tokens"] == args.tokens == 20 * parameter_count(model)
+    law = laws(args.tokens * flops_per_token(model, 128))
+    assert training.learning_rate == law.learning_rate
+    assert law.batch / 2**0.5 < args.global_batch_size * 128 < law.batch * 2**0.5
+    assert training.max_steps == round(args.tokens / (128 * args.global_batch_size))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("tokens", 1_000_000), ("global_batch_size", 24), ("max_steps", 7), ("learning_rate", 0.5)],
+)
+def test_what_is_set_stays(derived: Callable[..., Any], key: str, value: float) -> None:
+    args, training, found = derived(**{key: value})
+    assert getattr(args if hasattr(args, key) else training, key) == value
+    assert key not in found
+
+
+def test_a_field_of_the_model_stays_and_the_rest_follows(derived: Callable[..., Any]) -> None:
+    args, _, found = derived(model={"num_key_value_heads": 1})
+    assert (args.model["num_key_value_heads"], args.model["hidden_size"]) == (1, 128)
+    assert "num_key_value_heads" not in found
+
+
+def test_tokens_and_steps_at_once_are_refused(derived: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match="max_steps: it follows from tokens: leave one of them out"):
+        derived(tokens=1000, max_steps=5)
+    with pytest.raises(UserError, match="gradient_accumulation_steps: it follows from depth"):
+        derived(gradient_accumulation_steps=2)

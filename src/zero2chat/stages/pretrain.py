@@ -11,7 +11,7 @@ Reads a corpus and a tokenizer; writes a model folder, held-out bits per byte, a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ from trl.models import unwrap_model_for_generation
 
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.packing import count_target_bytes, pack_documents
+from zero2chat.dial import TOKENS, laws, shape_of
 from zero2chat.errors import UserError, exit_on_mistake, nearest
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import load_tokenizer
@@ -49,6 +50,7 @@ from zero2chat.trainers.loop import (
     peak_flops,
     refused_settings,
     set_global_batch,
+    share_batch,
     train,
 )
 from zero2chat.trainers.muon import use_muon
@@ -61,6 +63,10 @@ class PretrainArguments:
     dataset: str | None = None
     tokenizer: str | None = None
     column: str = "text"
+    depth: int | None = field(
+        default=None, metadata={"help": "Layers, of which shape, tokens, batch, steps and learning rate follow."}
+    )
+    tokens: int | None = field(default=None, metadata={"help": "To read in all, in place of `max_steps`."})
     model_type: str = "qwen3"
     model: dict = field(default_factory=dict, metadata={"help": "Fields of the model's config class."})
     max_length: int = field(default=1024, metadata={"help": "Tokens in a training window, and the model's context."})
@@ -74,9 +80,10 @@ class PretrainArguments:
         for name in ("dataset", "tokenizer"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name} is not set")
-        for name, least in (("max_length", 2), ("sample_steps", 1), ("sample_tokens", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} {getattr(self, name)} is less than {least}")
+        least = {"max_length": 2, "sample_steps": 1, "sample_tokens": 1, "depth": 1, "tokens": 1}
+        for name, number in least.items():
+            if getattr(self, name) is not None and getattr(self, name) < number:
+                raise ValueError(f"{name} {getattr(self, name)} is less than {number}")
         if "" in self.sample_prompts:
             raise ValueError("sample_prompts: an empty text cannot be continued")
         if self.model_type not in CONFIG_MAPPING:
@@ -161,6 +168,36 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
         raise UserError(f"model: {error}") from error
 
 
+def derive(
+    args: PretrainArguments, training: TrainingArguments, given: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """Set what `depth` and `tokens` decide and `given`, the YAML's keys, leaves open; returns what `depth` derived.
+
+    Raises `UserError` as `shape_of` and `build_model` do.
+    """
+    found: dict[str, Any] = {}
+    if args.depth is not None:
+        shape = shape_of(args.depth, args.model_type, len(tokenizer))
+        found = {name: value for name, value in shape.items() if name not in args.model}
+        args.model = args.model | found
+        with torch.device("meta"):
+            model = build_model(args, tokenizer)
+        if args.tokens is None:
+            args.tokens = found["tokens"] = TOKENS * parameter_count(model)
+        law = laws(args.tokens * flops_per_token(model, args.max_length))
+        if args.global_batch_size is None:
+            windows = law.batch / args.max_length
+            args.global_batch_size = found["global_batch_size"] = 2 ** max(0, round(math.log2(windows)))
+        if "learning_rate" not in given:
+            training.learning_rate = found["learning_rate"] = law.learning_rate
+    if args.tokens is not None and not given.keys() & {"max_steps", "num_train_epochs"}:
+        micro, accumulation = share_batch(training, args.global_batch_size, training.world_size)
+        step = micro * accumulation * training.world_size * args.max_length
+        training.max_steps = max(1, round(args.tokens / step))
+        found |= {"max_steps": training.max_steps} if found else {}
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training) = parse_training(ARGUMENTS, argv)
     run = Run.open(training.output_dir, "pretrain", settings)
@@ -168,9 +205,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{run.folder}: done already")
         return
     set_seed(training.seed)
-    set_global_batch(training, args.global_batch_size)
 
     tokenizer = load_tokenizer(args.tokenizer)
+    derived = derive(args, training, settings, tokenizer)
+    if derived and is_main_process():
+        print(f"depth {args.depth}: " + ", ".join(f"{name} {value}" for name, value in derived.items()), flush=True)
+    set_global_batch(training, args.global_batch_size)
     splits = {s: load_source(Source(path=args.dataset, split=s, label=s)) for s in ("train", "validation")}
     require_column(splits["train"], args.column, args.dataset)
     windows = _windows(args, tokenizer, splits["train"], splits["validation"])

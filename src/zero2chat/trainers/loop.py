@@ -107,6 +107,11 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
         lambda _, others: others.get("global_batch_size") is not None,
         "it follows from global_batch_size: leave one of them out",
     ),
+    ("gradient_accumulation_steps", lambda _, others: bool(others.get("depth")), "it follows from depth: leave it out"),
+    *(
+        (key, lambda _, others: others.get("tokens") is not None, "it follows from tokens: leave one of them out")
+        for key in ("max_steps", "num_train_epochs")
+    ),
     (
         "fp16",
         lambda value, others: value and bool(others.get("use_cpu")),

@@ -1,0 +1,52 @@
+"""One dial: of `depth` follow a model's shape, how much it reads, and how. What the YAML sets itself stays as set."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from transformers import CONFIG_MAPPING
+
+from zero2chat.errors import UserError
+
+WIDTH = 64  # a layer, as nanochat's dial has it
+WIDE = 1024  # from this width on heads are 128 wide, else 64
+LARGE_TABLE = 0.25  # of the other weights: a table of tokens above it is not kept a second time, as the head
+TOKENS = 20  # a parameter (Hoffmann et al. 2022, arXiv:2203.15556)
+
+
+def shape_of(depth: int, model_type: str, vocabulary: int) -> dict[str, Any]:
+    """Fields of the model's config. Raises `UserError` for a model that is not described by such fields."""
+    width = WIDTH * depth
+    head = 128 if width >= WIDE else 64
+    heads = -(-width // head)
+    width = heads * head
+    # Three matrices of it in a gated MLP, as Qwen3's; two of four times the width weigh as much, but for a ninth.
+    gated = model_type != "nanochat"
+    inner = 3 * width if gated else 4 * width
+    matrices = depth * (4 * width * width + (3 if gated else 2) * width * inner)
+    shape = {
+        "num_hidden_layers": depth,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "tie_word_embeddings": vocabulary * width > LARGE_TABLE * matrices,
+    }
+    known = CONFIG_MAPPING[model_type]().to_dict()
+    if missing := [name for name in shape if name not in known]:
+        raise UserError(f"depth: {model_type} has no field '{missing[0]}': set `model` yourself, or another model_type")
+    return shape | ({"head_dim": head} if "head_dim" in known else {})
+
+
+class Laws(NamedTuple):
+    """`batch` in tokens."""
+
+    batch: float
+    learning_rate: float
+
+
+def laws(flops: float) -> Laws:
+    """Batch and AdamW's learning rate by the FLOPs of the whole training (DeepSeek LLM 2024, arXiv:2401.02954, section
+    3.1, of 1e17 to 2e19 FLOPs). Muon takes AdamW's rate, see `trainers.muon`.
+    """
+    return Laws(0.2920 * flops**0.3271, float(f"{0.3118 * flops**-0.1250:.2g}"))

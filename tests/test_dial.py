@@ -1,0 +1,41 @@
+"""The dial: what follows from a depth, against figures computed by hand and one that was published."""
+
+from __future__ import annotations
+
+import pytest
+
+from zero2chat.dial import laws, shape_of
+from zero2chat.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("depth", "vocabulary", "width", "heads", "head", "tied"),
+    [(4, 4096, 256, 4, 64, True), (12, 50_304, 768, 12, 64, True), (20, 65_536, 1280, 10, 128, False)],
+)
+def test_shape_follows_from_depth(depth: int, vocabulary: int, width: int, heads: int, head: int, tied: bool) -> None:
+    found = shape_of(depth, "qwen3", vocabulary)
+    assert found == {
+        "num_hidden_layers": depth,
+        "hidden_size": width,
+        "intermediate_size": 3 * width,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "head_dim": head,
+        "tie_word_embeddings": tied,
+    }
+
+
+def test_a_width_that_heads_do_not_fill_is_rounded_up() -> None:
+    assert (shape_of(17, "qwen3", 4096)["hidden_size"], 17 * 64) == (1152, 1088)
+
+
+def test_a_model_described_by_other_fields_is_refused() -> None:
+    with pytest.raises(UserError, match="depth: gpt2 has no field 'num_hidden_layers': set `model` yourself"):
+        shape_of(4, "gpt2", 4096)
+
+
+def test_batch_and_rate_are_those_of_deepseeks_own_7b_model() -> None:
+    # 2T tokens at 4.3e10 FLOPs each; 2,304 sequences of 4,096 tokens a step (its table 2).
+    found = laws(4.3e10 * 2e12)
+    assert found.batch == pytest.approx(2304 * 4096, rel=0.02)
+    assert found.learning_rate == 4.2e-4
