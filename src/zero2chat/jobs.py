@@ -100,7 +100,7 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
 
 def _pretrained(step: Step, steps: Sequence[Step], args: Any, training: Any) -> PreTrainedModel:
     made = _maker(args.tokenizer, steps)
-    size = made[0].settings.get("vocab_size") if made else None
+    size = made[0].settings.get("vocab_size") if made else args.model.get("vocab_size")
     vocabulary: Any = _Vocabulary(size) if size else load_tokenizer(args.tokenizer)
     derive(args, training, step.settings, vocabulary)
     with torch.device("meta"):

@@ -70,6 +70,22 @@ def test_frozen_parameters_are_left_out() -> None:
     assert all(p.requires_grad for p in matrices + others)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_embedding_and_head_learn_at_rates_of_their_own(tied: bool) -> None:
+    model = _model(tied)
+    optimizer = MuonAdamW(model, LR, DECAY, BETAS, EPS, embedding_lr=0.3, head_lr=0.002)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(rates) == len(list(model.parameters()))
+    assert rates.pop(id(model.get_input_embeddings().weight)) == 0.3
+    if not tied:
+        assert rates.pop(id(model.get_output_embeddings().weight)) == 0.002
+    assert set(rates.values()) == {LR}
+    before = copy.deepcopy(model)
+    _train(model, optimizer, range(1))
+    moved = (before.get_input_embeddings().weight - model.get_input_embeddings().weight).abs().max().item()
+    assert moved == pytest.approx(0.3, rel=1e-3)  # AdamW's first step
+
+
 def test_a_step_is_torchs_muon_on_the_one_part_and_torchs_adamw_on_the_other() -> None:
     ours, theirs = _model(), _model()
     matrices, others = split_parameters(theirs)

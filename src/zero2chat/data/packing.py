@@ -27,15 +27,22 @@ def require_text(rows: Dataset, column: str, label: str) -> None:
 
 
 def pack_documents(
-    documents: Dataset, column: str, tokenizer: PreTrainedTokenizerBase, length: int, label: str
+    documents: Dataset,
+    column: str,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    label: str,
+    processes: int | None = None,
 ) -> Dataset:
     """Rows of `input_ids` (length,), each document followed by the end-of-text token.
 
-    Control tokens written in a document are encoded as plain text. The last, incomplete window is left out. Of
-    documents that lie on the disk the windows do too: each machine's first rank makes them, the others open its file.
+    Control tokens written in a document are encoded as plain text. Each process leaves its last, incomplete window
+    out. Of documents that lie on the disk the windows do too: each machine's first rank makes them, the others open
+    its file.
     Raises `UserError` where a document is no text, or the documents do not fill a single window.
     """
     require_text(documents, column, label)
+    processes = None if processes is None else min(processes, len(documents))
     rest: list[int] = []
 
     def cut(batch: dict[str, list[str]]) -> dict[str, list[np.ndarray]]:
@@ -48,7 +55,7 @@ def pack_documents(
 
     # Of a name of our own: `map` would hash the tokenizer, which changes when it is first used.
     rules = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
-    name = Hasher.hash(["windows 1", documents._fingerprint, column, length, tokenizer.eos_token_id, rules])
+    name = Hasher.hash(["windows 2", documents._fingerprint, column, length, tokenizer.eos_token_id, rules, processes])
     with PartialState().local_main_process_first():
         windows = documents.map(
             cut,
@@ -57,6 +64,7 @@ def pack_documents(
             features=Features({"input_ids": List(Value("int32"), length=length)}),
             new_fingerprint=name,
             load_from_cache_file=True,
+            num_proc=processes,
             desc=f"Tokenizing {label}",
         )
     if len(windows) == 0:

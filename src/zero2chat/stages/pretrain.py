@@ -10,6 +10,7 @@ Reads a corpus and a tokenizer; writes a model folder, held-out bits per byte, a
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,10 @@ class PretrainArguments:
     model_type: str = "qwen3"
     model: dict = field(default_factory=dict, metadata={"help": "Fields of the model's config class."})
     max_length: int = field(default=1024, metadata={"help": "Tokens in a training window, and the model's context."})
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
     muon: bool = field(default=True, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
+    embedding_learning_rate: float | None = field(default=None, metadata={"help": "With muon; else `learning_rate`."})
+    head_learning_rate: float | None = field(default=None, metadata={"help": "With muon, where it is not tied."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Windows a step over all processes."})
     sample_prompts: list[str] = field(default_factory=list)
     sample_steps: int = field(default=100, metadata={"help": "Sample a text every so many steps."})
@@ -84,6 +88,9 @@ class PretrainArguments:
         for name, number in least.items():
             if getattr(self, name) is not None and getattr(self, name) < number:
                 raise ValueError(f"{name} {getattr(self, name)} is less than {number}")
+        for name in ("embedding_learning_rate", "head_learning_rate"):
+            if getattr(self, name) is not None and not self.muon:
+                raise ValueError(f"{name}: only with muon: leave it out")
         if "" in self.sample_prompts:
             raise ValueError("sample_prompts: an empty text cannot be continued")
         if self.model_type not in CONFIG_MAPPING:
@@ -111,15 +118,15 @@ class SampleCallback(TrainerCallback):
                 print(f"step {state.global_step} sample: {prompt}{completion!r}", flush=True)
 
     def _complete(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        eos = tokenizer.eos_token_id
         generation = GenerationConfig(
             max_new_tokens=self.tokens,
             do_sample=True,
             temperature=0.8,
             top_k=0,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=eos,
+            pad_token_id=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
-        inputs = tokenizer(list(self.prompts), padding=True, padding_side="left", return_tensors="pt")
         device = trainer.accelerator.device
         # A fork of the random state: the training's own goes on as if nothing had been sampled.
         with (
@@ -130,13 +137,13 @@ class SampleCallback(TrainerCallback):
             torch.manual_seed(trainer.args.seed)
             training = model.training
             model.eval()
-            output = model.generate(
-                input_ids=inputs["input_ids"].to(device),
-                attention_mask=inputs["attention_mask"].to(device),
-                generation_config=generation,
-            )
+            texts = []
+            for prompt in self.prompts:  # one by one: GPT-2's tokenizer has no padding
+                ids = tokenizer(prompt, return_tensors="pt").input_ids.to(device)
+                output = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=generation)
+                texts.append(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
             model.train(training)
-        return tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return texts
 
 
 def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -220,6 +227,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_main_process():
         print(f"{parameter_count(model):,} parameters, {len(windows['train']) * args.max_length:,} tokens", flush=True)
 
+    rates = args.embedding_learning_rate, args.head_learning_rate
+    optimizer = use_muon(model, training, *rates) if args.muon else None
     sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
     with refused_settings():
         trainer = ResumableTrainer(
@@ -229,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             eval_dataset=concatenate_datasets(list(held_out.values())),
             data_collator=_collate,
             processing_class=tokenizer,
-            optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
+            optimizer_cls_and_kwargs=optimizer,
             callbacks=[sampler] if args.sample_prompts else [],
         )
     sampler.trainer = trainer
@@ -258,11 +267,14 @@ def _windows(
     args: PretrainArguments, tokenizer: PreTrainedTokenizerBase, train_rows: Dataset, held_out: Dataset
 ) -> dict[str, Dataset]:
     """Windows of "train" and of each held-out source."""
-    windows = {"train": pack_documents(train_rows, args.column, tokenizer, args.max_length, "train")}
+    packed = functools.partial(
+        pack_documents, column=args.column, tokenizer=tokenizer, length=args.max_length, processes=args.dataset_num_proc
+    )
+    windows = {"train": packed(train_rows, label="train")}
     names = held_out["source"][:] if "source" in held_out.column_names else ["validation"] * len(held_out)
     for name in dict.fromkeys(sorted(names)):
         rows = held_out.select([i for i, source in enumerate(names) if source == name])
-        windows[name] = pack_documents(rows, args.column, tokenizer, args.max_length, f"validation ({name})")
+        windows[name] = packed(rows, label=f"validation ({name})")
     return windows
 
 

@@ -10,7 +10,7 @@ search and python, and measures it on the test documents beside GPT-2's and GPT-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -38,6 +38,7 @@ class TokenizerArguments:
     dataset: str | None = None
     column: str = "text"
     vocab_size: int = 4096
+    documents: int | None = field(default=None, metadata={"help": "Train on the first so many, not on all."})
     gpt2_vocab: str | None = None
     gpt2_merges: str | None = None
     gpt4_ranks: str | None = None
@@ -45,6 +46,8 @@ class TokenizerArguments:
     def __post_init__(self) -> None:
         if self.dataset is None:
             raise ValueError("dataset is not set: name the corpus folder")
+        if self.documents is not None and self.documents < 1:
+            raise ValueError(f"documents: {self.documents} is not above 0")
         if (self.gpt2_vocab is None) != (self.gpt2_merges is None):
             raise ValueError("gpt2_vocab and gpt2_merges go together: set both or neither")
         if self.vocab_size < 256 + len(SPECIAL_TOKENS):
@@ -105,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     train, test = (load_source(Source(path=args.dataset, split=split)) for split in ("train", "test"))
     for split, rows in (("train", train), ("test", test)):
         require_text(rows, args.column, f"{args.dataset} ({split})")
-    tokenizer = train_tokenizer((text for text in train[args.column]), args.vocab_size)
+    read = train if args.documents is None else train.select(range(min(args.documents, len(train))))
+    tokenizer = train_tokenizer((text for text in read[args.column]), args.vocab_size)
     if len(tokenizer) < args.vocab_size:
         raise UserError(
             f"{args.dataset}: its text yields {len(tokenizer)} tokens, fewer than vocab_size {args.vocab_size}: "

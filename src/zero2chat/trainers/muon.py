@@ -16,23 +16,34 @@ class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) on hidden matrices, AdamW on embeddings, head, norms and biases.
 
     One learning rate serves both: Muon's update is scaled to AdamW's root mean square (Liu et al. 2025,
-    arXiv:2502.16982, section 2.2).
+    arXiv:2502.16982, section 2.2), unless embedding and head are given rates of their own.
     """
 
-    def __init__(self, model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], eps: float):
-        matrices, others = split_parameters(model)
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+        eps: float,
+        embedding_lr: float | None = None,
+        head_lr: float | None = None,
+    ):
+        others = adamw_groups(model, lr, embedding_lr, head_lr)
         self._parts = [
-            torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=lr, weight_decay=0.0, betas=betas, eps=eps),
+            torch.optim.Muon(
+                split_parameters(model)[0], lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            ),
+            torch.optim.AdamW(others, weight_decay=0.0, betas=betas, eps=eps),
         ]
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()
 
     def _share(self) -> None:
         """Let the two parts work on this optimizer's own groups and state, which the scheduler and checkpoints see."""
-        for part, group in zip(self._parts, self.param_groups, strict=True):
-            part.param_groups = [group]
-            part.state = self.state
+        muon, adamw = self._parts
+        muon.param_groups, adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
+        muon.state = adamw.state = self.state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -63,7 +74,26 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return matrices, [p for p in trainable if id(p) not in chosen]
 
 
-def use_muon(model: nn.Module, args: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+def adamw_groups(
+    model: nn.Module, lr: float, embedding_lr: float | None, head_lr: float | None
+) -> list[dict[str, Any]]:
+    """Parameter groups of all but the matrices: embedding and head apart where they have a rate of their own.
+
+    A head that is tied to the embedding learns at the embedding's rate.
+    """
+    groups: list[dict[str, Any]] = [{"params": split_parameters(model)[1], "lr": lr}]
+    for table, rate in ((model.get_input_embeddings(), embedding_lr), (model.get_output_embeddings(), head_lr)):
+        if table is None or rate is None:
+            continue
+        own = [p for p in table.parameters() if any(p is other for other in groups[0]["params"])]
+        groups[0]["params"] = [p for p in groups[0]["params"] if all(p is not one for one in own)]
+        groups += [{"params": own, "lr": rate}] if own else []
+    return groups
+
+
+def use_muon(
+    model: nn.Module, args: TrainingArguments, embedding_lr: float | None = None, head_lr: float | None = None
+) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """What a Trainer takes as `optimizer_cls_and_kwargs=`.
 
     Under DeepSpeed, whose partitions Muon cannot see through, it is DeepSpeed's own Muon, set to take the same steps
@@ -76,7 +106,7 @@ def use_muon(model: nn.Module, args: TrainingArguments) -> tuple[type[torch.opti
     lr, betas, eps = args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
     if args.deepspeed_plugin is None:
         kwargs = {"model": model, "lr": lr, "weight_decay": args.weight_decay, "betas": betas, "eps": eps}
-        return MuonAdamW, kwargs
+        return MuonAdamW, kwargs | {"embedding_lr": embedding_lr, "head_lr": head_lr}
     from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
 
     args.max_grad_norm = 0.0
@@ -84,10 +114,9 @@ def use_muon(model: nn.Module, args: TrainingArguments) -> tuple[type[torch.opti
         args.deepspeed_plugin.deepspeed_config["zero_optimization"]["reduce_scatter"] = False  # it demands that
     if args.device.type == "cpu" and not args.torch_compile:
         torch.compiler.set_stance("force_eager")  # compiling its kernels would take minutes to save milliseconds
-    matrices, others = split_parameters(model)
-    groups: list[dict[str, Any]] = [
-        {"params": others, "lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "use_muon": False}
-    ]
+    matrices, _ = split_parameters(model)
+    adamw = {"betas": betas, "eps": eps, "weight_decay": 0.0, "use_muon": False}
+    groups = [group | adamw for group in adamw_groups(model, lr, embedding_lr, head_lr)]
     for width in sorted({_shape(p)[1] for p in matrices}):
         # It scales the update of (rows, columns) by √max(1, rows / columns), ours by 0.2 √max(rows, columns).
         scale = 0.2 * width**0.5
