@@ -1,20 +1,19 @@
-"""Pretraining beside its peers: held-out bits per byte after as many seconds, and the recipe's speed beside a bare loop.
+"""Pretraining beside its peers: held-out bits per byte after as many seconds, and what the Trainer costs.
 
     make data
     python benchmarks/pretrain.py [--peer-nanochat DIR] [--peer-nanogpt DIR] [--seconds 100] [--seeds 3] [--json]
 
 Text: the State of the Union addresses; every twelfth file is the test, another twelfth is what settings were chosen by
-(`--tune` scores that one). One tokenizer of 4,096 tokens, trained on the rest, windows of 256 tokens, four layers of 256
-for every side, and the whole test scored by one function. Each side is a process of its own, alone on the machine:
+(`--tune` scores that one). One tokenizer of 4,096 tokens, trained on the rest, windows of 256 tokens, and on every side
+four layers of 256 and the whole test scored by one function. Each side is a process of its own, alone on the machine:
 
-- recipe: `accelerate launch … -m zero2chat.stages.pretrain --config benchmarks/pretrain.yaml`, logging as it is, with as
-  many steps as a trial of it says fit into the seconds. Its clock is its own history's.
-- bare: a plain loop over the same model, batch and optimizer, compiled, in bf16. It says what the Trainer costs.
-- nanochat, nanogpt: the checkouts' own models and optimizers in a plain loop, with the settings of their training
-  scripts at this batch (nanochat's rates as its script scales them, and unscaled: the better one counts).
+- recipe: `accelerate launch … -m zero2chat.stages.pretrain --config benchmarks/pretrain.yaml`, logging as it does, with
+  as many steps as by a trial fit into the seconds. Its clock is its own history's.
+- bare: a plain loop over the same model, batch and optimizer. It says what the Trainer costs.
+- nanochat, nanogpt: the checkouts' own models and optimizers in a plain loop, set as their training scripts set them.
 
 On every side the clock starts after compiling and some steps of warm-up. Needs a CPU that is made for bf16, or is slow.
-About 12 minutes with one seed and no peers; 30 with all.
+With one seed and no peers it takes about 8 minutes; with all, 30.
 """
 
 from __future__ import annotations
@@ -147,7 +146,11 @@ def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
     total = 1000
     options = {"num_warmup_steps": 20, "num_training_steps": total}
     if kwargs := training.lr_scheduler_kwargs:
-        options |= {"scheduler_specific_kwargs": {k: round(v * total) if k == "num_decay_steps" else v for k, v in kwargs.items()}}
+        options |= {
+            "scheduler_specific_kwargs": {
+                k: round(v * total) if k == "num_decay_steps" else v for k, v in kwargs.items()
+            }
+        }
     scheduler = get_scheduler(training.lr_scheduler_type, optimizer, **options)
     rates = list(scheduler.lr_lambdas)
     compiled = torch.compile(model) if given.get("torch_compile") else model
@@ -188,7 +191,11 @@ def nanogpt(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any
 
     def step(rows: torch.Tensor, passed: float) -> None:
         # Its schedule: a twentieth of warm-up, then a cosine to a tenth
-        rate = max(passed, 0.002) / 0.05 if passed < 0.05 else 0.1 + 0.45 * (1 + math.cos(math.pi * (passed - 0.05) / 0.95))
+        rate = (
+            max(passed, 0.002) / 0.05
+            if passed < 0.05
+            else 0.1 + 0.45 * (1 + math.cos(math.pi * (passed - 0.05) / 0.95))
+        )
         for group in optimizer.param_groups:
             group["lr"] = best * min(1.0, rate)
         with torch.autocast("cpu", torch.bfloat16):
@@ -215,7 +222,13 @@ def nanochat(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, An
     with torch.device("meta"):
         model = GPT(
             GPTConfig(
-                sequence_len=LENGTH, vocab_size=VOCABULARY, n_layer=4, n_head=2, n_kv_head=2, n_embd=256, window_pattern="L"
+                sequence_len=LENGTH,
+                vocab_size=VOCABULARY,
+                n_layer=4,
+                n_head=2,
+                n_kv_head=2,
+                n_embd=256,
+                window_pattern="L",
             )
         )
     model.to_empty(device="cpu")
@@ -262,7 +275,7 @@ def recipe(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
 
 
 def _launch(folder: Path, seed: int, steps: int, name: str) -> dict[str, Any]:
-    """Speed over the steps after warm-up, by the run's own history, the seconds of all steps at that speed, and memory."""
+    """By the run's own history: speed after warm-up, and the seconds of all steps at that speed. And its memory."""
     out = folder / f"{name}-{seed}"
     accelerate = str(Path(sys.executable).with_name("accelerate"))
     command = [accelerate, "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml"]
@@ -293,7 +306,11 @@ SIDES = {"recipe": recipe, "bare": bare, "nanochat": nanochat, "nanogpt": nanogp
 def run_side(name: str, folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--side", name, "--folder", str(folder), "--seed", str(seed)]
     command += ["--seconds", str(seconds), "--peer", peer]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(os.cpu_count()), "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(os.cpu_count()),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if process.returncode:
         raise SystemExit(f"pretrain: {name} failed:\n{process.stderr[-3000:]}")
@@ -328,9 +345,13 @@ def main() -> None:
                 one = run_side(name, folder, seed, args.seconds, str(peers.get(name) or ""))
                 found[name].append(one)
                 shown = f"{one['bits_per_byte']:.4f} bits/byte, {one['tokens_per_second']:,.0f} tokens/s"
-                print(f"{name}, seed {seed}: {shown}, {one['parameters']:,} parameters, {one['peak_gb']} GB", flush=True)
+                print(
+                    f"{name}, seed {seed}: {shown}, {one['parameters']:,} parameters, {one['peak_gb']} GB", flush=True
+                )
     means = {
-        name: {key: float(np.mean([one[key] for one in runs])) for key in ("bits_per_byte", "tokens_per_second", "peak_gb")}
+        name: {
+            key: float(np.mean([one[key] for one in runs])) for key in ("bits_per_byte", "tokens_per_second", "peak_gb")
+        }
         for name, runs in found.items()
     }
     for name, mean in means.items():

@@ -37,6 +37,17 @@ def test_windows_are_the_joined_documents_cut_to_length(pretraining_tokenizer) -
     assert stream.count(tokenizer.eos_token_id) == len(TEXTS)
 
 
+def test_each_of_two_processes_leaves_out_less_than_a_window(pretraining_tokenizer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = pretraining_tokenizer
+    Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path)
+    documents = load_from_disk(tmp_path)
+    windows = pack_documents(documents, "text", tokenizer, 16, "train", processes=2)["input_ids"][:]
+    halves = [documents.shard(2, i, contiguous=True) for i in range(2)]
+    expected = [pack_documents(half, "text", tokenizer, 16, "half")["input_ids"][:] for half in halves]
+    assert windows == expected[0] + expected[1]
+    assert len(pack_documents(documents.select([0]), "text", tokenizer, 4, "one", processes=8)) > 0
+
+
 def test_control_tokens_written_in_a_document_stay_text(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
     tokenizer = pretraining_tokenizer
     text = f"before {' '.join(SPECIAL_TOKENS)} after"

@@ -17,7 +17,7 @@ from zero2chat import runs
 from zero2chat.data.packing import pack_documents
 from zero2chat.dial import laws
 from zero2chat.errors import UserError
-from zero2chat.stages.pretrain import ARGUMENTS, PretrainArguments, build_model, derive, main
+from zero2chat.stages.pretrain import ARGUMENTS, PretrainArguments, build_model, collate, derive, main
 from zero2chat.trainers.loop import flops_per_token, parameter_count, parse_training
 
 
@@ -106,6 +106,23 @@ def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(
     metrics = json.loads((tmp_path / "p" / "metrics.json").read_text())
     assert held_out["eval_bits_per_byte"] == pytest.approx(metrics["val_bits_per_byte"]["value"], rel=1e-3)
     assert metrics["tokens_per_second"]["value"] > 0
+
+
+# ---- documents in a window
+
+
+def test_positions_start_anew_after_each_end_of_text_and_attention_ends_there(tiny: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny / "pretrain").eval()
+    ids = torch.tensor([5, 6, 0, 7, 8, 9, 0, 3])
+    batch = collate([{"input_ids": ids}, {"input_ids": ids.flip(0)}], end=0)
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 3, 0], [0, 1, 0, 1, 2, 3, 0, 1]]
+    assert "position_ids" not in collate([{"input_ids": ids}])
+    del batch["labels"]
+    with torch.no_grad():
+        together = model(**batch).logits[0]
+        for part in (slice(0, 3), slice(3, 7), slice(7, 8)):
+            alone = model(input_ids=ids[None, part]).logits[0]
+            torch.testing.assert_close(together[part], alone, atol=1e-5, rtol=1e-5)
 
 
 # ---- the dial

@@ -68,6 +68,16 @@ def test_training_twice_gives_the_same_tokenizer(tiny: Path) -> None:
     assert len(one) == 400
 
 
+def test_of_many_documents_the_first_ones_are_enough_if_asked(
+    tiny: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    settings = {"output_dir": str(tmp_path / "t"), "dataset": str(tiny / "corpus"), "vocab_size": 300}
+    main(["--config", str(write_yaml(tmp_path / "t.yaml", **settings, documents=30))])
+    first = load_dataset(str(tiny / "corpus"), split="train")["text"][:30]
+    expected = train_tokenizer(iter(first), 300)
+    assert AutoTokenizer.from_pretrained(tmp_path / "t").get_vocab() == expected.get_vocab()
+
+
 def test_metrics_are_bytes_a_token_of_the_unseen_documents(tiny: Path, made: PreTrainedTokenizerBase) -> None:
     texts = load_dataset(str(tiny / "corpus"), split="test")["text"][:]
     size = sum(len(text.encode()) for text in texts)

@@ -30,7 +30,6 @@ from transformers import (
     TrainerCallback,
     TrainerState,
     TrainingArguments,
-    default_data_collator,
     set_seed,
 )
 from trl.models import unwrap_model_for_generation
@@ -71,6 +70,7 @@ class PretrainArguments:
     model_type: str = "qwen3"
     model: dict = field(default_factory=dict, metadata={"help": "Fields of the model's config class."})
     max_length: int = field(default=1024, metadata={"help": "Tokens in a training window, and the model's context."})
+    mask_documents: bool = field(default=False, metadata={"help": "Let attention end where a document begins."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
     muon: bool = field(default=True, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     embedding_learning_rate: float | None = field(default=None, metadata={"help": "With muon; else `learning_rate`."})
@@ -225,7 +225,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     model = build_model(args, tokenizer)
     if is_main_process():
-        print(f"{parameter_count(model):,} parameters, {len(windows['train']) * args.max_length:,} tokens", flush=True)
+        tokens = len(windows["train"]) * args.max_length
+        lost = (args.dataset_num_proc or 1) * args.max_length / tokens
+        print(f"{parameter_count(model):,} parameters; {tokens:,} tokens, less than {lost:.2%} left out, none padded")
 
     rates = args.embedding_learning_rate, args.head_learning_rate
     optimizer = use_muon(model, training, *rates) if args.muon else None
@@ -236,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args=training,
             train_dataset=windows["train"],
             eval_dataset=concatenate_datasets(list(held_out.values())),
-            data_collator=_collate,
+            data_collator=functools.partial(collate, end=tokenizer.eos_token_id if args.mask_documents else None),
             processing_class=tokenizer,
             optimizer_cls_and_kwargs=optimizer,
             callbacks=[sampler] if args.sample_prompts else [],
@@ -275,7 +277,7 @@ def _windows(
     for name in dict.fromkeys(sorted(names)):
         rows = held_out.select([i for i, source in enumerate(names) if source == name])
         windows[name] = packed(rows, label=f"validation ({name})")
-    return windows
+    return {name: rows.with_format("torch") for name, rows in windows.items()}
 
 
 def _bytes_per_token(parts: list[Dataset], tokenizer: PreTrainedTokenizerBase) -> float:
@@ -283,9 +285,18 @@ def _bytes_per_token(parts: list[Dataset], tokenizer: PreTrainedTokenizerBase) -
     return sum(size for _, size in counts) / sum(tokens for tokens, _ in counts)
 
 
-def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    batch = default_data_collator(rows)
-    return {"input_ids": batch["input_ids"].long(), "labels": batch["input_ids"].long()}
+def collate(rows: list[dict[str, torch.Tensor]], end: int | None = None) -> dict[str, torch.Tensor]:
+    """Windows as a batch; with `end`, the end-of-text token, positions start anew after each, by which models mask.
+
+    `input_ids`, `labels` and `position_ids` are (rows, length).
+    """
+    ids = torch.stack([row["input_ids"] for row in rows]).long()
+    batch = {"input_ids": ids, "labels": ids}
+    if end is not None:
+        places = torch.arange(ids.shape[1]).expand_as(ids)
+        starts = torch.where(ids.roll(1, dims=1) == end, places, 0)
+        batch["position_ids"] = places - starts.cummax(dim=1).values
+    return batch
 
 
 def _held_out_metrics(
