@@ -100,7 +100,17 @@ def test_a_step_is_torchs_muon_on_the_one_part_and_torchs_adamw_on_the_other() -
         muon.step()
         adamw.step()
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(a, b), name
+        # Three updates of 0.01 × 0.2 × √48 at most; products of bf16 add up in another order.
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=0, msg=name)
+
+
+def test_many_matrices_at_once_or_few_make_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, apart = _model(), _model()
+    _train(together, _optimizer(together), range(2))
+    monkeypatch.setattr("zero2chat.trainers.muon.TOGETHER", 1)
+    _train(apart, _optimizer(apart), range(2))
+    for (name, a), b in zip(together.named_parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=0, msg=name)
 
 
 def test_muons_update_has_adamws_size_whatever_the_matrix() -> None:

@@ -69,6 +69,7 @@ class PretrainArguments:
     tokens: int | None = field(default=None, metadata={"help": "To read in all, in place of `max_steps`."})
     model_type: str = "qwen3"
     model: dict = field(default_factory=dict, metadata={"help": "Fields of the model's config class."})
+    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, …"})
     max_length: int = field(default=1024, metadata={"help": "Tokens in a training window, and the model's context."})
     mask_documents: bool = field(default=False, metadata={"help": "Let attention end where a document begins."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
@@ -169,9 +170,11 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
         heads, key_value_heads = (getattr(shape, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
         if heads and key_value_heads and heads % key_value_heads:
             raise ValueError(f"num_attention_heads {heads} is no multiple of num_key_value_heads {key_value_heads}")
-        return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
-    # A width that no head divides, an activation that does not exist, a size below 0
-    except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
+        return AutoModelForCausalLM.from_config(
+            shape, dtype=torch.float32, attn_implementation=args.attn_implementation
+        )
+    # A width that no head divides, an activation that does not exist, a size below 0, an attention not installed
+    except (ValueError, TypeError, KeyError, RuntimeError, ImportError, StrictDataclassError) as error:
         raise UserError(f"model: {error}") from error
 
 

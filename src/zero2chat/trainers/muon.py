@@ -11,6 +11,52 @@ from transformers import TrainingArguments
 
 from zero2chat.errors import UserError
 
+TOGETHER = 2**24  # entries of equal matrices that are orthogonalised at once
+
+
+class BatchedMuon(torch.optim.Muon):
+    """torch's Muon, which orthogonalises matrices of one shape together: of small ones in a third less time."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            params: list[torch.Tensor] = []
+            grads: list[torch.Tensor] = []
+            momenta: list[torch.Tensor] = []
+            self._init_group(group, params, grads, momenta)
+            if not params:
+                continue
+            torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            places: dict[torch.Size, list[int]] = {}
+            for i, p in enumerate(params):
+                places.setdefault(p.shape, []).append(i)
+            for shape, same in places.items():
+                rate = group["lr"] * 0.2 * max(shape) ** 0.5
+                for some in _parts(same, max(1, TOGETHER // shape.numel())):
+                    nesterov = [grads[i].lerp(momenta[i], group["momentum"]).bfloat16() for i in some]
+                    updates = orthogonalise(torch.stack(nesterov), group["ns_coefficients"], group["ns_steps"])
+                    for i, update in zip(some, updates, strict=True):
+                        params[i].add_(update, alpha=-rate)
+        return loss
+
+
+def _parts(items: list[int], size: int) -> list[list[int]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def orthogonalise(matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int) -> torch.Tensor:
+    """Newton-Schulz iterations (Jordan et al. 2024) on (n, rows, columns), which bring singular values near 1."""
+    a, b, c = coefficients
+    tall = matrices.size(1) > matrices.size(2)
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
 
 class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) on hidden matrices, AdamW on embeddings, head, norms and biases.
@@ -31,10 +77,8 @@ class MuonAdamW(torch.optim.Optimizer):
     ):
         others = adamw_groups(model, lr, embedding_lr, head_lr)
         self._parts = [
-            torch.optim.Muon(
-                split_parameters(model)[0], lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-            ),
-            torch.optim.AdamW(others, weight_decay=0.0, betas=betas, eps=eps),
+            BatchedMuon(split_parameters(model)[0], lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, weight_decay=0.0, betas=betas, eps=eps, fused=True),
         ]
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()
