@@ -121,51 +121,34 @@ def loop(
 
 
 def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
-    from transformers import AutoTokenizer, TrainingArguments, get_scheduler, set_seed
+    from transformers import AutoTokenizer, TrainingArguments, set_seed
 
+    from zero2chat.config import build
     from zero2chat.stages.pretrain import PretrainArguments, build_model
     from zero2chat.trainers.loop import bf16_is_fast
-    from zero2chat.trainers.muon import MuonAdamW
+    from zero2chat.trainers.muon import use_muon
 
-    given = yaml.safe_load(SETTINGS.read_text())
-    args = PretrainArguments(dataset="-", tokenizer="-", model_type=given["model_type"], model=given["model"])
-    args.max_length = LENGTH
-    names = ("learning_rate", "weight_decay", "adam_beta2", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
-    training = TrainingArguments(use_cpu=True, **{name: given[name] for name in names if name in given})
+    given = yaml.safe_load(SETTINGS.read_text()) | {"dataset": "-", "tokenizer": "-", "use_cpu": True}
+    args, training = build([PretrainArguments, TrainingArguments], given, str(SETTINGS))
     set_seed(seed)
     model = build_model(args, AutoTokenizer.from_pretrained(folder / "tokenizer"))
-    optimizer = MuonAdamW(
-        model,
-        training.learning_rate,
-        training.weight_decay,
-        (training.adam_beta1, training.adam_beta2),
-        training.adam_epsilon,
-        given.get("embedding_learning_rate"),
-        given.get("head_learning_rate"),
-    )
-    total = 1000
-    options = {"num_warmup_steps": 20, "num_training_steps": total}
-    if kwargs := training.lr_scheduler_kwargs:
-        options |= {
-            "scheduler_specific_kwargs": {
-                k: round(v * total) if k == "num_decay_steps" else v for k, v in kwargs.items()
-            }
-        }
-    scheduler = get_scheduler(training.lr_scheduler_type, optimizer, **options)
-    rates = list(scheduler.lr_lambdas)
-    compiled = torch.compile(model) if given.get("torch_compile") else model
+    rates = args.embedding_learning_rate, args.head_learning_rate
+    kind, options = use_muon(model, training, *rates, args.muon_momentum)
+    optimizer = kind(**options)
+    best = [group["lr"] for group in optimizer.param_groups]
+    compiled = torch.compile(model) if training.torch_compile else model
 
     def step(rows: torch.Tensor, passed: float) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16_is_fast()):
             loss = compiled(input_ids=rows, labels=rows, use_cache=False).loss
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), given["max_grad_norm"])
-        for group, base, rate in zip(optimizer.param_groups, scheduler.base_lrs, rates, strict=True):
-            group["lr"] = base * rate(max(1, round(passed * total)))
+        nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
+        for group, rate in zip(optimizer.param_groups, best, strict=True):
+            group["lr"] = rate * (1 - passed)  # the schedule `linear`
         optimizer.step()
         optimizer.zero_grad()
 
-    found = loop(folder, seed, seconds, given["global_batch_size"], step)
+    found = loop(folder, seed, seconds, args.global_batch_size, step)
     model.eval()
     return found | {"bits_per_byte": bits_per_byte(lambda rows: model(input_ids=rows).logits, folder)} | about(model)
 

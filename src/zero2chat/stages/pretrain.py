@@ -76,6 +76,7 @@ class PretrainArguments:
     muon: bool = field(default=True, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     embedding_learning_rate: float | None = field(default=None, metadata={"help": "With muon; else `learning_rate`."})
     head_learning_rate: float | None = field(default=None, metadata={"help": "With muon, where it is not tied."})
+    muon_momentum: float = 0.95
     global_batch_size: int | None = field(default=None, metadata={"help": "Windows a step over all processes."})
     sample_prompts: list[str] = field(default_factory=list)
     sample_steps: int = field(default=100, metadata={"help": "Sample a text every so many steps."})
@@ -92,6 +93,8 @@ class PretrainArguments:
         for name in ("embedding_learning_rate", "head_learning_rate"):
             if getattr(self, name) is not None and not self.muon:
                 raise ValueError(f"{name}: only with muon: leave it out")
+        if not 0 <= self.muon_momentum < 1:
+            raise ValueError(f"muon_momentum {self.muon_momentum} is not from 0 to below 1")
         if "" in self.sample_prompts:
             raise ValueError("sample_prompts: an empty text cannot be continued")
         if self.model_type not in CONFIG_MAPPING:
@@ -233,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{parameter_count(model):,} parameters; {tokens:,} tokens, less than {lost:.2%} left out, none padded")
 
     rates = args.embedding_learning_rate, args.head_learning_rate
-    optimizer = use_muon(model, training, *rates) if args.muon else None
+    optimizer = use_muon(model, training, *rates, args.muon_momentum) if args.muon else None
     sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
     with refused_settings():
         trainer = ResumableTrainer(

@@ -74,10 +74,11 @@ class MuonAdamW(torch.optim.Optimizer):
         eps: float,
         embedding_lr: float | None = None,
         head_lr: float | None = None,
+        momentum: float = 0.95,
     ):
         others = adamw_groups(model, lr, embedding_lr, head_lr)
         self._parts = [
-            BatchedMuon(split_parameters(model)[0], lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            BatchedMuon(split_parameters(model)[0], lr=lr, weight_decay=weight_decay, momentum=momentum),
             torch.optim.AdamW(others, weight_decay=0.0, betas=betas, eps=eps, fused=True),
         ]
         super().__init__([group for part in self._parts for group in part.param_groups], {})
@@ -136,7 +137,11 @@ def adamw_groups(
 
 
 def use_muon(
-    model: nn.Module, args: TrainingArguments, embedding_lr: float | None = None, head_lr: float | None = None
+    model: nn.Module,
+    args: TrainingArguments,
+    embedding_lr: float | None = None,
+    head_lr: float | None = None,
+    momentum: float = 0.95,
 ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """What a Trainer takes as `optimizer_cls_and_kwargs=`.
 
@@ -150,7 +155,7 @@ def use_muon(
     lr, betas, eps = args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
     if args.deepspeed_plugin is None:
         kwargs = {"model": model, "lr": lr, "weight_decay": args.weight_decay, "betas": betas, "eps": eps}
-        return MuonAdamW, kwargs | {"embedding_lr": embedding_lr, "head_lr": head_lr}
+        return MuonAdamW, kwargs | {"embedding_lr": embedding_lr, "head_lr": head_lr, "momentum": momentum}
     from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
 
     args.max_grad_norm = 0.0
@@ -169,7 +174,7 @@ def use_muon(
                 "params": [p for p in matrices if _shape(p)[1] == width],
                 "lr": lr * scale,
                 "weight_decay": args.weight_decay / scale,
-                "momentum": 0.95,
+                "momentum": momentum,
                 "ns_method": "standard",  # as torch.optim.Muon
                 "use_muon": True,
             }
