@@ -30,10 +30,11 @@ def _figures(step: Step) -> str:
     places = [times(copies) for copies in sorted({copies for metrics in found.values() for copies in metrics})]
     named = {label: {times(n): metric for n, metric in metrics.items()} for label, metrics in found.items() if metrics}
     exposures = named.pop("exposure", {})
-    recited = "Recited word by word, by how many times it stands in the training text; never is the control."
-    exposed = (
-        "Exposure of the secrets, in bits: 1.44 is chance, and each bit more halves the others that are as likely."
+    recited = (
+        "Recited word by word, by copies in the training text (of documents, from that number to less than twice it). "
+        "What the model never read is the control."
     )
+    exposed = "Exposure of the secrets, in bits. 1.44 is chance; with each bit more, half as many others are as likely."
     return gallery(
         bars(f"{step.anchor}-recited", recited, places, named, measure="extraction_rate"),
         bars(f"{step.anchor}-exposure", exposed, places, {"exposure": exposures}),
