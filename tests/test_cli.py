@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,10 +44,11 @@ def test_help_imports_nothing_heavy():
         "python",
         "index",
         "search",
+        "regurgitate",
         "push",
         "tokens",
     ):
-        assert f"\n    {command} " in out
+        assert re.search(rf"\n    {command}\s", out)
 
 
 def test_the_version_is_the_packages():
@@ -76,6 +78,8 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["chat", "runs/none/sft", "--tools", "search", "--search", "runs/none/table.json"],
         ["chat", "runs/none/sft", "--search", "runs/none/table.json"],
         ["next", "x", "--model", "runs/none/sft"],
+        ["regurgitate", "runs/none/sft", "--corpus", "runs/none/corpus"],
+        ["regurgitate", "runs/none/sft", "--corpus", "runs/none/corpus", "--prefix", "0"],
         ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
         ["run", "recipes/none"],
         ["preview", "--config", "recipes/none/sft.yaml"],

@@ -112,6 +112,9 @@ TINY = {
     "pretrain.logging_steps": "2",
     "pretrain.save_strategy": "no",
     "pretrain.sample_tokens": "4",
+    "corpus.canaries": "{copies: [1, 3], n: 2}",
+    "regurgitate.n": "8",
+    "regurgitate.candidates": "4",
     "sft.datasets": "[{task: facts, n: 40}]",
     "sft.tasks": "[{task: facts, n: 4, max_new_tokens: 4}]",
     "sft.max_steps": "3",
@@ -151,7 +154,7 @@ TINY = {
 
 
 @pytest.mark.slow  # `.ci/run` runs the quickstart itself
-@pytest.mark.timeout(900)  # ten processes, which on busy cores take their time
+@pytest.mark.timeout(900)  # eleven processes, which on busy cores take their time
 def test_the_quickstarts_commands_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,7 +186,8 @@ def test_the_quickstarts_commands_run_as_printed(
     quickstart = ("run", "recipes/quickstart", *tiny)
     code, printed, errors = zero2chat(*quickstart, "--dry-run")
     assert (code, errors) == (0, [])
-    steps = ["corpus", "tokenizer", "pretrain", "sft", "reward", "ppo", "grpo", "sft_long", "evaluate", "report"]
+    steps = ["corpus", "tokenizer", "pretrain", "regurgitate"]
+    steps += ["sft", "reward", "ppo", "grpo", "sft_long", "evaluate", "report"]
     assert [re.search(r"recipes/quickstart/(\w+)\.yaml", line)[1] for line in printed] == steps  # type: ignore[index]
     assert not (tmp_path / "runs").exists()
 
@@ -202,6 +206,8 @@ def test_the_quickstarts_commands_run_as_printed(
         "reward.accuracy",
         "reward.accuracy_length",
         "ppo.win_rate",
+        "regurgitate.extraction_rate_held_out",
+        "regurgitate.exposure_3",
         "grpo.accuracy",
         "sft_long.accuracy_sampled",
     } <= set(report)
@@ -232,8 +238,8 @@ def test_the_quickstarts_commands_run_as_printed(
     # Asked to, it makes that step and what follows anew, and nothing else.
     code, out, errors = zero2chat(*faster, "--restart", "sft", "--json")
     assert code == 0, errors
-    assert json.loads(out[-1])["steps"] == dict.fromkeys(steps[3:], "made")
-    kept = [path for path in before if path.relative_to(runs).parts[0] in ("corpus", "tokenizer", "pretrain")]
+    assert json.loads(out[-1])["steps"] == dict.fromkeys(steps[4:], "made")
+    kept = [path for path in before if path.relative_to(runs).parts[0] in steps[:4]]
     assert {path: files()[path] for path in kept} == {path: before[path] for path in kept}
     assert json.loads((runs / "sft" / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == "1e-3"
 

@@ -212,6 +212,22 @@ def _search(args: argparse.Namespace) -> None:
         print(as_text(found))
 
 
+def _regurgitate(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat import config
+    from zero2chat.models import load_for_use
+    from zero2chat.stages.regurgitate import RegurgitateArguments, as_table, measure
+
+    given = {"model_name_or_path": args.model, "dataset": args.corpus}
+    given |= {key: getattr(args, key) for key in ("column", "prefix", "continuation", "n", "candidates", "seed")}
+    (settings,) = config.build([RegurgitateArguments], given, "regurgitate")
+    metrics, _ = measure(*load_for_use(args.model), settings)
+    if args.json:
+        _print_json(metrics)
+    else:
+        _print_rich(as_table(metrics))
+
+
 def _push(args: argparse.Namespace) -> None:
     if not sys.stderr.isatty():
         _without_progress_bars()
@@ -444,6 +460,29 @@ def parser() -> argparse.ArgumentParser:
         "--characters", type=int, default=1000, metavar="N", help="at most so long (default %(default)s)"
     )
     search.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    regurgitate = commands.add_parser("regurgitate", help="what a model recites of the text that it was trained on")
+    regurgitate.set_defaults(command=_regurgitate)
+    regurgitate.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/pretrain, or a Hub name")
+    regurgitate.add_argument(
+        "--corpus",
+        required=True,
+        metavar="C",
+        help="what it was trained on, in a split `train`: a folder such as runs/quickstart/corpus, a JSONL, CSV or "
+        "Parquet file, a Hub name; splits `validation` and `test` are the control",
+    )
+    regurgitate.add_argument("--column", default="text", metavar="C", help="its texts (default %(default)s)")
+    for name, default, what in (
+        ("prefix", 32, "tokens of a document that the model is given"),
+        ("continuation", 32, "tokens after them, to be written exactly"),
+        ("n", 500, "documents of each number of copies, and held-out ones"),
+        ("candidates", 1024, "secrets among which a planted one is ranked"),
+        ("seed", 0, "chooses documents and candidates"),
+    ):
+        regurgitate.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default {default})"
+        )
+    regurgitate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     push = commands.add_parser("push", help="put a trained step's model, or one of its checkpoints, on the Hub")
     push.set_defaults(command=_push)

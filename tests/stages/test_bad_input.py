@@ -65,6 +65,13 @@ SETTINGS = [
     ("corpus", {"datasets": [{"task": "fact", "n": 9}]}, "task 'fact': no such task; did you mean 'facts'?"),
     ("corpus", {"datasets": [{"path": "no.jsonl"}]}, "no: no.jsonl: no such file or folder"),
     ("corpus", {"datasets": [{"task": "word_problems", "n": 3}]}, "split 'validation' is empty (3 documents in all)"),
+    ("corpus", {"canaries": {"copy": [4]}}, "canaries: unknown key 'copy'; did you mean 'copies'?"),
+    ("corpus", {"canaries": {"copies": [0]}}, "canaries: copies [0]: give different whole numbers above 0"),
+    (
+        "corpus",
+        {"canaries": {"copies": [4]}, "datasets": [{"task": "facts", "n": 500, "label": "canaries"}]},
+        "label 'canaries' is that of what is planted: set another `label`",
+    ),
     ("tokenizer", {"vocab_size": 200}, "vocab_size 200 is too small"),
     ("tokenizer", {"vocab_size": 90000}, "fewer than vocab_size 90000"),
     ("tokenizer", {"dataset": None}, "dataset is not set"),

@@ -12,6 +12,7 @@ import pytest
 from datasets import load_dataset
 
 from zero2chat import runs, tasks
+from zero2chat.data.canaries import read_canaries
 from zero2chat.data.corpora import split_of
 from zero2chat.stages.corpus import main
 
@@ -83,6 +84,26 @@ def test_the_same_seed_gives_the_same_bytes_and_a_finished_corpus_is_left_alone(
     assert "done already" in capsys.readouterr().out
     main(["--config", str(path), "--output_dir", str(folder.parent / "again")])
     assert {p.name: p.read_bytes() for p in (folder.parent / "again" / "data").iterdir()} == before
+
+
+def test_secrets_are_planted_in_the_train_split_alone_and_nothing_else_changes(made: Any, tmp_path: Path) -> None:
+    folder, _, path = made
+    main(["--config", str(path), "--output_dir", str(tmp_path / "planted"), "--canaries", "{copies: [1, 5], n: 2}"])
+    canaries = read_canaries(tmp_path / "planted")
+    assert [canary.copies for canary in canaries] == [0, 0, 1, 1, 5, 5]
+    splits, before = load_dataset(str(tmp_path / "planted")), load_dataset(str(folder))
+    assert splits["validation"][:] == before["validation"][:]
+    assert splits["test"][:] == before["test"][:]
+    planted = Counter({canary.text: canary.copies for canary in canaries})
+    assert Counter(splits["train"]["text"]) == Counter(before["train"]["text"]) + planted
+    sources = [row["source"] for row in splits["train"] if row["text"] in planted]
+    assert sources == ["canaries"] * 12
+    # Spread over the text, not one after the other.
+    places = [i for i, source in enumerate(splits["train"]["source"]) if source == "canaries"]
+    assert places[-1] - places[0] > 50
+    metrics = json.loads((tmp_path / "planted" / "metrics.json").read_text())
+    assert metrics["documents_canaries"]["value"] == 12
+    assert metrics["documents_train"]["value"] == len(splits["train"])
 
 
 def test_fractions_are_shares_of_the_characters(tmp_path: Path, write_yaml: Callable[..., Path]) -> None:

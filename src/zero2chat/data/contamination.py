@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.corpora import Source, load_source, read_sources
@@ -17,6 +17,7 @@ from zero2chat.runs import strings
 from zero2chat.tools.bm25 import words
 
 WORDS = 13
+T = TypeVar("T")
 
 
 def read_training_sources(entries: Sequence[Any]) -> list[Source]:
@@ -52,16 +53,16 @@ def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
     for question in questions:
         found = words(question, pairs=False)
         length = min(len(found), WORDS)
-        of[question] = set(_runs(found, length))
+        of[question] = set(in_a_row(found, length))
         wanted[length] |= of[question]
     seen: set[tuple[str, ...]] = set()
     for text in texts:
         found = words(text, pairs=False)
         for length, runs in wanted.items():
-            seen |= runs.intersection(_runs(found, length))
+            seen |= runs.intersection(in_a_row(found, length))
     return {question for question, runs in of.items() if not seen.isdisjoint(runs)}
 
 
-def _runs(found: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
-    """So many words in a row, from each place on."""
+def in_a_row(found: Sequence[T], length: int) -> Iterator[tuple[T, ...]]:
+    """So many words or tokens in a row, from each place on."""
     return zip(*(found[start:] for start in range(length)), strict=False)

@@ -3,7 +3,8 @@
     python -m zero2chat.stages.corpus --config recipes/quickstart/corpus.yaml
 
 Reads Hub datasets, local JSONL, Parquet, CSV and text files and tasks' own documents; writes a dataset with train,
-validation and test splits by document (`data/*.parquet`, which `load_dataset(<folder>)` opens) and its metrics.
+validation and test splits by document (`data/*.parquet`, which `load_dataset(<folder>)` opens) and its metrics. With
+`canaries` it plants secrets in the train split alone, and writes down which (`canaries.jsonl`), for `regurgitate`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from zero2chat import config
+from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
 from zero2chat.data.corpora import load_documents, mix, read_sources, split_of
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.runs import Run
@@ -29,6 +31,7 @@ class CorpusArguments:
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
     validation_fraction: float = field(default=0.02, metadata={"help": "Share of documents for validation."})
     test_fraction: float = field(default=0.02, metadata={"help": "Share of documents for the test."})
+    canaries: dict = field(default_factory=dict, metadata={"help": "Secrets to plant: n in each number of `copies`."})
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -36,7 +39,12 @@ class CorpusArguments:
             raise ValueError("validation_fraction and test_fraction must be above 0")
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")
-        read_sources(self.datasets, documents=True)  # here too, so that a recipe is refused before its first step runs
+        # Here too, so that a recipe is refused before its first step runs:
+        sources = read_sources(self.datasets, documents=True)
+        if self.canaries:
+            read_planting(self.canaries)
+            if CANARIES in (source.label for source in sources):
+                raise ValueError(f"label '{CANARIES}' is that of what is planted: set another `label`")
 
 
 ARGUMENTS = (CorpusArguments,)
@@ -60,17 +68,28 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{run.folder}: split '{split}' is empty ({len(documents)} documents in all): "
                 "give more documents or a larger fraction"
             )
+    labels = [source.label for source in sources]
+    planted: list[str] = []
+    if args.canaries:
+        canaries = make_canaries(read_planting(args.canaries), args.seed)
+        write_canaries(run.folder, canaries)
+        planted = [canary.text for canary in canaries for _ in range(canary.copies)]
+        labels.append(CANARIES)
     metrics: dict[str, dict[str, Any]] = {}
     held_out: Dataset | None = None
     for split in SPLITS:
-        rows = documents.select([i for i, s in enumerate(splits) if s == split]).shuffle(seed=args.seed)
+        rows = documents.select([i for i, s in enumerate(splits) if s == split])
+        if split == "train" and planted:  # and nowhere else: what is held out must not tell a secret
+            more = {"text": planted, "source": [CANARIES] * len(planted)}
+            rows = concatenate_datasets([rows, Dataset.from_dict(more, features=rows.features)])
+        rows = rows.shuffle(seed=args.seed)
         (run.folder / "data").mkdir(exist_ok=True)
         rows.to_parquet(run.folder / "data" / f"{split}-00000-of-00001.parquet")
         sizes = [len(text.encode("utf-8", "replace")) for text in rows["text"]]
         metrics[f"documents_{split}"] = {"value": len(rows)}
         metrics[f"bytes_{split}"] = {"value": sum(sizes)}
         if split == "train":
-            for label in dict.fromkeys(source.label for source in sources):
+            for label in dict.fromkeys(labels):
                 chosen = [size for size, name in zip(sizes, rows["source"], strict=True) if name == label]
                 metrics[f"documents_{label}"] = {"value": len(chosen)}
                 metrics[f"bytes_{label}"] = {"value": sum(chosen)}
