@@ -259,9 +259,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         _bytes_per_token([windows["train"]], tokenizer),
         _bytes_per_token(list(held_out.values()), tokenizer),
     )
+    model.config.use_cache = False  # keys and values kept for a next token, which here none asks for
     train(trainer, run, speed)
-
     metrics = _held_out_metrics(trainer, held_out, tokenizer)
+    model.config.use_cache = True
     metrics |= {
         "parameters": {"value": parameter_count(model)},
         "tokens": {"value": int(trainer.state.num_input_tokens_seen)},
