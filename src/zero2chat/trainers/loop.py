@@ -34,7 +34,7 @@ from trl import DistillationConfig, GRPOConfig, ModelConfig, get_quantization_co
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
 
-from zero2chat import config
+from zero2chat import config, hosts
 from zero2chat.errors import UserError
 from zero2chat.hub import require_token
 from zero2chat.models import context_length, load_model
@@ -158,7 +158,9 @@ def parse_training(
     """`config.parse` for a stage whose classes hold a `TrainingArguments`, with what the machine decides filled in."""
     settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
     score_what_is_learned()
-    return settings, build_training(classes, settings, where)
+    built = build_training(classes, settings, where)
+    hosts.watch()
+    return settings, built
 
 
 def score_what_is_learned() -> None:
@@ -227,6 +229,7 @@ def cpu_backend() -> str | None:
     DeepSpeed's launcher does not say that its ranks are on CPUs, and accelerate would take each for the only one.
     Raises `UserError` for several processes without a GPU that are not DeepSpeed's.
     """
+    hosts.choose_wire()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1 or torch.accelerator.is_available():
         return None
@@ -427,6 +430,7 @@ class RunCallback(TrainerCallback, ExportableState):
         PartialState().wait_for_everyone()  # every rank has written its part
         if state.is_world_process_zero:
             self.run.seal(state.global_step)
+        hosts.saved(state.global_step)
 
 
 def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
@@ -541,6 +545,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
         trainer.args.eval_on_start = False  # it was, and here is another step
+        hosts.saved(int(checkpoint.name.split("-")[1]))
         print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
     # The order of the rows is drawn too, and must be one for all ranks. That of these has a seed of its own, and ranks
     # that drew alike would give one problem the same answers.
