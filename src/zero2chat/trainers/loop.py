@@ -39,6 +39,7 @@ from zero2chat.errors import UserError
 from zero2chat.hub import require_token
 from zero2chat.models import context_length, load_model
 from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.checkpoints import require_fit
 from zero2chat.trainers.ppo_config import PPOConfig
 
 
@@ -219,22 +220,29 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     if backend := cpu_backend():
         machine["ddp_backend"] = backend
     if not settings.get("fp16"):
-        machine["bf16"] = bf16_is_fast() and not backend  # DeepSpeed has none on a CPU
+        machine["bf16"] = bf16_is_fast() and not (backend and _is_deepspeed())  # which has none on a CPU
     return machine | dict(settings)
+
+
+def _is_deepspeed() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
 
 
 def cpu_backend() -> str | None:
     """What joins CPU processes, or None for one process or for GPUs.
 
     DeepSpeed's launcher does not say that its ranks are on CPUs, and accelerate would take each for the only one.
-    Raises `UserError` for several processes without a GPU that are not DeepSpeed's.
+    Raises `UserError` for several processes without a GPU where neither DeepSpeed nor a launch for CPUs joins them.
     """
     hosts.choose_wire()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1 or torch.accelerator.is_available():
         return None
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() != "true":
-        raise UserError(f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml")
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] in ("", "-1")  # as by cpu_ddp.yaml
+    if not _is_deepspeed() and not hidden:
+        raise UserError(
+            f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml"
+        )
     return "gloo"
 
 
@@ -540,6 +548,8 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     trainer.remove_callback(PrinterCallback)
     trainer.callback_handler.callbacks.insert(0, callback)  # first, lest it time what others do after a step
     checkpoint = run.last_checkpoint()
+    if checkpoint:
+        require_fit(checkpoint, trainer)
     PartialState().wait_for_everyone()  # rank 0 has removed what is half-written
     if trainer.is_world_process_zero():
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
