@@ -11,7 +11,7 @@ Reads a corpus and a tokenizer; writes a model folder, held-out bits per byte, a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +132,28 @@ class SampleCallback(TrainerCallback):
         return tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
+class PretrainTrainer(ResumableTrainer):
+    """Learns each window of an epoch once, also on several processes.
+
+    There accelerate fills up the shares of an epoch's last batch with windows from the epoch's beginning.
+    """
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        return super().get_batch_samples(map(self._without_repeats, epoch_iterator), num_batches, device)
+
+    def _without_repeats(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        args, most = self.args, self.args.per_device_train_batch_size
+        left = len(self.train_dataset) % (most * args.world_size)  # windows in the last batch of all processes
+        last = self.accelerator.gradient_state.end_of_dataloader
+        if args.world_size == 1 or args.dataloader_drop_last or not last or not left:
+            return batch
+        due = max(0, min(most, left - args.process_index * most))
+        batch = {name: rows[: max(1, due)] for name, rows in batch.items()}
+        if not due:  # each process takes part in each step
+            batch["labels"] = torch.full_like(batch["labels"], -100)
+        return batch
+
+
 def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A model of the given shape with random weights. Raises `UserError` for a field its config does not know."""
     known = list(CONFIG_MAPPING[args.model_type]().to_dict())
@@ -182,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
     with refused_settings():
-        trainer = ResumableTrainer(
+        trainer = PretrainTrainer(
             model=model,
             args=training,
             train_dataset=windows["train"],
