@@ -58,7 +58,7 @@ def launched(name: str) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def test_all_configs_are_here_and_parted_as_meant() -> None:
-    every = "cpu cpu_zero2 ddp fsdp2 multi_node single_gpu zero1 zero2 zero3"
+    every = "cpu cpu_ddp cpu_zero2 ddp fsdp2 multi_node single_gpu zero1 zero2 zero3"
     assert every.split() == NAMES
     assert DEEPSPEED == ["cpu_zero2", "multi_node", "zero1", "zero2", "zero3"]
     assert ZERO3 == ["multi_node", "zero3"]
@@ -115,6 +115,51 @@ def test_each_machine_of_multi_node_starts_its_own_ranks() -> None:
     args, _ = launched("multi_node")
     assert (args.nnodes, args.nproc_per_node, args.node_rank) == ("2", "8", 0)
     assert args.rdzv_endpoint == "192.0.2.1:29500"
+
+
+def test_cpu_ddp_hides_the_gpus_and_starts_two_ranks() -> None:
+    args, environment = launched("cpu_ddp")
+    assert (args.nproc_per_node, environment["CUDA_VISIBLE_DEVICES"]) == ("2", "-1,-1")
+
+
+# In the place of Slurm's, on a cluster whose job has two machines of four GPUs; accelerate says what it was given.
+SLURM = {
+    "scontrol": 'test "$*" = "show hostnames gpu[1-2]" && printf "gpu1\\ngpu2\\n"',
+    "srun": 'test "$1" = --kill-on-bad-exit=1 && shift; for i in 0 1; do SLURM_NODEID=$i "$@"; done',
+    "accelerate": 'printf "%s\\t" "$@"; echo',
+}
+
+
+def _sbatch(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    for name, body in SLURM.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    job = {"SLURM_JOB_NODELIST": "gpu[1-2]", "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_ID": "1234567"}
+    env = os.environ | job | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    script = str(ROOT / "accelerate_configs" / "slurm.sh")
+    return subprocess.run(["bash", script, *words], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def test_under_slurm_each_machine_is_launched_with_its_rank(tmp_path: Path) -> None:
+    done = _sbatch(tmp_path, "sft", "my recipes/sft.yaml", "--learning_rate", "1e-4")
+    assert (done.returncode, done.stderr) == (0, "")
+    launches = [line.rstrip("\t").split("\t") for line in done.stdout.splitlines()]
+    assert [words[0] for words in launches] == ["launch", "launch"]
+    for rank, words in enumerate(launches):
+        args, _, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(words[1:]))
+        args.deepspeed_fields_from_accelerate_config = ""
+        prepare_deepspeed_cmd_env(args)
+        assert (args.nnodes, args.node_rank, args.nproc_per_node) == ("2", rank, "4")
+        assert args.rdzv_endpoint == "gpu1:24567"
+        assert (args.training_script, args.zero_stage) == ("zero2chat.stages.sft", 3)
+        assert args.training_script_args == ["--config", "my recipes/sft.yaml", "--learning_rate", "1e-4"]
+
+
+def test_the_slurm_script_says_what_it_wants(tmp_path: Path) -> None:
+    done = _sbatch(tmp_path, "sft")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: sbatch")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", DEEPSPEED)

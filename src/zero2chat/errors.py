@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
+from zero2chat import hosts
+
 # `accelerate launch` answers 1 whatever its child's exit code is. `zero2chat run` names a file here, in which
 # the stage leaves word that the failure was the user's mistake.
 MISTAKE_FILE = "ZERO2CHAT_MISTAKE_FILE"
@@ -87,6 +89,7 @@ def exit_on_mistake() -> Iterator[None]:
     """
     try:
         yield
+        hosts.part()
         _leave_gloo()
     except Exception as error:
         if isinstance(error, UserError):
@@ -95,8 +98,10 @@ def exit_on_mistake() -> Iterator[None]:
             what = " ".join(str(error).split())
             line = f"no space left on the disk ({what}): free some and run it again; the last checkpoint is kept"
         else:
+            hosts.hold()
             raise
         _speak(line)
+        hosts.part(f"{hosts.name()} failed: {line}")
         # Straight out: at a normal exit, other ranks that wait in a collective would print tracebacks.
         sys.stdout.flush()
         os._exit(2) if "LOCAL_RANK" in os.environ else sys.exit(2)

@@ -133,8 +133,11 @@ def test_cpu_ranks_of_deepspeed_are_told_their_backend_and_to_leave_bf16(monkeyp
     deepspeed = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2"}
     told = _launched(monkeypatch, **deepspeed)
     assert (told["ddp_backend"], told["bf16"]) == ("gloo", False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(UserError, match="2 processes and no GPU here"):
         _launched(monkeypatch, WORLD_SIZE="2")
+    told = _launched(monkeypatch, WORLD_SIZE="2", CUDA_VISIBLE_DEVICES="-1,-1")  # by cpu_ddp.yaml
+    assert (told["ddp_backend"], told["bf16"]) == ("gloo", loop.bf16_is_fast())
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     assert "ddp_backend" not in _launched(monkeypatch, **deepspeed)
 

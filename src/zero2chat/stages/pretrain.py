@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,6 +150,28 @@ class SampleCallback(TrainerCallback):
         return texts
 
 
+class PretrainTrainer(ResumableTrainer):
+    """Learns each window of an epoch once, also on several processes.
+
+    There accelerate fills up the shares of an epoch's last batch with windows from the epoch's beginning.
+    """
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        return super().get_batch_samples(map(self._without_repeats, epoch_iterator), num_batches, device)
+
+    def _without_repeats(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        args, most = self.args, self.args.per_device_train_batch_size
+        left = len(self.train_dataset) % (most * args.world_size)  # windows in the last batch of all processes
+        last = self.accelerator.gradient_state.end_of_dataloader
+        if args.world_size == 1 or args.dataloader_drop_last or not last or not left:
+            return batch
+        due = max(0, min(most, left - args.process_index * most))
+        batch = {name: rows[: max(1, due)] for name, rows in batch.items()}
+        if not due:  # each process takes part in each step
+            batch["labels"] = torch.full_like(batch["labels"], -100)
+        return batch
+
+
 def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A model of the given shape with random weights. Raises `UserError` for a field its config does not know."""
     known = list(CONFIG_MAPPING[args.model_type]().to_dict())
@@ -239,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     optimizer = use_muon(model, training, *rates, args.muon_momentum) if args.muon else None
     sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
     with refused_settings():
-        trainer = ResumableTrainer(
+        trainer = PretrainTrainer(
             model=model,
             args=training,
             train_dataset=windows["train"],

@@ -34,11 +34,12 @@ from trl import DistillationConfig, GRPOConfig, ModelConfig, get_quantization_co
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
 
-from zero2chat import config
+from zero2chat import config, hosts
 from zero2chat.errors import UserError
 from zero2chat.hub import require_token
 from zero2chat.models import context_length, head_width, load_model
 from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.checkpoints import require_fit
 from zero2chat.trainers.ppo_config import PPOConfig
 
 
@@ -168,7 +169,9 @@ def parse_training(
     """`config.parse` for a stage whose classes hold a `TrainingArguments`, with what the machine decides filled in."""
     settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
     score_what_is_learned()
-    return settings, build_training(classes, settings, where)
+    built = build_training(classes, settings, where)
+    hosts.watch()
+    return settings, built
 
 
 def score_what_is_learned() -> None:
@@ -227,21 +230,29 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     if backend := cpu_backend():
         machine["ddp_backend"] = backend
     if not settings.get("fp16"):
-        machine["bf16"] = bf16_is_fast() and not backend  # DeepSpeed has none on a CPU
+        machine["bf16"] = bf16_is_fast() and not (backend and _is_deepspeed())  # which has none on a CPU
     return machine | dict(settings)
+
+
+def _is_deepspeed() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
 
 
 def cpu_backend() -> str | None:
     """What joins CPU processes, or None for one process or for GPUs.
 
     DeepSpeed's launcher does not say that its ranks are on CPUs, and accelerate would take each for the only one.
-    Raises `UserError` for several processes without a GPU that are not DeepSpeed's.
+    Raises `UserError` for several processes without a GPU where neither DeepSpeed nor a launch for CPUs joins them.
     """
+    hosts.choose_wire()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1 or torch.accelerator.is_available():
         return None
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() != "true":
-        raise UserError(f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml")
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] in ("", "-1")  # as by cpu_ddp.yaml
+    if not _is_deepspeed() and not hidden:
+        raise UserError(
+            f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml"
+        )
     return "gloo"
 
 
@@ -436,6 +447,7 @@ class RunCallback(TrainerCallback, ExportableState):
         PartialState().wait_for_everyone()  # every rank has written its part
         if state.is_world_process_zero:
             self.run.seal(state.global_step)
+        hosts.saved(state.global_step)
 
 
 def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
@@ -545,11 +557,14 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     trainer.remove_callback(PrinterCallback)
     trainer.callback_handler.callbacks.insert(0, callback)  # first, lest it time what others do after a step
     checkpoint = run.last_checkpoint()
+    if checkpoint:
+        require_fit(checkpoint, trainer)
     PartialState().wait_for_everyone()  # rank 0 has removed what is half-written
     if trainer.is_world_process_zero():
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
         trainer.args.eval_on_start = False  # it was, and here is another step
+        hosts.saved(int(checkpoint.name.split("-")[1]))
         print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
     # The order of the rows is drawn too, and must be one for all ranks. That of these has a seed of its own, and ranks
     # that drew alike would give one problem the same answers.

@@ -1,0 +1,80 @@
+"""A launch goes on from the checkpoints that fit it; of any other it says in a line what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.trainers.checkpoints import require_fit
+
+
+def _checkpoint(folder: Path, *files: str) -> Path:
+    for name in files:
+        (folder / "checkpoint-8" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoint-8" / name).touch()
+    return folder / "checkpoint-8"
+
+
+def _trainer(kind: str, ranks: int, optimizer: str | None = None) -> Any:
+    plugin = SimpleNamespace(deepspeed_config={}) if kind == "zero" else None
+    return SimpleNamespace(
+        args=SimpleNamespace(deepspeed_plugin=plugin, world_size=ranks),
+        is_fsdp_enabled=kind == "fsdp",
+        optimizer_cls_and_kwargs=(type(optimizer, (), {}), {}) if optimizer else None,
+    )
+
+
+WHOLE = ("optimizer.pt",)
+FSDP = ("optimizer.bin", "pytorch_model_fsdp.bin")
+ZERO = tuple(f"global_step8/bf16_zero_pp_rank_{i}_mp_rank_00_optim_states.pt" for i in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("files", "trainer"),
+    [
+        (WHOLE, _trainer("ddp", 1, "MuonAdamW")),
+        (WHOLE, _trainer("ddp", 3)),
+        (FSDP, _trainer("fsdp", 4)),
+        (ZERO, _trainer("zero", 2)),
+        (ZERO, _trainer("zero", 2, "MuonWithAuxAdam")),
+    ],
+)
+def test_what_fits_is_taken_as_it_is(files: tuple[str, ...], trainer: Any, tmp_path: Path) -> None:
+    require_fit(_checkpoint(tmp_path, *files), trainer)
+    assert not trainer.args.deepspeed_plugin or trainer.args.deepspeed_plugin.deepspeed_config == {}
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "said"),
+    [
+        (WHOLE, "zero", "saved under one process or DDP, and this launch is ZeRO: launch as before"),
+        (ZERO, "ddp", "saved under ZeRO, and this launch is one process or DDP: launch as before"),
+        (FSDP, "ddp", "saved under FSDP, and this launch is one process or DDP: launch as before"),
+        (ZERO, "fsdp", "saved under ZeRO, and this launch is FSDP: launch as before"),
+    ],
+)
+def test_another_kind_of_launch_would_lose_the_optimizer(
+    files: tuple[str, ...], kind: str, said: str, tmp_path: Path
+) -> None:
+    checkpoint = _checkpoint(tmp_path, *files)
+    with pytest.raises(UserError) as error:
+        require_fit(checkpoint, _trainer(kind, 2))
+    assert str(error.value) == f"{checkpoint}: {said}"
+
+
+def test_under_zero_another_number_of_ranks_takes_a_universal_checkpoint(tmp_path: Path) -> None:
+    checkpoint = _checkpoint(tmp_path, *ZERO)
+    with pytest.raises(UserError, match="by 2 processes, and here are 3: launch 2, or convert it") as error:
+        require_fit(checkpoint, _trainer("zero", 3))
+    folder = checkpoint / "global_step8"
+    assert str(error.value).endswith(f" --input_folder {folder} --output_folder {folder}_universal")
+    (checkpoint / "latest_universal").touch()
+    trainer = _trainer("zero", 3, "AdamW")
+    require_fit(checkpoint, trainer)
+    assert trainer.args.deepspeed_plugin.deepspeed_config == {"checkpoint": {"load_universal": True}}
+    with pytest.raises(UserError, match="launch 2, as DeepSpeed cannot convert Muon's momentum"):
+        require_fit(checkpoint, _trainer("zero", 3, "MuonWithAuxAdam"))
