@@ -136,6 +136,9 @@ class Silent:
 def test_a_host_that_does_not_answer_is_lost_after_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(hosts, "_stop", said.append)
+    # Of this process, in which other tests may have run a stage to its end
+    monkeypatch.setattr(hosts, "_parted", False)
+    monkeypatch.setattr(hosts, "_connections", {})
     hosts._follow(Silent(), "10.0.0.2, b (rank 1)")  # type: ignore[arg-type]
     silence = "has not answered for 30 seconds: it is off, or the network to it is down"
     assert said == [f"host 10.0.0.2, b (rank 1) {silence}"]
