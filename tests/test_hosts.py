@@ -153,6 +153,7 @@ def test_a_host_that_does_not_answer_is_lost_after_half_a_minute(monkeypatch: py
 def test_without_a_checkpoint_it_starts_over(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(hosts.os, "_exit", lambda code: None)
     monkeypatch.setattr(hosts, "_parted", False)
+    monkeypatch.setattr(hosts, "_checkpoint", None)
     hosts._stop("host b is gone")
     assert (
         capsys.readouterr().err == "error: host b is gone; start the same command on all hosts again: it starts over\n"

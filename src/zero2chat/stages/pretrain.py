@@ -281,7 +281,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _bytes_per_token([windows["train"]], tokenizer),
         _bytes_per_token(list(held_out.values()), tokenizer),
     )
-    model.config.use_cache = False  # keys and values kept for a next token, which here none asks for
+    # Keys and values are kept for a next token, which here none asks for; beside them no document would be masked.
+    model.config.use_cache = False
     train(trainer, run, speed)
     metrics = _held_out_metrics(trainer, held_out, tokenizer)
     model.config.use_cache = True
