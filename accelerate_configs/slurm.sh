@@ -15,7 +15,8 @@ if [ $# -lt 2 ]; then
 fi
 stage=$1 yaml=$2
 shift 2
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+names=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=${names%%$'\n'*}
 gpus=${SLURM_GPUS_ON_NODE:-1}
 port=$((20000 + SLURM_JOB_ID % 10000))  # of its own, lest two jobs meet on one machine
 # Which of the machines it is, each knows by itself, hence the inner shell.

@@ -228,11 +228,11 @@ TRAIN = """
 import sys
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments, set_seed
-from zero2chat.config import parse
 from zero2chat.errors import exit_on_mistake
+from zero2chat.trainers.loop import parse_training
 
 with exit_on_mistake():
-    _, (args,) = parse([TrainingArguments], sys.argv[1:])
+    _, (args,) = parse_training([TrainingArguments], sys.argv[1:])
     set_seed(0)
     sizes = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2, intermediate_size=64)
     heads = dict(num_attention_heads=2, num_key_value_heads=2, head_dim=16)
@@ -260,6 +260,7 @@ def test_two_cpu_ranks_of_zero2_learn_what_one_process_learns_and_resume(tmp_pat
         "max_grad_norm": 0.5,
         "logging_steps": 1,
         "save_steps": 2,
+        "bf16": "false",
         "report_to": "none",
     }
 
