@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim._muon import _adjust_lr
 from transformers import TrainingArguments
 
 from zero2chat.errors import UserError
@@ -33,10 +34,12 @@ class BatchedMuon(torch.optim.Muon):
             for i, p in enumerate(params):
                 places.setdefault(p.shape, []).append(i)
             for shape, same in places.items():
-                rate = group["lr"] * 0.2 * max(shape) ** 0.5
+                rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], shape)
                 for some in _parts(same, max(1, TOGETHER // shape.numel())):
                     nesterov = [grads[i].lerp(momenta[i], group["momentum"]).bfloat16() for i in some]
-                    updates = orthogonalise(torch.stack(nesterov), group["ns_coefficients"], group["ns_steps"])
+                    updates = orthogonalise(
+                        torch.stack(nesterov), group["ns_coefficients"], group["ns_steps"], group["eps"]
+                    )
                     for i, update in zip(some, updates, strict=True):
                         params[i].add_(update, alpha=-rate)
         return loss
@@ -46,12 +49,14 @@ def _parts(items: list[int], size: int) -> list[list[int]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def orthogonalise(matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int) -> torch.Tensor:
+def orthogonalise(
+    matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> torch.Tensor:
     """Newton-Schulz iterations (Jordan et al. 2024) on (n, rows, columns), which bring singular values near 1."""
     a, b, c = coefficients
     tall = matrices.size(1) > matrices.size(2)
     x = matrices.mT if tall else matrices
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -76,10 +81,11 @@ class MuonAdamW(torch.optim.Optimizer):
         head_lr: float | None = None,
         momentum: float = 0.95,
     ):
-        others = adamw_groups(model, lr, embedding_lr, head_lr)
+        matrices, others = split_parameters(model)
+        groups = adamw_groups(model, others, lr, embedding_lr, head_lr)
         self._parts = [
-            BatchedMuon(split_parameters(model)[0], lr=lr, weight_decay=weight_decay, momentum=momentum),
-            torch.optim.AdamW(others, weight_decay=0.0, betas=betas, eps=eps, fused=True),
+            BatchedMuon(matrices, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(groups, weight_decay=0.0, betas=betas, eps=eps, fused=True),
         ]
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()
@@ -120,13 +126,13 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 def adamw_groups(
-    model: nn.Module, lr: float, embedding_lr: float | None, head_lr: float | None
+    model: nn.Module, others: list[nn.Parameter], lr: float, embedding_lr: float | None, head_lr: float | None
 ) -> list[dict[str, Any]]:
-    """Parameter groups of all but the matrices: embedding and head apart where they have a rate of their own.
+    """Parameter groups of `others`, all but the matrices: embedding and head apart where they have their own rate.
 
     A head that is tied to the embedding learns at the embedding's rate.
     """
-    groups: list[dict[str, Any]] = [{"params": split_parameters(model)[1], "lr": lr}]
+    groups: list[dict[str, Any]] = [{"params": others, "lr": lr}]
     for table, rate in ((model.get_input_embeddings(), embedding_lr), (model.get_output_embeddings(), head_lr)):
         if table is None or rate is None:
             continue
@@ -163,9 +169,9 @@ def use_muon(
         args.deepspeed_plugin.deepspeed_config["zero_optimization"]["reduce_scatter"] = False  # it demands that
     if args.device.type == "cpu" and not args.torch_compile:
         torch.compiler.set_stance("force_eager")  # compiling its kernels would take minutes to save milliseconds
-    matrices, _ = split_parameters(model)
+    matrices, others = split_parameters(model)
     adamw = {"betas": betas, "eps": eps, "weight_decay": 0.0, "use_muon": False}
-    groups = [group | adamw for group in adamw_groups(model, lr, embedding_lr, head_lr)]
+    groups = [group | adamw for group in adamw_groups(model, others, lr, embedding_lr, head_lr)]
     for width in sorted({_shape(p)[1] for p in matrices}):
         # It scales the update of (rows, columns) by √max(1, rows / columns), ours by 0.2 √max(rows, columns).
         scale = 0.2 * width**0.5
