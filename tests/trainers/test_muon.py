@@ -86,7 +86,8 @@ def test_embedding_and_head_learn_at_rates_of_their_own(tied: bool) -> None:
     assert moved == pytest.approx(0.3, rel=1e-3)  # AdamW's first step
 
 
-def test_a_step_is_torchs_muon_on_the_one_part_and_torchs_adamw_on_the_other() -> None:
+def test_a_step_is_torchs_muon_on_the_one_part_and_torchs_adamw_on_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zero2chat.trainers.muon.bf16_is_fast", lambda: True)  # torch's takes no other
     ours, theirs = _model(), _model()
     matrices, others = split_parameters(theirs)
     muon = torch.optim.Muon(matrices, lr=LR, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
