@@ -149,8 +149,8 @@ def _license_of(base: str | None) -> str | None:
 
 
 def _sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The entries of `datasets`, or those of the corpus that `dataset` names, and the task of `comparisons`."""
-    entries = settings.get("datasets") or []
+    """The entries of `datasets`, the `stream`, or the entries of the corpus that `dataset` names; and `comparisons`."""
+    entries = settings.get("datasets") or ([settings["stream"]] if settings.get("stream") else [])
     corpus = settings.get("dataset")
     if isinstance(corpus, str):
         run = read_run(Path(corpus)) if (Path(corpus) / RUN).exists() else None

@@ -26,12 +26,14 @@ from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
+from zero2chat import config
 from zero2chat.chat.tools import Tools, make_tools
 from zero2chat.data.conversations import encode_conversations, end_turn, load_conversations, prepare_chat_template
 from zero2chat.data.corpora import Source, load_source, mix, read_sources, require_column, rows_kept
 from zero2chat.data.packing import pack_documents
 from zero2chat.data.preferences import Pair, load_preferences, read_pairs
 from zero2chat.data.problems import encode_prompts, load_parts
+from zero2chat.data.streaming import open_stream
 from zero2chat.errors import UserError
 from zero2chat.models import context_length, load_model, load_tokenizer
 from zero2chat.rewards import Reward, read_rewards
@@ -192,8 +194,12 @@ def _prompts(
 
 def _pretrain(args: Any, training: Any) -> Rows:
     tokenizer = load_tokenizer(args.tokenizer)
-    documents = load_source(Source(path=args.dataset, split="train", label="train"))
-    require_column(documents, args.column, args.dataset)
+    if args.stream:
+        source = config.build([Source], args.stream, "stream")[0]
+        _, documents, _ = open_stream(source, args.column, tokenizer, args.max_length, 1, args.validation_fraction)
+    else:
+        documents = load_source(Source(path=args.dataset, split="train", label="train"))
+        require_column(documents, args.column, args.dataset)
     windows = pack_documents(documents, args.column, tokenizer, args.max_length, "train")
     counts = Counter(documents["source"] if "source" in documents.column_names else {"documents": len(documents)})
     return Rows(

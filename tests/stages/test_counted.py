@@ -77,11 +77,13 @@ def train(
     write_yaml: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., tuple[dict[int, Counter[str]], list[float]]]:
-    """`train(muon, *(config, kill))` → the rows of each step that counts, and its loss, over launches one by one."""
+    """`train(muon, *(config, kill))` → the rows of each step that counts, and its loss, over launches."""
     script = tmp_path_factory.mktemp("stage") / "stage.py"
     script.write_text(STAGE)
 
-    def run(muon: bool, *tries: tuple[str, tuple[str, int, int]]) -> tuple[dict[int, Counter[str]], list[float]]:
+    def run(
+        muon: bool, *tries: tuple[str, tuple[str, int, int]], stream: bool = False
+    ) -> tuple[dict[int, Counter[str]], list[float]]:
         folder = tmp_path_factory.mktemp("run")
         changes = {
             "muon": muon,
@@ -94,6 +96,10 @@ def train(
             "logging_steps": 1,
             "sample_prompts": [],
         }
+        if stream:
+            corpus = settings("pretrain", folder)["dataset"]
+            files = {"path": "parquet", "data_files": [f"{corpus}/data/train-*.parquet"]}
+            changes |= {"dataset": None, "stream": files, "validation_fraction": 0.3, "validation_documents": 2}
         config = str(write_yaml(folder / "run.yaml", **settings("pretrain", folder / "run", **changes)))
         rows: dict[int, Counter[str]] = {}
         for i, (launch, kill) in enumerate(tries):
@@ -158,3 +164,16 @@ def test_no_row_is_seen_twice_or_lost_over_three_kills(
     assert 15 < end < 19  # so that a try begins in each epoch, and one ends in the second
     assert {sum(seen[row] for step, seen in rows.items() if step <= end) for row in set().union(*rows.values())} == {1}
     assert losses == pytest.approx(curve, abs=tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("config", ["cpu", "cpu_ddp"])
+def test_of_a_stream_no_row_is_seen_twice_or_lost_over_three_kills(
+    config: str, train: Callable[..., tuple[dict[int, Counter[str]], list[float]]]
+) -> None:
+    whole, curve = train(True, (config, NEVER), stream=True)
+    rows, losses = train(True, *((config, kill) for kill in (*KILLS, NEVER)), stream=True)
+    assert sorted(rows) == list(range(1, STEPS + 1))
+    assert rows == whole
+    assert losses == pytest.approx(curve, abs=0.0 if config == "cpu" else 2e-5)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Features, IterableDataset, Value, concatenate_datasets, load_dataset, load_from_disk
 from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, DatasetNotFoundError
 
 from zero2chat import config, tasks
@@ -99,10 +99,11 @@ def _try_documents(source: Source) -> None:
         make(seed=source.seed, n=n, **source.options)  # perhaps so few are not enough
 
 
-def load_source(source: Source, as_text: bool = False) -> Dataset:
+def load_source(source: Source, as_text: bool = False, streaming: bool = False) -> Dataset | IterableDataset:
     """The rows of a source that has a `path`. Raises `UserError` where they cannot be had, or are none.
 
-    `as_text` takes a CSV's cells as they are written: 007 is no number then, and None no gap.
+    `as_text` takes a CSV's cells as they are written: 007 is no number then, and None no gap. `streaming` gives an
+    `IterableDataset`, whose rows are fetched as they are read.
     """
     path, files = source.path or "", source.data_files
     if files is None and Path(path).suffix in _BUILDERS:
@@ -118,7 +119,8 @@ def load_source(source: Source, as_text: bool = False) -> Dataset:
     more: dict[str, Any] = {"sample_by": "document"} if path == "text" else {}
     try:
         if any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json")):
-            return _saved_rows(source)
+            saved = _saved_rows(source)
+            return saved.to_iterable_dataset() if streaming else saved
         load = functools.partial(
             load_dataset,
             path,
@@ -127,11 +129,12 @@ def load_source(source: Source, as_text: bool = False) -> Dataset:
             data_files=files,
             split=source.split,
             revision=source.revision,
+            streaming=streaming,
         )
         rows = load(**more)
         if path == "csv" and as_text:
             rows = load(keep_default_na=False, features=Features(dict.fromkeys(rows.column_names, Value("string"))))
-        if path == "json":  # its reader lets bytes through that are no UTF-8
+        if path == "json" and not streaming:  # its reader lets bytes through that are no UTF-8
             rows.data.validate(full=True)
     except StopIteration:
         raise UserError(f"{source.label}: {', '.join(files or [path])}: holds no rows") from None
@@ -139,7 +142,7 @@ def load_source(source: Source, as_text: bool = False) -> Dataset:
         raise UserError(f"{source.label}: cannot load {source.path}: {error}") from error
     except DatasetGenerationError as error:
         raise UserError(f"{source.label}: cannot read {', '.join(files or [path])}: {error.__cause__}") from error
-    if len(rows) == 0:
+    if not any(True for _ in rows) if streaming else len(rows) == 0:
         raise UserError(f"{source.label}: split '{source.split}' of {source.path} is empty")
     return rows
 

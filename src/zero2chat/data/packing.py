@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from accelerate import PartialState
 from datasets import Dataset, Features, List, Value
@@ -26,6 +28,20 @@ def require_text(rows: Dataset, column: str, label: str) -> None:
             raise UserError(f"{label}: row {i}: column '{column}' is null: give it a text, or leave the row out")
 
 
+def token_windows(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int, before: Sequence[int] = ()
+) -> tuple[np.ndarray, list[int]]:
+    """Windows (n, length) of the tokens `before` and the texts', each followed by the end-of-text token, and the rest.
+
+    Control tokens written in a text are encoded as plain text.
+    """
+    row = list(before)
+    for ids in plain_ids(tokenizer, list(texts)):
+        row.extend([*ids, tokenizer.eos_token_id])
+    whole = len(row) // length * length
+    return np.asarray(row[:whole], dtype=np.int32).reshape(-1, length), row[whole:]
+
+
 def pack_documents(
     documents: Dataset,
     column: str,
@@ -34,23 +50,19 @@ def pack_documents(
     label: str,
     processes: int | None = None,
 ) -> Dataset:
-    """Rows of `input_ids` (length,), each document followed by the end-of-text token.
+    """Rows of `input_ids` (length,), by `token_windows`.
 
-    Control tokens written in a document are encoded as plain text. Each process leaves its last, incomplete window
-    out. Of documents that lie on the disk the windows do too: each machine's first rank makes them, the others open
-    its file.
+    Each process leaves its last, incomplete window out. Of documents that lie on the disk the windows do too: each
+    machine's first rank makes them, the others open its file.
     Raises `UserError` where a document is no text, or the documents do not fill a single window.
     """
     require_text(documents, column, label)
     processes = None if processes is None else min(processes, len(documents))
-    rest: list[int] = []
+    rest: Sequence[int] = ()
 
     def cut(batch: dict[str, list[str]]) -> dict[str, list[np.ndarray]]:
-        for ids in plain_ids(tokenizer, batch[column]):
-            rest.extend([*ids, tokenizer.eos_token_id])
-        whole = len(rest) // length * length
-        windows = np.asarray(rest[:whole], dtype=np.int32).reshape(-1, length)
-        del rest[:whole]
+        nonlocal rest
+        windows, rest = token_windows(batch[column], tokenizer, length, rest)
         return {"input_ids": list(windows)}
 
     # Of a name of our own: `map` would hash the tokenizer, which changes when it is first used.

@@ -11,14 +11,17 @@ Reads a corpus and a tokenizer; writes a model folder, held-out bits per byte, a
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, concatenate_datasets
 from huggingface_hub.errors import StrictDataclassError
+from torch.utils.data import DataLoader
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -34,8 +37,10 @@ from transformers import (
 )
 from trl.models import unwrap_model_for_generation
 
+from zero2chat import config
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.packing import count_target_bytes, pack_documents
+from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.dial import TOKENS, laws, shape_of
 from zero2chat.errors import UserError, exit_on_mistake, nearest
 from zero2chat.hub import finish_model_folder
@@ -61,6 +66,11 @@ class PretrainArguments:
     """The text, the model's shape, and what `TrainingArguments` lack."""
 
     dataset: str | None = None
+    stream: dict = field(
+        default_factory=dict, metadata={"help": "In place of dataset, text to read as it trains: load_dataset's keys."}
+    )
+    validation_fraction: float = field(default=0.01, metadata={"help": "Of a stream's documents, those to leave out,"})
+    validation_documents: int = field(default=500, metadata={"help": "and how many of them to measure on."})
     tokenizer: str | None = None
     column: str = "text"
     depth: int | None = field(
@@ -83,10 +93,16 @@ class PretrainArguments:
     sample_tokens: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("dataset", "tokenizer"):
-            if getattr(self, name) is None:
-                raise ValueError(f"{name} is not set")
-        least = {"max_length": 2, "sample_steps": 1, "sample_tokens": 1, "depth": 1, "tokens": 1}
+        if self.tokenizer is None:
+            raise ValueError("tokenizer is not set")
+        if (self.dataset is None) != bool(self.stream):
+            raise ValueError("one of dataset and stream is to be set")
+        if self.stream and config.build([Source], self.stream, "stream")[0].path is None:
+            raise ValueError("stream: a task has no stream: name a dataset's path")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction {self.validation_fraction} is not between 0 and 1")
+        least = {"max_length": 2, "sample_steps": 1, "sample_tokens": 1, "validation_documents": 1}
+        least |= {"depth": 1, "tokens": 1}
         for name, number in least.items():
             if getattr(self, name) is not None and getattr(self, name) < number:
                 raise ValueError(f"{name} {getattr(self, name)} is less than {number}")
@@ -151,13 +167,56 @@ class SampleCallback(TrainerCallback):
 
 
 class PretrainTrainer(ResumableTrainer):
-    """Learns each window of an epoch once, also on several processes.
+    """Learns each window of an epoch once, also on several processes, and knows a stream's position.
 
-    There accelerate fills up the shares of an epoch's last batch with windows from the epoch's beginning.
+    Of a dataset accelerate fills up the shares of an epoch's last batch with windows from the epoch's beginning. A
+    stream's ranks each read their own share, and each keeps its position in the checkpoint.
     """
 
+    position: dict[str, Any] | None = None  # after the last batch that was taken
+
+    def train(self, resume_from_checkpoint: str | None = None, **more: Any) -> Any:
+        if isinstance(self.train_dataset, WindowStream):
+            self.args.ignore_data_skip = True  # nothing is read again to come to the position
+            if resume_from_checkpoint:
+                self.train_dataset.go_on(self._read_position(Path(resume_from_checkpoint)))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **more)
+
+    def get_train_dataloader(self) -> DataLoader:
+        if not isinstance(self.train_dataset, WindowStream):
+            return super().get_train_dataloader()
+        return DataLoader(  # which accelerate would have every rank read as a whole
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def _position_file(self, checkpoint: Path, rank: int) -> Path:
+        return checkpoint / f"position-{rank}.json"
+
+    def _read_position(self, checkpoint: Path) -> dict[str, Any]:
+        ranks = self.args.world_size
+        if not self._position_file(checkpoint, ranks - 1).exists() or self._position_file(checkpoint, ranks).exists():
+            raise UserError(
+                f"{checkpoint}: another number of processes than {ranks} shared the stream: launch as before"
+            )
+        return json.loads(self._position_file(checkpoint, self.args.process_index).read_text())
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.position is not None:
+            checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            self._position_file(checkpoint, self.args.process_index).write_text(json.dumps(self.position))
+
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
-        return super().get_batch_samples(map(self._without_repeats, epoch_iterator), num_batches, device)
+        take = self._of_stream if isinstance(self.train_dataset, WindowStream) else self._without_repeats
+        return super().get_batch_samples(map(take, epoch_iterator), num_batches, device)
+
+    def _of_stream(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        self.position = batch.pop("position")
+        return batch
 
     def _without_repeats(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         args, most = self.args, self.args.per_device_train_batch_size
@@ -246,16 +305,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     if derived and is_main_process():
         print(f"depth {args.depth}: " + ", ".join(f"{name} {value}" for name, value in derived.items()), flush=True)
     set_global_batch(training, args.global_batch_size)
-    splits = {s: load_source(Source(path=args.dataset, split=s, label=s)) for s in ("train", "validation")}
-    require_column(splits["train"], args.column, args.dataset)
-    windows = _windows(args, tokenizer, splits["train"], splits["validation"])
+    stream: WindowStream | None = None
+    if args.stream:
+        source = config.build([Source], args.stream, "stream")[0]
+        fraction, held = args.validation_fraction, args.validation_documents
+        stream, train_rows, held_rows = open_stream(source, args.column, tokenizer, args.max_length, held, fraction)
+        stream.share(training.process_index, training.world_size)
+    else:
+        train_rows, held_rows = (
+            load_source(Source(path=args.dataset, split=s, label=s)) for s in ("train", "validation")
+        )
+        require_column(train_rows, args.column, args.dataset)
+    windows = _windows(args, tokenizer, train_rows, held_rows)
     held_out = {name: rows for name, rows in windows.items() if name != "train"}
 
     model = build_model(args, tokenizer)
     if is_main_process():
         tokens = len(windows["train"]) * args.max_length
         lost = (args.dataset_num_proc or 1) * args.max_length / tokens
-        print(f"{parameter_count(model):,} parameters; {tokens:,} tokens, less than {lost:.2%} left out, none padded")
+        what = "tokens" if stream is None else f"tokens in the first {len(train_rows):,} documents of a stream"
+        print(f"{parameter_count(model):,} parameters; {tokens:,} {what}, less than {lost:.2%} left out, none padded")
 
     rates = args.embedding_learning_rate, args.head_learning_rate
     optimizer = use_muon(model, training, *rates, args.muon_momentum) if args.muon else None
@@ -264,7 +333,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer = PretrainTrainer(
             model=model,
             args=training,
-            train_dataset=windows["train"],
+            train_dataset=windows["train"] if stream is None else stream,
             eval_dataset=concatenate_datasets(list(held_out.values())),
             data_collator=functools.partial(collate, end=tokenizer.eos_token_id if args.mask_documents else None),
             processing_class=tokenizer,
@@ -315,17 +384,19 @@ def _bytes_per_token(parts: list[Dataset], tokenizer: PreTrainedTokenizerBase) -
     return sum(size for _, size in counts) / sum(tokens for tokens, _ in counts)
 
 
-def collate(rows: list[dict[str, torch.Tensor]], end: int | None = None) -> dict[str, torch.Tensor]:
+def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any]:
     """Windows as a batch; with `end`, the end-of-text token, positions start anew after each, by which models mask.
 
-    `input_ids`, `labels` and `position_ids` are (rows, length).
+    `input_ids`, `labels` and `position_ids` are (rows, length); of a stream also the `position` after the last row.
     """
     ids = torch.stack([row["input_ids"] for row in rows]).long()
-    batch = {"input_ids": ids, "labels": ids}
+    batch: dict[str, Any] = {"input_ids": ids, "labels": ids}
     if end is not None:
         places = torch.arange(ids.shape[1]).expand_as(ids)
         starts = torch.where(ids.roll(1, dims=1) == end, places, 0)
         batch["position_ids"] = places - starts.cummax(dim=1).values
+    if "position" in rows[-1]:
+        batch["position"] = rows[-1]["position"]
     return batch
 
 

@@ -114,6 +114,16 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
         for key in ("max_steps", "num_train_epochs")
     ),
     (
+        "stream",
+        lambda value, others: value and others["max_steps"] < 1 and others["tokens"] is None and not others["depth"],
+        "it has no end: set max_steps or tokens",
+    ),
+    (
+        "dataloader_num_workers",
+        lambda value, others: value > 1 and bool(others.get("stream")),
+        "a position is of one reader: set 1 or leave it out",
+    ),
+    (
         "fp16",
         lambda value, others: value and bool(others.get("use_cpu")),
         "a CPU does not train in it: leave it out, and bf16 is taken where the CPU is made for it",
