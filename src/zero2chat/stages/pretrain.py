@@ -325,11 +325,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         lost = (args.dataset_num_proc or 1) * args.max_length / tokens
         what = "tokens" if stream is None else f"tokens in the first {len(train_rows):,} documents of a stream"
         print(f"{parameter_count(model):,} parameters; {tokens:,} {what}, less than {lost:.2%} left out, none padded")
-        compiled = "compiled" if training.torch_compile else "not compiled"
+        precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"
         kernels = model.config._attn_implementation + (", Liger kernels" if training.use_liger_kernel else "")
-        print(
-            f"products in {'bf16' if training.bf16 else 'fp16' if training.fp16 else 'fp32'}, {compiled}, attention: {kernels}"
-        )
+        compiled = "compiled" if training.torch_compile else "not compiled"
+        print(f"products in {precision}, {compiled}, attention: {kernels}")
 
     rates = args.embedding_learning_rate, args.head_learning_rate
     optimizer = use_muon(model, training, *rates, args.muon_momentum) if args.muon else None
