@@ -44,7 +44,7 @@ SETTINGS = Path("benchmarks/pretrain.yaml")
 TEST, TUNE, PARTS = 5, 4, 12
 VOCABULARY, LENGTH = 4096, 256
 WARM_UP = 10  # steps
-TRIAL = 80  # steps of the recipe, to learn its speed
+TRIAL = 30  # steps of the recipe, to learn its speed
 NANOCHAT_SCALE = 1.0  # of its rates; by its square root of tokens a step to 524,288 they would be 0.09
 
 
