@@ -45,6 +45,7 @@ def test_help_imports_nothing_heavy():
         "index",
         "search",
         "regurgitate",
+        "arena",
         "push",
         "tokens",
     ):
@@ -80,6 +81,10 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["next", "x", "--model", "runs/none/sft"],
         ["regurgitate", "runs/none/sft", "--corpus", "runs/none/corpus"],
         ["regurgitate", "runs/none/sft", "--corpus", "runs/none/corpus", "--prefix", "0"],
+        ["arena", "runs/none/sft", "runs/none/grpo", "--task", "lines"],
+        ["arena", "runs/none/sft", "runs/none/grpo", "--task", "line"],
+        ["arena", "runs/none/sft", "--task", "lines"],
+        ["arena", "--votes", "none.jsonl"],
         ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
         ["run", "recipes/none"],
         ["preview", "--config", "recipes/none/sft.yaml"],

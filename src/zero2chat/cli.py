@@ -228,6 +228,35 @@ def _regurgitate(args: argparse.Namespace) -> None:
         _print_rich(as_table(metrics))
 
 
+def _arena(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from pathlib import Path
+
+    from zero2chat import config
+    from zero2chat.models import load_for_use
+    from zero2chat.runs import write_atomically
+    from zero2chat.stages.arena import ArenaArguments, as_tables, compare
+
+    kept = ("models", "prompts", "taste", "reward_model", "votes", "anchor", "style_control", "max_new_tokens")
+    given = {key: getattr(args, key) for key in (*kept, "resamples", "seed") if getattr(args, key) is not None}
+    if args.task is not None:
+        task = {"task": args.task, "n": args.n, "split": args.split, "samples": args.samples, "seed": args.seed}
+        given["tasks"] = [task | {"max_new_tokens": args.max_new_tokens}]
+    if args.endpoint is not None:
+        given["endpoint"] = {"url": args.endpoint, "model": args.judge_model, "key_variable": args.key_variable}
+    (settings,) = config.build([ArenaArguments], given, "arena")
+    out = Path(args.out or os.devnull)
+    if args.out and (out.exists() or not out.parent.is_dir()):
+        raise UserError(f"{out}: is there already, or its folder is not: give a new file in a folder that is there")
+    metrics, _, lines = compare(settings, load_for_use)
+    if args.out:
+        write_atomically(out, lines)
+    if args.json:
+        _print_json(metrics)
+    else:
+        _print_rich(as_tables(metrics))
+
+
 def _push(args: argparse.Namespace) -> None:
     if not sys.stderr.isatty():
         _without_progress_bars()
@@ -483,6 +512,35 @@ def parser() -> argparse.ArgumentParser:
             f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default {default})"
         )
     regurgitate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    arena = commands.add_parser("arena", help="which model is best: ratings of models whose answers are compared")
+    arena.set_defaults(command=_arena)
+    arena.add_argument("models", nargs="*", metavar="MODEL", help="folders, such as runs/quickstart/sft, or Hub names")
+    asked = arena.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--task", metavar="NAME", help="ask held-out rows of a task, such as word_problems")
+    asked.add_argument("--prompts", metavar="FILE", help="ask a file's: .txt, one a line, or .jsonl with `prompt`")
+    asked.add_argument(
+        "--votes", metavar="FILE.jsonl", help="in the place of models: what people preferred (`ui --against … --out`)"
+    )
+    arena.add_argument("--n", type=int, default=200, metavar="N", help="rows of the task (default %(default)s)")
+    arena.add_argument("--split", default="test", metavar="S", help="of the task (default %(default)s), or validation")
+    arena.add_argument(
+        "--samples", type=int, default=0, metavar="K", help="answers at temperature 1 to a task's row (0: greedy, one)"
+    )
+    arena.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="default %(default)s")
+    arena.add_argument("--taste", action="store_true", help="gold is the task's taste in the place of its score")
+    arena.add_argument("--reward-model", metavar="MODEL", help="in the place of gold it says who wins")
+    arena.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API, asked in both orders")
+    arena.add_argument("--judge-model", metavar="NAME", help="as the endpoint names it")
+    arena.add_argument("--key-variable", metavar="VARIABLE", help="of the environment, which holds the endpoint's key")
+    arena.add_argument("--anchor", metavar="MODEL", help="the model rated 1000 (default: the mean is)")
+    arena.add_argument("--style-control", action="store_true", help="ratings with length and markup accounted for too")
+    arena.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="of the prompts, for intervals (default %(default)s)"
+    )
+    arena.add_argument("--seed", type=int, default=0, metavar="N", help="of rows, sampled answers and resamples")
+    arena.add_argument("--out", metavar="FILE.jsonl", help="where each pair is written with its verdict; a new file")
+    arena.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     push = commands.add_parser("push", help="put a trained step's model, or one of its checkpoints, on the Hub")
     push.set_defaults(command=_push)

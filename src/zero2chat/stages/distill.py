@@ -44,7 +44,7 @@ from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.corpora import Source, mix, read_sources
 from zero2chat.data.problems import load_problems, safe_problems
 from zero2chat.data.review import UNREVIEWED
-from zero2chat.endpoint import Endpoint, NoReply
+from zero2chat.endpoint import EndpointSpec, NoReply
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import answer_each
 from zero2chat.models import context_length, load_model
@@ -65,28 +65,6 @@ Messages = list[dict[str, Any]]
 Said = dict[str, Any]  # content, perhaps reasoning_content, why (it cannot be kept), and later score
 # Prompts and a seed → the answers to each, and what kept it from going on to the last.
 Ask = Callable[[Sequence[Messages], int], tuple[list[list[Said]], UserError | None]]
-
-
-@dataclass
-class EndpointSpec:
-    """A YAML's `endpoint:`, which is asked for `<url>/chat/completions`."""
-
-    url: str | None = None
-    model: str | None = None
-    key_variable: str | None = field(default=None, metadata={"help": "The environment variable that holds the key."})
-    timeout: float = 600.0  # seconds a try
-    retries: int = 3
-    at_once: int = 8  # requests
-
-    def __post_init__(self) -> None:
-        if not self.model:
-            raise ValueError("model is not set: name it as the endpoint does")
-        if self.at_once < 1:
-            raise ValueError(f"at_once {self.at_once} is not above 0")
-        self.open()
-
-    def open(self) -> Endpoint:
-        return Endpoint("endpoint", self.url, self.key_variable, self.timeout, self.retries)
 
 
 @dataclass
