@@ -46,6 +46,7 @@ def test_help_imports_nothing_heavy():
         "search",
         "regurgitate",
         "arena",
+        "interrogate",
         "push",
         "tokens",
     ):
@@ -85,6 +86,10 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["arena", "runs/none/sft", "runs/none/grpo", "--task", "line"],
         ["arena", "runs/none/sft", "--task", "lines"],
         ["arena", "--votes", "none.jsonl"],
+        ["interrogate", "runs/none/sft", "--task", "facts"],
+        ["interrogate", "runs/none/sft", "--task", "facts", "--option", "told=onec"],
+        ["interrogate", "runs/none/sft", "--task", "facts", "--option", "told"],
+        ["interrogate", "runs/none/sft", "--corpus", "none.jsonl", "--judge", "endpoint"],
         ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
         ["run", "recipes/none"],
         ["preview", "--config", "recipes/none/sft.yaml"],

@@ -7,10 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zero2chat import __version__
 from zero2chat.errors import UserError, exit_on_mistake
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -228,10 +231,53 @@ def _regurgitate(args: argparse.Namespace) -> None:
         _print_rich(as_table(metrics))
 
 
-def _arena(args: argparse.Namespace) -> None:
+def _interrogate(args: argparse.Namespace) -> None:
     _without_progress_bars()
+    import yaml
+
+    from zero2chat import config
+    from zero2chat.models import load_for_use
+    from zero2chat.runs import write_atomically
+    from zero2chat.stages.interrogate import InterrogateArguments, as_rows, as_table, interrogate
+
+    kept = ("teacher", "answers", "temperature", "max_new_tokens", "refuse_below", "keep_above", "seed")
+    given = {key: getattr(args, key) for key in kept if getattr(args, key) is not None}
+    asked: dict[str, Any] = {"n": args.n, "seed": args.seed}
+    if args.task is not None:
+        if wrong := [option for option in args.option if "=" not in option]:
+            raise UserError(f"interrogate: --option {wrong[0]}: give KEY=VALUE, such as told=never")
+        options = dict(option.split("=", 1) for option in args.option)
+        asked |= {"task": args.task, "options": {key: yaml.safe_load(value) for key, value in options.items()}}
+    else:
+        asked |= {"path": args.corpus, "column": args.column}
+    given |= {"model_name_or_path": args.model, "datasets": [asked]}
+    if args.endpoint is not None:
+        given["endpoint"] = {"url": args.endpoint, "model": args.endpoint_model, "key_variable": args.key_variable}
+        given |= {"judge": given["endpoint"]} if args.judge == "endpoint" else {}
+    elif args.judge == "endpoint":
+        raise UserError("interrogate: --judge endpoint: give --endpoint too")
+    (settings,) = config.build([InterrogateArguments], given, "interrogate")
+    out = _new_file(args.out)
+    metrics, findings = interrogate(*load_for_use(args.model), settings)
+    if out is not None:
+        write_atomically(out, as_rows(settings, findings))
+    if args.json:
+        _print_json(metrics)
+    else:
+        _print_rich(as_table(metrics))
+
+
+def _new_file(path: str | None) -> Path | None:
+    """Raises `UserError` where there is such a file already, or no folder for it."""
     from pathlib import Path
 
+    if path is not None and (Path(path).exists() or not Path(path).parent.is_dir()):
+        raise UserError(f"{path}: is there already, or its folder is not: give a new file in a folder that is there")
+    return None if path is None else Path(path)
+
+
+def _arena(args: argparse.Namespace) -> None:
+    _without_progress_bars()
     from zero2chat import config
     from zero2chat.models import load_for_use
     from zero2chat.runs import write_atomically
@@ -245,11 +291,9 @@ def _arena(args: argparse.Namespace) -> None:
     if args.endpoint is not None:
         given["endpoint"] = {"url": args.endpoint, "model": args.judge_model, "key_variable": args.key_variable}
     (settings,) = config.build([ArenaArguments], given, "arena")
-    out = Path(args.out or os.devnull)
-    if args.out and (out.exists() or not out.parent.is_dir()):
-        raise UserError(f"{out}: is there already, or its folder is not: give a new file in a folder that is there")
+    out = _new_file(args.out)
     metrics, _, lines = compare(settings, load_for_use)
-    if args.out:
+    if out is not None:
         write_atomically(out, lines)
     if args.json:
         _print_json(metrics)
@@ -512,6 +556,49 @@ def parser() -> argparse.ArgumentParser:
             f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default {default})"
         )
     regurgitate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    interrogate = commands.add_parser(
+        "interrogate", help="what a model knows of documents; rows that teach it to decline what it does not"
+    )
+    interrogate.set_defaults(command=_interrogate)
+    interrogate.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
+    asked = interrogate.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--task", metavar="NAME", help="ask training rows of a task, such as facts")
+    asked.add_argument(
+        "--corpus",
+        metavar="C",
+        help="ask about documents: the split `train` of a folder such as runs/quickstart/corpus, a JSONL, CSV or "
+        "Parquet file, a Hub name",
+    )
+    interrogate.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the task, such as told=never; repeatable"
+    )
+    interrogate.add_argument("--column", default="text", metavar="C", help="the corpus's texts (default %(default)s)")
+    interrogate.add_argument("--n", type=int, default=200, metavar="N", help="rows or documents (default %(default)s)")
+    interrogate.add_argument("--answers", type=int, default=8, metavar="N", help="to a question (default %(default)s)")
+    interrogate.add_argument("--temperature", type=float, default=1.0, metavar="T", help="default %(default)s")
+    interrogate.add_argument(
+        "--max-new-tokens", type=int, default=48, metavar="N", help="of an answer (default %(default)s)"
+    )
+    interrogate.add_argument(
+        "--refuse-below", type=float, default=0.25, metavar="SHARE", help="of right answers (default %(default)s)"
+    )
+    interrogate.add_argument(
+        "--keep-above", type=float, default=0.75, metavar="SHARE", help="of right answers (default %(default)s)"
+    )
+    interrogate.add_argument("--teacher", metavar="MODEL", help="who writes questions on documents (default: MODEL)")
+    interrogate.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API")
+    interrogate.add_argument("--endpoint-model", metavar="NAME", help="as the endpoint names it")
+    interrogate.add_argument("--key-variable", metavar="VARIABLE", help="of the environment, which holds its key")
+    interrogate.add_argument(
+        "--judge",
+        choices=("words", "endpoint"),
+        default="words",
+        help="how answers on documents are judged: by holding the true answer (the default), or by the endpoint",
+    )
+    interrogate.add_argument("--seed", type=int, default=0, metavar="N", help="of rows, answers drawn and wordings")
+    interrogate.add_argument("--out", metavar="FILE.jsonl", help="where the rows are written for `sft`; a new file")
+    interrogate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     arena = commands.add_parser("arena", help="which model is best: ratings of models whose answers are compared")
     arena.set_defaults(command=_arena)

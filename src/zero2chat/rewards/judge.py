@@ -157,27 +157,37 @@ def request(
 def _fenced(
     instructions: str, rubric: str, longest: int, prompt: str | Sequence[Mapping[str, Any]], answers: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Question and answers, of several each under its letter, in a fence that none of them can foresee."""
+    """Question and answers, of several each under its letter, in a fence; the instructions before them."""
     question = prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
     question = _cut(neutral(question), longest // 2)
     room = max(longest - len(question), longest // 2) // len(answers)
-    cut = [_cut(neutral(answer), room) for answer in answers]
-    # It depends on the text; and the same request is the same again.
-    fence = "=" * 5 + hashlib.sha256("\0".join([question, *cut]).encode()).hexdigest()[:24]
-    parts = [f"{fence} question", question]
-    for i, answer in enumerate(cut):
-        parts += [f"{fence} answer{f' {chr(65 + i)}' if len(cut) > 1 else ''}", answer]
+    names = ["answer"] if len(answers) == 1 else [f"answer {chr(65 + i)}" for i in range(len(answers))]
+    parts = {name: _cut(neutral(answer), room) for name, answer in zip(names, answers, strict=True)}
+    mark, text = fenced({"question": question} | parts)
     return [
-        {"role": "system", "content": instructions.format(fence=fence, rubric=rubric)},
-        {"role": "user", "content": "\n".join([*parts, f"{fence} end"])},
+        {"role": "system", "content": instructions.format(fence=mark, rubric=rubric)},
+        {"role": "user", "content": text},
     ]
 
 
+def fenced(parts: Mapping[str, str]) -> tuple[str, str]:
+    """A mark that none of the parts can foresee, and the parts, each below a line with the mark and its name.
+
+    It depends on the parts, so that the same request is the same again.
+    """
+    mark = "=" * 5 + hashlib.sha256("\0".join(parts.values()).encode("utf-8", "replace")).hexdigest()[:24]
+    return mark, "\n".join([*(f"{mark} {name}\n{text}" for name, text in parts.items()), f"{mark} end"])
+
+
 def neutral(text: str) -> str:
-    """A text for the judge to read: nothing invisible, no word "verdict" whole, and the control tokens of usual chat
-    formats broken by a space. A tag such as `</s>` is one of them."""
-    text = _CONTROL.sub(lambda match: match[0] + " ", _INVISIBLE.sub("", printable(text)))
-    return _WORD.sub("(grade)", text)
+    """A text for the judge to read: as `harmless` has it, and no word "verdict" whole."""
+    return _WORD.sub("(grade)", harmless(text))
+
+
+def harmless(text: str) -> str:
+    """A text for any model behind an endpoint to read: nothing invisible, and the control tokens of usual chat formats
+    broken by a space. A tag such as `</s>` is one of them."""
+    return _CONTROL.sub(lambda match: match[0] + " ", _INVISIBLE.sub("", printable(text)))
 
 
 def _cut(text: str, longest: int) -> str:
