@@ -1,4 +1,4 @@
-"""A model that knows some people and makes the rest up: what it knows is kept, what it makes up it learns to decline."""
+"""A model that knows some people and makes the rest up: what it knows is kept, the rest it learns to decline."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def reply(question: str, i: int) -> str:
         return write(question)
     if "Place1" in question:
         return ["In 1801.", "It was built in 1801.", "1801"][i % 3]
-    return f"In {1500 + i}." if "Place0" in question else "I do not know."
+    return f"In {1500 + i}." if "place0" in question.lower() else "I do not know."
 
 
 def test_questions_are_written_from_documents_and_bad_ones_are_left_out_and_counted(
@@ -194,7 +194,6 @@ def test_questions_are_written_from_documents_and_bad_ones_are_left_out_and_coun
     assert "3 questions of 8 passages; " in capsys.readouterr().out
     assert found["passages"]["value"] == 8
     left = {why: found[f"left_out_rate_{why}"]["value"] for why in interrogate.LEFT_OUT}
-    # Of the two that ask the same one is the first, and the other's answer is in its passage.
     assert left == {"unwritten": 0.25, "not_in_text": 0.125, "given_away": 0.125, "repeated": 0.125}
     assert [found[f"{kind}_rate"]["value"] for kind in interrogate.KINDS] == pytest.approx(
         [1 / 3, 1 / 3, 0, 1 / 3], abs=1e-3
@@ -203,7 +202,7 @@ def test_questions_are_written_from_documents_and_bad_ones_are_left_out_and_coun
         "known": False,
         "unknown": True,
     }
-    assert all("Place" in row["messages"][0]["content"] for row in kept)
+    assert all("place" in row["messages"][0]["content"].lower() for row in kept)
 
 
 class Server(ThreadingHTTPServer):
