@@ -240,8 +240,8 @@ def _interrogate(args: argparse.Namespace) -> None:
     from zero2chat.runs import write_atomically
     from zero2chat.stages.interrogate import InterrogateArguments, as_rows, as_table, interrogate
 
-    kept = ("teacher", "answers", "temperature", "max_new_tokens", "refuse_below", "keep_above", "seed")
-    given = {key: getattr(args, key) for key in kept if getattr(args, key) is not None}
+    kept = ["teacher", "answers", "temperature", "max_new_tokens", "refuse_below", "keep_above", "chat_template_path"]
+    given = {key: getattr(args, key) for key in [*kept, "seed"] if getattr(args, key) is not None}
     asked: dict[str, Any] = {"n": args.n, "seed": args.seed}
     if args.task is not None:
         if wrong := [option for option in args.option if "=" not in option]:
@@ -283,8 +283,9 @@ def _arena(args: argparse.Namespace) -> None:
     from zero2chat.runs import write_atomically
     from zero2chat.stages.arena import ArenaArguments, as_tables, compare
 
-    kept = ("models", "prompts", "taste", "reward_model", "votes", "anchor", "style_control", "max_new_tokens")
-    given = {key: getattr(args, key) for key in (*kept, "resamples", "seed") if getattr(args, key) is not None}
+    kept = ["models", "prompts", "taste", "reward_model", "votes", "anchor", "style_control", "chat_template_path"]
+    kept += ["max_new_tokens", "resamples", "seed"]
+    given = {key: getattr(args, key) for key in kept if getattr(args, key) is not None}
     if args.task is not None:
         task = {"task": args.task, "n": args.n, "split": args.split, "samples": args.samples, "seed": args.seed}
         given["tasks"] = [task | {"max_new_tokens": args.max_new_tokens}]
@@ -586,6 +587,12 @@ def parser() -> argparse.ArgumentParser:
     interrogate.add_argument(
         "--keep-above", type=float, default=0.75, metavar="SHARE", help="of right answers (default %(default)s)"
     )
+    interrogate.add_argument(
+        "--chat-template",
+        dest="chat_template_path",
+        metavar="FILE",
+        help="for a model without one, as a base model",
+    )
     interrogate.add_argument("--teacher", metavar="MODEL", help="who writes questions on documents (default: MODEL)")
     interrogate.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API")
     interrogate.add_argument("--endpoint-model", metavar="NAME", help="as the endpoint names it")
@@ -615,6 +622,12 @@ def parser() -> argparse.ArgumentParser:
         "--samples", type=int, default=0, metavar="K", help="answers at temperature 1 to a task's row (0: greedy, one)"
     )
     arena.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="default %(default)s")
+    arena.add_argument(
+        "--chat-template",
+        dest="chat_template_path",
+        metavar="FILE",
+        help="for a model without one, as a base model",
+    )
     arena.add_argument("--taste", action="store_true", help="gold is the task's taste in the place of its score")
     arena.add_argument("--reward-model", metavar="MODEL", help="in the place of gold it says who wins")
     arena.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API, asked in both orders")

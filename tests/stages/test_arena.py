@@ -286,6 +286,20 @@ def test_what_cannot_be_compared_is_refused_before_anything_answers(
         arena.main(["--config", str(path)])
 
 
+def test_a_model_without_a_template_is_named_before_any_answers_and_given_one(
+    run: Run, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = shutil.copytree(folders["base"], tmp_path / "bare")
+    (base / "chat_template.jinja").unlink()
+    given = {"models": [str(folders["sft"]), str(base)], "tasks": [TASK | {"n": 2, "max_new_tokens": 2}]}
+    with monkeypatch.context() as patch:
+        patch.setattr(arena, "_answers", lambda *_: pytest.fail("a model was asked"))
+        with pytest.raises(UserError, match=r"bare: the tokenizer has no chat template: set chat_template_path"):
+            run(**given)
+    template = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
+    assert metrics(run(**given, chat_template_path=str(template)))["draw_rate"]["value"] == 1.0
+
+
 def test_names_are_as_short_as_tells_models_apart() -> None:
     assert arena.names_of(["runs/a/sft", "runs/a/grpo"]) == ["sft", "grpo"]
     assert arena.names_of(["runs/a/sft", "runs/b/sft"]) == ["a/sft", "b/sft"]

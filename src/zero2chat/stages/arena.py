@@ -31,7 +31,7 @@ from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.endpoint import EndpointSpec
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import TaskSpec, answer, answer_each, read_specs, rows_and_prompts
-from zero2chat.models import find_model, load_model
+from zero2chat.models import find_model, load_model, load_tokenizer
 from zero2chat.ratings import STYLE, Comparison, NotConnected, rate, style_of, unbeaten
 from zero2chat.report.arena import against, rated
 from zero2chat.report.parts import exact, interval, short
@@ -147,8 +147,7 @@ def compare(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict[str, A
         paths, bouts = _voted(args.votes)
     else:
         paths = args.models
-        for path in (*paths, *filter(None, [args.reward_model])):
-            find_model(path)
+        _look(args)
         endpoint = _endpoint(args)
         bouts = list(_bouts(args, load))
         if not is_main_process():
@@ -160,6 +159,21 @@ def compare(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict[str, A
     names = names_of(paths)
     lines = "".join(json.dumps(_line(bout, names), ensure_ascii=False) + "\n" for bout in bouts)
     return _measure(args, names, bouts, _anchor(args, paths)), _samples(names, bouts), lines
+
+
+def _look(args: ArenaArguments) -> None:
+    """Raises `UserError`, before any of them answers, where a model is not there or has no chat template."""
+    for path in filter(None, [args.reward_model, *args.models]):
+        find_model(path)
+        try:
+            _with_template(load_tokenizer(path), args if path != args.reward_model else None)
+        except UserError as error:
+            raise UserError(str(error) if path in str(error) else f"{path}: {error}") from error
+
+
+def _with_template(tokenizer: PreTrainedTokenizerBase, args: ArenaArguments | None) -> PreTrainedTokenizerBase:
+    prepare_chat_template(tokenizer, None if tokenizer.chat_template or args is None else args.chat_template_path)
+    return tokenizer
 
 
 def names_of(paths: Sequence[str]) -> list[str]:
@@ -198,7 +212,7 @@ def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
     said: list[list[list[list[str]]]] = []  # by model, task, prompt: one answer, or `samples`
     for path in args.models:
         model, tokenizer = load(path)
-        prepare_chat_template(tokenizer, None if tokenizer.chat_template else args.chat_template_path)
+        _with_template(tokenizer, args)
         said.append([_answers(model, tokenizer, spec, prompts, args) for spec, _, prompts in asked])
         if is_main_process():
             print(f"{path}: {sum(len(prompts) for _, _, prompts in asked):,} prompts answered", flush=True)
@@ -254,7 +268,6 @@ def _by_worth(bout: Bout, a: float, b: float) -> Bout:
 
 def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
     model, tokenizer = load_reward_model(args.reward_model, args.dtype)
-    prepare_chat_template(tokenizer, None)
     device = torch.accelerator.current_accelerator(check_available=True)
     asked = {
         (bout.prompt, text): [*bout.messages, {"role": "assistant", "content": text}]
