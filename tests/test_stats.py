@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from zero2chat.stats import best_of_n, kl_of_best_of_n, mean, pass_at_k, rate
+from zero2chat.stats import auroc, best_of_n, kl_of_best_of_n, mean, pass_at_k, rate
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,35 @@ def test_kl_of_best_of_n_is_that_of_its_distribution() -> None:
         ranks = [(i + 0.5) / 200_000 for i in range(200_000)]
         density = [n * rank ** (n - 1) for rank in ranks]
         assert kl_of_best_of_n(n) == pytest.approx(statistics.fmean(d * math.log(d) for d in density), abs=1e-4)
+
+
+def test_auroc_is_hanley_and_mcneils_example() -> None:
+    """Table I of Hanley and McNeil 1982: 109 CT images in five ratings; area 0.893, standard error 0.032."""
+    normal, abnormal = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)
+    rows = [
+        (rating, sick)
+        for sick, counts in ((False, normal), (True, abnormal))
+        for rating in range(5)
+        for _ in range(counts[rating])
+    ]
+    found = auroc([rating for rating, _ in rows], [sick for _, sick in rows])
+    assert found is not None
+    assert (found["value"], found["n"]) == (0.8932, 109)
+    assert (found["high"] - found["low"]) / 2 / 1.96 == pytest.approx(0.032, abs=0.001)
+
+
+def test_auroc_counts_pairs_and_is_none_of_one_kind() -> None:
+    values, positive = [0.1, 0.5, 0.5, 0.9, 0.3], [False, True, False, True, True]
+    pairs = [
+        (a, b)
+        for a, yes in zip(values, positive, strict=True)
+        if yes
+        for b, other in zip(values, positive, strict=True)
+        if not other
+    ]
+    brute = sum((a > b) + (a == b) / 2 for a, b in pairs) / len(pairs)
+    found = auroc(values, positive, seed=3)
+    assert found is not None
+    assert (found["value"], found["seed"]) == (round(brute, 4), 3)
+    assert auroc([0.1, 0.2], [True, True]) is None
+    assert auroc([], []) is None

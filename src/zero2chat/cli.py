@@ -7,10 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zero2chat import __version__
 from zero2chat.errors import UserError, exit_on_mistake
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -226,6 +229,77 @@ def _regurgitate(args: argparse.Namespace) -> None:
         _print_json(metrics)
     else:
         _print_rich(as_table(metrics))
+
+
+def _interrogate(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    import yaml
+
+    from zero2chat import config
+    from zero2chat.models import load_for_use
+    from zero2chat.runs import write_atomically
+    from zero2chat.stages.interrogate import InterrogateArguments, as_rows, as_table, interrogate
+
+    kept = ["teacher", "answers", "temperature", "max_new_tokens", "refuse_below", "keep_above", "chat_template_path"]
+    given = {key: getattr(args, key) for key in [*kept, "seed"] if getattr(args, key) is not None}
+    asked: dict[str, Any] = {"n": args.n, "seed": args.seed}
+    if args.task is not None:
+        if wrong := [option for option in args.option if "=" not in option]:
+            raise UserError(f"interrogate: --option {wrong[0]}: give KEY=VALUE, such as told=never")
+        options = dict(option.split("=", 1) for option in args.option)
+        asked |= {"task": args.task, "options": {key: yaml.safe_load(value) for key, value in options.items()}}
+    else:
+        asked |= {"path": args.corpus, "column": args.column}
+    given |= {"model_name_or_path": args.model, "datasets": [asked]}
+    if args.endpoint is not None:
+        given["endpoint"] = {"url": args.endpoint, "model": args.endpoint_model, "key_variable": args.key_variable}
+        given |= {"judge": given["endpoint"]} if args.judge == "endpoint" else {}
+    elif args.judge == "endpoint":
+        raise UserError("interrogate: --judge endpoint: give --endpoint too")
+    (settings,) = config.build([InterrogateArguments], given, "interrogate")
+    out = _new_file(args.out)
+    metrics, findings = interrogate(*load_for_use(args.model), settings)
+    if out is not None:
+        write_atomically(out, as_rows(settings, findings))
+    if args.json:
+        _print_json(metrics)
+    else:
+        _print_rich(as_table(metrics))
+
+
+def _new_file(path: str | None) -> Path | None:
+    """Raises `UserError` where there is such a file already, or no folder for it."""
+    from pathlib import Path
+
+    if path is not None and (Path(path).exists() or not Path(path).parent.is_dir()):
+        raise UserError(f"{path}: is there already, or its folder is not: give a new file in a folder that is there")
+    return None if path is None else Path(path)
+
+
+def _arena(args: argparse.Namespace) -> None:
+    _without_progress_bars()
+    from zero2chat import config
+    from zero2chat.models import load_for_use
+    from zero2chat.runs import write_atomically
+    from zero2chat.stages.arena import ArenaArguments, as_tables, compare
+
+    kept = ["models", "prompts", "taste", "reward_model", "votes", "anchor", "style_control", "chat_template_path"]
+    kept += ["max_new_tokens", "resamples", "seed"]
+    given = {key: getattr(args, key) for key in kept if getattr(args, key) is not None}
+    if args.task is not None:
+        task = {"task": args.task, "n": args.n, "split": args.split, "samples": args.samples, "seed": args.seed}
+        given["tasks"] = [task | {"max_new_tokens": args.max_new_tokens}]
+    if args.endpoint is not None:
+        given["endpoint"] = {"url": args.endpoint, "model": args.judge_model, "key_variable": args.key_variable}
+    (settings,) = config.build([ArenaArguments], given, "arena")
+    out = _new_file(args.out)
+    metrics, _, lines = compare(settings, load_for_use)
+    if out is not None:
+        write_atomically(out, lines)
+    if args.json:
+        _print_json(metrics)
+    else:
+        _print_rich(as_tables(metrics))
 
 
 def _push(args: argparse.Namespace) -> None:
@@ -483,6 +557,90 @@ def parser() -> argparse.ArgumentParser:
             f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default {default})"
         )
     regurgitate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    interrogate = commands.add_parser(
+        "interrogate", help="what a model knows of documents; rows that teach it to decline what it does not"
+    )
+    interrogate.set_defaults(command=_interrogate)
+    interrogate.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
+    asked = interrogate.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--task", metavar="NAME", help="ask training rows of a task, such as facts")
+    asked.add_argument(
+        "--corpus",
+        metavar="C",
+        help="ask about documents: the split `train` of a folder such as runs/quickstart/corpus, a JSONL, CSV or "
+        "Parquet file, a Hub name",
+    )
+    interrogate.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the task, such as told=never; repeatable"
+    )
+    interrogate.add_argument("--column", default="text", metavar="C", help="the corpus's texts (default %(default)s)")
+    interrogate.add_argument("--n", type=int, default=200, metavar="N", help="rows or documents (default %(default)s)")
+    interrogate.add_argument("--answers", type=int, default=8, metavar="N", help="to a question (default %(default)s)")
+    interrogate.add_argument("--temperature", type=float, default=1.0, metavar="T", help="default %(default)s")
+    interrogate.add_argument(
+        "--max-new-tokens", type=int, default=48, metavar="N", help="of an answer (default %(default)s)"
+    )
+    interrogate.add_argument(
+        "--refuse-below", type=float, default=0.25, metavar="SHARE", help="of right answers (default %(default)s)"
+    )
+    interrogate.add_argument(
+        "--keep-above", type=float, default=0.75, metavar="SHARE", help="of right answers (default %(default)s)"
+    )
+    interrogate.add_argument(
+        "--chat-template",
+        dest="chat_template_path",
+        metavar="FILE",
+        help="for a model without one, as a base model",
+    )
+    interrogate.add_argument("--teacher", metavar="MODEL", help="who writes questions on documents (default: MODEL)")
+    interrogate.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API")
+    interrogate.add_argument("--endpoint-model", metavar="NAME", help="as the endpoint names it")
+    interrogate.add_argument("--key-variable", metavar="VARIABLE", help="of the environment, which holds its key")
+    interrogate.add_argument(
+        "--judge",
+        choices=("words", "endpoint"),
+        default="words",
+        help="how answers on documents are judged: by holding the true answer (the default), or by the endpoint",
+    )
+    interrogate.add_argument("--seed", type=int, default=0, metavar="N", help="of rows, answers drawn and wordings")
+    interrogate.add_argument("--out", metavar="FILE.jsonl", help="where the rows are written for `sft`; a new file")
+    interrogate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    arena = commands.add_parser("arena", help="which model is best: ratings of models whose answers are compared")
+    arena.set_defaults(command=_arena)
+    arena.add_argument("models", nargs="*", metavar="MODEL", help="folders, such as runs/quickstart/sft, or Hub names")
+    asked = arena.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--task", metavar="NAME", help="ask held-out rows of a task, such as word_problems")
+    asked.add_argument("--prompts", metavar="FILE", help="ask a file's: .txt, one a line, or .jsonl with `prompt`")
+    asked.add_argument(
+        "--votes", metavar="FILE.jsonl", help="in the place of models: what people preferred (`ui --against … --out`)"
+    )
+    arena.add_argument("--n", type=int, default=200, metavar="N", help="rows of the task (default %(default)s)")
+    arena.add_argument("--split", default="test", metavar="S", help="of the task (default %(default)s), or validation")
+    arena.add_argument(
+        "--samples", type=int, default=0, metavar="K", help="answers at temperature 1 to a task's row (0: greedy, one)"
+    )
+    arena.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="default %(default)s")
+    arena.add_argument(
+        "--chat-template",
+        dest="chat_template_path",
+        metavar="FILE",
+        help="for a model without one, as a base model",
+    )
+    arena.add_argument("--taste", action="store_true", help="gold is the task's taste in the place of its score")
+    arena.add_argument("--reward-model", metavar="MODEL", help="in the place of gold it says who wins")
+    arena.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API, asked in both orders")
+    arena.add_argument("--judge-model", metavar="NAME", help="as the endpoint names it")
+    arena.add_argument("--key-variable", metavar="VARIABLE", help="of the environment, which holds the endpoint's key")
+    arena.add_argument("--anchor", metavar="MODEL", help="the model rated 1000 (default: the mean is)")
+    arena.add_argument("--style-control", action="store_true", help="ratings with length and markup accounted for too")
+    arena.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="of the prompts, for intervals (default %(default)s)"
+    )
+    arena.add_argument("--seed", type=int, default=0, metavar="N", help="of rows, sampled answers and resamples")
+    arena.add_argument("--out", metavar="FILE.jsonl", help="where each pair is written with its verdict; a new file")
+    arena.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     push = commands.add_parser("push", help="put a trained step's model, or one of its checkpoints, on the Hub")
     push.set_defaults(command=_push)

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 from urllib.parse import SplitResult
@@ -103,6 +104,28 @@ class Endpoint:
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 reason = "its reply is no chat completion"
         raise NoReply(reason)
+
+
+@dataclass
+class EndpointSpec:
+    """A YAML's `endpoint:`, which is asked for `<url>/chat/completions`."""
+
+    url: str | None = None
+    model: str | None = None
+    key_variable: str | None = field(default=None, metadata={"help": "The environment variable that holds the key."})
+    timeout: float = 600.0  # seconds a try
+    retries: int = 3
+    at_once: int = 8  # requests
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ValueError("model is not set: name it as the endpoint does")
+        if self.at_once < 1:
+            raise ValueError(f"at_once {self.at_once} is not above 0")
+        self.open()
+
+    def open(self) -> Endpoint:
+        return Endpoint("endpoint", self.url, self.key_variable, self.timeout, self.retries)
 
 
 def _read(response: Any, deadline: float) -> bytes:

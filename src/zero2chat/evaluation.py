@@ -209,6 +209,14 @@ def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def rows_and_prompts(spec: TaskSpec) -> tuple[list[tasks.Row], list[list[dict[str, Any]]]]:
+    """The rows that a task is asked, and of each the conversation that ends with its question."""
+    task = tasks.load(spec.task)
+    rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)
+    examples = _examples(task, spec)
+    return rows, [[*examples, *task.prompt(row)] for row in rows]
+
+
 def _examples(task: tasks.Task, spec: TaskSpec) -> list[dict[str, Any]]:
     """The turns of few-shot prompting (Brown et al. 2020): questions with their worked answers."""
     rng = random.Random(spec.seed)
@@ -241,9 +249,7 @@ def evaluate_tasks(
     for spec in specs:
         start = time.perf_counter()
         task = tasks.load(spec.task)
-        rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)
-        examples = _examples(task, spec)
-        prompts = [[*examples, *task.prompt(row)] for row in rows]
+        rows, prompts = rows_and_prompts(spec)
         at_hand = tools if spec.tools else None
         greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand)
         scores = [task.score(row, a.text) for row, a in zip(rows, greedy, strict=True)]

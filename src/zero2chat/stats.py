@@ -1,8 +1,9 @@
-"""Rates with 95% intervals, pass@k and best of n."""
+"""Rates with 95% intervals, pass@k, best of n, and how well a number tells two kinds of rows apart."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,3 +71,30 @@ def best_of_n(values: Sequence[float], n: int) -> float:
 def kl_of_best_of_n(n: int) -> float:
     """KL, in nats, of the best of n to the model that answers: log n - (n-1)/n (Stiennon et al. 2020, appendix G.3)."""
     return math.log(n) - (n - 1) / n
+
+
+def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = None) -> dict[str, Any] | None:
+    """The chance that a positive row has a higher value than a negative one, equal ones counting half; None where all
+    rows are of one kind. 0.5 is a coin's.
+
+    The interval is Hanley and McNeil's (1982, eq. 2): normal, for rows that are independent.
+    """
+    pairs = zip(values, positive, strict=True)
+    ups, downs = [], []
+    for value, yes in pairs:
+        (ups if yes else downs).append(value)
+    if not ups or not downs:
+        return None
+    ordered = sorted(downs)
+    wins = sum((bisect_left(ordered, value) + bisect_right(ordered, value)) / 2 for value in ups)
+    area, n, m = wins / (len(ups) * len(downs)), len(ups), len(downs)
+    square = area * area
+    spread = area - square + (n - 1) * (area / (2 - area) - square) + (m - 1) * (2 * square / (1 + area) - square)
+    half = 1.959964 * math.sqrt(max(spread, 0.0) / (n * m))
+    metric = {
+        "value": round(area, 4),
+        "n": n + m,
+        "low": round(max(0.0, area - half), 4),
+        "high": round(min(1.0, area + half), 4),
+    }
+    return metric if seed is None else metric | {"seed": seed}

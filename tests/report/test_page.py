@@ -15,7 +15,20 @@ import zero2chat.report
 from zero2chat.report.page import render, section_module
 from zero2chat.report.steps import read_step, read_steps
 
-STAGES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "reward", "ppo", "grpo", "evaluate", "regurgitate")
+STAGES = (
+    "corpus",
+    "tokenizer",
+    "pretrain",
+    "sft",
+    "dpo",
+    "reward",
+    "ppo",
+    "grpo",
+    "evaluate",
+    "arena",
+    "interrogate",
+    "regurgitate",
+)
 # What a model, a user or a broken file might put into any text.
 HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example onerror=x>\x00\ud800$\\frac{"
 

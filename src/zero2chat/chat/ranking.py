@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from jinja2 import TemplateError
 from rich.console import Console
@@ -23,7 +23,7 @@ from zero2chat.config import build
 from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import Messages, Pair, pairs_of_ranking
 from zero2chat.data.problems import load_problems
-from zero2chat.data.shapes import read_turns
+from zero2chat.data.shapes import read_turns, text_turns
 from zero2chat.errors import UserError
 from zero2chat.evaluation import answer
 from zero2chat.models import context_length, load_for_use
@@ -51,6 +51,14 @@ SPACES = "\n\t\u00a0\u202f\u3000\u200c\u200d"  # which scripts are written with;
 
 # Answers' indices, the best first; those in one group are tied.
 Order = list[list[int]]
+
+
+class Vote(NamedTuple):
+    better: str  # the model
+    worse: str
+    prompt: Messages
+    chosen: str  # its answer
+    rejected: str
 
 
 def rank(
@@ -265,13 +273,10 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
     ranked: list[tuple[str, int]] = []  # a line's prompt, and of how many lines its ranking is
     for number, line in enumerate(lines, 1):
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
+        row = _read_row(line)
         if row is None and number == len(lines) and _is_cut(line):
             lines.pop()
-        elif not isinstance(row, dict) or tuple(row) != _COLUMNS or not isinstance(row["pairs"], int):
+        elif row is None:
             raise UserError(f"{where}: is no ranking of ours: give a file of its own")
         else:
             ranked.append((_key(read_turns(row["prompt"], "user", f"{where}: prompt")), row["pairs"]))
@@ -279,6 +284,43 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
     if last and last < ranked[-1][1]:
         del ranked[-last:], lines[-last:]
     return {prompt for prompt, _ in ranked}, sum(map(len, lines))
+
+
+def _read_row(line: bytes) -> Pair | None:
+    """One of our lines; None where it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    ours = isinstance(row, dict) and tuple(row) == _COLUMNS and isinstance(row["pairs"], int)
+    return row if ours else None
+
+
+def read_votes(path: str | Path) -> list[Vote]:
+    """What people preferred of two models, as `zero2chat ui --against` keeps it; a last line that was cut is left out.
+
+    Raises `UserError` where there is none, and with its line where one is no vote between two models.
+    """
+    try:
+        lines = Path(path).read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    votes: list[Vote] = []
+    for number, line in enumerate(lines, 1):
+        row, where = _read_row(line), f"{path}, line {number}"
+        if row is None and number == len(lines) and _is_cut(line):
+            break
+        models = str(row["model"]).split(" > ") if row else []
+        if row is None or len(set(models)) != 2 or len(models) != 2:
+            raise UserError(f"{where}: is no vote between two models: give what `zero2chat ui --against … --out` wrote")
+        prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
+        sides = [read_turns(row[key], "assistant", f"{where}: {key}") for key in ("chosen", "rejected")]
+        if not all(sides):
+            raise UserError(f"{where}: a side is empty: leave the line out")
+        votes.append(Vote(models[0], models[1], prompt, *(side[-1]["content"] for side in sides)))
+    if not votes:
+        raise UserError(f"{path}: holds no vote")
+    return votes
 
 
 def _is_cut(line: bytes) -> bool:

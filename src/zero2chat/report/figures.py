@@ -184,6 +184,40 @@ def bars(
         return _figure(figure, key, caption)
 
 
+def dots(key: str, caption: str, names: Sequence[str], groups: Mapping[str, Mapping[str, Metric]]) -> str:
+    """Values of a scale without a zero, such as ratings, with their intervals: a line a name, a dot a group.
+
+    `groups` is label → name → metric.
+    """
+    names = [name for name in names if any(name in metrics for metrics in groups.values())]
+    if not names:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 0.9 + 0.42 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        for i, (label, metrics) in enumerate(groups.items()):
+            hue = SERIES[i % len(SERIES)]
+            for k, name in enumerate(name for name in names if name in metrics):
+                metric, at = metrics[name], names.index(name) + 0.22 * (i - (len(groups) - 1) / 2)
+                value, low, high = metric["value"], finite(metric.get("low")), finite(metric.get("high"))
+                if low is not None and high is not None:
+                    axes.plot([low, high], [at, at], color=hue, lw=1.6, alpha=0.7)
+                axes.plot([value], [at], "o", color=hue, ms=5, label=None if k else _label(label))
+                axes.annotate(
+                    f"{value:.0f}", (value, at), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8
+                )
+        axes.set_yticks(range(len(names)), [_label(name) for name in names])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.margins(x=0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="x")
+        axes.tick_params(length=0)
+        axes.spines["bottom"].set_visible(False)
+        if len(groups) > 1:
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.0, columnspacing=1.2)
+        return _figure(figure, key, caption)
+
+
 def gallery(*figures: str, small: bool = False) -> str:
     """Figures side by side where there is room: two to a row, or three small ones."""
     found = [figure for figure in figures if figure]

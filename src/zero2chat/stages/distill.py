@@ -36,7 +36,7 @@ from typing import Any, Literal
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats
 from zero2chat.config import build
@@ -44,7 +44,7 @@ from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.corpora import Source, mix, read_sources
 from zero2chat.data.problems import load_problems, safe_problems
 from zero2chat.data.review import UNREVIEWED
-from zero2chat.endpoint import Endpoint, NoReply
+from zero2chat.endpoint import EndpointSpec, NoReply
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import answer_each
 from zero2chat.models import context_length, load_model
@@ -65,28 +65,6 @@ Messages = list[dict[str, Any]]
 Said = dict[str, Any]  # content, perhaps reasoning_content, why (it cannot be kept), and later score
 # Prompts and a seed → the answers to each, and what kept it from going on to the last.
 Ask = Callable[[Sequence[Messages], int], tuple[list[list[Said]], UserError | None]]
-
-
-@dataclass
-class EndpointSpec:
-    """A YAML's `endpoint:`, which is asked for `<url>/chat/completions`."""
-
-    url: str | None = None
-    model: str | None = None
-    key_variable: str | None = field(default=None, metadata={"help": "The environment variable that holds the key."})
-    timeout: float = 600.0  # seconds a try
-    retries: int = 3
-    at_once: int = 8  # requests
-
-    def __post_init__(self) -> None:
-        if not self.model:
-            raise ValueError("model is not set: name it as the endpoint does")
-        if self.at_once < 1:
-            raise ValueError(f"at_once {self.at_once} is not above 0")
-        self.open()
-
-    def open(self) -> Endpoint:
-        return Endpoint("endpoint", self.url, self.key_variable, self.timeout, self.retries)
 
 
 @dataclass
@@ -163,10 +141,21 @@ def _model(args: DistillArguments, problems: Dataset) -> Ask:
     prepare_chat_template(tokenizer, args.chat_template_path)
     safe_problems(problems, tokenizer, context_length(model) - args.max_completion_length)
     model.to(state.device)
+    return ask_model(model, tokenizer, args.samples, args.temperature, args.max_completion_length, args.eval_batch_size)
+
+
+def ask_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    samples: int,
+    temperature: float,
+    longest: int,
+    batch_size: int = 128,
+) -> Ask:
+    """A model at hand, for so many answers to each prompt, of at most `longest` tokens."""
 
     def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], None]:
-        limits = (args.max_completion_length, args.temperature, args.eval_batch_size)
-        found = answer_each(model, tokenizer, prompts, args.samples, *limits, seed)
+        found = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed)
         return [[_said(a.text) | {"why": None if a.stopped else "cut"} for a in some] for some in found], None
 
     return ask
@@ -179,11 +168,11 @@ def _said(text: str) -> Said:
     return {"content": match[2], "reasoning_content": match[1]} if match else {"content": text}
 
 
-def _endpoint(args: DistillArguments, spec: EndpointSpec) -> Ask:
-    """The model behind the endpoint. Raises `UserError` where its key is not there."""
+def ask_endpoint(spec: EndpointSpec, samples: int, temperature: float, longest: int) -> Ask:
+    """The model behind the endpoint, likewise. Raises `UserError` where its key is not there."""
     endpoint = spec.open()
     endpoint.headers()
-    request = {"model": spec.model, "temperature": args.temperature, "max_tokens": args.max_completion_length}
+    request = {"model": spec.model, "temperature": temperature, "max_tokens": longest}
 
     def one(prompt: Messages) -> Said:
         try:
@@ -202,7 +191,7 @@ def _endpoint(args: DistillArguments, spec: EndpointSpec) -> Ask:
     def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], UserError | None]:
         found: list[list[Said]] = []
         with ThreadPoolExecutor(spec.at_once) as pool:
-            waiting = [[pool.submit(one, prompt) for _ in range(args.samples)] for prompt in prompts]
+            waiting = [[pool.submit(one, prompt) for _ in range(samples)] for prompt in prompts]
             try:
                 for some in waiting:
                     found.append([reply.result() for reply in some])
@@ -350,7 +339,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     set_seed(args.seed)
     problems = _load_prompts(sources, rewards)
-    ask = _endpoint(args, spec) if spec else _model(args, problems)
+    ask = (
+        ask_endpoint(spec, args.samples, args.temperature, args.max_completion_length)
+        if spec
+        else _model(args, problems)
+    )
     collected = _collect(problems, ask, rewards, run, args)
     if not is_main_process():
         return

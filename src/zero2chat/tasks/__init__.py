@@ -16,6 +16,9 @@ Tools that are of no use for a task's questions are not called: its demonstratio
 `taste(row, completion)`, where a module has it, is how well readers like a completion: the gold of the preference
 stages, which see noisy comparisons that it makes, never itself.
 
+`said(row, completion)`, where a module has it, is what a completion gives as the answer, in short, so that two that say
+the same in other words are known as such; None where it declines to answer.
+
 A module whose rows come over the network says `FETCHES = True`; a recipe is then read without them.
 
 Training data, rewards and evaluation all read tasks, and every task splits by `in_split`: what is held out is
@@ -60,6 +63,7 @@ class Task:
     documents: Callable[..., list[str]]
     use_tools: Callable[..., str] | None = None
     taste: Taste | None = None
+    said: Callable[[Row, str], str | None] | None = None
     fetches: bool = False  # its rows come from elsewhere: they are not asked for before they are needed
 
 
@@ -91,6 +95,7 @@ def load(name: str) -> Task:
         documents=_documents(name, module),
         use_tools=getattr(module, "use_tools", None),
         taste=getattr(module, "taste", None),
+        said=getattr(module, "said", None),
         fetches=getattr(module, "FETCHES", False),
     )
 

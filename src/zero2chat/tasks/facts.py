@@ -182,6 +182,18 @@ def score(row: Row, completion: str) -> float:
     return float(_named(TOWNS if row["kind"] == "birthplace" else JOBS, words) == {row["answer"]})
 
 
+def said(row: Row, completion: str) -> str | None:
+    """The towns, the jobs, or months and days that the completion names; with none of them the completion itself, or
+    None where it denies something and so declines to answer."""
+    words = set(re.findall(r"[a-z]+", completion.lower()))
+    named = _named({"birthplace": TOWNS, "job": JOBS, "birthday": MONTHS}[row["kind"]], words)
+    if row["kind"] == "birthday":
+        named |= set(re.findall(r"[0-9]+", completion))
+    if named:
+        return " ".join(sorted(named))
+    return None if _NEGATION.search(completion) else completion.strip()
+
+
 def _named(candidates: list[str], words: set[str]) -> set[str]:
     return {candidate for candidate in candidates if candidate.lower() in words}
 

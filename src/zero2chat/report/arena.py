@@ -1,0 +1,78 @@
+"""The arena: which of several checkpoints answers best, with ratings, how often each wins, and one real pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zero2chat.report.figures import bars, dots, gallery
+from zero2chat.report.parts import cards, esc, exact, interval, lacks, paragraph, short, table
+from zero2chat.report.steps import Metric, Step
+
+TITLE = "Who is best?"
+KEY = {"rating": "rating of the best", "comparisons": "pairs of answers compared", "draw_rate": "of them draws"}
+
+
+def rated(step: Step) -> dict[str, Metric]:
+    """Each model's rating, the best first."""
+    return dict(sorted(step.named("rating_(.+)").items(), key=lambda item: -item[1]["value"]))
+
+
+def against(step: Step) -> dict[tuple[str, str], Metric]:
+    """How often a model wins against another, a draw half a win; the one that is rated higher stands first."""
+    found = {tuple(names.split("_against_")): m for names, m in step.named("win_rate_(.+_against_.+)").items()}
+    return {(names[0], names[-1]): metric for names, metric in found.items()}
+
+
+def _ratings(step: Step) -> str:
+    styled = step.named("style_rating_(.+)")
+    head = ["model", "rating", "95%", "comparisons", *(["style accounted for", "95%"] if styled else [])]
+
+    def row(name: str, metric: Metric) -> list[str]:
+        cells = [esc(name), f"{metric['value']:.0f}", interval("rating", metric), exact(metric.get("n", ""))]
+        other = styled.get(name)
+        return cells + ([f"{other['value']:.0f}", interval("rating", other)] if other else [])
+
+    return table(head, [row(name, metric) for name, metric in rated(step).items()])
+
+
+def _example(sample: Mapping[str, Any]) -> str:
+    """A prompt, with the answer that won and the one that lost."""
+    said = [(sample.get("winner"), sample.get("completion"), "won"), (sample.get("loser"), sample.get("other"), "lost")]
+    cells = [f"{esc(text or '', 600) or '<i>nothing</i>'}<br><small>{esc(name)}</small>" for name, text, _ in said]
+    return table(("asked", *(how for _, _, how in said)), [(esc(sample.get("prompt", ""), 400), *cells)])
+
+
+def section(step: Step) -> str:
+    text = paragraph(
+        "All models answer the same prompts, and of each two answers one wins, or neither. From many such pairs comes "
+        "a rating, as chess players have one: 400 points more are ten wins to one.",
+        "story",
+    )
+    text += cards(step, {key: label for key, label in KEY.items() if key != "rating"})
+    styled = step.named("style_rating_(.+)")
+    names = list(rated(step))
+    pairs = {f"{a} against {b}": metric for (a, b), metric in against(step).items()}
+    groups = {"rating": rated(step)} | ({"style accounted for": styled} if styled else {})
+    text += gallery(
+        dots(f"{step.anchor}-ratings", "Ratings with their 95% intervals, over prompts.", names, groups),
+        bars(f"{step.anchor}-pairs", "Won, draws half.", list(pairs), {"won": pairs}, measure="win_rate"),
+    )
+    text += _ratings(step)
+    if draws := step.value("draws_added"):
+        text += paragraph(
+            f"Some model won every comparison with others, by which no finite rating says how much better it is. So "
+            f"a draw was added to each of {exact(draws)} pairs of models.",
+            "note",
+        )
+    if "first_rate" in step.metrics:
+        first = short("first_rate", step.metrics["first_rate"])
+        text += paragraph(
+            f"Each pair was shown to the judge in both orders. It chose the answer that stood first in {first} of its "
+            "choices: with no taste for a place that would be half.",
+            "aside",
+        )
+    text += "<h3>One of the pairs</h3>\n"
+    if not step.samples:
+        return text + lacks("samples.jsonl", "a pair is")
+    return text + paragraph("The first that was decided; it was not picked.", "aside") + _example(step.samples[0])

@@ -1,0 +1,93 @@
+"""Interrogation: what the model knows, how far it agrees with itself, and what it is taught of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zero2chat.report.figures import bars, curves, gallery
+from zero2chat.report.parts import answers, cards, esc, exact, paragraph, table
+from zero2chat.report.steps import Metric, Step, finite
+
+TITLE = "What does it know?"
+KEY = {
+    "correct_rate": "of answers correct",
+    "wrong_rate": "wrong, and said all the same",
+    "not_attempted_rate": "declined",
+    "auroc_agreement": "AUROC: agreement with itself tells right from wrong (0.5: a coin's)",
+    "known_rate": "of questions known",
+    "unknown_rate": "consistently wrong: refusals are written",
+    "conversations": "conversations to study",
+}
+_RATES = ("correct", "wrong", "not_attempted", "known", "unknown", "unsure", "declined")
+
+
+def by_source(step: Step) -> dict[str, dict[str, Metric]]:
+    """Source of questions → verdict or kind → its rate; "all" is of all together, the first."""
+    found: dict[str, dict[str, Metric]] = {}
+    for rate in _RATES:
+        whole = {"all": step.metrics[f"{rate}_rate"]} if step.value(f"{rate}_rate") is not None else {}
+        for source, metric in (whole | step.named(f"{rate}_rate_(.+)")).items():
+            found.setdefault(source, {})[rate] = metric
+    return {source: rates for source, rates in found.items() if set(_RATES) <= set(rates)}
+
+
+def _example(samples: list[Mapping[str, Any]]) -> str:
+    """Of the first question of each kind all answers, and what is taught."""
+    first: dict[str, Mapping[str, Any]] = {}
+    for sample in samples:
+        if isinstance(sample.get("answers"), list):
+            first.setdefault(str(sample.get("task", "")).split(",")[0], sample)
+    rows = [
+        (
+            f"{esc(sample.get('prompt', ''), 300)}<br><small>{esc(kind)}</small>",
+            "<br>".join(esc(one, 120) or "<i>nothing</i>" for one in sample["answers"][:8]),
+            esc(sample.get("answer", ""), 120),
+            esc(sample["taught"], 200) if sample.get("taught") else "",
+        )
+        for kind, sample in first.items()
+    ]
+    return table(("asked", "answered", "the truth", "to study"), rows) if rows else ""
+
+
+def section(step: Step) -> str:
+    text = paragraph(
+        "A model that was shown confident answers alone learns to be confident, whether it knows or not. So it is "
+        "examined on what it has read: each question many times. What it gets right again and again, it knows. What it "
+        "gets wrong again and again, it is shown to decline, so that it learns to listen to its own doubt.",
+        "story",
+    )
+    text += cards(step, KEY)
+    sources = by_source(step)
+    groups = {
+        verdict: {source: rates[verdict] for source, rates in sources.items()}
+        for verdict in ("correct", "wrong", "not_attempted")
+    }
+    at = {float(share): m for share, m in step.named(r"right_rate_at_agreement_([\d.]+)").items()}
+    points = [(share, value) for share, m in sorted(at.items()) if (value := finite(m["value"])) is not None]
+    text += gallery(
+        bars(
+            f"{step.anchor}-verdicts",
+            "Answers, by what was asked about, with 95% intervals over questions.",
+            list(sources),
+            groups,
+            measure="rate",
+        )
+        if sources
+        else "",
+        curves(
+            f"{step.anchor}-agreement",
+            "How often the answer that most of its answers agree on is right, by how many agree.",
+            {"right": points},
+            "right",
+            x="share of its answers that agree",
+            percent=True,
+        ),
+    )
+    if (left := step.named("left_out_rate_(.+)")) and (passages := step.value("passages")) is not None:
+        reasons = ", ".join(
+            f"{exact(round(metric['value'] * passages))} {esc(why.replace('_', ' '))}" for why, metric in left.items()
+        )
+        text += paragraph(f"Of {exact(passages)} passages some gave no question: {reasons}.", "aside")
+    text += _example([dict(sample) for sample in step.samples])
+    return text + "<h3>Questions, and what most of the answers say</h3>\n" + answers(step)

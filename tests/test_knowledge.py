@@ -1,0 +1,65 @@
+"""What answers say, by their words."""
+
+from __future__ import annotations
+
+import pytest
+
+from zero2chat.knowledge import REFUSALS, agreement, contains, declines, gist
+from zero2chat.tasks import facts
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_refusal_declines_and_is_what_the_task_facts_takes_for_one(text: str) -> None:
+    assert declines(text)
+    for kind in ("birthplace", "job", "birthday"):
+        row = {"key": "Mira Prudo", "question": "", "answer": "unknown", "kind": kind}
+        assert facts.score(row, text) == 1.0
+        assert facts.said(row, text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("I found nothing about Mira Prudo.", True),
+        ("I do not know of Mira Prudo.", True),
+        ("There is nothing about her to be found.", True),
+        ("I have no information on that.", True),
+        ("I’m not sure where he was born.", True),
+        ("Unfortunately I cannot answer this.", True),
+        ("As far as I am aware it is unknown.", True),
+        ("  ", True),
+        ("She was born in Genoa.", False),
+        ("It was not Genoa. It was Rome.", False),
+        ("Nobody knows it better than the king of Spain.", False),
+        ("In 1862, as he said himself.", False),
+    ],
+)
+def test_what_declines(text: str, found: bool) -> None:
+    assert declines(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "found"),
+    [
+        ("It was in GENOA, in 1451.", "Genoa", True),
+        ("It was in Genoa.", "the Genoa", True),
+        ("Genoan", "Genoa", False),
+        ("On the 3rd of March, 1862", "march 1862", True),
+        ("On March 3, 1862", "March 1862", False),
+        ("anything", "...", False),
+        ("日本 東京", "東京", True),
+    ],
+)
+def test_an_answer_is_contained_word_by_word(text: str, answer: str, found: bool) -> None:
+    assert contains(text, answer) == found
+
+
+def test_answers_that_say_the_same_in_other_words_agree() -> None:
+    question = "Where was Ada Brack born?"
+    texts = ["Ada Brack was born in Genoa.", "She comes from Genoa.", "In Rome.", "genoa", "I do not know."]
+    assert gist(question, texts[0]) == {"genoa"}
+    said = [None if declines(text) else gist(question, text) for text in texts]
+    assert agreement(said) == (0.6, 0)
+    assert agreement([None, None]) == (0.0, None)
+    assert agreement(["b", "a", "a", None]) == (0.5, 1)
+    assert gist(question, "Ada Brack was born.") == {"ada", "brack", "was", "born"}  # nothing but what was asked
