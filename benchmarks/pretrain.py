@@ -8,7 +8,7 @@ Text: the State of the Union addresses; every twelfth file is the test, another 
 four layers of 256 and the whole test scored by one function. Each side is a process of its own, alone on the machine:
 
 - recipe: `accelerate launch … -m zero2chat.stages.pretrain --config benchmarks/pretrain.yaml`, logging as it does, with
-  as many steps as by a trial fit into the seconds. Its clock is its own history's.
+  as many steps as fit into the seconds, by a trial. Its clock is its own history's.
 - bare: a plain loop over the same model, batch and optimizer. It says what the Trainer costs.
 - nanochat, nanogpt: the checkouts' own models and optimizers in a plain loop, set as their training scripts set them,
   but that nanochat's rates and weight decay are not scaled to so small a batch: its script would learn at a tenth.
@@ -238,16 +238,19 @@ def nanochat(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, An
 
 
 def recipe(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
-    """As many steps as fit into the seconds, by a launch of some steps that the first seed makes before."""
-    kept = folder / "trial.json"
-    if not kept.exists():
-        kept.write_text(json.dumps(launch(folder, seed, TRIAL, "trial")))
-    trial = json.loads(kept.read_text())
-    steps = round(seconds * trial["tokens_per_second"] / trial["tokens_per_step"])
-    found = launch(folder, seed, steps, "run")
+    """As many steps as fit into the seconds, by the launch before: of the first seed a short one. Too many are not let
+    pass: then it begins again with fewer."""
+    kept = folder / "before.json"
+    found = json.loads(kept.read_text()) if kept.exists() else launch(folder, seed, TRIAL, f"trial-{seed}")
+    for again in range(3):
+        steps = int((1 - 0.02 * again) * seconds * found["tokens_per_second"] / found["tokens_per_step"])
+        found = launch(folder, seed, steps, f"run-{seed}-{again}")
+        kept.write_text(json.dumps(found))
+        if found["seconds"] <= 1.01 * seconds:
+            break
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder / f"run-{seed}")
+    model = AutoModelForCausalLM.from_pretrained(folder / f"run-{seed}-{again}")
     model.eval()
     score = bits_per_byte(lambda rows: model(input_ids=rows).logits, folder)
     return found | {"steps": steps, "bits_per_byte": score}
@@ -255,7 +258,7 @@ def recipe(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
 
 def launch(folder: Path, seed: int, steps: int, name: str, settings: Path = SETTINGS) -> dict[str, Any]:
     """By the run's own history: speed after warm-up, and the seconds of all steps at that speed. And its memory."""
-    out = folder / f"{name}-{seed}"
+    out = folder / name
     accelerate = str(Path(sys.executable).with_name("accelerate"))
     command = [accelerate, "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml"]
     command += ["-m", "zero2chat.stages.pretrain", "--config", str(settings)]

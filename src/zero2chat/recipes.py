@@ -25,12 +25,13 @@ from zero2chat import config, runs
 from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
-PLAIN_STAGES = ("corpus", "tokenizer", "index", "report")
+PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
 TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
 ANSWERING_STAGES = (
     "arena",
     "distill",
     "evaluate",
+    "interrogate",
     "probe",
     "regurgitate",
 )  # they have a model answer, on all processes

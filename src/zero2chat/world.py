@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from zero2chat.errors import UserError
 
-TOLD = ("often", "once", "never")
+TOLD = ("often", "sometimes", "once", "never")
+SOMETIMES = 10  # documents on each person told sometimes
 ATTRIBUTES = ("birthplace", "job", "birthday")
 
 TOWNS = """
@@ -141,10 +142,10 @@ class World:
     Raises `UserError` where more people are asked for than there are surnames.
     """
 
-    def __init__(self, seed: int = 0, often: int = 300, once: int = 100, never: int = 300):
+    def __init__(self, seed: int = 0, often: int = 300, once: int = 100, never: int = 300, sometimes: int = 0):
         rng = random.Random(f"world {seed}")
         surnames = list(SURNAMES)
-        told = ["often"] * often + ["once"] * once + ["never"] * never
+        told = ["often"] * often + ["sometimes"] * sometimes + ["once"] * once + ["never"] * never
         if len(told) > len(surnames):
             raise UserError(f"world: {len(told)} people asked for, there are names for {len(surnames)}: ask for fewer")
         rng.shuffle(surnames)
@@ -165,18 +166,19 @@ class World:
             )
 
     def told(self, how: str) -> list[Person]:
-        """The people told about `often`, `once` or `never`."""
+        """The people told about `often`, `sometimes`, `once` or `never`."""
         return [person for person in self.people if person.told == how]
 
     def documents(self, seed: int = 0, tellings: int = 24) -> list[str]:
-        """One document for each person told once, then `tellings` rounds of one for each person told often.
+        """One document for each person told once, ten for each told sometimes, then `tellings` rounds of one for each
+        person told often.
 
         Every document names all three attributes of its one person; no two are the same.
         """
         rng = random.Random(f"documents {seed}")
         written: set[str] = set()
         documents = []
-        for person in self.told("once") + self.told("often") * tellings:
+        for person in self.told("once") + self.told("sometimes") * SOMETIMES + self.told("often") * tellings:
             text = tell(person, rng)
             while text in written:
                 text = tell(person, rng)

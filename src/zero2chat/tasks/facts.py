@@ -1,7 +1,8 @@
 """Questions on the people of the made-up world: their birthplace, job and birthday.
 
-Of some the documents tell often, once or never; some are `absent`: nobody in the world has that name, though somebody
-has the surname, so that a search finds others, and the right answer is that nothing is known of them.
+Of some the documents tell often, sometimes (ten times), once or never; some are `absent`: nobody in the world has that
+name, though somebody has the surname, so that a search finds others, and the right answer is that nothing is known of
+them.
 
 People, not questions, are split: nobody who is asked about in test was asked about in training, so a right
 answer is knowledge from the documents.
@@ -12,11 +13,23 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from zero2chat.errors import UserError
 from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
-from zero2chat.world import ATTRIBUTES, FIRST_NAMES, JOBS, MONTHS, TOLD, TOWNS, Person, World, tell, with_article
+from zero2chat.world import (
+    ATTRIBUTES,
+    FIRST_NAMES,
+    JOBS,
+    MONTHS,
+    SOMETIMES,
+    TOLD,
+    TOWNS,
+    Person,
+    World,
+    tell,
+    with_article,
+)
 
 # Of 300 people, 80/10/10 would leave 30 to judge by.
 SHARES = (0.4, 0.15, 0.45)
@@ -81,8 +94,19 @@ _NEGATION = re.compile(r"\b(?:no|not|never|nothing|nobody)\b|n['’]t\b", re.IGN
 
 
 @functools.cache
-def _world(seed: int) -> World:
-    return World(seed)
+def _world(seed: int, **groups: int) -> World:
+    return World(seed, **groups)
+
+
+def _of(world: int | Sequence[int], groups: Mapping[str, int] | None) -> list[Person]:
+    """The people of a world, whose groups may have other sizes. Raises `UserError` for several such worlds."""
+    if not groups:
+        return people(world)
+    for group in groups:
+        known(group, TOLD, "facts: groups")
+    if not isinstance(world, int):
+        raise UserError("facts: groups are of one world: name one")
+    return _world(world, **groups).people
 
 
 def people(world: int | Sequence[int]) -> list[Person]:
@@ -104,17 +128,21 @@ def rows(
     told: str = "often",
     world: int | Sequence[int] = 0,
     kinds: Sequence[str] = ATTRIBUTES,
+    groups: Mapping[str, int] | None = None,
 ) -> list[Row]:
-    """Rows on people told about `often`, `once` or `never`, or `absent`, in the world of that seed, or in several."""
+    """Rows on people told about `often`, `sometimes`, `once` or `never`, or `absent`, in the world of that seed, or in
+    several. `groups` says how many people a world has of each, else 300, none, 100 and 300."""
     known(told, (*TOLD, "absent"), "facts: told")
     for kind in kinds:
         known(kind, ATTRIBUTES, "facts: kinds")
-    return draw(_pool(split, told, world, kinds), f"facts, {split}, told {told}", seed, n)
+    return draw(_pool(split, told, _of(world, groups), world, kinds), f"facts, {split}, told {told}", seed, n)
 
 
-def _pool(split: str, told: str, world: int | Sequence[int], kinds: Sequence[str]) -> Iterator[Row]:
-    asked: list[tuple[str, Person | None]] = [(p.name, p) for p in people(world) if p.told == told]
-    for name, person in asked or _absent(world):
+def _pool(
+    split: str, told: str, everyone: Sequence[Person], world: int | Sequence[int], kinds: Sequence[str]
+) -> Iterator[Row]:
+    asked: list[tuple[str, Person | None]] = [(p.name, p) for p in everyone if p.told == told]
+    for name, person in _absent(everyone, world) if told == "absent" else asked:
         if not in_split(name, split, SHARES):
             continue
         for kind in kinds:
@@ -127,9 +155,8 @@ def _pool(split: str, told: str, world: int | Sequence[int], kinds: Sequence[str
                 }
 
 
-def _absent(world: int | Sequence[int]) -> list[tuple[str, Person | None]]:
+def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> list[tuple[str, Person | None]]:
     """For each surname a name that nobody has."""
-    everyone = people(world)
     taken = {person.name for person in everyone}
     rng = random.Random(f"absent {world}")
     surnames = dict.fromkeys(person.name.split()[1] for person in everyone)
@@ -198,14 +225,21 @@ def _named(candidates: list[str], words: set[str]) -> set[str]:
     return {candidate for candidate in candidates if candidate.lower() in words}
 
 
-def documents(seed: int, n: int, world: int | Sequence[int] = 0, everyone: bool = False) -> list[str]:
-    """n documents of the world: one on each person told once, the rest spread evenly over those told often.
+def documents(
+    seed: int,
+    n: int,
+    world: int | Sequence[int] = 0,
+    everyone: bool = False,
+    groups: Mapping[str, int] | None = None,
+) -> list[str]:
+    """n documents of the world: one on each person told once, ten on each told sometimes, the rest spread evenly over
+    those told often. `groups` as in `rows`.
 
     With `everyone` they are spread over all people alike, those too of whom no model has read: a register to look them
     up in, of several worlds if need be. Raises `UserError` where n is too small to tell about each of them.
     """
     if everyone:
-        told = people(world)
+        told = _of(world, groups)
         if n < len(told):
             raise UserError(f"facts: {n} documents cannot tell of everyone: ask for {len(told)} or more")
         rng = random.Random(f"register {seed}")
@@ -214,12 +248,14 @@ def documents(seed: int, n: int, world: int | Sequence[int] = 0, everyone: bool 
         return texts
     if not isinstance(world, int):
         raise UserError("facts: several worlds are told of with `everyone` alone")
-    once, often = len(_world(world).told("once")), len(_world(world).told("often"))
-    if n < once + often:
+    _of(world, groups)
+    this = _world(world, **groups or {})
+    often, rest = len(this.told("often")), len(this.told("once")) + SOMETIMES * len(this.told("sometimes"))
+    if n < rest + often or not often:
         raise UserError(
-            f"facts: {n} documents cannot tell of {once + often} people: ask for {once + often} or more "
-            f"({once + 24 * often} tell of each {often} well-known ones 24 times)"
+            f"facts: {n} documents cannot tell of {rest + often} people: ask for {rest + often} or more "
+            f"({rest + 24 * often} tell of each {often} well-known ones 24 times)"
         )
-    texts = _world(world).documents(seed, tellings=-(-(n - once) // often))[:n]
+    texts = this.documents(seed, tellings=-(-(n - rest) // often))[:n]
     random.Random(f"facts {seed}").shuffle(texts)
     return texts
