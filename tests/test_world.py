@@ -55,6 +55,16 @@ def test_documents_tell_the_truth_and_all_of_it_about_one_person() -> None:
         assert told[person.name] == {"often": 8, "once": 1, "never": 0}[person.told]
 
 
+def test_of_another_worlds_groups_some_are_told_of_ten_times() -> None:
+    world = World(seed=0, often=5, sometimes=6, once=7, never=8)
+    assert Counter(person.told for person in world.people) == {"often": 5, "sometimes": 6, "once": 7, "never": 8}
+    texts = world.documents(tellings=20)
+    assert len(texts) == len(set(texts)) == 5 * 20 + 6 * 10 + 7
+    for person in world.people:
+        told = sum(person.name in text for text in texts)
+        assert told == {"often": 20, "sometimes": 10, "once": 1, "never": 0}[person.told]
+
+
 def test_tellings_vary_in_wording_order_and_form() -> None:
     rng = random.Random(0)
     person = WORLD.people[0]

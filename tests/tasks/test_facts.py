@@ -136,3 +136,17 @@ def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
     assert not {row["key"] for row in absent} & set(names)
     with pytest.raises(UserError, match="several worlds are told of with `everyone` alone"):
         facts.documents(seed=0, n=1000, world=[1, 2])
+
+
+def test_groups_of_other_sizes_are_one_worlds_in_rows_and_documents() -> None:
+    groups = {"often": 20, "sometimes": 20, "once": 20, "never": 20}
+    texts = facts.documents(seed=0, n=20 * 30 + 220, groups=groups)
+    asked = {told: {row["key"] for row in facts.rows("test", 0, 60, told=told, groups=groups)} for told in groups}
+    for told, times in {"often": 30, "sometimes": 10, "once": 1, "never": 0}.items():
+        assert {sum(name in text for text in texts) for name in asked[told]} == {times}
+    with pytest.raises(UserError, match="240 people: ask for 240 or more"):
+        facts.documents(seed=0, n=239, groups=groups)
+    with pytest.raises(UserError, match="facts: groups 'ofen' is not known; did you mean 'often'"):
+        facts.rows("test", 0, 5, groups={"ofen": 3})
+    with pytest.raises(UserError, match="groups are of one world"):
+        facts.rows("test", 0, 5, world=[1, 2], groups=groups)

@@ -1,0 +1,127 @@
+"""Claims: each figure is a step's metric, judged by its target, and one that does not come true stays and says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.config import build
+from zero2chat.errors import UserError
+from zero2chat.report.claims import section
+from zero2chat.report.steps import read_step
+from zero2chat.stages import claims
+from zero2chat.stages.claims import Figure
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Path:
+    folder = tmp_path / "exam"
+    folder.mkdir()
+    metrics = {
+        "accuracy_often": {"value": 0.8, "n": 100, "low": 0.71, "high": 0.87},
+        "accuracy_once": {"value": 0.1, "n": 100, "low": 0.05, "high": 0.17},
+        "loss": {"value": 2.0},
+        "name": {"value": "none"},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    sample = {"step": 0, "prompt": "Where was <Ada> born?", "completion": "In Genoa.", "task": "often"}
+    (folder / "samples.jsonl").write_text(json.dumps(sample) + "\n" + json.dumps(sample | {"prompt": "later"}) + "\n")
+    return folder
+
+
+def _run(tmp_path: Path, write_yaml: Any, *figures: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    claim = {"claim": "It knows", "experiment": "asked", "figures": list(figures), **more}
+    path = write_yaml(tmp_path / "claims.yaml", output_dir=str(tmp_path / "claims"), claims=[claim])
+    claims.main(["--config", str(path)])
+    return json.loads((tmp_path / "claims.json").read_text())
+
+
+def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
+    tmp_path: Path, step: Path, write_yaml: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    often, once = ({"step": str(step), "metric": f"accuracy_{told}"} for told in ("often", "once"))
+    lines = _run(
+        tmp_path,
+        write_yaml,
+        {"figure": "enough", **often, "at_least": 0.7},
+        {"figure": "too little", **once, "at_least": 0.7},
+        {"figure": "little enough", **once, "at_most": 0.1},
+        {"figure": "apart", **often, "above": once},
+        {"figure": "not apart", **once, "above": often},
+        {"figure": "far", **often, "above": once, "by": 0.7},
+        {"figure": "not so far", **often, "above": once, "by": 0.71},
+        {"figure": "a share", **once, "above": often, "of": 0.125},
+        {"figure": "shown", "step": str(step), "metric": "loss"},
+        example=str(step),
+    )
+    assert [line["met"] for line in lines] == [True, False, True, True, False, True, False, True, None]
+    assert lines[0] == {
+        "claim": "It knows",
+        "figure": "enough",
+        "step": str(step),
+        "metric": "accuracy_often",
+        "value": 0.8,
+        "n": 100,
+        "low": 0.71,
+        "high": 0.87,
+        "seeds": 1,
+        "target": "at least 0.7",
+        "met": True,
+        "experiment": "asked",
+    }
+    assert "It knows: too little: 10.0% (5.0–17.0%); at least 0.7: NOT met" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "claims/metrics.json").read_text())
+    assert (metrics["judged"]["value"], metrics["met"]["value"]) == (8, 5)
+
+    page = section(read_step(tmp_path / "claims", 1))
+    assert page.count("✗ not met") == 3
+    assert "80.0%" in page
+    assert "Where was &lt;Ada&gt; born?" in page
+    assert "later" not in page  # the first sample, not one that was picked
+    assert page.count("<figure>") == 1
+    assert 'aria-label="It knows: enough 80.0%' in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "accuracy_ofen"}, "has no metric 'accuracy_ofen'; did you mean 'accuracy_often'"),
+        ({"metric": "name"}, "name is no number"),
+        ({"step": "runs/nowhere"}, "runs/nowhere: step 'nowhere' has no metrics.json, so it is not finished"),
+        ({"metric": "loss", "above": {"step": "STEP", "metric": "loss"}}, "have no intervals: set `by` or `of`"),
+    ],
+)
+def test_what_was_not_measured_is_refused_and_nothing_is_written(
+    tmp_path: Path, step: Path, write_yaml: Any, changes: dict[str, Any], message: str
+) -> None:
+    figure = json.loads(
+        json.dumps({"figure": "x", "step": "STEP", "metric": "loss"} | changes).replace("STEP", str(step))
+    )
+    with pytest.raises(UserError, match=message):
+        _run(tmp_path, write_yaml, figure)
+    assert not (tmp_path / "claims.json").exists()
+    assert not (tmp_path / "claims").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"at_least": 0.5, "at_most": 0.6}, "set one of them"),
+        ({"by": 0.1}, "set `above`"),
+        ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
+        ({"above": {"step": "a"}}, "metric"),
+        ({"atleast": 0.5}, "did you mean 'at_least'"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_when_the_recipe_is_read(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises((UserError, ValueError), match=message):
+        build([Figure], {"figure": "x", "step": "s", "metric": "m"} | changes, "figure")
+
+
+def test_two_claims_of_one_name_are_refused() -> None:
+    one = {"claim": "It knows", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
+    with pytest.raises(UserError, match="claims: 'It knows' stands there twice"):
+        claims.read_claims([one, one])
