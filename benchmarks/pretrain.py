@@ -257,7 +257,7 @@ def recipe(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
 
 
 def launch(folder: Path, seed: int, steps: int, name: str, settings: Path = SETTINGS) -> dict[str, Any]:
-    """By the run's own history: speed and seconds of the steps after the warm-up, its first log line. And its memory."""
+    """By the run's own history: speed and seconds after the warm-up, its first log line. And its memory."""
     out = folder / name
     accelerate = str(Path(sys.executable).with_name("accelerate"))
     command = [accelerate, "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml"]
