@@ -298,9 +298,7 @@ def _said(question: Question, text: str) -> Hashable | None:
     """What an answer says, for others to be compared with; None where it declines."""
     if question.task is not None and (said := tasks.load(question.task).said) is not None:
         return said(question.row, text)
-    if declines(text) and not contains(text, question.answer):
-        return None
-    return gist(question.prompt[-1]["content"], text)
+    return None if declines(text) else gist(question.prompt[-1]["content"], text)
 
 
 def _judge(
