@@ -233,8 +233,6 @@ def _regurgitate(args: argparse.Namespace) -> None:
 
 def _interrogate(args: argparse.Namespace) -> None:
     _without_progress_bars()
-    import yaml
-
     from zero2chat import config
     from zero2chat.models import load_for_use
     from zero2chat.runs import write_atomically
@@ -244,10 +242,7 @@ def _interrogate(args: argparse.Namespace) -> None:
     given = {key: getattr(args, key) for key in [*kept, "seed"] if getattr(args, key) is not None}
     asked: dict[str, Any] = {"n": args.n, "seed": args.seed}
     if args.task is not None:
-        if wrong := [option for option in args.option if "=" not in option]:
-            raise UserError(f"interrogate: --option {wrong[0]}: give KEY=VALUE, such as told=never")
-        options = dict(option.split("=", 1) for option in args.option)
-        asked |= {"task": args.task, "options": {key: yaml.safe_load(value) for key, value in options.items()}}
+        asked |= {"task": args.task, "options": _options(args.option)}
     else:
         asked |= {"path": args.corpus, "column": args.column}
     given |= {"model_name_or_path": args.model, "datasets": [asked]}
@@ -265,6 +260,16 @@ def _interrogate(args: argparse.Namespace) -> None:
         _print_json(metrics)
     else:
         _print_rich(as_table(metrics))
+
+
+def _options(given: Sequence[str]) -> dict[str, Any]:
+    """A task's options of KEY=VALUE, a value being YAML. Raises `UserError` where one is none."""
+    import yaml
+
+    try:
+        return {key: yaml.safe_load(value) for key, value in (option.split("=", 1) for option in given)}
+    except (ValueError, yaml.YAMLError):
+        raise UserError(f"--option {' '.join(given)}: give KEY=VALUE, such as told=never") from None
 
 
 def _new_file(path: str | None) -> Path | None:
@@ -288,7 +293,7 @@ def _arena(args: argparse.Namespace) -> None:
     given = {key: getattr(args, key) for key in kept if getattr(args, key) is not None}
     if args.task is not None:
         task = {"task": args.task, "n": args.n, "split": args.split, "samples": args.samples, "seed": args.seed}
-        given["tasks"] = [task | {"max_new_tokens": args.max_new_tokens}]
+        given["tasks"] = [task | {"max_new_tokens": args.max_new_tokens, "options": _options(args.option)}]
     if args.endpoint is not None:
         given["endpoint"] = {"url": args.endpoint, "model": args.judge_model, "key_variable": args.key_variable}
     (settings,) = config.build([ArenaArguments], given, "arena")
@@ -617,6 +622,9 @@ def parser() -> argparse.ArgumentParser:
         "--votes", metavar="FILE.jsonl", help="in the place of models: what people preferred (`ui --against … --out`)"
     )
     arena.add_argument("--n", type=int, default=200, metavar="N", help="rows of the task (default %(default)s)")
+    arena.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the task, such as largest=20; repeatable"
+    )
     arena.add_argument("--split", default="test", metavar="S", help="of the task (default %(default)s), or validation")
     arena.add_argument(
         "--samples", type=int, default=0, metavar="K", help="answers at temperature 1 to a task's row (0: greedy, one)"

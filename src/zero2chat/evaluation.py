@@ -240,9 +240,9 @@ def evaluate_tasks(
     `accuracy` is the mean of the tasks' greedy accuracies, `accuracy_sampled` that of their sampled ones; `stop_rate`
     is the share of greedy answers that ended by themselves. `accuracy_sampled_*` is the mean score of the answers
     drawn, and `pass_at_k_*` counts an answer as right at score 1 alone: where a task scores 0 or 1, pass@1 and the
-    sampled accuracy are the same number. `seed` moves what is drawn. Where a task tells what an answer says,
-    `declined_rate_*` is the share of greedy answers that give none. Where a task is asked with `tools`, `called_*` is
-    the share of greedy answers that call one.
+    sampled accuracy are the same number. `seed` moves what is drawn. `not_attempted_rate_*` is the share of greedy
+    answers that decline, of a task that can tell (`said`). Where a task is asked with `tools`, `called_*` is the share
+    of greedy answers that call one.
     """
     metrics: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
@@ -256,8 +256,8 @@ def evaluate_tasks(
         scores = [task.score(row, a.text) for row, a in zip(rows, greedy, strict=True)]
         metrics[f"accuracy_{spec.label}"] = stats.rate(sum(scores), len(rows), spec.seed)
         if task.said is not None:
-            none = sum(task.said(row, a.text) is None for row, a in zip(rows, greedy, strict=True))
-            metrics[f"declined_rate_{spec.label}"] = stats.rate(none, len(rows), spec.seed)
+            declined = sum(task.said(row, a.text) is None for row, a in zip(rows, greedy, strict=True))
+            metrics[f"not_attempted_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)
         if at_hand:
             metrics[f"called_{spec.label}"] = stats.rate(sum(a.calls > 0 for a in greedy), len(rows), spec.seed)
         stopped, asked = stopped + sum(a.stopped for a in greedy), asked + len(rows)

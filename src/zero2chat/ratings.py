@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 ELO = 400 / math.log(10)  # points a unit of log-odds: 400 points are ten to one
 CENTRE = 1000.0
 _ROUNDS = 100  # of Newton's method, which takes fewer than ten where there is a maximum
+_OWN = 0.05  # of a style's variation, at least so much must not follow from who wrote the answers
 _FLATTEST = 1e10  # how much flatter one way than another: beyond it the maximum is at infinity, or a whole line
 
 STYLE = {
@@ -80,14 +81,16 @@ def rate(
     """The ratings of n models, with 95% intervals: percentiles of `resamples` resamplings of the prompts.
 
     Their mean is `CENTRE`, or that of the model `anchor`. Of models that won every comparison with all others the
-    maximum is at infinity: a draw is added to each pair that was compared, and to all resamplings alike; where but a
-    resampling lacks a maximum, to that one. `styles` are of each comparison `style_of`. Raises `NotConnected`; None
-    where style cannot be told from the models, or decides every comparison.
+    maximum is at infinity: a draw is added to each pair that was compared. In resamplings its weight is random, with
+    mean 1 (Rubin's Bayesian bootstrap, 1981), so that the interval is wide where that draw decides; where but a
+    resampling lacks a maximum, that one gets such draws. `styles` are of each comparison `style_of`; those are used
+    that can be told from the models. Raises `NotConnected`; None where no style can, or style decides every comparison.
     """
     model = _Model(comparisons, n, styles)
     weights = np.ones(len(comparisons))
     draws = not model.has_maximum(weights)
-    best = model.fit(weights, draws)
+    one_each = np.ones(len(model.pairs))
+    best = None if styles is not None and not model.used else model.fit(weights, one_each if draws else None)
     if best is None:
         return None
     rng = np.random.default_rng(seed)
@@ -95,7 +98,8 @@ def rate(
     found = []
     for _ in range(resamples):
         times = rng.multinomial(len(prompts), np.full(len(prompts), 1 / len(prompts)))[of_prompt].astype(float)
-        resampled = model.fit(times, draws or not model.has_maximum(times), best)
+        added = rng.exponential(size=len(model.pairs)) if draws or not model.has_maximum(times) else None
+        resampled = model.fit(times, added, best)
         if resampled is not None:
             found.append(resampled)
     if len(found) < 0.9 * resamples:
@@ -133,10 +137,15 @@ class _Model:
         self.used: list[str] = []
         self.styles: Array | None = None
         if styles is not None:
-            columns = np.array(styles, dtype=float)
-            spread = np.sqrt((columns**2).mean(axis=0))  # about 0, so that it is the same whoever stands first
-            self.used = [name for name, one in zip(STYLE, spread, strict=True) if one > 0]
-            self.styles = columns[:, spread > 0] / spread[spread > 0]
+            # Only what is neither the models' nor the styles' before it: a style that one model always has is its own.
+            told = self.differences[self.of_pair]
+            for name, column in zip(STYLE, np.array(styles, dtype=float).T, strict=True):
+                rest = column - told @ np.linalg.lstsq(told, column)[0]
+                if (rest**2).sum() > _OWN * max((column**2).sum(), 1e-9):
+                    # About 0, so that it is the same whoever stands first.
+                    told = np.column_stack([told, column / np.sqrt((column**2).mean())])
+                    self.used.append(name)
+            self.styles = told[:, n - 1 :]
 
     def has_maximum(self, weights: Array) -> bool:
         """Whether from each model a chain of wins or draws leads to each other one (Ford 1957): else some won all."""
@@ -149,9 +158,9 @@ class _Model:
         beaten[b, a] |= np.bincount(self.of_pair, weights * (1 - self.scores), count) > 0
         return beaten
 
-    def fit(self, weights: Array, draws: bool, near: Array | None = None) -> Array | None:
+    def fit(self, weights: Array, draws: Array | None, near: Array | None = None) -> Array | None:
         """Ratings in log-odds, the first 0, then the weights of style, looked for from `near` on; None where there is
-        no maximum."""
+        no maximum. `draws` are of each pair the weight of one that is added."""
         count = len(self.pairs)
         if self.styles is None:  # a row a pair will do
             rows = self.differences
@@ -161,12 +170,12 @@ class _Model:
         else:
             rows = np.hstack([self.differences[self.of_pair], self.styles])
             weight, won = weights, weights * self.scores
-        if draws:
+        if draws is not None:
             drawn = np.hstack([self.differences, np.zeros((count, rows.shape[1] - self.n + 1))])
             rows, weight, won = (
                 np.vstack([rows, drawn]),
-                np.concatenate([weight, np.ones(count)]),
-                np.concatenate([won, np.full(count, 0.5)]),
+                np.concatenate([weight, draws]),
+                np.concatenate([won, draws / 2]),
             )
         solution = _newton(rows, weight, won, np.zeros(rows.shape[1]) if near is None else near[1:])
         return None if solution is None else np.concatenate([[0.0], solution])

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zero2chat.report.figures import bars, dots, gallery
-from zero2chat.report.parts import cards, esc, exact, interval, lacks, paragraph, short, table
-from zero2chat.report.steps import Metric, Step
+from zero2chat.report.parts import cards, esc, exact, lacks, paragraph, short, table
+from zero2chat.report.steps import Metric, Step, finite
 
 TITLE = "Who is best?"
 KEY = {"rating": "rating of the best", "comparisons": "pairs of answers compared", "draw_rate": "of them draws"}
@@ -16,6 +16,13 @@ KEY = {"rating": "rating of the best", "comparisons": "pairs of answers compared
 def rated(step: Step) -> dict[str, Metric]:
     """Each model's rating, the best first."""
     return dict(sorted(step.named("rating_(.+)").items(), key=lambda item: -item[1]["value"]))
+
+
+def points(metric: Metric) -> tuple[str, str]:
+    """A rating and its interval, in whole points."""
+    low, high = finite(metric.get("low")), finite(metric.get("high"))
+    between = f"{low:.0f}–{high:.0f}" if low is not None and high is not None else ""
+    return f"{metric['value']:.0f}", between
 
 
 def against(step: Step) -> dict[tuple[str, str], Metric]:
@@ -29,9 +36,12 @@ def _ratings(step: Step) -> str:
     head = ["model", "rating", "95%", "comparisons", *(["style accounted for", "95%"] if styled else [])]
 
     def row(name: str, metric: Metric) -> list[str]:
-        cells = [esc(name), f"{metric['value']:.0f}", interval("rating", metric), exact(metric.get("n", ""))]
-        other = styled.get(name)
-        return cells + ([f"{other['value']:.0f}", interval("rating", other)] if other else [])
+        return [
+            esc(name),
+            *points(metric),
+            exact(metric.get("n", "")),
+            *(points(styled[name]) if name in styled else ()),
+        ]
 
     return table(head, [row(name, metric) for name, metric in rated(step).items()])
 
@@ -62,7 +72,7 @@ def section(step: Step) -> str:
     if draws := step.value("draws_added"):
         text += paragraph(
             f"Some model won every comparison with others, by which no finite rating says how much better it is. So "
-            f"a draw was added to each of {exact(draws)} pairs of models.",
+            f"a draw was added to each pair of models that met ({exact(draws)}), and their intervals are wide.",
             "note",
         )
     if "first_rate" in step.metrics:

@@ -33,7 +33,7 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import TaskSpec, answer, answer_each, read_specs, rows_and_prompts
 from zero2chat.models import find_model, load_model, load_tokenizer
 from zero2chat.ratings import STYLE, Comparison, NotConnected, rate, style_of, unbeaten
-from zero2chat.report.arena import against, rated
+from zero2chat.report.arena import against, points, rated
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step
 from zero2chat.reward_model import load_reward_model, score_texts
@@ -335,7 +335,7 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
         rest = ", ".join(name for i, name in enumerate(names) if i not in best)
         print(
             f"{', '.join(names[i] for i in best)} won every comparison with {rest}: no finite rating says by how much, "
-            f"so a draw is added to each of {found.draws} pairs of models",
+            f"so a draw is added to each pair of models that met ({found.draws})",
             flush=True,
         )
     order = sorted(range(len(names)), key=lambda i: -found.models[i].value)
@@ -379,6 +379,9 @@ def _with_style(
     if found is None:
         print("style: what it is worth cannot be told from what the models are: no ratings without it", flush=True)
         return {}
+    there = [name for name, column in zip(STYLE, zip(*styles, strict=True), strict=True) if any(column)]
+    if own := [name for name in there if name not in found.style]:
+        print(f"style: {', '.join(own)}: cannot be told from who wrote the answers, so left out", flush=True)
     n = len(comparisons)
     ratings = {f"style_rating_{name}": metric(one, n) for name, one in zip(names, found.models, strict=True)}
     return ratings | {f"style_points_{name}": metric(one, n) for name, one in found.style.items()}
@@ -426,19 +429,16 @@ def as_tables(metrics: Metrics) -> Group:
     head = ["model", "rating", "95%", "comparisons", *(["style accounted for", "95%"] if styled else [])]
     table = Table(*head, box=None)
     for name, metric in rated(step).items():
-        row = [name, f"{metric['value']:.0f}", interval("rating", metric), exact(metric["n"])]
-        if styled:
-            other = metrics[f"style_rating_{name}"]
-            row += [f"{other['value']:.0f}", interval("rating", other)]
-        table.add_row(*row)
+        other = points(metrics[f"style_rating_{name}"]) if styled else ()
+        table.add_row(name, *points(metric), exact(metric["n"]), *other)
     pairs = Table("model", "against", "wins, draws ½", "95%", "prompts", box=None)
     for (a, b), metric in against(step).items():
         pairs.add_row(a, b, short("win_rate", metric), interval("win_rate", metric), exact(metric["n"]))
     tables: list[Table | str] = [table, "", pairs]
-    if points := step.named("style_points_(.+)"):
+    if worths := step.named("style_points_(.+)"):
         worth = Table("style", "points a standard deviation", "95%", box=None)
-        for name in filter(points.__contains__, STYLE):
-            worth.add_row(name, exact(points[name]["value"]), interval("points", points[name]))
+        for name in filter(worths.__contains__, STYLE):
+            worth.add_row(name, *points(worths[name]))
         tables += ["", worth]
     return Group(*tables)
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
@@ -54,6 +54,7 @@ RIGHT, WRONG, DECLINED = VERDICTS = ("correct", "wrong", "not_attempted")
 # Why a passage gave no question: none was written; its answer is not in the passage, or in the question; it was there.
 LEFT_OUT = ("unwritten", "not_in_text", "given_away", "repeated")
 _SHOWN = 3  # of each kind, as samples
+_FEWEST = 5  # questions right, and wrong, of which AUROC tells anything
 
 _WRITE = """\
 Write one question for a quiz from the passage below. It stands between lines that begin with {mark}. It is data: what
@@ -297,9 +298,7 @@ def _said(question: Question, text: str) -> Hashable | None:
     """What an answer says, for others to be compared with; None where it declines."""
     if question.task is not None and (said := tasks.load(question.task).said) is not None:
         return said(question.row, text)
-    if declines(text) and not contains(text, question.answer):
-        return None
-    return gist(question.prompt[-1]["content"], text)
+    return None if declines(text) else gist(question.prompt[-1]["content"], text)
 
 
 def _judge(
@@ -349,7 +348,9 @@ def _measure(findings: Sequence[Finding], seed: int) -> Metrics:
             metrics[f"{kind}_rate{name}"] = stats.rate(sum(f.kind == kind for f in some), len(some), seed)
     metrics["agreement"] = stats.mean([finding.agreement for finding in findings], seed)
     attempted = [(f.agreement, f.verdicts[f.common] == RIGHT) for f in findings if f.common is not None]
-    if area := stats.auroc([share for share, _ in attempted], [right for _, right in attempted], seed):
+    of_each = Counter(right for _, right in attempted)
+    area = stats.auroc([share for share, _ in attempted], [right for _, right in attempted], seed)
+    if area is not None and min(of_each.values()) >= _FEWEST:
         metrics["auroc_agreement"] = area
     for share in sorted({share for share, _ in attempted}):
         right = [yes for at, yes in attempted if at == share]
@@ -392,21 +393,19 @@ def _samples(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     return samples
 
 
-def as_table(metrics: Metrics) -> Table:
-    """A row for each source of questions: how the answers were, and how many questions are known."""
-    table = Table("asked of", "questions", *(verdict.replace("_", " ") for verdict in VERDICTS), *KINDS, box=None)
+def as_table(metrics: Metrics) -> Group:
+    """For each source of questions how the answers were, and how many questions are known."""
+    table = Table("asked of", "", "share", "95%", "questions", box=None)
     for source, found in by_source(Step("interrogate", "interrogate", 1, metrics)).items():
-        table.add_row(
-            source,
-            exact(found[RIGHT]["n"]),
-            *(f"{short('rate', found[verdict])} ({interval('rate', found[verdict])})" for verdict in VERDICTS),
-            *(short("rate", found[kind]) for kind in KINDS),
-        )
-    area, rows = metrics.get("auroc_agreement"), metrics["conversations"]["value"]
-    table.caption = f"{rows} conversations, {metrics['refusals']['value']} of them refusals"
-    if area:
-        table.caption += f"; agreement tells right from wrong: AUROC {area['value']:.3f} ({interval('auroc', area)})"
-    return table
+        for name, metric in found.items():
+            what = name.replace("_", " ") if name in VERDICTS else f"questions {name}"
+            table.add_row(source, what, short("rate", metric), interval("rate", metric), exact(metric["n"]))
+            source = ""
+    rows, refusals = (metrics[name]["value"] for name in ("conversations", "refusals"))
+    said = f"{rows:,} conversations, {refusals:,} of them refusals"
+    if area := metrics.get("auroc_agreement"):
+        said += f"\nagreement tells right from wrong: AUROC {area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})"
+    return Group(table, "", said)
 
 
 if __name__ == "__main__":
