@@ -3,20 +3,22 @@
     python -m zero2chat.stages.corpus --config recipes/quickstart/corpus.yaml
 
 Reads Hub datasets, local JSONL, Parquet, CSV and text files and tasks' own documents; writes a dataset with train,
-validation and test splits by document (`data/*.parquet`, which `load_dataset(<folder>)` opens) and its metrics. With
-`canaries` it plants secrets in the train split alone, and writes down which (`canaries.jsonl`), for `regurgitate`.
+validation and test splits by document (`data/*.parquet`, which `load_dataset(<folder>)` opens) and its metrics.
+Documents that ask a question of the examinations in `decontaminate` are left out of all splits, and written down
+(`decontaminated.jsonl`). With `canaries` it plants secrets in the train split alone, and writes down which
+(`canaries.jsonl`), for `regurgitate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
 from zero2chat import config
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
+from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.corpora import load_documents, mix, read_sources, split_of
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.runs import Run
@@ -29,6 +31,10 @@ class CorpusArguments:
 
     output_dir: str | None = None
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
+    decontaminate: list[dict] = field(
+        default_factory=list,
+        metadata={"help": "Examinations whose questions are left out of the data: tasks, datasets, files."},
+    )
     validation_fraction: float = field(default=0.02, metadata={"help": "Share of documents for validation."})
     test_fraction: float = field(default=0.02, metadata={"help": "Share of documents for the test."})
     canaries: dict = field(default_factory=dict, metadata={"help": "Secrets to plant: n in each number of `copies`."})
@@ -41,6 +47,7 @@ class CorpusArguments:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")
         # Here too, so that a recipe is refused before its first step runs:
         sources = read_sources(self.datasets, documents=True)
+        read_exams(self.decontaminate)
         if self.canaries:
             read_planting(self.canaries)
             if CANARIES in (source.label for source in sources):
@@ -59,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     run.clear()
 
-    parts = [load_documents(source) for source in sources]
+    decontamination = Decontamination(args.decontaminate)
+    parts = [decontamination.clean(load_documents(source), "text", str(source.label)) for source in sources]
     documents = mix(parts, [source.fraction for source in sources], size=lambda row: len(row["text"]))
     splits = [split_of(text, args.validation_fraction, args.test_fraction) for text in documents["text"]]
     for split in SPLITS:
@@ -75,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_canaries(run.folder, canaries)
         planted = [canary.text for canary in canaries for _ in range(canary.copies)]
         labels.append(CANARIES)
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics = decontamination.finish(run)
     held_out: Dataset | None = None
     for split in SPLITS:
         rows = documents.select([i for i, s in enumerate(splits) if s == split])
