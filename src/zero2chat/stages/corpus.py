@@ -17,6 +17,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
