@@ -73,8 +73,6 @@ class Languages:
             raise ValueError("keep: name at least one language, such as en")
         if not 0.5 <= self.threshold < 1:
             raise ValueError(f"threshold: {self.threshold} is not from 0.5 to 1: one language alone is meant")
-        if self.model and not Path(self.model).is_file():
-            raise ValueError(f"model: {self.model}: no such file: `make data` fetches the recipes'")
 
 
 @dataclass
@@ -226,9 +224,7 @@ _NEEDED = ("extraction", "languages")  # without which there is no text, or nobo
 class Crawl:
     """Where the pages come from, how the work is shared out, and each step's settings; null leaves a step out."""
 
-    warcs: list[str] = field(
-        default_factory=list, metadata={"help": "Files, globs, or lists of paths; local or remote."}
-    )
+    warcs: list[str] = field(default_factory=list, metadata={"help": "Files, globs, lists of paths, local or not."})
     most_warcs: int | None = field(default=None, metadata={"help": "The first so many of them."})
     executor: Literal["local", "slurm", "ray"] = "local"
     workers: int = 1

@@ -16,7 +16,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +62,7 @@ class Removed:
 
     def __init__(self, folder: Path, reason: str | None = None):
         self.folder, self.reason = folder, reason
-        self._file: IO[bytes] | None = None
+        self._file: gzip.GzipFile | None = None
 
     def __enter__(self) -> Removed:
         return self
@@ -83,10 +83,10 @@ class Removed:
     def line(self, rank: int, line: dict[str, Any]) -> None:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # No time in the header: the same pages leave the same file.
             raw = (self.folder / f"{rank:05d}.jsonl.gz").open("wb")
+            # No time in the header: the same pages leave the same file.
             self._file = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0)
-            self._file.myfileobj = raw  # closed with it
+            self._file.myfileobj = raw  # to be closed with it
         self._file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
 
@@ -111,6 +111,14 @@ class Measure(PipelineStep):
             yield doc
 
 
+class Lost(Exception):
+    """Why there is no page in a record."""
+
+    def __init__(self, reason: str, url: str | None = None, body: bytes = b""):
+        super().__init__(reason)
+        self.reason, self.url, self.body = reason, url, body
+
+
 class Pages(BaseDiskReader):
     """The HTML pages of WARC files, `response` records alone, one at a time.
 
@@ -131,24 +139,31 @@ class Pages(BaseDiskReader):
         with self.removed:
             yield from super().run(data, rank, world_size)
 
-    def _lose(self, reason: str, path: str, offset: int, url: str | None = None, text: bytes = b"") -> None:
-        self.stat_update(f"dropped_{reason}")
+    def _lose(self, lost: Lost, path: str, offset: int) -> None:
+        self.stat_update(f"dropped_{lost.reason}")
+        begin = lost.body[:BEGINNING].decode("utf-8", "replace")
         place = f"{path.rsplit('/', 1)[-1]}@{offset}"
-        begin = text[:BEGINNING].decode("utf-8", "replace")
-        self.removed.line(self._rank, {"url": url, "id": place, "reason": reason, "text": begin})
+        self.removed.line(self._rank, {"url": lost.url, "id": place, "reason": lost.reason, "text": begin})
 
     def read_file(self, filepath: str) -> Iterator[Document]:
         import fsspec
 
         with fsspec.open(filepath, "rb") as file:
             if not file.read(1):
-                return self._lose("empty_file", filepath, 0)
+                self._lose(Lost("empty_file"), filepath, 0)
+                return
             for offset, record in self._records(file, filepath):
+                if record.rec_type != "response":
+                    continue
+                self.stat_update("records")
+                page = None
                 with self.track_time():
-                    page = self._page(record, filepath, offset)
+                    try:
+                        page = self._page(record, f"{filepath}@{offset}")
+                    except Lost as lost:
+                        self._lose(lost, filepath, offset)
                 if page is not None:
                     yield page
-        return None
 
     def _records(self, file: Any, path: str) -> Iterator[tuple[int, Any]]:
         from warcio.archiveiterator import ArchiveIterator
@@ -164,41 +179,39 @@ class Pages(BaseDiskReader):
             except OSError:  # the network or the disk, and no fault of the file's
                 raise
             except Exception:  # warcio has a dozen kinds of them
-                self._lose("broken_record", path, records.offset)
+                self._lose(Lost("broken_record"), path, records.offset)
             begin = _next_member(file, records.offset + 1)
 
-    def _page(self, record: Any, path: str, offset: int) -> Document | None:
-        if record.rec_type != "response":
-            return None
-        self.stat_update("records")
+    def _page(self, record: Any, place: str) -> Document:
+        """A record's page. Raises `Lost` where there is none in it."""
         url, headers = record.rec_headers.get("WARC-Target-URI"), record.http_headers
         if not url:
-            return self._lose("no_url", path, offset)
+            raise Lost("no_url")
         if headers is not None and (status := headers.get_statuscode()) != "200":
-            return self._lose(f"status_{status}", path, offset, url)
+            raise Lost(f"status_{status}", url)
         kind = record.rec_headers.get("WARC-Identified-Payload-Type")
         kind = kind or (headers.get_header("Content-Type", "") if headers else "")
         if (name := kind.split(";")[0].strip().lower()) and name not in ("text/html", "application/xhtml+xml"):
-            return self._lose("not_html", path, offset, url)
+            raise Lost("not_html", url)
         try:
             body = self._body(record.content_stream())
         except OSError:
             raise
         except Exception:
-            return self._lose("broken_record", path, offset, url)
+            raise Lost("broken_record", url) from None
         if body is None:
-            return self._lose("page_too_large", path, offset, url)
+            raise Lost("page_too_large", url)
         if getattr(record.raw_stream, "limit", 0) > 0:
-            return self._lose("truncated_record", path, offset, url, body)
+            raise Lost("truncated_record", url, body)
         if not name and b"<html" not in body[:2048].lower() and b"<!doctype html" not in body[:2048].lower():
-            return self._lose("not_html", path, offset, url)
+            raise Lost("not_html", url, body)
         text = decode(body)
         if text is None:
-            return self._lose("undecodable" if not _is_binary(body) else "binary", path, offset, url)
+            raise Lost("binary" if _is_binary(body) else "undecodable", url, body)
         if not text.strip():
-            return self._lose("empty_page", path, offset, url)
+            raise Lost("empty_page", url)
         known = {"url": url, "date": record.rec_headers.get("WARC-Date") or ""}
-        return Document(text, record.rec_headers.get("WARC-Record-ID") or f"{path}@{offset}", metadata=known)
+        return Document(text, record.rec_headers.get("WARC-Record-ID") or place, metadata=known)
 
     def _body(self, stream: Any) -> bytes | None:
         """All of it, or None where it is longer than a page may be."""

@@ -70,6 +70,9 @@ def _begin(folder: Path, warcs: list[str]) -> None:
 
 def _check_here(crawl: Crawl, sections: Mapping[str, Any]) -> None:
     """Raises `UserError` for what would fail only later: a language without words, an executor that is not here."""
+    model = sections["languages"].model
+    if model and not Path(model).is_file():
+        raise UserError(f"crawl.languages: model: {model}: no such file: `make data` fetches the recipes'")
     for code in sections["languages"].keep:
         make = load_tokenizer_assignments().get(code)
         if make is None:
@@ -101,7 +104,8 @@ def find_warcs(crawl: Crawl) -> list[str]:
         else:
             local = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
             if not local:
-                raise UserError(f"crawl: warcs: {name}: no such file")
+                hint = ": `make debian-docs` makes it" if name.startswith("data/debian-docs/") else ""
+                raise UserError(f"crawl: warcs: {name}: no such file{hint}")
             for path in local:
                 _check_warc(path)
             found += [str(Path(path).resolve()) for path in local]

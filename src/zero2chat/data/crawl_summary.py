@@ -163,11 +163,8 @@ def _card(crawl: Crawl, sections: Mapping[str, Any], folder: Path, told: Mapping
     about = {"language": list(told["languages"]), "license": crawl.license or "other", "pretty_name": folder.name}
     about |= {"task_categories": ["text-generation"], "tags": ["zero2chat", "web", "datatrove"]}
     first, last = (date[:10] for date in told["dates"])
-    until = (
-        f"Pages fetched on {crawl.crawled_before} or later were left out: that is"
-        if crawl.crawled_before
-        else "That is"
-    )
+    day = crawl.crawled_before
+    until = f"What was fetched on {day} or later was left out." if day else "None was left out for its date."
     rows = [
         f"| {s['step']} | {s['documents']} | {'' if s['tokens'] is None else s['tokens']} | {s['bytes']} | "
         + ", ".join(f"{reason} {count}" for reason, count in list(s["removed"].items())[:4])
@@ -175,19 +172,17 @@ def _card(crawl: Crawl, sections: Mapping[str, Any], folder: Path, told: Mapping
         for s in told["funnel"]
     ]
     masked = ", ".join(f"{kind} {count}" for kind, count in told["masked"].items()) or "none"
-    settings = {
-        name: vars(section)
-        for name, section in sections.items()
-        if section is not None and name not in ("slurm", "ray")
-    }
-    left_out = [name for name, section in sections.items() if section is None and name not in ("slurm", "ray")]
+    steps = {name: section for name, section in sections.items() if name not in ("slurm", "ray")}
+    settings = {name: vars(section) for name, section in steps.items() if section is not None}
+    left_out = [name for name, section in steps.items() if section is None]
     return "\n".join(
         [
             f"---\n{yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---\n",
             f"# {folder.name}\n",
             f"{n} documents of web pages, by FineWeb's recipe (arXiv:2406.17557) on datatrove.\n",
             "## What it can know\n",
-            f"The pages were fetched from {first} to {last}. {until} is the knowledge cutoff of what is trained on it alone.\n",
+            f"The pages were fetched from {first} to {last}. {until} A model that reads nothing else knows of nothing "
+            f"after {day or last}: its knowledge cutoff.\n",
             "## Whose text it is\n",
             (f"{crawl.rights} " if crawl.rights else "")
             + "A page belongs to who wrote it, under its own terms; that it could be fetched gives nobody a licence. "
