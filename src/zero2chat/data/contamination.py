@@ -30,7 +30,6 @@ from typing import Any, NamedTuple, TypeVar
 from datasets import Dataset
 
 from zero2chat import tasks
-from zero2chat.data.conversations import load_conversations
 from zero2chat.data.corpora import Source, is_file, load_source, read_sources, require_column
 from zero2chat.errors import UserError
 from zero2chat.runs import Run, is_main_process, strings, write_atomically
@@ -89,6 +88,8 @@ def training_texts(sources: Iterable[Source]) -> Iterator[str]:
 
     Of a task they are the demonstrations that `sft` learns from. Raises `UserError` where a source cannot be had.
     """
+    from zero2chat.data.conversations import load_conversations  # torch and TRL, which a corpus has no use for
+
     for source in sources:
         if source.task is not None:
             # What tools say is left out: it comes from running them.
