@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from zero2chat import config
 
 WORK = "_work"  # in the run's folder, until the corpus is done: shards, logs, which of them are whole
 REMOVED, DUPLICATES = "removed", "duplicates"
+PARTS = ("pages", "signatures", "buckets", "clusters", "lines", "repeats", "corpus")
 _MOST_TASKS = 10_000
 
 
@@ -141,9 +142,12 @@ class Minhash:
     buckets: int = 14
     rows: int = 8
     seed: int = 1
+    tasks_per_bucket: int = 1  # FineWeb's own run had 50; not more than a shard has pages
 
     def __post_init__(self) -> None:
-        _above({"ngram": self.ngram, "buckets": self.buckets, "rows": self.rows})
+        _above(
+            {"ngram": self.ngram, "buckets": self.buckets, "rows": self.rows, "tasks_per_bucket": self.tasks_per_bucket}
+        )
 
 
 @dataclass
@@ -180,7 +184,10 @@ class Classifier:
 
 @dataclass
 class Slurm:
-    """How jobs are asked for, in datatrove's words; `env_command` makes the environment on a node."""
+    """How jobs are asked for, in datatrove's words; `env_command` makes the environment on a node.
+
+    `parts`: for one of the run's parts otherwise, such as `{clusters: {mem_per_cpu_gb: 25}}`.
+    """
 
     partition: str
     time: str = "10:00:00"
@@ -191,6 +198,15 @@ class Slurm:
     tasks_per_job: int = 1
     max_array_size: int = 1001
     sbatch_args: dict = field(default_factory=dict)
+    parts: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for part, options in self.parts.items():
+            if part not in PARTS:
+                raise ValueError(f"parts: unknown part '{part}'; known: {', '.join(PARTS)}")
+            for key in options:
+                if key not in {f.name for f in fields(self)} - {"parts"}:
+                    raise ValueError(f"parts: {part}: unknown key '{key}'")
 
 
 @dataclass
@@ -356,10 +372,15 @@ def parts(
     by_line = SentDedupConfig(n_sentences=1, split_sentences=False, hash_config=sha1)
     found = [Part("pages", lambda: _pages(crawl, sections, folder, removed), tasks)]
     if minhash:
+        finders = minhash.buckets * minhash.tasks_per_bucket
         signed, pairs, clusters = (str(work / name) for name in ("signatures", "buckets", "clusters"))
         found += [
             Part("signatures", lambda: [read(), blocks.Signatures(signed, hashed)], tasks),
-            Part("buckets", lambda: [MinhashDedupBuckets(signed, pairs, config=hashed)], minhash.buckets),
+            Part(
+                "buckets",
+                lambda: [MinhashDedupBuckets(signed, pairs, config=hashed)],
+                minhash.buckets * minhash.tasks_per_bucket,
+            ),
             Part(
                 "clusters",
                 lambda: [blocks.Clusters(pairs, clusters, hashed, save_cluster_id=True, save_cluster_size=True)],
@@ -367,11 +388,11 @@ def parts(
             ),
         ]
     if lines:
-        at, repeats, finders = str(work / "lines"), str(work / "repeats"), min(tasks, 64)
-        options = {"config": by_line, "min_words": lines.min_words, "finder_workers": finders}
+        at, repeats, ranges = str(work / "lines"), str(work / "repeats"), min(tasks, 64)
+        options = {"config": by_line, "min_words": lines.min_words, "finder_workers": ranges}
         found += [
             Part("lines", lambda: [*unique(keep_reasons=False), blocks.LineSignatures(at, **options)], tasks),
-            Part("repeats", lambda: [SentenceFindDedups(at, repeats, config=by_line)], finders),
+            Part("repeats", lambda: [SentenceFindDedups(at, repeats, config=by_line)], ranges),
         ]
     return [*found, Part("corpus", corpus, tasks)]
 

@@ -86,7 +86,7 @@ class Removed:
             raw = (self.folder / f"{rank:05d}.jsonl.gz").open("wb")
             # No time in the header: the same pages leave the same file.
             self._file = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0)
-            self._file.myfileobj = raw  # to be closed with it
+            self._file.myfileobj = raw  # type: ignore[assignment] # to be closed with it
         self._file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
 

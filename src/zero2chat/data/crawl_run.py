@@ -209,6 +209,8 @@ class _Local(LocalPipelineExecutor):
 
 
 def _local(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Path) -> None:
+    # Each part has processes of its own: what they import is imported once, by the server that they are forked from.
+    multiprocess.set_forkserver_preload(["zero2chat.data.crawl_run", "zero2chat.stages.corpus"])
     for i, part in enumerate(chain):
         workers, logs = min(crawl.workers, part.tasks), str(work / "logs" / part.name)
         with _Progress(work, chain, i):
@@ -222,6 +224,8 @@ def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
     jobs = json.loads(submitted.read_text()) if submitted.exists() else []
     if not _queued(jobs):
         made: list[SlurmPipelineExecutor] = []
+        options = asdict(sections["slurm"])
+        per_part = options.pop("parts")
         for part in chain:
             made.append(
                 SlurmPipelineExecutor(
@@ -231,7 +235,7 @@ def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
                     job_name=f"crawl-{part.name}",
                     logging_dir=str(work / "logs" / part.name),
                     depends=made[-1] if made else None,
-                    **asdict(sections["slurm"]),
+                    **options | per_part.get(part.name, {}),
                 )
             )
         made[-1].run()  # and those before it, first

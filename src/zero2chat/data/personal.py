@@ -20,7 +20,7 @@ _WORD = r"[^\W_]"  # a letter or digit of any script
 _EMAIL = re.compile(
     # name@host.tld; a name may have dots and signs inside, a host's last part has no digits.
     rf"(?<![\w.+%-])[\w!#$%&'*+/=?^`{{|}}~-]+(?:\.[\w!#$%&'*+/=?^`{{|}}~-]+)*@(?:{_WORD}(?:[\w-]*{_WORD})?\.)+"
-    r"(?:[^\W\d_]{2,63}|xn--[\w-]+)(?![\w@])"
+    r"(?:xn--[\w-]+|[^\W\d_]{2,63})(?![\w@])"
 )
 _HIDDEN_EMAIL = re.compile(  # name [at] host [dot] tld, and with (at) and {at}
     r"(?<![\w.+-])[\w.+-]+\s?[\[({]\s?at\s?[\])}]\s?[\w-]+(?:(?:\s?[\[({]\s?dot\s?[\])}]\s?|\.)[\w-]+)+", re.IGNORECASE
