@@ -592,14 +592,13 @@ def personal(side: Side, texts: Texts, folder: Path, scale: float) -> dict[str, 
     missed: list[str] = []
     for row in run.rows.values():
         for mark, segment in re.findall(r"Q([a-z]{6}) (.*?) Z\1", row["text"], re.DOTALL):
-            item = truth.pop(mark)
+            item, segment = truth.pop(mark), " ".join(segment.split())
             if item.kind:
-                pieces = [
-                    p for p in re.findall(r"\w+", item.text) if len(p) > 1 and (p[-1].isdigit() or item.kind == "email")
-                ]
-                hit = PLACEHOLDERS[item.kind] in segment and not any(
-                    re.search(rf"\b{p}\b", segment) for p in pieces if p not in ("at", "dot", "mailto")
-                )
+                # Nothing of it may be left; a port and a network's size are nobody's.
+                own = re.sub(r"(?<=\.\d)(\d*):\d+$|/\d+$", r"\1", item.text) if item.kind == "ip" else item.text
+                pieces = {p for p in re.findall(r"\w+", own) if len(p) > 1} - {"at", "dot", "mailto"}
+                left = set(re.findall(r"\w+", segment)) & pieces
+                hit = PLACEHOLDERS[item.kind] in segment and not left
             else:
                 hit = item.text not in segment
             kind = item.kind or "none"
