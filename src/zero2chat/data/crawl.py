@@ -1,0 +1,456 @@
+"""From a web crawl to a corpus: FineWeb's recipe (Penedo et al. 2024, arXiv:2406.17557) as settings, and its run.
+
+The engine is datatrove, the one that made FineWeb: WARC files are shared out to `tasks`, each of which writes its shard
+and marks it done, so that a restart skips it. `executor` says where they run: processes of this machine, Slurm, Ray.
+
+    pages        WARC → URL filter → text → language → Gopher → C4 → FineWeb's filters
+    signatures   MinHash signatures of what is left; buckets: pairs; clusters: which one stays
+    lines        hashes of long lines; repeats: those that an earlier document has
+    corpus       duplicates out → repeated lines out → examinations out → personal data masked → classifier → Parquet by
+                 split
+
+Each step may be left out (`c4: null`). Defaults are FineWeb's where it has some; the sources stand beside them.
+datatrove is imported by what runs, and not by what only reads a recipe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from zero2chat import config
+
+WORK = "_work"  # in the run's folder, until the corpus is done: shards, logs, which of them are whole
+REMOVED, DUPLICATES = "removed", "duplicates"
+PARTS = ("pages", "signatures", "buckets", "clusters", "lines", "repeats", "corpus")
+_MOST_TASKS = 10_000
+
+
+def _above(names: Mapping[str, float]) -> None:
+    for name, value in names.items():
+        if value <= 0:
+            raise ValueError(f"{name}: {value} is not above 0")
+
+
+@dataclass
+class Url:
+    """Addresses that are no reading matter: FineWeb's, after RefinedWeb (arXiv:2306.01116, appendix G.1).
+
+    `block_lists` are datatrove's own: 4.6 million domains (UT1 Toulouse), which take a process 30 s to read and 0.8 GB.
+    """
+
+    block_lists: bool = True
+    soft_words: int = 2
+    domains: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Extraction:
+    """Main text by trafilatura (FineWeb, section 3.2). `timeout`, seconds a page, is ours: datatrove's 1 s is short on
+    a busy machine, and what is cut off would be left to chance."""
+
+    favour_precision: bool = True  # FineWeb
+    deduplicate: bool = True  # FineWeb: paragraphs that the shard's pages have had twice
+    timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        _above({"timeout": self.timeout})
+
+
+@dataclass
+class Languages:
+    """What a page may be written in, and how sure the model must be. `model`: fastText's file on this machine."""
+
+    keep: list[str] = field(default_factory=lambda: ["en"])
+    threshold: float = 0.65  # FineWeb
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.keep:
+            raise ValueError("keep: name at least one language, such as en")
+        if not 0.5 <= self.threshold < 1:
+            raise ValueError(f"threshold: {self.threshold} is not from 0.5 to 1: one language alone is meant")
+
+
+@dataclass
+class GopherRepetition:
+    """Text that says the same again: Gopher (arXiv:2112.11446), table A1; FineWeb has the same."""
+
+    dup_line_frac: float = 0.3
+    dup_para_frac: float = 0.3
+    dup_line_char_frac: float = 0.2
+    dup_para_char_frac: float = 0.2
+    top_n_grams: dict = field(default_factory=lambda: {2: 0.2, 3: 0.18, 4: 0.16})
+    dup_n_grams: dict = field(default_factory=lambda: {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10})
+
+
+@dataclass
+class GopherQuality:
+    """Text that is no prose: Gopher (arXiv:2112.11446), section A.1.1; FineWeb has the same.
+
+    `stop_words` by language: of a language that is not named none are asked for.
+    """
+
+    min_doc_words: int = 50
+    max_doc_words: int = 100_000
+    min_avg_word_length: float = 3
+    max_avg_word_length: float = 10
+    max_symbol_word_ratio: float = 0.1
+    max_bullet_lines_ratio: float = 0.9
+    max_ellipsis_lines_ratio: float = 0.3
+    max_non_alpha_words_ratio: float = 0.8
+    min_stop_words: int = 2
+    stop_words: dict = field(default_factory=lambda: {"en": ["the", "be", "to", "of", "and", "that", "have", "with"]})
+
+
+@dataclass
+class C4:
+    """C4's rules (arXiv:1910.10683, section 2.2), as FineWeb takes them: all but the terminal punctuation of lines."""
+
+    filter_no_terminal_punct: bool = False
+    min_num_sentences: int = 5
+    min_words_per_line: int = 3
+    max_word_length: int = 1000
+    remove_citations: bool = True
+    filter_lorem_ipsum: bool = True
+    filter_javascript: bool = True
+    filter_curly_bracket: bool = True
+    filter_policy: bool = True
+
+
+@dataclass
+class FineWeb:
+    """FineWeb's own filters (arXiv:2406.17557, section 3.6). `short_line_length`, `new_line_ratio`: datatrove's."""
+
+    line_punct_thr: float = 0.12
+    line_punct_exclude_zero: bool = False
+    short_line_thr: float = 0.67
+    short_line_length: int = 30
+    char_duplicates_ratio: float = 0.01
+    new_line_ratio: float = 0.3
+
+
+@dataclass
+class Minhash:
+    """Near-duplicates (FineWeb, section 3.4): pairs that share a bucket, which `theory` says how many do."""
+
+    ngram: int = 5
+    buckets: int = 14
+    rows: int = 8
+    seed: int = 1
+    tasks_per_bucket: int = 1  # FineWeb's own run had 50; not more than a shard has pages
+
+    def __post_init__(self) -> None:
+        _above(
+            {"ngram": self.ngram, "buckets": self.buckets, "rows": self.rows, "tasks_per_bucket": self.tasks_per_bucket}
+        )
+
+
+@dataclass
+class Lines:
+    """Lines that an earlier document has: FineWeb's trial "line deduplication with minimum words" (its appendix on
+    deduplication), of at least so many words, and documents that are left with fewer sentences."""
+
+    min_words: int = 10
+    min_sentences: int = 3
+
+    def __post_init__(self) -> None:
+        _above({"min_words": self.min_words})
+
+
+@dataclass
+class PersonalData:
+    """What is masked. FineWeb has e-mail and public IP addresses; telephone and card numbers are ours."""
+
+    email: bool = True
+    ip: bool = True
+    phone: bool = True
+    card: bool = True
+
+
+@dataclass
+class Classifier:
+    """A sequence classifier of one number; 3 and more of 5 is FineWeb-Edu's choice for its own (FineWeb, section 4)."""
+
+    model: str = "HuggingFaceFW/fineweb-edu-classifier"
+    min_score: float = 3.0
+    batch_size: int = 16
+    max_length: int = 512
+
+
+@dataclass
+class Slurm:
+    """How jobs are asked for, in datatrove's words; `env_command` makes the environment on a node.
+
+    `parts`: for one of the run's parts otherwise, such as `{clusters: {mem_per_cpu_gb: 25}}`.
+    """
+
+    partition: str
+    time: str = "10:00:00"
+    qos: str | None = None
+    cpus_per_task: int = 1
+    mem_per_cpu_gb: int = 4
+    env_command: str | None = None
+    tasks_per_job: int = 1
+    max_array_size: int = 1001
+    sbatch_args: dict = field(default_factory=dict)
+    parts: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for part, options in self.parts.items():
+            if part not in PARTS:
+                raise ValueError(f"parts: unknown part '{part}'; known: {', '.join(PARTS)}")
+            for key in options:
+                if key not in {f.name for f in fields(self)} - {"parts"}:
+                    raise ValueError(f"parts: {part}: unknown key '{key}'")
+
+
+@dataclass
+class Ray:
+    """What a task reserves in the cluster at `address`; null starts one on this machine."""
+
+    address: str | None = None
+    cpus_per_task: int = 1
+    mem_per_cpu_gb: float = 4
+
+
+SECTIONS: dict[str, type] = {
+    "url": Url,
+    "extraction": Extraction,
+    "languages": Languages,
+    "gopher_repetition": GopherRepetition,
+    "gopher_quality": GopherQuality,
+    "c4": C4,
+    "fineweb": FineWeb,
+    "minhash": Minhash,
+    "lines": Lines,
+    "personal_data": PersonalData,
+    "classifier": Classifier,
+    "slurm": Slurm,
+    "ray": Ray,
+}
+_NEEDED = ("extraction", "languages")  # without which there is no text, or nobody knows how to cut it into words
+
+
+@dataclass
+class Crawl:
+    """Where the pages come from, how the work is shared out, and each step's settings; null leaves a step out."""
+
+    warcs: list[str] = field(default_factory=list, metadata={"help": "Files, globs, lists of paths, local or not."})
+    most_warcs: int | None = field(default=None, metadata={"help": "The first so many of them."})
+    executor: Literal["local", "slurm", "ray"] = "local"
+    workers: int = 1
+    tasks: int | None = field(default=None, metadata={"help": "Shards; a WARC file each by default."})
+    crawled_before: str | None = field(default=None, metadata={"help": "Pages of this day and later are left out."})
+    most_page_bytes: int = field(default=5 << 20, metadata={"help": "Common Crawl's own bound since 2025."})
+    license: str | None = field(default=None, metadata={"help": "For the card, as the Hub names it."})
+    rights: str | None = field(default=None, metadata={"help": "For the card: whose pages they are."})
+    url: dict | None = field(default_factory=dict)
+    extraction: dict | None = field(default_factory=dict)
+    languages: dict | None = field(default_factory=dict)
+    gopher_repetition: dict | None = field(default_factory=dict)
+    gopher_quality: dict | None = field(default_factory=dict)
+    c4: dict | None = field(default_factory=dict)
+    fineweb: dict | None = field(default_factory=dict)
+    minhash: dict | None = field(default_factory=dict)
+    lines: dict | None = field(default_factory=dict)
+    personal_data: dict | None = field(default_factory=dict)
+    classifier: dict | None = None
+    slurm: dict | None = None
+    ray: dict | None = None
+
+    def __post_init__(self) -> None:
+        if not self.warcs:
+            raise ValueError("warcs: name at least one WARC file")
+        _above({"workers": self.workers, "tasks": self.tasks or 1, "most_page_bytes": self.most_page_bytes})
+        if (self.tasks or 1) > _MOST_TASKS:
+            raise ValueError(f"tasks: {self.tasks} is more than {_MOST_TASKS}")
+        if self.crawled_before is not None:
+            date.fromisoformat(self.crawled_before)
+        for name in _NEEDED:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}: it cannot be left out: the steps after it need what it says of a page")
+        if self.executor == "slurm" and not self.slurm:
+            raise ValueError("executor slurm: the section `slurm` says how: give at least its `partition`")
+
+
+def read_crawl(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any]]:
+    """A YAML's `crawl:` → (itself, its sections as their dataclasses, None where one is left out).
+
+    Raises `UserError` for a key that is not known and a value that cannot be.
+    """
+    crawl: Crawl = config.build([Crawl], settings, "crawl")[0]
+    chosen = {}
+    for name, kind in SECTIONS.items():
+        section = getattr(crawl, name)
+        chosen[name] = None if section is None else config.build([kind], section, f"crawl.{name}")[0]
+    return crawl, chosen
+
+
+# ---- the steps
+
+
+@dataclass
+class Part:
+    """One datatrove pipeline: its name, its blocks, and how many tasks share it."""
+
+    name: str
+    blocks: Callable[[], list[Any]]
+    tasks: int
+
+
+def parts(
+    crawl: Crawl,
+    sections: Mapping[str, Any],
+    folder: Path,
+    warcs: int,
+    split: tuple[float, float],
+    decontaminate: Sequence[Any] = (),
+) -> list[Part]:
+    """The pipelines of a crawl in their order, for `warcs` files and a run's folder; `decontaminate` is the stage's."""
+    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupFilter
+    from datatrove.pipeline.dedup.sentence_dedup import SentDedupConfig, SentenceFindDedups
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.utils.hashing import HashConfig
+
+    from zero2chat.data import crawl_blocks as blocks
+
+    sha1 = HashConfig(precision=64, hash_fc="sha1")  # FineWeb's; today's xxhash takes no text, as datatrove gives it
+    work, minhash, lines = folder / WORK, sections["minhash"], sections["lines"]
+    tasks = min(crawl.tasks or warcs, warcs)
+
+    def removed(step: str, reason: str | None = None) -> Any:
+        return blocks.Removed(folder / REMOVED / step, reason)
+
+    def read() -> Any:
+        return JsonlReader(str(work / "pages"), glob_pattern="*.jsonl.zst", add_file_path=False)
+
+    hashed = (
+        MinhashConfig(
+            n_grams=minhash.ngram,
+            num_buckets=minhash.buckets,
+            hashes_per_bucket=minhash.rows,
+            seed=minhash.seed,
+            hash_config=sha1,
+        )
+        if minhash
+        else None
+    )
+
+    def unique(keep_reasons: bool) -> list[Any]:
+        if not minhash:
+            return [read()]
+        writer = removed("minhash", "near_duplicate") if keep_reasons else None
+        out = MinhashDedupFilter(str(work / "clusters"), writer, load_cluster_ids=True, load_cluster_sizes=True)
+        out.stats.name = "minhash"
+        return [read(), out]
+
+    def corpus() -> list[Any]:
+        chain = unique(keep_reasons=True)
+        if minhash:
+            chain += [blocks.Measure("minhash")]
+        if lines:
+            at = str(work / "repeats")
+            out = blocks.Lines(at, min_sentences=lines.min_sentences, removed=removed("lines"), config=by_line)
+            out.stats.name = "lines"
+            chain += [out, blocks.Measure("lines", count=True)]
+        if decontaminate:
+            chain += [blocks.Examinations(decontaminate, removed("decontaminate")), blocks.Measure("decontaminate")]
+        if personal := sections["personal_data"]:
+            chain += [blocks.Mask([kind for kind, on in asdict(personal).items() if on])]
+            chain += [blocks.Measure("personal_data", count=True)]
+        if classifier := sections["classifier"]:
+            chain += [blocks.Classifier(**asdict(classifier), removed=removed("classifier"))]
+            chain += [blocks.Measure("classifier")]
+        kept = blocks.Removed(folder / DUPLICATES)
+        return [*chain, blocks.Corpus(folder / "data", work / "facts", kept, split)]
+
+    by_line = SentDedupConfig(n_sentences=1, split_sentences=False, hash_config=sha1)
+    found = [Part("pages", lambda: _pages(crawl, sections, folder, removed), tasks)]
+    if minhash:
+        finders = minhash.buckets * minhash.tasks_per_bucket
+        signed, pairs, clusters = (str(work / name) for name in ("signatures", "buckets", "clusters"))
+        found += [
+            Part("signatures", lambda: [read(), blocks.Signatures(signed, hashed)], tasks),
+            Part(
+                "buckets",
+                lambda: [MinhashDedupBuckets(signed, pairs, config=hashed)],
+                minhash.buckets * minhash.tasks_per_bucket,
+            ),
+            Part(
+                "clusters",
+                lambda: [blocks.Clusters(pairs, clusters, hashed, save_cluster_id=True, save_cluster_size=True)],
+                1,
+            ),
+        ]
+    if lines:
+        at, repeats, ranges = str(work / "lines"), str(work / "repeats"), min(tasks, 64)
+        options = {"config": by_line, "min_words": lines.min_words, "finder_workers": ranges}
+        found += [
+            Part("lines", lambda: [*unique(keep_reasons=False), blocks.LineSignatures(at, **options)], tasks),
+            Part("repeats", lambda: [SentenceFindDedups(at, repeats, config=by_line)], ranges),
+        ]
+    return [*found, Part("corpus", corpus, tasks)]
+
+
+def _pages(crawl: Crawl, sections: Mapping[str, Any], folder: Path, removed: Callable[..., Any]) -> list[Any]:
+    from datatrove.pipeline import filters
+    from datatrove.pipeline.writers import JsonlWriter
+    from tldextract import TLDExtract
+
+    from zero2chat.data import crawl_blocks as blocks
+
+    work, languages = folder / WORK, sections["languages"]
+    chain: list[Any] = [blocks.Pages(work, work / "warcs.txt", crawl.most_page_bytes, removed("read"))]
+
+    def add(step: str, block: Any, **measure: bool) -> None:
+        block.stats.name = step
+        chain.extend([block, blocks.Measure(step, **measure)])
+
+    chain.append(blocks.Measure("read", text=False))
+    if crawl.crawled_before:
+        add("crawled_before", blocks.CrawledBefore(crawl.crawled_before, removed("crawled_before")), text=False)
+    if url := sections["url"]:
+        by_url = filters.URLFilter(
+            soft_word_threshold=url.soft_words,
+            extra_domains=url.domains,
+            use_integrated_lists=url.block_lists,
+            exclusion_writer=removed("url"),
+        )
+        by_url.tldextractor = TLDExtract(suffix_list_urls=())  # the list that it brings: nothing is fetched
+        add("url", by_url, text=False)
+    add("extraction", blocks.Extraction(removed("extraction"), **asdict(sections["extraction"])), count=True)
+    add("languages", blocks.Language(**asdict(languages), removed=removed("languages")))
+
+    def by_language(step: str, make: Callable[[str], Any], **measure: bool) -> None:
+        add(step, blocks.ByLanguage(languages.keep, make, removed(step)), **measure)
+
+    if repetition := sections["gopher_repetition"]:
+        options = asdict(repetition)
+        for name in ("top_n_grams", "dup_n_grams"):
+            options[name] = tuple(sorted((int(n), float(share)) for n, share in options[name].items()))
+        by_language("gopher_repetition", lambda code: filters.GopherRepetitionFilter(**options, language=code))
+    if quality := sections["gopher_quality"]:
+        rules = asdict(quality)
+        words = rules.pop("stop_words")
+
+        def judge(code: str) -> Any:
+            more = {"stop_words": words[code]} if code in words else {"min_stop_words": 0}
+            return filters.GopherQualityFilter(**rules | more, language=code)
+
+        by_language("gopher_quality", judge)
+    if c4 := sections["c4"]:
+        by_language("c4", lambda code: filters.C4QualityFilter(**asdict(c4), language=code), count=True)
+    if fineweb := sections["fineweb"]:
+        by_language("fineweb", lambda code: filters.FineWebQualityFilter(**asdict(fineweb), language=code))
+    return [*chain, JsonlWriter(str(work / "pages"), "${rank}.jsonl.zst", compression="zstd")]
+
+
+def theory(minhash: Minhash, similarity: float) -> float:
+    """How probably a pair of this Jaccard similarity shares one of the buckets (Leskovec et al., Mining of Massive
+    Datasets, section 3.4.2)."""
+    return 1 - math.pow(1 - similarity**minhash.rows, minhash.buckets)

@@ -1,0 +1,578 @@
+"""What a crawl needs and datatrove's blocks lack: losses that are counted and named, reasons for what is removed, the
+language of each page, exact lines, masked personal data, and the corpus as Parquet.
+
+The rules and their speed are datatrove's own; nothing here looks at a page again that one of its blocks has judged.
+Importing this file imports datatrove.
+"""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import json
+import os
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datatrove.data import Document, DocumentsPipeline
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.dedup.minhash import MinhashDedupCluster, MinhashDedupSignature
+from datatrove.pipeline.dedup.sentence_dedup import SentenceDedupFilter, SentenceDedupSignature
+from datatrove.pipeline.extractors.base import ExtractorSandbox
+from datatrove.pipeline.extractors.trafilatura import Trafilatura
+from datatrove.pipeline.filters.base_filter import BaseFilter
+from datatrove.pipeline.filters.language_filter import LanguageFilter
+from datatrove.pipeline.readers.base import BaseDiskReader
+from datatrove.utils.text import split_into_sentences
+from datatrove.utils.word_tokenizers import load_word_tokenizer
+
+from zero2chat.data.corpora import split_of
+from zero2chat.data.personal import mask
+from zero2chat.tasks import SPLITS
+
+LARGEST = 20  # clusters of near-duplicates that are shown
+BEGINNING = 500  # characters of a removed text that are kept
+_GZIP, _PLAIN = b"\x1f\x8b\x08", b"WARC/"
+_CHUNK = 1 << 16
+_MOST_LINES = 1 << 16  # datatrove keeps a line's number in 16 bits
+
+
+def die_with_parent() -> None:
+    """End this process within a second of the one that started it, which may have been killed: its shard will be done
+    anew, and two must not write one file."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.3)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Removed:
+    """What a step removed: `<folder>/<shard>.jsonl.gz`, a line a document with its reason and its text's beginning."""
+
+    def __init__(self, folder: Path, reason: str | None = None):
+        self.folder, self.reason = folder, reason
+        self._file: gzip.GzipFile | None = None
+
+    def __enter__(self) -> Removed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def write(self, doc: Document, rank: int = 0, **more: Any) -> None:
+        known = doc.metadata
+        line = {"url": known.get("url"), "id": doc.id, "reason": known.get("filter_reason", self.reason)}
+        line |= {key: known[key] for key in ("language", "language_score", "score", "question") if key in known}
+        if "minhash_cluster_id" in known and known["minhash_cluster_id"] >= 0:
+            line["cluster"] = known["minhash_cluster_id"]
+        self.line(rank, line | more | {"text": doc.text[:BEGINNING]})
+
+    def line(self, rank: int, line: dict[str, Any]) -> None:
+        if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            raw = (self.folder / f"{rank:05d}.jsonl.gz").open("wb")
+            # No time in the header: the same pages leave the same file.
+            self._file = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0)
+            self._file.myfileobj = raw  # type: ignore[assignment] # to be closed with it
+        self._file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+
+
+class Measure(PipelineStep):
+    """Documents, words and bytes that pass here. `text` says that they are text by now, and not yet HTML."""
+
+    type, name = "measure", "measure"
+
+    def __init__(self, step: str, count: bool = False, text: bool = True):
+        super().__init__()
+        self.count, self.text = count, text
+        self.stats.name = f"after {step}"
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        for doc in data:
+            if self.count:  # counted anew only where the text has changed
+                doc.metadata["words"] = len(doc.text.split())
+            self.stat_update("documents")
+            self.stat_update("bytes", value=len(doc.text.encode("utf-8", "replace")))
+            if self.text:
+                self.stat_update("words", value=doc.metadata["words"])
+            yield doc
+
+
+class Lost(Exception):
+    """Why there is no page in a record."""
+
+    def __init__(self, reason: str, url: str | None = None, body: bytes = b""):
+        super().__init__(reason)
+        self.reason, self.url, self.body = reason, url, body
+
+
+class Pages(BaseDiskReader):
+    """The HTML pages of WARC files, `response` records alone, one at a time.
+
+    What cannot be read is a loss: it is counted, named, and written down with its place, and reading goes on behind it.
+    After a record that is broken the next one is found by the bytes that a gzip member, or a record, begins with.
+    """
+
+    name = "pages"
+
+    def __init__(self, work: Path, paths_file: Path, most_bytes: int, removed: Removed):
+        super().__init__(str(work), str(paths_file), add_file_path=False)
+        self.most_bytes, self.removed = most_bytes, removed
+        self.stats.name = "read"
+        self._rank = 0
+
+    def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        self._rank = rank
+        with self.removed:
+            yield from super().run(data, rank, world_size)
+
+    def _lose(self, lost: Lost, path: str, offset: int) -> None:
+        self.stat_update(f"dropped_{lost.reason}")
+        begin = lost.body[:BEGINNING].decode("utf-8", "replace")
+        place = f"{path.rsplit('/', 1)[-1]}@{offset}"
+        self.removed.line(self._rank, {"url": lost.url, "id": place, "reason": lost.reason, "text": begin})
+
+    def read_file(self, filepath: str) -> Iterator[Document]:
+        import fsspec
+
+        with fsspec.open(filepath, "rb") as file:
+            if not file.read(1):
+                self._lose(Lost("empty_file"), filepath, 0)
+                return
+            for offset, record in self._records(file, filepath):
+                if record.rec_type != "response":
+                    continue
+                self.stat_update("records")
+                page = None
+                with self.track_time():
+                    try:
+                        page = self._page(record, f"{filepath}@{offset}")
+                    except Lost as lost:
+                        self._lose(lost, filepath, offset)
+                if page is not None:
+                    yield page
+
+    def _records(self, file: Any, path: str) -> Iterator[tuple[int, Any]]:
+        from warcio.archiveiterator import ArchiveIterator
+
+        begin: int | None = 0
+        while begin is not None:
+            file.seek(begin)
+            records = ArchiveIterator(file)
+            try:
+                for record in records:
+                    yield records.offset, record
+                return
+            except OSError:  # the network or the disk, and no fault of the file's
+                raise
+            except Exception:  # warcio has a dozen kinds of them
+                self._lose(Lost("broken_record"), path, records.offset)
+            begin = _next_member(file, records.offset + 1)
+
+    def _page(self, record: Any, place: str) -> Document:
+        """A record's page. Raises `Lost` where there is none in it."""
+        url, headers = record.rec_headers.get("WARC-Target-URI"), record.http_headers
+        if not url:
+            raise Lost("no_url")
+        if headers is not None and (status := headers.get_statuscode()) != "200":
+            raise Lost(f"status_{status}", url)
+        kind = record.rec_headers.get("WARC-Identified-Payload-Type")
+        kind = kind or (headers.get_header("Content-Type", "") if headers else "")
+        if (name := kind.split(";")[0].strip().lower()) and name not in ("text/html", "application/xhtml+xml"):
+            raise Lost("not_html", url)
+        try:
+            body = self._body(record.content_stream())
+        except OSError:
+            raise
+        except Exception:
+            raise Lost("broken_record", url) from None
+        if body is None:
+            raise Lost("page_too_large", url)
+        if getattr(record.raw_stream, "limit", 0) > 0:
+            raise Lost("truncated_record", url, body)
+        if not name and b"<html" not in body[:2048].lower() and b"<!doctype html" not in body[:2048].lower():
+            raise Lost("not_html", url, body)
+        text = decode(body)
+        if text is None:
+            raise Lost("binary" if _is_binary(body) else "undecodable", url, body)
+        if not text.strip():
+            raise Lost("empty_page", url)
+        known = {"url": url, "date": record.rec_headers.get("WARC-Date") or ""}
+        return Document(text, record.rec_headers.get("WARC-Record-ID") or place, metadata=known)
+
+    def _body(self, stream: Any) -> bytes | None:
+        """All of it, or None where it is longer than a page may be."""
+        parts, size = [], 0
+        while part := stream.read(_CHUNK):
+            parts.append(part)
+            size += len(part)
+            if size > self.most_bytes:
+                return None
+        return b"".join(parts)
+
+
+def _next_member(file: Any, begin: int) -> int | None:
+    """Where the next gzip member, or record of a file that is not compressed, may begin; None at the end."""
+    file.seek(0)
+    magic = _GZIP if file.read(2) == _GZIP[:2] else _PLAIN
+    file.seek(begin)
+    tail, place = b"", begin
+    while chunk := file.read(1 << 20):
+        found = (tail + chunk).find(magic)
+        if found >= 0:
+            return place - len(tail) + found
+        tail, place = chunk[-(len(magic) - 1) :], place + len(chunk)
+    return None
+
+
+def _is_binary(body: bytes) -> bool:
+    return b"\x00" in body[:4096] and body[:2] not in (b"\xff\xfe", b"\xfe\xff")
+
+
+def decode(body: bytes) -> str | None:
+    """A page's text: UTF-8 as most are, else by what its bytes look like. None where it is none."""
+    if _is_binary(body):
+        return None
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        import cchardet
+
+    try:
+        return body.decode(cchardet.detect(body)["encoding"] or "ascii")
+    except (UnicodeDecodeError, LookupError):
+        return None
+
+
+class CrawledBefore(BaseFilter):
+    """Pages fetched before a day (`2026-01-01`): what the model cannot know ends there. One without a date goes."""
+
+    name = "crawled before"
+
+    def __init__(self, day: str, removed: Removed):
+        super().__init__(removed)
+        self.day = day
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        date = doc.metadata["date"]
+        return True if date[:1].isdigit() and date < self.day else (False, "crawled_later" if date else "no_date")
+
+
+class _Sandbox(ExtractorSandbox):
+    """datatrove's, whose process says what went wrong and does not outlive us."""
+
+    def _worker(self, conn: Any, extract_fn: Callable[[str], str]) -> None:
+        def extract(text: str) -> Any:
+            try:
+                return extract_fn(text)
+            except Exception as error:
+                return RuntimeError(f"{type(error).__name__}: {error}")  # raised again on our side
+
+        die_with_parent()
+        super()._worker(conn, extract)
+
+
+class Extraction(Trafilatura):
+    """Trafilatura, each page in bounded time, and each page that has no text for us with its reason."""
+
+    def __init__(self, removed: Removed, **options: Any):
+        super().__init__(**options)
+        self.removed = removed
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        with _Sandbox(self.timeout) as sandbox, self.removed as removed:
+            for doc in data:
+                text = reason = None
+                with self.track_time():
+                    try:
+                        text = sandbox.process_document(doc.text, self.extract)
+                    except TimeoutError:
+                        reason = "extraction_timeout"
+                    except (EOFError, ConnectionError):
+                        reason = "extraction_died"
+                        sandbox._cleanup_process()
+                    except Exception:
+                        reason = "extraction_error"
+                if text:
+                    doc.text = text
+                    yield doc
+                else:
+                    doc.metadata["filter_reason"] = reason = reason or "no_text"
+                    self.stat_update(f"dropped_{reason}")
+                    removed.write(doc, rank)
+
+
+class Language(LanguageFilter):
+    """datatrove's, by a model on this machine if one is named, and with what else a page is written in."""
+
+    def __init__(self, keep: list[str], threshold: float, model: str | None, removed: Removed):
+        super().__init__(keep, threshold, removed)
+        self.file = model
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        if self.file and self.model._model is None:
+            from fasttext.FastText import _FastText
+
+            self.model._model = _FastText(self.file)
+        if super().filter(doc):
+            return True
+        known = doc.metadata
+        sure = known["language_score"] > self.language_threshold
+        return False, f"language_{known['language']}" if sure else "language_unsure"
+
+
+class ByLanguage(BaseFilter):
+    """A filter whose words are cut as the page's language wants it: one of them a language."""
+
+    name = "by language"
+
+    def __init__(self, languages: Sequence[str], make: Callable[[str], BaseFilter], removed: Removed):
+        super().__init__(removed)
+        self.filters = {language: make(language) for language in languages}
+        for each in self.filters.values():
+            each.stats = self.stats
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        return self.filters[doc.metadata["language"]].filter(doc)
+
+
+class Signatures(MinhashDedupSignature):
+    """datatrove's, with words cut as each page's language wants it."""
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
+        def in_its_language(docs: Iterable[Document]) -> Iterator[Document]:
+            for doc in docs:  # the signature of one is made before the next is asked for
+                self.word_tokenizer = load_word_tokenizer(doc.metadata["language"])
+                yield doc
+
+        super().run(in_its_language(data), rank, world_size)
+
+
+class Clusters(MinhashDedupCluster):
+    """datatrove's. Its filter reads a shard's clusters only where something is removed from it."""
+
+    def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
+        super().run(data, rank, world_size)
+        for file in self.output_folder.list_files(glob_pattern="*.clusters"):
+            other = file.replace(".clusters", ".remove")
+            if not self.output_folder.exists(other):
+                self.output_folder.open(other, "wb").close()
+
+
+class LineSignatures(SentenceDedupSignature):
+    """datatrove's, for lines of at least so many words, and in less memory: a shard's signatures as numbers."""
+
+    def __init__(self, *args: Any, min_words: int, **options: Any):
+        super().__init__(*args, **options)
+        self.min_words = min_words
+
+    def get_hashes(self, doc: Document, doc_idx: int) -> list[tuple[int, int, int]]:
+        lines = doc.text.splitlines()[:_MOST_LINES]
+        return [
+            (self.hash_fc(line.strip()), doc_idx, i)
+            for i, line in enumerate(lines)
+            if len(line.split(maxsplit=self.min_words)) >= self.min_words
+        ]
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
+        kinds = [("hash", self.config.hash_config.np_descr), ("doc", "<u4"), ("sent", "<u2")]
+        parts, waiting = [np.array([], dtype=kinds)], []
+        for i, doc in enumerate(data):
+            with self.track_time():
+                waiting.extend(self.get_hashes(doc, i))
+                if len(waiting) > 10_000:
+                    parts.append(np.array(waiting, dtype=kinds))
+                    waiting.clear()
+        self.save_hashes(rank, np.concatenate([*parts, np.array(waiting, dtype=kinds)]))
+
+
+class Lines(SentenceDedupFilter):
+    """Removes lines that an earlier document has, and documents that are left too short by it."""
+
+    def __init__(self, *args: Any, min_sentences: int, removed: Removed, **options: Any):
+        super().__init__(*args, **options)
+        self.min_sentences, self.removed = min_sentences, removed
+
+    def _repeated(self, rank: int) -> dict[int, set[int]]:
+        found: dict[int, set[int]] = defaultdict(set)
+        for file in self.data_folder.list_files(glob_pattern=f"*/{rank:05d}.c4_dup"):
+            for doc, line in self.read_duplicates(self.data_folder.open(file, "rb")):
+                found[int(doc)].add(int(line))
+        return found
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        repeated = self._repeated(rank)
+        with self.removed as removed:
+            for i, doc in enumerate(data):
+                if i not in repeated:
+                    yield doc
+                    continue
+                with self.track_time():
+                    lines = doc.text.splitlines()
+                    kept = "\n".join(line for n, line in enumerate(lines) if n not in repeated[i]).strip()
+                    language = doc.metadata["language"]
+                    short = not kept or len(split_into_sentences(kept, language)) < self.min_sentences
+                self.stat_update("lines_removed", value=len(repeated[i]))
+                if short:
+                    self.stat_update("dropped_repeated_lines")
+                    removed.write(doc, rank, lines_removed=len(repeated[i]))
+                else:
+                    doc.text = kept
+                    yield doc
+
+
+class Examinations(BaseFilter):
+    """Documents that ask a question of the examinations of `decontaminate` go, each with the question."""
+
+    name = "decontaminate"
+
+    def __init__(self, decontaminate: Sequence[Any], removed: Removed):
+        super().__init__(removed)
+        self.decontaminate = decontaminate
+        self.stats.name = "decontaminate"
+        self._questions: Any = None
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        from zero2chat.data.contamination import load_questions, read_exams
+
+        if self._questions is None:
+            self._questions = load_questions(read_exams(self.decontaminate))
+        asked = self._questions.find(doc.text)
+        if asked is None:
+            return True
+        doc.metadata["question"] = asked.question
+        return False, f"asks_{asked.exam}"
+
+
+class Mask(PipelineStep):
+    """Personal data masked, and counted by kind."""
+
+    type, name = "mask", "mask"
+
+    def __init__(self, kinds: Sequence[str]):
+        super().__init__()
+        self.kinds = tuple(kinds)
+        self.stats.name = "personal_data"
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        for doc in data:
+            with self.track_time():
+                doc.text, found = mask(doc.text, self.kinds)
+            for kind, n in found.items():
+                self.stat_update(f"masked_{kind}", value=n)
+            self.stat_update(*["documents_masked"] * bool(found))
+            yield doc
+
+
+class Classifier(BaseFilter):
+    """Scores by a sequence classifier of one number, such as FineWeb-Edu's; what is below `min_score` goes."""
+
+    name = "classifier"
+
+    def __init__(self, model: str, min_score: float, batch_size: int, max_length: int, removed: Removed):
+        super().__init__(removed, batch_size)
+        self.model, self.min_score, self.max_length = model, min_score, max_length
+        self._loaded: Any = None
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        return self.filter_batch([doc])[0]
+
+    def filter_batch(self, batch: list[Document]) -> list[bool | tuple[bool, str]]:
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        if self._loaded is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            classifier = AutoModelForSequenceClassification.from_pretrained(self.model).to(device).eval()
+            self._loaded = AutoTokenizer.from_pretrained(self.model), classifier
+        tokenizer, classifier = self._loaded
+        texts = [doc.text for doc in batch]
+        ids = tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=self.max_length)
+        with torch.inference_mode():
+            scores = classifier(**ids.to(classifier.device)).logits[:, 0].float().tolist()
+        for doc, score in zip(batch, scores, strict=True):
+            doc.metadata["score"] = round(score, 4)
+        return [score >= self.min_score or (False, "low_score") for score in scores]
+
+
+class Corpus(PipelineStep):
+    """A shard of the corpus: a Parquet file a split, and what it holds in numbers (`facts`)."""
+
+    type, name = "corpus", "corpus"
+
+    def __init__(self, folder: Path, facts: Path, duplicates: Removed, fractions: tuple[float, float]):
+        super().__init__()
+        self.folder, self.facts, self.duplicates, self.fractions = folder, facts, duplicates, fractions
+        self.stats.name = "corpus"
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
+        writers: dict[str, pq.ParquetWriter] = {}
+        batches: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        dates: list[str] = []
+        largest: list[dict[str, Any]] = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.duplicates as duplicates:
+            for doc in data:
+                with self.track_time():
+                    row = _row(doc)
+                    split = split_of(doc.text, *self.fractions)
+                    size, words = len(doc.text.encode("utf-8", "replace")), len(doc.text.split())
+                    for key in (split, *([row["source"]] if split == "train" else [])):
+                        counts["documents"][key] += 1
+                        counts["bytes"][key] += size
+                        counts["words"][key] += words
+                    counts["languages"][row["language"]] += 1
+                    counts["lengths"][str(1 << max(words.bit_length() - 1, 0))] += 1
+                    dates = [min([*dates[:1], row["date"]]), max([*dates[1:], row["date"]])]
+                    if doc.metadata.get("minhash_cluster_id", -1) >= 0:
+                        line = {"cluster": doc.metadata["minhash_cluster_id"], "kept": doc.id, "url": row["url"]}
+                        line |= {"size": doc.metadata["minhash_cluster_size"]}
+                        duplicates.line(rank, line)
+                        counts["clusters"][str(line["size"])] += 1
+                        largest = heapq.nlargest(LARGEST, [*largest, line], key=lambda c: (c["size"], c["kept"]))
+                    batches[split].append(row)
+                    if len(batches[split]) == 1000:
+                        self._write(writers, batches, split, rank, world_size)
+            for split in SPLITS:
+                self._write(writers, batches, split, rank, world_size)
+        for writer in writers.values():
+            writer.close()
+        self.facts.mkdir(parents=True, exist_ok=True)
+        (self.facts / f"{rank:05d}.json").write_text(json.dumps({**counts, "dates": dates, "largest": largest}))
+
+    def _write(self, writers: dict[str, Any], batches: dict[str, Any], split: str, rank: int, shards: int) -> None:
+        if batches[split]:
+            if split not in writers:
+                path = self.folder / f"{split}-{rank:05d}-of-{shards:05d}.parquet"
+                writers[split] = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+            writers[split].write_table(pa.Table.from_pylist(batches[split], SCHEMA))
+            batches[split].clear()
+
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("text", "source", "id", "url", "date", "language")),
+        ("language_score", pa.float32()),
+        ("score", pa.float32()),
+    ]
+)
+
+
+def _row(doc: Document) -> dict[str, Any]:
+    known = doc.metadata
+    row = {name: known.get(name) for name in ("url", "date", "language", "language_score", "score")}
+    return row | {"text": doc.text, "source": known["language"], "id": doc.id}

@@ -1,0 +1,280 @@
+"""A crawl's run: its WARC files, its parts done by an executor with a line as shards are finished, and what it leaves.
+
+Importing this file imports datatrove.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import multiprocess
+from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
+from datatrove.utils.word_tokenizers import load_tokenizer_assignments
+from loguru import logger
+
+from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl, Part, Ray, parts, read_crawl
+from zero2chat.data.crawl_blocks import die_with_parent
+from zero2chat.data.crawl_summary import summarise
+from zero2chat.errors import UserError
+from zero2chat.runs import write_atomically
+
+_PACKAGES = ("datatrove", "trafilatura", "spacy")  # whose releases change what comes out
+_POLL = 2.0  # seconds between looks at what is done
+_NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115 - never closed: loguru may keep it
+
+
+def run_crawl(
+    settings: Mapping[str, Any], folder: Path, split: tuple[float, float], decontaminate: Sequence[Any] = ()
+) -> dict[str, dict[str, Any]]:
+    """Make the corpus of a run's folder, or what is missing of it. Returns its metrics.
+
+    Raises `UserError` where the input is not there, a package is missing, or a cluster's jobs ended without a result.
+    """
+    crawl, sections = read_crawl(settings)
+    warcs = find_warcs(crawl)
+    _check_here(crawl, sections)
+    work = folder / WORK
+    _begin(folder, warcs)
+    chain = parts(crawl, sections, folder, len(warcs), split, decontaminate)
+    print(f"{folder}: {len(warcs)} WARC files, {chain[0].tasks} shards, executor {crawl.executor}", flush=True)
+    with quiet():
+        _EXECUTE[crawl.executor](chain, crawl, sections, work)
+    return summarise(crawl, sections, folder, {name: version(name) for name in _PACKAGES})
+
+
+def _begin(folder: Path, warcs: list[str]) -> None:
+    """The work's folder, empty where another release of what reads the pages began it."""
+    work, versions = folder / WORK, {name: version(name) for name in _PACKAGES}
+    record = work / "versions.json"
+    if record.exists() and json.loads(record.read_text()) != versions:
+        print(f"{folder}: begun with other releases of {', '.join(_PACKAGES)}: starting over", flush=True)
+        for name in (WORK, REMOVED, DUPLICATES, "data"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    work.mkdir(exist_ok=True)
+    write_atomically(record, json.dumps(versions))
+    write_atomically(work / "warcs.txt", "".join(f"{path}\n" for path in warcs))
+
+
+def _check_here(crawl: Crawl, sections: Mapping[str, Any]) -> None:
+    """Raises `UserError` for what would fail only later: a language without words, an executor that is not here."""
+    model = sections["languages"].model
+    if model and not Path(model).is_file():
+        raise UserError(f"crawl.languages: model: {model}: no such file: `make data` fetches the recipes'")
+    for code in sections["languages"].keep:
+        make = load_tokenizer_assignments().get(code)
+        if make is None:
+            raise UserError(f"crawl.languages: keep: datatrove cannot cut the language '{code}' into words")
+        try:
+            make().word_tokenize("a")
+        except ImportError as error:
+            raise UserError(f"crawl.languages: keep: {code}: {error}") from error
+    if crawl.executor == "ray":
+        try:
+            import ray  # noqa: F401
+        except ImportError:
+            raise UserError("crawl: executor ray: the package is not installed: pip install ray") from None
+    if crawl.executor == "slurm" and shutil.which("sbatch") is None:
+        raise UserError("crawl: executor slurm: no sbatch on this machine: start it where jobs are submitted")
+
+
+# ---- input
+
+
+def find_warcs(crawl: Crawl) -> list[str]:
+    """The files, in a fixed order. Raises `UserError` where a name stands for none, or a local file is no WARC."""
+    found: list[str] = []
+    for name in crawl.warcs:
+        if name.endswith((".paths", ".paths.gz")):
+            found += _listed(name)
+        elif "://" in name:
+            found += _remote(name)
+        else:
+            local = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+            if not local:
+                hint = ": `make debian-docs` makes it" if name.startswith("data/debian-docs/") else ""
+                raise UserError(f"crawl: warcs: {name}: no such file{hint}")
+            for path in local:
+                _check_warc(path)
+            found += [str(Path(path).resolve()) for path in local]
+    return list(dict.fromkeys(found))[: crawl.most_warcs]
+
+
+def _check_warc(path: str) -> None:
+    try:
+        with Path(path).open("rb") as file:
+            begin = file.read(5)
+    except OSError as error:
+        raise UserError(f"crawl: warcs: {path}: {error.strerror}") from error
+    if begin and begin[:2] != b"\x1f\x8b" and begin != b"WARC/":
+        raise UserError(f"crawl: warcs: {path}: is no WARC file: it begins with neither gzip's bytes nor WARC/")
+
+
+def _listed(name: str) -> list[str]:
+    """Common Crawl's lists: a path a line, from the root of the place where the list itself lies."""
+    root = name.split("crawl-data/")[0] if "crawl-data/" in name else ""
+    try:
+        with fsspec.open(name, "rt", compression="infer") as file:
+            paths = [line.strip() for line in file if line.strip()]
+    except (OSError, ImportError) as error:
+        raise UserError(f"crawl: warcs: {name}: cannot be read ({error})") from error
+    return [path if "://" in path else root + path for path in paths]
+
+
+def _remote(name: str) -> list[str]:
+    if not glob.has_magic(name):
+        return [name]
+    try:
+        system, path = fsspec.core.url_to_fs(name)
+        found = [system.unstrip_protocol(match) for match in sorted(system.glob(path))]
+    except (ImportError, OSError, ValueError) as error:
+        raise UserError(f"crawl: warcs: {name}: cannot be listed ({error})") from error
+    if not found:
+        raise UserError(f"crawl: warcs: {name}: no such file")
+    return found
+
+
+# ---- a line as shards are finished
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """datatrove's log goes to the shards' files (`_work/logs/<part>/logs`), and not to the terminal too."""
+    logger.remove()
+    with contextlib.redirect_stderr(_NOWHERE):
+        yield
+
+
+def whole(work: Path, part: Part) -> int:
+    """How many of a part's shards are done."""
+    return len(list((work / "logs" / part.name / "completions").glob("*")))
+
+
+class _Progress:
+    """A line each time that shards have been finished, with the time that the others will take."""
+
+    def __init__(self, work: Path, chain: list[Part], i: int):
+        self.work, self.part, self.place = work, chain[i], f"[{i + 1}/{len(chain)}] {chain[i].name}"
+        self.before = self.seen = whole(work, self.part)
+        self.started = time.time()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        if self.before:
+            print(f"{self.place}: {self.before} of {self.part.tasks} shards were done before", flush=True)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._show()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_POLL):
+            self._show()
+
+    def _show(self) -> None:
+        done, tasks, seconds = whole(self.work, self.part), self.part.tasks, time.time() - self.started
+        if done > self.seen:
+            left = seconds * (tasks - done) / (done - self.before)
+            end = f", about {left:.0f} s left" if done < tasks else ""
+            print(f"{self.place}: {done} of {tasks} shards, {seconds:.0f} s{end}", flush=True)
+            self.seen = done
+
+
+# ---- executors
+
+
+class _Local(LocalPipelineExecutor):
+    """datatrove's, whose processes say nothing to the terminal and do not outlive this one."""
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+        if multiprocess.parent_process() is not None:
+            die_with_parent()
+        with quiet():
+            return super()._run_for_rank(rank, local_rank, node_rank)
+
+
+def _local(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Path) -> None:
+    # Each part has processes of its own: what they import is imported once, by the server that they are forked from.
+    multiprocess.set_forkserver_preload(["zero2chat.data.crawl_run", "zero2chat.stages.corpus"])
+    for i, part in enumerate(chain):
+        workers, logs = min(crawl.workers, part.tasks), str(work / "logs" / part.name)
+        with _Progress(work, chain, i):
+            _Local(part.blocks(), tasks=part.tasks, workers=workers, logging_dir=logs).run()
+
+
+def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Path) -> None:
+    """Submit what is missing, each part after the one before it, and wait. Started again while its jobs wait or run, it
+    goes on waiting for them."""
+    submitted = work / "jobs.json"
+    jobs = json.loads(submitted.read_text()) if submitted.exists() else []
+    if not _queued(jobs):
+        made: list[SlurmPipelineExecutor] = []
+        options = asdict(sections["slurm"])
+        per_part = options.pop("parts")
+        for part in chain:
+            made.append(
+                SlurmPipelineExecutor(
+                    part.blocks(),
+                    tasks=part.tasks,
+                    workers=crawl.workers,
+                    job_name=f"crawl-{part.name}",
+                    logging_dir=str(work / "logs" / part.name),
+                    depends=made[-1] if made else None,
+                    **options | per_part.get(part.name, {}),
+                )
+            )
+        made[-1].run()  # and those before it, first
+        jobs = [str(executor.job_id) for executor in made if executor.job_id not in (None, -1)]
+        write_atomically(submitted, json.dumps(jobs))
+        print(f"submitted to Slurm: {', '.join(jobs) or 'nothing, all is done'}", flush=True)
+    for i, part in enumerate(chain):
+        with _Progress(work, chain, i):
+            while whole(work, part) < part.tasks:
+                waits = _queued(jobs)
+                time.sleep(_POLL)
+                if not waits and whole(work, part) < part.tasks:
+                    raise UserError(
+                        f"crawl: no job is left, and {part.name} has {whole(work, part)} of {part.tasks} shards: see "
+                        f"{work / 'logs' / part.name / 'slurm_logs'}, and start it again: it goes on from there"
+                    )
+
+
+def _queued(jobs: list[str]) -> bool:
+    """Whether any of the jobs waits or runs."""
+    if not jobs:
+        return False
+    command = ["squeue", "--noheader", "--format=%i", "--jobs", ",".join(jobs)]
+    return bool(subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip())
+
+
+def _ray(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Path) -> None:
+    import ray
+
+    options = asdict(sections["ray"] or Ray())
+    ray.init(address=options.pop("address"), log_to_driver=False, ignore_reinit_error=True)
+    for i, part in enumerate(chain):
+        logs = str(work / "logs" / part.name)
+        with _Progress(work, chain, i):
+            RayPipelineExecutor(
+                part.blocks(), tasks=part.tasks, workers=crawl.workers, logging_dir=logs, **options
+            ).run()
+        if whole(work, part) < part.tasks:
+            raise UserError(f"crawl: {part.name}: some shards failed: see {logs}/logs, and start it again")
+
+
+_EXECUTE: dict[str, Callable[..., None]] = {"local": _local, "slurm": _slurm, "ray": _ray}

@@ -1,0 +1,143 @@
+"""WARC files of the HTML documentation that Debian packages install: a crawl without a network, of real pages.
+
+    python -m zero2chat.data.warc recipes/debian-docs/packages.txt data/debian-docs
+
+fetches the packages that the list pins with `apt-get download`, checks their SHA-256, unpacks them beside each other
+(nothing of them is run), and writes their pages as `docs-NN.warc.gz`: each as the answer to a request, with the address
+below, the day on which the package was built, and its bytes as they are. The list has a package a line: name, version,
+SHA-256, and the address of what it holds under usr/share/doc/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import quote
+
+from zero2chat.errors import UserError, exit_on_mistake
+
+FILES = 8  # of about equal size, for as many shards
+_DOC = Path("usr/share/doc")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Debian package at a version. `url` is where the pages below `usr/share/doc/<folder>` are said to come from."""
+
+    name: str
+    version: str
+    sha256: str
+    folder: str
+    url: str
+
+
+def read_packages(path: Path) -> list[Package]:
+    """A list's packages. Raises `UserError` for a line that is not five words."""
+    found = []
+    for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split("#")[0].split() if line.startswith("#") else line.split()
+        if not words:
+            continue
+        if len(words) != 5:
+            raise UserError(f"{path}: line {n}: expected name, version, SHA-256, folder and address")
+        found.append(Package(*words))
+    return found
+
+
+def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
+    """The packages' files, those that are there already among them.
+
+    Raises `UserError` where one cannot be had at that version, or is another one than it was.
+    """
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise UserError("apt-get and dpkg-deb are not on this machine: make the WARC files on Debian, and copy them")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for package in packages:
+        name = f"{package.name}_{package.version.replace(':', '%3a')}_all.deb"
+        if not (folder / name).exists():
+            command = ["apt-get", "download", f"{package.name}={package.version}"]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            if done.returncode or not (folder / name).exists():
+                raise UserError(
+                    f"{package.name}={package.version}: apt-get cannot fetch it: `apt-get update` first; where the "
+                    f"version is served no longer, snapshot.debian.org has it: put it into {folder}, or write another "
+                    f"one with its SHA-256 in the list ({' '.join(done.stderr.split())[-200:]})"
+                )
+        with (folder / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != package.sha256:
+                raise UserError(f"{folder / name}: is not what it was: its SHA-256 is not the list's: remove it")
+        files.append(folder / name)
+    return files
+
+
+def unpack(packages: Sequence[Package], files: Sequence[Path], folder: Path) -> None:
+    for file in files:
+        subprocess.run(["dpkg-deb", "--extract", str(file), str(folder)], check=True)
+
+
+@dataclass(frozen=True)
+class Page:
+    url: str
+    date: str
+    body: bytes
+
+
+def pages(package: Package, root: Path) -> Iterator[Page]:
+    """A package's pages in the order of their paths. One built without a day has that of the list's first writing."""
+    top = root / _DOC / package.folder
+    for path in sorted(top.rglob("*.html")):
+        if path.is_file() and not path.is_symlink():
+            built = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            url = package.url.rstrip("/") + "/" + quote(str(path.relative_to(top)))
+            yield Page(url, built.strftime("%Y-%m-%dT%H:%M:%SZ"), path.read_bytes())
+
+
+def write_warc(path: Path, pages: Sequence[Page]) -> None:
+    """The pages as `response` records; the same ones make the same file."""
+    from warcio.statusandheaders import StatusAndHeaders
+    from warcio.warcwriter import WARCWriter
+
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("wb") as file:
+        writer = WARCWriter(file, gzip=True)
+        for page in pages:
+            headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.1")
+            about = {
+                "WARC-Date": page.date,
+                "WARC-Record-ID": f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, page.url)}>",
+                "WARC-Identified-Payload-Type": "text/html",
+            }
+            record = writer.create_warc_record(
+                page.url, "response", payload=BytesIO(page.body), http_headers=headers, warc_headers_dict=about
+            )
+            writer.write_record(record)
+    partial.replace(path)
+
+
+def make(listed: Path, folder: Path) -> int:
+    """Fetch, unpack, and write `FILES` WARC files. Returns how many pages they hold."""
+    packages = read_packages(listed)
+    files = fetch(packages, folder / "packages")
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        unpack(packages, files, Path(scratch))
+        found = [page for package in packages for page in pages(package, Path(scratch))]
+    for i in range(FILES):  # every eighth page, so that each file has some of all
+        write_warc(folder / f"docs-{i:02d}.warc.gz", found[i::FILES])
+    return len(found)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        if len(sys.argv) != 3:
+            raise UserError("give the list of packages, and the folder to write, such as data/debian-docs")
+        print(f"{sys.argv[2]}: {make(Path(sys.argv[1]), Path(sys.argv[2]))} pages in {FILES} WARC files")
