@@ -371,7 +371,7 @@ def parts(
             Part(
                 "buckets",
                 lambda: [MinhashDedupBuckets(signed, pairs, config=hashed)],
-                minhash.buckets * minhash.tasks_per_bucket,
+                finders,
             ),
             Part(
                 "clusters",
