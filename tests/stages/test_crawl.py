@@ -11,12 +11,14 @@ import random
 import resource
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from datasets import load_dataset
@@ -335,6 +337,24 @@ def test_killed_in_each_part_it_goes_on_and_ends_with_the_same_files(
         make(_settings(crawl, tmp_path / "corpus", most_page_bytes=100_000))
 
 
+def test_workers_end_with_the_process_that_was_killed(
+    crawl: dict[str, Any], made: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    path = write_yaml(tmp_path / "corpus.yaml", **_settings(crawl, tmp_path / "corpus", workers=2))
+    process = psutil.Popen([sys.executable, "-m", "zero2chat.stages.corpus", "--config", str(path)])
+    pages = tmp_path / "corpus/_work/logs/pages"
+    deadline = time.time() + 60
+    while not list(pages.glob("logs/*")) and time.time() < deadline:  # the first shard is begun
+        time.sleep(0.02)
+    others = process.children(recursive=True)
+    process.kill()
+    assert len(others) >= 3
+    assert not psutil.wait_procs(others, timeout=10)[1]
+    assert len(list(pages.glob("completions/*"))) < 3
+    main(["--config", str(path), "--crawl", json.dumps(crawl | {"workers": 2})])
+    assert _digests(tmp_path / "corpus") == _digests(made)
+
+
 def test_what_cannot_be_read_is_counted_and_named_and_the_rest_goes_on(
     crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -485,7 +505,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     with pytest.raises(UserError, match=words):
         make(_settings(crawl, tmp_path / "corpus", **changes))
-    assert not (tmp_path / "corpus" / "metrics.json").exists()
+    assert not (tmp_path / "corpus").exists()
 
 
 def test_a_corpus_without_a_crawl_does_without_datatrove() -> None:

@@ -58,7 +58,8 @@ def die_with_parent() -> None:
 
 
 class Removed:
-    """What a step removed: `<folder>/<shard>.jsonl.gz`, a line a document with its reason and its text's beginning."""
+    """What a step removed: `<folder>/<shard>.jsonl.gz`, a line a document with its reason and how its text begins,
+    personal data masked."""
 
     def __init__(self, folder: Path, reason: str | None = None):
         self.folder, self.reason = folder, reason
@@ -87,6 +88,7 @@ class Removed:
             # No time in the header: the same pages leave the same file.
             self._file = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0)
             self._file.myfileobj = raw  # type: ignore[assignment] # to be closed with it
+        line["text"] = mask(line["text"])[0]  # people look into these files
         self._file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
 
@@ -486,7 +488,10 @@ class Classifier(BaseFilter):
 
 
 class Corpus(PipelineStep):
-    """A shard of the corpus: a Parquet file a split, and what it holds in numbers (`facts`)."""
+    """A shard of the corpus: a Parquet file a split, and what it holds in numbers (`facts`).
+
+    A page's `source` is its language, by which pretraining tells what is held out.
+    """
 
     type, name = "corpus", "corpus"
 
@@ -518,7 +523,7 @@ class Corpus(PipelineStep):
                     if doc.metadata.get("minhash_cluster_id", -1) >= 0:
                         line = {"cluster": doc.metadata["minhash_cluster_id"], "kept": doc.id, "url": row["url"]}
                         line |= {"size": doc.metadata["minhash_cluster_size"]}
-                        duplicates.line(rank, line)
+                        duplicates.line(rank, line | {"text": doc.text[:BEGINNING]})
                         counts["clusters"][str(line["size"])] += 1
                         largest = heapq.nlargest(LARGEST, [*largest, line], key=lambda c: (c["size"], c["kept"]))
                     batches[split].append(row)
