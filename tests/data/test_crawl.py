@@ -17,7 +17,7 @@ from datatrove.pipeline import filters
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.pipeline.extractors import Trafilatura
 
-from zero2chat.data import crawl_blocks as blocks
+from zero2chat.data.crawl_reader import decode
 from zero2chat.data.crawl_run import find_warcs
 
 OTHERWISE = {"filter_no_terminal_punct": False, "timeout": 10.0}  # FineWeb's own, and ours
@@ -106,8 +106,8 @@ def test_pages_are_decoded_by_what_their_bytes_look_like(encoding: str) -> None:
         "shift_jis": "今日は天気がいいので、公園まで歩いて行きました。子供たちは外で遊んでいます。",
         "gb18030": "今天天气很好，我们步行去公园。孩子们在外面玩耍，老人们在下棋。",
     }.get(encoding, "Der Zug fährt heute über die Brücke, und die Straße ist gesperrt.")
-    assert blocks.decode((words * 5).encode(encoding)) == words * 5
+    assert decode((words * 5).encode(encoding)) == words * 5
 
 
 def test_bytes_that_are_no_text_are_none() -> None:
-    assert blocks.decode(bytes(range(256)) * 10) is None
+    assert decode(bytes(range(256)) * 10) is None

@@ -25,8 +25,9 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.utils.word_tokenizers import load_tokenizer_assignments
 from loguru import logger
 
-from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl, Part, Ray, parts, read_crawl
+from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl
 from zero2chat.data.crawl_blocks import die_with_parent
+from zero2chat.data.crawl_parts import Part, parts
 from zero2chat.data.crawl_summary import summarise
 from zero2chat.errors import UserError
 from zero2chat.runs import write_atomically
