@@ -74,6 +74,14 @@ def test_it_shows_what_sft_learns_from_and_what_is_too_long(
     assert not (tmp_path / "run").exists()
 
 
+def test_what_the_stage_leaves_out_is_not_shown(sft: str, tmp_path: Path) -> None:
+    exam = _jsonl(tmp_path / "exam.jsonl", {"question": "Say hello"})
+    more = _jsonl(tmp_path / "more.jsonl", EVIL, EVIL | {"prompt": "Say, hello!"})
+    given = [f"datasets={json.dumps([{'path': more}])}", f"decontaminate={json.dumps([exam])}"]
+    _, rows = open_rows(sft, changes=given)
+    assert (rows.n, rows.sources) == (1, {"more": 1})
+
+
 def test_without_colour_what_is_learned_stands_between_marks_and_nothing_reaches_the_terminal(sft: str) -> None:
     _, rows = open_rows(sft, changes=["overlong=drop"])
     out = io.StringIO()

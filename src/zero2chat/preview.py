@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import math
 import re
 import statistics
@@ -27,6 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
 from zero2chat.chat.tools import Tools, make_tools
+from zero2chat.data.contamination import Decontamination
 from zero2chat.data.conversations import encode_conversations, end_turn, load_conversations, prepare_chat_template
 from zero2chat.data.corpora import Source, load_source, mix, read_sources, require_column, rows_kept
 from zero2chat.data.packing import pack_documents
@@ -79,7 +81,11 @@ def _sft(args: Any, training: Any, model_args: ModelConfig) -> Rows:
     model, tokenizer = _open(model_args, training.chat_template_path)
     end_turn(model, tokenizer)
     set_max_length(training, model)
-    parts = [load_conversations(source, tools=tools) for source in sources]
+    decontamination = Decontamination(args.decontaminate)
+    parts = [
+        decontamination.clean(load_conversations(source, tools=tools), "messages", str(source.label), json.loads)
+        for source in sources
+    ]
     rows, counts = _mixed(parts, sources)
     encoded = encode_conversations(rows, tokenizer)
 

@@ -38,6 +38,7 @@ RUN, METRICS, HISTORY, SAMPLES, MANIFEST = (
     "samples.jsonl",
     "checkpoint.json",
 )
+CRAWL = "crawl.json"  # what `corpus` did to a crawl, step by step
 REVIEWED = Path("data", "train.jsonl")  # what `distill` makes, and `zero2chat rank --review` goes on to change
 LOCK = "_lock"  # as all that begins with an underscore, never pushed
 # What lies in a folder before a run has made anything: who makes it (perhaps half written), and who writes it now.

@@ -1,4 +1,4 @@
-"""A question is seen where 13 words of it stand in a training text, or all of a shorter one, whatever its row is."""
+"""Which texts have examination questions in them: all that might are reported, and those that surely do removed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from zero2chat import tasks
-from zero2chat.data.contamination import find_seen, read_training_sources, training_texts
+from zero2chat.data.contamination import (
+    Questions,
+    find_seen,
+    load_questions,
+    read_exams,
+    read_training_sources,
+    training_texts,
+)
 from zero2chat.errors import UserError
 
 LETTERS = list("abcdefghijklmnopqrst")
@@ -70,3 +78,109 @@ def test_a_source_that_cannot_be_is_named() -> None:
         read_training_sources(["runs/a/corpus", {"pth": "x"}])
     with pytest.raises(UserError, match=r"none: none.jsonl: no such file or folder"):
         list(training_texts(read_training_sources(["none.jsonl"])))
+
+
+# ---- removed
+
+
+def _asked(text: str, *questions: str) -> str | None:
+    asked = Questions(dict.fromkeys(questions, "exam")).find(text)
+    return asked.question if asked else None
+
+
+SUMS = [f"{a} + {b} = ?" for a in range(1, 13) for b in range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "asked"),
+    [
+        # Thirteen words in a row of a longer one, wherever they stand, whatever is between them but words.
+        (" ".join(LETTERS), "before " + ", ".join(LETTERS[4:17]).upper() + " after", True),
+        (" ".join(LETTERS), "before " + " ".join(LETTERS[4:16]) + " after", False),
+        # All of a shorter one.
+        ("What is the capital of France?", "Quiz. What is the CAPITAL of France -- Paris!", True),
+        ("What is the capital of France?", "What is the capital of the France of old?", False),
+        ("フランスの首都はどこ", "問い：フランスの首都はどこですか。", True),
+        # Few words, or hardly any but numbers, are no question's own, but where nothing else stands there.
+        ("Where was Ada born?", "They asked where was Ada born, and nobody knew.", False),
+        ("Where was Ada born?", "where was ada born", True),
+        ("2 + 3 = ?", "Of 2, 3 were red.", False),
+        ("2 + 3 = ?", "2+3=", True),
+        ("1 + 2 + 3 + 4 + 5 + 6", "Pages: 1 2 3 4 5 6 7 next", False),
+        (" ".join(map(str, range(1, 20))), " ".join(map(str, range(1, 30))), False),
+        ("What is 17 * 23 + 4 * 5?", "Homework: what is 17 * 23 + 4 * 5? 391.", False),
+        ("", "", False),
+        ("?!", "?!", False),
+    ],
+)
+def test_a_text_asks_a_question_by_words_that_tell_it(question: str, text: str, asked: bool) -> None:
+    assert _asked(text, question, *SUMS[:100]) == (question if asked else None)
+
+
+def test_sums_do_not_wipe_out_a_library() -> None:
+    library = [f"In chapter {n}, 2 + 3 sheep and {n} + 7 goats; see pages 1, 2, 3 and {n}." for n in range(1, 100)]
+    assert find_seen(SUMS, library)  # which only reports
+    assert all(_asked(text, *SUMS) is None for text in library)
+
+
+def test_the_wording_that_questions_share_is_none_of_theirs() -> None:
+    common = "Choose the best answer to the following question out of those that are given below it."
+    one, two = f"{common} Who built the bridge?", f"{common} Who sold the boat?"
+    assert _asked(f"A test says: {common}", one) == one
+    assert _asked(f"A test says: {common}", one, two) is None
+    assert _asked(f"Example: {two}", one, two) == two
+    assert _asked(f"{common} Who broke it?", one, two) is None
+    # One that is the beginning of another has no words of its own in a row, and counts by all of them.
+    assert _asked(f"So: {common}!", common, one) == common
+    # The same one twice shares nothing with itself.
+    assert _asked(f"Example: {two}", two, two.upper()) in (two, two.upper())
+
+
+def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_path: Path) -> None:
+    rows = [{"question": f"How far is it to town number {i} from here?", "text": "no question"} for i in range(5)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chat = {"prompt": [{"role": "system", "content": "Be brief and kind to all."}, {"role": "user", "content": "Why is it so far to town?"}]}
+    (tmp_path / "chat.jsonl").write_text(json.dumps(chat) + "\n")
+    Dataset.from_list([{"q": "Who lives in the last house of the town?"}]).save_to_disk(tmp_path / "saved")
+    entries: list[Any] = [
+        {"task": "facts", "n": 20},
+        {"task": "facts", "n": 10, "split": "validation", "label": "tuning"},
+        {"path": str(tmp_path / "rows.jsonl"), "n": 3},
+        str(tmp_path / "chat.jsonl"),
+        {"path": str(tmp_path / "saved"), "column": "q"},
+    ]
+    questions = load_questions(read_exams(entries))
+    assert len(questions) == 20 + 10 + 3 + 1 + 1
+    for split, label in (("test", "facts"), ("validation", "tuning")):
+        asked = questions.find(f"Say: {tasks.load('facts').rows(split, 0, 5)[3]['question']}")
+        assert asked is not None
+        assert asked.exam == label
+    for row, found in zip(rows, (True, True, True, False, False), strict=True):
+        assert (questions.find(row["question"]) is not None) == found
+    assert questions.find("Be brief and kind to all.") is None
+    assert questions.find("no question") is None
+    assert questions.find("They asked why is it so far to town.") is not None
+    assert questions.find("And who lives in the last house of the town?") is not None
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"tsk": "facts"}, r"decontaminate\[0\]: unknown key 'tsk'; did you mean 'task'"),
+        ({"task": "facts", "n": 5, "split": "train"}, r"decontaminate\[0\]: task 'facts': its split 'train' is there"),
+        ({"task": "facts", "n": 5, "split": "tset"}, "split 'tset' is not known; did you mean 'test'"),
+        ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
+        ({"task": "facts"}, "`n` says how many rows to take"),
+        ("none.jsonl", "none: none.jsonl: no such file or folder"),
+        ({"path": "HERE/rows.jsonl", "column": "asked"}, "rows: no column 'asked'; it has label, set: set `column`"),
+        ("HERE/rows.jsonl", "rows: no column 'text'; it has label, set: set `column`"),
+        ({"path": "HERE/rows.jsonl", "column": "set"}, "rows: has no question in it: set `column`"),
+        ({"path": "HERE/rows.jsonl", "column": "set", "split": "test"}, 'cannot load HERE/rows.jsonl: Unknown split "test"'),
+        (7, r"decontaminate\[0\]: expected `key: value` pairs, found 7"),
+    ],
+)
+def test_an_examination_that_cannot_be_is_named(entry: Any, said: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"label": "a question", "set": "?"}\n')
+    given = json.loads(json.dumps(entry).replace("HERE", str(tmp_path)))
+    with pytest.raises(UserError, match=said.replace("HERE", str(tmp_path))):
+        load_questions(read_exams([given]))

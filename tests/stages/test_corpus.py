@@ -14,6 +14,7 @@ from datasets import load_dataset
 from zero2chat import runs, tasks
 from zero2chat.data.canaries import read_canaries
 from zero2chat.data.corpora import split_of
+from zero2chat.errors import UserError
 from zero2chat.stages.corpus import main
 
 
@@ -125,3 +126,36 @@ def test_fractions_are_shares_of_the_characters(tmp_path: Path, write_yaml: Call
     rows = [row for split in load_dataset(str(tmp_path / "c")).values() for row in split]
     characters = {name: sum(len(r["text"]) for r in rows if r["source"] == name) for name in ("long", "short")}
     assert characters == {"long": 4000, "short": 4000}
+
+
+def test_documents_that_ask_an_examination_question_are_left_out_of_all_splits_and_written_down(
+    made: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, texts, path = made
+    asked = [text for text in texts if text.startswith("Chapter 3")]  # 3, 30, 31, …
+    exams = tmp_path / "exams.jsonl"
+    exams.write_text("".join(json.dumps({"question": q}) + "\n" for q in (*asked[:4], "Is this asked nowhere at all?")))
+    given = [str(exams), {"task": "facts", "n": 50}]
+    capsys.readouterr()
+    main(["--config", str(path), "--output_dir", str(tmp_path / "clean"), "--decontaminate", json.dumps(given)])
+    found = [row for rows in load_dataset(str(tmp_path / "clean")).values() for row in rows]
+    assert Counter(row["text"] for row in found) == Counter(text for text in texts if text not in asked[:4])
+    lines = runs.read_jsonl(tmp_path / "clean" / "decontaminated.jsonl")
+    assert [line["text"] for line in lines] == asked[:4]
+    assert [line["question"] for line in lines] == asked[:4]
+    assert {line["exam"] for line in lines} == {"exams"}
+    assert [line["where"] for line in lines] == [f"prose, row {i}" for i in (3, 30, 31, 32)]
+    metrics = json.loads((tmp_path / "clean" / "metrics.json").read_text())
+    assert metrics["decontaminated"] == {"value": 4, "n": len(texts)}
+    assert metrics["decontaminated_exams"] == {"value": 4}
+    assert metrics["decontaminated_facts"] == {"value": 0}
+    assert f"4 of {len(texts)} rows ask one of 55 questions (exams 4): left out" in capsys.readouterr().out
+    assert "decontaminated" not in json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_source_of_nothing_but_questions_is_refused(tmp_path: Path, write_yaml: Callable[..., Path]) -> None:
+    (tmp_path / "same.jsonl").write_text('{"text": "Who lives here?"}\n')
+    source = {"path": str(tmp_path / "same.jsonl")}
+    path = write_yaml(tmp_path / "c.yaml", output_dir=str(tmp_path / "c"), datasets=[source], decontaminate=[source])
+    with pytest.raises(UserError, match=r"same: decontaminate: every row asks .* as: Who lives here\?"):
+        main(["--config", str(path)])

@@ -24,6 +24,8 @@ import yaml
 from datasets import load_dataset
 
 from zero2chat.errors import UserError
+from zero2chat.report.corpus import section
+from zero2chat.report.steps import read_step
 from zero2chat.stages.corpus import main
 
 pytest.importorskip("datatrove")
@@ -530,3 +532,26 @@ def test_lines_that_an_earlier_page_has_are_removed(
     assert sum(notice in row["text"] for row in rows) == 1
     assert sum("Short line" in row["text"] for row in rows) == 12
     assert json.loads((folder / "crawl.json").read_text())["lines_removed"] == 11
+
+
+def test_pages_that_ask_an_examination_question_go_with_it_and_the_card_has_pictures(
+    crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = _speech(3)[1].split()
+    questions = [" ".join(words[5:25]), "Who has ever asked this of anybody at all?", words[7]]
+    (tmp_path / "exam.jsonl").write_text("".join(json.dumps({"question": q}) + "\n" for q in questions))
+    given = _settings(crawl, tmp_path / "corpus") | {"decontaminate": [str(tmp_path / "exam.jsonl")]}
+    folder = make(given)
+    (line,) = _removed(folder)["decontaminate"]
+    assert line["url"] == "https://a.example.org/3"
+    assert (line["reason"], line["question"]) == ("asks_exam", questions[0])
+    assert line["url"] not in {row["url"] for row in _rows(folder)}
+    assert json.loads((folder / "metrics.json").read_text())["decontaminated"]["value"] == 1
+    told = json.loads((folder / "crawl.json").read_text())
+    left = {step["step"]: step["documents"] for step in told["funnel"]}
+    assert left["decontaminate"] == left["lines"] - 1
+    card = (folder / "README.md").read_text()
+    assert "## In pictures" in card
+    assert "](plots/funnel.svg)" in card
+    assert (folder / "plots" / "funnel.svg").read_text().startswith("<svg xmlns=")
+    assert "Nothing goes without a reason" in section(read_step(folder, 1))

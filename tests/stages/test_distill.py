@@ -107,6 +107,22 @@ def test_a_models_answers_that_pass_are_rows_that_say_where_they_come_from(
     assert metrics(tmp_path / "sft")["conversations"]["value"] == len(found)
 
 
+def test_a_prompt_that_is_an_examination_question_is_not_asked(
+    run: Distill, model_folder: Path, prompts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zero2chat.stages.distill.answer_each", ended(distill.answer_each))
+    (tmp_path / "exam.jsonl").write_text(json.dumps({"problem": PROMPTS[2]["prompt"]}) + "\n")
+    given = local(
+        model_folder, datasets=prompts, keep_above=-1, samples=1, decontaminate=[str(tmp_path / "exam.jsonl")]
+    )
+    folder = run(**given)
+    assert metrics(folder)["decontaminated"] == {"value": 1, "n": 6}
+    assert metrics(folder)["prompts"]["value"] == len(runs.read_jsonl(folder / "answers.jsonl")) == 5
+    (line,) = runs.read_jsonl(folder / "decontaminated.jsonl")
+    assert (line["where"], line["text"]) == ("prompts, row 2", PROMPTS[2]["prompt"])
+    assert "2" not in {row["origin"]["key"] for row in rows(folder)}
+
+
 def ended(answer_each: Any) -> Any:
     """The model's answers, as if it had ended each of them by itself: one of random weights seldom does."""
 

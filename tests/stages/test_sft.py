@@ -145,3 +145,32 @@ def test_tokens_are_counted_without_padding_and_no_mfu_is_claimed(
     assert line["tokens"] == sum(lengths)
     assert "tokens_per_second" in line
     assert "mfu" not in line
+
+
+def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out(
+    tiny: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
+) -> None:
+    def chat(*said: str) -> dict[str, Any]:
+        return {"messages": [{"role": r, "content": c} for r, c in zip(["user", "assistant"] * 2, said, strict=False)]}
+
+    clean = [chat("Hi", "Hello."), chat("What is 2 + 3 and what is 4?", "5\nand 4.")]
+    asking = [chat("2 + 3 = ?", "5."), chat("Hi", "Ask!", "Well, how far\nis it to Rome?", "Far.")]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (*clean, *asking)))
+    (tmp_path / "exam.jsonl").write_text('{"question": "2 + 3 = ?"}\n{"question": "How far is it to Rome?"}\n')
+    changes = {
+        "datasets": [{"path": str(tmp_path / "chat.jsonl")}, {"task": "facts", "n": 20}],
+        "decontaminate": [str(tmp_path / "exam.jsonl"), {"task": "facts", "n": 50, "label": "test_rows"}],
+        "tasks": [],
+        "max_steps": 1,
+    }
+    main(["--config", str(write_yaml(tmp_path / "sft.yaml", **settings("sft", tmp_path / "sft", **changes)))])
+    metrics = _metrics(tmp_path / "sft")
+    assert metrics["conversations"]["value"] == 22
+    assert metrics["decontaminated"] == {"value": 2, "n": 24}
+    assert (metrics["decontaminated_exam"]["value"], metrics["decontaminated_test_rows"]["value"]) == (2, 0)
+    lines = runs.read_jsonl(tmp_path / "sft" / "decontaminated.jsonl")
+    assert [(line["where"], line["question"], line["text"]) for line in lines] == [
+        ("chat, row 2", "2 + 3 = ?", "2 + 3 = ?"),
+        ("chat, row 3", "How far is it to Rome?", "Well, how far\nis it to Rome?"),
+    ]
+    assert lines[1]["words"] == "how far is it to rome"

@@ -1,29 +1,86 @@
-"""Has the model read the questions that it is asked? Those that share words with what it was trained on.
+"""Which training texts have examination questions in them: to say so beside a score, or to leave the texts out.
 
-As Brown et al. 2020 (arXiv:2005.14165, section 4) tell it: by 13 words in a row, of a shorter question by all of it.
+`find_seen` reports, and rather says too much. As Brown et al. 2020 (arXiv:2005.14165, section 4) tell it, a question is
+seen by 13 words in a row, a shorter one by all of it, wherever it stands.
+
+`Decontamination` removes, and must not take a library for a sum. There a text asks a question if it has 13 words in a
+row of it, of a shorter one all, but only where these words tell it:
+
+- No other question of the examinations has them. What several share ("Choose the best answer to the following …") is
+  how they are put; a question that has nothing but that counts by all of its words in a row.
+- At least `LEAST` of them are no numbers. "2 + 3 = ?" is 2 and 3, which stand in every second book, and 1 to 13 in a
+  row are a table of contents. Such a question counts where it is the whole of a text: a document, a turn of a
+  conversation. (Brown et al. let no example be known by fewer than 8 words. Theirs are windows into long ones, and
+  ours all of a short one; of questions with 5 to 7 words many are asked, such as for the capital of a country.)
+
+A text goes as a whole, a long one too. Brown et al. cut 200 characters around the place out of it, and drop what falls
+into more than 10 pieces; but what is left still talks about the question, and a book with one in it is rarely missed.
+What was left out is written down with question and words, so that a rule which takes too much is seen.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
-from zero2chat.data.conversations import load_conversations
-from zero2chat.data.corpora import Source, load_source, read_sources
-from zero2chat.runs import strings
+from datasets import Dataset
+
+from zero2chat import tasks
+from zero2chat.data.corpora import Source, is_file, load_source, read_sources, require_column
+from zero2chat.errors import UserError
+from zero2chat.runs import Run, is_main_process, strings, write_atomically
 from zero2chat.tools.bm25 import words
 
 WORDS = 13
+LEAST = 5  # words that are no numbers
+FILE = "decontaminated.jsonl"  # in the run's folder: a line a text that was left out
+_ASKED = ("question", "problem", "prompt", "text")  # where a dataset without `column` has its questions
+Words = tuple[str, ...]
 T = TypeVar("T")
+
+
+def in_a_row(found: Sequence[T], length: int) -> Iterator[tuple[T, ...]]:
+    """So many words or tokens in a row, from each place on."""
+    return zip(*(found[start:] for start in range(length)), strict=False)
+
+
+def _known_by(found: Words) -> set[Words]:
+    """What a question is known by: each `WORDS` of its words in a row, of a shorter one all."""
+    return set(in_a_row(found, min(len(found), WORDS)))
+
+
+class _Finder:
+    """Finds words in a row in texts, wherever they stand: by the first few, then by all."""
+
+    def __init__(self, wanted: Iterable[Words]):
+        self._by_start: dict[Words, list[Words]] = defaultdict(list)
+        for row in wanted:
+            self._by_start[row[:LEAST]].append(row)
+        self._starts = [{s for s in self._by_start if len(s) == length} for length in range(1, LEAST + 1)]
+
+    def find(self, found: Sequence[str]) -> Iterator[Words]:
+        for length, starts in enumerate(self._starts, start=1):
+            if not starts or starts.isdisjoint(in_a_row(found, length)):  # nearly always, and fast
+                continue
+            for i, start in enumerate(in_a_row(found, length)):
+                if start in starts:
+                    yield from (row for row in self._by_start[start] if tuple(found[i : i + len(row)]) == row)
+
+
+# ---- reported
+
+
+def _with_paths(entries: Sequence[Any]) -> list[Any]:
+    return [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
 def read_training_sources(entries: Sequence[Any]) -> list[Source]:
     """A YAML's `contamination:` list: sources as in `datasets`, or just their paths. Raises `UserError` as those do."""
-    given = [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
-    return read_sources(given, where="contamination") if given else []
+    return read_sources(_with_paths(entries), where="contamination") if entries else []
 
 
 def training_texts(sources: Iterable[Source]) -> Iterator[str]:
@@ -31,15 +88,20 @@ def training_texts(sources: Iterable[Source]) -> Iterator[str]:
 
     Of a task they are the demonstrations that `sft` learns from. Raises `UserError` where a source cannot be had.
     """
+    from zero2chat.data.conversations import load_conversations  # torch and TRL, which a corpus has no use for
+
     for source in sources:
         if source.task is not None:
             # What tools say is left out: it comes from running them.
             rows: Iterable[Any] = map(json.loads, load_conversations(replace(source, tools=False))["messages"])
         else:
-            found = load_source(source)
-            rows = found if source.n is None else found.select(range(min(source.n, len(found))))
+            rows = _first(load_source(source), source.n)
         for row in rows:
             yield from (text for _, text in strings(row))
+
+
+def _first(rows: Dataset, n: int | None) -> Dataset:
+    return rows if n is None else rows.select(range(min(n, len(rows))))
 
 
 def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
@@ -48,21 +110,143 @@ def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
     Case, accents, punctuation and spaces do not count; a script without spaces counts by its characters. The texts are
     gone through once, and may be larger than memory.
     """
-    of: dict[str, set[tuple[str, ...]]] = {}
-    wanted: dict[int, set[tuple[str, ...]]] = defaultdict(set)
-    for question in questions:
-        found = words(question, pairs=False)
-        length = min(len(found), WORDS)
-        of[question] = set(in_a_row(found, length))
-        wanted[length] |= of[question]
-    seen: set[tuple[str, ...]] = set()
-    for text in texts:
+    of = {question: _known_by(tuple(words(question, pairs=False))) for question in questions}
+    finder = _Finder(set().union(*of.values()))
+    seen = {row for text in texts for row in finder.find(words(text, pairs=False))}
+    return {question for question, rows in of.items() if not seen.isdisjoint(rows)}
+
+
+# ---- removed
+
+
+class Asked(NamedTuple):
+    """A question that a text asks, its examination, and the words by which it was found."""
+
+    question: str
+    exam: str
+    words: str
+
+
+class Questions:
+    """The questions of examinations (question → examination), and which of them a text asks, as told above."""
+
+    def __init__(self, questions: Mapping[str, str]):
+        whole = {tuple(words(question, pairs=False)): (question, exam) for question, exam in questions.items()}
+        self._whole = {found: asked for found, asked in whole.items() if found}
+        self._longest = max(map(len, self._whole), default=0)
+        shared = Counter(row for found in self._whole for row in _known_by(found))
+        self._of: dict[Words, tuple[str, str]] = {}
+        for found, asked in self._whole.items():
+            telling = {row for row in _known_by(found) if shared[row] == 1 and _tells(row)}
+            self._of |= dict.fromkeys(telling or ({found} if _tells(found) else ()), asked)
+        self._finder = _Finder(self._of)
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def find(self, text: str) -> Asked | None:
+        """A question that the text asks; None where it asks none."""
         found = words(text, pairs=False)
-        for length, runs in wanted.items():
-            seen |= runs.intersection(in_a_row(found, length))
-    return {question for question, runs in of.items() if not seen.isdisjoint(runs)}
+        if len(found) <= self._longest and (row := tuple(found)) in self._whole:
+            return Asked(*self._whole[row], " ".join(row))
+        return next((Asked(*self._of[row], " ".join(row)) for row in self._finder.find(found)), None)
 
 
-def in_a_row(found: Sequence[T], length: int) -> Iterator[tuple[T, ...]]:
-    """So many words or tokens in a row, from each place on."""
-    return zip(*(found[start:] for start in range(length)), strict=False)
+def _tells(row: Collection[str]) -> bool:
+    return sum(not word.isdecimal() for word in row) >= LEAST
+
+
+def read_exams(entries: Sequence[Any]) -> list[Source]:
+    """A YAML's `decontaminate:` list: examinations as in `datasets`, or just their paths.
+
+    Of a task, which needs `n`, and of a dataset they are the `test` split unless `split` says otherwise; a file has
+    none. Raises `UserError` as `datasets` does, and for a task's training rows.
+    """
+    given = [
+        {"split": "train" if is_file(entry.get("path")) else "test"} | entry if isinstance(entry, dict) else entry
+        for entry in _with_paths(entries)
+    ]
+    sources = read_sources(given, where="decontaminate") if given else []
+    for i, source in enumerate(sources):
+        if source.task is not None and source.split == "train":
+            raise UserError(f"decontaminate[{i}]: task '{source.task}': its split 'train' is there to be learned")
+    return sources
+
+
+def load_questions(sources: Iterable[Source]) -> Questions:
+    """Raises `UserError` where an examination cannot be had, or has no question.
+
+    Of a dataset they are in `column`, or the first of `question`, `problem`, `prompt` and `text` that it has; of
+    messages the last one counts.
+    """
+    found: dict[str, str] = {}
+    for source in sources:
+        if source.task is not None:
+            asked = tasks.load(source.task).rows(source.split, source.seed, source.n, **source.options)
+            some = [row["question"] for row in asked]
+        else:
+            rows = _first(load_source(source), source.n)
+            own = [name for name in _ASKED if name in rows.column_names] if source.column == "text" else []
+            column = own[0] if own else source.column
+            require_column(rows, column, source.label)
+            some = [_last(value) for value in rows[column]]
+        if not any(words(question) for question in some):
+            raise UserError(f"{source.label}: has no question in it: set `column`")
+        for question in some:
+            found.setdefault(question, str(source.label))
+    return Questions(found)
+
+
+def _last(value: Any) -> str:
+    return next((text for key, text in reversed(list(strings(value))) if key in ("", "content")), "")
+
+
+class Decontamination:
+    """The examinations of a stage's `decontaminate:`; with none it leaves everything as it is."""
+
+    def __init__(self, entries: Sequence[Any]):
+        sources = read_exams(entries)
+        self._questions = load_questions(sources) if sources else None
+        self._exams = [str(source.label) for source in sources]
+        self._removed: list[dict[str, str]] = []
+        self._rows = 0
+
+    def clean(self, rows: Dataset, column: str, where: str, read: Callable[[Any], Any] = lambda value: value) -> Dataset:
+        """The rows that ask no question in any text that `read` finds in `column`; `where` names the rows.
+
+        Raises `UserError` where none is left.
+        """
+        if self._questions is None:
+            return rows
+        kept = []
+        for i, value in enumerate(rows[column]):
+            texts = (text for _, text in strings(read(value)))
+            asked = next(((found, text) for text in texts if (found := self._questions.find(text))), None)
+            if asked is None:
+                kept.append(i)
+            else:
+                self._removed.append({"where": f"{where}, row {i}"} | asked[0]._asdict() | {"text": asked[1]})
+        self._rows += len(rows)
+        if not kept:
+            question = self._removed[-1]["question"]
+            raise UserError(f"{where}: decontaminate: every row asks a question of the examinations, as: {question}")
+        return rows if len(kept) == len(rows) else rows.select(kept)
+
+    def finish(self, run: Run) -> dict[str, dict[str, Any]]:
+        """Write down what was left out, say how much, and return it as metrics: of all rows, and by examination."""
+        if self._questions is None:
+            return {}
+        removed = Counter(line["exam"] for line in self._removed)
+        if is_main_process():
+            lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in self._removed]
+            write_atomically(run.folder / FILE, "".join(lines))
+            counts = ", ".join(f"{exam} {n:,}" for exam, n in removed.most_common()) or "none"
+            print(
+                f"decontaminate: {len(self._removed):,} of {self._rows:,} rows ask one of {len(self._questions):,} "
+                f"questions ({counts}): left out, see {Path(run.folder) / FILE}",
+                flush=True,
+            )
+            for question, n in Counter(line["question"] for line in self._removed).most_common(1):
+                print(f"decontaminate: most often, {n:,} times: {question[:200]!r}", flush=True)
+        metrics = {"decontaminated": {"value": len(self._removed), "n": self._rows}}
+        return metrics | {f"decontaminated_{exam}": {"value": removed[exam]} for exam in dict.fromkeys(self._exams)}

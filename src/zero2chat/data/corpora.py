@@ -86,7 +86,7 @@ def _try_rows(source: Source) -> None:
     if task.fetches:
         tasks.check_options(task, options)
         return
-    rows = task.rows("train", source.seed, source.n, **options)
+    rows = task.rows(source.split, source.seed, source.n, **options)
     for style in styles if isinstance(styles, dict) else ():
         task.demonstration(rows[0], random.Random(0), style=style)
 
@@ -97,6 +97,11 @@ def _try_documents(source: Source) -> None:
         make(seed=source.seed, n=min(n, _FEW_DOCUMENTS), **source.options)
     except UserError:
         make(seed=source.seed, n=n, **source.options)  # perhaps so few are not enough
+
+
+def is_file(path: str | None) -> bool:
+    """Whether a source's `path` is a file of its own, or a builder for such: it has no split but `train`."""
+    return path in _BUILDERS.values() or Path(path or "").suffix in _BUILDERS
 
 
 def load_source(source: Source, as_text: bool = False) -> Dataset:

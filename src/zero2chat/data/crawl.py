@@ -6,7 +6,8 @@ and marks it done, so that a restart skips it. `executor` says where they run: p
     pages        WARC → URL filter → text → language → Gopher → C4 → FineWeb's filters
     signatures   MinHash signatures of what is left; buckets: pairs; clusters: which one stays
     lines        hashes of long lines; repeats: those that an earlier document has
-    corpus       duplicates out → repeated lines out → personal data masked → classifier → Parquet by split
+    corpus       duplicates out → repeated lines out → examinations out → personal data masked → classifier → Parquet by
+                 split
 
 Each step may be left out (`c4: null`). Defaults are FineWeb's where it has some; the sources stand beside them.
 datatrove is imported by what runs, and not by what only reads a recipe.

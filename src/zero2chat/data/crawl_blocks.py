@@ -251,6 +251,29 @@ class Lines(SentenceDedupFilter):
                     yield doc
 
 
+class Examinations(BaseFilter):
+    """Documents that ask a question of the examinations of `decontaminate` go, each with the question."""
+
+    name = "decontaminate"
+
+    def __init__(self, decontaminate: Sequence[Any], removed: Removed):
+        super().__init__(removed)
+        self.decontaminate = decontaminate
+        self.stats.name = "decontaminate"
+        self._questions: Any = None
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        from zero2chat.data.contamination import load_questions, read_exams
+
+        if self._questions is None:
+            self._questions = load_questions(read_exams(self.decontaminate))
+        asked = self._questions.find(doc.text)
+        if asked is None:
+            return True
+        doc.metadata["question"] = asked.question
+        return False, f"asks_{asked.exam}"
+
+
 class Mask(PipelineStep):
     """Personal data masked, and counted by kind."""
 

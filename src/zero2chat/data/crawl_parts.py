@@ -5,7 +5,7 @@ Importing this file imports datatrove.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,14 @@ class Part:
 
 
 def parts(
-    crawl: Crawl, sections: Mapping[str, Any], folder: Path, warcs: int, split: tuple[float, float]
+    crawl: Crawl,
+    sections: Mapping[str, Any],
+    folder: Path,
+    warcs: int,
+    split: tuple[float, float],
+    decontaminate: Sequence[Any] = (),
 ) -> list[Part]:
-    """The pipelines of a crawl in their order, for `warcs` files and a run's folder."""
-
+    """The pipelines of a crawl in their order, for `warcs` files and a run's folder; `decontaminate` is the stage's."""
     sha1 = HashConfig(precision=64, hash_fc="sha1")  # FineWeb's; today's xxhash takes no text, as datatrove gives it
     work, minhash, lines = folder / WORK, sections["minhash"], sections["lines"]
     tasks = min(crawl.tasks or warcs, warcs)
@@ -76,6 +80,8 @@ def parts(
             out = blocks.Lines(at, min_sentences=lines.min_sentences, removed=removed("lines"), config=by_line)
             out.stats.name = "lines"
             chain += [out, blocks.Measure("lines", count=True)]
+        if decontaminate:
+            chain += [blocks.Examinations(decontaminate, removed("decontaminate")), blocks.Measure("decontaminate")]
         if personal := sections["personal_data"]:
             chain += [blocks.Mask([kind for kind, on in asdict(personal).items() if on])]
             chain += [blocks.Measure("personal_data", count=True)]

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -49,7 +49,12 @@ def prepare(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any], list[st
 
 
 def run_crawl(
-    crawl: Crawl, sections: Mapping[str, Any], warcs: list[str], folder: Path, split: tuple[float, float]
+    crawl: Crawl,
+    sections: Mapping[str, Any],
+    warcs: list[str],
+    folder: Path,
+    split: tuple[float, float],
+    decontaminate: Sequence[Any] = (),
 ) -> dict[str, dict[str, Any]]:
     """Make the corpus of a run's folder, or what is missing of it. Returns its metrics.
 
@@ -57,7 +62,7 @@ def run_crawl(
     """
     work = folder / WORK
     _begin(folder, warcs)
-    chain = parts(crawl, sections, folder, len(warcs), split)
+    chain = parts(crawl, sections, folder, len(warcs), split, decontaminate)
     print(f"{folder}: {len(warcs)} WARC files, {chain[0].tasks} shards, executor {crawl.executor}", flush=True)
     with quiet():
         _EXECUTE[crawl.executor](chain, crawl, sections, work)

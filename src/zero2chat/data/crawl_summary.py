@@ -150,6 +150,8 @@ def summarise(
     metrics |= {"pages": steps[0]["documents"], "losses": sum(lost.values()), "near_duplicates": duplicates}
     metrics |= {f"loss_{name}": n for name, n in lost.items()}
     metrics |= {f"masked_{kind}": n for kind, n in masked.items()}
+    if "decontaminate" in by_step:
+        metrics["decontaminated"] = sum(by_step["decontaminate"]["removed"].values())
     return {name: {"value": n} for name, n in metrics.items()}
 
 

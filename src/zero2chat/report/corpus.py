@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zero2chat.report import crawl
 from zero2chat.report.figures import bars, gallery
 from zero2chat.report.parts import cards, esc, lacks, paragraph, short, table
 from zero2chat.report.steps import Metric, Step
@@ -34,7 +35,9 @@ def section(step: Step) -> str:
         "model predicts <em>those</em> tells learning from memorising.",
         "story",
     )
-    text += cards(step, KEY)
+    text += cards(step, KEY) + crawl.decontaminated(step.metrics)
+    if step.crawl:
+        text += crawl.part(step.crawl, f"{step.anchor}-crawl")
     size, count = _shares(step)
     figure = bars(f"{step.anchor}-sources", "Text to learn from, by source.", list(size), {"bytes_train": size})
     rows = []

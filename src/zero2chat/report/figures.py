@@ -76,6 +76,16 @@ def _figure(figure: Figure, key: str, caption: str) -> str:
     return f"<figure>\n{_svg(figure, key, caption)}<figcaption>{esc(caption)}</figcaption></figure>\n"
 
 
+def as_file(figure: str) -> str:
+    """A figure of the page as an SVG file of its own, in the light page's colours."""
+    start = figure.index("<svg ") + len("<svg ")
+    body = figure.index(">", start) + 1
+    colours = "".join(f"--{variable}: {hue};" for hue, variable in _VARIABLES.items())
+    style = f"<style>svg {{ {colours} background: #ffffff; font-family: sans-serif; }}</style>"
+    end = figure.index("</svg>") + len("</svg>")
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {figure[start:body]}\n{style}{figure[body:end]}\n'
+
+
 def curves(
     key: str, caption: str, lines: Mapping[str, Points], y: str, *, x: str = "training step", percent: bool = False
 ) -> str:

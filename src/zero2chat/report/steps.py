@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat.errors import UserError
-from zero2chat.runs import HISTORY, METRICS, RUN, SAMPLES, read_jsonl
+from zero2chat.runs import CRAWL, HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
 Metric = dict[str, Any]  # {"value": …, and where they make sense "n", "low", "high", "seed"}
 Points = list[tuple[float, float]]
@@ -19,7 +19,7 @@ Points = list[tuple[float, float]]
 
 @dataclass
 class Step:
-    """One finished step. `missing` names the files that its folder lacks."""
+    """One finished step. `missing` names the files that its folder lacks; `crawl` is what a crawl tells of itself."""
 
     name: str
     stage: str
@@ -29,6 +29,7 @@ class Step:
     history: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    crawl: dict[str, Any] = field(default_factory=dict)
 
     @property
     def anchor(self) -> str:
@@ -107,6 +108,7 @@ def read_step(folder: str | Path, position: int) -> Step:
         history=_lines(folder / HISTORY),
         samples=_lines(folder / SAMPLES),
         missing=[name for name in (RUN, HISTORY, SAMPLES) if not (folder / name).is_file()],
+        crawl=_read(folder / CRAWL) if (folder / CRAWL).is_file() else {},
     )
 
 

@@ -3,8 +3,10 @@
     python -m zero2chat.stages.corpus --config recipes/quickstart/corpus.yaml
 
 Reads Hub datasets, local JSONL, Parquet, CSV and text files and tasks' own documents; writes a dataset with train,
-validation and test splits by document (`data/*.parquet`, which `load_dataset(<folder>)` opens) and its metrics. With
-`canaries` it plants secrets in the train split alone, and writes down which (`canaries.jsonl`), for `regurgitate`.
+validation and test splits by document (`data/*.parquet`, which `load_dataset(<folder>)` opens) and its metrics.
+Documents that ask a question of the examinations in `decontaminate` are left out of all splits, and written down
+(`decontaminated.jsonl`). With `canaries` it plants secrets in the train split alone, and writes down which
+(`canaries.jsonl`), for `regurgitate`.
 
 With `crawl` in place of `datasets` it makes the corpus from WARC files, as FineWeb was made (`data/crawl.py`). Beside
 the splits it then writes a card, the funnel (`crawl.json`), and all that was removed, with its reason (`removed/`).
@@ -20,7 +22,9 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 
 from zero2chat import config
+from zero2chat.card import CARD
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
+from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.corpora import load_documents, mix, read_sources, split_of
 from zero2chat.data.crawl import WORK, read_crawl
 from zero2chat.errors import UserError, exit_on_mistake
@@ -34,6 +38,10 @@ class CorpusArguments:
 
     output_dir: str | None = None
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
+    decontaminate: list[dict] = field(
+        default_factory=list,
+        metadata={"help": "Examinations whose questions are left out of the data: tasks, datasets, files."},
+    )
     crawl: dict = field(default_factory=dict, metadata={"help": "In their place: WARC files, and what to do to them."})
     validation_fraction: float = field(default=0.02, metadata={"help": "Share of documents for validation."})
     test_fraction: float = field(default=0.02, metadata={"help": "Share of documents for the test."})
@@ -46,6 +54,7 @@ class CorpusArguments:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")
         # Here too, so that a recipe is refused before its first step runs:
+        read_exams(self.decontaminate)
         if self.crawl:
             if self.datasets or self.canaries:
                 raise ValueError("crawl: stands alone: mix its corpus with others, or plant canaries, in another step")
@@ -73,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     run.clear()
 
-    parts = [load_documents(source) for source in sources]
+    decontamination = Decontamination(args.decontaminate)
+    parts = [decontamination.clean(load_documents(source), "text", str(source.label)) for source in sources]
     documents = mix(parts, [source.fraction for source in sources], size=lambda row: len(row["text"]))
     splits = [split_of(text, args.validation_fraction, args.test_fraction) for text in documents["text"]]
     for split in SPLITS:
@@ -89,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_canaries(run.folder, canaries)
         planted = [canary.text for canary in canaries for _ in range(canary.copies)]
         labels.append(CANARIES)
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics = decontamination.finish(run)
     held_out: Dataset | None = None
     for split in SPLITS:
         rows = documents.select([i for i, s in enumerate(splits) if s == split])
@@ -123,6 +133,7 @@ def crawl(settings: dict[str, Any], args: CorpusArguments) -> None:
     try:
         from zero2chat.data.crawl_run import prepare, run_crawl
         from zero2chat.data.crawl_summary import beginnings
+        from zero2chat.report.crawl import add_plots
     except ImportError as error:
         raise UserError(f'crawl: {error.name} is not installed: pip install "zero2chat[crawl]"') from error
     prepared = prepare(args.crawl)  # a mistake leaves no folder
@@ -130,7 +141,8 @@ def crawl(settings: dict[str, Any], args: CorpusArguments) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    metrics = run_crawl(*prepared, run.folder, (args.validation_fraction, args.test_fraction))
+    metrics = run_crawl(*prepared, run.folder, (args.validation_fraction, args.test_fraction), args.decontaminate)
+    add_plots(run.folder, CARD)
     for label, text in beginnings(run.folder):
         run.sample(0, label, text)
     run.finish(metrics)

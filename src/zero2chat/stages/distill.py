@@ -16,6 +16,8 @@ et al. 2023, arXiv:2308.01825, keep different ways alone); near duplicates are n
 first `keep` are kept, as they were drawn: the shortest would teach to be short. R1's further filters (languages mixed,
 long paragraphs, code) are reward functions of yours.
 
+Prompts that ask a question of the examinations in `decontaminate` are left out, and written down.
+
 Each row begins as `review: unreviewed`, which `zero2chat rank --review` changes; `sft` leaves out what was rejected.
 What has been answered is kept, and a run that was interrupted goes on from there.
 """
@@ -40,6 +42,7 @@ from transformers import set_seed
 
 from zero2chat import config, stats
 from zero2chat.config import build
+from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.corpora import Source, mix, read_sources
 from zero2chat.data.problems import load_problems, safe_problems
@@ -101,6 +104,10 @@ class DistillArguments:
     attn_implementation: str | None = None
     chat_template_path: str | None = None
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
+    decontaminate: list[dict] = field(
+        default_factory=list,
+        metadata={"help": "Examinations whose questions are left out of the data: tasks, datasets, files."},
+    )
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     keep_above: float = field(default=0.5, metadata={"help": "The weighted sum of rewards that is not enough."})
     keep: int = field(default=1, metadata={"help": "At most so many answers to a prompt."})
@@ -120,6 +127,7 @@ class DistillArguments:
             raise ValueError(f"temperature {self.temperature:g}: {self.samples} answers would be alike: give one above")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
+        read_exams(self.decontaminate)
         _read_rewards(self.rewards)
         if self.endpoint is not None:
             build([EndpointSpec], self.endpoint, "endpoint")
@@ -137,8 +145,8 @@ def _read_rewards(entries: Sequence[Any]) -> list[Reward]:
     return rewards
 
 
-def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward]) -> Dataset:
-    """All problems, with `_source` and `_key` (a task row's key, or a dataset row's number)."""
+def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontamination: Decontamination) -> Dataset:
+    """The problems, with `_source` and `_key` (a task row's key, or a dataset row's number)."""
     wanted = {column for reward in rewards for column in reward.needs} | {"row"}
     parts = []
     for source in sources:
@@ -147,7 +155,7 @@ def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward]) -> Datas
             reward.check(part, str(source.label))
         keys = [json.loads(row)["key"] for row in part["row"]] if source.task else range(len(part))
         part = part.add_column("_source", [source.label] * len(part)).add_column("_key", [str(key) for key in keys])
-        parts.append(part)
+        parts.append(decontamination.clean(part, "prompt", str(source.label)))
     return mix(parts, [source.fraction for source in sources], size=lambda _: 1)
 
 
@@ -349,14 +357,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if spec and not is_main_process():  # one process asks, with many requests at once
         return
     set_seed(args.seed)
-    problems = _load_prompts(sources, rewards)
+    decontamination = Decontamination(args.decontaminate)
+    problems = _load_prompts(sources, rewards, decontamination)
+    left_out = decontamination.finish(run)
     ask = _endpoint(args, spec) if spec else _model(args, problems)
     collected = _collect(problems, ask, rewards, run, args)
     if not is_main_process():
         return
 
     verdicts = choose(list(zip(problems["prompt"], collected, strict=True)), args.keep, args.keep_above)
-    metrics = _measure(verdicts, args.seed)
+    metrics = _measure(verdicts, args.seed) | left_out
     shown: Counter[str | None] = Counter()
     lines, samples = [], []
     origin = {"teacher": spec.model if spec else args.teacher, "temperature": args.temperature}

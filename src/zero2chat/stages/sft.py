@@ -7,11 +7,13 @@ One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`,
 
 Reads a model and conversations (tasks' demonstrations, chat datasets); writes a model folder with a chat template,
 and its accuracy on each task's test rows. Loss on the assistant's tokens alone, its end of turn included: on its calls,
-and never on what a tool says.
+and never on what a tool says. Conversations that ask a question of the examinations in `decontaminate` are left out,
+and written down (`decontaminated.jsonl`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +21,7 @@ from transformers import set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
 from zero2chat.chat.tools import make_tools
+from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.conversations import (
     end_turn,
     load_conversations,
@@ -50,6 +53,10 @@ class SftArguments:
     """The conversations, the tasks to be examined in, and what `SFTConfig` lacks."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of conversations."})
+    decontaminate: list[dict] = field(
+        default_factory=list,
+        metadata={"help": "Examinations whose questions are left out of the data: tasks, datasets, files."},
+    )
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
     tools: dict = field(
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
@@ -69,6 +76,7 @@ class SftArguments:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
+        read_exams(self.decontaminate)
         read_specs(self.tasks, self.tools)
 
 
@@ -102,7 +110,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     training.chat_template_path = None  # it is set, and TRL would add the tokens of another tokenizer
     set_max_length(training, model)
     tools = make_tools(args.tools)
-    parts = [load_conversations(source, tools=tools) for source in sources]
+    decontamination = Decontamination(args.decontaminate)
+    parts = [
+        decontamination.clean(load_conversations(source, tools=tools), "messages", str(source.label), json.loads)
+        for source in sources
+    ]
+    left_out = decontamination.finish(run)
     conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
     rows = tokenize_conversations(conversations, tokenizer, training.max_length, args.overlong, "datasets")
     if is_main_process():
@@ -124,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # No MFU: rows differ in length, and so does what attention costs.
     train(trainer, run, RunCallback(run), count="non_padding")
 
-    metrics = {"conversations": {"value": len(rows)}}
+    metrics = {"conversations": {"value": len(rows)}} | left_out
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
     if args.merge_adapter and trainer.is_world_process_zero():
         adapter = run.folder / "_adapter"  # which opens as any adapter's folder does

@@ -1,0 +1,208 @@
+"""How fast is the corpus stage on a crawl beside the same blocks in plain datatrove, and does its memory stay flat?
+
+    python benchmarks/crawl.py [--warcs "data/debian-docs/*.warc.gz"] [--files 2] [--repeats 3] [--json]
+
+`make debian-docs` makes the files. Both sides read the same ones with the settings of recipes/debian-docs, in English
+alone, so that plain datatrove needs one pipeline, and are timed as commands, from their start to their end, by turns.
+The plain side has datatrove's own block in each place, which does less here and there: its formatter masks e-mail and
+IP addresses, and no telephone and card numbers; it writes no reasons, funnel and card. Its lines have any length. Then the
+stage reads 1, 2 and 4 of the files with one worker, and its peak memory, that of its processes together, is compared.
+About 8 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+RECIPE = Path("recipes/debian-docs/corpus.yaml")
+SIZES = (1, 2, 4)
+
+
+def settings(warcs: Sequence[str], folder: Path, workers: int) -> dict[str, Any]:
+    """The recipe's, for these files, English alone."""
+    given: dict[str, Any] = yaml.safe_load(RECIPE.read_text())
+    given["output_dir"] = str(folder)
+    given["crawl"] |= {"warcs": list(warcs), "workers": workers, "tasks": len(warcs)}
+    given["crawl"]["languages"] |= {"keep": ["en"]}
+    return given
+
+
+def plain(warcs: Sequence[str], folder: Path, workers: int) -> None:
+    """The same steps as a user of datatrove writes them, after its examples/fineweb.py."""
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline import dedup, extractors, filters, formatters, readers, writers
+    from datatrove.utils.hashing import HashConfig
+    from tldextract import TLDExtract
+
+    crawl, tasks = settings(warcs, folder, workers)["crawl"], len(warcs)
+    paths = folder / "warcs.txt"
+    folder.mkdir(parents=True)
+    paths.write_text("".join(f"{Path(warc).resolve()}\n" for warc in warcs))
+    hashed = dedup.MinhashConfig(
+        n_grams=crawl["minhash"]["ngram"],
+        num_buckets=crawl["minhash"]["buckets"],
+        hashes_per_bucket=crawl["minhash"]["rows"],
+        seed=crawl["minhash"]["seed"],
+        hash_config=HashConfig(precision=64, hash_fc="xxhash"),
+    )
+    by_line = dedup.SentDedupConfig(n_sentences=1, split_sentences=False, min_doc_words=0)
+    language = filters.LanguageFilter(crawl["languages"]["keep"], crawl["languages"]["threshold"])
+    language.model.MODEL_URL = str(Path(crawl["languages"]["model"]).resolve())
+    by_url = filters.URLFilter(use_integrated_lists=False)
+    by_url.tldextractor = TLDExtract(suffix_list_urls=())
+    quality = crawl["gopher_quality"] | {"stop_words": crawl["gopher_quality"]["stop_words"]["en"]}
+    repetition = crawl["gopher_repetition"] | {
+        name: tuple(crawl["gopher_repetition"][name].items()) for name in ("top_n_grams", "dup_n_grams")
+    }
+    at = {name: str(folder / name) for name in ("pages", "signed", "pairs", "clusters", "lines", "repeats", "corpus")}
+
+    def run(*blocks: Any, tasks: int = tasks) -> None:
+        LocalPipelineExecutor(
+            list(blocks), tasks=tasks, workers=workers, logging_dir=str(folder / "logs" / str(time.time()))
+        ).run()
+
+    def read() -> Any:
+        return readers.JsonlReader(at["pages"])
+
+    def unique() -> Any:
+        return dedup.MinhashDedupFilter(at["clusters"])
+
+    run(
+        readers.WarcReader(str(Path(warcs[0]).resolve().parent), paths_file=str(paths)),
+        by_url,
+        extractors.Trafilatura(
+            favour_precision=crawl["extraction"]["favour_precision"],
+            deduplicate=crawl["extraction"]["deduplicate"],
+            timeout=crawl["extraction"]["timeout"],
+        ),
+        language,
+        filters.GopherRepetitionFilter(**repetition),
+        filters.GopherQualityFilter(**quality),
+        filters.C4QualityFilter(**crawl["c4"]),
+        filters.FineWebQualityFilter(**crawl["fineweb"]),
+        writers.JsonlWriter(at["pages"]),
+    )
+    run(read(), dedup.MinhashDedupSignature(at["signed"], hashed))
+    run(dedup.MinhashDedupBuckets(at["signed"], at["pairs"], config=hashed), tasks=hashed.num_buckets)
+    run(dedup.MinhashDedupCluster(at["pairs"], at["clusters"], config=hashed), tasks=1)
+    run(read(), unique(), dedup.SentenceDedupSignature(at["lines"], config=by_line, finder_workers=tasks))
+    run(dedup.SentenceFindDedups(at["lines"], at["repeats"], config=by_line))
+    run(
+        read(),
+        unique(),
+        dedup.SentenceDedupFilter(at["repeats"], config=by_line),
+        formatters.PIIFormatter(),
+        writers.ParquetWriter(at["corpus"]),
+    )
+
+
+def peak(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds that a command takes, and the most memory that its processes have together, in MB (each with its share of
+    what they share). Raises `SystemExit` where it fails."""
+    start, most = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile("w+") as said:
+        process = psutil.Popen(command, stdout=said, stderr=said)
+        while process.poll() is None:
+            try:
+                family = [process, *process.children(recursive=True)]
+                most = max(most, sum(_share(one) for one in family) / 2**20)
+            except psutil.Error:
+                pass
+            time.sleep(0.2)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command)}:\n{said.read()[-3000:]}")
+    return time.perf_counter() - start, most
+
+
+def _share(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:
+        return 0
+
+
+def stage(warcs: Sequence[str], folder: Path, workers: int) -> list[str]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(settings(warcs, folder, workers)))
+    return [sys.executable, "-m", "zero2chat.stages.corpus", "--config", str(path)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--warcs", default="data/debian-docs/*.warc.gz")
+    parser.add_argument("--files", type=int, default=2, help="of them, for the speed (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    args = parser.parse_args()
+    warcs = sorted(glob.glob(args.warcs))  # noqa: PTH207
+    if args.plain:
+        plain(warcs[: args.files], args.plain, args.workers)
+        return
+
+    some, pages = warcs[: args.files], 0
+    seconds: dict[str, list[float]] = {"stage": [], "plain": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        for i in range(args.repeats):
+            for side in sorted(seconds, reverse=bool(i % 2)):
+                folder = Path(scratch) / side
+                shutil.rmtree(folder, ignore_errors=True)
+                ours = stage(some, folder, args.workers)
+                other = [sys.executable, __file__, "--plain", str(folder), *_passed(args)]
+                start = time.perf_counter()
+                done = subprocess.run(ours if side == "stage" else other, capture_output=True, text=True, check=False)
+                seconds[side].append(time.perf_counter() - start)
+                if done.returncode:
+                    raise SystemExit(done.stdout + done.stderr)
+                if side == "stage":
+                    pages = json.loads((folder / "crawl.json").read_text())["funnel"][0]["documents"]
+                print(f"{side}: {seconds[side][-1]:.1f} s", flush=True)
+        memory = {}
+        for n in SIZES:
+            _, memory[n] = peak(stage(warcs[:n], Path(scratch) / f"memory-{n}", 1))
+            print(f"{n} files: {memory[n]:.0f} MB at most", flush=True)
+    ratios = [p / s for p, s in zip(seconds["plain"], seconds["stage"], strict=True)]
+    found = {
+        "pages": pages,
+        "workers": args.workers,
+        **{
+            f"documents_per_second_{side}": round(pages / statistics.median(found), 2)
+            for side, found in seconds.items()
+        },
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "peak_mb": {n: round(most) for n, most in memory.items()},
+        "memory_ratio": round(memory[SIZES[-1]] / memory[SIZES[0]], 3),
+    }
+    print(
+        f"{pages} pages, {args.workers} workers: {found['documents_per_second_stage']} documents/s, plain datatrove "
+        f"{found['documents_per_second_plain']}; ratio {found['ratio']} (target >= 0.95)"
+    )
+    print(f"memory of {SIZES[-1]} files over that of {SIZES[0]}: {found['memory_ratio']}")
+    if args.json:
+        print(json.dumps(found))
+
+
+def _passed(args: argparse.Namespace) -> list[str]:
+    return ["--warcs", args.warcs, "--files", str(args.files), "--workers", str(args.workers)]
+
+
+if __name__ == "__main__":
+    main()

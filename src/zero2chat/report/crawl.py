@@ -1,0 +1,169 @@
+"""What was done to a crawl: what each step left and removed, and what the corpus is made of. Of `crawl.json` alone.
+
+It is a part of the corpus's section, and its pictures are files too, for the corpus's card. What pages say is hostile.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zero2chat.report.figures import as_file, bars, gallery
+from zero2chat.report.parts import esc, exact, folded, paragraph, short, table
+from zero2chat.report.steps import Metric, finite
+from zero2chat.runs import CRAWL, write_atomically
+
+STEPS = {
+    "read": "pages read",
+    "crawled_before": "before the cutoff",
+    "url": "addresses",
+    "extraction": "main text",
+    "languages": "languages",
+    "gopher_repetition": "repetition",
+    "gopher_quality": "quality",
+    "c4": "C4's rules",
+    "fineweb": "FineWeb's rules",
+    "minhash": "near-duplicates",
+    "lines": "repeated lines",
+    "decontaminate": "examinations",
+    "personal_data": "personal data",
+    "classifier": "classifier",
+}
+_REASONS = 12  # of all steps, the most frequent
+_EXAMPLES = 3  # removed texts a step
+_CLUSTERS = 8
+_BARS = 20
+
+
+def figures(told: Mapping[str, Any], key: str) -> dict[str, str]:
+    """Name → figure, those that there is something to draw for; `key` begins their ids."""
+    steps = told["funnel"]
+    names = [_step(step["step"]) for step in steps]
+    left = {kind: {_step(s["step"]): {"value": s[kind]} for s in steps if s[kind]} for kind in ("documents", "tokens")}
+    drawn = {
+        "funnel": (
+            "Documents that are left after each step, from the pages read to the corpus.",
+            names,
+            left["documents"],
+        ),
+        "tokens": (f"Tokens that are left after each step ({told['tokenizer']}).", names, left["tokens"]),
+        "languages": _largest("Documents of the corpus by language", told["languages"]),
+        "lengths": _binned("Documents of the corpus by length, in tokens.", told["lengths"]),
+        "clusters": _binned("Clusters of near-duplicates by how many documents they had.", told["duplicates"]["sizes"]),
+    }
+    made = {
+        name: bars(f"{key}-{name}", caption, places, {"documents": metrics}, measure=name)
+        for name, (caption, places, metrics) in drawn.items()
+    }
+    return {name: figure for name, figure in made.items() if figure}
+
+
+def _step(name: str) -> str:
+    return STEPS.get(name, name)
+
+
+Drawn = tuple[str, list[str], dict[str, Metric]]
+
+
+def _largest(caption: str, counts: Mapping[str, Any]) -> Drawn:
+    metrics = {name: {"value": n} for name, n in list(counts.items())[:_BARS]}
+    more = f", the {_BARS} most frequent of {len(counts)}" if len(counts) > _BARS else ""
+    return f"{caption}{more}.", list(metrics), metrics
+
+
+def _binned(caption: str, counts: Mapping[str, Any]) -> Drawn:
+    """Counts by a number, from each power of two to below the next."""
+    bins: Counter[int] = Counter()
+    for number, n in counts.items():
+        bins[1 << max(int(number).bit_length() - 1, 0)] += n
+    metrics = {f"{b:,}–{2 * b - 1:,}" if b > 1 else "1": {"value": bins[b]} for b in sorted(bins)}
+    return caption, list(metrics), metrics
+
+
+def part(told: Mapping[str, Any], key: str) -> str:
+    """The crawl's part of a corpus's section; `key` begins its figures' ids."""
+    drawn = figures(told, key)
+    text = paragraph(
+        "The text is of web pages. Each step below takes out what is no reading matter: pages in other languages, "
+        "menus and lists, text that says the same again, what stands elsewhere already. Nothing goes without a reason.",
+        "story",
+    )
+    if all(told["dates"]):
+        first, last = (esc(str(date)[:10]) for date in told["dates"])
+        text += paragraph(f"The pages were fetched from {first} to {last}: what came later the model cannot know.")
+    text += gallery(*(drawn.get(name, "") for name in ("funnel", "tokens")))
+    text += "<h3>What was removed, and why</h3>\n" + _removed(told)
+    text += "<h3>What is left</h3>\n" + gallery(*(drawn.get(name, "") for name in ("languages", "lengths")))
+    masked = ", ".join(f"{exact(n)} {esc(kind)}" for kind, n in told["masked"].items())
+    if masked:
+        text += paragraph(f"Masked as personal data, in {exact(told['documents_masked'])} documents: {masked}.")
+    return text + _duplicates(told["duplicates"], drawn.get("clusters", ""))
+
+
+def _removed(told: Mapping[str, Any]) -> str:
+    reasons = [(n, step["step"], reason) for step in told["funnel"] for reason, n in step["removed"].items()]
+    reasons.sort(key=lambda found: (-found[0], found[1:]))
+    rows = [(esc(reason), esc(_step(step)), exact(n)) for n, step, reason in reasons]
+    head = ("reason", "step", "documents")
+    text = table(head, rows[:_REASONS]) if rows else paragraph("Nothing was removed.", "note")
+    if rows[_REASONS:]:
+        text += folded(f"{len(rows) - _REASONS} more reasons", table(head, rows[_REASONS:]))
+    if told.get("lines_removed"):
+        text += paragraph(f"From documents that stayed {exact(told['lines_removed'])} repeated lines were removed.")
+    by_step: dict[str, list[Mapping[str, Any]]] = {}
+    for example in told["examples"]:
+        by_step.setdefault(example["step"], []).append(example)
+    for step, examples in sorted(
+        by_step.items(), key=lambda pair: list(STEPS).index(pair[0]) if pair[0] in STEPS else 99
+    ):
+        shown = "".join(
+            f'<blockquote class="said"><cite>{esc(e.get("reason"))} · {esc(e.get("url") or "no address", 120)}</cite>'
+            f"{esc(e.get('text') or '', 300)}</blockquote>\n"
+            for e in examples[:_EXAMPLES]
+        )
+        text += folded(f"Removed by {esc(_step(step))}", shown)
+    return text
+
+
+def _duplicates(told: Mapping[str, Any], figure: str) -> str:
+    if not told["clusters"]:
+        return ""
+    text = "<h3>What stood in several places</h3>\n" + paragraph(
+        f"{exact(told['clusters'])} clusters of near-duplicates: of each one document stayed, and "
+        f"{exact(told['removed'])} went."
+    )
+    shown = "".join(
+        f"<p><b>{exact(cluster['size'])}</b> documents; this one stayed: "
+        f"{esc(cluster.get('url') or cluster['kept'], 160)}</p>\n<ul>"
+        + "".join(f"<li>{esc(url or 'no address', 160)}</li>" for url in cluster["removed"])
+        + "</ul>\n"
+        for cluster in told["largest"][:_CLUSTERS]
+    )
+    return text + gallery(figure) + (folded("The largest clusters", shown) if shown else "")
+
+
+def add_plots(folder: Path, card: str) -> None:
+    """Draw the pictures of a run's `crawl.json` as `plots/*.svg`, and add them to its card, the file named `card`."""
+    (folder / "plots").mkdir(exist_ok=True)
+    lines = ["\n## In pictures\n"]
+    for name, figure in figures(json.loads((folder / CRAWL).read_text(encoding="utf-8")), "plot").items():
+        write_atomically(folder / "plots" / f"{name}.svg", as_file(figure))
+        caption = re.search("<figcaption>(.*?)</figcaption>", figure, re.DOTALL)
+        lines.append(f"![{html.unescape(caption[1]) if caption else name}](plots/{name}.svg)\n")
+    write_atomically(folder / card, (folder / card).read_text(encoding="utf-8") + "\n".join(lines))
+
+
+def decontaminated(metrics: Mapping[str, Metric]) -> str:
+    """How many documents were left out because they ask an examination's question; empty where nobody looked."""
+    found = metrics.get("decontaminated")
+    if found is None or finite(found["value"]) is None:
+        return ""
+    of = f" of {short('documents', {'value': found['n']})}" if "n" in found else ""
+    return paragraph(
+        f"Left out because they ask a question of the examinations: {short('documents', found)}{of} documents.", "aside"
+    )
