@@ -143,8 +143,7 @@ def crawl(settings: dict[str, Any], args: CorpusArguments) -> None:
         return
     metrics = run_crawl(*prepared, run.folder, (args.validation_fraction, args.test_fraction), args.decontaminate)
     add_plots(run.folder, CARD)
-    for label, text in beginnings(run.folder):
-        run.sample(0, label, text)
+    run.sample_anew(0, [{"prompt": label, "completion": text} for label, text in beginnings(run.folder)])
     run.finish(metrics)
     shutil.rmtree(run.folder / WORK)
 
