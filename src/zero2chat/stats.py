@@ -79,10 +79,7 @@ def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = 
 
     The interval is Hanley and McNeil's (1982, eq. 2): normal, for rows that are independent.
     """
-    pairs = zip(values, positive, strict=True)
-    ups, downs = [], []
-    for value, yes in pairs:
-        (ups if yes else downs).append(value)
+    ups, downs = ([value for value, yes in zip(values, positive, strict=True) if yes == kind] for kind in (True, False))
     if not ups or not downs:
         return None
     ordered = sorted(downs)
