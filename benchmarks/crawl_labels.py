@@ -38,6 +38,7 @@ import pyarrow.parquet as pq
 import yaml
 from lxml import html
 
+from zero2chat.data.contamination import in_a_row
 from zero2chat.data.crawl import Minhash, theory
 from zero2chat.data.personal import PLACEHOLDERS
 from zero2chat.data.warc import Package, Page, fetch, unpack, write_warc
@@ -102,16 +103,17 @@ def paragraphs(package: Package, path: str, folder: Path) -> Texts:
                 text = " ".join(node.text_content().split())
                 if len(text.split()) >= 25 or (language in ("zh", "ja") and len(text) >= 80):
                     found.setdefault(language, []).append(text)
-    english = set(found["en"])
-    for language, some in found.items():
-        kept = dict.fromkeys(t for t in some if language == "en" or (t not in english and not _is_english(t)))
-        found[language] = list(kept)
-    return found
+    english = {row for text in found["en"] for row in in_a_row(text.split(), 4)}
 
+    def is_translated(text: str) -> bool:
+        """Hardly four words in a row are those of the English edition: else it is that, perhaps but for a reference."""
+        rows = list(in_a_row(text.split(), 4))
+        return sum(row in english for row in rows) <= 0.2 * len(rows)
 
-def _is_english(text: str) -> bool:
-    found = re.findall(r"\w+", text.lower())
-    return sum(word in ("the", "of", "and", "to", "is", "that") for word in found) > 0.1 * len(found)
+    return {
+        language: list(dict.fromkeys(text for text in some if language == "en" or is_translated(text)))
+        for language, some in found.items()
+    }
 
 
 # ---- generators: development

@@ -107,6 +107,10 @@ def test_what_only_looks_like_it_stays(text: str) -> None:
 def test_the_number_of_a_section_is_no_address() -> None:
     text = "25.3.1.2. Setting it up\n\nThe host is 25.3.1.2."
     assert mask(text) == ("25.3.1.2. Setting it up\n\nThe host is [IP].", {"ip": 1})
+    for word in ("Section", "Abschnitt", "Secció", "Secção", "Sezione", "capítulo", "avsnitt", "раздел", "ενότητα"):
+        assert mask(f"({word} 6.3.5.2, of it)")[1] == {}
+    assert mask("lásd 6.3.5.2 szakasz")[1] == {}
+    assert mask("the secondary 10.0.0.2")[1] == {"ip": 1}
 
 
 def test_a_number_that_is_said_to_be_a_telephone_is_one_and_the_word_stays() -> None:

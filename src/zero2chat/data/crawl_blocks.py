@@ -1,5 +1,5 @@
-"""What a crawl needs and datatrove's blocks lack: losses that are counted and named, reasons for what is removed, the
-language of each page, exact lines, masked personal data, and the corpus as Parquet.
+"""What a crawl needs and datatrove's blocks lack: text in bounded time, the language of each page, exact lines, masked
+personal data, the corpus as Parquet, and sizes and reasons all along.
 
 The rules and their speed are datatrove's own; nothing here looks at a page again that one of its blocks has judged.
 Importing this file imports datatrove.
@@ -7,7 +7,6 @@ Importing this file imports datatrove.
 
 from __future__ import annotations
 
-import gzip
 import heapq
 import json
 import os
@@ -29,18 +28,15 @@ from datatrove.pipeline.extractors.base import ExtractorSandbox
 from datatrove.pipeline.extractors.trafilatura import Trafilatura
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.filters.language_filter import LanguageFilter
-from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.utils.text import split_into_sentences
 from datatrove.utils.word_tokenizers import load_word_tokenizer
 
 from zero2chat.data.corpora import split_of
+from zero2chat.data.crawl_reader import BEGINNING, Removed
 from zero2chat.data.personal import mask
 from zero2chat.tasks import SPLITS
 
 LARGEST = 20  # clusters of near-duplicates that are shown
-BEGINNING = 500  # characters of a removed text that are kept
-_GZIP, _PLAIN = b"\x1f\x8b\x08", b"WARC/"
-_CHUNK = 1 << 16
 _MOST_LINES = 1 << 16  # datatrove keeps a line's number in 16 bits
 
 
@@ -55,39 +51,6 @@ def die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-class Removed:
-    """What a step removed: `<folder>/<shard>.jsonl.gz`, a line a document with its reason and its text's beginning."""
-
-    def __init__(self, folder: Path, reason: str | None = None):
-        self.folder, self.reason = folder, reason
-        self._file: gzip.GzipFile | None = None
-
-    def __enter__(self) -> Removed:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def write(self, doc: Document, rank: int = 0, **more: Any) -> None:
-        known = doc.metadata
-        line = {"url": known.get("url"), "id": doc.id, "reason": known.get("filter_reason", self.reason)}
-        line |= {key: known[key] for key in ("language", "language_score", "score", "question") if key in known}
-        if "minhash_cluster_id" in known and known["minhash_cluster_id"] >= 0:
-            line["cluster"] = known["minhash_cluster_id"]
-        self.line(rank, line | more | {"text": doc.text[:BEGINNING]})
-
-    def line(self, rank: int, line: dict[str, Any]) -> None:
-        if self._file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            raw = (self.folder / f"{rank:05d}.jsonl.gz").open("wb")
-            # No time in the header: the same pages leave the same file.
-            self._file = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0)
-            self._file.myfileobj = raw  # type: ignore[assignment] # to be closed with it
-        self._file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
 
 class Measure(PipelineStep):
@@ -109,152 +72,6 @@ class Measure(PipelineStep):
             if self.text:
                 self.stat_update("words", value=doc.metadata["words"])
             yield doc
-
-
-class Lost(Exception):
-    """Why there is no page in a record."""
-
-    def __init__(self, reason: str, url: str | None = None, body: bytes = b""):
-        super().__init__(reason)
-        self.reason, self.url, self.body = reason, url, body
-
-
-class Pages(BaseDiskReader):
-    """The HTML pages of WARC files, `response` records alone, one at a time.
-
-    What cannot be read is a loss: it is counted, named, and written down with its place, and reading goes on behind it.
-    After a record that is broken the next one is found by the bytes that a gzip member, or a record, begins with.
-    """
-
-    name = "pages"
-
-    def __init__(self, work: Path, paths_file: Path, most_bytes: int, removed: Removed):
-        super().__init__(str(work), str(paths_file), add_file_path=False)
-        self.most_bytes, self.removed = most_bytes, removed
-        self.stats.name = "read"
-        self._rank = 0
-
-    def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        self._rank = rank
-        with self.removed:
-            yield from super().run(data, rank, world_size)
-
-    def _lose(self, lost: Lost, path: str, offset: int) -> None:
-        self.stat_update(f"dropped_{lost.reason}")
-        begin = lost.body[:BEGINNING].decode("utf-8", "replace")
-        place = f"{path.rsplit('/', 1)[-1]}@{offset}"
-        self.removed.line(self._rank, {"url": lost.url, "id": place, "reason": lost.reason, "text": begin})
-
-    def read_file(self, filepath: str) -> Iterator[Document]:
-        import fsspec
-
-        with fsspec.open(filepath, "rb") as file:
-            if not file.read(1):
-                self._lose(Lost("empty_file"), filepath, 0)
-                return
-            for offset, record in self._records(file, filepath):
-                if record.rec_type != "response":
-                    continue
-                self.stat_update("records")
-                page = None
-                with self.track_time():
-                    try:
-                        page = self._page(record, f"{filepath}@{offset}")
-                    except Lost as lost:
-                        self._lose(lost, filepath, offset)
-                if page is not None:
-                    yield page
-
-    def _records(self, file: Any, path: str) -> Iterator[tuple[int, Any]]:
-        from warcio.archiveiterator import ArchiveIterator
-
-        begin: int | None = 0
-        while begin is not None:
-            file.seek(begin)
-            records = ArchiveIterator(file)
-            try:
-                for record in records:
-                    yield records.offset, record
-                return
-            except OSError:  # the network or the disk, and no fault of the file's
-                raise
-            except Exception:  # warcio has a dozen kinds of them
-                self._lose(Lost("broken_record"), path, records.offset)
-            begin = _next_member(file, records.offset + 1)
-
-    def _page(self, record: Any, place: str) -> Document:
-        """A record's page. Raises `Lost` where there is none in it."""
-        url, headers = record.rec_headers.get("WARC-Target-URI"), record.http_headers
-        if not url:
-            raise Lost("no_url")
-        if headers is not None and (status := headers.get_statuscode()) != "200":
-            raise Lost(f"status_{status}", url)
-        kind = record.rec_headers.get("WARC-Identified-Payload-Type")
-        kind = kind or (headers.get_header("Content-Type", "") if headers else "")
-        if (name := kind.split(";")[0].strip().lower()) and name not in ("text/html", "application/xhtml+xml"):
-            raise Lost("not_html", url)
-        try:
-            body = self._body(record.content_stream())
-        except OSError:
-            raise
-        except Exception:
-            raise Lost("broken_record", url) from None
-        if body is None:
-            raise Lost("page_too_large", url)
-        if getattr(record.raw_stream, "limit", 0) > 0:
-            raise Lost("truncated_record", url, body)
-        if not name and b"<html" not in body[:2048].lower() and b"<!doctype html" not in body[:2048].lower():
-            raise Lost("not_html", url, body)
-        text = decode(body)
-        if text is None:
-            raise Lost("binary" if _is_binary(body) else "undecodable", url, body)
-        if not text.strip():
-            raise Lost("empty_page", url)
-        known = {"url": url, "date": record.rec_headers.get("WARC-Date") or ""}
-        return Document(text, record.rec_headers.get("WARC-Record-ID") or place, metadata=known)
-
-    def _body(self, stream: Any) -> bytes | None:
-        """All of it, or None where it is longer than a page may be."""
-        parts, size = [], 0
-        while part := stream.read(_CHUNK):
-            parts.append(part)
-            size += len(part)
-            if size > self.most_bytes:
-                return None
-        return b"".join(parts)
-
-
-def _next_member(file: Any, begin: int) -> int | None:
-    """Where the next gzip member, or record of a file that is not compressed, may begin; None at the end."""
-    file.seek(0)
-    magic = _GZIP if file.read(2) == _GZIP[:2] else _PLAIN
-    file.seek(begin)
-    tail, place = b"", begin
-    while chunk := file.read(1 << 20):
-        found = (tail + chunk).find(magic)
-        if found >= 0:
-            return place - len(tail) + found
-        tail, place = chunk[-(len(magic) - 1) :], place + len(chunk)
-    return None
-
-
-def _is_binary(body: bytes) -> bool:
-    return b"\x00" in body[:4096] and body[:2] not in (b"\xff\xfe", b"\xfe\xff")
-
-
-def decode(body: bytes) -> str | None:
-    """A page's text: UTF-8 as most are, else by what its bytes look like. None where it is none."""
-    if _is_binary(body):
-        return None
-    try:
-        return body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        import cchardet
-
-    try:
-        return body.decode(cchardet.detect(body)["encoding"] or "ascii")
-    except (UnicodeDecodeError, LookupError):
-        return None
 
 
 class CrawledBefore(BaseFilter):
@@ -509,7 +326,10 @@ class Classifier(BaseFilter):
 
 
 class Corpus(PipelineStep):
-    """A shard of the corpus: a Parquet file a split, and what it holds in numbers (`facts`)."""
+    """A shard of the corpus: a Parquet file a split, and what it holds in numbers (`facts`).
+
+    A page's `source` is its language, by which pretraining tells what is held out.
+    """
 
     type, name = "corpus", "corpus"
 
@@ -541,7 +361,7 @@ class Corpus(PipelineStep):
                     if doc.metadata.get("minhash_cluster_id", -1) >= 0:
                         line = {"cluster": doc.metadata["minhash_cluster_id"], "kept": doc.id, "url": row["url"]}
                         line |= {"size": doc.metadata["minhash_cluster_size"]}
-                        duplicates.line(rank, line)
+                        duplicates.line(rank, line | {"text": doc.text[:BEGINNING]})
                         counts["clusters"][str(line["size"])] += 1
                         largest = heapq.nlargest(LARGEST, [*largest, line], key=lambda c: (c["size"], c["kept"]))
                     batches[split].append(row)

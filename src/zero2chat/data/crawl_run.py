@@ -25,8 +25,9 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.utils.word_tokenizers import load_tokenizer_assignments
 from loguru import logger
 
-from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl, Part, Ray, parts, read_crawl
+from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl
 from zero2chat.data.crawl_blocks import die_with_parent
+from zero2chat.data.crawl_parts import Part, parts
 from zero2chat.data.crawl_summary import summarise
 from zero2chat.errors import UserError
 from zero2chat.runs import write_atomically
@@ -36,16 +37,29 @@ _POLL = 2.0  # seconds between looks at what is done
 _NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115 - never closed: loguru may keep it
 
 
-def run_crawl(
-    settings: Mapping[str, Any], folder: Path, split: tuple[float, float], decontaminate: Sequence[Any] = ()
-) -> dict[str, dict[str, Any]]:
-    """Make the corpus of a run's folder, or what is missing of it. Returns its metrics.
+def prepare(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any], list[str]]:
+    """A YAML's `crawl:` with its sections and the files that it names.
 
-    Raises `UserError` where the input is not there, a package is missing, or a cluster's jobs ended without a result.
+    Raises `UserError` where the input is not there, or what the run would need is not on this machine.
     """
     crawl, sections = read_crawl(settings)
     warcs = find_warcs(crawl)
     _check_here(crawl, sections)
+    return crawl, sections, warcs
+
+
+def run_crawl(
+    crawl: Crawl,
+    sections: Mapping[str, Any],
+    warcs: list[str],
+    folder: Path,
+    split: tuple[float, float],
+    decontaminate: Sequence[Any] = (),
+) -> dict[str, dict[str, Any]]:
+    """Make the corpus of a run's folder, or what is missing of it. Returns its metrics.
+
+    Raises `UserError` where a cluster's jobs ended without a result, or a split has no document.
+    """
     work = folder / WORK
     _begin(folder, warcs)
     chain = parts(crawl, sections, folder, len(warcs), split, decontaminate)

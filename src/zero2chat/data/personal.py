@@ -48,7 +48,12 @@ _TOLD_PHONE = re.compile(
     r"[.:]*\s{0,2}(?:number|no\.?|nr\.?|us|at|is)?[:]?\s{0,2})(?P<number>\(?\d[\d ()./-]{5,18}\d)(?![\w]|[.,-]\d)"
 )
 # What a number is said to be, just before it, that makes it no address and no telephone number.
-_VERSION = re.compile(r"(?i)(?:\bv|version|release|revision|rev|build|section|chapter|kernel|§|oid)[ .:=]{0,2}$")
+_VERSION = re.compile(
+    r"(?i)(?:\bv|version|release|revision|rev|build|kernel|§|oid"
+    # A section, in the languages of Europe
+    r"|\b(?:sect|secc|secç|secți|sezi|sekt|seks|abschn|afsn|avsn|kapit|cap[ií]t|chap|paragra|hoofdst|bagian|bab|разд|глав"
+    r"|розд|ενότ|κεφάλ)\w*)[ .:=\xa0]{0,2}$"
+)
 _OTHER_NUMBER = re.compile(
     r"(?i)(?:isbn(?:-1[03])?|issn|doi|version|release|bug|issue|ticket|order|invoice|serial|part|rfc|id|no|nr|#)"
     r"[ .:#=]{0,3}$"
@@ -88,7 +93,7 @@ def _is_ipv4(match: re.Match[str]) -> bool:
         return False
     if address.is_loopback or address.is_unspecified or address.is_multicast or match[0].startswith("255."):
         return False
-    if _VERSION.search(text, max(0, start - 16), start):
+    if _VERSION.search(text, max(0, start - 20), start) or re.match(r"\.? (?:szakasz|fejezet)", text[end : end + 12]):
         return False
     # "25.3.1.2. Setting it up" is the heading of a section.
     return not ((start == 0 or text[start - 1] == "\n") and re.match(r"\. +\w", text[end : end + 4]))

@@ -131,20 +131,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 def crawl(settings: dict[str, Any], args: CorpusArguments) -> None:
     """The corpus of WARC files. Killed and started again, it goes on from the shards that are whole."""
     try:
-        from zero2chat.data.crawl_run import find_warcs, run_crawl
+        from zero2chat.data.crawl_run import prepare, run_crawl
         from zero2chat.data.crawl_summary import beginnings
         from zero2chat.report.crawl import add_plots
     except ImportError as error:
         raise UserError(f'crawl: {error.name} is not installed: pip install "zero2chat[crawl]"') from error
-    find_warcs(read_crawl(args.crawl)[0])  # a mistake in them leaves no folder
+    prepared = prepare(args.crawl)  # a mistake leaves no folder
     run = Run.open(args.output_dir, "corpus", settings)
     if run.done:
         print(f"{run.folder}: done already")
         return
-    metrics = run_crawl(args.crawl, run.folder, (args.validation_fraction, args.test_fraction), args.decontaminate)
+    metrics = run_crawl(*prepared, run.folder, (args.validation_fraction, args.test_fraction), args.decontaminate)
     add_plots(run.folder, CARD)
-    for label, text in beginnings(run.folder):
-        run.sample(0, label, text)
+    run.sample_anew(0, [{"prompt": label, "completion": text} for label, text in beginnings(run.folder)])
     run.finish(metrics)
     shutil.rmtree(run.folder / WORK)
 
