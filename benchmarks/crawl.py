@@ -51,15 +51,16 @@ def plain(warcs: Sequence[str], folder: Path, workers: int) -> None:
     crawl, tasks = settings(warcs, folder, workers)["crawl"], len(warcs)
     paths = folder / "warcs.txt"
     folder.mkdir(parents=True)
-    paths.write_text("".join(f"{Path(warc).resolve()}\n" for warc in warcs))
+    paths.write_text("".join(f"{Path(warc).name}\n" for warc in warcs))
+    sha1 = HashConfig(precision=64, hash_fc="sha1")
     hashed = dedup.MinhashConfig(
         n_grams=crawl["minhash"]["ngram"],
         num_buckets=crawl["minhash"]["buckets"],
         hashes_per_bucket=crawl["minhash"]["rows"],
         seed=crawl["minhash"]["seed"],
-        hash_config=HashConfig(precision=64, hash_fc="xxhash"),
+        hash_config=sha1,
     )
-    by_line = dedup.SentDedupConfig(n_sentences=1, split_sentences=False, min_doc_words=0)
+    by_line = dedup.SentDedupConfig(n_sentences=1, split_sentences=False, min_doc_words=0, hash_config=sha1)
     language = filters.LanguageFilter(crawl["languages"]["keep"], crawl["languages"]["threshold"])
     language.model.MODEL_URL = str(Path(crawl["languages"]["model"]).resolve())
     by_url = filters.URLFilter(use_integrated_lists=False)
@@ -170,7 +171,7 @@ def main() -> None:
                 done = subprocess.run(ours if side == "stage" else other, capture_output=True, text=True, check=False)
                 seconds[side].append(time.perf_counter() - start)
                 if done.returncode:
-                    raise SystemExit(done.stdout + done.stderr)
+                    raise SystemExit((done.stdout + done.stderr)[-3000:])
                 if side == "stage":
                     pages = json.loads((folder / "crawl.json").read_text())["funnel"][0]["documents"]
                 print(f"{side}: {seconds[side][-1]:.1f} s", flush=True)
