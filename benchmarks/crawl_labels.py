@@ -307,8 +307,8 @@ class Test:
         ]
 
     def page(self, article: Article, rng: random.Random, other: Sequence[str]) -> str:
-        """One of three sites of today."""
-        return rng.choice((self._magazine, self._manual, self._shop))(article, rng, other)
+        """One of four sites of today."""
+        return rng.choice((self._magazine, self._manual, self._shop, self._built))(article, rng, other)
 
     def _magazine(self, article: Article, rng: random.Random, other: Sequence[str]) -> str:
         menu = "".join(f"<a href='/t/{i}'>{escape(t)}</a>" for i, t in enumerate(labels(rng, other, 7)))
@@ -370,6 +370,24 @@ class Test:
             "<div class='col-right widget'><h5>Tags"
             f"</h5>{' '.join(f'<a>{word(rng, 5)}</a>' for _ in range(12))}</div></div>"
             "<div class='footer-links'><a>Imprint</a> | <a>Terms</a> | <a>Contact</a></div></body></html>"
+        )
+
+    def _built(self, article: Article, rng: random.Random, other: Sequence[str]) -> str:
+        """By a framework: no name says what a box is for."""
+
+        def box(content: str) -> str:
+            return f"<div class='css-{word(rng, 6)}'>{content}</div>"
+
+        def links(n: int) -> str:
+            return "".join(box(f"<a href='/{word(rng, 5)}'>{escape(text)}</a>") for text in labels(rng, other, n))
+
+        talk = "".join(box(f"<b>{name(rng)}</b><span>{escape(clip(rng.choice(other), 20))}</span>") for _ in range(3))
+        banner = box("<span>Cookies help us to run this site.</span><button>Fine</button><button>Settings</button>")
+        return (
+            f"<html><head><title>{escape(article.blocks[0][1])}</title></head><body><div id='root'>"
+            f"{box(links(8))}{banner}{box(box(markup(article)) + box(links(6)))}{box(talk)}"
+            f"{box('Sponsored: ' + clip(rng.choice(other), 8))}{box(links(10))}"
+            f"{box('© Some Company, Inc.')}</div></body></html>"
         )
 
 
