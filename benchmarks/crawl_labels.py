@@ -38,6 +38,7 @@ import pyarrow.parquet as pq
 import yaml
 from lxml import html
 
+from zero2chat.data.contamination import in_a_row
 from zero2chat.data.crawl import Minhash, theory
 from zero2chat.data.personal import PLACEHOLDERS
 from zero2chat.data.warc import Package, Page, fetch, unpack, write_warc
@@ -102,16 +103,17 @@ def paragraphs(package: Package, path: str, folder: Path) -> Texts:
                 text = " ".join(node.text_content().split())
                 if len(text.split()) >= 25 or (language in ("zh", "ja") and len(text) >= 80):
                     found.setdefault(language, []).append(text)
-    english = set(found["en"])
-    for language, some in found.items():
-        kept = dict.fromkeys(t for t in some if language == "en" or (t not in english and not _is_english(t)))
-        found[language] = list(kept)
-    return found
+    english = {row for text in found["en"] for row in in_a_row(text.split(), 4)}
 
+    def is_translated(text: str) -> bool:
+        """Hardly four words in a row are those of the English edition: else it is that, perhaps but for a reference."""
+        rows = list(in_a_row(text.split(), 4))
+        return sum(row in english for row in rows) <= 0.2 * len(rows)
 
-def _is_english(text: str) -> bool:
-    found = re.findall(r"\w+", text.lower())
-    return sum(word in ("the", "of", "and", "to", "is", "that") for word in found) > 0.1 * len(found)
+    return {
+        language: list(dict.fromkeys(text for text in some if language == "en" or is_translated(text)))
+        for language, some in found.items()
+    }
 
 
 # ---- generators: development
@@ -305,8 +307,8 @@ class Test:
         ]
 
     def page(self, article: Article, rng: random.Random, other: Sequence[str]) -> str:
-        """One of three sites of today."""
-        return rng.choice((self._magazine, self._manual, self._shop))(article, rng, other)
+        """One of four sites of today."""
+        return rng.choice((self._magazine, self._manual, self._shop, self._built))(article, rng, other)
 
     def _magazine(self, article: Article, rng: random.Random, other: Sequence[str]) -> str:
         menu = "".join(f"<a href='/t/{i}'>{escape(t)}</a>" for i, t in enumerate(labels(rng, other, 7)))
@@ -368,6 +370,24 @@ class Test:
             "<div class='col-right widget'><h5>Tags"
             f"</h5>{' '.join(f'<a>{word(rng, 5)}</a>' for _ in range(12))}</div></div>"
             "<div class='footer-links'><a>Imprint</a> | <a>Terms</a> | <a>Contact</a></div></body></html>"
+        )
+
+    def _built(self, article: Article, rng: random.Random, other: Sequence[str]) -> str:
+        """By a framework: no name says what a box is for."""
+
+        def box(content: str) -> str:
+            return f"<div class='css-{word(rng, 6)}'>{content}</div>"
+
+        def links(n: int) -> str:
+            return "".join(box(f"<a href='/{word(rng, 5)}'>{escape(text)}</a>") for text in labels(rng, other, n))
+
+        talk = "".join(box(f"<b>{name(rng)}</b><span>{escape(clip(rng.choice(other), 20))}</span>") for _ in range(3))
+        banner = box("<span>Cookies help us to run this site.</span><button>Fine</button><button>Settings</button>")
+        return (
+            f"<html><head><title>{escape(article.blocks[0][1])}</title></head><body><div id='root'>"
+            f"{box(links(8))}{banner}{box(box(markup(article)) + box(links(6)))}{box(talk)}"
+            f"{box('Sponsored: ' + clip(rng.choice(other), 8))}{box(links(10))}"
+            f"{box('© Some Company, Inc.')}</div></body></html>"
         )
 
 
