@@ -1,0 +1,92 @@
+"""Windows out of a stream: from any position the rest of it, each rank its own, and held-out documents in none."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from zero2chat.data import streaming
+from zero2chat.data.corpora import Source, split_of
+from zero2chat.data.streaming import WindowStream, open_stream
+from zero2chat.errors import UserError
+
+LENGTH, FRACTION = 24, 0.2
+TEXTS = [f"Document {i} tells of the number {i * i}." for i in range(60)]
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """Three files, read in blocks of seven documents."""
+    monkeypatch.setattr(streaming, "BLOCK", 7)
+    for i in range(3):
+        Dataset.from_dict({"text": TEXTS[i::3]}).to_parquet(tmp_path / f"{i}.parquet")
+    return Source(path="parquet", data_files=[str(tmp_path / "*.parquet")], label="web")
+
+
+def _open(source: Source, tokenizer: Any, rank: int = 0, ranks: int = 1) -> WindowStream:
+    stream, _, _ = open_stream(source, "text", tokenizer, LENGTH, 3, FRACTION)
+    stream.share(rank, ranks)
+    return stream
+
+
+def _rows(stream: WindowStream, n: int) -> list[dict[str, Any]]:
+    return list(itertools.islice(stream, n))
+
+
+def _ids(rows: list[dict[str, Any]]) -> list[tuple[int, ...]]:
+    return [tuple(row["input_ids"].tolist()) for row in rows]
+
+
+def _epoch(source: Source, tokenizer: Any) -> list[tuple[int, ...]]:
+    """The windows until they come again."""
+    ids = _ids(_rows(_open(source, tokenizer), 400))
+    size = next(n for n in range(1, 200) if ids[n : 2 * n] == ids[:n])
+    return ids[:size]
+
+
+def test_from_each_position_the_rest_of_the_windows_comes_and_nothing_else(source: Source, tokenizer: Any) -> None:
+    size = len(_epoch(source, tokenizer))
+    rows = _rows(_open(source, tokenizer), 2 * size + 5)  # also over the end, where the documents begin again
+    for n in range(1, len(rows), 5):
+        stream = _open(source, tokenizer)
+        stream.go_on(json.loads(json.dumps(rows[n - 1]["position"])))
+        assert _ids(_rows(stream, len(rows) - n)) == _ids(rows[n:]), n
+
+
+def test_as_many_ranks_as_files_each_read_their_own(source: Source, tokenizer: Any) -> None:
+    files = []
+    for rank in range(3):
+        texts = [tokenizer.decode(row["input_ids"]) for row in _rows(_open(source, tokenizer, rank, 3), 20)]
+        (file,) = {int(n) % 3 for text in texts for n in re.findall(r"Document (\d+) tells", text)}
+        files.append(file)
+    assert sorted(files) == [0, 1, 2]
+
+
+def test_of_files_that_cannot_be_shared_out_each_rank_reads_every_other_window(source: Source, tokenizer: Any) -> None:
+    whole = _ids(_rows(_open(source, tokenizer), 100))
+    halves = [_ids(_rows(_open(source, tokenizer, rank, 2), 50)) for rank in range(2)]
+    assert [ids for pair in zip(*halves, strict=True) for ids in pair] == whole
+
+
+def test_held_out_documents_are_those_that_a_corpus_would_hold_out_and_are_never_read(
+    source: Source, tokenizer: Any
+) -> None:
+    _, first, held = open_stream(source, "text", tokenizer, LENGTH, 3, FRACTION)
+    assert len(held) == 3
+    assert all(split_of(text, FRACTION, 0) == "validation" for text in held["text"])
+    read = tokenizer.decode([i for ids in _epoch(source, tokenizer) for i in ids])
+    assert not [text for text in TEXTS if split_of(text, FRACTION, 0) == "validation" and text in read]
+    assert len(first) == streaming.BLOCK
+
+
+def test_what_cannot_be_held_out_or_read_is_refused_in_a_line(source: Source, tokenizer: Any) -> None:
+    with pytest.raises(UserError, match="web: 1[0-9] documents are held out .* validation_documents asks for 50"):
+        open_stream(source, "text", tokenizer, LENGTH, 50, FRACTION)
+    with pytest.raises(UserError, match="web: no column 'body'; it has text"):
+        open_stream(source, "body", tokenizer, LENGTH, 3, FRACTION)
