@@ -2,12 +2,12 @@
 
     python benchmarks/crawl.py [--warcs "data/debian-docs/*.warc.gz"] [--files 2] [--repeats 3] [--json]
 
-`make debian-docs` makes the files. Both sides read the same ones with the settings of recipes/debian-docs, in English
-alone, so that plain datatrove needs one pipeline, and are timed as commands, from their start to their end, by turns.
-The plain side has datatrove's own block in each place, which does less here and there: its formatter masks e-mail and
-IP addresses, and no telephone and card numbers; it writes no reasons, funnel and card. Its lines have any length. Then the
-stage reads 1, 2 and 4 of the files with one worker, and its peak memory, that of its processes together, is compared.
-About 8 minutes on two cores.
+`make debian-docs` makes the files; datatrove's own reader wants `pip install python-magic`. Both sides read the same
+ones with the settings of recipes/debian-docs, in English alone, so that plain datatrove needs one pipeline, and are
+timed as commands, from start to end, by turns. The plain side has datatrove's own block in each place, which does
+less here and there: its formatter masks e-mail and IP addresses, and no telephone and card numbers; it writes no
+reasons, funnel and card. Its lines have any length. Then the stage reads 1, 2 and 4 of the files with one worker, and
+its peak memory, that of its processes together, is compared. 8 minutes on two cores.
 """
 
 from __future__ import annotations
