@@ -244,7 +244,7 @@ class _Local(LocalPipelineExecutor):
 
 def _local(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Path) -> None:
     # Each part has processes of its own: what they import is imported once, by the server that they are forked from.
-    multiprocess.set_forkserver_preload(["zero2chat.data.crawl_run", "zero2chat.stages.corpus"])
+    multiprocess.set_forkserver_preload(["zero2chat.data.crawl_run"])
     for i, part in enumerate(chain):
         workers, logs = min(crawl.workers, part.tasks), str(work / "logs" / part.name)
         with _Progress(work, chain, i):
