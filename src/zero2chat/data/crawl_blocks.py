@@ -7,6 +7,7 @@ Importing this file imports datatrove.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document, DocumentsPipeline
@@ -40,17 +42,26 @@ LARGEST = 20  # clusters of near-duplicates that are shown
 _MOST_LINES = 1 << 16  # datatrove keeps a line's number in 16 bits
 
 
-def die_with_parent() -> None:
-    """End this process within a second of the one that started it, which may have been killed: its shard will be done
-    anew, and two must not write one file."""
-    parent = os.getppid()
+def die_with(pid: int) -> None:
+    """End this process within a second of another, which may be killed: its shards will be done anew, and two must not
+    write one file."""
+    if pid in _watched:
+        return
+    _watched.add(pid)
+    other = psutil.Process(pid)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.3)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.3)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+_watched: set[int] = set()
+# Threads are not inherited, and a child has another process to end with.
+os.register_at_fork(after_in_child=_watched.clear)
 
 
 class Measure(PipelineStep):
@@ -98,7 +109,7 @@ class _Sandbox(ExtractorSandbox):
             except Exception as error:
                 return RuntimeError(f"{type(error).__name__}: {error}")  # raised again on our side
 
-        die_with_parent()
+        die_with(os.getppid())
         super()._worker(conn, extract)
 
 

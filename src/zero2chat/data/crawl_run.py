@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,7 @@ from datatrove.utils.word_tokenizers import load_tokenizer_assignments
 from loguru import logger
 
 from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl
-from zero2chat.data.crawl_blocks import die_with_parent
+from zero2chat.data.crawl_blocks import die_with
 from zero2chat.data.crawl_parts import Part, parts
 from zero2chat.data.crawl_summary import summarise
 from zero2chat.errors import UserError
@@ -213,18 +214,37 @@ class _Progress:
 
 
 class _Local(LocalPipelineExecutor):
-    """datatrove's, whose processes say nothing to the terminal and do not outlive this one."""
+    """datatrove's, whose processes say nothing to the terminal and do not outlive this one.
+
+    Its own `run` has a server process, for logging alone, that a kill would leave behind.
+    """
+
+    pipeline: list[Any]
+
+    def run(self) -> None:
+        self.main = os.getpid()
+        ranks = self.get_incomplete_ranks()
+        self.save_executor_as_json()
+        if self.workers == 1:
+            pipeline = self.pipeline
+            for rank in ranks:
+                self.pipeline = deepcopy(pipeline)  # with statistics of its own
+                self._run_for_rank(rank)
+        elif ranks:
+            with multiprocess.get_context("forkserver").Pool(self.workers) as pool:
+                for _ in pool.imap_unordered(self._run_for_rank, ranks):
+                    pass
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
-        if multiprocess.parent_process() is not None:
-            die_with_parent()
+        if os.getpid() != self.main:
+            die_with(self.main)
         with quiet():
             return super()._run_for_rank(rank, local_rank, node_rank)
 
 
 def _local(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Path) -> None:
     # Each part has processes of its own: what they import is imported once, by the server that they are forked from.
-    multiprocess.set_forkserver_preload(["zero2chat.data.crawl_run", "zero2chat.stages.corpus"])
+    multiprocess.set_forkserver_preload(["zero2chat.data.crawl_run"])
     for i, part in enumerate(chain):
         workers, logs = min(crawl.workers, part.tasks), str(work / "logs" / part.name)
         with _Progress(work, chain, i):
