@@ -211,7 +211,9 @@ class Decontamination:
         self._removed: list[dict[str, str]] = []
         self._rows = 0
 
-    def clean(self, rows: Dataset, column: str, where: str, read: Callable[[Any], Any] = lambda value: value) -> Dataset:
+    def clean(
+        self, rows: Dataset, column: str, where: str, read: Callable[[Any], Any] = lambda found: found
+    ) -> Dataset:
         """The rows that ask no question in any text that `read` finds in `column`; `where` names the rows.
 
         Raises `UserError` where none is left.
