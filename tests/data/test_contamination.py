@@ -139,12 +139,8 @@ def test_the_wording_that_questions_share_is_none_of_theirs() -> None:
 def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_path: Path) -> None:
     rows = [{"question": f"How far is it to town number {i} from here?", "text": "no question"} for i in range(5)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    chat = {
-        "prompt": [
-            {"role": "system", "content": "Be brief and kind to all."},
-            {"role": "user", "content": "Why is it so far to town?"},
-        ]
-    }
+    turns = (("system", "Be brief and kind to all."), ("user", "Why is it so far to town?"))
+    chat = {"prompt": [{"role": role, "content": content} for role, content in turns]}
     (tmp_path / "chat.jsonl").write_text(json.dumps(chat) + "\n")
     Dataset.from_list([{"q": "Who lives in the last house of the town?"}]).save_to_disk(tmp_path / "saved")
     entries: list[Any] = [
@@ -180,10 +176,7 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
         ({"path": "HERE/rows.jsonl", "column": "asked"}, "rows: no column 'asked'; it has label, set: set `column`"),
         ("HERE/rows.jsonl", "rows: no column 'text'; it has label, set: set `column`"),
         ({"path": "HERE/rows.jsonl", "column": "set"}, "rows: has no question in it: set `column`"),
-        (
-            {"path": "HERE/rows.jsonl", "column": "set", "split": "test"},
-            'cannot load HERE/rows.jsonl: Unknown split "test"',
-        ),
+        ({"path": "HERE/rows.jsonl", "split": "test"}, 'cannot load HERE/rows.jsonl: Unknown split "test"'),
         (7, r"decontaminate\[0\]: expected `key: value` pairs, found 7"),
     ],
 )

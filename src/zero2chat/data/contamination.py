@@ -212,7 +212,7 @@ class Decontamination:
         self._rows = 0
 
     def clean(
-        self, rows: Dataset, column: str, where: str, read: Callable[[Any], Any] = lambda value: value
+        self, rows: Dataset, column: str, where: str, read: Callable[[Any], Any] = lambda found: found
     ) -> Dataset:
         """The rows that ask no question in any text that `read` finds in `column`; `where` names the rows.
 
