@@ -172,7 +172,7 @@ def corpus(tmp_path: Path) -> list[dict[str, str]]:
 
 def write(question: str) -> str:
     """The teacher's part: a question on the passage that it is shown."""
-    number = re.search(r"Place(\d)", question.split("\n=====")[1])
+    number = re.search(r"Place(\d)", question.split("\n=====")[-2])
     assert number is not None
     return QUESTIONS[int(number[1])]
 

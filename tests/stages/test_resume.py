@@ -280,7 +280,8 @@ def test_a_tokenizer_killed_before_and_after_its_file_is_there_ends_as_if_nothin
     run = tmp_path / "run"
     config = write_yaml(tmp_path / "run.yaml", **settings("tokenizer", run))
     _kill_when(_stage("tokenizer", config), lambda: (run / "run.json").exists(), tmp_path)
-    _kill_when(_stage("tokenizer", config), lambda: (run / "tokenizer.json").exists(), tmp_path)
+    made, done = run / "tokenizer.json", run / "metrics.json"
+    _kill_when(_stage("tokenizer", config), lambda: made.exists() and not done.exists(), tmp_path)
     assert not (run / "metrics.json").exists()
     _main("tokenizer", config)
     for name in ("tokenizer.json", "tokenizer_config.json", "samples.jsonl"):
