@@ -150,7 +150,7 @@ def test_a_model_as_it_is_answers_and_the_command_writes_the_rows(
 
 # ---- documents
 
-TEXTS = [f"In {1800 + i} the town of Place{i} built a bridge. It was long. People liked it." for i in range(8)]
+TEXTS = [f"In {1800 + i} the town of Place{i} built a bridge. It was long. People liked it." for i in range(10)]
 QUESTIONS = [
     "Question: When did Place0 build a bridge?\nAnswer: 1800",
     "**Question:** When did Place1 build a bridge?\n\n**Answer:** 1801.",
@@ -160,6 +160,8 @@ QUESTIONS = [
     "I would rather talk of bridges.",
     "Question: when did place0 build a bridge\nAnswer: 1806",
     "",
+    "Question: What happened?\nAnswer: In 1808 the town of Place8 built a bridge",
+    "Question: Who built the bridge over the Dunmere?\nAnswer: the town of Place9",
 ]
 
 
@@ -191,10 +193,10 @@ def test_questions_are_written_from_documents_and_bad_ones_are_left_out_and_coun
     says(reply)
     folder = run(datasets=corpus, answers=4)
     found, kept = metrics(folder), rows(folder)
-    assert "3 questions of 8 passages; " in capsys.readouterr().out
-    assert found["passages"]["value"] == 8
+    assert "3 questions of 10 passages; " in capsys.readouterr().out
+    assert found["passages"]["value"] == 10
     left = {why: found[f"left_out_rate_{why}"]["value"] for why in interrogate.LEFT_OUT}
-    assert left == {"unwritten": 0.25, "not_in_text": 0.125, "given_away": 0.125, "repeated": 0.125}
+    assert left == {"unwritten": 0.2, "not_in_text": 0.1, "too_long": 0.1, "given_away": 0.1, "repeated": 0.2}
     assert [found[f"{kind}_rate"]["value"] for kind in interrogate.KINDS] == pytest.approx(
         [1 / 3, 1 / 3, 0, 1 / 3], abs=1e-3
     )
@@ -306,6 +308,6 @@ def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], says_so: str, 
 
 def test_a_model_that_writes_no_question_is_told_of(run: Run, corpus: Any, says: Callable[[Says], None]) -> None:
     says(lambda question, i: "Once upon a time")
-    with pytest.raises(UserError, match=r"no question came of 8 passages \(8 unwritten\): name another teacher"):
+    with pytest.raises(UserError, match=r"no question came of 10 passages \(10 unwritten\): name another teacher"):
         run(datasets=corpus)
     assert all(declines(text) for text in REFUSALS)

@@ -51,8 +51,10 @@ from zero2chat.trainers.loop import cpu_backend
 # has nothing to learn.
 KINDS = ("known", "unknown", "unsure", "declined")
 RIGHT, WRONG, DECLINED = VERDICTS = ("correct", "wrong", "not_attempted")
-# Why a passage gave no question: none was written; its answer is not in the passage, or in the question; it was there.
-LEFT_OUT = ("unwritten", "not_in_text", "given_away", "repeated")
+# Why a passage gave no question: none was written; its answer is not in the passage, is no few words, or stands in the
+# question; it was asked already, if only in the example.
+LEFT_OUT = ("unwritten", "not_in_text", "too_long", "given_away", "repeated")
+_FEW_WORDS = 8
 _SHOWN = 3  # of each kind, as samples
 _FEWEST = 5  # questions right, and wrong, of which AUROC tells anything
 
@@ -275,7 +277,7 @@ def _made_of(passages: Sequence[tuple[str, str]], written: Sequence[str]) -> tup
     """The questions, and why the other passages gave none."""
     made: list[Question] = []
     left_out: Counter[str] = Counter()
-    seen: set[str] = set()
+    seen = {normal(question) for question, _ in _WRITTEN.findall(_EXAMPLE[1])}
     for (source, passage), text in zip(passages, written, strict=True):
         match = _WRITTEN.search(text)
         question, answer = (part.strip(" *\"'`\r") for part in match.groups()) if match else ("", "")
@@ -283,6 +285,8 @@ def _made_of(passages: Sequence[tuple[str, str]], written: Sequence[str]) -> tup
             why = "unwritten"
         elif not contains(passage, answer):
             why = "not_in_text"
+        elif len(normal(answer).split()) > _FEW_WORDS:
+            why = "too_long"
         elif contains(question, answer):
             why = "given_away"
         elif normal(question) in seen:
