@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 # Before torch is imported: tests share the cores, and none of them may reach out to the Hub, or knows anybody's token.
@@ -17,7 +18,7 @@ os.environ["HF_TOKEN"] = os.environ["HUGGING_FACE_HUB_TOKEN"] = ""
 os.environ["HF_TOKEN_PATH"] = os.devnull
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -25,8 +26,11 @@ from zero2chat.tools import bubblewrap
 from zero2chat.tools.python import ENGINES
 
 if TYPE_CHECKING:
+    from http.server import HTTPServer
+
     from transformers import PreTrainedTokenizerBase
 
+S = TypeVar("S", bound="HTTPServer")
 CHAT_TEMPLATE = Path(__file__).parents[1] / "chat_templates" / "chatml.jinja"
 
 # It is long enough for 512 tokens to be found in it, and has characters of one to four bytes.
@@ -162,3 +166,17 @@ def bwrap_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 
     yield put
     forget()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[S], S]]:
+    """`serve(server)` → the server, which answers from now on until the test ends."""
+    with contextlib.ExitStack() as after:
+
+        def start(server: S) -> S:
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+            after.callback(server.server_close)
+            after.callback(server.shutdown)
+            return server
+
+        yield start

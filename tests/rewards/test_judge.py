@@ -6,7 +6,6 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -65,13 +64,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch, serve: Any) -> Server:
     monkeypatch.setattr(time, "sleep", lambda _, sleep=time.sleep: sleep(0.01))  # between tries
-    found = Server()
-    threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield found
-    found.shutdown()
-    found.server_close()
+    return serve(Server())
 
 
 PROMPTS = [[{"role": "user", "content": "What is 2 + 2?"}]]

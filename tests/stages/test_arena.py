@@ -6,8 +6,7 @@ import json
 import random
 import re
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -171,12 +170,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def judge() -> Iterator[Judge]:
-    found = Judge()
-    threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield found
-    found.shutdown()
-    found.server_close()
+def judge(serve: Any) -> Judge:
+    return serve(Judge())
 
 
 @pytest.mark.usefixtures("skilled")

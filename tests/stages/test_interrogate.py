@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[Says], None]:
             texts = [[script(prompt[-1]["content"], i) for i in range(k)] for prompt in prompts]
             return [[Answer(text.removesuffix("…"), not text.endswith("…"), 3) for text in some] for some in texts]
 
-        monkeypatch.setattr("zero2chat.stages.distill.answer_each", answer_each)
+        monkeypatch.setattr("zero2chat.asking.answer_each", answer_each)
 
     return use
 
@@ -237,12 +236,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    found = Server()
-    threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield found
-    found.shutdown()
-    found.server_close()
+def server(serve: Any) -> Server:
+    return serve(Server())
 
 
 def test_an_endpoint_writes_the_questions_and_judges_by_the_passage(

@@ -452,12 +452,8 @@ RESULTS = [
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    found = Server()
-    threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield found
-    found.shutdown()
-    found.server_close()
+def server(serve: Any) -> Server:
+    return serve(Server())
 
 
 def test_results_of_a_search_engine_are_passages(server: Server) -> None:
@@ -556,17 +552,14 @@ def test_a_score_that_is_no_number_is_0(server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed(server: Server, status: int) -> None:
-    elsewhere = Server()
-    threading.Thread(target=elsewhere.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+def test_a_redirect_is_not_followed(server: Server, serve: Any, status: int) -> None:
+    elsewhere = serve(Server())
     for target in (f"{elsewhere.url}/search", f"{server.url}/other", "file:///etc/passwd"):
         server.says = lambda handler, target=target: handler.give("", status, Location=target)
         with pytest.raises(SearchFailed, match=f"answers {status}, a redirect, which is not followed"):
             open_search(server.url).search("Ada")
     assert elsewhere.asked == []
     assert len(server.asked) == 3
-    elsewhere.shutdown()
-    elsewhere.server_close()
 
 
 def test_of_50_mb_of_html_no_more_is_read_than_needed(server: Server) -> None:

@@ -26,11 +26,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Literal
@@ -38,22 +36,21 @@ from typing import Any, Literal
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 
 from zero2chat import config, stats
+from zero2chat.asking import Ask, Said, ask_endpoint, ask_model
 from zero2chat.config import build
 from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.corpora import Source, mix, read_sources
 from zero2chat.data.problems import load_problems, safe_problems
 from zero2chat.data.review import UNREVIEWED
-from zero2chat.endpoint import EndpointSpec, NoReply
+from zero2chat.endpoint import EndpointSpec
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import answer_each
 from zero2chat.models import context_length, load_model
 from zero2chat.rewards import Reward, read_rewards
 from zero2chat.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
-from zero2chat.tokens import THINK_END, THINK_START
 from zero2chat.trainers.loop import cpu_backend
 
 FILE = "answers.jsonl"  # in the run's folder: a line a prompt, with all that the teacher said to it
@@ -62,12 +59,6 @@ FILE = "answers.jsonl"  # in the run's folder: a line a prompt, with all that th
 REASONS = ("refused", "empty", "cut", "unjudged", "wrong", "duplicate", "surplus")
 _SHOWN = 6  # kept answers among the samples, and rejected ones for each reason
 _QUIET_SECONDS = 10  # between two lines of progress
-_THOUGHT = re.compile(rf"\s*{THINK_START}(.*?){THINK_END}(.*)", re.DOTALL)
-
-Messages = list[dict[str, Any]]
-Said = dict[str, Any]  # content, perhaps reasoning_content, why (it cannot be kept), and later score
-# Prompts and a seed → the answers to each, and what kept it from going on to the last.
-Ask = Callable[[Sequence[Messages], int], tuple[list[list[Said]], UserError | None]]
 
 
 @dataclass
@@ -150,68 +141,6 @@ def _model(args: DistillArguments, problems: Dataset) -> Ask:
     safe_problems(problems, tokenizer, context_length(model) - args.max_completion_length)
     model.to(state.device)
     return ask_model(model, tokenizer, args.samples, args.temperature, args.max_completion_length, args.eval_batch_size)
-
-
-def ask_model(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    samples: int,
-    temperature: float,
-    longest: int,
-    batch_size: int = 128,
-) -> Ask:
-    """A model at hand, for so many answers to each prompt, of at most `longest` tokens."""
-
-    def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], None]:
-        found = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed)
-        return [[_said(a.text) | {"why": None if a.stopped else "cut"} for a in some] for some in found], None
-
-    return ask
-
-
-def _said(text: str) -> Said:
-    """A text as a message has it, a thought at its beginning apart."""
-    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair, as broken JSON brings it
-    match = _THOUGHT.fullmatch(text)
-    return {"content": match[2], "reasoning_content": match[1]} if match else {"content": text}
-
-
-def ask_endpoint(spec: EndpointSpec, samples: int, temperature: float, longest: int) -> Ask:
-    """The model behind the endpoint, likewise. Raises `UserError` where its key is not there."""
-    endpoint = spec.open()
-    endpoint.headers()
-    request = {"model": spec.model, "temperature": temperature, "max_tokens": longest}
-
-    def one(prompt: Messages) -> Said:
-        try:
-            choice = endpoint.ask(request | {"messages": prompt})
-        except NoReply as error:
-            if not error.unread:
-                raise
-            return {"content": "", "why": "refused", "reason": str(error)}
-        message = choice["message"]
-        said = _said(message["content"] if isinstance(message["content"], str) else "")
-        for key in ("reasoning_content", "reasoning"):  # as DeepSeek and SGLang, and as vLLM call it
-            if isinstance(message.get(key), str) and message[key]:
-                said["reasoning_content"] = message[key].encode("utf-8", "replace").decode()
-        return said | {"why": None if choice.get("finish_reason") in (None, "stop") else "cut"}
-
-    def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], UserError | None]:
-        found: list[list[Said]] = []
-        with ThreadPoolExecutor(spec.at_once) as pool:
-            waiting = [[pool.submit(one, prompt) for _ in range(samples)] for prompt in prompts]
-            try:
-                for some in waiting:
-                    found.append([reply.result() for reply in some])
-            except NoReply as error:
-                pool.shutdown(cancel_futures=True)
-                return found, UserError(f"endpoint: {endpoint}: no reply: {error}")
-            except UserError as error:
-                pool.shutdown(cancel_futures=True)
-                return found, error
-        return found, None
-
-    return ask
 
 
 # ---- what is said, and what is kept of it

@@ -30,6 +30,7 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats, tasks
+from zero2chat.asking import ask_endpoint, ask_model
 from zero2chat.config import build
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.corpora import Source, load_documents, read_sources
@@ -43,7 +44,6 @@ from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step
 from zero2chat.rewards.judge import fenced, harmless, judge
 from zero2chat.runs import REVIEWED, Run, is_main_process, write_atomically
-from zero2chat.stages.distill import ask_endpoint, ask_model
 from zero2chat.tools.bm25 import cut
 from zero2chat.trainers.loop import cpu_backend
 
@@ -227,8 +227,8 @@ def _questions(
             passages += [(str(source.label), text) for text in _passages(source, args)]
     if not passages:
         return questions, {}
+    asked = [_writer_prompt(passage) for _, passage in passages]
     if args.endpoint is not None:
-        asked = [_writer_prompt(passage) for _, passage in passages]
         found: list[Any] = [None]
         if is_main_process():  # one process asks, with many requests at once
             said, failure = ask_endpoint(build([EndpointSpec], args.endpoint, "endpoint")[0], 1, 0.0, 256)(asked, 0)
@@ -242,7 +242,6 @@ def _questions(
             model, tokenizer = load_model(args.teacher, args.dtype)
             prepare_chat_template(tokenizer, None)
             model.to(device)
-        asked = [_writer_prompt(passage) for _, passage in passages]
         written, _ = ask_model(model, tokenizer, 1, 0.0, 96, args.eval_batch_size)(asked, 0)
     made, left_out = _made_of(passages, [one[0]["content"] for one in written])
     said_of = ", ".join(f"{left_out[why]} {why.replace('_', ' ')}" for why in LEFT_OUT if left_out[why])

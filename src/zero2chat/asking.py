@@ -1,0 +1,85 @@
+"""Several answers to each of many prompts, by a model at hand or one behind an endpoint, with what it thought apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from zero2chat.endpoint import EndpointSpec, NoReply
+from zero2chat.errors import UserError
+from zero2chat.evaluation import answer_each
+from zero2chat.tokens import THINK_END, THINK_START
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_THOUGHT = re.compile(rf"\s*{THINK_START}(.*?){THINK_END}(.*)", re.DOTALL)
+
+Messages = list[dict[str, Any]]
+Said = dict[str, Any]  # content, perhaps reasoning_content, why (it cannot be kept), and later score
+# Prompts and a seed → the answers to each, and what kept it from going on to the last.
+Ask = Callable[[Sequence[Messages], int], tuple[list[list[Said]], UserError | None]]
+
+
+def ask_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    samples: int,
+    temperature: float,
+    longest: int,
+    batch_size: int = 128,
+) -> Ask:
+    """A model at hand, for so many answers to each prompt, of at most `longest` tokens."""
+
+    def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], None]:
+        found = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed)
+        return [[_said(a.text) | {"why": None if a.stopped else "cut"} for a in some] for some in found], None
+
+    return ask
+
+
+def _said(text: str) -> Said:
+    """A text as a message has it, a thought at its beginning apart."""
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair, as broken JSON brings it
+    match = _THOUGHT.fullmatch(text)
+    return {"content": match[2], "reasoning_content": match[1]} if match else {"content": text}
+
+
+def ask_endpoint(spec: EndpointSpec, samples: int, temperature: float, longest: int) -> Ask:
+    """The model behind the endpoint, likewise. Raises `UserError` where its key is not there."""
+    endpoint = spec.open()
+    endpoint.headers()
+    request = {"model": spec.model, "temperature": temperature, "max_tokens": longest}
+
+    def one(prompt: Messages) -> Said:
+        try:
+            choice = endpoint.ask(request | {"messages": prompt})
+        except NoReply as error:
+            if not error.unread:
+                raise
+            return {"content": "", "why": "refused", "reason": str(error)}
+        message = choice["message"]
+        said = _said(message["content"] if isinstance(message["content"], str) else "")
+        for key in ("reasoning_content", "reasoning"):  # as DeepSeek and SGLang, and as vLLM call it
+            if isinstance(message.get(key), str) and message[key]:
+                said["reasoning_content"] = message[key].encode("utf-8", "replace").decode()
+        return said | {"why": None if choice.get("finish_reason") in (None, "stop") else "cut"}
+
+    def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], UserError | None]:
+        found: list[list[Said]] = []
+        with ThreadPoolExecutor(spec.at_once) as pool:
+            waiting = [[pool.submit(one, prompt) for _ in range(samples)] for prompt in prompts]
+            try:
+                for some in waiting:
+                    found.append([reply.result() for reply in some])
+            except NoReply as error:
+                pool.shutdown(cancel_futures=True)
+                return found, UserError(f"endpoint: {endpoint}: no reply: {error}")
+            except UserError as error:
+                pool.shutdown(cancel_futures=True)
+                return found, error
+        return found, None
+
+    return ask
