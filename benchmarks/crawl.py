@@ -111,10 +111,10 @@ def plain(warcs: Sequence[str], folder: Path, workers: int) -> None:
     )
 
 
-def peak(command: Sequence[str]) -> tuple[float, float]:
-    """Seconds that a command takes, and the most memory that its processes have together, in MB (each with its share of
-    what they share). Raises `SystemExit` where it fails."""
-    start, most = time.perf_counter(), 0.0
+def peak(command: Sequence[str]) -> float:
+    """The most memory that a command's processes have together, in MB (each with its share of what they share). Raises
+    `SystemExit` where it fails."""
+    most = 0.0
     with tempfile.TemporaryFile("w+") as said:
         process = psutil.Popen(command, stdout=said, stderr=said)
         while process.poll() is None:
@@ -127,7 +127,7 @@ def peak(command: Sequence[str]) -> tuple[float, float]:
         if process.returncode:
             said.seek(0)
             raise SystemExit(f"{' '.join(command)}:\n{said.read()[-3000:]}")
-    return time.perf_counter() - start, most
+    return most
 
 
 def _share(process: psutil.Process) -> int:
@@ -177,7 +177,7 @@ def main() -> None:
                 print(f"{side}: {seconds[side][-1]:.1f} s", flush=True)
         memory = {}
         for n in SIZES:
-            _, memory[n] = peak(stage(warcs[:n], Path(scratch) / f"memory-{n}", 1))
+            memory[n] = peak(stage(warcs[:n], Path(scratch) / f"memory-{n}", 1))
             print(f"{n} files: {memory[n]:.0f} MB at most", flush=True)
     ratios = [p / s for p, s in zip(seconds["plain"], seconds["stage"], strict=True)]
     found = {

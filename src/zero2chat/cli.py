@@ -382,6 +382,19 @@ def _add_conversation(command: argparse.ArgumentParser) -> None:
     command.add_argument("--search", metavar="WHERE", help="where it searches: an index's folder, a URL, a table")
 
 
+def _add_asking(command: argparse.ArgumentParser, example: str) -> None:
+    """What `interrogate` and `arena` ask with: a task's options, and a template for a model that has none."""
+    command.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help=f"of the task, such as {example}; repeatable"
+    )
+    command.add_argument(
+        "--chat-template",
+        dest="chat_template_path",
+        metavar="FILE",
+        help="for a model without one, as a base model",
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="zero2chat", description="Build an assistant from nothing, and talk to it.")
     root.add_argument("--version", action="version", version=f"zero2chat {__version__}")
@@ -576,9 +589,7 @@ def parser() -> argparse.ArgumentParser:
         help="ask about documents: the split `train` of a folder such as runs/quickstart/corpus, a JSONL, CSV or "
         "Parquet file, a Hub name",
     )
-    interrogate.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the task, such as told=never; repeatable"
-    )
+    _add_asking(interrogate, "told=never")
     interrogate.add_argument("--column", default="text", metavar="C", help="the corpus's texts (default %(default)s)")
     interrogate.add_argument("--n", type=int, default=200, metavar="N", help="rows or documents (default %(default)s)")
     interrogate.add_argument("--answers", type=int, default=8, metavar="N", help="to a question (default %(default)s)")
@@ -591,12 +602,6 @@ def parser() -> argparse.ArgumentParser:
     )
     interrogate.add_argument(
         "--keep-above", type=float, default=0.75, metavar="SHARE", help="of right answers (default %(default)s)"
-    )
-    interrogate.add_argument(
-        "--chat-template",
-        dest="chat_template_path",
-        metavar="FILE",
-        help="for a model without one, as a base model",
     )
     interrogate.add_argument("--teacher", metavar="MODEL", help="who writes questions on documents (default: MODEL)")
     interrogate.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API")
@@ -622,20 +627,12 @@ def parser() -> argparse.ArgumentParser:
         "--votes", metavar="FILE.jsonl", help="in the place of models: what people preferred (`ui --against … --out`)"
     )
     arena.add_argument("--n", type=int, default=200, metavar="N", help="rows of the task (default %(default)s)")
-    arena.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the task, such as largest=20; repeatable"
-    )
+    _add_asking(arena, "largest=20")
     arena.add_argument("--split", default="test", metavar="S", help="of the task (default %(default)s), or validation")
     arena.add_argument(
         "--samples", type=int, default=0, metavar="K", help="answers at temperature 1 to a task's row (0: greedy, one)"
     )
     arena.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="default %(default)s")
-    arena.add_argument(
-        "--chat-template",
-        dest="chat_template_path",
-        metavar="FILE",
-        help="for a model without one, as a base model",
-    )
     arena.add_argument("--taste", action="store_true", help="gold is the task's taste in the place of its score")
     arena.add_argument("--reward-model", metavar="MODEL", help="in the place of gold it says who wins")
     arena.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API, asked in both orders")

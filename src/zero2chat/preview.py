@@ -27,7 +27,6 @@ from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from zero2chat import config
 from zero2chat.chat.tools import Tools, make_tools
 from zero2chat.data.contamination import Decontamination
 from zero2chat.data.conversations import encode_conversations, end_turn, load_conversations, prepare_chat_template
@@ -201,8 +200,8 @@ def _prompts(
 def _pretrain(args: Any, training: Any) -> Rows:
     tokenizer = load_tokenizer(args.tokenizer)
     if args.stream:
-        source = config.build([Source], args.stream, "stream")[0]
-        _, documents, _ = open_stream(source, args.column, tokenizer, args.max_length, 1, args.validation_fraction)
+        fraction = args.validation_fraction
+        _, documents, _ = open_stream(args.source, args.column, tokenizer, args.max_length, 1, fraction)
     else:
         documents = load_source(Source(path=args.dataset, split="train", label="train"))
         require_column(documents, args.column, args.dataset)

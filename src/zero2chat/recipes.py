@@ -27,14 +27,8 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
 PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
 TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
-ANSWERING_STAGES = (
-    "arena",
-    "distill",
-    "evaluate",
-    "interrogate",
-    "probe",
-    "regurgitate",
-)  # they have a model answer, on all processes
+# They have a model answer, on all processes.
+ANSWERING_STAGES = ("arena", "distill", "evaluate", "interrogate", "probe", "regurgitate")
 STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 # What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.

@@ -76,12 +76,13 @@ class Measure(PipelineStep):
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         for doc in data:
-            if self.count:  # counted anew only where the text has changed
-                doc.metadata["words"] = len(doc.text.split())
+            known = doc.metadata
+            if self.count or "bytes" not in known:  # counted anew only where the text has changed
+                known["bytes"], known["words"] = len(doc.text.encode("utf-8", "replace")), len(doc.text.split())
             self.stat_update("documents")
-            self.stat_update("bytes", value=len(doc.text.encode("utf-8", "replace")))
+            self.stat_update("bytes", value=known["bytes"])
             if self.text:
-                self.stat_update("words", value=doc.metadata["words"])
+                self.stat_update("words", value=known["words"])
             yield doc
 
 
@@ -361,7 +362,7 @@ class Corpus(PipelineStep):
                 with self.track_time():
                     row = _row(doc)
                     split = split_of(doc.text, *self.fractions)
-                    size, words = len(doc.text.encode("utf-8", "replace")), len(doc.text.split())
+                    size, words = doc.metadata["bytes"], doc.metadata["words"]  # as `Measure` left them
                     for key in (split, *([row["source"]] if split == "train" else [])):
                         counts["documents"][key] += 1
                         counts["bytes"][key] += size

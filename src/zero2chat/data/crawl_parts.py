@@ -120,7 +120,6 @@ def parts(
 
 
 def _pages(crawl: Crawl, sections: Mapping[str, Any], folder: Path, removed: Callable[..., Any]) -> list[Any]:
-
     work, languages = folder / WORK, sections["languages"]
     chain: list[Any] = [Pages(work, work / "warcs.txt", crawl.most_page_bytes, removed("read"))]
 

@@ -17,10 +17,9 @@ from zero2chat.card import CARD, public
 from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl
 from zero2chat.data.crawl_blocks import LARGEST
 from zero2chat.errors import UserError
-from zero2chat.runs import write_atomically
+from zero2chat.runs import CRAWL, write_atomically
 from zero2chat.tasks import SPLITS
 
-FILE = "crawl.json"
 TOKENIZER = "words: what stands between white space"
 _EXAMPLES = 2  # removed texts a reason
 _LINES_READ = 2_000  # of each file of removed texts, for examples
@@ -142,7 +141,7 @@ def summarise(
         "examples": _examples(folder),
         "packages": dict(versions),
     }
-    write_atomically(folder / FILE, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / CRAWL, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / CARD, _card(crawl, sections, folder, told))
     metrics = {f"documents_{name}": n for name, n in documents.items()}
     metrics |= {f"bytes_{name}": n for name, n in sizes.items()}

@@ -37,11 +37,10 @@ class WindowStream(TorchIterableDataset):
             batch_size=BLOCK,
             remove_columns=[column],
         ).repeat(None)
-        self.ranks = 1
 
     def share(self, rank: int, ranks: int) -> None:
         """Read only what is this rank's."""
-        self.windows, self.ranks = split_dataset_by_node(self.windows, rank, ranks), ranks
+        self.windows = split_dataset_by_node(self.windows, rank, ranks)
 
     def go_on(self, position: dict[str, Any]) -> None:
         self.windows.load_state_dict(position)

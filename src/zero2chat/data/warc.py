@@ -44,7 +44,7 @@ def read_packages(path: Path) -> list[Package]:
     """A list's packages. Raises `UserError` for a line that is not five words."""
     found = []
     for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        words = line.split("#")[0].split() if line.startswith("#") else line.split()
+        words = [] if line.startswith("#") else line.split()
         if not words:
             continue
         if len(words) != 5:

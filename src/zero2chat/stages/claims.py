@@ -10,7 +10,7 @@ come true stays in it and says so. Nothing is measured here: steps have, on held
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,8 @@ def _once(names: Sequence[str], where: str) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args,) = config.parse(ARGUMENTS, argv)
     claims = read_claims(args.claims)
-    steps = _Steps()
+    wanted = [name for claim, figures in claims for name in _named(claim, figures)]
+    steps = {name: read_step(name, i) for i, name in enumerate(dict.fromkeys(wanted), start=1)}
     lines = [judged(claim, figure, steps) for claim, figures in claims for figure in figures]
     samples = [sample for claim, _ in claims if (sample := _example(claim, steps))]
     run = Run.open(args.output_dir, "claims", settings)
@@ -132,29 +133,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.finish(counts | {f"{i:02d}_{line['metric']}": line for i, line in enumerate(lines, start=1)})
 
 
-class _Steps:
-    """Run folders, each read once."""
-
-    def __init__(self) -> None:
-        self.read: dict[str, Step] = {}
-
-    def step(self, folder: str) -> Step:
-        if folder not in self.read:
-            self.read[folder] = read_step(folder, len(self.read) + 1)
-        return self.read[folder]
-
-    def metric(self, of: Measured) -> dict[str, Any]:
-        metrics = self.step(of.step).metrics
-        if of.metric not in metrics:
-            raise UserError(f"{of.step} has no metric '{of.metric}'{nearest(of.metric, list(metrics))}")
-        if finite(metrics[of.metric]["value"]) is None:
-            raise UserError(f"{of.step}: {of.metric} is no number")
-        return metrics[of.metric]
+def _named(claim: Claim, figures: Sequence[Figure]) -> list[str]:
+    """The run folders that a claim is about."""
+    folders = [figure.step for figure in figures]
+    folders += [figure.above["step"] for figure in figures if figure.above is not None]
+    return folders + ([claim.example] if claim.example is not None else [])
 
 
-def judged(claim: Claim, figure: Figure, steps: _Steps) -> dict[str, Any]:
+def _metric(of: Measured, steps: Mapping[str, Step]) -> dict[str, Any]:
+    metrics = steps[of.step].metrics
+    if of.metric not in metrics:
+        raise UserError(f"{of.step} has no metric '{of.metric}'{nearest(of.metric, list(metrics))}")
+    if finite(metrics[of.metric]["value"]) is None:
+        raise UserError(f"{of.step}: {of.metric} is no number")
+    return metrics[of.metric]
+
+
+def judged(claim: Claim, figure: Figure, steps: Mapping[str, Step]) -> dict[str, Any]:
     """A line of `claims.json`. Raises `UserError` where the metric, or what it is compared with, was not measured."""
-    metric = steps.metric(figure)
+    metric = _metric(figure, steps)
     value, target, met = metric["value"], "", None
     if figure.at_least is not None:
         target, met = f"at least {figure.at_least:g}", value >= figure.at_least
@@ -162,7 +159,7 @@ def judged(claim: Claim, figure: Figure, steps: _Steps) -> dict[str, Any]:
         target, met = f"at most {figure.at_most:g}", value <= figure.at_most
     elif figure.above is not None:
         against: Measured = config.build([Measured], figure.above, "above")[0]
-        other, named = steps.metric(against), f"{against.metric} of {against.step}"
+        other, named = _metric(against, steps), f"{against.metric} of {against.step}"
         if figure.by is not None:
             target, met = f"{figure.by:g} above {named}", value - other["value"] >= figure.by
         elif figure.of is not None:
@@ -176,11 +173,11 @@ def judged(claim: Claim, figure: Figure, steps: _Steps) -> dict[str, Any]:
     return line | {"seeds": 1, "target": target, "met": met, "experiment": claim.experiment}
 
 
-def _example(claim: Claim, steps: _Steps) -> dict[str, Any] | None:
+def _example(claim: Claim, steps: Mapping[str, Step]) -> dict[str, Any] | None:
     """The first of the last words that its step kept; none is picked."""
     if claim.example is None:
         return None
-    by_step = steps.step(claim.example).samples_by_step()
+    by_step = steps[claim.example].samples_by_step()
     if not by_step:
         return None
     return by_step[max(by_step)][0] | {"step": 0, "task": claim.claim}

@@ -97,7 +97,7 @@ class PretrainArguments:
             raise ValueError("tokenizer is not set")
         if (self.dataset is None) != bool(self.stream):
             raise ValueError("one of dataset and stream is to be set")
-        if self.stream and config.build([Source], self.stream, "stream")[0].path is None:
+        if self.stream and self.source.path is None:
             raise ValueError("stream: a task has no stream: name a dataset's path")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction {self.validation_fraction} is not between 0 and 1")
@@ -115,6 +115,11 @@ class PretrainArguments:
             raise ValueError("sample_prompts: an empty text cannot be continued")
         if self.model_type not in CONFIG_MAPPING:
             raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")
+
+    @property
+    def source(self) -> Source:
+        """What `stream` names. Raises `UserError` for a key that is not known."""
+        return config.build([Source], self.stream, "stream")[0]
 
 
 ARGUMENTS = (PretrainArguments, TrainingArguments)
@@ -307,9 +312,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_global_batch(training, args.global_batch_size)
     stream: WindowStream | None = None
     if args.stream:
-        source = config.build([Source], args.stream, "stream")[0]
         fraction, held = args.validation_fraction, args.validation_documents
-        stream, train_rows, held_rows = open_stream(source, args.column, tokenizer, args.max_length, held, fraction)
+        stream, train_rows, held_rows = open_stream(
+            args.source, args.column, tokenizer, args.max_length, held, fraction
+        )
         stream.share(training.process_index, training.world_size)
     else:
         train_rows, held_rows = (

@@ -98,15 +98,17 @@ def _world(seed: int, **groups: int) -> World:
     return World(seed, **groups)
 
 
-def _of(world: int | Sequence[int], groups: Mapping[str, int] | None) -> list[Person]:
-    """The people of a world, whose groups may have other sizes. Raises `UserError` for several such worlds."""
-    if not groups:
-        return people(world)
-    for group in groups:
+def _grouped(world: int | Sequence[int], groups: Mapping[str, int] | None) -> World:
+    """One world, whose groups may have other sizes. Raises `UserError` for several, and for a group there is not."""
+    for group in groups or ():
         known(group, TOLD, "facts: groups")
     if not isinstance(world, int):
         raise UserError("facts: groups are of one world: name one")
-    return _world(world, **groups).people
+    return _world(world, **groups or {})
+
+
+def _of(world: int | Sequence[int], groups: Mapping[str, int] | None) -> list[Person]:
+    return _grouped(world, groups).people if groups else people(world)
 
 
 def people(world: int | Sequence[int]) -> list[Person]:
@@ -248,8 +250,7 @@ def documents(
         return texts
     if not isinstance(world, int):
         raise UserError("facts: several worlds are told of with `everyone` alone")
-    _of(world, groups)
-    this = _world(world, **groups or {})
+    this = _grouped(world, groups)
     often, rest = len(this.told("often")), len(this.told("once")) + SOMETIMES * len(this.told("sometimes"))
     if n < rest + often or not often:
         raise UserError(

@@ -19,7 +19,7 @@ TOGETHER = 2**24  # entries of equal matrices that are orthogonalised at once
 class BatchedMuon(torch.optim.Muon):
     """torch's Muon, which orthogonalises matrices of one shape together: of small ones in a third less time.
 
-    In bf16 as torch's, but on a CPU that is not made for it, where that takes five times as long as fp32.
+    In bf16 as torch's, but on a processor that is not made for it: on such a CPU fp32 takes a fifth of the time.
     """
 
     @torch.no_grad()
