@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from zero2chat import recipes, runs
+from zero2chat import graph, recipes, runs
 from zero2chat.config import read_arguments
 from zero2chat.errors import UserError
 
@@ -84,8 +84,8 @@ def test_steps_come_after_what_they_need(recipe: Path) -> None:
     names = [step.name for step in recipes.load_recipe(recipe)]
     assert names == ["corpus", "other", "tokenizer", "report"]
     steps = recipes.load_recipe(recipe)
-    assert [step.name for step in recipes.following(steps, "tokenizer")] == ["tokenizer", "report"]
-    assert [step.name for step in recipes.following(steps, "corpus")] == names
+    assert [step.name for step in graph.following(steps, "tokenizer")] == ["tokenizer", "report"]
+    assert [step.name for step in graph.following(steps, "corpus")] == names
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def _run(args: argparse.Namespace) -> None:
         overrides=args.set,
         accelerate_config=args.accelerate_config,
         dry_run=args.dry_run,
+        seeds=args.seeds,
     )
     if args.json:
         _print_json(result)
@@ -403,13 +404,16 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a recipe, step by step; what is done is skipped")
     run.set_defaults(command=_run)
     run.add_argument("recipe", metavar="RECIPE", help="a folder, such as recipes/quickstart")
-    run.add_argument("--only", metavar="STEP", help="run this step alone")
+    run.add_argument("--only", metavar="STEP", help="run this step alone; or all that a claim of this name reads")
     run.add_argument("--from", dest="from_", metavar="STEP", help="begin with this step")
     run.add_argument("--restart", metavar="STEP", help="run this step and what follows from it anew")
     run.add_argument(
         "--set", action="append", default=[], metavar="STEP.KEY=VALUE", help="change a setting; repeatable"
     )
     run.add_argument("--accelerate-config", metavar="NAME", help="one of accelerate_configs/, for every step")
+    run.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="train with each of so many seeds; needs a step `claims`"
+    )
     run.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     run.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from zero2chat import config, runs
+from zero2chat import config, graph, runs
 from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
@@ -30,6 +30,8 @@ TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
 # They have a model answer, on all processes.
 ANSWERING_STAGES = ("arena", "distill", "evaluate", "interrogate", "probe", "regurgitate")
 STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
+# They measure nothing, but join what is there: made anew, unasked, where that has changed.
+JOINING_STAGES = ("claims", "report")
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 # What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
@@ -52,6 +54,14 @@ class Step:
     def folder(self) -> Path:
         return Path(self.settings["output_dir"])
 
+    @property
+    def trains(self) -> bool:
+        return self.stage in TRAINING_STAGES
+
+    @property
+    def joins(self) -> bool:
+        return self.stage in JOINING_STAGES
+
     def command(self) -> list[str]:
         """What makes this step, as it can be pasted into a shell."""
         module = ["-m", f"zero2chat.stages.{self.stage}", "--config", str(self.config)]
@@ -66,7 +76,7 @@ class Step:
     def arguments(self) -> tuple[Any, ...]:
         """The stage's dataclasses, built from the settings. Raises `UserError` as the stage itself would."""
         classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
-        if self.stage in TRAINING_STAGES:
+        if self.trains:
             from zero2chat.trainers.loop import build_training
 
             return build_training(classes, self.settings, str(self.config))
@@ -161,23 +171,18 @@ def _check_folders(steps: Sequence[Step], where: Path) -> None:
             raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
     for step in steps:
         for path in runs.input_paths(step.settings):
-            maker = next((makers[owner] for owner in _owners(path) if owner in makers), None)
+            maker = next((makers[owner] for owner in graph.owners(path) if owner in makers), None)
             if maker is not None and maker not in step.after:
                 raise UserError(
                     f"{step.config}: reads {path}, which `after` of step {step.name} in {where} does not name"
                 )
 
 
-def _owners(path: str) -> list[str]:
-    """The folders that may be the run which a path lies in: a file in a run's folder is made by the run's step."""
-    return [path, *map(str, Path(path).parents)]
-
-
 def _check_runs(step: Step, steps: Sequence[Step]) -> None:
     """Raises `UserError` for a path under `runs/` that no step makes, and that is in no finished run."""
     makers = {os.path.normpath(other.folder) for other in steps}
     for path in runs.input_paths(step.settings):
-        owners = _owners(path)
+        owners = graph.owners(path)
         if not path.startswith("runs/") or makers & set(owners):
             continue
         if not any((Path(owner) / runs.RUN).exists() for owner in owners):
@@ -220,24 +225,6 @@ def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
     return ordered
 
 
-def following(steps: Sequence[Step], name: str) -> list[Step]:
-    """The step and all that come after it, directly or not, in order."""
-    found = {name}
-    for step in steps:
-        if found & set(step.after):
-            found.add(step.name)
-    return [step for step in steps if step.name in found]
-
-
-def preceding(steps: Sequence[Step], wanted: Sequence[Step]) -> list[Step]:
-    """What comes before the wanted steps, directly or not, in order."""
-    found = {step.name for step in wanted}
-    for step in reversed(steps):
-        if step.name in found:
-            found |= set(step.after)
-    return [step for step in steps if step.name in found and step not in wanted]
-
-
 def fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
     """The step's fingerprint with those of the steps it is `after`, all of which must be done."""
     after = {}
@@ -253,10 +240,15 @@ def _current(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
     return current
 
 
+def _changes(step: Step, identity: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What the step's folder was made, or begun, with other than `new`."""
+    old = identity["fingerprint"]
+    return runs.changes(old if "after" in old else old | {"after": new["after"]}, new)
+
+
 def _refuse_changes(step: Step, identity: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raises `UserError` where the step's folder was made, or begun, with something other than `new`."""
-    old = identity["fingerprint"]
-    differences = runs.changes(old if "after" in old else old | {"after": new["after"]}, new)
+    differences = _changes(step, identity, new)
     if differences and not runs.is_untouched(step.folder):
         raise UserError(
             f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and what follows anew; "
@@ -286,10 +278,12 @@ def run(
     overrides: Iterable[str] = (),
     accelerate_config: str | None = None,
     dry_run: bool = False,
+    seeds: int = 1,
 ) -> dict[str, Any]:
     """Make what is not yet made. Returns `{step: "done" | "made" | "planned"}` and the seconds.
 
-    `only` runs one step, `from_` a step and what follows, `restart` the same after removing what they had made.
+    `only` runs one step, or all that a claim of the recipe reads; `from_` a step and what follows, `restart` the same
+    after removing what they had made; each of them in all `seeds`.
     """
     started = time.time()
     chosen: dict[str, dict[str, Any]] = {}
@@ -304,21 +298,29 @@ def run(
             raise UserError(f"--set {text}: no valid YAML: {error}") from error
     if not (Path(recipe) / "recipe.yaml").exists():
         raise UserError(f"{recipe}: no recipe there (no recipe.yaml): name a folder such as recipes/quickstart")
-    steps = load_recipe(recipe, chosen, accelerate_config)
-    names = [step.name for step in steps]
+    steps = written = load_recipe(recipe, chosen, accelerate_config)
+    if seeds != 1:
+        steps = graph.with_seeds(steps, seeds)
+    named = graph.claims(steps)
+    names = [step.name for step in steps] + (list(named) if only else [])
     given = {flag: step for flag, step in (("--only", only), ("--from", from_), ("--restart", restart)) if step}
     for flag, step_name in given.items():
-        _require(step_name, names, flag, "step")
+        _require(step_name, names, flag, "step or claim" if named and flag == "--only" else "step")
     if len(given) > 1:
         raise UserError("--only, --from and --restart exclude each other")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # as for the steps' own processes: tasks and rewards may be modules there
-    for step in steps:
+    for step in written:
         step.arguments()  # a mistake in the last step should not show after an hour
 
-    first = from_ or restart
-    wanted = [s for s in steps if s.name == only] if only else following(steps, first) if first else steps
-    upstream = preceding(steps, wanted)
+    if only in named:
+        steps = wanted = graph.for_claim(steps, only)
+    elif only:
+        wanted = [step for step in steps if step.name in graph.in_seeds(steps, only)]
+    else:
+        first = from_ or restart
+        wanted = graph.following(steps, *graph.in_seeds(steps, first)) if first else steps
+    upstream = graph.preceding(steps, wanted)
     for name in chosen:
         if name not in [step.name for step in (*upstream, *wanted)]:
             flag, step_name = next(iter(given.items()))
@@ -348,6 +350,10 @@ def run(
             continue
         new = _current(step, steps)
         identity = runs.read_run(step.folder)
+        if identity is not None and step.joins and (changes := _changes(step, identity, new)):
+            print(f"{step.name}: {'; '.join(changes)}: joined anew", flush=True)
+            shutil.rmtree(step.folder)
+            identity = None
         if identity is not None:
             _refuse_changes(step, identity, new)
             if (step.folder / runs.METRICS).exists():

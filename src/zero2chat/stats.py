@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -42,6 +42,30 @@ def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
     half = t * math.sqrt(sum((v - m) ** 2 for v in values) / max(n - 1, 1) / n)
     metric = {"value": round(m, 4), "n": n, "low": round(m - half, 4), "high": round(m + half, 4)}
     return metric if seed is None else metric | {"seed": seed}
+
+
+def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dict[str, Any]:
+    """One metric of what models of several seeds measured on the same rows: their mean, and `n` rows. Of one seed it is
+    that seed's own.
+
+    The 95% interval is for other rows and for other seeds. The rows being the same, what chance they bring does not
+    average out: of it counts the seeds' mean distance to their own bounds, where they have any. The seeds bring
+    Student's interval (`mean`). Both are independent, so the distances add up as standard deviations do (Zou & Donner
+    2008, MOVER). Of a `rate` no bound is below 0 or above 1.
+    """
+    if len(measured) == 1:
+        return dict(measured[0])
+    metric = mean([one["value"] for one in measured])
+    value, half = metric["value"], metric["high"] - metric["value"]
+    if all("low" in one and "high" in one for one in measured):
+        below = math.hypot(half, sum(one["value"] - one["low"] for one in measured) / len(measured))
+        above = math.hypot(half, sum(one["high"] - one["value"] for one in measured) / len(measured))
+        metric |= {"low": round(value - below, 4), "high": round(value + above, 4)}
+    if rate:
+        metric |= {"low": max(0.0, metric["low"]), "high": min(1.0, metric["high"])}
+    del metric["n"]
+    rows = [one["n"] for one in measured if "n" in one]
+    return metric | ({"n": min(rows)} if rows else {})
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:

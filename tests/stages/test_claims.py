@@ -33,7 +33,7 @@ def step(tmp_path: Path) -> Path:
 
 
 def _run(tmp_path: Path, write_yaml: Any, *figures: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
-    claim = {"claim": "It knows", "experiment": "asked", "figures": list(figures), **more}
+    claim = {"name": "knows", "claim": "It knows", "experiment": "asked", "figures": list(figures), **more}
     path = write_yaml(tmp_path / "claims.yaml", output_dir=str(tmp_path / "claims"), claims=[claim])
     claims.main(["--config", str(path)])
     return json.loads((tmp_path / "claims.json").read_text())
@@ -59,6 +59,7 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
     )
     assert [line["met"] for line in lines] == [True, False, True, True, False, True, False, True, None]
     assert lines[0] == {
+        "name": "knows",
         "claim": "It knows",
         "figure": "enough",
         "step": str(step),
@@ -68,11 +69,11 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
         "low": 0.71,
         "high": 0.87,
         "seeds": 1,
-        "target": "at least 0.7",
+        "target": "at least 70%",
         "met": True,
         "experiment": "asked",
     }
-    assert "It knows: too little: 10.0% (5.0–17.0%); at least 0.7: NOT met" in capsys.readouterr().out
+    assert "It knows: too little: 10.0% (5.0–17.0%); at least 70%: NOT met" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "claims/metrics.json").read_text())
     assert (metrics["judged"]["value"], metrics["met"]["value"]) == (8, 5)
 
@@ -122,6 +123,11 @@ def test_a_target_that_cannot_be_is_refused_when_the_recipe_is_read(changes: dic
 
 
 def test_two_claims_of_one_name_are_refused() -> None:
-    one = {"claim": "It knows", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
+    one = {
+        "name": "knows",
+        "claim": "It knows",
+        "experiment": "",
+        "figures": [{"figure": "x", "step": "s", "metric": "m"}],
+    }
     with pytest.raises(UserError, match="claims: 'It knows' stands there twice"):
         claims.read_claims([one, one])

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import esc, interval, paragraph, short, small_print, table
+from collections.abc import Mapping, Sequence
+
+from zero2chat.report.figures import bars, curves, dots, gallery, points
+from zero2chat.report.parts import esc, exact, paragraph, short, small_print, table
 from zero2chat.report.steps import Metric, Step
 
 TITLE = "The story, measured"
-KEY = {"met": "targets met", "judged": "targets in all", "claims": "claims"}
-_SAID = {True: "✓ met", False: "✗ not met", None: "no target"}
+KEY = {"met": "targets met", "judged": "targets in all", "claims": "claims measured"}
+LEAD = (
+    "What is told of models can be measured, also of small ones. Each sentence here stands with the experiment behind "
+    "it, its number, and a model's own words. One that did not come true stands here with the others and says so."
+)
+# Of a figure or a claim that is met, is not, has no target, and waits: how it is marked, said and coloured
+_MET, _MISSED, _SHOWN, _WAITS = (
+    ("✓", "met", "right"),
+    ("✗", "not met", "wrong"),
+    ("·", "no target", "unscored"),
+    ("…", "not measured yet", "unscored"),
+)
+_KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes a token", "accuracy": "right"}
 
 
 def by_claim(step: Step) -> dict[str, list[Metric]]:
@@ -20,38 +33,116 @@ def by_claim(step: Step) -> dict[str, list[Metric]]:
     return found
 
 
-def section(step: Step) -> str:
-    text = paragraph(
-        "What is told of models can be measured, also of small ones. A claim that did not come true in this run stands "
-        "here with the others and says so. All are of one seed.",
-        "story",
-    )
-    examples = {sample.get("task"): sample for sample in step.samples}
+def _outcome(figures: Sequence[Metric]) -> tuple[str, str, str]:
+    """What became of figures: met where all that have a target are."""
+    if all(figure["value"] is None for figure in figures):
+        return _WAITS
+    met = [figure["met"] for figure in figures if figure.get("met") is not None]
+    return _SHOWN if not met else _MET if all(met) else _MISSED
+
+
+def contents(step: Step) -> list[tuple[str, str, str, str]]:
+    """(anchor, mark, title, what became of it) of each claim, for the page's list of contents."""
+    found = []
     for i, (claim, figures) in enumerate(by_claim(step).items()):
-        text += f"<h3>{esc(claim)}</h3>\n" + paragraph(esc(figures[0].get("experiment", "")))
-        text += gallery(_figure(f"{step.anchor}-claim-{i}", claim, figures), _table(figures))
+        mark, said, kind = _outcome(figures)
+        found.append((_anchor(step, i), f'<span class="mark {kind}">{mark}</span>', esc(claim), said))
+    return found
+
+
+def _anchor(step: Step, i: int) -> str:
+    return f"{step.anchor}-claim-{i}"
+
+
+def section(step: Step) -> str:
+    found = by_claim(step)
+    text = paragraph(esc(_seeds([figure for figures in found.values() for figure in figures])), "aside")
+    examples = {sample.get("task"): sample for sample in step.samples}
+    for i, (claim, figures) in enumerate(found.items()):
+        text += f'<article class="claim" id="{_anchor(step, i)}">\n<h3>{esc(claim)}</h3>\n'
+        text += paragraph(esc(figures[0].get("experiment", "")))
+        if _outcome(figures) == _WAITS:
+            name = esc(figures[0].get("name", ""))
+            text += paragraph(f"Not measured yet: the recipe's <code>--only {name}</code> does it.", "note")
+        else:
+            text += _result(figures) + gallery(*_figures(step, i, claim, figures), _table(figures))
         if (sample := examples.get(claim)) is not None:
             asked, said = esc(sample.get("prompt", ""), 400), esc(sample.get("completion", ""), 400)
             text += f'<blockquote class="said"><cite>{asked}</cite>{said or "<i>nothing</i>"}</blockquote>\n'
+        text += "</article>\n"
     return text
 
 
-def _figure(key: str, claim: str, figures: list[Metric]) -> str:
-    """Bars of the figures that are measured in the same way as the first one."""
-    kind = figures[0]["metric"].partition("_")[0]
-    alike = {str(metric["figure"]): metric for metric in figures if metric["metric"].partition("_")[0] == kind}
-    caption = (
-        f"{claim}: " + ", ".join(f"{name} {short(metric['metric'], metric)}" for name, metric in alike.items()) + "."
-    )
-    return bars(key, caption, list(alike), {kind: alike}, measure=figures[0]["metric"]) if len(alike) > 1 else ""
+def _seeds(figures: Sequence[Metric]) -> str:
+    """Of how many seeds the figures are."""
+    most = max((figure.get("seeds") or 0 for figure in figures), default=1)
+    if most <= 1:
+        return "All figures are of one seed."
+    few = any(figure.get("seeds") == 1 for figure in figures)
+    rest = " The others are of one." if few else ""
+    return f"Figures of {most} seeds are means over models that were trained so many times.{rest}"
 
 
-def _table(figures: list[Metric]) -> str:
+def _result(figures: Sequence[Metric]) -> str:
+    """The figures that have a target, large; of a claim without any its first one."""
+    text = ""
+    for figure in [one for one in figures if one.get("met") is not None] or figures[:1]:
+        mark, outcome, kind = _outcome([figure])
+        aim = f"{esc(figure['target'])}: <b>{mark} {outcome}</b>" if figure.get("target") else "no target"
+        value = short(figure["metric"], figure)
+        said = f"<span>{esc(figure['figure'])}<small>{aim}</small></span>"
+        text += f'<p class="result {kind}"><b>{value}</b> {said}</p>\n'
+    return text
+
+
+def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[str]:
+    """How runs came to their figures; the figures over their axis, a picture for each kind of metric; and as bars the
+    others that are measured in the same way as the first of them."""
+    anchor = _anchor(step, i)
+    found = []
+    logged = [line for line in step.history if line.get("claim") == claim]
+    if logged:
+        lines = {str(line["line"]): line["points"] for line in logged}
+        x, y, percent = (logged[0][key] for key in ("x", "y", "percent"))
+        ends = ", ".join(f"{label} ends at {exact(line[-1][1])}" for label, line in lines.items())
+        caption, alt = f"{y}, over {x}; of the first seed.", f"{claim}: {y} over {x}: {ends}."
+        found.append(curves(f"{anchor}-curves", caption, lines, y, x=x, percent=percent, peaks=False, alt=alt))
+    kinds: dict[str, list[Metric]] = {}
+    for figure in figures:
+        if "at" in figure:
+            kinds.setdefault(_kind(figure), []).append(figure)
+    for kind, alike in kinds.items():
+        placed: dict[str, list[tuple[float, Metric]]] = {}
+        for figure in alike:
+            placed.setdefault(figure.get("line") or kind, []).append((figure["at"], figure))
+        x, y = str(alike[0].get("axis", "")), _KINDS.get(kind, kind)
+        caption, alt = f"{y}, over {x}, with 95% intervals where there are any.", _in_words(claim, alike)
+        found.append(points(f"{anchor}-{kind}", caption, placed, x, y, alike[0]["metric"], alt))
+    rest = [figure for figure in figures if "at" not in figure]
+    named = {str(figure["figure"]): figure for figure in rest if _kind(figure) == _kind(rest[0])}
+    if len(named) > 1:
+        groups: Mapping[str, Mapping[str, Metric]] = {_kind(rest[0]): named}
+        words = _in_words(claim, list(named.values()))
+        if _kind(rest[0]) == "rating":
+            found.append(dots(anchor, "Ratings with 95% intervals.", list(named), groups, words))
+        else:
+            found.append(bars(anchor, "With 95% intervals.", list(named), groups, measure=rest[0]["metric"], alt=words))
+    return found
+
+
+def _kind(figure: Metric) -> str:
+    return str(figure["metric"]).partition("_")[0]
+
+
+def _in_words(claim: str, figures: Sequence[Metric]) -> str:
+    """A picture for those who cannot see it."""
+    return f"{claim}: " + ", ".join(f"{one['figure']} {short(one['metric'], one)}" for one in figures) + "."
+
+
+def _table(figures: Sequence[Metric]) -> str:
     rows = []
-    for metric in figures:
-        name = metric["metric"]
-        value = short(name, metric) + (
-            f"<br><small>{small_print(name, metric)}</small>" if interval(name, metric) else ""
-        )
-        rows.append((esc(metric["figure"]), value, esc(metric.get("target") or ""), _SAID[metric.get("met")]))
-    return table(("figure", "measured", "target", ""), rows)
+    for figure in figures:
+        small = small_print(figure["metric"], figure)
+        value = short(figure["metric"], figure) + (f"<br><small>{small}</small>" if small else "")
+        rows.append((esc(figure["figure"]), value))
+    return table(("figure", "measured"), rows)

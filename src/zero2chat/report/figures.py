@@ -72,8 +72,9 @@ def _svg(figure: Figure, key: str, alt: str) -> str:
     return f'<svg {view[0]} role="img" aria-label="{esc(alt)}">\n{inner}\n'
 
 
-def _figure(figure: Figure, key: str, caption: str) -> str:
-    return f"<figure>\n{_svg(figure, key, caption)}<figcaption>{esc(caption)}</figcaption></figure>\n"
+def _figure(figure: Figure, key: str, caption: str, alt: str = "") -> str:
+    """`alt` says in words what can be seen, where the caption does not."""
+    return f"<figure>\n{_svg(figure, key, alt or caption)}<figcaption>{esc(caption)}</figcaption></figure>\n"
 
 
 def as_file(figure: str) -> str:
@@ -87,11 +88,20 @@ def as_file(figure: str) -> str:
 
 
 def curves(
-    key: str, caption: str, lines: Mapping[str, Points], y: str, *, x: str = "training step", percent: bool = False
+    key: str,
+    caption: str,
+    lines: Mapping[str, Points],
+    y: str,
+    *,
+    x: str = "training step",
+    percent: bool = False,
+    peaks: bool = True,
+    alt: str = "",
 ) -> str:
     """Lines over training steps, or over what `x` says. `lines` is label → points; without a point it is empty.
 
     Where `x` is no step a line's highest point is marked, unless it is the last: it is a way gone too far from there.
+    Not so without `peaks`.
     """
     lines = {label: points for label, points in lines.items() if points}
     if not lines:
@@ -103,7 +113,7 @@ def curves(
             xs, ys = zip(*_thinned(points), strict=True)
             hue = SERIES[i % len(SERIES)]
             axes.plot(xs, ys, color=hue, lw=1.7, ms=3.2, marker="o" if len(xs) <= 25 else None, label=_label(label))
-            if x != "training step":
+            if peaks and x != "training step":
                 peak = max(zip(xs, ys, strict=True), key=lambda point: point[1])
                 if peak[0] != xs[-1]:
                     axes.plot(*peak, color=hue, marker="*", ms=11)
@@ -119,7 +129,7 @@ def curves(
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
         if len(lines) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.3, columnspacing=1.2)
-        return _figure(figure, key, caption)
+        return _figure(figure, key, caption, alt)
 
 
 def length_figure(step: Step) -> str:
@@ -143,6 +153,7 @@ def bars(
     names: Sequence[str],
     groups: Mapping[str, Mapping[str, Metric]],
     measure: str = "",
+    alt: str = "",
 ) -> str:
     """Bars with their 95% intervals: a place a name, in it a bar for each group that has such a metric.
 
@@ -191,10 +202,66 @@ def bars(
         axes.spines["bottom"].set_visible(False)
         if len(groups) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.0, columnspacing=1.2)
-        return _figure(figure, key, caption)
+        return _figure(figure, key, caption, alt)
 
 
-def dots(key: str, caption: str, names: Sequence[str], groups: Mapping[str, Mapping[str, Metric]]) -> str:
+def points(
+    key: str,
+    caption: str,
+    lines: Mapping[str, Sequence[tuple[float, Metric]]],
+    x: str,
+    y: str,
+    measure: str,
+    alt: str = "",
+) -> str:
+    """Metrics with their intervals over a number, such as recall by exposure: `lines` is label → (number, metric).
+
+    The axis has a tick at each number, and is logarithmic where they span a factor of ten, with room for 0. `measure`
+    is a metric's name by which the values are formatted.
+    """
+    numbers = sorted({number for line in lines.values() for number, _ in line})
+    if not numbers:
+        return ""
+    above = [number for number in numbers if number > 0]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
+        axes = figure.subplots()
+        for i, (label, line) in enumerate(lines.items()):
+            hue, found = SERIES[i % len(SERIES)], sorted(line, key=lambda point: point[0])
+            xs, ys = [number for number, _ in found], [metric["value"] for _, metric in found]
+            ends = [(finite(metric.get("low")), finite(metric.get("high"))) for _, metric in found]
+            spread = [
+                [0.0 if low is None else max(0.0, value - low) for value, (low, _) in zip(ys, ends, strict=True)],
+                [0.0 if high is None else max(0.0, high - value) for value, (_, high) in zip(ys, ends, strict=True)],
+            ]
+            axes.errorbar(xs, ys, yerr=spread, color=hue, lw=1.7, marker="o", ms=4.5, elinewidth=1, capsize=2)
+            axes.plot([], [], color=hue, lw=1.7, marker="o", ms=4.5, label=_label(label))
+            for number, metric in found:
+                text, place = short(measure, metric), (number, finite(metric.get("high")) or metric["value"])
+                axes.annotate(
+                    text, place, xytext=(0, 3), textcoords="offset points", ha="center", color=hue, fontsize=8.5
+                )
+        if above and above[-1] >= 10 * above[0]:
+            axes.set_xscale("symlog", linthresh=above[0], linscale=0.5)
+        axes.set_xticks(numbers, [f"{number:,g}" for number in numbers])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.margins(x=0.09, y=0.16)
+        if all(is_rate(measure, metric) for line in lines.values() for _, metric in line):
+            axes.set_ylim(-0.02, 1.12)
+            axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
+        if len(lines) > 1:
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.3, columnspacing=1.2)
+        return _figure(figure, key, caption, alt)
+
+
+def dots(
+    key: str, caption: str, names: Sequence[str], groups: Mapping[str, Mapping[str, Metric]], alt: str = ""
+) -> str:
     """Values of a scale without a zero, such as ratings, with their intervals: a line a name, a dot a group.
 
     `groups` is label → name → metric.
@@ -225,7 +292,7 @@ def dots(key: str, caption: str, names: Sequence[str], groups: Mapping[str, Mapp
         axes.spines["bottom"].set_visible(False)
         if len(groups) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.0, columnspacing=1.2)
-        return _figure(figure, key, caption)
+        return _figure(figure, key, caption, alt)
 
 
 def gallery(*figures: str, small: bool = False) -> str:

@@ -112,25 +112,31 @@ def _together(steps: Sequence[Step]) -> list[tuple[str, str]]:
     return [part for part in found if part is not None]
 
 
+_LEAD = (
+    "A language model goes to school much as a child does. It reads the textbook, studies worked examples, then solves "
+    "practice problems. This page follows one model through all of it, with what each step cost and what it brought."
+)
+
+
 def _top(steps: Sequence[Step], recipe: str, title: str) -> str:
+    """The page's beginning: each step's main number; of a stage that joins the others (with a `LEAD`) its own alone."""
     results = []
     seconds = [value for step in steps if (value := step.value("seconds")) is not None]
+    leads = {step.name: lead for step in steps if (lead := getattr(section_module(step.stage), "LEAD", None))}
     for step in steps:
-        if (found := main_result(step)) is not None:
+        if step.name in leads:
+            results += [metric_card(name, step.metrics[name], label) for name, label in _key(step).items()]
+        elif not leads and (found := main_result(step)) is not None:
             name, metric, label = found
             results.append(metric_card(name, metric, label, esc(step.name)))
     if seconds:
-        results.append(card("from nothing to here", duration(sum(seconds)), "wall time of all steps"))
+        what = "to measure it" if leads else "from nothing to here"
+        results.append(card(what, duration(sum(seconds)), "wall time of all steps"))
     return (
         f'<header class="top">\n'
         f'<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps</p>\n'
         f"<h1>{esc(title)}</h1>\n"
-        + paragraph(
-            "A language model goes to school much as a child does. It reads the textbook, studies worked "
-            "examples, then solves practice problems. This page follows one model through all of it, "
-            "with what each step cost and what it brought.",
-            "lead",
-        )
+        + paragraph(next(iter(leads.values()), _LEAD), "lead")
         + f'<div class="cards">{"".join(results)}</div>\n</header>\n'
     )
 
@@ -143,6 +149,8 @@ def _contents(steps: Sequence[Step], extra: str) -> str:
             f'<li><a href="#{step.anchor}"><i>{step.position}</i><span><b>{esc(_title(step))}</b> '
             f"<small><code>{esc(step.name)}</code></small></span><small>{''.join(facts)}</small></a></li>\n"
         )
+        for anchor, mark, title, fact in getattr(section_module(step.stage), "contents", lambda _: [])(step):
+            text += f'<li><a href="#{anchor}"><i>{mark}</i><span>{title}</span><small>{fact}</small></a></li>\n'
     return f'<nav aria-label="Contents"><ol>\n{text}{extra}</ol></nav>\n'
 
 

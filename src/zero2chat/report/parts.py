@@ -104,12 +104,14 @@ def interval(name: str, metric: Metric) -> str:
 
 
 def small_print(name: str, metric: Metric) -> str:
-    """`95%: 80.0–86.0% · n = 500 · 3 of them seen in training`, as far as the metric has them."""
+    """`95%: 80.0–86.0% · n = 500 · 3 of them seen in training · 3 seeds`, as far as the metric has them."""
     parts = [f"95%: {between}"] if (between := interval(name, metric)) else []
     if metric.get("n") is not None:
         parts.append(f"n = {exact(metric['n'])}")
     if metric.get("contaminated") is not None:
         parts.append(f"{exact(metric['contaminated'])} of them seen in training")
+    if (metric.get("seeds") or 1) > 1:
+        parts.append(f"{metric['seeds']} seeds")
     return " · ".join(parts)
 
 

@@ -94,6 +94,17 @@ cite { display: block; font-style: normal; color: var(--soft); font-size: .82rem
   font-size: .93rem; }
 .answer dt { color: var(--soft); font-size: .82rem; padding-top: .1rem; } .answer dd { margin: 0; }
 .answer dd.answered { font-weight: 550; } .answer dd.at { color: var(--soft); }
+.claim { border-top: 1px solid var(--rule); margin-top: 2.4rem; } .claim h3 { font-size: 1.45rem; margin-top: 1.6rem; }
+.result { display: flex; gap: .9rem; align-items: baseline; margin: .9rem 0; padding: .1rem 0 .1rem .9rem;
+  border-left: 4px solid var(--soft); }
+.result > b { font-size: 2.1rem; line-height: 1.15; font-weight: 600; font-variant-numeric: tabular-nums;
+  overflow-wrap: normal; }
+.result small { display: block; font-size: .88rem; } .result.right { border-color: var(--good); }
+.result.wrong { border-color: var(--bad); } .mark { font-weight: 700; }
+.right > b + span small b, small.right, .mark.right { color: var(--good); }
+.wrong > b + span small b, small.wrong, .mark.wrong { color: var(--bad); }
+.claim td, .claim th { padding-right: .8rem; } .claim td:last-child { padding-right: 0; }
+.claim td br + small, .claim th br + small { white-space: normal; }
 details { margin: .8rem 0; } summary { cursor: pointer; color: var(--soft); font-size: .92rem; }
 footer { padding: 1.5rem 1.25rem 4rem; color: var(--soft); font-size: .88rem; }
 @media (max-width: 34rem) {
@@ -104,6 +115,6 @@ footer { padding: 1.5rem 1.25rem 4rem; color: var(--soft); font-size: .88rem; }
 @media print {
   :root { --paper: #fff; --panel: #f6f6f6; --ink: #000; --soft: #444; --rule: #ccc; color-scheme: light; }
   body { font-size: 10.5pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  figure, .card, .answer, blockquote, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  figure, .card, .answer, .result, blockquote, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
   details::details-content { display: block; content-visibility: visible; } }
 """

@@ -3,8 +3,12 @@
     python -m zero2chat.stages.claims --config recipes/claims/claims.yaml
 
 Reads the metrics of finished steps, of this recipe and of those it builds on; writes, beside its own run folder,
-`claims.json`, a list of `{claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that does not
-come true stays in it and says so. Nothing is measured here: steps have, on held-out rows.
+`claims.json`, a list of `{name, claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that
+does not come true stays in it and says so. Nothing is measured here: steps have, on held-out rows.
+
+Where steps were made with several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is the mean over the seeds,
+`seeds` is how many there were, and the interval is one for other rows and other seeds (`stats.over_seeds`). Where only
+some claims were asked for (`--only`), the others stand there with `value` and `met` null.
 """
 
 from __future__ import annotations
@@ -15,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zero2chat import config
+from zero2chat import config, stats
 from zero2chat.errors import UserError, exit_on_mistake, nearest
-from zero2chat.report.parts import interval, short
-from zero2chat.report.steps import Step, finite, read_step
+from zero2chat.report.parts import interval, is_rate, short
+from zero2chat.report.steps import Metric, Step, finite, read_step
 from zero2chat.runs import Run, write_atomically
 
 FILE = "claims.json"
+WAITING = {"value": None, "seeds": 0, "met": None}  # of a figure that was not asked for
 
 
 @dataclass
@@ -38,9 +43,14 @@ class Figure(Measured):
 
     `at_least` and `at_most` are of its value. `above` is another metric: the intervals must lie apart, or with `by` the
     values so far, or with `of` the value be at least that share of the other. Without any it is shown and not judged.
+
+    Figures that have `at`, their place on the claim's `axis`, are drawn as points over it and no bars, a picture for
+    each kind of metric; those of one `line` (its label) are joined, and without it all of one kind.
     """
 
     figure: str
+    at: float | None = None
+    line: str | None = None
     at_least: float | None = None
     at_most: float | None = None
     above: dict | None = None
@@ -54,22 +64,73 @@ class Figure(Measured):
             raise ValueError(f"{self.figure}: `by` and `of` say how far above what? set `above`")
         if self.by is not None and self.of is not None:
             raise ValueError(f"{self.figure}: by and of: set one of them")
-        if self.above is not None:
-            config.build([Measured], self.above, "above")
+        self.against  # noqa: B018  (raises for a wrong key)
+
+    @property
+    def against(self) -> Measured | None:
+        """What it must be above."""
+        return None if self.above is None else config.build([Measured], self.above, "above")[0]
+
+
+@dataclass
+class Line:
+    """A line of a picture: `key` of the lines of a run's `history.jsonl`."""
+
+    label: str
+    step: str
+    key: str
+
+
+@dataclass
+class Axis:
+    """What an axis of a picture says, and for `x` the key of `history.jsonl` that it counts."""
+
+    label: str
+    key: str = "step"
+    percent: bool = False
+
+
+@dataclass
+class Curves:
+    """How runs came to their figures, from their `history.jsonl`: `{x: {key, label}, y: {label, percent}, lines:
+    [{label, step, key}]}`, where a line's `key` stands in the same lines of the file as that of `x`."""
+
+    x: dict
+    y: dict
+    lines: list[dict]
+
+    def __post_init__(self) -> None:
+        if not self.lines:
+            raise ValueError("lines is empty: name at least one")
+        for key, axis in (("x", self.x), ("y", self.y)):
+            config.build([Axis], axis, f"curves.{key}")
+        for i, line in enumerate(self.lines):
+            config.build([Line], line, f"curves.lines[{i}]")
 
 
 @dataclass
 class Claim:
-    """A sentence of the story, how it is measured, its figures, and a step that shows a model's words."""
+    """A sentence of the story, how it is measured, its figures, and a step that shows a model's words.
 
+    `name` is a word, which is no step's: `zero2chat run RECIPE --only NAME` makes what the claim reads and judges it.
+    `axis` says what `at` of its figures counts; `curves` is a picture of how runs came to their figures, as `Curves`.
+    """
+
+    name: str
     claim: str
     experiment: str
     figures: list[dict]
     example: str | None = None
+    axis: str | None = None
+    curves: dict | None = None
 
     def __post_init__(self) -> None:
         if not self.figures:
             raise ValueError(f"{self.claim}: figures is empty: name at least one metric")
+        if (self.axis is None) != all("at" not in figure for figure in self.figures):
+            raise ValueError(f"{self.claim}: `axis` says what `at` of its figures counts: set both or none")
+        if self.curves is not None:
+            config.build([Curves], self.curves, "curves")
 
 
 @dataclass
@@ -78,9 +139,17 @@ class ClaimsArguments:
 
     output_dir: str | None = None
     claims: list[dict] = field(default_factory=list)
+    only: list[str] | None = field(default=None, metadata={"help": "Names of claims: judge these, as others wait."})
+    seeds: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Runs of further seeds: runs/claims/seed-1/thinks is another seed of runs/claims/thinks."},
+    )
 
     def __post_init__(self) -> None:
-        read_claims(self.claims)
+        names = [claim.name for claim, _ in read_claims(self.claims)]
+        for name in self.only or ():
+            if name not in names:
+                raise UserError(f"only: unknown claim '{name}'{nearest(name, names)}")
 
 
 ARGUMENTS = (ClaimsArguments,)
@@ -97,6 +166,7 @@ def read_claims(entries: Sequence[Any]) -> list[tuple[Claim, list[Figure]]]:
         figures = [config.build([Figure], one, f"claims[{i}].figures[{k}]")[0] for k, one in enumerate(claim.figures)]
         _once([figure.figure for figure in figures], f"claims[{i}].figures")
         found.append((claim, figures))
+    _once([claim.name for claim, _ in found], "claims")
     _once([claim.claim for claim, _ in found], "claims")
     return found
 
@@ -109,11 +179,19 @@ def _once(names: Sequence[str], where: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args,) = config.parse(ARGUMENTS, argv)
+    if args.only is not None:  # what the others wait for need not be there
+        settings["claims"] = [entry for entry in args.claims if entry["name"] in args.only]
     claims = read_claims(args.claims)
-    wanted = [name for claim, figures in claims for name in _named(claim, figures)]
-    steps = {name: read_step(name, i) for i, name in enumerate(dict.fromkeys(wanted), start=1)}
-    lines = [judged(claim, figure, steps) for claim, figures in claims for figure in figures]
-    samples = [sample for claim, _ in claims if (sample := _example(claim, steps))]
+    asked = [(claim, figures) for claim, figures in claims if args.only is None or claim.name in args.only]
+    wanted = dict.fromkeys(name for claim, figures in asked for name in _named(claim, figures))
+    steps = {name: [read_step(folder, 1) for folder in _of_seeds(name, args.seeds)] for name in wanted}
+    lines = [
+        _line(claim, figure, figures) | (judged(figure, steps) if (claim, figures) in asked else WAITING)
+        for claim, figures in claims
+        for figure in figures
+    ]
+    samples = [sample for claim, _ in asked for sample in _example(claim, steps)]
+    history = [points for claim, _ in asked for points in _history(claim, steps)]
     run = Run.open(args.output_dir, "claims", settings)
     path = Path(args.output_dir).parent / FILE
     if run.done and path.exists():
@@ -122,65 +200,120 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.clear()
     write_atomically(path, json.dumps(lines, indent=2, ensure_ascii=False) + "\n")
     run.sample_anew(0, samples)
+    for points in history:
+        run.log(points)
     for line in lines:
-        said = {True: "met", False: "NOT met", None: "shown"}[line["met"]]
-        name = line["metric"]
-        shown = f"{short(name, line)} ({interval(name, line)})" if "low" in line else short(name, line)
-        print(f"{line['claim']}: {line['figure']}: {shown}; {line['target'] or 'no target'}: {said}", flush=True)
+        print(f"{line['claim']}: {line['figure']}: {_said(line)}", flush=True)
     met = [line["met"] for line in lines if line["met"] is not None]
-    counts: dict[str, dict[str, Any]] = {"claims": {"value": len(claims)}, "judged": {"value": len(met)}}
-    counts["met"] = {"value": sum(met)}
+    counts: dict[str, dict[str, Any]] = {"met": {"value": sum(met)}, "judged": {"value": len(met)}}
+    counts["claims"] = {"value": len({line["name"] for line in lines if line["value"] is not None})}
     run.finish(counts | {f"{i:02d}_{line['metric']}": line for i, line in enumerate(lines, start=1)})
 
 
 def _named(claim: Claim, figures: Sequence[Figure]) -> list[str]:
     """The run folders that a claim is about."""
     folders = [figure.step for figure in figures]
-    folders += [figure.above["step"] for figure in figures if figure.above is not None]
+    folders += [figure.against.step for figure in figures if figure.against is not None]
+    folders += [line["step"] for line in (claim.curves or {"lines": []})["lines"]]
     return folders + ([claim.example] if claim.example is not None else [])
 
 
-def _metric(of: Measured, steps: Mapping[str, Step]) -> dict[str, Any]:
-    metrics = steps[of.step].metrics
-    if of.metric not in metrics:
-        raise UserError(f"{of.step} has no metric '{of.metric}'{nearest(of.metric, list(metrics))}")
-    if finite(metrics[of.metric]["value"]) is None:
-        raise UserError(f"{of.step}: {of.metric} is no number")
-    return metrics[of.metric]
+def _of_seeds(folder: str, seeds: Sequence[str]) -> list[str]:
+    """A run and its further seeds."""
+    run = Path(folder)
+    return [folder, *(one for one in seeds if Path(one).name == run.name and Path(one).parent.parent == run.parent)]
 
 
-def judged(claim: Claim, figure: Figure, steps: Mapping[str, Step]) -> dict[str, Any]:
-    """A line of `claims.json`. Raises `UserError` where the metric, or what it is compared with, was not measured."""
-    metric = _metric(figure, steps)
-    value, target, met = metric["value"], "", None
+def _said(line: Metric) -> str:
+    if line["value"] is None:
+        return f"not measured yet: `--only {line['name']}` makes it"
+    name = line["metric"]
+    shown = f"{short(name, line)} ({interval(name, line)})" if "low" in line else short(name, line)
+    said = {True: "met", False: "NOT met", None: "shown"}[line["met"]]
+    return f"{shown}; {line['target'] or 'no target'}: {said}"
+
+
+def _metric(of: Measured, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
+    """A metric over the seeds of its step, with their number."""
+    found: list[Metric] = []
+    for step in steps[of.step]:
+        where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(found)}"
+        if of.metric not in step.metrics:
+            raise UserError(f"{where} has no metric '{of.metric}'{nearest(of.metric, list(step.metrics))}")
+        if finite(step.metrics[of.metric]["value"]) is None:
+            raise UserError(f"{where}: {of.metric} is no number")
+        found.append(step.metrics[of.metric])
+    return stats.over_seeds(found, is_rate(of.metric, found[0])) | {"seeds": len(found)}
+
+
+def _line(claim: Claim, figure: Figure, figures: Sequence[Figure]) -> dict[str, Any]:
+    """What a line of `claims.json` says before anything is measured."""
+    line = {"name": claim.name, "claim": claim.claim, "figure": figure.figure}
+    line |= {"step": figure.step, "metric": figure.metric, "target": target(figure, figures)}
+    line |= {key: given for key in ("at", "line") if (given := getattr(figure, key)) is not None}
+    return line | ({"axis": claim.axis} if figure.at is not None else {}) | {"experiment": claim.experiment}
+
+
+def judged(figure: Figure, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
+    """A figure's value, and whether its target is met. Raises `UserError` where the metric, or what it is compared
+    with, was not measured."""
+    metric, met = _metric(figure, steps), None
+    value = metric["value"]
     if figure.at_least is not None:
-        target, met = f"at least {figure.at_least:g}", value >= figure.at_least
+        met = value >= figure.at_least
     elif figure.at_most is not None:
-        target, met = f"at most {figure.at_most:g}", value <= figure.at_most
-    elif figure.above is not None:
-        against: Measured = config.build([Measured], figure.above, "above")[0]
-        other, named = _metric(against, steps), f"{against.metric} of {against.step}"
+        met = value <= figure.at_most
+    elif (against := figure.against) is not None:
+        other = _metric(against, steps)
         if figure.by is not None:
-            target, met = f"{figure.by:g} above {named}", value - other["value"] >= figure.by
+            met = value - other["value"] >= figure.by
         elif figure.of is not None:
-            target, met = f"{figure.of:g} of {named}", value >= figure.of * other["value"]
+            met = value >= figure.of * other["value"]
         elif "low" in metric and "high" in other:
-            target, met = f"interval above that of {named}", metric["low"] > other["high"]
+            met = metric["low"] > other["high"]
         else:
+            named = f"{against.metric} of {against.step}"
             raise UserError(f"{figure.figure}: {figure.metric} and {named} have no intervals: set `by` or `of`")
-    line = {"claim": claim.claim, "figure": figure.figure, "step": figure.step, "metric": figure.metric}
-    line |= {key: metric[key] for key in ("value", "n", "low", "high") if key in metric}
-    return line | {"seeds": 1, "target": target, "met": met, "experiment": claim.experiment}
+    return {key: metric[key] for key in ("value", "n", "low", "high", "seeds") if key in metric} | {"met": met}
 
 
-def _example(claim: Claim, steps: Mapping[str, Step]) -> dict[str, Any] | None:
-    """The first of the last words that its step kept; none is picked."""
-    if claim.example is None:
-        return None
-    by_step = steps[claim.example].samples_by_step()
-    if not by_step:
-        return None
-    return by_step[max(by_step)][0] | {"step": 0, "task": claim.claim}
+def target(figure: Figure, figures: Sequence[Figure]) -> str:
+    """What a figure must be, in words; another of the same claim is called by its name."""
+    for word, bound in (("at least", figure.at_least), ("at most", figure.at_most)):
+        if bound is not None:
+            return f"{word} {100 * bound:g}%" if is_rate(figure.metric, {"value": bound}) else f"{word} {bound:g}"
+    if (against := figure.against) is None:
+        return ""
+    names = {(other.step, other.metric): f"“{other.figure}”" for other in reversed(figures)}
+    named = names.get((against.step, against.metric), f"{against.metric} of {against.step}")
+    if figure.by is not None:
+        points = is_rate(figure.metric, {"value": figure.by})
+        return f"{100 * figure.by:g} points above {named}" if points else f"{figure.by:g} above {named}"
+    return f"interval above that of {named}" if figure.of is None else f"{100 * figure.of:g}% of {named}"
+
+
+def _example(claim: Claim, steps: Mapping[str, Sequence[Step]]) -> list[dict[str, Any]]:
+    """The first of the last words that its step kept, of the first seed; none is picked."""
+    by_step = steps[claim.example][0].samples_by_step() if claim.example is not None else {}
+    return [by_step[max(by_step)][0] | {"step": 0, "task": claim.claim}] if by_step else []
+
+
+def _history(claim: Claim, steps: Mapping[str, Sequence[Step]]) -> list[dict[str, Any]]:
+    """The lines of its curves, of the first seed. Raises `UserError` where a history has no such points."""
+    if claim.curves is None:
+        return []
+    curves: Curves = config.build([Curves], claim.curves, "curves")[0]
+    x, y = (config.build([Axis], axis, "curves")[0] for axis in (curves.x, curves.y))
+    found = []
+    for entry in curves.lines:
+        line: Line = config.build([Line], entry, "curves.lines")[0]
+        points = steps[line.step][0].curve(line.key, x.key)
+        if not points:
+            keys = ", ".join(sorted({key for logged in steps[line.step][0].history for key in logged}))
+            raise UserError(f"{line.step}: no line of its history has '{x.key}' and '{line.key}'; known: {keys}")
+        about = {"claim": claim.claim, "line": line.label, "x": x.label, "y": y.label, "percent": y.percent}
+        found.append({"step": 0, **about, "points": points})
+    return found
 
 
 if __name__ == "__main__":
