@@ -33,7 +33,7 @@ def step(tmp_path: Path) -> Path:
 
 
 def _run(tmp_path: Path, write_yaml: Any, *figures: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
-    claim = {"claim": "It knows", "experiment": "asked", "figures": list(figures), **more}
+    claim = {"name": "knows", "claim": "It knows", "experiment": "asked", "figures": list(figures), **more}
     path = write_yaml(tmp_path / "claims.yaml", output_dir=str(tmp_path / "claims"), claims=[claim])
     claims.main(["--config", str(path)])
     return json.loads((tmp_path / "claims.json").read_text())
@@ -122,6 +122,6 @@ def test_a_target_that_cannot_be_is_refused_when_the_recipe_is_read(changes: dic
 
 
 def test_two_claims_of_one_name_are_refused() -> None:
-    one = {"claim": "It knows", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
+    one = {"name": "knows", "claim": "It knows", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
     with pytest.raises(UserError, match="claims: 'It knows' stands there twice"):
         claims.read_claims([one, one])

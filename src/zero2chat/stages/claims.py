@@ -38,9 +38,14 @@ class Figure(Measured):
 
     `at_least` and `at_most` are of its value. `above` is another metric: the intervals must lie apart, or with `by` the
     values so far, or with `of` the value be at least that share of the other. Without any it is shown and not judged.
+
+    Figures that have `at`, their place on the claim's `axis`, are drawn as points over it and no bars, a picture for
+    each kind of metric; those of one `line` (its label) are joined, and without it all of one kind.
     """
 
     figure: str
+    at: float | None = None
+    line: str | None = None
     at_least: float | None = None
     at_most: float | None = None
     above: dict | None = None
@@ -59,17 +64,64 @@ class Figure(Measured):
 
 
 @dataclass
-class Claim:
-    """A sentence of the story, how it is measured, its figures, and a step that shows a model's words."""
+class Line:
+    """A line of a picture: `key` of the lines of a run's `history.jsonl`."""
 
+    label: str
+    step: str
+    key: str
+
+
+@dataclass
+class Axis:
+    """What an axis of a picture says, and for `x` the key of `history.jsonl` that it counts."""
+
+    label: str
+    key: str = "step"
+    percent: bool = False
+
+
+@dataclass
+class Curves:
+    """How runs came to their figures, from their `history.jsonl`: `{x: {key, label}, y: {label, percent}, lines:
+    [{label, step, key}]}`, where a line's `key` stands in the same lines of the file as that of `x`."""
+
+    x: dict
+    y: dict
+    lines: list[dict]
+
+    def __post_init__(self) -> None:
+        if not self.lines:
+            raise ValueError("lines is empty: name at least one")
+        for key, axis in (("x", self.x), ("y", self.y)):
+            config.build([Axis], axis, f"curves.{key}")
+        for i, line in enumerate(self.lines):
+            config.build([Line], line, f"curves.lines[{i}]")
+
+
+@dataclass
+class Claim:
+    """A sentence of the story, how it is measured, its figures, and a step that shows a model's words.
+
+    `name` is a word, which is no step's: `zero2chat run RECIPE --only NAME` makes what the claim reads and judges it.
+    `axis` says what `at` of its figures counts; `curves` is a picture of how runs came to their figures, as `Curves`.
+    """
+
+    name: str
     claim: str
     experiment: str
     figures: list[dict]
     example: str | None = None
+    axis: str | None = None
+    curves: dict | None = None
 
     def __post_init__(self) -> None:
         if not self.figures:
             raise ValueError(f"{self.claim}: figures is empty: name at least one metric")
+        if (self.axis is None) != all("at" not in figure for figure in self.figures):
+            raise ValueError(f"{self.claim}: `axis` says what `at` of its figures counts: set both or none")
+        if self.curves is not None:
+            config.build([Curves], self.curves, "curves")
 
 
 @dataclass
