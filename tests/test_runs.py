@@ -291,6 +291,13 @@ def test_rewind_drops_what_a_resumed_run_writes_again(here: Path) -> None:
     samples = read_jsonl(run.folder / "samples.jsonl")
     assert samples == [{"step": s, "prompt": "Wer?", "completion": "Zoë", "reward": 0.5} for s in (1, 2)]
 
+    run.rewind(0)  # it starts over, and measures again what it measured before the first step
+    run.log({"step": 0, "accuracy": 0.5})
+    run.sample(0, "Wer?", "Zoë")
+    run.rewind(0)
+    assert read_jsonl(run.folder / "history.jsonl") == []
+    assert read_jsonl(run.folder / "samples.jsonl") == [{"step": 0, "prompt": "Wer?", "completion": "Zoë"}]
+
 
 # ---- checkpoints
 

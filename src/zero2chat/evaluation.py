@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import time
@@ -16,7 +17,16 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
@@ -27,6 +37,7 @@ from zero2chat.errors import UserError
 from zero2chat.models import context_length
 from zero2chat.runs import Run, is_main_process
 from zero2chat.tokens import neutral
+from zero2chat.trainers.loop import RunCallback
 from zero2chat.trainers.rollout import fast_sample
 
 
@@ -60,6 +71,7 @@ class Answer:
     tokens: int  # that the model drew
     calls: int = 0
     whole: str = ""  # with calls: all of it, with what the tools said
+    ids: list[int] = field(default_factory=list)  # all that follows the prompt, the token that ended it included
 
 
 def read_specs(entries: Sequence[Any], tools: Collection[str] = ()) -> list[TaskSpec]:
@@ -77,6 +89,25 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = ()) -> list[Task
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("tasks: two entries have the same label: set `label`")
     return specs
+
+
+def check_tasks_steps(every: int | None, entries: Sequence[Any]) -> None:
+    """Raises `ValueError` for a `tasks_steps:` that cannot be."""
+    if every is not None and every < 1:
+        raise ValueError(f"tasks_steps {every} is not above 0")
+    if every is not None and not entries:
+        raise ValueError("tasks_steps: there is nothing to ask: set tasks")
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[Mapping[str, str]]], tools: Tools | None = None
+) -> list[list[int]]:
+    """The ids of each conversation up to where an answer begins. Control tokens in a message are neutralised."""
+    safe = [neutral(messages, tokenizer) for messages in prompts]
+    ids: list[list[int]] = tokenizer.apply_chat_template(
+        safe, tools=tools.schemas if tools else None, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    return ids
 
 
 @torch.inference_mode()
@@ -107,10 +138,7 @@ def answer(
     written = CallFormat(tools, tokenizer, ends) if tools else None
     if written:
         ends = written.ends
-    safe = [neutral(messages, tokenizer) for messages in prompts]
-    encoded = tokenizer.apply_chat_template(
-        safe, tools=tools.schemas if tools else None, add_generation_prompt=True, return_dict=True
-    )["input_ids"]
+    encoded = encode_prompts(tokenizer, prompts, tools)
     room = context_length(model)
     if max(map(len, encoded)) >= room:
         raise UserError(f"a question of {max(map(len, encoded))} tokens does not fit the model's context of {room}")
@@ -160,8 +188,10 @@ def answer(
 
 
 def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase) -> Answer:
-    whole = tokenizer.decode(turn.ids[turn.prompt :]) if turn.made else ""
-    return Answer(turn.text, turn.end is not None, sum(turn.mask), turn.made, whole)
+    ids = turn.ids[turn.prompt :]
+    whole = tokenizer.decode(ids) if turn.made else ""
+    ended = [] if turn.end is None else [turn.end]
+    return Answer(turn.text, turn.end is not None, sum(turn.mask), turn.made, whole, ids + ended)
 
 
 def _batches(
@@ -309,3 +339,46 @@ def examine(
     if trainer.is_world_process_zero():
         run.sample_anew(trainer.state.global_step, samples)
     return metrics
+
+
+class Examination(TrainerCallback):
+    """Asks the tasks greedily before the first step and after each `every` steps: accuracy over compute.
+
+    A line of `history.jsonl` each: of each task's accuracy the value, n, low and high, and beside them the tokens, and
+    the seconds spent in training steps so far, without these examinations. Where the rows are of the test split,
+    nothing may be chosen by them. Every rank must have it: sharded weights are gathered.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        tokenizer: PreTrainedTokenizerBase,
+        specs: Sequence[TaskSpec],
+        run: Run,
+        compute: RunCallback,
+        every: int,
+        batch_size: int,
+        tools: Tools | None = None,
+    ):
+        self.trainer, self.tokenizer, self.run, self.compute, self.every = trainer, tokenizer, run, compute, every
+        self.specs = [dataclasses.replace(spec, samples=0) for spec in specs]
+        self.batch_size, self.tools = batch_size, tools
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step == 0:
+            self._examine(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.every == 0:
+            self._examine(state)
+
+    def _examine(self, state: TrainerState) -> None:
+        with unwrap_model_for_generation(self.trainer.model_wrapped, self.trainer.accelerator) as model:
+            metrics, _ = evaluate_tasks(model, self.tokenizer, self.specs, self.batch_size, show=0, tools=self.tools)
+        line: dict[str, Any] = {"step": state.global_step}
+        for name, metric in metrics.items():
+            if name.startswith("accuracy_"):
+                line |= {name: metric["value"]} | {f"{name}_{key}": metric[key] for key in ("n", "low", "high")}
+        line |= {"training_seconds": round(self.compute.all_seconds, 1), "tokens": self.compute.all_tokens}
+        if state.is_world_process_zero:
+            self.run.log(line | {"seconds": round(self.run.seconds, 1)})

@@ -28,7 +28,7 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
 TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
 # They have a model answer, on all processes.
-ANSWERING_STAGES = ("arena", "distill", "evaluate", "interrogate", "probe", "regurgitate")
+ANSWERING_STAGES = ("arena", "distill", "evaluate", "interrogate", "probe", "regurgitate", "surprise")
 STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
 # They measure nothing, but join what is there: made anew, unasked, where that has changed.
 JOINING_STAGES = ("claims", "report")

@@ -385,10 +385,13 @@ class Run:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Drop the history and samples of steps after `step`: a resumed run writes them again."""
+        """Drop the history and samples of steps after `step`: a resumed run writes them again.
+
+        At 0 it starts over, and all of the history goes: what was measured before the first step will be again.
+        """
         for name in (HISTORY, SAMPLES):
             path = self.folder / name
-            kept = [line for line in read_jsonl(path) if line["step"] <= step]
+            kept = [line for line in read_jsonl(path) if line["step"] <= step and (step or name == SAMPLES)]
             if path.exists():
                 write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 

@@ -34,6 +34,21 @@ def test_habits_have_a_curve_and_their_first_and_last_tenth(tmp_path: Path, writ
     assert cards["4"] == "groups that taught nothing, replaced by others"
 
 
+def test_what_was_answered_right_on_the_way_has_a_curve_a_task(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    history = [
+        {"step": s, "accuracy_sums": s / 40, "accuracy_sums_n": 300, "accuracy_sums_low": 0, "accuracy_sums_high": 1}
+        for s in (0, 10, 20)
+    ]
+    step = read_step(write_run(tmp_path / "grpo", "grpo", {"problems": 70}, history), 1)
+    assert step.curve("accuracy_sums") == [(0, 0.0), (10, 0.25), (20, 0.5)]
+    text = section(step)
+    assert text.count('id="s1-grpo-scores-line2d_') > 0
+    assert "as training went on" in text
+    # One line: of one there is no legend, and intervals are none.
+    assert "sums low" not in text
+    assert "sums_low" not in text
+
+
 def test_a_run_from_before_habits_were_counted_has_no_word_of_them(
     tmp_path: Path, write_run: Callable[..., Path]
 ) -> None:

@@ -52,7 +52,12 @@ def given(teacher: Path, settings: Callable[..., dict[str, Any]], tmp_path: Path
 def test_a_student_comes_nearer_to_its_teacher_and_killed_in_its_second_epoch_ends_with_the_same_bits(
     given: dict[str, Any], write_yaml: Callable[..., Path], kill_after: Callable[..., None], tmp_path: Path
 ) -> None:
-    gkd.main(["--config", str(write_yaml(tmp_path / "whole.yaml", **given | {"output_dir": str(tmp_path / "whole")}))])
+    # One of them is examined as it learns, which moves nothing.
+    examined = {"tasks": [{"task": "facts", "n": 8, "max_new_tokens": 4}], "tasks_steps": 3}
+    whole = given | {"output_dir": str(tmp_path / "whole")} | examined
+    gkd.main(["--config", str(write_yaml(tmp_path / "whole.yaml", **whole))])
+    lines = [line for line in read_jsonl(tmp_path / "whole" / "history.jsonl") if "accuracy_facts" in line]
+    assert [line["step"] for line in lines] == [0, 3, 6]
     config = write_yaml(tmp_path / "run.yaml", **given)
     kill_after(gkd, config, 5)
     gkd.main(["--config", str(config)])

@@ -141,6 +141,13 @@ def length_figure(step: Step) -> str:
     return curves(f"{step.anchor}-length", "Length of the answers, in tokens.", lines, "tokens")
 
 
+def scores_figure(step: Step) -> str:
+    """What was answered right while a stage trained, by task (`tasks_steps`)."""
+    found = step.curves("accuracy_.+(?<!_n)(?<!_low)(?<!_high)")
+    lines = {key.removeprefix("accuracy_"): points for key, points in found.items()}
+    return curves(f"{step.anchor}-scores", "Answered right, as training went on.", lines, "right", percent=True)
+
+
 def entropy_figure(step: Step) -> str:
     """How sure the model was of its tokens while it trained."""
     caption = "Entropy of the next token: how much it still tries out."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zero2chat.report.evaluate import score_figure, score_table, scores
-from zero2chat.report.figures import curves, entropy_figure, gallery, length_figure
+from zero2chat.report.figures import curves, entropy_figure, gallery, length_figure, scores_figure
 from zero2chat.report.parts import answers, cards, lacks, paragraph
 from zero2chat.report.steps import Step
 
@@ -30,6 +30,7 @@ def section(step: Step) -> str:
             {"loss": step.curve("loss")},
             "divergence, nats a token",
         ),
+        scores_figure(step),
         length_figure(step),
         entropy_figure(step),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zero2chat.report.evaluate import score_figure, score_table, scores
-from zero2chat.report.figures import curves, entropy_figure, gallery, length_figure
+from zero2chat.report.figures import curves, entropy_figure, gallery, length_figure, scores_figure
 from zero2chat.report.parts import answers, cards, lacks, paragraph
 from zero2chat.report.steps import Points, Step
 
@@ -53,6 +53,7 @@ def section(step: Step) -> str:
             "share",
             percent=True,
         ),
+        scores_figure(step),
         length_figure(step),
         curves(
             f"{step.anchor}-habits",

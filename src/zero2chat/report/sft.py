@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from zero2chat.report.evaluate import score_figure, score_table, scores
-from zero2chat.report.figures import curves, gallery
+from zero2chat.report.figures import curves, gallery, scores_figure
 from zero2chat.report.parts import answers, cards, lacks, paragraph
 from zero2chat.report.pretrain import loss_curves
-from zero2chat.report.steps import Points, Step
+from zero2chat.report.steps import Step
 
 TITLE = "Studying worked examples"
 KEY = {
@@ -18,11 +16,6 @@ KEY = {
     "val_loss": "loss on unread conversations",
     "tokens": "tokens read",
 }
-
-
-def _scores(step: Step) -> dict[str, Points]:
-    found = step.curves("(?:eval_|val_)?accuracy(?:_.+)?")
-    return {re.sub("^(?:eval_|val_)?accuracy_?", "", key) or "all tasks": points for key, points in found.items()}
 
 
 def section(step: Step) -> str:
@@ -35,13 +28,7 @@ def section(step: Step) -> str:
     text += cards(step, KEY)
     text += gallery(
         curves(f"{step.anchor}-loss", "Loss on the assistant's words.", loss_curves(step), "loss"),
-        curves(
-            f"{step.anchor}-scores",
-            "Answered right, as training went on.",
-            _scores(step),
-            "right",
-            percent=True,
-        ),
+        scores_figure(step),
     )
     if scores(step):
         text += gallery(score_figure(step), score_table(step))

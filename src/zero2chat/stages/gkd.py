@@ -31,7 +31,7 @@ from zero2chat.data.conversations import settle_chat
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.data.problems import load_problems, safe_problems
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import examine, read_specs
+from zero2chat.evaluation import Examination, check_tasks_steps, examine, read_specs
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, load_model, refuse_adapter
 from zero2chat.runs import Run, is_main_process
@@ -56,6 +56,9 @@ class GkdArguments:
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    tasks_steps: int | None = field(
+        default=None, metadata={"help": "Ask them every so many steps too, for accuracy over compute."}
+    )
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
     chat_template_path: str | None = None
@@ -67,6 +70,7 @@ class GkdArguments:
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
         read_specs(self.tasks)
+        check_tasks_steps(self.tasks_steps, self.tasks)
 
 
 ARGUMENTS = (GkdArguments, DistillationConfig, ModelConfig)
@@ -134,7 +138,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_main_process():
         print(f"{len(prompts):,} prompts", flush=True)
 
-    train(trainer, run, RunCallback(run), count="no")  # TRL counts the tokens
+    callback = RunCallback(run)
+    if args.tasks_steps:
+        trainer.add_callback(
+            Examination(trainer, tokenizer, specs, run, callback, args.tasks_steps, args.eval_batch_size)
+        )
+    train(trainer, run, callback, count="no")  # TRL counts the tokens
 
     metrics = {"prompts": {"value": len(prompts)}}
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size)

@@ -42,7 +42,7 @@ from zero2chat.data.corpora import mix, read_sources
 from zero2chat.data.pass_rates import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.data.problems import load_parts, safe_problems
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import evaluate_tasks, examine, read_specs
+from zero2chat.evaluation import Examination, check_tasks_steps, evaluate_tasks, examine, read_specs
 from zero2chat.habits import habits
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, refuse_adapter
@@ -77,6 +77,9 @@ class GrpoArguments:
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of problems: prompt and answer."})
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    tasks_steps: int | None = field(
+        default=None, metadata={"help": "Ask them every so many steps too, for accuracy over compute."}
+    )
     tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, at hand in each problem."})
     pass_rate: dict | None = field(
         default=None, metadata={"help": "Keep problems that the model solves sometimes: samples, low, high, by."}
@@ -104,6 +107,7 @@ class GrpoArguments:
         if self.pass_rate is not None:
             passing_function(build([PassRate], self.pass_rate, "pass_rate")[0], rewards)
         read_specs(self.tasks, self.tools)
+        check_tasks_steps(self.tasks_steps, self.tasks)
 
 
 ARGUMENTS = (GrpoArguments, GRPOConfig, ModelConfig)
@@ -338,6 +342,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     callback = RunCallback(run)
     trainer.counts = callback.counts
+    if args.tasks_steps:
+        every, at_once = args.tasks_steps, args.eval_batch_size
+        trainer.add_callback(Examination(trainer, tokenizer, specs, run, callback, every, at_once, tools))
     train(trainer, run, callback, count="no")  # TRL counts the tokens
 
     metrics: dict[str, dict[str, Any]] = {

@@ -30,7 +30,7 @@ from zero2chat.data.conversations import (
 )
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import examine, read_specs
+from zero2chat.evaluation import Examination, check_tasks_steps, examine, read_specs
 from zero2chat.export.merge import merged
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import refuse_adapter
@@ -58,6 +58,9 @@ class SftArguments:
         metadata={"help": "Examinations whose questions are left out of the data: tasks, datasets, files."},
     )
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    tasks_steps: int | None = field(
+        default=None, metadata={"help": "Ask them every so many steps too, for accuracy over compute."}
+    )
     tools: dict = field(
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
     )
@@ -78,6 +81,7 @@ class SftArguments:
         read_sources(self.datasets)
         read_exams(self.decontaminate)
         read_specs(self.tasks, self.tools)
+        check_tasks_steps(self.tasks_steps, self.tasks)
 
 
 ARGUMENTS = (SftArguments, SFTConfig, ModelConfig)
@@ -135,7 +139,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
     # No MFU: rows differ in length, and so does what attention costs.
-    train(trainer, run, RunCallback(run), count="non_padding")
+    callback = RunCallback(run)
+    if args.tasks_steps:
+        every, at_once = args.tasks_steps, args.eval_batch_size
+        trainer.add_callback(Examination(trainer, tokenizer, specs, run, callback, every, at_once, tools))
+    train(trainer, run, callback, count="non_padding")
 
     metrics = {"conversations": {"value": len(rows)}} | left_out
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)

@@ -1,0 +1,229 @@
+"""Surprise: right answers of a model that has practised, which the model that it began as found improbable.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.surprise --config recipes/claims/surprise.yaml
+
+AlphaGo's 37th move in its second game with Lee Sedol (March 2016) was a good one, to which its network of human games
+gave one chance in ten thousand. Reads two models, the later one and the reference that it was trained from, and a task.
+Both answer held-out rows at temperature 1; each right answer of either is then read by both, token by token, as it was
+drawn. Its surprisal is what the reference makes of it, in bits: 10 bits are one chance in 1,024. A long answer is
+improbable in any wording, so the reference's own right answers are the control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import log
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from zero2chat import config, stats, tasks
+from zero2chat.data.conversations import prepare_chat_template
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.evaluation import answer_each, encode_prompts
+from zero2chat.memorisation import Passage, read
+from zero2chat.models import load_model
+from zero2chat.runs import Run
+from zero2chat.trainers.loop import cpu_backend
+
+CHANCES = (1_000, 1_000_000)  # one in so many is improbable
+BEYOND = 99  # of a hundred right answers of the reference are likelier than one that is called beyond them
+_PERCENTILES = range(0, 101, 5)
+_SHOWN = 12
+
+Metrics = dict[str, dict[str, Any]]
+
+
+@dataclass
+class SurpriseArguments:
+    """The two models, and what they are asked."""
+
+    output_dir: str | None = None
+    model_name_or_path: str | None = None
+    reference_model: str | None = field(default=None, metadata={"help": "What the model was trained from."})
+    task: str = "word_problems"
+    options: dict = field(default_factory=dict)
+    n: int = field(default=300, metadata={"help": "Held-out questions."})
+    split: str = field(default="test", metadata={"help": "Or validation, to choose settings by."})
+    answers: int = field(default=8, metadata={"help": "Drawn to each question by either model, at temperature 1."})
+    max_new_tokens: int = 96
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    eval_batch_size: int = 128
+    seed: int = field(default=0, metadata={"help": "Of the questions and the answers drawn."})
+
+    def __post_init__(self) -> None:
+        for key in ("model_name_or_path", "reference_model"):
+            if getattr(self, key) is None:
+                raise ValueError(f"{key} is not set: name a model folder")
+        for key in ("n", "answers", "max_new_tokens", "eval_batch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} {getattr(self, key)} is below 1")
+        if self.split not in ("validation", "test"):
+            raise ValueError(f"split '{self.split}' is neither validation nor test")
+        task = tasks.load(self.task)
+        if task.fetches:
+            tasks.check_options(task, self.options)
+        else:
+            task.rows(self.split, self.seed, self.n, **self.options)
+
+
+ARGUMENTS = (SurpriseArguments,)
+
+
+@dataclass
+class Right:
+    """A right answer: to which question, its words, how many tokens, and its surprisal in bits.
+
+    `surprisal` is the reference's, `own_surprisal` the later model's.
+    """
+
+    question: int
+    text: str
+    tokens: int
+    surprisal: float
+    own_surprisal: float
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    run = Run.open(args.output_dir, "surprise", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    if state.is_main_process:
+        run.clear()
+    set_seed(args.seed)
+    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
+    reference, of_reference = load_model(args.reference_model, args.dtype)
+    for each in (tokenizer, of_reference):
+        prepare_chat_template(each, None)
+    task = tasks.load(args.task)
+    rows = task.rows(args.split, args.seed, args.n, **args.options)
+    prompts = [task.prompt(row) for row in rows]
+    encoded = encode_prompts(tokenizer, prompts)
+    if tokenizer.get_vocab() != of_reference.get_vocab() or encoded != encode_prompts(of_reference, prompts):
+        raise UserError(
+            f"{args.reference_model}: has another tokenizer or chat template than {args.model_name_or_path}, so that "
+            "one cannot read what the other has written: name the model that it was trained from"
+        )
+    models = (model.to(state.device), reference.to(state.device))
+    found, control = (right_answers(each, models, tokenizer, rows, prompts, encoded, args) for each in models)
+    metrics = measure(found, control, args)
+    if state.is_main_process:
+        for line in percentiles(found, control):
+            run.log(line)
+        run.sample_anew(0, [_sample(rows[one.question], one) for one in most_surprising(found)])
+        print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
+    run.finish(metrics)
+
+
+def right_answers(
+    writer: PreTrainedModel,
+    models: tuple[PreTrainedModel, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[tasks.Row],
+    prompts: Sequence[Sequence[tasks.Message]],
+    encoded: Sequence[list[int]],
+    args: SurpriseArguments,
+) -> list[Right]:
+    """Of the answers that `writer` draws, those that are right and have ended, as (model, reference) read them."""
+    task, seed = tasks.load(args.task), args.seed
+    drawn = answer_each(writer, tokenizer, prompts, args.answers, args.max_new_tokens, 1.0, args.eval_batch_size, seed)
+    right = [(i, a) for i, some in enumerate(drawn) for a in some if a.stopped and task.score(rows[i], a.text) >= 1]
+    passages = [Passage(encoded[i] + a.ids, given=len(encoded[i])) for i, a in right]
+    own, before = (
+        [-reading.log_likelihood / log(2) for reading in read(each, passages, args.eval_batch_size)] for each in models
+    )
+    return [
+        Right(i, a.text, len(a.ids), bits, own_bits) for (i, a), bits, own_bits in zip(right, before, own, strict=True)
+    ]
+
+
+def measure(found: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
+    """The metrics; with `_reference` those of the control, the reference's own right answers.
+
+    `right_rate` is of all answers drawn, the others of the right ones: `improbable_rate_N` the share of them to which
+    the reference gives less than one chance in N, `beyond_rate` the share to which it gives less than to 99 in 100 of
+    its own right answers, `unsolved_rate` the share that answers questions which it never got right itself.
+    `surprisal_median` is in bits an answer. Intervals are by bootstrap over questions, as answers to one are no
+    independent draws.
+    """
+
+    def share(of: Sequence[Right], counts: Sequence[bool]) -> dict[str, Any]:
+        parts, wholes = [0.0] * args.n, [0.0] * args.n
+        for one, counted in zip(of, counts, strict=True):
+            parts[one.question] += counted
+            wholes[one.question] += 1
+        return stats.ratio(parts, wholes, args.seed)
+
+    metrics: Metrics = {}
+    for suffix, some in (("", found), ("_reference", control)):
+        right = [0] * args.n
+        for one in some:
+            right[one.question] += 1
+        metrics[f"right_rate{suffix}"] = stats.ratio(right, [args.answers] * args.n, args.seed)
+        if not some:
+            continue
+        for chance in CHANCES:
+            improbable = [one.surprisal > np.log2(chance) for one in some]
+            metrics[f"improbable_rate_{chance}{suffix}"] = share(some, improbable)
+        for name, values in _curves(some).items():
+            metrics[f"{name}_median{suffix}"] = {"value": round(float(np.median(values)), 3), "n": len(some)}
+    if found and control:
+        most = np.percentile([one.surprisal for one in control], BEYOND)
+        metrics["beyond_rate"] = share(found, [one.surprisal > most for one in found])
+    if found:
+        solved = {one.question for one in control}
+        metrics["unsolved_rate"] = share(found, [one.question not in solved for one in found])
+    return metrics
+
+
+def _curves(some: Sequence[Right]) -> dict[str, list[float]]:
+    return {
+        "surprisal": [one.surprisal for one in some],
+        "own_surprisal": [one.own_surprisal for one in some],
+        "surprisal_per_token": [one.surprisal / one.tokens for one in some],
+        "tokens": [one.tokens for one in some],
+    }
+
+
+def percentiles(found: Sequence[Right], control: Sequence[Right]) -> list[dict[str, float]]:
+    """Lines for `history.jsonl` whose step is a percentile: of the right answers so many in a hundred are no more
+    surprising."""
+    curves = {
+        name + suffix: values
+        for suffix, some in (("", found), ("_reference", control))
+        if some
+        for name, values in _curves(some).items()
+    }
+    return [
+        {"step": p} | {name: round(float(np.percentile(values, p)), 3) for name, values in curves.items()}
+        for p in _PERCENTILES
+    ]
+
+
+def most_surprising(found: Sequence[Right]) -> list[Right]:
+    """Of each question the answer whose chance has grown most, the most grown ones first.
+
+    By surprisal alone the first would be slips of the dice, which the later model finds improbable too.
+    """
+    best: dict[int, Right] = {}
+    for one in sorted(found, key=lambda one: one.surprisal - one.own_surprisal):
+        best[one.question] = one
+    return sorted(best.values(), key=lambda one: one.own_surprisal - one.surprisal)[:_SHOWN]
+
+
+def _sample(row: tasks.Row, one: Right) -> dict[str, Any]:
+    bits = {"surprisal": round(one.surprisal, 2), "own_surprisal": round(one.own_surprisal, 2)}
+    return {"prompt": row["question"], "completion": one.text, "score": 1.0, "answer": row["answer"]} | bits
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()
