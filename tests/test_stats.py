@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from zero2chat.stats import auroc, best_of_n, kl_of_best_of_n, mean, pass_at_k, rate
+from zero2chat.stats import auroc, best_of_n, kl_of_best_of_n, mean, pass_at_k, rate, ratio
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,21 @@ def test_mean_of_one_value_is_that_value() -> None:
     assert mean([0.7]) == {"value": 0.7, "n": 1, "low": 0.7, "high": 0.7}
 
 
-@pytest.mark.parametrize("empty", [lambda: rate(0, 0), lambda: mean([])])
+def test_ratio_counts_each_whole_and_its_interval_is_that_of_the_documents() -> None:
+    # Of wholes of one size it is a mean over them, and a bootstrap's interval the normal one (n - 1 over n apart).
+    parts = [float(i % 5) for i in range(200)]
+    metric = ratio(parts, [4] * 200, seed=1)
+    half = 1.959964 * statistics.pstdev(parts) / 4 / 200**0.5
+    assert (metric["value"], metric["n"], metric["seed"]) == (0.5, 800, 1)
+    assert metric["low"] == pytest.approx(0.5 - half, rel=0.03)
+    assert metric["high"] == pytest.approx(0.5 + half, rel=0.03)
+    # A large document weighs as much as it has; without it the rest alone is left.
+    metric = ratio([90, 0, 0], [90, 5, 5])
+    assert (metric["value"], metric["low"], metric["high"]) == (0.9, 0.0, 1.0)
+    assert ratio([3, 0], [4, 0])["low"] == 0.75  # documents without anything to count
+
+
+@pytest.mark.parametrize("empty", [lambda: rate(0, 0), lambda: mean([]), lambda: ratio([0], [0])])
 def test_no_rows_have_no_metric(empty) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="at least one row"):
         empty()

@@ -28,7 +28,7 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
 TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
 # They have a model answer, on all processes.
-ANSWERING_STAGES = ("arena", "distill", "evaluate", "interrogate", "probe", "regurgitate")
+ANSWERING_STAGES = ("arena", "compress", "distill", "evaluate", "interrogate", "novelty", "probe", "regurgitate")
 STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 # What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.

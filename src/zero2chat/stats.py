@@ -7,6 +7,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 
 def rate(successes: float, n: int, seed: int | None = None) -> dict[str, Any]:
     """A metric with Wilson's 95% score interval (Wilson 1927).
@@ -42,6 +44,24 @@ def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
     half = t * math.sqrt(sum((v - m) ** 2 for v in values) / max(n - 1, 1) / n)
     metric = {"value": round(m, 4), "n": n, "low": round(m - half, 4), "high": round(m + half, 4)}
     return metric if seed is None else metric | {"seed": seed}
+
+
+def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
+    """All parts over all wholes, as a metric whose `n` are the wholes: bits over bytes, by document.
+
+    Tokens of one document are no independent draws: the 95% interval is the percentiles of a bootstrap over the
+    documents (Efron 1979).
+    """
+    pairs = np.array([parts, wholes], dtype=float)
+    if not pairs[1].sum() > 0:
+        raise ValueError("a ratio needs at least one row that counts")
+    rng, n = np.random.default_rng(seed), pairs.shape[1]
+    sums = np.array([pairs @ rng.multinomial(n, np.full(n, 1 / n)) for _ in range(resamples)])
+    with np.errstate(invalid="ignore"):  # none of what has any was drawn
+        low, high = np.nanpercentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
+    value = pairs[0].sum() / pairs[1].sum()
+    found = {"value": round(float(value), 4), "n": int(pairs[1].sum())}
+    return found | {"low": round(float(low), 4), "high": round(float(high), 4), "seed": seed}
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:

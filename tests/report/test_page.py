@@ -28,6 +28,8 @@ STAGES = (
     "arena",
     "interrogate",
     "regurgitate",
+    "compress",
+    "novelty",
 )
 # What a model, a user or a broken file might put into any text.
 HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example onerror=x>\x00\ud800$\\frac{"
