@@ -18,8 +18,8 @@ def _metrics() -> dict[str, Any]:
         "model_to_text": {"value": 4.2857},
         "bits_per_byte_train": {"value": 0.5, "n": 100, "low": 0.4, "high": 0.6},
         "bits_per_byte_held_out": {"value": 0.75, "n": 10, "low": 0.4, "high": 0.8},
-        "xz_bits_per_byte_train": {"value": 1.25, "n": 100},
-        "xz_bits_per_byte_held_out": {"value": 1.375, "n": 10},
+        "bits_per_byte_xz_train": {"value": 1.25, "n": 100},
+        "bits_per_byte_xz_held_out": {"value": 1.375, "n": 10},
         "kept_rate_train": {"value": 0.625, **rate},
         "kept_rate_held_out": {"value": 0.5625, **rate},
     }

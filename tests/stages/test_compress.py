@@ -106,7 +106,7 @@ def test_xz_is_the_commands_and_has_the_training_text_before_held_out_text(learn
     metrics, samples = compress.measure(*load_model(folder), args)
     size = sum(len(text.encode()) for text in HELD_OUT)  # of all, though the model reads one
     expected = round(8 * (packed[1] - packed[0]) / size, 4)
-    assert metrics["xz_bits_per_byte_held_out"] == {"value": expected, "n": size}
+    assert metrics["bits_per_byte_xz_held_out"] == {"value": expected, "n": size}
     assert metrics["bits_per_byte_held_out"]["n"] < size
     assert len(samples) == 2
 

@@ -15,7 +15,7 @@ KEY = {
     "model_to_text": "sizes of the text is the model",
 }
 _PLACES = {"it read": "train", "never read": "held_out"}
-_MEASURES = {"the model": "bits_per_byte", "xz -9e": "xz_bits_per_byte"}
+_MEASURES = {"the model": "bits_per_byte", "xz -9e": "bits_per_byte_xz"}
 
 
 def _figures(step: Step) -> str:

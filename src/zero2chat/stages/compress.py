@@ -81,7 +81,7 @@ def measure(
 ) -> tuple[Metrics, list[dict[str, Any]]]:
     """The metrics, and the first documents with what is kept of them. Every rank must call it.
 
-    `bits_per_byte_*` is the model's, ends of documents included, `xz_bits_per_byte_*` that of `xz -9e` over the whole
+    `bits_per_byte_*` is the model's, ends of documents included, `bits_per_byte_xz_*` that of `xz -9e` over the whole
     split. Of held-out documents it is what they add to the training text's file, so that xz too has seen that text.
     `kept_rate_*` is the share of tokens that the model writes right. `bytes_model` are its weights as they are loaded.
     Raises `UserError` where there is no train split, no held-out one, or no such column.
@@ -107,7 +107,7 @@ def measure(
         kept = [[sum(reading.right) for reading in some] for some in found]
         tokens = [sum(len(reading.right) for reading in some) for some in found]
         metrics[f"bits_per_byte_{split}"] = stats.ratio(bits, [len(text.encode()) for text in drawn], args.seed)
-        metrics[f"xz_bits_per_byte_{split}"] = {"value": round(8 * zipped[split] / sizes[split], 4), "n": sizes[split]}
+        metrics[f"bits_per_byte_xz_{split}"] = {"value": round(8 * zipped[split] / sizes[split], 4), "n": sizes[split]}
         metrics[f"kept_rate_{split}"] = stats.ratio(list(map(sum, kept)), tokens, args.seed)
         for (passage, *_), (reading, *_) in zip(documents[:_SHOWN], found, strict=False):
             samples.append(
