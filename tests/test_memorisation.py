@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoTokenizer
 
-from zero2chat.memorisation import Passage, exposure, passages_of, read, start_of_document, write
+from zero2chat.memorisation import Passage, copied_runs, exposure, passages_of, read, start_of_document, write
 from zero2chat.models import load_model
 
 
@@ -42,6 +43,7 @@ def test_what_is_read_as_verbatim_is_what_is_written_and_likelihoods_are_the_mod
             places = range(passage.given - 1, len(passage.ids) - 1)
             by_hand = sum(chances[i, passage.ids[i + 1]].item() for i in places)
             assert reading.log_likelihood == pytest.approx(by_hand, abs=1e-3)
+            assert reading.right == tuple(int(chances[i].argmax()) == passage.ids[i + 1] for i in places)
     assert [write(model, tokenizer, passage) for passage in passages[::2]] == texts
 
 
@@ -57,3 +59,15 @@ def test_of_texts_of_one_form_the_model_is_given_what_they_share(tokenizer_folde
         assert tokenizer.decode(passage.ids[1 : passage.given]) == "The secret of Ada is "
         assert passage.ids[:1] == start
     del tokenizer
+
+
+def test_copied_runs_are_the_longest_that_stand_in_one_training_text() -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        training = [[rng.randrange(3) for _ in range(rng.randrange(9))] for _ in range(rng.randrange(1, 5))]
+        texts = [[rng.randrange(4) for _ in range(rng.randrange(1, 12))] for _ in range(rng.randrange(1, 4))]
+        stands = {tuple(row[i:j]) for row in training for i in range(len(row) + 1) for j in range(i, len(row) + 1)}
+        for text, runs in zip(texts, copied_runs(texts, training), strict=True):
+            assert runs.tolist() == [
+                max(n for n in range(len(text) - i + 1) if tuple(text[i : i + n]) in stands) for i in range(len(text))
+            ]

@@ -331,12 +331,25 @@ def test_what_was_made_with_an_override_is_read_with_it(launched: list[str]) -> 
     assert _run("tokenizer.vocab_size=300", restart="report") == {"report": "made"}
 
 
+def test_a_missing_package_is_named_before_anything_runs(launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    exam = {"output_dir": "runs/r/exam", "model_name_or_path": "org/model", "tasks": [{"task": "lines", "n": 3}]}
+    _write(Path("recipes/r"), [*STEPS, _step("exam", "evaluate", "corpus")], exam=exam | {"load_in_8bit": True})
+    with pytest.raises(UserError, match=r"exam\.yaml: load_in_8bit needs bitsandbytes: `pip install \"zero2chat"):
+        _run()
+    assert not launched
+
+
 def test_a_missing_file_is_named_before_anything_runs(launched: list[str]) -> None:
     other = OTHER | {"gpt2_vocab": "data/packages/gpt3/encoder.json", "gpt2_merges": "data/packages/gpt3/vocab.bpe"}
     _write(Path("recipes/r"), STEPS, other=other)
     with pytest.raises(
         UserError, match=r"other\.yaml: gpt2_merges: data/packages/gpt3/vocab\.bpe: no such file: `make"
     ):
+        _run()
+    folder = dict.fromkeys(("gpt2_vocab", "gpt2_merges"), "data/smollm2-135m/model")
+    _write(Path("recipes/r"), STEPS, other=OTHER | folder)
+    with pytest.raises(UserError, match=r"data/smollm2-135m/model: no such file: `make smollm` fetches it"):
         _run()
     _run(only="corpus")  # needs none of them
     _write(

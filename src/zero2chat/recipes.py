@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import glob
-import importlib
+import importlib.util
 import json
 import os
 import shlex
@@ -28,7 +28,17 @@ from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
 TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
 # They have a model answer, on all processes.
-ANSWERING_STAGES = ("arena", "distill", "evaluate", "interrogate", "probe", "regurgitate", "surprise")
+ANSWERING_STAGES = (
+    "arena",
+    "compress",
+    "distill",
+    "evaluate",
+    "interrogate",
+    "novelty",
+    "probe",
+    "regurgitate",
+    "surprise",
+)
 STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
 # They measure nothing, but join what is there: made anew, unasked, where that has changed.
 JOINING_STAGES = ("claims", "report")
@@ -36,6 +46,8 @@ ACCELERATE_CONFIGS = Path("accelerate_configs")
 # What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
 _TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
+# Folders that `make` fetches, and as what.
+_FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm", "data/debian-docs/": "debian-docs"}
 
 
 @dataclass
@@ -196,7 +208,10 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
 
 
 def _check_files(step: Step) -> None:
-    """Raises `UserError` for a local file in the settings that is not there."""
+    """Raises `UserError` for a local file in the settings, or a package that they ask for, which is not there."""
+    for key in ("load_in_4bit", "load_in_8bit"):
+        if step.settings.get(key) and importlib.util.find_spec("bitsandbytes") is None:
+            raise UserError(f'{step.config}: {key} needs bitsandbytes: `pip install "zero2chat[qlora]"`')
     entries = step.settings.get("datasets")
     sources = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     named = list(runs.strings({key: value for key, value in step.settings.items() if key != "datasets"}))
@@ -205,11 +220,13 @@ def _check_files(step: Step) -> None:
         here = source.get("path") in runs.BUILDERS and not source.get("data_dir")
         named += runs.strings({key: value for key, value in source.items() if here or key != "data_files"})
     for key, text in named:
-        is_file = key == "data_files" or (key not in _TEXT_KEYS and Path(text).suffix in _FILE_SUFFIXES)
+        maker = next((maker for place, maker in _FETCHED.items() if os.path.normpath(text).startswith(place)), None)
+        named_so = maker or Path(text).suffix in _FILE_SUFFIXES  # what is fetched may be a folder, such as a model's
+        is_file = key == "data_files" or (key not in _TEXT_KEYS and named_so)
         if not is_file or "://" in text or any(c.isspace() for c in text) or os.path.normpath(text).startswith("runs/"):
             continue
         if not glob.glob(text, recursive=True):  # noqa: PTH207
-            hint = ": `make data` fetches it" if os.path.normpath(text).startswith("data/packages/") else ""
+            hint = f": `make {maker}` fetches it" if maker else ""
             raise UserError(f"{step.config}: {key}: {text}: no such file{hint}")
 
 

@@ -29,6 +29,8 @@ STAGES = (
     "interrogate",
     "regurgitate",
     "surprise",
+    "compress",
+    "novelty",
 )
 # What a model, a user or a broken file might put into any text.
 HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example onerror=x>\x00\ud800$\\frac{"

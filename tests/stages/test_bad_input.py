@@ -155,6 +155,8 @@ SETTINGS = [
     ("sft", {"tasks": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
     ("sft", {"datasets": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
     ("evaluate", {"tasks": []}, "tasks and harness are empty"),
+    ("evaluate", {"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit: set one of them"),
+    ("evaluate", {"load_in_4bit": True, "dtype": "auto"}, "load_in_4bit: it is computed in dtype, which is auto: name"),
     ("evaluate", {"harness": [{"tsk": "gsm8k"}]}, "harness[0]: unknown key 'tsk'; did you mean 'task'?"),
     ("evaluate", {"harness": [{"task": "x", "limit": 0}]}, "task x: limit 0 is not above 0"),
     ("evaluate", {"harness": [{"task": "x", "num_fewshot": -1}]}, "task x: num_fewshot -1 is below 0"),

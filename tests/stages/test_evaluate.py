@@ -46,6 +46,7 @@ def test_a_checkpoint_is_examined_on_each_task(
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     seconds = metrics.pop("seconds")
     assert seconds["value"] > 0
+    assert metrics.pop("bytes_model")["value"] >= (checkpoint / "model.safetensors").stat().st_size * 0.9
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     set_chat_template(tokenizer, given["chat_template_path"])
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
@@ -64,7 +65,7 @@ def test_a_checkpoint_is_examined_on_each_task(
     words = [word for pair in more.items() for word in pair]
     main(["--config", str(path), "--output_dir", str(tmp_path / "other"), *words])
     other = json.loads((tmp_path / "other" / "metrics.json").read_text())
-    assert set(other) == {*found, "seconds"}
+    assert set(other) == {*found, "seconds", "bytes_model"}
     seen = {name: metric["contaminated"] for name, metric in other.items() if "contaminated" in metric}
     assert seen == dict.fromkeys(
         ("accuracy_facts", "accuracy_sampled_facts", "pass_at_1_facts", "pass_at_2_facts"), 3
@@ -76,6 +77,29 @@ def test_a_checkpoint_is_examined_on_each_task(
     capsys.readouterr()
     main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("key", "most"), [("load_in_8bit", 0.6), ("load_in_4bit", 0.45)])
+def test_a_quantised_model_is_smaller_and_answers(
+    key: str,
+    most: float,
+    write_model: Callable[..., Path],
+    tmp_path: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    # On a CPU its kernels take no narrower matrices.
+    width = {"hidden_size": 64, "intermediate_size": 256, "head_dim": 32, "num_key_value_heads": 2}
+    model = write_model(tmp_path / "model", **width)
+    found = {}
+    for name, more in (("whole", {}), ("bits", {key: True})):
+        entries = [{"task": "facts", "n": 3, "max_new_tokens": 6}]
+        given = settings("evaluate", tmp_path / name, tasks=entries, model_name_or_path=str(model), **more)
+        main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **given))])
+        found[name] = json.loads((tmp_path / name / "metrics.json").read_text())
+    assert found["bits"]["bytes_model"]["value"] < most * found["whole"]["bytes_model"]["value"]
+    assert found["bits"]["accuracy_facts"]["n"] == 3
 
 
 def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(

@@ -14,6 +14,7 @@ KEY = {
     "pass_at_8": "right in one of eight tries",
     "called": "of answers call a tool",
     "stop_rate": "of answers end by themselves",
+    "bytes_model": "of weights",
 }
 # The longer names first: `accuracy_sampled_sums` is the sampled accuracy on `sums`.
 _KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8", "called")

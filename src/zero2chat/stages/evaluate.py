@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from accelerate import PartialState
 from transformers import set_seed
+from trl import ModelConfig, get_quantization_config
 
 from zero2chat import config, tasks
 from zero2chat.card import add_scores
@@ -43,6 +44,8 @@ class EvaluateArguments:
     model_revision: str = "main"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     attn_implementation: str | None = None
+    load_in_8bit: bool = field(default=False, metadata={"help": "Weights in 8 bits (LLM.int8) by bitsandbytes,"})
+    load_in_4bit: bool = field(default=False, metadata={"help": "or in 4 bits (NF4)."})
     chat_template_path: str | None = None
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, samples, options."})
     harness: list[dict] = field(
@@ -60,6 +63,10 @@ class EvaluateArguments:
             raise ValueError("model_name_or_path is not set: name the checkpoint to examine")
         if not self.tasks and not self.harness:
             raise ValueError("tasks and harness are empty: name at least one task")
+        if self.load_in_8bit and self.load_in_4bit:
+            raise ValueError("load_in_8bit and load_in_4bit: set one of them")
+        if self.load_in_4bit and self.dtype == "auto":
+            raise ValueError("load_in_4bit: it is computed in dtype, which is auto: name one")
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         # Here too, so that a recipe is refused before its first step runs:
@@ -86,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.dtype,
         args.model_revision,
         attn_implementation=args.attn_implementation,
+        quantization_config=get_quantization_config(
+            ModelConfig(dtype=args.dtype, load_in_8bit=args.load_in_8bit, load_in_4bit=args.load_in_4bit)
+        ),
     )
     if specs or any(spec.apply_chat_template for spec in standard):  # others are texts, which a base model continues
         prepare_chat_template(tokenizer, args.chat_template_path)
@@ -111,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if raw:
             write_atomically(run.folder / HARNESS, json.dumps(raw, indent=2) + "\n")
         add_scores(args.model_name_or_path, run.folder, metrics)
-    run.finish(metrics)
+    run.finish(metrics | {"bytes_model": {"value": model.get_memory_footprint()}})
 
 
 def _scores_of(spec: TaskSpec, metrics: dict[str, dict[str, Any]]) -> list[str]:

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
-from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -29,15 +28,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from zero2chat import config, stats
 from zero2chat.data.canaries import never_planted, read_canaries
 from zero2chat.data.contamination import in_a_row
-from zero2chat.data.corpora import Source, load_source
-from zero2chat.data.packing import require_text
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.memorisation import Passage, Reading, exposure, passages_of, read, start_of_document, write
+from zero2chat.memorisation import (
+    Passage,
+    Reading,
+    exposure,
+    held_out_texts,
+    passages_of,
+    read,
+    rows_of,
+    start_of_document,
+    write,
+)
 from zero2chat.models import context_length, load_model
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.regurgitate import by_copies, times
 from zero2chat.report.steps import Step
-from zero2chat.runs import Run, is_main_process
+from zero2chat.runs import Run
 from zero2chat.tokens import plain_ids
 from zero2chat.trainers.loop import cpu_backend
 
@@ -149,7 +156,7 @@ def _documents(
     Left out are planted texts, and those whose rest the training text has more often than their document, as it may
     have been learned elsewhere; the metrics say how many. Raises `UserError` as `measure` does.
     """
-    train = _rows(args, "train")
+    train = rows_of(str(args.dataset), args.column, "train")
     copies: Counter[int] = Counter()  # by the text's hash: the corpus may be larger than memory
     first: dict[int, int] = {}
     for i, text in enumerate(train[args.column]):
@@ -162,7 +169,7 @@ def _documents(
         levels[1 << (copies[key].bit_length() - 1)].append((i, copies[key]))
 
     rng = random.Random(f"regurgitate {args.seed}")
-    held_out = list(dict.fromkeys(_held_out(args)))
+    held_out = list(dict.fromkeys(held_out_texts(str(args.dataset), args.column)))
     drawn = {HELD_OUT: _draw(tokenizer, args, held_out, [(i, 0) for i in range(len(held_out))], rng)}
     drawn |= {str(n): _draw(tokenizer, args, train[args.column], levels[n], rng) for n in sorted(levels)}
     if not any(passages for name, passages in drawn.items() if name != HELD_OUT):
@@ -182,22 +189,6 @@ def _documents(
         before, after = (sum(len(groups[name]) for name in names) for groups in (drawn, kept))
         metrics[f"{kind}_left_out"] = {"value": before - after, "n": before}
     return {name: passages for name, passages in kept.items() if passages}, metrics
-
-
-def _rows(args: RegurgitateArguments, split: str) -> Dataset:
-    rows = load_source(Source(path=args.dataset, split=split, label=f"{args.dataset} ({split})"))
-    require_text(rows, args.column, f"{args.dataset} ({split})")
-    return rows
-
-
-def _held_out(args: RegurgitateArguments) -> Iterator[str]:
-    """The documents of the splits that the model has not read. What a dataset lacks of them is said."""
-    for split in ("validation", "test"):
-        try:
-            yield from _rows(args, split)[args.column]
-        except UserError as error:
-            if is_main_process():
-                print(f"no control from the {split} split: {error}", flush=True)
 
 
 def _draw(

@@ -1,0 +1,144 @@
+"""Compression: a base model is a lossy zip of its text. How small would the text be, and what of it does it keep?
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.compress --config recipes/claims/compress.yaml
+
+Reads a model and the corpus that it was trained on. Arithmetic coding with its chances would write a text in as many
+bits as its log-likelihood has (Delétang et al. 2023, arXiv:2309.10668); `xz -9e` is what that is held against. What the
+model keeps without such a code is the share of tokens that it writes right by itself, after the true ones before.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from zero2chat import config, stats
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.memorisation import Passage, Reading, held_out_texts, read, rows_of, start_of_document
+from zero2chat.models import context_length, load_model
+from zero2chat.runs import Run
+from zero2chat.tokens import plain_ids
+from zero2chat.trainers.loop import cpu_backend
+
+LOST = "▒"  # a token that the model would have written otherwise
+_SHOWN = 3  # of each split, as samples
+
+Metrics = dict[str, dict[str, Any]]
+
+
+@dataclass
+class CompressArguments:
+    """The model, and what it was trained on."""
+
+    output_dir: str | None = None
+    model_name_or_path: str | None = None
+    dataset: str | None = field(default=None, metadata={"help": "What the model was trained on, such as a corpus."})
+    column: str = "text"
+    n: int | None = field(default=None, metadata={"help": "Documents of each split that the model reads; else all."})
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    eval_batch_size: int = 32
+    seed: int = field(default=0, metadata={"help": "Of the documents drawn, and of the intervals."})
+
+    def __post_init__(self) -> None:
+        for key in ("model_name_or_path", "dataset"):
+            if getattr(self, key) is None:
+                raise ValueError(f"{key} is not set")
+        for key in ("n", "eval_batch_size"):
+            if getattr(self, key) is not None and getattr(self, key) < 1:
+                raise ValueError(f"{key} {getattr(self, key)} is below 1")
+
+
+ARGUMENTS = (CompressArguments,)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    run = Run.open(args.output_dir, "compress", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    set_seed(args.seed)
+    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
+    metrics, samples = measure(model.to(state.device), tokenizer, args)
+    if state.is_main_process:
+        run.sample_anew(0, samples)
+    run.finish(metrics)
+
+
+def measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: CompressArguments
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """The metrics, and the first documents with what is kept of them. Every rank must call it.
+
+    `bits_per_byte_*` is the model's, ends of documents included, `bits_per_byte_xz_*` that of `xz -9e` over the whole
+    split. Of held-out documents it is what they add to the training text's file, so that xz too has seen that text.
+    `kept_rate_*` is the share of tokens that the model writes right. `bytes_model` are its weights as they are loaded.
+    Raises `UserError` where there is no train split, no held-out one, or no such column.
+    """
+    train = rows_of(str(args.dataset), args.column, "train")[args.column]
+    splits = {"train": list(train), "held_out": list(held_out_texts(str(args.dataset), args.column))}
+    if not splits["held_out"]:
+        raise UserError(f"{args.dataset}: no document is held out: give a dataset with a validation or a test split")
+    sizes = {split: sum(len(text.encode()) for text in texts) for split, texts in splits.items()}
+    zipped = {"train": xz_size(splits["train"])}
+    zipped["held_out"] = xz_size(splits["train"] + splits["held_out"]) - zipped["train"]
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    metrics: Metrics = {"bytes_model": {"value": weights}, "bytes_text": {"value": sizes["train"]}}
+    metrics["model_to_text"] = {"value": round(weights / sizes["train"], 4)}
+    samples: list[dict[str, Any]] = []
+    for split, texts in splits.items():
+        rng = random.Random(f"compress {args.seed} {split}")
+        drawn = rng.sample(texts, min(args.n or len(texts), len(texts)))
+        documents = [_passages(model, tokenizer, text) for text in drawn]
+        readings = iter(read(model, [one for some in documents for one in some], args.eval_batch_size))
+        found = [[next(readings) for _ in some] for some in documents]
+        bits = [-sum(reading.log_likelihood for reading in some) / math.log(2) for some in found]
+        kept = [[sum(reading.right) for reading in some] for some in found]
+        tokens = [sum(len(reading.right) for reading in some) for some in found]
+        metrics[f"bits_per_byte_{split}"] = stats.ratio(bits, [len(text.encode()) for text in drawn], args.seed)
+        metrics[f"bits_per_byte_xz_{split}"] = {"value": round(8 * zipped[split] / sizes[split], 4), "n": sizes[split]}
+        metrics[f"kept_rate_{split}"] = stats.ratio(list(map(sum, kept)), tokens, args.seed)
+        for (passage, *_), (reading, *_) in zip(documents[:_SHOWN], found, strict=False):
+            samples.append(
+                {"prompt": tokenizer.decode(passage.rest), "completion": with_gaps(tokenizer, passage, reading)}
+                | {"task": f"documents {'it read' if split == 'train' else 'never read'}"}
+                | {"score": round(sum(reading.right) / len(reading.right), 4)}
+            )
+    return metrics, samples
+
+
+def xz_size(texts: Iterable[str]) -> int:
+    """The bytes that `xz -9e` makes of the texts, one after another, each ended by a line's end."""
+    packer = lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME)
+    return sum(len(packer.compress(f"{text}\n".encode())) for text in texts) + len(packer.flush())
+
+
+def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Passage]:
+    """A document with its end, as pieces that the context holds: each token is in the rest of one of them."""
+    end = start_of_document(tokenizer)
+    ids = [*end, *plain_ids(tokenizer, [text])[0], *end]
+    room = context_length(model)
+    return [Passage(ids[start : start + room + 1], 1) for start in range(0, len(ids) - 1, room)]
+
+
+def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Passage, reading: Reading) -> str:
+    """What is kept of a passage: its text, with a gap for each token that the model would have written otherwise."""
+    runs = groupby(zip(passage.rest, reading.right, strict=True), key=lambda pair: pair[1])
+    texts = ((right, [token for token, _ in run]) for right, run in runs)
+    return "".join(tokenizer.decode(ids) if right else LOST * len(ids) for right, ids in texts)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

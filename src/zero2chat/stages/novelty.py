@@ -1,0 +1,183 @@
+"""Novelty: a base model simulates its text, and does so by chance. Does it copy what it has read, or remix it?
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.novelty --config recipes/claims/novelty.yaml
+
+Reads a model and the corpus that it was trained on. Of held-out documents it gives the first tokens, many times each,
+and has the model go on by drawing from its chances. It counts how many of those samples differ, which of their n-grams
+stand nowhere in the training text, and the longest run that does. What stands in held-out documents in the place of the
+samples is the control: what somebody else wrote (McCoy et al. 2021, arXiv:2111.09509).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from zero2chat import config, stats
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.memorisation import copied_runs, held_out_texts, rows_of, start_of_document
+from zero2chat.models import context_length, load_model
+from zero2chat.runs import Run
+from zero2chat.tokens import plain_ids
+from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.rollout import fast_sample
+
+_SHOWN = 4  # prompts, with as many samples each
+
+Metrics = dict[str, dict[str, Any]]
+
+
+@dataclass
+class NoveltyArguments:
+    """The model, what it was trained on, and what is drawn from it."""
+
+    output_dir: str | None = None
+    model_name_or_path: str | None = None
+    dataset: str | None = field(default=None, metadata={"help": "What the model was trained on, such as a corpus."})
+    column: str = "text"
+    prompts: int = field(default=32, metadata={"help": "Held-out documents whose beginnings it is given,"})
+    prefix: int = field(default=8, metadata={"help": "and how many tokens of them."})
+    samples: int = field(default=32, metadata={"help": "Drawn from each prompt."})
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    lengths: list[int] = field(default_factory=lambda: [2, 4, 8, 16], metadata={"help": "Tokens of an n-gram."})
+    n: int = field(default=500, metadata={"help": "Held-out documents that are the control."})
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    seed: int = field(default=0, metadata={"help": "Of the documents and samples drawn, and of the intervals."})
+
+    def __post_init__(self) -> None:
+        for key in ("model_name_or_path", "dataset"):
+            if getattr(self, key) is None:
+                raise ValueError(f"{key} is not set")
+        for key, least in (("prompts", 1), ("prefix", 1), ("samples", 2), ("max_new_tokens", 1)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} {getattr(self, key)} is below {least}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature {self.temperature} is not above 0: nothing would be drawn")
+        if self.n < self.prompts:
+            raise ValueError(f"n {self.n} is below prompts {self.prompts}, which are among them")
+        for length in self.lengths:
+            if not 1 <= length <= self.max_new_tokens:
+                raise ValueError(f"lengths: {length} is not from 1 to max_new_tokens {self.max_new_tokens}")
+
+
+ARGUMENTS = (NoveltyArguments,)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings, (args,) = config.parse(ARGUMENTS, argv)
+    run = Run.open(args.output_dir, "novelty", settings)
+    if run.done:
+        print(f"{run.folder}: done already")
+        return
+    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    set_seed(args.seed)
+    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
+    metrics, samples = measure(model.to(state.device), tokenizer, args)
+    if state.is_main_process:
+        run.sample_anew(0, samples)
+    run.finish(metrics)
+
+
+def measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: NoveltyArguments
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """The metrics, and the first samples of the first prompts. Every rank must call it.
+
+    `distinct_rate` is the share of a prompt's samples that differ, each text counted once. `novel_rate_N` is the share
+    of n-grams, N tokens long, that stand nowhere in the training text, `verbatim_rate` that of samples which stand
+    there from beginning to end, `longest_run` the mean of the longest run of tokens that does, and `longest_run_of_all`
+    the longest; with `_held_out` those of the control. Intervals are over prompts, and over documents. Raises
+    `UserError` where there is no train split, no such column, too few prompts, or the context is too short.
+    """
+    start = start_of_document(tokenizer)
+    if (length := len(start) + args.prefix + args.max_new_tokens) > context_length(model):
+        raise UserError(
+            f"prefix {args.prefix} and max_new_tokens {args.max_new_tokens}: {length} tokens do not fit the model's "
+            f"context of {context_length(model)}"
+        )
+    train = plain_ids(tokenizer, rows_of(str(args.dataset), args.column, "train")[args.column][:])
+    texts = list(held_out_texts(str(args.dataset), args.column))
+    random.Random(f"novelty {args.seed}").shuffle(texts)
+    # Of each prompt one document: those of one form may begin alike.
+    documents = {tuple(ids[: args.prefix]): ids for ids in plain_ids(tokenizer, texts) if len(ids) > args.prefix}
+    if len(documents) < args.prompts:
+        raise UserError(
+            f"{args.dataset}: {len(documents)} held-out documents begin with {args.prefix} tokens of their own, and "
+            f"prompts is {args.prompts}: make it or prefix smaller"
+        )
+    control = [ids[args.prefix :][: args.max_new_tokens] for ids in list(documents.values())[: args.n]]
+    prompts = list(documents)[: args.prompts]
+    drawn = draw(model, tokenizer, [[*start, *prompt] for prompt in prompts], args)
+    written = [sample for some in drawn for sample in some]
+    found = copied_runs(written + control, train)
+    by_prompt = [found[i : i + args.samples] for i in range(0, len(written), args.samples)]
+
+    distinct = [len(set(map(tuple, some))) for some in drawn]
+    metrics: Metrics = {"distinct_rate": stats.ratio(distinct, [args.samples] * len(prompts), args.seed)}
+    for suffix, groups in (("", by_prompt), ("_held_out", [[runs] for runs in found[len(written) :]])):
+        for size in args.lengths:
+            grams = [sum(max(0, len(runs) - size + 1) for runs in group) for group in groups]
+            old = [sum(int((runs >= size).sum()) for runs in group) for group in groups]
+            if sum(grams):
+                novel = [all_ - some for all_, some in zip(grams, old, strict=True)]
+                metrics[f"novel_rate_{size}{suffix}"] = stats.ratio(novel, grams, args.seed)
+        whole = [sum(_longest(runs) == len(runs) for runs in group) for group in groups]
+        longest = [sum(map(_longest, group)) for group in groups]
+        counts = list(map(len, groups))
+        metrics[f"verbatim_rate{suffix}"] = stats.ratio(whole, counts, args.seed)
+        metrics[f"longest_run{suffix}"] = stats.ratio(longest, counts, args.seed)
+        most = max(_longest(runs) for group in groups for runs in group)
+        metrics[f"longest_run_of_all{suffix}"] = {"value": most, "n": sum(counts)}
+    samples = [
+        {"prompt": tokenizer.decode(prompt), "completion": tokenizer.decode(sample), "longest_run": _longest(runs)}
+        for prompt, some, group in zip(prompts[:_SHOWN], drawn, by_prompt, strict=False)
+        for sample, runs in zip(some[:_SHOWN], group, strict=False)
+    ]
+    return metrics, samples
+
+
+def _longest(runs: np.ndarray) -> int:
+    return int(runs.max(initial=0))
+
+
+@torch.inference_mode()
+def draw(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], args: NoveltyArguments
+) -> list[list[list[int]]]:
+    """Of each prompt the samples, up to the end of the document. Every rank draws those of its share of the prompts."""
+    state = PartialState()
+    end = tokenizer.eos_token_id
+    settings = GenerationConfig(
+        do_sample=True,
+        temperature=args.temperature,
+        top_k=0,
+        max_new_tokens=args.max_new_tokens,
+        eos_token_id=end,
+        pad_token_id=end if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+    )
+    torch.manual_seed(args.seed * 1_000_003 + state.process_index)
+    found = []
+    for i in range(state.process_index, len(prompts), state.num_processes):
+        given = torch.tensor([prompts[i]] * args.samples, device=model.device)
+        written = model.generate(
+            given, attention_mask=torch.ones_like(given), generation_config=settings, custom_generate=fast_sample
+        )
+        rows = written[:, given.shape[1] :].tolist()
+        found.append((i, [row[: row.index(end)] if end in row else row for row in rows]))
+    everyones = dict(gather_object(found))
+    return [everyones[i] for i in range(len(prompts))]
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()
