@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Figure(Measured):
 
     `at_least` and `at_most` are of its value. `above` is another metric: the intervals must lie apart, or with `by` the
     values so far, or with `of` the value be at least that share of the other. Without any it is shown and not judged.
+    `least_with`: of the step and these others the one whose metric is least, which the figure then names.
     """
 
     figure: str
@@ -46,6 +47,7 @@ class Figure(Measured):
     above: dict | None = None
     by: float | None = None
     of: float | None = None
+    least_with: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.at_least, self.at_most, self.above)) > 1:
@@ -135,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _named(claim: Claim, figures: Sequence[Figure]) -> list[str]:
     """The run folders that a claim is about."""
-    folders = [figure.step for figure in figures]
+    folders = [folder for figure in figures for folder in (figure.step, *figure.least_with)]
     folders += [figure.above["step"] for figure in figures if figure.above is not None]
     return folders + ([claim.example] if claim.example is not None else [])
 
@@ -151,6 +153,10 @@ def _metric(of: Measured, steps: Mapping[str, Step]) -> dict[str, Any]:
 
 def judged(claim: Claim, figure: Figure, steps: Mapping[str, Step]) -> dict[str, Any]:
     """A line of `claims.json`. Raises `UserError` where the metric, or what it is compared with, was not measured."""
+    if figure.least_with:
+        folders = (figure.step, *figure.least_with)
+        step = min(folders, key=lambda folder: _metric(Measured(folder, figure.metric), steps)["value"])
+        figure = replace(figure, step=step, figure=f"{figure.figure}: {Path(step).name}")
     metric = _metric(figure, steps)
     value, target, met = metric["value"], "", None
     if figure.at_least is not None:
