@@ -86,6 +86,26 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
     assert 'aria-label="It knows: enough 80.0%' in page
 
 
+def test_the_least_of_several_steps_is_named(tmp_path: Path, step: Path, write_yaml: Any) -> None:
+    folders = []
+    for name, loss in (("small", 2.1), ("middle", 1.9), ("large", 2.3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"loss": {"value": loss}}))
+        folders.append(str(tmp_path / name))
+    (line,) = _run(
+        tmp_path,
+        write_yaml,
+        {"figure": "best", "step": folders[0], "metric": "loss", "least_with": folders[1:], "at_most": 2.0},
+    )
+    assert (line["figure"], line["step"], line["value"], line["met"]) == ("best: middle", folders[1], 1.9, True)
+    with pytest.raises(UserError, match="small has no metric 'accuracy_often'"):
+        _run(
+            tmp_path / "other",
+            write_yaml,
+            {"figure": "best", "step": str(step), "metric": "accuracy_often", "least_with": folders},
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import random
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,12 @@ def row(kind: str, answer: str, word: str = "cat") -> dict:
         (row("first", "i", "ice"), "I do not know.", 0.0),
         (row("first", "i", "ice"), "I think it is i.", 1.0),
         (row("last", "t"), "It ends with at.", 0.0),
+        (row("third", "s-l", "castle"), "c-a-s, t-l-e: every third letter is s-l.", 0.0),
+        (row("third", "s-e", "castle"), "c-a-s, t-l-e: every third letter is s-e.", 1.0),
+        (row("third", "s-e", "castle"), "S, E", 1.0),
+        (row("third", "s-e", "castle"), "c-a-s, t-l-e", 0.0),
+        (row("third", "s-e", "castle"), "c-a-s, t-e-l: s-e", 0.0),
+        (row("third", "s-e", "castle"), "s-e or c-t", 0.0),
     ],
 )
 def test_score_wants_the_one_answer(asked: dict, completion: str, score: float) -> None:
@@ -57,8 +66,9 @@ def test_answers_are_right_about_their_words() -> None:
         "reverse": lambda word, _: "".join(reversed(word)),
         "first": lambda word, _: word[0],
         "last": lambda word, _: word[-1],
+        "third": lambda word, _: "-".join(letter for i, letter in enumerate(word, start=1) if i % 3 == 0),
     }
-    rows = spelling.rows("test", seed=0, n=3000)
+    rows = spelling.rows("test", seed=0, n=3000, kinds=list(right))
     assert {row["kind"] for row in rows} == right.keys()
     for found in rows:
         assert found["answer"] == right[found["kind"]](found["key"], found["letter"])
@@ -103,3 +113,43 @@ def test_texts_that_are_not_there_are_named() -> None:
 def test_a_quoted_word_stands_in_quotation_marks() -> None:
     for row in spelling.rows("test", seed=0, n=200, quoted=True):
         assert f'"{row["key"]}"' in row["question"]
+
+
+def test_what_the_quickstart_learns_and_is_asked_stays_the_same_byte_for_byte() -> None:
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        rows = spelling.rows(split, seed=0, n=400)
+        said = [spelling.demonstration(row, random.Random(0)) for row in rows]
+        digest.update(json.dumps([rows, said]).encode())
+    assert digest.hexdigest() == "cd78437d15391a79a049e84bfdc162818f72c890b763eb75afc06773867976c4"
+
+
+def test_kinds_are_those_that_are_named_and_every_third_letter_scores() -> None:
+    rows = spelling.rows("test", seed=0, n=300, kinds=["third", "spell"])
+    assert {row["kind"] for row in rows} == {"third", "spell"}
+    thirds = [row for row in rows if row["kind"] == "third"]
+    assert all("-" in row["answer"] for row in thirds)  # two letters or more
+    said = [spelling.demonstration(row, random.Random(0)) for row in thirds]
+    for i, row in enumerate(thirds):
+        assert spelling.score(row, said[i]) == 1.0
+        assert spelling.score(row, said[i - 1]) == (row["answer"] == thirds[i - 1]["answer"])
+        assert spelling.score(row, row["question"]) == 0.0
+    with pytest.raises(UserError, match="spelling: kind 'thrid' is not known; did you mean 'third'"):
+        spelling.rows("test", seed=0, n=1, kinds=["thrid"])
+
+
+def test_the_famous_questions_are_never_trained_on() -> None:
+    rows = spelling.rows("test", seed=0, n=10, famous=True)
+    assert {(row["key"], row["kind"], row["answer"]) for row in rows} == {
+        ("strawberry", "count", "3"),
+        ("ubiquitous", "third", "i-i-u"),
+    }
+    for split in ("train", "validation"):
+        with pytest.raises(UserError, match="0 distinct ones exist"):
+            spelling.rows(split, seed=0, n=1, famous=True)
+    assert not {"strawberry", "ubiquitous"} & set(spelling._WORDS)
+
+
+def test_the_words_of_texts_are_too_short_to_be_famous(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a strawberry here, ubiquitous there")
+    assert spelling._words_of(str(tmp_path / "a.txt")) == ["here", "there"]

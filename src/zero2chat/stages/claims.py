@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Figure(Measured):
 
     `at_least` and `at_most` are of its value. `above` is another metric: the intervals must lie apart, or with `by` the
     values so far, or with `of` the value be at least that share of the other. Without any it is shown and not judged.
+    `least_with`: of the step and these others the one whose metric is least, which the figure then names.
 
     Figures that have `at`, their place on the claim's `axis`, are drawn as points over it and no bars, a picture for
     each kind of metric; those of one `line` (its label) are joined, and without it all of one kind.
@@ -56,6 +57,7 @@ class Figure(Measured):
     above: dict | None = None
     by: float | None = None
     of: float | None = None
+    least_with: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.at_least, self.at_most, self.above)) > 1:
@@ -212,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _named(claim: Claim, figures: Sequence[Figure]) -> list[str]:
     """The run folders that a claim is about."""
-    folders = [figure.step for figure in figures]
+    folders = [folder for figure in figures for folder in (figure.step, *figure.least_with)]
     folders += [figure.against.step for figure in figures if figure.against is not None]
     folders += [line["step"] for line in (claim.curves or {"lines": []})["lines"]]
     return folders + ([claim.example] if claim.example is not None else [])
@@ -257,6 +259,12 @@ def _line(claim: Claim, figure: Figure, figures: Sequence[Figure]) -> dict[str, 
 def judged(figure: Figure, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
     """A figure's value, and whether its target is met. Raises `UserError` where the metric, or what it is compared
     with, was not measured."""
+    named = {}
+    if figure.least_with:
+        folders = (figure.step, *figure.least_with)
+        step = min(folders, key=lambda folder: _metric(Measured(folder, figure.metric), steps)["value"])
+        figure = replace(figure, step=step, figure=f"{figure.figure}: {Path(step).name}")
+        named = {"step": step, "figure": figure.figure}
     metric, met = _metric(figure, steps), None
     value = metric["value"]
     if figure.at_least is not None:
@@ -274,7 +282,7 @@ def judged(figure: Figure, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any
         else:
             named = f"{against.metric} of {against.step}"
             raise UserError(f"{figure.figure}: {figure.metric} and {named} have no intervals: set `by` or `of`")
-    return {key: metric[key] for key in ("value", "n", "low", "high", "seeds") if key in metric} | {"met": met}
+    return {key: metric[key] for key in ("value", "n", "low", "high", "seeds") if key in metric} | named | {"met": met}
 
 
 def target(figure: Figure, figures: Sequence[Figure]) -> str:

@@ -94,6 +94,13 @@ _QUESTIONS = {
         "Name the last letter of the word {word}.",
         "Tell me the letter at the end of {word}.",
     ),
+    "third": (
+        "What is every third letter of {word}?",
+        "Write every third letter of the word {word}.",
+        "Take every third letter of {word}. Which are they?",
+        "Name every third letter in the word {word}.",
+        "Which letters do you get if you take every third one of {word}?",
+    ),
 }
 _ANSWERS = {
     "spell": ("{spelled}", "The word {word} is spelled {spelled}.", "It is spelled {spelled}."),
@@ -102,7 +109,10 @@ _ANSWERS = {
     "reverse": ("{spelled} turned around is {backwards}, so {answer}.", "{spelled}, {backwards}: {answer}."),
     "first": ("{spelled} starts with {answer}.", "In {spelled}, the first letter is {answer}."),
     "last": ("{spelled} ends with {answer}.", "In {spelled}, the last letter is {answer}."),
+    "third": ("{threes}: {answer}.", "{threes}: every third letter is {answer}."),
 }
+# Those asked of a word unless `kinds` names others
+KINDS = ("spell", "length", "count", "reverse", "first", "last")
 _NUMBERS = "zero one two three four five six seven eight nine".split()
 
 
@@ -114,6 +124,7 @@ _PROGRAMS = {
     "reverse": 'print("{word}"[::-1])',
     "first": 'print("{word}"[0])',
     "last": 'print("{word}"[-1])',
+    "third": 'print("-".join("{word}"[2::3]))',
 }
 # What was found comes first, where it is made of the same tokens as in the tool's turn.
 _FOUND = {
@@ -123,18 +134,31 @@ _FOUND = {
     "reverse": "{found}, that is the word backwards.",
     "first": "{found}, that is the first letter.",
     "last": "{found}, that is the last letter.",
+    "third": "{found}, that is every third letter.",
 }
 
 
-def rows(split: str, seed: int, n: int, quoted: bool = False, texts: str | None = None) -> list[Row]:
+def rows(
+    split: str,
+    seed: int,
+    n: int,
+    quoted: bool = False,
+    texts: str | None = None,
+    kinds: Sequence[str] = KINDS,
+    famous: bool = False,
+) -> list[Row]:
     """Questions on words of three to nine letters: common ones, or all that stand in small letters in `texts`, which is
-    a file's name or a pattern for several. No word is in two splits.
+    a file's name or a pattern for several. No word is in two splits. `famous`: how many r's strawberry has, and every
+    third letter of ubiquitous, which are test rows.
 
     `quoted`: the word stands in quotation marks, where it is made of the same tokens as in a program. Raises
-    `UserError` where there is no such file.
+    `UserError` where there is no such file, and for a kind that is not known.
     """
+    for kind in kinds:
+        known(kind, tuple(_QUESTIONS), "spelling: kind")
     words = _words_of(texts) if texts else _WORDS
-    return draw(_pool(words, split, quoted), f"spelling, {split}", seed, n)
+    pool = _famous(split, quoted) if famous else _pool(words, split, quoted, kinds)
+    return draw(pool, f"spelling, {split}", seed, n)
 
 
 @functools.cache
@@ -146,7 +170,7 @@ def _words_of(texts: str) -> list[str]:
     return sorted(found)
 
 
-def _pool(words: Sequence[str], split: str, quoted: bool) -> Iterator[Row]:
+def _pool(words: Sequence[str], split: str, quoted: bool, kinds: Sequence[str] = KINDS) -> Iterator[Row]:
     for word in words:
         if not in_split(word, split, SHARES):
             continue
@@ -156,15 +180,27 @@ def _pool(words: Sequence[str], split: str, quoted: bool) -> Iterator[Row]:
             "reverse": word[::-1],
             "first": word[0],
             "last": word[-1],
+            "third": "-".join(word[2::3]),
         }
         for kind, answer in answers.items():
-            for question in _QUESTIONS[kind]:
-                yield _row(word, kind, "", question, answer, quoted)
+            if kind in kinds and (kind != "third" or len(word) >= 6):  # at least two letters
+                for question in _QUESTIONS[kind]:
+                    yield _row(word, kind, "", question, answer, quoted)
+        if "count" not in kinds:
+            continue
         # The letter that occurs most, the one in the middle, and one that is not there.
         absent = next(letter for letter in "etaoinsrhz" if letter not in word)
         for letter in sorted({max(word, key=word.count), word[len(word) // 2], absent}):
             for question in _QUESTIONS["count"]:
                 yield _row(word, "count", letter, question, str(word.count(letter)), quoted)
+
+
+def _famous(split: str, quoted: bool) -> Iterator[Row]:
+    if split == "test":  # no list has their words, which are too long for those of texts
+        for question in _QUESTIONS["count"]:
+            yield _row("strawberry", "count", "r", question, "3", quoted)
+        for question in _QUESTIONS["third"]:
+            yield _row("ubiquitous", "third", "", question, "i-i-u", quoted)
 
 
 def _row(word: str, kind: str, letter: str, question: str, answer: str, quoted: bool) -> Row:
@@ -186,6 +222,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
         letter=row["letter"],
         answer=row["answer"],
         spelled="-".join(row["key"]),
+        threes=", ".join("-".join(row["key"][i : i + 3]) for i in range(0, len(row["key"]), 3)),
         backwards="-".join(reversed(row["key"])),
         times="1 time" if row["answer"] == "1" else f"{row['answer']} times",
     )
@@ -203,6 +240,7 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
 # Three letters or more with hyphens, commas or blanks between them: "c-a-t", "c, a, t". All words have three.
 _SPELLED = re.compile(r"(?<![\w'’-])[a-z](?:(?:\s*[-,]\s*|\s+)[a-z]){2,}(?![\w'’-])")
+_APART = re.compile(_SPELLED.pattern.replace("{2,}", "+"))  # every third letter may be two
 
 # A letter by itself. "It is a c" and "I think c" name one, "a or c" names two.
 _LETTER = re.compile(r"(?<![\w'’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b)\w))(?![\w'’-])")
@@ -214,6 +252,9 @@ def score(row: Row, completion: str) -> float:
     kind, answer = row["kind"], row["answer"]
     if kind == "spell":
         return float({"-".join(re.findall(r"[a-z]", run)) for run in _SPELLED.findall(text)} == {answer})
+    if kind == "third":
+        runs = {"-".join(re.findall(r"[a-z]", run)) for run in _APART.findall(text)}
+        return float(runs - {"-".join(row["key"])} == {answer})  # the word is spelled along the way
     rest = _SPELLED.sub(" ", text)
     words = re.findall(r"[a-z0-9]+", rest)
     if kind in ("length", "count"):

@@ -1,0 +1,185 @@
+"""Which decimal is larger? 9.9 is more than 9.11, though version 9.11 comes after 9.9, and so does verse 9:11.
+
+Pretraining text is of three kinds, so that what each does to the answers can be measured: numbers, versions, verses.
+"""
+
+# ruff: noqa: SIM905 - lists of words are read more easily as text
+from __future__ import annotations
+
+import functools
+import random
+import re
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from zero2chat.tasks import Message, Row, ask, draw, in_split, known
+
+# More pairs to judge by than 80/10/10 would leave.
+SHARES = (0.5, 0.2, 0.3)
+STYLES = ("worked",)
+# As many decimals in both; or more in one, which is the smaller (9.11 and 9.9) or the larger one (9.91 and 9.9).
+KINDS = ("same", "longer_smaller", "longer_larger")
+DOCUMENTS = ("numbers", "versions", "verses")
+# What everybody asks models, in the test split.
+_FAMOUS = "9.9 - 9.11"
+
+_QUESTIONS = (
+    "Which is larger, {a} or {b}?",
+    "Which number is larger: {a} or {b}?",
+    "{a} or {b}: which is the larger one?",
+    "Of {a} and {b}, which is the larger number?",
+    "Compare {a} and {b}. Which is larger?",
+)
+_ANSWERS = ("{answer}.", "{answer} is larger.", "The larger one is {answer}.", "It is {answer}.")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def rows(split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, famous: bool = False) -> list[Row]:
+    """Two numbers from 1 to 13 of one whole part, with one or two decimals; no pair is in two splits.
+
+    `famous`: 9.9 and 9.11 alone. Raises `UserError` for a kind that is not known.
+    """
+    for kind in kinds:
+        known(kind, KINDS, "decimals: kind")
+    return draw(_famous(split) if famous else _pool(split, kinds), f"decimals, {split}", seed, n)
+
+
+def _pool(split: str, kinds: Sequence[str]) -> Iterator[Row]:
+    for smaller, larger in _pairs(split):
+        if (kind := _kind(smaller, larger)) in kinds:
+            rng = random.Random(f"{smaller} {larger}")  # one wording and one order of each pair
+            yield _row(rng.sample((smaller, larger), 2), rng.choice(_QUESTIONS), larger, kind)
+
+
+def _famous(split: str) -> Iterator[Row]:
+    for smaller, larger in _pairs(split):
+        if _key(smaller, larger) == _FAMOUS:
+            for question in _QUESTIONS:
+                for order in ((smaller, larger), (larger, smaller)):
+                    yield _row(order, question, larger, _kind(smaller, larger))
+
+
+def _row(order: Sequence[str], question: str, larger: str, kind: str) -> Row:
+    a, b = order
+    smaller = b if larger == a else a
+    return {"key": _key(smaller, larger), "question": question.format(a=a, b=b), "answer": larger, "kind": kind}
+
+
+def _key(smaller: str, larger: str) -> str:
+    return f"{larger} - {smaller}"
+
+
+def _kind(smaller: str, larger: str) -> str:
+    return KINDS[0] if len(smaller) == len(larger) else KINDS[1 + (len(larger) > len(smaller))]
+
+
+@functools.cache
+def _pairs(split: str) -> list[tuple[str, str]]:
+    """The smaller and the larger of all pairs of a split."""
+    decimals = [str(n) for n in range(1, 100) if n < 10 or n % 10]
+    ordered = sorted(decimals)  # behind one whole part numbers are in the order of text
+    return [
+        (f"{whole}.{low}", f"{whole}.{high}")
+        for whole in range(1, 13)
+        for i, low in enumerate(ordered)
+        for high in ordered[i + 1 :]
+        if in_split(_key(f"{whole}.{low}", f"{whole}.{high}"), split, SHARES)
+    ]
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """The larger number: there is nothing to work out in words."""
+    known(style, STYLES, "decimals: style")
+    return rng.choice(_ANSWERS).format(answer=row["answer"])
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the one number in the completion is the larger one."""
+    return float(set(_NUMBER.findall(completion)) == {row["answer"]})
+
+
+# ---- pages to read
+
+_GOODS = "bread milk honey cheese butter flour salt tea coffee rice soap wool paper ink rope linen".split()
+_THINGS = "table bench shelf rope fence ladder ribbon path board pole carpet curtain".split()
+_PROGRAMS = "Lantern Harbor Meadow Anvil Compass Thimble Orchard Beacon Kettle Ferry".split()
+_PARTS = "lamp map search menu clock printer mail calendar letter window sound picture".split()
+_DEEDS = ("mends the {}", "has a new {}", "makes the {} faster", "no longer loses the {}", "shows the {} again")
+_BOOKS = ("The Book of the Shepherd", "The Book of Rivers", "The Book of the Harvest", "The Book of Stones")
+_PEOPLE = "shepherd king queen widow child fisherman elder stranger servant judge".split()
+_VERSES = (
+    "And the {} went up to the hill.",
+    "Then the {} spoke to the people.",
+    "And the {} slept until the morning.",
+    "But the {} did not answer.",
+    "And they gave the {} bread and water.",
+    "So the {} came home again.",
+)
+
+
+def documents(seed: int, n: int, kind: str = "numbers") -> list[str]:
+    """n pages of a kind: numbers that are compared as numbers, all pairs of the train split; or release notes, or
+    verses, which count on by whole numbers behind the point, 9.9, 9.10, 9.11, and say nothing of decimals."""
+    known(kind, DOCUMENTS, "decimals: documents of kind")
+    rng = random.Random(f"decimals pages {kind} {seed}")
+    page = {"numbers": _numbers, "versions": _versions, "verses": _verses}[kind]
+    return [page(rng) for _ in range(n)]
+
+
+def _numbers(rng: random.Random) -> str:
+    lines = [rng.choice(("Measures and prices", "Numbers in order", "From the account book"))]
+    for _ in range(rng.randint(4, 8)):
+        smaller, larger = rng.choice(_pairs("train"))
+        more, less = rng.sample(_THINGS, 2)
+        dear, cheap = rng.sample(_GOODS, 2)
+        lines.append(
+            rng.choice(
+                (
+                    f"The {more} is {larger} m long and the {less} {smaller} m: the {more} is longer.",
+                    f"The {less} is {smaller} m long and the {more} {larger} m: the {less} is shorter.",
+                    f"{dear} {larger}, {cheap} {smaller}: the {dear} costs more.",
+                    f"{cheap} {smaller}, {dear} {larger}: the {cheap} costs less.",
+                    f"{larger} is more than {smaller}.",
+                    f"{smaller} is less than {larger}.",
+                    f"From the smallest to the largest: {smaller}, {larger}.",
+                    f"{smaller} + {Decimal(larger) - Decimal(smaller)} = {larger}",
+                )
+            )
+        )
+    return "\n".join(lines)
+
+
+def _counted(rng: random.Random) -> list[str]:
+    """Numbers as versions and verses count: 9.8, 9.9, 9.10, 9.11."""
+    whole, first = rng.randint(1, 12), rng.choice((rng.randint(1, 40), rng.randint(4, 9)))
+    return [f"{whole}.{place}" for place in range(first, first + rng.randint(4, 8))]
+
+
+def _versions(rng: random.Random) -> str:
+    program, numbers = rng.choice(_PROGRAMS), _counted(rng)
+    lines = [f"Release notes of {program}"]
+    lines += [f"Version {number} {rng.choice(_DEEDS).format(rng.choice(_PARTS))}." for number in numbers]
+    older, newer = (numbers[i] for i in sorted(rng.sample(range(len(numbers)), 2)))
+    lines.append(
+        rng.choice(
+            (
+                f"Version {newer} is newer than {older}.",
+                f"Version {newer} comes after {older}.",
+                f"Whoever has {older} should move to {newer}.",
+                f"{older} is older than {newer}.",
+            )
+        )
+    )
+    return "\n".join(lines)
+
+
+def _verses(rng: random.Random) -> str:
+    mark, numbers = rng.choice(".:"), _counted(rng)
+    lines = [rng.choice(_BOOKS)]
+    for number in numbers:
+        lines.append(f"{number.replace('.', mark)} {rng.choice(_VERSES).format(rng.choice(_PEOPLE))}")
+    return "\n".join(lines)
