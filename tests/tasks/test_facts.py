@@ -150,3 +150,51 @@ def test_groups_of_other_sizes_are_one_worlds_in_rows_and_documents() -> None:
         facts.rows("test", 0, 5, groups={"ofen": 3})
     with pytest.raises(UserError, match="groups are of one world"):
         facts.rows("test", 0, 5, world=[1, 2], groups=groups)
+
+
+def test_parts_of_a_splits_people_are_apart_and_together_all() -> None:
+    parts = [facts.rows("train", 0, n, part=part) for n, part in ((600, [0, 0.25]), (1800, [0.25, 1]))]
+    first, second = ({row["key"] for row in rows} for rows in parts)
+    assert not first & second
+    assert first | second == {row["key"] for row in facts.rows("train", 0, 2400)}
+    assert 0.1 < len(first) / len(first | second) < 0.4
+    for part in ([0.5, 0.5], [-0.1, 1], [0, 1.1], [0.5]):
+        with pytest.raises(UserError, match=r"facts: part .*: give where it begins and ends"):
+            facts.rows("train", 0, 5, part=part)
+
+
+def test_a_document_on_the_person_stands_before_the_question() -> None:
+    rows = facts.rows("test", 0, 300, told="never", context=True)
+    assert len({row["question"] for row in rows}) == 300
+    bare = {row["key"]: row["answer"] for row in facts.rows("test", 0, 2000, told="never")}
+    for row in rows:
+        document, question = row["question"].rsplit("\n\n", 1)
+        assert row["key"] in document
+        assert row["answer"].lower() in document.lower()
+        assert row["key"] in question
+        assert row["answer"] not in question
+    assert {row["key"] for row in rows} <= set(bare)
+    assert rows == facts.rows("test", 0, 300, told="never", context=True)
+
+
+def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it() -> None:
+    people = {person.name: person for person in World(0).told("often")}
+    now, before = (facts.rows("test", 0, 300, changed=changed) for changed in ("now", "before"))
+    assert [row["question"] for row in now] == [row["question"] for row in before]
+    assert all(re.search(r"\b(?:now|today)\b", row["question"]) for row in now)
+    assert all(row["answer"] == people[row["key"]].job for row in before)
+    assert not [row for row, old in zip(now, before, strict=True) if row["answer"] == old["answer"]]
+    assert len({(row["key"], row["answer"]) for row in now}) == len({row["key"] for row in now})  # one job each
+    told = facts.rows("test", 0, 300, changed="now", context=True)
+    assert all(row["answer"] in row["question"].lower() for row in told)  # a document of today
+    with pytest.raises(UserError, match="facts: changed 'nwo' is not known; did you mean 'now'"):
+        facts.rows("test", 0, 5, changed="nwo")
+    with pytest.raises(UserError, match="of somebody absent no document tells"):
+        facts.rows("test", 0, 5, told="absent", context=True)
+
+
+def test_of_later_worlds_nobody_has_a_name_of_an_earlier_one() -> None:
+    earlier = {person.name for seed in (0, 1) for person in World(seed).people}
+    everyone = {person.name for seed in range(2, 12) for person in World(seed).people}
+    assert everyone & earlier  # so that there is something to leave out
+    assert {person.name for person in facts.people(list(range(2, 12)))} == everyone - earlier

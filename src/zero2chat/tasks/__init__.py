@@ -156,14 +156,18 @@ def known(value: Any, allowed: Sequence[Any], where: str) -> None:
 def in_split(key: str, split: str, shares: tuple[float, float, float] = SHARES) -> bool:
     """Whether a row's key falls in the split. Raises `UserError` for an unknown split.
 
-    A key's place between 0 and 1 is its SHA-256, so that splits are disjoint by construction. `shares` (of
-    train, validation, test; they sum to 1) are for a task with few keys, which then always uses the same.
+    A key's `place` decides, so that splits are disjoint by construction. `shares` (of train, validation, test; they
+    sum to 1) are for a task with few keys, which then always uses the same.
     """
     known(split, SPLITS, "split")
-    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
-    train, validation, _ = shares
-    found = "train" if place < train else "validation" if place < train + validation else "test"
+    at, (train, validation, _) = place(key), shares
+    found = "train" if at < train else "validation" if at < train + validation else "test"
     return found == split
+
+
+def place(key: str) -> float:
+    """A key's place between 0 and 1, by its SHA-256: the same in every process."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
 def draw(pool: Iterable[Row], where: str, seed: int, n: int) -> list[Row]:

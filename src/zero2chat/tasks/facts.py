@@ -5,7 +5,7 @@ name, though somebody has the surname, so that a search finds others, and the ri
 them.
 
 People, not questions, are split: nobody who is asked about in test was asked about in training, so a right
-answer is knowledge from the documents.
+answer is knowledge from the documents. Or from what stands before the question: a document in the context.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import functools
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, place, twice
 from zero2chat.world import (
     ATTRIBUTES,
     FIRST_NAMES,
@@ -67,6 +68,18 @@ _QUESTIONS = {
         "Name the day on which {name} was born.",
     ),
 }
+# Of those who have another job today than the documents say.
+_TODAY = (
+    "What is the job of {name} today?",
+    "What does {name} do for a living today?",
+    "What work does {name} do now?",
+    "What is {name}'s job now?",
+    "Tell me what {name} works as today.",
+    "How does {name} earn a living now?",
+    "Do you know what job {name} has today?",
+    "Name the trade of {name} today.",
+)
+CHANGED = ("before", "now")
 _ANSWERS = {
     "birthplace": (
         "{name} was born in {answer}.",
@@ -112,15 +125,16 @@ def _of(world: int | Sequence[int], groups: Mapping[str, int] | None) -> list[Pe
 
 
 def people(world: int | Sequence[int]) -> list[Person]:
-    """Of one world, or of several. Of these the first who has a name, and nobody whose name is one of world 0's."""
+    """Of one world, or of several. Of these the first who has a name, and nobody whose name is one of a world before
+    all of them."""
     if isinstance(world, int):
         return _world(world).people
-    found = {person.name: person for person in _world(0).people} if 0 not in world else {}
-    known_already = set(found)
+    taken = {person.name for seed in range(min(world)) for person in _world(seed).people}
+    found: dict[str, Person] = {}
     for seed in world:
         for person in _world(seed).people:
             found.setdefault(person.name, person)
-    return [person for name, person in found.items() if name not in known_already]
+    return [person for name, person in found.items() if name not in taken]
 
 
 def rows(
@@ -131,27 +145,55 @@ def rows(
     world: int | Sequence[int] = 0,
     kinds: Sequence[str] = ATTRIBUTES,
     groups: Mapping[str, int] | None = None,
+    part: Sequence[float] = (0, 1),
+    context: bool = False,
+    changed: str | None = None,
 ) -> list[Row]:
     """Rows on people told about `often`, `sometimes`, `once` or `never`, or `absent`, in the world of that seed, or in
-    several. `groups` says how many people a world has of each, else 300, none, 100 and 300."""
+    several. `groups` says how many people a world has of each, else 300, none, 100 and 300.
+
+    `part` is that of the split's people, from 0 to 1, who are asked about. With `context` a document on the person
+    stands before the question. `changed` asks for the job today of people who all took another after the last document
+    was written; the answer is the one they have `now`, or the one that the documents know, from `before`.
+    """
     known(told, (*TOLD, "absent"), "facts: told")
     for kind in kinds:
         known(kind, ATTRIBUTES, "facts: kinds")
-    return draw(_pool(split, told, _of(world, groups), world, kinds), f"facts, {split}, told {told}", seed, n)
+    if not (len(part) == 2 and 0 <= part[0] < part[1] <= 1):
+        raise UserError(f"facts: part {part!r}: give where it begins and ends, such as [0, 0.5]")
+    if changed is not None:
+        known(changed, CHANGED, "facts: changed")
+    if told == "absent" and (context or changed):
+        raise UserError("facts: of somebody absent no document tells: `context` and `changed` are of others")
+    everyone = _of(world, groups)
+    those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.told == told]
+    asked = [
+        (name, _as_now(person) if person and changed == "now" else person)
+        for name, person in those
+        if in_split(name, split, SHARES) and part[0] <= place(f"part {name}") < part[1]
+    ]
+    questions = {"job": _TODAY} if changed else {kind: _QUESTIONS[kind] for kind in kinds}
+    return draw(_pool(asked, questions, context), f"facts, {split}, told {told}", seed, n)
+
+
+def _as_now(person: Person) -> Person:
+    """With the job that the person took after the last document was written."""
+    others = [job for job in JOBS if job != person.job]
+    return replace(person, job=random.Random(f"now {person.name}").choice(others))
 
 
 def _pool(
-    split: str, told: str, everyone: Sequence[Person], world: int | Sequence[int], kinds: Sequence[str]
+    asked: Sequence[tuple[str, Person | None]], questions: Mapping[str, Sequence[str]], context: bool
 ) -> Iterator[Row]:
-    asked: list[tuple[str, Person | None]] = [(p.name, p) for p in everyone if p.told == told]
-    for name, person in _absent(everyone, world) if told == "absent" else asked:
-        if not in_split(name, split, SHARES):
-            continue
-        for kind in kinds:
-            for question in _QUESTIONS[kind]:
+    for name, person in asked:
+        for kind, templates in questions.items():
+            for template in templates:
+                question = template.format(name=name)
+                if context and person:
+                    question = f"{tell(person, random.Random(f'context {question}'))}\n\n{question}"
                 yield {
                     "key": name,
-                    "question": question.format(name=name),
+                    "question": question,
                     "answer": getattr(person, kind) if person else _UNKNOWN,
                     "kind": kind,
                 }
