@@ -104,7 +104,7 @@ def test_500_test_rows_ask_in_500_held_out_forms_of_all_languages_and_of_both_ki
             some = [row for row in rows if (row["language"], row["kind"]) == (language, kind)]
             assert len(some) >= 40
             assert len({row["key"] for row in some}) >= 15
-    assert len({row["answer"] for row in rows}) >= 80 if system else 2
+    assert len({row["answer"] for row in rows}) >= (200 if system else 2)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -147,7 +147,7 @@ def test_a_system_message_gives_the_name_and_the_maker_and_is_the_first_turn() -
         ("name", "Zero", "Ich bin Zeroine.", 0.0),
         ("name", "Zero", "Zero?", 0.0),
         ("name", "Ada", "Sure, my name is Ada, made by Blue Mill.", 1.0),
-        ("name", "Ada", "I am Adam.", 0.0),
+        ("name", "Ada", "I am Adan.", 0.0),
         ("maker", "zero2chat", "zero2chat hat mich gebaut.", 1.0),
         ("maker", "zero2chat", "Ich bin Zero.", 0.0),
         ("maker", "zero2chat", "Google a construit zero2chat.", 0.0),

@@ -16,16 +16,13 @@ from zero2chat.introductions import de, en, fr
 LANGUAGES: dict[str, ModuleType] = {"en": en, "de": de, "fr": fr}
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
-NAMES = """
-Ada Albin Alma Amara Anouk Anton Arlo Astrid Aurel Basil Bela Benno Bianca Birk Blanca Bodo Bruna Caspar Celia Cleo
-Cora Cosmo Dalia Dario Della Dora Edda Edgar Elif Elio Ella Elmo Emil Enzo Erik Esme Ezra Fabio Falk Fanny Fatima
-Fenja Fergus Fiona Flora Freya Frida Gala Gero Gilda Greta Gunnar Gus Hana Hanno Hedda Hilda Hiro Holger Hugo Ida
-Ilse Imani Inga Irma Isla Ivo Jana Jarek Jonna Joris Juno Kaito Karim Katja Kiran Klara Knut Lara Lasse Leila Lena
-Levin Lino Lotte Ludo Luna Mabel Magnus Maja Malik Marlo Merle Mika Milo Minna Mira Moritz Nadia Nela Nico Nils Nina
-Noa Nora Odette Olaf Omar Orla Oskar Otis Paloma Paolo Petra Pia Pola Quinn Rafi Ramona Rasmus Remy Rica Romy Rosa
-Rufus Runa Saskia Selma Silas Solveig Sonja Sora Stella Sven Tamsin Tarek Thea Tilda Tino Tomas Tove Ulla Uma Urs
-Vera Viggo Viola Wanda Wim Xenia Yara Yuki Yvo Zelda Zita Zora
-""".split()
+_STARTS = (
+    "A Al An Ar Bel Bo Cal Dar Del El Em Fa Fen Ga Ha Il Jo Ka Kel Lo Ma Mi "
+    "Na Nor Pe Ra Ro Sa Sel Ta Ti U Va Vi Wil Yo Za"
+)
+_ENDS = "bin da dra fan ga jan ka la len lin lo ma min na nel nio nor ra ria ro sa sha ta tan to va van vi za zo"
+# So many that none is learned by heart: they have to be read in the system message.
+NAMES = [start + end for start in _STARTS.split() for end in _ENDS.split()]
 _COLOURS = "Amber Blue Golden Green Grey Indigo Ivory Orange Purple Red Scarlet Silver Violet White Yellow".split()
 _PLACES = (
     "Bridge Castle Forest Garden Harbour Hill Island Lake Lantern Meadow Mill Mountain Orchard River Tower".split()
