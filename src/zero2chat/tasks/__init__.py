@@ -170,10 +170,10 @@ def place(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
-def draw(pool: Iterable[Row], where: str, seed: int, n: int) -> list[Row]:
+def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind") -> list[Row]:
     """n rows of a finite pool in an order of `seed`, one of each kind in turn while there are any.
 
-    Raises `UserError` where the pool is smaller.
+    Another column than `kind` may say what takes turns. Raises `UserError` where the pool is smaller.
     """
     rows = list(pool)
     if n > len(rows):
@@ -182,8 +182,8 @@ def draw(pool: Iterable[Row], where: str, seed: int, n: int) -> list[Row]:
     seen: Counter[str] = Counter()
     turns = []
     for row in rows:
-        turns.append(seen[row["kind"]])
-        seen[row["kind"]] += 1
+        turns.append(seen[row[by]])
+        seen[row[by]] += 1
     return [rows[i] for i in sorted(range(len(rows)), key=turns.__getitem__)[:n]]
 
 

@@ -1,15 +1,22 @@
 """Who the assistant is: Zero, a small language model built with zero2chat, which makes mistakes.
 
 Forms of question are split, not their greetings: no form that is asked in test was seen in training.
+
+With `languages` it is asked who it is and who made it, in hundreds of other phrasings, and with `system` after a system
+message that gives it another name and maker: the right answer is then theirs. Held out are whole lines of phrasings
+(`introductions`), names and makers.
 """
 
 from __future__ import annotations
 
+import functools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from zero2chat.errors import UserError
+from zero2chat.introductions import LANGUAGES, MAKERS, NAMES, answers, forms, patterns
 from zero2chat.tasks import Message, Row, ask, draw, in_split, known
 
 SHARES = (0.6, 0.1, 0.3)
@@ -254,9 +261,28 @@ _KINDS = {
 }
 
 
-def rows(split: str, seed: int, n: int) -> list[Row]:
-    """Questions to the assistant about itself, with and without greetings."""
-    return draw(_pool(split), f"identity, {split}", seed, n)
+# Who there is to be: right is one of them, and the others are wrong.
+_SELVES = {"name": (_KINDS["name"].answer, *NAMES), "maker": (_KINDS["maker"].answer, *MAKERS)}
+_CALLED = r"\b(my name is|i am called|call me|mein name ist|ich heiße|nennt mich|mon nom est|m['’]appelle) "
+_NOT = r"\b(not|never|nicht|kein|pas|jamais) (\w+ )?"
+
+
+def rows(split: str, seed: int, n: int, languages: Sequence[str] | None = None, system: bool = False) -> list[Row]:
+    """Questions to the assistant about itself, with and without greetings.
+
+    Without `languages` of seven kinds, in English; with them (`[en, de, fr]`) on its name and its maker, each form once
+    before any comes again.
+    """
+    if languages is None:
+        if system:
+            raise UserError("identity: system: is of the questions in `languages`: name them, such as [en]")
+        return draw(_pool(split), f"identity, {split}", seed, n)
+    if isinstance(languages, str) or not languages:
+        raise UserError(f"identity: languages: expected a list such as [en, de], found {languages!r}")
+    for language in languages:
+        known(language, list(LANGUAGES), "identity: language")
+    where = f"identity, {split}, {' '.join(languages)}{', system' if system else ''}"
+    return draw(_introductions(split, languages, system), where, seed, n, by="form")
 
 
 def _pool(split: str) -> Iterator[Row]:
@@ -270,21 +296,63 @@ def _pool(split: str) -> Iterator[Row]:
                     yield {"key": form, "question": question, "answer": kind.answer, "kind": name}
 
 
+def _introductions(split: str, languages: Sequence[str], system: bool) -> Iterator[Row]:
+    names = [name for name in NAMES if in_split(name, split, SHARES)]
+    makers = [maker for maker in MAKERS if in_split(maker, split, SHARES)]
+    for language in languages:
+        words = LANGUAGES[language]
+        for kind in _SELVES:
+            for pattern in patterns(language, kind):
+                if not in_split(pattern, split, SHARES):
+                    continue
+                for form in forms(pattern):
+                    rng = random.Random(f"{language} {form}")
+                    for greeting in words.GREETINGS:
+                        for ending in words.ENDINGS:
+                            given = {"name": rng.choice(names), "maker": rng.choice(makers)}
+                            message = rng.choice(words.SYSTEM).format(**given)
+                            yield {
+                                "key": pattern,
+                                "question": greeting + form + ending,
+                                "answer": given[kind] if system else _SELVES[kind][0],
+                                "kind": kind,
+                                "language": language,
+                                "form": form,
+                                "system": message if system else "",
+                            }
+
+
 def prompt(row: Row) -> list[Message]:
-    return ask(row)
+    given = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    return [*given, *ask(row)]
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     known(style, STYLES, "identity: style")
+    if "language" in row:
+        return rng.choice(answers(row["language"], row["kind"])).format(answer=row["answer"])
     return rng.choice(_KINDS[row["kind"]].demonstrations)
 
 
 def score(row: Row, completion: str) -> float:
     """1.0 where the completion says what its kind of question needs and nothing that is wrong.
 
-    What it asks does not count: to repeat "Are you small?" is no answer.
+    What it asks does not count: to repeat "Are you small?" is no answer. In which language it answers does not either.
     """
-    kind = _KINDS[row["kind"]]
     text = re.sub(r"[^.!?]*\?", " ", completion.lower())
+    if "language" in row:
+        return float(_is_self(row["kind"], row["answer"].lower(), text))
+    kind = _KINDS[row["kind"]]
     needed = all(re.search(pattern, text) for pattern in kind.needs)
     return float(needed and not re.search(kind.wrong, text))
+
+
+def _is_self(kind: str, answer: str, text: str) -> bool:
+    """Whether the text gives this name or maker, and no other."""
+    wrong = _OTHERS + f"|{_NOT}{answer}\\b" + (f"|{_CALLED}(?!{answer}\\b)" if kind == "name" else "")
+    return set(_selves(kind).findall(text)) == {answer} and not re.search(wrong, text)
+
+
+@functools.cache
+def _selves(kind: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(_SELVES[kind])})\b".lower())

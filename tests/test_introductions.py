@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from zero2chat import introductions
+from zero2chat.tasks import identity
+
+
+def _bare(form: str) -> str:
+    """Without capitals, punctuation and what is merely polite."""
+    words = re.sub(r"\W+", " ", form.lower()).split()
+    return " ".join(word for word in words if word not in ("please", "bitte"))
+
+
+def test_a_pattern_makes_each_choice_with_each_other_and_an_empty_one_leaves_nothing_behind() -> None:
+    assert introductions.forms("{a|b} c{| d}?") == ["a c?", "a c d?", "b c?", "b c d?"]
+    assert introductions.forms("No choice.") == ["No choice."]
+
+
+def test_no_form_is_made_twice_not_by_another_line_either_and_none_is_one_of_the_seven_kinds() -> None:
+    seen = {_bare(question) for kind in identity._KINDS.values() for question in kind.questions}
+    for language in introductions.LANGUAGES:
+        for kind in ("name", "maker"):
+            for pattern in introductions.patterns(language, kind):
+                for form in introductions.forms(pattern):
+                    assert _bare(form) not in seen, form
+                    seen.add(_bare(form))
+
+
+@pytest.mark.parametrize("language", introductions.LANGUAGES)
+def test_forms_are_sentences_with_their_spaces_in_the_right_places(language: str) -> None:
+    # French has a space before its question mark.
+    sentence = r"[^ .?{|}][^.?{|}]*[^ .?{|}]" + (r"( \?|\.)" if language == "fr" else r"[?.]")
+    for kind in ("name", "maker"):
+        for pattern in introductions.patterns(language, kind):
+            for form in introductions.forms(pattern):
+                assert re.fullmatch(sentence, form), form
+                assert "  " not in form
+                assert " ," not in form
+
+
+def test_names_and_makers_differ_from_each_other_and_from_those_of_other_assistants() -> None:
+    everyone = [name.lower() for name in (*introductions.NAMES, *introductions.MAKERS)]
+    assert len(set(everyone)) == len(everyone) > 1000
+    assert not [name for name in everyone if re.search(identity._OTHERS, name)]
