@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import load_dataset
+from datasets import Dataset, concatenate_datasets, load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import runs
 from zero2chat.data.packing import pack_documents
 from zero2chat.dial import laws
 from zero2chat.errors import UserError
-from zero2chat.stages.pretrain import ARGUMENTS, PretrainArguments, build_model, collate, derive, main
+from zero2chat.stages.pretrain import ARGUMENTS, PretrainArguments, _windows, build_model, collate, derive, main
 from zero2chat.trainers.loop import flops_per_token, parameter_count, parse_training
 
 
@@ -181,3 +181,17 @@ def test_tokens_and_steps_at_once_are_refused(derived: Callable[..., Any]) -> No
         derived(tokens=1000, max_steps=5)
     with pytest.raises(UserError, match="gradient_accumulation_steps: it follows from depth"):
         derived(gradient_accumulation_steps=2)
+
+
+def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny / "tokenizer")
+    rows = load_dataset(str(tiny / "corpus"), split="validation")
+    args = PretrainArguments(dataset="x", tokenizer="x", max_length=128)
+    small = Dataset.from_dict({"text": ["A word."], "source": ["small"]}, features=rows.features)
+    windows = _windows(args, tokenizer, rows, concatenate_datasets([rows, small]))
+    assert set(windows) == {"train", "world", "textbook"}
+    assert "no figure of its own: validation (small): its documents do not fill" in capsys.readouterr().out
+    with pytest.raises(UserError, match="none of its sources fills one window of 128 tokens"):
+        _windows(args, tokenizer, rows, small)

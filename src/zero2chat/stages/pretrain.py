@@ -377,7 +377,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _windows(
     args: PretrainArguments, tokenizer: PreTrainedTokenizerBase, train_rows: Dataset, held_out: Dataset
 ) -> dict[str, Dataset]:
-    """Windows of "train" and of each held-out source."""
+    """Windows of "train" and of each held-out source; one too small for a window is left out, which is said. Raises
+    `UserError` where all are."""
     packed = functools.partial(
         pack_documents, column=args.column, tokenizer=tokenizer, length=args.max_length, processes=args.dataset_num_proc
     )
@@ -385,7 +386,13 @@ def _windows(
     names = held_out["source"][:] if "source" in held_out.column_names else ["validation"] * len(held_out)
     for name in dict.fromkeys(sorted(names)):
         rows = held_out.select([i for i, source in enumerate(names) if source == name])
-        windows[name] = packed(rows, label=f"validation ({name})")
+        try:
+            windows[name] = packed(rows, label=f"validation ({name})")
+        except UserError as error:  # of a corpus of many sources some have little held out
+            if is_main_process():
+                print(f"no figure of its own: {error}", flush=True)
+    if len(windows) == 1:
+        raise UserError(f"validation: none of its sources fills one window of {args.max_length} tokens: give more text")
     return {name: rows.with_format("torch") for name, rows in windows.items()}
 
 
