@@ -259,12 +259,12 @@ def _line(claim: Claim, figure: Figure, figures: Sequence[Figure]) -> dict[str, 
 def judged(figure: Figure, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
     """A figure's value, and whether its target is met. Raises `UserError` where the metric, or what it is compared
     with, was not measured."""
-    named = {}
+    best = {}
     if figure.least_with:
         folders = (figure.step, *figure.least_with)
         step = min(folders, key=lambda folder: _metric(Measured(folder, figure.metric), steps)["value"])
         figure = replace(figure, step=step, figure=f"{figure.figure}: {Path(step).name}")
-        named = {"step": step, "figure": figure.figure}
+        best = {"step": step, "figure": figure.figure}
     metric, met = _metric(figure, steps), None
     value = metric["value"]
     if figure.at_least is not None:
@@ -282,7 +282,7 @@ def judged(figure: Figure, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any
         else:
             named = f"{against.metric} of {against.step}"
             raise UserError(f"{figure.figure}: {figure.metric} and {named} have no intervals: set `by` or `of`")
-    return {key: metric[key] for key in ("value", "n", "low", "high", "seeds") if key in metric} | named | {"met": met}
+    return {key: metric[key] for key in ("value", "n", "low", "high", "seeds") if key in metric} | best | {"met": met}
 
 
 def target(figure: Figure, figures: Sequence[Figure]) -> str:
