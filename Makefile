@@ -70,8 +70,8 @@ quickstart: install data
 
 # The numbers of the last quickstart and of the last claims, as docs/results.md publishes them
 results: install
-	$(BIN)/python -m zero2chat.report.results runs/quickstart runs/claims > docs/results.md.new
-	mv docs/results.md.new docs/results.md
+	$(BIN)/python -m zero2chat.report.results runs/quickstart runs/claims > docs/.results.md || (rm docs/.results.md; false)
+	mv docs/.results.md docs/results.md
 
 test: install data
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal
