@@ -59,6 +59,7 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         assert set(words[1:]) <= set(targets)
         return
     if words[0] == "zero2chat":
+        from zero2chat.graph import claims, with_seeds
         from zero2chat.recipes import load_recipe
 
         arguments = parser().parse_args(words[1:])
@@ -68,7 +69,9 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
                 step, key = text.split("=")[0].split(".")
                 chosen.setdefault(step, {})[key] = yaml.safe_load(text.split("=", 1)[1])
             steps = load_recipe(arguments.recipe, chosen, arguments.accelerate_config)
-            names = {step.name for step in steps}
+            if arguments.seeds != 1:
+                steps = with_seeds(steps, arguments.seeds)
+            names = {step.name for step in steps} | claims(steps).keys()
             assert {arguments.only, arguments.from_, arguments.restart} - {None} <= names
             for step in steps:
                 step.arguments()

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from zero2chat.stats import auroc, best_of_n, kl_of_best_of_n, mean, pass_at_k, rate, ratio
+from zero2chat.stats import auroc, best_of_n, kl_of_best_of_n, mean, over_seeds, pass_at_k, rate, ratio
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,26 @@ def test_ratio_counts_each_whole_and_its_interval_is_that_of_the_documents() -> 
     metric = ratio([90, 0, 0], [90, 5, 5])
     assert (metric["value"], metric["low"], metric["high"]) == (0.9, 0.0, 1.0)
     assert ratio([3, 0], [4, 0])["low"] == 0.75  # documents without anything to count
+
+
+def test_one_seed_is_its_own_and_of_several_rows_and_seeds_both_count() -> None:
+    assert over_seeds([rate(70, 100)]) == rate(70, 100)
+    of_seeds = [{"value": value, "n": 100, "low": value - 0.06, "high": value + 0.08} for value in (0.4, 0.5, 0.54)]
+    metric = over_seeds(of_seeds, rate=True)
+    half = 4.3027 * statistics.stdev([0.4, 0.5, 0.54]) / 3**0.5
+    assert (metric["value"], metric["n"]) == (0.48, 100)
+    assert metric["value"] - metric["low"] == pytest.approx(math.hypot(0.06, half), rel=1e-3)
+    assert metric["high"] - metric["value"] == pytest.approx(math.hypot(0.08, half), rel=1e-3)
+    # Of equal seeds it is as wide as one's, as all were asked the same rows; and never wider than a rate can be.
+    same = over_seeds([rate(70, 100)] * 3)
+    assert same == rate(70, 100)
+    wide = over_seeds([rate(2, 100), rate(30, 100)], rate=True)
+    assert (wide["low"], wide["high"]) == (0.0, 1.0)
+
+
+def test_what_has_no_rows_has_the_seeds_interval_alone() -> None:
+    metric = over_seeds([{"value": value} for value in (1.0, 2.0, 6.0)])
+    assert metric == {key: value for key, value in mean([1.0, 2.0, 6.0]).items() if key != "n"}
 
 
 @pytest.mark.parametrize("empty", [lambda: rate(0, 0), lambda: mean([]), lambda: ratio([0], [0])])

@@ -367,8 +367,8 @@ def run(
             continue
         new = _current(step, steps)
         identity = runs.read_run(step.folder)
-        if identity is not None and step.joins and (changes := _changes(step, identity, new)):
-            print(f"{step.name}: {'; '.join(changes)}: joined anew", flush=True)
+        if identity is not None and step.joins and _changes(step, identity, new):
+            print(f"{step.name}: what it joins has changed: made anew", flush=True)
             shutil.rmtree(step.folder)
             identity = None
         if identity is not None:

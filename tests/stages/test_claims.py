@@ -79,6 +79,7 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
 
     page = section(read_step(tmp_path / "claims", 1))
     assert page.count("✗ not met") == 3
+    assert page.count("no target") == 0  # eight have one, and are said large
     assert "80.0%" in page
     assert "Where was &lt;Ada&gt; born?" in page
     assert "later" not in page  # the first sample, not one that was picked
@@ -149,5 +150,84 @@ def test_two_claims_of_one_name_are_refused() -> None:
         "experiment": "",
         "figures": [{"figure": "x", "step": "s", "metric": "m"}],
     }
+    with pytest.raises(UserError, match="claims: 'knows' stands there twice"):
+        claims.read_claims([one, one | {"claim": "It knows more"}])
     with pytest.raises(UserError, match="claims: 'It knows' stands there twice"):
-        claims.read_claims([one, one])
+        claims.read_claims([one, one | {"name": "more"}])
+
+
+def _of_seed(step: Path, seed: int, value: float) -> str:
+    folder = step.parent / f"seed-{seed}" / step.name
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({"loss": {"value": value}}))
+    return str(folder)
+
+
+def test_a_figure_of_several_seeds_is_their_mean_and_of_another_step_of_one(
+    tmp_path: Path, step: Path, write_yaml: Any
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "metrics.json").write_text((step / "metrics.json").read_text())
+    seeds = [_of_seed(step, 1, 3.0), _of_seed(step, 2, 4.0)]
+    claim = {"name": "knows", "claim": "It knows", "experiment": "asked"}
+    loss = {"figure": "loss", "step": str(step), "metric": "loss", "at_most": 3.0}
+    figures = [loss, {"figure": "other", "step": str(other), "metric": "loss"}]
+    path = write_yaml(
+        tmp_path / "claims.yaml",
+        output_dir=str(tmp_path / "claims"),
+        claims=[claim | {"figures": figures}],
+        seeds=seeds,
+    )
+    claims.main(["--config", str(path)])
+    mine, theirs = json.loads((tmp_path / "claims.json").read_text())
+    assert (mine["value"], mine["seeds"], mine["met"]) == (3.0, 3, True)
+    half = pytest.approx(4.303 / 3**0.5, abs=1e-3)
+    assert (3 - mine["low"], mine["high"] - 3) == (half, half)
+    assert (theirs["value"], theirs["seeds"]) == (2.0, 1)
+
+
+def test_curves_are_of_keys_that_stand_in_one_line_and_others_are_named(
+    tmp_path: Path, step: Path, write_yaml: Any
+) -> None:
+    logged = [{"step": s, "accuracy_sums": s / 100, "seconds": s * 1.5} for s in (40, 20)] + [{"step": 60, "loss": 1.0}]
+    (step / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
+    figure = {"figure": "loss", "step": str(step), "metric": "loss"}
+    curves: dict[str, Any] = {
+        "x": {"key": "seconds", "label": "seconds of training"},
+        "y": {"label": "right", "percent": True},
+        "lines": [{"label": "practice", "step": str(step), "key": "accuracy_sums"}],
+    }
+    _run(tmp_path, write_yaml, figure, curves=curves)
+    read = read_step(tmp_path / "claims", 1)
+    assert read.history[0]["points"] == [[30.0, 0.2], [60.0, 0.4]]
+    page = section(read)
+    assert 'aria-label="It knows: right over seconds of training: practice ends at 0.4."' in page
+    assert "seconds of training</text>" in page
+    curves["lines"][0]["key"] = "accuracy_sum"
+    with pytest.raises(
+        UserError, match=r"no line of its history has 'seconds' and 'accuracy_sum'; known: accuracy_sums"
+    ):
+        _run(tmp_path / "again", write_yaml, figure, curves=curves)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axis": "times"}, "set both or none"),
+        ({"curves": {"x": {"label": "s"}, "y": {"label": "s"}, "lines": []}}, "lines is empty"),
+        ({"curves": {"x": {"labl": "s"}, "y": {"label": "s"}, "lines": [{}]}}, "did you mean 'label'"),
+        ({"curves": {"x": {"label": "s"}, "y": {"label": "s"}, "lines": [{"label": "a", "step": "b"}]}}, "key"),
+        ({"figures": []}, "figures is empty"),
+    ],
+)
+def test_a_claim_that_cannot_be_drawn_is_refused_when_the_recipe_is_read(changes: dict[str, Any], message: str) -> None:
+    one = {"name": "n", "claim": "c", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
+    with pytest.raises(UserError, match=message):
+        claims.read_claims([one | changes])
+
+
+def test_only_names_claims(tmp_path: Path, step: Path, write_yaml: Any) -> None:
+    one = {"name": "n", "claim": "c", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
+    with pytest.raises(UserError, match="only: unknown claim 'm'"):
+        build([claims.ClaimsArguments], {"claims": [one], "only": ["m"]}, "claims.yaml")

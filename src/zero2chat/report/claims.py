@@ -105,7 +105,7 @@ def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[
         lines = {str(line["line"]): line["points"] for line in logged}
         x, y, percent = (logged[0][key] for key in ("x", "y", "percent"))
         ends = ", ".join(f"{label} ends at {exact(line[-1][1])}" for label, line in lines.items())
-        caption, alt = f"{y}, over {x}; of the first seed.", f"{claim}: {y} over {x}: {ends}."
+        caption, alt = f"{y[:1].upper()}{y[1:]}, over {x}; of the first seed.", f"{claim}: {y} over {x}: {ends}."
         found.append(curves(f"{anchor}-curves", caption, lines, y, x=x, percent=percent, peaks=False, alt=alt))
     kinds: dict[str, list[Metric]] = {}
     for figure in figures:
@@ -116,7 +116,8 @@ def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[
         for figure in alike:
             placed.setdefault(figure.get("line") or kind, []).append((figure["at"], figure))
         x, y = str(alike[0].get("axis", "")), _KINDS.get(kind, kind)
-        caption, alt = f"{y}, over {x}, with 95% intervals where there are any.", _in_words(claim, alike)
+        intervals = ", with 95% intervals" if any("low" in figure for figure in alike) else ""
+        caption, alt = f"{y[:1].upper()}{y[1:]}, over {x}{intervals}.", _in_words(claim, alike)
         found.append(points(f"{anchor}-{kind}", caption, placed, x, y, alike[0]["metric"], alt))
     rest = [figure for figure in figures if "at" not in figure]
     named = {str(figure["figure"]): figure for figure in rest if _kind(figure) == _kind(rest[0])}

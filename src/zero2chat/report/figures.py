@@ -246,7 +246,7 @@ def points(
             for number, metric in found:
                 text, place = short(measure, metric), (number, finite(metric.get("high")) or metric["value"])
                 axes.annotate(
-                    text, place, xytext=(0, 3), textcoords="offset points", ha="center", color=hue, fontsize=8.5
+                    text, place, xytext=(0, 6), textcoords="offset points", ha="center", color=hue, fontsize=8.5
                 )
         if above and above[-1] >= 10 * above[0]:
             axes.set_xscale("symlog", linthresh=above[0], linscale=0.5)

@@ -1,54 +1,78 @@
-"""`docs/results.md`: every number of a recipe's report, with the command that made it.
+"""`docs/results.md`: every number of some recipes' reports, with the command that made it.
 
-python -m zero2chat.report.results runs/quickstart > docs/results.md
+python -m zero2chat.report.results runs/quickstart runs/claims > docs/results.md
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.report.parts import exact
-from zero2chat.report.steps import read_steps
+from zero2chat.report.steps import Metric, Step, read_steps
 from zero2chat.runs import METRICS
 
+_SAID = {True: "yes", False: "**no**", None: ""}
 
-def markdown(folder: Path) -> str:
-    """A table a step. Raises `UserError` where the folder holds no finished step."""
-    folders = sorted(
-        (path.parent for path in folder.glob(f"*/{METRICS}")),
-        key=lambda path: (path / METRICS).stat().st_mtime,
-    )
-    if not folders:
-        raise UserError(f"{folder}: no finished step there: `zero2chat run recipes/{folder.name}` makes them")
+
+def markdown(folders: Sequence[Path]) -> str:
+    """A table a step, and of claims one of what became of each. Raises `UserError` where a folder holds no finished
+    step."""
+    made = ", ".join(f"`zero2chat run recipes/{folder.name}`" for folder in folders)
     lines = [
         "# Results",
         "",
-        "Every number here is one run's, written by `make results` from the `metrics.json` of each step that",
-        f"`zero2chat run recipes/{folder.name}` made on two CPU cores. Intervals are at 95%.",
+        "Every number here was written by `make results` from the `metrics.json` of each step that these commands",
+        f"made on two CPU cores: {made}.",
+        "It is one run's; where a number of seeds is given, the mean over them. Intervals are at 95%.",
     ]
-    for step in read_steps([str(path) for path in folders]):
-        if step.stage == "report":
-            continue
-        lines += [
-            "",
-            f"## {step.name}",
-            "",
-            f"`zero2chat run recipes/{folder.name} --only {step.name}`",
-            "",
-            "| metric | value | n | interval |",
-            "|---|---|---|---|",
-        ]
-        for name, metric in step.metrics.items():
-            interval = f"{exact(metric['low'])} to {exact(metric['high'])}" if "low" in metric else ""
-            n = exact(metric["n"]) if "n" in metric else ""
-            lines.append(f"| `{name}` | {exact(metric['value'])} | {n} | {interval} |")
+    for folder in folders:
+        found = sorted(
+            (path.parent for path in folder.glob(f"*/{METRICS}")), key=lambda path: (path / METRICS).stat().st_mtime
+        )
+        if not found:
+            raise UserError(f"{folder}: no finished step there: `zero2chat run recipes/{folder.name}` makes them")
+        steps = [step for step in read_steps([str(path) for path in found]) if step.stage != "report"]
+        # Claims first: the other steps are what they were made of.
+        for step in sorted(steps, key=lambda step: step.stage != "claims"):
+            table = _claims(step) if step.stage == "claims" else _metrics(step)
+            seeds = max((metric.get("seeds", 1) for metric in step.metrics.values()), default=1)
+            flag = f"--seeds {seeds}" if seeds > 1 else f"--only {step.name}"
+            command = f"`zero2chat run recipes/{folder.name} {flag}`"
+            lines += ["", f"## {step.name}", "", command, "", *table]
     return "\n".join(lines) + "\n"
+
+
+def _metrics(step: Step) -> list[str]:
+    rows = [
+        f"| `{name}` | {exact(metric['value'])} | {_n(metric)} | {_interval(metric)} |"
+        for name, metric in step.metrics.items()
+    ]
+    return ["| metric | value | n | interval |", "|---|---|---|---|", *rows]
+
+
+def _claims(step: Step) -> list[str]:
+    rows = ["| claim | figure | value | interval | n | seeds | target | met |", "|---|---|---|---|---|---|---|---|"]
+    for metric in step.metrics.values():
+        if "claim" in metric:
+            value = "not measured yet" if metric["value"] is None else exact(metric["value"])
+            cells = [metric["claim"], metric["figure"], value, _interval(metric), _n(metric), str(metric["seeds"])]
+            rows.append("| " + " | ".join([*cells, metric["target"], _SAID[metric["met"]]]) + " |")
+    return rows
+
+
+def _interval(metric: Metric) -> str:
+    return f"{exact(metric['low'])} to {exact(metric['high'])}" if "low" in metric else ""
+
+
+def _n(metric: Metric) -> str:
+    return exact(metric["n"]) if "n" in metric else ""
 
 
 if __name__ == "__main__":
     with exit_on_mistake():
-        if len(sys.argv) != 2:
-            raise UserError("usage: python -m zero2chat.report.results runs/RECIPE")
-        print(markdown(Path(sys.argv[1])), end="")
+        if len(sys.argv) < 2:
+            raise UserError("usage: python -m zero2chat.report.results runs/RECIPE [runs/RECIPE …]")
+        print(markdown([Path(folder) for folder in sys.argv[1:]]), end="")

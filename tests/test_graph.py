@@ -1,0 +1,267 @@
+"""A recipe with further seeds, and one claim of it alone.
+
+Launching is replaced: a step that trains or answers leaves what it would have measured, by its seed; steps that join
+run as they are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from zero2chat import recipes, runs
+from zero2chat.config import read_arguments
+from zero2chat.errors import UserError
+from zero2chat.stats import rate
+
+ROOT = Path(__file__).parents[1]
+EXAM = [{"task": "word_problems", "n": 8, "seed": 1}]
+CONFIGS: dict[str, dict[str, Any]] = {
+    "corpus": {"output_dir": "runs/r/corpus", "datasets": [{"task": "word_problems", "n": 50}], "seed": 0},
+    "read": {"output_dir": "runs/r/read", "dataset": "runs/r/corpus", "tokenizer": "runs/q/tokenizer", "seed": 0},
+    "ask": {"output_dir": "runs/r/ask", "model_name_or_path": "runs/r/read", "tasks": EXAM},
+    "other": {
+        "output_dir": "runs/r/other",
+        "model_name_or_path": "runs/q/model",
+        "chat_template_path": "chat_templates/chatml.jinja",
+        "datasets": [{"path": "runs/r/ask/samples.jsonl"}],
+        "tasks": EXAM,
+        "max_steps": 1,
+        "seed": 4,
+    },
+    "theirs": {"output_dir": "runs/r/theirs", "model_name_or_path": "runs/q/model", "tasks": EXAM, "seed": 0},
+    "claims": {
+        "output_dir": "runs/r/claims",
+        "claims": [
+            {
+                "name": "reading",
+                "claim": "It reads",
+                "experiment": "asked",
+                "figures": [{"figure": "right", "step": "runs/r/ask", "metric": "accuracy", "at_least": 0.5}],
+            },
+            {
+                "name": "learning",
+                "claim": "It learns",
+                "experiment": "asked again",
+                "figures": [
+                    {"figure": "more", "step": "runs/r/other", "metric": "accuracy"},
+                    {"figure": "theirs", "step": "runs/r/theirs", "metric": "accuracy"},
+                    {"figure": "before", "step": "runs/q/model", "metric": "accuracy"},
+                ],
+            },
+        ],
+    },
+    "report": {"output_dir": "runs/r/report", "steps": ["runs/r/claims", "runs/r/ask", "runs/r/other"]},
+}
+STEPS = [
+    {"name": "corpus", "stage": "corpus"},
+    {"name": "read", "stage": "pretrain", "after": ["corpus"]},
+    {"name": "ask", "stage": "evaluate", "after": ["read"]},
+    {"name": "other", "stage": "sft", "after": ["ask"]},
+    {"name": "theirs", "stage": "evaluate"},
+    {"name": "claims", "stage": "claims", "after": ["ask", "other", "theirs"]},
+    {"name": "report", "stage": "report", "after": ["ask", "other", "claims"]},
+]
+
+
+def _write(**changes: dict[str, Any]) -> None:
+    folder = Path("recipes/r")
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = [{"config": f"{step['name']}.yaml", **step} for step in STEPS]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    for name, settings in (CONFIGS | changes).items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+
+
+@pytest.fixture(autouse=True)
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """recipes/r of two claims, one of which reads runs of another recipe too."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("accelerate_configs", "chat_templates"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("tokenizer", "model"):
+        runs.Run.open(f"runs/q/{name}", "sft", {"output_dir": f"runs/q/{name}"}).finish({"accuracy": rate(4, 8, 1)})
+    _write()
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that were launched, in order."""
+    names: list[str] = []
+
+    def launch(step: recipes.Step, command: list[str]) -> None:
+        words = command[command.index("--config") :]
+        names.append(step.name)
+        if step.joins:
+            importlib.import_module(f"zero2chat.stages.{step.stage}").main(words)
+            return
+        settings, _ = read_arguments(words)
+        run = runs.Run.open(settings["output_dir"], step.stage, settings)
+        run.sample(0, "What is 1 + 1?", step.name)
+        seed = 1 if "seed-1" in settings["output_dir"] else 0
+        run.finish({"accuracy": rate(6 - 2 * seed, 8, 1)})
+
+    monkeypatch.setattr(recipes, "_launch", launch)
+    return names
+
+
+def _run(*overrides: str, **flags: Any) -> dict[str, str]:
+    return recipes.run("recipes/r", overrides=overrides, **flags)["steps"]
+
+
+def _settings(folder: str) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(Path(folder, "run.json").read_text())["fingerprint"]["settings"]
+    return settings
+
+
+def _claims() -> dict[str, dict[str, Any]]:
+    return {line["figure"]: line for line in json.loads(Path("runs/r/claims.json").read_text())}
+
+
+# ---- seeds
+
+
+def test_what_trains_and_what_reads_it_is_made_once_a_seed_and_joined_last(launched: list[str]) -> None:
+    _run(seeds=2)
+    assert launched == [
+        *("corpus", "read", "ask", "other", "theirs"),
+        *("seed-1/read", "seed-1/ask", "seed-1/other"),
+        *("claims", "report"),
+    ]
+    more = _settings("runs/r/seed-1/other")
+    assert more["seed"] == 5
+    assert more["datasets"] == [{"path": "runs/r/seed-1/ask/samples.jsonl"}]
+    assert more["model_name_or_path"] == "runs/q/model"
+    assert more["tasks"] == EXAM  # the same rows
+    read = _settings("runs/r/seed-1/read")
+    assert (read["seed"], read["dataset"]) == (1, "runs/r/corpus")
+    assert _settings("runs/r/read")["seed"] == 0
+    lines = _claims()
+    assert [lines[name]["seeds"] for name in ("right", "more", "theirs", "before")] == [2, 2, 1, 1]
+    assert lines["right"]["value"] == pytest.approx((6 + 4) / 16)
+    assert lines["right"]["n"] == 8
+    assert lines["theirs"]["value"] == 0.75
+    page = Path("runs/r/report.html").read_text()
+    assert "Figures of 2 seeds are means over models" in page
+    assert "All figures are of one seed" not in page
+
+
+def test_further_seeds_are_added_to_what_is_done_and_joined_anew(
+    launched: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run()
+    assert _claims()["right"]["seeds"] == 1
+    assert "All figures are of one seed" in Path("runs/r/report.html").read_text()
+    del launched[:]
+    _run(seeds=2)
+    assert launched == ["seed-1/read", "seed-1/ask", "seed-1/other", "claims", "report"]
+    assert "claims: what it joins has changed: made anew" in capsys.readouterr().out
+    assert set(_run(seeds=2).values()) == {"done"}
+    assert _claims()["right"]["seeds"] == 2
+
+
+def test_a_step_is_chosen_in_all_seeds_and_one_seeds_by_its_name(launched: list[str]) -> None:
+    _run(seeds=2)
+    del launched[:]
+    assert set(_run(only="read", seeds=2)) == {"read", "seed-1/read"}
+    assert set(_run(only="seed-1/read", seeds=2)) == {"seed-1/read"}
+    again = [*("ask", "other"), *("seed-1/ask", "seed-1/other"), *("claims", "report")]
+    assert list(_run(from_="ask", seeds=2)) == again
+    assert launched == []
+    _run(restart="ask", seeds=2)
+    assert launched == again
+    del launched[:]
+    _run("other.max_steps=2", restart="other", seeds=2)
+    assert launched == ["other", "seed-1/other", "claims", "report"]
+    assert _settings("runs/r/seed-1/other")["max_steps"] == _settings("runs/r/other")["max_steps"] == 2
+
+
+def test_a_dry_run_prints_each_seeds_commands(launched: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(_run(seeds=3, dry_run=True).values()) == {"planned"}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith("recipes/r/report.yaml")
+    settings, _ = read_arguments(shlex.split(lines[-2])[3:])  # as it would be read when it is pasted
+    assert settings["seeds"] == [f"runs/r/seed-{seed}/{name}" for seed in (1, 2) for name in ("ask", "other")]
+    assert any("seed-2/read --seed 2" in line for line in lines)
+    assert launched == []
+    assert not Path("runs/r").exists()
+
+
+def test_a_seed_that_lacks_a_metric_stops_the_claims(launched: list[str]) -> None:
+    _run(seeds=2)
+    path = Path("runs/r/seed-1/ask/metrics.json")
+    path.write_text(json.dumps({"loss": {"value": 1.0}}))
+    with pytest.raises(UserError, match=r"runs/r/ask, seed 1 has no metric 'accuracy'"):
+        _run(restart="claims", seeds=2)
+
+
+@pytest.mark.parametrize("seeds", [0, -1])
+def test_no_seeds_are_refused(launched: list[str], seeds: int) -> None:
+    with pytest.raises(UserError, match=rf"--seeds {seeds}: give how many, 1 or more"):
+        _run(seeds=seeds)
+
+
+def test_seeds_that_nothing_would_join_or_that_no_yaml_says_are_refused(launched: list[str]) -> None:
+    _write(read={key: value for key, value in CONFIGS["read"].items() if key != "seed"})
+    with pytest.raises(UserError, match=r"recipes/r/read\.yaml: --seeds: seed is not set"):
+        _run(seeds=2)
+    recipe = Path("recipes/r/recipe.yaml")
+    steps = [step for step in yaml.safe_load(recipe.read_text())["steps"] if step["name"] in ("corpus", "read")]
+    recipe.write_text(yaml.safe_dump({"steps": steps}))
+    with pytest.raises(UserError, match="this recipe has no step of the stage claims"):
+        _run(seeds=2)
+    assert launched == []
+
+
+# ---- a claim alone
+
+
+def test_a_claim_alone_makes_what_it_reads_and_the_others_wait(launched: list[str]) -> None:
+    _run(only="reading")
+    assert launched == ["corpus", "read", "ask", "claims", "report"]
+    lines = _claims()
+    assert lines["right"]["met"] is True
+    assert (lines["more"]["value"], lines["more"]["met"], lines["more"]["seeds"]) == (None, None, 0)
+    page = Path("runs/r/report.html").read_text()
+    assert "Not measured yet: the recipe's <code>--only learning</code> does it." in page
+    assert "runs/r/other" not in json.dumps(_settings("runs/r/report"))
+    del launched[:]
+    assert set(_run(only="reading").values()) == {"done"}
+    # The next one goes beside it, and then nothing is left that waits.
+    _run(only="learning")
+    assert launched == ["other", "theirs", "claims", "report"]
+    assert _claims()["right"]["met"] is True
+    assert _claims()["more"]["value"] == 0.75
+    assert set(_run().values()) == {"done"}
+
+
+def test_a_claim_alone_in_all_seeds(launched: list[str]) -> None:
+    _run(only="reading", seeds=2)
+    assert launched == ["corpus", "read", "ask", "seed-1/read", "seed-1/ask", "claims", "report"]
+    assert _claims()["right"]["seeds"] == 2
+    assert _settings("runs/r/claims")["seeds"] == ["runs/r/seed-1/ask"]
+
+
+def test_all_claims_need_all_steps(launched: list[str]) -> None:
+    _run(only="reading")
+    with pytest.raises(UserError, match=r"runs/r/other: no finished run there"):
+        _run(only="claims")
+    with pytest.raises(UserError, match=r"--only: unknown step or claim 'raeding'; did you mean 'reading'\?"):
+        _run(only="raeding")
+    with pytest.raises(UserError, match=r"--set other\.…: with --only reading the step other does not run"):
+        _run("other.max_steps=2", only="reading")
+
+
+def test_a_claim_may_not_be_called_as_a_step_is(launched: list[str]) -> None:
+    claims = json.loads(json.dumps(CONFIGS["claims"]))
+    claims["claims"][0]["name"] = "ask"
+    _write(claims=claims)
+    with pytest.raises(UserError, match=r"recipes/r/claims\.yaml: claim 'ask': a step has this name too"):
+        _run()
+    assert launched == []
