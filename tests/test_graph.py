@@ -47,7 +47,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
             },
             {
                 "name": "learning",
-                "claim": "It learns",
+                "claim": "It learns, does/did it?",
                 "experiment": "asked again",
                 "figures": [
                     {"figure": "more", "step": "runs/r/other", "metric": "accuracy"},
@@ -246,6 +246,10 @@ def test_a_claim_alone_in_all_seeds(launched: list[str]) -> None:
     assert launched == ["corpus", "read", "ask", "seed-1/read", "seed-1/ask", "claims", "report"]
     assert _claims()["right"]["seeds"] == 2
     assert _settings("runs/r/claims")["seeds"] == ["runs/r/seed-1/ask"]
+    _run()
+    _run(only="reading", seeds=2)  # another claim, of which one seed is there, does not wait
+    lines = _claims()
+    assert (lines["right"]["seeds"], lines["more"]["seeds"]) == (2, 1)
 
 
 def test_all_claims_need_all_steps(launched: list[str]) -> None:

@@ -69,9 +69,8 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
                 step, key = text.split("=")[0].split(".")
                 chosen.setdefault(step, {})[key] = yaml.safe_load(text.split("=", 1)[1])
             steps = load_recipe(arguments.recipe, chosen, arguments.accelerate_config)
-            if arguments.seeds != 1:
-                steps = with_seeds(steps, arguments.seeds)
-            names = {step.name for step in steps} | claims(steps).keys()
+            named = with_seeds(steps, arguments.seeds) if arguments.seeds != 1 else steps
+            names = {step.name for step in named} | claims(named).keys()
             assert {arguments.only, arguments.from_, arguments.restart} - {None} <= names
             for step in steps:
                 step.arguments()

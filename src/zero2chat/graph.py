@@ -137,19 +137,23 @@ def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
     """
     judge = claims(steps)[name]
     entries = {entry["name"]: entry for entry in judge.settings["claims"]}
-    made = _needed(steps, entries[name])
+    there = {step.name for step in _needed(steps, entries[name])}
+    for step in steps:
+        if not step.joins and (step.folder / runs.METRICS).exists() and there.issuperset(step.after):
+            there.add(step.name)
+    ours = {os.path.normpath(step.folder) for step in steps}
 
     def is_there(entry: Mapping[str, Any]) -> bool:
-        needed = [step for step in _needed(steps, entry) if step not in made]
-        ours = {os.path.normpath(step.folder) for step in steps}
-        paths = [Path(path) for path in runs.input_paths(entry) if not ours & set(owners(path))]
-        return all((folder / runs.METRICS).exists() for folder in (*paths, *(step.folder for step in needed)))
+        first_seed = [step for step in _needed(steps, entry) if step.name == _base(step.name)]
+        others = [Path(folder) / runs.METRICS for folder in _runs(entry) - ours]
+        return all(step.name in there for step in first_seed) and all(path.exists() for path in others)
 
     chosen = {key: entry for key, entry in entries.items() if key == name or is_there(entry)}
-    kept = [step for step in steps if any(step in _needed(steps, entry) for entry in chosen.values())]
+    needed = [step for entry in chosen.values() for step in _needed(steps, entry)]
+    kept = [step for step in steps if step in needed and step.name in there]
     names = [step.name for step in (*kept, *(step for step in steps if step.joins))]
     left_out = [str(step.folder) for step in steps if step.name not in names]
-    found = kept
+    found = list(kept)
     for step in steps:
         if step.joins:
             after = tuple(before for before in step.after if before in names)
@@ -166,7 +170,11 @@ def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
 
 def _needed(steps: Sequence[Step], claim: Mapping[str, Any]) -> list[Step]:
     """The steps whose runs a claim reads, in each seed, and those before them."""
-    paths = runs.input_paths(claim)
-    read = {step.name for step in steps if os.path.normpath(step.folder) in paths}
+    read = {step.name for step in steps if os.path.normpath(step.folder) in _runs(claim)}
     of_all_seeds = [step for step in steps if _base(step.name) in read]
     return [*preceding(steps, of_all_seeds), *of_all_seeds]
+
+
+def _runs(claim: Mapping[str, Any]) -> set[str]:
+    """The run folders that a claim names."""
+    return {os.path.normpath(text) for key, text in runs.strings(claim) if key in ("step", "example")}
