@@ -96,8 +96,9 @@ def measure(
     `distinct_rate` is the share of a prompt's samples that differ, each text counted once. `novel_rate_N` is the share
     of n-grams, N tokens long, that stand nowhere in the training text, `verbatim_rate` that of samples which stand
     there from beginning to end, `longest_run` the mean of the longest run of tokens that does, and `longest_run_of_all`
-    the longest; with `_held_out` those of the control. Intervals are over prompts, and over documents. Raises
-    `UserError` where there is no train split, no such column, too few prompts, or the context is too short.
+    the longest; with `_held_out` those of the control. Intervals are over prompts, whose samples are no independent
+    draws, and over documents. Raises `UserError` where there is no train split, no such column, too few prompts, or the
+    context is too short.
     """
     start = start_of_document(tokenizer)
     if (length := len(start) + args.prefix + args.max_new_tokens) > context_length(model):
@@ -122,8 +123,8 @@ def measure(
     found = copied_runs(written + control, train)
     by_prompt = [found[i : i + args.samples] for i in range(0, len(written), args.samples)]
 
-    distinct = [len(set(map(tuple, some))) for some in drawn]
-    metrics: Metrics = {"distinct_rate": stats.ratio(distinct, [args.samples] * len(prompts), args.seed)}
+    distinct = [len(set(map(tuple, some))) / args.samples for some in drawn]
+    metrics: Metrics = {"distinct_rate": stats.rate(sum(distinct), len(prompts), args.seed)}
     for suffix, groups in (("", by_prompt), ("_held_out", [[runs] for runs in found[len(written) :]])):
         for size in args.lengths:
             grams = [sum(max(0, len(runs) - size + 1) for runs in group) for group in groups]
@@ -131,13 +132,11 @@ def measure(
             if sum(grams):
                 novel = [all_ - some for all_, some in zip(grams, old, strict=True)]
                 metrics[f"novel_rate_{size}{suffix}"] = stats.ratio(novel, grams, args.seed)
-        whole = [sum(_longest(runs) == len(runs) for runs in group) for group in groups]
-        longest = [sum(map(_longest, group)) for group in groups]
-        counts = list(map(len, groups))
-        metrics[f"verbatim_rate{suffix}"] = stats.ratio(whole, counts, args.seed)
-        metrics[f"longest_run{suffix}"] = stats.ratio(longest, counts, args.seed)
-        most = max(_longest(runs) for group in groups for runs in group)
-        metrics[f"longest_run_of_all{suffix}"] = {"value": most, "n": sum(counts)}
+        whole = [sum(_longest(runs) == len(runs) for runs in group) / len(group) for group in groups]
+        longest = [[_longest(runs) for runs in group] for group in groups]
+        metrics[f"verbatim_rate{suffix}"] = stats.rate(sum(whole), len(groups), args.seed)
+        metrics[f"longest_run{suffix}"] = stats.mean([sum(some) / len(some) for some in longest], args.seed)
+        metrics[f"longest_run_of_all{suffix}"] = {"value": max(map(max, longest)), "n": sum(map(len, groups))}
     samples = [
         {"prompt": tokenizer.decode(prompt), "completion": tokenizer.decode(sample), "longest_run": _longest(runs)}
         for prompt, some, group in zip(prompts[:_SHOWN], drawn, by_prompt, strict=False)
