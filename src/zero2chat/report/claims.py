@@ -21,6 +21,7 @@ _MET, _MISSED, _SHOWN, _WAITS = (
     ("·", "no target", "unscored"),
     ("…", "not measured yet", "unscored"),
 )
+# What an axis says of a kind of metric
 _KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes a token", "accuracy": "right"}
 
 
@@ -115,7 +116,7 @@ def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[
         placed: dict[str, list[tuple[float, Metric]]] = {}
         for figure in alike:
             placed.setdefault(figure.get("line") or kind, []).append((figure["at"], figure))
-        x, y = str(alike[0].get("axis", "")), _KINDS.get(kind, kind)
+        x, y = str(alike[0].get("axis", "")), _KINDS.get(kind, str(alike[0]["metric"]).replace("_", " "))
         intervals = ", with 95% intervals" if any("low" in figure for figure in alike) else ""
         caption, alt = f"{y[:1].upper()}{y[1:]}, over {x}{intervals}.", _in_words(claim, alike)
         found.append(points(f"{anchor}-{kind}", caption, placed, x, y, alike[0]["metric"], alt))
