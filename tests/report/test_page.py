@@ -173,8 +173,8 @@ def test_a_bare_step_says_what_is_missing(tmp_path: Path, stage: str, write_run:
     text = render([read_step(write_run(tmp_path / stage, stage, {"seconds": 1}), 1)], "tiny", "Bare")
     _check(text)
     assert "The run has no <code>samples.jsonl</code> to draw on" in text
-    learns = stage in ("pretrain", "sft", "dpo", "reward", "ppo", "grpo")
-    assert ("The run has no <code>history.jsonl</code>" in text) == learns
+    draws = stage in ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "surprise")
+    assert ("The run has no <code>history.jsonl</code>" in text) == draws
 
 
 def test_a_run_that_does_not_say_its_stage_still_shows_its_metrics(
