@@ -1,6 +1,6 @@
 """How fast is the corpus stage on a crawl beside the same blocks in plain datatrove, and does its memory stay flat?
 
-    python benchmarks/crawl.py [--warcs "data/debian-docs/*.warc.gz"] [--files 2] [--repeats 3] [--json]
+    python benchmarks/crawl.py [--warcs "data/debian-docs/*.warc.gz"] [--files 2] [--repeats 3] [--only speed] [--json]
 
 `make debian-docs` makes the files; datatrove's own reader wants `pip install python-magic`. Both sides read the same
 ones with the settings of recipes/debian-docs, in English alone, so that plain datatrove needs one pipeline, and are
@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2, help="of them, for the speed (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", choices=("speed", "memory"))
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
@@ -158,47 +159,48 @@ def main() -> None:
         plain(warcs[: args.files], args.plain, args.workers)
         return
 
-    some, pages = warcs[: args.files], 0
-    seconds: dict[str, list[float]] = {"stage": [], "plain": []}
+    found: dict[str, Any] = {"workers": args.workers}
     with tempfile.TemporaryDirectory() as scratch:
-        for i in range(args.repeats):
-            for side in sorted(seconds, reverse=bool(i % 2)):
-                folder = Path(scratch) / side
-                shutil.rmtree(folder, ignore_errors=True)
-                ours = stage(some, folder, args.workers)
-                other = [sys.executable, __file__, "--plain", str(folder), *_passed(args)]
-                start = time.perf_counter()
-                done = subprocess.run(ours if side == "stage" else other, capture_output=True, text=True, check=False)
-                seconds[side].append(time.perf_counter() - start)
-                if done.returncode:
-                    raise SystemExit((done.stdout + done.stderr)[-3000:])
-                if side == "stage":
-                    pages = json.loads((folder / "crawl.json").read_text())["funnel"][0]["documents"]
-                print(f"{side}: {seconds[side][-1]:.1f} s", flush=True)
-        memory = {}
-        for n in SIZES:
-            memory[n] = peak(stage(warcs[:n], Path(scratch) / f"memory-{n}", 1))
-            print(f"{n} files: {memory[n]:.0f} MB at most", flush=True)
-    ratios = [p / s for p, s in zip(seconds["plain"], seconds["stage"], strict=True)]
-    found = {
-        "pages": pages,
-        "workers": args.workers,
-        **{
-            f"documents_per_second_{side}": round(pages / statistics.median(found), 2)
-            for side, found in seconds.items()
-        },
-        "ratio": round(statistics.median(ratios), 3),
-        "ratios": [round(ratio, 3) for ratio in ratios],
-        "peak_mb": {n: round(most) for n, most in memory.items()},
-        "memory_ratio": round(memory[SIZES[-1]] / memory[SIZES[0]], 3),
-    }
-    print(
-        f"{pages} pages, {args.workers} workers: {found['documents_per_second_stage']} documents/s, plain datatrove "
-        f"{found['documents_per_second_plain']}; ratio {found['ratio']} (target >= 0.95)"
-    )
-    print(f"memory of {SIZES[-1]} files over that of {SIZES[0]}: {found['memory_ratio']}")
+        if args.only != "memory":
+            found |= speed(warcs[: args.files], Path(scratch), args)
+        if args.only != "speed":
+            memory = {}
+            for n in SIZES:
+                memory[n] = peak(stage(warcs[:n], Path(scratch) / f"memory-{n}", 1))
+                print(f"{n} files: {memory[n]:.0f} MB at most", flush=True)
+            found["peak_mb"] = {n: round(most) for n, most in memory.items()}
+            found["memory_ratio"] = round(memory[SIZES[-1]] / memory[SIZES[0]], 3)
+            print(f"memory of {SIZES[-1]} files over that of {SIZES[0]}: {found['memory_ratio']}")
     if args.json:
         print(json.dumps(found))
+
+
+def speed(warcs: Sequence[str], scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Documents a second of both sides, by turns."""
+    pages = 0
+    seconds: dict[str, list[float]] = {"stage": [], "plain": []}
+    for i in range(args.repeats):
+        for side in sorted(seconds, reverse=bool(i % 2)):
+            folder = scratch / side
+            shutil.rmtree(folder, ignore_errors=True)
+            ours = stage(warcs, folder, args.workers)
+            other = [sys.executable, __file__, "--plain", str(folder), *_passed(args)]
+            start = time.perf_counter()
+            done = subprocess.run(ours if side == "stage" else other, capture_output=True, text=True, check=False)
+            seconds[side].append(time.perf_counter() - start)
+            if done.returncode:
+                raise SystemExit((done.stdout + done.stderr)[-3000:])
+            if side == "stage":
+                pages = json.loads((folder / "crawl.json").read_text())["funnel"][0]["documents"]
+            print(f"{side}: {seconds[side][-1]:.1f} s", flush=True)
+    ratios = [p / s for p, s in zip(seconds["plain"], seconds["stage"], strict=True)]
+    ratio = round(statistics.median(ratios), 3)
+    rates = {f"documents_per_second_{side}": round(pages / statistics.median(of), 2) for side, of in seconds.items()}
+    print(
+        f"{pages} pages, {args.workers} workers: {rates['documents_per_second_stage']} documents/s, plain datatrove "
+        f"{rates['documents_per_second_plain']}; ratio {ratio} (target >= 0.95)"
+    )
+    return {"pages": pages, **rates, "ratio": ratio, "ratios": [round(one, 3) for one in ratios]}
 
 
 def _passed(args: argparse.Namespace) -> list[str]:
