@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from zero2chat.cli import main, parser
+from zero2chat.recipes import Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").glob("*.md")])
@@ -33,6 +35,19 @@ def _commands(page: Path) -> list[str]:
 
 
 COMMANDS = sorted({(page.relative_to(ROOT), command) for page in PAGES for command in _commands(page)})
+
+
+@functools.cache
+def _checked(recipe: str, overrides: tuple[str, ...], accelerate_config: str | None) -> list[Step]:
+    """The recipe's steps, their settings read as the stages read them: once, as results.md has a command a step."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for text in overrides:
+        step, key = text.split("=")[0].split(".")
+        chosen.setdefault(step, {})[key] = yaml.safe_load(text.split("=", 1)[1])
+    steps = load_recipe(recipe, chosen, accelerate_config)
+    for one in steps:
+        one.arguments()
+    return steps
 
 
 @pytest.fixture
@@ -60,20 +75,13 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         return
     if words[0] == "zero2chat":
         from zero2chat.graph import claims, with_seeds
-        from zero2chat.recipes import load_recipe
 
         arguments = parser().parse_args(words[1:])
         if words[1] == "run":
-            chosen: dict[str, dict[str, Any]] = {}
-            for text in arguments.set:
-                step, key = text.split("=")[0].split(".")
-                chosen.setdefault(step, {})[key] = yaml.safe_load(text.split("=", 1)[1])
-            steps = load_recipe(arguments.recipe, chosen, arguments.accelerate_config)
+            steps = _checked(arguments.recipe, tuple(arguments.set), arguments.accelerate_config)
             named = with_seeds(steps, arguments.seeds) if arguments.seeds != 1 else steps
             names = {step.name for step in named} | claims(named).keys()
             assert {arguments.only, arguments.from_, arguments.restart} - {None} <= names
-            for step in steps:
-                step.arguments()
         return
     if words[0] == "accelerate":
         from accelerate.commands.launch import launch_command_parser
@@ -91,8 +99,6 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
 
 
 def load_recipe_of(config: Path) -> list[Any]:
-    from zero2chat.recipes import load_recipe
-
     return load_recipe(config.parent)
 
 
