@@ -95,7 +95,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were launched, in order."""
     names: list[str] = []
 
-    def launch(step: recipes.Step, command: list[str]) -> None:
+    def launch(step: recipes.Step, command: list[str], _: int) -> None:
         words = command[command.index("--config") :]
         names.append(step.name)
         if step.joins:

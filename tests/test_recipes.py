@@ -7,9 +7,11 @@ would leave when it is done.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were launched, in order; each leaves a finished run."""
     names: list[str] = []
 
-    def launch(step: recipes.Step, command: list[str]) -> None:
+    def launch(step: recipes.Step, command: list[str], _: int) -> None:
         # As the stage opens its folder: from the words of the command alone.
         settings, _ = read_arguments(command[command.index("--config") :])
         run = runs.Run.open(settings["output_dir"], step.stage, settings)
@@ -392,6 +394,54 @@ def test_a_launched_step_dies_with_the_command_that_launched_it(recipe: Path) ->
         parent.stdout.readline()
         parent.kill()
         assert parent.stdout.read() == b""  # the pipe ends when the child, too, is dead
+
+
+def test_steps_that_do_not_wait_for_each_other_run_at_once_in_as_many_jobs(
+    launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, together = recipes._launch, threading.Barrier(2, timeout=30)
+
+    def launch(step: recipes.Step, command: list[str], jobs: int) -> None:
+        if step.name in ("tokenizer", "other"):
+            together.wait()  # which raises where the other is not there too
+        make(step, command, jobs)
+
+    monkeypatch.setattr(recipes, "_launch", launch)
+    assert _run(jobs=2) == dict.fromkeys(("corpus", "tokenizer", "other", "report"), "made")
+    assert launched[0] == "corpus"
+    assert launched.index("tokenizer") < launched.index("report")
+
+
+def test_where_one_of_two_jobs_fails_the_other_is_finished_and_none_begun(
+    launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, failed = recipes._launch, threading.Event()
+
+    def launch(step: recipes.Step, command: list[str], jobs: int) -> None:
+        if step.name == "tokenizer":
+            failed.set()
+            raise SystemExit(2)
+        assert step.name == "corpus" or failed.wait(30)
+        make(step, command, jobs)
+
+    monkeypatch.setattr(recipes, "_launch", launch)
+    with pytest.raises(SystemExit, match="2"):
+        _run(jobs=2)
+    assert launched == ["corpus", "other"]
+    assert not Path("runs/r/report").exists()
+
+
+def test_jobs_share_the_cores_and_say_which_step_a_line_is_of(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    step = recipes.load_recipe("recipes/r")[0]
+    command = ["python", "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
+    recipes._launch(step, command, jobs=2)
+    cores = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert capsys.readouterr().out == f"{step.name} | {cores}\n"
+    with pytest.raises(UserError, match="--jobs 0: give how many, 1 or more"):
+        _run(jobs=0)
 
 
 def test_a_step_that_failed_before_it_made_anything_takes_other_settings(launched: list[str]) -> None:

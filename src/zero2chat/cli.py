@@ -28,6 +28,7 @@ def _run(args: argparse.Namespace) -> None:
         accelerate_config=args.accelerate_config,
         dry_run=args.dry_run,
         seeds=args.seeds,
+        jobs=args.jobs,
     )
     if args.json:
         _print_json(result)
@@ -413,6 +414,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--accelerate-config", metavar="NAME", help="one of accelerate_configs/, for every step")
     run.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="train with each of so many seeds; needs a step `claims`"
+    )
+    run.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="so many steps at once, which share the cores (default 1)"
     )
     run.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     run.add_argument("--json", action="store_true", help="print one JSON object as the last line")

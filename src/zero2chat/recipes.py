@@ -7,12 +7,14 @@ import glob
 import importlib.util
 import json
 import os
+import queue
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -296,13 +298,17 @@ def run(
     accelerate_config: str | None = None,
     dry_run: bool = False,
     seeds: int = 1,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Make what is not yet made. Returns `{step: "done" | "made" | "planned"}` and the seconds.
 
     `only` runs one step, or all that a claim of the recipe reads; `from_` a step and what follows, `restart` the same
-    after removing what they had made; each of them in all `seeds`.
+    after removing what they had made; each of them in all `seeds`. `jobs` steps that do not wait for each other run at
+    once, with the cores shared among them.
     """
     started = time.time()
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: give how many, 1 or more")
     chosen: dict[str, dict[str, Any]] = {}
     for text in overrides:
         target, equals, value = text.partition("=")
@@ -358,31 +364,69 @@ def run(
                 print(f"{step.folder}: removed", flush=True)
                 shutil.rmtree(step.folder)
 
-    outcome: dict[str, Any] = {}
-    for step in wanted:
-        command = step.command()
-        if dry_run:
-            print(shlex.join(command))
-            outcome[step.name] = "planned"
-            continue
-        new = _current(step, steps)
-        identity = runs.read_run(step.folder)
-        if identity is not None and step.joins and _changes(step, identity, new):
-            print(f"{step.name}: what it joins has changed: made anew", flush=True)
-            shutil.rmtree(step.folder)
-            identity = None
-        if identity is not None:
-            _refuse_changes(step, identity, new)
-            if (step.folder / runs.METRICS).exists():
-                _skip(step, command)
-                outcome[step.name] = "done"
-                continue
-        launch = {"recipe": recipe, "step": step.name, "command": shlex.join(command)}  # for the model's card
-        runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new, "launch": launch})
-        print(f"\n== {step.name}\n{shlex.join(command)}", flush=True)
-        _launch(step, command)
-        outcome[step.name] = "made"
+    if dry_run:
+        for step in wanted:
+            print(shlex.join(step.command()))
+        outcome = {step.name: "planned" for step in wanted}
+    else:
+        outcome = _make(wanted, steps, recipe, jobs)
     return {"recipe": recipe, "steps": outcome, "seconds": round(time.time() - started, 1)}
+
+
+def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int) -> dict[str, str]:
+    """Make each step as soon as those before it are there. Raises what the first failure raised, when the steps that
+    were running then have ended."""
+    outcome: dict[str, str] = {}
+    waiting, running = list(wanted), set[str]()
+    ended = queue.SimpleQueue[tuple[str, BaseException | None]]()
+    failure: BaseException | None = None
+
+    def launch(step: Step, command: Sequence[str]) -> None:
+        error: BaseException | None = None
+        try:
+            _launch(step, command, jobs)
+        except BaseException as raised:  # raised again where the others have ended
+            error = raised
+        ended.put((step.name, error))
+
+    while running or (waiting and failure is None):
+        unmade = running | {step.name for step in waiting}
+        ready = next((step for step in waiting if not unmade & set(step.after)), None)
+        if ready is not None and len(running) < jobs and failure is None:
+            waiting.remove(ready)
+            command = _begin(ready, steps, recipe)
+            outcome[ready.name] = "done" if command is None else "made"
+            if command is not None:
+                running.add(ready.name)
+                # Not waited for where this process ends early, with which its steps end: see `_dies_with_us`.
+                threading.Thread(target=launch, args=(ready, command), daemon=True).start()
+            continue
+        name, error = ended.get()
+        running.remove(name)
+        failure = failure or error
+    if failure is not None:
+        raise failure
+    return outcome
+
+
+def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
+    """The command to launch, of a folder that knows what it is made with; None where the step is done."""
+    command = step.command()
+    new = _current(step, steps)
+    identity = runs.read_run(step.folder)
+    if identity is not None and step.joins and _changes(step, identity, new):
+        print(f"{step.name}: what it joins has changed: made anew", flush=True)
+        shutil.rmtree(step.folder)
+        identity = None
+    if identity is not None:
+        _refuse_changes(step, identity, new)
+        if (step.folder / runs.METRICS).exists():
+            _skip(step, command)
+            return None
+    launch = {"recipe": recipe, "step": step.name, "command": shlex.join(command)}  # for the model's card
+    runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new, "launch": launch})
+    print(f"\n== {step.name}\n{shlex.join(command)}", flush=True)
+    return command
 
 
 def _skip(step: Step, command: Sequence[str]) -> None:
@@ -404,15 +448,22 @@ def _dies_with_us() -> Callable[[], None] | None:
     return ask
 
 
-def _launch(step: Step, command: Sequence[str]) -> None:
-    """Run a step's command with this interpreter. Raises `SystemExit`: 2 after a user's mistake, 1 after a fault."""
+def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
+    """Run a step's command with this interpreter; beside others its name stands before each line that it prints.
+
+    Raises `SystemExit`: 2 after a user's mistake, 1 after a fault.
+    """
     tools = Path(sys.executable).parent
     resolved = [sys.executable if command[0] == "python" else str(tools / command[0]), *command[1:]]
     with tempfile.TemporaryDirectory() as scratch:
         mistake = Path(scratch) / "mistake"
-        process = subprocess.run(
-            resolved, env=environment(step) | {MISTAKE_FILE: str(mistake)}, check=False, preexec_fn=_dies_with_us()
-        )
+        env = environment(step, jobs) | {MISTAKE_FILE: str(mistake)}
+        piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen(
+            resolved, env=env, preexec_fn=_dies_with_us(), errors="replace", **(piped if jobs > 1 else {})
+        ) as process:
+            for line in process.stdout or ():
+                print(f"{step.name} | {line}", end="", flush=True)
         if process.returncode and mistake.exists():
             raise SystemExit(2)  # the step has said what is wrong
     if process.returncode:
@@ -423,9 +474,10 @@ def _launch(step: Step, command: Sequence[str]) -> None:
         raise SystemExit(1)
 
 
-def environment(step: Step) -> dict[str, str]:
+def environment(step: Step, jobs: int = 1) -> dict[str, str]:
     """The environment of a step's processes: what is set already, and what makes them fast on a CPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // jobs)
     if step.stage in PLAIN_STAGES:
         return {"OMP_NUM_THREADS": str(cores)} | os.environ
     launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")

@@ -55,8 +55,16 @@ Abber Brack Cadd Crim Dask Drev Eckl Falk Frob Gant Grim Hask Huxt Ibb Jenk Jost
 Munt Nask Nobb Ock Pask Prud Quarl Rand Rubb Skel Spof Stroud Tarv Tull Uff Vand Vosk Wadd Wrig Yald Zabr
 """.split()
 _ENDINGS = "an ard elow en erman ett iby ickson igan ingham inger itt olph over ow uley us".split()
+# For worlds of more people than those make names for.
+_MORE_ENDINGS = """
+acre addle aft ager akin aldo amere apple arch arrow ash aster atham aunt avery awley axon ayle eador eaves eckett edge
+effield egan eld elby ember eport equist erby essop eton every ewood ibald ident iefer ifax ighton illing imore inch
+ipley irkin isham iver ixley oakes obury ocombe oddy offin ogden okes oldham omery onby ooley opper orley osworth otham
+oulder ounsel oxley uckle udge uffin ugby ulham umber unthank upton urnell
+""".split()
 FIRST_NAMES = (*_WOMEN, *_MEN)
 SURNAMES = tuple(root + ending for root in _ROOTS for ending in _ENDINGS)
+MORE_SURNAMES = tuple(root + ending for root in _ROOTS for ending in _MORE_ENDINGS)
 
 # Sentences about one attribute. {S} and {s} are the name or a pronoun (at a sentence's start, within it),
 # {them} its object form, {Their} its possessive, {a_job} the job with its article.
@@ -146,6 +154,8 @@ class World:
         rng = random.Random(f"world {seed}")
         surnames = list(SURNAMES)
         told = ["often"] * often + ["sometimes"] * sometimes + ["once"] * once + ["never"] * never
+        if len(told) > len(surnames):
+            surnames += MORE_SURNAMES
         if len(told) > len(surnames):
             raise UserError(f"world: {len(told)} people asked for, there are names for {len(surnames)}: ask for fewer")
         rng.shuffle(surnames)
