@@ -9,7 +9,8 @@ four layers of 256 and the whole test scored by one function. Each side is a pro
 
 - recipe: `accelerate launch … -m zero2chat.stages.pretrain --config benchmarks/pretrain.yaml`, logging as it does, with
   as many steps as fit into the seconds, by a trial. Its clock is its own history's.
-- bare: a plain loop over the same model, batch and optimizer. It says what the Trainer costs.
+- bare: a plain loop over the same model, batch and optimizer, with the memory kept that is freed, as the recipe keeps
+  it (`keep_memory`). It says what the Trainer costs.
 - nanochat, nanogpt: the checkouts' own models and optimizers in a plain loop, set as their training scripts set them,
   but that nanochat's rates and weight decay are not scaled to so small a batch: its script would learn at a tenth.
 
@@ -119,8 +120,10 @@ def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
 
     from zero2chat.config import build
     from zero2chat.stages.pretrain import PretrainArguments, build_model
+    from zero2chat.trainers.loop import keep_memory
     from zero2chat.trainers.muon import use_muon
 
+    keep_memory()
     given = yaml.safe_load(SETTINGS.read_text()) | {"dataset": "-", "tokenizer": "-", "use_cpu": True}
     args, training = build([PretrainArguments, TrainingArguments], given, str(SETTINGS))
     set_seed(seed)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -111,6 +115,27 @@ def test_the_cpu_is_named_where_there_is_nothing_else(accelerator: bool, monkeyp
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
     assert for_this_machine({}).get("use_cpu", False) is not accelerator
     assert for_this_machine({"use_cpu": True})["use_cpu"] is True
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's memory")
+def test_memory_that_a_cpu_process_frees_is_kept_unless_its_environment_says_how() -> None:
+    code = """
+import resource, torch
+from zero2chat.trainers.loop import keep_memory
+keep_memory()
+torch.empty(2**24).fill_(1.0)  # 64 MB
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.empty(2**24).fill_(1.0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+    def faults(**more: str) -> int:
+        command = [sys.executable, "-c", code]
+        return int(subprocess.run(command, env=plain | more, capture_output=True, text=True, check=True).stdout)
+
+    assert 20 * faults() < faults(MALLOC_MMAP_THRESHOLD_="131072")
 
 
 def _launched(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, Any]:

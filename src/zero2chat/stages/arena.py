@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from accelerate import PartialState
 from rich.console import Console, Group
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -39,7 +38,7 @@ from zero2chat.report.steps import Step
 from zero2chat.reward_model import load_reward_model, score_texts
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.runs import Run, is_main_process, write_atomically
-from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.loop import start_processes
 
 FILE = "pairs.jsonl"  # in the run's folder: a line a pair of answers
 _SHOWN = 2  # of each two models, as samples
@@ -122,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    state = start_processes()
     set_seed(args.seed)
 
     def load(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

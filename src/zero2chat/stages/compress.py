@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-import torch
-from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats
@@ -28,7 +26,7 @@ from zero2chat.memorisation import Passage, Reading, held_out_texts, read, rows_
 from zero2chat.models import context_length, load_model
 from zero2chat.runs import Run
 from zero2chat.tokens import plain_ids
-from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.loop import start_processes
 
 LOST = "▒"  # a token that the model would have written otherwise
 _SHOWN = 3  # of each split, as samples
@@ -67,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    state = start_processes()
     set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     metrics, samples = measure(model.to(state.device), tokenizer, args)

@@ -33,8 +33,6 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Literal
 
-import torch
-from accelerate import PartialState
 from datasets import Dataset
 from transformers import set_seed
 
@@ -51,7 +49,7 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.models import context_length, load_model
 from zero2chat.rewards import Reward, read_rewards
 from zero2chat.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
-from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.loop import start_processes
 
 FILE = "answers.jsonl"  # in the run's folder: a line a prompt, with all that the teacher said to it
 # Why an answer is not kept: the endpoint would not have the prompt; nothing was said; it did not end by itself; no
@@ -133,7 +131,7 @@ def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontam
 
 def _model(args: DistillArguments, problems: Dataset) -> Ask:
     """The model on this machine. Raises `UserError` where there is none, or a prompt does not fit it."""
-    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    state = start_processes()
     model, tokenizer = load_model(
         args.teacher, args.dtype, args.model_revision, attn_implementation=args.attn_implementation
     )

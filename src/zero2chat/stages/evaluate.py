@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-from accelerate import PartialState
 from transformers import set_seed
 from trl import ModelConfig, get_quantization_config
 
@@ -30,7 +28,7 @@ from zero2chat.evaluation import TaskSpec, evaluate_tasks, read_specs
 from zero2chat.harness import find_tasks, read_harness, run_harness
 from zero2chat.models import load_model
 from zero2chat.runs import Run, write_atomically
-from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.loop import start_processes
 
 HARNESS = "harness.json"  # lm-evaluation-harness's own figures, as it gives them
 
@@ -86,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    state = start_processes()
     set_seed(args.seed)
     model, tokenizer = load_model(
         args.model_name_or_path,

@@ -22,8 +22,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-import torch
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from rich.console import Console, Group
 from rich.table import Table
@@ -45,7 +43,7 @@ from zero2chat.report.steps import Step
 from zero2chat.rewards.judge import fenced, harmless, judge
 from zero2chat.runs import REVIEWED, Run, is_main_process, write_atomically
 from zero2chat.tools.bm25 import cut
-from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.loop import start_processes
 
 # What becomes of a question. Only the first two become rows: between them nothing is sure, and who declines already
 # has nothing to learn.
@@ -157,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    state = start_processes()
     set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     metrics, findings = interrogate(model.to(state.device), tokenizer, args)

@@ -28,7 +28,7 @@ from zero2chat.memorisation import copied_runs, held_out_texts, rows_of, start_o
 from zero2chat.models import context_length, load_model
 from zero2chat.runs import Run
 from zero2chat.tokens import plain_ids
-from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.loop import start_processes
 from zero2chat.trainers.rollout import fast_sample
 
 _SHOWN = 4  # prompts, with as many samples each
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    state = start_processes()
     set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     metrics, samples = measure(model.to(state.device), tokenizer, args)

@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-from accelerate import PartialState
 from transformers import set_seed
 
 from zero2chat import config, stats, tasks
@@ -30,7 +28,7 @@ from zero2chat.gibberish import pieces_of, search
 from zero2chat.models import load_model
 from zero2chat.reward_model import load_reward_model, scale_of, score_texts
 from zero2chat.runs import Run
-from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.loop import start_processes
 
 _SHOWN = 12
 _PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each beside another of the model's answers
@@ -167,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    state = start_processes()
     if state.is_main_process:
         run.clear()
     set_seed(args.seed)

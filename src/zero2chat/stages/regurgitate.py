@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -46,7 +44,7 @@ from zero2chat.report.regurgitate import by_copies, times
 from zero2chat.report.steps import Step
 from zero2chat.runs import Run
 from zero2chat.tokens import plain_ids
-from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.loop import start_processes
 
 HELD_OUT = "held_out"
 _SHOWN = 3  # of each group, as samples
@@ -88,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    state = start_processes()
     set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     metrics, samples = measure(model.to(state.device), tokenizer, args)

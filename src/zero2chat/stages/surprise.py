@@ -18,8 +18,6 @@ from math import log
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats, tasks
@@ -29,7 +27,7 @@ from zero2chat.evaluation import answer_each, encode_prompts
 from zero2chat.memorisation import Passage, read
 from zero2chat.models import load_model
 from zero2chat.runs import Run
-from zero2chat.trainers.loop import cpu_backend
+from zero2chat.trainers.loop import start_processes
 
 CHANCES = (1_000, 1_000_000)  # one in so many is improbable
 BEYOND = 99  # of a hundred right answers of the reference are likelier than one that is called beyond them
@@ -95,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if run.done:
         print(f"{run.folder}: done already")
         return
-    state = PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    state = start_processes()
     if state.is_main_process:
         run.clear()
     set_seed(args.seed)

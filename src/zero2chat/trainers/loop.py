@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import os
 import sys
@@ -178,6 +179,7 @@ def parse_training(
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """`config.parse` for a stage whose classes hold a `TrainingArguments`, with what the machine decides filled in."""
     settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
+    keep_memory()
     score_what_is_learned()
     built = build_training(classes, settings, where)
     hosts.watch()
@@ -264,6 +266,25 @@ def cpu_backend() -> str | None:
             f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml"
         )
     return "gloo"
+
+
+def start_processes() -> PartialState:
+    """For a stage that trains nothing. Raises `UserError` as `cpu_backend`."""
+    keep_memory()
+    return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+
+
+def keep_memory() -> None:
+    """Have glibc keep what a process on a CPU frees, unless its environment says how (`MALLOC_…`).
+
+    Else every large tensor's memory is handed back and asked for anew: page faults, up to half of a step's time.
+    """
+    if torch.accelerator.is_available() or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with contextlib.suppress(TypeError, OSError, AttributeError):  # where there is no glibc
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
+            libc.mallopt(parameter, value)
 
 
 def parameter_count(model: PreTrainedModel) -> int:
