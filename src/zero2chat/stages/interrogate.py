@@ -93,6 +93,10 @@ class InterrogateArguments:
     max_new_tokens: int = 48
     refuse_below: float = field(default=0.25, metadata={"help": "Share of right answers below which one declines."})
     keep_above: float = field(default=0.75, metadata={"help": "Share of right answers above which it is known."})
+    refuse: Literal["at_once", "at_the_gap"] = field(
+        default="at_once",
+        metadata={"help": "Alone, or after the model's own words, in the place of what it would have made up."},
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     chat_template_path: str | None = None
     eval_batch_size: int = 128
@@ -132,6 +136,10 @@ class Question(NamedTuple):
     task: str | None = None  # with its row, which it is judged by; else by the passage
     row: dict[str, Any] = {}  # noqa: RUF012 - never changed
     passage: str = ""
+
+    def names_in(self, text: str) -> int:
+        """How many of the question's own words, which an answer may get wrong too, are in the text."""
+        return len(set(normal(self.prompt[-1]["content"]).split()) & set(normal(text).split()))
 
 
 class Finding(NamedTuple):
@@ -192,10 +200,24 @@ def interrogate(
         kind = kind_of(judged, args.refuse_below, args.keep_above)
         right = [one["content"] for one, v in zip(replies, judged, strict=True) if v == RIGHT and one["why"] is None]
         taught = rng.choice(REFUSALS) if kind == "unknown" else None
+        if taught and args.refuse == "at_the_gap":
+            taught = max((before_gap(text, _said(question, text)) for text in some), key=question.names_in) + taught
         if kind == "known" and right:  # whole, and the model's own words
             taught = right[0].strip()
         findings.append(Finding(question, some, judged, share, common, kind, taught))
     return metrics | _measure(findings, args.seed), findings
+
+
+def before_gap(text: str, said: Hashable | None) -> str:
+    """An answer up to where it says what it `said`, and three dots; nothing where it begins with that, or declines.
+
+    A small model knows whether it knows not before it is about to say it: it finds a fact by the words that the fact
+    stands next to, and of nobody in particular when the answer begins.
+    """
+    words = said.split() if isinstance(said, str) else said if isinstance(said, frozenset) else ()
+    places = [match.start() for match in re.finditer(r"\w+", text) if {match[0], match[0].casefold()} & set(words)]
+    begun = text[: min(places, default=0)].strip()
+    return f"{begun}... " if begun else ""
 
 
 def kind_of(verdicts: Sequence[str], refuse_below: float, keep_above: float) -> str:
