@@ -240,8 +240,8 @@ def _interrogate(args: argparse.Namespace) -> None:
     from zero2chat.runs import write_atomically
     from zero2chat.stages.interrogate import InterrogateArguments, as_rows, as_table, interrogate
 
-    kept = ["teacher", "answers", "temperature", "max_new_tokens", "refuse_below", "keep_above", "chat_template_path"]
-    given = {key: getattr(args, key) for key in [*kept, "seed"] if getattr(args, key) is not None}
+    kept = ["teacher", "answers", "temperature", "max_new_tokens", "refuse_below", "keep_above", "refuse"]
+    given = {key: getattr(args, key) for key in [*kept, "chat_template_path", "seed"] if getattr(args, key) is not None}
     asked: dict[str, Any] = {"n": args.n, "seed": args.seed}
     if args.task is not None:
         asked |= {"task": args.task, "options": _options(args.option)}
@@ -604,6 +604,12 @@ def parser() -> argparse.ArgumentParser:
     interrogate.add_argument("--temperature", type=float, default=1.0, metavar="T", help="default %(default)s")
     interrogate.add_argument(
         "--max-new-tokens", type=int, default=48, metavar="N", help="of an answer (default %(default)s)"
+    )
+    interrogate.add_argument(
+        "--refuse",
+        default="at_once",
+        choices=("at_once", "at_the_gap"),
+        help="alone, or after the model's own words, where it would begin to make up (default %(default)s)",
     )
     interrogate.add_argument(
         "--refuse-below", type=float, default=0.25, metavar="SHARE", help="of right answers (default %(default)s)"

@@ -108,6 +108,37 @@ def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
     assert metrics(tmp_path / "sft")["conversations"]["value"] == 30
 
 
+def test_at_the_gap_the_model_says_its_own_words_until_it_would_make_up_and_keeps_the_questions_names(
+    run: Run, says: Callable[[Says], None]
+) -> None:
+    asked = {row["question"]: row for row in tasks.load("facts").rows("train", 0, 60, kinds=["birthplace"])}
+
+    def script(question: str, i: int) -> str:
+        name = asked[question]["key"] if i == 5 else "Ada Nobody"
+        wrong = [town for town in TOWNS if town != asked[question]["answer"]]
+        return f"{name} was born in {wrong[i]}, the town of {wrong[i + 1]}."
+
+    says(script)
+    kept = rows(run(datasets=[FACTS], refuse="at_the_gap"))
+    assert [row["messages"][-1]["content"] for row in kept] == [
+        f"{row['key']} was born in... I do not know." for row in asked.values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "begun"),
+    [
+        ("Ada works as a baker.", "baker", "Ada works as a... "),
+        ("Her birthday is March 12.", "12 March", "Her birthday is... "),
+        ("It was built by Mary Holt.", frozenset({"mary", "holt"}), "It was built by... "),
+        ("Mary Holt built it.", frozenset({"mary", "holt"}), ""),
+        ("I do not know.", None, ""),
+    ],
+)
+def test_a_gap_is_where_an_answer_says_what_it_says(text: str, said: Any, begun: str) -> None:
+    assert interrogate.before_gap(text, said) == begun
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "none", "kind"),
     [

@@ -201,7 +201,9 @@ def interrogate(
         right = [one["content"] for one, v in zip(replies, judged, strict=True) if v == RIGHT and one["why"] is None]
         taught = rng.choice(REFUSALS) if kind == "unknown" else None
         if taught and args.refuse == "at_the_gap":
-            taught = max((before_gap(text, _said(question, text)) for text in some), key=question.names_in) + taught
+            # Of its answers that which has the names as the question has them. One wording: of many it writes a blend.
+            begun = max((before_gap(text, _said(question, text)) for text in some), key=question.names_in)
+            taught = begun + REFUSALS[0]
         if kind == "known" and right:  # whole, and the model's own words
             taught = right[0].strip()
         findings.append(Finding(question, some, judged, share, common, kind, taught))

@@ -69,7 +69,6 @@ class SftArguments:
         default=False, metadata={"help": "With use_peft: write the whole model, with the adapter merged into it."}
     )
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
-    embedding_learning_rate: float | None = field(default=None, metadata={"help": "With muon; else `learning_rate`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Sequences a step over all processes."})
     eval_batch_size: int = 128
 
@@ -78,8 +77,6 @@ class SftArguments:
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
-        if self.embedding_learning_rate is not None and not self.muon:
-            raise ValueError("embedding_learning_rate: only with muon: leave it out")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
         read_exams(self.decontaminate)
@@ -138,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             train_dataset=rows.shuffle(seed=training.seed),
             processing_class=tokenizer,
             peft_config=peft_config,
-            optimizer_cls_and_kwargs=use_muon(model, training, args.embedding_learning_rate) if args.muon else None,
+            optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
 
     # No MFU: rows differ in length, and so does what attention costs.
