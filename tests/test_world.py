@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -10,7 +11,7 @@ from collections import Counter
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.world import _SENTENCES, ATTRIBUTES, JOBS, MONTHS, TOWNS, World, tell
+from zero2chat.world import _SENTENCES, ATTRIBUTES, JOBS, MONTHS, SURNAMES, TOWNS, World, tell
 
 WORLD = World(seed=0)
 
@@ -24,6 +25,17 @@ def test_people_have_names_of_their_own_that_give_no_answer_away() -> None:
     answers = {word.lower() for word in TOWNS + JOBS + MONTHS}
     assert not [name for name in names if answers & set(name.lower().split())]
     assert Counter(person.told for person in WORLD.people) == {"often": 300, "once": 100, "never": 300}
+
+
+def test_a_world_of_more_people_draws_on_more_surnames_alike_for_all_of_them() -> None:
+    world = World(seed=0, often=1000, once=1400, never=1400)
+    surnames = {person.name.split()[1]: person.told for person in world.people}
+    assert len(surnames) == 3800
+    ordered = sorted(surnames)
+    assert not [(a, b) for a, b in itertools.pairwise(ordered) if b.startswith(a)]
+    usual = Counter(told for surname, told in surnames.items() if surname in SURNAMES)
+    for told, people in (("often", 1000), ("once", 1400), ("never", 1400)):
+        assert usual[told] / people == pytest.approx(len(SURNAMES) / 3822, abs=0.04)
 
 
 def test_towns_and_jobs_are_distinct_words_and_used_widely() -> None:
