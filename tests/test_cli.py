@@ -122,7 +122,7 @@ def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):
         [
             *("run", "recipes/x", "--only", "a", "--from", "b", "--restart", "c"),
             *("--set", "a.lr=1", "--set", "b.n=2", "--accelerate-config", "zero2", "--dry-run", "--json"),
-            *("--seeds", "3"),
+            *("--seeds", "3", "--jobs", "2"),
         ]
     )
     assert last_object(capsys.readouterr().out) == {
@@ -134,6 +134,7 @@ def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):
         "accelerate_config": "zero2",
         "dry_run": True,
         "seeds": 3,
+        "jobs": 2,
     }
 
 
