@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -429,6 +430,23 @@ def test_where_one_of_two_jobs_fails_the_other_is_finished_and_none_begun(
         _run(jobs=2)
     assert launched == ["corpus", "other"]
     assert not Path("runs/r/report").exists()
+
+
+def test_where_one_of_two_jobs_is_refused_the_other_is_finished(
+    launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(only="corpus")
+    _run(only="tokenizer")
+    make = recipes._launch
+
+    def launch(step: recipes.Step, command: list[str], jobs: int) -> None:
+        time.sleep(0.5)  # it is at work when the next one is refused
+        make(step, command, jobs)
+
+    monkeypatch.setattr(recipes, "_launch", launch)
+    with pytest.raises(UserError, match=r"tokenizer: .*vocab_size"):
+        _run("tokenizer.vocab_size=300", jobs=2)
+    assert launched == ["corpus", "tokenizer", "other"]
 
 
 def test_jobs_share_the_cores_and_say_which_step_a_line_is_of(

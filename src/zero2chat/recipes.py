@@ -394,7 +394,11 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
         ready = next((step for step in waiting if not unmade & set(step.after)), None)
         if ready is not None and len(running) < jobs and failure is None:
             waiting.remove(ready)
-            command = _begin(ready, steps, recipe)
+            try:
+                command = _begin(ready, steps, recipe)
+            except Exception as error:  # such as a change that is refused: what runs beside it is not lost
+                failure = error
+                continue
             outcome[ready.name] = "done" if command is None else "made"
             if command is not None:
                 running.add(ready.name)
@@ -477,9 +481,9 @@ def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
 def environment(step: Step, jobs: int = 1) -> dict[str, str]:
     """The environment of a step's processes: what is set already, and what makes them fast on a CPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(1, cores // jobs)
-    if step.stage in PLAIN_STAGES:
-        return {"OMP_NUM_THREADS": str(cores)} | os.environ
-    launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
+    processes = jobs
+    if step.stage not in PLAIN_STAGES:
+        launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
+        processes *= int(launch.get("num_processes", 1))
     # All cores for one process, a share for several.
-    return {"OMP_NUM_THREADS": str(max(1, cores // int(launch.get("num_processes", 1))))} | os.environ
+    return {"OMP_NUM_THREADS": str(max(1, cores // processes))} | os.environ

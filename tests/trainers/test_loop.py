@@ -130,6 +130,7 @@ for _ in range(20):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    plain["ACCELERATE_USE_CPU"] = "true"  # also where there is a GPU
 
     def faults(**more: str) -> int:
         command = [sys.executable, "-c", code]

@@ -213,8 +213,7 @@ def interrogate(
 def before_gap(text: str, said: Hashable | None) -> str:
     """An answer up to where it says what it `said`, and three dots; nothing where it begins with that, or declines.
 
-    A small model knows whether it knows not before it is about to say it: it finds a fact by the words that the fact
-    stands next to, and of nobody in particular when the answer begins.
+    Before then a small model cannot tell whether it knows: it finds a fact by the words that the fact stands next to.
     """
     words = said.split() if isinstance(said, str) else said if isinstance(said, frozenset) else ()
     places = [match.start() for match in re.finditer(r"\w+", text) if {match[0], match[0].casefold()} & set(words)]

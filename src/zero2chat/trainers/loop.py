@@ -234,16 +234,22 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     machine |= {"report_to": "trackio" if find_spec("trackio") else "none", "trackio_static_space_id": False}
     machine |= {"project": run.parent.name or run.name, "run_name": run.name}
     if not torch.accelerator.is_available():
-        machine |= {"use_cpu": True, "dataloader_pin_memory": False}
+        machine["dataloader_pin_memory"] = False
         # Else DeepSpeed, which comes with the trainers, warns that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+    if _is_on_cpu():
         machine["use_cpu"] = True
     if backend := cpu_backend():
         machine["ddp_backend"] = backend
     if not settings.get("fp16"):
         machine["bf16"] = bf16_is_fast() and not (backend and _is_deepspeed())  # which has none on a CPU
     return machine | dict(settings)
+
+
+def _is_on_cpu() -> bool:
+    """Without an accelerator, or launched for the CPU beside one."""
+    launched_so = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    return launched_so or not torch.accelerator.is_available()
 
 
 def _is_deepspeed() -> bool:
@@ -279,7 +285,7 @@ def keep_memory() -> None:
 
     Else every large tensor's memory is handed back and asked for anew: page faults, up to half of a step's time.
     """
-    if torch.accelerator.is_available() or any(name.startswith("MALLOC_") for name in os.environ):
+    if not _is_on_cpu() or any(name.startswith("MALLOC_") for name in os.environ):
         return
     with contextlib.suppress(TypeError, OSError, AttributeError):  # where there is no glibc
         libc = ctypes.CDLL(None)
