@@ -396,8 +396,8 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
             waiting.remove(ready)
             try:
                 command = _begin(ready, steps, recipe)
-            except Exception as error:  # such as a change that is refused: what runs beside it is not lost
-                failure = error
+            except Exception as refused:  # such as a change of settings: what runs beside it is not lost
+                failure = refused
                 continue
             outcome[ready.name] = "done" if command is None else "made"
             if command is not None:
