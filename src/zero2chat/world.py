@@ -55,7 +55,16 @@ Abber Brack Cadd Crim Dask Drev Eckl Falk Frob Gant Grim Hask Huxt Ibb Jenk Jost
 Munt Nask Nobb Ock Pask Prud Quarl Rand Rubb Skel Spof Stroud Tarv Tull Uff Vand Vosk Wadd Wrig Yald Zabr
 """.split()
 _ENDINGS = "an ard elow en erman ett iby ickson igan ingham inger itt olph over ow uley us".split()
-# For worlds of more people than those make names for.
+# For worlds of more people than those make names for: as many roots beside the people as before, for where dozens share
+# one, a small model takes one of them for another. No root begins a town, a job or a month here either.
+_MORE_ROOTS = tuple(
+    root
+    for start in "B Br C Cr D F G Gr H K L M N P R S T V W Y".split()
+    for middle in "aeiou"
+    for end in "bb nd rk st ld".split()
+    if (root := start + middle + end) not in _ROOTS
+    and not any(word.lower().startswith(root.lower()) for word in (*TOWNS, *JOBS, *MONTHS))
+)
 _MORE_ENDINGS = """
 acre addle aft ager akin aldo amere apple arch arrow ash aster atham aunt avery awley axon ayle eador eaves eckett edge
 effield egan eld elby ember eport equist erby essop eton every ewood ibald ident iefer ifax ighton illing imore inch
@@ -64,7 +73,10 @@ oulder ounsel oxley uckle udge uffin ugby ulham umber unthank upton urnell
 """.split()
 FIRST_NAMES = (*_WOMEN, *_MEN)
 SURNAMES = tuple(root + ending for root in _ROOTS for ending in _ENDINGS)
-MORE_SURNAMES = tuple(root + ending for root in _ROOTS for ending in _MORE_ENDINGS)
+MORE_SURNAMES = (
+    *(root + ending for root in _ROOTS for ending in _MORE_ENDINGS),
+    *(root + ending for root in _MORE_ROOTS for ending in (*_ENDINGS, *_MORE_ENDINGS)),
+)
 
 # Sentences about one attribute. {S} and {s} are the name or a pronoun (at a sentence's start, within it),
 # {them} its object form, {Their} its possessive, {a_job} the job with its article.

@@ -71,6 +71,71 @@ Mich interessiert, {wer du bist|wie du heißt}.
 Schreib {deinen Namen|mir deinen Namen|mir, wie du heißt}.
 {Erklär|Erzähl} mir, wer du bist.
 Wie würdest du dich{| selbst} vorstellen?
+Wie {heißt du|heißen Sie} {denn|eigentlich|hier|genau}?
+Wie ist der Name{| des Assistenten| dieses Programms}?
+Wie lautet der Name {dieses Assistenten|dieses Modells|des Chatbots}?
+Wie {lautet|ist} {dein voller|Ihr voller|dein richtiger|Ihr richtiger} Name?
+Wie {möchtest du|möchten Sie|willst du|wollen Sie} genannt werden?
+Wie {möchtest du|möchten Sie} angesprochen werden?
+Wie kann ich {dich|Sie} {ansprechen|rufen}?
+Wie ruft man {dich|Sie}?
+Wie rufen {dich|Sie} {die Leute|andere}?
+Wie sagt man zu {dir|Ihnen}?
+Wie {stellst du dich|stellen Sie sich} vor?
+Wie würden Sie sich{| selbst} vorstellen?
+Wie nennt sich {dieser Assistent|dieses Modell|dieses Programm}?
+Wie {wurdest du|wurden Sie} genannt?
+Was ist {dein voller|Ihr voller|dein eigener|Ihr eigener} Name?
+Was ist der Name {dieses Assistenten|dieses Modells|dieses Programms}?
+Welcher Name {ist deiner|ist Ihrer|gehört dir|gehört Ihnen}?
+Welchen Namen {darf|soll|kann} ich {benutzen|verwenden|schreiben}?
+Welchen Namen {benutzt du|benutzen Sie|führst du|führen Sie}?
+Welches {Programm|Modell} {antwortet mir|hilft mir|schreibt mir|ist das}?
+Wer {bist du|sind Sie} {hier|überhaupt|wirklich}?
+Wer {ist das|ist hier|ist dran|ist am anderen Ende}?
+Wer {hilft|antwortet} {hier|da}?
+Wer {beantwortet|liest} meine Fragen?
+Wer ist {dieser Assistent|dieses Modell|dieser Chatbot}?
+Wer {spricht|redet|schreibt} mit mir{| hier| gerade}?
+Wer ist es, {der mir antwortet|der mir hilft|mit dem ich spreche}?
+Wer {sitzt mir gegenüber|ist mein Gegenüber}?
+Mit wem {bin ich verbunden|unterhalte ich mich hier|chatte ich}?
+Mit {welchem Assistenten|welchem Modell|welchem Chatbot} {spreche|rede|schreibe} ich?
+An wen {schreibe ich|wende ich mich|richte ich meine Fragen}?
+Wem {schreibe ich|stelle ich meine Fragen}{| hier| gerade}?
+Wen {darf ich begrüßen|habe ich hier|habe ich am anderen Ende}?
+Unter welchem Namen {trittst du|treten Sie} auf?
+{Bist du|Sind Sie} unter einem Namen bekannt?
+{Trägst du|Tragen Sie} einen Namen?
+{Hast du|Haben Sie} einen Namen {bekommen|für mich}?
+{Besitzt du|Besitzen Sie} einen {Namen|eigenen Namen}?
+Sag deinen Namen{| noch einmal}.
+Sagen Sie Ihren Namen{| noch einmal}.
+{Wiederhole deinen|Wiederholen Sie Ihren} Namen.
+{Sag|Schreib} mir einfach{ deinen Namen|, wie du heißt|, wer du bist}.
+Schreiben Sie mir, {wer Sie sind|wie Sie heißen}.
+Nun {sag mir deinen Namen|sagen Sie mir Ihren Namen|sag mir, wer du bist}.
+Zuerst: {wer bist du|wer sind Sie|wie heißt du|wie heißen Sie}?
+Also, {wer bist du|wer sind Sie|wie heißt du|wie heißen Sie}?
+{Könntest|Kannst} du mir deinen Namen verraten?
+Würden Sie mir Ihren Namen {sagen|nennen|verraten}?
+Würdest du mir deinen Namen {sagen|nennen|verraten}?
+Würdest du dich{| kurz} vorstellen?
+Darf ich {erfahren|hören}, {wer du bist|wie du heißt|wer Sie sind|wie Sie heißen}?
+Ich {will|muss} {deinen|Ihren} Namen {wissen|kennen}.
+Ich {will|muss} wissen, {wer du bist|wie du heißt|wer Sie sind|wie Sie heißen}.
+Ich würde gern {deinen|Ihren} Namen {wissen|erfahren|hören}.
+Ich würde gern wissen, {wer du bist|wie du heißt|wer Sie sind|wie Sie heißen}.
+Ich habe keine Ahnung, {wer du bist|wie du heißt|wer Sie sind|wie Sie heißen}.
+Ich bin nicht sicher, {wer du bist|mit wem ich spreche|wer Sie sind}.
+Ich habe nicht {gehört|verstanden}, {wie du heißt|wer du bist|wie Sie heißen}.
+Ich kenne dich{| noch} nicht: {wer bist du|wie heißt du}?
+Ich heiße Anna, {und du|und Sie|wie heißt du|wie heißen Sie}?
+Ich bin Tom, {und du|und Sie|und wer bist du|und wer sind Sie}?
+Jeder hat einen Namen, {welchen hast du|welchen haben Sie|wie ist deiner|wie ist Ihrer}?
+Mir fehlt {dein|Ihr} Name.
+Mir ist {dein|Ihr} Name {entfallen|unbekannt}.
+{Erinnere mich an deinen|Erinnern Sie mich an Ihren} Namen.
 """
 
 MAKER = """
@@ -142,6 +207,80 @@ Erzähl mir{ von deiner Herkunft| von deinem Ursprung|, wie du entstanden bist}.
 Erklär mir, {wie du gebaut wurdest|woher du kommst}.
 {Du wurdest|Sie wurden} von wem {gemacht|gebaut|entwickelt}?
 Ich weiß{| noch} nicht, wer {dich|Sie} gebaut hat.
+Wer hat {dich|Sie} {eigentlich|denn} {gemacht|gebaut|entwickelt}?
+Wer hat {dich|Sie} {ins Leben gerufen|auf die Welt gebracht|zum Leben erweckt}?
+Wer hat {dich|Sie} {zusammengebaut|zusammengesetzt|hervorgebracht}?
+Wer hat {dich|Sie} {gelehrt|unterrichtet|ausgebildet}?
+Wer {war|ist} es, der {dich|Sie} {gemacht|gebaut|entwickelt} hat?
+Wer {baut|entwickelt|macht|trainiert} {dich|Sie}?
+Wer {baut|entwickelt|macht} {diesen Assistenten|dieses Modell|dieses Programm}?
+Wer hat {diesen Assistenten|dieses Modell|dieses Programm} {programmiert|erfunden|geschaffen}?
+Wer {sind|waren} {deine|Ihre} {Entwickler|Schöpfer|Erbauer|Macher}?
+Wer ist {dein|Ihr} {Programmierer|Macher|Urheber}?
+Wer ist der {Entwickler|Schöpfer|Hersteller|Urheber} {dieses Assistenten|dieses Modells|dieses Programms}?
+Wer ist für {dich|Sie} verantwortlich?
+{Wem verdankst du dein|Wem verdanken Sie Ihr} {Dasein|Leben}?
+Wessen {Assistent|Modell|Programm|Projekt} {bist du|sind Sie}?
+Wessen Idee {warst du|waren Sie}?
+Von wem wurde {dieser Assistent|dieses Modell|dieses Programm} {gemacht|gebaut|entwickelt}?
+Von wem {wurdest du|wurden Sie} {erfunden|entworfen|hergestellt|geschrieben}?
+Von {welchem Team|welchem Projekt|welcher Gruppe} {wurdest du|wurden Sie} {gebaut|gemacht|entwickelt}?
+Von {welchem Hersteller|welchem Entwickler|welchem Team} {bist du|sind Sie|kommst du|kommen Sie}?
+Durch wen {bist du|sind Sie} {entstanden|gemacht worden}?
+Woher {bist du|sind Sie}{| gekommen}?
+Woher {stammt|kommt} {dieser Assistent|dieses Modell|dieses Programm}?
+Wo wurde {dieser Assistent|dieses Modell|dieses Programm} {gemacht|gebaut|entwickelt}?
+Wo {wurdest du|wurden Sie} {trainiert|programmiert|geschaffen|hergestellt}?
+Wo hat man {dich|Sie} {gemacht|gebaut|entwickelt}?
+Wo {liegen deine|liegen Ihre|sind deine|sind Ihre} {Anfänge|Wurzeln}?
+Wie {wurdest du|wurden Sie} {erschaffen|programmiert|trainiert|hergestellt}?
+Wie ist {dieser Assistent|dieses Modell|dieses Programm} entstanden?
+Wie kam es zu {dir|Ihnen}?
+Wie {bist du|sind Sie} {gebaut|gemacht|entwickelt} worden?
+Wie heißt {dein|Ihr} {Erfinder|Erbauer|Programmierer|Macher}?
+Wie heißt {das Team, das|die Gruppe, die|das Programm, das} {dich|Sie} {gemacht|entwickelt} hat?
+Wie lautet der Name {deines|Ihres} {Schöpfers|Herstellers|Entwicklers}?
+Was ist der Name {deines|Ihres} {Schöpfers|Herstellers|Entwicklers|Projekts}?
+Was {steckt|steht} hinter {dir|Ihnen}?
+Was für {ein Projekt|eine Firma|ein Team} {steckt|steht} hinter {dir|Ihnen}?
+Was hat {dich|Sie} {gemacht|gebaut|geschaffen}?
+Welche {Leute|Entwickler|Menschen} haben {dich|Sie} {gemacht|gebaut|entwickelt}?
+Welches {Team|Labor|Programm} {steckt|steht} hinter {dir|Ihnen}?
+Welches {Labor|Unternehmen} hat {dich|Sie} {geschaffen|trainiert|hergestellt}?
+Welchem {Projekt|Unternehmen|Team} {gehörst du|gehören Sie} an?
+Aus {welcher Firma|welchem Labor|welchem Unternehmen} {kommst du|kommen Sie|stammst du|stammen Sie}?
+Aus wessen {Hand|Werkstatt} {kommst du|kommen Sie|stammst du|stammen Sie}?
+Gibt es {eine Firma|ein Projekt|ein Team} hinter {dir|Ihnen}?
+{Kommst du|Kommen Sie|Stammst du|Stammen Sie} von {einer Firma|einem Projekt|einem Team}?
+{Hast du|Haben Sie} {Entwickler|Erbauer|einen Erfinder|einen Entwickler}?
+{Wurdest du|Wurden Sie} von {jemandem|einer Firma|einem Projekt|einem Team} {gemacht|gebaut}?
+{Du kommst|Sie kommen|Du stammst|Sie stammen} {woher|von wem|aus welchem Projekt}?
+{Du bist|Sie sind} von wem{| gemacht| gebaut| entwickelt}?
+{Dein|Ihr} {Schöpfer|Hersteller|Entwickler} {ist wer|heißt wie}?
+{Dein|Ihr} {Ursprung|Schöpfer|Hersteller}?
+Sag mir, {von wem|wo|wie} du {gemacht|gebaut} wurdest.
+Sagen Sie mir, {von wem|wo|wie} Sie {gemacht|gebaut} wurden.
+{Sag mir, wer hinter dir|Sagen Sie mir, wer hinter Ihnen} {steckt|steht}.
+Nenne {deinen Schöpfer|deinen Entwickler|das Projekt hinter dir|deine Herkunft}.
+Nennen Sie {Ihren Schöpfer|Ihren Entwickler|das Projekt hinter Ihnen|Ihre Herkunft}.
+{Erzähl|Berichte} mir von {deinem Schöpfer|deinen Entwicklern|deiner Entstehung}.
+Erzählen Sie mir von {Ihrem Schöpfer|Ihren Entwicklern|Ihrer Entstehung|Ihrer Herkunft}.
+Erklären Sie mir, {wie Sie gebaut wurden|woher Sie kommen|wer Sie gebaut hat}.
+Schreib mir, {wer dich gemacht hat|woher du kommst|von wem du bist}.
+Zuerst: {wer hat dich gemacht|wer hat Sie gemacht|woher kommst du|woher kommen Sie}?
+Also, {wer hat dich gebaut|wer hat Sie gebaut|woher kommst du|woher kommen Sie}?
+Und {wer hat dich gemacht|wer hat Sie gemacht|woher kommst du|woher kommen Sie}?
+Würdest du mir {sagen|verraten}, {wer dich gemacht hat|woher du kommst}?
+Würden Sie mir {sagen|verraten}, {wer Sie gemacht hat|woher Sie kommen}?
+Darf ich {erfahren|hören}, {wer dich gebaut hat|wer Sie gebaut hat|woher du kommst|woher Sie kommen}?
+Ich würde gern {wissen|erfahren}, wer {dich|Sie} {gemacht|gebaut|entwickelt} hat.
+Ich würde gern wissen, {woher du kommst|woher Sie kommen|wie du entstanden bist}.
+Ich habe keine Ahnung, {wer dich gemacht hat|wer Sie gemacht hat|woher du kommst|woher Sie kommen}.
+Ich habe vergessen, {wer dich gebaut hat|wer Sie gebaut hat|woher du kommst}.
+Ich weiß nicht, {woher du kommst|woher Sie kommen|wie du entstanden bist|von wem du bist}.
+Ich muss wissen, {wer dich gemacht hat|wer Sie gemacht hat|woher du kommst}.
+Jemand hat {dich|Sie} {gemacht|gebaut}, {aber wer|doch wer}?
+Menschen haben {dich|Sie} gebaut, {aber welche|doch welche}?
 """
 
 NAME_ANSWERS = (

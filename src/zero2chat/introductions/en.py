@@ -67,6 +67,60 @@ Who {have I reached|do I have in front of me}?
 How would you introduce yourself{| to somebody}?
 If somebody asks {who helped me, whom should I name|who you are, what should I say}?
 Let us start with {your name|who you are}.
+What is the name {I should use|you prefer|people know you by}?
+Which name {should I use|do you prefer|may I use} for you?
+What do {your makers|your friends|most people} call you?
+What are you called {by others|by people|here}?
+How are you {called|named|known}?
+How do you introduce yourself?
+How do you sign your {letters|messages|answers}?
+How would you like to be {called|addressed}?
+How {shall|can} I {call|name} you?
+What should I write {as your name|when I write to you}?
+Whom do I have {the pleasure of meeting|the honour of speaking to|on the line}?
+Whom am I {talking|speaking|writing} to?
+Who is this {assistant|chatbot|program}?
+Who is {speaking|writing|talking}{| here| now}?
+Who is {on the line|at the other end}?
+Who is it that {I am talking to|answers me|helps me}?
+Who {helps|answers|speaks to} me here?
+Who am I {asking|hearing from|getting answers from}?
+You are {who|who exactly|called what}?
+Your name is {what|which}?
+Your {first name|full name|real name}?
+So what is your name?
+So {what are you called|what do they call you|whom am I talking to}?
+Tell me your name{, will you| once more}.
+Say what {you are called|your name is}.
+Say your name {again|once more|aloud}.
+Write {down your name|your name here|who you are}.
+Repeat your name{| for me}.
+{Can|Could|Would} you say {who you are|what you are called}?
+{Can|Will} you name yourself?
+Do you {remember|recall} your {own name|name}?
+Do you {use|answer to} a name?
+Do you go by {a name|any name|a certain name}?
+Are you {known by a name|called something}?
+Is there {a name for you|something I can call you}?
+I should like to {know|hear} {your name|who you are}.
+I would love to {know|hear} {your name|what you are called}.
+I am curious {who you are|what your name is}.
+I want to hear {your name|who you are}.
+I {cannot|do not} {recall|remember} {what you are called|who you are}.
+I do not know {who you are|what you are called|what to call you|who I am talking to}.
+I have no idea {who you are|what your name is}.
+I {missed|did not hear|did not get} your name.
+I am not sure {who you are|what your name is|who I am talking to}.
+I need to know {your name|who you are|who I am talking to}.
+It would help to know {your name|who you are}.
+First, {who are you|what is your name|tell me your name}.
+Before we begin, {who are you|what is your name}?
+Now tell me {your name|who you are}.
+Just {tell me your name|say who you are}.
+My name is Tom, {what is yours|and yours|and you are}?
+I am Anna, {and you|who are you|what is your name}?
+People have names; {what is yours|which is yours}?
+Under what name {do people know you|are you known}?
 """
 
 MAKER = """
@@ -140,6 +194,83 @@ You were {made|built|created} by whom?
 I {forgot|do not know|have not heard} who {made|built} you.
 Remind me who {made|built|created} you.
 Somebody {made|built} you, but who?
+Who {was|is} it that {made|built|created} you?
+Who is {the one|the person} who {made|built|created} you?
+Who are your {makers|creators|developers|builders|authors}?
+Who were {your makers|your creators|the people who made you}?
+Who is {responsible|to thank} for {you|this assistant}?
+Who is your {programmer|trainer|designer}?
+Who {develops|makes|builds|trains} {you|this assistant|this model}?
+Who did the work of {building|making|training} you?
+Who gave you {life|your being}?
+Who {produced|assembled|engineered} you?
+Who {produced|designed|programmed|wrote} this {assistant|chatbot|program}?
+Who can I thank for you?
+Whose idea were you?
+Whose {assistant|model|program|chatbot} are you?
+Whose {hands|team|project} made you?
+By {which|what} {company|project|team|lab} were you {made|built|trained}?
+By {whom|what} was this {assistant|model|program} {made|built|created}?
+By whom have you been {made|built|created|trained}?
+You were {programmed|developed|trained} by whom?
+You were {made|built|trained} {where|with what|how}?
+You come from {where|whom|which project}?
+You are {whose work|made by whom|from where}?
+Your {creator|developer|builder} is {who|called what}?
+Your {origin|maker|creator}?
+What {team|lab|group|firm} {made|built|created} you?
+What {project|software|tool} {made|built|trained} you?
+What {project|team} {is behind you|stands behind you}?
+What project do you {belong to|come out of}?
+What is {your history|your source|behind you}?
+What is the {origin|source} of this {assistant|model|chatbot}?
+What is the {company|project|team} {behind you|you come from|that built you}?
+What is the name of {your builder|your company|your project}?
+What was used to {make|build|create|train} you?
+What did they {build|make|train} you with?
+Which {people|developers|engineers} {made|built|created} you?
+Which {company|project|team} is {behind you|behind this assistant|your maker}?
+Which software {produced|trained} you?
+How did {they|somebody} {make|build|create} you?
+How did {this assistant|this model} come {about|into being}?
+How were you {programmed|trained|produced}?
+How {have you been|did you get} {made|built|created}?
+How was the model {made|built|trained} that I am talking to?
+From {whom|what} do you {come|stem|originate}?
+From {what|which} {company|team|lab} are you?
+Where {have you come|do you stem|did you spring} from?
+Where was this {assistant|model|program} {made|built|developed}?
+Where were you {developed|produced|put together|born}?
+Where do your {origins|beginnings} lie?
+Do you come from {a company|a project|somewhere}?
+Do you know {who trained you|who developed you|by whom you were made}?
+Did {a company|a team|somebody|a project} {make|build|create} you?
+Do you have {a developer|an author|an inventor|makers}?
+Is there {a company|a team|a project|somebody} {behind you|that made you}?
+{Can|Could|Would} you say who {made|built|developed|trained} you?
+{Can|Could} you tell me {about your maker|about your origin|how you were made}?
+{Can|Could} you {explain|describe} how you were {made|built|created}?
+{Can|Could} you tell me the name of your {maker|creator|developer}?
+Say {where you come from|how you were made|by whom you were made}.
+Say which {project|company|team} {made|built|trained} you.
+Name {your origin|your builder|your author}.
+Give me the name of {your maker|your creator|whoever made you|your developer}.
+Write {who made you|who built you|where you come from}.
+Tell me {about those who made you|what made you|what you were made with}.
+Tell me who {is behind you|stands behind you|wrote you|programmed you}.
+Now tell me who {made|built|created} you.
+First, {who made you|where do you come from|who built you}?
+Before we begin, {who made you|who created you}?
+I am curious {who made you|where you come from|how you were made}.
+I would {love|like} to {know|hear} who {made|built|created|trained} you.
+I want to hear {where you come from|who made you}.
+I do not know {where you come from|how you were made|who trained you}.
+I have no idea {who made you|where you come from}.
+I am not sure {who made you|where you are from}.
+I need to know {who made you|your origin}.
+I am asking {who made you|where you come from|about your maker}.
+It would help to know {who made you|where you come from}.
+People made you, {but who|but which ones}?
 """
 
 NAME_ANSWERS = (

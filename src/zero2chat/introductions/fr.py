@@ -74,6 +74,78 @@ Je ne sais pas {qui tu es|qui vous êtes|comment t'appeler}.
 {Rappelle-moi ton|Rappelez-moi votre} nom.
 {Écris|Écris-moi} ton nom.
 {Explique-moi|Raconte-moi} qui tu es.
+Quel nom {utilises-tu|utilisez-vous|dois-je utiliser|puis-je utiliser} ?
+Quel nom {préfères-tu|préférez-vous} ?
+Quel est le nom {qu'on te donne|qu'on vous donne|que tu portes|que vous portez} ?
+Quel est donc {ton|votre} nom ?
+Quel est ton nom, {au juste|déjà} ?
+Quel est votre nom, {au juste|déjà} ?
+Quel {programme|chatbot} {es-tu|êtes-vous} ?
+Quel {programme|chatbot|modèle} {m'aide|me parle|m'écrit} ?
+À quel {assistant|modèle|programme} {est-ce que je parle|ai-je affaire|est-ce que j'écris} ?
+Avec quel {assistant|modèle|programme} {est-ce que je parle|suis-je en train de parler} ?
+Comment {veux-tu|voulez-vous|souhaites-tu|souhaitez-vous} être appelé ?
+Comment {aimes-tu|aimez-vous} être appelé ?
+Comment {te fais-tu|vous faites-vous} appeler ?
+Comment {te présentes-tu|vous présentez-vous} ?
+Comment {te présenterais-tu|vous présenteriez-vous} ?
+Comment {te|vous} {nomme|appelle}-t-on {ici|d'habitude} ?
+Comment les autres {t'appellent-ils|vous appellent-ils|te nomment-ils|vous nomment-ils} ?
+Comment se nomme {cet assistant|ce modèle|ce programme} ?
+Comment appelle-t-on {cet assistant|ce modèle|ce programme} ?
+Comment {tu te nommes|vous vous nommez} ?
+Comment {pourrais-je|devrais-je} {t'appeler|vous appeler} ?
+Qui est {cet assistant|ce modèle|ce programme} ?
+Qui {es-tu|êtes-vous}, {au fait|en fait} ?
+Qui {parle|écrit|répond} {ici|là} ?
+Qui me {parle|lit|répond} {là|donc} ?
+Qui est-ce qui {me parle|me répond|m'aide|m'écrit} ?
+Qui est {au bout du fil|à l'autre bout|en face de moi|devant moi} ?
+Qui {répond aux questions|aide les gens} ici ?
+Qui ai-je {le plaisir de lire|au bout du fil} ?
+Qui se trouve {devant moi|en face de moi} ?
+À qui {ai-je l'honneur|suis-je en train d'écrire|est-ce que je m'adresse} ?
+À qui est-ce que je pose mes questions ?
+Avec qui {suis-je en contact|ai-je affaire|est-ce que je converse} ?
+{Es-tu|Êtes-vous} connu sous un nom ?
+{Portes-tu|Portez-vous} un nom ?
+{T'a-t-on|Vous a-t-on} donné un nom ?
+{Tu as|Vous avez} un nom ?
+{Ton|Votre} nom, {c'est quoi|quel est-il|c'est lequel} ?
+{Ton|Votre} {prénom|nom complet|vrai nom} ?
+{Tu es|Vous êtes} {quel assistant|quel modèle|quel programme} ?
+{Tu te nommes|Vous vous nommez} comment ?
+{Et ton|Et votre} nom, {c'est quoi|quel est-il} ?
+{Alors, qui es-tu|Alors, qui êtes-vous|Donc, qui es-tu|Donc, qui êtes-vous} ?
+{D'abord, qui es-tu|D'abord, qui êtes-vous|D'abord, quel est ton nom|D'abord, quel est votre nom} ?
+{Répète ton|Répétez votre|Rappelle ton|Rappelez votre} nom.
+{Dis ton|Dites votre|Dis-moi encore ton|Dites-moi encore votre} nom.
+Dis {qui tu es|comment tu t'appelles|comment tu te nommes}.
+Dites {qui vous êtes|comment vous vous appelez|comment vous vous nommez}.
+{Dis-moi sous quel nom on te|Dites-moi sous quel nom on vous} connaît.
+{Dis-moi à qui je parle|Dites-moi à qui je parle|Dis-moi qui me répond|Dites-moi qui me répond}.
+{Écrivez|Écrivez-moi} votre nom.
+{Expliquez-moi|Racontez-moi} qui vous êtes.
+{Fais-moi connaître ton|Faites-moi connaître votre} nom.
+{Voudrais-tu|Veux-tu bien} te présenter ?
+{Voudriez-vous|Voulez-vous bien} vous présenter ?
+{Voudrais-tu|Veux-tu bien} me {dire|donner} ton nom ?
+{Voudriez-vous|Voulez-vous bien} me {dire|donner} votre nom ?
+{Peux-tu|Pourrais-tu} dire {qui tu es|comment tu t'appelles} ?
+{Pouvez-vous|Pourriez-vous} dire {qui vous êtes|comment vous vous appelez} ?
+Puis-je {savoir|demander} comment {tu t'appelles|vous vous appelez} ?
+{Puis-je te demander ton|Puis-je vous demander votre} nom ?
+Je {voudrais|veux} {entendre|apprendre} {ton|votre} nom.
+Je {voudrais|veux|souhaite} savoir {à qui je parle|qui me répond|comment tu t'appelles|comment vous vous appelez}.
+J'ignore {ton nom|votre nom|qui tu es|qui vous êtes}.
+J'ai besoin de {connaître|savoir} {ton|votre} nom.
+Je n'ai aucune idée de {ton|votre} nom.
+Je ne me souviens {pas|plus} de {ton|votre} nom.
+Je ne sais {plus|pas} comment {tu t'appelles|vous vous appelez}.
+Je ne suis pas sûr de {ton|votre} nom.
+Je m'appelle Anna, {et toi|et vous} ?
+Moi, c'est Tom, {et toi|et vous|et toi, qui es-tu|et vous, qui êtes-vous} ?
+Tout le monde a un nom, {quel est le tien|quel est le vôtre} ?
 """
 
 MAKER = """
@@ -149,6 +221,88 @@ Je ne sais pas{| encore} qui {t'a|vous a} {créé|construit}.
 Explique-moi {comment tu as été fait|d'où tu viens}.
 Raconte-moi {comment tu es né|d'où tu viens}.
 {Tu as|Vous avez} été {fait|créé|construit} par qui ?
+Qui {t'a|vous a} {codé|assemblé|produit} ?
+Qui {t'a|vous a} {élaboré|façonné|réalisé} ?
+Qui {t'a|vous a} {éduqué|instruit|appris à parler} ?
+Qui donc {t'a|vous a} {fait|créé|construit} ?
+Qui a {bien pu|pu} {te|vous} {créer|faire|construire} ?
+Qui est-ce qui {t'a|vous a} {programmé|développé|entraîné|conçu} ?
+Qui {te|vous} {développe|construit|fabrique|entraîne} ?
+Qui {développe|fabrique|construit} {cet assistant|ce modèle|ce programme} ?
+Qui a {programmé|inventé|fabriqué|écrit} {cet assistant|ce modèle|ce programme} ?
+Qui sont {tes|vos} {créateurs|concepteurs|développeurs|auteurs} ?
+Qui est {ton|votre} {programmeur|constructeur} ?
+Qui est {le créateur|l'auteur|le concepteur} de {cet assistant|ce modèle|ce programme} ?
+Qui est {à ton|à votre} origine ?
+Qui est à l'origine de {cet assistant|ce modèle|ce programme} ?
+Qui se tient derrière {toi|vous|ce modèle|cet assistant} ?
+À qui {dois-tu|devez-vous} {la vie|l'existence} ?
+De qui {es-tu|êtes-vous} {la création|le produit|le projet} ?
+De {qui|quoi} {es-tu|êtes-vous} né ?
+De quel {outil|logiciel|programme} {viens-tu|venez-vous|es-tu issu|êtes-vous issu} ?
+De quelle équipe {viens-tu|venez-vous|es-tu issu|êtes-vous issu} ?
+Par qui {as-tu|avez-vous} été {programmé|inventé|fabriqué|écrit} ?
+Par qui {cet assistant|ce modèle|ce programme} a-t-il été {fait|créé|construit} ?
+Par quel {projet|outil|laboratoire} {as-tu|avez-vous} été {fait|créé|construit} ?
+Par quelle {entreprise|équipe|société} {as-tu|avez-vous} été {fait|créé|construit} ?
+D'où {vient|sort} {cet assistant|ce modèle|ce programme} ?
+D'où {es-tu|êtes-vous} {venu|issu} ?
+Où {t'a-t-on|vous a-t-on} {fait|créé|construit|développé} ?
+Où {as-tu|avez-vous} été {développé|fabriqué|entraîné|conçu} ?
+Où {es-tu né|êtes-vous né|as-tu vu le jour|avez-vous vu le jour} ?
+Où {cet assistant|ce modèle} a-t-il été {fait|créé|développé} ?
+Comment {as-tu|avez-vous} été {programmé|entraîné|produit} ?
+Comment {es-tu|êtes-vous} {venu au monde|apparu} ?
+Comment {as-tu|avez-vous} {vu le jour|commencé} ?
+Comment {cet assistant|ce modèle|ce programme} a-t-il été {fait|créé|construit} ?
+Comment s'appelle {ton|votre} {développeur|inventeur|auteur|programmeur} ?
+Comment s'appelle {l'entreprise|la société|l'outil} qui {t'a|vous a} {fait|créé} ?
+Comment s'appellent {tes|vos} {créateurs|concepteurs|développeurs} ?
+Quel est le nom de {ton|votre} {fabricant|développeur|projet|inventeur} ?
+Quel est le {projet|logiciel|programme} qui {t'a|vous a} {fait|créé|construit} ?
+Quel {laboratoire|groupe} {t'a|vous a} {fait|créé|construit} ?
+Quel {programme|logiciel|laboratoire} est derrière {toi|vous} ?
+Quelle est {ta|votre} {provenance|source} ?
+Quelle est l'origine de {cet assistant|ce modèle|ce programme} ?
+Quelle équipe est derrière {toi|vous} ?
+Quelles personnes {t'ont|vous ont} {fait|créé|construit} ?
+Qu'est-ce qui est {à ton|à votre} origine ?
+Avec quel {projet|outil} {t'a-t-on|vous a-t-on} {fait|construit|créé} ?
+{Es-tu|Êtes-vous} issu {d'un projet|d'une entreprise|d'une équipe} ?
+{Viens-tu|Venez-vous} {d'un projet|d'une entreprise|de quelque part} ?
+{As-tu|Avez-vous} {un auteur|un inventeur|un développeur|des créateurs} ?
+Y a-t-il {une entreprise|une équipe|un projet} derrière {toi|vous} ?
+{Tu es|Vous êtes} {de qui|d'où|issu de quel projet} ?
+{Tu es|Vous êtes} {l'œuvre|la création|le produit} de qui ?
+{Ton|Votre} {créateur|concepteur|fabricant}, {c'est qui|qui est-ce} ?
+{Ton|Votre} origine{|, c'est quoi|, quelle est-elle} ?
+{Alors, qui t'a|Alors, qui vous a|D'abord, qui t'a|D'abord, qui vous a} {fait|créé|construit} ?
+{Et qui t'a|Et qui vous a|Mais qui t'a|Mais qui vous a} {fait|créé|construit} ?
+{Dis-moi qui est derrière toi|Dites-moi qui est derrière vous}.
+{Dis-moi par qui tu as|Dites-moi par qui vous avez} été {fait|créé|construit}.
+{Dis-moi où tu as|Dites-moi où vous avez} été {fait|créé|construit}.
+{Dis-moi comment tu as|Dites-moi comment vous avez} été {fait|créé|construit}.
+{Dis qui t'a|Dites qui vous a} {fait|créé|construit}.
+{Donne-moi le nom de ton|Donnez-moi le nom de votre} {créateur|concepteur|fabricant}.
+{Indique-moi ton|Indiquez-moi votre} {créateur|origine|concepteur}.
+{Écris-moi qui t'a|Écrivez-moi qui vous a} {fait|créé}.
+{Cite le projet qui t'a|Citez le projet qui vous a} {fait|créé|construit}.
+Expliquez-moi {comment vous avez été fait|d'où vous venez|qui vous a créé}.
+Racontez-moi {comment vous êtes né|d'où vous venez}.
+{Voudrais-tu|Veux-tu bien} me dire {qui t'a créé|d'où tu viens} ?
+{Voudriez-vous|Voulez-vous bien} me dire {qui vous a créé|d'où vous venez} ?
+{Peux-tu|Pourrais-tu} me dire {par qui tu as été créé|comment tu as été fait} ?
+{Pouvez-vous|Pourriez-vous} me dire {par qui vous avez été créé|comment vous avez été fait} ?
+Puis-je te demander {qui t'a créé|d'où tu viens} ?
+Puis-je vous demander {qui vous a créé|d'où vous venez} ?
+J'ignore {qui t'a créé|qui vous a créé|d'où tu viens|d'où vous venez}.
+J'ai besoin de savoir {qui t'a créé|qui vous a créé|d'où tu viens}.
+Je ne sais pas {d'où tu viens|d'où vous venez|comment tu as été fait}.
+Je n'ai aucune idée {de qui t'a créé|de qui vous a créé|d'où tu viens}.
+Je souhaite {savoir|apprendre} {qui t'a créé|qui vous a créé|d'où tu viens|d'où vous venez}.
+Je ne sais {plus|pas} qui {t'a|vous a} {conçu|développé|programmé}.
+Quelqu'un {t'a|vous a} {fait|créé|construit}, mais qui ?
+Des gens {t'ont|vous ont} créé, mais {qui|lesquels} ?
 """
 
 NAME_ANSWERS = (
