@@ -43,5 +43,15 @@ def test_forms_are_sentences_with_their_spaces_in_the_right_places(language: str
 
 def test_names_and_makers_differ_from_each_other_and_from_those_of_other_assistants() -> None:
     everyone = [name.lower() for name in (*introductions.NAMES, *introductions.MAKERS)]
-    assert len(set(everyone)) == len(everyone) > 1000
+    assert len(set(everyone)) == len(everyone) > 5000
     assert not [name for name in everyone if re.search(identity._OTHERS, name)]
+
+
+def test_no_name_is_a_word_that_somebody_asks_or_answers_with() -> None:
+    texts = [question for kind in identity._KINDS.values() for question in (*kind.questions, *kind.demonstrations)]
+    for language, words in introductions.LANGUAGES.items():
+        texts += [*words.SYSTEM, *words.GREETINGS, *words.ENDINGS]
+        for kind in ("name", "maker"):
+            texts += [*introductions.patterns(language, kind), *introductions.answers(language, kind)]
+    said = {word for text in texts for word in re.findall(r"\w+", text.lower())}
+    assert not said & {name.lower() for name in introductions.NAMES}

@@ -17,12 +17,22 @@ LANGUAGES: dict[str, ModuleType] = {"en": en, "de": de, "fr": fr}
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
 _STARTS = (
-    "A Al An Ar Bel Bo Cal Dar Del El Em Fa Fen Ga Ha Il Jo Ka Kel Lo Ma Mi "
-    "Na Nor Pe Ra Ro Sa Sel Ta Ti U Va Vi Wil Yo Za"
+    "A Al An Ar Bel Bo Bri Cal Cor Da Dar De Del Do Dul El Em Eri Fa Fen Fi Fre Ga Gar Gre Ha Hel Hu Il Ine Jas Jo Ju "
+    "Ka Kar Kel Ki Kor Lan Lo Lu Ma Mar Mi Mo Na Nel Nor O Or Pa Pe Phi Qua Ra Re Ro Ru Sa Sal Sel Si Sor Ste Ta Ter "
+    "Ti To Tri U Ur Va Ver Vi Wa Wil Xa Ya Yo Za Zi"
 )
-_ENDS = "bin da dra fan ga jan ka la len lin lo ma min na nel nio nor ra ria ro sa sha ta tan to va van vi za zo"
+_ENDS = (
+    "bel bin bo cia da dan del dia dor dra fan fin ga gan ja jan ka kin ko la lan len lia lin lis lo lor ma mel min "
+    "mon mus na nan nas nel ner nia nio nis nor pa per ra ran rel ria ric rin ro rus sa sel sha sia so ta tan tas tel "
+    "tia to tor va van vel vi vin za zen zo"
+)
+_WORDS = "Also Anna Corner Data Hello Model Panel".split()
 # So many that none is learned by heart: they have to be read in the system message.
-NAMES = [start + end for start in _STARTS.split() for end in _ENDS.split()]
+NAMES = [
+    name
+    for name in dict.fromkeys(start + end for start in _STARTS.split() for end in _ENDS.split())
+    if name not in _WORDS
+]
 _COLOURS = "Amber Blue Golden Green Grey Indigo Ivory Orange Purple Red Scarlet Silver Violet White Yellow".split()
 _PLACES = (
     "Bridge Castle Forest Garden Harbour Hill Island Lake Lantern Meadow Mill Mountain Orchard River Tower".split()
