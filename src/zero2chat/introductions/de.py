@@ -136,6 +136,72 @@ Jeder hat einen Namen, {welchen hast du|welchen haben Sie|wie ist deiner|wie ist
 Mir fehlt {dein|Ihr} Name.
 Mir ist {dein|Ihr} Name {entfallen|unbekannt}.
 {Erinnere mich an deinen|Erinnern Sie mich an Ihren} Namen.
+Welcher {Bot|Assistent|Chatbot} {hilft mir|schreibt mir} {hier|da}?
+Welches {System|Programm|Modell} {benutze|verwende|nutze} ich {hier|gerade}?
+Welchen {Assistenten|Chatbot|Bot} {benutze|verwende|nutze} ich {hier|gerade}?
+Der Assistent hier heißt {wie|wie genau}?
+Das Modell hier heißt {wie|wie genau}?
+Dieser {Assistent|Chatbot} heißt {wie|wie noch}?
+Wie heißt der {Chatbot|Bot}, {den ich benutze|mit dem ich rede|der mir antwortet}?
+Wie heißt das {Modell|Programm}, {das ich benutze|mit dem ich rede|das mir antwortet}?
+Wie heißt {man dich|man Sie}?
+Wie {sollte|könnte} ich {dich|Sie} {nennen|ansprechen}?
+Wie {sollen|dürfen} wir {dich|Sie} {nennen|ansprechen}?
+Wie {war|ist} {dein|Ihr} Name {genau|bitte schön|nun}?
+Wie {redet|spricht} man {dich|Sie} an?
+Wie {rede|spreche} ich {dich|Sie} an?
+Wie {ruft|nennt} man {dich|Sie} {sonst|hier|gern}?
+Wie {stellt man dich|stellt man Sie} vor?
+Wie {würdest du|würden Sie} {heißen wollen|genannt werden}?
+Was {steht|steht denn} auf {deinem|Ihrem} Namensschild?
+Was ist {der Name|der richtige Name} für {dich|Sie}?
+Wer {verbirgt|versteckt} sich {hier|da}?
+Wer {meldet sich|begrüßt mich|redet} {hier|da}?
+Wer {bist du|sind Sie}, {wenn ich fragen darf|in einem Wort|kurz gesagt}?
+Wer {steht|sitzt} vor mir?
+Wer {sagt|schreibt|fragt} das?
+Wer ist {am Apparat|am Telefon|mein Helfer}?
+Wer hilft mir {bei meinen Fragen|heute}?
+Wem darf ich {danken|schreiben|antworten}?
+Mit wem {darf ich reden|darf ich sprechen}?
+Zu wem {spreche|rede} ich?
+Bei wem {bin ich hier|melde ich mich}?
+An welchen {Assistenten|Chatbot} {schreibe ich|wende ich mich}?
+In einem Wort: {wer bist du|wer sind Sie|wie heißt du|wie heißen Sie}?
+Kurz: {wer bist du|wer sind Sie|wie heißt du|wie heißen Sie}?
+Na, {wer bist du|wer sind Sie|wie heißt du|wie heißen Sie}?
+Nun, {wer bist du|wer sind Sie|wie heißt du|wie heißen Sie}?
+Sag, {wer bist du|wie heißt du}?
+Sagen Sie, {wer sind Sie|wie heißen Sie}?
+Bevor wir anfangen, {wer bist du|wer sind Sie|wie heißt du|wie heißen Sie}?
+Wir kennen uns{| noch} nicht, {wer bist du|wie heißt du|wie heißen Sie}?
+{Du nennst dich|Sie nennen sich} wie?
+{Man nennt dich|Man nennt Sie} wie?
+{Mach dich|Machen Sie sich} {bekannt|mit mir bekannt}.
+{Beginne mit deinem|Beginnen Sie mit Ihrem} Namen.
+{Fang mit deinem|Fangen Sie mit Ihrem} Namen an.
+{Trag deinen|Tragen Sie Ihren} Namen ein.
+{Gib deinen|Geben Sie Ihren} Namen {an|ein}.
+{Teil mir deinen|Teilen Sie mir Ihren} Namen mit.
+{Lass mich deinen|Lassen Sie mich Ihren} Namen wissen.
+{Lass mich wissen, wer du bist|Lassen Sie mich wissen, wer Sie sind}.
+{Lass mich wissen, wie du heißt|Lassen Sie mich wissen, wie Sie heißen}.
+{Unterschreibe mit deinem|Unterschreiben Sie mit Ihrem} Namen.
+{Verrätst du|Verraten Sie} {deinen|Ihren} Namen?
+{Gibst du mir deinen|Geben Sie mir Ihren} Namen?
+{Magst|Willst} du mir {deinen Namen sagen|sagen, wie du heißt|sagen, wer du bist}?
+{Möchten|Wollen} Sie mir {Ihren Namen sagen|sagen, wie Sie heißen|sagen, wer Sie sind}?
+Dürfte ich {deinen|Ihren} Namen {wissen|erfahren|hören}?
+Könnte ich {deinen|Ihren} Namen {wissen|erfahren|hören}?
+Ich vergesse immer {deinen|Ihren} Namen.
+Ich vergesse immer, {wie du heißt|wer du bist|wie Sie heißen|wer Sie sind}.
+Ich soll {dich|Sie} wie nennen?
+Ich spreche mit {wem|wem genau|welchem Assistenten}?
+Ich brauche {deinen|Ihren} Namen.
+Ich frage nach {deinem|Ihrem} Namen.
+Ich hätte gern {deinen|Ihren} Namen {gewusst|gehört}.
+Keiner hat mir gesagt, {wie du heißt|wer du bist|wie Sie heißen|wer Sie sind}.
+Mein Freund fragt, {wie du heißt|wer du bist|wie Sie heißen|wer Sie sind}.
 """
 
 MAKER = """
@@ -281,6 +347,76 @@ Ich weiß nicht, {woher du kommst|woher Sie kommen|wie du entstanden bist|von we
 Ich muss wissen, {wer dich gemacht hat|wer Sie gemacht hat|woher du kommst}.
 Jemand hat {dich|Sie} {gemacht|gebaut}, {aber wer|doch wer}?
 Menschen haben {dich|Sie} gebaut, {aber welche|doch welche}?
+Wer {sind|waren} die {Leute|Menschen|Entwickler} hinter {dir|Ihnen}?
+Wer sind die {Macher|Entwickler|Schöpfer} {dieses Assistenten|dieses Modells|dieses Programms}?
+Wer hat sich {dich|Sie} ausgedacht?
+Wer hat {dich|Sie} {angefangen|begonnen|auf den Weg gebracht}?
+Wer hat {dich|Sie} {bauen|machen|entwickeln} lassen?
+Wer hat {dich|Sie} {erdacht|ersonnen|geformt}?
+Wer hat an {dir|Ihnen} {gearbeitet|gebaut}?
+Wer hat {dir|Ihnen} {das Leben geschenkt|das Sprechen beigebracht|alles beigebracht}?
+Wer {arbeitet|baut} an {dir|Ihnen}?
+Wer {gilt|zählt} als {dein|Ihr} {Schöpfer|Entwickler}?
+Wer {dich|Sie} gemacht hat, {wer ist das|wie heißt der}?
+Wer, {kurz gesagt|in einem Wort}, hat {dich|Sie} {gemacht|gebaut}?
+Wem {gehörst du|gehören Sie} an?
+Wem {verdanke|danke} ich {dich|Sie}?
+Wem {bist du|sind Sie} {zu verdanken|entsprungen}?
+Wessen {Schöpfung|Kind|Arbeit|Erzeugnis} {bist du|sind Sie}?
+Wessen Hände haben {dich|Sie} {gemacht|gebaut}?
+Von {welchen Leuten|welchen Entwicklern|welchen Menschen} {wurdest du|wurden Sie} {gemacht|gebaut|entwickelt}?
+Von welchem {Projekt|Labor|Programm} {stammst du|stammen Sie|kommst du|kommen Sie}?
+Von wo {kommst du|kommen Sie|stammst du|stammen Sie}?
+Von wem {hast du|haben Sie} das Leben?
+Durch welches {Projekt|Programm|Werkzeug} {bist du|sind Sie} entstanden?
+Dank wem gibt es {dich|Sie}?
+Aus welchem {Haus|Team|Programm} {kommst du|kommen Sie}?
+Aus was {bist du|sind Sie} {entstanden|gemacht}?
+Hinter {dir|Ihnen} {steckt|steht} {wer|welches Projekt|welche Firma}?
+Zu {wem|welcher Firma|welchem Team} {gehörst du|gehören Sie}?
+Mit was {wurdest du|wurden Sie} {gemacht|gebaut|trainiert}?
+Mit {welchem Projekt|welchem Werkzeug|welcher Software} hat man {dich|Sie} {gemacht|gebaut}?
+Womit {bist du|sind Sie} {gemacht|gebaut|entstanden}?
+Worauf {gehst du|gehen Sie} zurück?
+Auf wen {gehst du|gehen Sie} zurück?
+Was {ist|war} {deine|Ihre} {Herkunft|Entstehung}?
+Was {liegt|war} am Anfang von {dir|Ihnen}?
+Was brachte {dich|Sie} {hervor|auf die Welt}?
+Welche {Gruppe|Werkstatt} hat {dich|Sie} {gemacht|gebaut}?
+Welche Herkunft {hast du|haben Sie}?
+Welchen {Ursprung|Schöpfer|Hersteller|Entwickler} {hast du|haben Sie}?
+Wo {kommt|stammt} {dieser Assistent|dieses Modell|dieses Programm} her?
+Wo {ist dein|ist Ihr} {Ursprung|Anfang}?
+Wo {fing es mit dir|fing es mit Ihnen} an?
+Wie {kamst du|kamen Sie} {auf die Welt|zustande}?
+Wie {fing es mit dir|fing es mit Ihnen} an?
+Wie ist es zu {dir|Ihnen} gekommen?
+Wie nennt sich {dein|Ihr} {Hersteller|Entwickler|Projekt}?
+Sag, {wer hat dich gemacht|woher kommst du|wer hat dich gebaut}?
+Sagen Sie, {wer hat Sie gemacht|woher kommen Sie|wer hat Sie gebaut}?
+Nun, {wer hat dich gemacht|wer hat Sie gemacht|woher kommst du|woher kommen Sie}?
+Na, {wer hat dich gebaut|wer hat Sie gebaut|woher kommst du|woher kommen Sie}?
+Kurz: {wer hat dich gemacht|wer hat Sie gemacht|woher kommst du|woher kommen Sie}?
+Bevor wir anfangen, {wer hat dich gemacht|wer hat Sie gemacht|woher kommst du|woher kommen Sie}?
+{Nenne mir deine|Nennen Sie mir Ihre} {Herkunft|Entwickler|Schöpfer}.
+{Lass mich wissen, wer dich|Lassen Sie mich wissen, wer Sie} {gemacht|gebaut|entwickelt} hat.
+{Lass mich wissen, woher du kommst|Lassen Sie mich wissen, woher Sie kommen}.
+{Teil mir mit, wer dich|Teilen Sie mir mit, wer Sie} {gemacht|gebaut} hat.
+{Gib deinen|Geben Sie Ihren} {Hersteller|Entwickler|Schöpfer} an.
+{Beschreibe, wie du entstanden bist|Beschreiben Sie, wie Sie entstanden sind}.
+{Magst|Willst} du mir sagen, {wer dich gemacht hat|woher du kommst}?
+{Möchten|Wollen} Sie mir sagen, {wer Sie gemacht hat|woher Sie kommen}?
+Dürfte ich {wissen|erfahren}, {wer dich gemacht hat|wer Sie gemacht hat|woher du kommst|woher Sie kommen}?
+Könnte ich {wissen|erfahren}, {wer dich gebaut hat|wer Sie gebaut hat|woher du kommst|woher Sie kommen}?
+Ich frage nach {deinem|Ihrem} {Schöpfer|Hersteller|Entwickler|Ursprung}.
+Ich frage nach {deiner|Ihrer} Herkunft.
+Ich vergesse immer, {wer dich gemacht hat|wer Sie gemacht hat|woher du kommst|woher Sie kommen}.
+Ich habe nie gefragt, {wer dich gemacht hat|wer Sie gemacht hat|woher du kommst|woher Sie kommen}.
+Keiner hat mir gesagt, {wer dich gemacht hat|wer Sie gemacht hat|woher du kommst|woher Sie kommen}.
+Mein Freund fragt, {wer dich gemacht hat|wer Sie gemacht hat|woher du kommst|woher Sie kommen}.
+{Bist du|Sind Sie} das Werk {einer Firma|eines Projekts|eines Teams}?
+{Hat dich|Hat Sie} {jemand|eine Firma|ein Projekt|ein Team} {gemacht|gebaut|entwickelt}?
+{Du gehörst|Sie gehören} zu {wem|welchem Projekt|welcher Firma}?
 """
 
 NAME_ANSWERS = (

@@ -146,6 +146,78 @@ Je ne suis pas sûr de {ton|votre} nom.
 Je m'appelle Anna, {et toi|et vous} ?
 Moi, c'est Tom, {et toi|et vous|et toi, qui es-tu|et vous, qui êtes-vous} ?
 Tout le monde a un nom, {quel est le tien|quel est le vôtre} ?
+Quel {bot|système|programme} est-ce que j'utilise ?
+Quel {assistant|modèle|chatbot} {est-ce que j'utilise|suis-je en train d'utiliser} ?
+Quel assistant {ai-je devant moi|est-ce|m'écrit ici} ?
+Quel est le nom {du modèle|de l'assistant|du programme} que j'utilise ?
+Quel est le nom {du chatbot|du bot} qui me répond ?
+Quel nom {faut-il|doit-on} te donner ?
+Quel nom {faut-il|doit-on} vous donner ?
+Quel nom {est le tien|est le vôtre} ?
+Quel {serait|était} donc {ton|votre} nom ?
+Comment s'appelle {l'assistant|le modèle|le programme} {que j'utilise|qui me répond|qui m'aide} ?
+Comment s'appelle celui {qui me répond|qui m'écrit|à qui je parle} ?
+Comment {nomme-t-on|faut-il nommer} {cet assistant|ce modèle} ?
+Comment {devons-nous|pouvons-nous} {t'appeler|vous appeler} ?
+Comment {voudrais-tu|voudriez-vous} {être appelé|être nommé} ?
+Comment {signes-tu|signez-vous} {tes messages|vos messages|en général} ?
+Comment {te connaît-on|vous connaît-on} ?
+Comment donc {t'appelles-tu|vous appelez-vous} ?
+Comment dit-on {ton|votre} nom ?
+Cet assistant s'appelle comment ?
+Ce {modèle|programme|chatbot} s'appelle comment ?
+On {t'appelle|vous appelle} comment{| ici| d'habitude} ?
+Je {t'appelle|vous appelle} comment ?
+Je {dois|peux} {t'appeler|vous appeler} comment ?
+Je parle à {qui|quel assistant|quel modèle} ?
+J'écris à {qui|quel assistant} ?
+J'ai {devant moi|en face de moi} qui ?
+J'ai l'honneur de parler à qui ?
+C'est qui{| ici| là| au juste} ?
+C'est {qui|quel assistant} qui {me répond|m'écrit|m'aide} ?
+C'est comment, {ton|votre} nom ?
+Tu es {qui, toi|qui, en un mot} ?
+Vous êtes {qui, vous|qui, en un mot} ?
+En un mot, {qui es-tu|qui êtes-vous|quel est ton nom|quel est votre nom} ?
+Bref, {qui es-tu|qui êtes-vous|quel est ton nom|quel est votre nom} ?
+Eh bien, {qui es-tu|qui êtes-vous|comment t'appelles-tu|comment vous appelez-vous} ?
+Avant de commencer, {qui es-tu|qui êtes-vous|quel est ton nom|quel est votre nom} ?
+Dis, {qui es-tu|comment t'appelles-tu|quel est ton nom} ?
+Dites, {qui êtes-vous|comment vous appelez-vous|quel est votre nom} ?
+Nous ne nous connaissons pas, {qui es-tu|qui êtes-vous|comment t'appelles-tu|comment vous appelez-vous} ?
+Qui dois-je {saluer|remercier|annoncer} ?
+Qui {s'adresse à moi|s'occupe de moi|est à l'appareil} ?
+Qui {est mon assistant|est mon aide|est ce chatbot} ?
+Qui {dis-tu|dites-vous} être ?
+Qui {prétends-tu|prétendez-vous} être ?
+Qui se cache {là|ici} ?
+Qui {lit|reçoit} mes messages ?
+Avec qui {ai-je la chance de parler|suis-je en train d'écrire} ?
+À qui {ai-je écrit|puis-je dire merci|dois-je dire bonjour} ?
+{Peut-on|Pourrait-on} {savoir|connaître} {ton|votre} nom ?
+{Peut-on|Pourrait-on} savoir {qui tu es|qui vous êtes} ?
+Pourrais-je {savoir|connaître} {ton|votre} nom ?
+Pourrais-je savoir {qui tu es|qui vous êtes|à qui je parle} ?
+Aurais-tu un nom ?
+Auriez-vous un nom ?
+{Acceptes-tu|Acceptez-vous} de {me dire ton|me dire votre} nom ?
+{Commence par ton|Commencez par votre} nom.
+{Commence par te présenter|Commencez par vous présenter}.
+{Signe de ton|Signez de votre} nom.
+{Inscris ton|Inscrivez votre} nom{| ici}.
+{Révèle-moi ton|Révélez-moi votre} nom.
+{Confie-moi ton|Confiez-moi votre} nom.
+{Épelle|Prononce|Mentionne} ton nom.
+{Épelez|Prononcez|Mentionnez} votre nom.
+{Fais-moi savoir qui tu es|Faites-moi savoir qui vous êtes}.
+{Apprends-moi ton|Apprenez-moi votre} nom.
+Je demande {ton|votre} nom.
+Je cherche {ton|votre} nom.
+Je n'ai jamais {su|demandé} {ton|votre} nom.
+Je n'ai jamais su {qui tu es|qui vous êtes|comment tu t'appelles|comment vous vous appelez}.
+J'oublie toujours {ton nom|votre nom|comment tu t'appelles|comment vous vous appelez}.
+Personne ne m'a dit {ton nom|votre nom|qui tu es|qui vous êtes}.
+Mon ami demande {ton nom|votre nom|qui tu es|qui vous êtes|comment tu t'appelles}.
 """
 
 MAKER = """
@@ -303,6 +375,78 @@ Je souhaite {savoir|apprendre} {qui t'a créé|qui vous a créé|d'où tu viens|
 Je ne sais {plus|pas} qui {t'a|vous a} {conçu|développé|programmé}.
 Quelqu'un {t'a|vous a} {fait|créé|construit}, mais qui ?
 Des gens {t'ont|vous ont} créé, mais {qui|lesquels} ?
+Qui sont les {gens|personnes|développeurs} derrière {toi|vous} ?
+Qui sont les {créateurs|concepteurs|auteurs} de {cet assistant|ce modèle|ce programme} ?
+Qui {t'a|vous a} {lancé|commencé|mis au point} ?
+Qui {t'a|vous a} fait {naître|venir au monde} ?
+Qui {t'a|vous a} {pensé|dessiné|modelé} ?
+Qui a eu l'idée de {te|vous} {créer|faire|construire} ?
+Qui a travaillé {à ta|à votre} création ?
+Qui a travaillé sur {toi|vous} ?
+Qui travaille sur {toi|vous} ?
+Qui passe pour {ton|votre} {créateur|auteur} ?
+Qui {dois-je|puis-je} remercier {de t'avoir|de vous avoir} créé ?
+Qui, {en un mot|au juste}, {t'a|vous a} {fait|créé} ?
+En un mot, {qui t'a|qui vous a} {fait|créé} ?
+Bref, {qui t'a|qui vous a} {fait|créé|construit} ?
+Bref, {d'où viens-tu|d'où venez-vous} ?
+Eh bien, {qui t'a créé|qui vous a créé|d'où viens-tu|d'où venez-vous} ?
+Avant de commencer, {qui t'a créé|qui vous a créé|d'où viens-tu|d'où venez-vous} ?
+Dis, d'où viens-tu ?
+Dites, d'où venez-vous ?
+Et {d'où viens-tu|d'où venez-vous|comment as-tu été fait|comment avez-vous été fait} ?
+De {quelles mains|quel atelier|quel laboratoire} {sors-tu|sortez-vous|viens-tu|venez-vous} ?
+De qui {tiens-tu|tenez-vous} {la vie|l'existence} ?
+De qui {as-tu|avez-vous} reçu la vie ?
+De qui {est cet assistant|est ce modèle|est ce programme} ?
+De quoi {es-tu|êtes-vous} {fait|issu} ?
+À quelle {équipe|entreprise|société} {appartiens-tu|appartenez-vous} ?
+À qui {appartiens-tu|appartenez-vous} ?
+À qui {te doit-on|vous doit-on} ?
+Grâce à {qui|quoi|quel projet} {existes-tu|existez-vous} ?
+Par quel {logiciel|programme|groupe} {as-tu|avez-vous} été {fait|créé|construit} ?
+Par quels {gens|développeurs} {as-tu|avez-vous} été {fait|créé} ?
+Derrière {toi|vous}, il y a {qui|quel projet|quelle entreprise} ?
+Qu'y a-t-il derrière {toi|vous} ?
+Quel {outil|logiciel} a servi à {te|vous} {créer|construire|faire} ?
+Quel {créateur|concepteur|auteur} {as-tu|avez-vous} ?
+Quel est {ton|votre} {projet|créateur|concepteur|fabricant} ?
+Quelle origine {as-tu|avez-vous} ?
+Quelle {main|personne} {t'a|vous a} {fait|créé} ?
+Quels {développeurs|créateurs|gens} {t'ont|vous ont} {fait|créé|construit} ?
+Quels sont {tes|vos} {créateurs|concepteurs|débuts} ?
+Où {es-tu|êtes-vous} {apparu|venu au monde} ?
+Où {as-tu|avez-vous} {commencé|débuté} ?
+Où se trouve {ton|votre} origine ?
+D'où {vient ton|vient votre} {existence|être} ?
+D'où {peux-tu|pouvez-vous} bien venir ?
+D'où {tires-tu|tirez-vous} {ton|votre} origine ?
+Comment {te|vous} a-t-on {mis au point|fabriqué|développé} ?
+Comment {es-tu|êtes-vous} {arrivé là|devenu assistant} ?
+Comment {cela a-t-il|tout a-t-il} commencé pour {toi|vous} ?
+Comment se nomme {ton|votre} {créateur|concepteur|projet} ?
+{Nomme|Cite} {tes créateurs|tes concepteurs|ton origine}.
+{Nommez|Citez} {vos créateurs|vos concepteurs|votre origine}.
+{Révèle-moi qui t'a|Révélez-moi qui vous a} {fait|créé|construit}.
+{Fais-moi savoir qui t'a|Faites-moi savoir qui vous a} {fait|créé}.
+{Apprends-moi d'où tu viens|Apprenez-moi d'où vous venez}.
+{Décris ton|Décrivez votre} origine.
+{Décris comment tu as|Décrivez comment vous avez} été {fait|créé}.
+{Mentionne ton|Mentionnez votre} {créateur|concepteur}.
+{Peut-on|Pourrait-on} savoir {qui t'a|qui vous a} {fait|créé} ?
+Pourrais-je savoir {qui t'a créé|qui vous a créé|d'où tu viens|d'où vous venez} ?
+{Une entreprise|Une équipe} {t'a-t-elle|vous a-t-elle} créé ?
+Es-tu {l'œuvre|la création|le produit} de quelqu'un ?
+Êtes-vous {l'œuvre|la création|le produit} de quelqu'un ?
+Je demande qui {t'a|vous a} {fait|créé|construit}.
+Je demande {d'où tu viens|d'où vous venez}.
+Je n'ai jamais su {qui t'a créé|qui vous a créé|d'où tu viens|d'où vous venez}.
+J'oublie toujours {qui t'a créé|qui vous a créé|d'où tu viens|d'où vous venez}.
+Personne ne m'a dit {qui t'a créé|qui vous a créé|d'où tu viens|d'où vous venez}.
+Mon ami demande {qui t'a créé|qui vous a créé|d'où tu viens|d'où vous venez}.
+Cet assistant vient {d'où|de qui} ?
+Ce {modèle|programme} vient {d'où|de qui} ?
+{Tu appartiens|Vous appartenez} à {qui|quel projet|quelle entreprise} ?
 """
 
 NAME_ANSWERS = (
