@@ -11,7 +11,21 @@ from collections import Counter
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.world import _ROOTS, _SENTENCES, ATTRIBUTES, JOBS, MONTHS, MORE_SURNAMES, SURNAMES, TOWNS, World, tell
+from zero2chat.world import (
+    _ENDINGS,
+    _MORE_ENDINGS,
+    _MORE_ROOTS,
+    _ROOTS,
+    _SENTENCES,
+    ATTRIBUTES,
+    JOBS,
+    MONTHS,
+    MORE_SURNAMES,
+    SURNAMES,
+    TOWNS,
+    World,
+    tell,
+)
 
 WORLD = World(seed=0)
 
@@ -33,8 +47,9 @@ def test_a_world_of_more_people_draws_on_more_surnames_alike_for_all_of_them() -
     assert len(surnames) == 3800
     ordered = sorted(surnames)
     assert not [(a, b) for a, b in itertools.pairwise(ordered) if b.startswith(a)]
+    assert not [word for word in TOWNS + JOBS if word.capitalize().startswith((*_ROOTS, *_MORE_ROOTS))]
     usual = Counter(told for surname, told in surnames.items() if surname.startswith(tuple(_ROOTS)))
-    share = len(_ROOTS) * 91 / (len(SURNAMES) + len(MORE_SURNAMES))
+    share = len(_ROOTS) * len(_ENDINGS + _MORE_ENDINGS) / len(SURNAMES + MORE_SURNAMES)
     for told, people in (("often", 1000), ("once", 1400), ("never", 1400)):
         assert usual[told] / people == pytest.approx(share, abs=0.03)
 

@@ -55,15 +55,15 @@ Abber Brack Cadd Crim Dask Drev Eckl Falk Frob Gant Grim Hask Huxt Ibb Jenk Jost
 Munt Nask Nobb Ock Pask Prud Quarl Rand Rubb Skel Spof Stroud Tarv Tull Uff Vand Vosk Wadd Wrig Yald Zabr
 """.split()
 _ENDINGS = "an ard elow en erman ett iby ickson igan ingham inger itt olph over ow uley us".split()
-# For worlds of more people than those make names for: as many roots beside the people as before, for where dozens share
-# one, a small model takes one of them for another. No root begins a town, a job or a month here either.
+# For worlds of more people than those make names for. More roots too: where dozens of people share one, a small model
+# takes one of them for another.
 _MORE_ROOTS = tuple(
     root
     for start in "B Br C Cr D F G Gr H K L M N P R S T V W Y".split()
     for middle in "aeiou"
     for end in "bb nd rk st ld".split()
     if (root := start + middle + end) not in _ROOTS
-    and not any(word.lower().startswith(root.lower()) for word in (*TOWNS, *JOBS, *MONTHS))
+    and not any(word.lower().startswith(root.lower()) for word in (*TOWNS, *JOBS))
 )
 _MORE_ENDINGS = """
 acre addle aft ager akin aldo amere apple arch arrow ash aster atham aunt avery awley axon ayle eador eaves eckett edge

@@ -26,12 +26,12 @@ _ENDS = (
     "mon mus na nan nas nel ner nia nio nis nor pa per ra ran rel ria ric rin ro rus sa sel sha sia so ta tan tas tel "
     "tia to tor va van vel vi vin za zen zo"
 )
-_WORDS = "Also Anna Corner Data Hello Model Panel".split()
+_NO_NAMES = "Also Anna Corner Data Hello Model Panel".split()  # words, and whom the questions speak of
 # So many that none is learned by heart: they have to be read in the system message.
 NAMES = [
     name
     for name in dict.fromkeys(start + end for start in _STARTS.split() for end in _ENDS.split())
-    if name not in _WORDS
+    if name not in _NO_NAMES
 ]
 _COLOURS = "Amber Blue Golden Green Grey Indigo Ivory Orange Purple Red Scarlet Silver Violet White Yellow".split()
 _PLACES = (
