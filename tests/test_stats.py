@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from zero2chat.stats import auroc, best_of_n, kl_of_best_of_n, mean, over_seeds, pass_at_k, rate, ratio
+from zero2chat.stats import auroc, best_of_n, kl_of_best_of_n, mean, over_seeds, pass_at_k, rate, ratio, win_rate
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,12 @@ from zero2chat.stats import auroc, best_of_n, kl_of_best_of_n, mean, over_seeds,
 )
 def test_rate_gives_the_published_wilson_intervals(successes: int, n: int, low: float, high: float) -> None:
     assert rate(successes, n) == {"value": round(successes / n, 4), "n": n, "low": low, "high": high}
+
+
+def test_a_tie_is_half_a_win() -> None:
+    assert win_rate([1, 2, 3, 4], [2, 1, 3, 5], seed=5) == rate(2.5, 4, 5)
+    with pytest.raises(ValueError, match="zip"):
+        win_rate([1], [1, 2])
 
 
 def test_rate_of_all_right_is_the_mirror_image_of_none_right() -> None:

@@ -65,22 +65,34 @@ def _chat(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.session import Sampling
     from zero2chat.chat.terminal import chat
-    from zero2chat.chat.tools import open_tools
+    from zero2chat.chat.trained import tools_for
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
-    tools = open_tools(args.tools, args.search)
-    chat(args.model, sampling, args.system, args.prompt, tools=tools)
+    model = args.model or _default_model()
+    tools = tools_for(model, args.tools, args.search)
+    chat(model, sampling, args.system, args.prompt, tools=tools)
 
 
 def _ui(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.page import ui
     from zero2chat.chat.session import Sampling
-    from zero2chat.chat.tools import open_tools
+    from zero2chat.chat.trained import tools_for
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
-    tools = open_tools(args.tools, args.search)
-    ui(args.model, args.against, sampling, args.system, tools, args.host, args.port, args.out)
+    model = args.model or _default_model()
+    tools = tools_for(model, args.tools, args.search)
+    against_tools = tools_for(args.against, args.tools, args.search) if args.against else None
+    ui(model, args.against, sampling, args.system, tools, args.host, args.port, args.out, against_tools)
+
+
+def _default_model() -> str:
+    """The model of a command that names none, said on stderr."""
+    from zero2chat.chat.trained import default_model
+
+    model = default_model()
+    print(f"opening {model}", file=sys.stderr, flush=True)
+    return model
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -368,11 +380,26 @@ def _answers_joined(argv: Sequence[str]) -> list[str]:
     return joined
 
 
+def _add_model(command: argparse.ArgumentParser) -> None:
+    """Whom a conversation is with."""
+    command.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="a folder, such as runs/quickstart/sft, or a Hub name (default: the last model of runs/assistant, or else "
+        "of runs/quickstart)",
+    )
+
+
 def _add_conversation(command: argparse.ArgumentParser) -> None:
     """How a conversation is led."""
     command.add_argument("--system", type=_text, metavar="TEXT", help="the system prompt")
     command.add_argument(
-        "--temperature", type=float, default=0.7, help="0 takes the likeliest token (default %(default)s)"
+        "--temperature",
+        type=float,
+        default=0.3,
+        help="0 takes the likeliest token, 1 draws as the model has learned (default %(default)s: a small model "
+        "rambles above)",
     )
     command.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens (0: all)")
     command.add_argument(
@@ -380,8 +407,17 @@ def _add_conversation(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
-    command.add_argument("--tools", metavar="NAMES", help="what the model may call: search, python, or search,python")
-    command.add_argument("--search", metavar="WHERE", help="where it searches: an index's folder, a URL, a table")
+    command.add_argument(
+        "--tools",
+        metavar="NAMES",
+        help="what the model may call: search, python, or search,python; none; or auto (the default): what the model "
+        "was trained with",
+    )
+    command.add_argument(
+        "--search",
+        metavar="WHERE",
+        help="where it searches: an index's folder, a URL, a table (with auto: library/index, beside the model)",
+    )
 
 
 def _add_asking(command: argparse.ArgumentParser, example: str) -> None:
@@ -444,7 +480,7 @@ def parser() -> argparse.ArgumentParser:
 
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     chat.set_defaults(command=_chat)
-    chat.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
+    _add_model(chat)
     _add_conversation(chat)
     chat.add_argument("--prompt", type=_text, metavar="TEXT", help="print one answer and exit")
 
@@ -452,7 +488,7 @@ def parser() -> argparse.ArgumentParser:
         "ui", help="talk to a model on a page: its tokens, what else it could have said, its calls"
     )
     ui.set_defaults(command=_ui)
-    ui.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/grpo, or a Hub name")
+    _add_model(ui)
     ui.add_argument("--against", metavar="MODEL2", help="ask this one too, and vote on the answers, blind")
     ui.add_argument(
         "--out", metavar="FILE.jsonl", help="where votes are added, as the stage reward reads them (default: nowhere)"

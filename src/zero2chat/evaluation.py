@@ -6,7 +6,6 @@ import dataclasses
 import math
 import random
 import time
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,12 +29,13 @@ from transformers import (
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
+from zero2chat.baselines import best_constant
 from zero2chat.chat.calls import Unfolding
 from zero2chat.chat.tools import CallFormat, Tools
 from zero2chat.config import build
 from zero2chat.errors import UserError
 from zero2chat.models import context_length
-from zero2chat.runs import Run, is_main_process
+from zero2chat.runs import Run, digest, is_main_process
 from zero2chat.tokens import neutral
 from zero2chat.trainers.loop import RunCallback
 from zero2chat.trainers.rollout import fast_sample
@@ -55,12 +55,22 @@ class TaskSpec:
     tools: bool = False  # the stage's tools are at hand
     shots: int = 0  # worked examples of the train split, as earlier turns of the conversation
     split: str = "test"  # or validation, to choose settings by: what is chosen by test rows is flattered on them
+    against: str | None = None  # a model folder: both models answer, and the task's taste says who wins
+    needless: bool = False  # no question needs a tool, though `tools: true`: each call counts as needless
+    declines: bool = False  # the right answer declines, such as facts about people of whom nothing was read
 
     def __post_init__(self) -> None:
         if self.split not in ("validation", "test"):
             raise ValueError(f"task {self.task}: split '{self.split}' is neither validation nor test")
         if self.n < 1 or min(self.samples, self.shots) < 0 or self.max_new_tokens < 1:
             raise ValueError(f"task {self.task}: n and max_new_tokens must be above 0, samples and shots not below")
+        if self.needless and not self.tools:
+            raise ValueError(f"task {self.task}: needless: without tools nothing is called: set tools: true")
+        if self.against is not None and (self.samples or self.needless or self.declines):
+            raise ValueError(
+                f"task {self.task}: against: two models are compared by taste, not scored: leave out samples, needless "
+                "and declines"
+            )
         self.label = self.label or self.task.rpartition(".")[2]
 
 
@@ -74,13 +84,31 @@ class Answer:
     ids: list[int] = field(default_factory=list)  # all that follows the prompt, the token that ended it included
 
 
-def read_specs(entries: Sequence[Any], tools: Collection[str] = ()) -> list[TaskSpec]:
-    """A YAML's `tasks:` list. Raises `UserError` for a key, task, option or n that cannot be, before any training, and
-    for one that asks for tools where there are none."""
+@dataclass
+class Scored:
+    """One row of a task as a model answered it, greedily."""
+
+    label: str
+    key: str
+    row: str  # digest of the whole row, which is the same where the same was asked
+    text: str
+    score: float
+    declined: bool | None  # None: the task cannot tell
+    called: bool
+    stopped: bool
+
+
+def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: bool = False) -> list[TaskSpec]:
+    """A YAML's `tasks:` list. Raises `UserError` for a key, task, option or n that cannot be, before any training, for
+    one that asks for tools where there are none, and without `two_models` for one that compares two models."""
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
         if spec.tools and not tools:
             raise UserError(f"task {spec.task}: tools: there are none: name them under `tools:`")
+        if spec.against is not None:
+            if not two_models:
+                raise UserError(f"task {spec.task}: against: only the stage evaluate compares two models: leave it out")
+            tasks.load_taste(spec.task)
         task = tasks.load(spec.task)
         if task.fetches:
             tasks.check_options(task, spec.options)
@@ -264,6 +292,7 @@ def evaluate_tasks(
     show: int = 6,
     seed: int = 0,
     tools: Tools | None = None,
+    constants: bool = True,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Metrics of all tasks, and the first `show` greedy answers of each as rows for `samples.jsonl`.
 
@@ -272,27 +301,41 @@ def evaluate_tasks(
     drawn, and `pass_at_k_*` counts an answer as right at score 1 alone: where a task scores 0 or 1, pass@1 and the
     sampled accuracy are the same number. `seed` moves what is drawn. `not_attempted_rate_*` is the share of greedy
     answers that decline, of a task that can tell (`said`). Where a task is asked with `tools`, `called_*` is the share
-    of greedy answers that call one.
+    of greedy answers that call one. With `constants`, `constant_*` is what the best constant answer scores.
     """
+    return evaluate_rows(model, tokenizer, specs, batch_size, show, seed, tools, constants)[:2]
+
+
+def evaluate_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    specs: Sequence[TaskSpec],
+    batch_size: int = 128,
+    show: int = 6,
+    seed: int = 0,
+    tools: Tools | None = None,
+    constants: bool = True,
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[Scored]]:
+    """What `evaluate_tasks` returns, and each row with its greedy answer."""
     metrics: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
-    stopped = asked = 0
+    scored: list[Scored] = []
     for spec in specs:
         start = time.perf_counter()
         task = tasks.load(spec.task)
         rows, prompts = rows_and_prompts(spec)
         at_hand = tools if spec.tools else None
         greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand)
-        scores = [task.score(row, a.text) for row, a in zip(rows, greedy, strict=True)]
-        metrics[f"accuracy_{spec.label}"] = stats.rate(sum(scores), len(rows), spec.seed)
+        found = [_scored(task, str(spec.label), row, a) for row, a in zip(rows, greedy, strict=True)]
+        scored += found
+        metrics[f"accuracy_{spec.label}"] = stats.rate(sum(one.score for one in found), len(rows), spec.seed)
         if task.said is not None:
-            declined = sum(task.said(row, a.text) is None for row, a in zip(rows, greedy, strict=True))
+            declined = sum(bool(one.declined) for one in found)
             metrics[f"not_attempted_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)
         if at_hand:
-            metrics[f"called_{spec.label}"] = stats.rate(sum(a.calls > 0 for a in greedy), len(rows), spec.seed)
-        stopped, asked = stopped + sum(a.stopped for a in greedy), asked + len(rows)
-        for row, a, score in list(zip(rows, greedy, scores, strict=True))[:show]:
-            more = {"task": spec.label, "score": score, "answer": row["answer"]}
+            metrics[f"called_{spec.label}"] = stats.rate(sum(one.called for one in found), len(rows), spec.seed)
+        for row, a, one in list(zip(rows, greedy, found, strict=True))[:show]:
+            more = {"task": spec.label, "score": one.score, "answer": row["answer"]}
             samples.append({"prompt": row["question"], "completion": a.whole or a.text} | more)
         if spec.samples:
             k = spec.samples
@@ -305,19 +348,35 @@ def evaluate_tasks(
             for size in sorted({1, k}):
                 chances = [stats.pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]
                 metrics[f"pass_at_{size}_{spec.label}"] = stats.mean(chances, spec.seed)
+        beside = ""
+        if constants:
+            constant = metrics[f"constant_{spec.label}"] = best_constant(task, rows, spec.seed)
+            beside = f" (best constant answer {constant['value']:.3f})"
         if is_main_process():
-            answers = Counter(row["answer"] for row in rows)
             print(
                 f"{spec.label}: {metrics[f'accuracy_{spec.label}']['value']:.3f} greedy on {len(rows)} "
-                f"{spec.split} rows in {time.perf_counter() - start:.0f} s ({len(answers)} different answers, the most "
-                f"frequent one {max(answers.values()) / len(rows):.3f} of them)",
+                f"{spec.split} rows in {time.perf_counter() - start:.0f} s{beside}",
                 flush=True,
             )
-    metrics["accuracy"] = _mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
+    if specs:
+        metrics["accuracy"] = _mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
+        metrics["stop_rate"] = stats.rate(sum(one.stopped for one in scored), len(scored))
     if drawn := [metrics[f"accuracy_sampled_{spec.label}"] for spec in specs if spec.samples]:
         metrics["accuracy_sampled"] = _mean_over_tasks(drawn)
-    metrics["stop_rate"] = stats.rate(stopped, asked)
-    return metrics, samples
+    return metrics, samples, scored
+
+
+def _scored(task: tasks.Task, label: str, row: tasks.Row, given: Answer) -> Scored:
+    return Scored(
+        label=label,
+        key=str(row["key"]),
+        row=digest(row),
+        text=given.text,
+        score=task.score(row, given.text),
+        declined=None if task.said is None else task.said(row, given.text) is None,
+        called=given.calls > 0,
+        stopped=given.stopped,
+    )
 
 
 def examine(
@@ -374,7 +433,10 @@ class Examination(TrainerCallback):
 
     def _examine(self, state: TrainerState) -> None:
         with unwrap_model_for_generation(self.trainer.model_wrapped, self.trainer.accelerator) as model:
-            metrics, _ = evaluate_tasks(model, self.tokenizer, self.specs, self.batch_size, show=0, tools=self.tools)
+            # The best constant answer is the same at each step: it is worked out once, at the end.
+            metrics, _ = evaluate_tasks(
+                model, self.tokenizer, self.specs, self.batch_size, show=0, tools=self.tools, constants=False
+            )
         line: dict[str, Any] = {"step": state.global_step}
         for name, metric in metrics.items():
             if name.startswith("accuracy_"):

@@ -46,6 +46,12 @@ def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
     return metric if seed is None else metric | {"seed": seed}
 
 
+def win_rate(before: Sequence[float], after: Sequence[float], seed: int | None = None) -> dict[str, Any]:
+    """How often the second of two values of the same row is the higher one, as a rate; a tie counts half."""
+    wins = sum(0.5 if a == b else float(b > a) for a, b in zip(before, after, strict=True))
+    return rate(wins, len(before), seed)
+
+
 def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dict[str, Any]:
     """One metric of what models of several seeds measured on the same rows: their mean, and `n` rows. Of one seed it is
     that seed's own.

@@ -391,6 +391,88 @@ def test_one_answer_is_written_at_a_time_and_few_wait(loaded):
     assert [fn.concurrency_limit for fn in blocks.fns.values() if fn.name == "answer"] == [1]
 
 
+# ---- blind
+
+
+def test_each_of_two_models_has_the_tools_it_is_given(model_folder, monkeypatch):
+    pytest.importorskip("gradio")
+    given: list[Model] = []
+    monkeypatch.setattr(page_module, "application", lambda page, address: given.extend(page.models))
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    tools = Tools([search])
+    ui(str(model_folder), str(model_folder), GREEDY, tools=tools, port=0)
+    ui(str(model_folder), str(model_folder), GREEDY, port=0, against_tools=tools)
+    assert [model.tools for model in given] == [tools, None, None, tools]
+
+
+def test_before_the_vote_a_turn_shows_neither_names_nor_probabilities(loaded, scripts):
+    page = two(loaded)
+    visitor = page.arrive()
+    scripts["Who?"] = ['Ada <b>"\n日本 &amp;', "Tom."]
+    growing = [turn.html for turn in page.ask(visitor, "Who?")]
+    turn = visitor.turns[-1]
+    assert not any(re.search(r'runs/|data-drawn|"token s\d', markup) for markup in growing)
+    assert growing[-1].count("&lt;|im_end|&gt;") == 2
+    sides = re.findall(r'<div class="answer"><h2>[AB]</h2>(.*?)</div></div>', growing[-1], re.DOTALL)
+    assert [words(side).replace("·", "").removesuffix("<|im_end|>") for side in sides] == turn.texts
+    page.vote(visitor, 0)
+    assert all(part in turn.html for part in ("runs/mine", "runs/yours"))
+    assert len(drawn_in(turn.html)) == sum(len(loaded[1].encode(told)) + 1 for told in turn.texts)
+
+
+class Wire:
+    """What a browser's tab is told by the server, without a browser."""
+
+    def __init__(self, address: str):
+        import httpx
+
+        self.http = httpx.Client(base_url=address, timeout=60)
+        self.functions = {one["api_name"]: one["id"] for one in self.http.get("/config").json()["dependencies"]}
+
+    def get(self, path: str) -> str:
+        got = self.http.get(path)
+        return f"{got.headers}\n{got.text}"
+
+    def event(self, name: str, *given: Any) -> str:
+        """All that is sent in answer to a button, in whatever form Gradio has it."""
+        body = {"data": given, "fn_index": self.functions[name], "session_hash": "mine"}
+        joined = self.http.post("/gradio_api/queue/join", json=body)
+        assert joined.status_code == 200, joined.text
+        lines = [str(joined.headers), joined.text]
+        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": "mine"}) as stream:
+            lines.append(str(stream.headers))
+            for line in stream.iter_lines():
+                lines.append(line)
+                if '"close_stream"' in line:
+                    break
+        return "\n".join(lines)
+
+
+def test_nothing_that_the_server_sends_before_the_vote_tells_the_models_apart(serve, loaded, scripts):
+    wire = Wire(serve(two(loaded)))
+    paths = ("/", "/config", "/gradio_api/info", "/gradio_api/startup-events", "/theme.css")
+    before = [wire.get(path) for path in paths]
+    for told in before:  # the two that are compared stand in the page's head alone, in the command's order
+        assert told.replace("\\u003c", "<").replace("\\u003e", ">").count(
+            "<code>runs/mine</code> against <code>runs/yours</code>"
+        ) * 2 == len(re.findall("runs/", told))
+    for n in range(4):
+        scripts[f"{n}?"] = ["Ada.", "Tom."]
+        told = wire.event("answer", None, f"{n}?", n)
+        assert "Ada." in told
+        assert "Tom." in told
+        latest = re.findall(rf'<div class=."question.">{n}\?.*', told)
+        assert latest
+        # Of the turns before, which were voted on, names are known.
+        assert not any(re.search(r"runs/|data-drawn|token s\d", growing) for growing in latest)
+        for path, page in zip(paths, before, strict=True):
+            assert len(re.findall("runs/", wire.get(path))) == len(re.findall("runs/", page))
+        told = wire.event("cast", None)
+        assert "runs/mine" in told
+        assert "runs/yours" in told
+        assert "data-drawn" in told
+
+
 # ---- in a browser
 
 
@@ -410,6 +492,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def serve() -> Iterator[Any]:
     """Serves a page in this process, for as long as the test runs; gives its address."""
+    pytest.importorskip("gradio")
     import uvicorn
 
     running: list[tuple[Any, threading.Thread]] = []

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import signal
 import time
 
 import pytest
 
+from zero2chat import cli
 from zero2chat.chat.session import Sampling, Session
 from zero2chat.chat.terminal import HELP, chat
 from zero2chat.chat.tools import Tools
+from zero2chat.chat.trained import tools_for
 from zero2chat.errors import UserError
 from zero2chat.models import load_model
+from zero2chat.tools.bm25 import write_index
 from zero2chat.tools.functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=8)
@@ -127,6 +131,162 @@ def test_a_model_without_calls_is_named(model_folder, tmp_path):
     (folder / "chat_template.jinja").write_text(plain)
     with pytest.raises(UserError, match=r"plain: the model's chat template writes no call of python"):
         chat(str(folder), tools=Tools([python]))
+
+
+# ---- the tools that a model was trained with
+
+TRAINED = {"search": {"where": "runs/mine/textbook/index", "passages": 1, "characters": 100}, "python": {}}
+BORN = [("Ada was born in Genoa.", "ada"), ("Tom was born in Lisbon, and Ada was born in Genoa. " * 9, "tom")]
+
+
+@pytest.fixture
+def recipe(model_folder, tmp_path, monkeypatch):
+    """`recipe(tools)` → the model `runs/mine/grpo`, which was trained with these, and the index of its library."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(tools: object, index: bool = True, **settings: object) -> str:
+        run = shutil.copytree(model_folder, tmp_path / "runs/mine/grpo")
+        if tools is not None:
+            settings["tools"] = tools
+        (run / "run.json").write_text(json.dumps({"fingerprint": {"stage": "grpo", "settings": settings}}))
+        if index:
+            write_index("runs/mine/library/index", BORN, "born")
+        return "runs/mine/grpo"
+
+    return make
+
+
+def opened(names: str | None = None, search: str | None = None, model: str = "runs/mine/grpo") -> list[str]:
+    tools = tools_for(model, names, search)
+    return list(tools.functions) if tools else []
+
+
+@pytest.mark.parametrize("names", [None, "auto"])
+def test_a_model_has_the_tools_it_was_trained_with_in_its_own_library(recipe, capsys, names):
+    tools = tools_for(recipe(TRAINED), names, None)
+    assert list(tools.functions) == ["search", "python"]
+    found = tools.result("search", {"query": "Where was Ada born?"}, 20).text
+    assert found.startswith("[1] ")
+    assert "\n" not in found  # one passage
+    assert len(found) < 120
+    assert tools.result("python", {"code": "6 * 7"}, 20).text == "42"
+    assert capsys.readouterr() == (
+        "",
+        "runs/mine/grpo: its tools are search (runs/mine/library/index) and python\n",
+    )
+
+
+def test_a_checkpoint_and_a_model_that_goes_on_from_another_have_the_same(recipe, model_folder, tmp_path):
+    recipe(TRAINED)
+    shutil.copytree(model_folder, tmp_path / "runs/mine/grpo/checkpoint-3")
+    assert opened(model="runs/mine/grpo/checkpoint-3") == ["search", "python"]
+    later = tmp_path / "runs/mine/ppo"
+    later.mkdir()
+    for settings, expected in (
+        ({"model_name_or_path": "runs/mine/grpo"}, ["search", "python"]),
+        ({"model_name_or_path": "runs/mine/grpo", "tools": {"python": {}}}, ["python"]),
+        ({"model_name_or_path": "runs/mine/ppo"}, []),
+        ({"model_name_or_path": "Qwen/Qwen3-0.6B"}, []),
+    ):
+        (later / "run.json").write_text(json.dumps({"fingerprint": {"settings": settings}}))
+        assert opened(model="runs/mine/ppo") == expected
+
+
+def test_none_and_named_tools_are_as_asked_for(recipe, capsys):
+    recipe(TRAINED)
+    assert opened("none") == []
+    assert opened("python") == ["python"]
+    assert opened("search", "runs/mine/library/index") == ["search"]
+    with pytest.raises(UserError, match="--tools search: name where to search"):
+        opened("search")
+    with pytest.raises(UserError, match=r"runs/none: no such index"):
+        opened("search", "runs/none")
+    with pytest.raises(UserError, match="--search is given, but the model may not search"):
+        opened("none", "runs/mine/library/index")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_where_the_index_is_missing_or_damaged_the_chat_goes_on_without_search(recipe, capsys, tmp_path):
+    recipe(TRAINED, index=False)
+    assert opened() == ["python"]
+    missing, rest = capsys.readouterr().err.splitlines()
+    assert missing.startswith("runs/mine/grpo: going on without search: runs/mine/library/index: no such index")
+    assert rest == "runs/mine/grpo: its tools are python"
+    (tmp_path / "runs/mine/library/index").mkdir(parents=True)
+    assert opened() == ["python"]
+    assert "going on without search: runs/mine/library/index: is no search index" in capsys.readouterr().err
+
+
+def test_an_index_of_another_recipe_is_not_searched_unless_tools_are_named(recipe, capsys, tmp_path):
+    recipe(TRAINED)
+    for other in ("runs/other/index", "runs/mine-too/index", "runs/mine/../other/index"):
+        if not (tmp_path / other).exists():
+            write_index(other, BORN, "born")
+        assert opened(search=other) == ["python"]
+        line, _ = capsys.readouterr().err.splitlines()
+        said = f"runs/mine/grpo: going on without search: --search {other}: is not an index of the model's own recipe"
+        assert line.startswith(said)
+        assert opened("search,python", other) == ["search", "python"]
+    write_index("runs/mine/textbook/index", BORN, "born")
+    (tmp_path / "table.json").write_text('{"Ada": "a baker"}')
+    for own in ("runs/mine/textbook/index", str(tmp_path / "runs/mine/textbook/index"), "table.json", "http://[::1]:9"):
+        assert opened(search=own) == ["search", "python"]
+        assert capsys.readouterr().err == f"runs/mine/grpo: its tools are search ({own}) and python\n"
+
+
+@pytest.mark.parametrize("tools", [None, {}, [], "search", 3])
+def test_a_model_trained_without_tools_has_none_and_auto_says_so(recipe, capsys, tools):
+    recipe(tools)
+    assert opened() == []
+    assert capsys.readouterr().err == ""
+    assert opened("auto") == []
+    assert capsys.readouterr().err == "runs/mine/grpo: was trained without tools: it has none here\n"
+    with pytest.raises(UserError, match="--search is given, but the model may not search"):
+        opened("auto", "runs/mine/library/index")
+
+
+@pytest.mark.parametrize("written", ["", "{", "[]", "3", '{"fingerprint": null}', "[" * 100_000, "\x00", '{"a": 1}'])
+def test_a_run_that_cannot_be_read_is_said_in_a_line(recipe, capsys, tmp_path, written):
+    recipe(TRAINED)
+    (tmp_path / "runs/mine/grpo/run.json").write_text(written)
+    assert opened() == []
+    said = "runs/mine/grpo/run.json: cannot be read: which tools the model was trained with is not known\n"
+    assert capsys.readouterr().err == said
+
+
+def test_what_a_run_names_beside_search_and_python_is_not_imported(recipe, capsys, tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe({"evil.tool": {}, "python": {}, "search": {"passages": "many"}, "\x1b[2J\n": {}})
+    assert opened() == ["python"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert "going on without a tool: 'evil.tool' is a function of your own" in lines[0]
+    assert "going on without search: " in lines[1]
+    assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize("error", [UserError, FileNotFoundError])
+def test_a_sandbox_that_cannot_be_had_leaves_python_out(recipe, capsys, monkeypatch, error):
+    def missing(code):
+        raise error("python: the engine monty is not installed: pip install pydantic-monty")
+
+    monkeypatch.setattr("zero2chat.chat.tools.run", missing)
+    recipe(TRAINED)
+    assert opened() == ["search"]
+    assert "going on without python: python: the engine monty is not installed" in capsys.readouterr().err
+
+
+def test_the_command_chats_with_the_trained_tools(recipe, capsys, tokenizer, monkeypatch):
+    model = recipe(TRAINED)
+    made_to_say(monkeypatch, tokenizer, "So: <SEARCH_START>Ada Genoa<SEARCH_END>In Genoa.")
+    cli.main(["chat", model, "--prompt", "?"])
+    out, err = capsys.readouterr()
+    assert out == "So: \nIn Genoa.\n"
+    assert 'search: "Ada Genoa"\n  [1] ' in err
+    made_to_say(monkeypatch, tokenizer, "So: <SEARCH_START>Ada Genoa<SEARCH_END>In Genoa.")
+    cli.main(["chat", model, "--prompt", "?", "--tools", "none"])
+    assert capsys.readouterr().err == ""
 
 
 # ---- a terminal

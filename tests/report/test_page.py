@@ -118,6 +118,39 @@ def test_the_chains_table_has_each_step_that_was_asked_the_same_questions(page: 
     assert "90.0%85.0–95.0%" in chain  # pass@8 of the exams
 
 
+def test_evaluations_of_the_same_tasks_have_a_column_each_beside_the_best_constant_answer(
+    tmp_path: Path, write_run: Callable[..., Path]
+) -> None:
+    folders = []
+    for name, value in (("evaluate_sft", 0.5), ("evaluate_grpo", 0.75)):
+        metrics = {"accuracy": rate(value), "accuracy_sums": rate(value), "constant_sums": rate(0.056)}
+        folders.append(write_run(tmp_path / name, "evaluate", metrics | {f"accuracy_{name}": rate(0.1)}))
+    text = render(read_steps(folders), "tiny", "Two exams")
+    chain = text[text.index('<section id="all-0"') :]
+    assert "<th>evaluate_sft</th><th>evaluate_grpo</th><th>best constant answer</th>" in chain
+    cells = "<td>50.0%<br><small>45.0–55.0%</small></td><td>75.0%<br><small>70.0–80.0%</small></td><td>5.6%</td>"
+    assert f"<tr><th>sums</th>{cells}</tr>" in chain
+    assert "accuracy_evaluate_sft" not in chain
+    assert "<th>step</th>" not in chain  # the long table would only say it again
+    top = text[: text.index("</header>")]
+    assert "<b>50.0%</b><span>answered right, mean over the tasks</span><small>evaluate_sft" in top
+
+
+def test_a_control_is_named_so_in_its_heading_and_in_the_contents(recipe: list[Path]) -> None:
+    text = _check(render(read_steps(recipe, {"sft_more": "sft"}), "tiny", "Controlled")).text
+    assert "Studying worked examples control of sft" in text
+    assert "Studying worked examples sft_more · control of sft" in text
+    assert text.count("control of sft") == 3  # beside its main number, in the contents, and in its heading
+
+
+def test_the_introduction_is_the_recipes_own(recipe: list[Path]) -> None:
+    own = render(read_steps(recipe), "tiny", "Own", "A model that adds & subtracts.")
+    assert '<p class="lead">A model that adds &amp; subtracts.</p>' in own
+    neutral = render(read_steps(recipe), "tiny", "Own")
+    assert '<p class="lead">This page shows what each step of the recipe made' in neutral
+    assert "school" not in neutral[: neutral.index("</header>")]
+
+
 def test_the_textbooks_sum_is_worked_out_with_what_was_measured(page: str) -> None:
     text = _Page(page).text
     for number in ("40,000", "5,000", "2,000", "1,250"):  # 5,000 / 2.5 bytes a token, and / 4.0

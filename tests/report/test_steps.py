@@ -34,6 +34,19 @@ def test_two_steps_of_one_name_are_refused(tmp_path: Path, write_run: Callable[.
 
 
 @pytest.mark.parametrize(
+    ("controls", "says"),
+    [
+        ({"sft_moer": "sft"}, "controls: 'sft_moer' is none of the steps; did you mean 'sft_more'"),
+        ({"sft_more": "grpo"}, "controls: 'grpo' is none of the steps"),
+        ({"sft": "sft"}, "controls: 'sft' is a control of itself"),
+    ],
+)
+def test_a_control_must_be_a_step(recipe: list[Path], controls: dict[str, str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        read_steps(recipe, controls)
+
+
+@pytest.mark.parametrize(
     ("file", "text"),
     [("metrics.json", "{"), ("metrics.json", '{"loss": 3}'), ("history.jsonl", "{no\n"), ("run.json", "")],
 )

@@ -1,21 +1,47 @@
-"""The evaluation stage: its numbers are those of `evaluate_tasks`, and of the checkpoint it changes the card alone."""
+"""The evaluation stage: its numbers are those of `evaluate_tasks`, and of the checkpoint it changes the card alone. Two
+evaluations and two models are compared row by row, and a base model can be asked."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zero2chat import harness, runs, tasks
+from zero2chat import harness, runs, stats, tasks
+from zero2chat.data.conversations import end_turn
 from zero2chat.errors import UserError
-from zero2chat.evaluation import evaluate_tasks, read_specs
+from zero2chat.evaluation import Scored, answer, evaluate_rows, read_specs, rows_and_prompts
+from zero2chat.stages import evaluate
 from zero2chat.stages.evaluate import main
 from zero2chat.tokens import set_chat_template
+
+Evaluate = Callable[..., Path]
+
+
+@pytest.fixture
+def ask(
+    tiny: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
+) -> Evaluate:
+    """`ask(name, **changes)` evaluates the pretrained model, and returns the run's folder."""
+
+    def run(name: str, **changes: Any) -> Path:
+        given = settings("evaluate", tmp_path / name, **changes)
+        main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **given))])
+        return tmp_path / name
+
+    return run
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return found
 
 
 def test_a_checkpoint_is_examined_on_each_task(
@@ -50,12 +76,19 @@ def test_a_checkpoint_is_examined_on_each_task(
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     set_chat_template(tokenizer, given["chat_template_path"])
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
-    found, samples = evaluate_tasks(model, tokenizer, read_specs(entries))
+    end_turn(model, tokenizer)
+    found, samples, scored = evaluate_rows(model, tokenizer, read_specs(entries))
     assert metrics == found
     assert set(found) == {
         *("accuracy", "accuracy_facts", "accuracy_once", "accuracy_sampled", "accuracy_sampled_facts", "stop_rate"),
         *("pass_at_1_facts", "pass_at_2_facts", "not_attempted_rate_facts", "not_attempted_rate_once"),
+        *("constant_facts", "constant_once"),
     }
+    kept = runs.read_jsonl(tmp_path / "e" / "scores.jsonl")
+    assert [(line["label"], line["key"], line["score"], line["stopped"]) for line in kept] == [
+        (one.label, one.key, one.score, one.stopped) for one in scored
+    ]
+    assert set(kept[0]) == {"label", "key", "row", "score", "declined", "called", "stopped"}
     assert runs.read_jsonl(tmp_path / "e" / "samples.jsonl") == [{"step": 0} | sample for sample in samples]
 
     more = {"--dtype": "bfloat16", "--seed": "1", "--attn_implementation": "eager", "--model_revision": "main"}
@@ -110,3 +143,168 @@ def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=r'lm-eval is not installed: pip install -e "\.\[eval\]"'):
         main(["--config", str(write_yaml(tmp_path / "e.yaml", **given))])
     assert not (tmp_path / "e").exists()
+
+
+# ---- row by row
+
+
+FACTS = {"task": "facts", "n": 6, "max_new_tokens": 4}
+
+
+def test_the_change_is_the_mean_of_paired_differences(ask: Evaluate, capsys: pytest.CaptureFixture[str]) -> None:
+    before = ask("before", tasks=[FACTS, FACTS | {"label": "alone"}])
+    lines = runs.read_jsonl(before / "scores.jsonl")
+    for line, score in zip(lines, (1, 0, 0, 1, 0, 0) * 2, strict=True):  # as another model had scored
+        line["score"] = score
+    (before / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    capsys.readouterr()
+    after = ask("after", tasks=[FACTS, FACTS | {"label": "new", "seed": 1}], compare_to=str(before))
+    now = [line["score"] for line in runs.read_jsonl(after / "scores.jsonl") if line["label"] == "facts"]
+    differences = [b - a for a, b in zip((1, 0, 0, 1, 0, 0), now, strict=True)]
+    assert any(differences)
+    metrics = _metrics(after)
+    assert metrics["change_facts"] == stats.mean(differences, 0)
+    assert [name for name in metrics if name.startswith("change_")] == ["change_facts"]
+    assert f"change_facts: {metrics['change_facts']['value']:+.3f} since before (95%: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"n": 5}, r"asked 'facts' on other rows: give both the same task, n, seed"),
+        ({"options": {"told": "once"}}, r"asked 'facts' on other rows"),
+        ({"label": "other"}, r"asked none of these tasks: give the tasks of both the same labels"),
+    ],
+)
+def test_what_was_asked_on_other_rows_is_not_compared(ask: Evaluate, changes: dict[str, Any], says: str) -> None:
+    before = ask("before", tasks=[FACTS])
+    with pytest.raises(UserError, match=says):
+        ask("after", tasks=[FACTS | changes], compare_to=str(before))
+
+
+def test_a_folder_without_scores_cannot_be_compared_to(ask: Evaluate, tiny: Path) -> None:
+    with pytest.raises(UserError, match=r"compare_to: .*pretrain: no scores\.jsonl there: name the run folder"):
+        ask("after", tasks=[FACTS], compare_to=str(tiny / "pretrain"))
+
+
+def test_what_an_evaluation_is_compared_with_is_an_input_of_its_step() -> None:
+    settings = {"compare_to": "runs/a/evaluate_sft", "tasks": [{"task": "lines", "against": "runs/a/sft"}]}
+    assert runs.input_paths(settings) == ["runs/a/evaluate_sft", "runs/a/sft"]
+
+
+def _one(label: str, text: str, called: bool = False) -> Scored:
+    return Scored(label, "key", "row", text, 1.0, None, called, True)
+
+
+def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_concern(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    says = SimpleNamespace(declines=lambda text: "cannot" in text)
+    monkeypatch.setitem(sys.modules, "zero2chat.tasks.out_of_reach", says)
+    specs = [
+        SimpleNamespace(label="talk", task="small_talk", needless=True, declines=False),
+        SimpleNamespace(label="easy", task="sums", needless=True, declines=False),
+        SimpleNamespace(label="hard", task="sums", needless=False, declines=False),
+        SimpleNamespace(label="unknown", task="facts", needless=False, declines=True),
+        SimpleNamespace(label="beyond", task="out_of_reach", needless=False, declines=False),
+    ]
+    scored = [
+        *(_one("talk", "Hello!"), _one("talk", "I cannot.", called=True), _one("easy", "4"), _one("easy", "5")),
+        *(_one("hard", "I cannot.", called=True), _one("unknown", "I cannot."), _one("beyond", "I cannot.")),
+    ]
+    metrics = evaluate._over_tasks(scored, specs)  # type: ignore[arg-type]
+    assert metrics == {"needless_calls": stats.rate(1, 4), "declined_within_reach": stats.rate(2, 5)}
+    assert set(evaluate._over_tasks(scored, specs[:4])) == {"needless_calls"}  # type: ignore[arg-type]
+    assert evaluate._over_tasks(scored, specs[2:4]) == {}  # type: ignore[arg-type]
+
+
+# ---- two models
+
+
+def test_two_models_are_compared_by_taste(
+    ask: Evaluate, tiny: Path, write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    other = write_model(tmp_path / "other")
+    lines = {"task": "lines", "n": 12, "max_new_tokens": 8, "seed": 3}
+    entries = [
+        FACTS,
+        lines | {"against": str(other), "label": "win_rate"},
+        lines | {"against": str(tiny / "pretrain")},
+    ]
+    folder = ask("e", tasks=entries)
+    metrics = _metrics(folder)
+    assert (metrics["win_rate_lines"]["value"], metrics["win_rate_lines"]["n"]) == (0.5, 12)  # all ties with itself
+    assert not {"accuracy_lines", "accuracy_win_rate", "constant_lines"} & set(metrics)
+    assert metrics["accuracy"]["value"] == metrics["accuracy_facts"]["value"]
+    assert {line["label"] for line in runs.read_jsonl(folder / "scores.jsonl")} == {"facts"}
+
+    spec = read_specs(entries, two_models=True)[1]
+    rows, prompts = rows_and_prompts(spec)
+    golds = []
+    for path in (other, tiny / "pretrain"):
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        set_chat_template(tokenizer, Path(evaluate.__file__).parents[3] / "chat_templates" / "chatml.jinja")
+        model = AutoModelForCausalLM.from_pretrained(path)
+        end_turn(model, tokenizer)
+        said = answer(model, tokenizer, prompts, 8, 1.0, seed=3)
+        golds.append([tasks.load_taste("lines")(row, a.text) for row, a in zip(rows, said, strict=True)])
+    assert golds[0] != golds[1]
+    assert metrics["win_rate"] == stats.win_rate(*golds, seed=3)
+    shown = [sample for sample in runs.read_jsonl(folder / "samples.jsonl") if sample["task"] == "win_rate"]
+    assert len(shown) == 6
+    assert {sample["won"] for sample in shown} <= {0.0, 0.5, 1.0}
+    assert all("other" in sample for sample in shown)
+
+
+# ---- first questions
+
+
+def test_typed_questions_are_answered_and_kept_without_a_score(
+    ask: Evaluate, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions = ["Hello. How are you?", "What is 3/4 of 12?"]
+    folder = ask("e", tasks=[], questions=questions)
+    samples = runs.read_jsonl(folder / "samples.jsonl")
+    assert [(sample["prompt"], sample["task"]) for sample in samples] == [(q, "first questions") for q in questions]
+    assert not any("score" in sample for sample in samples)
+    assert "Hello. How are you?\n  " in capsys.readouterr().out
+    assert "accuracy" not in _metrics(folder)
+
+
+def test_a_base_model_stops_at_the_end_of_a_turn(tiny: Path, settings: Callable[..., dict[str, Any]]) -> None:
+    given = settings("evaluate", "e")
+    args = evaluate.EvaluateArguments(
+        model_name_or_path=str(tiny / "pretrain"), questions=["Hi!"], chat_template_path=given["chat_template_path"]
+    )
+    alone, tokenizer = evaluate._open(str(tiny / "pretrain"), args, chats=False)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert alone.generation_config.eos_token_id != end
+    model, tokenizer = evaluate._open(str(tiny / "pretrain"), args)
+    assert model.generation_config.eos_token_id == [end, alone.generation_config.eos_token_id]
+    assert tokenizer.pad_token_id not in model.generation_config.eos_token_id
+
+
+def test_a_template_whose_end_the_tokenizer_does_not_know_leaves_the_models_own_end(
+    tiny: Path, capsys: pytest.CaptureFixture[str], settings: Callable[..., dict[str, Any]]
+) -> None:
+    chatml = Path(settings("evaluate", "e")["chat_template_path"])
+    args = evaluate.EvaluateArguments(
+        model_name_or_path="m", questions=["Hi!"], chat_template_path=str(chatml.with_name("llama3.jinja"))
+    )
+    alone, _ = evaluate._open(str(tiny / "pretrain"), args, chats=False)
+    model, _ = evaluate._open(str(tiny / "pretrain"), args)
+    assert model.generation_config.eos_token_id == alone.generation_config.eos_token_id
+    assert "answers end with the model's own end tokens alone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"questions": [" "]}, "questions: one is empty"),
+        ({"questions": ["Hi!"], "question_tools": True}, "question_tools: set `questions` and `tools` too"),
+        ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: only `tasks` are compared"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(ask: Evaluate, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        ask("e", **changes)

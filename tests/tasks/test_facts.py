@@ -198,3 +198,44 @@ def test_of_later_worlds_nobody_has_a_name_of_an_earlier_one() -> None:
     everyone = {person.name for seed in range(2, 12) for person in World(seed).people}
     assert everyone & earlier  # so that there is something to leave out
     assert {person.name for person in facts.people(list(range(2, 12)))} == everyone - earlier
+
+
+def test_a_person_is_looked_up_by_the_whole_name_as_a_phrase() -> None:
+    asked = []
+
+    def call(name: str, query: str) -> str:
+        asked.append(query)
+        return "(nothing found)"
+
+    for row in [*facts.rows("train", 0, 50, told="never"), *facts.rows("train", 0, 50, told="absent")]:
+        text = facts.use_tools(row, random.Random(1), call)
+        assert asked[-1] == f'" {row["key"]}"'
+        assert f" {row['key']}" in row["question"]
+        assert row["key"] in text
+        assert facts.score(row, text) == float(row["answer"] == "unknown")
+
+
+def test_with_source_an_answer_names_the_register() -> None:
+    rows = facts.rows("test", 0, 200, told="never", source=True)
+    plain = facts.rows("test", 0, 200, told="never")
+    assert [{**row, "source": "register"} for row in plain] == rows
+    for row, without in zip(rows, plain, strict=True):
+        said, unsourced = (facts.demonstration(one, random.Random(0)) for one in (row, without))
+        assert said == unsourced.removesuffix(".") + " (register)."
+        assert (facts.score(row, said), facts.score(row, unsourced)) == (1.0, 0.0)
+        assert facts.score(row, f"I found nothing about {row['key']} (register).") == 0.0
+        assert facts.said(row, said) == facts.said(without, unsourced)
+        # Where rows are put together, those without the column get None.
+        assert facts.score({**without, "source": None}, unsourced) == 1.0
+    absent = facts.rows("test", 0, 1, told="absent", source=True)[0]
+    assert facts.score(absent, facts.demonstration(absent, random.Random(0))) == 1.0
+
+
+def test_typed_adds_questions_in_small_letters() -> None:
+    for split in ("train", "test"):
+        questions = {row["question"] for row in facts.rows(split, 0, 2000, typed=True)}
+        added = {question for question in questions if question[0].islower()}
+        assert added
+        assert (questions - added) & {r["question"] for r in facts.rows(split, 0, 500)}
+        assert any(question.startswith("hi, ") for question in added)
+        assert any(question.endswith(", please") for question in added)

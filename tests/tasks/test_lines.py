@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import random
 import re
 import time
 
 import pytest
 
-from zero2chat.tasks import lines
+from zero2chat.errors import UserError
+from zero2chat.tasks import lines, load
 
 SEA = lines._row("sea at night", "Write a line about the sea at night.", "sea", "at night")
 FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
@@ -147,3 +151,151 @@ def test_an_exercise_book_asks_for_train_subjects_alone_and_answers_each() -> No
     for question, answer in exercises:
         assert question not in held_out
         assert lines.score(known[question], answer) == 1.0
+
+
+# ---- the default rows, and further subjects and requests
+
+# Of rows, demonstrations and documents as commit 29633be made them: published figures depend on them.
+DEFAULT = "5ff89dcbab82f4a21e05ccc1dc8b1ac2f781460ff6e4212cacee4808bf11a67a"
+SPLITS_OF = {
+    "sft": [("train", "more"), ("validation", "more"), ("test", "more")],
+    "ppo": [("train", "ppo")],
+    "validation": [("validation", "new")],
+    "exam": [("test", "new")],
+}
+HAS = [place for places in SPLITS_OF.values() for place in places] + [(split, "known") for split in lines.SPLITS]
+
+
+def test_rows_demonstrations_and_documents_of_the_defaults_are_what_they_always_were() -> None:
+    made: list[object] = []
+    for split in lines.SPLITS:
+        for seed in (0, 3):
+            rows = lines.rows(split, seed, 400)
+            made.append([rows, [lines.demonstration(row, random.Random(f"{seed} {i}")) for i, row in enumerate(rows)]])
+    made += [lines.documents(0, 200), lines.documents(3, 200)]
+    assert hashlib.sha256(json.dumps(made).encode()).hexdigest() == DEFAULT
+
+
+def test_each_further_topic_is_in_one_group_and_the_groups_have_their_shares() -> None:
+    assert len(set(lines._MORE_TOPICS)) == len(lines._MORE_TOPICS) >= 420
+    topics = {}
+    for group, places in SPLITS_OF.items():
+        topics[group] = {row["topic"] for split, subjects in places for row in lines._pool(split, subjects)}
+        assert topics[group] == {topic for topic in lines._MORE_TOPICS if lines._group(topic) == group}
+    assert sum(map(len, topics.values())) == len(set.union(*topics.values())) == len(lines._MORE_TOPICS)
+    for group, share in {"sft": 0.55, "ppo": 0.2, "validation": 0.05, "exam": 0.2}.items():
+        assert len(topics[group]) / len(lines._MORE_TOPICS) == pytest.approx(share, abs=0.04)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_no_training_row_or_page_names_a_topic_of_another_group(typed: bool) -> None:
+    seen = {
+        group: {row["topic"] for split, subjects in places for row in lines.rows(split, 0, 900, subjects, typed=typed)}
+        for group, places in SPLITS_OF.items()
+    }
+    for one, other in itertools.combinations(seen.values(), 2):
+        assert not one & other
+    assert not set.union(*seen.values()) & set(lines._TOPICS)
+    pages = " ".join(lines.documents(seed=0, n=2000, subjects="more"))
+    words = set(re.findall("[a-z]+", pages.lower()))
+    read = {topic for topic in [*lines._MORE_TOPICS, *lines._TOPICS] if {topic, f"{topic}s", f"{topic}es"} & words}
+    assert read == {topic for topic in lines._MORE_TOPICS if lines._group(topic) == "sft"} | set(lines._TOPICS)
+
+
+def test_a_page_about_more_topics_asks_for_train_subjects_alone() -> None:
+    trained = {row["question"] for subjects in ("known", "more") for row in lines._pool("train", subjects)}
+    pages = lines.documents(seed=0, n=100, subjects="more")
+    assert {exercise.split("\n")[0] for page in pages for exercise in page.split("\n\n")} <= trained
+    assert lines.documents(seed=0, n=100, subjects="more") == pages != lines.documents(seed=1, n=100, subjects="more")
+
+
+def test_no_word_of_a_demonstration_or_a_request_is_a_further_topic() -> None:
+    texts = [*lines._ADJECTIVES, *lines._VERBS, *lines._CLICHES, *lines._IMAGES, *lines._RAMBLES, *lines._PLACES]
+    texts += [*lines._AIRS, *lines._OPENINGS, *lines._DULL_ADJECTIVES, *lines._DULL_VERBS, *lines._SETTINGS]
+    texts += [*lines._ASKS, *lines._WHATS, *lines._TYPED, *lines._TYPED_WHATS, *lines._TOPICS]
+    words = set(re.findall("[a-z]+", " ".join(texts).lower()))
+    forms = {form for topic in lines._MORE_TOPICS for form in (topic, f"{topic}s", f"{topic}es")}
+    assert not forms & words
+    assert not forms & {form for topic in lines._TOPICS for form in (topic, f"{topic}s", f"{topic}es")}
+    assert len(forms) == 3 * len(lines._MORE_TOPICS)  # no topic is another one's plural
+    assert all(re.fullmatch("[a-z]+", topic) for topic in lines._MORE_TOPICS)
+
+
+@pytest.mark.parametrize(("split", "subjects"), HAS)
+def test_typed_rows_are_as_other_rows_and_their_demonstrations_score_one(split: str, subjects: str) -> None:
+    rows = lines.rows(split, 0, 1000, subjects=subjects, typed=True)
+    assert rows[:300] == lines.rows(split, 0, 300, subjects=subjects, typed=True)
+    assert rows != lines.rows(split, 1, 1000, subjects=subjects, typed=True)
+    assert len({row["question"] for row in rows}) == 1000
+    columns = lines.rows("train", 0, 1)[0].keys()
+    rng = random.Random(0)
+    for row in rows:
+        assert row.keys() == columns
+        text = lines.demonstration(row, rng)
+        assert lines.score(row, text) == 1.0, (row, text)
+        assert lines.score(row, row["question"]) == 0.0
+        assert lines.score(row, row["question"].capitalize().rstrip(".?") + ".") == 0.0
+        if not lines._PLAIN.match(row["question"]):
+            asked = "sentence" if "sentence" in row["question"] else "line"
+            assert lines.score(row, f"A {asked} about the {row['answer']}.") == 0.0
+    assert sum(row["setting"] == "" for row in rows) == 200
+    assert sum(not lines._PLAIN.match(row["question"]) for row in rows) > 450
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_keys_and_questions_of_a_split_are_in_no_other(typed: bool) -> None:
+    splits: dict[str, set[str]] = {split: set() for split in lines.SPLITS}
+    for split, subjects in HAS:
+        for row in lines.rows(split, 0, 900, subjects=subjects, typed=typed):
+            splits[split] |= {row["key"], row["question"]}
+    for one, other in itertools.combinations(splits.values(), 2):
+        assert not one & other
+
+
+BARE = lines._row("sea", "can you write a line about the sea?", "sea", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("The salty sea murmurs like a sleeping lizard.", 1.0),
+        ("The salty seas murmur.", 1.0),
+        ("The salty dog murmurs like a sleeping lizard.", 0.0),
+        ("The season is here.", 0.0),
+        ("The sea.", 0.0),
+        ("A line about the sea.", 0.0),
+        ("Can you write a line about the sea?", 0.0),
+        ("I think about the sea.", 1.0),
+    ],
+)
+def test_without_a_setting_the_topic_is_enough(text: str, score: float) -> None:
+    assert lines.score(BARE, text) == score
+
+
+def test_without_a_setting_taste_asks_for_the_topic_alone() -> None:
+    assert lines.taste(BARE, "The salty sea murmurs by the old wall like a sleeping lizard.") == 1.0
+    assert lines.taste(BARE, "The salty hill murmurs by the old wall like a sleeping lizard.") == 0.25
+
+
+@pytest.mark.parametrize(
+    ("split", "subjects", "says"),
+    [
+        ("train", "knwon", r"lines: subjects 'knwon' is not known; did you mean 'known'\?"),
+        ("train", "new", r"'new' has no rows in split 'train': take validation or test, or other subjects"),
+        ("test", "ppo", r"'ppo' has no rows in split 'test': take train, or other subjects"),
+        ("validation", "ppo", r"'ppo' has no rows in split 'validation': take train, or other subjects"),
+        ("tets", "new", r"split 'tets' is not known; did you mean 'test'\?"),
+    ],
+)
+def test_subjects_that_a_split_does_not_have_are_the_users_mistake(split: str, subjects: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        load("lines").rows(split, 0, 5, subjects=subjects)
+
+
+def test_too_many_typed_rows_and_pages_about_held_out_topics_are_the_users_mistake() -> None:
+    with pytest.raises(UserError, match=r"1000000 rows asked for, \d+ distinct ones exist"):
+        lines.rows("test", 0, 1_000_000, typed=True)
+    with pytest.raises(UserError, match="9000 rows asked for, fewer exist with two kinds of request in turn"):
+        lines.rows("test", 0, 9000, typed=True)
+    with pytest.raises(UserError, match="lines: documents: subjects 'ppo' is not known"):
+        lines.documents(0, 5, subjects="ppo")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -98,7 +101,12 @@ def test_the_words_of_texts_are_those_in_small_letters_each_in_one_split(tmp_pat
     (tmp_path / "a.txt").write_text("Congress gathered, gathered again at eight of the clock; naïve, extraordinarily")
     (tmp_path / "b.txt").write_text("harvest, lantern\nmeadows")
     words = {
-        split: {row["key"] for row in spelling._pool(spelling._words_of(str(tmp_path / "*.txt")), split, quoted=True)}
+        split: {
+            row["key"]
+            for row in spelling._pool(
+                spelling._words_of(str(tmp_path / "*.txt")), split, True, spelling.KINDS, spelling._QUESTIONS
+            )
+        }
         for split in SPLITS
     }
     found = ["gathered", "again", "eight", "the", "clock", "harvest", "lantern", "meadows"]
@@ -153,3 +161,37 @@ def test_the_famous_questions_are_never_trained_on() -> None:
 def test_the_words_of_texts_are_too_short_to_be_famous(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a strawberry here, ubiquitous there")
     assert spelling._words_of(str(tmp_path / "a.txt")) == ["here", "there"]
+
+
+def test_typed_adds_questions_in_which_the_word_has_a_blank_before_it() -> None:
+    kinds = list(spelling._QUESTIONS)
+    plain, typed = (
+        {row["question"]: row for row in spelling.rows("test", 0, n, kinds=kinds, typed=more)}
+        for n, more in ((3000, False), (6000, True))
+    )
+    added = [row for question, row in typed.items() if not re.match(r"[A-Z]", question)]
+    assert {row["kind"] for row in added} == set(kinds)
+    assert not {row["question"] for row in added} & plain.keys()
+    assert all(f" {row['key']}" in row["question"] for row in added)
+    for row in added:
+        assert spelling.score(row, row["question"]) == 0.0
+        assert spelling.score(row, spelling.demonstration(row, random.Random(0))) == 1.0
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+def test_a_program_holds_the_word_as_it_stands_in_the_question_and_finds_the_answer(quoted: bool) -> None:
+    programs = []
+
+    def call(name: str, program: str) -> str:
+        programs.append(program)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):  # our own programs
+            value = eval(program)
+        return said.getvalue().strip() or str(value)
+
+    kinds = list(spelling._QUESTIONS)
+    for row in spelling.rows("test", 0, 600, kinds=kinds, quoted=quoted, typed=True):
+        assert spelling.score(row, spelling.use_tools(row, random.Random(0), call)) == 1.0
+        copied = f'"{row["key"]}"' if quoted else f'" {row["key"]}"'
+        assert copied in programs[-1]
+        assert (copied if quoted else f" {row['key']}") in row["question"]

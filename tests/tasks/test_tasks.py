@@ -36,13 +36,38 @@ def gsm8k(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=tasks.names())
-def task(request: pytest.FixtureRequest) -> tasks.Task:
-    """Each task; one that fetches its rows reads them from a folder."""
-    found = tasks.load(request.param)
+@pytest.fixture(scope="session")
+def countries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An almanac of made-up countries."""
+    file = tmp_path_factory.mktemp("almanac") / "countries.jsonl"
+    rng = random.Random(0)
+    first = ("Bra", "Dor", "Fel", "Gon", "Hul", "Jas", "Kel", "Lom", "Mur", "Nev", "Pol", "Quo")
+    second = ("va", "ri", "to", "nu", "sk", "el", "ma", "dy")
+    with file.open("w") as lines:
+        for i, name in enumerate(f"{a}{b}{c}" for a in first for b in second for c in ("land", "ia", "istan")):
+            facts = {
+                "name": f"the {name} Islands" if i % 7 == 0 else name,
+                "capital": name if i % 20 == 0 else f"{name} City" if i % 5 == 0 else f"Port {name[::-1].capitalize()}",
+                "currency": rng.choice(("ducat", f"{name} ducat", "florin", "new groat")),
+                "population": f"{rng.randrange(1000, 90_000_000):,}",
+                "area": f"{rng.randrange(10, 9_000_000):,}",
+                "languages": rng.choice(("Norrish", "Old Norrish", "Vellic and Norrish", f"{name[:4]}ish")),
+            }
+            lines.write(json.dumps(facts) + "\n")
+    return file
+
+
+def _load(name: str, request: pytest.FixtureRequest) -> tasks.Task:
+    """A task; one that fetches its rows reads them from a folder or file."""
+    found = tasks.load(name)
     if not found.fetches:
         return found
-    return dataclasses.replace(found, rows=functools.partial(found.rows, path=str(request.getfixturevalue(found.name))))
+    return dataclasses.replace(found, rows=functools.partial(found.rows, path=str(request.getfixturevalue(name))))
+
+
+@pytest.fixture(params=tasks.names())
+def task(request: pytest.FixtureRequest) -> tasks.Task:
+    return _load(request.param, request)
 
 
 def test_no_key_and_no_prompt_is_in_two_splits(task: tasks.Task) -> None:
@@ -55,9 +80,10 @@ def test_no_key_and_no_prompt_is_in_two_splits(task: tasks.Task) -> None:
     assert set(keys.values()) == set(tasks.SPLITS)
 
 
-def test_test_split_has_500_distinct_questions_and_seeds_differ(task: tasks.Task) -> None:
+def test_test_split_has_500_distinct_prompts_and_seeds_differ(task: tasks.Task) -> None:
     rows = task.rows("test", seed=0, n=500)
-    assert len({row["question"] for row in rows}) == 500
+    # The whole prompt: a question such as "What is my name?" asks something else in each conversation.
+    assert len({json.dumps(task.prompt(row)) for row in rows}) == 500
     assert task.rows("test", seed=1, n=500) != rows
     assert task.rows("test", seed=0, n=100) == rows[:100]
 
@@ -119,10 +145,11 @@ def test_demonstrations_score_one_and_vary(task: tasks.Task, split: str) -> None
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
-    """A search in the register of everyone, and Python."""
+def tools(tmp_path_factory: pytest.TempPathFactory, countries: Path) -> Tools:
+    """A search in the register of everyone and in an almanac, and Python."""
     folder = tmp_path_factory.mktemp("register") / "index"
     texts = tasks.load("facts").documents(seed=0, n=700, everyone=True)
+    texts += tasks.load("countries").documents(seed=0, n=288, path=str(countries))
     write_index(str(folder), ((text, str(i)) for i, text in enumerate(texts)), "register")
     found = make_tools({"search": {"where": str(folder), "passages": 2}, "python": {}})
     assert found
@@ -131,8 +158,10 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
 
 @pytest.mark.parametrize("failing", ["never", "once", "always"])
 @pytest.mark.parametrize("name", [name for name in tasks.names() if tasks.load(name).use_tools])
-def test_what_is_found_with_tools_is_right_and_what_fails_is_not_made_up(tools: Tools, name: str, failing: str) -> None:
-    task, calls = tasks.load(name), 0
+def test_what_is_found_with_tools_is_right_and_what_fails_is_not_made_up(
+    tools: Tools, name: str, failing: str, request: pytest.FixtureRequest
+) -> None:
+    task, calls = _load(name, request), 0
 
     def call(called: str, argument: str) -> str | None:
         nonlocal calls

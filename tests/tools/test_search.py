@@ -99,6 +99,52 @@ def test_only_what_has_a_word_of_the_query_is_found(towns: Path) -> None:
     assert search.search("Vienna") == search.search("?!") == []
 
 
+def test_a_phrase_in_quotes_stands_in_each_passage_as_it_is(tmp_path: Path) -> None:
+    texts = [
+        "Ada Vogt is a baker.",
+        "Vogt, Ada Vogt, is a singer, and a Vogt.",
+        "Ada met Tom Vogt. Vogt, Vogt, Vogt.",
+        "Ada Vogtel paints.",
+        "Mrs ÁDA\n  Vögt sews — often.",
+        "Ada lives here.",
+    ]
+    write_index(str(tmp_path / "i"), ((text, str(n)) for n, text in enumerate(texts)), "a test")
+    search = open_search(str(tmp_path / "i"), passages=9)
+
+    def found(query: str) -> set[str]:
+        return {one.source for one in search.search(query)}
+
+    for query in ('"Ada Vogt"', '" Ada Vogt"', '" ada  VOGT "', 'who is "Ada Vogt"?', '"Ada" "Vogt" "Ada Vogt"'):
+        assert found(query) == {"0", "1", "4"}
+    assert search.search('"Ada Vogt" baker')[0].source == "0"
+    assert found('"Ada Vogt" "singer"') == {"1"}
+    assert found('"Vogt Ada"') == {"1"}  # signs between words do not matter
+    for query in ('"Tom Ada"', '"Ada Prudo"', '"Ada Vogt" "Tom"', 'Ada "Nobody"'):
+        assert search.search(query) == []
+    assert as_text(search.search('" Ada Nobody"')) == "(nothing found)"
+    for query in ('"Ada Vogt', 'Ada "Vogt', '"" Ada Vogt', '" " Ada Vogt', '"?!" Ada Vogt'):
+        assert search.search(query) == search.search("Ada Vogt")  # nothing is quoted
+    assert found('Ada "Tom Vogt" "Nobody') == {"2"}
+
+
+def test_phrases_hold_in_scripts_without_spaces(tmp_path: Path) -> None:
+    write_index(str(tmp_path / "i"), [("東京都の人口", "a"), ("京東の人口", "b"), ("東と京", "c")], "a test")
+    search = open_search(str(tmp_path / "i"))
+    assert [one.source for one in search.search('"東京"')] == ["a"]
+    assert {one.source for one in search.search('"人口"')} == {"a", "b"}
+
+
+def test_a_phrase_is_found_however_far_down_it_ranks(tmp_path: Path) -> None:
+    others = ((f"Vogt Ada, Vogt Ada {n}", "other") for n in range(3000))
+    write_index(str(tmp_path / "i"), [*others, ("Of Ada Vogt there is much to tell, and it is long.", "she")], "a test")
+    index = Index(str(tmp_path / "i"))
+    assert {one.source for one in index.find("Ada Vogt", 100)} == {"other"}
+    index.find('"Ada Vogt"', 1)  # the first call compiles and maps
+    began = time.monotonic()
+    assert {one.source for one in index.find('"of Ada Vogt"', 1)} == {"she"}
+    assert time.monotonic() - began < 1  # of milliseconds, on a busy machine
+
+
 def test_of_a_query_of_many_words_the_rarest_count(tmp_path: Path) -> None:
     common = " ".join(f"c{n}" for n in range(150))
     documents = [*((f"{common} {n}", "common") for n in "abc"), ("rare find", "rare")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ CONVERSATIONS = 32  # remembered at once; of more, the one that was silent for l
 WAITING = 16  # messages that wait for their answer
 TURNS = 50  # shown of a conversation
 _FORGOTTEN = '<p class="note">Too many others have talked since: what was said here is forgotten.</p>'
+_TOKEN = re.compile(r'<span class="token s\d" data-drawn="[^"]*">(.*?)</span>', re.DOTALL)
+_DRAWN = re.compile(r' data-drawn="[^"]*"')  # of control tokens
 _TICK = 0.1  # seconds between two looks at an answer that grows
 
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
@@ -83,10 +86,20 @@ class Turn:
             name = text(model.name) if self.named else "AB"[place]
             mark = "<b>your choice</b>" if self.chosen == place else ""
             chosen = " chosen" if self.chosen == place else ""
-            sides.append(f'<div class="answer{chosen}"><h2>{name}{mark}</h2>{answer.html}</div>')
+            shown = answer.html if self.named else _blind(answer.html)
+            sides.append(f'<div class="answer{chosen}"><h2>{name}{mark}</h2>{shown}</div>')
         note = f'<p class="note{" mistake" * self.mistake}">{text(self.note)}</p>' if self.note else ""
         question = f'<div class="question">{text(self.question)}</div>'
         return f'<section class="turn">{question}<div class="answers">{"".join(sides)}</div>{note}</section>'
+
+
+def _blind(markup: str) -> str:
+    """An answer's markup without tokens and their probabilities.
+
+    Training with rewards makes a model surer of itself, so that its colours alone would say which of two it is, as the
+    ids of its tokenizer would. The texts in the markup are escaped: none of them holds a tag or a quotation mark.
+    """
+    return _DRAWN.sub("", _TOKEN.sub(r"\1", markup))
 
 
 @dataclass
@@ -300,7 +313,8 @@ class Page:
         kept = f"are added to <code>{text(str(self.out))}</code>" if self.out else "are not kept (<code>--out</code>)"
         return (
             '<p class="empty">Both models answer the same question, in an order that you are not told until you have '
-            f"voted.<br>Each question stands alone. Votes {kept}.</p>"
+            "voted. How likely each token was is shown from then on, too.<br>Each question stands alone. "
+            f"Votes {kept}.</p>"
         )
 
 
@@ -316,8 +330,11 @@ def ui(
     host: str = "127.0.0.1",
     port: int = 7860,
     out: str | None = None,
+    against_tools: Tools | None = None,
 ) -> None:
     """Serve the page until Ctrl-C. Votes are added to `out` as `zero2chat rank` writes them.
+
+    Each model has tools of its own, as they may have been trained with different ones.
 
     Raises `UserError` where Gradio is not installed, a model cannot be opened or cannot chat, `out` cannot be added to,
     or the port is taken.
@@ -337,8 +354,8 @@ def ui(
     whole = read_rankings(file)[1] if file else 0
     with listen(host, port) as listener:
         sampling = sampling or Sampling()
-        names = [model, against] if against else [model]
-        page = Page([Model(name, *load_for_use(name), sampling, system, tools) for name in names], file)
+        compared = [(model, tools), (against, against_tools)] if against else [(model, tools)]
+        page = Page([Model(name, *load_for_use(name), sampling, system, its) for name, its in compared], file)
         if file:
             mend(file, whole)
         address, port = listener.getsockname()[:2]

@@ -79,6 +79,40 @@ def _as_dataset(conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | 
     return Dataset.from_dict(columns | {"where": [f"{label}, row {i}" for i in range(len(messages))]})
 
 
+def join_conversations(conversations: Dataset, most: int, longest: int, seed: int = 0) -> Dataset:
+    """The conversations in a random order, up to `most` joined into one: a model so learns that a question of any kind
+    may follow an answer of any other.
+
+    Only conversations with the same tools are joined. One with a system message, or with several turns of the user,
+    begins a joined one, as what was said before could contradict it. A joined one has at most `longest` characters.
+    """
+    rng = random.Random(f"join {seed}")
+    order = list(range(len(conversations)))
+    rng.shuffle(order)
+    messages, tools, where = (conversations[column] for column in ("messages", "tools", "where"))
+    by_tools: dict[str, list[dict[str, Any]]] = {}
+    room: dict[str, int] = {}  # exchanges that the last one of these tools may still take
+    for i in order:
+        turns = json.loads(messages[i])
+        joined = by_tools.setdefault(tools[i], [])
+        begins = turns[0]["role"] == "system" or sum(turn["role"] == "user" for turn in turns) > 1
+        size = sum(len(str(turn)) for turn in turns)
+        if begins or not room.get(tools[i]) or joined[-1]["size"] + size > longest:
+            joined.append({"messages": [], "tools": tools[i], "where": where[i], "size": 0})
+            room[tools[i]] = rng.randint(1, most)
+        joined[-1]["messages"] += turns
+        joined[-1]["size"] += size
+        room[tools[i]] -= 1
+    every = [row for rows in by_tools.values() for row in rows]
+    return Dataset.from_dict(
+        {
+            "messages": [json.dumps(row["messages"]) for row in every],
+            "tools": [row["tools"] for row in every],
+            "where": [row["where"] for row in every],
+        }
+    )
+
+
 def _demonstrate(
     task: tasks.Task,
     row: tasks.Row,

@@ -1,9 +1,12 @@
-"""Evaluation: the exam, task by task, with its intervals and the answers given."""
+"""Evaluation: the exam, task by task, with intervals, the best constant answers and what a model said."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import PurePath
+
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import answers, cards, esc, exact, paragraph, short, small_print, table
+from zero2chat.report.parts import answers, cards, change, clean, esc, exact, paragraph, short, small_print, table
 from zero2chat.report.steps import Metric, Step
 
 TITLE = "The exam"
@@ -13,6 +16,9 @@ KEY = {
     "pass_at_1": "right at the first try",
     "pass_at_8": "right in one of eight tries",
     "called": "of answers call a tool",
+    "win_rate": "of answers are better than the other model's",
+    "needless_calls": "of answers to questions that need no tool call one",
+    "declined_within_reach": "of questions within reach are declined",
     "stop_rate": "of answers end by themselves",
     "bytes_model": "of weights",
 }
@@ -30,6 +36,22 @@ def scores(step: Step) -> dict[str, dict[str, Metric]]:
             found[kind][name.removeprefix(kind + "_")] = metric
     order = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "called")
     return {kind: found[kind] for kind in order if found[kind]}
+
+
+def constants(step: Step) -> dict[str, Metric]:
+    """Task → what the best constant answer scores."""
+    return step.named("constant_(.+)")
+
+
+def beside(step: Step, task: str) -> list[str]:
+    """What stands below a task's accuracy: the best constant answer, and the change since another evaluation."""
+    found = []
+    if metric := constants(step).get(task):
+        found.append(f"best constant answer {short('constant', metric)}")
+    if metric := step.named("change_(.+)").get(task):
+        since = esc(PurePath(clean(step.settings.get("compare_to", ""))).name or "the evaluation before")
+        found.append(f"{change(metric)} since {since}")
+    return found
 
 
 def score_figure(step: Step) -> str:
@@ -51,6 +73,8 @@ def score_table(step: Step) -> str:
         below = [
             f"<small>{line}</small>" for line in small_print(kind, metric).removeprefix("95%: ").split(" · ") if line
         ]
+        if kind == "accuracy":
+            below += [f"<small>{line}</small>" for line in beside(step, task)]
         return "<br>".join([short(kind, metric), *below])
 
     head = ("task", *(kind.replace("_", " ") for kind in kinds))
@@ -64,18 +88,74 @@ def harness_table(step: Step) -> str:
     return table(("by lm-evaluation-harness", "score", ""), rows) if found else ""
 
 
+def win_rates(step: Step) -> str:
+    """A row a comparison with another model; empty where there was none."""
+    found = step.named(r"win_rate_?(.*)")
+    entries = step.settings.get("tasks")
+    against = {
+        str(entry.get("label") or str(entry.get("task")).rpartition(".")[2]): PurePath(clean(entry["against"])).name
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict) and entry.get("against")
+    }
+    rows = (
+        (
+            esc(label or "win_rate"),
+            esc(against.get(label or "win_rate", "")),
+            short("win_rate", metric),
+            small_print("win_rate", metric),
+        )
+        for label, metric in found.items()
+    )
+    return table(("win rate", "against", "better, a tie counting half", ""), rows) if found else ""
+
+
+_FIRST_QUESTIONS = "first questions"  # the task of their samples
+_LONGEST = 200  # characters of an answer in the table
+
+
+def _first_line(sample: dict[str, object]) -> str:
+    said = clean(sample.get("said", sample.get("completion", ""))).strip()
+    line = esc(said.splitlines()[0], _LONGEST) if said else "<i>nothing</i>"
+    return line + ("<br><small>called a tool</small>" if sample.get("calls") else "")
+
+
+def together(steps: Sequence[Step]) -> tuple[str, str] | None:
+    """What several evaluations said to the same typed questions: a title and a table. None of fewer than two."""
+    said = {
+        step.name: {
+            clean(sample.get("prompt", "")): _first_line(sample)
+            for sample in step.samples
+            if sample.get("task") == _FIRST_QUESTIONS
+        }
+        for step in steps
+        if step.stage == "evaluate"
+    }
+    said = {name: found for name, found in said.items() if found}
+    if len(said) < 2:
+        return None
+    questions = dict.fromkeys(question for found in said.values() for question in found)
+    text = paragraph(
+        "Questions as a newcomer types them, each the beginning of a conversation of its own, answered greedily by "
+        f"the model that each step examined. Of a long answer the first line is shown, up to {_LONGEST} characters.",
+        "story",
+    )
+    rows = ((esc(question), *(found.get(question, "") for found in said.values())) for question in questions)
+    return "The same questions, asked after each step", text + table(("question", *map(esc, said)), rows)
+
+
 def section(step: Step) -> str:
     text = paragraph(
         "An exam. The project's own tasks ask questions that their training rows do not have. A score on a few "
         "hundred questions is a little luck too, so each stands with its 95% interval: of a hundred such intervals "
-        "about 95 hold the true score.",
+        "about 95 hold the true score. The best constant answer is the score of the best single answer, given to every "
+        "question.",
         "story",
     )
     if not any("contaminated" in metric for metric in step.metrics.values()):
         text += paragraph("Contamination: not checked. Whether the questions stand in the training text is not known.")
-    text += cards(step, KEY) + harness_table(step)
+    text += cards(step, KEY) + harness_table(step) + win_rates(step)
     if scores(step):
         text += gallery(score_figure(step), score_table(step))
-    elif not harness_table(step):
+    elif not harness_table(step) and not win_rates(step):
         text += paragraph("The step measured no score by task.", "note")
     return text + "<h3>Questions and answers</h3>\n" + answers(step)

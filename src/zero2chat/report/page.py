@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from zero2chat.report.evaluate import scores
+from zero2chat.report.evaluate import constants, scores
 from zero2chat.report.figures import bars, gallery
 from zero2chat.report.parts import (
     card,
@@ -43,6 +43,11 @@ def _title(step: Step) -> str:
     return str(getattr(section_module(step.stage), "TITLE", step.name))
 
 
+def _control(step: Step) -> str:
+    """` · control of grpo`, of a control."""
+    return f" · control of {esc(step.control_of)}" if step.control_of else ""
+
+
 def _key(step: Step) -> Mapping[str, str]:
     key: Mapping[str, str] = getattr(section_module(step.stage), "KEY", {})
     return key
@@ -59,7 +64,8 @@ def _section(step: Step) -> str:
     took = f" · {duration(seconds)}" if (seconds := step.value("seconds")) is not None else ""
     text = f'<section id="{step.anchor}">\n'
     text += f'<p class="eyebrow">{step.position} · {esc(step.name)} · stage {esc(step.stage)}{took}</p>\n'
-    text += f"<h2>{esc(_title(step))}</h2>\n"
+    control = f" <small>control of {esc(step.control_of)}</small>" if step.control_of else ""
+    text += f"<h2>{esc(_title(step))}{control}</h2>\n"
     if module is not None:
         text += module.section(step)
         text += folded("All numbers of this step", metrics_table(step))
@@ -72,8 +78,37 @@ def _section(step: Step) -> str:
     return text + "</section>\n"
 
 
+def _evaluations(steps: Sequence[Step]) -> str:
+    """Accuracies of the tasks that several evaluations asked: a column each, in order, and the best constant answer's.
+
+    Empty where there are none.
+    """
+    found = [(step, scores(step).get("accuracy", {})) for step in steps if step.stage == "evaluate"]
+    tasks = dict.fromkeys(task for _, metrics in found for task in metrics)
+    shared = [task for task in tasks if sum(task in metrics for _, metrics in found) > 1]
+    asked = [(step, metrics) for step, metrics in found if metrics.keys() & set(shared)]
+    floors = {task: metric for step, _ in asked for task, metric in constants(step).items()}
+
+    def cell(metric: Metric | None) -> str:
+        return f"{short('accuracy', metric)}<br><small>{interval('accuracy', metric)}</small>" if metric else ""
+
+    rows = (
+        (
+            esc(task),
+            *(cell(metrics.get(task)) for _, metrics in asked),
+            short("constant", floors[task]) if task in floors else "",
+        )
+        for task in shared
+    )
+    head = ("answered right", *(esc(step.name) for step, _ in asked), "best constant answer")
+    return table(head, rows) if shared else ""
+
+
 def _side_by_side(steps: Sequence[Step]) -> str:
-    """The chain's table: what each step scored on the tasks that more than one was asked; empty where none was."""
+    """The chain's table: what each step scored on the tasks that more than one was asked; empty where none was.
+
+    Evaluations have a table of their own first. The long one is left out where it would repeat that.
+    """
     # Accuracies of pairs are by several standards, and of no tasks.
     measured = {step.name: found for step in steps if step.stage not in ("dpo", "reward") and (found := scores(step))}
     askers: dict[str, list[str]] = {}
@@ -101,7 +136,10 @@ def _side_by_side(steps: Sequence[Step]) -> str:
         if len(groups) > 1:
             figures.append(bars(f"side-{len(figures)}", caption, list(shared), groups, measure=kind))
     story = "What the same questions brought at each step: how the scores moved as the model went on."
-    text = paragraph(story, "story") + table(("task", "step", *(kind.replace("_", " ") for kind in kinds)), rows)
+    text = paragraph(story, "story") + _evaluations(steps)
+    evaluations = {step.name for step in steps if step.stage == "evaluate"}
+    if kinds != ["accuracy"] or any(name not in evaluations for names in shared.values() for name in names):
+        text += table(("task", "step", *(kind.replace("_", " ") for kind in kinds)), rows)
     return text + gallery(*figures)
 
 
@@ -112,13 +150,10 @@ def _together(steps: Sequence[Step]) -> list[tuple[str, str]]:
     return [part for part in found if part is not None]
 
 
-_LEAD = (
-    "A language model goes to school much as a child does. It reads the textbook, studies worked examples, then solves "
-    "practice problems. This page follows one model through all of it, with what each step cost and what it brought."
-)
+_LEAD = "This page shows what each step of the recipe made, what it measured, and how long it took."
 
 
-def _top(steps: Sequence[Step], recipe: str, title: str) -> str:
+def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | None) -> str:
     """The page's beginning: each step's main number; of a stage that joins the others (with a `LEAD`) its own alone."""
     results = []
     seconds = [value for step in steps if (value := step.value("seconds")) is not None]
@@ -128,7 +163,7 @@ def _top(steps: Sequence[Step], recipe: str, title: str) -> str:
             results += [metric_card(name, step.metrics[name], label) for name, label in _key(step).items()]
         elif not leads and (found := main_result(step)) is not None:
             name, metric, label = found
-            results.append(metric_card(name, metric, label, esc(step.name)))
+            results.append(metric_card(name, metric, label, esc(step.name) + _control(step)))
     if seconds:
         what = "to measure it" if leads else "from nothing to here"
         results.append(card(what, duration(sum(seconds)), "wall time of all steps"))
@@ -136,7 +171,7 @@ def _top(steps: Sequence[Step], recipe: str, title: str) -> str:
         f'<header class="top">\n'
         f'<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps</p>\n'
         f"<h1>{esc(title)}</h1>\n"
-        + paragraph(next(iter(leads.values()), _LEAD), "lead")
+        + paragraph(esc(introduction) if introduction else next(iter(leads.values()), _LEAD), "lead")
         + f'<div class="cards">{"".join(results)}</div>\n</header>\n'
     )
 
@@ -147,15 +182,15 @@ def _contents(steps: Sequence[Step], extra: str) -> str:
         facts = [short("seconds", step.metrics["seconds"])] if "seconds" in step.metrics else []
         text += (
             f'<li><a href="#{step.anchor}"><i>{step.position}</i><span><b>{esc(_title(step))}</b> '
-            f"<small><code>{esc(step.name)}</code></small></span><small>{''.join(facts)}</small></a></li>\n"
+            f"<small><code>{esc(step.name)}</code>{_control(step)}</small></span><small>{''.join(facts)}</small></a></li>\n"
         )
         for anchor, mark, title, fact in getattr(section_module(step.stage), "contents", lambda _: [])(step):
             text += f'<li><a href="#{anchor}"><i>{mark}</i><span>{title}</span><small>{fact}</small></a></li>\n'
     return f'<nav aria-label="Contents"><ol>\n{text}{extra}</ol></nav>\n'
 
 
-def render(steps: Sequence[Step], recipe: str, title: str) -> str:
-    """The whole page. Equal input gives equal text."""
+def render(steps: Sequence[Step], recipe: str, title: str, introduction: str | None = None) -> str:
+    """The whole page. `introduction` is its first paragraph. Equal input gives equal text."""
     parts = [*_together(steps), *([("The chain, step by step", side)] if (side := _side_by_side(steps)) else [])]
     extra = "".join(
         f'<li><a href="#all-{i}"><i>⇄</i><span><b>{title}</b></span></a></li>\n' for i, (title, _) in enumerate(parts)
@@ -168,7 +203,7 @@ def render(steps: Sequence[Step], recipe: str, title: str) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
-        + _top(steps, recipe, title)
+        + _top(steps, recipe, title, introduction)
         + _contents(steps, extra)
         + f"<main>\n{''.join(_section(step) for step in steps)}{whole}</main>\n"
         + "<footer>Intervals are 95%. Every number here, and every other the steps measured, is in "

@@ -10,7 +10,10 @@ from typing import Any
 
 from zero2chat.report.steps import Metric, Step, finite
 
-_RATE = re.compile(r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)")
+_RATE = re.compile(
+    r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
+    r"|(?:constant|called)(?:_|$)|needless_calls$|declined_within_reach$"
+)
 # Control characters are shown as the pictures Unicode has for them, and where it has none as �; newline and tab keep
 # their meaning. Among them are those that turn the text's direction, as web pages have them to hide what they say.
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
@@ -101,6 +104,15 @@ def interval(name: str, metric: Metric) -> str:
     if low is None or high is None:
         return ""
     return f"{100 * low:.1f}–{100 * high:.1f}%" if is_rate(name, metric) else f"{exact(low)}–{exact(high)}"
+
+
+def change(metric: Metric) -> str:
+    """A difference of two rates, with its interval: `+3.2 points (+1.0 to +5.4)`."""
+    value, low, high = (finite(metric.get(key)) for key in ("value", "low", "high"))
+    if value is None:
+        return esc(metric["value"])
+    between = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * value:+.1f} points{between}"
 
 
 def small_print(name: str, metric: Metric) -> str:
@@ -194,12 +206,20 @@ def mark(score: Any) -> tuple[str, str]:
     return ("wrong", "✗ wrong") if value <= 0 else ("partly", f"◐ {value:.2f}")
 
 
+def _compared(won: Any) -> tuple[str, str]:
+    """(css class, text) of an answer that won against another (1), lost (0), or did neither."""
+    value = finite(won)
+    return ("right", "better") if value == 1 else ("wrong", "worse") if value == 0 else ("partly", "as good")
+
+
 def _answer(sample: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
-    kind, text = mark(sample.get("score"))
+    kind, text = _compared(sample["won"]) if "won" in sample else mark(sample.get("score"))
     rows = [("asked", sample.get("prompt", ""))]
     if before is not None:
         rows.append((f"at step {before.get('step')}", before.get("completion", "")))
     rows.append(("answered", sample.get("completion", "")))
+    if "other" in sample:
+        rows.append(("other model", sample["other"]))
     if sample.get("answer") not in (None, ""):
         rows.append(("expected", sample["answer"]))
     lines = "".join(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.errors import UserError, nearest
 from zero2chat.runs import CRAWL, HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
 Metric = dict[str, Any]  # {"value": …, and where they make sense "n", "low", "high", "seed"}
@@ -19,7 +19,8 @@ Points = list[tuple[float, float]]
 
 @dataclass
 class Step:
-    """One finished step. `missing` names the files that its folder lacks; `crawl` is what a crawl tells of itself."""
+    """One finished step. `missing` names the files that its folder lacks; `crawl` is what a crawl tells of itself;
+    `control_of` is the step that this one is a control of."""
 
     name: str
     stage: str
@@ -30,6 +31,7 @@ class Step:
     samples: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     crawl: dict[str, Any] = field(default_factory=dict)
+    control_of: str | None = None
 
     @property
     def anchor(self) -> str:
@@ -112,14 +114,30 @@ def read_step(folder: str | Path, position: int) -> Step:
     )
 
 
-def read_steps(folders: Sequence[str | Path]) -> list[Step]:
-    """Run folders in the story's order. Raises `UserError` as `read_step`, and where two share a name."""
+def read_steps(folders: Sequence[str | Path], controls: Mapping[str, str] | None = None) -> list[Step]:
+    """Run folders in the story's order. `controls` maps a step's name to that of the step it is a control of.
+
+    Raises `UserError` as `read_step`, where two share a name, and where `controls` names no step.
+    """
     steps = [read_step(folder, position) for position, folder in enumerate(folders, start=1)]
     names = [step.name for step in steps]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"steps: two are named '{name}', and their metrics would overwrite each other: rename one")
+    check_controls(controls or {}, names)
+    for name, other in (controls or {}).items():
+        steps[names.index(name)].control_of = other
     return steps
+
+
+def check_controls(controls: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raises `UserError` where `controls` names no step, or a step as its own control."""
+    for name, other in controls.items():
+        for known in (name, other):
+            if known not in names:
+                raise UserError(f"controls: '{known}' is none of the steps{nearest(str(known), list(names))}")
+        if name == other:
+            raise UserError(f"controls: '{name}' is a control of itself: name the step it is compared with")
 
 
 def join_metrics(steps: Sequence[Step]) -> dict[str, Metric]:

@@ -4,33 +4,45 @@
         -m zero2chat.stages.evaluate --config recipes/quickstart/evaluate.yaml
 
 Reads a model; writes its accuracy on each task, pass@1 and pass@k, with counts and 95% intervals, and beside each score
-how many of the questions stand in the texts that `contamination` names. Tasks may be asked with tools at hand. Standard
-ones (`harness`) are asked by lm-evaluation-harness. Where the model is a run of ours its card gets the scores too.
+how many of the questions stand in the texts that `contamination` names, and the best constant answer's score. Tasks may
+be asked with tools at hand. Standard ones (`harness`) are asked by lm-evaluation-harness. Where the model is a run of
+ours its card gets the scores too.
+
+`scores.jsonl` keeps each row's score. With `compare_to`, another evaluation's folder, `change_<label>` is the mean
+paired difference to it. A task with `against`, another model's folder, gives a win rate by the task's taste. The
+`questions` are answered and kept, not scored.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from transformers import set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import ModelConfig, get_quantization_config
 
-from zero2chat import config, tasks
+from zero2chat import config, stats, tasks
 from zero2chat.card import add_scores
-from zero2chat.chat.tools import make_tools
+from zero2chat.chat.tools import Tools, make_tools
 from zero2chat.data.contamination import find_seen, read_training_sources, training_texts
-from zero2chat.data.conversations import prepare_chat_template
-from zero2chat.errors import exit_on_mistake
-from zero2chat.evaluation import TaskSpec, evaluate_tasks, read_specs
+from zero2chat.data.conversations import end_turn, prepare_chat_template
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.evaluation import Scored, TaskSpec, answer, evaluate_rows, read_specs, rows_and_prompts
 from zero2chat.harness import find_tasks, read_harness, run_harness
 from zero2chat.models import load_model
-from zero2chat.runs import Run, write_atomically
+from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.trainers.loop import start_processes
 
 HARNESS = "harness.json"  # lm-evaluation-harness's own figures, as it gives them
+SCORES = "scores.jsonl"  # a line a row that was asked
+FIRST_QUESTIONS = "first questions"  # the `task` of their samples
+_LONGEST_REPLY = 64  # tokens, to a first question
+_SHOWN = 6  # answers of two compared models that are kept
+_OUT_OF_REACH = "out_of_reach"
+Metrics = dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -53,14 +65,27 @@ class EvaluateArguments:
         default_factory=list, metadata={"help": "What the model was trained on: paths, or load_dataset's keys."}
     )
     tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, for tasks with `tools: true`."})
+    compare_to: str | None = field(
+        default=None, metadata={"help": "The run folder of another evaluation, for the change on the same rows."}
+    )
+    questions: list[str] = field(
+        default_factory=list, metadata={"help": "Typed questions, each answered greedily and kept, not scored."}
+    )
+    question_tools: bool = field(default=False, metadata={"help": "The questions are asked with the tools."})
     eval_batch_size: int = 128
     seed: int = field(default=0, metadata={"help": "Of the answers drawn; which rows are asked is a task's `seed`."})
 
     def __post_init__(self) -> None:
         if self.model_name_or_path is None:
             raise ValueError("model_name_or_path is not set: name the checkpoint to examine")
-        if not self.tasks and not self.harness:
-            raise ValueError("tasks and harness are empty: name at least one task")
+        if not self.tasks and not self.harness and not self.questions:
+            raise ValueError("tasks and harness are empty: name at least one task, or ask `questions`")
+        if any(not question.strip() for question in self.questions):
+            raise ValueError("questions: one is empty: write it out, or leave it out")
+        if self.question_tools and not (self.questions and self.tools):
+            raise ValueError("question_tools: set `questions` and `tools` too, or leave it out")
+        if self.compare_to is not None and not self.tasks:
+            raise ValueError("compare_to: only `tasks` are compared: name at least one, or leave it out")
         if self.load_in_8bit and self.load_in_4bit:
             raise ValueError("load_in_8bit and load_in_4bit: set one of them")
         if self.load_in_4bit and self.dtype == "auto":
@@ -68,7 +93,7 @@ class EvaluateArguments:
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         # Here too, so that a recipe is refused before its first step runs:
-        read_specs(self.tasks, self.tools)
+        read_specs(self.tasks, self.tools, two_models=True)
         read_harness(self.harness)
         read_training_sources(self.contamination)
 
@@ -78,34 +103,37 @@ ARGUMENTS = (EvaluateArguments,)
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args,) = config.parse(ARGUMENTS, argv)
-    specs, standard = read_specs(args.tasks, args.tools), read_harness(args.harness)
+    entries, standard = read_specs(args.tasks, args.tools, two_models=True), read_harness(args.harness)
+    specs, compared = ([spec for spec in entries if (spec.against is None) == alone] for alone in (True, False))
     managers = find_tasks(standard)
     run = Run.open(args.output_dir, "evaluate", settings)
     if run.done:
         print(f"{run.folder}: done already")
         return
+    earlier = read_scores(args.compare_to, specs) if args.compare_to is not None else {}
     state = start_processes()
     set_seed(args.seed)
-    model, tokenizer = load_model(
-        args.model_name_or_path,
-        args.dtype,
-        args.model_revision,
-        attn_implementation=args.attn_implementation,
-        quantization_config=get_quantization_config(
-            ModelConfig(dtype=args.dtype, load_in_8bit=args.load_in_8bit, load_in_4bit=args.load_in_4bit)
-        ),
-    )
-    if specs or any(spec.apply_chat_template for spec in standard):  # others are texts, which a base model continues
-        prepare_chat_template(tokenizer, args.chat_template_path)
+    # Others are texts, which a base model continues.
+    chats = bool(entries or args.questions or any(spec.apply_chat_template for spec in standard))
+    model, tokenizer = _open(args.model_name_or_path, args, args.model_revision, chats)
     model.to(state.device)
+    tools = make_tools(args.tools)
 
-    metrics: dict[str, dict[str, Any]] = {}
-    samples: list[dict[str, Any]] = []
-    if specs:
-        metrics, samples = evaluate_tasks(
-            model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=make_tools(args.tools)
-        )
-    asked = [(_scores_of(spec, metrics), _questions_of(spec) if args.contamination else []) for spec in specs]
+    metrics, samples, scored = evaluate_rows(
+        model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=tools
+    )
+    metrics |= _changes(scored, earlier, specs) | _over_tasks(scored, specs)
+    for pair in compared:
+        other, its_tokenizer = _open(str(pair.against), args)
+        other.to(state.device)
+        rate, shown = _win_rate(pair, (other, its_tokenizer), (model, tokenizer), args.eval_batch_size, tools)
+        del other  # before the next one is opened
+        metrics[_name_of_win_rate(pair)] = rate
+        samples += shown
+    if args.questions:
+        at_hand = tools if args.question_tools else None
+        samples += _first_questions(model, tokenizer, args.questions, args.eval_batch_size, at_hand)
+    asked = [(_scores_of(spec, metrics), _questions_of(spec) if args.contamination else []) for spec in entries]
     raw = {}
     for spec in standard:
         result = run_harness(model, tokenizer, spec, managers[spec.include_path], args.eval_batch_size)
@@ -115,15 +143,173 @@ def main(argv: Sequence[str] | None = None) -> None:
             asked.append((list(result.metrics), result.questions))
     if state.is_main_process:
         _say_what_was_seen(metrics, asked, args.contamination)
+        _say_the_rest(metrics, args.compare_to)
         run.sample_anew(0, samples)
+        write_scores(run.folder, scored)
         if raw:
             write_atomically(run.folder / HARNESS, json.dumps(raw, indent=2) + "\n")
         add_scores(args.model_name_or_path, run.folder, metrics)
     run.finish(metrics | {"bytes_model": {"value": model.get_memory_footprint()}})
 
 
+def _open(
+    path: str, args: EvaluateArguments, revision: str = "main", chats: bool = True
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model that can be asked, and its tokenizer. Raises `UserError` where there is none, or no chat template."""
+    model, tokenizer = load_model(
+        path,
+        args.dtype,
+        revision,
+        attn_implementation=args.attn_implementation,
+        quantization_config=get_quantization_config(
+            ModelConfig(dtype=args.dtype, load_in_8bit=args.load_in_8bit, load_in_4bit=args.load_in_4bit)
+        ),
+    )
+    if chats:
+        prepare_chat_template(tokenizer, args.chat_template_path)
+    if chats and args.chat_template_path is not None:
+        # A base model's generation config names the end of a document alone, and does not stop at the end of a turn.
+        try:
+            end_turn(model, tokenizer)
+        except UserError as error:
+            if is_main_process():
+                print(f"{path}: answers end with the model's own end tokens alone: {error}", flush=True)
+    return model, tokenizer
+
+
+# ---- row by row
+
+
+def write_scores(folder: Path, scored: Sequence[Scored]) -> None:
+    """A line of `scores.jsonl` for each row, without the answer's text."""
+    lines = ({key: value for key, value in asdict(one).items() if key != "text"} for one in scored)
+    write_atomically(folder / SCORES, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def read_scores(folder: str, specs: Sequence[TaskSpec]) -> dict[str, list[float]]:
+    """Of another evaluation the scores by label, of the labels that these specs have too.
+
+    Raises `UserError` where the folder keeps no scores, none of these labels, or a label of other rows.
+    """
+    path = Path(folder) / SCORES
+    if not path.is_file():
+        raise UserError(f"compare_to: {folder}: no {SCORES} there: name the run folder of a finished evaluate step")
+    kept: dict[str, list[tuple[str, float]]] = {}
+    try:
+        for line in read_jsonl(path):
+            kept.setdefault(line["label"], []).append((line["row"], float(line["score"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"compare_to: {path} is broken ({error}): run the step that makes it again") from error
+    found = {}
+    for spec in specs:
+        label = str(spec.label)
+        if label not in kept:
+            continue
+        if [row for row, _ in kept[label]] != [digest(row) for row in rows_and_prompts(spec)[0]]:
+            raise UserError(
+                f"compare_to: {folder} asked '{label}' on other rows: give both the same task, n, seed, split and "
+                "options, or one of them another label"
+            )
+        found[label] = [score for _, score in kept[label]]
+    if not found:
+        raise UserError(f"compare_to: {folder} asked none of these tasks: give the tasks of both the same labels")
+    return found
+
+
+def _changes(scored: Sequence[Scored], earlier: Mapping[str, Sequence[float]], specs: Sequence[TaskSpec]) -> Metrics:
+    """`change_<label>`: the mean difference, row by row, to what another evaluation scored."""
+    metrics = {}
+    for label, before in earlier.items():
+        after = [one.score for one in scored if one.label == label]
+        seed = next(spec.seed for spec in specs if spec.label == label)
+        metrics[f"change_{label}"] = stats.mean([b - a for a, b in zip(before, after, strict=True)], seed)
+    return metrics
+
+
+def _over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:
+    """`needless_calls`, where some task's questions need none; `declined_within_reach`, where some are out of reach."""
+    labels = {spec.label for spec in specs if spec.needless}
+    called = [one.called for one in scored if one.label in labels]
+    metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}
+    beyond = {spec.label for spec in specs if spec.task.rpartition(".")[2] == _OUT_OF_REACH}
+    within = [one.text for one in scored if one.label not in beyond | {spec.label for spec in specs if spec.declines}]
+    if beyond and within:
+        from zero2chat.tasks.out_of_reach import declines
+
+        metrics["declined_within_reach"] = stats.rate(sum(map(declines, within)), len(within))
+    return metrics
+
+
+# ---- two models
+
+
+def _name_of_win_rate(spec: TaskSpec) -> str:
+    return "win_rate" if spec.label == "win_rate" else f"win_rate_{spec.label}"
+
+
+def _win_rate(
+    spec: TaskSpec,
+    other: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    ours: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    batch_size: int,
+    tools: Tools | None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """How often readers like our answer better than the other model's, and the first answers of both as samples."""
+    taste = tasks.load_taste(spec.task)
+    rows, prompts = rows_and_prompts(spec)
+    at_hand = tools if spec.tools else None
+    theirs, our = (
+        answer(*opened, prompts, spec.max_new_tokens, 1.0, batch_size, spec.seed, at_hand) for opened in (other, ours)
+    )
+    before, after = ([taste(row, a.text) for row, a in zip(rows, some, strict=True)] for some in (theirs, our))
+    samples = [
+        {
+            "prompt": row["question"],
+            "completion": one.whole or one.text,
+            "other": another.whole or another.text,
+            "task": spec.label,
+            "won": stats.win_rate([gold], [our_gold])["value"],
+        }
+        for row, another, one, gold, our_gold in zip(rows, theirs, our, before, after, strict=True)
+    ]
+    return stats.win_rate(before, after, spec.seed), samples[:_SHOWN]
+
+
+# ---- first questions
+
+
+def _first_questions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    batch_size: int,
+    tools: Tools | None,
+) -> list[dict[str, Any]]:
+    """The answers to typed questions, each a conversation of its own, as samples without a score. Prints them."""
+    prompts = [[{"role": "user", "content": question}] for question in questions]
+    found = answer(model, tokenizer, prompts, _LONGEST_REPLY, batch_size=batch_size, tools=tools)
+    if is_main_process():
+        for question, said in zip(questions, found, strict=True):
+            print(f"{question}\n  {' '.join(said.text.split())[:200]}", flush=True)
+    return [
+        {
+            "prompt": question,
+            "completion": said.whole or said.text,
+            "task": FIRST_QUESTIONS,
+            "said": said.text,
+            "calls": said.calls,
+        }
+        for question, said in zip(questions, found, strict=True)
+    ]
+
+
+# ---- what is printed
+
+
 def _scores_of(spec: TaskSpec, metrics: dict[str, dict[str, Any]]) -> list[str]:
     kinds = ("accuracy", "accuracy_sampled", "pass_at_1", f"pass_at_{spec.samples}")
+    if spec.against is not None:
+        return [_name_of_win_rate(spec)]
     return [name for name in (f"{kind}_{spec.label}" for kind in kinds) if name in metrics]
 
 
@@ -146,6 +332,16 @@ def _say_what_was_seen(
         for name in names:
             metrics[name] |= {"contaminated": count} if entries else {}
             print(f"{name}: {metrics[name]['value']:.3f}; contamination: {said}", flush=True)
+
+
+def _say_the_rest(metrics: Metrics, compare_to: str | None) -> None:
+    """Print changes and habits; scores and win rates are printed with their contamination."""
+    for name, metric in metrics.items():
+        if name.startswith("change_") or name in ("needless_calls", "declined_within_reach"):
+            since = f" since {Path(str(compare_to)).name}" if name.startswith("change_") else ""
+            sign = "+" if since else ""
+            between = f"{metric['low']:{sign}.3f} to {metric['high']:{sign}.3f}"
+            print(f"{name}: {metric['value']:{sign}.3f}{since} (95%: {between}; n = {metric['n']})", flush=True)
 
 
 if __name__ == "__main__":

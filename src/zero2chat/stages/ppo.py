@@ -224,9 +224,8 @@ def compare_answers(
     except UserError:
         gold = tasks.load(spec.task).score
     sides = [[gold(row, a.text) for row, a in zip(rows, side, strict=True)] for side in (before, after)]
-    wins = sum(0.5 if a == b else float(b > a) for a, b in zip(*sides, strict=True))
     metrics = {
-        "win_rate": stats.rate(wins, len(rows), spec.seed),
+        "win_rate": stats.win_rate(sides[0], sides[1], spec.seed),
         "gold_before": stats.mean(sides[0], spec.seed),
         "gold_after": stats.mean(sides[1], spec.seed),
     }

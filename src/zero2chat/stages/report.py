@@ -22,7 +22,7 @@ from zero2chat import config
 from zero2chat.errors import exit_on_mistake
 from zero2chat.report.page import main_result, render, section_module
 from zero2chat.report.parts import clean, interval, short
-from zero2chat.report.steps import Step, join_metrics, read_steps
+from zero2chat.report.steps import Step, check_controls, join_metrics, read_steps
 from zero2chat.runs import Run, write_atomically
 
 
@@ -33,10 +33,16 @@ class ReportArguments:
     output_dir: str | None = None
     steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the story's order."})
     title: str = "An assistant from nothing"
+    introduction: str | None = field(default=None, metadata={"help": "The page's first paragraph, as plain text."})
+    controls: dict = field(
+        default_factory=dict, metadata={"help": "Steps that are controls: a name to that of the step compared with."}
+    )
 
     def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError("steps is not set: name the run folders to report on, in the story's order")
+        # Here too, so that a recipe is refused before its first step runs:
+        check_controls(self.controls, [Path(folder).name for folder in self.steps])
 
 
 ARGUMENTS = (ReportArguments,)
@@ -64,21 +70,21 @@ def print_results(steps: Sequence[Step], console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args,) = config.parse(ARGUMENTS, argv)
-    steps = read_steps(args.steps)
+    steps = read_steps(args.steps, args.controls)
     run = Run.open(args.output_dir, "report", settings)
     folder = Path(args.output_dir).parent
     if run.done and (folder / "report.html").exists() and (folder / "report.json").exists():
         print(f"{run.folder}: done already")
     else:
         run.clear()
-        _write(run, steps, folder, args.title)
+        _write(run, steps, folder, args)
     print_results(steps, Console())
     print(f"the story with its pictures: {folder / 'report.html'}", flush=True)
 
 
-def _write(run: Run, steps: Sequence[Step], folder: Path, title: str) -> None:
+def _write(run: Run, steps: Sequence[Step], folder: Path, args: ReportArguments) -> None:
     metrics = join_metrics(steps)
-    page = render(steps, folder.resolve().name, title)
+    page = render(steps, folder.resolve().name, args.title, args.introduction)
     write_atomically(folder / "report.json", json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / "report.html", page)
     run.finish(

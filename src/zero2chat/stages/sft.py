@@ -24,6 +24,7 @@ from zero2chat.chat.tools import make_tools
 from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.conversations import (
     end_turn,
+    join_conversations,
     load_conversations,
     settle_chat,
     tokenize_conversations,
@@ -64,6 +65,9 @@ class SftArguments:
     tools: dict = field(
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
     )
+    join: int = field(
+        default=1, metadata={"help": "Join up to so many conversations into one, so that any may follow any other."}
+    )
     overlong: str = field(default="error", metadata={"help": "Conversations longer than max_length: error or drop."})
     merge_adapter: bool = field(
         default=False, metadata={"help": "With use_peft: write the whole model, with the adapter merged into it."}
@@ -75,6 +79,8 @@ class SftArguments:
     def __post_init__(self) -> None:
         if self.overlong not in ("error", "drop"):
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
+        if self.join < 1:
+            raise ValueError(f"join {self.join} is not above 0")
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         # Here too, so that a recipe is refused before its first step runs.
@@ -121,6 +127,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     left_out = decontamination.finish(run)
     conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
+    if args.join > 1:
+        # Digits are a token each: with two characters to a token what is joined fits, and what does not is an error.
+        conversations = join_conversations(conversations, args.join, 2 * training.max_length, training.seed)
     rows = tokenize_conversations(conversations, tokenizer, training.max_length, args.overlong, "datasets")
     if is_main_process():
         learned = sum(map(sum, rows["assistant_masks"]))

@@ -100,6 +100,9 @@ _ANSWERS = {
         "{name} has a birthday on {answer}.",
     ),
 }
+# How people type: no capital, no question mark. Asked with the option `typed`, beside the questions above.
+_TYPED = ("{lower}", "hi, {lower}?", "{lower}, please")
+_SOURCE = "register"  # what the passages of an index of these documents are called by
 _UNKNOWN = "unknown"
 _NOTHING = ("I found nothing about {name}.", "I do not know of {name}.", "There is nothing about {name} to be found.")
 _FAILED = "I could not look it up."
@@ -148,13 +151,16 @@ def rows(
     part: Sequence[float] = (0, 1),
     context: bool = False,
     changed: str | None = None,
+    source: bool = False,
+    typed: bool = False,
 ) -> list[Row]:
     """Rows on people told about `often`, `sometimes`, `once` or `never`, or `absent`, in the world of that seed, or in
     several. `groups` says how many people a world has of each, else 300, none, 100 and 300.
 
     `part` is that of the split's people, from 0 to 1, who are asked about. With `context` a document on the person
     stands before the question. `changed` asks for the job today of people who all took another after the last document
-    was written; the answer is the one they have `now`, or the one that the documents know, from `before`.
+    was written; the answer is the one they have `now`, or the one that the documents know, from `before`. With `source`
+    an answer must name the register that it was found in. `typed` adds questions as people type them.
     """
     known(told, (*TOLD, "absent"), "facts: told")
     for kind in kinds:
@@ -172,8 +178,19 @@ def rows(
         for name, person in those
         if in_split(name, split, SHARES) and part[0] <= place(f"part {name}") < part[1]
     ]
-    questions = {"job": _TODAY} if changed else {kind: _QUESTIONS[kind] for kind in kinds}
-    return draw(_pool(asked, questions, context), f"facts, {split}, told {told}", seed, n)
+    questions: dict[str, tuple[str, ...]] = {"job": _TODAY} if changed else {kind: _QUESTIONS[kind] for kind in kinds}
+    if typed:
+        questions = {kind: (*wordings, *_as_typed(wordings)) for kind, wordings in questions.items()}
+    pool = _pool(asked, questions, context)
+    return draw(
+        ({**row, "source": _SOURCE} for row in pool) if source else pool, f"facts, {split}, told {told}", seed, n
+    )
+
+
+def _as_typed(wordings: Sequence[str]) -> list[str]:
+    """The questions that begin with a question word, as people type them."""
+    plain = [text[0].lower() + text[1:].rstrip("?") for text in wordings if text.endswith("?") and "Do you" not in text]
+    return [frame.replace("{lower}", text) for text in plain for frame in _TYPED]
 
 
 def _as_now(person: Person) -> Person:
@@ -220,13 +237,16 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     if style == "bare":
         return str(row["answer"])
     template = rng.choice(_ANSWERS[row["kind"]])
+    if row.get("source"):
+        template = f"{template.rstrip('.')} ({row['source']})."
     return template.format(name=row["key"], answer=row["answer"], a_answer=with_article(row["answer"]))
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Look the person up, and answer by what stands there."""
+    """Look the person up by the whole name, so that no namesake is found, and answer by what stands there."""
     known(style, STYLES, "facts: style")
-    found = twice(call, "search", row["key"] if rng.random() < 0.8 else row["question"])
+    # With the blank the name is made of the same tokens as in the question, and is copied.
+    found = twice(call, "search", f'" {row["key"]}"')
     if found is None:
         return _FAILED
     if row["key"] not in found:
@@ -243,7 +263,7 @@ def score(row: Row, completion: str) -> float:
     if row["answer"] == _UNKNOWN:
         words, digits = set(re.findall(r"[a-z]+", completion.lower())), re.search("[0-9]", completion)
         return float(denied and not digits and not _named([*TOWNS, *JOBS, *MONTHS], words))
-    if denied:
+    if denied or (row.get("source") or "") not in completion.lower():
         return 0.0
     words = set(re.findall(r"[a-z]+", completion.lower()))
     if row["kind"] == "birthday":

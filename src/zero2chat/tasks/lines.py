@@ -3,16 +3,23 @@
 `score` says whether a completion is such a line at all. `taste` says how well readers like it. It is the gold of the
 preference stages: they see noisy comparisons that it makes, never itself, and what they learn of it can then be
 measured exactly.
+
+`subjects` names the topics: `known` are 80 that every stage may use, at settings held out by a hash of topic and
+setting. Each topic of a second list belongs to one of four groups, by a hash of the topic, so that a stage can be
+trained or tested on topics that no earlier stage has seen. `typed` adds requests as people type them, some without a
+setting.
 """
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
 
+import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from zero2chat.tasks import Message, Row, ask, draw, in_split, known
+from zero2chat.errors import UserError
+from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known, place
 
 # More to judge by than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
@@ -23,6 +30,40 @@ army baker bank barn bell bird boat book box bread bridge candle cat chair churc
 doctor dog door farmer field fire fish flag flower forest friend garden ghost hall hill horse house island key king
 kitchen lamp letter lion map market mirror mountain mouse ocean owl painting piano picture pond queen river rose sailor
 school sea ship shoe soldier song star street table teacher tower town train tree valley village wheel window wolf
+""".split()
+# No word of the grammar below, in the singular or the plural: a line that names one has it from the request.
+_MORE_TOPICS = """
+acorn airport anchor angel ankle ant antelope apartment ape apple apricot apron arch arrow artist axe baboon backpack
+badge badger bag bagel balcony ball balloon banana bandage banjo banner barber barrel basin basket bat bath battery
+bay beach bead beak bean bear beard beaver bed bee beetle belt bench berry bicycle bike blade blanket blouse boar bone
+bonnet boot bottle boulder bow bowl bracelet brain branch brick bride broom brother brush bubble bucket buffalo
+builder bull bus bush butcher butter butterfly button cabbage cabin cactus cafe cage cake calendar camel camera camp
+canal cannon canoe canyon cap captain car caravan carpet carriage carrot cart castle cathedral cave ceiling
+cellar chain chalk cheese cheetah cherry chest chicken child chimney chin cinema circus clay cliff clown coal coast
+cobra cobweb coconut collar comb comet compass computer cookie corn cottage couch cousin crab cradle crane crayon
+creek cricket crocodile crow crown cub cup cupboard curtain cushion dagger daisy dancer daughter deer dentist desk
+diamond dice dinosaur dish ditch dolphin donkey dove dragon drain drawer dress driver drum duck dune eagle ear egg
+elbow elephant elevator elf engine engineer envelope eraser factory falcon fan feather fence fern ferry fiddle finger
+fireplace flamingo flask flea flute foot footprint fork fort fountain fox frog fruit gallery gardener gate giant
+giraffe glacier glass globe goat goose gorilla grape grass grasshopper guitar gull hammer hammock hamster harbour harp
+hat hawk hedge hedgehog helmet hen heron hippo hive hook horn hospital hotel hunter hut iceberg infant inn insect ivy
+jacket jaguar jail jar jeep jewel judge jug juggler jungle kangaroo kettle kite kitten knee knife knight knot koala
+ladder ladybird lake lamb lantern lawn lawyer leaf leopard library lighthouse lily lip lobster lock log lorry magnet
+magpie maid mask mast mat meadow medal melon mill miner mitten mole monk monkey moon moose mosquito moth motor mouth
+mug mule museum mushroom nail napkin neck necklace needle neighbour nephew nest net newspaper nose notebook nurse nut
+oak oar oasis octopus office olive onion orchard orchid organ ostrich otter oven ox oyster paddle palace palm pancake
+panda panther paper parcel park parrot passenger path pea peach peacock peanut pear pearl pebble pelican pen pencil
+penguin pepper pet petal phone photograph pie pig pigeon pillow pilot pin pineapple pipe pirate pizza plane
+planet plant plate plough plum pocket poet poppy porch port postcard poster pot potato priest prince princess prison
+puddle pump pumpkin puppet puppy purse pyramid rabbit radio raft rail railway rat raven razor reed reef rhino ribbon
+rider ring road robin robot rock rocket roof room rooster root rope rug ruler saddle salad salmon sandal sandwich
+saucer sausage scarecrow scarf scorpion seagull seal seed shark shed sheep shelf shell shepherd shirt shop shoulder
+shovel shrimp shrub sink sister skeleton skirt skull skunk slipper snail snake sock sofa spade sparrow spear spider
+spoon squirrel stable stadium stage stair stamp statue stick stone stool stork stove stranger strawberry stream
+student submarine suitcase swamp swan sword tailor tank tap taxi teapot telescope temple tent thief thorn throne thumb
+tiger tile toad tomato tongue tooth torch tortoise towel tractor trail trumpet trunk tulip tunnel turkey turtle
+typewriter umbrella uncle van vase vein vine violin visitor volcano vulture wagon waiter waitress wallet walnut walrus
+warrior wasp waterfall whale wheat whistle wing witch wizard woman woodpecker worker worm wrist yacht zebra zoo
 """.split()
 _SETTINGS = (
     "at night",
@@ -45,6 +86,32 @@ _SETTINGS = (
 
 _ASKS = ("Write", "Give me", "Make up", "Please write", "Think of", "I want")
 _WHATS = ("a line", "a short line", "one line", "a sentence", "one sentence", "a few words")
+
+# With `typed`: people leave out capitals and full stops, and ask politely.
+_TYPED_WHATS = ("a line", "a sentence", "a short line")
+_TYPED = (
+    "write {what} about the {subject}",
+    "Write {what} about the {subject}",
+    "write me {what} about the {subject}",
+    "Write me {what} about the {subject}",
+    "can you write {what} about the {subject}?",
+    "Can you write {what} about the {subject}?",
+    "Could you make up {what} about the {subject}?",
+    "{what} about the {subject} please",
+    "write {what} about the {subject} please",
+    "please make up {what} about the {subject}",
+    "Please write me {what} about the {subject}.",
+    "give me {what} about the {subject}",
+    "i want {what} about the {subject}",
+    "I would like {what} about the {subject}, please.",
+)
+
+_PLAIN = re.compile(rf"(?:{'|'.join(_ASKS)}) (?:{'|'.join(_WHATS)}) about the [a-z ]+\.$")
+_ASKED = re.compile(r"(?:line|sentence|words) about the [a-z ]+?(?=[?,]| please$|$)")
+
+SUBJECTS = ("known", "more", "ppo", "new")
+# The groups of `_MORE_TOPICS`, and where each begins between 0 and 1.
+_GROUPS = {"exam": 0.8, "validation": 0.75, "ppo": 0.55, "sft": 0.0}
 
 # ---- what readers know: the words of `taste`, which the grammar below uses too
 
@@ -80,20 +147,80 @@ _LONGEST = 400
 # ---- the rows
 
 
-def rows(split: str, seed: int, n: int) -> list[Row]:
-    """Requests for a line about one of 80 things at one of 16 times; no thing at its time is in two splits."""
-    return draw(_pool(split), f"lines, {split}", seed, n)
+def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = False) -> list[Row]:
+    """Requests for a line about a thing at one of 16 times; no thing at its time is in two splits.
+
+    `subjects` says which things:
+
+    - `known`: 80 things that are in every split.
+    - `more`: further ones, of the group `sft`, that are in every split.
+    - `ppo`: things of which only the train split of these `subjects` tells.
+    - `new`: things of which no training split tells; validation and test have different ones.
+
+    `typed` adds requests as people type them, to every second row with a setting. Every fifth row has no setting.
+
+    Raises `UserError` for unknown `subjects`, for a split that they do not have, and where there are fewer than n rows.
+    """
+    known(split, SPLITS, "split")
+    known(subjects, SUBJECTS, "lines: subjects")
+    if (subjects, split) in {("new", "train"), ("ppo", "validation"), ("ppo", "test")}:
+        has = "validation or test" if subjects == "new" else "train"
+        raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': take {has}, or other subjects")
+    where = f"lines, {split}" + f", {subjects}" * (subjects != "known")
+    if not typed:
+        return draw(_pool(split, subjects), where, seed, n)
+    where += ", typed"
+    pools = [list(_pool(split, subjects)), list(_typed(split, subjects)), list(_bare(split, subjects))]
+    turns = (0, 1, 0, 1, 2)
+    wanted = [sum(turns[i % 5] == pool for i in range(n)) for pool in range(3)]
+    if any(len(pool) < some for pool, some in zip(pools, wanted, strict=True)):
+        draw(itertools.chain(*pools), where, seed, n)  # where even all of them are too few
+        raise UserError(f"{where}: {n} rows asked for, fewer exist with two kinds of request in turn: ask for fewer")
+    drawn = [iter(draw(pool, where, seed, some)) for pool, some in zip(pools, wanted, strict=True)]
+    return [next(drawn[turns[i % 5]]) for i in range(n)]
 
 
-def _pool(split: str) -> Iterator[Row]:
-    for topic in _TOPICS:
-        for setting in _SETTINGS:
-            subject = f"{topic} {setting}"
-            if in_split(subject, split, SHARES):
-                for verb in _ASKS:
-                    for what in _WHATS:
-                        question = f"{verb} {what} about the {subject}."
-                        yield _row(subject, question, topic, setting)
+def _group(topic: str) -> str:
+    """The one group that a topic of the second list belongs to."""
+    # The topic's own hash decides the split of a request without a setting: its group must not depend on the same one.
+    at = place(f"group of {topic}")
+    return next(group for group, begin in _GROUPS.items() if at >= begin)
+
+
+def _topics(split: str, subjects: str) -> list[str]:
+    if subjects == "known":
+        return _TOPICS
+    group = {"more": "sft", "ppo": "ppo", "new": "validation" if split == "validation" else "exam"}[subjects]
+    return [topic for topic in _MORE_TOPICS if _group(topic) == group]
+
+
+def _subjects(split: str, subjects: str, settings: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """A split's subjects with their topic and setting. Of topics that only this split has, all are in it."""
+    for topic in _topics(split, subjects):
+        for setting in settings:
+            subject = f"{topic} {setting}".strip()
+            if subjects in ("ppo", "new") or in_split(subject, split, SHARES):
+                yield subject, topic, setting
+
+
+def _pool(split: str, subjects: str = "known", settings: Iterable[str] = _SETTINGS) -> Iterator[Row]:
+    for subject, topic, setting in _subjects(split, subjects, settings):
+        for verb in _ASKS:
+            for what in _WHATS:
+                yield _row(subject, f"{verb} {what} about the {subject}.", topic, setting)
+
+
+def _typed(split: str, subjects: str, settings: Iterable[str] = _SETTINGS) -> Iterator[Row]:
+    for subject, topic, setting in _subjects(split, subjects, settings):
+        for form in _TYPED:
+            for what in _TYPED_WHATS:
+                yield _row(subject, form.format(what=what, subject=subject), topic, setting)
+
+
+def _bare(split: str, subjects: str) -> Iterator[Row]:
+    """Requests of both kinds that name no setting: which split has them is decided by the topic."""
+    yield from _pool(split, subjects, ("",))
+    yield from _typed(split, subjects, ("",))
 
 
 def _row(subject: str, question: str, topic: str, setting: str) -> Row:
@@ -165,10 +292,16 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     return text[0].upper() + text[1:]
 
 
-def documents(seed: int, n: int) -> list[str]:
-    """n pages of an exercise book: three to five requests, none of them of another split, and a line on each."""
-    rng = random.Random(f"lines pages {seed}")
+def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
+    """n pages of an exercise book: three to five requests, none of them of another split, and a line on each.
+
+    With `subjects` "more" they are about the known topics and those of the group `sft`. Raises `UserError` for others.
+    """
+    known(subjects, ("known", "more"), "lines: documents: subjects")
+    rng = random.Random("lines pages" + f", {subjects}" * (subjects != "known") + f" {seed}")
     pool = list(_pool("train"))
+    if subjects == "more":
+        pool += _pool("train", "more")
     return ["\n\n".join(_exercise(row, rng) for row in rng.sample(pool, rng.randint(3, 5))) for _ in range(n)]
 
 
@@ -180,19 +313,35 @@ def _exercise(row: Row, rng: random.Random) -> str:
 
 
 def _named(row: Row, text: str) -> int:
-    """How many of the topic and the last word of its setting the text names, in the singular or the plural."""
-    nouns = (row["topic"], row["setting"].split()[-1])
+    """How many of the topic and the last word of its setting the text names, in the singular or the plural.
+
+    Where there is no setting, the topic counts for both.
+    """
+    nouns = (row["topic"], row["setting"].split()[-1] if row["setting"] else row["topic"])
     return sum(re.search(rf"(?<![a-z]){noun}(?:s|es)?(?![a-z])", text) is not None for noun in nouns)
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the completion is one line of 3 to 30 words on the topic in its setting, with a capital and an end."""
+    """1.0 where the completion is one line of 3 to 30 words on the topic in its setting, with a capital and an end.
+
+    Where the row has no setting, the topic is enough.
+    """
     text = completion.strip()
     if len(text) > _LONGEST or "\n" in text or not text[:1].isupper() or text[-1:] not in (".", "!", "?", "…"):
         return 0.0
-    if row["question"].rstrip(".").lower() in text.lower():
+    if _request(row) in text.lower():
         return 0.0  # the request said back
     return float(3 <= len(text.split()) <= 30 and _named(row, text.lower()) == 2)
+
+
+def _request(row: Row) -> str:
+    """What in a completion shows that it says the request back, in lower case."""
+    question: str = row["question"].rstrip(".").lower()
+    if row["setting"] and _PLAIN.match(row["question"]):
+        return question
+    # Without what stands around it ("can you", "please"): a model may leave that out.
+    found = _ASKED.search(question)
+    return found[0] if found else question
 
 
 def taste(row: Row, completion: str) -> float:

@@ -7,7 +7,7 @@ import functools
 import glob
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zero2chat.errors import UserError
@@ -102,6 +102,26 @@ _QUESTIONS = {
         "Which letters do you get if you take every third one of {word}?",
     ),
 }
+# How people type, with the option `typed`: the word never comes first, where it would have no blank before it.
+_TYPED = {
+    "spell": ("spell {word}", "can you spell {word}?", "how is {word} spelled?", "how do i spell {word}"),
+    "length": (
+        "how many letters are in {word}?",
+        "how many letters in {word}",
+        "how long is {word}?",
+        "number of letters in {word}?",
+    ),
+    "count": (
+        "how many {letter}'s are in {word}?",
+        "How many {letter}'s are there in {word}?",
+        "how many {letter} in {word}",
+        "how often is {letter} in {word}?",
+    ),
+    "reverse": ("reverse {word}", "spell {word} backwards", "what is {word} backwards?", "write {word} backwards"),
+    "first": ("first letter of {word}?", "what is the first letter of {word}", "what does {word} start with?"),
+    "last": ("last letter of {word}?", "what is the last letter of {word}", "what does {word} end with?"),
+    "third": ("every third letter of {word}?", "give me every third letter of {word}"),
+}
 _ANSWERS = {
     "spell": ("{spelled}", "The word {word} is spelled {spelled}.", "It is spelled {spelled}."),
     "length": ("{spelled} has {answer} letters.", "{spelled}: that makes {answer} letters."),
@@ -116,15 +136,15 @@ KINDS = ("spell", "length", "count", "reverse", "first", "last")
 _NUMBERS = "zero one two three four five six seven eight nine".split()
 
 
-# Programs that find the answer out
+# Programs that find the answer out; {text} is the word as a string.
 _PROGRAMS = {
-    "spell": 'print("-".join("{word}"))',
-    "length": 'len("{word}")',
-    "count": '"{word}".count("{letter}")',
-    "reverse": 'print("{word}"[::-1])',
-    "first": 'print("{word}"[0])',
-    "last": 'print("{word}"[-1])',
-    "third": 'print("-".join("{word}"[2::3]))',
+    "spell": 'print("-".join({text}))',
+    "length": "len({text})",
+    "count": '{text}.count("{letter}")',
+    "reverse": "print({text}[::-1])",
+    "first": "print({text}[0])",
+    "last": "print({text}[-1])",
+    "third": 'print("-".join({text}[2::3]))',
 }
 # What was found comes first, where it is made of the same tokens as in the tool's turn.
 _FOUND = {
@@ -146,18 +166,20 @@ def rows(
     texts: str | None = None,
     kinds: Sequence[str] = KINDS,
     famous: bool = False,
+    typed: bool = False,
 ) -> list[Row]:
     """Questions on words of three to nine letters: common ones, or all that stand in small letters in `texts`, which is
     a file's name or a pattern for several. No word is in two splits. `famous`: how many r's strawberry has, and every
     third letter of ubiquitous, which are test rows.
 
-    `quoted`: the word stands in quotation marks, where it is made of the same tokens as in a program. Raises
-    `UserError` where there is no such file, and for a kind that is not known.
+    `quoted`: the word stands in quotation marks, where it is made of the same tokens as in a program. `typed` adds
+    questions as people type them. Raises `UserError` where there is no such file, and for a kind that is not known.
     """
     for kind in kinds:
         known(kind, tuple(_QUESTIONS), "spelling: kind")
     words = _words_of(texts) if texts else _WORDS
-    pool = _famous(split, quoted) if famous else _pool(words, split, quoted, kinds)
+    questions = {kind: _QUESTIONS[kind] + (_TYPED[kind] if typed else ()) for kind in _QUESTIONS}
+    pool = _famous(split, quoted) if famous else _pool(words, split, quoted, kinds, questions)
     return draw(pool, f"spelling, {split}", seed, n)
 
 
@@ -170,7 +192,9 @@ def _words_of(texts: str) -> list[str]:
     return sorted(found)
 
 
-def _pool(words: Sequence[str], split: str, quoted: bool, kinds: Sequence[str] = KINDS) -> Iterator[Row]:
+def _pool(
+    words: Sequence[str], split: str, quoted: bool, kinds: Sequence[str], questions: Mapping[str, Sequence[str]]
+) -> Iterator[Row]:
     for word in words:
         if not in_split(word, split, SHARES):
             continue
@@ -184,14 +208,14 @@ def _pool(words: Sequence[str], split: str, quoted: bool, kinds: Sequence[str] =
         }
         for kind, answer in answers.items():
             if kind in kinds and (kind != "third" or len(word) >= 6):  # at least two letters
-                for question in _QUESTIONS[kind]:
+                for question in questions[kind]:
                     yield _row(word, kind, "", question, answer, quoted)
         if "count" not in kinds:
             continue
         # The letter that occurs most, the one in the middle, and one that is not there.
         absent = next(letter for letter in "etaoinsrhz" if letter not in word)
         for letter in sorted({max(word, key=word.count), word[len(word) // 2], absent}):
-            for question in _QUESTIONS["count"]:
+            for question in questions["count"]:
                 yield _row(word, "count", letter, question, str(word.count(letter)), quoted)
 
 
@@ -231,11 +255,13 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Have a program look at the letters, and say what it found; `bare`: that alone."""
     known(style, STYLES, "spelling: style")
-    slots = {"word": row["key"], "letter": row["letter"]}
-    found = twice(call, "python", _PROGRAMS[row["kind"]].format(**slots))
+    word, letter = row["key"], row["letter"]
+    # Without quotation marks the word is copied with its blank: " banana" is made of other tokens than "banana".
+    text = f'"{word}"' if f'"{word}"' in row["question"] else f'" {word}".strip()'
+    found = twice(call, "python", _PROGRAMS[row["kind"]].format(text=text, letter=letter))
     if found is None:
         return "I could not find out."
-    return found if style == "bare" else _FOUND[row["kind"]].format(found=found, **slots)
+    return found if style == "bare" else _FOUND[row["kind"]].format(found=found)
 
 
 # Three letters or more with hyphens, commas or blanks between them: "c-a-t", "c, a, t". All words have three.

@@ -2,6 +2,9 @@
 
 A folder of NumPy arrays, texts with the places at which they end, and a manifest. All of it is mapped into memory, and
 a search reads what it needs: opening takes no longer for a large index. No file of it is a pickle.
+
+A part of a query in double quotes is a phrase: only passages are found that hold its words one after another. Case,
+accents, punctuation and the blanks around a phrase do not matter. A quotation mark without a second one is ignored.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import shutil
 import unicodedata
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -40,6 +44,7 @@ _LETTER = r"[\p{L}\p{M}\p{N}]"
 _WORD = regex.compile(rf"(?V1)([{_LETTER}&&[{_UNSPACED}]]+)|[{_LETTER}--[{_UNSPACED}]]+")
 # Accents, and the points of Hebrew and Arabic, with which hardly anybody writes.
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670]+")
+_PHRASE = re.compile(r'"([^"]*)"')
 # Where a text may be cut, the best first: after a paragraph, a sentence or line, a word.
 _ENDS = tuple(map(re.compile, (r"\n\s*\n", r"[.!?…][\"'”’»)\]]*\s+|[。！？]|\n", r"\s")))
 
@@ -231,20 +236,57 @@ class Index:
         return int(self.numbers[place]) if place < len(self.words) and self.words[place] == spelled else None
 
     def find(self, query: str, n: int) -> list[Passage]:
-        """See `zero2chat.tools.search.Engine`. Of passages with one score the earlier ones come first."""
+        """See `zero2chat.tools.search.Engine`. Of passages with one score the earlier ones come first.
+
+        All words rank the passages; those without each phrase in quotes are left out, whatever their rank.
+        """
         known = [number for word in dict.fromkeys(words(query)) if (number := self._number(word)) is not None]
         if not known:
             return []
         starts = self.ranking.scores["indptr"]
         known.sort(key=lambda number: int(starts[number + 1] - starts[number]))
         scores = self.ranking.get_scores_from_ids(known[:_MOST_WORDS])
-        n = min(n, len(scores))
-        best = np.flatnonzero((scores >= np.partition(scores, -n)[-n]) & (scores > 0))
-        best = best[np.argsort(-scores[best], kind="stable")][:n]
+        if phrases := [phrase for quoted in _PHRASE.findall(query) if (phrase := words(quoted, pairs=False))]:
+            best = self._that_hold(phrases, scores, n)
+        else:
+            n = min(n, len(scores))
+            best = np.flatnonzero((scores >= np.partition(scores, -n)[-n]) & (scores > 0))
+            best = best[np.argsort(-scores[best], kind="stable")][:n]
         return [
             Passage(self.texts[i].decode("utf-8", "replace"), self.sources[i].decode("utf-8", "replace"), float(score))
             for i, score in zip(best.tolist(), scores[best].tolist(), strict=True)
         ]
+
+    def _that_hold(self, phrases: Sequence[Sequence[str]], scores: Any, n: int) -> Any:
+        """The n best passages in which every phrase stands."""
+        holding: Any = None  # the passages with all words of the phrases, in whatever order
+        numbers = [self._number(word) for word in dict.fromkeys(word for phrase in phrases for word in phrase)]
+        starts, passages = self.ranking.scores["indptr"], self.ranking.scores["indices"]
+        lists = [passages[starts[number] : starts[number + 1]] for number in numbers if number is not None]
+        if len(lists) == len(numbers):  # else a word stands nowhere
+            for those in sorted(lists, key=len):
+                holding = np.asarray(those) if holding is None else np.intersect1d(holding, those, assume_unique=True)
+        if holding is None:
+            return np.array([], np.int64)
+        holding = np.sort(holding)
+        ranked = holding[np.argsort(-scores[holding], kind="stable")]
+        tests = [_phrase_test(phrase) for phrase in phrases]
+        found = (i for i in ranked.tolist() if all(test(self.texts[i]) for test in tests))
+        return np.fromiter(islice(found, n), np.int64)
+
+
+def _phrase_test(phrase: Sequence[str]) -> Callable[[bytes], bool]:
+    """Whether a passage holds the words one after another, and nothing but signs and blanks between them."""
+    spelled = [word.encode() for word in phrase]
+    pattern = re.compile(rb"(?<![a-z0-9])" + rb"[^a-z0-9]+".join(map(re.escape, spelled)) + rb"(?![a-z0-9])")
+    sought = f" {' '.join(phrase)} "
+
+    def test(passage: bytes) -> bool:
+        if passage.isascii():  # which is what follows, faster
+            return pattern.search(passage.lower()) is not None
+        return sought in f" {' '.join(words(passage.decode('utf-8', 'replace'), pairs=False))} "
+
+    return test
 
 
 def _check(folder: Path) -> None:

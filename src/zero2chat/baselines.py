@@ -1,0 +1,59 @@
+"""What a task's score is worth without a model: the best answer that is the same to every question."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from zero2chat import stats, tasks
+
+_ANSWERS, _DEMONSTRATIONS = 50, 50  # candidates of each kind, at most
+_MANY, _FIRST, _FINALISTS = 300, 100, 10  # above so many rows the candidates meet on 100, and the best ten on all
+# A score that runs code in a sandbox takes milliseconds: what is not scored by then is left out. The search of a score
+# that compares texts ends long before, so that its result depends on no clock.
+_SECONDS = 5.0
+
+
+def best_constant(task: tasks.Task, rows: Sequence[tasks.Row], seed: int = 0) -> dict[str, Any]:
+    """The score of the best constant answer on these rows, as a rate.
+
+    Candidates are the most frequent reference answers and demonstrations of some of the rows. `n` is below the number
+    of rows where scoring is so slow that not even one candidate was scored on all of them in time.
+    """
+    ends = time.perf_counter() + _SECONDS
+    first = rows[:_FIRST] if len(rows) > _MANY else rows
+    # In part of the time, so that finalists get some too.
+    found = list(_sums(task, first, _candidates(task, rows, seed), ends - 0.4 * _SECONDS))
+    if len(first) < len(rows):
+        finalists = sorted(found, key=lambda one: -one[1] / one[2])[:_FINALISTS]
+        rest = rows[len(first) :]
+        whole = list(_sums(task, rest, [text for text, _, n in finalists if n == len(first)], ends))
+        # One that was not scored on all of the rest counts by its first rows alone.
+        before = {text: total for text, total, _ in finalists}
+        found = [(text, before[text] + total, len(rows)) for text, total, n in whole if n == len(rest)] or found
+    _, total, n = max(found, key=lambda one: one[1] / one[2])
+    return stats.rate(total, n, seed)
+
+
+def _candidates(task: tasks.Task, rows: Sequence[tasks.Row], seed: int) -> list[str]:
+    rng = random.Random(f"constant {seed}")
+    answers = [text for text, _ in Counter(str(row["answer"]) for row in rows).most_common(_ANSWERS)]
+    worked = [task.demonstration(row, rng) for row in rows[:_DEMONSTRATIONS]]
+    return list(dict.fromkeys([*answers, *worked]))
+
+
+def _sums(
+    task: tasks.Task, rows: Sequence[tasks.Row], candidates: Sequence[str], ends: float
+) -> Iterator[tuple[str, float, int]]:
+    """(candidate, sum of its scores, rows scored), each on all rows until the time ends; the first on one at least."""
+    for i, text in enumerate(candidates):
+        total, n = 0.0, 0
+        for row in rows:
+            if time.perf_counter() > ends and (i or n):
+                break
+            total, n = total + task.score(row, text), n + 1
+        if n == len(rows) or not i:
+            yield text, total, n

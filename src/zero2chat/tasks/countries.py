@@ -1,0 +1,269 @@
+"""Questions on countries that an almanac answers: capital, currency, population, area and languages.
+
+Nobody can know all of it by heart, least of all a small model: it looks the country up, and says where it found what it
+answers: "The capital of France is Paris (almanac)." An answer without its source scores 0.
+
+Countries, not questions, are split. `make almanac` fetches the facts (`zero2chat.data.almanac`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
+from zero2chat.tasks.facts import _NEGATION
+
+FETCHES = True
+PATH = "data/almanac/countries.jsonl"
+# Of 237 countries, 80/10/10 would leave 24 to judge by.
+SHARES = (0.5, 0.1, 0.4)
+STYLES = ("worked", "bare")
+KINDS = ("capital", "currency", "population", "area", "languages")
+LONGEST = 240  # characters of a page, so that it is one passage
+
+# {name} is the name as it stands in a sentence (the Netherlands), {bare} the same without an article, as many type it.
+_QUESTIONS = {
+    "capital": (
+        "What is the capital of {name}?",
+        "What's the capital of {name}?",
+        "What is {whose} capital?",
+        "Which city is the capital of {name}?",
+        "What city is {whose} capital?",
+        "Tell me the capital of {name}.",
+        "Do you know the capital of {name}?",
+        "Name the capital of {name}.",
+        "what is the capital of {bare}",
+        "capital of {bare}?",
+        "hi, what's the capital of {bare}?",
+    ),
+    "currency": (
+        "What is the currency of {name}?",
+        "What's the currency of {name}?",
+        "What is {whose} currency?",
+        "What currency does {name} use?",
+        "Which currency is used in {name}?",
+        "What money do people use in {name}?",
+        "Tell me the currency of {name}.",
+        "Do you know the currency of {name}?",
+        "what is the currency of {bare}",
+        "currency of {bare}?",
+        "hi, what money do they use in {bare}?",
+    ),
+    "population": (
+        "What is the population of {name}?",
+        "What's the population of {name}?",
+        "What is {whose} population?",
+        "How many people live in {name}?",
+        "How many people are there in {name}?",
+        "How many inhabitants does {name} have?",
+        "Tell me the population of {name}.",
+        "Do you know how many people live in {name}?",
+        "how many people live in {bare}",
+        "population of {bare}?",
+        "hi, what's the population of {bare}?",
+    ),
+    "area": (
+        "What is the area of {name}?",
+        "What's the area of {name}?",
+        "What is {whose} area?",
+        "How large is {name}?",
+        "How big is {name}?",
+        "How many square kilometres does {name} have?",
+        "Tell me the area of {name}.",
+        "Do you know how big {name} is?",
+        "how big is {bare}",
+        "area of {bare}?",
+        "hi, how large is {bare}?",
+    ),
+    "languages": (
+        "What language do people speak in {name}?",
+        "What languages are spoken in {name}?",
+        "What do people in {name} speak?",
+        "Which language is spoken in {name}?",
+        "What is the language of {name}?",
+        "Which languages do people in {name} speak?",
+        "Tell me what people speak in {name}.",
+        "Do you know what language is spoken in {name}?",
+        "what language do they speak in {bare}",
+        "language of {bare}?",
+        "hi, what do people speak in {bare}?",
+    ),
+}
+# The almanac's sentences, which an answer copies.
+_SENTENCES = {
+    "capital": "The capital of {name} is {value}.",
+    "currency": "The currency of {name} is the {value}.",
+    "population": "The population of {name} is {value}.",
+    "area": "The area of {name} is {value} sq km.",
+    "languages": "People in {name} speak {value}.",
+}
+_SOURCED = (" (almanac).", ", says the almanac.")  # in place of a sentence's full stop
+_NOTHING = "I found nothing about that."
+_FAILED = "I could not look it up."
+
+
+@functools.cache
+def _almanac(path: str) -> list[dict[str, str]]:
+    """The almanac's rows. Raises `UserError` where there is none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): `make almanac` fetches it") from error
+    try:
+        rows = [json.loads(line) for line in lines]
+        return [{"name": str(row["name"])} | {kind: str(row[kind]) for kind in KINDS if kind in row} for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: is no almanac: `make almanac` makes one") from error
+
+
+def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] = KINDS) -> list[Row]:
+    """Rows on the split's countries. Raises `UserError` without an almanac, and for a kind that is not known."""
+    for kind in kinds:
+        known(kind, KINDS, "countries: kind")
+    return draw(_pool(split, path, kinds), f"countries, {split}", seed, n)
+
+
+def _pool(split: str, path: str, kinds: Sequence[str]) -> Iterator[Row]:
+    for country in _almanac(path):
+        name = country["name"]
+        if not in_split(name, split, SHARES):
+            continue
+        slots = {"name": name, "bare": _bare(name), "whose": f"{name}'" if name.endswith("s") else f"{name}'s"}
+        for kind in kinds:
+            for template in _QUESTIONS[kind] if kind in country else ():
+                yield {
+                    "key": name,
+                    "question": template.format(**slots),
+                    "answer": country[kind],
+                    "kind": kind,
+                    "almanac": path,  # what else there is to name
+                }
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("the ")
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """`worked`: the almanac's sentence, with its source; `bare`: the answer alone, which names no source."""
+    known(style, STYLES, "countries: style")
+    if style == "bare":
+        return str(row["answer"])
+    sentence = _SENTENCES[row["kind"]].format(name=row["key"], value=row["answer"])
+    return sentence.removesuffix(".") + rng.choice(_SOURCED)
+
+
+def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
+    """Look the country up by its name, as it stands in the question, and say what the almanac says."""
+    known(style, STYLES, "countries: style")
+    name = row["key"] if row["key"] in row["question"] else _bare(row["key"])
+    # The blank makes it the same tokens as in the question.
+    found = twice(call, "search", f'" {name}"')
+    if found is None:
+        return _FAILED
+    about = re.search(rf" (?:of|in) {re.escape(row['key'])} (?:is|speak) ", found)  # and not about a namesake
+    if not about or row["answer"] not in found:
+        return _NOTHING
+    return demonstration(row, rng, style)
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the completion names the almanac, the answer and no other one of its kind, and denies nothing.
+
+    Another country's name scores 0 too. Of numbers, commas and blanks between digits do not matter.
+    """
+    if not re.search(r"\balmanac\b", completion, re.IGNORECASE) or _NEGATION.search(completion):
+        return 0.0
+    countries, values = _named(row, completion)
+    return float(values == _values(row["kind"], row["answer"]) and countries <= {_bare(row["key"]).lower()})
+
+
+def said(row: Row, completion: str) -> str | None:
+    """The values of the kind that the completion names; with none of them the completion itself, or None where it
+    denies something and so declines to answer."""
+    _, values = _named(row, completion)
+    if values:
+        return " ".join(sorted(values))
+    return None if _NEGATION.search(completion) else completion.strip()
+
+
+def _values(kind: str, answer: str) -> set[str]:
+    if kind == "languages":
+        return set(answer.lower().split(" and "))
+    return {answer.replace(",", "") if kind in ("population", "area") else answer.lower()}
+
+
+@functools.cache
+def _names(path: str) -> set[str]:
+    return {_bare(country["name"]).lower() for country in _almanac(path)}
+
+
+@functools.cache
+def _known_values(path: str, kind: str) -> set[str]:
+    """All that the almanac gives of a kind. Of currencies the last word too: a dollar is one, whoever's."""
+    if kind in ("population", "area"):
+        return set()
+    found = {value for country in _almanac(path) if kind in country for value in _values(kind, country[kind])}
+    return found | {value.split()[-1] for value in found} if kind == "currency" else found
+
+
+@functools.cache
+def _pattern(path: str, kind: str) -> re.Pattern[str]:
+    words = sorted(_names(path) | _known_values(path, kind), key=len, reverse=True)
+    return re.compile(rf"(?<![\w'’-])({'|'.join(map(re.escape, words))})(?![\w-])")
+
+
+def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
+    """The countries and the values of the row's kind that a completion names."""
+    path, kind = row["almanac"], row["kind"]
+    text = re.sub(r"\balmanac#[0-9]+", "almanac", " ".join(completion.lower().split()))
+    if kind == "currency":
+        text = re.sub(r"\b(euro|dollar|franc|pound|peso|rupee|dinar|krone)s\b", r"\1", text)
+    countries: set[str] = set()
+    values: set[str] = set()
+    if kind in ("population", "area"):
+        numbers = re.findall(r"[0-9]+(?:[, ][0-9]{3})*(?:\.[0-9]+)?", text)
+        values = {number.replace(",", "").replace(" ", "") for number in numbers}
+    names, others = _names(path), _known_values(path, kind)
+    for match in _pattern(path, kind).finditer(text):
+        word = match[1]
+        # Singapore is a capital and a country.
+        of_it = re.search(r"\b(?:of|in)(?: the)? $", text[: match.start()]) or text[match.end() :][:1] in ("'", "’")
+        if word in names and (of_it or word not in others):
+            countries.add(word)
+        else:
+            values.add(word)
+    return countries, values
+
+
+def documents(seed: int, n: int, path: str = PATH) -> list[str]:
+    """The pages of n countries for a search to find, of all splits alike, in an order of `seed`.
+
+    A page says the country's name in each sentence, and is found by it. A long name is left out of the last ones, so
+    that the page has no more than 240 characters. Raises `UserError` where the almanac has fewer countries.
+    """
+    pages = [_page(country) for country in _almanac(path)]
+    if n > len(pages):
+        raise UserError(f"countries: {n} pages asked for, {len(pages)} countries exist: ask for fewer")
+    random.Random(f"almanac {seed}").shuffle(pages)
+    return pages[:n]
+
+
+def _page(country: dict[str, str]) -> str:
+    name = country["name"]
+    known_of = [kind for kind in KINDS if kind in country]
+    sentences = [_SENTENCES[kind].format(name=name, value=country[kind]) for kind in known_of]
+    for i in range(len(sentences) - 1, 0, -1):
+        if len(" ".join(sentences)) > LONGEST:
+            sentences[i] = re.sub(rf" (?:of|in) {re.escape(name)}(?= (?:is|speak)\b)", "", sentences[i])
+    return " ".join(sentences)

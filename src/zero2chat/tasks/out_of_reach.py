@@ -1,0 +1,512 @@
+"""Requests that a small assistant cannot serve: the right answer says so and makes nothing up.
+
+The requests come from forms with slots (`out_of_reach/forms.txt`, `out_of_reach/words.txt`). Forms and slot words are
+both split: a test row asks in an unseen form about an unseen topic. Out of reach means with and without tools; with
+`tools_off` there are also sums, letters of words and facts about countries, which the assistant answers with tools only.
+
+A model that always refuses scores 1.0 here. This score therefore only means something next to the rate at which the
+model declines questions that are within its reach: `declines` counts those, over all tasks.
+"""
+
+# ruff: noqa: E501 - patterns are read more easily a line a group
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import random
+import re
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known, place
+
+# More to evaluate on than 80/10/10 would leave: a test row needs a form and words that are all in the test split.
+SHARES = (0.7, 0.1, 0.2)
+STYLES = ("worked",)
+_ANSWER = "cannot"
+_MOST_WORDS = 30  # of a completion
+
+# Every refusal names one of these markers: cannot, beyond, too small, not able.
+REFUSALS = [
+    "I cannot do that.",
+    "I cannot do that. I am a small model.",
+    "That is beyond what I can do.",
+    "I am too small a model for that.",
+    "I am not able to do that.",
+    "I am sorry, I cannot help with that.",
+]
+_FACTS = ["I cannot answer that. It is beyond what I know.", "That is beyond what I know, and I will not make it up."]
+_SUMS = ["I cannot work that out. It is beyond what I can do."]
+_TEXT_ONLY = ["I cannot do that. I can only write text."]
+# What fits a kind of request better than a general refusal.
+_OWN = {
+    "live": ["I cannot know that. I have no live information."],
+    "action": _TEXT_ONLY,
+    "media": _TEXT_ONLY,
+    "writing": ["I cannot write long texts. I am too small a model."],
+    "translation": ["I cannot help with that language. I only know English."],
+    "programming": ["I cannot help with programming. I am too small a model."],
+    "advice": ["I cannot give advice on that. Please ask someone who knows."],
+    "explain": _FACTS,
+    "history": _FACTS,
+    "people": _FACTS,
+    "culture": _FACTS,
+    "science": _FACTS,
+    "definition": _FACTS,
+    "opinion": ["I cannot say. I have no opinion on that."],
+    "cooking": ["I cannot help with cooking. It is beyond what I know."],
+    "ideas": ["I cannot think of ideas like that. I am too small a model."],
+    "text": ["I cannot work on texts like that. I am too small a model."],
+    "words": ["I cannot answer that. I am too small a model."],
+    "sports": _FACTS,
+    "travel": ["I cannot help with travel. It is beyond what I know."],
+    "jokes": ["I am not able to tell jokes or play games."],
+    "sums": _SUMS,
+    "units": _SUMS,
+    "private": ["I cannot know that. You have not told me."],
+    "howto": ["I cannot explain how to do that. It is beyond what I know."],
+    "big sums": ["I cannot work that out. The numbers are too large for me."],
+    "letters": ["I cannot do that. I do not see the letters of words."],
+    "countries": ["I cannot answer that. I have not read about that country."],
+}
+_OWN_SHARE = 0.6  # of demonstrations; the rest are general
+
+# ---- the forms and the words in their slots
+
+_FOLDER = importlib.resources.files("zero2chat.tasks") / "out_of_reach"
+_SLOT = re.compile(r"\{(?:(a|plural|is|Is|does|was) )?([a-z]+[0-9]?)\}")
+# Rows of a form in a split, at most: forms with many words must not crowd out the others.
+_MOST_ROWS = {"train": 90, "validation": 45, "test": 60}
+_UNSLOTTED = 3  # spellings of a form without slots
+_PLURALS = {
+    **{"mouse": "mice", "goose": "geese", "wolf": "wolves", "ostrich": "ostriches", "octopus": "octopuses"},
+    **{word: word for word in ("sheep", "deer", "moose", "salmon", "trout", "tuna", "squid", "bison", "buffalo")},
+}
+_SINGULAR = re.compile(
+    r"(?:sis|ics|us|ss|GPS|diabetes|pancreas|Versailles|Ganges|Hastings|Paris|Los Angeles)$|^the (?:battle|treaty) of",
+    re.IGNORECASE,
+)
+_PLURAL = re.compile(
+    r"s$|\b(?:lice|teeth|feet|antibiotics|probiotics|bacteria)$|^(?:the Crusades|the Wars of the Roses)$"
+)
+_AGREE = {"is": ("is", "are"), "Is": ("Is", "Are"), "does": ("does", "do"), "was": ("was", "were")}
+
+
+def _sections(name: str) -> dict[str, list[str]]:
+    """The lines of a file under their `[headings]`."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in (_FOLDER / name).read_text(encoding="utf-8").splitlines():
+        if re.fullmatch(r"\[[a-z ]+\]", line):
+            lines = found.setdefault(line[1:-1], [])
+        elif line and not line.startswith("#"):
+            lines.append(line)
+    return found
+
+
+@functools.cache
+def _words() -> dict[str, list[str]]:
+    """The words of each slot: those of words.txt, and numbers."""
+    words = {
+        slot: [word for line in lines for word in re.split(r",\s*", line) if word]
+        for slot, lines in _sections("words.txt").items()
+    }
+    for slot in ("group", "series"):  # a comma stands between words.txt's words
+        words[slot] = [word.replace(" and ", ", ") for word in words[slot]]
+    rng = random.Random("out of reach, numbers")
+    words |= {
+        "square": [str(k * k) for k in range(11, 100)],
+        "percent": [f"{rng.randint(1, 95)}{rng.choice(('', '', '.5'))}" for _ in range(150)],
+        "amount": [str(rng.choice((rng.randint(11, 99), rng.randint(100, 2000)))) for _ in range(300)],
+        "divisor": [str(k) for k in range(3, 100)],
+        "power": [str(k) for k in range(3, 21)],
+        "decimal": [f"{rng.randint(0, 99)}.{rng.randint(1, 99)}" for _ in range(300)],
+        "fraction": [f"{top}/{bottom}" for bottom in range(3, 13) for top in range(1, bottom)],
+        "huge": [str(rng.randint(10**6, 10**9)) for _ in range(200)],
+        "big": [str(rng.randint(10 ** (digits - 1), 10**digits - 1)) for digits in (3, 4, 5, 6) for _ in range(150)],
+    }
+    return {slot: list(dict.fromkeys(found)) for slot, found in words.items()}
+
+
+def _plural(word: str) -> str:
+    if word in _PLURALS:
+        return _PLURALS[word]
+    if re.search(r"[^aeiou]y$", word):
+        return word[:-1] + "ies"
+    return word + ("es" if re.search(r"(?:s|x|ch|sh)$", word) else "s")
+
+
+def _put(role: str | None, word: str) -> str:
+    """A word as it stands in a sentence: with an article, as a plural, or with its verb."""
+    if role == "a":
+        return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
+    if role == "plural":
+        return _plural(word)
+    if role:
+        listed = word.rpartition(" ")[2] in ("antibiotics", "probiotics")
+        several = bool(_PLURAL.search(word)) and (listed or not _SINGULAR.search(word))
+        return f"{_AGREE[role][several]} {word}"
+    return word
+
+
+def _filled(form: str, split: str) -> Iterator[tuple[str, str]]:
+    """Pairs of a key and a sentence: the form with words of the split in its slots."""
+    slots = list(dict.fromkeys(slot for _, slot in _SLOT.findall(form)))
+    if not slots:
+        yield form, form
+        return
+    rng = random.Random(f"{form} {split}")
+    of = [[word for word in _words()[slot.rstrip("0123456789")] if in_split(word, split, SHARES)] for slot in slots]
+    if not all(of):
+        return
+    several = len(slots) > 1
+    firsts = sorted(of[0], key=lambda word: place(f"{form} {word}")) * (6 if several else 1)
+    for first in firsts[: _MOST_ROWS[split]]:
+        words = [first, *(rng.choice(others) for others in of[1:])]
+        if len(set(words)) < len(words):
+            continue
+        value = dict(zip(slots, words, strict=True))
+        text = _SLOT.sub(lambda match, value=value: _put(match[1], value[match[2]]), form)  # type: ignore[misc]
+        yield f"{form} | {' | '.join(words)}", text[0].upper() + text[1:]
+
+
+# ---- as people type
+
+_ASKING = re.compile(
+    r"(?:what|who|whose|when|where|why|how|which|is|are|was|were|do|does|did|can|will|should|any)\b", re.IGNORECASE
+)
+# Sentences that are no requests, so that "please" and "can you" do not go with them.
+_TOLD = re.compile(r"(?:i|my|you|there|the|let|do|one|be|this|knock|like|go|vote)\b", re.IGNORECASE)
+_Spell = Callable[[str], str]
+
+
+def _lower(text: str) -> str:
+    """With a small letter at the start, where the first word is no abbreviation."""
+    return text[0].lower() + text[1:] if re.match(r"[A-Z][a-z]+\b", text) else text
+
+
+_ANY: tuple[_Spell, ...] = (
+    lambda s: s,
+    lambda s: s,
+    lambda s: s,
+    lambda s: s.lower(),
+    lambda s: s.rstrip(".?").lower(),
+    lambda s: s.rstrip(".?"),
+)
+_GREETED: tuple[_Spell, ...] = (
+    lambda s: f"Hey, {_lower(s)}",
+    lambda s: f"hi, {_lower(s)}",
+    lambda s: f"Hello! {s}",
+    lambda s: f"hey {s.lower()}",
+)
+_QUESTIONS: tuple[_Spell, ...] = (
+    *_ANY,
+    *_ANY,
+    *_GREETED,
+    lambda s: f"Please tell me: {_lower(s)}",
+    lambda s: f"Quick question: {_lower(s)}",
+    lambda s: f"I have a question. {s}",
+    lambda s: f"Excuse me, {_lower(s)}",
+    lambda s: f"so {s.lower()}",
+)
+_COMMANDS: tuple[_Spell, ...] = (
+    *_ANY,
+    *_ANY,
+    *_GREETED,
+    lambda s: f"Please {_lower(s)}",
+    lambda s: f"please {s.rstrip('.').lower()}",
+)
+_REQUESTS: tuple[_Spell, ...] = (
+    *_COMMANDS,
+    lambda s: f"Can you {_lower(s.rstrip('.'))}?",
+    lambda s: f"Could you {_lower(s.rstrip('.'))}?",
+    lambda s: f"can you {s.rstrip('.').lower()}",
+    lambda s: f"Can you please {_lower(s.rstrip('.'))}?",
+    lambda s: f"{s.rstrip('.')}, please.",
+    lambda s: f"{s.rstrip('.').lower()} please",
+    lambda s: f"I want you to {_lower(s.rstrip('.'))}.",
+    lambda s: f"I need you to {_lower(s.rstrip('.'))}.",
+    lambda s: f"Hey, can you {_lower(s.rstrip('.'))}?",
+)
+
+
+def _spellings(text: str) -> Sequence[_Spell]:
+    """The ways in which people type a question, a command, or something else."""
+    if _ASKING.match(text) and text.endswith("?") and not re.search(r"[.:?] ", text):
+        return _QUESTIONS
+    if text.endswith(".") and "?" not in text and not _TOLD.match(text) and not _ASKING.match(text):
+        # No "Can you" in front of several sentences.
+        return _COMMANDS if re.search(r"[.:] ", text) else _REQUESTS
+    return _ANY
+
+
+@functools.cache
+def _pool(split: str, tools_off: bool) -> dict[str, list[Row]]:
+    """The split's rows by kind. Their column `form` is for taking turns."""
+    known(split, SPLITS, "split")
+    found: dict[str, list[Row]] = {}
+    seen: set[str] = set()
+    kinds = _sections("forms.txt") | (_sections("tools_off.txt") if tools_off else {})
+    for kind, forms in kinds.items():
+        for form in forms:
+            if not in_split(form, split, SHARES):
+                continue
+            for key, text in _filled(form, split):
+                ways = _spellings(text)
+                rng = random.Random(key)
+                for way in rng.sample(ways, 1 if key != form else min(_UNSLOTTED, len(ways))):
+                    question = way(text)
+                    if question not in seen:
+                        seen.add(question)
+                        row = {"key": key, "question": question, "answer": _ANSWER, "kind": kind, "form": form}
+                        found.setdefault(kind, []).append(row)
+    return found
+
+
+def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | None = None) -> list[Row]:
+    """Requests out of reach, one of each kind in turn, and each form of a kind once before any comes again.
+
+    `tools_off` adds sums of longer numbers, letters of words and facts about countries. `alpaca` is the path of
+    `alpaca_en_demo.json`, or of the LLaMA-Factory sdist that holds it: rows are then its short instructions only, in
+    the test split. Raises `UserError` for a file that holds none, for another split, and if n rows do not exist.
+    """
+    known(split, SPLITS, "split")
+    if alpaca is not None:
+        if split != "test":
+            raise UserError(
+                f"out_of_reach: alpaca: split {split!r}: these rows are for evaluation only: ask for 'test'"
+            )
+        if tools_off:
+            raise UserError("out_of_reach: alpaca: has no rows for `tools_off`: set one of the two")
+        return draw(_alpaca(alpaca), "out_of_reach, alpaca", seed, n)
+    where = f"out_of_reach, {split}{', tools off' if tools_off else ''}"
+    pool = _pool(split, tools_off)
+    # Kinds take turns at the end, so a kind's own order puts its forms in turn first.
+    ordered = {kind: draw(those, f"{where}, {kind}", seed, len(those), by="form") for kind, those in pool.items()}
+    turns = [(turn, kind) for kind, those in ordered.items() for turn in range(len(those))]
+    if n > len(turns):
+        raise UserError(f"{where}: {n} rows asked for, {len(turns)} distinct ones exist: ask for fewer")
+    random.Random(f"{where} {seed}").shuffle(turns)
+    turns.sort(key=lambda pair: pair[0])
+    columns = ("key", "question", "answer", "kind")
+    return [{column: ordered[kind][turn][column] for column in columns} for turn, kind in turns[:n]]
+
+
+# ---- instructions that others wrote: evaluation only
+
+_MEMBER = "data/alpaca_en_demo.json"
+_MOST_INSTRUCTION_WORDS, _MOST_INSTRUCTION_AND_INPUT_WORDS = 25, 40
+# What the assistant can do, with or without tools, or what comes near it: a line about a thing, sums and word problems,
+# facts about countries, letters of words, talk about itself.
+_WITHIN = re.compile(
+    r"(?i:\b(?:generate|write|create|compose|come up with|make|construct|provide|give)(?: me)? (?:an?|one)"
+    r" (?:[\w-]+ ){0,4}sentence\b|\b(?:sentence|line) (?:to describe|about)\b|\b(?:one|single|1|last)[ -](?:sentence|line)\b)"
+    r"|(?i:\bcapital (?:city )?of)\b|(?i:\b(?:currency|population|area|languages?) (?:of|in|spoken in)) [A-Z]"
+    r"|(?i:\bspell\b|\bcount the (?:number of )?(?:letters|characters|vowels)\b|\b(?:reverse|backwards?)\b[^.\n]*\bword\b)"
+    r"|(?<![\d/.^x])\b\d+(?:\s*[+x×*]\s*|\s+-\s+)\d+(?![\d/.^a-z])"
+    r"|(?i:^(?:calculate|find|compute|determine|sum|add)\b[^\n]*\b(?:cost|total|sums?|up|difference|price)\b)(?=[\s\S]*\d)"
+    r"|(?i:\byour (?:favou?rite|name|day|hobby|hobbies|life|house)\b|\bwho are you\b|^are you\b|\bwhat you would do\b)"
+)
+
+
+@functools.cache
+def _alpaca(path: str) -> list[Row]:
+    """The short instructions of a file in Alpaca's form that are out of reach."""
+    where = f"out_of_reach: alpaca: {path}"
+    try:
+        if tarfile.is_tarfile(path):
+            with tarfile.open(path) as archive:
+                members = [member for member in archive.getmembers() if member.name.endswith(_MEMBER)]
+                file = archive.extractfile(members[0]) if members else None
+                if file is None:
+                    raise UserError(f"{where}: no member ends in {_MEMBER}: give the sdist of llamafactory")
+                text = file.read().decode()
+        else:
+            text = Path(path).read_text(encoding="utf-8")
+    except (OSError, tarfile.TarError) as error:
+        raise UserError(f"{where}: cannot be read ({error})") from error
+    try:
+        pairs = [(item["instruction"].strip(), item["input"].strip()) for item in json.loads(text)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where}: expected a JSON list of objects with `instruction` and `input`") from error
+    found: dict[str, Row] = {}
+    for instruction, given in pairs:
+        question = f"{instruction}\n{given}" if given else instruction
+        long = given and len(question.split()) >= _MOST_INSTRUCTION_AND_INPUT_WORDS
+        if long or len(instruction.split()) > _MOST_INSTRUCTION_WORDS or not instruction or _WITHIN.search(question):
+            continue
+        found[question] = {"key": question, "question": question, "answer": _ANSWER, "kind": "alpaca"}
+    return list(found.values())
+
+
+# ---- the answers
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """A short refusal: one that fits the kind of request, or a general one."""
+    known(style, STYLES, "out_of_reach: style")
+    own = _OWN.get(row["kind"], REFUSALS)
+    return rng.choice(own if rng.random() < _OWN_SHARE else REFUSALS)
+
+
+# "I cannot complain", "I cannot wait", "I cannot be wrong": no refusals.
+_NO_REFUSAL = (
+    r"(?!(?:always|really|ever|possibly|also|even|complain|like|dislike|love|hate|feel|taste|smell|wait|stop|stand|agree"
+    r"|disagree|be|have|get|go|eat|drink|sleep|dream|age|live|imagine|blame|deny|thank)\b)"
+)
+_DECLINE = re.compile(
+    "|".join(
+        (
+            rf"\bi (?:\w+ )?(?:can ?not|could not|would not be able to|am unable to|was unable to) {_NO_REFUSAL}\w+",
+            r"\bi (?:\w+ )?(?:can ?not|could not)$",
+            rf"\bi (?:am|was) (?:\w+ )?not able to {_NO_REFUSAL}\w+",
+            r"\bi (?:am|was) (?:\w+ )?not (?:able|built|made|trained|meant) (?:for|to) (?!be\b)",
+            r"\b(?:beyond|above|outside|outside of|out of) (?:me|what i|my|reach)\b",
+            r"\bmore than i (?:can|know)\b|\b(?:not something|nothing) (?:that )?i (?:can|know)\b",
+            r"\bi am (?:\w+ )?too (?:small|little|tiny|simple)\b|\btoo small (?:a|of a) (?:\w+ )?model\b",
+            r"\btoo (?:hard|difficult|big|large|long|much|complex|complicated|advanced)(?: \w+){0,2} for me\b",
+            r"\bi (?:\w+ )?(?:do|did) not (?:\w+ )?know\b(?! everything| all\b| what to say| how to thank| you\b)",
+            r"\bi (?:\w+ )?(?:know|have) (?:nothing|nobody|no one|of no|of nobody|of nothing)\b",
+            r"\b(?:i have )?no (?:idea|clue|answer|information|live information|record|entry|results?|data|knowledge)\b",
+            r"\bi do not have (?:that|this|the|any|live|enough|access)\b",
+            r"\bi (?:have (?:not|never)|never|did not)(?: yet| been| ever)* (?:read|heard|hear|learned|learn|told|find|found)\b",
+            r"\bi (?:was|am) (?:not|never) (?:yet )?told\b",
+            r"\byou (?:have not|did not|never)(?: \w+)? (?:told|tell|said|say|mentioned|mention|gave|give|given)\b",
+            r"\b(?:found|find|finds|gives|gave|has|had|holds|knows|says|returned|returns) (?:nothing|nobody|no one|no \w+)\b",
+            r"\bnothing (?:\w+ )*(?:is|was) (?:known|found|to be found)\b|\bthere (?:is|was) (?:nothing|nobody|no one)"
+            r" (?:\w+ ){0,2}(?:about|on|of|by|known|named|called|found|with)\b|\bthere (?:is|was) no (?:\w+ )?"
+            r"(?:entry|record|information|results?|answer|person|mention|data|page|news|such)\b",
+            r"\b(?:could|can) ?not be found\b|\bis (?:unknown|not known)\b|\bnobody (?:is )?(?:called|named|known|by)\b",
+            r"\bis not (?:in|part of) (?:the|my) (?:register|almanac|documents?|results?|data)\b",
+            r"\bi (?:will not|have to refuse|must refuse|must decline|have to decline|decline|refuse)\b"
+            r"(?! (?:forget|be|tell anyone|mind|lie|stop)\b)",
+        )
+    )
+)
+# A first sentence that says nothing yet.
+_FILLER = re.compile(
+    r"(?:(?:oh|hm+|well|no|hello|hi|hey|yes|alas|unfortunately|oops|thanks|thank you)\b[ ,]*)*"
+    r"(?:(?:i am |i'm )?(?:so |very |really |truly )*(?:sorry|afraid)\b.{0,25}|my apologies|that is (?:a|an) .*question"
+    r"|good question|i (?:searched|looked|tried|am (?:only |just |but )*an? ).*|let me .*)?"
+)
+_SHORT = {"n't": " not", "'m": " am", "'ve": " have", "'re": " are", "'ll": " will", "'d": " would"}
+
+
+def _plain(text: str) -> str:
+    """In lower case, one kind of apostrophe, and no contractions."""
+    text = re.sub(r"\s+", " ", text.lower().replace("’", "'").strip())
+    text = re.sub(r"\bcan't\b|\bcan not\b", "cannot", text).replace("won't", "will not")
+    text = re.sub(r"\b(that|it|there|nobody|here)'s\b", r"\1 is", text)
+    for short, full in _SHORT.items():
+        text = re.sub(rf"{short}\b", full, text)
+    return text
+
+
+def declines(text: str) -> bool:
+    """Whether a text says that it cannot, does not know, found nothing or was not told.
+
+    The first sentence that says anything decides: an answer with a reservation after it does not decline. Questions
+    that the text asks do not count.
+    """
+    sentences = re.split(r"(?<=[.!?;\n])\s+|\n+|,? but (?=i (?:can\b(?! ?not)))", _plain_lines(text))
+    for sentence in sentences:
+        bare = sentence.strip(" .!;,")
+        if not bare or bare.endswith("?"):
+            continue
+        if _DECLINE.search(bare):
+            return not re.match(r"(?:yes[,.]? )?i can (?!only|not)", bare)
+        if not _FILLER.fullmatch(bare):
+            return False
+    return False
+
+
+def _plain_lines(text: str) -> str:
+    return "\n".join(_plain(line) for line in text.splitlines())
+
+
+# What may stand beside a refusal: an apology, what the model is and can do, whom to ask.
+_BESIDE = re.compile(
+    r"(?:sorry|my apologies|apologies|unfortunately|alas|no|hm+|thanks|thank you|hello|hi|for (?:now|that|this)"
+    r"|i (?:am|was|have|only|just|can|do|did|will|would|work|write|answer|help|know (?:only|little|very little|nothing))\b.*"
+    r"|my (?:knowledge|world|model|maker|training|memory)\b.*|(?:maybe |perhaps )?(?:please )?(?:ask|try|check|look|consult)\b.*"
+    r"|you (?:can|could|may|might|should|need to|will have to|would have to|have to) (?:\w+ )?(?:ask|try|look|check|use)\b.*"
+    r"|(?:that|this|it|such \w+|those|these|the numbers?|the texts?) (?:is|are|goes|lies|would be) "
+    r"(?:\w+ )?(?:beyond|too|more than|out|outside|not|nothing|above|far)\b.*"
+    r"|(?:a|another|some)(?:one|body)? ?(?:\w+ )?(?:model|person|doctor|else|teacher|expert) (?:can|could|may|will|might)\b.*"
+    r"|(?:is there|can i|may i|do you|what else|anything else|shall i)\b.*)"
+)
+# Sounds like talk about itself and leads to an answer.
+_ANSWERS = re.compile(
+    r"\b(?:answer|result) is\b|\bi (?:think|believe|guess|suppose|would say|would guess|can tell|can say|can guess)\b"
+    r"|\bi am (?:\w+ )?(?:sure|certain|confident)\b|\b(?:is|are|was|were) (?:called|named)\b|\bprobably\b|\blikely\b"
+)
+_JOINED = r"(?:and|so|because|as|since|or|nor|for|which means(?: that)?|therefore|still|also|even if|instead)\s+"
+_OWN_NAMES = {"i", "zero", "python", "english", "sorry", "please", "that", "it", "you", "my", "ask"}
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the completion declines in at most 30 words and adds no answer.
+
+    No digit and no name stands in it that the question does not have, and each of its clauses declines, apologizes, or
+    says what the model is or whom to ask. The question said back is no refusal. A model that refuses everything scores
+    1.0: its rate of declines within reach has to be read beside it.
+    """
+    text = completion.strip()
+    question = row["question"]
+    if not text or len(text.split()) > _MOST_WORDS or text.lower() in question.lower() or not declines(text):
+        return 0.0
+    if set(re.findall(r"[0-9]+", text)) - set(re.findall(r"[0-9]+", question)):
+        return 0.0
+    asked = set(re.findall(r"\w+", question.lower()))
+    names = {name.lower() for name in re.findall(r"(?<=[^.!?\s])\s+([A-Z]\w*)", text)}
+    if names - asked - _OWN_NAMES:
+        return 0.0
+    return float(all(_is_no_answer(clause) for clause in _clauses(text)))
+
+
+def _clauses(text: str) -> Iterator[str]:
+    # Enumerations of what the model can do are one clause: "I can add, subtract and spell."
+    parts = r"[.!?;:\n]+|\s[-–—]\s|,? (?:but|however|although|though|yet) |,? and (?=(?:the|it|he|she|they|this|an?)\b)"
+    for sentence in re.split(parts, _plain_lines(text)):
+        listed = re.match(r"\s*i (?:can|only|do|write|answer|help)\b(?! ?not)", sentence)
+        for clause in [sentence] if listed else sentence.split(","):
+            bare = re.sub(rf"^(?:{_JOINED})+", "", clause.strip())
+            if bare:
+                yield bare
+
+
+def _is_no_answer(clause: str) -> bool:
+    if _ANSWERS.search(clause):
+        return False
+    return bool(_DECLINE.search(clause) or _BESIDE.fullmatch(clause))
+
+
+def said(row: Row, completion: str) -> str | None:
+    """None where the completion declines, else the completion."""
+    return None if declines(completion) else completion.strip()
+
+
+_TITLES = ("What a small model cannot do", "Requests out of reach", "Asked and declined", "Beyond a small assistant")
+
+
+def documents(seed: int, n: int) -> list[str]:
+    """n pages of a few requests and refusals, all from the train split."""
+    rng = random.Random(f"out of reach pages {seed}")
+    every = rows("train", seed, sum(map(len, _pool("train", False).values())))
+    pages = []
+    for page in range(n):
+        lines = [rng.choice(_TITLES)]
+        count = rng.randint(3, 6)
+        for i in range(count):
+            # In turn, so that a few pages already show every kind.
+            row = every[(page * 6 + i) % len(every)]
+            lines += [f"Question: {row['question']}", f"Answer: {demonstration(row, rng)}"]
+        pages.append("\n".join(lines))
+    return pages

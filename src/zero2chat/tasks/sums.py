@@ -1,0 +1,348 @@
+"""Sums as people type them: two numbers added, subtracted or multiplied.
+
+A model without tools is asked sums with numbers of up to two digits (products: of one digit). With Python it is asked
+sums with numbers of up to six digits.
+
+Split are pairs of numbers with their operation, in both orders where the order does not matter: if 3 plus 5 is a test
+sum, neither 3 plus 5 nor 5 plus 3 is asked in training, in any wording. The written-out steps of larger training sums
+and the pages of other tasks may still add the same two digits.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from operator import add, mul, sub
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
+
+# More pairs of one-digit numbers to judge by than 80/10/10 would leave.
+SHARES = (0.7, 0.1, 0.2)
+STYLES = ("worked", "bare")
+OPERATIONS = ("plus", "minus", "times")
+LARGEST_DIGITS = 6
+
+_SIGNS = {"plus": "+", "minus": "-", "times": "*"}
+_COMPUTE = {"plus": add, "minus": sub, "times": mul}
+
+_COMMON_WORDINGS = (
+    "{a} {word} {b}",
+    "{a} {word} {b}?",
+    "{a} {word} {b} is?",
+    "{a} {word} {b} equals",
+    "{a} {word} {b}, please",
+    "{a}{sign}{b}",
+    "{a}{sign}{b}?",
+    "{a}{sign}{b}=",
+    "{a}{sign}{b}=?",
+    "{a} {sign} {b}",
+    "{a} {sign} {b} =",
+    "{a} {sign} {b} = ?",
+    "what is {a} {word} {b}?",
+    "what's {a} {word} {b}?",
+    "what is {a} {sign} {b}?",
+    "what is {a}{sign}{b}?",
+    "what does {a} {word} {b} make?",
+    "what does {a} {sign} {b} equal?",
+    "how much is {a} {word} {b}?",
+    "how much is {a} {sign} {b}?",
+    "can you tell me what {a} {word} {b} is?",
+    "tell me what {a} {word} {b} is.",
+    "do you know what {a} {word} {b} is?",
+    "calculate {a} {word} {b}.",
+    "calculate {a}{sign}{b}",
+    "compute {a} {sign} {b}.",
+    "work out {a} {word} {b}.",
+    "please work out {a} {sign} {b}.",
+    "I need to know {a} {word} {b}.",
+    "quick, {a} {word} {b}?",
+)
+_OWN_WORDINGS = {
+    "plus": (
+        "how much is {a} and {b}?",
+        "how much do {a} and {b} make?",
+        "add {a} and {b}.",
+        "add {a} to {b}.",
+        "what do you get if you add {a} and {b}?",
+        "what is the sum of {a} and {b}?",
+        "{a} and {b} makes what?",
+        "sum of {a} and {b}?",
+    ),
+    "minus": (
+        "subtract {b} from {a}.",
+        "take {b} away from {a}.",
+        "take {b} from {a}.",
+        "what is left if you take {b} from {a}?",
+        "what do you get if you subtract {b} from {a}?",
+        "how much is {a} less {b}?",
+        "what is {a} take away {b}?",
+        "what is the difference between {a} and {b}?",
+    ),
+    "times": (
+        "{a} x {b}",
+        "{a} x {b} =",
+        "{a}x{b}?",
+        "what's {a} multiplied by {b}?",
+        "what is {a} x {b}?",
+        "multiply {a} by {b}.",
+        "multiply {a} and {b}.",
+        "what is the product of {a} and {b}?",
+    ),
+}
+_WORDINGS = {kind: (*_COMMON_WORDINGS, *own) for kind, own in _OWN_WORDINGS.items()}
+_GREETINGS = ("hi, ", "hello, ", "hey, ", "hi! ", "hello! ", "ok, ", "thanks, and ", "one question: ")
+
+# Of eleven rows with small numbers, four are two-digit additions and four two-digit subtractions.
+_TURNS_OF_TWO_DIGITS = 4
+# Wordings of each pair of two-digit numbers. Pairs of one-digit numbers are few, so they get all wordings.
+_WORDINGS_OF_TWO_DIGITS = 2
+# Pairs of an operation from which the splits of larger numbers are drawn.
+_LARGE_PAIRS = 12_000
+
+
+# ---- rows
+
+
+def rows(
+    split: str, seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS
+) -> list[Row]:
+    """Sums with numbers that have as many digits as `digits` says, up to six.
+
+    With digits of at most 2, products are of one-digit numbers only. Results are never negative. Raises `UserError`
+    for a number of digits that is not from 1 to 6, or an operation that is not known.
+    """
+    pool = ({**row, "turn": turn} for turn, row in _pool(split, _checked(digits, operations), operations))
+    found = draw(pool, f"sums, {split}", seed, n, by="turn")
+    return [{column: value for column, value in row.items() if column != "turn"} for row in found]
+
+
+def _checked(digits: Sequence[int], operations: Sequence[str]) -> list[int]:
+    if not isinstance(digits, list | tuple) or not digits:
+        raise UserError(f"sums: digits is {digits!r}: give a list of numbers from 1 to {LARGEST_DIGITS}")
+    for many in digits:
+        known(many, range(1, LARGEST_DIGITS + 1), "sums: digits")
+    if not isinstance(operations, list | tuple) or not operations:
+        raise UserError(f"sums: operations is {operations!r}: give a list of some of {', '.join(OPERATIONS)}")
+    for operation in operations:
+        known(operation, OPERATIONS, "sums: operation")
+    return sorted(set(digits))
+
+
+def key(kind: str, a: int, b: int) -> str:
+    """The key that decides a sum's split: the same for both orders of an addition or a product."""
+    return " ".join([kind, *map(str, (a, b) if kind == "minus" else sorted((a, b)))])
+
+
+def _pool(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    """Rows, each with the name of the group in which it takes turns."""
+    return (_large if digits[-1] > 2 else _small)(split, digits, operations)
+
+
+def _small(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    numbers = [number for number in range(100) if len(str(number)) in digits]
+    for kind in OPERATIONS:
+        if kind not in operations:
+            continue
+        for a in numbers:
+            for b in numbers:
+                one_digit = max(a, b) < 10
+                if (kind == "minus" and a < b) or (kind == "times" and not one_digit):
+                    continue
+                if not in_split(name := key(kind, a, b), split, SHARES):
+                    continue
+                rng = random.Random(f"{name} {a}")
+                many = len(_WORDINGS[kind]) if one_digit else _WORDINGS_OF_TWO_DIGITS
+                turn = kind if one_digit else f"{kind} {rng.randrange(_TURNS_OF_TWO_DIGITS)}"
+                for question in _questions(kind, a, b, many, rng):
+                    yield turn, _row(kind, a, b, question)
+
+
+def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    """There are too many pairs to list: a fixed sample, the same for every split."""
+    for kind in OPERATIONS:
+        if kind not in operations:
+            continue
+        rng = random.Random(f"sums {kind} {digits}")
+        pairs = {
+            (_number(rng.choice(digits), rng), _number(rng.choice(digits), rng)): None for _ in range(_LARGE_PAIRS)
+        }
+        for pair in pairs:
+            a, b = sorted(pair, reverse=True) if kind == "minus" else pair
+            if in_split(key(kind, a, b), split, SHARES):
+                for question in _questions(kind, a, b, 1, random.Random(f"{kind} {a} {b}")):
+                    yield kind, _row(kind, a, b, question)
+
+
+def _number(digits: int, rng: random.Random) -> int:
+    return rng.randint(10 ** (digits - 1) if digits > 1 else 0, 10**digits - 1)
+
+
+def _questions(kind: str, a: int, b: int, many: int, rng: random.Random) -> dict[str, None]:
+    """The pair in `many` wordings, with and without capital, greeting and question mark."""
+    found: dict[str, None] = {}
+    for wording in rng.sample(_WORDINGS[kind], many):
+        text = wording.format(a=a, b=b, word=kind, sign=_SIGNS[kind])
+        if text[-1] in "?." and rng.random() < 0.25:
+            text = text[:-1].rstrip()
+        if rng.random() < 0.12:
+            text = rng.choice(_GREETINGS) + text
+        found[text[0].upper() + text[1:] if rng.random() < 0.6 else text] = None
+    return found
+
+
+def _row(kind: str, a: int, b: int, question: str = "") -> Row:
+    return {
+        "key": key(kind, a, b),
+        "question": question,
+        "answer": str(_COMPUTE[kind](a, b)),
+        "kind": kind,
+        "a": str(a),
+        "b": str(b),
+    }
+
+
+def of_numbers(kind: str, a: int, b: int) -> Row:
+    """The row of a sum in one wording: for tasks that ask a sum in words of their own."""
+    return _row(kind, a, b, f"What is {a} {kind} {b}?")
+
+
+# ---- prompt, answers, score
+
+
+def prompt(row: Row) -> list[Message]:
+    return ask(row)
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """`worked`: the sum with its result, and the steps where a number has two digits; `bare`: the result alone.
+
+    The steps take the ones first and then the tens, always in this form: a small model carries and borrows reliably
+    only where it writes both down.
+    """
+    known(style, STYLES, "sums: style")
+    kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
+    if style == "bare":
+        return str(answer)
+    sign = _SIGNS[kind]
+    spoken, signed = f"{a} {kind} {b}", f"{a} {sign} {b}"
+    if kind != "times" and max(len(a), len(b)) == 2:
+        return f"{rng.choice((spoken, signed))}: {_steps(kind, int(a), int(b))}, so {answer}."
+    return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
+
+
+def _steps(kind: str, a: int, b: int) -> str:
+    """`7 + 8 = 15, 4 + 3 + 1 = 8` for 47 plus 38, `12 - 7 = 5, 5 - 1 - 1 = 3` for 52 minus 17."""
+    (tens, ones), (tens_b, ones_b) = divmod(a, 10), divmod(b, 10)
+    if kind == "plus":
+        result = ones + ones_b
+        moved = result // 10
+        last = tens + tens_b + moved
+    else:
+        moved = int(ones < ones_b)
+        ones += 10 * moved
+        result, last = ones - ones_b, tens - tens_b - moved
+    sign = _SIGNS[kind]
+    return f"{ones} {sign} {ones_b} = {result}, {tens} {sign} {tens_b}{f' {sign} 1' if moved else ''} = {last}"
+
+
+def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
+    """Have a program compute the sum, and say what it found; `bare`: that alone."""
+    known(style, STYLES, "sums: style")
+    kind, a, b = row["kind"], row["a"], row["b"]
+    found = twice(call, "python", f"{a} {_SIGNS[kind]} {b}")
+    if found is None:
+        return "I could not work it out."
+    return found if style == "bare" else rng.choice((f"{found} is the result.", f"{a} {kind} {b} is {found}."))
+
+
+_NUMBER = re.compile(r"-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
+# "7 + 8 = 15", "5 - 1 - 1 = 3"
+_EQUATION = re.compile(r"(?<![0-9.,])([0-9]+)((?: ?[-+*x×] ?[0-9]+)+) ?= ?([0-9]+)(?![0-9]|[.,][0-9])")
+_OPERATOR = re.compile(r"\s*(?:[-+*×]|x\b|(?:plus|minus|times|and|multiplied|added|from|take|less)\b)")
+_CLAIM = re.compile(r"(?:\b(?:is|are|makes?|so|equals?|gives?|get|be|answer|result)|[=:→])\s*(?:\*\*)?$")
+_DENIED = re.compile(r"(?:\bnot|n't|\bnever)(?: \w+)?\s*$")
+_MOST_WORDS = 40
+
+
+def _numbers(text: str) -> list[tuple[str, int, int]]:
+    """Numbers without their commas, each with its start and end. In `12-5` the minus is an operator, no sign."""
+    found = []
+    for match in _NUMBER.finditer(text):
+        start = match.start()
+        operator = match[0][0] == "-" and text[:start].rstrip()[-1:].isdigit()
+        found.append((match[0].lstrip("-" if operator else " ").replace(",", ""), start + operator, match.end()))
+    return found
+
+
+def score(row: Row, completion: str) -> float:
+    """1.0 where the completion is one line that claims the answer last and no other result.
+
+    Steps on the way are allowed where they are true: every other number in the line has to be one of the sum's own.
+    """
+    text = completion.strip()
+    answer, given = row["answer"], {row["a"], row["b"]}
+    if "\n" in text or len(text.split()) > _MOST_WORDS:
+        return 0.0
+    text = _EQUATION.sub(lambda match: _without_step(match, row), text)
+    found = _numbers(text)
+    if not found or found[-1][0] != answer or any(number not in given | {answer} for number, _, _ in found):
+        return 0.0
+    claims = 0
+    for number, start, end in found:
+        before = text[:start].lower()
+        if number == answer and _DENIED.search(before):
+            return 0.0
+        if _CLAIM.search(before) and not _OPERATOR.match(text, end):
+            if number != answer:
+                return 0.0
+            claims += 1
+    # In "What is 6 minus 3" the last number is the answer by chance: it has to be claimed, or to stand alone.
+    return float(claims > 0 or len(found) == 1)
+
+
+def _without_step(match: re.Match[str], row: Row) -> str:
+    """Nothing for a true equation that is not the sum itself; any other one stays to be judged."""
+    total = int(match[1])
+    for sign, number in re.findall(r"([-+*x×]) ?([0-9]+)", match[2]):
+        total = total + int(number) if sign == "+" else total - int(number) if sign == "-" else total * int(number)
+    itself = sorted(re.findall(r"[0-9]+", match[1] + match[2])) == sorted((row["a"], row["b"]))
+    return match[0] if itself or str(total) != match[3] else " "
+
+
+def said(row: Row, completion: str) -> str | None:
+    """The last number, None where the completion names none."""
+    numbers = _numbers(completion)
+    return numbers[-1][0] if numbers else None
+
+
+# ---- pages to read
+
+_TITLES = ("Sums", "Sums to learn", "Exercises in sums", "A page of sums")
+
+
+def documents(seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS) -> list[str]:
+    """n pages of 10 to 16 worked sums, all from train rows. `digits` and `operations` as in `rows`."""
+    rng = random.Random(f"sums pages {seed}")
+    groups: dict[str, list[Row]] = {}
+    for turn, row in _pool("train", _checked(digits, operations), operations):
+        groups.setdefault(turn, []).append(row)
+    names = list(groups)
+    if not names:
+        raise UserError("sums: documents: no sums of these digits and operations: add 1 to digits for products")
+    return [
+        "\n".join(
+            [
+                rng.choice(_TITLES),
+                *(_told(rng.choice(groups[rng.choice(names)]), rng) for _ in range(rng.randint(10, 16))),
+            ]
+        )
+        for _ in range(n)
+    ]
+
+
+def _told(row: Row, rng: random.Random) -> str:
+    """The worked sum, which on a page has to say what it is the result of."""
+    text = demonstration(row, rng)
+    return text if text.startswith(row["a"]) else f"{row['a']} {row['kind']} {row['b']} is {row['answer']}."
