@@ -14,7 +14,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from zero2chat import tasks
 from zero2chat.chat.tools import Tools
-from zero2chat.data.conversations import end_turn, load_conversations, prepare_chat_template, tokenize_conversations
+from zero2chat.data.conversations import (
+    end_turn,
+    join_conversations,
+    load_conversations,
+    prepare_chat_template,
+    tokenize_conversations,
+)
 from zero2chat.data.corpora import Source
 from zero2chat.errors import UserError
 
@@ -309,3 +315,46 @@ def test_a_call_that_is_none_is_named(tmp_path: Path, call: Any, says: str) -> N
     with pytest.raises(UserError) as caught:
         load_conversations(Source(path=_written(tmp_path, turns)))
     assert says in str(caught.value)
+
+
+def _conversations(rows: list[tuple[list[str], list[str] | None]]) -> Dataset:
+    """Rows of roles and tools; each message says the number of its row."""
+    return Dataset.from_dict(
+        {
+            "messages": [
+                json.dumps([{"role": role, "content": f"{role} {i}"} for role in roles])
+                for i, (roles, _) in enumerate(rows)
+            ],
+            "tools": [json.dumps(tools) for _, tools in rows],
+            "where": [f"rows, row {i}" for i in range(len(rows))],
+        }
+    )
+
+
+def test_joined_conversations_keep_every_exchange_once_and_mix_no_tools() -> None:
+    pair = ["user", "assistant"]
+    joined = join_conversations(
+        _conversations([(pair, [["python"], None][i % 2]) for i in range(60)]), 3, 10_000, seed=1
+    )
+    assert len(joined) < 60
+    said = [message["content"] for row in joined for message in json.loads(row["messages"])]
+    assert sorted(said) == sorted(f"{role} {i}" for i in range(60) for role in pair)
+    for row in joined:
+        numbers = {int(message["content"].split()[1]) % 2 for message in json.loads(row["messages"])}
+        assert numbers == {0 if json.loads(row["tools"]) else 1}
+        assert len(json.loads(row["messages"])) <= 6
+
+
+def test_a_system_message_or_several_turns_begin_a_joined_conversation() -> None:
+    rows = [(["system", "user", "assistant"], None)] * 10 + [(["user", "assistant"] * 2, None)] * 10
+    joined = join_conversations(_conversations(rows + [(["user", "assistant"], None)] * 40), 3, 10_000)
+    for row in joined:
+        numbers = [int(message["content"].split()[1]) for message in json.loads(row["messages"])]
+        assert all(number >= 20 for number in numbers if number != numbers[0])
+
+
+def test_a_joined_conversation_is_no_longer_than_asked() -> None:
+    rows = _conversations([(["user", "assistant"], None)] * 40)
+    longest = 2 * max(sum(len(str(m)) for m in json.loads(row["messages"])) for row in rows)
+    joined = join_conversations(rows, 5, longest)
+    assert max(len(json.loads(row["messages"])) for row in joined) / 2 == 2
