@@ -183,6 +183,10 @@ def test_what_is_found_with_tools_is_right_and_what_fails_is_not_made_up(
         task.use_tools(row, random.Random(0), call, style="wroked")
 
 
+# Questions of one kind have one answer, or few: these tasks' own tests cross the kinds.
+_FEW_ANSWERS = ("identity", "out_of_reach", "small_talk")
+
+
 def _others(row: tasks.Row, rows: list[tasks.Row]) -> list[tasks.Row]:
     """Rows whose answers are wrong for this one.
 
@@ -200,13 +204,14 @@ def test_answers_to_other_questions_score_zero(task: tasks.Task) -> None:
             text = task.demonstration(other, rng)
             assert task.score(row, text) == 0.0, (row, text)
             checked += 1
-    # Of identity's questions, those of one kind have one answer: test_identity crosses the kinds.
-    assert checked > 2000 or task.name == "identity"
+    assert checked > 2000 or task.name in _FEW_ANSWERS
 
 
 def test_no_answer_and_the_question_said_back_score_zero(task: tasks.Task) -> None:
     for row in task.rows("test", seed=0, n=500):
         for text in ("", " \n", "I do not know.", "####", row["question"]):
+            if task.name == "out_of_reach" and text == "I do not know.":  # there it is the right answer
+                continue
             assert task.score(row, text) == 0.0, (row, text)
 
 
@@ -222,7 +227,7 @@ def test_two_different_answers_at_once_score_zero(task: tasks.Task) -> None:
             for both in ("\n".join(texts), "\n".join(reversed(texts)))[: 1 if task.name == "functions" else 2]:
                 assert task.score(row, both) == 0.0, (row, both)
             checked += 1
-    assert checked > 500 or task.name == "identity"
+    assert checked > 500 or task.name in _FEW_ANSWERS
 
 
 def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_users_mistake(

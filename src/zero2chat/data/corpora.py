@@ -101,7 +101,11 @@ def _try_rows(source: Source) -> None:
 
 
 def _try_documents(source: Source) -> None:
-    make, n = tasks.load(str(source.task)).documents, source.n or 1
+    task = tasks.load(str(source.task))
+    if task.fetches:
+        tasks.check_options(task, source.options)
+        return
+    make, n = task.documents, source.n or 1
     try:
         make(seed=source.seed, n=min(n, _FEW_DOCUMENTS), **source.options)
     except UserError:

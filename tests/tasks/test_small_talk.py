@@ -1,0 +1,82 @@
+"""Small talk: an answer of one kind is none to another, contents are taken up, and people's wording is held out."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from zero2chat import tasks
+from zero2chat.errors import UserError
+from zero2chat.tasks.small_talk import key_of
+
+TASK = tasks.load("small_talk")
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """A dataset in the package's form, with utterances of our own."""
+    said = [
+        "hey there!!",
+        "Hey there",
+        "thanks a lot",
+        "good morning",
+        "I love pizza",
+        "are you a robot?",
+        "call 555-123-4567",
+    ]
+    turns = [[{"text": text, "sender": "a"}] for text in said]
+    (tmp_path / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
+    return tmp_path / "dataset.json"
+
+
+def test_an_answer_of_another_kind_scores_zero() -> None:
+    rng = random.Random(0)
+    rows = TASK.rows("test", 0, 300)
+    checked = 0
+    for row in rows:
+        for other in rng.sample(rows, 10):
+            if other["kind"] != row["kind"]:
+                text = TASK.demonstration(other, rng)
+                assert TASK.score(row, text) == 0.0, (row, text)
+                checked += 1
+    assert checked > 2000
+
+
+def test_an_answer_takes_up_the_content_of_the_question() -> None:
+    rng = random.Random(0)
+    rows = [row for row in TASK.rows("test", 0, 500) if row["content"]]
+    assert len(rows) > 100
+    for row in rows:
+        answer = TASK.demonstration(row, rng)
+        assert row["content"].lower() in answer.lower()
+        assert TASK.score(row, answer.replace(row["content"], "that thing")) == 0.0
+
+
+def test_spellings_of_one_wording_have_one_key() -> None:
+    assert key_of("Hello THERE!!") == key_of("hello there")
+
+
+def test_peoples_utterances_are_sorted_and_private_ones_left_out(people: Path) -> None:
+    found = [row for split in tasks.SPLITS for row in _theirs(split, people)]
+    kinds = {row["question"]: row["kind"] for row in found}
+    assert kinds["thanks a lot"] == "thanks"
+    assert kinds["are you a robot?"] == "person"
+    assert not any("555" in question for question in kinds)
+    greetings = {row["key"] for row in found if row["question"].lower().startswith("hey there")}
+    assert len(greetings) == 1
+    # What was found is kept beside the dataset, and read again.
+    assert (people.parent / "dataset.json.small_talk.json").exists()
+
+
+def _theirs(split: str, people: Path) -> list[tasks.Row]:
+    from zero2chat.tasks.small_talk import _people
+
+    return list(_people(str(people))[split])
+
+
+def test_a_dataset_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match=r"small_talk: people: no/such\.json: no such file: `make data`"):
+        TASK.rows("test", 0, 5, people="no/such.json")
