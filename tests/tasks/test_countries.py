@@ -48,7 +48,14 @@ def almanac(tmp_path: Path) -> str:
 
 def row(almanac: str, name: str, kind: str) -> dict:
     (found,) = [one for one in COUNTRIES if one["name"] == name]
-    return {"key": name, "question": f"of {name}?", "answer": found[kind], "kind": kind, "almanac": almanac}
+    return {
+        "key": name,
+        "question": f"of {name}?",
+        "answer": found[kind],
+        "kind": kind,
+        "almanac": almanac,
+        "invented": 0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -112,7 +119,7 @@ def test_what_is_said_is_the_answer_in_short(almanac: str, kind: str, completion
 
 def test_rows_are_of_the_splits_countries_and_of_known_facts(almanac: str) -> None:
     pool = [
-        row for split in ("train", "validation", "test") for row in countries._pool(split, almanac, countries.KINDS)
+        row for split in ("train", "validation", "test") for row in countries._pool(split, almanac, countries.KINDS, 0)
     ]
     assert {row["key"] for row in pool} == {country["name"] for country in COUNTRIES}
     assert not [row for row in pool if row["key"] == "the Mur Islands" and row["kind"] == "capital"]
@@ -120,7 +127,7 @@ def test_rows_are_of_the_splits_countries_and_of_known_facts(almanac: str) -> No
         asked = {row["question"] for row in pool if row["kind"] == kind and row["key"] == "South Vell"}
         assert len(asked) == len(countries._QUESTIONS[kind]) >= 8
         assert all(" South Vell" in question for question in asked)  # the tokens that a search copies
-    train = list(countries._pool("train", almanac, ("area",)))
+    train = list(countries._pool("train", almanac, ("area",), 0))
     assert all(in_split(row["key"], "train", countries.SHARES) and row["kind"] == "area" for row in train)
     questions = {row["question"] for row in pool if row["key"] == "the Mur Islands"}
     assert {"What is the Mur Islands' area?", "area of Mur Islands?"} <= questions
@@ -165,6 +172,32 @@ def test_pages_tell_all_that_is_known_and_are_one_passage(almanac: str) -> None:
     )
     with pytest.raises(UserError, match="countries: 5 pages asked for, 4 countries exist"):
         countries.documents(0, 5, path=almanac)
+
+
+def test_invented_countries_are_asked_about_in_training_alone_and_are_none_of_the_almanac(tmp_path: Path) -> None:
+    names = [
+        f"{first}{last}"
+        for first in ["Bara", "Dori", "Felu", "Gona", "Hule", "Jasi", "Keli", "Lomu", "Muro", "Neva", "Polo", "Quoda"]
+        for last in ["land", "nia", "vistan"]
+    ]
+    file = tmp_path / "countries.jsonl"
+    file.write_text(
+        "".join(
+            json.dumps({"name": name, "capital": f"Port{name.lower()}", "currency": "ducat", "languages": f"{name}ish"})
+            + "\n"
+            for name in names
+        )
+    )
+    rows = countries.rows("train", 0, 500, path=str(file), invented=30)
+    assert not {row["key"] for row in rows} & set(names)
+    assert {row["kind"] for row in rows} == set(countries.KINDS)
+    for i, row in enumerate(rows):
+        assert countries.score(row, countries.demonstration(row, random.Random(i))) == 1.0
+    pages = countries.documents(0, 30, path=str(file), invented=30)
+    for row in rows:
+        assert any(f" {row['key']} is " in page and row["answer"] in page for page in pages)
+    with pytest.raises(UserError, match="invented: split 'test' asks about real countries only"):
+        countries.rows("test", 0, 5, path=str(file), invented=30)
 
 
 def test_without_an_almanac_the_user_is_told_how_to_get_one(tmp_path: Path) -> None:

@@ -187,6 +187,16 @@ def test_each_further_topic_is_in_one_group_and_the_groups_have_their_shares() -
         assert len(topics[group]) / len(lines._MORE_TOPICS) == pytest.approx(share, abs=0.04)
 
 
+def test_blended_topics_are_no_words_of_any_list_and_are_asked_for_in_training_alone() -> None:
+    rows = lines.rows("train", 0, 3000, subjects="blended", typed=True)
+    topics = {row["topic"] for row in rows}
+    assert len(topics) > 1000
+    assert not topics & {*lines._TOPICS, *lines._MORE_TOPICS}
+    assert all(lines.score(row, lines.demonstration(row, random.Random(i))) == 1.0 for i, row in enumerate(rows[:500]))
+    with pytest.raises(UserError, match="'blended' has no rows in split 'test': take train"):
+        lines.rows("test", 0, 5, subjects="blended")
+
+
 @pytest.mark.parametrize("typed", [False, True])
 def test_no_training_row_or_page_names_a_topic_of_another_group(typed: bool) -> None:
     seen = {
@@ -203,7 +213,7 @@ def test_no_training_row_or_page_names_a_topic_of_another_group(typed: bool) -> 
 
 
 def test_a_page_about_more_topics_asks_for_train_subjects_alone() -> None:
-    trained = {row["question"] for subjects in ("known", "more") for row in lines._pool("train", subjects)}
+    trained = {row["question"] for subjects in ("known", "more", "blended") for row in lines._pool("train", subjects)}
     pages = lines.documents(seed=0, n=100, subjects="more")
     assert {exercise.split("\n")[0] for page in pages for exercise in page.split("\n\n")} <= trained
     assert lines.documents(seed=0, n=100, subjects="more") == pages != lines.documents(seed=1, n=100, subjects="more")

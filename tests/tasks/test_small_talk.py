@@ -10,6 +10,7 @@ import pytest
 
 from zero2chat import tasks
 from zero2chat.errors import UserError
+from zero2chat.tasks import small_talk
 from zero2chat.tasks.small_talk import key_of
 
 TASK = tasks.load("small_talk")
@@ -53,6 +54,14 @@ def test_an_answer_takes_up_the_content_of_the_question() -> None:
         answer = TASK.demonstration(row, rng)
         assert row["content"].lower() in answer.lower()
         assert TASK.score(row, answer.replace(row["content"], "that thing")) == 0.0
+
+
+def test_training_takes_up_blended_words_and_the_other_splits_none() -> None:
+    blended = {word.lower() for name in small_talk._BLENDED for word in small_talk._blended(name)}
+    assert len(blended) > 800
+    contents = {split: {row["content"].lower() for row in small_talk._ours(split)} for split in tasks.SPLITS}
+    assert len(contents["train"] & blended) > 700
+    assert not (contents["validation"] | contents["test"]) & blended
 
 
 def test_spellings_of_one_wording_have_one_key() -> None:

@@ -36,7 +36,7 @@ COMPUTE = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lam
         (("plus", 7, 5), "7 + 5 = 13. 7 + 5 = 12.", 0.0),
         (("plus", 7, 5), "7 plus 4 is 12.", 0.0),
         (("plus", 7, 5), "12\n12", 0.0),
-        (("plus", 7, 5), "It is 12 " + "well " * 40, 0.0),
+        (("plus", 7, 5), "It is 12 " + "well " * 60, 0.0),
         (("plus", 47, 38), "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 85.", 1.0),
         (("plus", 47, 38), "First 7 + 8 = 15. Then 4 + 3 + 1 = 8. So it is 85.", 1.0),
         (("plus", 47, 38), "47 plus 38: 7 + 8 = 16, 4 + 3 + 1 = 8, so 85.", 0.0),
@@ -72,6 +72,18 @@ def test_two_digit_sums_are_worked_ones_first(asked: tuple[Any, ...], worked: st
     row = sums.of_numbers(*asked)
     assert {sums.demonstration(row, random.Random(i)).split(": ")[1] for i in range(20)} == {worked}
     assert sums.demonstration(row, random.Random(0), style="bare") == row["answer"]
+
+
+def test_products_are_worked_by_additions_alone_so_that_none_tells_another_product() -> None:
+    row = sums.of_numbers("times", 7, 4)
+    worked = {sums.demonstration(row, random.Random(i)) for i in range(20)}
+    assert worked == {f"7 {by} 4: 7 + 7 = 14, 14 + 7 = 21, 21 + 7 = 28, so 28." for by in ("times", "*")}
+    nine = sums.of_numbers("times", 9, 9)
+    assert sums.score(nine, sums.demonstration(nine, random.Random(0))) == 1.0
+    # A sum on the way is a step, even of the row's own two numbers; the product itself is the claim.
+    assert sums.score(sums.of_numbers("times", 3, 3), "3 times 3: 3 + 3 = 6, 6 + 3 = 9, so 9.") == 1.0
+    assert sums.score(row, "7 times 4: 7 + 7 = 15, 15 + 7 = 21, 21 + 7 = 28, so 28.") == 0.0
+    assert sums.score(row, "7 * 4 = 27, so 28.") == 0.0
 
 
 def test_every_demonstration_is_right_and_no_question_is() -> None:
@@ -145,18 +157,25 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
         sums.rows("train", 0, 5, **options)
 
 
+@pytest.mark.parametrize("asked", [("plus", 47, 38), ("minus", 52, 17), ("times", 7, 8)])
+def test_a_sum_for_the_head_calls_nothing(asked: tuple[Any, ...]) -> None:
+    row = sums.of_numbers(*asked)
+    text = sums.use_tools(row, random.Random(0), lambda *_: pytest.fail("called"))
+    assert text == sums.demonstration(row, random.Random(0))
+
+
 def test_a_program_computes_the_sum_and_its_result_is_said() -> None:
-    row = sums.of_numbers("plus", 47, 38)
+    row = sums.of_numbers("plus", 47, 138)
     asked = []
 
     def call(name: str, argument: str) -> str | None:
         asked.append((name, argument))
-        return "85"
+        return "185"
 
     texts = {sums.use_tools(row, random.Random(i), call) for i in range(20)}
-    assert texts == {"85 is the result.", "47 plus 38 is 85."}
-    assert set(asked) == {("python", "47 + 38")}
-    assert sums.use_tools(row, random.Random(0), call, style="bare") == "85"
+    assert texts == {"185 is the result.", "47 plus 138 is 185."}
+    assert set(asked) == {("python", "47 + 138")}
+    assert sums.use_tools(row, random.Random(0), call, style="bare") == "185"
     assert sums.use_tools(row, random.Random(0), lambda *_: None) == "I could not work it out."
 
 

@@ -173,7 +173,7 @@ def test_what_is_found_with_tools_is_right_and_what_fails_is_not_made_up(
         return None if result.failed else result.text
 
     assert task.use_tools
-    for row in task.rows("train", seed=0, n=120):
+    for row in task.rows("train", seed=0, n=120, **_NEEDS_TOOLS.get(task.name, {})):
         calls = 0
         text = task.use_tools(row, random.Random(0), call)
         assert task.score(row, text) == float(failing != "always"), (row, text)
@@ -183,6 +183,8 @@ def test_what_is_found_with_tools_is_right_and_what_fails_is_not_made_up(
         task.use_tools(row, random.Random(0), call, style="wroked")
 
 
+# Without these options a task has rows that need no tools.
+_NEEDS_TOOLS = {"sums": {"digits": [3, 4, 5]}}
 # Questions of one kind have one answer, or few: these tasks' own tests cross the kinds.
 _FEW_ANSWERS = ("identity", "out_of_reach", "small_talk")
 
@@ -258,6 +260,17 @@ def test_shares_decide_how_much_a_split_gets() -> None:
     assert found == pytest.approx({"train": 0.8, "validation": 0.1, "test": 0.1}, abs=0.02)
     halves = sum(tasks.in_split(key, "test", (0.4, 0.1, 0.5)) for key in keys) / 4000
     assert halves == pytest.approx(0.5, abs=0.03)
+
+
+def test_blended_words_begin_and_end_as_others_do_and_are_none_of_them() -> None:
+    words = ["lantern", "kitten", "statue", "window", "garden", "pumpkin", "melon", "boat"]
+    made = tasks.blends(words, 20, "here")
+    assert made == tasks.blends(words, 20, "here") != tasks.blends(words, 20, "there")
+    assert len(set(made)) == 20
+    assert not set(made) & set(words)
+    assert all(any(made_of.startswith(word[:2]) for word in words) for made_of in made)
+    with pytest.raises(UserError, match="here: 20 blended words asked for, 0 can be made"):
+        tasks.blends(["boat", "chair"], 20, "here")
 
 
 def test_rows_of_a_pool_take_one_of_each_kind_in_turn() -> None:

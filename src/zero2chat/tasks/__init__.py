@@ -33,6 +33,7 @@ import importlib
 import inspect
 import pkgutil
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ CallTool = Callable[[str, str], str | None]
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
+_TRIES = 20  # for each blended word
 _FUNCTIONS = ("rows", "prompt", "demonstration", "score")
 
 
@@ -190,6 +192,29 @@ def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind") -
 def twice(call: CallTool, name: str, argument: str) -> str | None:
     """What a call found; where it failed, what the same call finds when it is made again."""
     return call(name, argument) or call(name, argument)
+
+
+_CUT = re.compile("(?<=[aeiouy])(?=[^aeiouy ]+[aeiouy])")  # before the consonants between two vowels
+
+
+def blends(words: Iterable[str], n: int, where: str) -> list[str]:
+    """n words that there are not, each the beginning of one and the end of another: "latten" of lantern, kitten.
+
+    A small model that reads a few hundred words in one place learns these words; of thousands of new ones it learns to
+    copy what stands in the question. `where` decides which ones: the same in every process. Raises `UserError` where
+    the words do not make so many.
+    """
+    given = dict.fromkeys(words)
+    halves = [(word[: at.start()], word[at.start() :]) for word in given for at in _CUT.finditer(word)]
+    rng = random.Random(f"blends {where}")
+    found: dict[str, None] = {}
+    for _ in range(_TRIES * n if halves else 0):
+        text = rng.choice(halves)[0] + rng.choice(halves)[1]
+        if 4 <= len(text) <= 12 and text not in given:
+            found[text] = None
+        if len(found) == n:
+            return list(found)
+    raise UserError(f"{where}: {n} blended words asked for, {len(found)} can be made: ask for fewer")
 
 
 def ask(row: Row) -> list[Message]:

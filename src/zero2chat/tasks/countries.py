@@ -3,7 +3,10 @@
 Nobody can know all of it by heart, least of all a small model: it looks the country up, and says where it found what it
 answers: "The capital of France is Paris (almanac)." An answer without its source scores 0.
 
-Countries, not questions, are split. `make almanac` fetches the facts (`zero2chat.data.almanac`).
+Countries, not questions, are split. Of `invented` countries training asks too: from a hundred real ones a small model
+learns these, from thousands it learns to copy what a question names and a search finds.
+
+`make almanac` fetches the facts (`zero2chat.data.almanac`).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
+from zero2chat.tasks import CallTool, Message, Row, ask, blends, draw, in_split, known, twice
 from zero2chat.tasks.facts import _NEGATION
 
 FETCHES = True
@@ -122,17 +125,79 @@ def _almanac(path: str) -> list[dict[str, str]]:
         raise UserError(f"{path}: is no almanac: `make almanac` makes one") from error
 
 
-def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] = KINDS) -> list[Row]:
-    """Rows on the split's countries. Raises `UserError` without an almanac, and for a kind that is not known."""
+_INVENTED_NAMES = (
+    *("{a}",) * 10,
+    *(
+        "the {a} Islands",
+        "New {a}",
+        "Saint {a}",
+        "{a} and {b}",
+        "the Republic of {a}",
+        "South {a}",
+        "the {a}s",
+        "{a} {b}",
+    ),
+)
+_INVENTED_CAPITALS = (*("{a}",) * 8, "{a} City", "Port {a}", "{a} {b}", "Saint {a}")
+_UNITS = ["dollar", "franc", "pound", "peso", "rupee", "dinar", "krone"]
+
+
+@functools.cache
+def _countries(path: str, invented: int) -> list[dict[str, str]]:
+    """The almanac's rows, or so many invented ones in their place, made of the words of its training countries."""
+    real = _almanac(path)
+    if not invented:
+        return real
+    seen = [country for country in real if in_split(country["name"], "train", SHARES)]
+    words = {
+        kind: [word for country in seen for word in re.findall(r"[A-Z][a-z]{3,}", country.get(kind, ""))]
+        for kind in ("name", "capital", "languages")
+    }
+    known_words = {word for country in real for text in country.values() for word in text.split()}
+    made = {
+        kind: [word for word in blends(of, 2 * invented, f"countries, {kind}") if word not in known_words]
+        for kind, of in words.items()
+    }
+    rng = random.Random(f"invented countries {invented}")
+
+    def some(kind: str) -> dict[str, str]:
+        return dict(zip("ab", rng.sample(made[kind], 2), strict=True))
+
+    found = {}
+    while len(found) < invented:
+        name = rng.choice(_INVENTED_NAMES).format(**some("name"))
+        spoken = [rng.choice((rng.choice(made["languages"]), rng.choice(words["languages"]))) for _ in range(2)]
+        currency = rng.choice(seen).get("currency", "euro")
+        if rng.random() < 0.6:  # "Hunganian dollar", "lekka"
+            first, second = some("languages").values()
+            currency = rng.choice((f"{first} {rng.choice(_UNITS)}", second.lower()))
+        found[name] = {
+            "name": name,
+            "capital": rng.choice(_INVENTED_CAPITALS).format(**some("capital")),
+            "currency": currency,
+            "population": f"{int(10 ** rng.uniform(3, 8.5)):,}",
+            "area": f"{int(10 ** rng.uniform(1, 6.5)):,}",
+            "languages": " and ".join(dict.fromkeys(spoken[: rng.choice((1, 1, 1, 2))])),
+        }
+    return list(found.values())
+
+
+def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] = KINDS, invented: int = 0) -> list[Row]:
+    """Rows on the split's countries; with `invented` on so many that there are not, in the train split alone.
+
+    Raises `UserError` without an almanac, for a kind that is not known and for invented countries in another split.
+    """
     for kind in kinds:
         known(kind, KINDS, "countries: kind")
-    return draw(_pool(split, path, kinds), f"countries, {split}", seed, n)
+    if invented and split != "train":
+        raise UserError(f"countries: invented: split '{split}' asks about real countries only: leave `invented` out")
+    return draw(_pool(split, path, kinds, invented), f"countries, {split}", seed, n)
 
 
-def _pool(split: str, path: str, kinds: Sequence[str]) -> Iterator[Row]:
-    for country in _almanac(path):
+def _pool(split: str, path: str, kinds: Sequence[str], invented: int) -> Iterator[Row]:
+    for country in _countries(path, invented):
         name = country["name"]
-        if not in_split(name, split, SHARES):
+        if not invented and not in_split(name, split, SHARES):
             continue
         slots = {"name": name, "bare": _bare(name), "whose": f"{name}'" if name.endswith("s") else f"{name}'s"}
         for kind in kinds:
@@ -143,6 +208,7 @@ def _pool(split: str, path: str, kinds: Sequence[str]) -> Iterator[Row]:
                     "answer": country[kind],
                     "kind": kind,
                     "almanac": path,  # what else there is to name
+                    "invented": invented,
                 }
 
 
@@ -204,28 +270,30 @@ def _values(kind: str, answer: str) -> set[str]:
 
 
 @functools.cache
-def _names(path: str) -> set[str]:
-    return {_bare(country["name"]).lower() for country in _almanac(path)}
+def _names(path: str, invented: int) -> set[str]:
+    return {_bare(country["name"]).lower() for country in _countries(path, invented)}
 
 
 @functools.cache
-def _known_values(path: str, kind: str) -> set[str]:
+def _known_values(path: str, kind: str, invented: int) -> set[str]:
     """All that the almanac gives of a kind. Of currencies the last word too: a dollar is one, whoever's."""
     if kind in ("population", "area"):
         return set()
-    found = {value for country in _almanac(path) if kind in country for value in _values(kind, country[kind])}
+    found = {
+        value for country in _countries(path, invented) if kind in country for value in _values(kind, country[kind])
+    }
     return found | {value.split()[-1] for value in found} if kind == "currency" else found
 
 
 @functools.cache
-def _pattern(path: str, kind: str) -> re.Pattern[str]:
-    words = sorted(_names(path) | _known_values(path, kind), key=len, reverse=True)
+def _pattern(path: str, kind: str, invented: int) -> re.Pattern[str]:
+    words = sorted(_names(path, invented) | _known_values(path, kind, invented), key=len, reverse=True)
     return re.compile(rf"(?<![\w'’-])({'|'.join(map(re.escape, words))})(?![\w-])")
 
 
 def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
     """The countries and the values of the row's kind that a completion names."""
-    path, kind = row["almanac"], row["kind"]
+    path, kind, invented = row["almanac"], row["kind"], row["invented"]
     text = re.sub(r"\balmanac#[0-9]+", "almanac", " ".join(completion.lower().split()))
     if kind == "currency":
         text = re.sub(r"\b(euro|dollar|franc|pound|peso|rupee|dinar|krone)s\b", r"\1", text)
@@ -234,8 +302,8 @@ def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
     if kind in ("population", "area"):
         numbers = re.findall(r"[0-9]+(?:[, ][0-9]{3})*(?:\.[0-9]+)?", text)
         values = {number.replace(",", "").replace(" ", "") for number in numbers}
-    names, others = _names(path), _known_values(path, kind)
-    for match in _pattern(path, kind).finditer(text):
+    names, others = _names(path, invented), _known_values(path, kind, invented)
+    for match in _pattern(path, kind, invented).finditer(text):
         word = match[1]
         # Singapore is a capital and a country.
         of_it = re.search(r"\b(?:of|in)(?: the)? $", text[: match.start()]) or text[match.end() :][:1] in ("'", "’")
@@ -246,13 +314,14 @@ def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
     return countries, values
 
 
-def documents(seed: int, n: int, path: str = PATH) -> list[str]:
+def documents(seed: int, n: int, path: str = PATH, invented: int = 0) -> list[str]:
     """The pages of n countries for a search to find, of all splits alike, in an order of `seed`.
 
     A page says the country's name in each sentence, and is found by it. A long name is left out of the last ones, so
-    that the page has no more than 240 characters. Raises `UserError` where the almanac has fewer countries.
+    that the page has no more than 240 characters. `invented` as in `rows`. Raises `UserError` where the almanac has
+    fewer countries.
     """
-    pages = [_page(country) for country in _almanac(path)]
+    pages = [_page(country) for country in _countries(path, invented)]
     if n > len(pages):
         raise UserError(f"countries: {n} pages asked for, {len(pages)} countries exist: ask for fewer")
     random.Random(f"almanac {seed}").shuffle(pages)

@@ -13,13 +13,14 @@ setting.
 # ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known, place
+from zero2chat.tasks import SPLITS, Message, Row, ask, blends, draw, in_split, known, place
 
 # More to judge by than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
@@ -109,7 +110,9 @@ _TYPED = (
 _PLAIN = re.compile(rf"(?:{'|'.join(_ASKS)}) (?:{'|'.join(_WHATS)}) about the [a-z ]+\.$")
 _ASKED = re.compile(r"(?:line|sentence|words) about the [a-z ]+?(?=[?,]| please$|$)")
 
-SUBJECTS = ("known", "more", "ppo", "new")
+SUBJECTS = ("known", "more", "blended", "ppo", "new")
+# Things that there are not, each at two times.
+_BLENDS, _TIMES_OF_A_BLEND = 1500, 2
 # The groups of `_MORE_TOPICS`, and where each begins between 0 and 1.
 _GROUPS = {"exam": 0.8, "validation": 0.75, "ppo": 0.55, "sft": 0.0}
 
@@ -154,6 +157,7 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
 
     - `known`: 80 things that are in every split.
     - `more`: further ones, of the group `sft`, that are in every split.
+    - `blended`: 1,500 things that there are not, made of those of `more` and `known`, in the train split alone.
     - `ppo`: things of which only the train split of these `subjects` tells.
     - `new`: things of which no training split tells; validation and test have different ones.
 
@@ -163,7 +167,7 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     """
     known(split, SPLITS, "split")
     known(subjects, SUBJECTS, "lines: subjects")
-    if (subjects, split) in {("new", "train"), ("ppo", "validation"), ("ppo", "test")}:
+    if (subjects == "new") == (split == "train") and subjects not in ("known", "more"):
         has = "validation or test" if subjects == "new" else "train"
         raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': take {has}, or other subjects")
     where = f"lines, {split}" + f", {subjects}" * (subjects != "known")
@@ -187,30 +191,39 @@ def _group(topic: str) -> str:
     return next(group for group, begin in _GROUPS.items() if at >= begin)
 
 
+@functools.cache
+def _blended() -> list[str]:
+    given = [*_TOPICS, *(topic for topic in _MORE_TOPICS if _group(topic) == "sft")]
+    return [word for word in blends(given, _BLENDS, "lines") if word not in _MORE_TOPICS]
+
+
 def _topics(split: str, subjects: str) -> list[str]:
     if subjects == "known":
         return _TOPICS
+    if subjects == "blended":
+        return _blended()
     group = {"more": "sft", "ppo": "ppo", "new": "validation" if split == "validation" else "exam"}[subjects]
     return [topic for topic in _MORE_TOPICS if _group(topic) == group]
 
 
-def _subjects(split: str, subjects: str, settings: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def _subjects(split: str, subjects: str, settings: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """A split's subjects with their topic and setting. Of topics that only this split has, all are in it."""
     for topic in _topics(split, subjects):
-        for setting in settings:
+        few = min(_TIMES_OF_A_BLEND, len(settings))
+        for setting in random.Random(topic).sample(settings, few) if subjects == "blended" else settings:
             subject = f"{topic} {setting}".strip()
-            if subjects in ("ppo", "new") or in_split(subject, split, SHARES):
+            if subjects in ("blended", "ppo", "new") or in_split(subject, split, SHARES):
                 yield subject, topic, setting
 
 
-def _pool(split: str, subjects: str = "known", settings: Iterable[str] = _SETTINGS) -> Iterator[Row]:
+def _pool(split: str, subjects: str = "known", settings: Sequence[str] = _SETTINGS) -> Iterator[Row]:
     for subject, topic, setting in _subjects(split, subjects, settings):
         for verb in _ASKS:
             for what in _WHATS:
                 yield _row(subject, f"{verb} {what} about the {subject}.", topic, setting)
 
 
-def _typed(split: str, subjects: str, settings: Iterable[str] = _SETTINGS) -> Iterator[Row]:
+def _typed(split: str, subjects: str, settings: Sequence[str] = _SETTINGS) -> Iterator[Row]:
     for subject, topic, setting in _subjects(split, subjects, settings):
         for form in _TYPED:
             for what in _TYPED_WHATS:
@@ -295,13 +308,14 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
     """n pages of an exercise book: three to five requests, none of them of another split, and a line on each.
 
-    With `subjects` "more" they are about the known topics and those of the group `sft`. Raises `UserError` for others.
+    With `subjects` "more" they are about the known topics, those of the group `sft` and blended ones. Raises
+    `UserError` for others.
     """
     known(subjects, ("known", "more"), "lines: documents: subjects")
     rng = random.Random("lines pages" + f", {subjects}" * (subjects != "known") + f" {seed}")
     pool = list(_pool("train"))
     if subjects == "more":
-        pool += _pool("train", "more")
+        pool += itertools.chain(_pool("train", "more"), _pool("train", "blended"))
     return ["\n\n".join(_exercise(row, rng) for row in rng.sample(pool, rng.randint(3, 5))) for _ in range(n)]
 
 

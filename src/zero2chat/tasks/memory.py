@@ -13,12 +13,13 @@ problems as those of `word_problems` are.
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from zero2chat.tasks import SPLITS, Message, Row, draw, in_split, known, lines, sums, word_problems
+from zero2chat.tasks import SPLITS, Message, Row, blends, draw, in_split, known, lines, sums, word_problems
 from zero2chat.world import TOWNS
 
 # More values to judge by than 80/10/10 would leave.
@@ -36,7 +37,7 @@ _TURNS = {
 }
 KINDS = tuple(_TURNS)
 # Conversations of a kind and turn in each split.
-_POOL = {"train": 1400, "validation": 200, "test": 400}
+_POOL = {"train": 2400, "validation": 200, "test": 400}
 # Characters of a conversation with its answer: about 300 tokens.
 _LONGEST = 880
 
@@ -486,9 +487,21 @@ def _size(exchanges: Sequence[_Exchange], *more: str) -> int:
 
 @functools.cache
 def _values(name: str | int, split: str) -> list[str]:
+    """The split's values. Training has blended ones besides, so that it learns to copy what was said."""
     values = map(str, range(1, name + 1)) if isinstance(name, int) else _VALUES[name]
     sort = "number" if isinstance(name, int) else name
-    return [value for value in values if in_split(f"a {sort}: {value}", split, SHARES)]
+    found = [value for value in values if in_split(f"a {sort}: {value}", split, SHARES)]
+    return [*found, *_blended(name)] if split == "train" and isinstance(name, str) else found
+
+
+@functools.cache
+def _blended(name: str) -> list[str]:
+    """Twice as many values as training has real ones, none of them a word that stands elsewhere in a conversation."""
+    seen = [value for value in _VALUES[name] if in_split(f"a {name}: {value}", "train", SHARES)]
+    wordings = str((_FACTS, _ASKS, _CHANGES, _SUPPOSED, _ACKNOWLEDGED, _GREETED, _CORRECTIONS, _SMALL_TALK))
+    elsewhere = {*re.findall("[a-z]+", wordings.lower()), *map(str.lower, itertools.chain(*_VALUES.values()))}
+    made = blends(seen, 3 * len(seen), f"memory, {name}")
+    return [word for word in made if word.lower() not in elsewhere][: 2 * len(seen)]
 
 
 @functools.cache
@@ -798,13 +811,18 @@ _NOT_TOLD = re.compile(
 )
 _UNABLE = re.compile(r"\b(?:cannot|can't|can not|beyond|too small|not able)\b", re.IGNORECASE)
 _MOST_WORDS = 25
-_PROPER = frozenset({*_NAMES, *_VALUES["place"]})  # known by their capital letter
-_COMMON = frozenset({*_OBJECTS, *_COLOURS, *_PETS, *_FOODS})
-_SORTS = {
-    "name": frozenset(_NAMES),
-    "place": frozenset(_VALUES["place"]),
-    "object": _COMMON,
-}
+
+
+@functools.cache
+def _sorts() -> dict[str, frozenset[str]]:
+    """What names a value: of names and places words with a capital letter, of things any."""
+    every = {name: {*values, *_blended(name)} for name, values in _VALUES.items()}
+    things = [values for name, values in every.items() if name not in ("name", "place")]
+    return {
+        "name": frozenset(every["name"]),
+        "place": frozenset(every["place"]),
+        "object": frozenset().union(*things),
+    }
 
 
 def _named(kind: str, text: str) -> list[str]:
@@ -812,11 +830,13 @@ def _named(kind: str, text: str) -> list[str]:
     words = re.findall(r"[A-Za-z]+|[0-9]+(?:[.,][0-9]+)*", text)
     if kind == "number":
         return [word for word in words if word[0].isdigit()]
+    sorts = _sorts()
     if kind == "object":
-        return [word.lower() for word in words if word.lower() in _COMMON]
-    if kind in _SORTS:
-        return [word for word in words if word in _SORTS[kind]]
-    return [word for word in words if word[0].isdigit() or word in _PROPER or word.lower() in _COMMON]
+        return [word.lower() for word in words if word.lower() in sorts[kind]]
+    if kind in sorts:
+        return [word for word in words if word in sorts[kind]]
+    proper = sorts["name"] | sorts["place"]
+    return [word for word in words if word[0].isdigit() or word in proper or word.lower() in sorts["object"]]
 
 
 def _declines(text: str) -> bool:

@@ -27,7 +27,7 @@ from pathlib import Path
 from zero2chat.errors import UserError
 from zero2chat.introductions import forms as expand
 from zero2chat.runs import write_atomically
-from zero2chat.tasks import Message, Row, ask, draw, in_split, known
+from zero2chat.tasks import Message, Row, ask, blends, draw, in_split, known
 from zero2chat.world import FIRST_NAMES, JOBS
 
 SHARES = (0.6, 0.1, 0.3)
@@ -924,6 +924,27 @@ def _doings() -> list[tuple[str, str]]:
     return found
 
 
+# Kinds whose forms tell the content whatever it is: training fills them with blended words too, so that it learns to copy.
+_BLENDED = {
+    "introduction": 400,
+    "likes": 150,
+    "dislikes": 150,
+    "tastes": 150,
+    "favorite": 100,
+    "origin": 200,
+    "job": 150,
+}
+
+
+@functools.cache
+def _blended(name: str) -> list[str]:
+    every = {word for kind in _KINDS.values() for word in kind.words}
+    before = {"favorite": "favorite ", "job": "a "}.get(name, "")
+    seen = [word for word in _KINDS[name].words if in_split(word, "train", SHARES)]
+    made = blends([word.removeprefix(before) for word in seen], _BLENDED[name], f"small_talk, {name}")
+    return [text for word in made if (text := before + word) not in every and " " not in word]
+
+
 @functools.cache
 def _ours(split: str) -> tuple[Row, ...]:
     return tuple(row for name in _KINDS for row in _our_rows(name, split))
@@ -960,6 +981,8 @@ def _filled(name: str, split: str) -> Iterator[tuple[str, str, str]]:
     words = _doings() if name == "activity" else [("", word) for word in _KINDS[name].words]
     # There are four times of day only: they are in every split, in forms that are not.
     words = [(before, word) for before, word in words if name == "day_greeting" or in_split(word, split, SHARES)]
+    if split == "train" and name in _BLENDED:
+        words += [("", word) for word in _blended(name)]
     for form in forms:
         if in_split(form, split, SHARES) or name == "day_greeting":
             yield from ((form, before, word) for before, word in words)
@@ -1197,13 +1220,11 @@ def rows(
             "ask for fewer, or for a smaller share"
         )
     first, second = draw(theirs, where, seed, len(theirs)), draw(ours, where, seed, len(ours))
-    from_people = max(math.ceil(n * share), n - len(ours))
     taken = [math.ceil(i * share) for i in range(n + 1)]
     merged = []
     for i in range(n):
-        mine = i - len([row for row in merged if row["source"] == "people"]) if False else i - taken[i]
+        mine = i - taken[i]
         merged.append(first[taken[i]] if taken[i + 1] > taken[i] or mine >= len(second) else second[mine])
-    del from_people
     return merged
 
 

@@ -216,10 +216,11 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """`worked`: the sum with its result, and the steps where a number has two digits; `bare`: the result alone.
+    """`worked`: the sum with its result, and the steps where a number has two digits, and those of a product; `bare`:
+    the result alone.
 
     The steps take the ones first and then the tens, always in this form: a small model carries and borrows reliably
-    only where it writes both down.
+    only where it writes both down. Those of a product add the larger number as often as the smaller one says.
     """
     known(style, STYLES, "sums: style")
     kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
@@ -227,6 +228,9 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
         return str(answer)
     sign = _SIGNS[kind]
     spoken, signed = f"{a} {kind} {b}", f"{a} {sign} {b}"
+    small, large = sorted((int(a), int(b)))
+    if kind == "times" and 2 <= small <= large <= 9:
+        return f"{rng.choice((spoken, signed))}: {_multiples(small, large)}, so {answer}."
     if kind != "times" and max(len(a), len(b)) == 2:
         return f"{rng.choice((spoken, signed))}: {_steps(kind, int(a), int(b))}, so {answer}."
     return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
@@ -247,10 +251,20 @@ def _steps(kind: str, a: int, b: int) -> str:
     return f"{ones} {sign} {ones_b} = {result}, {tens} {sign} {tens_b}{f' {sign} 1' if moved else ''} = {last}"
 
 
+def _multiples(times: int, number: int) -> str:
+    """`8 + 8 = 16, 16 + 8 = 24` for 3 times 8: additions alone, so that no product is told that a test row asks for."""
+    return ", ".join(f"{number * i} + {number} = {number * (i + 1)}" for i in range(1, times))
+
+
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Have a program compute the sum, and say what it found; `bare`: that alone."""
+    """Have a program compute a sum of larger numbers, and say what it found; `bare`: that alone.
+
+    Small sums are done in the head: a call that nobody needs takes time.
+    """
     known(style, STYLES, "sums: style")
     kind, a, b = row["kind"], row["a"], row["b"]
+    if max(len(a), len(b)) <= (1 if kind == "times" else 2):
+        return demonstration(row, rng, style)
     found = twice(call, "python", f"{a} {_SIGNS[kind]} {b}")
     if found is None:
         return "I could not work it out."
@@ -263,7 +277,7 @@ _EQUATION = re.compile(r"(?<![0-9.,])([0-9]+)((?: ?[-+*x×] ?[0-9]+)+) ?= ?([0-9
 _OPERATOR = re.compile(r"\s*(?:[-+*×]|x\b|(?:plus|minus|times|and|multiplied|added|from|take|less)\b)")
 _CLAIM = re.compile(r"(?:\b(?:is|are|makes?|so|equals?|gives?|get|be|answer|result)|[=:→])\s*(?:\*\*)?$")
 _DENIED = re.compile(r"(?:\bnot|n't|\bnever)(?: \w+)?\s*$")
-_MOST_WORDS = 40
+_MOST_WORDS = 60
 
 
 def _numbers(text: str) -> list[tuple[str, int, int]]:
@@ -307,7 +321,8 @@ def _without_step(match: re.Match[str], row: Row) -> str:
     total = int(match[1])
     for sign, number in re.findall(r"([-+*x×]) ?([0-9]+)", match[2]):
         total = total + int(number) if sign == "+" else total - int(number) if sign == "-" else total * int(number)
-    itself = sorted(re.findall(r"[0-9]+", match[1] + match[2])) == sorted((row["a"], row["b"]))
+    same = sorted(re.findall(r"[0-9]+", match[1] + match[2])) == sorted((row["a"], row["b"]))
+    itself = same and (row["kind"] == "times") == (re.search("[*x×]", match[2]) is not None)
     return match[0] if itself or str(total) != match[3] else " "
 
 
