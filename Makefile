@@ -74,9 +74,9 @@ data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat/data/almanac.
 quickstart: install data
 	HF_HUB_OFFLINE=1 $(BIN)/zero2chat run recipes/quickstart
 
-# The numbers of the last quickstart and of the last claims, as docs/results.md publishes them
+# The numbers of the last school and of the last claims, as docs/results.md publishes them
 results: install
-	$(BIN)/python -m zero2chat.report.results runs/quickstart runs/claims > docs/.results.md || (rm docs/.results.md; false)
+	$(BIN)/python -m zero2chat.report.results runs/school runs/claims > docs/.results.md || (rm docs/.results.md; false)
 	mv docs/.results.md docs/results.md
 
 test: install data

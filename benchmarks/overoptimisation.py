@@ -2,7 +2,7 @@
 
     python benchmarks/overoptimisation.py [--seeds 0 1 2] [--json]
 
-Needs `runs/quickstart/sft`. For each seed a reward model from 100, 500 and 2,000 comparisons, and PPO far past the
+Needs `runs/school/sft`. For each seed a reward model from 100, 500 and 2,000 comparisons, and PPO far past the
 point where each still helps. Seed 0 is the recipe itself. The seed moves which answers are compared, the labels' noise,
 the head's first weights and what PPO draws; held-out prompts are the same. Gold is compared by the end, and, as some go
 further in as many steps, at the √KL that the three of a seed have all reached. What is there is not made again.

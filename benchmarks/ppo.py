@@ -2,8 +2,8 @@
 
     make peer-ppo && python benchmarks/ppo.py [--rollouts 20] [--tune] [--json]
 
-Needs the quickstart's `sft` and `reward`, and Linux. Each side is a process of its own with this interpreter and its
-own TRL; threads, allocator, precision, models, prompts, reward and settings are those of recipes/quickstart/ppo.yaml on
+Needs the school's `sft` and `reward`, and Linux. Each side is a process of its own with this interpreter and its
+own TRL; threads, allocator, precision, models, prompts, reward and settings are those of recipes/school/ppo.yaml on
 both, at a constant learning rate. The sides take turns, a rollout of 64 answers each, so that whatever else the machine
 does meets all. Peak memory is the most that was resident of a process (VmHWM), the libraries in it included.
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 PEER = Path(".peers/trl-1.12")
-POLICY, REWARD = "runs/quickstart/sft", "runs/quickstart/reward"
+POLICY, REWARD = "runs/school/sft", "runs/school/reward"
 SIDES = {"theirs": "TRL 1.12.0", "ours": "ours, value head", "own": "ours, value model"}
 
 PROMPTS, LONGEST, ANSWERS = 4000, 40, 64
@@ -286,7 +286,7 @@ def launch_environment() -> dict[str, str]:
     """What the recipe's step is launched with."""
     from zero2chat.recipes import environment, load_recipe
 
-    (step,) = (step for step in load_recipe("recipes/quickstart") if step.name == "ppo")
+    (step,) = (step for step in load_recipe("recipes/school") if step.name == "ppo")
     return environment(step) | {"HF_HUB_OFFLINE": "1"}
 
 
@@ -371,7 +371,8 @@ def main() -> None:
     if args.side:
         run_side(json.loads(args.side))
         return
-    for needed, maker in ((PEER, "make peer-ppo"), (POLICY, "make quickstart"), (REWARD, "make quickstart")):
+    school = "zero2chat run recipes/school"
+    for needed, maker in ((PEER, "make peer-ppo"), (POLICY, school), (REWARD, school)):
         if not Path(needed).exists():
             raise SystemExit(f"ppo: {needed} is not there: run `{maker}` first")
 

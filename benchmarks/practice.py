@@ -1,8 +1,8 @@
-"""Does practice beat imitation? The quickstart's sft, and from it grpo and sft_long, over several seeds.
+"""Does practice beat imitation? The school's sft, and from it grpo and sft_long, over several seeds.
 
     python benchmarks/practice.py [--seeds 0 1 2] [--json]
 
-Needs `runs/quickstart/pretrain`. Both continue the same model, sft_long for no fewer seconds than grpo: sft_long on the
+Needs `runs/school/pretrain`. Both continue the same model, sft_long for no fewer seconds than grpo: sft_long on the
 fixed demonstrations that sft had, grpo on problems and their final answers alone. The seed moves the order of the rows
 and what is drawn; the test questions are the same. About 5 minutes a seed on two cores; what is there is kept.
 """
@@ -24,7 +24,7 @@ KINDS = {"greedy": "accuracy_word_problems", "sampled": "accuracy_sampled_word_p
 
 def train(seed: int) -> dict[str, dict[str, Any]]:
     """The metrics of the three steps with this seed, by step."""
-    steps = {step.name: step for step in load_recipe("recipes/quickstart")}
+    steps = {step.name: step for step in load_recipe("recipes/school")}
     found = {}
     for name in ("sft", "grpo", "sft_long"):
         folder = RUNS / str(seed) / name
@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
-    if not Path("runs/quickstart/pretrain/metrics.json").exists():
-        raise SystemExit("practice: runs/quickstart/pretrain is not there: run `make quickstart` first")
+    if not Path("runs/school/pretrain/metrics.json").exists():
+        raise SystemExit("practice: runs/school/pretrain is not there: run `zero2chat run recipes/school` first")
     found = {seed: train(seed) for seed in args.seeds}
 
     print(f"{'seed':>4}  {'step':<9} {'greedy':<26} {'sampled':<26} seconds")

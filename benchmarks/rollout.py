@@ -2,7 +2,7 @@
 
     python benchmarks/rollout.py [--threads 2] [--peer PATH_TO_A_NANOCHAT_CHECKOUT] [--json]
 
-A Qwen3 of random weights in the quickstart's sizes, fp32 on the CPU, samples 64 tokens after prompts of 48, reading
+A Qwen3 of random weights in the school's sizes, fp32 on the CPU, samples 64 tokens after prompts of 48, reading
 the prompts included. Rows have one prompt (a GRPO group; the only thing nanochat's engine does) or different ones.
 The contestants take turns in one process; the best of several turns counts. On a busy machine compare the ratios.
 """
@@ -23,7 +23,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from zero2chat.trainers.rollout import fast_sample
 
-VOCABULARY, LAYERS, WIDTH, HEADS = 4096, 4, 256, 4  # recipes/quickstart/pretrain.yaml
+VOCABULARY, LAYERS, WIDTH, HEADS = 4096, 4, 256, 4  # recipes/school/pretrain.yaml
 PROMPT, NEW, CONTEXT = 48, 64, 256
 
 

@@ -120,9 +120,6 @@ TINY = {
     "pretrain.logging_steps": "2",
     "pretrain.save_strategy": "no",
     "pretrain.sample_tokens": "4",
-    "corpus.canaries": "{copies: [1, 3], n: 2}",
-    "regurgitate.n": "8",
-    "regurgitate.candidates": "4",
     "sft.datasets": "[{task: facts, n: 40}]",
     "sft.tasks": "[{task: facts, n: 4, max_new_tokens: 4}]",
     "sft.max_steps": "3",
@@ -151,13 +148,11 @@ TINY = {
     "grpo.num_generations": "2",
     "grpo.max_completion_length": "6",
     "grpo.save_strategy": "no",
-    "sft_long.datasets": "[{task: facts, n: 40}]",
-    "sft_long.tasks": "[{task: facts, n: 4, samples: 2, max_new_tokens: 4}]",
-    "sft_long.max_steps": "2",
-    "sft_long.global_batch_size": "2",
-    "sft_long.per_device_train_batch_size": "2",
-    "sft_long.save_strategy": "no",
-    "evaluate.tasks": "[{task: facts, n: 4, samples: 2, max_new_tokens: 4}]",
+    **{
+        f"{step}.tasks": "[{task: facts, n: 4, samples: 2, max_new_tokens: 4}]"
+        for step in ("evaluate_sft", "evaluate_ppo", "evaluate")
+    },
+    **{f"{step}.questions": "[Hello!]" for step in ("evaluate_pretrain", "evaluate_sft", "evaluate_ppo", "evaluate")},
 }
 
 
@@ -194,9 +189,10 @@ def test_the_quickstarts_commands_run_as_printed(
     quickstart = ("run", "recipes/quickstart", *tiny)
     code, printed, errors = zero2chat(*quickstart, "--dry-run")
     assert (code, errors) == (0, [])
-    steps = ["corpus", "tokenizer", "pretrain", "regurgitate"]
-    steps += ["sft", "reward", "ppo", "grpo", "sft_long", "evaluate", "report"]
-    assert [re.search(r"recipes/quickstart/(\w+)\.yaml", line)[1] for line in printed] == steps  # type: ignore[index]
+    steps = ["corpus", "tokenizer", "pretrain", "sft", "reward", "ppo", "grpo"]
+    steps += ["evaluate_pretrain", "evaluate_sft", "evaluate_ppo", "evaluate", "report"]
+    launched = [re.search(r"recipes/quickstart/(\w+)\.yaml", line)[1] for line in printed]  # type: ignore[index]
+    assert launched == [step.split("_")[0] for step in steps]
     assert not (tmp_path / "runs").exists()
 
     program = str(Path(sys.executable).parent / "zero2chat")
@@ -214,10 +210,8 @@ def test_the_quickstarts_commands_run_as_printed(
         "reward.accuracy",
         "reward.accuracy_length",
         "ppo.win_rate",
-        "regurgitate.extraction_rate_held_out",
-        "regurgitate.exposure_3",
         "grpo.accuracy",
-        "sft_long.accuracy_sampled",
+        "evaluate.change_facts",
     } <= set(report)
     assert report["pretrain.tokens"]["value"] == 4 * 2 * 256
 
@@ -246,8 +240,9 @@ def test_the_quickstarts_commands_run_as_printed(
     # Asked to, it makes that step and what follows anew, and nothing else.
     code, out, errors = zero2chat(*faster, "--restart", "sft", "--json")
     assert code == 0, errors
-    assert json.loads(out[-1])["steps"] == dict.fromkeys(steps[4:], "made")
-    kept = [path for path in before if path.relative_to(runs).parts[0] in steps[:4]]
+    others = [*steps[:3], "evaluate_pretrain"]
+    assert json.loads(out[-1])["steps"] == dict.fromkeys([step for step in steps if step not in others], "made")
+    kept = [path for path in before if path.relative_to(runs).parts[0] in others]
     assert {path: files()[path] for path in kept} == {path: before[path] for path in kept}
     assert json.loads((runs / "sft" / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == "1e-3"
 

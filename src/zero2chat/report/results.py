@@ -1,6 +1,6 @@
 """`docs/results.md`: every number of some recipes' reports, with the command that made it.
 
-python -m zero2chat.report.results runs/quickstart runs/claims > docs/results.md
+python -m zero2chat.report.results runs/school runs/claims > docs/results.md
 """
 
 from __future__ import annotations
