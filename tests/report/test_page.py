@@ -151,6 +151,14 @@ def test_the_introduction_is_the_recipes_own(recipe: list[Path]) -> None:
     assert "school" not in neutral[: neutral.index("</header>")]
 
 
+def test_what_the_recipe_does_not_show_is_said_with_a_link_to_the_recipe_that_does(recipe: list[Path]) -> None:
+    text = render(read_steps(recipe), "tiny", "Own", elsewhere={"what it makes <up>": "recipes/claims"})
+    assert (
+        'Not shown here, but elsewhere: what it makes &lt;up&gt; (<a href="../../recipes/claims/README.md">claims</a>).'
+    ) in text
+    assert "Not shown here" not in render(read_steps(recipe), "tiny", "Own")
+
+
 def test_the_textbooks_sum_is_worked_out_with_what_was_measured(page: str) -> None:
     text = _Page(page).text
     for number in ("40,000", "5,000", "2,000", "1,250"):  # 5,000 / 2.5 bytes a token, and / 4.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ METRICS = {
     "noise_ceiling": RATE | {"value": 0.87},
     "calibration_error": {"value": 0.021, "n": 700},
     "pairs_train": 9000,
+    "pairs_met": 7040,
 }
 BINS = [{"sure": 0.52, "right": 0.5, "n": 30}, {"sure": 0.97, "right": 0.95, "n": 410}]
 SAMPLE = {
@@ -35,7 +37,7 @@ def test_the_section_shows_bars_reliability_curves_and_pairs(write_run: Callable
     text = section(read_step(write_run(tmp_path / "reward", "reward", METRICS, history, samples), 6))
     for part in ("accuracy", "reliability", "loss", "train-accuracy"):
         assert text.count(f'id="s6-reward-{part}-figure_1"') == 1
-    for shown in ("93.0%", "61.0%", "87.0%", "0.021", "9,000", "score 0.91 · taste 0.55", "410"):
+    for shown in ("93.0%", "61.0%", "87.0%", "0.021", "7,040", "score 0.91 · taste 0.55", "410"):
         assert shown in text
     assert "The sea &lt;b&gt;hums&lt;/b&gt;." in text
     assert "<b>hums" not in text
@@ -64,3 +66,16 @@ def test_what_is_not_there_or_broken_is_left_out_and_said(write_run: Callable[..
     text = section(read_step(odd, 2))
     assert "s2-odd-reliability" not in text
     assert "score high" not in text
+
+
+def test_it_is_said_that_people_are_simulated_and_how_many_comparisons_were_met(
+    write_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    step = read_step(write_run(tmp_path / "reward", "reward", METRICS, HISTORY), 1)
+    assert (
+        "those of the files and datasets that the settings name. Of 9,000 comparisons the training met 7,040."
+        in section(step)
+    )
+    made = {"comparisons": {"task": "lines", "n": 1500, "answers": 4, "noise": 0.05}}
+    text = section(dataclasses.replace(step, settings=made))
+    assert "simulated: the hidden taste of the task lines, with noise of 0.05, ranked 4 answers to each of 1500" in text

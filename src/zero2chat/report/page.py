@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from types import ModuleType
 
 from zero2chat.report.evaluate import constants, scores
@@ -153,7 +154,19 @@ def _together(steps: Sequence[Step]) -> list[tuple[str, str]]:
 _LEAD = "This page shows what each step of the recipe made, what it measured, and how long it took."
 
 
-def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | None) -> str:
+def _elsewhere(elsewhere: Mapping[str, str]) -> str:
+    """What this page does not show, each with a link to the recipe that does; nothing where nothing is named."""
+    if not elsewhere:
+        return ""
+    # The page lies in runs/<recipe>/, two folders below the recipes.
+    links = (
+        f'{esc(subject)} (<a href="../../{esc(recipe)}/README.md">{esc(PurePath(recipe).name)}</a>)'
+        for subject, recipe in elsewhere.items()
+    )
+    return paragraph(f"Not shown here, but elsewhere: {', '.join(links)}.")
+
+
+def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | None, elsewhere: Mapping[str, str]) -> str:
     """The page's beginning: each step's main number; of a stage that joins the others (with a `LEAD`) its own alone."""
     results = []
     seconds = [value for step in steps if (value := step.value("seconds")) is not None]
@@ -172,6 +185,7 @@ def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | Non
         f'<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps</p>\n'
         f"<h1>{esc(title)}</h1>\n"
         + paragraph(esc(introduction) if introduction else next(iter(leads.values()), _LEAD), "lead")
+        + _elsewhere(elsewhere)
         + f'<div class="cards">{"".join(results)}</div>\n</header>\n'
     )
 
@@ -189,8 +203,15 @@ def _contents(steps: Sequence[Step], extra: str) -> str:
     return f'<nav aria-label="Contents"><ol>\n{text}{extra}</ol></nav>\n'
 
 
-def render(steps: Sequence[Step], recipe: str, title: str, introduction: str | None = None) -> str:
-    """The whole page. `introduction` is its first paragraph. Equal input gives equal text."""
+def render(
+    steps: Sequence[Step],
+    recipe: str,
+    title: str,
+    introduction: str | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+) -> str:
+    """The whole page. `introduction` is its first paragraph; `elsewhere` names recipes that show what this one does
+    not, each by its subject. Equal input gives equal text."""
     parts = [*_together(steps), *([("The chain, step by step", side)] if (side := _side_by_side(steps)) else [])]
     extra = "".join(
         f'<li><a href="#all-{i}"><i>⇄</i><span><b>{title}</b></span></a></li>\n' for i, (title, _) in enumerate(parts)
@@ -203,7 +224,7 @@ def render(steps: Sequence[Step], recipe: str, title: str, introduction: str | N
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
-        + _top(steps, recipe, title, introduction)
+        + _top(steps, recipe, title, introduction, elsewhere or {})
         + _contents(steps, extra)
         + f"<main>\n{''.join(_section(step) for step in steps)}{whole}</main>\n"
         + "<footer>Intervals are 95%. Every number here, and every other the steps measured, is in "

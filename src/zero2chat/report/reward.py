@@ -19,7 +19,7 @@ KEY = {
     "accuracy_length": "judged right by length alone",
     "noise_ceiling": "of the people's own judgements right",
     "calibration_error": "between how sure and how right it is",
-    "pairs_train": "comparisons learned from",
+    "pairs_met": "comparisons learned from",
 }
 _BARS = {
     "accuracy": "the reward model",
@@ -107,6 +107,21 @@ def _given(sample: Mapping[str, Any], side: str) -> list[str]:
     return [f"{name} {value:.2f}" for name, value in found.items() if value is not None]
 
 
+def _people(step: Step) -> str:
+    """Who compared the answers, as the settings say, and how many of the comparisons were met."""
+    made = step.settings.get("comparisons")
+    if isinstance(made, dict):
+        who = (
+            f"The people here are simulated: the hidden taste of the task {made.get('task')}, with noise of "
+            f"{made.get('noise', 0)}, ranked {made.get('answers', 2)} answers to each of {made.get('n')} prompts."
+        )
+    else:
+        who = "The comparisons are those of the files and datasets that the settings name."
+    met, known = step.value("pairs_met"), step.value("pairs_train")
+    some = met is not None and known is not None and met < known
+    return who + (f" Of {known:,.0f} comparisons the training met {met:,.0f}." if some else "")
+
+
 def section(step: Step) -> str:
     text = paragraph(
         "For many tasks there is no right answer, only better and worse. Asked to write one, people disagree and "
@@ -114,6 +129,7 @@ def section(step: Step) -> str:
         "comparisons to give any answer a score, and can then judge more answers than people ever could.",
         "story",
     )
+    text += paragraph(esc(_people(step)))
     text += cards(step, KEY)
     text += gallery(
         accuracy_bars(step, _BARS, "Held-out pairs judged right, with 95% intervals."),

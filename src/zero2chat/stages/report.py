@@ -34,6 +34,9 @@ class ReportArguments:
     steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the story's order."})
     title: str = "An assistant from nothing"
     introduction: str | None = field(default=None, metadata={"help": "The page's first paragraph, as plain text."})
+    elsewhere: dict = field(
+        default_factory=dict, metadata={"help": "What this recipe does not show: a subject to the recipe that does."}
+    )
     controls: dict = field(
         default_factory=dict, metadata={"help": "Steps that are controls: a name to that of the step compared with."}
     )
@@ -42,6 +45,10 @@ class ReportArguments:
         if not self.steps:
             raise ValueError("steps is not set: name the run folders to report on, in the story's order")
         # Here too, so that a recipe is refused before its first step runs:
+        if not all(isinstance(word, str) and word.strip() for pair in self.elsewhere.items() for word in pair):
+            raise ValueError(
+                "elsewhere: expected a recipe's folder for each subject, such as {tools: recipes/assistant}"
+            )
         check_controls(self.controls, [Path(folder).name for folder in self.steps])
 
 
@@ -84,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _write(run: Run, steps: Sequence[Step], folder: Path, args: ReportArguments) -> None:
     metrics = join_metrics(steps)
-    page = render(steps, folder.resolve().name, args.title, args.introduction)
+    page = render(steps, folder.resolve().name, args.title, args.introduction, args.elsewhere)
     write_atomically(folder / "report.json", json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / "report.html", page)
     run.finish(

@@ -263,8 +263,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         set_scale(unwrapped, scale)
     chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
     metrics, bins = measure(known, held_out, [a - b for a, b in zip(chosen, rejected, strict=True)], training.seed)
+    batch = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
     metrics |= {
         "pairs_train": {"value": len(known)},
+        "pairs_met": {"value": min(len(known), trainer.state.global_step * batch)},
         "pairs_test": {"value": len(held_out)},
         "pairs_equal": {"value": equal},
     }
