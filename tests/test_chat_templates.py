@@ -69,6 +69,14 @@ def test_tools_at_hand_stand_at_the_end_of_the_system_turn(tokenizer):
     assert "search" not in tokenizer.apply_chat_template([system, user], tokenize=False)
 
 
+def test_a_tokenizer_may_name_tokens_of_its_own_for_calls(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    names = {"search_start": "<think>", "search_end": "</think>"}
+    named = type(tokenizer).from_pretrained(tmp_path, extra_special_tokens=names)
+    text = named.apply_chat_template([{"role": "assistant", "content": "", "tool_calls": CALLS[:2]}], tokenize=False)
+    assert "<think>Ada Genoa</think><PYTHON_START>print(1)<PYTHON_END>" in text
+
+
 def test_the_loss_falls_on_the_answers_and_their_ends_and_on_nothing_else(tokenizer):
     messages = [
         {"role": "system", "content": "Be brief."},

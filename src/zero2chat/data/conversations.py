@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutral, pad_apart, set_chat_template, visible
 
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+_A_PROCESS = 4000  # conversations that are worth a process of their own
 _ZERO = 1e-16  # what an embedding that was never trained does not exceed
 _OUT_OF_ORDER = "It is out of order just now."
 
@@ -182,8 +184,14 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
             raise UserError(f"{row['where']}: the chat template marks nothing in it as the assistant's")
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
 
+    # Templates are rendered by Python, some 300 a second: many conversations are shared among the cores.
+    processes = min(os.cpu_count() or 1, len(conversations) // _A_PROCESS)
     return conversations.map(
-        encode, remove_columns=["messages", "tools"], desc="Tokenizing conversations", load_from_cache_file=False
+        encode,
+        remove_columns=["messages", "tools"],
+        desc="Tokenizing conversations",
+        load_from_cache_file=False,
+        num_proc=processes if processes > 1 else None,
     )
 
 

