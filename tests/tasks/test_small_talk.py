@@ -80,6 +80,20 @@ def test_peoples_utterances_are_sorted_and_private_ones_left_out(people: Path) -
     assert (people.parent / "dataset.json.small_talk.json").exists()
 
 
+def test_pages_of_chats_leave_out_what_an_exam_asks_and_what_nobody_is_to_repeat(tmp_path: Path) -> None:
+    held_out = [row["question"] for split in ("validation", "test") for row in small_talk._ours(split)][:40]
+    said = ["my cat sat on the old piano", "I was there when it rained all day", "call 555-123-4567", *held_out]
+    said += ["then we went home", "and nobody knew", "so what did he say then?"]
+    turns = [[{"text": text, "sender": "a"}] for text in said]
+    (tmp_path / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
+    (page,) = TASK.documents(0, 1, people=str(tmp_path / "dataset.json"), chats=True)
+    assert page.splitlines() == [said[0], said[1], *said[-3:]]
+    with pytest.raises(UserError, match="small_talk, chats: 2 pages asked for, 1 exist"):
+        TASK.documents(0, 2, people=str(tmp_path / "dataset.json"), chats=True)
+    with pytest.raises(UserError, match="set `people`"):
+        TASK.documents(0, 1, chats=True)
+
+
 def _theirs(split: str, people: Path) -> list[tasks.Row]:
     from zero2chat.tasks.small_talk import _people
 

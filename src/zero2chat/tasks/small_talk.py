@@ -34,6 +34,8 @@ SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
 _MOST_WORDS = 30  # of an answer
 _SURFACES = 4  # spellings of one wording that become rows, at most
+_LONGEST_PAGE = 1000  # characters of a conversation that becomes a page
+_FEWEST_LINES = 4  # below which it is left out
 
 # ---- words that fill the forms
 
@@ -1153,24 +1155,56 @@ def _people(path: str) -> dict[str, tuple[Row, ...]]:
     return found
 
 
-def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
+def _conversations(data: bytes, where: str) -> list[list[str]]:
+    """What was said, in its order, in each conversation."""
     try:
         conversations = json.loads(data)
     except ValueError as error:
         raise UserError(f"{where}: expected JSON: {error}") from None
     try:
-        turns = (turn for conversation in conversations.values() for turn in conversation["messages"])
-        texts = dict.fromkeys(message["text"] for turn in turns for message in turn)
+        return [
+            [message["text"] for turn in conversation["messages"] for message in turn]
+            for conversation in conversations.values()
+        ]
     except (AttributeError, KeyError, TypeError):
         raise UserError(f"{where}: expected chitchat_dataset's conversations, each with `messages`") from None
+
+
+def _chats(seed: int, n: int, people: str | None) -> list[str]:
+    if people is None:
+        raise UserError("small_talk: chats are people's own: set `people` to chitchat_dataset's dataset.json")
+    rows = _people(people)
+    held_out = {row["key"] for split in ("validation", "test") for row in (*rows[split], *_ours(split))}
+    told = _conversations(Path(people).read_bytes(), f"small_talk: people: {people}")
+    random.Random(f"small_talk, chats {seed}").shuffle(told)
+    pages = []
+    for texts in told:
+        lines = [line for text in texts if (line := _plain_line(text)) and key_of(line) not in held_out]
+        page = "\n".join([*lines, ""])[:_LONGEST_PAGE].rpartition("\n")[0]
+        if page.count("\n") >= _FEWEST_LINES:
+            pages.append(page)
+        if len(pages) == n:
+            return pages
+    raise UserError(f"small_talk, chats: {n} pages asked for, {len(pages)} exist: ask for fewer")
+
+
+def _plain_line(raw: str) -> str:
+    """An utterance in one line, or nothing where it holds what nobody is to repeat."""
+    text = " ".join(raw.replace("\u2019", "'").replace("\u2018", "'").split())
+    fits = text and _PLAIN.fullmatch(text) and not _PRIVATE.search(text) and not _BLOCKED.search(text)
+    return text if fits else ""
+
+
+def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
+    texts = dict.fromkeys(text for told in _conversations(data, where) for text in told)
     found: dict[str, list[Row]] = {split: [] for split in ("train", "validation", "test")}
     surfaces: dict[str, int] = defaultdict(int)
     seen = set()
     for raw in texts:
         if len(raw) > 72 or raw.count(" ") > 11:
             continue
-        text = " ".join(raw.replace("\u2019", "'").replace("\u2018", "'").split())
-        if not text or text in seen or not _PLAIN.fullmatch(text) or _PRIVATE.search(text) or _BLOCKED.search(text):
+        text = _plain_line(raw)
+        if not text or text in seen:
             continue
         seen.add(text)
         kind = _sorted(text)
@@ -1265,8 +1299,14 @@ def score(row: Row, completion: str) -> float:
     return float(len(found) == 1 and bool(told.match(text, found[0].end())))
 
 
-def documents(seed: int, n: int, people: str | None = None) -> list[str]:
-    """Pages of a phrase book: three to six exchanges of train rows, question and answer on lines of their own."""
+def documents(seed: int, n: int, people: str | None = None, chats: bool = False) -> list[str]:
+    """Pages of a phrase book: three to six exchanges of train rows, question and answer on lines of their own.
+
+    With `chats` people's own conversations in their place, an utterance a line, without those that a validation or test
+    row asks. Raises `UserError` where there are fewer, or none as `people` is not given.
+    """
+    if chats:
+        return _chats(seed, n, people)
     pool = [*_ours("train"), *(_people(people)["train"] if people else ())]
     by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in pool:
