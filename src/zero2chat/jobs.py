@@ -187,7 +187,7 @@ def _grpo(job: Job, settings: _Settings) -> Job:
         flops=job.flops + reads * job.forward,
         rollout=training.generation_batch_size / batch,
         vllm=_vllm(training),
-        refused=SHARDED if args.pass_rate else _quantised(options),
+        refused=_NOT_WHOLE if args.merge_adapter else SHARDED if args.pass_rate else _quantised(options),
         unit="answers",
     )
 
@@ -218,7 +218,7 @@ def _ppo(job: Job, settings: _Settings) -> Job:
         forward=forward,
         rollout=training.num_mini_batches,
         vllm=_vllm(training),
-        refused=(FSDP,),
+        refused=_NOT_WHOLE if args.merge_adapter else (FSDP,),
         unit="answers",
     )
 

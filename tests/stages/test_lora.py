@@ -81,6 +81,23 @@ def test_a_merged_adapters_folder_is_a_whole_model_that_says_what_the_adapter_do
     assert whole.config.pad_token_id == tokenizer.pad_token_id
 
 
+@pytest.mark.parametrize("stage", ["ppo", "grpo"])
+def test_what_practised_with_an_adapter_is_whole_where_asked_for(
+    stage: str, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tmp_path / stage
+    changes = {"use_peft": True, "lora_target_modules": "all-linear", "learning_rate": 3.0e-2, "merge_adapter": True}
+    given = settings(stage, run, **changes)
+    importlib.import_module(f"zero2chat.stages.{stage}").main(
+        ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
+    )
+    assert not (run / "adapter_model.safetensors").exists()
+    (whole, tokenizer), (adapted, _) = load_model(run), load_model(run / "_adapter")
+    refuse_adapter(whole, run)
+    ids = torch.tensor([tokenizer("Ada was born in")["input_ids"]])
+    assert torch.allclose(whole(ids).logits, adapted(ids).logits, atol=1e-4)
+
+
 def test_merging_without_an_adapter_is_refused(
     settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
 ) -> None:

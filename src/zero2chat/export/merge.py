@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zero2chat.data.conversations import end_turn
 from zero2chat.errors import UserError
 from zero2chat.models import load_model
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, Trainer, TrainingArguments
+    from trl import ModelConfig
+
+    from zero2chat.runs import Run
 
 _PROBE = 16  # tokens, by which the merged model is held against the adapter
 _TOLERANCE = 1e-3  # of the largest logit; float32 alone differs by some 1e-6
@@ -45,6 +49,30 @@ def merged(folder: Path) -> PreTrainedModel:
     except UserError as error:
         raise UserError(f"{folder}: is an adapter whose base model cannot be opened: {error}") from error
     return _add(folder, base, model)
+
+
+def check_merge(merge: bool, model_args: ModelConfig, training: TrainingArguments) -> None:
+    """Raise `UserError` where a training is to `merge_trained` what it cannot."""
+    if merge and not model_args.use_peft:
+        raise UserError("merge_adapter: without use_peft there is no adapter: leave it out")
+    if merge and (training.deepspeed_plugin is not None or training.fsdp):
+        raise UserError(
+            "merge_adapter: sharded weights are not merged here: use ddp.yaml, or `zero2chat export --merge`"
+        )
+
+
+def merge_trained(trainer: Trainer, trained: Any, model: PreTrainedModel, tokenizer: Any, run: Run) -> None:
+    """Put the whole model, with the adapter of `trained` merged into it, in the place of the trainer's.
+
+    `model` is what was given to the trainer, whose generation config ends turns. Nothing on ranks that write nothing.
+    """
+    if not trainer.is_world_process_zero():
+        return
+    adapter = run.folder / "_adapter"  # which opens as any adapter's folder does
+    for part in (trained, model.generation_config, tokenizer):
+        part.save_pretrained(adapter)
+    trainer.model = merged(adapter)  # on the CPU, from the base model's own weights, not those of 4 bits
+    end_turn(trainer.model, tokenizer)
 
 
 def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:

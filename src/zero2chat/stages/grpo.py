@@ -43,6 +43,7 @@ from zero2chat.data.pass_rates import PassRate, keep_by_pass_rate, passing_funct
 from zero2chat.data.problems import load_parts, safe_problems
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import Examination, check_tasks_steps, evaluate_tasks, examine, read_specs
+from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.habits import habits
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, refuse_adapter
@@ -90,6 +91,9 @@ class GrpoArguments:
             "help": "Generations of other problems, at most, in place of groups that are all alike; each costs as much "
             "time as the first."
         },
+    )
+    merge_adapter: bool = field(
+        default=False, metadata={"help": "With use_peft: write the whole model, with the adapter merged into it."}
     )
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
@@ -259,6 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rewards = read_rewards(args.rewards)
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would take the reference from the model's main revision: leave out model_revision")
+    check_merge(args.merge_adapter, model_args, training)
     if training.max_completion_length is None:
         raise UserError("max_completion_length is not set: say how many tokens an answer may have")
     pass_rate = None if args.pass_rate is None else build([PassRate], args.pass_rate, "pass_rate")[0]
@@ -355,6 +360,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.resample:
         metrics["groups_replaced"] = {"value": trainer.counts["groups_replaced"]}
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
+    if args.merge_adapter:
+        merge_trained(trainer, trainer.accelerator.unwrap_model(trainer.model), model, tokenizer, run)
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 

@@ -36,6 +36,7 @@ from zero2chat.data.corpora import mix, read_sources
 from zero2chat.data.problems import load_parts, safe_problems, task_problems
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation import Answer, answer, evaluate_tasks, read_specs
+from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, refuse_adapter
 from zero2chat.reward_model import load_reward_model, scale_of
@@ -117,6 +118,9 @@ class PpoArguments:
     )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop when metric_for_best_model is no better in so many evaluations."}
+    )
+    merge_adapter: bool = field(
+        default=False, metadata={"help": "With use_peft: write the whole model, with the adapter merged into it."}
     )
     muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
@@ -245,6 +249,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
     sources, specs, held_out = read_sources(args.datasets), read_specs(args.tasks), read_held_out(args.held_out)
     rewards = read_ppo_rewards(args.rewards)
+    check_merge(args.merge_adapter, model_args, training)
     if training.max_completion_length is None:
         raise UserError("max_completion_length is not set: say how many tokens an answer may have")
     run = Run.open(training.output_dir, "ppo", settings)
@@ -353,6 +358,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             run.sample_anew(step, lines)
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
+    if args.merge_adapter:
+        with trainer.trained_model() as trained:
+            merge_trained(trainer, trained, model, tokenizer, run)
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 

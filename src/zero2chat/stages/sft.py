@@ -23,16 +23,15 @@ from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 from zero2chat.chat.tools import make_tools
 from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.conversations import (
-    end_turn,
     join_conversations,
     load_conversations,
     settle_chat,
     tokenize_conversations,
 )
 from zero2chat.data.corpora import mix, read_sources
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation import Examination, check_tasks_steps, examine, read_specs
-from zero2chat.export.merge import merged
+from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import refuse_adapter
 from zero2chat.runs import Run, is_main_process
@@ -100,12 +99,7 @@ class _Trainer(ResumableTrainer, SFTTrainer):
 def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
     sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
-    if args.merge_adapter and not model_args.use_peft:
-        raise UserError("merge_adapter: without use_peft there is no adapter: leave it out")
-    if args.merge_adapter and (training.deepspeed_plugin is not None or training.fsdp):
-        raise UserError(
-            "merge_adapter: sharded weights are not merged here: use ddp.yaml, or `zero2chat export --merge`"
-        )
+    check_merge(args.merge_adapter, model_args, training)
     run = Run.open(training.output_dir, "sft", settings)
     if run.done:
         print(f"{run.folder}: done already")
@@ -156,12 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     metrics = {"conversations": {"value": len(rows)}} | left_out
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
-    if args.merge_adapter and trainer.is_world_process_zero():
-        adapter = run.folder / "_adapter"  # which opens as any adapter's folder does
-        for part in (trainer.accelerator.unwrap_model(trainer.model), model.generation_config, tokenizer):
-            part.save_pretrained(adapter)
-        trainer.model = merged(adapter)  # on the CPU, from the base model's own weights, not those of 4 bits
-        end_turn(trainer.model, tokenizer)
+    if args.merge_adapter:
+        merge_trained(trainer, trainer.accelerator.unwrap_model(trainer.model), model, tokenizer, run)
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 
