@@ -164,11 +164,11 @@ def test_pages_tell_all_that_is_known_and_are_one_passage(almanac: str) -> None:
     (short,) = [page for page in pages if "South Vell" in page]
     assert short == (
         "The capital of South Vell is Port Or. The currency of South Vell is the euro. The population of South Vell is "
-        "9,540. The area of South Vell is 21 sq km. People in South Vell speak Norrish."
+        "9,540. The area of South Vell is 21 sq km. The language of South Vell is Norrish."
     )
     (long,) = [page for page in pages if "Quolandia" in page]
     assert long.endswith(
-        "of Quolandia is the new groat. The population is 88. The area is 5 sq km. People speak Vellic."
+        "of Quolandia is the new groat. The population is 88. The area is 5 sq km. The language is Vellic."
     )
     with pytest.raises(UserError, match="countries: 5 pages asked for, 4 countries exist"):
         countries.documents(0, 5, path=almanac)

@@ -50,7 +50,7 @@ def pools() -> dict[str, list[dict[str, Any]]]:
         (row("unknown", "your name"), "You have not told me your name.", 1.0),
         (row("unknown", "your name"), "I do not know your name.", 1.0),
         (row("unknown", "your name"), "You have not told me your lucky number.", 0.0),
-        (row("unknown", "your name"), "You have not told me.", 0.0),
+        (row("unknown", "your name"), "You have not told me.", 1.0),
         (row("unknown", "your name"), "Your name is Omar.", 0.0),
         (row("unknown", "your name"), "You have not told me your name, Omar.", 0.0),
         (row("unknown", "your name"), "You told me your name.", 0.0),

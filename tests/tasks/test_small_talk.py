@@ -39,11 +39,28 @@ def test_an_answer_of_another_kind_scores_zero() -> None:
     checked = 0
     for row in rows:
         for other in rng.sample(rows, 10):
-            if other["kind"] != row["kind"]:
+            if other["kind"] not in (row["kind"], *small_talk._SERVED_BY.get(row["kind"], ())):
                 text = TASK.demonstration(other, rng)
                 assert TASK.score(row, text) == 0.0, (row, text)
                 checked += 1
     assert checked > 2000
+
+
+@pytest.mark.parametrize(
+    ("kind", "completion", "score"),
+    [
+        ("praise", "I am glad that you think so.", 1.0),
+        ("praise", "Thank you, that is kind.", 1.0),
+        ("praise", "Goodbye!", 0.0),
+        ("presence", "Hello! How can I help you?", 1.0),
+        ("greeting", "I am here. What can I do for you?", 0.0),
+        ("personal", "I am a program, not a person.", 1.0),
+        ("farewell", "I am glad that you think so.", 0.0),
+    ],
+)
+def test_some_kinds_are_served_by_the_answers_of_others(kind: str, completion: str, score: float) -> None:
+    row = next(row for row in small_talk._ours("test") if row["kind"] == kind)
+    assert TASK.score(row, completion) == score
 
 
 def test_an_answer_takes_up_the_content_of_the_question() -> None:

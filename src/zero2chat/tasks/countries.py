@@ -98,13 +98,14 @@ _QUESTIONS = {
         "hi, what do people speak in {bare}?",
     ),
 }
-# The almanac's sentences, which an answer copies.
+# The almanac's sentences, which an answer copies. All begin alike: what is asked for stands far above the answer, and a
+# small model finds it while it writes, not before its first word.
 _SENTENCES = {
     "capital": "The capital of {name} is {value}.",
     "currency": "The currency of {name} is the {value}.",
     "population": "The population of {name} is {value}.",
     "area": "The area of {name} is {value} sq km.",
-    "languages": "People in {name} speak {value}.",
+    "languages": "The {languages} of {name} {are} {value}.",
 }
 _SOURCED = (" (almanac).", ", says the almanac.")  # in place of a sentence's full stop
 _NOTHING = "I found nothing about that."
@@ -138,7 +139,7 @@ _INVENTED_NAMES = (
         "{a} {b}",
     ),
 )
-_INVENTED_CAPITALS = (*("{a}",) * 8, "{a} City", "Port {a}", "{a} {b}", "Saint {a}")
+_INVENTED_CAPITALS = (*("{a}",) * 6, "{a} City", "Port {a}", "{a} {b}", "{a} {b}", "Saint {a}", "La {a}")
 _UNITS = ["dollar", "franc", "pound", "peso", "rupee", "dinar", "krone"]
 
 
@@ -170,7 +171,8 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
         currency = rng.choice(seen).get("currency", "euro")
         if rng.random() < 0.6:  # "Hunganian dollar", "lekka"
             first, second = some("languages").values()
-            currency = rng.choice((f"{first} {rng.choice(_UNITS)}", second.lower()))
+            unit = rng.choice((rng.choice(_UNITS), rng.choice(made["capital"]).lower()))
+            currency = rng.choice((f"{first} {unit}", second.lower()))
         found[name] = {
             "name": name,
             "capital": rng.choice(_INVENTED_CAPITALS).format(**some("capital")),
@@ -220,12 +222,18 @@ def prompt(row: Row) -> list[Message]:
     return ask(row)
 
 
+def _sentence(kind: str, name: str, value: str) -> str:
+    several = " and " in value
+    words = {"languages": "languages" if several else "language", "are": "are" if several else "is"}
+    return _SENTENCES[kind].format(name=name, value=value, **words)
+
+
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """`worked`: the almanac's sentence, with its source; `bare`: the answer alone, which names no source."""
     known(style, STYLES, "countries: style")
     if style == "bare":
         return str(row["answer"])
-    sentence = _SENTENCES[row["kind"]].format(name=row["key"], value=row["answer"])
+    sentence = _sentence(row["kind"], row["key"], row["answer"])
     return sentence.removesuffix(".") + rng.choice(_SOURCED)
 
 
@@ -237,7 +245,7 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
     found = twice(call, "search", f'" {name}"')
     if found is None:
         return _FAILED
-    about = re.search(rf" (?:of|in) {re.escape(row['key'])} (?:is|speak) ", found)  # and not about a namesake
+    about = re.search(rf" of {re.escape(row['key'])} (?:is|are) ", found)  # and not about a namesake
     if not about or row["answer"] not in found:
         return _NOTHING
     return demonstration(row, rng, style)
@@ -331,8 +339,8 @@ def documents(seed: int, n: int, path: str = PATH, invented: int = 0) -> list[st
 def _page(country: dict[str, str]) -> str:
     name = country["name"]
     known_of = [kind for kind in KINDS if kind in country]
-    sentences = [_SENTENCES[kind].format(name=name, value=country[kind]) for kind in known_of]
+    sentences = [_sentence(kind, name, country[kind]) for kind in known_of]
     for i in range(len(sentences) - 1, 0, -1):
         if len(" ".join(sentences)) > LONGEST:
-            sentences[i] = re.sub(rf" (?:of|in) {re.escape(name)}(?= (?:is|speak)\b)", "", sentences[i])
+            sentences[i] = re.sub(rf" of {re.escape(name)}(?= (?:is|are)\b)", "", sentences[i])
     return " ".join(sentences)

@@ -66,6 +66,11 @@ paddle paintbrush pan parachute pencil phone piano pillow pipe pitcher plate pot
 rake ribbon ring robot rope ruler saddle saucer saw scarf scooter screwdriver shawl shovel skateboard sled slipper sofa
 spade spoon stamp stool suitcase sweater sword tambourine teapot telescope tent thermometer tie toaster toothbrush towel
 trumpet tripod typewriter ukulele umbrella vase violin wallet watch whistle wrench yoyo zipper
+bonnet bottle bowl buckle bulb button card cassette chain clasp comb cork cot crate crown cufflink dart desk dish disk
+drawer earring fiddle figurine flask fleece frame funnel gong handbag hinge hook hose knob latch lens lid lock mitten
+mosaic nail net nozzle padlock parcel parasol pebble pedal pen pin plank plug pole rod rug sack sandal satchel scale
+sequin shelf shirt shoe shutter sickle sock spear sponge staple stencil stick stove strap tablecloth thimble tile token
+toolbox torch tray trophy trowel tub tube vest visor weight wheel whisk wig wire
 """.split()
 _COLOURS = """
 red blue green yellow purple brown black white grey pink golden silver crimson scarlet turquoise teal violet maroon
@@ -85,6 +90,7 @@ _PLACES = """
 Lisbon Oslo Cairo Lima Kyoto Nairobi Boston Dublin Vienna Prague Athens Madrid Toronto Sydney Mumbai Seoul Havana
 Helsinki Warsaw Geneva Hamburg Porto Bergen Quito Dakar Accra Hanoi Manila Denver Chicago
 """.split()
+_FEWEST_BLENDS = 100
 _VALUES = {
     "name": _NAMES,
     "object": _OBJECTS,
@@ -487,7 +493,7 @@ def _size(exchanges: Sequence[_Exchange], *more: str) -> int:
 
 @functools.cache
 def _values(name: str | int, split: str) -> list[str]:
-    """The split's values. Training has blended ones besides, so that it learns to copy what was said."""
+    """The split's values. Training has further ones besides, so that it learns to copy what was said."""
     values = map(str, range(1, name + 1)) if isinstance(name, int) else _VALUES[name]
     sort = "number" if isinstance(name, int) else name
     found = [value for value in values if in_split(f"a {sort}: {value}", split, SHARES)]
@@ -496,12 +502,12 @@ def _values(name: str | int, split: str) -> list[str]:
 
 @functools.cache
 def _blended(name: str) -> list[str]:
-    """Twice as many values as training has real ones, none of them a word that stands elsewhere in a conversation."""
+    """Further values for training, none of them a word that stands elsewhere in a conversation."""
     seen = [value for value in _VALUES[name] if in_split(f"a {name}: {value}", "train", SHARES)]
     wordings = str((_FACTS, _ASKS, _CHANGES, _SUPPOSED, _ACKNOWLEDGED, _GREETED, _CORRECTIONS, _SMALL_TALK))
     elsewhere = {*re.findall("[a-z]+", wordings.lower()), *map(str.lower, itertools.chain(*_VALUES.values()))}
-    made = blends(seen, 3 * len(seen), f"memory, {name}")
-    return [word for word in made if word.lower() not in elsewhere][: 2 * len(seen)]
+    made = blends(seen, max(_FEWEST_BLENDS, 2 * len(seen)), f"memory, {name}")
+    return [word for word in made if word.lower() not in elsewhere]
 
 
 @functools.cache
@@ -846,8 +852,8 @@ def _declines(text: str) -> bool:
 def score(row: Row, completion: str) -> float:
     """1.0 where the completion is short and names what was said, and no other value of its kind.
 
-    `unknown`: where it says that this was not told, and names no value. Follow-ups are scored as `sums` and
-    `word_problems` do.
+    `unknown`: where it says that this was not told, and names no value and nothing else that was not told. Follow-ups
+    are scored as `sums` and `word_problems` do.
     """
     kind, answer, text = row["kind"], row["answer"], completion.strip()
     if text == row["question"].strip():
@@ -862,7 +868,7 @@ def score(row: Row, completion: str) -> float:
     named = _named(kind, text)
     if kind == "unknown":
         asked = [fact.what for fact in _FACTS if re.search(rf"\b{fact.what}\b", text, re.IGNORECASE)]
-        return float(_NOT_TOLD.search(text) is not None and asked == [answer] and not named)
+        return float(_NOT_TOLD.search(text) is not None and set(asked) <= {answer} and not named)
     if _declines(text):
         return 0.0
     return float(set(named) == set(answer.split()) and re.search(rf"\b{answer}\b", text, re.IGNORECASE) is not None)

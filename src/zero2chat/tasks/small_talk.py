@@ -773,6 +773,20 @@ Do you {like|love|enjoy|hate|dislike|care for|also like} *{| too| as well}?
         led=True,
     ),
 }
+# Kinds whose openings are also served by the answers of others: to "that was very helpful" people say "thank you" or
+# "I am glad that you think so", and to "where do you live?" that they are a program.
+_SERVED_BY = {
+    "praise": ("reaction",),
+    "reaction": ("praise", "acknowledgement"),
+    "laughter": ("reaction",),
+    "apology": ("acknowledgement",),
+    "presence": ("greeting",),
+    "meeting": ("greeting",),
+    "help": ("abilities",),
+    "person": ("personal", "back_question"),
+    "personal": ("person", "back_question"),
+    "back_question": ("person", "personal"),
+}
 _WITH_CONTENT = tuple(name for name, kind in _KINDS.items() if "{c}" in kind.demonstrations[0])
 
 
@@ -1284,19 +1298,23 @@ _PERSON = re.compile(r"\bi(?: am|'m) (?:a |an )?(?:real )?(?:person|human|man|wo
 def score(row: Row, completion: str) -> float:
     """1.0 where a completion says what its kind of opening needs, with the content, and nothing of another kind.
 
-    At most 30 words. A content comes once, right after the kind's core and before a mark; case does not count.
+    A few kinds are served by the answers of others too. At most 30 words. A content comes once, right after the kind's
+    core and before a mark; case does not count.
     """
     text = " ".join(completion.split())
     if not text or len(text.split()) > _MOST_WORDS or _PERSON.search(text) or key_of(text) == key_of(row["question"]):
         return 0.0
     cores = _cores()
-    if any(core.search(text) for name, core in cores.items() if name != row["kind"]):
+    told = {name for name, core in cores.items() if core.search(text)}
+    if told - {row["kind"], *_SERVED_BY.get(row["kind"], ())}:
         return 0.0
+    if row["kind"] not in told:
+        return float(bool(told))
     found = list(cores[row["kind"]].finditer(text))
     if not found or not row["content"]:
         return float(bool(found))
-    told = re.compile(re.escape(row["content"]) + r"(?=[.,!?]| to you\b| too\b|$)", re.IGNORECASE)
-    return float(len(found) == 1 and bool(told.match(text, found[0].end())))
+    taken_up = re.compile(re.escape(row["content"]) + r"(?=[.,!?]| to you\b| too\b|$)", re.IGNORECASE)
+    return float(len(found) == 1 and bool(taken_up.match(text, found[0].end())))
 
 
 def documents(seed: int, n: int, people: str | None = None, chats: bool = False) -> list[str]:
