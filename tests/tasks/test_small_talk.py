@@ -111,6 +111,14 @@ def test_pages_of_chats_leave_out_what_an_exam_asks_and_what_nobody_is_to_repeat
         TASK.documents(0, 1, chats=True)
 
 
+def test_training_has_peoples_wordings_in_other_spellings_and_an_exam_has_not(people: Path) -> None:
+    for split in tasks.SPLITS:
+        rows, typed = small_talk._theirs(str(people), split), small_talk._people(str(people))[split]
+        assert {row["question"] for row in typed} <= {row["question"] for row in rows}
+        assert (len(rows) > len(typed)) == (split == "train")
+        assert {(row["key"], row["kind"]) for row in rows} == {(row["key"], row["kind"]) for row in typed}
+
+
 def _theirs(split: str, people: Path) -> list[tasks.Row]:
     from zero2chat.tasks.small_talk import _people
 

@@ -20,7 +20,7 @@ import math
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -1209,6 +1209,40 @@ def _plain_line(raw: str) -> str:
     return text if fits else ""
 
 
+# How else people may have typed it: the question, and the content, which is spelled likewise.
+_RESPELLED: tuple[Callable[[str], str], ...] = (
+    str.lower,
+    str.upper,
+    lambda text: text.rstrip(" .!?").lower(),
+    lambda text: text[:1].upper() + text[1:].rstrip(" .!?") + "!",
+    lambda text: "Haha, " + text,
+    lambda text: "Well, " + text[:1].lower() + text[1:],
+    lambda text: "oh " + text.lower(),
+    lambda text: "so " + text.rstrip(".!"),
+    lambda text: text.rstrip(" .!") + " haha",
+    lambda text: text.rstrip(" .!") + " lol",
+    lambda text: text.rstrip(" .!?") + " :)",
+)
+_SPELLINGS = 2  # more ones of each of people's train rows, where they are sorted as it is
+
+
+@functools.cache
+def _theirs(people: str, split: str) -> tuple[Row, ...]:
+    """People's rows of a split; in training also in other spellings, as they write the same in many."""
+    rows = _people(people)[split]
+    if split != "train":
+        return rows
+    found = {row["question"]: row for row in rows}
+    for row in rows:
+        for way in random.Random(f"respelled {row['question']}").sample(_RESPELLED, _SPELLINGS):
+            question = way(row["question"])
+            if question not in found and key_of(question) == row["key"]:
+                kind = _sorted(question)
+                if kind and kind[0] == row["kind"] and kind[1].lower() == row["content"].lower():
+                    found[question] = _row(kind[0], row["key"], question, kind[1], "people")
+    return tuple(found.values())
+
+
 def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
     texts = dict.fromkeys(text for told in _conversations(data, where) for text in told)
     found: dict[str, list[Row]] = {split: [] for split in ("train", "validation", "test")}
@@ -1254,7 +1288,7 @@ def rows(
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UserError(f"small_talk: share: expected a number from 0 to 1, got {share!r}")
     wanted = set(intents or _KINDS)
-    theirs = [row for row in _people(people)[split] if row["kind"] in wanted] if people else []
+    theirs = [row for row in _theirs(people, split) if row["kind"] in wanted] if people else []
     asked = {row["question"] for row in theirs}
     ours = [row for row in _ours(split) if row["kind"] in wanted and row["question"] not in asked]
     where = f"small_talk, {split}"
