@@ -746,7 +746,7 @@ Do you have a *{| too| of your own| yet}?
 """,
         words=tuple(f"favorite {matter}" for matter in _MATTERS.split("|")),
         people=r"(?:and |but |ok |also |first )*(?:what is|what are|who is|what would be|whos|tell me|what was|what would you say is|which is|do you have an?|then what is) (?:your |a |the )?(?:all time |absolute )?(favou?rite \w+(?: \w+)?)(?: (?:to .+|of all time|ever|and why|so far|right now|then|in .+|at .+|that you .+|you have .+))?",
-        core=r"\bhave no (?=favou?rite)",
+        core=r"\bhave no (?=fav)",
         demonstrations=(
             "I am a program, so I have no {c}.",
             "As a program, I have no {c}.",
