@@ -164,7 +164,7 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
     def some(kind: str) -> dict[str, str]:
         return dict(zip("ab", rng.sample(made[kind], 2), strict=True))
 
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     while len(found) < invented:
         name = rng.choice(_INVENTED_NAMES).format(**some("name"))
         spoken = [rng.choice((rng.choice(made["languages"]), rng.choice(words["languages"]))) for _ in range(2)]
