@@ -21,7 +21,8 @@ from zero2chat.data.conversations import (
     prepare_chat_template,
     tokenize_conversations,
 )
-from zero2chat.data.corpora import Source
+from zero2chat.data.corpora import Source, read_sources
+from zero2chat.data.problems import load_problems
 from zero2chat.errors import UserError
 
 CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
@@ -329,6 +330,28 @@ def _conversations(rows: list[tuple[list[str], list[str] | None]]) -> Dataset:
             "where": [f"rows, row {i}" for i in range(len(rows))],
         }
     )
+
+
+def test_a_tasks_documents_are_told_again_as_answers_to_one_request() -> None:
+    options = {"groups": {"often": 5, "sometimes": 0, "once": 3, "never": 2}}
+    source = Source(task="facts", n=23, seed=1, options=options, retell="Tell me something.", label="retold")
+    found = load_conversations(source)
+    texts = tasks.load("facts").documents(seed=1, n=23, **options)
+    assert [json.loads(row) for row in found["messages"]] == [
+        [{"role": "user", "content": "Tell me something."}, {"role": "assistant", "content": text}] for text in texts
+    ]
+    assert found["tools"][0] == "null"
+    assert found["where"][22] == "retold, row 22"
+    with pytest.raises(UserError, match="retold: retell: pages are no problems"):
+        load_problems(source)
+
+
+@pytest.mark.parametrize("entry", [{"retell": " "}, {"retell": "Tell me.", "tools": True}])
+def test_a_request_that_no_documents_can_answer_is_refused(entry: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="retell: a request that a task's documents answer"):
+        read_sources([{"task": "facts", "n": 5, **entry}])
+    with pytest.raises(UserError, match=r"datasets\[0\]: retell: is for conversations"):
+        read_sources([{"task": "facts", "n": 500, "retell": "Tell me."}], documents=True)
 
 
 def test_joined_conversations_keep_every_exchange_once_and_mix_no_tools() -> None:

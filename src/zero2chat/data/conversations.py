@@ -43,6 +43,10 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
     schemas = tools.schemas if tools else None
     if source.task is not None:
         task = tasks.load(source.task)
+        if source.retell is not None:
+            asked = {"role": "user", "content": source.retell}
+            texts = task.documents(seed=source.seed, n=source.n, **source.options)
+            return _as_dataset([([asked, {"role": "assistant", "content": t}], None) for t in texts], str(source.label))
         options = dict(source.options)
         styles = options.pop("styles", None)
         if styles is not None and not _are_weights(styles):

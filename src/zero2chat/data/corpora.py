@@ -38,6 +38,8 @@ class Source:
     folder. In its place `task` names a task, `n` how many of its rows or documents, `options` its options.
     `fraction` is the share of the mixture; `label` names the source in metrics. `tools`: the conversations are held
     with the stage's tools at hand; `failing`: the share of their calls that fail, so that a model learns what to do.
+    `retell`: a request, such as "Tell me something.", that each of the task's documents answers, so that what was read
+    in pretraining is not forgotten while a model learns to converse.
     """
 
     path: str | None = None
@@ -55,6 +57,7 @@ class Source:
     label: str | None = None
     tools: bool = False
     failing: float = 0.0
+    retell: str | None = None
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.task is None):
@@ -65,6 +68,10 @@ class Source:
             raise ValueError(f"n: {self.n} is not above 0")
         if not 0 <= self.failing < 1:
             raise ValueError(f"failing: {self.failing} is no share below 1")
+        if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
+            raise ValueError(
+                "retell: a request that a task's documents answer, without tools: set `task`, or leave it out"
+            )
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
@@ -81,8 +88,10 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
     for i, source in enumerate(sources):
         if documents and source.label in tasks.SPLITS:
             raise UserError(f"{where}[{i}]: label: '{source.label}' is a split's name: set another `label`")
+        if documents and source.retell:
+            raise UserError(f"{where}[{i}]: retell: is for conversations; these are documents already: leave it out")
         if source.task is not None:
-            _try_documents(source) if documents else _try_rows(source)
+            _try_documents(source) if documents or source.retell else _try_rows(source)
     if len({source.fraction is None for source in sources}) == 2:
         raise UserError(f"{where}: `fraction` is set for some and missing for others: set all of them or none")
     return sources

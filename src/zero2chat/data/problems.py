@@ -30,6 +30,8 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
     `UserError` where a dataset lacks prompt or answer, or with the row whose prompt or answer is none; without
     `answers` it may have none.
     """
+    if source.retell is not None:
+        raise UserError(f"{source.label}: retell: pages are no problems, and nothing judges them: leave it out")
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
         return task_problems(source.task, rows, wanted)

@@ -220,7 +220,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     the result alone.
 
     The steps take the ones first and then the tens, always in this form: a small model carries and borrows reliably
-    only where it writes both down. Those of a product add the larger number as often as the smaller one says.
+    only where it writes both down. Those of a product add either number as often as the other one says.
     """
     known(style, STYLES, "sums: style")
     kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
@@ -228,9 +228,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
         return str(answer)
     sign = _SIGNS[kind]
     spoken, signed = f"{a} {kind} {b}", f"{a} {sign} {b}"
-    small, large = sorted((int(a), int(b)))
-    if kind == "times" and 2 <= small <= large <= 9:
-        return f"{rng.choice((spoken, signed))}: {_multiples(small, large)}, so {answer}."
+    if kind == "times" and min(a, b) >= "2" and len(a + b) == 2:
+        return f"{rng.choice((spoken, signed))}: {_multiples(*rng.sample((int(a), int(b)), 2))}, so {answer}."
     if kind != "times" and max(len(a), len(b)) == 2:
         return f"{rng.choice((spoken, signed))}: {_steps(kind, int(a), int(b))}, so {answer}."
     return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
