@@ -125,8 +125,10 @@ def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelCon
         others = parameter_count(model) - matrices
         groups = [Group(others, size, 2, moment)] + ([Group(matrices, size, 1, moment)] if matrices else [])
         return Model(model.config, tuple(groups), size=size)
-    from peft import get_peft_model
+    from peft import TaskType, get_peft_model
 
+    if hasattr(model, "score"):  # the head that the stage `reward` trains, and saves, beside the adapter
+        peft.task_type = TaskType.SEQ_CLS
     wrapped = get_peft_model(model, peft)
     trained = {name: p.numel() for name, p in wrapped.named_parameters() if p.requires_grad}
     saved = sum(n for name, n in trained.items() if "modules_to_save" in name)

@@ -11,7 +11,7 @@ from zero2chat.errors import UserError
 from zero2chat.models import load_model
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, Trainer, TrainingArguments
+    from transformers import PreTrainedModel, TrainingArguments
     from trl import ModelConfig
 
     from zero2chat.runs import Run
@@ -61,18 +61,17 @@ def check_merge(merge: bool, model_args: ModelConfig, training: TrainingArgument
         )
 
 
-def merge_trained(trainer: Trainer, trained: Any, model: PreTrainedModel, tokenizer: Any, run: Run) -> None:
-    """Put the whole model, with the adapter of `trained` merged into it, in the place of the trainer's.
+def merge_trained(trained: Any, model: PreTrainedModel, tokenizer: Any, run: Run) -> PreTrainedModel:
+    """The whole model, with the adapter of `trained` merged into it, on the CPU.
 
-    `model` is what was given to the trainer, whose generation config ends turns. Nothing on ranks that write nothing.
+    `model` is what was given to the trainer, whose generation config ends turns.
     """
-    if not trainer.is_world_process_zero():
-        return
     adapter = run.folder / "_adapter"  # which opens as any adapter's folder does
     for part in (trained, model.generation_config, tokenizer):
         part.save_pretrained(adapter)
-    trainer.model = merged(adapter)  # on the CPU, from the base model's own weights, not those of 4 bits
-    end_turn(trainer.model, tokenizer)
+    whole = merged(adapter)  # from the base model's own weights, not those of 4 bits
+    end_turn(whole, tokenizer)
+    return whole
 
 
 def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:

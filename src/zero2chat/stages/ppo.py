@@ -360,7 +360,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
     if args.merge_adapter:
         with trainer.trained_model() as trained:
-            merge_trained(trainer, trained, model, tokenizer, run)
+            if trainer.is_world_process_zero():
+                trainer.model.policy = merge_trained(trained, model, tokenizer, run)
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 

@@ -150,8 +150,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     metrics = {"conversations": {"value": len(rows)}} | left_out
     metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
-    if args.merge_adapter:
-        merge_trained(trainer, trainer.accelerator.unwrap_model(trainer.model), model, tokenizer, run)
+    if args.merge_adapter and trainer.is_world_process_zero():
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        trainer.model = merge_trained(trained, model, tokenizer, run)
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 

@@ -862,8 +862,8 @@ def _declines(text: str) -> bool:
 def score(row: Row, completion: str) -> float:
     """1.0 where the completion is short and names what was said, and no other value of its kind.
 
-    `unknown`: where it says that this was not told, and names no value and nothing else that was not told. Follow-ups
-    are scored as `sums` and `word_problems` do.
+    `unknown`: where it says that this was not told, or that the user has not told it, and names no value and nothing
+    else. Follow-ups are scored as `sums` and `word_problems` do.
     """
     kind, answer, text = row["kind"], row["answer"], completion.strip()
     if text == row["question"].strip():
@@ -878,7 +878,9 @@ def score(row: Row, completion: str) -> float:
     named = _named(kind, text)
     if kind == "unknown":
         asked = [fact.what for fact in _FACTS if re.search(rf"\b{fact.what}\b", text, re.IGNORECASE)]
-        return float(_NOT_TOLD.search(text) is not None and set(asked) <= {answer} and not named)
+        # "You have not told me" needs not to say what; "I do not know" does.
+        said_so = _NOT_TOLD.search(text) is not None and (asked == [answer] or (not asked and "told me" in text))
+        return float(said_so and not named)
     if _declines(text):
         return 0.0
     return float(set(named) == set(answer.split()) and re.search(rf"\b{answer}\b", text, re.IGNORECASE) is not None)
