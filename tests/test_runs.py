@@ -427,3 +427,12 @@ def test_a_kill_while_writing_leaves_the_old_content(here: Path, monkeypatch: py
     assert path.read_text() == "old"
     write_atomically(path, "new")
     assert everything_in(here) == {str(here / "metrics.json"): b"new"}
+
+
+def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert runs.cores() == 6
+    for ranks, share in (("2", 3), ("4", 1), ("8", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        assert runs.cores() == share

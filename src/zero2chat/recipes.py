@@ -480,10 +480,9 @@ def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
 
 def environment(step: Step, jobs: int = 1) -> dict[str, str]:
     """The environment of a step's processes: what is set already, and what makes them fast on a CPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = jobs
     if step.stage not in PLAIN_STAGES:
         launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
         processes *= int(launch.get("num_processes", 1))
     # All cores for one process, a share for several.
-    return {"OMP_NUM_THREADS": str(max(1, cores // processes))} | os.environ
+    return {"OMP_NUM_THREADS": str(max(1, runs.cores() // processes))} | os.environ

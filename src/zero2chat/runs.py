@@ -52,6 +52,12 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def cores() -> int:
+    """Cores that this process may use: of those that it is allowed, the share of one of the ranks on this machine."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def write_atomically(path: Path, text: str) -> None:
     """The old content or the new, never a half, whenever the process is killed."""
     partial = path.with_name(path.name + ".tmp")

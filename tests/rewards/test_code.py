@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from datasets import Dataset
 
 from zero2chat.errors import UserError
-from zero2chat.rewards import code as judge
 from zero2chat.rewards import read_rewards
 from zero2chat.rewards.code import check_references, code_tests, last_block, read_tests
 from zero2chat.tools import python
@@ -433,12 +431,3 @@ def test_without_a_sandbox_nothing_runs(tmp_path: Path, bwrap_says: Callable[[st
     with pytest.raises(UserError, match="bubblewrap cannot set up its sandbox"):
         check_references([TESTS])
     assert not (tmp_path / "trace").exists()
-
-
-def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert judge._threads() == 6
-    for ranks, threads in (("2", 3), ("4", 1), ("8", 1)):
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
-        assert judge._threads() == threads

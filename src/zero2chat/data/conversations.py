@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.review import leave_out_rejected
 from zero2chat.data.shapes import CONVERSATIONS, of_column, read_tools, recognise
 from zero2chat.errors import UserError
-from zero2chat.runs import is_main_process
+from zero2chat.runs import cores, is_main_process
 from zero2chat.tokens import neutral, pad_apart, set_chat_template, visible
 
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
@@ -189,7 +188,7 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
 
     # Templates are rendered by Python, some 300 a second: many conversations are shared among the cores.
-    processes = min(os.cpu_count() or 1, len(conversations) // _A_PROCESS)
+    processes = min(cores(), len(conversations) // _A_PROCESS)
     return conversations.map(
         encode,
         remove_columns=["messages", "tools"],

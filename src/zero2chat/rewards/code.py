@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 import functools
 import math
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from typing import Any
 
 from zero2chat.errors import UserError
 from zero2chat.rewards import last_message
+from zero2chat.runs import cores
 from zero2chat.tools import python
 
 REFERENCES = "tests"  # the column that `check_references` is asked about
@@ -108,7 +108,7 @@ def code_tests(
     Raises `UserError` where the sandbox cannot be had: nothing is ever run outside of it.
     """
     limits = python.Limits(seconds=seconds)
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         texts = [last_message(completion) for completion in completions]
         shares = list(pool.map(_share, texts, tests, repeat(engine), repeat(limits)))
     return [float(share == 1.0) if all_or_nothing else share for share in shares]
@@ -153,12 +153,6 @@ def last_block(text: str) -> str | None:
         elif block is not None:
             block.append(line)
     return found
-
-
-def _threads() -> int:
-    """How many programs run at once: one a core, of those that are this rank's."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _share(text: str, tests: Any, engine: str, limits: python.Limits) -> float:

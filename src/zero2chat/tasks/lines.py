@@ -167,7 +167,8 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     """
     known(split, SPLITS, "split")
     known(subjects, SUBJECTS, "lines: subjects")
-    if (subjects == "new") == (split == "train") and subjects not in ("known", "more"):
+    # `new` is for exams alone, `blended` and `ppo` for training alone, the others for both.
+    if subjects == "new" if split == "train" else subjects in ("blended", "ppo"):
         has = "validation or test" if subjects == "new" else "train"
         raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': take {has}, or other subjects")
     where = f"lines, {split}" + f", {subjects}" * (subjects != "known")
