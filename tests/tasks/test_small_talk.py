@@ -128,3 +128,15 @@ def _theirs(split: str, people: Path) -> list[tasks.Row]:
 def test_a_dataset_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match=r"small_talk: people: no/such\.json: no such file: `make data`"):
         TASK.rows("test", 0, 5, people="no/such.json")
+
+
+def test_wordings_drawn_from_patterns_are_of_their_kind_and_ask_nothing_held_out(people):
+    drawn = small_talk._people(str(people))["drawn"]
+    contents = {row["content"].lower() for split in ("validation", "test") for row in small_talk._ours(split)} - {""}
+    asked = TASK.rows("train", 0, 400, people=str(people), share=0)
+    assert len({row["kind"] for row in drawn}) == len(small_talk._KINDS) - 1  # nonsense is no pattern
+    for row in drawn:
+        assert small_talk._sorted(row["question"]) == (row["kind"], row["content"])
+        assert tasks.in_split(row["key"], "train", small_talk.SHARES)
+        assert row["kind"] == "day_greeting" or row["content"].lower() not in contents
+    assert {row["source"] for row in asked} == {"ours", "pattern"}

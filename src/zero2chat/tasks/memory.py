@@ -101,6 +101,18 @@ _VALUES = {
 }
 
 
+# What the assistant says to a fact: what small talk says to it, where that knows such an opening.
+_ACKNOWLEDGED = (
+    "I will remember that.",
+    "Good to know.",
+    "Thank you for telling me.",
+    "OK, I will keep that in mind.",
+)
+_GREETED = ("Hello, {x}! How can I help you?", "Hello, {x}! What can I do for you?", "It is nice to meet you, {x}.")
+_LIKED = ("I am glad that you like {x}.", "It is good that you like {x}.")
+_ASKED_BACK = ("What is it like in {x}?", "How is life in {x}?")
+
+
 @dataclass(frozen=True)
 class _Fact:
     """Something that can be told and asked for.
@@ -118,6 +130,7 @@ class _Fact:
     what: str
     weight: int = 1
     smallest: int = 1
+    heard: tuple[str, ...] = _ACKNOWLEDGED
 
 
 def _called(relation: str) -> _Fact:
@@ -170,11 +183,12 @@ def _favourite(thing: str, values: str) -> _Fact:
         ((f"what is my favourite {thing}", f"what my favourite {thing} is"),),
         f"your favourite {thing} is {{x}}",
         f"your favourite {thing}",
+        heard=_LIKED,
     )
 
 
 def _town(tells: tuple[str, ...], ask: tuple[str, str], reply: str, what: str) -> _Fact:
-    return _Fact("place", "place", tells, (ask,), reply, what)
+    return _Fact("place", "place", tells, (ask,), reply, what, heard=_ASKED_BACK)
 
 
 _FACTS = (
@@ -200,6 +214,7 @@ _FACTS = (
         "your name is {x}",
         "your name",
         weight=6,
+        heard=_GREETED,
     ),
     *(_called(relation) for relation in ("sister", "brother", "dog", "cat", "friend")),
     _number("lucky number", 999, weight=3),
@@ -382,15 +397,8 @@ _SUPPOSED = {
     "test": ("But what if {c}?", "Then what if {c} instead?", "And now if {c}?"),
 }
 
-# ---- what the assistant says to a fact, and the exchanges between
+# ---- the exchanges between
 
-_ACKNOWLEDGED = (
-    "I will remember that.",
-    "Good to know.",
-    "Thank you for telling me.",
-    "OK, I will keep that in mind.",
-)
-_GREETED = ("Nice to meet you, {x}.", "Hello, {x}.", "Hello, {x}. How can I help?")
 _CORRECTED = ("OK, I will remember that.", "No problem, I will remember that.")
 _CORRECTIONS = ("Sorry, {told}", "Wait, {told}", "I was wrong, {told}", "No, sorry, {told}")
 _SMALL_TALK = (
@@ -398,22 +406,22 @@ _SMALL_TALK = (
     ("Thank you.", "You are welcome."),
     ("thanks", "You are welcome."),
     ("Thank you very much!", "You are very welcome."),
-    ("OK.", "What else can I do for you?"),
-    ("Good.", "What else can I do for you?"),
-    ("Great!", "I am glad to hear that."),
-    ("How are you?", "I am fine, thank you."),
-    ("how are you today?", "I am fine, thank you."),
-    ("That was quick.", "Thank you."),
+    ("OK.", "All right. What would you like to do next?"),
+    ("Good.", "I am glad that you think so."),
+    ("Great!", "I am glad that you think so."),
+    ("How are you?", "I am fine, thank you. How are you?"),
+    ("how are you today?", "I am well, thank you. How are you?"),
+    ("You are quick.", "Thank you, that is very kind."),
     ("You are helpful.", "Thank you, that is kind."),
     ("It is raining here.", "Then stay dry."),
     ("The sun is shining.", "That sounds nice."),
-    ("I am a bit tired.", "I hope that you can rest soon."),
+    ("I am a bit tired.", "I am sorry that you are tired."),
     ("I had a good day.", "I am glad to hear that."),
-    ("I am bored.", "I can write you a line about something."),
-    ("Let me think.", "Take your time."),
-    ("One moment.", "Take your time."),
-    ("Are you still there?", "Yes, I am here."),
-    ("Hello again!", "Hello! How can I help?"),
+    ("I am bored.", "I am sorry that you are bored. What can I do for you?"),
+    ("Let me think.", "All right. What would you like to do next?"),
+    ("One moment.", "Okay. What would you like to do next?"),
+    ("Are you still there?", "Yes, I am here. How can I help you?"),
+    ("Hello again!", "Hello! How can I help you?"),
 )
 _Exchange = tuple[str, str]
 _FILLERS = 250  # different exchanges of each sort to choose from
@@ -514,7 +522,9 @@ def _values(name: str | int, split: str) -> list[str]:
 def _blended(name: str) -> list[str]:
     """Further values for training, none of them a word that stands elsewhere in a conversation."""
     seen = [value for value in _VALUES[name] if in_split(f"a {name}: {value}", "train", SHARES)]
-    wordings = str((_FACTS, _ASKS, _CHANGES, _SUPPOSED, _ACKNOWLEDGED, _GREETED, _CORRECTIONS, _SMALL_TALK))
+    wordings = str(
+        (_FACTS, _ASKS, _CHANGES, _SUPPOSED, _ACKNOWLEDGED, _GREETED, _LIKED, _ASKED_BACK, _CORRECTIONS, _SMALL_TALK)
+    )
     elsewhere = {*re.findall("[a-z]+", wordings.lower()), *map(str.lower, itertools.chain(*_VALUES.values()))}
     made = blends(seen, max(_FEWEST_BLENDS, 2 * len(seen)), f"memory, {name}")
     return [word for word in made if word.lower() not in elsewhere]
@@ -551,9 +561,7 @@ def _bare(value: str) -> str:
 
 
 def _told(fact: _Fact, value: str, rng: random.Random) -> _Exchange:
-    about_user = fact.what == "your name"
-    reply = rng.choice(_GREETED if about_user and rng.random() < 0.6 else _ACKNOWLEDGED)
-    return _capital(rng.choice(fact.tells).format(x=value)), reply.format(x=value)
+    return _capital(rng.choice(fact.tells).format(x=value)), rng.choice(fact.heard).format(x=value)
 
 
 def _question(fact: _Fact, split: str, rng: random.Random) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import math
 import random
@@ -23,6 +24,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from rstr import Rstr
 
 from zero2chat.errors import UserError
 from zero2chat.introductions import forms as expand
@@ -126,7 +129,7 @@ class _Kind:
     """One intent.
 
     `ours` are patterns as in `introductions`, `*` for a content. `people` is a regular expression over an utterance's
-    plain words, its group the content. `core` is what an answer says in this kind and in no other; where there is a
+    plain words, its group the content; training asks in more wordings drawn from it. `core` is what an answer says in this kind and in no other; where there is a
     content, it comes straight after the core.
     """
 
@@ -611,17 +614,16 @@ Are you {busy|busy now|working|free|free now|resting|bored|doing anything|doing 
         ),
         led=True,
     ),
-    "introduction": _Kind(
+    "introduction": _Kind(  # and no more: who asks for the name back asks `identity`
         ours="""
 {I am|I'm|My name is|This is|It is|Call me|You can call me|The name is} *.
 {People|My friends|They|All my friends} call me *.
 {I am called|I go by|Please call me|Just call me|My first name is|I am the famous} *.
-My name is *{, what is yours|, and yours|, who are you}?
 {I am|My name is} *{ and I am new here|, nice to meet you| and I have a question|, by the way}.
 """,
         words=_NAMES,
-        people=r"(?:my name is|i am called|call me|you can call me|the name is|i go by|i am named|names) (\w+)(?: (?:by the way|btw|how are you.*|and you|what is (?:yours|your name)|nice to meet you|here|and yours|who are you|what about you))?"
-        r"|(?:i am|this is|it is|its) (?P<sure>\w+)(?: (?:by the way|btw|how are you.*|and you|what is (?:yours|your name)|nice to meet you|here|who are you|what about you|speaking))?|(?P<sure2>\w+) here",
+        people=r"(?:my name is|i am called|call me|you can call me|the name is|i go by|i am named|names) (\w+)(?: (?:by the way|btw|how are you.*|nice to meet you|here))?"
+        r"|(?:i am|this is|it is|its) (?P<sure>\w+)(?: (?:by the way|btw|how are you.*|nice to meet you|here|speaking))?|(?P<sure2>\w+) here",
         core=r"\b(?:hello|hi|welcome|meet you), (?!too\b|as well\b)",
         demonstrations=(
             "Hello, {c}! How can I help you?",
@@ -1264,7 +1266,78 @@ def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
             continue
         split = next(split for split in found if in_split(key, split, SHARES))
         found[split].append(_row(kind[0], key, text, kind[1], "people"))
-    return {split: tuple(rows) for split, rows in found.items()}
+    return {**{split: tuple(rows) for split, rows in found.items()}, "drawn": tuple(_drawn())}
+
+
+# ---- more wordings for training, drawn from the patterns that sort people's
+
+_ANY = "\u00a7"  # stands for any word
+_DRAWS = 800  # of each kind's pattern; about half are kept
+_SHORT = (
+    *(("i am", "i'm im"), ("you are", "you're youre ur"), ("what is", "what's whats"), ("do not", "don't dont")),
+    *(("it is", "it's its"), ("that is", "that's thats"), ("can not", "can't cant"), ("did not", "didn't didnt")),
+    *(
+        ("how is", "how's hows"),
+        ("let us", "let's lets"),
+        ("have not", "haven't havent"),
+        ("does not", "doesn't doesnt"),
+    ),
+)
+_ASKS = re.compile(
+    r"(?:and |but |so )?(?:what|who|where|how|which|when|are|do|does|can|could|is|have|did|will|would)\b"
+)
+
+
+def _free(name: str) -> list[str]:
+    """Words for the places that a kind's pattern leaves free: those of training."""
+    words = [*_KINDS[name].words, *(_blended(name) if name in _BLENDED else ())] or _w(_THINGS)
+    bare = {word.split()[-1].lower() for word in words if in_split(word, "train", SHARES)}
+    return sorted(word for word in bare if word.isalpha() and in_split(word, "train", SHARES))
+
+
+def _finite(pattern: str) -> str:
+    """The pattern with a mark for each word that it leaves free, and nothing in it more than twice."""
+    pattern = re.sub(r"\\w\+|\.(?:\{\d+,\d+\}|\+)", _ANY, pattern).replace(".*", f"{_ANY}?")
+    return re.sub(r"(?<=[\w)])\+", "{1,2}", re.sub(r"(?<=[\w)])\*", "?", pattern))
+
+
+def _as_typed(plain: str, rng: random.Random) -> str:
+    """Plain words as somebody may type them: contracted, with capitals and marks, or without."""
+    for long, short in _SHORT:
+        if rng.random() < 0.6:
+            plain = re.sub(rf"\b{long}\b", rng.choice(short.split()), plain)
+    chance = rng.random()
+    if chance < 0.05:
+        plain = plain.upper()
+    elif chance < 0.7:
+        plain = re.sub(r"\bi\b", "I", plain)
+        plain = plain[:1].upper() + plain[1:]
+    return plain + (rng.choice(("?", "?", "")) if _ASKS.match(plain.lower()) else rng.choice((".", "!", "")))
+
+
+def _drawn() -> list[Row]:
+    """Rows of train in wordings that the kinds' patterns allow, whoever may have typed them."""
+    found: dict[str, Row] = {}
+    for name in _KINDS:
+        rng = random.Random(f"small_talk, drawn {name}")
+        pattern, words, draws = _finite(_KINDS[name].people), _free(name), Rstr(rng)
+        for _ in range(_DRAWS if pattern else 0):
+            filled = re.sub(_ANY, lambda _: rng.choice(words), draws.xeger(pattern))  # noqa: B023 - called at once
+            question = _as_typed(" ".join(filled.split()), rng)
+            key = key_of(question)
+            if len(question) > 72 or question in found or not in_split(key, "train", SHARES):
+                continue
+            kind, content = _sorted(question) or ("", "")
+            if kind == name and content.lower() not in _held_out():
+                found[question] = _row(name, key, question, content, "pattern")
+    return list(found.values())
+
+
+@functools.cache
+def _held_out() -> frozenset[str]:
+    """Contents that our own rows of the other splits ask about, of which training may not tell."""
+    rows = [row for split in ("validation", "test") for row in _ours(split) if row["kind"] != "day_greeting"]
+    return frozenset(row["content"].lower() for row in rows if row["content"])
 
 
 # ---- the task
@@ -1276,7 +1349,7 @@ def rows(
     """Openings of small talk, one of each intent in turn.
 
     With `people`, the path of chitchat_dataset's dataset.json, at least `share` of any first rows are people's own
-    utterances. `intents` leaves only these kinds. Raises `UserError` for a file, an intent or a share that cannot be,
+    utterances, and of the rest of training's half are drawn from the patterns that sort these. `intents` leaves only these kinds. Raises `UserError` for a file, an intent or a share that cannot be,
     and where there are fewer rows.
     """
     known(split, ("train", "validation", "test"), "split")
@@ -1302,6 +1375,10 @@ def rows(
             "ask for fewer, or for a smaller share"
         )
     first, second = draw(theirs, where, seed, len(theirs)), draw(ours, where, seed, len(ours))
+    if split == "train":
+        drawn = [row for row in _people(people)["drawn"] if row["kind"] in wanted]
+        pairs = itertools.zip_longest(second, draw(drawn, where, seed, len(drawn)))
+        second = list({row["question"]: row for pair in pairs for row in pair if row}.values())
     taken = [math.ceil(i * share) for i in range(n + 1)]
     merged = []
     for i in range(n):
