@@ -1,6 +1,29 @@
 """English. A line is a pattern, see `introductions`."""
 
 NAME = """
+Who do you {think|believe} you are?
+Who, {may I ask|pray}, are you?
+Who or what are you?
+Who {would you be|could you be|are you again|are you then}?
+What {assistant|chatbot|bot} {are you|have I got here}?
+What {program|bot|model} is {this|talking|answering}?
+What is {it|this thing} that I am {talking to|using} called?
+What name {is yours|shall I write down|goes with you}?
+What are you {supposed to be called|referred to as|going by}?
+What can I name you?
+What would you {like to be called|like me to call you|have me call you}?
+Which bot {am I talking to|have I reached}?
+{Might|Could} I {have|get} your name?
+{Care|Mind} to {introduce yourself|tell me your name|say who you are}?
+{Would|Do} you mind {telling me your name|saying who you are|introducing yourself}?
+I {am|am called} Tom; {what about your name|what is your name}?
+I would like to {address|greet} you by name{|, what is it}.
+Your name, {please|friend}?
+A name, {please|do you have one}?
+So your name is?
+{And|So|Well,} {how do I call you|what do I call you by}?
+Let me {ask|hear} {your name|who you are}.
+We have not met; {who are you|what is your name}?
 Who {exactly|really} are you?
 Who are you, {exactly|actually|if I may ask}?
 {And|So} who are you?
@@ -184,10 +207,38 @@ I keep forgetting {your name|who you are|what you are called}.
 I must have missed your name.
 Nobody told me {your name|who you are|what you are called}.
 My friend asks {who you are|what your name is}.
-We have not met, {who are you|what is your name}?
 """
 
 MAKER = """
+How did you {start|get started|come to exist|come into the world|get here}?
+How did {your life|everything|it all} {begin|start} for you?
+How {have you|did you} come {into existence|to life|to be here}?
+How exactly were you {made|built|trained|created}?
+How have you {come about|been trained}?
+How {is|was} a {model|program|assistant} like you {made|built}?
+How were you brought {to life|into being|about}?
+How {are|were} you {connected to|related to} {your maker|a company|a project}?
+What was used {in|for} {making|building|training} you?
+What {software|program|tool} was used to {make|train|build} you?
+What {do you come|are you} from?
+What {brought you here|brought you to life}?
+What {kind of project|kind of software|sort of tool} {made|built} you?
+What is your {birthplace|place of origin|place of birth}?
+Where {did you begin|did you start|did it all begin}?
+Where in the world were you {made|built}?
+Who do I {have to thank|owe} for {you|making you}?
+Who should {get the credit|be thanked|take the credit} for you?
+Who {owns|runs|maintains} you?
+Who {do you belong to|do you work for|are you made by}?
+Who {first|really|actually} {made|built|created} you?
+Who had the idea for you?
+Your {author|programmer|designer|inventor} is {who|called what}?
+Your developer {is whom|goes by what name|has which name}?
+Your {history|beginnings|background}?
+{Any idea|Do you have any idea} who {made|built|created} you?
+{Got|Have you got} a {maker|creator}?
+{Tell me|Say|Explain} how {you began|you started out|it all began}.
+{Tell me|Say} what was used to {make|build|train} you.
 Who has {made|built|created} you?
 Who {programmed|coded|wrote} you?
 Who {trained|taught} you?

@@ -24,6 +24,7 @@ STYLES = ("worked", "bare")
 OPERATIONS = ("plus", "minus", "times")
 LARGEST_DIGITS = 6
 
+_COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _SIGNS = {"plus": "+", "minus": "-", "times": "*"}
 _COMPUTE = {"plus": add, "minus": sub, "times": mul}
 
@@ -220,7 +221,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     the result alone.
 
     The steps take the ones first and then the tens, always in this form: a small model carries and borrows reliably
-    only where it writes both down. Those of a product add either number as often as the other one says.
+    only where it writes both down. Those of a product add the larger number as often as the smaller one says, and count.
     """
     known(style, STYLES, "sums: style")
     kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
@@ -229,7 +230,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     sign = _SIGNS[kind]
     spoken, signed = f"{a} {kind} {b}", f"{a} {sign} {b}"
     if kind == "times" and min(a, b) >= "2" and len(a + b) == 2:
-        return f"{rng.choice((spoken, signed))}: {_multiples(*rng.sample((int(a), int(b)), 2))}, so {answer}."
+        return f"{rng.choice((spoken, signed))}: {_multiples(*sorted((int(a), int(b))))}, so {answer}."
     if kind != "times" and max(len(a), len(b)) == 2:
         return f"{rng.choice((spoken, signed))}: {_steps(kind, int(a), int(b))}, so {answer}."
     return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
@@ -251,8 +252,9 @@ def _steps(kind: str, a: int, b: int) -> str:
 
 
 def _multiples(times: int, number: int) -> str:
-    """`8 + 8 = 16, 16 + 8 = 24` for 3 times 8: additions alone, so that no product is told that a test row asks for."""
-    return ", ".join(f"{number * i} + {number} = {number * (i + 1)}" for i in range(1, times))
+    """`two: 8 + 8 = 16, three: 16 + 8 = 24` for 3 times 8: counted additions, so that it sees when to stop, and no
+    product is told that a test row asks for."""
+    return ", ".join(f"{_COUNTED[i]}: {number * i} + {number} = {number * (i + 1)}" for i in range(1, times))
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
