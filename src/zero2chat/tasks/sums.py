@@ -221,7 +221,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     the result alone.
 
     The steps take the ones first and then the tens, always in this form: a small model carries and borrows reliably
-    only where it writes both down. Those of a product add the larger number as often as the smaller one says, and count.
+    only where it writes both down. Those of a product are counted additions of the larger number.
     """
     known(style, STYLES, "sums: style")
     kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
