@@ -220,3 +220,18 @@ def blends(words: Iterable[str], n: int, where: str) -> list[str]:
 def ask(row: Row) -> list[Message]:
     """The question as one user turn: the prompt of a task that needs no instructions around it."""
     return [{"role": "user", "content": row["question"]}]
+
+
+def as_typed(form: str, rng: random.Random) -> str:
+    """A sentence as somebody may type it: contracted, without its mark at the end, in lower case."""
+    if rng.random() < 0.4:
+        for long, short in (("I am ", "I'm "), ("What is ", "What's "), ("do not ", "don't "), ("That is ", "That's ")):
+            form = form.replace(long, short)
+    chance = rng.random()
+    if chance < 0.15:
+        return form.lower().replace("'", "").rstrip(".!?")
+    if chance < 0.3:
+        return form.lower()
+    if chance < 0.45:
+        return form.rstrip(".!?")
+    return form.rstrip(".") + "!" if chance < 0.5 and form.endswith(".") else form

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from zero2chat.errors import UserError
 from zero2chat.introductions import LANGUAGES, MAKERS, NAMES, answers, forms, patterns
-from zero2chat.tasks import Message, Row, ask, draw, in_split, known
+from zero2chat.tasks import Message, Row, as_typed, ask, draw, in_split, known
 
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
@@ -267,12 +267,27 @@ _CALLED = r"\b(my name is|i am called|call me|mein name ist|ich heiße|nennt mic
 _NOT = r"\b(not|never|nicht|kein|pas|jamais) (\w+ )?"
 
 
-def rows(split: str, seed: int, n: int, languages: Sequence[str] | None = None, system: bool = False) -> list[Row]:
+def rows(
+    split: str,
+    seed: int,
+    n: int,
+    languages: Sequence[str] | None = None,
+    system: bool = False,
+    typed: bool = False,
+) -> list[Row]:
     """Questions to the assistant about itself, with and without greetings.
 
     Without `languages` of seven kinds, in English; with them (`[en, de, fr]`) on its name and its maker, each form once
-    before any comes again.
+    before any comes again. `typed` spells half of them as people type them: in lower case, without marks, contracted.
     """
+    found = _rows(split, seed, n, languages, system)
+    if not typed:
+        return found
+    rng = random.Random(f"identity, typed {seed}")
+    return [row | {"question": as_typed(row["question"], rng)} if i % 2 else row for i, row in enumerate(found)]
+
+
+def _rows(split: str, seed: int, n: int, languages: Sequence[str] | None, system: bool) -> list[Row]:
     if languages is None:
         if system:
             raise UserError("identity: system: is of the questions in `languages`: name them, such as [en]")

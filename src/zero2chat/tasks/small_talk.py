@@ -30,7 +30,7 @@ from rstr import Rstr
 from zero2chat.errors import UserError
 from zero2chat.introductions import forms as expand
 from zero2chat.runs import write_atomically
-from zero2chat.tasks import Message, Row, ask, blends, draw, in_split, known
+from zero2chat.tasks import Message, Row, as_typed, ask, blends, draw, in_split, known
 from zero2chat.world import FIRST_NAMES, JOBS
 
 SHARES = (0.6, 0.1, 0.3)
@@ -895,21 +895,6 @@ def _content(text: str, words: Sequence[_Word]) -> str:
 # ---- our own phrasings
 
 
-def _typed(form: str, rng: random.Random) -> str:
-    """The form as somebody may type it: contracted, without its mark at the end, in lower case."""
-    if rng.random() < 0.4:
-        for long, short in (("I am ", "I'm "), ("What is ", "What's "), ("do not ", "don't "), ("That is ", "That's ")):
-            form = form.replace(long, short)
-    chance = rng.random()
-    if chance < 0.15:
-        return form.lower().replace("'", "").rstrip(".!?")
-    if chance < 0.3:
-        return form.lower()
-    if chance < 0.45:
-        return form.rstrip(".!?")
-    return form.rstrip(".") + "!" if chance < 0.5 and form.endswith(".") else form
-
-
 _OPENINGS = ("Hi! ", "Hello. ", "Hey, ", "Hello there! ", "Hi Zero, ", "So, ", "Well, ", "Okay, ")
 
 
@@ -978,7 +963,7 @@ def _our_rows(name: str, split: str) -> Iterator[Row]:
         rng = random.Random(f"small_talk {wording}")
         for i in range(1 if content else _SURFACES):
             led = rng.choice(_OPENINGS) if kind.led and rng.random() < 0.5 else ""
-            question = _typed(wording if not led or i % 2 else led + wording, rng) if name != "nonsense" else wording
+            question = as_typed(wording if not led or i % 2 else led + wording, rng) if name != "nonsense" else wording
             at = question.lower().rfind((before + content).lower())
             typed = question[at + len(before) : at + len(before + content)] if content else ""
             if typed.lower() != content.lower() or question in seen or key_of(question) != key:
