@@ -179,8 +179,8 @@ def test_languages_that_there_are_not_and_a_system_message_without_any_are_the_u
         identity.rows("test", 0, 5, **options)
 
 
-def test_typed_spells_half_of_the_questions_otherwise_and_leaves_what_is_right():
-    asked = {typed: TASK.rows("train", 0, 200, languages=["en"], typed=typed) for typed in (False, True)}
+def test_typed_spells_half_of_the_questions_otherwise_and_leaves_what_is_right() -> None:
+    asked = {typed: identity.rows("train", 0, 200, languages=["en"], typed=typed) for typed in (False, True)}
     changed = [(a, b) for a, b in zip(asked[False], asked[True], strict=True) if a != b]
     assert 30 < len(changed) <= 100
     for plain, typed in changed:
