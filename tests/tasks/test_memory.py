@@ -17,7 +17,7 @@ def row(kind: str, answer: str, about: str = "", question: str = "?") -> dict[st
 
 @pytest.fixture(scope="module")
 def pools() -> dict[str, list[dict[str, Any]]]:
-    return {split: list(memory._pool(split, memory.KINDS)) for split in SPLITS}
+    return {split: list(memory._pool(split, memory.KINDS, word_problems.LARGEST)) for split in SPLITS}
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,8 @@ def test_kinds_keep_their_shares_and_can_be_chosen() -> None:
 def test_pages_are_train_conversations_with_a_right_end() -> None:
     pages = memory.documents(seed=0, n=100)
     train = {
-        "\n".join(m["content"] for m in memory.prompt(found)): found for found in memory._pool("train", memory.KINDS)
+        "\n".join(m["content"] for m in memory.prompt(found)): found
+        for found in memory._pool("train", memory.KINDS, word_problems.LARGEST)
     }
     for page in pages:
         found = next(found for text, found in train.items() if page.startswith(f"{text}\n"))

@@ -132,11 +132,22 @@ def test_a_dataset_that_is_not_there_is_named() -> None:
 
 def test_wordings_drawn_from_patterns_are_of_their_kind_and_ask_nothing_held_out(people):
     drawn = small_talk._people(str(people))["drawn"]
-    contents = {row["content"].lower() for split in ("validation", "test") for row in small_talk._ours(split)} - {""}
     asked = TASK.rows("train", 0, 400, people=str(people), share=0)
     assert len({row["kind"] for row in drawn}) == len(small_talk._KINDS) - 1  # nonsense is no pattern
     for row in drawn:
         assert small_talk._sorted(row["question"]) == (row["kind"], row["content"])
         assert tasks.in_split(row["key"], "train", small_talk.SHARES)
-        assert row["kind"] == "day_greeting" or row["content"].lower() not in contents
+        assert row["content"].lower() not in small_talk._held_out()
     assert {row["source"] for row in asked} == {"ours", "pattern"}
+
+
+def test_a_content_may_be_taken_up_with_words_beside_it_and_laughter_answered_by_laughter():
+    def scored(kind: str, question: str, content: str, answer: str) -> float:
+        return TASK.score({"kind": kind, "question": question, "content": content}, answer)
+
+    assert scored("activity", "We are going fishing tonight.", "fishing", "I hope you enjoy fishing tonight.") == 1.0
+    assert scored("activity", "We are going fishing tonight.", "fishing", "I hope you enjoy fishing tomorrow.") == 0.0
+    assert scored("feeling_bad", "I'm slightly sad :(", "sad", "I am sorry that you are slightly sad.") == 1.0
+    assert scored("feeling_bad", "I'm slightly sad :(", "sad", "I am sorry that you are slightly.") == 0.0
+    assert scored("acknowledgement", "haha yes, it did", "", "It is good to laugh.") == 1.0
+    assert scored("acknowledgement", "yes, it did", "", "It is good to laugh.") == 0.0

@@ -77,8 +77,11 @@ def test_two_digit_sums_are_worked_ones_first(asked: tuple[Any, ...], worked: st
 def test_products_are_worked_by_additions_alone_so_that_none_tells_another_product() -> None:
     row = sums.of_numbers("times", 7, 4)
     worked = {sums.demonstration(row, random.Random(i)) for i in range(20)}
-    steps = "two: 7 + 7 = 14, three: 14 + 7 = 21, four: 21 + 7 = 28"
-    assert worked == {f"7 {by} 4: {steps}, so 28." for by in ("times", "*")}
+    steps = (
+        "two: 7 + 7 = 14, three: 14 + 7 = 21, four: 21 + 7 = 28",
+        "two: 4 + 4 = 8, three: 8 + 4 = 12, four: 12 + 4 = 16, five: 16 + 4 = 20, six: 20 + 4 = 24, seven: 24 + 4 = 28",
+    )
+    assert worked == {f"7 {by} 4: {way}, so 28." for by in ("times", "*") for way in steps}
     nine = sums.of_numbers("times", 9, 9)
     assert sums.score(nine, sums.demonstration(nine, random.Random(0))) == 1.0
     # A sum on the way is a step, even of the row's own two numbers; the product itself is the claim.

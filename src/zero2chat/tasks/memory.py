@@ -319,6 +319,47 @@ _ASKS = {
         "Hmm, {d}?",
         "Hey, {d}?",
         "Right, {d}?",
+        "Okay, {d}?",
+        "Then {d}?",
+        "But {d}?",
+        "Good, {d}?",
+        "Sorry, {d}?",
+        "Actually, {d}?",
+        "First, {d}?",
+        "Again, {d}?",
+        "A question: {d}?",
+        "Next question: {d}?",
+        "My question is: {d}?",
+        "Just checking: {d}?",
+        "Let me ask: {d}?",
+        "{d}, please?",
+        "And do you remember {i}?",
+        "And do you know {i}?",
+        "Can you remember {i}?",
+        "Can you repeat {i}?",
+        "Do you happen to know {i}?",
+        "Do you have in mind {i}?",
+        "Did you note {i}?",
+        "Are you able to say {i}?",
+        "Will you tell me {i}?",
+        "Would you remind me {i}?",
+        "Would you say {i}?",
+        "I would like to know {i}.",
+        "I would like to hear {i}.",
+        "I need to know {i}.",
+        "I wonder {i}.",
+        "I do not remember {i}.",
+        "I cannot recall {i}.",
+        "I have forgotten {i}.",
+        "Help me remember {i}.",
+        "Let me know {i}.",
+        "Now tell me {i}.",
+        "So tell me {i}.",
+        "Say {i}.",
+        "Repeat {i}.",
+        "tell me {i}",
+        "remind me {i}",
+        "do you remember {i}",
     ),
     "validation": ("OK, {d}?", "Could you remind me {i}?", "Do you still remember {i}?"),
     "test": (
@@ -342,6 +383,11 @@ _CHANGES = {
             "And if I add {n}?",
             "What is that plus {n}?",
             "Then add {n} to it.",
+            "Add another {n}.",
+            "And {n} more?",
+            "Can you add {n}?",
+            "Increase it by {n}.",
+            "add {n}",
         ),
         "validation": ("Please add {n}.", "Now plus {n}?"),
         "test": ("And if you add {n}?", "then plus {n}?", "Now add {n} to that."),
@@ -358,6 +404,11 @@ _CHANGES = {
             "And if I subtract {n}?",
             "What is that minus {n}?",
             "Then subtract {n} from it.",
+            "Subtract {n}.",
+            "And {n} less?",
+            "Can you take {n} away?",
+            "Reduce it by {n}.",
+            "take {n} away",
         ),
         "validation": ("Please subtract {n}.", "Now minus {n}?"),
         "test": ("And if you take {n} away?", "then minus {n}?", "Now subtract {n} from that."),
@@ -374,6 +425,10 @@ _CHANGES = {
             "And if I multiply it by {n}?",
             "What is that times {n}?",
             "Then multiply it by {n}.",
+            "Multiply it by {n}.",
+            "Can you multiply it by {n}?",
+            "And {n} times that?",
+            "multiply by {n}",
         ),
         "validation": ("Please multiply by {n}.", "Now times {n}?"),
         "test": ("And if you multiply by {n}?", "then times {n}?", "Now multiply that by {n}."),
@@ -392,6 +447,16 @@ _SUPPOSED = {
         "what if {c}?",
         "Suppose {c}.",
         "Now suppose {c} instead.",
+        "Imagine {c}.",
+        "Now imagine {c}.",
+        "Let us say {c}.",
+        "And let us say {c}.",
+        "What would it be if {c}?",
+        "What changes if {c}?",
+        "How about if {c}?",
+        "And in case {c}?",
+        "If {c}?",
+        "suppose {c}",
     ),
     "validation": ("OK, what if {c}?", "And suppose {c}."),
     "test": ("But what if {c}?", "Then what if {c} instead?", "And now if {c}?"),
@@ -451,25 +516,30 @@ def _filler(split: str, rng: random.Random) -> _Exchange:
 # ---- rows
 
 
-def rows(split: str, seed: int, n: int, kinds: Sequence[str] = KINDS) -> list[Row]:
+def rows(
+    split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST
+) -> list[Row]:
     """Conversations of the kinds, in a fixed mix: two of ten each for `object`, `followup_sum` and `followup_problem`.
 
-    Raises `UserError` for a kind that is not known.
+    `largest` is that of `word_problems`. Raises `UserError` for a kind that is not known, or such a `largest`.
     """
     for kind in kinds:
         known(kind, KINDS, "memory: kind")
     known(split, SPLITS, "split")
-    found = draw(_pool(split, kinds), f"memory, {split}", seed, n, by="turn")
+    found = draw(_pool(split, kinds, largest), f"memory, {split}", seed, n, by="turn")
     return [{column: value for column, value in row.items() if column != "turn"} for row in found]
 
 
-def _pool(split: str, kinds: Sequence[str]) -> Iterator[Row]:
+def _pool(split: str, kinds: Sequence[str], largest: int) -> Iterator[Row]:
     """The same conversations in every process, each with the name of the group in which it takes turns."""
     for kind in KINDS:
         if kind not in kinds:
             continue
         rng = random.Random(f"memory {kind} {split}")
-        make = _MAKERS.get(kind, _of_fact)(kind, split, rng)
+        if kind == "followup_problem":
+            make = _of_problem(split, rng, largest)
+        else:
+            make = (_of_sum if kind == "followup_sum" else _of_fact)(kind, split, rng)
         seen = set()
         for turn in range(_TURNS[kind]):
             for row in (next(make) for _ in range(_POOL[split])):
@@ -763,7 +833,7 @@ _PROBLEMS: tuple[tuple[str, str, tuple[tuple[int, str], ...]], ...] = (
 _CHANGEABLE = {kind: [(text, changes) for of, text, changes in _PROBLEMS if of == kind] for kind, _, _ in _PROBLEMS}
 
 
-def _changed(row: Row, at: int, n: int) -> tuple[Row, str] | None:
+def _changed(row: Row, at: int, n: int, largest: int) -> tuple[Row, str] | None:
     """The problem with another number, and the key that decides its split; None where no small number comes out."""
     left, operator, right = row["steps"][0].split()
     kind, notes = row["kind"], row["notes"]
@@ -776,7 +846,7 @@ def _changed(row: Row, at: int, n: int) -> tuple[Row, str] | None:
     a, b = int(left), int(right)
     result = a + b if operator == "+" else a - b if operator == "-" else a * b
     numbers = sorted((a, b)) if kind == "combine" else (a, b)
-    if not 1 <= result <= word_problems.LARGEST:
+    if not 1 <= result <= largest:
         return None
     return (
         {**row, "kind": kind, "notes": notes, "steps": [f"{a} {operator} {b}"], "answer": str(result)},
@@ -784,9 +854,9 @@ def _changed(row: Row, at: int, n: int) -> tuple[Row, str] | None:
     )
 
 
-def _of_problem(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
+def _of_problem(split: str, rng: random.Random, largest: int) -> Iterator[Row]:
     """A word problem asked and answered, and the same with another number."""
-    problems = word_problems.rows(split, 0, 2 * _POOL[split], levels=[1])
+    problems = word_problems.rows(split, 0, 2 * _POOL[split], levels=[1], largest=largest)
     first = [row for row in problems if row["kind"] in _CHANGEABLE]
     while True:
         row = rng.choice(first)
@@ -794,7 +864,7 @@ def _of_problem(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
         match, changes = next((found, ways) for text, ways in texts if (found := re.fullmatch(text, row["question"])))
         at, change = rng.choice(changes)
         low, high = (2, 9) if row["kind"] == "boxes" else (2, rng.choice((12, 12, 30)))
-        changed = _changed(row, at, rng.randint(low, high))
+        changed = _changed(row, at, rng.randint(low, min(high, largest)), largest)
         if changed is None or changed[0]["steps"] == row["steps"] or not in_split(changed[1], split):
             continue
         new, new_key = changed
@@ -807,13 +877,7 @@ def _of_problem(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
         replies = _worked(word_problems.demonstration, new, rng)
         if _size(exchanges, question, replies[0]) <= _LONGEST:
             key = f"{row['key']} then {new_key}"
-            yield _row(kind, key, exchanges, question, new["answer"], new["steps"][0], replies)
-
-
-_MAKERS: dict[str, Callable[[str, str, random.Random], Iterator[Row]]] = {
-    "followup_sum": _of_sum,
-    "followup_problem": _of_problem,
-}
+            yield _row("followup_problem", key, exchanges, question, new["answer"], new["steps"][0], replies)
 
 
 # ---- prompt, answers, score
@@ -905,12 +969,12 @@ def said(row: Row, completion: str) -> str | None:
 # ---- pages to read
 
 
-def documents(seed: int, n: int, kinds: Sequence[str] = KINDS) -> list[str]:
-    """n pages, a conversation of the train split on each, a line a turn. `kinds` as in `rows`."""
+def documents(seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST) -> list[str]:
+    """n pages, a conversation of the train split on each, a line a turn. `kinds` and `largest` as in `rows`."""
     rng = random.Random(f"memory pages {seed}")
     for kind in kinds:
         known(kind, KINDS, "memory: kind")
-    pool = list(_pool("train", kinds))
+    pool = list(_pool("train", kinds, largest))
     pages = []
     for row in (rng.choice(pool) for _ in range(n)):
         texts = [message["content"] for message in prompt(row)]

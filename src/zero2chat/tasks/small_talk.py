@@ -76,13 +76,16 @@ _CONTENTS = {
 }
 
 
-def _kinds() -> dict[str, _Kind]:
-    told = yaml.load((_FOLDER / "kinds.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
-    parts = {name: f"(?:{'|'.join(lines)})" for name, lines in told["parts"].items()}
-    parts |= {"good": "|".join(_LISTS["good"]), "bad": "|".join(_LISTS["bad"])}
+_TOLD = yaml.load((_FOLDER / "kinds.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
+_PARTS = {name: f"(?:{'|'.join(lines)})" for name, lines in _TOLD["parts"].items()} | {
+    mood: "|".join(_LISTS[mood]) for mood in ("good", "bad")
+}
+_LAUGH = re.compile(_PARTS["laugh"])
 
+
+def _kinds() -> dict[str, _Kind]:
     def filled(pattern: str) -> str:
-        return re.sub(r"(?<!\?P)<(\w+)>", lambda part: parts[part[1]], pattern)
+        return re.sub(r"(?<!\?P)<(\w+)>", lambda part: _PARTS[part[1]], pattern)
 
     return {
         name: _Kind(
@@ -93,7 +96,7 @@ def _kinds() -> dict[str, _Kind]:
             demonstrations=tuple(kind["demonstrations"]),
             led=kind.get("led", False),
         )
-        for name, kind in told["kinds"].items()
+        for name, kind in _TOLD["kinds"].items()
     }
 
 
@@ -232,6 +235,9 @@ def _doings() -> list[tuple[str, str]]:
     return found
 
 
+# Kinds whose words are in every split, in forms that are not: there are four times of day only, and whether "bummed" is
+# good or bad nobody can tell who has not met the word.
+_CLOSED = ("day_greeting", "feeling_good", "feeling_bad")
 # Kinds whose forms tell the content whatever it is: training fills them with blended words too, so that it learns to copy.
 _BLENDED = {
     "introduction": 400,
@@ -287,8 +293,7 @@ def _filled(name: str, split: str) -> Iterator[tuple[str, str, str]]:
         yield from ((form, "", "") for form in forms)
         return
     words = _doings() if name == "activity" else [("", word) for word in _KINDS[name].words]
-    # There are four times of day only: they are in every split, in forms that are not.
-    words = [(before, word) for before, word in words if name == "day_greeting" or in_split(word, split, SHARES)]
+    words = [(before, word) for before, word in words if name in _CLOSED or in_split(word, split, SHARES)]
     if split == "train" and name in _BLENDED:
         words += [("", word) for word in _blended(name)]
     for form in forms:
@@ -381,7 +386,6 @@ _JOB = re.compile(
     r"|veterinarian|vet|minor|fisherman|drummer|guitarist|cellist|composer|director|producer|journalist|cowboy|socialist|chemist"
     r"|translator|interpreter|salesman|firefighter|paramedic|carpenter|plumber|painter|driver|skier|cyclist|gardener)"
 )
-_MAYBE_LAUGHTER = re.compile(r"\bpraise\b")
 
 
 def _sorted(text: str) -> tuple[str, str] | None:
@@ -590,7 +594,7 @@ def _as_typed(plain: str, rng: random.Random) -> str:
         if rng.random() < 0.6:
             plain = re.sub(rf"\b{long}\b", rng.choice(short.split()), plain)
     chance = rng.random()
-    if chance < 0.05:
+    if chance < 0.1:
         plain = plain.upper()
     elif chance < 0.7:
         plain = re.sub(r"\bi\b", "I", plain)
@@ -619,7 +623,7 @@ def _drawn() -> list[Row]:
 @functools.cache
 def _held_out() -> frozenset[str]:
     """Contents that our own rows of the other splits ask about, of which training may not tell."""
-    rows = [row for split in ("validation", "test") for row in _ours(split) if row["kind"] != "day_greeting"]
+    rows = [row for split in ("validation", "test") for row in _ours(split) if row["kind"] not in _CLOSED]
     return frozenset(row["content"].lower() for row in rows if row["content"])
 
 
@@ -692,23 +696,39 @@ _PERSON = re.compile(r"\bi(?: am|'m) (?:a |an )?(?:real )?(?:person|human|man|wo
 def score(row: Row, completion: str) -> float:
     """1.0 where a completion says what its kind of opening needs, with the content, and nothing of another kind.
 
-    A few kinds are served by the answers of others too. At most 30 words. A content comes once, right after the kind's
-    core and before a mark; case does not count.
+    A few kinds are served by the answers of others too, and laughter is by laughter. At most 30 words. A content comes
+    once, right after the kind's core and before a mark, with at most two more of the user's words on either side of it;
+    case does not count.
     """
     text = " ".join(completion.split())
     if not text or len(text.split()) > _MOST_WORDS or _PERSON.search(text) or key_of(text) == key_of(row["question"]):
         return 0.0
     cores = _cores()
     told = {name for name, core in cores.items() if core.search(text)}
-    if told - {row["kind"], *_SERVED_BY.get(row["kind"], ())}:
+    serving = {row["kind"], *_SERVED_BY.get(row["kind"], ())}
+    if any(_LAUGH.fullmatch(word.plain) for word in _words_of(row["question"])):
+        serving.add("laughter")
+    if told - serving:
         return 0.0
     if row["kind"] not in told:
         return float(bool(told))
     found = list(cores[row["kind"]].finditer(text))
     if not found or not row["content"]:
         return float(bool(found))
-    taken_up = re.compile(re.escape(row["content"]) + r"(?=[.,!?]| to you\b| too\b|$)", re.IGNORECASE)
-    return float(len(found) == 1 and bool(taken_up.match(text, found[0].end())))
+    said = re.split(r"[.,!?]| to you\b| too\b", text[found[0].end() :], maxsplit=1)[0]
+    return float(len(found) == 1 and said.lower() in _takings(row))
+
+
+def _takings(row: Row) -> set[str]:
+    """Ways to say the content: alone, and with up to two of the user's words before and after it."""
+    words, content = row["question"].lower().split(), row["content"].lower().split()
+    bare = [word.strip(".,!?") for word in words]
+    ways = {" ".join(content)}
+    for at in range(len(bare) - len(content) + 1):
+        if bare[at : at + len(content)] == content:
+            end = at + len(content)
+            ways |= {" ".join(bare[max(0, at - i) : end + j]) for i in range(3) for j in range(3)}
+    return ways
 
 
 def documents(seed: int, n: int, people: str | None = None, chats: bool = False) -> list[str]:
@@ -719,7 +739,7 @@ def documents(seed: int, n: int, people: str | None = None, chats: bool = False)
     """
     if chats:
         return _chats(seed, n, people)
-    pool = [*_ours("train"), *(_people(people)["train"] if people else ())]
+    pool = [*_ours("train"), *(_people(people)["train"] + _people(people)["drawn"] if people else ())]
     by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in pool:
         by_kind[row["kind"], row["source"]].append(row)

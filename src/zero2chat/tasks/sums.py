@@ -221,7 +221,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     the result alone.
 
     The steps take the ones first and then the tens, always in this form: a small model carries and borrows reliably
-    only where it writes both down. Those of a product are counted additions of the larger number.
+    only where it writes both down. Those of a product count additions of either number.
     """
     known(style, STYLES, "sums: style")
     kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
@@ -230,7 +230,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     sign = _SIGNS[kind]
     spoken, signed = f"{a} {kind} {b}", f"{a} {sign} {b}"
     if kind == "times" and min(a, b) >= "2" and len(a + b) == 2:
-        return f"{rng.choice((spoken, signed))}: {_multiples(*sorted((int(a), int(b))))}, so {answer}."
+        return f"{rng.choice((spoken, signed))}: {_multiples(*rng.sample((int(a), int(b)), 2))}, so {answer}."
     if kind != "times" and max(len(a), len(b)) == 2:
         return f"{rng.choice((spoken, signed))}: {_steps(kind, int(a), int(b))}, so {answer}."
     return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
