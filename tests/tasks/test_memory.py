@@ -233,7 +233,7 @@ def test_changed_problems_have_the_keys_that_word_problems_gives_them() -> None:
     for found in word_problems.rows("train", 0, 500, levels=[1]):
         if found["kind"] in memory._CHANGEABLE:
             for at in (0, 1, 2):
-                changed = memory._changed(found, at, 9)
+                changed = memory._changed(found, at, 9, word_problems.LARGEST)
                 if changed:
                     a, _, b = changed[0]["steps"][0].split()
                     assert changed[1] == kinds[changed[0]["kind"]].key((int(a), int(b)))
