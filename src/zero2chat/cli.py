@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat import __version__
 from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.shown import in_json, on_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,7 +191,7 @@ def _python(args: argparse.Namespace) -> None:
         shown = {"stdout": result.stdout, "value": result.value, "error": result.error, "text": result.text}
         _print_json(shown)
     else:
-        print(result.text)
+        print(on_terminal(result.text))
     if result.error is not None:
         sys.stdout.flush()
         sys.exit(1)
@@ -226,7 +227,7 @@ def _search(args: argparse.Namespace) -> None:
         passages = [{"text": one.text, "source": one.source, "score": one.score} for one in found]
         _print_json({"query": args.query, "passages": passages})
     else:
-        print(as_text(found))
+        print(on_terminal(as_text(found)))
 
 
 def _regurgitate(args: argparse.Namespace) -> None:
@@ -268,12 +269,13 @@ def _interrogate(args: argparse.Namespace) -> None:
     (settings,) = config.build([InterrogateArguments], given, "interrogate")
     out = _new_file(args.out)
     metrics, findings = interrogate(*load_for_use(args.model), settings)
-    if out is not None:
-        write_atomically(out, as_rows(settings, findings))
+    # First what cannot fail: a disk may have become full, or read-only, in the meantime.
     if args.json:
         _print_json(metrics)
     else:
         _print_rich(as_table(metrics))
+    if out is not None:
+        write_atomically(out, as_rows(settings, findings))
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
@@ -287,11 +289,13 @@ def _options(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _new_file(path: str | None) -> Path | None:
-    """Raises `UserError` where there is such a file already, or no folder for it."""
+    """Raises `UserError` where there is such a file already, or no folder that it can be written to."""
     from pathlib import Path
 
     if path is not None and (Path(path).exists() or not Path(path).parent.is_dir()):
         raise UserError(f"{path}: is there already, or its folder is not: give a new file in a folder that is there")
+    if path is not None and not os.access(Path(path).parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: its folder cannot be written to: give a file in another folder")
     return None if path is None else Path(path)
 
 
@@ -313,12 +317,12 @@ def _arena(args: argparse.Namespace) -> None:
     (settings,) = config.build([ArenaArguments], given, "arena")
     out = _new_file(args.out)
     metrics, _, lines = compare(settings, load_for_use)
-    if out is not None:
-        write_atomically(out, lines)
     if args.json:
         _print_json(metrics)
     else:
         _print_rich(as_tables(metrics))
+    if out is not None:
+        write_atomically(out, lines)
 
 
 def _push(args: argparse.Namespace) -> None:
@@ -361,7 +365,7 @@ def _print_rich(shown: Any) -> None:
 
 
 def _print_json(result: Any) -> None:
-    print(json.dumps(result, ensure_ascii=False))
+    print(in_json(json.dumps(result, ensure_ascii=False)))
 
 
 def _text(argument: str) -> str:

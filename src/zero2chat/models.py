@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from pathlib import Path
@@ -71,6 +72,7 @@ def load_model(
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     try:
+        _refuse_reward_model(path, folder, adapter, revision)
         if not weights:
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(path), revision=revision))
@@ -91,6 +93,23 @@ def load_model(
     if folder and adapter and not _is_whole_adapter(model, folder):
         raise UserError(f"{path}: {_OTHER_BASE}")
     return model.eval(), tokenizer
+
+
+def _refuse_reward_model(path: str | Path, folder: Path | None, adapter: bool, revision: str) -> None:
+    """Raise `UserError` for a model that has a head for scores in the place of one for tokens: it would be given one of
+    random weights, and babble."""
+    from transformers import AutoConfig
+
+    if folder and adapter:
+        scores = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("task_type") == "SEQ_CLS"
+    else:
+        made = AutoConfig.from_pretrained(str(path), revision=revision).architectures or [""]
+        scores = made[0].endswith("Classification")
+    if scores:
+        raise UserError(
+            f"{path}: is a reward model, which scores answers and writes none: name a language model, such as an sft "
+            "step's"
+        )
 
 
 def _is_whole_adapter(model: PreTrainedModel, folder: Path) -> bool:

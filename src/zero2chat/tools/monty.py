@@ -55,11 +55,20 @@ def _workers() -> Any:
                 from pydantic_monty import Monty
             except ImportError as error:
                 raise UserError("python: the engine monty is not installed: pip install pydantic-monty") from error
-            pool = Monty(max_checkouts_per_worker=_RECYCLE, feed_duration_limit_grace=_GRACE)
             try:
+                pool = Monty(max_checkouts_per_worker=_RECYCLE, feed_duration_limit_grace=_GRACE)
                 pool.__enter__()
-            except Exception as error:  # no binary, or one that does not start
-                raise UserError(f"python: the engine monty does not start: {error}") from error
+                try:
+                    with pool.checkout() as session:
+                        session.feed_run("1")
+                except BaseException:
+                    pool.__exit__(None, None, None)
+                    raise
+            except Exception as error:  # no binary, or one that does not start, or is another program
+                raise UserError(
+                    f"python: the engine monty does not start ({error}): pip install --force-reinstall pydantic-monty "
+                    "pydantic-monty-runtime, or use the engine bubblewrap"
+                ) from error
             atexit.register(_close, pool, os.getpid())
             _pool, _pid = pool, os.getpid()
         return _pool
