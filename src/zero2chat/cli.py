@@ -67,9 +67,11 @@ def _chat(args: argparse.Namespace) -> None:
     from zero2chat.chat.session import Sampling
     from zero2chat.chat.terminal import chat
     from zero2chat.chat.trained import tools_for
+    from zero2chat.models import refuse_reward_model
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
     model = args.model or _default_model()
+    refuse_reward_model(model)
     tools = tools_for(model, args.tools, args.search)
     chat(model, sampling, args.system, args.prompt, tools=tools)
 
@@ -79,9 +81,11 @@ def _ui(args: argparse.Namespace) -> None:
     from zero2chat.chat.page import ui
     from zero2chat.chat.session import Sampling
     from zero2chat.chat.trained import tools_for
+    from zero2chat.models import refuse_reward_model
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
     model = args.model or _default_model()
+    refuse_reward_model(model)
     tools = tools_for(model, args.tools, args.search)
     against_tools = tools_for(args.against, args.tools, args.search) if args.against else None
     ui(model, args.against, sampling, args.system, tools, args.host, args.port, args.out, against_tools)
