@@ -25,7 +25,7 @@ CAPABILITIES = 0x20080522  # the version of capset's structures
 
 def call(function: str, *arguments: int | bytes | None) -> int:
     """A function of the C library, as `ctypes` calls it, which takes longer to import than all the rest here."""
-    return _ctypes.call_cdeclfunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), function), arguments)
+    return _ctypes.call_cdeclfunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), function), arguments)  # type: ignore[arg-type]
 
 
 def mount(scratch: int) -> None:
