@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat import __version__
 from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.shown import in_json, on_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,9 +67,11 @@ def _chat(args: argparse.Namespace) -> None:
     from zero2chat.chat.session import Sampling
     from zero2chat.chat.terminal import chat
     from zero2chat.chat.trained import tools_for
+    from zero2chat.models import refuse_reward_model
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
     model = args.model or _default_model()
+    refuse_reward_model(model)
     tools = tools_for(model, args.tools, args.search)
     chat(model, sampling, args.system, args.prompt, tools=tools)
 
@@ -78,9 +81,11 @@ def _ui(args: argparse.Namespace) -> None:
     from zero2chat.chat.page import ui
     from zero2chat.chat.session import Sampling
     from zero2chat.chat.trained import tools_for
+    from zero2chat.models import refuse_reward_model
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
     model = args.model or _default_model()
+    refuse_reward_model(model)
     tools = tools_for(model, args.tools, args.search)
     against_tools = tools_for(args.against, args.tools, args.search) if args.against else None
     ui(model, args.against, sampling, args.system, tools, args.host, args.port, args.out, against_tools)
@@ -190,7 +195,7 @@ def _python(args: argparse.Namespace) -> None:
         shown = {"stdout": result.stdout, "value": result.value, "error": result.error, "text": result.text}
         _print_json(shown)
     else:
-        print(result.text)
+        print(on_terminal(result.text))
     if result.error is not None:
         sys.stdout.flush()
         sys.exit(1)
@@ -226,7 +231,7 @@ def _search(args: argparse.Namespace) -> None:
         passages = [{"text": one.text, "source": one.source, "score": one.score} for one in found]
         _print_json({"query": args.query, "passages": passages})
     else:
-        print(as_text(found))
+        print(on_terminal(as_text(found)))
 
 
 def _regurgitate(args: argparse.Namespace) -> None:
@@ -268,12 +273,13 @@ def _interrogate(args: argparse.Namespace) -> None:
     (settings,) = config.build([InterrogateArguments], given, "interrogate")
     out = _new_file(args.out)
     metrics, findings = interrogate(*load_for_use(args.model), settings)
-    if out is not None:
-        write_atomically(out, as_rows(settings, findings))
+    # First what cannot fail: a disk may have become full, or read-only, in the meantime.
     if args.json:
         _print_json(metrics)
     else:
         _print_rich(as_table(metrics))
+    if out is not None:
+        write_atomically(out, as_rows(settings, findings))
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
@@ -287,11 +293,13 @@ def _options(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _new_file(path: str | None) -> Path | None:
-    """Raises `UserError` where there is such a file already, or no folder for it."""
+    """Raises `UserError` where there is such a file already, or no folder that it can be written to."""
     from pathlib import Path
 
     if path is not None and (Path(path).exists() or not Path(path).parent.is_dir()):
         raise UserError(f"{path}: is there already, or its folder is not: give a new file in a folder that is there")
+    if path is not None and not os.access(Path(path).parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: its folder cannot be written to: give a file in another folder")
     return None if path is None else Path(path)
 
 
@@ -313,12 +321,12 @@ def _arena(args: argparse.Namespace) -> None:
     (settings,) = config.build([ArenaArguments], given, "arena")
     out = _new_file(args.out)
     metrics, _, lines = compare(settings, load_for_use)
-    if out is not None:
-        write_atomically(out, lines)
     if args.json:
         _print_json(metrics)
     else:
         _print_rich(as_tables(metrics))
+    if out is not None:
+        write_atomically(out, lines)
 
 
 def _push(args: argparse.Namespace) -> None:
@@ -361,7 +369,7 @@ def _print_rich(shown: Any) -> None:
 
 
 def _print_json(result: Any) -> None:
-    print(json.dumps(result, ensure_ascii=False))
+    print(in_json(json.dumps(result, ensure_ascii=False)))
 
 
 def _text(argument: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -25,7 +26,7 @@ class _Parser(TrlParser):
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping. Raises `UserError` where the file is missing, broken or no mapping."""
     try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -139,6 +140,8 @@ def _convert_one(action: argparse.Action, value: Any, where: str) -> Any:
     except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
         name = getattr(convert, "__name__", "value").replace("string_to_bool", "true or false")
         raise UserError(f"{where}: {action.dest}: {value!r} is no {name}") from error
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise UserError(f"{where}: {action.dest}: {value!r} is no finite number: give one")
     if action.choices and converted not in action.choices:
         raise UserError(f"{where}: {action.dest}: {value!r} is none of {', '.join(map(str, action.choices))}")
     return converted

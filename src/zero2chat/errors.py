@@ -54,6 +54,16 @@ def _disk_is_full(error: BaseException) -> bool:
     return error.__cause__ is not None and _disk_is_full(error.__cause__)
 
 
+def _refused_by_the_disk(error: BaseException) -> str | None:
+    """What to say of a disk that cannot be written to, or not any more."""
+    if _disk_is_full(error):
+        what = " ".join(str(error).split())
+        return f"no space left on the disk ({what}): free some and run it again; the last checkpoint is kept"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error.filename or 'the disk'}: cannot be written, the disk is read-only: give a place on another one"
+    return None
+
+
 def _leave_gloo() -> None:
     """End a rank that trained on CPUs, here and now, with exit code 0.
 
@@ -83,7 +93,7 @@ def _speak(line: str) -> None:
 
 @contextlib.contextmanager
 def exit_on_mistake() -> Iterator[None]:
-    """Turn a `UserError`, or a disk that filled up, into one line and exit code 2.
+    """Turn a `UserError`, or a disk that is full or read-only, into one line and exit code 2.
 
     Of several ranks that fail rank 0 speaks, and another one only where rank 0 did not fail.
     """
@@ -94,9 +104,8 @@ def exit_on_mistake() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, UserError):
             line = " ".join(str(error).split())
-        elif _disk_is_full(error):
-            what = " ".join(str(error).split())
-            line = f"no space left on the disk ({what}): free some and run it again; the last checkpoint is kept"
+        elif (refused := _refused_by_the_disk(error)) is not None:
+            line = refused
         else:
             hosts.hold()
             raise

@@ -126,6 +126,7 @@ def pack(
     """
     folder = Path(folder)
     _check_names(repo, base)
+    check_branch(revision)
     if not (folder / RUN).exists():
         raise UserError(f"{folder}: no run there (no {RUN}): give a trained step's folder, such as runs/quickstart/sft")
     identity = read_run(folder) or {}
@@ -150,6 +151,19 @@ def pack(
         card.data["base_model"] = base or card.data.get("base_model")
         files[CARD] = str(card).encode()
     return Parcel(repo, revision, dict(sorted(files.items())), card)
+
+
+def check_branch(name: str | None) -> None:
+    """Raises `UserError` for what git takes for no branch's name."""
+    if name is None:
+        return
+    parts = name.split("/")
+    odd = any(not part or part.startswith(".") or part.endswith((".", ".lock")) for part in parts)
+    if odd or ".." in name or not re.fullmatch(r"[\w./-]+", name) or name.startswith("-") or len(name) > 200:
+        raise UserError(
+            f"--revision {name[:200]}: is no branch's name: give step-N for the checkpoint of step N, or letters, "
+            "digits, '-', '_', '.' and '/', such as v2"
+        )
 
 
 def _check_names(repo: str, base: str | None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,7 @@ def load_model(
     folder, adapter = find_model(path)
     if adapter and not weights:
         raise _frozen(path)
+    refuse_reward_model(path)
     tokenizer = load_tokenizer(path, revision)
     import torch
 
@@ -71,6 +74,8 @@ def load_model(
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     try:
+        if folder is None:
+            refuse_reward_model(path, AutoConfig.from_pretrained(str(path), revision=revision).architectures)
         if not weights:
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(path), revision=revision))
@@ -91,6 +96,24 @@ def load_model(
     if folder and adapter and not _is_whole_adapter(model, folder):
         raise UserError(f"{path}: {_OTHER_BASE}")
     return model.eval(), tokenizer
+
+
+def refuse_reward_model(path: str | Path, made: Sequence[str] | None = None) -> None:
+    """Raise `UserError` for a model that has a head for scores in the place of one for tokens: it would be given one of
+    random weights, and babble. `made` is its config's `architectures`, which a folder's own files tell at once."""
+    folder, adapter = find_model(path)
+    if folder is not None:
+        try:
+            file = folder / ("adapter_config.json" if adapter else "config.json")
+            told = json.loads(file.read_text(encoding="utf-8"))
+            made = [str(told.get("task_type"))] if adapter else told.get("architectures")
+        except (OSError, ValueError, AttributeError):
+            return  # which is said where the model is opened
+    if made and made[0].endswith(("Classification", "SEQ_CLS")):
+        raise UserError(
+            f"{path}: is a reward model, which scores answers and writes none: name a language model, such as an sft "
+            "step's"
+        )
 
 
 def _is_whole_adapter(model: PreTrainedModel, folder: Path) -> bool:

@@ -243,7 +243,7 @@ def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()
 
 def _stage_of(config: str) -> str:
     try:
-        lines = Path(config).read_text(encoding="utf-8").splitlines()
+        lines = Path(config).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{config}: cannot be read: {error}") from error
     comment = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import glob
 import importlib.util
 import json
@@ -10,20 +9,19 @@ import os
 import queue
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from zero2chat import config, graph, runs
+from zero2chat import children, config, graph, runs
 from zero2chat.errors import MISTAKE_FILE, UserError, nearest
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
@@ -369,7 +367,8 @@ def run(
             print(shlex.join(step.command()))
         outcome = {step.name: "planned" for step in wanted}
     else:
-        outcome = _make(wanted, steps, recipe, jobs)
+        with children.stopped_by_signals():
+            outcome = _make(wanted, steps, recipe, jobs)
     return {"recipe": recipe, "steps": outcome, "seconds": round(time.time() - started, 1)}
 
 
@@ -402,7 +401,7 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
             outcome[ready.name] = "done" if command is None else "made"
             if command is not None:
                 running.add(ready.name)
-                # Not waited for where this process ends early, with which its steps end: see `_dies_with_us`.
+                # Not waited for where this process is killed, with which its steps end: see `children`.
                 threading.Thread(target=launch, args=(ready, command), daemon=True).start()
             continue
         name, error = ended.get()
@@ -440,18 +439,6 @@ def _skip(step: Step, command: Sequence[str]) -> None:
         print(f"{step.name}: done already, skipped", flush=True)
 
 
-def _dies_with_us() -> Callable[[], None] | None:
-    """What a launched process does first, so that it ends when this one is killed; None where the system cannot."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-
-    def ask() -> None:
-        libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-    return ask
-
-
 def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
     """Run a step's command with this interpreter; beside others its name stands before each line that it prints.
 
@@ -462,12 +449,11 @@ def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         mistake = Path(scratch) / "mistake"
         env = environment(step, jobs) | {MISTAKE_FILE: str(mistake)}
-        piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        with subprocess.Popen(
-            resolved, env=env, preexec_fn=_dies_with_us(), errors="replace", **(piped if jobs > 1 else {})
-        ) as process:
+        piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if jobs > 1 else {}
+        with children.child(resolved, env, launches=command[0] != "python", **piped) as process:
             for line in process.stdout or ():
                 print(f"{step.name} | {line}", end="", flush=True)
+        children.refuse_when_stopping()
         if process.returncode and mistake.exists():
             raise SystemExit(2)  # the step has said what is wrong
     if process.returncode:

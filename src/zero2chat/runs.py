@@ -326,7 +326,7 @@ class Run:
         Until it is finished the first rank keeps other processes out. Raises `UserError` where the folder holds
         something else, or the step with other settings, or another process is writing it.
         """
-        if not output_dir or "output_dir" not in settings:
+        if not output_dir or not settings.get("output_dir"):  # where it is null, transformers has a name of its own
             raise UserError(f"{stage}: output_dir is not set: name the folder to write, such as runs/mine/{stage}")
         folder = Path(output_dir)
         new = fingerprint(stage, settings)

@@ -202,8 +202,10 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
     template = Path(path)
     response = template.with_suffix(".response.json")
     try:
-        tokenizer.chat_template = template.read_text(encoding="utf-8")
-        tokenizer.response_template = json.loads(response.read_text(encoding="utf-8")) if response.exists() else None
+        tokenizer.chat_template = template.read_text(encoding="utf-8-sig")
+        tokenizer.response_template = (
+            json.loads(response.read_text(encoding="utf-8-sig")) if response.exists() else None
+        )
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{template}: chat template cannot be read: {error}") from error
     except json.JSONDecodeError as error:

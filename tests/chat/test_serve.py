@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -29,9 +30,9 @@ if not is_serve_available():
     pytest.skip("the extra `serve` is not here: `make serving` installs it", allow_module_level=True)
 
 import uvicorn
-from openai import BadRequestError, NotFoundError, OpenAI
+from openai import APIConnectionError, APIStatusError, BadRequestError, NotFoundError, OpenAI
 
-from zero2chat.chat import serve
+from zero2chat.chat import requests, serve
 
 INJECTIONS = [json.loads(line) for line in Path(__file__).with_name("injections.jsonl").read_text().splitlines()]
 TURN_START, TURN_END, SEARCH_START, SEARCH_END = 2, 3, 4, 5
@@ -118,7 +119,8 @@ def served(model, tokenizer, name: str) -> Iterator[tuple[OpenAI, Any, str]]:
         patch.setattr(serve, "load_for_use", lambda path: (model, tokenizer))
         app = serve.application(name)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        more = {"http": requests.Connection, "limit_concurrency": serve.MOST_CONNECTIONS}
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **more))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         base = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
@@ -434,6 +436,111 @@ def test_settings_are_heard(here, monkeypatch):
 def test_tools_that_may_not_be_chosen_are_not_called(here):
     client, _, name = here
     assert ask(client, name, [user("Where was Ada born?")], tools=[SEARCH], tool_choice="none")[2] == []
+
+
+def test_a_seed_is_kept_beside_other_requests(here):
+    client, _, name = here
+
+    def drawn(seed: int | None) -> str:
+        more = {"seed": seed} if seed is not None else {}
+        return ask(client, name, [user("?")], stream=bool(seed and seed % 2), temperature=2, max_tokens=30, **more)[0]
+
+    alone = {seed: drawn(seed) for seed in range(4)}
+    assert len(set(alone.values())) == 4
+    asked = [0, None, 1, 2, None, 3] * 3
+    with ThreadPoolExecutor(6) as pool:
+        beside = list(pool.map(drawn, asked))
+    assert [text for seed, text in zip(asked, beside, strict=True) if seed is not None] == [*alone.values()] * 3
+    assert len({text for seed, text in zip(asked, beside, strict=True) if seed is None}) == 6
+
+
+# ---- clients that leave, and clients that do not come to the point
+
+
+def sent(client: OpenAI, name: str, stream: bool = False) -> socket.socket:
+    """A connection on which a whole request has been sent."""
+    body = json.dumps({"model": name, "messages": [user("?")], "max_tokens": 400, "stream": stream}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection = socket.create_connection((client.base_url.host, client.base_url.port))
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return connection
+
+
+@both_ways
+def test_what_is_asked_for_by_a_client_that_has_left_is_not_generated_to_its_end(here, monkeypatch, stream):
+    client, model, name = here
+    begun, ended, steps = threading.Semaphore(0), threading.Semaphore(0), []
+
+    def generate(input_ids, stopping_criteria, streamer=None, **_):
+        begun.release()
+        with contextlib.ExitStack() as stack:
+            stack.callback(ended.release)
+            steps.append(0)
+            for _ in range(1000):
+                time.sleep(0.02)
+                steps[-1] += 1
+                if stopping_criteria(input_ids, None).all():
+                    break
+        return input_ids
+
+    monkeypatch.setattr(model, "generate", generate)
+    first, second = sent(client, name, stream), sent(client, name, stream)
+    assert begun.acquire(timeout=20)
+    second.close()  # which waits for the first
+    first.close()
+    assert ended.acquire(timeout=20)
+    monkeypatch.undo()
+    assert ask(client, name, [user("Hi")])[0] == "Hello there."
+    assert len(steps) == 1
+    assert steps[0] < 500
+
+
+@pytest.mark.parametrize("part", ["", "POST /v1/chat/completions HTTP/1.1\r\n", "whole head"])
+def test_half_sent_requests_shut_nobody_out_for_long(here, monkeypatch, part):
+    client, _, name = here
+    monkeypatch.setattr(requests, "PATIENCE", 0.5)
+    if part == "whole head":
+        part = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+    with contextlib.ExitStack() as stack:
+        for _ in range(serve.MOST_CONNECTIONS + 5):
+            half = stack.enter_context(socket.create_connection((client.base_url.host, client.base_url.port)))
+            with contextlib.suppress(OSError):
+                half.sendall(part.encode())
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with contextlib.suppress(APIStatusError, APIConnectionError):
+                assert ask(client, name, [user("Hi")])[0] == "Hello there."
+                return
+            time.sleep(0.1)
+    raise AssertionError("nobody else is served")
+
+
+def test_a_connection_that_is_kept_is_given_up_too(here, monkeypatch):
+    client, *_ = here
+    monkeypatch.setattr(requests, "PATIENCE", 0.5)
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as kept:
+        kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200 OK" in kept.recv(4096)
+        kept.sendall(b"GET /health HTTP/1.1\r\n")
+        kept.settimeout(20)
+        while kept.recv(4096):
+            pass
+
+
+def test_a_request_in_pieces_is_answered(here):
+    client, _, name = here
+    body = json.dumps({"model": name, "messages": [user("Hi")], "temperature": 0}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    whole = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        for at in range(0, len(whole), 40):
+            connection.sendall(whole[at : at + 40])
+            time.sleep(0.05)
+        connection.settimeout(20)
+        said = b""
+        while piece := connection.recv(4096):
+            said += piece
+    assert b"Hello there." in said
 
 
 # ---- the command

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -26,10 +27,11 @@ from zero2chat.tokens import neutral
 if not is_serve_available():
     raise UserError("serve: the server of transformers is not installed: pip install 'zero2chat[serve]'")
 
+import torch
 import uvicorn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
 from transformers.cli.serving.model_manager import ModelManager
 from transformers.cli.serving.server import build_server
@@ -43,7 +45,13 @@ from transformers.cli.serving.utils import (
     get_response_template,
 )
 
+from zero2chat.chat.requests import LONGEST_REQUEST as LONGEST_REQUEST
+from zero2chat.chat.requests import Connection, WholeRequests, client_gone, refusal
+
 if TYPE_CHECKING:
+    import threading
+
+    from starlette.responses import JSONResponse
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 ENGINES = ("transformers", "vllm")
@@ -54,7 +62,6 @@ ENDPOINTS = ("/v1/chat/completions", "/v1/models", "/health")
 # They would set the chat template, options of `generate` that cost any amount, and ids that no vocabulary has.
 REFUSED = ("chat_template_kwargs", "generation_config", "logit_bias")
 
-LONGEST_REQUEST = 1 << 20  # bytes
 MOST_CONNECTIONS = 64
 MOST_TOOLS = 128
 MOST_STOPS, LONGEST_STOP = 4, 100
@@ -80,7 +87,11 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "t
         print(f"{path}: http://{shown}:{port}/v1 (Ctrl-C ends it)", flush=True)
         # A stream that nobody ends is cut off at Ctrl-C.
         config = uvicorn.Config(
-            app, log_level="warning", limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=1
+            app,
+            http=Connection,
+            log_level="warning",
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=1,
         )
         uvicorn.Server(config).run(sockets=[listening])
 
@@ -104,7 +115,7 @@ def application(path: str, address: str = "127.0.0.1") -> FastAPI:
     )
     app.router.routes[:] = [route for route in app.routes if route.path in ENDPOINTS]
     app.add_exception_handler(HTTPException, _refused)
-    app.add_middleware(_Short)
+    app.add_middleware(WholeRequests)
     take_own_names(app, address)
     return app
 
@@ -146,6 +157,8 @@ class _Chat(ChatCompletionHandler):
             return await super().handle_request(body, request_id)
         except (UserError, TemplateError) as error:
             raise HTTPException(400, str(error)) from error
+        except _GenerationCancelled as left:
+            raise HTTPException(499, "the client has left") from left  # which nobody reads
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise HTTPException(400, f"no such request: {type(error).__name__}: {error}") from error
 
@@ -184,7 +197,9 @@ class _Chat(ChatCompletionHandler):
         return conversation
 
     def _build_generation_config(self, body: dict[str, Any], *args: Any, **more: Any) -> GenerationConfig:
-        config = super()._build_generation_config(body, *args, **more)
+        # Theirs would seed the one generator of this process at once, in the midst of another request's answer.
+        config = super()._build_generation_config({**body, "seed": None}, *args, **more)
+        config.seed_of_request = body.get("seed")
         if body.get("temperature"):
             config.do_sample = True  # else it has no effect, where the model's own is greedy
         config.eos_token_id = sorted(self._reader.format(body["tools"]).stops)
@@ -199,7 +214,8 @@ class _Chat(ChatCompletionHandler):
 
 
 class _Generation(GenerateManager):
-    """Their generation, within the context; `written` tells the calls in a stream."""
+    """Their generation, within the context, by a seed of its own, and while its client is there; `written` tells the
+    calls in a stream."""
 
     def __init__(self, shared: GenerateManager, written: CallFormat):
         self._thread, self._written = shared._thread, written
@@ -213,13 +229,13 @@ class _Generation(GenerateManager):
         request_id: str,
         response_parser: Any = None,
     ) -> tuple[asyncio.Queue[Any], DirectStreamer]:
-        self._bound(model, inputs, gen_config)
+        draw = self._drawing(model, processor, inputs, gen_config)
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[Any]()
         streamer = _Streamer(processor, self._written, loop, queue, response_parser)
 
         def run() -> None:
             try:
-                model.generate(**inputs, streamer=streamer, generation_config=gen_config, tokenizer=processor)
+                draw(streamer=streamer)
             except _GenerationCancelled:
                 loop.call_soon_threadsafe(queue.put_nowait, None)
             except Exception as error:
@@ -231,15 +247,45 @@ class _Generation(GenerateManager):
     async def generate_non_streaming(
         self, model: PreTrainedModel, processor: Any, inputs: Any, gen_config: GenerationConfig, request_id: str
     ) -> Any:
-        self._bound(model, inputs, gen_config)
-        return await super().generate_non_streaming(model, processor, inputs, gen_config, request_id)
+        sequences = await self.async_submit(self._drawing(model, processor, inputs, gen_config))
+        used = inputs["input_ids"].shape[-1]
+        drawn = sequences[0, used:]
+        return processor.decode(drawn, skip_special_tokens=True), used, drawn
 
     @staticmethod
-    def _bound(model: PreTrainedModel, inputs: Any, config: GenerationConfig) -> None:
+    def _drawing(
+        model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, inputs: Any, config: GenerationConfig
+    ) -> Callable[..., Any]:
+        """What generates, on the thread where one request is answered after another."""
         limit, used = context_length(model), inputs["input_ids"].shape[-1]
         if used >= limit:
             raise UserError(f"the conversation has {used} tokens, and the model sees {limit} at once: shorten it")
         config.max_new_tokens = min(config.max_new_tokens, limit - used)
+        seed, gone = vars(config).pop("seed_of_request", None), client_gone.get()
+
+        def draw(**more: Any) -> Any:
+            if gone.is_set():
+                raise _GenerationCancelled
+            more |= {"tokenizer": tokenizer, "stopping_criteria": StoppingCriteriaList([_WhenGone(gone)])}
+            with torch.random.fork_rng(enabled=seed is not None):
+                if seed is not None:
+                    torch.manual_seed(seed)
+                drawn = model.generate(**inputs, generation_config=config, **more)
+            if gone.is_set():
+                raise _GenerationCancelled
+            return drawn
+
+        return draw
+
+
+class _WhenGone(StoppingCriteria):
+    """Nothing more is generated for a client that has left."""
+
+    def __init__(self, gone: threading.Event):
+        self._gone = gone
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        return torch.full((input_ids.shape[0],), self._gone.is_set(), device=input_ids.device)
 
 
 class _Streamer(DirectStreamer):
@@ -268,43 +314,11 @@ class _Streamer(DirectStreamer):
                 self._enqueue(ToolCall(name=call.call.name, arguments=json.dumps(call.arguments)))
 
     def end(self) -> None:
-        import torch
-
         ids = self._answer.rest()
         super().put(torch.tensor(ids, dtype=torch.long))
         self.total_tokens -= len(ids)
         super().end()
 
 
-class _Short:
-    """Reads a request whole before anybody else does, and refuses one that is too long, however its length is given."""
-
-    def __init__(self, app: Any):
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-            if len(body) > LONGEST_REQUEST:
-                await _refusal(413, f"the request is longer than {LONGEST_REQUEST} bytes")(scope, receive, send)
-                return
-        told = [{"type": "http.request", "body": body}]
-
-        async def again() -> Any:
-            return told.pop() if told else await receive()
-
-        await self._app(scope, again, send)
-
-
-def _refusal(status: int, why: str) -> JSONResponse:
-    """An error in the form in which OpenAI's clients show what it says."""
-    return JSONResponse({"error": {"message": why, "type": "invalid_request_error"}}, status)
-
-
 async def _refused(request: Any, error: HTTPException) -> JSONResponse:
-    return _refusal(error.status_code, error.detail)
+    return refusal(error.status_code, error.detail)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -12,14 +11,12 @@ from zero2chat.chat.session import Sampling, Session
 from zero2chat.chat.tools import Call, ToolResult, Tools
 from zero2chat.errors import UserError
 from zero2chat.models import load_for_use
+from zero2chat.shown import on_terminal
 
 HELP = """/reset             forget the conversation (the system prompt stays)
 /set NAME VALUE    temperature, top_k, top_p, seed or max_new_tokens
 /help              this
 /quit              end; so do Ctrl-D and Ctrl-C. Ctrl-C during an answer stops the answer"""
-
-# A terminal would obey these: escape sequences, carriage returns, line ends of other kinds, reversed reading order.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def chat(
@@ -61,7 +58,8 @@ def chat(
 def typed(lines: TextIO) -> Iterator[str]:
     """The lines that are not empty, until the input ends; in a terminal Ctrl-C at the prompt ends it too."""
     if not lines.isatty():
-        yield from filter(None, map(str.strip, lines))
+        # A file's byte-order mark is no part of what is asked.
+        yield from filter(None, (line.lstrip("\ufeff").strip() for line in lines))
         return
     import readline  # noqa: F401  (gives input() its editing keys)
 
@@ -95,7 +93,7 @@ def _print_answer(session: Session, text: str) -> None:
     dropped, begun = session.dropped, False
     for piece in session.reply(text):
         if isinstance(piece, str):
-            print(_visible(piece), end="", flush=True)
+            print(on_terminal(piece), end="", flush=True)
             begun = not piece.endswith("\n")
         else:
             if begun:
@@ -111,14 +109,10 @@ def _print_call(piece: Call | ToolResult) -> None:
     from rich.console import Console
 
     if isinstance(piece, ToolResult):
-        shown = textwrap.indent(_visible(piece.text), "  ")
+        shown = textwrap.indent(on_terminal(piece.text), "  ")
     else:
-        written = _visible(piece.argument)
+        written = on_terminal(piece.argument)
         written = f"\n{textwrap.indent(written, '  ')}" if "\n" in written else f' "{written}"'
-        shown = f"{_visible(piece.name) or 'call'}:{written}"
+        shown = f"{on_terminal(piece.name) or 'call'}:{written}"
     style = "dim" if isinstance(piece, ToolResult) else None
     Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(shown, style=style)
-
-
-def _visible(text: str) -> str:
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

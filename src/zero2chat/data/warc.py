@@ -43,7 +43,7 @@ class Package:
 def read_packages(path: Path) -> list[Package]:
     """A list's packages. Raises `UserError` for a line that is not five words."""
     found = []
-    for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for n, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         words = [] if line.startswith("#") else line.split()
         if not words:
             continue

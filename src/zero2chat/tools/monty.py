@@ -3,6 +3,9 @@
 The language has no way out of it: no files, network, processes, foreign functions or frames exist in it, and no host
 function is lent to it. What stands between a program and the host is that interpreter alone: its worker is an ordinary
 process of yours, so a memory bug in it would be a way out. Sleeping takes no time.
+
+What comes back is text of bounded length. A value itself is copied whole on its way here, each part as often as it is
+named in it: `[s] * 200` is two hundred texts. So the program is fed with its last expression turned into text in there.
 """
 
 from __future__ import annotations
@@ -18,9 +21,23 @@ from zero2chat.tools.python import Limits, Result, shortened
 
 _RECYCLE = 5_000  # programs a worker runs before a fresh one takes its place
 _MOST_AT_ONCE = 256 * 1024  # bytes of one print
-_FEW = 100  # parts of a value
 _GRACE = 0.25  # seconds past its limit after which a worker that does not stop is killed
-_LARGEST = 64 * 2**20  # bytes: a value is copied into this process before it is shown
+_LARGEST = 64 * 2**20  # bytes
+_VALUE = "_z2c_value"  # of the last expression, by a name that no program is likely to have
+_TAKEN = f"{_VALUE} = ("
+_NOTHING = "None"  # which ends a program without a value
+# A program's text in pieces, each of which is found in one go. An f-string with its own kind of quote inside is cut in
+# the wrong places, of which the interpreter is the judge.
+_PIECE = re.compile(
+    r"""(?P<blank> [^\S\n]++ | \\\n | \#[^\n]*+ )
+    | (?P<ends> [\n;] ) | (?P<opens> [\[({] ) | (?P<closes> [\])}] )
+    | \'\'\' (?: [^'\\] | \\[\s\S] | '(?!\'\') )*+ (?:\'\'\')?  |  ' (?: [^'\\\n] | \\[\s\S] )*+ '?
+    | \"\"\" (?: [^"\\] | \\[\s\S] | "(?!"") )*+ (?:\"\"\")?  |  " (?: [^"\\\n] | \\[\s\S] )*+ "?
+    | [^'"\#\[\](){}\n;\s\\]++ | \\
+    """,
+    re.VERBOSE,
+)
+_COMPOUND = re.compile(r"(?:if|elif|else|while|for|try|except|finally|with|def|class|async|match|case)\b|@")
 
 _pool: Any = None
 _pid = 0  # of the process that opened the pool
@@ -38,11 +55,20 @@ def _workers() -> Any:
                 from pydantic_monty import Monty
             except ImportError as error:
                 raise UserError("python: the engine monty is not installed: pip install pydantic-monty") from error
-            pool = Monty(max_checkouts_per_worker=_RECYCLE, feed_duration_limit_grace=_GRACE)
             try:
+                pool = Monty(max_checkouts_per_worker=_RECYCLE, feed_duration_limit_grace=_GRACE)
                 pool.__enter__()
-            except Exception as error:  # no binary, or one that does not start
-                raise UserError(f"python: the engine monty does not start: {error}") from error
+                try:
+                    with pool.checkout() as session:
+                        session.feed_run("1")
+                except BaseException:
+                    pool.__exit__(None, None, None)
+                    raise
+            except Exception as error:  # no binary, or one that does not start, or is another program
+                raise UserError(
+                    f"python: the engine monty does not start ({error}): pip install --force-reinstall pydantic-monty "
+                    "pydantic-monty-runtime, or use the engine bubblewrap"
+                ) from error
             atexit.register(_close, pool, os.getpid())
             _pool, _pid = pool, os.getpid()
         return _pool
@@ -75,16 +101,11 @@ def run(code: str, limits: Limits) -> Result:
     value, error = None, None
     try:
         with session:
-            found = session.feed_run(code, print_callback=printed)
-            if found is not None:
-                value = repr(found) if _is_small(found) else _repr(session, found, limits.output + 1)
+            value = session.feed_run(_told_as_text(session, code, limits.output + 1), print_callback=printed)
     except monty.MontyCrashedError as crash:
         error = "TimeoutError" if crash.timed_out else f"The interpreter crashed: {crash}"
     except monty.MontyError as mistake:
-        error = _told(mistake)
-    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as mistake:
-        # A value too large or too deep to be copied.
-        error = f"{type(mistake).__name__}: {mistake}"
+        error = _told(mistake, code)
     except RuntimeError as failure:  # no worker could be started
         raise UserError(f"python: monty: {failure}") from failure
     stdout = printed.output
@@ -99,46 +120,59 @@ def run(code: str, limits: Limits) -> Result:
     )
 
 
-def _is_small(value: Any) -> bool:
-    """Whether a value is plain data of a few parts, which Python itself shows at once and as it should."""
-    parts = [value]
-    for part in parts:  # which grows as it is read
-        kind = type(part)
-        if kind in (dict, list, tuple, set, frozenset):
-            if len(parts) + 2 * len(part) > _FEW:
-                return False
-            parts += [*part.keys(), *part.values()] if kind is dict else part
-        elif kind is int:
-            if part.bit_length() > 1000:
-                return False
-        elif kind in (str, bytes):
-            if len(part) > 1000:
-                return False
-        elif kind not in (float, bool, type(None)):
-            return False
-    return True
-
-
-def _repr(session: Any, value: Any, longest: int) -> str:
-    """Only the worker knows a value's own repr, and bounds the work: no repr of it is made here. An f-string is always
-    text, whatever the program has made of `repr`."""
+def _told_as_text(session: Any, code: str, longest: int) -> str:
+    """The program, ending with a text: the repr of its last expression, or with None. An f-string is always text,
+    whatever the program has made of `repr`."""
     import pydantic_monty as monty
 
-    try:
-        return str(session.feed_run(f"f'{{_!r}}'[:{longest}]", inputs={"_": value}, print_callback=_nowhere))
-    except monty.MontyRuntimeError as error:
-        if "no longer exists" not in str(error):
-            raise
-        # Nothing in there holds on to an instance, or so the program says.
-        return f"<{value.name if type(value) is monty.MontyClassProxy else type(value).__name__}>"[:longest]
+    start, end = _last_statement(code)
+    last = code[start:end]
+    if last:
+        try:
+            # Whether it is an expression, the interpreter says, and runs none of it.
+            session.feed_run(f"async def {_VALUE}():\n return ({last}\n)\nNone", print_callback=_nowhere)
+        except monty.MontyError:
+            last = ""
+    if not last:
+        return f"{code}\n{_NOTHING}"
+    return f"{code[:start]}{_TAKEN}{last}\n)\n{_NOTHING} if {_VALUE} is None else f'{{{_VALUE}!r}}'[:{longest}]"
+
+
+def _last_statement(code: str) -> tuple[int, int]:
+    """From where to where it is, if it is a simple one; else nothing. Of what is no program it is any part."""
+    start, end, depth, ended, compound = 0, 0, 0, "\n", True
+    for piece in _PIECE.finditer(code):
+        kind, at = piece.lastgroup, piece.start()
+        if kind == "blank":
+            continue
+        if kind == "ends":
+            if depth == 0:
+                end = end if ended else at
+                ended = "\n" if "\n" in (ended, piece[0]) else ";"
+            continue
+        if ended == "\n" and (at == 0 or code[at - 1] == "\n"):  # an indented line is part of a compound statement
+            start, compound = at, bool(_COMPOUND.match(code, at))
+        elif ended == ";" and not compound:
+            start = at
+        ended = ""
+        depth += (kind == "opens") - (kind == "closes")
+    return (0, 0) if compound or depth else (start, end if ended else len(code))
 
 
 def _nowhere(stream: str, text: str) -> None:
     """What a value's `__repr__` prints."""
 
 
-def _told(mistake: Any) -> str:
+def _told(mistake: Any, code: str) -> str:
     """The interpreter's traceback as a model can use it: the lines of its own program."""
     told = str(mistake.display() if hasattr(mistake, "display") else mistake)
     lines = re.sub(r'File "[^"\n]*", ', "", told).split("\n")
-    return "\n".join(line if len(line) <= 200 else line[:200] + "…" for line in lines[:40])
+    own = code.split("\n")
+    for i, line in enumerate(lines[1:], 1):
+        where = re.match(r"  line (\d+)", lines[i - 1])
+        if where and int(where[1]) > len(own):  # a line that was put after the program, which ends there
+            lines[i - 1] = lines[i - 1].replace(where[1], str(len(own)), 1)
+            lines[i : i + 2] = [f"    {own[-1].strip()}", ""]
+        elif line.startswith(f"    {_TAKEN}"):  # the last expression, as the program has it
+            lines[i : i + 2] = [line.replace(_TAKEN, "", 1), lines[i + 1].replace(" " * len(_TAKEN), "", 1)]
+    return "\n".join(line if len(line) <= 200 else line[:200] + "…" for line in lines[:40] if line)

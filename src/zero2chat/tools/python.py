@@ -27,7 +27,7 @@ class Limits:
     Raises `UserError` for what is too little or too much.
     """
 
-    seconds: float = 5.0  # Monty gives a value's repr as many again
+    seconds: float = 5.0
     memory: int = 256 * 2**20  # bytes; Monty takes at most 64 MiB
     output: int = 10_000  # characters
     scratch: int = 16 * 2**20  # bytes of files; Monty has none
@@ -67,6 +67,7 @@ def run(code: str, engine: str = "monty", limits: Limits | None = None) -> Resul
     module = importlib.import_module(f"zero2chat.tools.{engine}")
     if len(code) > LONGEST:
         return Result("", error=f"The program is too long: {len(code):,} characters, at most {LONGEST:,}.")
+    code = code.removeprefix("\ufeff")  # a byte-order mark, as CPython leaves it out of a file
     result: Result = module.run(code.encode("utf-8", "replace").decode(), limits or Limits())
     return result
 

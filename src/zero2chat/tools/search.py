@@ -114,7 +114,7 @@ class Table:
 
     def __init__(self, file: str):
         try:
-            table = json.loads(Path(file).read_text(encoding="utf-8"))
+            table = json.loads(Path(file).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:

@@ -37,11 +37,12 @@ from trl.trainer import utils as trl_utils
 
 from zero2chat import config, hosts
 from zero2chat.errors import UserError
-from zero2chat.hub import require_token
+from zero2chat.hub import check_branch, require_token
 from zero2chat.models import context_length, head_width, load_model
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.checkpoints import require_fit
 from zero2chat.trainers.ppo_config import PPOConfig
+from zero2chat.trainers.ranges import check_ranges
 
 
 class Gpu(NamedTuple):
@@ -197,6 +198,7 @@ def score_what_is_learned() -> None:
 
 def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
     """`config.build`, what the machine decides filled in. Raises `UserError` also for what `_REFUSED` lists."""
+    check_ranges(settings, where)
     filled = for_this_machine(settings)
     if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("global_batch_size"):
         # It refuses groups that do not fit its batch before `set_global_batch` knows how many batches make a step.
@@ -209,7 +211,8 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
         if settings.get(key) is not None and refused(values.get(key), values):
             raise UserError(f"{where}: {key}: {why}")
     if values["push_to_hub"] and is_main_process():
-        require_token()  # now, rather than after the training
+        check_branch(values["hub_revision"])  # now, rather than after the training
+        require_token()
     return built
 
 

@@ -1,0 +1,114 @@
+"""A signal to `zero2chat run` alone ends what it runs, and is one line and the shell's exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+RUN = """import sys
+from zero2chat import children, cli, recipes
+children._GRACE = 3
+recipes.Step.command = lambda step: {command!r}
+cli.main(["run", "recipes/r", *sys.argv[1:]])
+"""
+# A step that has started another process, in a session of its own, as torch's launcher does; both outlast any test.
+STEP = """import pathlib, subprocess, sys, time
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+import os
+pathlib.Path(f"{os.getpid()}.started").write_text(str(other.pid))
+time.sleep(600)
+"""
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@pytest.fixture(autouse=True)
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "accelerate_configs").symlink_to(ROOT / "accelerate_configs")
+    Path("recipes/r").mkdir(parents=True)
+    steps = [{"name": name, "stage": "corpus", "config": f"{name}.yaml"} for name in ("one", "two")]
+    Path("recipes/r/recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    for name in ("one", "two"):
+        settings = {"output_dir": f"runs/r/{name}", "datasets": [{"task": "word_problems", "n": 50}]}
+        Path(f"recipes/r/{name}.yaml").write_text(yaml.safe_dump(settings))
+    Path("step.py").write_text(STEP)
+
+
+def started(many: int) -> list[psutil.Process]:
+    """The processes of so many steps, once they run, and of those that each has started."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        found = [path for path in Path().glob("*.started") if path.read_text()]
+        if len(found) >= many:
+            return [psutil.Process(int(n)) for path in found for n in (path.name.split(".")[0], path.read_text())]
+        time.sleep(0.1)
+    raise AssertionError("the step does not start")
+
+
+@contextlib.contextmanager
+def running(command: list[str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    line = [sys.executable, "-c", RUN.format(command=command), *arguments]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str], number: int, steps: list[psutil.Process]) -> None:
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == SIGNALS[signal.Signals(number)]
+    assert errors == f"stopped by {signal.Signals(number).name}: run it again to go on\n"
+    assert [step for step in steps if step.is_running() and step.status() != psutil.STATUS_ZOMBIE] == []
+    assert list(Path("runs/r").glob("*/metrics.json")) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_to_the_command_alone_ends_its_step_and_what_that_started(number: int) -> None:
+    with running(["python", "step.py"]) as process:
+        ended(process, number, started(1))
+
+
+def test_steps_that_run_at_once_are_ended_together() -> None:
+    with running(["python", "step.py"], "--jobs", "2") as process:
+        ended(process, signal.SIGTERM, started(2))
+
+
+def test_the_ranks_that_a_launcher_started_are_ended_without_its_traceback() -> None:
+    launch = ["accelerate", "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml", "step.py"]
+    with running(launch) as process:
+        ended(process, signal.SIGINT, started(1))
+
+
+@pytest.mark.slow
+def test_so_are_several_ranks() -> None:
+    launch = ["accelerate", "launch", "--quiet", "--config_file", "accelerate_configs/cpu_ddp.yaml", "step.py"]
+    with running(launch) as process:
+        ended(process, signal.SIGTERM, started(2))
+
+
+def test_a_step_that_does_not_go_is_killed() -> None:
+    Path("step.py").write_text("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + STEP)
+    with running(["python", "step.py"]) as process:
+        ended(process, signal.SIGTERM, started(1))
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    line = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", RUN.format(command=["python", "step.py"])]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        steps = started(1)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert process.poll() is None
+        ended(process, signal.SIGTERM, steps)

@@ -1,0 +1,236 @@
+"""What the commands are given that cannot be: one line that says what, where and what to do, and nothing is written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat import cli, tasks
+from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.models import load_model
+from zero2chat.runs import Run
+from zero2chat.tools import monty
+from zero2chat.tools.python import ENGINES
+
+BOM = "\ufeff"
+
+
+@pytest.fixture
+def mistake(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+    """The line that the command ends with; everything that it said is that."""
+
+    def run(*arguments: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main(arguments)
+        out, err = capfd.readouterr()
+        assert end.value.code == 2, err
+        assert (out, err.count("\n"), err[:7]) == ("", 1, "error: ")
+        assert sorted(tmp_path.rglob("*")) == before
+        return err.removeprefix("error: ").replace(str(tmp_path), "HERE")
+
+    return run
+
+
+@pytest.fixture
+def reward(model_folder: Path, tmp_path: Path) -> Path:
+    from zero2chat.reward_model import load_reward_model
+
+    model, tokenizer = load_reward_model(model_folder, fresh=True)
+    model.save_pretrained(tmp_path / "reward")
+    tokenizer.save_pretrained(tmp_path / "reward")
+    return tmp_path / "reward"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("chat", "{}", "--prompt", "hi"), ("next", "hi", "--model", "{}"), ("interrogate", "{}", "--task", "facts")],
+)
+def test_a_reward_model_does_not_write(reward: Path, mistake: Callable[..., str], arguments: tuple[str, ...]) -> None:
+    line = mistake(*(argument.format(reward) for argument in arguments))
+    assert line.startswith(
+        "HERE/reward: is a reward model, which scores answers and writes none: name a language model"
+    )
+
+
+def test_nor_does_it_serve(reward: Path, mistake: Callable[..., str]) -> None:
+    pytest.importorskip("uvicorn")
+    assert "HERE/reward: is a reward model" in mistake("serve", str(reward), "--port", "0")
+
+
+def test_the_adapter_of_a_reward_model_does_not_write_either(model_folder: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    from zero2chat.reward_model import load_reward_model
+
+    model, tokenizer = load_reward_model(model_folder, fresh=True)
+    get_peft_model(model, LoraConfig(task_type=TaskType.SEQ_CLS)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is a reward model"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nosuch", "", ".", "..", "../x", ".x", "a..b", "a/b", "x y", "nosuch.module", "json", "1.2", "word_problems."],
+)
+def test_a_task_that_does_not_exist(mistake: Callable[..., str], model_folder: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"no such task; .*|cannot import it: No module named 'nosuch'"):
+        tasks.load(name)
+    for more in (["interrogate", str(model_folder)], ["arena", str(model_folder), str(model_folder)]):
+        assert f"task '{name}': " in mistake(*more, f"--task={name}")
+    assert f"task '{name}': " in mistake("rank", str(model_folder), f"--task={name}", "--out", "x.jsonl")
+
+
+def test_a_task_whose_module_is_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_task").mkdir()
+    (tmp_path / "broken_task" / "inner.py").write_text("def")
+    with pytest.raises(UserError, match=r"task 'broken_task\.inner': cannot import it: invalid syntax"):
+        tasks.load("broken_task.inner")
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "", "/x", "x/", "a//b", ".x", "a..b", "x.lock", "-x", "a b", "a\nb", "x" * 201]
+)
+def test_a_revision_that_is_no_branch(mistake: Callable[..., str], model_folder: Path, name: str) -> None:
+    line = mistake("push", str(model_folder), "--repo", "me/mine", f"--revision={name}", "--dry-run")
+    assert "is no branch's name: give step-N" in line
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_an_output_dir_that_is_null_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any) -> None:
+    """Where transformers has a name of its own for it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="sft: output_dir is not set: name the folder"):
+        Run.open("trainer_output", "sft", {"output_dir": given})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("interrogate", "{}"), ("arena", "{}", "other")])
+def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(
+    mistake: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    model_folder: Path,
+    tmp_path: Path,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    arguments = [argument.format(model_folder) for argument in command]
+    line = mistake(*arguments, "--task", "word_problems", "--out", str(tmp_path / "x.jsonl"))
+    assert line == "HERE/x.jsonl: its folder cannot be written to: give a file in another folder\n"
+
+
+def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
+) -> None:
+    from zero2chat import models, runs
+    from zero2chat.stages import interrogate
+
+    def write(path: Path, text: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(models, "load_for_use", lambda path: (None, None))
+    monkeypatch.setattr(interrogate, "interrogate", lambda *_: ({"questions": {"value": 3}}, []))
+    monkeypatch.setattr(interrogate, "as_rows", lambda *_: "")
+    monkeypatch.setattr(runs, "write_atomically", write)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["interrogate", "x", "--task", "word_problems", "--json", "--out", str(tmp_path / "x.jsonl")])
+    out, err = capfd.readouterr()
+    assert (end.value.code, json.loads(out)) == (2, {"questions": {"value": 3}})
+    assert err == f"error: {tmp_path}/x.jsonl: cannot be written, the disk is read-only: give a place on another one\n"
+
+
+def test_a_disk_that_becomes_read_only_under_a_stage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end, exit_on_mistake():
+        raise OSError(errno.EROFS, "Read-only file system", "runs/x/history.jsonl")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: runs/x/history.jsonl: cannot be written, the disk is read-only")
+
+
+# ---- byte-order marks, which some editors put before a text
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "table.json").write_text(BOM + '{"a": "found"}')
+    cli.main(["search", "a", "--in", str(tmp_path / "table.json")])
+    assert "found" in capfd.readouterr().out
+    (tmp_path / "x.yaml").write_text(BOM + "# python -m zero2chat.stages.corpus --config x.yaml\nno_such_key: 1\n")
+    with pytest.raises(SystemExit):
+        cli.main(["preview", "--config", str(tmp_path / "x.yaml")])
+    assert "its first comment" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_byte_order_mark_is_no_part_of_a_program(engine: str, request: pytest.FixtureRequest) -> None:
+    if engine == "bubblewrap":
+        request.getfixturevalue("bubblewrap_here")
+    line = [sys.executable, "-m", "zero2chat.cli", "python", "--engine", engine]
+    ran = subprocess.run(line, input=BOM + "print('hi')", capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "hi\n", "")
+
+
+# ---- what a program wrote, on a terminal
+
+ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b2J\r\x08\u202e\u2066"
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"print({ESCAPES!r})",
+        f"raise ValueError({ESCAPES!r})",
+        "'\\u202e'",
+        "class A:\n    def __repr__(self): return '\\x1b[2J'\nA()",
+    ],
+)
+def test_a_terminal_obeys_nothing_that_a_program_prints(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], code: str, more: list[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(code))
+    with contextlib.suppress(SystemExit):  # of a program that failed
+        cli.main(["python", *more])
+    out = capfd.readouterr().out
+    assert not set(out) & (set(ESCAPES) - set("[31m]0;title2J"))
+    if more:
+        assert json.loads(out)
+
+
+def test_lines_and_tabs_are_printed_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("print('a\\tb\\nc é 👩‍💻')"))
+    cli.main(["python"])
+    assert capfd.readouterr().out == "a\tb\nc é 👩‍💻\n"
+
+
+# ---- an engine that is not there
+
+
+@pytest.mark.parametrize("binary", ["/nowhere/monty", "/bin/false"])
+@pytest.mark.parametrize("arguments", [("python",), ("chat", "{}", "--tools", "python", "--prompt", "hi")])
+def test_monty_without_a_binary_that_starts_is_one_line(
+    mistake: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    model_folder: Path,
+    arguments: tuple[str, ...],
+    binary: str,
+) -> None:
+    monkeypatch.setattr(monty, "_pool", None)
+    monkeypatch.setenv("MONTY_BIN", binary)
+    monkeypatch.setattr("sys.stdin", io.StringIO("1"))
+    line = mistake(*(argument.format(model_folder) for argument in arguments))
+    assert line.startswith("python: the engine monty does not start (")
+    assert "pip install --force-reinstall pydantic-monty" in line

@@ -1,0 +1,51 @@
+"""A number that cannot be meant is named before anything is read or written, whatever the stage."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+import pytest
+
+from zero2chat import config
+from zero2chat.errors import UserError
+from zero2chat.recipes import TRAINING_STAGES
+from zero2chat.trainers.loop import build_training
+
+BAD = [
+    ("max_steps", -5),
+    ("max_steps", 0),
+    ("learning_rate", -1e-4),
+    ("learning_rate", math.nan),
+    ("learning_rate", math.inf),
+    ("learning_rate", "nan"),
+    ("num_train_epochs", 0),
+    ("num_train_epochs", -math.inf),
+    ("weight_decay", -0.1),
+    ("warmup_steps", -1),
+    ("max_grad_norm", math.nan),
+    ("adam_beta2", 1.5),
+    ("logging_steps", -1),
+    ("save_total_limit", -1),
+]
+
+
+@pytest.mark.parametrize("stage", TRAINING_STAGES)
+@pytest.mark.parametrize(("key", "value"), BAD)
+def test_a_number_that_cannot_be_meant_is_named(stage: str, key: str, value: Any) -> None:
+    classes = importlib.import_module(f"zero2chat.stages.{stage}").ARGUMENTS
+    with pytest.raises(UserError, match=rf"^x\.yaml: {key}: .*: give (one|a number)"):
+        build_training(classes, {"output_dir": "out", key: value}, "x.yaml")
+
+
+def test_epochs_are_counted_where_max_steps_is_minus_1() -> None:
+    classes = importlib.import_module("zero2chat.stages.sft").ARGUMENTS
+    settings = {"output_dir": "out", "datasets": [{"task": "facts", "n": 9}], "max_steps": -1, "learning_rate": 0}
+    assert build_training(classes, settings, "x.yaml")[1].max_steps == -1
+
+
+def test_no_setting_of_any_stage_is_infinite() -> None:
+    classes = importlib.import_module("zero2chat.stages.corpus").ARGUMENTS
+    with pytest.raises(UserError, match=r"^x\.yaml: validation_fraction: inf is no finite number: give one"):
+        config.build(classes, {"output_dir": "out", "validation_fraction": math.inf}, "x.yaml")
