@@ -11,12 +11,28 @@ from zero2chat.verifier.grammar import Node
 from zero2chat.verifier.tokens import TooLarge
 
 _MOST_BITS = 2**16  # of a numerator or denominator
-_MOST_WORK = 3_000_000  # in units of `_Exact._spend`: some tens of milliseconds
+_MOST_WORK = 3_000_000  # for one value, in units of `Exact._spend`: some tens of milliseconds
 _MOST_DIGITS = 4000  # by which an irrational number may differ from 1 in size, over all its parts
 _MOST_TERMS = 2000  # of a sum or product
 _ANALYTIC = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan")
 _COMPUTED = frozenset(
-    ("factorial", "root", "binom", "abs", "floor", "ceil", "gcd", "lcm", "max", "min", "ln", "log", "exp", "gamma")
+    (
+        "factorial",
+        "root",
+        "binom",
+        "abs",
+        "floor",
+        "ceil",
+        "gcd",
+        "lcm",
+        "mod",
+        "max",
+        "min",
+        "ln",
+        "log",
+        "exp",
+        "gamma",
+    )
 ) | set(_ANALYTIC)
 _SIMPLE = frozenset(("number", "variable", "add", "mul", "div", "neg", "pow", "percent", "degrees"))
 
@@ -27,6 +43,14 @@ class NeedsDigits(Exception):
 
 class NoValue(ValueError):
     """It has no value, at this point or at all."""
+
+
+class Undecided(ValueError):
+    """Digits alone cannot tell its value, such as a floor of what seems to be a whole number."""
+
+
+# Where an expression is worked out: a variable's value, or its real and imaginary part.
+Point = Mapping[str, Fraction | tuple[Fraction, Fraction]]
 
 
 def has_value(node: Node) -> bool:
@@ -67,16 +91,16 @@ def _index(node: Node) -> tuple[str, Node, Node] | None:
 class Exact:
     """Values as fractions. Raises `NeedsDigits` for what is none, `NoValue` for 1/0, `TooLarge` before it is costly."""
 
-    def __init__(self, point: Mapping[str, Fraction] | None = None):
+    def __init__(self, point: Point | None = None):
         self._point = dict(point or {})
-        self._work = 0
+        self.work = 0
 
     def value(self, node: Node) -> Any:
         kind = node[0]
         if kind == "number":
             return self._checked(node[1])
         if kind == "variable":
-            return self._point[node[1]]
+            return self._variable(self._point[node[1]])
         if kind == "constant":
             return self._constant(node[1])
         if kind == "add":
@@ -119,9 +143,14 @@ class Exact:
         return found
 
     def _spend(self, work: int) -> None:
-        self._work += 20 + work
-        if self._work > _MOST_WORK:
+        self.work += 20 + work
+        if self.work > _MOST_WORK:
             raise TooLarge("too much to work out")
+
+    def _variable(self, found: Fraction | tuple[Fraction, Fraction]) -> Any:
+        if isinstance(found, tuple):
+            raise NeedsDigits
+        return found
 
     def _constant(self, name: str) -> Any:
         if name in self._point:  # the i of a sum over i
@@ -169,6 +198,10 @@ class Exact:
             if not whole:
                 raise NoValue("a divisor of fractions")
             return self._checked(Fraction((math.gcd if name == "gcd" else math.lcm)(*map(int, given))))
+        if name == "mod":
+            if not whole or not given[1]:
+                raise NoValue("a remainder of fractions")
+            return given[0] % given[1]
         if name == "root" and exact and given[1] == 2 and given[0] >= 0:
             return self._power(given[0], Fraction(1, 2)) if given[0] else Fraction(0)
         if name in ("factorial", "gamma") and whole:
@@ -232,7 +265,7 @@ class Digits(Exact):
     many digits, and hardly in more, without being equal.
     """
 
-    def __init__(self, point: Mapping[str, Fraction] | None = None, digits: int = 40):
+    def __init__(self, point: Point | None = None, digits: int = 60):
         super().__init__(point)
         import mpmath
 
@@ -260,6 +293,11 @@ class Digits(Exact):
             self._spend(200)
         if self.size > _MOST_DIGITS:
             raise TooLarge("numbers of too many digits")
+        return found
+
+    def _variable(self, found: Fraction | tuple[Fraction, Fraction]) -> Any:
+        if isinstance(found, tuple):
+            return self._mp.mpc(*map(self._float, found))
         return found
 
     def _constant(self, name: str) -> Any:
@@ -341,8 +379,10 @@ class Digits(Exact):
             called = {"factorial": mp.factorial, "gamma": mp.gamma, "binom": mp.binomial}[name]
             return self._checked(called(*(self._float(number) for number in given)))
         if name in ("floor", "ceil"):
-            if mp.im(x) != 0 or abs(x - mp.nint(x)) < mp.mpf(10) ** (-mp.dps // 2):
-                raise NoValue("on the edge of a step")
+            if mp.im(x) != 0:
+                raise NoValue("complex numbers have no order")
+            if abs(x - mp.nint(x)) < mp.mpf(10) ** (-mp.dps // 2):
+                raise Undecided("on the edge of a step")
             return Fraction(int(mp.floor(x) if name == "floor" else mp.ceil(x)))
         if name in ("max", "min"):
             numbers = [self._float(number) for number in given]
