@@ -67,7 +67,7 @@ class Parser:
         if (
             self._tokens[0].value == "["
             and self._tokens[-1].value == "]"
-            and found[0] not in ("tuple", "list", "matrix")
+            and found[0] not in ("tuple", "list", "matrix", "union", "inter", "minus")
         ):
             raise Unreadable("square brackets around all of it, which may be a floor")
         if self._at < len(self._tokens):

@@ -9,8 +9,9 @@ can write an answer that is right at these points alone.
 from __future__ import annotations
 
 import itertools
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -18,20 +19,25 @@ from zero2chat.verifier.grammar import Node
 from zero2chat.verifier.tokens import TooLarge
 from zero2chat.verifier.values import Exact, NeedsDigits, NoValue, Point, Undecided, has_value, variables
 
-ENOUGH = 7  # points at which two expressions agree
+ENOUGH = 6  # points at which two expressions agree
 # How large a variable is, point by point. Small numbers first: most wrong answers are wrong there already.
 _SIZES = (
     *("one", "ten", "one", "ten", "tiny", "beyond", "beyond", "near", "near", "between"),
     *("huge", "huge", "near", "near", "between", "beyond", "ten", "one", "near", "tiny"),
 )
+_COMPLEX = 2
+# All positive, then all negative: the domain of \sqrt{x}\sqrt{y}\sqrt{z} has few points of mixed signs.
+_MORE = ("tiny", "one", "ten", "beyond", "one", "beyond", "huge", "tiny", "between", "one", "beyond", "huge", "near")
 _MOST_MARKS = 12
+_DEGREE = 4
 _NATURAL = ("factorial", "factorial2", "binom")
 _WHOLE = ("gcd", "lcm", "mod")
 _KINKED = ("abs", "floor", "ceil", "max", "min", "root", "ln", "log")
 
 
 def points(gold: Node, answer: Node, seed: bytes) -> Iterator[Point]:
-    """Where to compare: at no point but the empty one where there are no variables."""
+    """Where to compare: at no point but the empty one where there are no variables. Otherwise an empty point parts
+    those that are always tried from more, for expressions that had no value at most of the others."""
     names = sorted(variables(gold) | variables(answer))
     if not names:
         yield {}
@@ -42,26 +48,43 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[Point]:
     marks = _marks(gold, answer)
     largest = max((abs(mark) for mark in marks), default=Fraction(1)) + 1
     patterns = list(itertools.islice(itertools.product((1, -1), repeat=len(names)), 16))
-    for i, size in enumerate(_SIZES):
+
+    def real(i: int, size: str, signs: Sequence[int], mixed: bool) -> Point:
         point: dict[str, Any] = {}
-        for name, sign in zip(names, patterns[(i + i // 2) % len(patterns)], strict=True):
+        for j, (name, sign) in enumerate(zip(names, signs, strict=True)):
             if name in natural or name in whole or (name in powers and i % 2 == 0):
                 number = rng.randint(4, 12 if i % 3 else 40)  # a sum from k = 2 on has no value at 0
                 point[name] = Fraction(number if name in natural else sign * number)
                 continue
-            # Other variables are of the same size half of the time: near a constant, all of them rarely are.
-            found = sign * _number(rng, size if rng.random() < 0.5 else rng.choice(_SIZES), marks, largest)
+            # One variable is of this size, the others are half of the time: near a constant, all of them rarely are.
+            same = not mixed or j == i % len(names) or rng.random() < 0.5
+            found = _number(rng, size if same else rng.choice(_SIZES), marks, largest)
             # x^n is real for whole n, or for positive x.
-            point[name] = abs(found) if powers and i % 2 else found
-        yield point
+            point[name] = abs(found) if powers and i % 2 else sign * found
+        return point
+
+    for i, size in enumerate(_SIZES):
+        yield real(i, size, patterns[(i + i // 2) % len(patterns)], True)
     if set(names) & {"z", "w"}:  # the letters of complex numbers
-        for _ in range(2):
+        for _ in range(_COMPLEX):
             yield {
                 name: (_number(rng, "one", marks, largest), _number(rng, "one", marks, largest))
                 if name in ("z", "w")
                 else _number(rng, "ten", marks, largest)
                 for name in names
             }
+    for name, zeros in _kinks((gold, answer)).items():
+        # Between the zeros of (x - 1)(x - 2), its absolute value is another number; and nowhere else.
+        for low, high in itertools.islice(itertools.pairwise(sorted(zeros)), _MOST_MARKS):
+            if name not in natural and name not in whole:
+                yield {
+                    **real(1, "one", [1] * len(names), True),
+                    name: low + (high - low) * Fraction(rng.randint(1, 99), 101),
+                }
+    yield {}
+    for sign in (1, -1):
+        for i, size in enumerate(_MORE):
+            yield real(i, size, [sign] * len(names), False)
 
 
 def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fraction) -> Fraction:
@@ -120,9 +143,6 @@ def _marks(gold: Node, answer: Node) -> list[Fraction]:
     def gather(node: Any) -> None:
         if len(found) >= 4 * _MOST_MARKS or not isinstance(node, tuple) or not node:
             return
-        if node[0] == "call" and node[1] in _KINKED and len(variables(node)) == 1:
-            for part in node[2:]:
-                found.update(_zero(part))
         if isinstance(node[0], str) and node[0] != "nothing" and not variables(node):
             found.update(_worth(node, {}))
             return
@@ -131,6 +151,7 @@ def _marks(gold: Node, answer: Node) -> list[Fraction]:
 
     gather(gold)
     gather(answer)
+    found.update(zero for zeros in _kinks((gold, answer)).values() for zero in zeros)
     both = sorted(found | {-mark for mark in found})
     # The middle ones are the small ones; the largest has points of its own, beyond it.
     surplus = max(0, len(both) - 2 * _MOST_MARKS)
@@ -149,14 +170,65 @@ def _worth(node: Node, point: Point) -> list[Fraction]:
     return [found] if isinstance(found, Fraction) else []
 
 
-def _zero(node: Node) -> list[Fraction]:
-    """Where an expression that is linear in its one variable vanishes."""
-    names = variables(node)
-    if len(names) != 1:
+def _kinks(node: Any) -> dict[str, set[Fraction]]:
+    """For each variable, where polynomials in it vanish, or turn, whose absolute value, root or the like is taken."""
+    found: dict[str, set[Fraction]] = {}
+    level = [node]
+    while level:
+        part = level.pop()
+        if not isinstance(part, tuple) or not part:
+            continue
+        level += part
+        if part[0] == "call" and part[1] in _KINKED:
+            for given in part[2:]:
+                names = variables(given)
+                if len(names) == 1 and sum(map(len, found.values())) < 4 * _MOST_MARKS:
+                    (name,) = names
+                    found.setdefault(name, set()).update(_turns(given, name))
+    return found
+
+
+def _turns(node: Node, name: str) -> list[Fraction]:
+    """Where a polynomial of low degree vanishes, and where its derivatives do, to some digits."""
+    values: list[Fraction] = []
+    for at in range(_DEGREE + 2):
+        worth = _worth(node, {name: Fraction(at)})
+        if not worth:
+            return []
+        values += worth
+    # Newton's differences: those of an order above the degree vanish.
+    coefficients, basis = [Fraction(0)] * (_DEGREE + 1), [Fraction(1)]
+    for order in range(_DEGREE + 1):
+        share = values[0] / math.factorial(order)
+        coefficients = [a + share * b for a, b in itertools.zip_longest(coefficients, basis, fillvalue=Fraction(0))]
+        basis = [a - order * b for a, b in zip([Fraction(0), *basis], [*basis, Fraction(0)], strict=True)]
+        values = [after - before for before, after in itertools.pairwise(values)]
+    return [] if any(values) else _zeros(coefficients)
+
+
+def _zeros(coefficients: list[Fraction]) -> list[Fraction]:
+    """Where a polynomial vanishes, and its derivatives do, in order and to some digits. The lowest power is first."""
+    while coefficients and not coefficients[-1]:
+        coefficients = coefficients[:-1]
+    if len(coefficients) < 2:
         return []
-    (name,) = names
-    values = [_worth(node, {name: Fraction(at)}) for at in (0, 1, 2)]
-    if not all(values):
-        return []
-    start, then, last = (found[0] for found in values)
-    return [start / (start - then)] if start != then and last - then == then - start else []
+    turns = _zeros([power * number for power, number in enumerate(coefficients)][1:])
+    bound = 1 + max(abs(number / coefficients[-1]) for number in coefficients)
+
+    def positive(at: Fraction) -> bool:
+        total = Fraction(0)
+        for number in reversed(coefficients):
+            total = total * at + number
+        return total > 0
+
+    found = set(turns)
+    for low, high in itertools.pairwise([-bound, *turns, bound]):
+        # Between two turns it vanishes once, or not at all.
+        start = positive(low)
+        if low >= high or start == positive(high):
+            continue
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if positive(middle) == start else (low, middle)
+        found.add(high.limit_denominator(10**9))
+    return sorted(found)

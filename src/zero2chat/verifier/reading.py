@@ -22,6 +22,10 @@ _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
 _LABELLED = re.compile(r"\(([A-J])\)\s*(?=\S)|([A-J])[).:]\s+(?=\S)")
 _ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
+# "xy" and "x y", but no word of two letters.
+_PRODUCT = re.compile(
+    r"[A-Za-z](?: [A-Za-z])*|(?!no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)[a-z]{2}"
+)
 # Words that the grammar knows.
 _MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the real numbers", "reals"} | {
     f"{the}{what}" for the in ("", "the ") for what in ("empty set", "no solution", "no solutions")
@@ -93,7 +97,7 @@ def read_answer(text: str) -> Reading:
         ordinal = _ORDINAL.fullmatch(plain)
         if ordinal and units.ordinal_suffix(int(ordinal[1])) == ordinal[2].lower():
             return Reading(words=f"{ordinal[1]}th", ordinal=int(ordinal[1]))
-        if _WORDS.fullmatch(plain) and len(plain) > 1 and plain.lower() not in _MATHS_WORDS:
+        if _WORDS.fullmatch(plain) and not _PRODUCT.fullmatch(plain) and plain.lower() not in _MATHS_WORDS:
             spoken = _ARTICLE.sub("", plain)
             return Reading(words=_SAME_WORDS.get(spoken.lower(), spoken), ordinal=units.ordinal(spoken))
         return _of_mathematics(cleaned)._replace(domain=stated_domain(text))

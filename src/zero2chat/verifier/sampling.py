@@ -26,29 +26,27 @@ class Sampling:
     """
 
     def __init__(self, seed: bytes, digits: bool, imaginary: bool, tolerance: float):
-        """`imaginary` says whether complex values count: where i is written nowhere, two values that are both complex
-        lie outside the domain of both expressions."""
+        """`imaginary` says whether complex values count: where i is written nowhere, they lie outside the domain of an
+        expression in real variables."""
         self.sampled = False
         self._seed, self._digits, self._imaginary = seed, digits, imaginary
         self._tolerance = Fraction(tolerance)
-        self._work = 0
+        self._work = self._agreed = self._skipped = 0
 
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether both have the same value at each point, and a value at the same points."""
         closed = not (variables(gold) or variables(answer))
-        agreed = 0
         for pair in self._pairs(gold, answer, closed):
             alike = None if pair is None else self._alike(*pair, closed)
             if pair is None or alike is False:
                 return False
-            agreed += alike is True
-        return self._enough(agreed, closed)
+            self._agreed += alike is True
+        return self._enough(closed)
 
     def factor(self, gold: Node, answer: Node) -> int | None:
         """The sign of the number c with `answer = c * gold` everywhere; None where there is none."""
         closed = not (variables(gold) or variables(answer))
         ratio: Any = None
-        agreed = 0
         for pair in self._pairs(gold, answer, closed):
             if pair is None:
                 return None
@@ -64,8 +62,8 @@ class Sampling:
                 if found != ratio if exact else abs(found - ratio) > _SLACK * abs(ratio):
                     return None
             ratio = found
-            agreed += 1
-        if not self._enough(agreed, closed) or (isinstance(ratio, complex) or getattr(ratio, "imag", 0) != 0):
+            self._agreed += 1
+        if not self._enough(closed) or (isinstance(ratio, complex) or getattr(ratio, "imag", 0) != 0):
             return None
         return 1 if ratio.real > 0 else -1
 
@@ -96,8 +94,8 @@ class Sampling:
         fine = Digits(digits=100 + 2 * int(rough.size))
         return [fine.number(node) for node in nodes], fine.number(("number", Fraction(1, 10 ** (60 + int(rough.size)))))
 
-    def _enough(self, agreed: int, closed: bool) -> bool:
-        if agreed >= (1 if closed else ENOUGH):
+    def _enough(self, closed: bool) -> bool:
+        if self._agreed >= (1 if closed else ENOUGH):
             self.sampled |= not closed
             return True
         if self._skipped:
@@ -107,8 +105,12 @@ class Sampling:
     def _pairs(self, gold: Node, answer: Node, closed: bool) -> Iterator[_Pair | None]:
         """Both values, point by point; None where only one has a value. Points where neither has one are left out,
         and those that lead to very large numbers."""
-        self._skipped = 0
+        self._skipped = self._agreed = 0
         for i, point in enumerate(points(gold, answer, self._seed)):
+            if not point and not closed:
+                if self._agreed >= ENOUGH:
+                    return
+                continue
             try:
                 mine, theirs, far = self._at(gold, answer, point, i < _FINE)
             except Undecided:
@@ -119,9 +121,7 @@ class Sampling:
                 self._skipped += 1
                 continue
             if mine is None or theirs is None:
-                whole = all(isinstance(value, Fraction) and value.denominator == 1 for value in point.values())
-                # Near its poles, n!/(n-2)! has no value where n(n-1) has one.
-                if (mine is None) != (theirs is None) and (closed or not whole):
+                if (mine is None) != (theirs is None) and not _forgiven(point):
                     yield None
                 continue
             yield mine, theirs, far
@@ -138,7 +138,8 @@ class Sampling:
         except NeedsDigits:
             if not self._digits:
                 raise
-        rough = Digits(point)
+        real = bool(point) and not self._imaginary and not any(isinstance(value, tuple) for value in point.values())
+        rough = Digits(point, real=real)
         mine, theirs = _value(rough, gold), _value(rough, answer)
         self._work += rough.work
         size = int(rough.size) + 1
@@ -146,7 +147,7 @@ class Sampling:
             return mine, theirs, 0
         if not fine and size <= _ROUGH_SIZE:
             return mine, theirs, rough.number(("number", Fraction(1, 10**25)))
-        numbers = Digits(point, 100 + 2 * size)
+        numbers = Digits(point, 100 + 2 * size, real)
         mine, theirs = numbers.number(gold), numbers.number(answer)
         self._work += numbers.work
         return mine, theirs, numbers.number(("number", Fraction(1, 10 ** (60 + size))))
@@ -158,6 +159,14 @@ class Sampling:
             return True
         both = all(abs(getattr(number, "imag", 0)) > far for number in (mine, theirs))
         return None if both and not self._imaginary and not closed else False
+
+
+def _forgiven(point: Point) -> bool:
+    """Whether it is no matter that one side has no value. Near its poles, n!/(n-2)! has none where n(n-1) has one; and
+    \\ln(a/b) is \\ln a - \\ln b, though both may be negative."""
+    numbers = [value for value in point.values() if isinstance(value, Fraction)]
+    whole = bool(numbers) and all(number.denominator == 1 for number in numbers)
+    return whole or sum(number < 0 for number in numbers) > 1
 
 
 _SLACK = Fraction(1, 10**20)  # of a quotient of two values

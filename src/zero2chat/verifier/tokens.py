@@ -94,6 +94,12 @@ _SPACED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\,|,\\!)\d{3})+(?!\
 _TRAILING_UNIT = re.compile(
     r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
 )
+# "7 men", "7 red apples": what is counted, were it not letters.
+_COUNTED = re.compile(r"(?<=\d) +((?:[A-Za-z]{3,} (?:of )?){1,2}[A-Za-z]{4,}|[A-Za-z]{3})$")
+_SHORT_NOUNS = frozenset({
+    "men", "pie", "box", "dog", "cat", "pen", "cup", "way", "day", "egg", "car", "bus", "bag", "toy", "ant", "bee",
+    "pig", "cow", "hen", "key", "hat", "fan", "kid", "boy", "jar", "nut", "bed",
+})  # fmt: skip
 _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
 
@@ -193,6 +199,12 @@ def _unwrapped(text: str) -> str:
             start = len(text) - len(trailing[0])
             found = re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", trailing[0])
             text = text[:start] + found
+
+    counted = _COUNTED.search(text[-60:])
+    if counted:
+        words = counted[1].split()
+        if counted[1] in _SHORT_NOUNS or (len(words) > 1 and not {"and", "not", *_WORDS_OF_MATHS} & set(words)):
+            text = f"{text[: len(text) - len(counted[1])]}\x02{counted[1]}\x03"
 
     def one(match: re.Match[str]) -> str:
         name, inner = match[1], (match[2] if match[2] is not None else match[3])

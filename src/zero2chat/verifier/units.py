@@ -52,7 +52,7 @@ _PARTS = {f"{stem}s": Fraction(1, n) for stem, n in zip(_ORDINAL_STEMS, _ORDINAL
 _PARTS |= {"halves": Fraction(1, 2), "quarters": Fraction(1, 4)}
 _SCALES = {
     "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
-    "score": 20, "gros": 144, "myriad": 10**4, "lakh": 10**5, "lac": 10**5, "crore": 10**7,
+    "score": 20, "gross": 144, "myriad": 10**4, "lakh": 10**5, "lac": 10**5, "crore": 10**7,
     "quadrillion": 10**15, "quintillion": 10**18,
 }  # fmt: skip
 CURRENCIES = frozenset({"euro", "gbp", "rupee", "yen"})  # that are not the dollar of a bare "$5"

@@ -261,17 +261,19 @@ class Exact:
 class Digits(Exact):
     """Values to `digits` decimal digits, complex where they must be; fractions stay fractions as long as they can.
 
-    `size` adds up how many digits the parts' sizes are away from 1: two numbers built of such parts can agree in that
-    many digits, and hardly in more, without being equal.
+    With `real`, what has a complex part has no value: \\ln x where x < 0. `size` adds up how many digits the parts'
+    sizes are away from 1: two numbers built of such parts can agree in that many digits, and hardly in more, without
+    being equal.
     """
 
-    def __init__(self, point: Point | None = None, digits: int = 60):
+    def __init__(self, point: Point | None = None, digits: int = 60, real: bool = False):
         super().__init__(point)
         import mpmath
 
         self._mp = mpmath.mp.clone()
         self._mp.dps = digits
         self.size = 0.0
+        self._real = real
 
     def number(self, node: Node) -> Any:
         """The value, as a number of this many digits."""
@@ -289,6 +291,8 @@ class Digits(Exact):
         elif found != 0:
             if not self._mp.isfinite(found):
                 raise NoValue("no finite number")
+            if self._real and getattr(found, "imag", 0) != 0:
+                raise NoValue("no real number")
             self.size += 0.302 * abs(self._mp.mag(found))
             self._spend(200)
         if self.size > _MOST_DIGITS:
