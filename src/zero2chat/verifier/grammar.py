@@ -213,10 +213,13 @@ class Parser:
 
     def _product(self) -> Node:
         factors = [self._unary()]
-        whole = self._plain_integer(self._at - 1)
+        whole = factors[0][0] == "number" and self._plain_integer(self._at - 1)
         while True:
-            if self._take("*", "cdot", "times"):
+            if self._is("*", "cdot", "times"):
+                crossed = self._next().value == "times" and _no_number(factors[-1])
                 factors.append(self._unary())
+                if crossed and _no_number(factors[-1]):
+                    raise Unreadable("a product of vectors or sets, which is not just any product")
             elif self._take("/", "div"):
                 below = self._unary()
                 factors = [("div", factors[0] if len(factors) == 1 else ("mul", *factors), below)]
@@ -624,6 +627,11 @@ class Parser:
                 raise Unreadable("a brace is not closed")
             name += token.value
         return name
+
+
+def _no_number(node: Node) -> bool:
+    """Whether a node is called as vectors and sets are."""
+    return node[0] == "variable" and (node[1].startswith(("vec ", "over", "hat ")) or node[1].isupper())
 
 
 def _proper(node: Node) -> bool:

@@ -23,7 +23,7 @@ ENOUGH = 6  # points at which two expressions agree
 # How large a variable is, point by point. Small numbers first: most wrong answers are wrong there already.
 _SIZES = (
     *("one", "ten", "one", "ten", "tiny", "beyond", "beyond", "near", "near", "between"),
-    *("huge", "huge", "near", "near", "between", "beyond", "ten", "one", "near", "tiny"),
+    *("huge", "huge", "near", "near", "between", "beyond", "ten", "one", "near", "tiny", "whole", "whole"),
 )
 _COMPLEX = 2
 # All positive, then all negative: the domain of \sqrt{x}\sqrt{y}\sqrt{z} has few points of mixed signs.
@@ -31,6 +31,7 @@ _MORE = ("tiny", "one", "ten", "beyond", "one", "beyond", "huge", "tiny", "betwe
 _MOST_MARKS = 12
 _DEGREE = 4
 _NATURAL = ("factorial", "factorial2", "binom")
+_STEPPED = ("floor", "ceil", "sin", "cos", "tan", "cot", "sec", "csc")
 _WHOLE = ("gcd", "lcm", "mod")
 _KINKED = ("abs", "floor", "ceil", "max", "min", "root", "ln", "log")
 
@@ -44,6 +45,8 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[Point]:
         return
     rng = random.Random(seed)
     natural, whole = _implied(gold, _NATURAL, ("big",)), _implied(gold, _WHOLE, ("pow",))
+    # n! + \sin \pi n is n! at whole n; who writes it means to hide it.
+    natural -= _implied(answer, _STEPPED, ()) - _implied(gold, _STEPPED, ())
     powers = _exponents((gold, answer)) - whole - natural
     marks = _marks(gold, answer)
     largest = max((abs(mark) for mark in marks), default=Fraction(1)) + 1
@@ -90,6 +93,8 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[Point]:
 def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fraction) -> Fraction:
     """A fraction whose denominator nobody knows: at multiples of a known one, a sine may vanish."""
     share = Fraction(rng.randint(1, 9_999), rng.randint(10_000, 99_999))
+    if size == "whole":  # where floors and ceilings jump
+        return Fraction(rng.randint(1, 12))
     if size == "tiny":
         return share / 1000
     if size == "ten":

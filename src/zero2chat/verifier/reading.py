@@ -24,7 +24,8 @@ _LABELLED = re.compile(r"\(([A-J])\)\s*(?=\S)|([A-J])[).:]\s+(?=\S)")
 _ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
 # "xy" and "x y", but no word of two letters.
 _PRODUCT = re.compile(
-    r"[A-Za-z](?: [A-Za-z])*|(?!no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)[a-z]{2}"
+    r"[A-Za-z](?: [A-Za-z])*"
+    r"|(?!no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)[a-z]{2}"
 )
 # Words that the grammar knows.
 _MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the real numbers", "reals"} | {
@@ -38,7 +39,8 @@ _HEDGING = """
     instead rather than maybe perhaps possibly probably likely unlikely presumably doubtful unsure uncertain sure guess
     think believe suppose could might may can cannot should would must wrong incorrect false invalid impossible excluded
     exclude excludes rejected reject eliminated eliminate ruled out off dismissed discarded contradiction contradicts
-    fails failed fail almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
+    fails failed fail nope nah bad mistake error
+    almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
     isn wasn aren doesn don couldn shouldn wouldn ain't other another others also too versus vs unknown undecided
     tie between close closest best guessing tentatively is are was were be been seems seem appears looks gives does
 """

@@ -40,8 +40,8 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 
 _INK = re.compile(
-    r"(?<!\\)\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|q?quad|hfill|hspace\{[^{}]*\}"
-    r"|enspace|thinspace|mathstrut|strut|tfrac(?=\s*$)|rm|bf|it)(?![A-Za-z])|(?<!\\)\\[ ,;:>()\[\]/]|~"
+    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|q?quad|hfill|hspace\{[^{}]*\}"
+    r"|enspace|thinspace|mathstrut|strut|tfrac(?=\s*$)|rm|bf|it)(?![A-Za-z])|\\[ ,;:>()\[\]/]|~"
 )
 _WRAPPED = re.compile(
     r"\\(text|textbf|textit|textrm|textnormal|texttt|textsf|mathrm|mathit|mathbf|mathsf|boldsymbol|bm|mbox|hbox|emph|"
@@ -114,7 +114,7 @@ def clean(text: str) -> str:
     text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
     text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
     text = _CLOCK.sub(lambda m: f"{m[1]}{m[2]}{(m[3] or m[4]).lower()}m", text)
-    text = _INK.sub(" ", text).strip()
+    text = _INK.sub(lambda m: m[0] if m[0] == "\\\\" else " ", text).strip()
     while text.endswith((".", ",", ";")) and not text.endswith(".."):
         text = text[:-1].rstrip()
     return _without_clause(text)

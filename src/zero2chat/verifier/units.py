@@ -74,11 +74,17 @@ _OTHER_WORDS = """
     grand kilo mega giga tera milli micro nano centi deci deca hecto tens ones teens oh zero zeros zeroes one two
     four five six seven eight nine ten eleven twelve thirteen twenty thirty forty fifty sixty seventy eighty ninety
     hex hexadecimal octal binary decimal ternary imaginary complex bc bce ad ce googol googolplex centuple tenfold
-    umpteen umpteenth nth exactly precisely even odd unless because so therefore hence thus though
+    umpteen umpteenth nth duo duos trio trios quartet quartets quintet quintets sextet sextets octet octets ream reams
+    exactly precisely even odd unless because so therefore hence thus though
     although however instead rather otherwise also too again should would could can cannot may might must will
     isn aren don doesn never ever nowhere
 """
 _NO_UNIT = frozenset(_OTHER_WORDS.split())
+# "5 doubled", "5 repeating", "5 something"; but "5 buildings", "5 seeds", "5 evening".
+_DONE = re.compile(
+    r"(?<![a-z])(?!(?:str|spr|even|morn|build|paint|draw|shill|ceil|wedd|meet|sibl|duckl|dumpl|earr|farth|sterl)ing$)"
+    r"(?!(?:bre|spe)ed$)[a-z]{3,}(?:ed|ing)$"
+)
 _DENYING = re.compile(
     r"\b(?:not|no|wrong|incorrect|false|isn|never|except|but|or|unless|reject\w*|approx\w*|invalid)\b"
 )
@@ -111,6 +117,8 @@ def ordinal_suffix(number: int) -> str:
 
 def counts_otherwise(words: str) -> bool:
     """Whether words after a number change what number it is, deny it, or leave it open."""
+    if _DONE.search(words.lower()):
+        return True
     return any(
         word in _NO_UNIT or scale(word) is not None or (_ORDINAL.fullmatch(word) is not None and word != "second")
         for word in re.findall(r"[a-z]+", words.lower())
