@@ -19,7 +19,9 @@ _LATEX = runpy.run_path(str(Path(__file__).with_name("latex.py")))
 _walk, _mistyped = _LATEX["walk"], _LATEX["mistyped"]
 _REASONS = {"equal", "equal_sampled", "different", "no_answer", "too_large", "timeout", "bad_reference"}
 _MEMORY = 512 << 20
-_often = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+_often = settings(
+    max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+)
 _seeds = st.integers(0, 2**32)
 
 
@@ -86,8 +88,8 @@ def test_equality_is_symmetric_where_neither_side_says_more(seed: int) -> None:
 def test_a_sum_with_a_term_more_is_another_answer(seed: int) -> None:
     rng = random.Random(seed)
     text = _walk(rng, start="A", deep=3)
-    for more in ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+\\sin(\\pi y)", "+y-\\lfloor y\\rfloor", "+|t|-t"):
-        if "\\infty" not in text and "i" not in text and "pm" not in text:
+    for more in ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+\\sin(\\pi y)", "+y-\\lfloor y\\rfloor", "+|t^2-5|+5-t^2"):
+        if not any(sign in text for sign in ("\\infty", "i", "pm", "!", "gcd", "sum")):
             assert not judge(f"{text}{more}", text).correct, text
 
 

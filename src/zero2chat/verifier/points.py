@@ -56,7 +56,8 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[Point]:
         point: dict[str, Any] = {}
         for j, (name, sign) in enumerate(zip(names, signs, strict=True)):
             if name in natural or name in whole or (name in powers and i % 2 == 0):
-                number = rng.randint(4, 12 if i % 3 else 40)  # a sum from k = 2 on has no value at 0
+                # A sum from k = 2 on has no value at 0. Even and odd exponents, with each sign of the others.
+                number = 2 * rng.randint(2, 6 if i % 3 else 20) + i // 4 % 2
                 point[name] = Fraction(number if name in natural else sign * number)
                 continue
             # One variable is of this size, the others are half of the time: near a constant, all of them rarely are.
