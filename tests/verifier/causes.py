@@ -373,7 +373,7 @@ def equations(rng: random.Random) -> Made:
             [f"{n}={left}", f"{left}-{n}=0", f"$ {left} = {n} $"],
             [f"{n}", f"{left}", f"{left}=-{n}", f"{left}={n + 1}"],
         )
-    right = [f"{a}={n}", f"{a}+{b}={n}", f"AB={n}", f"f({a})={n}", f"S={n - 1}+1={n}"]
+    right = [f"{a}={n}", f"{a}+{b}={n}", f"AB={n}", f"AB=CD={n}", f"f({a})={n}", f"S={n - 1}+1={n}"]
     return (
         f"{n}",
         right,

@@ -86,10 +86,13 @@ class Comparison:
         self._spend(size(gold) + size(answer))
         answer = same_letter(gold, answer)
         gold, answer = plain(gold), plain(answer)
+        written = answer
         if gold == answer:
             return True
         if gold[0] != answer[0]:
             gold, answer = chain_spread(gold), chain_spread(answer)
+            if answer[0] == "list" and written[0] == "relation" and gold[0] not in ("list", "set", "tuple", "relation"):
+                answer = answer[2][-1]  # AB = CD = 5 for 5
         gold_name, gold_inner = self._named(gold)
         name, inner = self._named(answer)
         if inner is None or gold_inner is None:
@@ -141,6 +144,11 @@ class Comparison:
     def _named(self, node: Node) -> tuple[Node | None, Node | None]:
         """`x = 3` as the name x and 3, `x \\in S` as x and S, `S = 2 + 3 = 5` as S and 5; None for the value where
         such a chain does not hold."""
+        if node[0] == "modulo" and node[1][0] == "relation" and node[1][1] == ("equiv",) and not variables(node):
+            left, right = node[1][2]
+            remainder: Node = ("call", "mod", ("add", left, ("neg", right)), node[2])
+            # 17 \equiv 2 \pmod 5, where that is so, as 2
+            return ("nothing",), right if self._number(("number", Fraction(0)), remainder) else None
         if node[0] != "relation":
             return None, node
         signs, terms = node[1], node[2]
@@ -289,6 +297,9 @@ class Comparison:
     def _relations(self, gold: Node, answer: Node) -> bool:
         if variables(gold) != variables(answer):
             return False
+        found = self._regions(gold, answer)  # k \in (0, 1) against 0 < k < 1
+        if found is not None:
+            return found
         if len(gold[1]) == len(answer[1]) == 1:
             sign, other = gold[1][0], answer[1][0]
             if sign in FLIP and other in FLIP:

@@ -123,7 +123,7 @@ class Parser:
         defined = self._definition()
         if defined:
             terms.append(defined)
-        elif self._peek().kind == "text" and self._peek(1).value == ":" and self._peek().value.strip()[:1].isupper():
+        elif self._peek().kind == "text" and self._peek(1).value == ":" and self._peek().value.strip() != "lambda":
             # Minimum: 1
             terms, signs = [("unit", self._next().value.strip())], ["="]
             self._next()

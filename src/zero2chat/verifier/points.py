@@ -89,6 +89,8 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[Point]:
     for sign in (1, -1):
         for i, size in enumerate(_MORE):
             yield real(i, size, [sign] * len(names), False)
+            if len(names) > 1:
+                yield real(i, size, [sign] * len(names), True)
 
 
 def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fraction) -> Fraction:

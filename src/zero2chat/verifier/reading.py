@@ -129,6 +129,10 @@ def _of_mathematics(cleaned: str) -> Reading:
 
 def _hedged(rest: str) -> bool:
     """Whether what follows an option's letter names another one, or takes it back."""
+    if re.fullmatch(
+        r"(?:none|all) of (?:these|those|them|the (?:above|others|other options))", rest.lower().strip(" .")
+    ):
+        return False
     if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])", rest):
         return True
     return bool(_HEDGES & set(re.findall(r"[a-z']+", re.sub(r"\\[A-Za-z]+", " ", rest).lower())))

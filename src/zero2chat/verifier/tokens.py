@@ -33,7 +33,7 @@ _UNICODE = {
     "λ": "\\lambda ", "φ": "\\phi ", "ω": "\\omega ", "μ": "\\mu ", "σ": "\\sigma ", "Γ": "\\Gamma ", "→": "\\to ",
     "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "∣": "|", "’": "'", "′": "'",
     "\u200b": "", "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "", "\xa0": " ", "\u2009": " ", "\u202f": " ",
-    "⟨": "\\langle ", "⟩": "\\rangle ", "∖": "\\setminus ", "⁻": "⁻", "％": "%",
+    "⟨": "\\langle ", "⟩": "\\rangle ", "∀": "\\forall ", "∖": "\\setminus ", "⁻": "⁻", "％": "%",
 } | {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # fmt: skip
 _TRANSLATE = str.maketrans(_UNICODE)
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
@@ -132,12 +132,13 @@ def _without_clause(text: str) -> str:
 
 
 def _tail(text: str) -> str:
-    return re.sub(r"\s+", " ", _PLAIN_TEXT.sub(r" \1 ", text[-_TAIL:]))
+    tail = text[-_TAIL:].replace("\\forall", " for all ")
+    return re.sub(r"\s+", " ", _PLAIN_TEXT.sub(r" \1 ", tail))
 
 
 def stated_domain(text: str) -> str | None:
     """R of an answer that ends with "for all real x", or with "for all x \\in \\mathbb{R}"."""
-    if "for" not in text[-_TAIL:] and "where" not in text[-_TAIL:]:
+    if "for" not in text[-_TAIL:] and "∀" not in text[-_TAIL:] and "where" not in text[-_TAIL:]:
         return None
     found = _FOR_ALL.search(_tail(text.translate(_TRANSLATE).replace("$", "").strip(" .")))
     if found is None or not found[2]:
@@ -226,6 +227,10 @@ def _unwrapped(text: str) -> str:
         if re.search(r"[\\^_=<>]|\d", inner) and not units.read_unit(inner):
             return f" {inner} "
         before, core, after = re.fullmatch(r"([,;]?)\s*(.*?)\s*([:,;]?)", inner, re.DOTALL).groups()  # type: ignore[union-attr]
+        joined = re.fullmatch(r"(?:(and|or) )?(.*?)(?: (and|or))?", core, re.DOTALL)
+        if joined and (joined[1] or joined[3]) and joined[2]:  # "boys and", "and width"
+            core = f"\x02{joined[2]}\x03"
+            return f"{before} {joined[1] or ''} {core} {joined[3] or ''} {after}"
         return f"{before} \x02{core}\x03 {after}" if core else f" {before} {after} "
 
     for _ in range(3):  # \textbf{\text{A}}

@@ -73,8 +73,10 @@ def variables(node: Any) -> set[str]:
         return {node[1]}
     if node[0] == "big":
         index = _index(node)
-        bound = {index[0]} if index else set()
-        return set().union(*(variables(part) for part in node[1:])) - bound
+        if index is None:
+            return set().union(*(variables(part) for part in node[1:]))
+        name, low, high = index  # the bounds' own letters are free: of \sum_{k=1}^{k} both
+        return variables(low) | variables(high) | (variables(node[4]) - {name})
     return set().union(*(variables(part) for part in node))
 
 
@@ -100,6 +102,8 @@ class Exact:
         if kind == "number":
             return self._checked(node[1])
         if kind == "variable":
+            if node[1] not in self._point:
+                raise NoValue(f"{node[1]} stands for nothing")
             return self._variable(self._point[node[1]])
         if kind == "constant":
             return self._constant(node[1])
