@@ -100,6 +100,7 @@ def test_a_sum_with_a_term_more_is_another_answer(seed: int) -> None:
 @example("y = A = B", "x^{x=x^{x}}")
 @example("\\pi^3\\frac{1}{2}", "7")
 @example("7", "\\sum_{z=1}^{z}e")
+@example("\\sum_{k=1}^{\\infty}2^{-k}", "\\sqrt{2}")
 @example("½½", "%")
 def test_no_text_raises(text: str, gold: str) -> None:
     assert judge(text, gold).reason in _REASONS

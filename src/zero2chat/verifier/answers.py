@@ -10,6 +10,8 @@ _BOXES = ("\\boxed", "\\fbox")
 _BRACES = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{?)|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # what \boxed without braces holds
 _THOUGHT = re.compile(r"<(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)>", re.IGNORECASE)
+_MOST_PERCENTS = 50  # of a line: the first ones
+_COMMENT = re.compile(r"<!--.*?(?:-->|$)", re.DOTALL)
 # What joins \boxed{1} and \boxed{2} into one answer.
 _JOINED = re.compile(r"[\s$]*(?:\\text\{)?\s*(,|;|or|and|, ?and|, ?or|\\quad)?\s*\}?[\s$]*")
 # "the final answer is: X", "Answer: X"; what follows, to the end of the line, is the answer.
@@ -41,7 +43,7 @@ def final_answer(text: str) -> str | None:
     mark = text.rfind("####")
     if box < 0 and mark < 0:
         return None
-    if box >= 0 and "%" in text:
+    if "%" in text:
         text = _without_comments(text)
         box, mark = max(text.rfind(name) for name in _BOXES), text.rfind("####")
     if box >= 0:
@@ -55,6 +57,8 @@ def final_answer(text: str) -> str | None:
 
 def _shown(text: str) -> str:
     """A text without the thoughts that are over. What precedes a lone </think> is one: the prompt opened it."""
+    if "<!--" in text:
+        text = _COMMENT.sub(" ", text)
     if "</" not in text:
         return text
     shown, at, depth = "", 0, 0
@@ -70,20 +74,24 @@ def _shown(text: str) -> str:
 
 
 def _without_comments(text: str) -> str:
-    """Without what LaTeX would not print. A percent sign after a number, or tied to a word, is a percent sign, unless
-    an answer is marked before it on its line."""
+    """Without the comments that hold a mark. A percent sign after a number, or tied to a word, is one, unless an answer
+    is marked before it on its line."""
     lines = []
     for line in text.split("\n"):
-        at = line.find("%")
-        while at >= 0:
-            before = line[:at].rstrip()
-            escaped = (len(before) - len(before.rstrip("\\"))) % 2 == 1 and before == line[:at]
-            marked = any(name in before for name in (*_BOXES, "####")) and before.count("{") <= before.count("}")
-            percent = before[-1:].isdigit() or (before[-1:] != "" and before == line[:at])
-            if not escaped and (marked or not percent):
+        marks = (*_BOXES, "####")
+        last = max(map(line.rfind, marks))
+        first = min((at for at in map(line.find, marks) if at >= 0), default=-1)
+        at = line.find("%", 0, max(last, 0))
+        for _ in range(_MOST_PERCENTS):
+            if at < 0:
+                break
+            before = line[max(0, at - 2) : at]
+            marked = first < at and line.count("{", 0, at) <= line.count("}", 0, at)
+            percent = before.strip()[-1:].isdigit() or before[-1:] not in ("", " ")
+            if before[-1:] != "\\" and (marked or not percent):
                 line = line[:at]
                 break
-            at = line.find("%", at + 1)
+            at = line.find("%", at + 1, last)
         lines.append(line)
     return "\n".join(lines)
 

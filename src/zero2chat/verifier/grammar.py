@@ -226,6 +226,12 @@ class Parser:
             elif self._starts_factor():
                 start = self._at
                 factor = self._power()
+                if (
+                    self._tokens[start].value == "{"
+                    and factor[0] == "number"
+                    and self._tokens[start - 1].kind == "number"
+                ):
+                    raise Unreadable("two numbers side by side")  # 1{9}, which prints as 19
                 if self._tokens[start].kind == "number":
                     # "3 1/2" is a mixed number, "$5" a quantity; any other number after a factor is a slip.
                     if (factors[0][0] == "unit" and len(factors) == 1) or self._may_lead(start):

@@ -23,7 +23,7 @@ ENOUGH = 6  # points at which two expressions agree
 # How large a variable is, point by point. Small numbers first: most wrong answers are wrong there already.
 _SIZES = (
     *("one", "ten", "one", "ten", "tiny", "beyond", "beyond", "near", "near", "between"),
-    *("huge", "huge", "near", "near", "between", "beyond", "ten", "one", "near", "tiny", "whole", "whole"),
+    *("huge", "huge", "near", "near", "between", "beyond", "ten", "one", "near", "tiny", "whole", "zero"),
 )
 _COMPLEX = 2
 # All positive, then all negative: the domain of \sqrt{x}\sqrt{y}\sqrt{z} has few points of mixed signs.
@@ -96,8 +96,8 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[Point]:
 def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fraction) -> Fraction:
     """A fraction whose denominator nobody knows: at multiples of a known one, a sine may vanish."""
     share = Fraction(rng.randint(1, 9_999), rng.randint(10_000, 99_999))
-    if size == "whole":  # where floors and ceilings jump
-        return Fraction(rng.randint(1, 12))
+    if size in ("whole", "zero"):  # where floors and ceilings jump
+        return Fraction(rng.randint(1, 12) if size == "whole" else 0)
     if size == "tiny":
         return share / 1000
     if size == "ten":

@@ -69,7 +69,7 @@ _OTHER_WORDS = """
     higher lower bigger smaller larger lesser older younger longer shorter taller faster slower further farther later
     earlier sooner nearer closer better worse heavier lighter wider deeper warmer colder hotter cooler cheaper extra
     additional surplus deficit debt owed owing loss lost missing short overdrawn debit
-    basis bps ppm ppb mille permille promille pct pips
+    basis bps ppm ppb mille permille promille permil permill pct pips arab kharab fails failed works
     first next last previous every each other another remainder rem quotient divided multiplied raised
     grand kilo mega giga tera milli micro nano centi deci deca hecto tens ones teens oh zero zeros zeroes one two
     four five six seven eight nine ten eleven twelve thirteen twenty thirty forty fifty sixty seventy eighty ninety

@@ -61,7 +61,8 @@ def has_value(node: Node) -> bool:
     if kind == "call":
         return node[1] in _COMPUTED and all(has_value(part) for part in node[2:])
     if kind == "big":
-        return node[1] in ("sum", "prod") and _index(node) is not None and has_value(node[4])
+        index = _index(node) if node[1] in ("sum", "prod") else None
+        return index is not None and all(has_value(part) for part in (*index[1:], node[4]))
     return kind in _SIMPLE and all(has_value(part) for part in node[1:] if isinstance(part, tuple))
 
 
