@@ -99,6 +99,7 @@ def test_a_sum_with_a_term_more_is_another_answer(seed: int) -> None:
 @example("\\boxed{" + "9" * 4300 + "}", "9" * 4300)
 @example("y = A = B", "x^{x=x^{x}}")
 @example("\\pi^3\\frac{1}{2}", "7")
+@example("\\mathbb{R}\\setminus\\{1\\}", "\\mathbb{R}\\setminus\\{\\sqrt{-2}^0\\}")
 @example("7", "\\sum_{z=1}^{z}e")
 @example("\\sum_{k=1}^{\\infty}2^{-k}", "\\sqrt{2}")
 @example("½½", "%")

@@ -21,6 +21,7 @@ from zero2chat.verifier.shapes import (
     is_name,
     is_result,
     items_of,
+    last_of_chain,
     plain,
     renamed,
     replaced,
@@ -91,8 +92,8 @@ class Comparison:
             return True
         if gold[0] != answer[0]:
             gold, answer = chain_spread(gold), chain_spread(answer)
-            if answer[0] == "list" and written[0] == "relation" and gold[0] not in ("list", "set", "tuple", "relation"):
-                answer = answer[2][-1]  # AB = CD = 5 for 5
+            if written[0] == "relation" and gold[0] not in ("list", "set", "tuple", "relation"):
+                answer = last_of_chain(written)
         gold_name, gold_inner = self._named(gold)
         name, inner = self._named(answer)
         if inner is None or gold_inner is None:

@@ -36,12 +36,15 @@ _WHOLE = ("gcd", "lcm", "mod")
 _KINKED = ("abs", "floor", "ceil", "max", "min", "root", "ln", "log")
 
 
-def points(gold: Node, answer: Node, seed: bytes) -> Iterator[Point]:
+def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]]:
     """Where to compare: at no point but the empty one where there are no variables. Otherwise an empty point parts
-    those that are always tried from more, for expressions that had no value at most of the others."""
+    those that are always tried from more, for expressions that had no value at most of the others. With each goes
+    whether it is no matter there that one side has no value: near its poles, n!/(n-2)! has none where n(n-1) has one;
+    \\ln(a/b) is \\ln a - \\ln b, though both may be negative; and a^x is e^{x \\ln a}, though (-2)^3 has a value.
+    """
     names = sorted(variables(gold) | variables(answer))
     if not names:
-        yield {}
+        yield {}, False
         return
     rng = random.Random(seed)
     natural, whole = _implied(gold, _NATURAL, ("big",)), _implied(gold, _WHOLE, ("pow",))
@@ -68,29 +71,35 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[Point]:
         return point
 
     for i, size in enumerate(_SIZES):
-        yield real(i, size, patterns[(i + i // 2) % len(patterns)], True)
+        point = real(i, size, patterns[(i + i // 2) % len(patterns)], True)
+        yield point, _lenient(point) or bool(powers and i % 2 == 0)
     if set(names) & {"z", "w"}:  # the letters of complex numbers
         for _ in range(_COMPLEX):
-            yield {
+            point = {
                 name: (_number(rng, "one", marks, largest), _number(rng, "one", marks, largest))
                 if name in ("z", "w")
                 else _number(rng, "ten", marks, largest)
                 for name in names
             }
+            yield point, False
     for name, zeros in _kinks((gold, answer)).items():
         # Between the zeros of (x - 1)(x - 2), its absolute value is another number; and nowhere else.
         for low, high in itertools.islice(itertools.pairwise(sorted(zeros)), _MOST_MARKS):
             if name not in natural and name not in whole:
-                yield {
-                    **real(1, "one", [1] * len(names), True),
-                    name: low + (high - low) * Fraction(rng.randint(1, 99), 101),
-                }
-    yield {}
+                between = low + (high - low) * Fraction(rng.randint(1, 99), 101)
+                yield {**real(1, "one", [1] * len(names), True), name: between}, False
+    yield {}, False
     for sign in (1, -1):
         for i, size in enumerate(_MORE):
-            yield real(i, size, [sign] * len(names), False)
-            if len(names) > 1:
-                yield real(i, size, [sign] * len(names), True)
+            for mixed in (False, True)[: len(names)]:
+                point = real(i, size, [sign] * len(names), mixed)
+                yield point, _lenient(point) or bool(powers and i % 2 == 0)
+
+
+def _lenient(point: Point) -> bool:
+    numbers = [value for value in point.values() if isinstance(value, Fraction)]
+    whole = all(number.denominator == 1 for number in numbers)
+    return whole or 0 in numbers or sum(number < 0 for number in numbers) > 1
 
 
 def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fraction) -> Fraction:

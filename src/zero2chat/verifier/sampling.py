@@ -75,6 +75,7 @@ class Sampling:
             return None
         if any(getattr(number, "imag", 0) != 0 for number in numbers):
             return None
+        numbers = [number.real for number in numbers]  # complex ones cannot be sorted, though they be real
         found, place = [0] * len(nodes), 0
         order = sorted(range(len(nodes)), key=lambda i: numbers[i])
         for before, after in itertools.pairwise(order):
@@ -106,7 +107,7 @@ class Sampling:
         """Both values, point by point; None where only one has a value. Points where neither has one are left out,
         and those that lead to very large numbers."""
         self._skipped = self._agreed = 0
-        for i, point in enumerate(points(gold, answer, self._seed)):
+        for i, (point, lenient) in enumerate(points(gold, answer, self._seed)):
             if not point and not closed:
                 if self._agreed >= ENOUGH:
                     return
@@ -121,7 +122,7 @@ class Sampling:
                 self._skipped += 1
                 continue
             if mine is None or theirs is None:
-                if (mine is None) != (theirs is None) and not _forgiven(point):
+                if (mine is None) != (theirs is None) and not lenient:
                     yield None
                 continue
             yield mine, theirs, far
@@ -159,14 +160,6 @@ class Sampling:
             return True
         both = all(abs(getattr(number, "imag", 0)) > far for number in (mine, theirs))
         return None if both and not self._imaginary and not closed else False
-
-
-def _forgiven(point: Point) -> bool:
-    """Whether it is no matter that one side has no value. Near its poles, n!/(n-2)! has none where n(n-1) has one; and
-    \\ln(a/b) is \\ln a - \\ln b, though both may be negative."""
-    numbers = [value for value in point.values() if isinstance(value, Fraction)]
-    whole = bool(numbers) and all(number.denominator == 1 for number in numbers)
-    return whole or sum(number < 0 for number in numbers) > 1
 
 
 _SLACK = Fraction(1, 10**20)  # of a quotient of two values

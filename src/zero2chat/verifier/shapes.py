@@ -82,6 +82,13 @@ def chain_spread(node: Node) -> Node:
     return node
 
 
+def last_of_chain(node: Node) -> Node:
+    """`AB = CD = 5` as `AB = 5`; any other relation as it is."""
+    signs, terms = node[1], node[2]
+    chain = len(signs) > 1 and set(signs) == {"="} and not variables(terms[-1])
+    return ("relation", ("=",), (terms[0], terms[-1])) if chain and all(map(is_result, terms[:-1])) else node
+
+
 def is_name(node: Node) -> bool:
     """Whether a node may stand left of "=" as the name of what is asked for: letters, `f(x)`, `(x, y)`, words."""
     kind = node[0]

@@ -357,8 +357,10 @@ class Digits(Exact):
     def _irrational_call(self, name: str, given: list[Any]) -> Any:
         mp = self._mp
         if name == "root":
-            if not isinstance(given[1], Fraction) or given[1] < 1 or given[1].denominator != 1:
+            if not isinstance(given[1], Fraction) or not given[1]:
                 raise NoValue("such a root")
+            if given[1] < 1 or given[1].denominator != 1:
+                return self._irrational_power(given[0], 1 / given[1])
             if isinstance(given[0], Fraction):
                 if given[0] == 0:
                     return given[0]
@@ -397,7 +399,7 @@ class Digits(Exact):
             numbers = [self._float(number) for number in given]
             if any(mp.im(number) != 0 for number in numbers):
                 raise NoValue("complex numbers have no order")
-            return (max if name == "max" else min)(numbers)
+            return (max if name == "max" else min)(mp.re(number) for number in numbers)
         if name in _ANALYTIC:
             if abs(x) > 10**40:
                 raise TooLarge("an angle of too many digits")
