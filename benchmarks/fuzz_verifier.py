@@ -23,7 +23,7 @@ from zero2chat.verifier.reading import read_answer
 
 _LATEX = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "verifier" / "latex.py"))
 _SECONDS, _MEGABYTES = 2.0, 512
-_MORE = ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+y-\\lfloor y\\rfloor", "+|t^2-5|+5-t^2")
+_MORE = ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+y-\\lfloor y\\rfloor", "+|q^2-5|+5-q^2")
 _NO_TERM = ("\\infty", "i", "pm", "!", "gcd", "sum", "prod", "bmod", "lim")
 
 

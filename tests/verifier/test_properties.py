@@ -88,7 +88,7 @@ def test_equality_is_symmetric_where_neither_side_says_more(seed: int) -> None:
 def test_a_sum_with_a_term_more_is_another_answer(seed: int) -> None:
     rng = random.Random(seed)
     text = _walk(rng, start="A", deep=3)
-    for more in ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+\\sin(\\pi y)", "+y-\\lfloor y\\rfloor", "+|t^2-5|+5-t^2"):
+    for more in ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+\\sin(\\pi y)", "+y-\\lfloor y\\rfloor", "+|q^2-5|+5-q^2"):
         if not any(sign in text for sign in ("\\infty", "i", "pm", "!", "gcd", "sum")):
             assert not judge(f"{text}{more}", text).correct, text
 

@@ -87,7 +87,8 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
         for low, high in itertools.islice(itertools.pairwise(sorted(zeros)), _MOST_MARKS):
             if name not in natural and name not in whole:
                 between = low + (high - low) * Fraction(rng.randint(1, 99), 101)
-                yield {**real(1, "one", [1] * len(names), True), name: between}, False
+                for size in ("one", "ten", "beyond")[: 3 * len(names) - 2]:  # other variables where they have values
+                    yield {**real(1, size, [1] * len(names), False), name: between}, False
     yield {}, False
     for sign in (1, -1):
         for i, size in enumerate(_MORE):
