@@ -40,3 +40,24 @@ def test_a_reference_that_nothing_can_be_compared_with_is_named_by_its_row(gold:
 
 def test_references_may_be_of_many_kinds() -> None:
     check_references(["1 + 1 = 2.\n#### 2", "x^2+1", "(1, 2)", "Monday", "1" * 300, "e^{\\pi}", "1, 2, \\ldots, n"])
+
+
+def test_rounding_and_percent_are_wrong_unless_an_option_says_otherwise() -> None:
+    def rewards(**options: object) -> list[float]:
+        said = ["#### 0.333", "#### 50", "#### 0.3"]
+        return math_answer(completions=said, answer=["1/3", "50%", "1/3"], **options)  # type: ignore[arg-type]
+
+    assert rewards() == [0.0, 0.0, 0.0]
+    assert rewards(tolerance=0.01) == [1.0, 0.0, 0.0]
+    assert rewards(percent=True) == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("options", [{"tolerance": 1}, {"tolerance": "0.1"}, {"tolerance": True}, {"percent": 1}])
+def test_an_option_that_cannot_be_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"math_answer: (tolerance|percent) is"):
+        math_answer(completions=[], answer=[], **options)  # type: ignore[arg-type]
+
+
+def test_what_a_model_writes_raises_nothing() -> None:
+    said = ["\\boxed{1e9999}", "\\boxed{" + "9" * 4000 + "}", "\\boxed{1e3999}", "\\boxed{y = A = B}", "\\boxed{5}"]
+    assert math_answer(completions=said, answer=["5"] * 5) == [0.0, 0.0, 0.0, 0.0, 1.0]

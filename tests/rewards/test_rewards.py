@@ -70,3 +70,29 @@ def test_a_users_function_is_not_called_before_there_are_completions(
     monkeypatch.syspath_prepend(str(tmp_path))
     (reward,) = read_rewards([{"function": "share.mean"}])
     assert reward(["a"]) == [1.0]
+
+
+def test_an_exception_is_no_opinion_on_that_completion_and_is_counted(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = "return [float(int(c) == int(a)) for c, a in zip(completions, answer)]"
+    (tmp_path / "fragile.py").write_text(f"def parse(completions, answer, **_):\n    {code}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (reward,) = read_rewards([{"function": "fragile.parse"}])
+    logged: dict[str, float] = {}
+    assert reward(["5", "five", "6"], answer=["5", "5", "5"], log_metric=logged.__setitem__) == [1.0, None, 0.0]
+    assert logged == {"parse/errors": 1 / 3}
+    assert reward.errors == 1
+    assert "'five'" in caplog.text
+    assert reward(["x"] * 100, answer=["5"] * 100) == [None] * 100
+
+
+def test_a_function_that_fails_at_every_completion_ends_the_run_with_one_line(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("def broken(completions, **_):\n    return [c.lenght for c in completions]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (reward,) = read_rewards([{"function": "broken.broken"}])
+    assert reward(["a"] * 32) == [None] * 32
+    with pytest.raises(UserError, match=r"broken\.broken: fails at each completion: AttributeError"):
+        reward(["a"] * 32)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -23,6 +24,8 @@ from datasets import Dataset
 from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
 
+_log = logging.getLogger(__name__)
+_FIRST_FAILURES = 64  # completions: a function that has failed at each of as many is broken, whatever the text
 # What a trainer hands to every function, beside the dataset's columns.
 _GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
 
@@ -103,6 +106,8 @@ class Reward:
         self.needs_of_trainer = [name for name in needed if name in _GIVEN[2:]]
         self.__name__ = spec.label or name  # what TRL's log calls it
         self._function, self._options = function, spec.options
+        self.errors = 0  # completions at which the function raised
+        self._judged = 0  # completions that it gave a number
         self._check_references = getattr(module, "check_references", None)
         self._references = getattr(module, "REFERENCES", "answer")
         if module_name.startswith(f"{__name__}."):  # a user's function need not stand a call without completions
@@ -123,9 +128,55 @@ class Reward:
                 raise UserError(f"{label}: {error}") from error
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        """Raises `UserError` where the function returns another number of rewards, or one that is no finite number."""
-        found = self._function(completions=completions, **{**columns, **self._options})
-        return checked_rewards(self._path, found, len(completions))
+        """Raises `UserError` where the function returns another number of rewards, or one that is no finite number, and
+        where it has failed at each of its first completions.
+
+        Whatever else it raises is about a completion's text. Such a completion gets None, which moves nothing; it is
+        logged, and counted as the metric `<function>/errors`: what a model wrote ends no training.
+        """
+        columns = {**columns, **self._options}
+        try:
+            found = list(
+                checked_rewards(self._path, self._function(completions=completions, **columns), len(completions))
+            )
+        except UserError:
+            raise
+        except Exception as error:
+            if not completions:
+                raise
+            _log.warning("reward %s: %r: the completions are judged one by one", self._path, error)
+            found = self._one_by_one(completions, columns)
+        self._judged += sum(value is not None for value in found)
+        return found
+
+    def _one_by_one(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[float | None]:
+        found: list[float | None] = []
+        failed: list[Exception] = []
+        for i, completion in enumerate(completions):
+            # A trainer's columns have an entry for each completion; options are as they are.
+            own = {
+                key: [value[i]] if key not in self._options and _per_completion(value, len(completions)) else value
+                for key, value in columns.items()
+            }
+            try:
+                found += checked_rewards(self._path, self._function(completions=[completion], **own), 1)
+            except UserError:
+                raise
+            except Exception as error:
+                _log.warning("reward %s: error at %.200r: %r", self._path, last_message(completion), error)
+                failed.append(error)
+                found.append(None)
+        self.errors += len(failed)
+        if not self._judged and len(failed) == len(completions) and self.errors >= _FIRST_FAILURES:
+            raise UserError(f"reward {self._path}: fails at each completion: {failed[-1]!r}") from failed[-1]
+        log_metric = columns.get("log_metric")
+        if log_metric is not None:
+            log_metric(f"{self.__name__}/errors", len(failed) / len(completions))
+        return found
+
+
+def _per_completion(value: Any, n: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == n
 
 
 def checked_rewards(name: str, found: Any, n: int) -> list[float | None]:

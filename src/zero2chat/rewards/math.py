@@ -10,9 +10,21 @@ from zero2chat.rewards import last_message
 from zero2chat.verifier import compare, final_answer, reference, unusable
 
 
-def math_answer(completions: Sequence[Any], answer: Sequence[str], **_: Any) -> list[float]:
-    """1 for a completion whose marked final answer equals the reference in the column `answer`, else 0."""
-    return [float(is_right(last_message(c), gold)) for c, gold in zip(completions, answer, strict=True)]
+def math_answer(
+    completions: Sequence[Any], answer: Sequence[str], tolerance: float = 0.0, percent: bool = False, **_: Any
+) -> list[float]:
+    """1 for a completion whose marked final answer equals the reference in the column `answer`, else 0.
+
+    A rounded number is wrong, unless it is at most `tolerance` × |reference| away; and 50 for 50% is wrong, unless
+    `percent` is set. Raises `UserError` for a bad `tolerance`: from 1 on, 0 would always be right.
+    """
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
+        raise UserError(f"math_answer: tolerance is {tolerance!r}: give a share of the reference, from 0 to below 1")
+    if not isinstance(percent, bool):
+        raise UserError(f"math_answer: percent is {percent!r}: give true or false")
+    return [
+        float(is_right(last_message(c), gold, tolerance, percent)) for c, gold in zip(completions, answer, strict=True)
+    ]
 
 
 def check_references(answers: Sequence[str]) -> None:
@@ -22,6 +34,6 @@ def check_references(answers: Sequence[str]) -> None:
             raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} is none that can be compared with")
 
 
-def is_right(text: str, gold: str) -> bool:
+def is_right(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> bool:
     """Whether the final answer that a text marks equals the reference. An unmarked one is no answer."""
-    return compare(final_answer(text), reference(gold)).correct
+    return compare(final_answer(text), reference(gold), tolerance, percent).correct

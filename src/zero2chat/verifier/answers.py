@@ -7,6 +7,13 @@ import re
 LONGEST = 4000  # characters of an answer: longer ones are not read
 _LONGEST_PROSE = 3000  # characters from the end in which an unmarked answer is looked for
 _BOXES = ("\\boxed", "\\fbox")
+_BRACES = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{?)|\\.|[{}]", re.DOTALL)
+_BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # what \boxed without braces holds
+_THOUGHT = re.compile(r"<(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)>", re.IGNORECASE)
+_MOST_PERCENTS = 50  # of a line: the first ones
+_COMMENT = re.compile(r"<!--.*?(?:-->|$)", re.DOTALL)
+# What joins \boxed{1} and \boxed{2} into one answer.
+_JOINED = re.compile(r"[\s$]*(?:\\text\{)?\s*(,|;|or|and|, ?and|, ?or|\\quad)?\s*\}?[\s$]*")
 # "the final answer is: X", "Answer: X"; what follows, to the end of the line, is the answer.
 _PHRASE = re.compile(
     r"(?i)\b(?:answer|result|solution|option|choice)\s*(?:\*\*)?\s*(?:is|are|=|:|(?=\\[\[(]|\$))(?:\*\*)?[ \t]*:?\s*"
@@ -27,34 +34,110 @@ def reference(gold: str) -> str:
 def final_answer(text: str) -> str | None:
     """What stands in the last `\\boxed{}`, or after the last `####` on its line, whichever comes last.
 
-    "" where nothing stands there; None where there is neither, or a box that is not closed.
+    "" where nothing stands there; None where there is neither, or a box that is not closed. A thought that is over and
+    LaTeX's comments do not count. Of boxes in a box the outer one counts, and boxes joined by "or" or "and" are one
+    answer.
     """
+    text = _shown(text)
+    box = max(text.rfind(name) for name in _BOXES)
     mark = text.rfind("####")
-    box, start = max((text.rfind(name), text.rfind(name) + len(name)) for name in _BOXES)
-    if mark > box:
-        return text[mark + 4 : mark + 4 + 2 * LONGEST].strip().split("\n")[0].strip()
-    if box < 0:
+    if box < 0 and mark < 0:
         return None
-    rest = text[start:].lstrip()
-    if not rest.startswith("{"):  # \boxed 5
-        return rest[:1] if rest[:1].isalnum() else None
-    depth, escaped = 0, False
-    for i, character in enumerate(rest):
-        if escaped or character == "\\":
-            escaped = not escaped
-            continue
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return rest[1:i].strip()
-    return None
+    if "%" in text:
+        text = _without_comments(text)
+        box, mark = max(text.rfind(name) for name in _BOXES), text.rfind("####")
+    if box >= 0:
+        start, found = _last_box(text)
+        if mark < start:
+            return found
+    if mark < 0:
+        return None
+    return text[mark + 4 : mark + 4 + 2 * LONGEST].strip().split("\n")[0].strip()
+
+
+def _shown(text: str) -> str:
+    """A text without the thoughts that are over. What precedes a lone </think> is one: the prompt opened it."""
+    if "<!--" in text:
+        text = _COMMENT.sub(" ", text)
+    if "</" not in text:
+        return text
+    shown, at, depth = "", 0, 0
+    for mark in _THOUGHT.finditer(text):
+        if mark[1]:
+            if depth == 0:
+                shown = ""
+            depth, at = 0, mark.end()
+        elif depth == 0:
+            shown += text[at : mark.start()]
+            depth, at = 1, mark.start()
+    return shown + text[at:]
+
+
+def _without_comments(text: str) -> str:
+    """Without the comments that hold a mark. A percent sign after a number, or tied to a word, is one, unless an answer
+    is marked before it on its line."""
+    lines = []
+    for line in text.split("\n"):
+        marks = (*_BOXES, "####")
+        last = max(map(line.rfind, marks))
+        first = min((at for at in map(line.find, marks) if at >= 0), default=-1)
+        at = line.find("%", 0, max(last, 0))
+        for _ in range(_MOST_PERCENTS):
+            if at < 0:
+                break
+            before = line[max(0, at - 2) : at]
+            marked = first < at and line.count("{", 0, at) <= line.count("}", 0, at)
+            percent = before.strip()[-1:].isdigit() or before[-1:] not in ("", " ")
+            if before[-1:] != "\\" and (marked or not percent):
+                line = line[:at]
+                break
+            at = line.find("%", at + 1, last)
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _last_box(text: str) -> tuple[int, str | None]:
+    """Where the last box starts that stands in no other one, and what is in it, or in those that it is joined to;
+    None where it is not closed."""
+    boxes: list[tuple[int, int, str]] = []  # closed ones: start, end, content
+    opened: list[tuple[int, int]] = []  # braces: where the box starts, or -1, and where the content does
+    last = -1
+    for match in _BRACES.finditer(text, min(at for at in map(text.find, _BOXES) if at >= 0)):
+        brace = match["open"]
+        if brace == "":  # \boxed 5
+            bare = _BARE.match(text, match.end())
+            last = match.start()
+            if bare:
+                boxes.append((match.start(), bare.end(), bare[0]))
+        elif brace or match[0] == "{":
+            last = match.start() if brace else last
+            opened.append((match.start() if brace else -1, match.end()))
+        elif match[0] == "}" and opened:
+            start, content = opened.pop()
+            if start >= 0:
+                while boxes and boxes[-1][0] > start:
+                    boxes.pop()  # inside this one
+                boxes.append((start, match.end(), text[content : match.start()].strip()))
+    if not boxes or boxes[-1][1] <= last:
+        return last, None
+    start, _, found = boxes.pop()
+    while boxes:
+        between = text[boxes[-1][1] : start]
+        joined = _JOINED.fullmatch(between) if len(between) < 40 else None
+        if joined is None or joined[1] is None:
+            break
+        start, _, before = boxes.pop()
+        sign = joined[1].strip(", ") or ","
+        found = f"{before} {',' if sign.startswith(chr(92)) else sign} {found}"
+    return start, found
 
 
 def unmarked_answer(text: str) -> str | None:
     """The answer of a text that marks none: all of it where it is short and no prose, or what follows the last
     "the answer is", or the last equals sign of its last line. None where there is nothing of the kind."""
+    text = _shown(text).strip()
     if any(name in text for name in (*_BOXES, "####")):
         return None  # a box that is not closed
-    text = text.strip()
     phrases = list(_PHRASE.finditer(text, max(0, len(text) - _LONGEST_PROSE)))
     if phrases:
         rest = text[phrases[-1].end() :].lstrip(" }")  # \text{The answer is } 5

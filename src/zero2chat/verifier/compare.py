@@ -3,92 +3,137 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
+from zero2chat.verifier import regions
 from zero2chat.verifier.grammar import Node
+from zero2chat.verifier.sampling import Sampling
 from zero2chat.verifier.shapes import (
     FLIP,
-    Region,
     as_quotient,
+    asks_for,
     chain_spread,
-    counted,
     degrees,
     difference,
-    intervals,
+    in_order,
+    integer_parameter,
     is_name,
+    is_result,
     items_of,
+    last_of_chain,
     plain,
     renamed,
+    replaced,
+    same_letter,
     same_name,
     signs_spread,
+    size,
     split,
     times,
 )
+from zero2chat.verifier.tokens import TooLarge
 from zero2chat.verifier.units import CURRENCIES
-from zero2chat.verifier.values import Digits, Exact, NeedsDigits, NoValue, has_value, variables
+from zero2chat.verifier.values import has_value, variables
 
-_POINTS = 4  # at which two expressions in variables must agree
-_TRIES = 12
+_MOST_STEPS = 100_000  # nodes that are looked at, over all attempts to match parts: about 0.2 s
+_ONE: Node = ("number", Fraction(1))
 
 
 class Comparison:
     """Compares a gold answer's tree with an answer's. With `digits`, in a worker, irrational numbers too; without,
-    they raise `NeedsDigits`. Raises `TooLarge` for what is costly to work out."""
+    they raise `NeedsDigits`. Raises `TooLarge` for what is costly to work out, or has many parts to match.
 
-    def __init__(self, gold: Node, answer: Node, digits: bool = False):
-        self._gold, self._answer, self._digits = gold, answer, digits
-        # Nobody can write an answer that is right at these points alone: they depend on it.
-        self._seed = hashlib.blake2b(repr((gold, answer)).encode()).digest()
+    `tolerance` is a share of a number by which an answer's may differ.
+    """
+
+    def __init__(self, gold: Node, answer: Node, digits: bool = False, tolerance: float = 0.0):
+        self._gold, self._answer = gold, answer
+        self._steps = 0
+        written = repr((gold, answer))
+        # Nobody can write an answer that is right at the sampled points alone: they depend on it.
+        seed = hashlib.blake2b(written.encode()).digest()
+        self._values = Sampling(seed, digits, "('constant', 'i')" in written, tolerance)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether equality rests on points at which the variables were tried."""
+        return self._values.sampled
 
     def equal(self) -> bool:
-        return self._gold == self._answer or self._same(self._gold, self._answer)
+        return self._gold == self._answer or self._for_integers() or self._same(self._gold, self._answer)
+
+    def _spend(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > _MOST_STEPS:
+            raise TooLarge("too many parts to match")
+
+    def _for_integers(self) -> bool:
+        """`n\\pi` for `k\\pi`: where both say, or imply, that a letter stands for any integer, whichever letter it is,
+        and whether k or k + 1."""
+        gold, name, domain = integer_parameter(self._gold)
+        answer, other, other_domain = integer_parameter(self._answer)
+        if name is None or other is None or (domain and other_domain and domain != other_domain):
+            return False
+        if name != other and name in variables(answer):
+            return False
+        k: Node = ("variable", name)
+        ways: list[Node] = [k]
+        if (domain or other_domain or "Z") == "Z":
+            ways += [("add", k, _ONE), ("add", k, ("neg", _ONE)), ("neg", k), ("add", ("neg", k), ("neg", _ONE))]
+        return any(self._same(gold, replaced(answer, other, way)) for way in ways)
 
     def _same(self, gold: Node, answer: Node) -> bool:
+        self._spend(size(gold) + size(answer))
+        answer = same_letter(gold, answer)
         gold, answer = plain(gold), plain(answer)
+        written = answer
         if gold == answer:
             return True
         if gold[0] != answer[0]:
             gold, answer = chain_spread(gold), chain_spread(answer)
+            if written[0] == "relation" and gold[0] not in ("list", "set", "tuple", "relation"):
+                answer = last_of_chain(written)
         gold_name, gold_inner = self._named(gold)
         name, inner = self._named(answer)
         if inner is None or gold_inner is None:
             return False  # an equation that does not hold, such as 7 = 8
-        if gold_name is not None or name is not None:
-            if (gold_name is None or name is None) and gold[0] == answer[0] == "relation":
-                return self._relations(gold, answer)
-            if gold_name is None or name is None:
-                return self._same_unnamed(gold_inner, inner)
-            if same_name(gold_name, name):
-                return self._same_unnamed(gold_inner, renamed(inner, name, gold_name))
-            if gold[0] == answer[0] == "relation":
-                return self._relations(gold, answer)
-            return False
-        return self._same_unnamed(gold, answer)
+        if gold_name is None and name is None:
+            return self._same_unnamed(gold, answer)
+        if gold_name is not None and name is not None and same_name(gold_name, name):
+            return self._same_unnamed(gold_inner, renamed(inner, name, gold_name))
+        if gold[0] == answer[0] == "relation":
+            return self._relations(gold, answer)
+        if gold_name is None:
+            return name is not None and is_result(name) and self._same_unnamed(gold_inner, inner)
+        return name is None and asks_for(gold_name) and self._same_unnamed(gold_inner, inner)
 
     def _same_unnamed(self, gold: Node, answer: Node) -> bool:
         gold, answer = signs_spread(plain(gold)), signs_spread(plain(answer))
         if gold == answer:
             return True
         kinds = gold[0], answer[0]
-        if kinds[0] in ("list", "set") and kinds[1] in ("list", "set"):
-            mine, theirs = intervals(gold), intervals(answer)
-            if mine and theirs:
-                return self._regions(mine, theirs)
-            return self._collections(gold, answer)
-        if "list" in kinds and "tuple" in kinds:
-            return self._assigned(gold, answer) or self._by_regions(gold, answer)
         if kinds == ("tuple", "tuple"):
             return gold[1] == answer[1] and gold[3] == answer[3] and self._each(gold[2], answer[2])
+        found = self._regions(gold, answer)
+        if found is not None:
+            return found
+        if kinds[0] in ("list", "set") and kinds[1] in ("list", "set"):
+            return self._collections(gold, answer)
+        if "list" in kinds and "tuple" in kinds:
+            return self._assigned(gold, answer)
         if kinds == ("relation", "relation"):
             return self._relations(gold, answer)
-        if intervals(gold) and intervals(answer):
-            return self._by_regions(gold, answer)
         if kinds[0] in ("matrix", "cases") and kinds[0] == kinds[1]:
             shape = [len(row) for row in gold[1]] == [len(row) for row in answer[1]]
             return shape and all(self._each(mine, theirs) for mine, theirs in zip(gold[1], answer[1], strict=True))
+        if "matrix" in kinds and "tuple" in kinds:
+            column, pair = (gold, answer) if kinds[0] == "matrix" else (answer, gold)
+            rows = column[1]
+            if pair[1::2] != ("(", ")") or any(len(row) != 1 for row in rows):
+                return False
+            cells = [row[0] for row in rows]
+            return self._each(cells, pair[2]) if column is gold else self._each(pair[2], cells)
         if kinds == ("ratio", "ratio"):
             return len(gold) == len(answer) and self._proportional(gold[1:], answer[1:])
         if "ratio" in kinds and "div" in kinds:
@@ -100,6 +145,11 @@ class Comparison:
     def _named(self, node: Node) -> tuple[Node | None, Node | None]:
         """`x = 3` as the name x and 3, `x \\in S` as x and S, `S = 2 + 3 = 5` as S and 5; None for the value where
         such a chain does not hold."""
+        if node[0] == "modulo" and node[1][0] == "relation" and node[1][1] == ("equiv",) and not variables(node):
+            left, right = node[1][2]
+            remainder: Node = ("call", "mod", ("add", left, ("neg", right)), node[2])
+            # 17 \equiv 2 \pmod 5, where that is so, as 2
+            return ("nothing",), right if self._number(("number", Fraction(0)), remainder) else None
         if node[0] != "relation":
             return None, node
         signs, terms = node[1], node[2]
@@ -133,13 +183,14 @@ class Comparison:
             exact.pop(0)
         for other in exact[1:]:
             if not self._same(exact[0], other):
-                return first, None
+                # 7 = 8 holds nowhere; z = x - 1 = y holds somewhere.
+                return (None, node) if variables(other) or variables(exact[0]) else (first, None)
         if variables(first) & variables(exact[-1]):
             return None, node
         return first, exact[-1] if not variables(exact[-1]) or len(exact) == 1 else exact[0]
 
-    @staticmethod
-    def _occurs(name: Node, terms: Sequence[Node]) -> bool:
+    def _occurs(self, name: Node, terms: Sequence[Node]) -> bool:
+        self._spend(sum(map(size, terms)))
         return any(variables(name) & variables(term) for term in terms)
 
     # Collections
@@ -155,24 +206,39 @@ class Comparison:
                 return False
         if ("dots",) in mine or ("dots",) in theirs:
             return gold[0] == answer[0] and self._each(mine, theirs)
-        ours, others = self._names(mine), self._names(theirs)
-        if len(ours) > 1 and len(others) > 1:
-            return self._unordered(mine, theirs)  # name by name
-        if len(ours) > 1 or len(others) > 1:
-            # x = 1, y = 2 against 1, 2: in the order of the names; x_1 = 1, x_2 = 2 are solutions in any order.
-            names = ours if len(ours) > 1 else others
-            if len({str(name[1]).split("_")[0] for name in names}) > 1:
-                listed = [name[1] for name in names]
-                return not (ours and others) and listed == sorted(listed) and self._each(mine, theirs)
+        if len(mine) != len(theirs):
+            return False
+        ours, others = self._labels(mine), self._labels(theirs)
+        stems = [{label.split("_")[0] for label in labels} for labels in (ours, others)]
+        if len(set(ours)) > 1 and len(set(others)) > 1:
+            if len(set(ours)) == len(ours) and sorted(ours) == sorted(others):
+                order = [others.index(label) for label in ours]  # name by name
+                return self._each(mine, [theirs[i] for i in order])
+            return self._unordered(mine, theirs)
+        if len(set(ours)) > 1 or len(set(others)) > 1:
+            if len(stems[0] | stems[1]) > 1:
+                # x = 1, y = 2 against 1, 2: in the order of the names; 7 goats, 4 toys against 7, 4 as they stand.
+                return not (ours and others) and in_order(ours or others) and self._each(mine, theirs)
+            # x_1 = 1, x_2 = 2 are solutions in any order.
             mine, theirs = [self._named(item)[1] or item for item in mine], [self._named(i)[1] or i for i in theirs]
+        elif ours and others and stems[0] != stems[1]:
+            return False  # x = 1 or x = 2 against y = 1 or y = 2
         return self._unordered(self._values_of_one_name(mine), self._values_of_one_name(theirs))
 
-    def _names(self, listed: Sequence[Node]) -> list[Node]:
-        """The different variables that items such as `x = 1` name, where each item names one; or else none."""
-        names = [self._named(item)[0] for item in listed]
-        if any(name is None or name[0] != "variable" for name in names):
-            return []
-        return list(dict.fromkeys(name for name in names if name is not None))
+    def _labels(self, listed: Sequence[Node]) -> list[str]:
+        """What each item is called, as in `x = 1`, `Minimum: 1` and `7 goats`, where each one is; or else nothing."""
+        found = []
+        for item in listed:
+            name = self._named(item)[0]
+            if name is not None:
+                label = str(name[1]) if name[0] in ("variable", "unit") else ""
+            else:
+                quantity = split(item)
+                label = "/".join(sorted(quantity[1])) if quantity else ""
+            if not label:
+                return []
+            found.append(label.casefold() if name is None or name[0] == "unit" else label)
+        return found
 
     def _unordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
         if len(gold) != len(answer) or len(gold) > 100:
@@ -197,35 +263,44 @@ class Comparison:
         return items
 
     def _assigned(self, gold: Node, answer: Node) -> bool:
-        """`x=3, y=4` against `(3, 4)`: the names in the order of the alphabet."""
+        """`x = 3, y = 4` against `(3, 4)`."""
         (listed, pair) = (gold, answer) if gold[0] == "list" else (answer, gold)
-        named = [self._named(item) for item in listed[2]]
-        names = [repr(name) for name, _ in named]
-        if any(name is None or value is None for name, value in named) or len(set(names)) < len(names):
+        labels = self._labels(listed[2])
+        if len(set(labels)) < max(2, len(labels)) or not in_order(labels):
             return False
-        if names != sorted(names) or (pair[1], pair[3]) != ("(", ")") or listed[1] == "or":
+        if (pair[1], pair[3]) != ("(", ")") or listed[1] == "or":
             return False
-        values = [value for _, value in named if value is not None]
-        return self._each(values, pair[2])
+        values = [self._named(item)[1] or item for item in listed[2]]
+        return self._each(values, pair[2]) if listed is gold else self._each(pair[2], values)
 
     # Inequalities and equations
 
-    def _by_regions(self, gold: Node, answer: Node) -> bool:
-        mine, theirs = intervals(gold), intervals(answer)
-        return bool(mine and theirs) and self._regions(mine or [], theirs or [])
-
-    def _regions(self, gold: Region, answer: Region) -> bool:
+    def _regions(self, gold: Node, answer: Node) -> bool | None:
+        """Whether two inequalities, intervals or unions are the same numbers; None for anything else."""
+        ours, others = regions.region(gold), regions.region(answer)
+        if not ours or not others:
+            return None
+        mine, theirs = regions.unknowns(gold), regions.unknowns(answer)
+        if mine and theirs and mine != theirs:
+            return False
+        found = regions.same(ours, others, self._values.ranks)
+        if found is not None:
+            return found
+        # With letters in their ends, span by span.
+        left, right = regions.spans(ours), regions.spans(others)
+        if left is None or right is None:
+            return None
         return self._unordered(
-            [("tuple", left, (low, high), right) for left, low, high, right in gold],
-            [("tuple", left, (low, high), right) for left, low, high, right in answer],
+            [("tuple", start, (low, high), end) for _, start, low, high, end in left],
+            [("tuple", start, (low, high), end) for _, start, low, high, end in right],
         )
 
     def _relations(self, gold: Node, answer: Node) -> bool:
         if variables(gold) != variables(answer):
             return False
-        mine, theirs = intervals(gold), intervals(answer)
-        if mine and theirs:
-            return self._regions(mine, theirs)
+        found = self._regions(gold, answer)  # k \in (0, 1) against 0 < k < 1
+        if found is not None:
+            return found
         if len(gold[1]) == len(answer[1]) == 1:
             sign, other = gold[1][0], answer[1][0]
             if sign in FLIP and other in FLIP:
@@ -234,36 +309,15 @@ class Comparison:
                     return sign == other and self._each(gold[2], answer[2])
                 left, right = difference(gold), difference(answer)
                 if sign == "=" or sign == "ne":
-                    return sign == other and self._factor(left, right) is not None
-                factor = self._factor(left, right)
+                    return sign == other and self._values.factor(left, right) is not None
+                factor = self._values.factor(left, right)
                 return factor is not None and other == (sign if factor > 0 else FLIP[sign])
+        if set(gold[1]) == set(answer[1]) == {"="}:
+            return self._unordered(gold[2], answer[2])  # x/2 = y = z
         if gold[1] == answer[1]:
             return self._each(gold[2], answer[2])
         turned = tuple(FLIP.get(sign, sign) for sign in reversed(answer[1]))
         return gold[1] == turned and self._each(gold[2], answer[2][::-1])
-
-    def _factor(self, gold: Node, answer: Node) -> int | None:
-        """The sign of the number c with `answer = c * gold` everywhere; None where there is none."""
-        factor = None
-        for point in self._points(gold, answer):
-            numbers = self._both(gold, answer, point)
-            if numbers is None:
-                continue
-            mine, theirs, far = numbers
-            if mine == 0 or theirs == 0 or abs(mine) < far or abs(theirs) < far:
-                return None
-            ratio = theirs / mine
-            if isinstance(ratio, Fraction):
-                if factor is not None and ratio != factor[0]:
-                    return None
-            elif factor is not None and abs(ratio - factor[0]) > far * (1 + abs(ratio)):
-                return None
-            factor = (ratio, (factor[1] if factor else 0) + 1)
-            if factor[1] == _POINTS:
-                break
-        if factor is None or factor[1] < _POINTS or getattr(factor[0], "imag", 0) != 0:
-            return None
-        return 1 if getattr(factor[0], "real", factor[0]) > 0 else -1
 
     def _proportional(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
         first, other = gold[0], answer[0]
@@ -278,46 +332,34 @@ class Comparison:
         mine, theirs = split(gold), split(answer)
         if mine is None or theirs is None:
             return self._structure(gold, answer)
-        (bare, unit, size), (other, other_unit, other_size) = mine, theirs
+        (bare, unit, scale), (other, other_unit, other_scale) = mine, theirs
+        radians = unit.pop("radian", 0) or other_unit.pop("radian", 0)
         if unit and other_unit:
             if unit != other_unit:
                 return False
-            bare, other = times(bare, size), times(other, other_size)
+            bare, other = times(bare, scale), times(other, other_scale)
         elif other_unit and CURRENCIES & set(other_unit):
             return False
         elif not unit and not other_unit:
-            bare, other = times(bare, size), times(other, other_size)
-        elif ("percent" in repr(other)) != ("percent" in repr(bare)):
+            bare, other = times(bare, scale), times(other, other_scale)
+        elif ("percent" in repr(other)) != ("percent" in repr(bare)) or "degrees" in repr((bare, other)):
             return False
-        return self._angles(bare, other)
+        return self._number(bare, other) if radians else self._angles(bare, other)
 
     def _angles(self, gold: Node, answer: Node) -> bool:
         mine, theirs = degrees(gold), degrees(answer)
         if (mine is None) == (theirs is None):
-            return self._values(gold, answer)
+            return self._number(gold, answer)
         # "30" for 30 degrees; and pi/6.
         bare, other = (mine or gold), (theirs or answer)
-        return self._values(gold, answer) if "pi" in repr(other if mine else bare) else self._values(bare, other)
+        written = repr(other if mine else bare)
+        in_radians = "'pi'" in written or "'degrees'" in written
+        return self._number(gold, answer) if in_radians else self._number(bare, other)
 
-    def _values(self, gold: Node, answer: Node) -> bool:
+    def _number(self, gold: Node, answer: Node) -> bool:
         if not (has_value(gold) and has_value(answer)):
             return self._structure(gold, answer)
-        agreed = 0
-        points = self._points(gold, answer)
-        for point in points:
-            numbers = self._both(gold, answer, point)
-            if numbers is None:
-                continue
-            mine, theirs, far = numbers
-            if isinstance(mine, Fraction) and isinstance(theirs, Fraction):
-                if mine != theirs:
-                    return False
-            elif abs(mine - theirs) > far:
-                return False
-            agreed += 1
-            if agreed == (_POINTS if point else 1):
-                return True
-        return False
+        return self._values.same(gold, answer)
 
     def _structure(self, gold: Node, answer: Node) -> bool:
         """Part by part: for what has no value, such as `1 + 2 + \\ldots + n`."""
@@ -336,40 +378,5 @@ class Comparison:
 
     def _same_part(self, gold: Node, answer: Node) -> bool:
         if has_value(gold) and has_value(answer):
-            return self._values(gold, answer)
+            return self._values.same(gold, answer)
         return self._structure(gold, answer) or (gold[0] in ("relation", "list", "set") and self._same(gold, answer))
-
-    # Points
-
-    def _points(self, gold: Node, answer: Node) -> list[dict[str, Fraction]]:
-        """Where to compare: at no point but the empty one where there are no variables."""
-        names = sorted(variables(gold) | variables(answer))
-        if not names:
-            return [{}]
-        rng = random.Random(self._seed)
-        whole = counted(gold) | counted(answer)
-        if any(name in whole for name in names):
-            return [{name: Fraction(rng.randint(2, 40)) for name in names} for _ in range(_TRIES)]
-        signs = (1, -1)
-        return [
-            {name: Fraction(rng.randint(1, 9999), rng.randint(11, 99)) * rng.choice(signs) / 20 for name in names}
-            for _ in range(_TRIES)
-        ]
-
-    def _both(self, gold: Node, answer: Node, point: dict[str, Fraction]) -> tuple[Any, Any, Any] | None:
-        """Both values, and by how much they may differ; None where either has none."""
-        try:
-            try:
-                return Exact(point).value(gold), Exact(point).value(answer), Fraction(0)
-            except NeedsDigits:
-                if not self._digits:
-                    raise
-            rough = [Digits(point), Digits(point)]
-            for numbers, node in zip(rough, (gold, answer), strict=True):
-                numbers.number(node)
-            size = int(sum(numbers.size for numbers in rough)) + 1
-            fine = Digits(point, 100 + 2 * size)
-            mine, theirs = fine.number(gold), fine.number(answer)
-            return mine, theirs, fine.number(("number", Fraction(1, 10 ** (60 + size))))
-        except (NoValue, ZeroDivisionError, OverflowError):
-            return None

@@ -23,7 +23,7 @@ Node = tuple[Any, ...]
 _DEEPEST = 40  # brackets, fractions and powers in one another
 _TALLEST = 150  # tuples in one another
 _MOST = 2500  # tokens
-_HIGHEST = 9999  # of a number's exponent, as in 1e9999
+_LONGEST = 4000  # digits of a number, with its exponent: Python writes out no more than 4,300
 _RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "to", "notin", "subset", "subseteq"}
 _GREEK = frozenset({
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
@@ -67,7 +67,7 @@ class Parser:
         if (
             self._tokens[0].value == "["
             and self._tokens[-1].value == "]"
-            and found[0] not in ("tuple", "list", "matrix")
+            and found[0] not in ("tuple", "list", "matrix", "union", "inter", "minus")
         ):
             raise Unreadable("square brackets around all of it, which may be a floor")
         if self._at < len(self._tokens):
@@ -123,10 +123,16 @@ class Parser:
         defined = self._definition()
         if defined:
             terms.append(defined)
+        elif self._peek().kind == "text" and self._peek(1).value == ":" and self._peek().value.strip() != "lambda":
+            # Minimum: 1
+            terms, signs = [("unit", self._next().value.strip())], ["="]
+            self._next()
+            terms.append(self._sets())
         elif self._is(*_RELATIONS):  # "= 5", "> 3"
             terms.append(("nothing",))
         else:
             terms.append(self._sets())
+        terms[-1] = self._remainder(terms[-1])
         while self._is(*_RELATIONS) or (self._is("!") and self._peek(1).value == "="):
             sign = self._next().value
             if sign == "!":
@@ -135,7 +141,7 @@ class Parser:
             if sign in "<>" and self._take("="):
                 sign = {"<": "le", ">": "ge"}[sign]
             signs.append({"sim": "approx"}.get(sign, sign))
-            terms.append(self._sets())
+            terms.append(self._remainder(self._sets()))
         found = ("relation", tuple(signs), tuple(terms)) if signs else terms[0]
         if self._is("pmod", "bmod", "mod"):
             self._next()
@@ -144,6 +150,17 @@ class Parser:
             self._at += 2
             found = ("modulo", found, self._sum())
             self._need(")")
+        return found
+
+    def _remainder(self, found: Node) -> Node:
+        """Of `17 \\bmod 5 = 2` the left side, a number. In `x = 2 \\bmod 5` it is a class, which is read later."""
+        start = self._at
+        if not self._take("bmod", "mod"):
+            return found
+        by = self._argument() if self._is("{") else self._power()
+        if self._is("="):
+            return ("call", "mod", found, by)
+        self._at = start
         return found
 
     def _definition(self) -> Node | None:
@@ -196,16 +213,25 @@ class Parser:
 
     def _product(self) -> Node:
         factors = [self._unary()]
-        whole = self._plain_integer(self._at - 1)
+        whole = factors[0][0] == "number" and self._plain_integer(self._at - 1)
         while True:
-            if self._take("*", "cdot", "times"):
+            if self._is("*", "cdot", "times"):
+                crossed = self._next().value == "times" and _no_number(factors[-1])
                 factors.append(self._unary())
+                if crossed and _no_number(factors[-1]):
+                    raise Unreadable("a product of vectors or sets, which is not just any product")
             elif self._take("/", "div"):
                 below = self._unary()
                 factors = [("div", factors[0] if len(factors) == 1 else ("mul", *factors), below)]
             elif self._starts_factor():
                 start = self._at
                 factor = self._power()
+                if (
+                    self._tokens[start].value == "{"
+                    and factor[0] == "number"
+                    and self._tokens[start - 1].kind == "number"
+                ):
+                    raise Unreadable("two numbers side by side")  # 1{9}, which prints as 19
                 if self._tokens[start].kind == "number":
                     # "3 1/2" is a mixed number, "$5" a quantity; any other number after a factor is a slip.
                     if (factors[0][0] == "unit" and len(factors) == 1) or self._may_lead(start):
@@ -234,7 +260,7 @@ class Parser:
     def _may_lead(self, at: int) -> bool:
         """Whether a number may be a factor though it does not come first: `n 2^n`, `(n+1)2^n`, `2!3!`."""
         before, number = self._tokens[at - 1], self._tokens[at]
-        return before.value in (")", "!", "}") or (number.spaced and before.kind != "number")
+        return before.value in (")", "!", "}") or (number.spaced and before.kind not in ("number", "text"))
 
     def _plain_integer(self, at: int) -> bool:
         return 0 <= at < len(self._tokens) and self._tokens[at].kind == "number" and self._tokens[at].value.isdigit()
@@ -352,9 +378,13 @@ class Parser:
                 return ("constant", token.value)
             return self._variable(token.value)
         if token.kind == "text":
-            size = units.scale(token.value)
+            scale, _, rest = token.value.strip().partition(" ")
+            size = units.scale(scale)
             if size:
-                return ("number", Fraction(size))
+                if rest:  # 5 million dollars
+                    self._at -= 1
+                    self._tokens[self._at] = Token("text", rest, True)
+                return ("number", size)
             if self._is("_"):
                 return self._variable(token.value)
             return ("unit", token.value.strip())
@@ -400,8 +430,8 @@ class Parser:
             tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * 10**places)
             return ("number", Fraction(digits.rstrip(".")) + tail)
         mantissa, _, exponent = digits.lower().partition("e")
-        if exponent and (len(exponent) > 6 or abs(int(exponent)) > _HIGHEST):
-            raise TooLarge("a large exponent")
+        if len(exponent) > 6 or len(mantissa) + abs(int(exponent or 0)) > _LONGEST:
+            raise TooLarge("a number of too many digits")
         return ("number", Fraction(mantissa) * Fraction(10) ** int(exponent or 0))
 
     def _digits_in_braces(self) -> str:
@@ -559,19 +589,33 @@ class Parser:
                 self._name_in_braces()
         elif name not in (*_MATRICES, "cases", "vmatrix"):
             raise Unreadable(f"environment {name}")
+        cells = name in (*_MATRICES, "array", "vmatrix")  # elsewhere & is where lines meet
+        empty = cells
         rows: list[tuple[Node, ...]] = [()]
         while not self._take("end"):
-            if self._take("&"):
-                continue
             if self._take("\\\\"):
                 rows.append(())
+                empty = cells
                 continue
-            rows[-1] = (*rows[-1], self._cell())
+            if self._take("&"):
+                if empty:  # & and nothing before it
+                    rows[-1] = (*rows[-1], ("nothing",))
+                empty = cells
+                continue
+            if not empty and cells:
+                raise Unreadable("two cells in one")
+            rows[-1], empty = (*rows[-1], self._cell()), False
+            if cells and self._is("&") and self._peek(1).value in ("\\\\", "end"):
+                self._next()  # the & before an empty last cell
+                rows[-1] = (*rows[-1], ("nothing",))
+                empty = False
         if self._name_in_braces() != name:
             raise Unreadable("an environment ends that did not begin")
-        found = tuple(row for row in rows if row)
-        if not found:
-            raise Unreadable("an empty environment")
+        if not rows[-1]:
+            rows.pop()
+        found = tuple(rows) if cells else tuple(row for row in rows if row)
+        if not found or not all(found):
+            raise Unreadable("an empty row")
         return ("matrix" if name in (*_MATRICES, "array") else name, found)
 
     def _cell(self) -> Node:
@@ -589,6 +633,11 @@ class Parser:
                 raise Unreadable("a brace is not closed")
             name += token.value
         return name
+
+
+def _no_number(node: Node) -> bool:
+    """Whether a node is called as vectors and sets are."""
+    return node[0] == "variable" and (node[1].startswith(("vec ", "over", "hat ")) or node[1].isupper())
 
 
 def _proper(node: Node) -> bool:

@@ -154,9 +154,10 @@ class _Pool:
 _pool = _Pool()
 
 
-def ask(answer: str, gold: str) -> str:
-    """What a worker says of an answer and a gold answer: equal, different, too_large; or timeout, and it is gone."""
-    return _pool.ask(json.dumps([answer, gold]))
+def ask(answer: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> str:
+    """What a worker says of an answer and a gold answer: equal, equal_sampled, different, too_large, error; or
+    timeout, and it is gone."""
+    return _pool.ask(json.dumps([answer, gold, tolerance, percent]))
 
 
 def close() -> None:

@@ -6,20 +6,18 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat.verifier.grammar import Node
-from zero2chat.verifier.units import CURRENCIES, Unit, read_unit
+from zero2chat.verifier.units import CURRENCIES, Unit, denies, read_unit
 from zero2chat.verifier.values import variables
 
-_WHOLE = ("factorial", "binom", "gamma", "floor", "ceil", "gcd", "lcm", *("sin", "cos", "tan", "cot", "sec", "csc"))
-_INFINITY: Node = ("constant", "infty")
-_REALS: Node = ("tuple", "(", (("neg", _INFINITY), _INFINITY), ")")
+INFINITY: Node = ("constant", "infty")
+REALS: Node = ("tuple", "(", (("neg", INFINITY), INFINITY), ")")
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
-Region = list[tuple[str, Node, Node, str]]  # intervals: "(" or "[", low, high, ")" or "]"
 
 
 def plain(node: Node) -> Node:
     """The reals as an interval, one thing in brackets as itself, a condition in braces as the condition."""
     if node == ("domain", "R"):
-        return _REALS
+        return REALS
     if node[0] == "builder":
         item, condition = node[1], node[2]
         if item[0] == "relation" and item[1] == ("in",) and item[2][1] == ("domain", "R"):
@@ -31,19 +29,64 @@ def plain(node: Node) -> Node:
     if node[0] == "unit" and node[1].lower() in ("no solution", "no solutions", "empty set", "the empty set"):
         return ("constant", "emptyset")
     if node[0] == "unit" and node[1].lower() in ("all real numbers", "all reals", "the real numbers", "reals"):
-        return _REALS
-    if node[0] == "relation" and node[1] == ("approx",) and node[2][0] == ("nothing",):
-        return node
+        return REALS
     return node
 
 
+def same_letter(gold: Node, answer: Node) -> Node:
+    """The set `{y : y > 3}` as `{x : x > 3}`: the letter of such a set is nobody's business."""
+    if gold[0] == answer[0] == "builder" and gold[1][0] == answer[1][0] == "variable":
+        old, new = answer[1][1], gold[1][1]
+        return answer if new in variables(answer) else replaced(answer, old, gold[1])
+    return answer
+
+
+def replaced(node: Any, name: str, by: Node) -> Any:
+    """A node with another expression for a variable."""
+    if not isinstance(node, tuple):
+        return node
+    if node == ("variable", name):
+        return by
+    return tuple(replaced(part, name, by) for part in node)
+
+
+def without_percent(node: Any) -> Any:
+    """A tree without percent signs."""
+    if not isinstance(node, tuple):
+        return node
+    if len(node) == 2 and node[0] == "percent":
+        return without_percent(node[1])
+    return tuple(without_percent(part) for part in node)
+
+
+def size(node: Any) -> int:
+    """How many nodes there are in a tree."""
+    return 1 + sum(size(part) for part in node if isinstance(part, tuple)) if isinstance(node, tuple) else 0
+
+
 def chain_spread(node: Node) -> Node:
-    """`x = y = 1` as the list `x = 1, y = 1`."""
+    """`x = y = 1` as the list `x = 1, y = 1`; `(x, y) = (1, 2)` as the list `x = 1, y = 2`."""
+    if node[0] == "relation" and node[1] == ("=",) and node[2][0][0] == node[2][1][0] == "tuple":
+        names, values = node[2]
+        if (
+            len(names[2]) == len(values[2])
+            and names[1::2] == values[1::2] == ("(", ")")
+            and all(map(is_name, names[2]))
+        ):
+            pairs = zip(names[2], values[2], strict=True)
+            return ("list", ",", tuple(("relation", ("=",), pair) for pair in pairs))
     if node[0] == "relation" and len(node[1]) > 1 and set(node[1]) == {"="} and not variables(node[2][-1]):
         *names, value = node[2]
         if all(name[0] == "variable" for name in names):
             return ("list", ",", tuple(("relation", ("=",), (name, value)) for name in names))
     return node
+
+
+def last_of_chain(node: Node) -> Node:
+    """`AB = CD = 5` as `AB = 5`; any other relation as it is."""
+    signs, terms = node[1], node[2]
+    chain = len(signs) > 1 and set(signs) == {"="} and not variables(terms[-1])
+    return ("relation", ("=",), (terms[0], terms[-1])) if chain and all(map(is_result, terms[:-1])) else node
 
 
 def is_name(node: Node) -> bool:
@@ -62,8 +105,55 @@ def is_name(node: Node) -> bool:
     return kind == "call" and bool(variables(node)) and all(is_name(part) for part in node[2:])
 
 
+def asks_for(node: Node) -> bool:
+    """Whether what stands left of "=" names one quantity, so that its value alone is an answer too. `x + y = 5` does
+    not: it is an equation."""
+    kind = node[0]
+    if kind == "unit":
+        return not denies(node[1])
+    if kind in ("variable", "defined", "nothing", "constant") or node[:2] == ("big", "lim"):
+        return True
+    if kind == "tuple":
+        return all(asks_for(item) for item in node[2])
+    if kind == "mul" and len(node) == 3 and node[1][0] == "variable" and node[2][0] == "tuple":
+        return True  # P(X = 1)
+    if kind == "mul":  # AB, m\\angle A, the area of ABC
+        return all(part[0] == "unit" or _capital(part) or part[-1] in ("angle", "triangle", "m") for part in node[1:])
+    if kind == "call":
+        return node[1] in ("gcd", "lcm", "max", "min") or all(map(_capital, (n for n in node[2:] if n[0] != "number")))
+    return False
+
+
+def _capital(node: Node) -> bool:
+    """Whether a node is a name such as A, AB, \\theta or \\vec{v}, and no unknown."""
+    if node[0] == "mul":
+        return all(_capital(part) for part in node[1:])
+    return node[0] == "variable" and (len(node[1].split("_")[0]) > 1 or node[1][0].isupper() or node[1] == "z")
+
+
+def is_result(node: Node) -> bool:
+    """Whether an answer may call its value by this name, where the reference has no name: `a + b = 5` for 5."""
+    if node[0] in ("add", "mul", "div"):
+        return all(part[0] == "neg" or is_result(part) for part in node[1:])
+    return asks_for(node)
+
+
+def in_order(names: list[str]) -> bool:
+    """Whether values may be listed in the order in which they are named. Letters that have an order, such as x and y,
+    must be in it; w and d, or words, have none."""
+    groups = ("abcdefgh", "ijklmno", "pqrst", "uvwxyz")
+    for i, name in enumerate(names):
+        for later in names[i + 1 :]:
+            together = any(name[:1] in group and later[:1] in group for group in groups)
+            if later < name and together and max(len(name.split("_")[0]), len(later.split("_")[0])) == 1:
+                return False
+    return True
+
+
 def same_name(gold: Node, answer: Node) -> bool:
-    if "nothing" in (gold[0], answer[0]) or "unit" in (gold[0], answer[0]):
+    if "unit" in (gold[0], answer[0]):
+        return not any(name[0] == "unit" and denies(name[1]) for name in (gold, answer))
+    if "nothing" in (gold[0], answer[0]):
         return True
     if gold[0] == answer[0] == "defined":
         return gold[1] == answer[1] and len(gold[2]) == len(answer[2])
@@ -74,16 +164,11 @@ def renamed(node: Node, name: Node, gold_name: Node) -> Node:
     """f(t) = t^2 as f(x) = x^2."""
     if name[0] != "defined" or gold_name[0] != "defined" or name[2] == gold_name[2]:
         return node
-    names = dict(zip(name[2], gold_name[2], strict=True))
-
-    def renamed(part: Any) -> Any:
-        if not isinstance(part, tuple):
-            return part
-        if len(part) == 2 and part[0] == "variable":
-            return ("variable", names.get(part[1], part[1]))
-        return tuple(renamed(inner) for inner in part)
-
-    return node if variables(node) & set(gold_name[2]) else renamed(node)
+    if variables(node) & set(gold_name[2]):
+        return node
+    for old, new in zip(name[2], gold_name[2], strict=True):
+        node = replaced(node, old, ("variable", new))
+    return node
 
 
 def items_of(node: Node) -> list[Node]:
@@ -107,75 +192,11 @@ def signs_spread(node: Node) -> Node:
             return inner if (part[0] == "pm") == plus else ("neg", inner)
         return tuple(chosen(inner, plus) for inner in part)
 
-    if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees"):
+    if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees", "tuple"):
         plus = chosen(node, True)
         if plus != node:
             return ("list", "or", (plus, chosen(node, False)))
     return node
-
-
-def intervals(node: Node) -> Region | None:
-    """An inequality in one variable, an interval, or several joined, as intervals; None for anything else."""
-    kind = node[0]
-    if kind == "tuple" and len(node[2]) == 2:
-        return [(node[1], node[2][0], node[2][1], node[3])]
-    if kind == "domain" and node[1] == "R":
-        return intervals(_REALS)
-    if kind == "relation":
-        return _solved(node)
-    if kind == "union" or (kind == "list" and node[1] == "or"):
-        parts = [intervals(plain(part)) for part in (node[1:] if kind == "union" else node[2])]
-        if kind == "list" and len({frozenset(variables(part)) for part in node[2]}) != 1:
-            return None
-        return None if any(part is None for part in parts) else [piece for part in parts for piece in part or []]
-    if kind == "list" and node[1] == "and" and len(node[2]) == 2 and variables(node[2][0]) == variables(node[2][1]):
-        first, second = intervals(node[2][0]), intervals(node[2][1])
-        if first and second and len(first) == len(second) == 1 and "tuple" not in (node[2][0][0], node[2][1][0]):
-            (a, low, high, b), (c, other_low, other_high, d) = first[0], second[0]
-            if high == other_low[1:] == _INFINITY or (high == _INFINITY and other_low == ("neg", _INFINITY)):
-                return [(a, low, other_high, d)]
-            if other_high == _INFINITY and low == ("neg", _INFINITY):
-                return [(c, other_low, high, b)]
-    if kind == "minus" and node[1] in (("domain", "R"), _REALS) and node[2][0] == "set" and len(node[2][1]) == 1:
-        return _all_but(node[2][1][0])
-    return None
-
-
-def _all_but(point: Node) -> Region:
-    return [("(", ("neg", _INFINITY), point, ")"), ("(", point, _INFINITY, ")")]
-
-
-def _solved(node: Node) -> Region | None:
-    signs, terms = node[1], node[2]
-    if signs == ("in",) and terms[0][0] == "variable":
-        return intervals(plain(terms[1]))
-    if len(signs) == 2 and all(sign in (">", "ge") for sign in signs):
-        signs, terms = tuple(FLIP[sign] for sign in reversed(signs)), terms[::-1]
-    if len(signs) == 2 and all(sign in ("<", "le") for sign in signs):
-        if terms[1][0] == "variable" and not variables(terms[0]) and not variables(terms[2]):
-            return [("(" if signs[0] == "<" else "[", terms[0], terms[2], ")" if signs[1] == "<" else "]")]
-        return None
-    if len(signs) != 1 or signs[0] not in ("<", ">", "le", "ge", "ne"):
-        return None
-    sign, (left, right) = signs[0], terms
-    if right[0] == "variable" and not variables(left):
-        sign, left, right = FLIP[sign], right, left
-    if left[:2] == ("call", "abs") and left[2][0] == "variable" and not variables(right) and sign != "ne":
-        inside, opposite = sign in ("<", "le"), ("neg", right)
-        closed = sign in ("le", "ge")
-        if inside:
-            return [("[" if closed else "(", opposite, right, "]" if closed else ")")]
-        return [
-            ("(", ("neg", _INFINITY), opposite, "]" if closed else ")"),
-            ("[" if closed else "(", right, _INFINITY, ")"),
-        ]
-    if left[0] != "variable" or variables(right):
-        return None
-    if sign == "ne":
-        return _all_but(right)
-    if sign in ("<", "le"):
-        return [("(", ("neg", _INFINITY), right, ")" if sign == "<" else "]")]
-    return [("(" if sign == ">" else "[", right, _INFINITY, ")")]
 
 
 def difference(node: Node) -> Node:
@@ -239,13 +260,31 @@ def times(node: Node, size: Fraction) -> Node:
     return node if size == 1 else ("mul", ("number", size), node)
 
 
-def counted(node: Any, inside: bool = False) -> set[str]:
-    """The variables that stand in exponents, factorials and the like, where whole numbers are meant."""
+def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
+    """An answer such as `k\\pi, k \\in \\mathbb{Z}` without its clause, the parameter, and the clause's set; the set is
+    None where it is implied, as in `k\\pi`. Neither is set for an answer without an integer parameter."""
+    if node[0] == "list" and node[1] in (",", "and"):
+        last = node[2][-1]
+        if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
+            domain = last[2][1][1]
+            rest = node[2][:-1]
+            if domain[:1] in ("Z", "N") and last[2][0][1] in variables(rest):
+                return (rest[0] if len(rest) == 1 else ("list", node[1], rest)), last[2][0][1], domain
+    free = variables(node) - {term[2][0][1] for term in _equations(node) if term[2][0][0] == "variable"}
+    if len(free) == 1 and free <= set("kmnl") and _by_half_turns(node, min(free)):
+        return node, free.pop(), None
+    return node, None, None
+
+
+def _equations(node: Node) -> list[Node]:
+    parts = node[2] if node[0] == "list" else (node,)
+    return [part for part in parts if part[0] == "relation" and part[1] == ("=",)]
+
+
+def _by_half_turns(node: Any, name: str) -> bool:
+    """Whether a variable stands in a product with pi, or with degrees."""
     if not isinstance(node, tuple) or not node:
-        return set()
-    if node[0] == "variable":
-        return {node[1]} if inside else set()
-    if node[0] == "pow":
-        return counted(node[1], inside) | counted(node[2], True)
-    inside = inside or (node[0] == "call" and node[1] in _WHOLE) or node[0] == "big"
-    return set().union(*(counted(part, inside) for part in node))
+        return False
+    if node[0] in ("mul", "div") and name in variables(node) and ("'pi'" in repr(node) or "'degrees'" in repr(node)):
+        return True
+    return any(_by_half_turns(part, name) for part in node)

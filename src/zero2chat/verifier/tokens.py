@@ -33,22 +33,22 @@ _UNICODE = {
     "λ": "\\lambda ", "φ": "\\phi ", "ω": "\\omega ", "μ": "\\mu ", "σ": "\\sigma ", "Γ": "\\Gamma ", "→": "\\to ",
     "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "∣": "|", "’": "'", "′": "'",
     "\u200b": "", "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "", "\xa0": " ", "\u2009": " ", "\u202f": " ",
-    "⟨": "\\langle ", "⟩": "\\rangle ", "∖": "\\setminus ", "⁻": "⁻", "％": "%",
+    "⟨": "\\langle ", "⟩": "\\rangle ", "∀": "\\forall ", "∖": "\\setminus ", "⁻": "⁻", "％": "%",
 } | {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # fmt: skip
 _TRANSLATE = str.maketrans(_UNICODE)
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 
 _INK = re.compile(
-    r"(?<!\\)\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|q?quad|hfill|hspace\{[^{}]*\}"
-    r"|enspace|thinspace|mathstrut|strut|tfrac(?=\s*$)|rm|bf|it)(?![A-Za-z])|(?<!\\)\\[ ,;:>()\[\]/]|~"
+    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|q?quad|hfill|hspace\{[^{}]*\}"
+    r"|enspace|thinspace|mathstrut|strut|tfrac(?=\s*$)|rm|bf|it)(?![A-Za-z])|\\[ ,;:>()\[\]/]|~"
 )
 _WRAPPED = re.compile(
     r"\\(text|textbf|textit|textrm|textnormal|texttt|textsf|mathrm|mathit|mathbf|mathsf|boldsymbol|bm|mbox|hbox|emph|"
     r"operatorname\*?|mathbb|mathcal|boxed|fbox|underline|color|mathop)(?![A-Za-z])\s*(?:\{([^{}]*)\}|([A-Za-z]))"
 )
 _TOKEN = re.compile(
-    r"(?P<time>(?<![\d:])\d{1,2}:[0-5]\d(?![\d:.]))|"
+    r"(?P<time>(?<![\d:])\d{1,2}:[0-5]\d(?:[ap]m\b|(?![\d:.])))|"
     r"(?P<number>(?:\d+(?:\.\d+|\.(?=\s*\\(?:overline|dot|bar)))?|\.\d+)(?:[eE][-+]?\d+(?![A-Za-z\d]))?)"
     r"|(?P<text>\x02[^\x03]*\x03)"
     r"|(?P<command>\\[A-Za-z]+)"
@@ -57,11 +57,22 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 _CHOICES = re.compile(r"[A-Z](?:\s*(?:,|and|or)\s*(?:and\s*)?[A-Z])+")  # \text{A, C}
-# "for all x", "for every real number x": said or not, the same.
+# "for all x", "for every real number x": said or not, the same. But where both are said, they must agree.
 _FOR_ALL = re.compile(
-    r"[\s,]*(?:\\text\{)?[\s,]*(?:for|where) (?:all|any|every|each)(?: real)?(?: numbers?)?\s*\}?\s*[a-z]"
-    r"(?:\s*\\in\s*\\mathbb\{R\})?$|[\s,]*\\text\{[\s,]*for some(?: real)? constants?\s*\}\s*[a-zA-Z]$"
+    r"[\s,]*\b(?:for|where) (?:all|any|every|each)(?: (real|rational))?(?: numbers?)? ?([a-z])"
+    r" ?(?:\\in ?\\mathbb ?\{? ?([RQZNC]) ?\}?(?:\^\{?[+*]\}?)?)? ?$|[\s,]*\bfor some(?: real)? constants? ?[a-zA-Z] ?$"
 )
+# "where k is an integer", "for any integer k"
+_INTEGER = re.compile(
+    r"[\s,;(]*(?:\b(?:where|for|with) )?(?:\b(?:some|any|all|every|each|an?) )?"
+    r"\b(?:integers? ([a-z])|([a-z]) (?:(?:is|are|being|denotes) )?(?:an?y? )?integers?)[ .)]*$"
+)
+_PLAIN_TEXT = re.compile(r"\\(?:text|mathrm|textrm|mbox) ?\{([^{}]*)\}")
+# 7:30 PM, 7:30\text{ p.m.}, 7 p.m.
+_CLOCK = re.compile(
+    r"(?<![\d.:])(\d{1,2})(:[0-5]\d)\s*(?:\\(?:text|mathrm)\s*\{\s*([AaPp])\.?\s?[Mm]\.?\s*\}|([AaPp])\.?\s?[Mm]\b\.?)"
+)
+_TAIL = 100  # characters at the end of an answer in which such a clause stands
 _SPACE = re.compile(r"\s*")
 _SAME = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge",
@@ -83,6 +94,12 @@ _SPACED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\,|,\\!)\d{3})+(?!\
 _TRAILING_UNIT = re.compile(
     r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
 )
+# "7 men", "7 red apples": what is counted, were it not letters.
+_COUNTED = re.compile(r"(?<=\d) +((?:[A-Za-z]{3,} (?:of )?){1,2}[A-Za-z]{4,}|[A-Za-z]{3})$")
+_SHORT_NOUNS = frozenset({
+    "men", "pie", "box", "dog", "cat", "pen", "cup", "way", "day", "egg", "car", "bus", "bag", "toy", "ant", "bee",
+    "pig", "cow", "hen", "key", "hat", "fan", "kid", "boy", "jar", "nut", "bed",
+})  # fmt: skip
 _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
 
@@ -96,10 +113,37 @@ def clean(text: str) -> str:
         text = _MONEY.sub(lambda m: f"{m[1] or ''}\\text{{dollar}} ", text)
     text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
     text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
-    text = _INK.sub(" ", text).strip()
+    text = _CLOCK.sub(lambda m: f"{m[1]}{m[2]}{(m[3] or m[4]).lower()}m", text)
+    text = _INK.sub(lambda m: m[0] if m[0] == "\\\\" else " ", text).strip()
     while text.endswith((".", ",", ";")) and not text.endswith(".."):
         text = text[:-1].rstrip()
-    return text[:-80] + _FOR_ALL.sub("", text[-80:])
+    return _without_clause(text)
+
+
+def _without_clause(text: str) -> str:
+    """Without "for all x"; with "where k is an integer" as a formula."""
+    tail = _tail(text)
+    if _FOR_ALL.search(tail):
+        return text[:-_TAIL] + _FOR_ALL.sub("", tail)
+    integer = _INTEGER.search(tail)
+    if integer:
+        return f"{text[:-_TAIL]}{tail[: integer.start()]}, {integer[1] or integer[2]} \\in \\mathbb{{Z}}"
+    return text
+
+
+def _tail(text: str) -> str:
+    tail = text[-_TAIL:].replace("\\forall", " for all ")
+    return re.sub(r"\s+", " ", _PLAIN_TEXT.sub(r" \1 ", tail))
+
+
+def stated_domain(text: str) -> str | None:
+    """R of an answer that ends with "for all real x", or with "for all x \\in \\mathbb{R}"."""
+    if "for" not in text[-_TAIL:] and "∀" not in text[-_TAIL:] and "where" not in text[-_TAIL:]:
+        return None
+    found = _FOR_ALL.search(_tail(text.translate(_TRANSLATE).replace("$", "").strip(" .")))
+    if found is None or not found[2]:
+        return None
+    return found[3] or {"real": "R", "rational": "Q"}.get(found[1])
 
 
 def tokenize(cleaned: str) -> list[Token]:
@@ -157,6 +201,12 @@ def _unwrapped(text: str) -> str:
             found = re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", trailing[0])
             text = text[:start] + found
 
+    counted = _COUNTED.search(text[-60:])
+    if counted:
+        words = counted[1].split()
+        if counted[1] in _SHORT_NOUNS or (len(words) > 1 and not {"and", "not", *_WORDS_OF_MATHS} & set(words)):
+            text = f"{text[: len(text) - len(counted[1])]}\x02{counted[1]}\x03"
+
     def one(match: re.Match[str]) -> str:
         name, inner = match[1], (match[2] if match[2] is not None else match[3])
         inner = inner.replace("\x02", "").replace("\x03", "").strip()
@@ -176,7 +226,12 @@ def _unwrapped(text: str) -> str:
             return f" {inner} "
         if re.search(r"[\\^_=<>]|\d", inner) and not units.read_unit(inner):
             return f" {inner} "
-        return f"\x02{inner}\x03"
+        before, core, after = re.fullmatch(r"([,;]?)\s*(.*?)\s*([:,;]?)", inner, re.DOTALL).groups()  # type: ignore[union-attr]
+        joined = re.fullmatch(r"(?:(and|or) )?(.*?)(?: (and|or))?", core, re.DOTALL)
+        if joined and (joined[1] or joined[3]) and joined[2]:  # "boys and", "and width"
+            core = f"\x02{joined[2]}\x03"
+            return f"{before} {joined[1] or ''} {core} {joined[3] or ''} {after}"
+        return f"{before} \x02{core}\x03 {after}" if core else f" {before} {after} "
 
     for _ in range(3):  # \textbf{\text{A}}
         text, changed = _WRAPPED.subn(one, text)

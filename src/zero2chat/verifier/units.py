@@ -31,6 +31,8 @@ _define("yen", yen_jpy_JPY=1)
 _define("joule", J_joule=1, kJ_kilojoule=1000)
 _define("watt", W_watt=1, kW_kilowatt=1000)
 _define("newton", N_newton=1)
+_define("mph", mph=1)
+_define("kmh", kmh_kph=1)
 _define("hertz", Hz_hertz=1, kHz=1000)
 _define("volt", V_volt=1)
 _define("ampere", A_amp_ampere=1)
@@ -38,24 +40,94 @@ _define("pascal", Pa_pascal=1, kPa=1000)
 _define("radian", rad_radian=1)
 _define("", unit=1)  # "7 square units"
 
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_ORDINAL_WORDS = (
+    "third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth "
+    "seventeenth eighteenth nineteenth twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth "
+    "hundredth thousandth millionth billionth trillionth"
+)
+_ORDINAL_STEMS = _ORDINAL_WORDS.split()
+_ORDINAL_SIZES = (*range(3, 21), *range(30, 100, 10), 10**2, 10**3, 10**6, 10**9, 10**12)
+# "3 fifths" is 3/5. In the singular such a word may as well be an ordinal.
+_PARTS = {f"{stem}s": Fraction(1, n) for stem, n in zip(_ORDINAL_STEMS, _ORDINAL_SIZES, strict=True)}
+_PARTS |= {"halves": Fraction(1, 2), "quarters": Fraction(1, 4)}
+_SCALES = {
+    "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
+    "score": 20, "gross": 144, "myriad": 10**4, "lakh": 10**5, "lac": 10**5, "crore": 10**7,
+    "quadrillion": 10**15, "quintillion": 10**18,
+}  # fmt: skip
 CURRENCIES = frozenset({"euro", "gbp", "rupee", "yen"})  # that are not the dollar of a bare "$5"
-# Words after a number that make it another number, or no number.
-_NO_UNIT = frozenset({
-    "and", "or", "not", "no", "nor", "is", "are", "if", "than", "then", "to", "from", "but", "except", "plus",
-    "minus", "times", "less", "more", "fewer", "greater", "at", "least", "most", "half", "third", "quarter",
-    "double", "twice", "triple", "percent", "squared", "cubed", "about", "approximately", "nearly", "almost",
-    "over", "under", "between", "either", "neither", "all", "any", "some", "none", "factorial", "root", "cube",
-    "cubes", "square", "power", "inverse", "reciprocal", "negative", "opposite", "base", "pair", "pairs",
-    "couple", "gross", "fold", "mod", "modulo", "choose", "where", "when", "for", "with", "false", "true",
-    "wrong",
-})  # fmt: skip
+# Words after a number that make it another number, no number, or no answer. Any other word is what is counted.
+_OTHER_WORDS = """
+    and or not no nor is are was were be if than then to from but except plus minus times less more fewer greater at
+    least most half third quarter double twice triple quadruple percent percentage squared cubed about approximately
+    nearly almost roughly around approx circa over under between either neither all any some none both factorial root
+    cube cubes square power inverse reciprocal negative opposite base pair pairs couple couples fold mod modulo
+    modulus choose where when for with without false true wrong incorrect invalid rejected reject
+    extraneous impossible excluded discarded undefined unknown unsure possibly probably maybe perhaps say guess
+    of out into by per in on off above below beneath beyond past before after within outside up down short shy away
+    ago hence behind ahead early late until till since upto against versus vs among across along
+    higher lower bigger smaller larger lesser older younger longer shorter taller faster slower further farther later
+    earlier sooner nearer closer better worse heavier lighter wider deeper warmer colder hotter cooler cheaper extra
+    additional surplus deficit debt owed owing loss lost missing short overdrawn debit
+    basis bps ppm ppb mille permille promille permil permill pct pips arab kharab fails failed works
+    first next last previous every each other another remainder rem quotient divided multiplied raised
+    grand kilo mega giga tera milli micro nano centi deci deca hecto tens ones teens oh zero zeros zeroes one two
+    four five six seven eight nine ten eleven twelve thirteen twenty thirty forty fifty sixty seventy eighty ninety
+    hex hexadecimal octal binary decimal ternary imaginary complex bc bce ad ce googol googolplex centuple tenfold
+    umpteen umpteenth nth duo duos trio trios quartet quartets quintet quintets sextet sextets octet octets ream reams
+    exactly precisely even odd unless because so therefore hence thus though
+    although however instead rather otherwise also too again should would could can cannot may might must will
+    isn aren don doesn never ever nowhere
+"""
+_NO_UNIT = frozenset(_OTHER_WORDS.split())
+# "5 doubled", "5 repeating", "5 something"; but "5 buildings", "5 seeds", "5 evening".
+_DONE = re.compile(
+    r"(?<![a-z])(?!(?:str|spr|even|morn|build|paint|draw|shill|ceil|wedd|meet|sibl|duckl|dumpl|earr|farth|sterl)ing$)"
+    r"(?!(?:bre|spe)ed$)[a-z]{3,}(?:ed|ing)$"
+)
+_DENYING = re.compile(
+    r"\b(?:not|no|wrong|incorrect|false|isn|never|except|but|or|unless|reject\w*|approx\w*|invalid)\b"
+)
+_ORDINAL = re.compile(rf"(?:.*[ -])?(?:first|second|nth|zeroth|{'|'.join(_ORDINAL_STEMS)})|.*illionths?|.*illions?")
 Unit = dict[str, int]  # measure: power
 
 
-def scale(word: str) -> int | None:
-    """The number that `million` or `dozen` stands for."""
-    return _SCALES.get(word.strip().lower().removesuffix("s"))
+def scale(word: str) -> Fraction | None:
+    """The number that a word after a number multiplies it by: `million`, `dozen`, `fifths`."""
+    word = word.strip().lower()
+    if word in _PARTS:
+        return _PARTS[word]
+    found = _SCALES.get(word if word in ("scores", "gross") else word.removesuffix("s"))
+    return None if found is None else Fraction(found)
+
+
+def ordinal(word: str) -> int | None:
+    """5 for `fifth`."""
+    word = word.strip().lower()
+    if word in ("first", "second"):
+        return ("first", "second").index(word) + 1
+    part = _PARTS.get(f"{word}s") if word in _ORDINAL_STEMS else None
+    return None if part is None else part.denominator
+
+
+def ordinal_suffix(number: int) -> str:
+    """`st` of 21st."""
+    return "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+
+
+def counts_otherwise(words: str) -> bool:
+    """Whether words after a number change what number it is, deny it, or leave it open."""
+    if _DONE.search(words.lower()):
+        return True
+    return any(
+        word in _NO_UNIT or scale(word) is not None or (_ORDINAL.fullmatch(word) is not None and word != "second")
+        for word in re.findall(r"[a-z]+", words.lower())
+    )
+
+
+def denies(words: str) -> bool:
+    """Whether words before a number say that it is not the one, or not quite."""
+    return _DENYING.search(words.lower()) is not None
 
 
 def known(name: str) -> bool:
@@ -90,10 +162,18 @@ def read_unit(text: str) -> tuple[Unit, Fraction] | None:
         name = match[2]
         found = _lookup(name)
         if found is None:
-            if len(name) < 2 or any(word.lower() in _NO_UNIT or scale(word) for word in name.split()):
+            # "pieces of cake": only at its ends would "of" change anything.
+            inner = re.sub(r"(?<=[a-z]) of (?=[a-z])", " ", name.lower())
+            if len(name) < 3 or not re.search("[aeiouy]", inner) or counts_otherwise(inner):
                 return None
-            found = (name.lower().removesuffix("s"), Fraction(1))
+            found = (_singular(name.lower()), Fraction(1))
         if found[0]:
             measures[found[0]] = measures.get(found[0], 0) + over * power
             size *= found[1] ** (over * power)
     return {measure: power for measure, power in measures.items() if power}, size
+
+
+def _singular(noun: str) -> str:
+    if noun.endswith(("ches", "shes", "sses", "xes", "zes")):
+        return noun[:-2]
+    return noun[:-3] + "y" if noun.endswith("ies") and len(noun) > 4 else noun.removesuffix("s")

@@ -11,12 +11,28 @@ from zero2chat.verifier.grammar import Node
 from zero2chat.verifier.tokens import TooLarge
 
 _MOST_BITS = 2**16  # of a numerator or denominator
-_MOST_WORK = 3_000_000  # in units of `_Exact._spend`: some tens of milliseconds
+_MOST_WORK = 3_000_000  # for one value, in units of `Exact._spend`: some tens of milliseconds
 _MOST_DIGITS = 4000  # by which an irrational number may differ from 1 in size, over all its parts
 _MOST_TERMS = 2000  # of a sum or product
 _ANALYTIC = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan")
 _COMPUTED = frozenset(
-    ("factorial", "root", "binom", "abs", "floor", "ceil", "gcd", "lcm", "max", "min", "ln", "log", "exp", "gamma")
+    (
+        "factorial",
+        "root",
+        "binom",
+        "abs",
+        "floor",
+        "ceil",
+        "gcd",
+        "lcm",
+        "mod",
+        "max",
+        "min",
+        "ln",
+        "log",
+        "exp",
+        "gamma",
+    )
 ) | set(_ANALYTIC)
 _SIMPLE = frozenset(("number", "variable", "add", "mul", "div", "neg", "pow", "percent", "degrees"))
 
@@ -29,6 +45,14 @@ class NoValue(ValueError):
     """It has no value, at this point or at all."""
 
 
+class Undecided(ValueError):
+    """Digits alone cannot tell its value, such as a floor of what seems to be a whole number."""
+
+
+# Where an expression is worked out: a variable's value, or its real and imaginary part.
+Point = Mapping[str, Fraction | tuple[Fraction, Fraction]]
+
+
 def has_value(node: Node) -> bool:
     """Whether a node is made of what `value` knows. Dots, units, sets and the like are compared by their parts."""
     kind = node[0]
@@ -37,7 +61,8 @@ def has_value(node: Node) -> bool:
     if kind == "call":
         return node[1] in _COMPUTED and all(has_value(part) for part in node[2:])
     if kind == "big":
-        return node[1] in ("sum", "prod") and _index(node) is not None and has_value(node[4])
+        index = _index(node) if node[1] in ("sum", "prod") else None
+        return index is not None and all(has_value(part) for part in (*index[1:], node[4]))
     return kind in _SIMPLE and all(has_value(part) for part in node[1:] if isinstance(part, tuple))
 
 
@@ -49,8 +74,10 @@ def variables(node: Any) -> set[str]:
         return {node[1]}
     if node[0] == "big":
         index = _index(node)
-        bound = {index[0]} if index else set()
-        return set().union(*(variables(part) for part in node[1:])) - bound
+        if index is None:
+            return set().union(*(variables(part) for part in node[1:]))
+        name, low, high = index  # the bounds' own letters are free: of \sum_{k=1}^{k} both
+        return variables(low) | variables(high) | (variables(node[4]) - {name})
     return set().union(*(variables(part) for part in node))
 
 
@@ -67,16 +94,18 @@ def _index(node: Node) -> tuple[str, Node, Node] | None:
 class Exact:
     """Values as fractions. Raises `NeedsDigits` for what is none, `NoValue` for 1/0, `TooLarge` before it is costly."""
 
-    def __init__(self, point: Mapping[str, Fraction] | None = None):
+    def __init__(self, point: Point | None = None):
         self._point = dict(point or {})
-        self._work = 0
+        self.work = 0
 
     def value(self, node: Node) -> Any:
         kind = node[0]
         if kind == "number":
             return self._checked(node[1])
         if kind == "variable":
-            return self._point[node[1]]
+            if node[1] not in self._point:
+                raise NoValue(f"{node[1]} stands for nothing")
+            return self._variable(self._point[node[1]])
         if kind == "constant":
             return self._constant(node[1])
         if kind == "add":
@@ -119,9 +148,14 @@ class Exact:
         return found
 
     def _spend(self, work: int) -> None:
-        self._work += 20 + work
-        if self._work > _MOST_WORK:
+        self.work += 20 + work
+        if self.work > _MOST_WORK:
             raise TooLarge("too much to work out")
+
+    def _variable(self, found: Fraction | tuple[Fraction, Fraction]) -> Any:
+        if isinstance(found, tuple):
+            raise NeedsDigits
+        return found
 
     def _constant(self, name: str) -> Any:
         if name in self._point:  # the i of a sum over i
@@ -169,6 +203,10 @@ class Exact:
             if not whole:
                 raise NoValue("a divisor of fractions")
             return self._checked(Fraction((math.gcd if name == "gcd" else math.lcm)(*map(int, given))))
+        if name == "mod":
+            if not whole or not given[1]:
+                raise NoValue("a remainder of fractions")
+            return given[0] % given[1]
         if name == "root" and exact and given[1] == 2 and given[0] >= 0:
             return self._power(given[0], Fraction(1, 2)) if given[0] else Fraction(0)
         if name in ("factorial", "gamma") and whole:
@@ -228,17 +266,19 @@ class Exact:
 class Digits(Exact):
     """Values to `digits` decimal digits, complex where they must be; fractions stay fractions as long as they can.
 
-    `size` adds up how many digits the parts' sizes are away from 1: two numbers built of such parts can agree in that
-    many digits, and hardly in more, without being equal.
+    With `real`, what has a complex part has no value: \\ln x where x < 0. `size` adds up how many digits the parts'
+    sizes are away from 1: two numbers built of such parts can agree in that many digits, and hardly in more, without
+    being equal.
     """
 
-    def __init__(self, point: Mapping[str, Fraction] | None = None, digits: int = 40):
+    def __init__(self, point: Point | None = None, digits: int = 60, real: bool = False):
         super().__init__(point)
         import mpmath
 
         self._mp = mpmath.mp.clone()
         self._mp.dps = digits
         self.size = 0.0
+        self._real = real
 
     def number(self, node: Node) -> Any:
         """The value, as a number of this many digits."""
@@ -256,10 +296,17 @@ class Digits(Exact):
         elif found != 0:
             if not self._mp.isfinite(found):
                 raise NoValue("no finite number")
+            if self._real and getattr(found, "imag", 0) != 0:
+                raise NoValue("no real number")
             self.size += 0.302 * abs(self._mp.mag(found))
             self._spend(200)
         if self.size > _MOST_DIGITS:
             raise TooLarge("numbers of too many digits")
+        return found
+
+    def _variable(self, found: Fraction | tuple[Fraction, Fraction]) -> Any:
+        if isinstance(found, tuple):
+            return self._mp.mpc(*map(self._float, found))
         return found
 
     def _constant(self, name: str) -> Any:
@@ -310,8 +357,10 @@ class Digits(Exact):
     def _irrational_call(self, name: str, given: list[Any]) -> Any:
         mp = self._mp
         if name == "root":
-            if not isinstance(given[1], Fraction) or given[1] < 1 or given[1].denominator != 1:
+            if not isinstance(given[1], Fraction) or not given[1]:
                 raise NoValue("such a root")
+            if given[1] < 1 or given[1].denominator != 1:
+                return self._irrational_power(given[0], 1 / given[1])
             if isinstance(given[0], Fraction):
                 if given[0] == 0:
                     return given[0]
@@ -341,14 +390,16 @@ class Digits(Exact):
             called = {"factorial": mp.factorial, "gamma": mp.gamma, "binom": mp.binomial}[name]
             return self._checked(called(*(self._float(number) for number in given)))
         if name in ("floor", "ceil"):
-            if mp.im(x) != 0 or abs(x - mp.nint(x)) < mp.mpf(10) ** (-mp.dps // 2):
-                raise NoValue("on the edge of a step")
+            if mp.im(x) != 0:
+                raise NoValue("complex numbers have no order")
+            if abs(x - mp.nint(x)) < mp.mpf(10) ** (-mp.dps // 2):
+                raise Undecided("on the edge of a step")
             return Fraction(int(mp.floor(x) if name == "floor" else mp.ceil(x)))
         if name in ("max", "min"):
             numbers = [self._float(number) for number in given]
             if any(mp.im(number) != 0 for number in numbers):
                 raise NoValue("complex numbers have no order")
-            return (max if name == "max" else min)(numbers)
+            return (max if name == "max" else min)(mp.re(number) for number in numbers)
         if name in _ANALYTIC:
             if abs(x) > 10**40:
                 raise TooLarge("an angle of too many digits")

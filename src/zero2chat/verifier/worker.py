@@ -1,4 +1,5 @@
-"""A process that works digits out. A line of JSON in, `[answer, gold]`; a line out, the reason. Ends with its stdin.
+"""A process that works digits out. A line of JSON in, `[answer, gold, tolerance,
+percent]`; a line out, the reason. Ends with its stdin.
 
     python -m zero2chat.verifier.worker MEGABYTES SECONDS
 

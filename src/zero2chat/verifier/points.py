@@ -1,0 +1,252 @@
+"""Where two expressions in variables are compared: at points of several sizes and of both signs.
+
+Two expressions that agree at all of these points are taken for equal. What tells most wrong answers from right ones
+are a sign (`|x + k|` for `x + k`), a step (`\\lfloor x\\rfloor` for `x`) and a period (`\\sin \\pi x` for 0), so the
+points are fractions, lie on both sides of each constant and beyond all of them, and depend on both expressions: nobody
+can write an answer that is right at these points alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+from zero2chat.verifier.grammar import Node
+from zero2chat.verifier.tokens import TooLarge
+from zero2chat.verifier.values import Exact, NeedsDigits, NoValue, Point, Undecided, has_value, variables
+
+ENOUGH = 6  # points at which two expressions agree
+# How large a variable is, point by point. Small numbers first: most wrong answers are wrong there already.
+_SIZES = (
+    *("one", "ten", "one", "ten", "tiny", "beyond", "beyond", "near", "near", "between"),
+    *("huge", "huge", "near", "near", "between", "beyond", "ten", "one", "near", "tiny", "whole", "zero"),
+)
+_COMPLEX = 2
+# All positive, then all negative: the domain of \sqrt{x}\sqrt{y}\sqrt{z} has few points of mixed signs.
+_MORE = ("tiny", "one", "ten", "beyond", "one", "beyond", "huge", "tiny", "between", "one", "beyond", "huge", "near")
+_MOST_MARKS = 12
+_DEGREE = 4
+_NATURAL = ("factorial", "factorial2", "binom")
+_STEPPED = ("floor", "ceil", "sin", "cos", "tan", "cot", "sec", "csc")
+_WHOLE = ("gcd", "lcm", "mod")
+_KINKED = ("abs", "floor", "ceil", "max", "min", "root", "ln", "log")
+
+
+def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]]:
+    """Where to compare: at no point but the empty one where there are no variables. Otherwise an empty point parts
+    those that are always tried from more, for expressions that had no value at most of the others. With each goes
+    whether it is no matter there that one side has no value: near its poles, n!/(n-2)! has none where n(n-1) has one;
+    \\ln(a/b) is \\ln a - \\ln b, though both may be negative; and a^x is e^{x \\ln a}, though (-2)^3 has a value.
+    """
+    names = sorted(variables(gold) | variables(answer))
+    if not names:
+        yield {}, False
+        return
+    rng = random.Random(seed)
+    natural, whole = _implied(gold, _NATURAL, ("big",)), _implied(gold, _WHOLE, ("pow",))
+    # n! + \sin \pi n is n! at whole n; who writes it means to hide it.
+    natural -= _implied(answer, _STEPPED, ()) - _implied(gold, _STEPPED, ())
+    powers = _exponents((gold, answer)) - whole - natural
+    marks = _marks(gold, answer)
+    largest = max((abs(mark) for mark in marks), default=Fraction(1)) + 1
+    patterns = list(itertools.islice(itertools.product((1, -1), repeat=len(names)), 16))
+
+    def real(i: int, size: str, signs: Sequence[int], mixed: bool) -> Point:
+        point: dict[str, Any] = {}
+        for j, (name, sign) in enumerate(zip(names, signs, strict=True)):
+            if name in natural or name in whole or (name in powers and i % 2 == 0):
+                # A sum from k = 2 on has no value at 0. Even and odd exponents, with each sign of the others.
+                number = 2 * rng.randint(2, 6 if i % 3 else 20) + i // 4 % 2
+                point[name] = Fraction(number if name in natural else sign * number)
+                continue
+            # One variable is of this size, the others are half of the time: near a constant, all of them rarely are.
+            same = not mixed or j == i % len(names) or rng.random() < 0.5
+            found = _number(rng, size if same else rng.choice(_SIZES), marks, largest)
+            # x^n is real for whole n, or for positive x.
+            point[name] = abs(found) if powers and i % 2 else sign * found
+        return point
+
+    for i, size in enumerate(_SIZES):
+        point = real(i, size, patterns[(i + i // 2) % len(patterns)], True)
+        yield point, _lenient(point) or bool(powers and i % 2 == 0)
+    if set(names) & {"z", "w"}:  # the letters of complex numbers
+        for _ in range(_COMPLEX):
+            point = {
+                name: (_number(rng, "one", marks, largest), _number(rng, "one", marks, largest))
+                if name in ("z", "w")
+                else _number(rng, "ten", marks, largest)
+                for name in names
+            }
+            yield point, False
+    for name, zeros in _kinks((gold, answer)).items():
+        # Between the zeros of (x - 1)(x - 2), its absolute value is another number; and nowhere else.
+        for low, high in itertools.islice(itertools.pairwise(sorted(zeros)), _MOST_MARKS):
+            if name not in natural and name not in whole:
+                between = low + (high - low) * Fraction(rng.randint(1, 99), 101)
+                for size in ("one", "ten", "beyond")[: 3 * len(names) - 2]:  # other variables where they have values
+                    yield {**real(1, size, [1] * len(names), False), name: between}, False
+    yield {}, False
+    for sign in (1, -1):
+        for i, size in enumerate(_MORE):
+            for mixed in (False, True)[: len(names)]:
+                point = real(i, size, [sign] * len(names), mixed)
+                yield point, _lenient(point) or bool(powers and i % 2 == 0)
+
+
+def _lenient(point: Point) -> bool:
+    numbers = [value for value in point.values() if isinstance(value, Fraction)]
+    whole = all(number.denominator == 1 for number in numbers)
+    return whole or 0 in numbers or sum(number < 0 for number in numbers) > 1
+
+
+def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fraction) -> Fraction:
+    """A fraction whose denominator nobody knows: at multiples of a known one, a sine may vanish."""
+    share = Fraction(rng.randint(1, 9_999), rng.randint(10_000, 99_999))
+    if size in ("whole", "zero"):  # where floors and ceilings jump
+        return Fraction(rng.randint(1, 12) if size == "whole" else 0)
+    if size == "tiny":
+        return share / 1000
+    if size == "ten":
+        return share * 30 + 1
+    if size == "beyond":
+        return largest * (1 + share)
+    if size == "huge":
+        return largest * 1000 * (1 + share)
+    if size == "near" and marks:
+        return rng.choice(marks) + rng.choice((1, -1)) * share / 10
+    if size == "between" and len(marks) > 1:
+        at = rng.randrange(len(marks) - 1)
+        return marks[at] + (marks[at + 1] - marks[at]) * share
+    return share * 2
+
+
+def _implied(node: Any, calls: tuple[str, ...], kinds: tuple[str, ...]) -> set[str]:
+    """The variables that an expression is defined for at whole numbers alone, such as the n of n! and (-1)^n."""
+    if not isinstance(node, tuple) or not node:
+        return set()
+    found: set[str] = set().union(*(_implied(part, calls, kinds) for part in node))
+    if node[0] == "call" and node[1] in calls:
+        found |= variables(node)
+    elif node[0] == "big" and node[0] in kinds:
+        found |= variables(node[2]) | variables(node[3])
+    elif node[0] == "pow" and node[0] in kinds and _below_zero(node[1]):
+        found |= variables(node[2])
+    return found
+
+
+def _below_zero(base: Node) -> bool:
+    if base == ("constant", "i"):
+        return True
+    return base[0] == "neg" and not variables(base) and has_value(base)
+
+
+def _exponents(node: Any) -> set[str]:
+    """The variables in exponents of what may be negative."""
+    if not isinstance(node, tuple) or not node:
+        return set()
+    found: set[str] = set().union(*(_exponents(part) for part in node))
+    if node[0] == "pow" and variables(node[1]):
+        found |= variables(node[2])
+    return found
+
+
+def _marks(gold: Node, answer: Node) -> list[Fraction]:
+    """The constants of both expressions, and where absolute values and the like have their kink, in order."""
+    found: set[Fraction] = set()
+
+    def gather(node: Any) -> None:
+        if len(found) >= 4 * _MOST_MARKS or not isinstance(node, tuple) or not node:
+            return
+        if isinstance(node[0], str) and node[0] != "nothing" and not variables(node):
+            found.update(_worth(node, {}))
+            return
+        for part in node:
+            gather(part)
+
+    gather(gold)
+    gather(answer)
+    found.update(zero for zeros in _kinks((gold, answer)).values() for zero in zeros)
+    both = sorted(found | {-mark for mark in found})
+    # The middle ones are the small ones; the largest has points of its own, beyond it.
+    surplus = max(0, len(both) - 2 * _MOST_MARKS)
+    kept = both[surplus // 2 : len(both) - (surplus - surplus // 2)]
+    return sorted({*kept, *both[:1], *both[-1:]})
+
+
+def _worth(node: Node, point: Point) -> list[Fraction]:
+    """A node's value, where it is a fraction of no great size."""
+    if not has_value(node):
+        return []
+    try:
+        found = Exact(point).value(node)
+    except (NeedsDigits, NoValue, Undecided, TooLarge, ArithmeticError):
+        return []
+    return [found] if isinstance(found, Fraction) else []
+
+
+def _kinks(node: Any) -> dict[str, set[Fraction]]:
+    """For each variable, where polynomials in it vanish, or turn, whose absolute value, root or the like is taken."""
+    found: dict[str, set[Fraction]] = {}
+    level = [node]
+    while level:
+        part = level.pop()
+        if not isinstance(part, tuple) or not part:
+            continue
+        level += part
+        if part[0] == "call" and part[1] in _KINKED:
+            for given in part[2:]:
+                names = variables(given)
+                if len(names) == 1 and sum(map(len, found.values())) < 4 * _MOST_MARKS:
+                    (name,) = names
+                    found.setdefault(name, set()).update(_turns(given, name))
+    return found
+
+
+def _turns(node: Node, name: str) -> list[Fraction]:
+    """Where a polynomial of low degree vanishes, and where its derivatives do, to some digits."""
+    values: list[Fraction] = []
+    for at in range(_DEGREE + 2):
+        worth = _worth(node, {name: Fraction(at)})
+        if not worth:
+            return []
+        values += worth
+    # Newton's differences: those of an order above the degree vanish.
+    coefficients, basis = [Fraction(0)] * (_DEGREE + 1), [Fraction(1)]
+    for order in range(_DEGREE + 1):
+        share = values[0] / math.factorial(order)
+        coefficients = [a + share * b for a, b in itertools.zip_longest(coefficients, basis, fillvalue=Fraction(0))]
+        basis = [a - order * b for a, b in zip([Fraction(0), *basis], [*basis, Fraction(0)], strict=True)]
+        values = [after - before for before, after in itertools.pairwise(values)]
+    return [] if any(values) else _zeros(coefficients)
+
+
+def _zeros(coefficients: list[Fraction]) -> list[Fraction]:
+    """Where a polynomial vanishes, and its derivatives do, in order and to some digits. The lowest power is first."""
+    while coefficients and not coefficients[-1]:
+        coefficients = coefficients[:-1]
+    if len(coefficients) < 2:
+        return []
+    turns = _zeros([power * number for power, number in enumerate(coefficients)][1:])
+    bound = 1 + max(abs(number / coefficients[-1]) for number in coefficients)
+
+    def positive(at: Fraction) -> bool:
+        total = Fraction(0)
+        for number in reversed(coefficients):
+            total = total * at + number
+        return total > 0
+
+    found = set(turns)
+    for low, high in itertools.pairwise([-bound, *turns, bound]):
+        # Between two turns it vanishes once, or not at all.
+        start = positive(low)
+        if low >= high or start == positive(high):
+            continue
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if positive(middle) == start else (low, middle)
+        found.add(high.limit_denominator(10**9))
+    return sorted(found)

@@ -1,0 +1,180 @@
+"""An answer, read: a tree where the grammar knows it, or else an option, words, or the signs as they stand."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+from zero2chat.verifier import units
+from zero2chat.verifier.answers import LONGEST
+from zero2chat.verifier.grammar import Node, read
+from zero2chat.verifier.tokens import TooLarge, Unreadable, clean, stated_domain, tokenize
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
+_WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
+_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+_CHOICE = re.compile(r"\(?([A-J])[).:]*")
+_CHOICES = re.compile(r"[A-H](?:\s*(?:,|and|,\s*and)\s*[A-H])+")
+_ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
+_ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
+_LABELLED = re.compile(r"\(([A-J])\)\s*(?=\S)|([A-J])[).:]\s+(?=\S)")
+_ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
+# "xy" and "x y", but no word of two letters.
+_PRODUCT = re.compile(
+    r"[A-Za-z](?: [A-Za-z])*"
+    r"|(?!no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)[a-z]{2}"
+)
+# Words that the grammar knows.
+_MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the real numbers", "reals"} | {
+    f"{the}{what}" for the in ("", "the ") for what in ("empty set", "no solution", "no solutions")
+}
+_SAME_WORDS = {"dne": "does not exist", "doesn't exist": "does not exist", "do not exist": "does not exist"}
+YES_OR_NO = ("yes", "no", "true", "false")
+# Words after an option, or after yes, that take it back, hedge it, or add another one.
+_HEDGING = """
+    or nor not no never none neither either both all any but yet except unless if when while although though however
+    instead rather than maybe perhaps possibly probably likely unlikely presumably doubtful unsure uncertain sure guess
+    think believe suppose could might may can cannot should would must wrong incorrect false invalid impossible excluded
+    exclude excludes rejected reject eliminated eliminate ruled out off dismissed discarded contradiction contradicts
+    fails failed fail nope nah bad mistake error
+    almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
+    isn wasn aren doesn don couldn shouldn wouldn ain't other another others also too versus vs unknown undecided
+    tie between close closest best guessing tentatively is are was were be been seems seem appears looks gives does
+"""
+_HEDGES = frozenset(_HEDGING.split())
+# Words of which capitals say nothing. Of others, capitals may tell names apart: rR, ABC and abc.
+_SHORT = """
+    yes no odd tie all any one two six ten red man win or and of the an is it to in on by at not even none true zero
+    four five nine real both left east west none pair
+"""
+_SHORT_WORDS = frozenset(_SHORT.split())
+
+
+class Reading(NamedTuple):
+    """An answer, read. Exactly one of the first three is set, or `problem`."""
+
+    tree: Node | None = None
+    words: str | None = None
+    tokens: tuple[tuple[str, str], ...] | None = None  # kinds and signs of what the grammar does not know
+    number: Fraction | None = None  # of a tree that is a plain number
+    choice: str | None = None  # A to J
+    ordinal: int | None = None  # of "25th"
+    domain: str | None = None  # where it holds, as in "for all x in R"
+    problem: str = ""  # no_answer, too_large
+
+
+@functools.lru_cache(maxsize=1024)
+def read_gold(text: str) -> Reading:
+    """As `read_answer`; references are read once."""
+    return read_answer(text)
+
+
+def read_answer(text: str) -> Reading:
+    """What stands in an answer. Raises nothing."""
+    if len(text) > LONGEST:
+        return Reading(problem="too_large")
+    number = plain_number(text)
+    if number is not None:
+        return Reading(("number", number), number=number)
+    try:
+        cleaned = clean(_ANSWER_IS.sub("", text))
+        plain = unwrapped(cleaned)
+        choice = _CHOICE.fullmatch(plain)
+        if choice:
+            return Reading(words=choice[1], choice=choice[1])
+        labelled = _LABELLED.match(plain)
+        letter = (labelled[1] or labelled[2]) if labelled else None
+        if letter and labelled:
+            # (A) 5: an option with what it says.
+            rest = plain[labelled.end() :]
+            found = read_answer(rest)
+            return (
+                found._replace(choice=None if found.choice or _hedged(rest) else letter) if not found.problem else found
+            )
+        if _CHOICES.fullmatch(plain):
+            return Reading(words="".join(sorted(re.findall(r"\b[A-H]\b", plain))))
+        ordinal = _ORDINAL.fullmatch(plain)
+        if ordinal and units.ordinal_suffix(int(ordinal[1])) == ordinal[2].lower():
+            return Reading(words=f"{ordinal[1]}th", ordinal=int(ordinal[1]))
+        if _WORDS.fullmatch(plain) and not _PRODUCT.fullmatch(plain) and plain.lower() not in _MATHS_WORDS:
+            spoken = _ARTICLE.sub("", plain)
+            return Reading(words=_SAME_WORDS.get(spoken.lower(), spoken), ordinal=units.ordinal(spoken))
+        return _of_mathematics(cleaned)._replace(domain=stated_domain(text))
+    except (TooLarge, RecursionError):
+        return Reading(problem="too_large")
+
+
+def unwrapped(text: str) -> str:
+    """A text without what sets words in a formula, and without marks at its ends."""
+    return " ".join(_WRAPPER.sub(r"\1", _WRAPPER.sub(r"\1", text)).split()).strip(" .,;:!")
+
+
+def _of_mathematics(cleaned: str) -> Reading:
+    try:
+        tokens = tokenize(cleaned)
+    except Unreadable:
+        return Reading(problem="no_answer")
+    if not any(
+        token.kind in ("number", "letter", "text") or token.value.isalpha() or token.value == "\\{" for token in tokens
+    ):
+        return Reading(problem="no_answer")
+    try:
+        return Reading(read(cleaned))
+    except Unreadable:
+        return Reading(tokens=tuple((token.kind, token.value.strip()) for token in tokens))
+
+
+def _hedged(rest: str) -> bool:
+    """Whether what follows an option's letter names another one, or takes it back."""
+    if re.fullmatch(
+        r"(?:none|all) of (?:these|those|them|the (?:above|others|other options))", rest.lower().strip(" .")
+    ):
+        return False
+    if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])", rest):
+        return True
+    return bool(_HEDGES & set(re.findall(r"[a-z']+", re.sub(r"\\[A-Za-z]+", " ", rest).lower())))
+
+
+def says(text: str, word: str) -> bool:
+    """Whether a text says yes, or no: the word first, and nothing after it that takes it back. "Yes, it is." """
+    spoken = re.findall(r"[a-z']+", _WRAPPER.sub(r"\1", text[:200]).casefold())
+    return spoken[:1] == [word] and not (
+        (_HEDGES - {"is", "are", "was", "were", "does", "can", "all"}) | set(YES_OR_NO)
+    ) & set(spoken[1:])
+
+
+def same_words(found: str, expected: str) -> bool:
+    """Whether two phrases are one. Capitals count, save in words of a language."""
+    if found == expected:
+        return True
+    ours, others = expected.split(), found.split()
+    return len(ours) == len(others) and all(_same_word(a, b) for a, b in zip(ours, others, strict=True))
+
+
+def _same_word(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    word = one.lower()
+    if word != other.lower() or not all(w in (word, word.capitalize(), word.upper()) for w in (one, other)):
+        return False
+    if word in _SHORT_WORDS:
+        return True
+    ordered = all(ord(a) + 1 == ord(b) for a, b in itertools.pairwise(word))  # the corners abcde
+    shouted = {one, other} == {word, word.upper()} or {one, other} == {word.capitalize(), word.upper()}
+    return len(word) > (4 if shouted else 3) and re.search("[aeiouy]", word) is not None and not ordered
+
+
+def same_tokens(found: Reading, expected: Reading) -> bool:
+    """Whether two answers that the grammar does not know are written alike."""
+    ours, others = expected.tokens or (), found.tokens or ()
+    return len(ours) == len(others) and all(
+        a == b or (a[0] == b[0] == "text" and same_words(b[1], a[1])) for a, b in zip(ours, others, strict=True)
+    )
+
+
+def plain_number(text: str) -> Fraction | None:
+    """The number that a text is, where it is a plain one."""
+    return Fraction(text.replace(",", "")) if _NUMBER.fullmatch(text) else None

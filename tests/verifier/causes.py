@@ -1,0 +1,629 @@
+"""Rows made by the causes of wrong verdicts: for each cause, answers that are right and small mutations that are wrong.
+
+Made with sympy, mpmath and fractions, and with nothing of the verifier. `numerically_equal` is the judge of expressions:
+it works both out on a dense grid of both signs, by mpmath.
+"""
+
+# ruff: noqa: E501, SIM905
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import mpmath
+import sympy as sp
+
+
+class Row(NamedTuple):
+    category: str
+    gold: str
+    text: str
+    right: bool
+
+
+Made = tuple[str, list[str], list[str]]  # a gold answer, texts that are right, texts that are wrong
+X, Y, N = sp.symbols("x y n", real=True)
+
+
+def numerically_equal(one: sp.Expr, other: sp.Expr, step: str = "0.37") -> bool:
+    """Whether two expressions in x and y have the same values, and values at the same points."""
+    first, second = (sp.lambdify((X, Y), e, modules="mpmath") for e in (one, other))
+    with mpmath.workdps(40):
+        for i in range(-60, 61):
+            for scale in (1, 40, 10**5):
+                at = (mpmath.mpf(step) * i * scale + mpmath.mpf("0.0123"), mpmath.mpf("0.71") * (-1) ** i * (i + 3))
+                found = [_value(f, at) for f in (first, second)]
+                if (found[0] is None) != (found[1] is None):
+                    return False
+                if found[0] is not None and abs(found[0] - found[1]) > mpmath.mpf(10) ** -15 * (1 + abs(found[0])):
+                    return False
+    return True
+
+
+def _value(f: Callable[..., object], at: tuple[mpmath.mpf, mpmath.mpf]) -> mpmath.mpf | None:
+    try:
+        found = mpmath.mpmathify(f(*at))
+    except (ValueError, ZeroDivisionError, OverflowError, TypeError):
+        return None
+    return None if mpmath.im(found) != 0 else found
+
+
+def _tex(e: sp.Expr) -> str:
+    return sp.latex(e)
+
+
+def _number(rng: random.Random) -> sp.Expr:
+    return sp.Rational(rng.randint(1, 9) * rng.choice((1, 1, 10, 173, 4001)), rng.choice((1, 1, 2, 3, 7)))
+
+
+def _linear(rng: random.Random) -> sp.Expr:
+    return rng.randint(1, 7) * X + rng.choice((1, -1)) * _number(rng)
+
+
+def signs(rng: random.Random) -> Made:
+    """An absolute value, which only tells beyond a constant or below zero."""
+    a, b = _linear(rng), _linear(rng)
+    k = rng.choice((X + _number(rng), X - _number(rng), a, rng.randint(2, 9) * X, X * Y, a * b))
+    right = [_tex(sp.expand(k)), _tex(sp.expand(2 * k)) + f"-({_tex(k)})", f"\\frac{{{_tex(sp.expand(k * 3))}}}{{3}}"]
+    wrong = [
+        f"\\left|{_tex(k)}\\right|",
+        f"\\sqrt{{({_tex(k)})^2}}",
+        f"\\max({_tex(k)}, 0)",
+        f"\\frac{{({_tex(k)})^2}}{{|{_tex(k)}|}}",
+    ]
+    assert numerically_equal(k, sp.expand(k))
+    assert not numerically_equal(k, sp.Abs(k))
+    return _tex(k), right, wrong
+
+
+def signs_of_functions(rng: random.Random) -> Made:
+    """An odd function of |x|, or its absolute value."""
+    k = rng.randint(2, 5)
+    gold, even = rng.choice(
+        (
+            (f"\\sin {k}x", [f"\\sin {k}|x|", f"|\\sin {k}x|"]),
+            (f"x^{{{2 * k + 1}}}", [f"|x|^{{{2 * k + 1}}}", f"|x^{{{2 * k + 1}}}|"]),
+            (f"e^{{{k}x}}", [f"e^{{{k}|x|}}", f"e^{{-{k}x}}"]),
+            (f"\\arctan {k}x", [f"\\arctan |{k}x|", f"|\\arctan {k}x|"]),
+            (f"\\sqrt[3]{{{k}x}}", [f"\\sqrt[3]{{{k}|x|}}", f"|\\sqrt[3]{{{k}x}}|"]),
+            (f"\\frac{{{k}}}{{x}}", [f"\\frac{{{k}}}{{|x|}}", f"\\left|\\frac{{{k}}}{{x}}\\right|"]),
+            (f"2^{{{k}x}}", [f"2^{{{k}|x|}}", f"2^{{-{k}x}}"]),
+        )
+    )
+    return gold, [f"{{{gold}}}+1-1", f"\\frac{{2\\cdot {gold}}}{{2}}"], [*even, f"-{gold}"]
+
+
+def steps(rng: random.Random) -> Made:
+    """A floor or ceiling, which is the number itself at whole numbers."""
+    letter = rng.choice(("x", "t", "n", "k", "m"))
+    a, b = rng.randint(1, 6), rng.randint(1, 30)
+    gold = rng.choice((letter, f"{a}{letter}+{b}", f"{letter}^2-{b}", f"{b}-{letter}"))
+    right = [f"{gold}+{b}-{b}", f"\\frac{{{a}({gold})}}{{{a}}}"]
+    wrong = [
+        *(f"\\lfloor {gold}\\rfloor", f"\\lceil {gold}\\rceil", gold.replace(letter, f"\\lfloor {letter}\\rfloor ")),
+        f"{gold}+{letter}-\\lfloor {letter}\\rfloor",
+    ]
+    return gold, right, wrong
+
+
+def periods(rng: random.Random) -> Made:
+    """A periodic term that vanishes at whole numbers."""
+    letter, k = rng.choice(("x", "t", "n", "y")), rng.randint(1, 9)
+    gold = rng.choice(("0", "1", letter, f"{k}{letter}^2+1", f"2^{letter}", f"e^{{{letter}}}"))
+    term = rng.choice(
+        (
+            f"\\sin({k}\\pi {letter})",
+            f"\\tan(\\pi {letter})",
+            f"\\sin^2({k}\\pi {letter})",
+            f"(1-\\cos(2\\pi {letter}))",
+        )
+    )
+    factor = rng.choice((f"\\cos(2\\pi {letter})", f"e^{{2\\pi i {letter}}}", f"\\cos^2(\\pi {letter})"))
+    right = [f"{gold}+{letter}-{letter}", f"({gold})(\\sin^2 {letter}+\\cos^2 {letter})"]
+    wrong = [f"{gold}+{term}", f"{gold}-{k}{term}"] + ([f"({gold}){factor}"] if gold != "0" else [])
+    return gold, right, wrong
+
+
+def whole_numbers(rng: random.Random) -> Made:
+    """Expressions that are defined at whole numbers."""
+    k = rng.randint(2, 5)
+    return rng.choice(
+        (
+            (
+                "(-1)^n",
+                ["\\cos(n\\pi)", "(-1)^{n+2}", "(-1)^{-n}", "(-1)^{3n}"],
+                ["(-1)^{n+1}", "1", "(-1)^{2n}", "-\\cos n\\pi"],
+            ),
+            (
+                f"{k}\\cdot(-1)^{{n+1}}",
+                [f"-{k}(-1)^n", f"{k}(-1)^{{n-1}}"],
+                [f"{k}(-1)^n", f"{k}", f"-{k}(-1)^{{n+1}}"],
+            ),
+            (
+                f"\\binom{{n}}{{{k}}}",
+                [f"\\frac{{n!}}{{{k}!(n-{k})!}}", f"\\binom{{n}}{{n-{k}}}"],
+                [f"\\binom{{n+1}}{{{k}}}", f"\\frac{{n!}}{{{k}!}}"],
+            ),
+            ("n!", ["n\\cdot (n-1)!", "\\frac{(n+1)!}{n+1}"], ["(n-1)!", "n!+n", "\\frac{(n+1)!}{n}"]),
+            (
+                f"\\sum_{{j=1}}^{{n}} j^{{{1}}}",
+                ["\\frac{n(n+1)}{2}", "\\binom{n+1}{2}"],
+                ["\\frac{n(n-1)}{2}", "\\frac{n^2}{2}"],
+            ),
+            (
+                f"{k}^n",
+                [f"{k}\\cdot {k}^{{n-1}}", f"\\frac{{{k}^{{n+1}}}}{{{k}}}"],
+                [f"{k}^{{|n|}}", f"{k}^{{\\lfloor n\\rfloor}}", f"{k}^{{n}}+\\sin \\pi n", f"{k}n"],
+            ),
+            (
+                f"x^n{'' if k % 2 else 'y^n'}",
+                [f"{'x' if k % 2 else '(xy)'}^n"],
+                [f"{'|x|' if k % 2 else '|xy|'}^n", "x^{n+1}", "nx"],
+            ),
+        )
+    )
+
+
+def domains(rng: random.Random) -> Made:
+    """The same values, where both have one."""
+    k = rng.randint(2, 9)
+    return rng.choice(
+        (
+            (
+                f"{k}\\ln x",
+                [f"\\ln x\\cdot {k}", f"\\frac{{{2 * k}\\ln x}}{{2}}"],
+                [f"{k}\\ln |x|", f"\\frac{{{k}}}{{2}}\\ln x^2"],
+            ),
+            (f"{k}x", [f"{k + 1}x-x"], [f"{k}(\\sqrt{{x}})^2", f"{k}e^{{\\ln x}}"]),
+            (f"\\sqrt{{x^2-{k * k}}}", [f"\\sqrt{{(x-{k})(x+{k})}}"], [f"\\sqrt{{x-{k}}}\\sqrt{{x+{k}}}"]),
+            (f"\\ln(x^2+{k})", [f"\\ln({k}+x^2)", f"\\ln(x^2+{2 * k}-{k})"], [f"\\ln(x^2-{k})", f"2\\ln(x+{k})"]),
+        )
+    )
+
+
+def calculus(rng: random.Random) -> Made:
+    """A derivative, rewritten by sympy."""
+    inner = rng.randint(2, 6) * X + rng.randint(1, 9)
+    f = rng.choice(
+        (sp.exp(inner), sp.sin(inner) * X, sp.sqrt(X**2 + inner**2), X**3 / inner, sp.cos(inner) ** 2, sp.atan(inner))
+    )
+    slope = sp.diff(f, X)
+    other = rng.choice((sp.expand(slope), sp.together(slope), sp.factor(slope)))
+    assert numerically_equal(slope, other)
+    wrong = [-slope, slope.subs(X, sp.Abs(X)), slope + sp.sin(sp.pi * X), slope + sp.Rational(1, 10**6)]
+    return _tex(slope), [_tex(other), f"0+{_tex(other)}"], [_tex(w) for w in wrong if not numerically_equal(slope, w)]
+
+
+NOUNS = "goats toys apples marbles students pencils people cookies tickets houses rabbits coins flowers stickers teachers bottles games chairs eggs sheep ways pages stamps oranges solutions triangles".split()
+OTHERWISE = "below zero;above par;score;lakh;crore;million;dozen;hundred;thousand;basis points;percent;percentage points;per mille;per cent;more;less;fewer;and a half;or more;or less;at most;at least;squared;cubed;factorial;times;over seven;out of ten;minus one;short;remainder one;to one;ppm;negative;wrong;not;if x is even;billion;gross;below;above;higher;lower;older;quintillion;bps;modulo seven;in debt;under;past;before noon;approximately;maybe;or six;incorrect;rejected;off;too many;ago".split(
+    ";"
+)
+
+
+def words_after_numbers(rng: random.Random) -> Made:
+    """Counted nouns, and words that make another number of it."""
+    n = rng.randint(3, 99)
+    shown = rng.choice(
+        ("{n} {w}", "{n}\\text{{ {w}}}", "{n}~\\text{{{w}}}", "\\boxed{{{n}\\text{{ {w}}}}}", "#### {n} {w}")
+    )
+    noun = rng.choice(NOUNS)
+    right = [shown.format(n=n, w=noun), f"{n} {rng.choice(('red', 'large', 'blue'))} {noun}", f"{n}"]
+    wrong = [shown.format(n=n, w=w) for w in rng.sample(OTHERWISE, 3)]
+    return str(n), right, wrong
+
+
+PARTS = {
+    "halves": 2,
+    "thirds": 3,
+    "quarters": 4,
+    "fourths": 4,
+    "fifths": 5,
+    "sixths": 6,
+    "sevenths": 7,
+    "eighths": 8,
+    "ninths": 9,
+    "tenths": 10,
+    "twelfths": 12,
+    "sixteenths": 16,
+    "twentieths": 20,
+    "hundredths": 100,
+    "thousandths": 1000,
+}
+SCALES = {
+    "dozen": 12,
+    "score": 20,
+    "lakh": 10**5,
+    "crore": 10**7,
+    "million": 10**6,
+    "thousand": 10**3,
+    "billion": 10**9,
+    "hundred": 100,
+}
+
+
+def words_that_count(rng: random.Random) -> Made:
+    """Fifths and dozens: what they make of a number is right, the number alone is not."""
+    n = rng.randint(2, 40)
+    word, size = rng.choice(
+        [*((w, Fraction(1, d)) for w, d in PARTS.items()), *((w, Fraction(s)) for w, s in SCALES.items())]
+    )
+    value = n * size
+    gold = str(value.numerator) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+    other = rng.choice([w for w, d in PARTS.items() if Fraction(1, d) != size])
+    return (
+        gold,
+        [f"{n} {word}", f"{n}\\text{{ {word}}}"],
+        [f"{n}", f"{n}\\text{{ {other}}}", f"{n + 1} {word}", f"{n} {word} less"],
+    )
+
+
+def numbers_with_parts(rng: random.Random) -> Made:
+    """The number itself, of which an answer names parts or multiples."""
+    n = rng.randint(2, 99)
+    word = rng.choice([*PARTS, *SCALES])
+    th = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return (
+        str(n),
+        [f"{n} {rng.choice(NOUNS)}"],
+        [f"{n} {word}", f"{n}\\text{{ {word}}}", f"{n}^{{\\text{{{th}}}}}", f"{n}{th}"],
+    )
+
+
+HEDGES = "({a}) or ({b});({a}) is wrong;({a}) 5 ({b}) 6 ({c}) 7;({a}) and ({b});({a}), but maybe ({b});({a}) is not correct;not ({a});{a} or {b};{a}, {b};{a}/{b};({a})({b});either ({a}) or ({b});({a}) cannot be right;({a}) unless x > 3;({a}), ({b}), ({c});all but ({a});({a}) ruled out;({a}) might be it;neither ({a}) nor ({b});({a})?;{a}. 5 {b}. 6;({a}) 3, ({b}) 4;({a}) incorrect;({a}) excluded;({a}) perhaps;({b});{b}. yes".split(
+    ";"
+)
+
+
+def choices(rng: random.Random) -> Made:
+    a, b, c = rng.sample("ABCDE", 3)
+    n = rng.randint(2, 99)
+    right = [
+        f"({a})",
+        f"{a}.",
+        f"\\text{{({a})}}",
+        f"({a}) {n}",
+        f"\\textbf{{({a})}}\\ {n}",
+        f"{a}: {n}",
+        f"({a}) \\frac{{1}}{{{n}}}",
+        f"The answer is ({a})",
+        f"\\boxed{{{a}}}",
+    ]
+    return rng.choice((a, f"({a})")), right, [h.format(a=a, b=b, c=c) for h in rng.sample(HEDGES, 4)]
+
+
+def choices_with_contents(rng: random.Random) -> Made:
+    a, b = rng.sample("ABCDE", 2)
+    n = rng.randint(2, 99)
+    return f"({a}) {n}", [a, f"({a})", f"({a}) {n}", f"{n}"], [b, f"({b}) {n}", f"({a}) {n + 1}", f"({a}) or ({b})"]
+
+
+WORDS = (
+    "even odd yes monday triangle parabola circle increasing never green rectangle sunday winter ellipse paris".split()
+)
+
+
+def capitals(rng: random.Random) -> Made:
+    if rng.random() < 0.4:
+        word = rng.choice(WORDS)
+        other = rng.choice([w for w in WORDS if w != word])
+        return (
+            word,
+            [word.capitalize(), f"\\text{{{word.capitalize()}}}", word.upper()],
+            [other, f"not {word}", f"{word} or {other}"],
+        )
+    a, b = rng.sample("bcdfghjklmpqrstvw", 2)
+    gold, wrong = rng.choice(
+        (
+            (a + b.upper(), [a + b, a.upper() + b, a.upper() + b.upper()]),
+            (f"{a.upper()}\\oplus {b.upper()}", [f"{a}\\oplus {b}", f"{a.upper()}\\oplus {b}"]),
+            (f"{a.upper()}{b}+{b.upper()}", [f"{a}{b}+{b.upper()}", f"{a.upper()}{b}+{b}"]),
+            (f"\\triangle {a.upper()}{b.upper()}{a.upper()}", [f"\\triangle {a}{b}{a}"]),
+            (f"{a.upper()}\\cap {b.upper()}", [f"{a}\\cap {b}", f"{a.upper()}\\cap {b}"]),
+            (f"{a.upper()}\\to {b.upper()}", [f"{a}\\to {b}"]),
+        )
+    )
+    return gold, [gold, f"${gold}$", f"\\boxed{{{gold}}}"], wrong
+
+
+def angles(rng: random.Random) -> Made:
+    n = rng.choice((5, 12, 30, 45, 60, 90, 120, 135, 180, 240, 300))
+    share = Fraction(n, 180)
+    top = "" if share.numerator == 1 else str(share.numerator)
+    pi = f"{top}\\pi" if share.denominator == 1 else f"\\frac{{{top}\\pi}}{{{share.denominator}}}"
+    if rng.random() < 0.5:
+        right = [f"{n}", f"{n}°", f"{n}\\text{{ degrees}}", pi, f"{pi}\\text{{ rad}}", f"{pi}\\text{{ radians}}"]
+        return (
+            f"{n}^\\circ",
+            right,
+            [
+                f"{n}\\text{{ rad}}",
+                f"{n}\\text{{ radians}}",
+                f"{n + 1}^\\circ",
+                f"{n} gradians",
+                f"-{n}^\\circ",
+                f"{n}\\pi",
+            ],
+        )
+    right = [pi, f"{n}^\\circ", f"{pi} radians", f"{n}\\text{{ degrees}}"]
+    return f"{pi}\\text{{ rad}}", right, [f"{n}", f"{n + 1}^\\circ", f"{n}\\text{{ rad}}", f"2{pi}"]
+
+
+def equations(rng: random.Random) -> Made:
+    """An equation is no value, but a value may be the result of one."""
+    n = rng.randint(2, 60)
+    a, b = sorted(rng.sample("abcpqrtuvxy", 2))
+    if rng.random() < 0.5:
+        left = rng.choice(
+            (
+                f"{a}+{b}",
+                f"{a}{b}",
+                f"{a}-{b}",
+                f"\\frac{{{a}}}{{{b}}}",
+                f"-{a}",
+                f"2{a}",
+                f"{a}^2",
+                f"\\sin {a}",
+                f"|{a}|",
+            )
+        )
+        return (
+            f"{left}={n}",
+            [f"{n}={left}", f"{left}-{n}=0", f"$ {left} = {n} $"],
+            [f"{n}", f"{left}", f"{left}=-{n}", f"{left}={n + 1}"],
+        )
+    right = [f"{a}={n}", f"{a}+{b}={n}", f"AB={n}", f"AB=CD={n}", f"f({a})={n}", f"S={n - 1}+1={n}"]
+    return (
+        f"{n}",
+        right,
+        [f"-{a}={n}", f"|{a}|={n}", f"{a}+1={n}", f"2{a}={n}", f"{a}\\ne {n}", f"{a}={n + 1}", f"{a}>{n}"],
+    )
+
+
+def unknowns(rng: random.Random) -> Made:
+    """Which variable an inequality is about."""
+    low, high = sorted(rng.sample(range(-20, 20), 2))
+    a, b = rng.sample("xyztk", 2)
+    less, more = rng.choice((("<", ">"), ("\\le ", "\\ge "), ("<", "\\ge ")))
+    left, right = ")" if less == "<" else "]", "(" if more == ">" else "["
+    if rng.random() < 0.5:
+        gold = f"{a}{less}{low} \\text{{ or }} {a}{more}{high}"
+        same = [f"(-\\infty,{low}{left}\\cup{right}{high},\\infty)", f"{a}{more}{high} or {a}{less}{low}"]
+        return (
+            gold,
+            same,
+            [
+                f"{b}{less}{low} or {b}{more}{high}",
+                f"{a}{less}{low} or {b}{more}{high}",
+                f"{a}{less}{low}",
+                f"{a}{less}{low} and {a}{more}{high}",
+                f"{a}{less}{low + 1} or {a}{more}{high}",
+            ],
+        )
+    gold = rng.choice((f"{a}={low} or {a}={high}", f"{a}={low}, {a}={high}"))
+    return (
+        gold,
+        [f"{a}={high} or {a}={low}", f"{low}, {high}", f"\\{{{high},{low}\\}}"],
+        [f"{b}={low} or {b}={high}", f"{a}={low} or {b}={high}", f"{a}={low}", f"{a}={low} or {a}={high + 1}"],
+    )
+
+
+def regions(rng: random.Random) -> Made:
+    """Sets, intervals and inequalities, mixed."""
+    p, q, r = sorted(rng.sample(range(-9, 10), 3))
+    return rng.choice(
+        (
+            (
+                f"\\{{{p}\\}}\\cup({q},\\infty)",
+                [f"x={p} or x>{q}", f"x>{q} or x={p}"],
+                [f"x>{q}", f"x={p} and x>{q}", f"x={p} or x\\ge {q}", f"x=-{r + 20} or x>{q}"],
+            ),
+            (
+                f"x\\ge {p}, x\\ne {q}",
+                [f"[{p},{q})\\cup({q},\\infty)", f"x\\ne {q} and x\\ge {p}", f"[{p},\\infty)\\setminus\\{{{q}\\}}"],
+                [f"[{p},\\infty)", f"({p},{q})\\cup({q},\\infty)", f"x\\ge {p}, y\\ne {q}"],
+            ),
+            (
+                f"({p},{q})\\cup({q},{r})",
+                [f"{p}<x<{r}, x\\ne {q}", f"({q},{r})\\cup({p},{q})"],
+                [f"({p},{r})", f"[{p},{q})\\cup({q},{r})", f"({p},{q}]\\cup({q},{r})"],
+            ),
+            (
+                f"[{p},{r}]",
+                [f"[{p},{q}]\\cup[{q},{r}]", f"{p}\\le t\\le {r}", f"[{p},{q})\\cup[{q},{r}]"],
+                [f"[{p},{q})\\cup({q},{r}]", f"({p},{r}]", f"[{r},{p}]"],
+            ),
+        )
+    )
+
+
+def matrices(rng: random.Random) -> Made:
+    cells = [[str(rng.randint(-9, 9)) for _ in range(rng.choice((2, 3)))] for _ in range(2)]
+    cells[1] = (cells[1] * 2)[: len(cells[0])]
+    cells[0][0] = str(int(cells[0][0]) + 20)
+
+    def show(rows: list[list[str]], kind: str = "pmatrix") -> str:
+        return f"\\begin{{{kind}}}" + "\\\\".join("&".join(row) for row in rows) + f"\\end{{{kind}}}"
+
+    spread = [[row[0], "", *row[1:]] for row in cells]
+    moved = [["", *row] for row in cells]
+    ended = [[*row, ""] for row in cells]
+    swapped = [cells[1], cells[0]]
+    other = [[str(int(cells[0][0]) + 1), *cells[0][1:]], cells[1]]
+    dropped = [cells[0], cells[1][:-1]]
+    wrong = [show(m) for m in (spread, moved, ended, swapped, other, dropped)]
+    return (
+        show(cells),
+        [show(cells, "bmatrix"), show(cells).replace("&", " & "), show(cells).replace("\\end", "\\\\\\end")],
+        rng.sample(wrong, 4),
+    )
+
+
+def columns(rng: random.Random) -> Made:
+    found = [str(n) for n in rng.sample(range(-9, 10), rng.choice((2, 3)))]
+    column = "\\begin{pmatrix}" + "\\\\".join(found) + "\\end{pmatrix}"
+    row = "\\begin{pmatrix}" + "&".join(found) + "\\end{pmatrix}"
+    turned = "\\begin{pmatrix}" + "\\\\".join(found[::-1]) + "\\end{pmatrix}"
+    return (
+        f"({','.join(found)})",
+        [column, column.replace("pmatrix", "bmatrix")],
+        [row, turned, f"[{','.join(found)}]" if len(found) < 3 else row],
+    )
+
+
+def extraction(rng: random.Random) -> Made:
+    """Which of two numbers is the answer."""
+    n, m = rng.sample(range(2, 99), 2)
+    ways = (
+        "<think>maybe \\boxed{{{m}}}</think> The answer is {n}.",
+        "<think>\\boxed{{{m}}}</think>\n\\boxed{{{n}}}",
+        "it was \\boxed{{{m}}}</think> #### {n}",
+        "\\boxed{{{n}}} % \\boxed{{{m}}}",
+        "\\boxed{{{n}}}\n% \\boxed{{{m}}}",
+        "\\boxed{{{m}}}, no wait: \\boxed{{{n}}}",
+        "#### {m}\n\\boxed{{{n}}}",
+        "\\boxed{{{m}}} and then\n#### {n}",
+        "\\boxed{{\\fbox{{{n}}}}}",
+        "A share of 50% is what remains: \\boxed{{{n}}}",
+        "\\boxed{{\\text{{{n}}}}}",
+    )
+    right = [way.format(n=n, m=m) for way in rng.sample(ways, 3)]
+    wrong = [way.format(n=m, m=n) for way in rng.sample(ways, 3)]
+    wrong += [
+        f"\\boxed{{\\boxed{{{n}}}+{m}}}",
+        f"\\boxed{{{m}}} or \\boxed{{{n}}}",
+        f"\\boxed{{{n}}} or \\boxed{{{m}}}",
+        f"<think>\\boxed{{{n}}}</think>",
+    ]
+    return str(n), right, rng.sample(wrong, 3)
+
+
+def named_lists(rng: random.Random) -> Made:
+    a, b = rng.sample(range(2, 99), 2)
+    one, two = rng.sample(NOUNS, 2)
+    small, large = min(a, b), max(a, b)
+    return rng.choice(
+        (
+            (
+                f"{a},{b}",
+                [f"w={a}, d={b}", f"{a} {one} and {b} {two}", f"(x,y)=({a},{b})", f"x={a}, y={b}"],
+                [
+                    f"{b} {one} and {a} {two}",
+                    f"x={b}, y={a}",
+                    f"(x,y)=({b},{a})",
+                    f"y={a}, x={b}",
+                    f"{a} {one} or {b + 1} {two}",
+                ],
+            ),
+            (
+                f"({a},{b})",
+                [f"x={a}, y={b}", f"(x,y)=({a},{b})", f"{a} {one} and {b} {two}"],
+                [f"x={b}, y={a}", f"({b},{a})", f"{b} {one}, {a} {two}"],
+            ),
+            (
+                f"{small}, {large}",
+                [f"Minimum: {small}, Maximum: {large}", f"\\text{{Min}}={small}, \\text{{Max}}={large}"],
+                [f"Maximum: {large}, Minimum: {small + 1}", f"Minimum: {large}, Maximum: {small}"],
+            ),
+            (
+                f"{a} {one}, {b} {two}",
+                [f"{b} {two} and {a} {one}", f"{a}, {b}"],
+                [f"{b} {one} and {a} {two}", f"{b}, {a}", f"{a} {one}"],
+            ),
+            (
+                f"(x,y,z)=({a},{b},1)",
+                [f"({a},{b},1)", f"x={a}, y={b}, z=1"],
+                [f"({b},{a},1)", f"x={b}, y={a}, z=1", f"x={a}, y={b}"],
+            ),
+        )
+    )
+
+
+def parameters(rng: random.Random) -> Made:
+    """An integer parameter, by whichever letter."""
+    k, n = rng.sample("knm", 2)
+    d = rng.choice((2, 3, 4, 6))
+    say = rng.choice(
+        (
+            ", {k} \\in \\mathbb{{Z}}",
+            "\\text{{ where }}{k}\\text{{ is an integer}}",
+            "\\text{{ for any integer }}{k}",
+            " for all integers {k}",
+            "",
+            ", \\quad {k}\\in\\mathbb Z",
+        )
+    )
+    gold = f"x=\\frac{{\\pi}}{{{d}}}+{k}\\pi{rng.choice((say, '')).format(k=k)}"
+    right = [
+        f"x=\\frac{{\\pi}}{{{d}}}+{n}\\pi{say.format(k=n)}",
+        f"\\frac{{\\pi}}{{{d}}}+\\pi {n}{say.format(k=n)}",
+        f"x=\\frac{{{d + 1}\\pi}}{{{d}}}+{n}\\pi",
+    ]
+    wrong = [
+        f"x=\\frac{{\\pi}}{{{d}}}+2{n}\\pi{say.format(k=n)}",
+        f"x=\\frac{{\\pi}}{{{d + 1}}}+{n}\\pi",
+        f"x=\\frac{{\\pi}}{{{d}}}",
+        f"x=\\frac{{\\pi}}{{{d}}}+y\\pi",
+        f"x=-\\frac{{\\pi}}{{{d + 6}}}+{n}\\pi",
+    ]
+    return gold, right, wrong
+
+
+def phrases(rng: random.Random) -> Made:
+    """Clauses, ordinals, clocks, remainders, chains, plus-or-minus."""
+    n, m = rng.sample(range(3, 40), 2)
+    th = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    hour, minute = rng.randint(1, 12), rng.randint(10, 59)
+    return rng.choice(
+        (
+            (
+                f"f(x)={n}x",
+                [f"f(x)={n}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}x\\text{{ for all real }}x", f"{n}x"],
+                [f"f(x)={m}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}|x|\\text{{ for all real }}x"],
+            ),
+            (f"{n}{th}", [f"{n}^{{\\text{{{th}}}}}", f"{n}\\text{{{th}}}", f"{n}"], [f"{m}", f"{n + 10}{th}", f"-{n}"]),
+            (
+                f"{hour}:{minute} PM",
+                [f"{hour}:{minute} pm", f"{hour}:{minute}\\text{{ p.m.}}", f"\\text{{{hour}:{minute} PM}}"],
+                [f"{hour}:{minute} am", f"{hour}:{minute - 1} pm", f"{hour}:{minute}"],
+            ),
+            (
+                f"{n * m % 7}",
+                [f"{n * m} \\bmod 7 = {n * m % 7}", f"{n * m} \\mod 7 = {n * m % 7}"],
+                [f"{n * m} \\bmod 7 = {n * m % 7 + 1}", f"{n * m + 1} \\bmod 7 = {n * m % 7}"],
+            ),
+            (
+                f"({n},\\pm {m})",
+                [f"({n},{m}),({n},-{m})", f"({n},-{m}) and ({n},{m})", f"({n}, \\mp {m})"],
+                [f"({n},{m})", f"(\\pm {n},{m})", f"({n},{m}),(-{n},-{m})"],
+            ),
+            (
+                f"\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}=z",
+                [f"z=\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}", f"\\frac{{y}}{{{m}}}=\\frac{{x-1}}{{{n}}}=z"],
+                [f"\\frac{{x-1}}{{{m}}}=\\frac{{y}}{{{n}}}=z", f"\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}"],
+            ),
+            (f"a=b={n}", [f"a={n}, b={n}", f"b=a={n}"], [f"a={n}, b={m}", f"a={n}", f"a=b={m}"]),
+        )
+    )
+
+
+MAKERS: dict[str, Callable[[random.Random], Made]] = {
+    maker.__name__.replace("_", " "): maker
+    for maker in (
+        *(signs, signs_of_functions, steps, periods, whole_numbers, domains, calculus, words_after_numbers),
+        *(words_that_count, numbers_with_parts, choices, choices_with_contents, capitals, angles, equations),
+        *(unknowns, regions, matrices, columns, extraction, named_lists, parameters, phrases),
+    )
+}
+
+
+def made(seed: int = 0, each: int = 26) -> Iterator[Row]:
+    """`each` golds a cause, with two texts that are right and two that are wrong."""
+    for category, maker in MAKERS.items():
+        rng = random.Random(f"{seed} {category}")
+        for _ in range(each):
+            gold, right, wrong = maker(rng)
+            for texts, truth in ((right, True), (wrong, False)):
+                chosen = rng.sample(texts, min(2, len(texts)))
+                yield from (Row(category, gold, text, truth) for text in chosen)

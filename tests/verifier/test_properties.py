@@ -1,0 +1,145 @@
+"""What holds for every answer, shown on random ones: of a grammar of LaTeX, mistyped, or any text at all."""
+
+from __future__ import annotations
+
+import random
+import resource
+import runpy
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from zero2chat.verifier import final_answer, judge, pool, unusable
+from zero2chat.verifier.grammar import read
+
+_LATEX = runpy.run_path(str(Path(__file__).with_name("latex.py")))
+_walk, _mistyped = _LATEX["walk"], _LATEX["mistyped"]
+_REASONS = {"equal", "equal_sampled", "different", "no_answer", "too_large", "timeout", "bad_reference"}
+_MEMORY = 512 << 20
+_often = settings(
+    max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+)
+_seeds = st.integers(0, 2**32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    assert judge("\\sqrt{8}", "2\\sqrt{2}").correct
+
+
+def _readable(text: str) -> bool:
+    try:
+        read(text)
+    except ValueError:
+        return False
+    return True
+
+
+REWRITINGS = {
+    "dollars": lambda t: f"${t}$",
+    "a box": lambda t: f"so it is \\boxed{{{t}}}.",
+    "spaces": lambda t: f"  {t}\n",
+    "display": lambda t: f"\\displaystyle {t}",
+    "brackets of LaTeX": lambda t: f"\\({t}\\)",
+    "fractions": lambda t: t.replace("\\frac", "\\dfrac"),
+    "large brackets": lambda t: t.replace("(", "\\left(").replace(")", "\\right)") if "left" not in t else t,
+    "products": lambda t: t.replace("\\cdot ", "\\times "),
+    "relations": lambda t: t.replace("\\ge ", "\\geq ").replace("\\le ", "≤").replace("\\ne ", "\\neq "),
+    "Unicode": lambda t: t.replace("\\pi ", "π").replace("\\infty ", "∞").replace("\\cup ", "∪").replace("-", "−"),
+    "half": lambda t: t.replace("½", "\\frac{1}{2}"),
+    "a full stop": lambda t: f"{t}.",
+}
+
+
+@pytest.mark.parametrize("name", REWRITINGS)
+@pytest.mark.parametrize("start", ["E", "LIST", "SET", "TUPLE", "REGION", "NAMED", "MATRIX", "QUANTITY"])
+def test_an_answer_equals_itself_however_it_is_set(name: str, start: str) -> None:
+    rng = random.Random(f"{name} {start}")
+    compared = 0
+    for _ in range(60):
+        text = _walk(rng, start=start, deep=4)
+        if not _readable(text):
+            continue  # compared sign by sign
+        reason = judge(REWRITINGS[name](text), text).reason
+        assert reason in ("equal", "equal_sampled", "bad_reference", "too_large", "no_answer", "timeout"), text
+        compared += reason in ("equal", "equal_sampled")
+    assert compared > 20
+
+
+@_often
+@given(_seeds)
+def test_equality_is_symmetric_where_neither_side_says_more(seed: int) -> None:
+    rng = random.Random(seed)
+    one = _walk(rng, start="E", deep=3)
+    other = rng.choice((_walk(rng, start="E", deep=3), f"{one}+0", f"\\frac{{2({one})}}{{2}}", f"|{one}|", f"-({one})"))
+    # A reference may say that a variable is whole; an answer may not.
+    if any(sign in one + other for sign in ("!", "binom", "gcd", "sum", "prod", "bmod", "lim", "int", "_")):
+        return
+    there, back = judge(other, one), judge(one, other)
+    if not {there.reason, back.reason} & {"bad_reference", "too_large", "timeout", "no_answer"}:
+        assert there.correct == back.correct, (one, other)
+
+
+@_often
+@given(_seeds)
+def test_a_sum_with_a_term_more_is_another_answer(seed: int) -> None:
+    rng = random.Random(seed)
+    text = _walk(rng, start="A", deep=3)
+    for more in ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+\\sin(\\pi y)", "+y-\\lfloor y\\rfloor", "+|q^2-5|+5-q^2"):
+        if not any(sign in text for sign in ("\\infty", "i", "pm", "!", "gcd", "sum")):
+            assert not judge(f"{text}{more}", text).correct, text
+
+
+@_often
+@given(st.text(max_size=300), st.text(max_size=60))
+@example("\\boxed{1e9999}", "5")
+@example("\\boxed{" + "9" * 4300 + "}", "9" * 4300)
+@example("y = A = B", "x^{x=x^{x}}")
+@example("\\pi^3\\frac{1}{2}", "7")
+@example("\\mathbb{R}\\setminus\\{1\\}", "\\mathbb{R}\\setminus\\{\\sqrt{-2}^0\\}")
+@example("7", "\\sum_{z=1}^{z}e")
+@example("\\sum_{k=1}^{\\infty}2^{-k}", "\\sqrt{2}")
+@example("½½", "%")
+def test_no_text_raises(text: str, gold: str) -> None:
+    assert judge(text, gold).reason in _REASONS
+    unusable(gold)
+    final_answer(text)
+
+
+@_often
+@given(
+    st.lists(
+        st.sampled_from(["\\boxed{", "\\fbox{", "}", "{", "5", "####", "%", "\n", "\\", " or ", "</think>", "<think>"])
+    )
+)
+def test_no_nest_of_boxes_raises(parts: list[str]) -> None:
+    assert judge("".join(parts), "5").reason in _REASONS
+
+
+def test_chains_in_chains_end_at_once() -> None:
+    chain = "x"
+    for _ in range(36):
+        chain = f"x^{{x={chain}}}"
+    start = time.monotonic()
+    for gold in ("7", "y", "y=7", "x^2"):
+        judge(f"y = {chain} = {chain.replace('x', 'z', 1)}", gold)
+    assert time.monotonic() - start < 4
+
+
+def test_of_ten_thousand_walks_none_raises_or_takes_two_seconds_or_much_memory() -> None:
+    slowest = 0.0
+    for seed in range(10_000):
+        rng = random.Random(seed)
+        gold, text = _walk(rng), _walk(rng, deep=rng.choice((4, 6, 8)))
+        if seed % 3 == 0:
+            text = _mistyped(rng, gold)
+        start = time.monotonic()
+        assert judge(text, gold).reason in _REASONS, (text, gold)
+        slowest = max(slowest, time.monotonic() - start)
+    assert slowest < 2
+    pool.close()  # so that its workers count
+    for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        assert resource.getrusage(whose).ru_maxrss << 10 < _MEMORY
