@@ -1,4 +1,4 @@
-"""Does practice find holes in the verifier? GRPO judged by an earlier verifier and by today's, each answer by arithmetic.
+"""Does practice find holes in the verifier? GRPO judged by an earlier one and by today's, beside plain arithmetic.
 
     python benchmarks/verifier_rewards.py [--steps 40] [--before 29633be] [--json]
 
@@ -69,7 +69,7 @@ def today(completions: Sequence[Any], answer: Sequence[str], **columns: Any) -> 
 
 
 def _logged(completions: Sequence[Any], answer: Sequence[str], rewards: list[float]) -> list[float]:
-    with open(os.environ[LOG], "a", encoding="utf-8") as file:
+    with Path(os.environ[LOG]).open("a", encoding="utf-8") as file:
         for completion, gold, reward in zip(completions, answer, rewards, strict=True):
             text = last_message(completion)
             row = {"completion": text, "gold": gold, "reward": reward, "truth": truth(text, gold)}
@@ -142,8 +142,8 @@ def main() -> None:
             "right": right,
         }
         print(
-            f"{name}: {len(rows)} answers, {len(wrong)} wrong ones rewarded, {len(missed)} right ones not; right in the "
-            f"first half {right[0]:.3f}, in the second {right[1]:.3f}"
+            f"{name}: {len(rows)} answers, {len(wrong)} wrong ones rewarded, {len(missed)} right ones not; right "
+            f"in the first half {right[0]:.3f}, in the second {right[1]:.3f}"
         )
         for row in [*wrong[:3], *missed[:3]]:
             print(f"  {row['gold']} <- {row['completion'][-80:]!r}")
