@@ -249,6 +249,7 @@ def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(co
     assert capsys.readouterr() == ("", "error: no model yet: run `make quickstart`\n")
     for name in ("quickstart", "assistant"):
         (tmp_path / "runs" / name / "grpo").mkdir(parents=True)
+        (tmp_path / "runs" / name / "grpo" / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')
     for name in ("quickstart", "assistant"):  # what is being trained is not opened
         (tmp_path / "runs" / name / "grpo" / "metrics.json").write_text("{}")
         cli.main([command])
