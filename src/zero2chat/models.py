@@ -101,7 +101,10 @@ def load_model(
 def refuse_reward_model(path: str | Path, made: Sequence[str] | None = None) -> None:
     """Raise `UserError` for a model that has a head for scores in the place of one for tokens: it would be given one of
     random weights, and babble. `made` is its config's `architectures`, which a folder's own files tell at once."""
-    folder, adapter = find_model(path)
+    try:
+        folder, adapter = find_model(path)
+    except UserError:
+        return  # no model at all, which is said where it is opened
     if folder is not None:
         try:
             file = folder / ("adapter_config.json" if adapter else "config.json")
