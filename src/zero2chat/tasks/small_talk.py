@@ -701,7 +701,10 @@ def score(row: Row, completion: str) -> float:
     case does not count.
     """
     text = " ".join(completion.split())
-    if not text or len(text.split()) > _MOST_WORDS or _PERSON.search(text) or key_of(text) == key_of(row["question"]):
+    if not text or len(text.split()) > _MOST_WORDS or _PERSON.search(text):
+        return 0.0
+    # To repeat what was said is no answer, but where it is one: goodbye to "Goodbye, Zero".
+    if key_of(text) == key_of(row["question"]) and text not in _KINDS[row["kind"]].demonstrations:
         return 0.0
     cores = _cores()
     told = {name for name, core in cores.items() if core.search(text)}
