@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -105,13 +106,19 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UserError(f"{where}: seed: {seed} is no number from 0 to {2**32 - 1}")
     parser.set_defaults_with_config(**values)
+    infinite = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
     try:
         # By default it would also read a file named like the program, ending in `.args`.
-        return parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    except (ValueError, TypeError, ImportError) as error:  # a dataclass's own check of its fields
-        raise UserError(f"{where}: {error}") from error
+        built = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
+    except (UserError, ValueError, TypeError, ImportError) as error:  # a dataclass's own check of its fields, too
+        said = str(error)
+        # Which speaks for itself where it quotes the number.
+        infinite = [key for key in infinite if not re.search(rf"\b{key}\b.*\b{values[key]}\b", said)]
+        if not infinite:
+            raise UserError(f"{where}: {said}") from error
+    if infinite:
+        raise UserError(f"{where}: {infinite[0]}: {values[infinite[0]]} is no finite number: give one")
+    return built
 
 
 def _convert(action: argparse.Action, hint: str, value: Any, where: str) -> Any:
@@ -140,8 +147,6 @@ def _convert_one(action: argparse.Action, value: Any, where: str) -> Any:
     except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
         name = getattr(convert, "__name__", "value").replace("string_to_bool", "true or false")
         raise UserError(f"{where}: {action.dest}: {value!r} is no {name}") from error
-    if isinstance(converted, float) and not math.isfinite(converted):
-        raise UserError(f"{where}: {action.dest}: {value!r} is no finite number: give one")
     if action.choices and converted not in action.choices:
         raise UserError(f"{where}: {action.dest}: {value!r} is none of {', '.join(map(str, action.choices))}")
     return converted
