@@ -223,10 +223,16 @@ def ask(row: Row) -> list[Message]:
     return [{"role": "user", "content": row["question"]}]
 
 
+_SHORTER = (
+    *(("I am ", "I'm "), ("What is ", "What's "), ("do not ", "don't "), ("That is ", "That's ")),
+    *(("You are ", "You're "), ("It is ", "It's ")),
+)
+
+
 def as_typed(form: str, rng: random.Random) -> str:
     """A sentence as somebody may type it: contracted, without its mark at the end, in lower case."""
     if rng.random() < 0.4:
-        for long, short in (("I am ", "I'm "), ("What is ", "What's "), ("do not ", "don't "), ("That is ", "That's ")):
+        for long, short in _SHORTER:
             form = form.replace(long, short)
     chance = rng.random()
     if chance < 0.15:

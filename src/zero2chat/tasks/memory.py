@@ -37,7 +37,7 @@ _TURNS = {
 }
 KINDS = tuple(_TURNS)
 # Conversations of a kind and turn in each split.
-_POOL = {"train": 2400, "validation": 200, "test": 400}
+_POOL = {"train": 3600, "validation": 200, "test": 400}
 # Characters of a conversation with its answer: about 300 tokens.
 _LONGEST = 880
 

@@ -23,7 +23,7 @@ import json
 import math
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -559,7 +559,9 @@ def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
 # ---- more wordings for training, drawn from the patterns that sort people's
 
 _ANY = "\u00a7"  # stands for any word
-_DRAWS = 800  # of each kind's pattern; about half are kept
+_DRAWS = 1800  # of each kind's pattern
+_OF_A_WORD = 24  # wordings with the same word, at most, but where another of their words is rarer
+_MOST_DRAWN = 4000  # words of a kind's wordings, at most
 _SHORT = (
     *(("i am", "i'm im"), ("you are", "you're youre ur"), ("what is", "what's whats"), ("do not", "don't dont")),
     *(("it is", "it's its"), ("that is", "that's thats"), ("can not", "can't cant"), ("did not", "didn't didnt")),
@@ -603,20 +605,30 @@ def _as_typed(plain: str, rng: random.Random) -> str:
 
 
 def _drawn() -> list[Row]:
-    """Rows of train in wordings that the kinds' patterns allow, whoever may have typed them."""
+    """Rows of train in wordings that the kinds' patterns allow, whoever may have typed them.
+
+    A pattern names common words and rare ones alike: of its wordings those are kept that have a word that few before
+    them have, so that "ciao" is learned as "bye" is.
+    """
     found: dict[str, Row] = {}
     for name in _KINDS:
         rng = random.Random(f"small_talk, drawn {name}")
         pattern, words, draws = _finite(_KINDS[name].people), _free(name), Rstr(rng)
+        having: Counter[str] = Counter()
         for _ in range(_DRAWS if pattern else 0):
             filled = re.sub(_ANY, lambda _: rng.choice(words), draws.xeger(pattern))  # noqa: B023 - called at once
             question = _as_typed(" ".join(filled.split()), rng)
-            key = key_of(question)
-            if len(question) > 72 or question in found or not in_split(key, "train", SHARES):
+            its_words = {word.plain for word in _words_of(question)}
+            if len(question) > 72 or question in found or all(having[word] >= _OF_A_WORD for word in its_words):
+                continue
+            if not in_split(key := key_of(question), "train", SHARES):
                 continue
             kind, content = _sorted(question) or ("", "")
             if kind == name and content.lower() not in _held_out():
+                having.update(its_words)
                 found[question] = _row(name, key, question, content, "pattern")
+            if having.total() > _MOST_DRAWN:
+                break
     return list(found.values())
 
 

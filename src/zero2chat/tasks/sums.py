@@ -1,7 +1,7 @@
 """Sums as people type them: two numbers added, subtracted or multiplied.
 
-A model without tools is asked sums with numbers of up to two digits (products: of one digit). With Python it is asked
-sums with numbers of up to six digits.
+A model without tools is asked sums with numbers of up to two digits (products: of one digit; with `factor`, one of
+them may be larger). With Python it is asked sums with numbers of up to six digits.
 
 Split are pairs of numbers with their operation, in both orders where the order does not matter: if 3 plus 5 is a test
 sum, neither 3 plus 5 nor 5 plus 3 is asked in training, in any wording. The written-out steps of larger training sums
@@ -99,6 +99,7 @@ _GREETINGS = ("hi, ", "hello, ", "hey, ", "hi! ", "hello! ", "ok, ", "thanks, an
 _TURNS_OF_TWO_DIGITS = 4
 # Wordings of each pair of two-digit numbers. Pairs of one-digit numbers are few, so they get all wordings.
 _WORDINGS_OF_TWO_DIGITS = 2
+_WORDINGS_OF_LARGER_PRODUCTS = 12
 # Pairs of an operation from which the splits of larger numbers are drawn.
 _LARGE_PAIRS = 12_000
 
@@ -107,14 +108,22 @@ _LARGE_PAIRS = 12_000
 
 
 def rows(
-    split: str, seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS
+    split: str,
+    seed: int,
+    n: int,
+    digits: Sequence[int] = (1, 2),
+    operations: Sequence[str] = OPERATIONS,
+    factor: int = 9,
 ) -> list[Row]:
     """Sums with numbers that have as many digits as `digits` says, up to six.
 
-    With digits of at most 2, products are of one-digit numbers only. Results are never negative. Raises `UserError`
-    for a number of digits that is not from 1 to 6, or an operation that is not known.
+    With digits of at most 2, products are of a one-digit number and one of at most `factor`: those of one-digit numbers
+    are so few that to count them out is learned by heart, and not as a rule. Results are never negative. Raises
+    `UserError` for a number of digits that is not from 1 to 6, an operation that is not known, or a factor that is not
+    from 9 to 99.
     """
-    pool = ({**row, "turn": turn} for turn, row in _pool(split, _checked(digits, operations), operations))
+    known(factor, range(9, 100), "sums: factor")
+    pool = ({**row, "turn": turn} for turn, row in _pool(split, _checked(digits, operations), operations, factor))
     found = draw(pool, f"sums, {split}", seed, n, by="turn")
     return [{column: value for column, value in row.items() if column != "turn"} for row in found]
 
@@ -136,12 +145,12 @@ def key(kind: str, a: int, b: int) -> str:
     return " ".join([kind, *map(str, (a, b) if kind == "minus" else sorted((a, b)))])
 
 
-def _pool(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = 9) -> Iterator[tuple[str, Row]]:
     """Rows, each with the name of the group in which it takes turns."""
-    return (_large if digits[-1] > 2 else _small)(split, digits, operations)
+    return _large(split, digits, operations) if digits[-1] > 2 else _small(split, digits, operations, factor)
 
 
-def _small(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor: int) -> Iterator[tuple[str, Row]]:
     numbers = [number for number in range(100) if len(str(number)) in digits]
     for kind in OPERATIONS:
         if kind not in operations:
@@ -149,12 +158,13 @@ def _small(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iter
         for a in numbers:
             for b in numbers:
                 one_digit = max(a, b) < 10
-                if (kind == "minus" and a < b) or (kind == "times" and not one_digit):
+                if (kind == "minus" and a < b) or (kind == "times" and (min(a, b) > 9 or max(a, b) > factor)):
                     continue
                 if not in_split(name := key(kind, a, b), split, SHARES):
                     continue
                 rng = random.Random(f"{name} {a}")
-                many = len(_WORDINGS[kind]) if one_digit else _WORDINGS_OF_TWO_DIGITS
+                several = _WORDINGS_OF_LARGER_PRODUCTS if kind == "times" else _WORDINGS_OF_TWO_DIGITS
+                many = len(_WORDINGS[kind]) if one_digit else several
                 turn = kind if one_digit else f"{kind} {rng.randrange(_TURNS_OF_TWO_DIGITS)}"
                 for question in _questions(kind, a, b, many, rng):
                     yield turn, _row(kind, a, b, question)
@@ -229,8 +239,11 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
         return str(answer)
     sign = _SIGNS[kind]
     spoken, signed = f"{a} {kind} {b}", f"{a} {sign} {b}"
-    if kind == "times" and min(a, b) >= "2" and len(a + b) == 2:
-        return f"{rng.choice((spoken, signed))}: {_multiples(*rng.sample((int(a), int(b)), 2))}, so {answer}."
+    if kind == "times" and min(int(a), int(b)) >= 2 and min(len(a), len(b)) == 1:
+        times, number = rng.sample((int(a), int(b)), 2)
+        if times > len(_COUNTED):
+            times, number = number, times
+        return f"{rng.choice((spoken, signed))}: {_multiples(times, number)}, so {answer}."
     if kind != "times" and max(len(a), len(b)) == 2:
         return f"{rng.choice((spoken, signed))}: {_steps(kind, int(a), int(b))}, so {answer}."
     return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
@@ -338,11 +351,14 @@ def said(row: Row, completion: str) -> str | None:
 _TITLES = ("Sums", "Sums to learn", "Exercises in sums", "A page of sums")
 
 
-def documents(seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS) -> list[str]:
-    """n pages of 10 to 16 worked sums, all from train rows. `digits` and `operations` as in `rows`."""
+def documents(
+    seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS, factor: int = 9
+) -> list[str]:
+    """n pages of 10 to 16 worked sums, all from train rows. `digits`, `operations` and `factor` as in `rows`."""
+    known(factor, range(9, 100), "sums: factor")
     rng = random.Random(f"sums pages {seed}")
     groups: dict[str, list[Row]] = {}
-    for turn, row in _pool("train", _checked(digits, operations), operations):
+    for turn, row in _pool("train", _checked(digits, operations), operations, factor):
         groups.setdefault(turn, []).append(row)
     names = list(groups)
     if not names:
