@@ -39,7 +39,7 @@ def _preview(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from rich.console import Console
 
-    from zero2chat import preview
+    from zero2chat.planning import preview
 
     stage, rows = preview.open_rows(args.config, args.stage, args.set)
     numbers = preview.chosen(rows, args.n, args.row)
@@ -51,7 +51,7 @@ def _preview(args: argparse.Namespace) -> None:
 
 def _plan(args: argparse.Namespace) -> None:
     _without_progress_bars()
-    from zero2chat.plan import plan, show
+    from zero2chat.planning.plan import plan, show
 
     made = plan(args.recipe, args.gpu, args.gpus, args.nodes, args.mfu, args.price)
     if args.json:

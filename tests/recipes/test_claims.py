@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.plan import plan_step
+from zero2chat.planning.plan import plan_step
 from zero2chat.recipes import load_recipe
 from zero2chat.trainers.loop import GPUS
 

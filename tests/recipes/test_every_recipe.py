@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.plan import RESERVE, plan_step
+from zero2chat.planning.plan import RESERVE, plan_step
 from zero2chat.recipes import TRAINING_STAGES, Step, load_recipe
 from zero2chat.trainers.loop import GPUS
 

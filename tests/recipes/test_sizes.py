@@ -15,7 +15,7 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 from trl import ModelConfig, get_peft_config
 
-from zero2chat.dimensions import DIMENSIONS, config_of
+from zero2chat.planning.model_sizes import DIMENSIONS, config_of
 from zero2chat.trainers import loop
 
 ROOT = Path(__file__).parents[2]

@@ -21,10 +21,10 @@ from transformers import (
 )
 from trl import ModelConfig, get_peft_config
 
-from zero2chat.dimensions import config_of
 from zero2chat.errors import UserError
-from zero2chat.memory import FSDP, Group, Model, Work
 from zero2chat.models import context_length, head_width, load_tokenizer
+from zero2chat.planning.memory import FSDP, Group, Model, Work
+from zero2chat.planning.model_sizes import config_of
 from zero2chat.recipes import Step, load_recipe
 from zero2chat.stages.pretrain import build_model, derive
 from zero2chat.trainers.loop import flops_per_token, parameter_count

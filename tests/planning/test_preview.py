@@ -14,11 +14,12 @@ import yaml
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat import cli, preview
+from zero2chat import cli
 from zero2chat.data.conversations import load_conversations, tokenize_conversations
 from zero2chat.data.corpora import Source
 from zero2chat.errors import UserError
-from zero2chat.preview import Side, chosen, open_rows, show, show_side
+from zero2chat.planning import preview
+from zero2chat.planning.preview import Side, chosen, open_rows, show, show_side
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What a recipe will take, and what its stages will see."""
