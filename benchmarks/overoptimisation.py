@@ -17,7 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from zero2chat import recipes, runs, stats
+from zero2chat import runs, stats
+from zero2chat.recipes import runner
 
 RECIPE = "recipes/overoptimisation"
 PAIRS = (100, 500, 2000)
@@ -26,7 +27,7 @@ PAIRS = (100, 500, 2000)
 def train(seed: int) -> dict[int, list[tuple[float, float, float]]]:
     """By number of comparisons: (√KL, proxy, gold) of each evaluation, in order."""
     root = Path("runs/overoptimisation" if seed == 0 else f"runs/overoptimisation-{seed}")
-    steps = {step.name: step for step in recipes.load_recipe(RECIPE)}
+    steps = {step.name: step for step in runner.load_recipe(RECIPE)}
     for pairs in PAIRS:
         reward, ppo = f"reward_{pairs}", f"ppo_{pairs}"
         changes: dict[str, dict[str, Any]] = {reward: {}, ppo: {}}
@@ -37,8 +38,8 @@ def train(seed: int) -> dict[int, list[tuple[float, float, float]]]:
             changes[reward] = {"output_dir": f"{root}/{reward}", "seed": seed, "comparisons": comparisons}
             changes[ppo] = {"output_dir": f"{root}/{ppo}", "seed": seed, "rewards": rewards}
         given = {name: [f"{name}.{k}={json.dumps(v)}" for k, v in own.items()] for name, own in changes.items()}
-        recipes.run(RECIPE, only=reward, overrides=given[reward])
-        recipes.run(RECIPE, only=ppo, overrides=[*given[reward], *given[ppo]])
+        runner.run(RECIPE, only=reward, overrides=given[reward])
+        runner.run(RECIPE, only=ppo, overrides=[*given[reward], *given[ppo]])
     return {pairs: curve(root / f"ppo_{pairs}") for pairs in PAIRS}
 
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zero2chat.recipes import environment, load_recipe
+from zero2chat.recipes.runner import environment, load_recipe
 
 RUNS = Path("runs/practice")
 KINDS = {"greedy": "accuracy_word_problems", "sampled": "accuracy_sampled_word_problems"}

@@ -119,12 +119,12 @@ def test_a_mistake_is_one_line_and_exits_2(arguments, capsys, monkeypatch, tmp_p
 
 
 def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):
-    from zero2chat import recipes
+    from zero2chat.recipes import runner
 
     def run(recipe, **flags):
         return {"recipe": recipe} | flags
 
-    monkeypatch.setattr(recipes, "run", run)
+    monkeypatch.setattr(runner, "run", run)
     cli.main(
         [
             *("run", "recipes/x", "--only", "a", "--from", "b", "--restart", "c"),

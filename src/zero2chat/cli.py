@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from zero2chat import recipes
+    from zero2chat.recipes import runner
 
-    result = recipes.run(
+    result = runner.run(
         args.recipe,
         only=args.only,
         from_=args.from_,

@@ -17,7 +17,7 @@ from zero2chat.errors import UserError
 from zero2chat.planning.memory import Group, Model, Work, layer_bytes, per_rank
 from zero2chat.planning.plan import plan
 from zero2chat.planning.training_cost import PLANNED
-from zero2chat.recipes import TRAINING_STAGES
+from zero2chat.recipes.runner import TRAINING_STAGES
 
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
@@ -215,7 +215,10 @@ def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
     (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
     sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}]}
     for model, message in (
-        ("Qwen/Qwen3-0.6B-Bass", "not in model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add"),
+        (
+            "Qwen/Qwen3-0.6B-Bass",
+            "not in model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add",
+        ),
         (None, "a model is not set: name"),
     ):
         (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | ({"model_name_or_path": model} if model else {})))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zero2chat.planning.plan import plan_step
-from zero2chat.recipes import load_recipe
+from zero2chat.recipes.runner import load_recipe
 from zero2chat.trainers.loop import GPUS
 
 ROOT = Path(__file__).parents[2]

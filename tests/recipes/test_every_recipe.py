@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zero2chat.planning.plan import RESERVE, plan_step
-from zero2chat.recipes import TRAINING_STAGES, Step, load_recipe
+from zero2chat.recipes.runner import TRAINING_STAGES, Step, load_recipe
 from zero2chat.trainers.loop import GPUS
 
 ROOT = Path(__file__).parents[2]

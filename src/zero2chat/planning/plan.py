@@ -2,8 +2,8 @@
 
     zero2chat plan recipes/chat-qwen3-0.6b --gpu h100
 
-Nothing is measured: FLOPs, memory (`memory.py`) and steps follow from the settings (`training_cost.py`), tokens/s from the FLOPs
-and an MFU that is assumed.
+Nothing is measured: FLOPs, memory (`memory.py`) and steps follow from the settings (`training_cost.py`), tokens/s from
+the FLOPs and an MFU that is assumed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zero2chat.errors import UserError, nearest
 from zero2chat.models import head_width
 from zero2chat.planning.memory import FSDP, STAGES, per_rank
 from zero2chat.planning.training_cost import SHARDED, Job, read_job
-from zero2chat.recipes import TRAINING_STAGES, Step, load_recipe
+from zero2chat.recipes.runner import TRAINING_STAGES, Step, load_recipe
 from zero2chat.trainers.loop import GPUS, Gpu, share_batch
 
 RESERVE = 0.1  # of a GPU's memory: CUDA's context, libraries' workspaces, what fragmentation wastes

@@ -14,11 +14,12 @@ import psutil
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RUN = """import sys
-from zero2chat import children, cli, recipes
-children._GRACE = 3
-recipes.Step.command = lambda step: {command!r}
+from zero2chat import cli
+from zero2chat.recipes import processes, runner
+processes._GRACE = 3
+runner.Step.command = lambda step: {command!r}
 cli.main(["run", "recipes/r", *sys.argv[1:]])
 """
 # A step that has started another process, in a session of its own, as torch's launcher does; both outlast any test.

@@ -16,7 +16,7 @@ from zero2chat import runs
 from zero2chat.errors import UserError
 
 if TYPE_CHECKING:
-    from zero2chat.recipes import Step
+    from zero2chat.recipes.runner import Step
 
 
 def following(steps: Sequence[Step], *names: str) -> list[Step]:

@@ -21,8 +21,9 @@ from typing import Any
 
 import yaml
 
-from zero2chat import children, config, graph, runs
+from zero2chat import config, runs
 from zero2chat.errors import MISTAKE_FILE, UserError, nearest
+from zero2chat.recipes import graph, processes
 
 # Stages that train nothing run as one plain process; the others under `accelerate launch`.
 PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
@@ -367,7 +368,7 @@ def run(
             print(shlex.join(step.command()))
         outcome = {step.name: "planned" for step in wanted}
     else:
-        with children.stopped_by_signals():
+        with processes.stopped_by_signals():
             outcome = _make(wanted, steps, recipe, jobs)
     return {"recipe": recipe, "steps": outcome, "seconds": round(time.time() - started, 1)}
 
@@ -401,7 +402,7 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
             outcome[ready.name] = "done" if command is None else "made"
             if command is not None:
                 running.add(ready.name)
-                # Not waited for where this process is killed, with which its steps end: see `children`.
+                # Not waited for where this process is killed, with which its steps end: see `processes`.
                 threading.Thread(target=launch, args=(ready, command), daemon=True).start()
             continue
         name, error = ended.get()
@@ -450,10 +451,10 @@ def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
         mistake = Path(scratch) / "mistake"
         env = environment(step, jobs) | {MISTAKE_FILE: str(mistake)}
         piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if jobs > 1 else {}
-        with children.child(resolved, env, launches=command[0] != "python", **piped) as process:
+        with processes.child(resolved, env, launches=command[0] != "python", **piped) as process:
             for line in process.stdout or ():
                 print(f"{step.name} | {line}", end="", flush=True)
-        children.refuse_when_stopping()
+        processes.refuse_when_stopping()
         if process.returncode and mistake.exists():
             raise SystemExit(2)  # the step has said what is wrong
     if process.returncode:
@@ -466,9 +467,9 @@ def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
 
 def environment(step: Step, jobs: int = 1) -> dict[str, str]:
     """The environment of a step's processes: what is set already, and what makes them fast on a CPU."""
-    processes = jobs
+    ranks = jobs
     if step.stage not in PLAIN_STAGES:
         launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
-        processes *= int(launch.get("num_processes", 1))
+        ranks *= int(launch.get("num_processes", 1))
     # All cores for one process, a share for several.
-    return {"OMP_NUM_THREADS": str(max(1, runs.cores() // processes))} | os.environ
+    return {"OMP_NUM_THREADS": str(max(1, runs.cores() // ranks))} | os.environ

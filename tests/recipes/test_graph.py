@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from zero2chat import recipes, runs
+from zero2chat import runs
 from zero2chat.config import read_arguments
 from zero2chat.errors import UserError
+from zero2chat.recipes import runner
 from zero2chat.stats import rate
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXAM = [{"task": "word_problems", "n": 8, "seed": 1}]
 CONFIGS: dict[str, dict[str, Any]] = {
     "corpus": {"output_dir": "runs/r/corpus", "datasets": [{"task": "word_problems", "n": 50}], "seed": 0},
@@ -95,7 +96,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were launched, in order."""
     names: list[str] = []
 
-    def launch(step: recipes.Step, command: list[str], _: int) -> None:
+    def launch(step: runner.Step, command: list[str], _: int) -> None:
         words = command[command.index("--config") :]
         names.append(step.name)
         if step.joins:
@@ -107,12 +108,12 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seed = 1 if "seed-1" in settings["output_dir"] else 0
         run.finish({"accuracy": rate(6 - 2 * seed, 8, 1)})
 
-    monkeypatch.setattr(recipes, "_launch", launch)
+    monkeypatch.setattr(runner, "_launch", launch)
     return names
 
 
 def _run(*overrides: str, **flags: Any) -> dict[str, str]:
-    return recipes.run("recipes/r", overrides=overrides, **flags)["steps"]
+    return runner.run("recipes/r", overrides=overrides, **flags)["steps"]
 
 
 def _settings(folder: str) -> dict[str, Any]:
