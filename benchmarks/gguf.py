@@ -195,7 +195,7 @@ def main() -> None:
     import torch
 
     from zero2chat import stats, tasks
-    from zero2chat.evaluation import answer
+    from zero2chat.evaluation.tasks import answer
     from zero2chat.export.command import export
     from zero2chat.models import context_length, end_ids, load_model
     from zero2chat.tokens import neutral, plain_ids

@@ -75,7 +75,7 @@ def run_side(job: dict[str, Any]) -> None:
     from datasets import Dataset
     from transformers import TrainerCallback
 
-    from zero2chat.evaluation import answer
+    from zero2chat.evaluation.tasks import answer
     from zero2chat.models import load_model
     from zero2chat.tasks import lines
 

@@ -23,7 +23,7 @@ from zero2chat.chat.session import Sampling
 from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import load_preferences
 from zero2chat.errors import UserError
-from zero2chat.evaluation import Answer
+from zero2chat.evaluation.tasks import Answer
 from zero2chat.stages import reward
 from zero2chat.tokens import visible
 

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from zero2chat.data import pass_rates
 from zero2chat.data.pass_rates import FILE, PassRate, keep_by_pass_rate
-from zero2chat.evaluation import Answer
+from zero2chat.evaluation.tasks import Answer
 from zero2chat.rewards import read_rewards
 from zero2chat.runs import Run
 

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zero2chat import harness, runs, stats, tasks
+from zero2chat import runs, stats, tasks
 from zero2chat.data.conversations import end_turn
 from zero2chat.errors import UserError
-from zero2chat.evaluation import Scored, answer, evaluate_rows, read_specs, rows_and_prompts
+from zero2chat.evaluation import lm_eval
+from zero2chat.evaluation.tasks import Scored, answer, evaluate_rows, read_specs, rows_and_prompts
 from zero2chat.stages import evaluate
 from zero2chat.stages.evaluate import main
 from zero2chat.tokens import set_chat_template
@@ -138,7 +139,7 @@ def test_a_quantised_model_is_smaller_and_answers(
 def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(
     tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(harness, "find_spec", lambda name: None)
+    monkeypatch.setattr(lm_eval, "find_spec", lambda name: None)
     given = settings("evaluate", tmp_path / "e", tasks=[], harness=[{"task": "gsm8k", "num_fewshot": 5}])
     with pytest.raises(UserError, match=r'lm-eval is not installed: pip install -e "\.\[eval\]"'):
         main(["--config", str(write_yaml(tmp_path / "e.yaml", **given))])

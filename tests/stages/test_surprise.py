@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.errors import UserError
-from zero2chat.evaluation import answer_each
+from zero2chat.evaluation.tasks import answer_each
 from zero2chat.models import load_model
 from zero2chat.stages import surprise
 from zero2chat.tokens import plain_ids

@@ -25,7 +25,7 @@ from zero2chat.data.preferences import Messages, Pair, pairs_of_ranking
 from zero2chat.data.problems import load_problems
 from zero2chat.data.shapes import read_turns, text_turns
 from zero2chat.errors import UserError
-from zero2chat.evaluation import answer
+from zero2chat.evaluation.tasks import answer
 from zero2chat.models import context_length, load_for_use
 from zero2chat.tokens import neutral, visible
 

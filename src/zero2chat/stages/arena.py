@@ -6,7 +6,7 @@
 Reads models and prompts, of tasks (held-out rows) or of a file. Who wins is said by gold (the task's score, or its
 taste), by a reward model, or by a model behind OpenAI's API, which is shown each pair in both orders; or people have
 said it already, in votes that `zero2chat ui --against` kept. Writes each pair with its verdict to `pairs.jsonl`, and
-ratings of Bradley and Terry on Elo's scale (`ratings.py`). `zero2chat arena` does the same from the shell.
+ratings of Bradley and Terry on Elo's scale (`evaluation/elo.py`). `zero2chat arena` does the same from the shell.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from zero2chat.config import build
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.endpoint import EndpointSpec
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import TaskSpec, answer, answer_each, read_specs, rows_and_prompts
+from zero2chat.evaluation.elo import STYLE, Comparison, NotConnected, rate, style_of, unbeaten
+from zero2chat.evaluation.tasks import TaskSpec, answer, answer_each, read_specs, rows_and_prompts
 from zero2chat.models import find_model, load_model, load_tokenizer
-from zero2chat.ratings import STYLE, Comparison, NotConnected, rate, style_of, unbeaten
 from zero2chat.report.arena import against, points, rated
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step

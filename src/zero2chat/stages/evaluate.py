@@ -30,8 +30,8 @@ from zero2chat.chat.tools import Tools, make_tools
 from zero2chat.data.contamination import find_seen, read_training_sources, training_texts
 from zero2chat.data.conversations import end_turn, prepare_chat_template
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import Scored, TaskSpec, answer, evaluate_rows, read_specs, rows_and_prompts
-from zero2chat.harness import find_tasks, read_harness, run_harness
+from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
+from zero2chat.evaluation.tasks import Scored, TaskSpec, answer, evaluate_rows, read_specs, rows_and_prompts
 from zero2chat.models import load_model
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.trainers.loop import start_processes

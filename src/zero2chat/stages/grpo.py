@@ -42,7 +42,7 @@ from zero2chat.data.corpora import mix, read_sources
 from zero2chat.data.pass_rates import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.data.problems import load_parts, safe_problems
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import Examination, check_tasks_steps, evaluate_tasks, examine, read_specs
+from zero2chat.evaluation.tasks import Examination, check_tasks_steps, evaluate_tasks, examine, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.habits import habits
 from zero2chat.hub import finish_model_folder

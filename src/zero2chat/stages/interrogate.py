@@ -35,7 +35,7 @@ from zero2chat.data.corpora import Source, load_documents, read_sources
 from zero2chat.data.review import UNREVIEWED
 from zero2chat.endpoint import EndpointSpec
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.knowledge import REFUSALS, agreement, contains, declines, gist, normal
+from zero2chat.evaluation.abstention import REFUSALS, agreement, contains, declines, gist, normal
 from zero2chat.models import load_model
 from zero2chat.report.interrogate import by_source
 from zero2chat.report.parts import exact, interval, short

@@ -24,7 +24,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from zero2chat import config, stats
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.memorisation import copied_runs, held_out_texts, rows_of, start_of_document
+from zero2chat.evaluation.memorization import copied_runs, held_out_texts, rows_of, start_of_document
 from zero2chat.models import context_length, load_model
 from zero2chat.runs import Run
 from zero2chat.tokens import plain_ids

@@ -35,7 +35,7 @@ from zero2chat.data.conversations import settle_chat
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.data.problems import load_parts, safe_problems, task_problems
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import Answer, answer, evaluate_tasks, read_specs
+from zero2chat.evaluation.tasks import Answer, answer, evaluate_tasks, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, refuse_adapter

@@ -30,7 +30,7 @@ from zero2chat.data.conversations import (
 )
 from zero2chat.data.corpora import mix, read_sources
 from zero2chat.errors import exit_on_mistake
-from zero2chat.evaluation import Examination, check_tasks_steps, examine, read_specs
+from zero2chat.evaluation.tasks import Examination, check_tasks_steps, examine, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import refuse_adapter

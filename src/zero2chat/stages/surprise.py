@@ -23,8 +23,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from zero2chat import config, stats, tasks
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation import answer_each, encode_prompts
-from zero2chat.memorisation import Passage, read
+from zero2chat.evaluation.memorization import Passage, read
+from zero2chat.evaluation.tasks import answer_each, encode_prompts
 from zero2chat.models import load_model
 from zero2chat.runs import Run
 from zero2chat.trainers.loop import start_processes

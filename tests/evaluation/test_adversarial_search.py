@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat.gibberish import pieces_of, search
+from zero2chat.evaluation.adversarial_search import pieces_of, search
 
 PIECES = ["a", "b", " the", " x", "1"]
 

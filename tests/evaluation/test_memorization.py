@@ -10,7 +10,15 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from zero2chat.memorisation import Passage, copied_runs, exposure, passages_of, read, start_of_document, write
+from zero2chat.evaluation.memorization import (
+    Passage,
+    copied_runs,
+    exposure,
+    passages_of,
+    read,
+    start_of_document,
+    write,
+)
 from zero2chat.models import load_model
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from zero2chat import baselines, tasks
-from zero2chat.baselines import best_constant
+from zero2chat import tasks
+from zero2chat.evaluation import baselines
+from zero2chat.evaluation.baselines import best_constant
 
 
 def _task(**changes: Any) -> tasks.Task:

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from zero2chat.errors import UserError
-from zero2chat.harness import HarnessSpec, _check, _metrics, _no_scripts, _question, find_tasks, read_harness
+from zero2chat.evaluation.lm_eval import HarnessSpec, _check, _metrics, _no_scripts, _question, find_tasks, read_harness
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 needs_lm_eval = pytest.mark.skipif(
     find_spec("lm_eval") is None, reason="the extra `eval` is not here: `make harness` installs it"
 )

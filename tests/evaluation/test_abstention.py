@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zero2chat.knowledge import REFUSALS, agreement, contains, declines, gist
+from zero2chat.evaluation.abstention import REFUSALS, agreement, contains, declines, gist
 from zero2chat.tasks import facts
 
 

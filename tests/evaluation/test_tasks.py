@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from zero2chat.chat.tools import Tools
 from zero2chat.errors import UserError
-from zero2chat.evaluation import answer, evaluate_rows, evaluate_tasks, read_specs
+from zero2chat.evaluation.tasks import answer, evaluate_rows, evaluate_tasks, read_specs
 from zero2chat.stats import pass_at_k
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.
@@ -197,7 +197,7 @@ import sys, torch, torch.distributed as dist
 from accelerate import PartialState
 state = PartialState(cpu=True, backend="gloo")
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from zero2chat.evaluation import answer
+from zero2chat.evaluation.tasks import answer
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 prompts = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]
@@ -280,7 +280,7 @@ def test_shots_are_worked_examples_of_the_train_split_before_each_question(
         asked.extend(prompts)
         return answer(model, tokenizer, prompts, *args, **kwargs)
 
-    monkeypatch.setattr("zero2chat.evaluation.answer", listen)
+    monkeypatch.setattr("zero2chat.evaluation.tasks.answer", listen)
     spec = {"task": "my_tasks.exam", "n": 3, "shots": 2, "max_new_tokens": 2}
     evaluate_tasks(*opened, read_specs([spec]))
     examples = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from zero2chat.ratings import CENTRE, ELO, STYLE, Comparison, NotConnected, Ratings, rate, style_of, unbeaten
+from zero2chat.evaluation.elo import CENTRE, ELO, STYLE, Comparison, NotConnected, Ratings, rate, style_of, unbeaten
 
 
 def some(truth: Sequence[float], prompts: int, seed: int = 0, draws: float = 0.2) -> list[Comparison]:
