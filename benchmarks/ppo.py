@@ -121,7 +121,7 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
     """As stages/ppo.py does."""
     from zero2chat.data.conversations import end_turn
     from zero2chat.reward_model import load_reward_model
-    from zero2chat.trainers.ppo import PPOConfig, PPOTrainer
+    from zero2chat.trainers.ppo.trainer import PPOConfig, PPOTrainer
     from zero2chat.trainers.rollout import use_fast_rollouts
 
     end_turn(model, tokenizer)
@@ -276,7 +276,7 @@ class Side:
 @functools.cache
 def machine() -> dict[str, Any]:
     """The settings that the stages take from the machine."""
-    from zero2chat.trainers.loop import for_this_machine
+    from zero2chat.trainers.trainer import for_this_machine
 
     return for_this_machine({})
 

@@ -12,9 +12,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from trl import GRPOConfig
 
-from zero2chat.trainers import ppo_rollout
-from zero2chat.trainers.ppo_config import PPOConfig
-from zero2chat.trainers.ppo_rollout import (
+from zero2chat.trainers.ppo import rollout
+from zero2chat.trainers.ppo.config import PPOConfig
+from zero2chat.trainers.ppo.rollout import (
     BaseConfig,
     BaseTrainer,
     PromptSampler,
@@ -30,7 +30,7 @@ from zero2chat.trainers.ppo_rollout import (
     unwrap_model_for_generation,
 )
 
-SOURCE = Path(ppo_rollout.__file__).parent
+SOURCE = Path(rollout.__file__).parent
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def _parameters(function: object) -> set[str]:
 
 def test_the_adapter_is_the_only_file_of_ppo_that_imports_from_trl() -> None:
     found = {}
-    for path in SOURCE.glob("ppo*.py"):
+    for path in SOURCE.glob("[!_]*.py"):
         nodes = ast.walk(ast.parse(path.read_text()))
         found[path.name] = {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module.startswith("trl")}
-    assert {name for name, modules in found.items() if modules} == {"ppo_rollout.py"}
+    assert {name for name, modules in found.items() if modules} == {"rollout.py"}
     assert len(found) == 7
 
 

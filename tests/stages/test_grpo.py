@@ -15,10 +15,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from zero2chat.data import pass_rates
 from zero2chat.errors import UserError
 from zero2chat.models import load_model
 from zero2chat.stages import evaluate, grpo
+from zero2chat.trainers import pass_rate_filter
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -417,13 +417,13 @@ def test_problems_too_easy_and_too_hard_are_left_out_and_a_resumed_run_reads_wha
 
     asked: list[int] = []
 
-    def dies(*args: Any, real: Any = pass_rates.answer, **more: Any) -> Any:
+    def dies(*args: Any, real: Any = pass_rate_filter.answer, **more: Any) -> Any:
         asked.append(len(args[2]))
         if len(asked) == 3:
             raise Killed
         return real(*args, **more)
 
-    monkeypatch.setattr(pass_rates, "answer", dies)
+    monkeypatch.setattr(pass_rate_filter, "answer", dies)
     with pytest.raises(Killed):
         grpo.main(["--config", str(cut)])
     assert len((cut.with_suffix("") / "pass_rates.jsonl").read_text().splitlines()) == 8

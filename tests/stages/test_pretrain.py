@@ -18,7 +18,7 @@ from zero2chat.data.packing import pack_documents
 from zero2chat.dial import laws
 from zero2chat.errors import UserError
 from zero2chat.stages.pretrain import ARGUMENTS, PretrainArguments, _windows, build_model, collate, derive, main
-from zero2chat.trainers.loop import flops_per_token, parameter_count, parse_training
+from zero2chat.trainers.trainer import flops_per_token, parameter_count, parse_training
 
 
 def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:

@@ -37,8 +37,8 @@ from zero2chat.evaluation.baselines import best_constant
 from zero2chat.models import context_length
 from zero2chat.runs import Run, digest, is_main_process
 from zero2chat.tokens import neutral
-from zero2chat.trainers.loop import RunCallback
 from zero2chat.trainers.rollout import fast_sample
+from zero2chat.trainers.trainer import RunCallback
 
 
 @dataclass

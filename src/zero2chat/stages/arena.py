@@ -38,7 +38,7 @@ from zero2chat.report.steps import Step
 from zero2chat.reward_model import load_reward_model, score_texts
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.runs import Run, is_main_process, write_atomically
-from zero2chat.trainers.loop import start_processes
+from zero2chat.trainers.trainer import start_processes
 
 FILE = "pairs.jsonl"  # in the run's folder: a line a pair of answers
 _SHOWN = 2  # of each two models, as samples

@@ -26,7 +26,7 @@ from zero2chat.evaluation.memorization import Passage, Reading, held_out_texts, 
 from zero2chat.models import context_length, load_model
 from zero2chat.runs import Run
 from zero2chat.tokens import plain_ids
-from zero2chat.trainers.loop import start_processes
+from zero2chat.trainers.trainer import start_processes
 
 LOST = "▒"  # a token that the model would have written otherwise
 _SHOWN = 3  # of each split, as samples

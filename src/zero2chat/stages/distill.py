@@ -49,7 +49,7 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.models import context_length, load_model
 from zero2chat.rewards import Reward, read_rewards
 from zero2chat.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
-from zero2chat.trainers.loop import start_processes
+from zero2chat.trainers.trainer import start_processes
 
 FILE = "answers.jsonl"  # in the run's folder: a line a prompt, with all that the teacher said to it
 # Why an answer is not kept: the endpoint would not have the prompt; nothing was said; it did not end by itself; no

@@ -38,7 +38,7 @@ from zero2chat.hub import finish_model_folder
 from zero2chat.models import refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.tokens import neutral
-from zero2chat.trainers.loop import (
+from zero2chat.trainers.trainer import (
     ResumableTrainer,
     RunCallback,
     open_model,

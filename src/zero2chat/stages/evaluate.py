@@ -34,7 +34,7 @@ from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
 from zero2chat.evaluation.tasks import Scored, TaskSpec, answer, evaluate_rows, read_specs, rows_and_prompts
 from zero2chat.models import load_model
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
-from zero2chat.trainers.loop import start_processes
+from zero2chat.trainers.trainer import start_processes
 
 HARNESS = "harness.json"  # lm-evaluation-harness's own figures, as it gives them
 SCORES = "scores.jsonl"  # a line a row that was asked

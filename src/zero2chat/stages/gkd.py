@@ -35,7 +35,9 @@ from zero2chat.evaluation.tasks import Examination, check_tasks_steps, examine, 
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, load_model, refuse_adapter
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.loop import (
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.rollout import use_fast_rollouts
+from zero2chat.trainers.trainer import (
     ResumableTrainer,
     RunCallback,
     open_model,
@@ -44,8 +46,6 @@ from zero2chat.trainers.loop import (
     set_global_batch,
     train,
 )
-from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.rollout import use_fast_rollouts
 
 _ASKED = [{"role": "user", "content": "a"}]
 

@@ -39,17 +39,20 @@ from zero2chat.chat.tools import CallFormat, make_tools
 from zero2chat.config import build
 from zero2chat.data.conversations import settle_chat
 from zero2chat.data.corpora import mix, read_sources
-from zero2chat.data.pass_rates import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.data.problems import load_parts, safe_problems
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.tasks import Examination, check_tasks_steps, evaluate_tasks, examine, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
-from zero2chat.habits import habits
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import context_length, refuse_adapter
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.loop import (
+from zero2chat.trainers.grpo_resample import resample
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.pass_rate_filter import PassRate, keep_by_pass_rate, passing_function
+from zero2chat.trainers.reflection_phrases import habits
+from zero2chat.trainers.rollout import use_fast_rollouts
+from zero2chat.trainers.trainer import (
     ResumableTrainer,
     RunCallback,
     open_model,
@@ -58,9 +61,6 @@ from zero2chat.trainers.loop import (
     set_global_batch,
     train,
 )
-from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.resample import resample
-from zero2chat.trainers.rollout import use_fast_rollouts
 
 _SHOWN = 6  # answers of a task that are kept from before the first step
 _HOW_TO_READ = """\

@@ -28,8 +28,8 @@ from zero2chat.evaluation.memorization import copied_runs, held_out_texts, rows_
 from zero2chat.models import context_length, load_model
 from zero2chat.runs import Run
 from zero2chat.tokens import plain_ids
-from zero2chat.trainers.loop import start_processes
 from zero2chat.trainers.rollout import fast_sample
+from zero2chat.trainers.trainer import start_processes
 
 _SHOWN = 4  # prompts, with as many samples each
 

@@ -42,7 +42,10 @@ from zero2chat.models import context_length, refuse_adapter
 from zero2chat.reward_model import load_reward_model, scale_of
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.loop import (
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
+from zero2chat.trainers.rollout import use_fast_rollouts
+from zero2chat.trainers.trainer import (
     EarlyStopping,
     ResumableTrainer,
     RunCallback,
@@ -52,9 +55,6 @@ from zero2chat.trainers.loop import (
     set_global_batch,
     train,
 )
-from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.ppo import KLBudget, PPOConfig, PPOTrainer
-from zero2chat.trainers.rollout import use_fast_rollouts
 
 _SHOWN = 6  # held-out answers that are kept, before and after
 _HOW_TO_READ = """\

@@ -46,7 +46,8 @@ from zero2chat.errors import UserError, exit_on_mistake, nearest
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import load_tokenizer
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.loop import (
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.trainer import (
     ResumableTrainer,
     RunCallback,
     flops_per_token,
@@ -58,7 +59,6 @@ from zero2chat.trainers.loop import (
     share_batch,
     train,
 )
-from zero2chat.trainers.muon import use_muon
 
 
 @dataclass

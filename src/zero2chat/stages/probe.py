@@ -28,7 +28,7 @@ from zero2chat.evaluation.tasks import answer_each
 from zero2chat.models import load_model
 from zero2chat.reward_model import load_reward_model, scale_of, score_texts
 from zero2chat.runs import Run
-from zero2chat.trainers.loop import start_processes
+from zero2chat.trainers.trainer import start_processes
 
 _SHOWN = 12
 _PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each beside another of the model's answers

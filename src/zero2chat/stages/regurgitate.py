@@ -44,7 +44,7 @@ from zero2chat.report.regurgitate import by_copies, times
 from zero2chat.report.steps import Step
 from zero2chat.runs import Run
 from zero2chat.tokens import plain_ids
-from zero2chat.trainers.loop import start_processes
+from zero2chat.trainers.trainer import start_processes
 
 HELD_OUT = "held_out"
 _SHOWN = 3  # of each group, as samples

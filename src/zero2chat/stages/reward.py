@@ -45,7 +45,8 @@ from zero2chat.evaluation.tasks import answer_each
 from zero2chat.hub import finish_model_folder
 from zero2chat.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.runs import Run, is_main_process, write_atomically
-from zero2chat.trainers.loop import (
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.trainer import (
     ResumableTrainer,
     RunCallback,
     open_model,
@@ -55,7 +56,6 @@ from zero2chat.trainers.loop import (
     set_max_length,
     train,
 )
-from zero2chat.trainers.muon import use_muon
 
 _BINS = 10  # of the reliability diagram, between a guess (0.5) and certainty (1)
 _SHOWN = 12  # pairs kept as samples

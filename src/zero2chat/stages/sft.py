@@ -35,7 +35,8 @@ from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import refuse_adapter
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.loop import (
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.trainer import (
     ResumableTrainer,
     RunCallback,
     open_model,
@@ -45,7 +46,6 @@ from zero2chat.trainers.loop import (
     set_max_length,
     train,
 )
-from zero2chat.trainers.muon import use_muon
 
 
 @dataclass

@@ -27,7 +27,7 @@ from zero2chat.evaluation.memorization import Passage, read
 from zero2chat.evaluation.tasks import answer_each, encode_prompts
 from zero2chat.models import load_model
 from zero2chat.runs import Run
-from zero2chat.trainers.loop import start_processes
+from zero2chat.trainers.trainer import start_processes
 
 CHANCES = (1_000, 1_000_000)  # one in so many is improbable
 BEYOND = 99  # of a hundred right answers of the reference are likelier than one that is called beyond them

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zero2chat.habits import habits
+from zero2chat.trainers.reflection_phrases import habits
 
 
 @pytest.mark.parametrize(

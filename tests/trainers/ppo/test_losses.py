@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from zero2chat.trainers.ppo_math import (
+from zero2chat.trainers.ppo.losses import (
     KLController,
     explained_variance,
     gae,

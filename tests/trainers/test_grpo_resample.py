@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from zero2chat.trainers.resample import resample
+from zero2chat.trainers.grpo_resample import resample
 
 PAD = 9
 

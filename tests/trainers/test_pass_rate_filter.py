@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from zero2chat.data import pass_rates
-from zero2chat.data.pass_rates import FILE, PassRate, keep_by_pass_rate
 from zero2chat.evaluation.tasks import Answer
 from zero2chat.rewards import read_rewards
 from zero2chat.runs import Run
+from zero2chat.trainers import pass_rate_filter
+from zero2chat.trainers.pass_rate_filter import FILE, PassRate, keep_by_pass_rate
 
 
 def _problems(rates: list[int]) -> Dataset:
@@ -36,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             seen.append(question)
         return [Answer(text, True, 2) for text in texts]
 
-    monkeypatch.setattr(pass_rates, "answer", answer)
+    monkeypatch.setattr(pass_rate_filter, "answer", answer)
     return seen
 
 
@@ -93,9 +93,9 @@ def test_cut_answers_fail_where_training_would_mask_them(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        pass_rates,
+        pass_rate_filter,
         "answer",
-        lambda *more, seed, answer=pass_rates.answer: [
+        lambda *more, seed, answer=pass_rate_filter.answer: [
             Answer(a.text, i % 2 == 0, 2) for i, a in enumerate(answer(*more, seed=seed))
         ],
     )
@@ -109,8 +109,8 @@ def test_the_first_rank_alone_judges(tmp_path: Path, asked: list[str], monkeypat
     """Another rank takes over what it found, and writes nothing."""
     _keep(tmp_path / "first", [1, 4])
     lines = [json.loads(line) for line in (tmp_path / "first" / FILE).open()]
-    monkeypatch.setattr(pass_rates, "is_main_process", lambda: False)
-    monkeypatch.setattr(pass_rates, "broadcast_object_list", lambda empty: [lines.pop(0) for _ in empty])
+    monkeypatch.setattr(pass_rate_filter, "is_main_process", lambda: False)
+    monkeypatch.setattr(pass_rate_filter, "broadcast_object_list", lambda empty: [lines.pop(0) for _ in empty])
     assert _keep(tmp_path / "second", [1, 4])[0] == ["0 1"]
     assert not (tmp_path / "second" / FILE).exists()
     assert lines == []

@@ -33,7 +33,7 @@ from trl.trainer.utils import (
 from zero2chat.errors import UserError
 
 if TYPE_CHECKING:
-    from zero2chat.trainers.ppo_config import PPOConfig
+    from zero2chat.trainers.ppo.config import PPOConfig
 
 __all__ = [
     "Answers",

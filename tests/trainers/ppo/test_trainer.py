@@ -22,10 +22,11 @@ from transformers import (
 
 from zero2chat.errors import UserError
 from zero2chat.reward_model import encode
-from zero2chat.trainers import ppo, ppo_rollout
 from zero2chat.trainers import rollout as fast
-from zero2chat.trainers.ppo import KLBudget, PPOConfig, PPOTrainer
-from zero2chat.trainers.ppo_model import token_scores
+from zero2chat.trainers.ppo import rollout
+from zero2chat.trainers.ppo import trainer as ppo
+from zero2chat.trainers.ppo.model import token_scores
+from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
 
 QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
 SMALL = {
@@ -502,7 +503,7 @@ def test_on_a_cpu_rollouts_take_the_fast_loop(
 def test_vllm_samples_and_its_own_probabilities_weigh(
     make: Callable[..., PPOTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = inspect.signature(ppo_rollout.VLLMGeneration)
+    real = inspect.signature(rollout.VLLMGeneration)
     synced: list[int] = []
 
     class Fake:
@@ -519,7 +520,7 @@ def test_vllm_samples_and_its_own_probabilities_weigh(
             n = len(prompts)
             return prompts, [[60, 61]] * n, [[[-1.0], [-200.0]]] * n, None
 
-    monkeypatch.setattr(ppo_rollout, "VLLMGeneration", Fake)
+    monkeypatch.setattr(rollout, "VLLMGeneration", Fake)
     trainer = make(use_vllm=True, num_ppo_epochs=2)
     batch = next_batch(trainer)
     assert batch["completion_ids"].tolist() == [[60, 61]] * 8

@@ -41,7 +41,7 @@ from zero2chat.hub import check_branch, require_token
 from zero2chat.models import context_length, head_width, load_model
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.checkpoints import require_fit
-from zero2chat.trainers.ppo_config import PPOConfig
+from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ranges import check_ranges
 
 

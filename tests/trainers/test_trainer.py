@@ -17,8 +17,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, TrainerControl, TrainerS
 from zero2chat.errors import UserError
 from zero2chat.runs import Run, read_jsonl
 from zero2chat.stages import pretrain, sft
-from zero2chat.trainers import loop
-from zero2chat.trainers.loop import (
+from zero2chat.trainers import trainer
+from zero2chat.trainers.trainer import (
     LengthGroupedSampler,
     RunCallback,
     flops_per_token,
@@ -104,7 +104,7 @@ def test_flops_a_token_are_those_counted_by_hand(tied: bool) -> None:
 def test_bf16_is_used_where_it_is_fast_unless_the_settings_say_otherwise(
     fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "bf16_is_fast", lambda: fast)
+    monkeypatch.setattr(trainer, "bf16_is_fast", lambda: fast)
     assert for_this_machine({"seed": 1})["bf16"] is fast
     assert for_this_machine({"bf16": not fast})["bf16"] is not fast
     assert "bf16" not in for_this_machine({"fp16": True})
@@ -121,7 +121,7 @@ def test_the_cpu_is_named_where_there_is_nothing_else(accelerator: bool, monkeyp
 def test_memory_that_a_cpu_process_frees_is_kept_unless_its_environment_says_how() -> None:
     code = """
 import resource, torch
-from zero2chat.trainers.loop import keep_memory
+from zero2chat.trainers.trainer import keep_memory
 keep_memory()
 torch.empty(2**24).fill_(1.0)  # 64 MB
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -163,14 +163,14 @@ def test_cpu_ranks_of_deepspeed_are_told_their_backend_and_to_leave_bf16(monkeyp
     with pytest.raises(UserError, match="2 processes and no GPU here"):
         _launched(monkeypatch, WORLD_SIZE="2")
     told = _launched(monkeypatch, WORLD_SIZE="2", CUDA_VISIBLE_DEVICES="-1,-1")  # by cpu_ddp.yaml
-    assert (told["ddp_backend"], told["bf16"]) == ("gloo", loop.bf16_is_fast())
+    assert (told["ddp_backend"], told["bf16"]) == ("gloo", trainer.bf16_is_fast())
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     assert "ddp_backend" not in _launched(monkeypatch, **deepspeed)
 
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_tracker_is_local_and_there_where_it_is_installed(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(trainer, "find_spec", lambda name: object() if installed else None)
     made = for_this_machine({"output_dir": "runs/quickstart/sft"})
     assert made["report_to"] == ("trackio" if installed else "none")
     assert (made["project"], made["run_name"], made["trackio_static_space_id"]) == ("quickstart", "sft", False)
@@ -182,7 +182,7 @@ def test_what_the_machine_decides_is_no_part_of_the_settings(tmp_path: Path) -> 
     settings, (args,) = parse_training((TrainingArguments,), ["--output_dir", str(tmp_path), "--max_steps", "3"])
     assert settings == {"output_dir": str(tmp_path), "max_steps": "3"}
     assert args.max_steps == 3
-    assert args.bf16 is loop.bf16_is_fast()
+    assert args.bf16 is trainer.bf16_is_fast()
 
 
 def test_measuring_the_peak_moves_no_random_numbers() -> None:
@@ -222,7 +222,7 @@ def _built(stage: Any, folder: Path, **settings: Any) -> Any:
     if stage is sft:
         settings = {key: value for key, value in settings.items() if key not in ("dataset", "tokenizer")}
         settings["datasets"] = [{"task": "facts", "n": 4}]
-    return loop.build_training(stage.ARGUMENTS, settings, "x.yaml")
+    return trainer.build_training(stage.ARGUMENTS, settings, "x.yaml")
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_the_epoch_reaches_the_sampler_of_a_resumed_run_on_any_number_of_process
 
 def test_speed_is_that_of_all_steps_before_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(trainer.time, "perf_counter", lambda: clock[0])
     run = Run.open(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
     args, control = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerControl()
     kept: dict[str, Any] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from zero2chat.trainers.ppo_rollout import Answers
+from zero2chat.trainers.ppo.rollout import Answers
 
 Batch = dict[str, torch.Tensor]
 

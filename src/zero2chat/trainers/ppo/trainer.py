@@ -5,8 +5,8 @@ The method is that of Schulman et al. 2017 (arXiv:1707.06347), for language mode
 
 A rollout is sampled and scored at once, then learned from in minibatches for some epochs; Trainer's own loop takes
 the steps, so optimizer, schedule, accumulation, DeepSpeed and resuming are its. The pieces: the settings
-(`ppo_config.py`), policy and value as one module (`ppo_model.py`), the formulas (`ppo_math.py`), a batch's tensors
-(`ppo_batch.py`), the reward functions (`ppo_rewards.py`), sampling and whatever TRL keeps private (`ppo_rollout.py`).
+(`config.py`), policy and value as one module (`model.py`), the formulas (`losses.py`), a batch's tensors
+(`batch.py`), the reward functions (`rewards.py`), sampling and whatever TRL keeps private (`rollout.py`).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from zero2chat.errors import UserError
-from zero2chat.trainers.ppo_batch import Batch, as_tensors, joined, padded, trimmed
-from zero2chat.trainers.ppo_config import PPOConfig
-from zero2chat.trainers.ppo_math import (
+from zero2chat.trainers.ppo.batch import Batch, as_tensors, joined, padded, trimmed
+from zero2chat.trainers.ppo.config import PPOConfig
+from zero2chat.trainers.ppo.losses import (
     KLController,
     explained_variance,
     gae,
@@ -56,9 +56,9 @@ from zero2chat.trainers.ppo_math import (
     value_loss,
     whiten,
 )
-from zero2chat.trainers.ppo_model import PolicyWithValue, Value, new_score, open_value, token_scores
-from zero2chat.trainers.ppo_rewards import RewardFunc, Rewards
-from zero2chat.trainers.ppo_rollout import (
+from zero2chat.trainers.ppo.model import PolicyWithValue, Value, new_score, open_value, token_scores
+from zero2chat.trainers.ppo.rewards import RewardFunc, Rewards
+from zero2chat.trainers.ppo.rollout import (
     Answers,
     BaseTrainer,
     PromptSampler,

@@ -1,0 +1,1 @@
+"""PPO: the trainer, its settings, formulas, model, rewards and rollouts."""
