@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from zero2chat.trainers.rollout import fast_sample
+from zero2chat.inference.fast_generate import fast_sample
 
 VOCABULARY, LAYERS, WIDTH, HEADS = 4096, 4, 256, 4  # recipes/school/pretrain.yaml
 PROMPT, NEW, CONTEXT = 48, 64, 256

@@ -64,9 +64,9 @@ def _plan(args: argparse.Namespace) -> None:
 
 def _chat(args: argparse.Namespace) -> None:
     _without_progress_bars()
-    from zero2chat.chat.session import Sampling
     from zero2chat.chat.terminal import chat
     from zero2chat.chat.trained import tools_for
+    from zero2chat.inference.session import Sampling
     from zero2chat.models import refuse_reward_model
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
@@ -79,8 +79,8 @@ def _chat(args: argparse.Namespace) -> None:
 def _ui(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.chat.page import ui
-    from zero2chat.chat.session import Sampling
     from zero2chat.chat.trained import tools_for
+    from zero2chat.inference.session import Sampling
     from zero2chat.models import refuse_reward_model
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
@@ -133,7 +133,7 @@ def _rank(args: argparse.Namespace) -> None:
         review(args.review)
         return
     from zero2chat.chat.ranking import rank, read_prompts
-    from zero2chat.chat.session import Sampling
+    from zero2chat.inference.session import Sampling
 
     sampling = Sampling(args.temperature, seed=args.seed, max_new_tokens=args.max_new_tokens)
     prompts = read_prompts(args.task, args.prompts, args.n, args.seed)
@@ -142,7 +142,7 @@ def _rank(args: argparse.Namespace) -> None:
 
 def _next(args: argparse.Namespace) -> None:
     _without_progress_bars()
-    from zero2chat.chat.next_token import next_tokens, show_next
+    from zero2chat.inference.next_token import next_tokens, show_next
     from zero2chat.models import load_for_use
 
     tokens = next_tokens(*load_for_use(args.model), args.text, args.top)

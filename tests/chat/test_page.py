@@ -23,11 +23,11 @@ from zero2chat import cli
 from zero2chat.chat import page as page_module
 from zero2chat.chat.markup import Alphabet, Answer
 from zero2chat.chat.page import LONGEST, WAITING, Model, Page, application, ui
-from zero2chat.chat.session import Sampling, Session
-from zero2chat.chat.tools import Call, ToolResult, Tools
 from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import load_preferences
 from zero2chat.errors import UserError
+from zero2chat.inference.session import Sampling, Session
+from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models import load_model
 
 GREEDY = Sampling(temperature=0, max_new_tokens=300)

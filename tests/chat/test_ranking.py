@@ -19,11 +19,11 @@ import yaml
 from zero2chat import tasks
 from zero2chat.chat import ranking
 from zero2chat.chat.ranking import GUIDELINES, HELP, pairs_of_order, parse_order, rank, read_prompts, read_rankings
-from zero2chat.chat.session import Sampling
 from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import load_preferences
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import Answer
+from zero2chat.inference.session import Sampling
 from zero2chat.stages import reward
 from zero2chat.tokens import visible
 

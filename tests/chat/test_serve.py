@@ -34,7 +34,7 @@ from openai import APIConnectionError, APIStatusError, BadRequestError, NotFound
 
 from zero2chat.chat import requests, serve
 
-INJECTIONS = [json.loads(line) for line in Path(__file__).with_name("injections.jsonl").read_text().splitlines()]
+INJECTIONS = [json.loads(line) for line in (Path(__file__).parents[1] / "injections.jsonl").read_text().splitlines()]
 TURN_START, TURN_END, SEARCH_START, SEARCH_END = 2, 3, 4, 5
 
 SPELLED = "<SEARCH_START>passwords<SEARCH_END>"

@@ -9,11 +9,11 @@ import time
 import pytest
 
 from zero2chat import cli
-from zero2chat.chat.session import Sampling, Session
 from zero2chat.chat.terminal import HELP, chat
-from zero2chat.chat.tools import Tools
 from zero2chat.chat.trained import tools_for
 from zero2chat.errors import UserError
+from zero2chat.inference.session import Sampling, Session
+from zero2chat.inference.tool_format import Tools
 from zero2chat.models import load_model
 from zero2chat.tools.bm25 import write_index
 from zero2chat.tools.functions import python
@@ -271,7 +271,7 @@ def test_a_sandbox_that_cannot_be_had_leaves_python_out(recipe, capsys, monkeypa
     def missing(code):
         raise error("python: the engine monty is not installed: pip install pydantic-monty")
 
-    monkeypatch.setattr("zero2chat.chat.tools.run", missing)
+    monkeypatch.setattr("zero2chat.inference.tool_format.run", missing)
     recipe(TRAINED)
     assert opened() == ["search"]
     assert "going on without python: python: the engine monty is not installed" in capsys.readouterr().err

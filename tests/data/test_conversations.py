@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from zero2chat import tasks
-from zero2chat.chat.tools import Tools
+from zero2chat.inference.tool_format import Tools
 from zero2chat.data.conversations import (
     end_turn,
     join_conversations,

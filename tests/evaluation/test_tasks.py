@@ -15,9 +15,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.chat.tools import Tools
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import answer, evaluate_rows, evaluate_tasks, read_specs
+from zero2chat.inference.tool_format import Tools
 from zero2chat.stats import pass_at_k
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from zero2chat.endpoint import Endpoint
 from zero2chat.errors import UserError
+from zero2chat.inference.openai_client import Endpoint
 from zero2chat.rewards import judge as module
 from zero2chat.rewards.judge import choice, judge, neutral, prefer, request, verdict
 

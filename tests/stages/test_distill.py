@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from zero2chat import asking, runs, tasks
+from zero2chat import runs, tasks
 from zero2chat.errors import UserError
+from zero2chat.inference import samplers
 from zero2chat.stages import distill, sft
 from zero2chat.stages.distill import REASONS, choose
 
@@ -79,7 +80,7 @@ def test_a_models_answers_that_pass_are_rows_that_say_where_they_come_from(
         return found
 
     monkeypatch.setattr("zero2chat.rewards.length.short_answer", some)
-    monkeypatch.setattr("zero2chat.asking.answer_each", ended(asking.answer_each))
+    monkeypatch.setattr("zero2chat.inference.samplers.answer_each", ended(samplers.answer_each))
     folder = run(**local(model_folder, rewards=[SHORT | {"options": {}, "weight": 2}], keep_above=1.5))
     found, measured = rows(folder), metrics(folder)
     train = {row["key"]: task.prompt(row) for task in [tasks.load("facts")] for row in task.rows("train", 0, 10)}
@@ -109,7 +110,7 @@ def test_a_models_answers_that_pass_are_rows_that_say_where_they_come_from(
 def test_a_prompt_that_is_an_examination_question_is_not_asked(
     run: Distill, model_folder: Path, prompts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zero2chat.asking.answer_each", ended(asking.answer_each))
+    monkeypatch.setattr("zero2chat.inference.samplers.answer_each", ended(samplers.answer_each))
     (tmp_path / "exam.jsonl").write_text(json.dumps({"problem": PROMPTS[2]["prompt"]}) + "\n")
     given = local(
         model_folder, datasets=prompts, keep_above=-1, samples=1, decontaminate=[str(tmp_path / "exam.jsonl")]
@@ -138,10 +139,10 @@ def ended(answer_each: Any) -> Any:
 def test_a_killed_run_asks_the_rest_alone_and_ends_as_if_it_had_not_been_killed(
     run: Distill, model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("zero2chat.asking.answer_each", ended(asking.answer_each))
+    monkeypatch.setattr("zero2chat.inference.samplers.answer_each", ended(samplers.answer_each))
     whole = run("whole", **local(model_folder))
     asked: list[int] = []
-    answer_each = asking.answer_each
+    answer_each = samplers.answer_each
 
     def dying(model: Any, tokenizer: Any, prompts: Any, *args: Any) -> Any:
         if len(asked) == 2:
@@ -150,7 +151,7 @@ def test_a_killed_run_asks_the_rest_alone_and_ends_as_if_it_had_not_been_killed(
         return answer_each(model, tokenizer, prompts, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("zero2chat.asking.answer_each", dying)
+        patch.setattr("zero2chat.inference.samplers.answer_each", dying)
         with pytest.raises(KeyboardInterrupt):
             run(**local(model_folder))
     answers = tmp_path / "d" / distill.FILE
@@ -159,7 +160,7 @@ def test_a_killed_run_asks_the_rest_alone_and_ends_as_if_it_had_not_been_killed(
     answers.write_bytes(kept[:-9])  # as a kill in the middle of a write leaves it: that batch is asked again
     asked.clear()
     with monkeypatch.context() as patch:
-        patch.setattr("zero2chat.asking.answer_each", lambda *a: asked.append(len(a[2])) or answer_each(*a))
+        patch.setattr("zero2chat.inference.samplers.answer_each", lambda *a: asked.append(len(a[2])) or answer_each(*a))
         folder = run(**local(model_folder))
     assert asked == [4, 2]
     for name in (distill.FILE, "data/train.jsonl", "samples.jsonl"):

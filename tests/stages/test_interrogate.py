@@ -44,7 +44,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[Says], None]:
             texts = [[script(prompt[-1]["content"], i) for i in range(k)] for prompt in prompts]
             return [[Answer(text.removesuffix("…"), not text.endswith("…"), 3) for text in some] for some in texts]
 
-        monkeypatch.setattr("zero2chat.asking.answer_each", answer_each)
+        monkeypatch.setattr("zero2chat.inference.samplers.answer_each", answer_each)
 
     return use
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from zero2chat import tasks
-from zero2chat.chat.tools import Tools, make_tools
 from zero2chat.errors import UserError
+from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.tools.bm25 import write_index
 
 
@@ -104,7 +104,7 @@ def test_rows_are_json_with_the_same_keys_and_prompts_end_with_the_user(task: ta
 _PRINT_DIGEST = """
 import hashlib, json, random, sys
 from zero2chat import tasks
-from zero2chat.chat.tools import Tools, make_tools
+from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.errors import UserError
 from zero2chat.tools.bm25 import write_index
 task = tasks.load(sys.argv[1])

@@ -12,13 +12,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from zero2chat.chat.ranking import SPACES
-from zero2chat.chat.tools import Call, ToolResult
+from zero2chat.inference.tool_format import Call, ToolResult
 from zero2chat.tokens import control_ids, token_bytes, visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from zero2chat.chat.next_token import Drawn, NextToken
+    from zero2chat.inference.next_token import Drawn, NextToken
 
 # A token's colour: the first class whose probability is not above its own. The legend says the same.
 SHADES = ((0.9, "s0", "≥ 90%"), (0.5, "s1", "≥ 50%"), (0.2, "s2", "≥ 20%"), (0.05, "s3", "≥ 5%"), (0.0, "s4", "less"))

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from zero2chat.chat.guard import Guard, listen, take_own_names
 from zero2chat.chat.markup import SHADES, Alphabet, Answer, text
 from zero2chat.chat.ranking import append_ranking, mend, read_rankings
-from zero2chat.chat.session import Sampling, Session
 from zero2chat.chat.style import CSS, SCRIPT
-from zero2chat.chat.tools import Tools
 from zero2chat.errors import UserError
+from zero2chat.inference.session import Sampling, Session
+from zero2chat.inference.tool_format import Tools
 from zero2chat.models import load_for_use
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zero2chat.chat.session import Sampling
 from zero2chat.chat.terminal import typed
 from zero2chat.config import build
 from zero2chat.data.corpora import Source
@@ -26,6 +25,7 @@ from zero2chat.data.problems import load_problems
 from zero2chat.data.shapes import read_turns, text_turns
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import answer
+from zero2chat.inference.session import Sampling
 from zero2chat.models import context_length, load_for_use
 from zero2chat.tokens import neutral, visible
 

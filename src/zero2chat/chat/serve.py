@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 from transformers.utils.import_utils import is_serve_available
 
-from zero2chat.chat.answers import CONTENT_ONLY, Answer, AnswerReader, without_calls
 from zero2chat.chat.guard import listen, take_own_names
-from zero2chat.chat.session import Sampling
-from zero2chat.chat.tools import CallFormat
 from zero2chat.errors import UserError, nearest
+from zero2chat.inference.responses import CONTENT_ONLY, Answer, AnswerReader, without_calls
+from zero2chat.inference.session import Sampling
+from zero2chat.inference.tool_format import CallFormat
 from zero2chat.models import context_length, end_ids, load_for_use
 from zero2chat.tokens import neutral
 

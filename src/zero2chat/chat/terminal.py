@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import TextIO
 
-from zero2chat.chat.session import Sampling, Session
-from zero2chat.chat.tools import Call, ToolResult, Tools
 from zero2chat.errors import UserError
+from zero2chat.inference.session import Sampling, Session
+from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models import load_for_use
 from zero2chat.shown import on_terminal
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zero2chat.chat.tools import Tools, make_tools, open_tools
 from zero2chat.errors import UserError
+from zero2chat.inference.tool_format import Tools, make_tools, open_tools
 from zero2chat.runs import METRICS, RUN
 from zero2chat.tokens import visible
 from zero2chat.tools.functions import NAMES

@@ -14,7 +14,7 @@ from trl import ModelConfig
 from trl.chat_template_utils import has_generation_markers
 
 from zero2chat import tasks
-from zero2chat.chat.tools import Tools, call_message, failed
+from zero2chat.inference.tool_format import Tools, call_message, failed
 from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.review import leave_out_rejected
 from zero2chat.data.shapes import CONVERSATIONS, of_column, read_tools, recognise

@@ -19,7 +19,7 @@ from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutral
 
 if TYPE_CHECKING:
-    from zero2chat.chat.tools import Tools
+    from zero2chat.inference.tool_format import Tools
     from zero2chat.rewards import Reward
 
 

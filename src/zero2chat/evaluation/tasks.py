@@ -29,15 +29,15 @@ from transformers import (
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
-from zero2chat.chat.calls import Unfolding
-from zero2chat.chat.tools import CallFormat, Tools
 from zero2chat.config import build
 from zero2chat.errors import UserError
 from zero2chat.evaluation.baselines import best_constant
+from zero2chat.inference.fast_generate import fast_sample
+from zero2chat.inference.tool_calls import Unfolding
+from zero2chat.inference.tool_format import CallFormat, Tools
 from zero2chat.models import context_length
 from zero2chat.runs import Run, digest, is_main_process
 from zero2chat.tokens import neutral
-from zero2chat.trainers.rollout import fast_sample
 from zero2chat.trainers.trainer import RunCallback
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from zero2chat.endpoint import Endpoint, NoReply
 from zero2chat.errors import UserError
+from zero2chat.inference.openai_client import Endpoint, NoReply
 from zero2chat.rewards import last_message
 from zero2chat.tools.search import printable
 

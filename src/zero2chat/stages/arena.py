@@ -27,10 +27,10 @@ from zero2chat import config, stats, tasks
 from zero2chat.chat.ranking import read_prompts, read_votes
 from zero2chat.config import build
 from zero2chat.data.conversations import prepare_chat_template
-from zero2chat.endpoint import EndpointSpec
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.elo import STYLE, Comparison, NotConnected, rate, style_of, unbeaten
 from zero2chat.evaluation.tasks import TaskSpec, answer, answer_each, read_specs, rows_and_prompts
+from zero2chat.inference.openai_client import EndpointSpec
 from zero2chat.models import find_model, load_model, load_tokenizer
 from zero2chat.report.arena import against, points, rated
 from zero2chat.report.parts import exact, interval, short

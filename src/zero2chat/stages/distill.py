@@ -37,15 +37,15 @@ from datasets import Dataset
 from transformers import set_seed
 
 from zero2chat import config, stats
-from zero2chat.asking import Ask, Said, ask_endpoint, ask_model
 from zero2chat.config import build
 from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.corpora import Source, mix, read_sources
 from zero2chat.data.problems import load_problems, safe_problems
 from zero2chat.data.review import UNREVIEWED
-from zero2chat.endpoint import EndpointSpec
 from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.inference.openai_client import EndpointSpec
+from zero2chat.inference.samplers import Ask, Said, ask_endpoint, ask_model
 from zero2chat.models import context_length, load_model
 from zero2chat.rewards import Reward, read_rewards
 from zero2chat.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically

@@ -34,8 +34,6 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
-from zero2chat.chat.calls import Unfolding
-from zero2chat.chat.tools import CallFormat, make_tools
 from zero2chat.config import build
 from zero2chat.data.conversations import settle_chat
 from zero2chat.data.corpora import mix, read_sources
@@ -44,6 +42,9 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.tasks import Examination, check_tasks_steps, evaluate_tasks, examine, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
+from zero2chat.inference.fast_generate import use_fast_rollouts
+from zero2chat.inference.tool_calls import Unfolding
+from zero2chat.inference.tool_format import CallFormat, make_tools
 from zero2chat.models import context_length, refuse_adapter
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
@@ -51,7 +52,6 @@ from zero2chat.trainers.grpo_resample import resample
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pass_rate_filter import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.trainers.reflection_phrases import habits
-from zero2chat.trainers.rollout import use_fast_rollouts
 from zero2chat.trainers.trainer import (
     ResumableTrainer,
     RunCallback,

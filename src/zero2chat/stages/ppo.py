@@ -38,13 +38,13 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.tasks import Answer, answer, evaluate_tasks, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
+from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models import context_length, refuse_adapter
 from zero2chat.reward_model import load_reward_model, scale_of
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
-from zero2chat.trainers.rollout import use_fast_rollouts
 from zero2chat.trainers.trainer import (
     EarlyStopping,
     ResumableTrainer,

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from transformers import set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
-from zero2chat.chat.tools import make_tools
 from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.conversations import (
     join_conversations,
@@ -33,6 +32,7 @@ from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation.tasks import Examination, check_tasks_steps, examine, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
+from zero2chat.inference.tool_format import make_tools
 from zero2chat.models import refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.muon import use_muon

@@ -2,7 +2,7 @@
 (TRL's `tools=`) and in a conversation.
 
 Each takes what the model wrote and returns the text that it is told. Where there is nothing to tell it raises, with one
-line for the model: TRL and `zero2chat.chat.tools` both write that as `{'error': …}`.
+line for the model: TRL and `zero2chat.inference.tool_format` both write that as `{'error': …}`.
 """
 
 from __future__ import annotations

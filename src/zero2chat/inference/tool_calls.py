@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.chat.tools import Call, CallFormat, Mark, ToolResult, call_message, failed, parsed
+from zero2chat.inference.tool_format import Call, CallFormat, Mark, ToolResult, call_message, failed, parsed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.endpoint import EndpointSpec, NoReply
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import answer_each
+from zero2chat.inference.openai_client import EndpointSpec, NoReply
 from zero2chat.tokens import THINK_END, THINK_START
 
 if TYPE_CHECKING:

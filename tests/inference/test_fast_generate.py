@@ -22,9 +22,9 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from zero2chat.errors import UserError
+from zero2chat.inference import fast_generate
+from zero2chat.inference.fast_generate import draw, fast_sample, use_fast_rollouts
 from zero2chat.models import load_model
-from zero2chat.trainers import rollout
-from zero2chat.trainers.rollout import draw, fast_sample, use_fast_rollouts
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64,
@@ -84,13 +84,13 @@ def greedy(model: PreTrainedModel, inputs: dict[str, torch.Tensor], **settings: 
 def own_loop(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """A True for each call of `fast_sample` that did not fall back."""
     calls: list[bool] = []
-    decode = rollout._decode
+    decode = fast_generate._decode
 
     def counted(*args: Any) -> torch.Tensor:
         calls.append(True)
         return decode(*args)
 
-    monkeypatch.setattr(rollout, "_decode", counted)
+    monkeypatch.setattr(fast_generate, "_decode", counted)
     return calls
 
 
@@ -125,7 +125,7 @@ def test_one_row_and_prompts_without_padding_give_the_tokens_of_generate(own_loo
 def test_rows_that_end_at_different_steps_hold_pad_from_then_on(
     every: int, own_loop: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollout, "look_every", lambda device: every)
+    monkeypatch.setattr(fast_generate, "look_every", lambda device: every)
     model, inputs = make(), ragged()
     free = greedy(model, inputs)
     ends = [free[1][3], free[4][8], free[6][15]]
@@ -142,7 +142,7 @@ def test_rows_that_end_at_different_steps_hold_pad_from_then_on(
 
 @pytest.mark.parametrize("every", [1, 5])
 def test_the_result_is_as_long_as_its_longest_row(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollout, "look_every", lambda device: every)
+    monkeypatch.setattr(fast_generate, "look_every", lambda device: every)
     model, inputs = make(), ragged(rows=3)
     free = greedy(model, inputs)
     ends = [free[0][5], free[1][2]]
@@ -306,9 +306,9 @@ def test_other_ways_to_decode_fall_back(own_loop: list[bool]) -> None:
 
 def test_weights_that_are_not_whole_are_not_read() -> None:
     model = make()
-    assert rollout._read(model, rows=2) is not None
+    assert fast_generate._read(model, rows=2) is not None
     model.model.layers[1].mlp.down_proj.weight.data = torch.empty(0)  # what ZeRO-3 leaves of a partitioned weight
-    assert rollout._read(model, rows=2) is None
+    assert fast_generate._read(model, rows=2) is None
 
 
 def test_logits_that_are_not_finite_are_refused() -> None:
@@ -325,13 +325,13 @@ def test_grpo_rolls_out_with_the_weights_of_each_step(
     model, tokenizer = load_model(model_folder)
     use_fast_rollouts(model)
     heads: list[float] = []
-    read = rollout._read
+    read = fast_generate._read
 
     def watched(model: PreTrainedModel, rows: int) -> Any:
         heads.append(model.lm_head.weight.sum().item())
         return read(model, rows)
 
-    monkeypatch.setattr(rollout, "_read", watched)
+    monkeypatch.setattr(fast_generate, "_read", watched)
     prompts = [[{"role": "user", "content": question}] for question in ("1+1", "Who was born in Genoa?")] * 2
     GRPOTrainer(
         model=model,

@@ -15,10 +15,10 @@ import torch
 from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from zero2chat.chat.calls import Calls
-from zero2chat.chat.next_token import Drawn, as_drawn
-from zero2chat.chat.tools import Call, CallFormat, ToolResult, Tools, render
 from zero2chat.errors import UserError, nearest
+from zero2chat.inference.next_token import Drawn, as_drawn
+from zero2chat.inference.tool_calls import Calls
+from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render
 from zero2chat.models import context_length, end_ids
 from zero2chat.tokens import control_ids, neutral
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.utils import get_json_schema
 
-from zero2chat.chat.calls import Attempt, Calls
-from zero2chat.chat.tools import CallFormat, Tools
 from zero2chat.errors import UserError
+from zero2chat.inference.tool_calls import Attempt, Calls
+from zero2chat.inference.tool_format import CallFormat, Tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

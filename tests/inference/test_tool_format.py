@@ -10,16 +10,16 @@ import pytest
 from transformers import AddedToken
 from trl.chat_template_utils import qwen2_5_chat_template, qwen3_training_chat_template
 
-from zero2chat.chat.calls import Unfolding
-from zero2chat.chat.session import Sampling, Session
-from zero2chat.chat.tools import Call, CallFormat, ToolResult, Tools, call_message, open_tools, render
 from zero2chat.errors import UserError
+from zero2chat.inference.session import Sampling, Session
+from zero2chat.inference.tool_calls import Unfolding
+from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, call_message, open_tools, render
 from zero2chat.models import load_model
 from zero2chat.tokens import control_ids, neutral, neutralise
 from zero2chat.tools.functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=400)
-INJECTIONS = [json.loads(line) for line in Path(__file__).with_name("injections.jsonl").read_text().splitlines()]
+INJECTIONS = [json.loads(line) for line in (Path(__file__).parents[1] / "injections.jsonl").read_text().splitlines()]
 TURN_START, TURN_END, SEARCH_START, SEARCH_END, PYTHON_START, PYTHON_END = range(2, 8)
 
 
@@ -613,7 +613,7 @@ def test_a_sandbox_that_cannot_be_had_is_said_before_the_talk_begins(monkeypatch
     def missing(code):
         raise UserError("python: the engine monty is not installed: pip install pydantic-monty")
 
-    monkeypatch.setattr("zero2chat.chat.tools.run", missing)
+    monkeypatch.setattr("zero2chat.inference.tool_format.run", missing)
     with pytest.raises(UserError, match="monty is not installed"):
         open_tools("python", None)
 
