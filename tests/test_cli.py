@@ -237,11 +237,11 @@ def test_chat_hands_its_tools_to_the_session(model_folder, monkeypatch, tmp_path
 
 @pytest.mark.parametrize("command", ["chat", "ui"])
 def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(command, monkeypatch, tmp_path, capsys):
-    from zero2chat.chat import page, terminal
+    from zero2chat.chat import terminal, web
 
     opened = []
     monkeypatch.setattr(terminal, "chat", lambda model, *_, **__: opened.append(model))
-    monkeypatch.setattr(page, "ui", lambda model, *_: opened.append(model))
+    monkeypatch.setattr(web, "ui", lambda model, *_: opened.append(model))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         cli.main([command])
@@ -267,11 +267,11 @@ def test_make_opens_what_the_command_opens():
 
 @pytest.mark.parametrize("command", ["chat", "ui"])
 def test_the_temperature_is_low_unless_another_is_given(command, monkeypatch, capsys):
-    from zero2chat.chat import page, terminal
+    from zero2chat.chat import terminal, web
 
     drawn = []
     monkeypatch.setattr(terminal, "chat", lambda model, sampling, *_, **__: drawn.append(sampling.temperature))
-    monkeypatch.setattr(page, "ui", lambda model, against, sampling, *_: drawn.append(sampling.temperature))
+    monkeypatch.setattr(web, "ui", lambda model, against, sampling, *_: drawn.append(sampling.temperature))
     cli.main([command, "runs/mine"])
     cli.main([command, "runs/mine", "--temperature", "1"])
     assert drawn == [0.3, 1.0]
@@ -281,10 +281,10 @@ def test_the_temperature_is_low_unless_another_is_given(command, monkeypatch, ca
 
 
 def test_each_model_on_the_page_has_the_tools_that_it_was_trained_with(monkeypatch, tmp_path, capsys):
-    from zero2chat.chat import page
+    from zero2chat.chat import web
 
     given = []
-    monkeypatch.setattr(page, "ui", lambda *arguments: given.append((arguments[4], arguments[8])))
+    monkeypatch.setattr(web, "ui", lambda *arguments: given.append((arguments[4], arguments[8])))
     monkeypatch.chdir(tmp_path)
     for name, tools in (("grpo", {"python": {}}), ("sft", {})):
         (tmp_path / "runs" / "mine" / name).mkdir(parents=True)

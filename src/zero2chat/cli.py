@@ -64,8 +64,8 @@ def _plan(args: argparse.Namespace) -> None:
 
 def _chat(args: argparse.Namespace) -> None:
     _without_progress_bars()
+    from zero2chat.chat.defaults import tools_for
     from zero2chat.chat.terminal import chat
-    from zero2chat.chat.trained import tools_for
     from zero2chat.inference.session import Sampling
     from zero2chat.models import refuse_reward_model
 
@@ -78,8 +78,8 @@ def _chat(args: argparse.Namespace) -> None:
 
 def _ui(args: argparse.Namespace) -> None:
     _without_progress_bars()
-    from zero2chat.chat.page import ui
-    from zero2chat.chat.trained import tools_for
+    from zero2chat.chat.defaults import tools_for
+    from zero2chat.chat.web import ui
     from zero2chat.inference.session import Sampling
     from zero2chat.models import refuse_reward_model
 
@@ -93,7 +93,7 @@ def _ui(args: argparse.Namespace) -> None:
 
 def _default_model() -> str:
     """The model of a command that names none, said on stderr."""
-    from zero2chat.chat.trained import default_model
+    from zero2chat.chat.defaults import default_model
 
     model = default_model()
     print(f"opening {model}", file=sys.stderr, flush=True)
@@ -102,7 +102,7 @@ def _default_model() -> str:
 
 def _serve(args: argparse.Namespace) -> None:
     _without_progress_bars()
-    from zero2chat.chat.serve import serve
+    from zero2chat.chat.openai_server import serve
 
     serve(args.model, args.host, args.port, args.engine)
 
@@ -128,11 +128,11 @@ def _rank(args: argparse.Namespace) -> None:
     if (args.review is None) != bool(args.model and args.out) or (args.review and (args.model or args.out)):
         raise UserError("rank: give MODEL and --out, or --review FILE.jsonl alone")
     if args.review:
-        from zero2chat.chat.review import review
+        from zero2chat.annotation.review import review
 
         review(args.review)
         return
-    from zero2chat.chat.ranking import rank, read_prompts
+    from zero2chat.annotation.ranking import rank, read_prompts
     from zero2chat.inference.session import Sampling
 
     sampling = Sampling(args.temperature, seed=args.seed, max_new_tokens=args.max_new_tokens)

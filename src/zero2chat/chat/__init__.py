@@ -1,1 +1,1 @@
-"""Talking to a model: a session, the terminal, the next-token view."""
+"""Talking to a model: the terminal, the page, the server."""

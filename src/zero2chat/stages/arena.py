@@ -24,7 +24,7 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats, tasks
-from zero2chat.chat.ranking import read_prompts, read_votes
+from zero2chat.annotation.ranking import read_prompts, read_votes
 from zero2chat.config import build
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.errors import UserError, exit_on_mistake

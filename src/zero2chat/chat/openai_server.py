@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 from transformers.utils.import_utils import is_serve_available
 
-from zero2chat.chat.guard import listen, take_own_names
+from zero2chat.chat.request_filter import listen, take_own_names
 from zero2chat.errors import UserError, nearest
 from zero2chat.inference.responses import CONTENT_ONLY, Answer, AnswerReader, without_calls
 from zero2chat.inference.session import Sampling
@@ -45,8 +45,8 @@ from transformers.cli.serving.utils import (
     get_response_template,
 )
 
-from zero2chat.chat.requests import LONGEST_REQUEST as LONGEST_REQUEST
-from zero2chat.chat.requests import Connection, WholeRequests, client_gone, refusal
+from zero2chat.chat.connections import LONGEST_REQUEST as LONGEST_REQUEST
+from zero2chat.chat.connections import Connection, WholeRequests, client_gone, refusal
 
 if TYPE_CHECKING:
     import threading

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from zero2chat.chat.ranking import show
+from zero2chat.annotation.ranking import show
 from zero2chat.chat.terminal import typed
 from zero2chat.data.review import ACCEPTED, REJECTED, STATES, UNREVIEWED
 from zero2chat.errors import UserError

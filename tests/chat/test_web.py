@@ -20,9 +20,9 @@ import pytest
 import torch
 
 from zero2chat import cli
-from zero2chat.chat import page as page_module
-from zero2chat.chat.markup import Alphabet, Answer
-from zero2chat.chat.page import LONGEST, WAITING, Model, Page, application, ui
+from zero2chat.chat import web as page_module
+from zero2chat.chat.web import LONGEST, WAITING, Model, Page, application, ui
+from zero2chat.chat.web_html import Alphabet, Answer
 from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import load_preferences
 from zero2chat.errors import UserError

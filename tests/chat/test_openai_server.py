@@ -32,7 +32,7 @@ if not is_serve_available():
 import uvicorn
 from openai import APIConnectionError, APIStatusError, BadRequestError, NotFoundError, OpenAI
 
-from zero2chat.chat import requests, serve
+from zero2chat.chat import connections, openai_server
 
 INJECTIONS = [json.loads(line) for line in (Path(__file__).parents[1] / "injections.jsonl").read_text().splitlines()]
 TURN_START, TURN_END, SEARCH_START, SEARCH_END = 2, 3, 4, 5
@@ -116,10 +116,10 @@ def folder(model_folder, tmp_path_factory) -> Path:
 def served(model, tokenizer, name: str) -> Iterator[tuple[OpenAI, Any, str]]:
     """The server in this process: a client, the model, and its name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serve, "load_for_use", lambda path: (model, tokenizer))
-        app = serve.application(name)
+        patch.setattr(openai_server, "load_for_use", lambda path: (model, tokenizer))
+        app = openai_server.application(name)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        more = {"http": requests.Connection, "limit_concurrency": serve.MOST_CONNECTIONS}
+        more = {"http": connections.Connection, "limit_concurrency": openai_server.MOST_CONNECTIONS}
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **more))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -399,7 +399,7 @@ def test_what_cannot_be_served_is_an_error_400_that_says_why(here, stream, more,
 def test_a_request_that_is_too_long_is_refused(here, chunked):
     client, _, name = here
     with pytest.raises(urllib.error.HTTPError, match="413"):
-        post(client, {"model": name, "messages": [user("x" * serve.LONGEST_REQUEST)]}, chunked)
+        post(client, {"model": name, "messages": [user("x" * openai_server.LONGEST_REQUEST)]}, chunked)
 
 
 def test_an_answer_keeps_to_the_context(here, monkeypatch):
@@ -498,11 +498,11 @@ def test_what_is_asked_for_by_a_client_that_has_left_is_not_generated_to_its_end
 @pytest.mark.parametrize("part", ["", "POST /v1/chat/completions HTTP/1.1\r\n", "whole head"])
 def test_half_sent_requests_shut_nobody_out_for_long(here, monkeypatch, part):
     client, _, name = here
-    monkeypatch.setattr(requests, "PATIENCE", 0.5)
+    monkeypatch.setattr(connections, "PATIENCE", 0.5)
     if part == "whole head":
         part = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
     with contextlib.ExitStack() as stack:
-        for _ in range(serve.MOST_CONNECTIONS + 5):
+        for _ in range(openai_server.MOST_CONNECTIONS + 5):
             half = stack.enter_context(socket.create_connection((client.base_url.host, client.base_url.port)))
             with contextlib.suppress(OSError):
                 half.sendall(part.encode())
@@ -517,7 +517,7 @@ def test_half_sent_requests_shut_nobody_out_for_long(here, monkeypatch, part):
 
 def test_a_connection_that_is_kept_is_given_up_too(here, monkeypatch):
     client, *_ = here
-    monkeypatch.setattr(requests, "PATIENCE", 0.5)
+    monkeypatch.setattr(connections, "PATIENCE", 0.5)
     with socket.create_connection((client.base_url.host, client.base_url.port)) as kept:
         kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in kept.recv(4096)
@@ -627,7 +627,7 @@ def test_mistakes_are_one_line(capsys, folder, tmp_path, tokenizer, monkeypatch)
     assert "cannot be had" in refused(capsys, str(folder), "--host", "no.such.host.invalid")
     model, bare = load_model(folder)
     bare.chat_template = None
-    monkeypatch.setattr(serve, "load_for_use", lambda path: (model, bare))
+    monkeypatch.setattr(openai_server, "load_for_use", lambda path: (model, bare))
     assert "has no chat template" in refused(capsys, str(folder), "--port", "0")
 
 

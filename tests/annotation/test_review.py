@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from zero2chat import cli
-from zero2chat.chat.review import review
+from zero2chat.annotation.review import review
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.corpora import Source
 from zero2chat.errors import UserError

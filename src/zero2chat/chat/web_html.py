@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from zero2chat.chat.ranking import SPACES
+from zero2chat.annotation.ranking import SPACES
 from zero2chat.inference.tool_format import Call, ToolResult
 from zero2chat.tokens import control_ids, token_bytes, visible
 

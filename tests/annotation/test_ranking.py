@@ -17,8 +17,16 @@ import pytest
 import yaml
 
 from zero2chat import tasks
-from zero2chat.chat import ranking
-from zero2chat.chat.ranking import GUIDELINES, HELP, pairs_of_order, parse_order, rank, read_prompts, read_rankings
+from zero2chat.annotation import ranking
+from zero2chat.annotation.ranking import (
+    GUIDELINES,
+    HELP,
+    pairs_of_order,
+    parse_order,
+    rank,
+    read_prompts,
+    read_rankings,
+)
 from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import load_preferences
 from zero2chat.errors import UserError

@@ -1,0 +1,1 @@
+"""People rank answers and review conversations, in the terminal or through a pipe."""
