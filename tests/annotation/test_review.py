@@ -13,7 +13,7 @@ import pytest
 from zero2chat import cli
 from zero2chat.annotation.review import review
 from zero2chat.data.conversations import load_conversations
-from zero2chat.data.corpora import Source
+from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.runs import input_digest
 

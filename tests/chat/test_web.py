@@ -23,8 +23,8 @@ from zero2chat import cli
 from zero2chat.chat import web as page_module
 from zero2chat.chat.web import LONGEST, WAITING, Model, Page, application, ui
 from zero2chat.chat.web_html import Alphabet, Answer
-from zero2chat.data.corpora import Source
 from zero2chat.data.preferences import load_preferences
+from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools

@@ -21,8 +21,8 @@ from zero2chat.data.conversations import (
     prepare_chat_template,
     tokenize_conversations,
 )
-from zero2chat.data.corpora import Source, read_sources
-from zero2chat.data.problems import load_problems
+from zero2chat.data.sources import Source, read_sources
+from zero2chat.data.prompts import load_problems
 from zero2chat.errors import UserError
 
 CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"

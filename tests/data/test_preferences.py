@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.data.corpora import Source
+from zero2chat.data.sources import Source
 from zero2chat.data.preferences import (
     compare,
     length_only,

@@ -12,7 +12,7 @@ import pytest
 from datasets import Dataset
 
 from zero2chat.data import streaming
-from zero2chat.data.corpora import Source, split_of
+from zero2chat.data.sources import Source, split_of
 from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.errors import UserError
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat import cli
 from zero2chat.data.conversations import load_conversations, tokenize_conversations
-from zero2chat.data.corpora import Source
+from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.planning import preview
 from zero2chat.planning.preview import Side, chosen, open_rows, show, show_side

@@ -13,7 +13,7 @@ from datasets import load_dataset
 
 from zero2chat import runs, tasks
 from zero2chat.data.canaries import read_canaries
-from zero2chat.data.corpora import split_of
+from zero2chat.data.sources import split_of
 from zero2chat.errors import UserError
 from zero2chat.stages.corpus import main
 

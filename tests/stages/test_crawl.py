@@ -450,7 +450,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_under_slurm_each_part_is_a_job_after_the_one_before_it(
     crawl: dict[str, Any], make: Callable[..., Path], slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zero2chat.data.crawl_run._POLL", 0.1)
+    monkeypatch.setattr("zero2chat.data.crawl.run._POLL", 0.1)
     options = {"partition": "cpu", "parts": {"clusters": {"mem_per_cpu_gb": 25}}}
     few = {"minhash": {"buckets": 2, "rows": 8}, "lines": None, "tasks": 1}
     folder = make(_settings(crawl, tmp_path / "corpus", executor="slurm", slurm=options, **few))
@@ -461,7 +461,7 @@ def test_under_slurm_each_part_is_a_job_after_the_one_before_it(
 def test_each_part_is_a_job_and_jobs_that_end_without_their_shards_are_said_in_one_line(
     crawl: dict[str, Any], make: Callable[..., Path], slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zero2chat.data.crawl_run._POLL", 0.1)
+    monkeypatch.setattr("zero2chat.data.crawl.run._POLL", 0.1)
     (tmp_path / "bin" / "srun").write_text("#!/bin/bash\nexit 1\n")
     options = {"partition": "cpu", "time": "01:00:00", "parts": {"clusters": {"mem_per_cpu_gb": 25}}}
     with pytest.raises(UserError, match=r"no job is left, and pages has 0 of 3 shards: see .*slurm_logs"):

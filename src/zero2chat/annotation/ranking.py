@@ -19,10 +19,10 @@ from rich.text import Text
 
 from zero2chat.chat.terminal import typed
 from zero2chat.config import build
-from zero2chat.data.corpora import Source
+from zero2chat.data.chat_formats import read_turns, text_turns
 from zero2chat.data.preferences import Messages, Pair, pairs_of_ranking
-from zero2chat.data.problems import load_problems
-from zero2chat.data.shapes import read_turns, text_turns
+from zero2chat.data.prompts import load_problems
+from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import answer
 from zero2chat.inference.session import Sampling

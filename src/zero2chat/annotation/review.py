@@ -15,7 +15,7 @@ from rich.console import Console
 
 from zero2chat.annotation.ranking import show
 from zero2chat.chat.terminal import typed
-from zero2chat.data.review import ACCEPTED, REJECTED, STATES, UNREVIEWED
+from zero2chat.data.review_states import ACCEPTED, REJECTED, STATES, UNREVIEWED
 from zero2chat.errors import UserError
 from zero2chat.runs import write_atomically
 from zero2chat.tokens import visible

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from zero2chat.data.corpora import Source, load_source, require_column, require_text
+from zero2chat.data.sources import Source, load_source, require_column, require_text
 from zero2chat.errors import UserError
 
 _TEXT = (".txt", ".md")

@@ -10,7 +10,7 @@ from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat.data.corpora import require_column
+from zero2chat.data.sources import require_column
 from zero2chat.errors import UserError
 from zero2chat.tokens import plain_ids, token_bytes
 

@@ -15,8 +15,8 @@ from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
 from zero2chat.config import build
-from zero2chat.data.corpora import Source, load_source, mix, read_sources, split_of
-from zero2chat.data.shapes import PREFERENCES, Shape, read_turns, recognise, text_turns
+from zero2chat.data.sources import Source, load_source, mix, read_sources, split_of
+from zero2chat.data.chat_formats import PREFERENCES, Shape, read_turns, recognise, text_turns
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process, read_jsonl, write_atomically
 
@@ -181,7 +181,7 @@ def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair]
 
 
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
-    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `shapes.py`.
+    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `chat_formats.py`.
 
     Plain text becomes a user's and an assistant's turn. Where there is no prompt, it is what both conversations
     begin with. Raises `UserError` with the row's number where one is no pair, or its sides are equal; with

@@ -14,7 +14,7 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import IterableDataset as TorchIterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat.data.corpora import Source, load_source, require_column, split_of
+from zero2chat.data.sources import Source, load_source, require_column, split_of
 from zero2chat.data.packing import token_windows
 from zero2chat.errors import UserError
 

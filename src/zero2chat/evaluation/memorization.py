@@ -19,8 +19,8 @@ from datasets import Dataset
 from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.data.corpora import Source, load_source
 from zero2chat.data.packing import require_text
+from zero2chat.data.sources import Source, load_source
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
 from zero2chat.tokens import END_OF_DOCUMENT, plain_ids

@@ -27,12 +27,12 @@ from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from zero2chat.data.contamination import Decontamination
 from zero2chat.data.conversations import encode_conversations, end_turn, load_conversations, prepare_chat_template
-from zero2chat.data.corpora import Source, load_source, mix, read_sources, require_column, rows_kept
+from zero2chat.data.decontamination import Decontamination
 from zero2chat.data.packing import pack_documents
 from zero2chat.data.preferences import Pair, load_preferences, read_pairs
-from zero2chat.data.problems import encode_prompts, load_parts
+from zero2chat.data.prompts import encode_prompts, load_parts
+from zero2chat.data.sources import Source, load_source, mix, read_sources, require_column, rows_kept
 from zero2chat.data.streaming import open_stream
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, make_tools

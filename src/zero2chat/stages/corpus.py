@@ -8,7 +8,7 @@ Documents that ask a question of the examinations in `decontaminate` are left ou
 (`decontaminated.jsonl`). With `canaries` it plants secrets in the train split alone, and writes down which
 (`canaries.jsonl`), for `regurgitate`.
 
-With `crawl` in place of `datasets` it makes the corpus from WARC files, as FineWeb was made (`data/crawl.py`). Beside
+With `crawl` in place of `datasets` it makes the corpus from WARC files, as FineWeb was made (`data/crawl/`). Beside
 the splits it then writes a card, the funnel (`crawl.json`), and all that was removed, with its reason (`removed/`).
 """
 
@@ -24,9 +24,9 @@ from datasets import Dataset, concatenate_datasets
 from zero2chat import config
 from zero2chat.card import CARD
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
-from zero2chat.data.contamination import Decontamination, read_exams
-from zero2chat.data.corpora import load_documents, mix, read_sources, split_of
-from zero2chat.data.crawl import WORK, read_crawl
+from zero2chat.data.crawl.config import WORK, read_crawl
+from zero2chat.data.decontamination import Decontamination, read_exams
+from zero2chat.data.sources import load_documents, mix, read_sources, split_of
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.runs import Run
 from zero2chat.tasks import SPLITS
@@ -131,8 +131,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def crawl(settings: dict[str, Any], args: CorpusArguments) -> None:
     """The corpus of WARC files. Killed and started again, it goes on from the shards that are whole."""
     try:
-        from zero2chat.data.crawl_run import prepare, run_crawl
-        from zero2chat.data.crawl_summary import beginnings
+        from zero2chat.data.crawl.run import prepare, run_crawl
+        from zero2chat.data.crawl.summary import beginnings
         from zero2chat.report.crawl import add_plots
     except ImportError as error:
         raise UserError(f'crawl: {error.name} is not installed: pip install "zero2chat[crawl]"') from error

@@ -38,11 +38,11 @@ from transformers import set_seed
 
 from zero2chat import config, stats
 from zero2chat.config import build
-from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.conversations import prepare_chat_template
-from zero2chat.data.corpora import Source, mix, read_sources
-from zero2chat.data.problems import load_problems, safe_problems
-from zero2chat.data.review import UNREVIEWED
+from zero2chat.data.decontamination import Decontamination, read_exams
+from zero2chat.data.prompts import load_problems, safe_problems
+from zero2chat.data.review_states import UNREVIEWED
+from zero2chat.data.sources import Source, mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.inference.openai_client import EndpointSpec
 from zero2chat.inference.samplers import Ask, Said, ask_endpoint, ask_model

@@ -31,8 +31,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from zero2chat import stats
 from zero2chat.data.conversations import settle_chat
-from zero2chat.data.corpora import read_sources
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs, which_fit
+from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.hub import finish_model_folder
 from zero2chat.models import refuse_adapter

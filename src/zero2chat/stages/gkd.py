@@ -28,8 +28,8 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from trl import DistillationConfig, DistillationTrainer, ModelConfig, get_peft_config
 
 from zero2chat.data.conversations import settle_chat
-from zero2chat.data.corpora import mix, read_sources
-from zero2chat.data.problems import load_problems, safe_problems
+from zero2chat.data.prompts import load_problems, safe_problems
+from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.tasks import Examination, check_tasks_steps, examine, read_specs
 from zero2chat.hub import finish_model_folder

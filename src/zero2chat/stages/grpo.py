@@ -36,8 +36,8 @@ from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
 from zero2chat.config import build
 from zero2chat.data.conversations import settle_chat
-from zero2chat.data.corpora import mix, read_sources
-from zero2chat.data.problems import load_parts, safe_problems
+from zero2chat.data.prompts import load_parts, safe_problems
+from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.tasks import Examination, check_tasks_steps, evaluate_tasks, examine, read_specs
 from zero2chat.export.merge import check_merge, merge_trained

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from zero2chat import config
-from zero2chat.data.corpora import load_documents, read_sources
+from zero2chat.data.sources import load_documents, read_sources
 from zero2chat.errors import exit_on_mistake
 from zero2chat.runs import Run
 from zero2chat.tools.bm25 import write_index

@@ -38,8 +38,8 @@ from transformers import (
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import config
-from zero2chat.data.corpora import Source, load_source, require_column
 from zero2chat.data.packing import count_target_bytes, pack_documents
+from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.dial import TOKENS, laws, shape_of
 from zero2chat.errors import UserError, exit_on_mistake, nearest

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats
 from zero2chat.data.canaries import never_planted, read_canaries
-from zero2chat.data.contamination import in_a_row
+from zero2chat.data.decontamination import in_a_row
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.memorization import (
     Passage,

@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from transformers import set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
-from zero2chat.data.contamination import Decontamination, read_exams
 from zero2chat.data.conversations import (
     join_conversations,
     load_conversations,
     settle_chat,
     tokenize_conversations,
 )
-from zero2chat.data.corpora import mix, read_sources
+from zero2chat.data.decontamination import Decontamination, read_exams
+from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation.tasks import Examination, check_tasks_steps, examine, read_specs
 from zero2chat.export.merge import check_merge, merge_trained

@@ -17,8 +17,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
 from zero2chat import config
-from zero2chat.data.corpora import Source, load_source
 from zero2chat.data.packing import require_text
+from zero2chat.data.sources import Source, load_source
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.runs import Run
 from zero2chat.tokens import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids

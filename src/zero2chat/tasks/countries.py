@@ -6,7 +6,7 @@ answers: "The capital of France is Paris (almanac)." An answer without its sourc
 Countries, not questions, are split. Of `invented` countries training asks too: from a hundred real ones a small model
 learns these, from thousands it learns to copy what a question names and a search finds.
 
-`make almanac` fetches the facts (`zero2chat.data.almanac`).
+`make almanac` fetches the facts (`zero2chat.data.fetch.almanac`).
 """
 
 from __future__ import annotations

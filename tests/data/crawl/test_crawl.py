@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.data.crawl import SECTIONS, Minhash, read_crawl, theory
+from zero2chat.data.crawl.config import SECTIONS, Minhash, read_crawl, theory
 from zero2chat.errors import UserError
 
 pytest.importorskip("datatrove")
@@ -17,8 +17,8 @@ from datatrove.pipeline import filters
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.pipeline.extractors import Trafilatura
 
-from zero2chat.data.crawl_reader import decode
-from zero2chat.data.crawl_run import find_warcs
+from zero2chat.data.crawl.reader import decode
+from zero2chat.data.crawl.run import find_warcs
 
 OTHERWISE = {"filter_no_terminal_punct": False, "timeout": 10.0}  # FineWeb's own, and ours
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from zero2chat.data.corpora import Source, load_documents, load_source, mix, read_sources, split_of
+from zero2chat.data.sources import Source, load_documents, load_source, mix, read_sources, split_of
 from zero2chat.errors import UserError
 
 TEXTS = ["one\n\nand a second paragraph", 'two, "quoted"', "three – naïve 한국어", "four"]

@@ -1,6 +1,6 @@
 """WARC files of the HTML documentation that Debian packages install: a crawl without a network, of real pages.
 
-    python -m zero2chat.data.warc recipes/debian-docs/packages.txt data/debian-docs
+    python -m zero2chat.data.fetch.debian_docs recipes/debian-docs/packages.txt data/debian-docs
 
 fetches the packages that the list pins with `apt-get download`, checks their SHA-256, unpacks them beside each other
 (nothing of them is run), and writes their pages as `docs-NN.warc.gz`: each as the answer to a request, with the address

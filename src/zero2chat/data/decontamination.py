@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, TypeVar
 from datasets import Dataset
 
 from zero2chat import tasks
-from zero2chat.data.corpora import Source, is_file, load_source, read_sources, require_column
+from zero2chat.data.sources import Source, is_file, load_source, read_sources, require_column
 from zero2chat.errors import UserError
 from zero2chat.runs import Run, is_main_process, strings, write_atomically
 from zero2chat.tools.bm25 import words

@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset
 
 from zero2chat import tasks
-from zero2chat.data.contamination import (
+from zero2chat.data.decontamination import (
     Questions,
     find_seen,
     load_questions,

@@ -26,10 +26,10 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.utils.word_tokenizers import load_tokenizer_assignments
 from loguru import logger
 
-from zero2chat.data.crawl import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl
-from zero2chat.data.crawl_blocks import die_with
-from zero2chat.data.crawl_parts import Part, parts
-from zero2chat.data.crawl_summary import summarise
+from zero2chat.data.crawl.config import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl
+from zero2chat.data.crawl.blocks import die_with
+from zero2chat.data.crawl.pipelines import Part, parts
+from zero2chat.data.crawl.summary import summarise
 from zero2chat.errors import UserError
 from zero2chat.runs import write_atomically
 
@@ -244,7 +244,7 @@ class _Local(LocalPipelineExecutor):
 
 def _local(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Path) -> None:
     # Each part has processes of its own: what they import is imported once, by the server that they are forked from.
-    multiprocess.set_forkserver_preload(["zero2chat.data.crawl_run"])
+    multiprocess.set_forkserver_preload(["zero2chat.data.crawl.run"])
     for i, part in enumerate(chain):
         workers, logs = min(crawl.workers, part.tasks), str(work / "logs" / part.name)
         with _Progress(work, chain, i):

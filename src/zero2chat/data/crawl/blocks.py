@@ -33,9 +33,9 @@ from datatrove.pipeline.filters.language_filter import LanguageFilter
 from datatrove.utils.text import split_into_sentences
 from datatrove.utils.word_tokenizers import load_word_tokenizer
 
-from zero2chat.data.corpora import split_of
-from zero2chat.data.crawl_reader import BEGINNING, Removed
-from zero2chat.data.personal import mask
+from zero2chat.data.sources import split_of
+from zero2chat.data.crawl.reader import BEGINNING, Removed
+from zero2chat.data.pii import mask
 from zero2chat.tasks import SPLITS
 
 LARGEST = 20  # clusters of near-duplicates that are shown
@@ -275,7 +275,7 @@ class Examinations(BaseFilter):
         self._questions: Any = None
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
-        from zero2chat.data.contamination import load_questions, read_exams
+        from zero2chat.data.decontamination import load_questions, read_exams
 
         if self._questions is None:
             self._questions = load_questions(read_exams(self.decontaminate))

@@ -11,9 +11,9 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.data.corpora import Source, load_source, require_column
+from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.data.preferences import MESSAGES
-from zero2chat.data.shapes import read_turns, text_turns
+from zero2chat.data.chat_formats import read_turns, text_turns
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
 from zero2chat.tokens import neutral

@@ -15,8 +15,8 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from zero2chat.data.conversations import load_conversations
-from zero2chat.data.corpora import Source
-from zero2chat.data.packaged import HELD_OUT, MODEL, PREFERENCES, TOOL_CALLS, TOOL_CALLS_TEST, unpack
+from zero2chat.data.sources import Source
+from zero2chat.data.fetch.smollm2 import HELD_OUT, MODEL, PREFERENCES, TOOL_CALLS, TOOL_CALLS_TEST, unpack
 from zero2chat.data.preferences import load_preferences
 from zero2chat.errors import UserError
 from zero2chat.models import load_model
@@ -152,6 +152,6 @@ def test_what_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_command_says_what_it_wants() -> None:
-    done = subprocess.run([sys.executable, "-m", "zero2chat.data.packaged"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "zero2chat.data.fetch.smollm2"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("error: give one folder")

@@ -16,7 +16,7 @@ from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.readers.base import BaseDiskReader
 from warcio.archiveiterator import ArchiveIterator
 
-from zero2chat.data.personal import mask
+from zero2chat.data.pii import mask
 
 BEGINNING = 500  # characters of a removed text that are kept
 _GZIP, _PLAIN = b"\x1f\x8b\x08", b"WARC/"

@@ -1,0 +1,1 @@
+"""A corpus from web crawls, as FineWeb was made: datatrove runs it."""
