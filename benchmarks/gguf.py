@@ -197,8 +197,8 @@ def main() -> None:
     from zero2chat import stats, tasks
     from zero2chat.evaluation.tasks import answer
     from zero2chat.export.command import export
-    from zero2chat.models import context_length, end_ids, load_model
-    from zero2chat.tokens import neutral, plain_ids
+    from zero2chat.models.loading import context_length, end_ids, load_model
+    from zero2chat.models.tokenization import neutral, plain_ids
 
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)

@@ -76,7 +76,7 @@ def run_side(job: dict[str, Any]) -> None:
     from transformers import TrainerCallback
 
     from zero2chat.evaluation.tasks import answer
-    from zero2chat.models import load_model
+    from zero2chat.models.loading import load_model
     from zero2chat.tasks import lines
 
     model, tokenizer = load_model(POLICY)
@@ -121,7 +121,7 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
     """As stages/ppo.py does."""
     from zero2chat.data.conversations import end_turn
     from zero2chat.inference.fast_generate import use_fast_rollouts
-    from zero2chat.reward_model import load_reward_model
+    from zero2chat.models.reward_model import load_reward_model
     from zero2chat.trainers.ppo.trainer import PPOConfig, PPOTrainer
 
     end_turn(model, tokenizer)

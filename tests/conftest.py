@@ -60,7 +60,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from zero2chat.tokens import PAD, PRETOKENIZER_PATTERN, SPECIAL_TOKENS, TURN_END, set_chat_template
+    from zero2chat.models.tokenization import PAD, PRETOKENIZER_PATTERN, SPECIAL_TOKENS, TURN_END, set_chat_template
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(

@@ -154,7 +154,7 @@ def test_a_call_that_is_cut_off_is_taken_as_text_by_trl(tokenizer):
 def r1_zero(tokenizer_folder):
     from transformers import AutoTokenizer
 
-    from zero2chat.tokens import set_chat_template
+    from zero2chat.models.tokenization import set_chat_template
 
     found = AutoTokenizer.from_pretrained(tokenizer_folder)
     set_chat_template(found, ROOT / "chat_templates" / "r1_zero.jinja")
@@ -192,7 +192,7 @@ def llama3(tokenizer_folder):
     """Our small tokenizer with Llama 3's control tokens, which says nothing of padding, as theirs."""
     from transformers import AutoTokenizer
 
-    from zero2chat.tokens import set_chat_template
+    from zero2chat.models.tokenization import set_chat_template
 
     found = AutoTokenizer.from_pretrained(tokenizer_folder)
     names = ["begin_of_text", "start_header_id", "end_header_id", "eot_id", "finetune_right_pad_id"]
@@ -253,7 +253,7 @@ def gemma(tokenizer_folder):
     """Our small tokenizer with Gemma's control tokens."""
     from transformers import AutoTokenizer
 
-    from zero2chat.tokens import set_chat_template
+    from zero2chat.models.tokenization import set_chat_template
 
     found = AutoTokenizer.from_pretrained(tokenizer_folder)
     names = ["<bos>", "<eos>", "<pad>", "<start_of_turn>", "<end_of_turn>"]

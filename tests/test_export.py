@@ -17,7 +17,7 @@ import pytest
 from zero2chat import cli
 from zero2chat.export.converter import split_name
 from zero2chat.export.modelfile import CHATML, chatml, default_system
-from zero2chat.tokens import set_chat_template
+from zero2chat.models.tokenization import set_chat_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ def write_adapter(model_folder: Path, tokenizer_folder: Path) -> Callable[..., P
     from peft import LoraConfig, get_peft_model
     from transformers import AutoTokenizer, GenerationConfig
 
-    from zero2chat.models import load_model
+    from zero2chat.models.loading import load_model
 
     def write(folder: Path, base: Path = model_folder, **changes: Any) -> Path:
         settings = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", "r": 4, "init_lora_weights": False}
@@ -69,7 +69,7 @@ def test_a_merged_model_is_an_ordinary_one_that_says_what_the_adapter_says(
 ) -> None:
     import torch
 
-    from zero2chat.models import load_model, refuse_adapter
+    from zero2chat.models.loading import load_model, refuse_adapter
 
     base, out = tmp_path / "base", tmp_path / "new" / "merged"
     model, tokenizer = load_model(model_folder)
@@ -321,8 +321,8 @@ def test_llama_cpp_reads_the_same_tokens_and_says_the_same(
 ) -> None:
     import torch
 
-    from zero2chat.models import load_model
-    from zero2chat.tokens import plain_ids
+    from zero2chat.models.loading import load_model
+    from zero2chat.models.tokenization import plain_ids
 
     benchmark = runpy.run_path(str(ROOT / "benchmarks" / "gguf.py"))
     source = adapter if merge else model_folder

@@ -17,7 +17,7 @@ import pytest
 
 from zero2chat import cli, tasks
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 from zero2chat.runs import Run
 from zero2chat.tools import monty
 from zero2chat.tools.python import ENGINES
@@ -45,7 +45,7 @@ def mistake(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., 
 
 @pytest.fixture
 def reward(model_folder: Path, tmp_path: Path) -> Path:
-    from zero2chat.reward_model import load_reward_model
+    from zero2chat.models.reward_model import load_reward_model
 
     model, tokenizer = load_reward_model(model_folder, fresh=True)
     model.save_pretrained(tmp_path / "reward")
@@ -72,7 +72,7 @@ def test_nor_does_it_serve(reward: Path, mistake: Callable[..., str]) -> None:
 def test_the_adapter_of_a_reward_model_does_not_write_either(model_folder: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, TaskType, get_peft_model
 
-    from zero2chat.reward_model import load_reward_model
+    from zero2chat.models.reward_model import load_reward_model
 
     model, tokenizer = load_reward_model(model_folder, fresh=True)
     get_peft_model(model, LoraConfig(task_type=TaskType.SEQ_CLS)).save_pretrained(tmp_path)
@@ -135,13 +135,14 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(
 def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
 ) -> None:
-    from zero2chat import models, runs
+    from zero2chat import runs
+    from zero2chat.models import loading
     from zero2chat.stages import interrogate
 
     def write(path: Path, text: str) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(models, "load_for_use", lambda path: (None, None))
+    monkeypatch.setattr(loading, "load_for_use", lambda path: (None, None))
     monkeypatch.setattr(interrogate, "interrogate", lambda *_: ({"questions": {"value": 3}}, []))
     monkeypatch.setattr(interrogate, "as_rows", lambda *_: "")
     monkeypatch.setattr(runs, "write_atomically", write)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from zero2chat.models import is_hub_name
+from zero2chat.models.loading import is_hub_name
 from zero2chat.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
 
 CARD = "README.md"

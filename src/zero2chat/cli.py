@@ -67,7 +67,7 @@ def _chat(args: argparse.Namespace) -> None:
     from zero2chat.chat.defaults import tools_for
     from zero2chat.chat.terminal import chat
     from zero2chat.inference.session import Sampling
-    from zero2chat.models import refuse_reward_model
+    from zero2chat.models.loading import refuse_reward_model
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
     model = args.model or _default_model()
@@ -81,7 +81,7 @@ def _ui(args: argparse.Namespace) -> None:
     from zero2chat.chat.defaults import tools_for
     from zero2chat.chat.web import ui
     from zero2chat.inference.session import Sampling
-    from zero2chat.models import refuse_reward_model
+    from zero2chat.models.loading import refuse_reward_model
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
     model = args.model or _default_model()
@@ -143,7 +143,7 @@ def _rank(args: argparse.Namespace) -> None:
 def _next(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat.inference.next_token import next_tokens, show_next
-    from zero2chat.models import load_for_use
+    from zero2chat.models.loading import load_for_use
 
     tokens = next_tokens(*load_for_use(args.model), args.text, args.top)
     if args.json:
@@ -153,8 +153,8 @@ def _next(args: argparse.Namespace) -> None:
 
 
 def _tokens(args: argparse.Namespace) -> None:
-    from zero2chat.models import load_tokenizer
-    from zero2chat.tokens import plain_ids, show_tokens, token_pieces
+    from zero2chat.models.loading import load_tokenizer
+    from zero2chat.models.tokenization import plain_ids, show_tokens, token_pieces
 
     tokenizer = load_tokenizer(args.tokenizer)
     if args.special:
@@ -237,7 +237,7 @@ def _search(args: argparse.Namespace) -> None:
 def _regurgitate(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat import config
-    from zero2chat.models import load_for_use
+    from zero2chat.models.loading import load_for_use
     from zero2chat.stages.regurgitate import RegurgitateArguments, as_table, measure
 
     given = {"model_name_or_path": args.model, "dataset": args.corpus}
@@ -253,7 +253,7 @@ def _regurgitate(args: argparse.Namespace) -> None:
 def _interrogate(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat import config
-    from zero2chat.models import load_for_use
+    from zero2chat.models.loading import load_for_use
     from zero2chat.runs import write_atomically
     from zero2chat.stages.interrogate import InterrogateArguments, as_rows, as_table, interrogate
 
@@ -306,7 +306,7 @@ def _new_file(path: str | None) -> Path | None:
 def _arena(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat import config
-    from zero2chat.models import load_for_use
+    from zero2chat.models.loading import load_for_use
     from zero2chat.runs import write_atomically
     from zero2chat.stages.arena import ArenaArguments, as_tables, compare
 

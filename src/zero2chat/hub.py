@@ -26,7 +26,7 @@ from yaml import YAMLError
 
 from zero2chat.card import ADAPTER, CARD, make_card
 from zero2chat.errors import UserError
-from zero2chat.models import is_hub_name
+from zero2chat.models.loading import is_hub_name
 from zero2chat.runs import METRICS, RUN, Run, checkpoints, read_run
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import Answer
 from zero2chat.inference.session import Sampling
+from zero2chat.models.tokenization import visible
 from zero2chat.stages import reward
-from zero2chat.tokens import visible
 
 LABELLING = Path(__file__).parents[2] / "docs" / "labelling.md"
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=6)

@@ -23,8 +23,8 @@ from transformers import AddedToken
 from transformers.utils.import_utils import is_serve_available
 from trl.chat_template_utils import qwen3_training_chat_template
 
-from zero2chat.models import load_model
-from zero2chat.tokens import control_ids, plain_ids
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import control_ids, plain_ids
 
 if not is_serve_available():
     pytest.skip("the extra `serve` is not here: `make serving` installs it", allow_module_level=True)

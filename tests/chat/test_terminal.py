@@ -14,7 +14,7 @@ from zero2chat.chat.terminal import HELP, chat
 from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 from zero2chat.tools.bm25 import write_index
 from zero2chat.tools.functions import python
 

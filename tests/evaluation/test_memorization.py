@@ -19,7 +19,7 @@ from zero2chat.evaluation.memorization import (
     start_of_document,
     write,
 )
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 
 
 def test_exposure_is_by_rank_in_bits() -> None:

@@ -24,7 +24,7 @@ from trl import GRPOConfig, GRPOTrainer
 from zero2chat.errors import UserError
 from zero2chat.inference import fast_generate
 from zero2chat.inference.fast_generate import draw, fast_sample, use_fast_rollouts
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64,

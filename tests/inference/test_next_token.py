@@ -6,7 +6,7 @@ from rich.console import Console
 
 from zero2chat.errors import UserError
 from zero2chat.inference.next_token import NextToken, next_tokens, show_next
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from trl.chat_template_utils import parse_response, qwen3_training_chat_template
 
 from zero2chat.errors import UserError
 from zero2chat.inference.responses import Answer, AnswerReader, OfferedTools
-from zero2chat.tokens import control_ids, neutral, plain_ids
+from zero2chat.models.tokenization import control_ids, neutral, plain_ids
 
 TURN_END = 3
 

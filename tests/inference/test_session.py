@@ -7,7 +7,7 @@ import torch
 
 from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 

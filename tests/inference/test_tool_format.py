@@ -14,8 +14,8 @@ from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, call_message, open_tools, render
-from zero2chat.models import load_model
-from zero2chat.tokens import control_ids, neutral, neutralise
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import control_ids, neutral, neutralise
 from zero2chat.tools.functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=400)

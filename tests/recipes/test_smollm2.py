@@ -15,8 +15,8 @@ import pytest
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
-from zero2chat.models import load_model
-from zero2chat.reward_model import load_reward_model, score_texts
+from zero2chat.models.loading import load_model
+from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.runs import read_jsonl
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ import torch
 from datasets import Dataset
 
 from zero2chat.errors import UserError
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import plain_ids
 from zero2chat.stages import compress
-from zero2chat.tokens import plain_ids
 
 TRAIN = ["Ada was born in Genoa and works as a baker.", "Tom is a painter, and he's known for the harbour."]
 HELD_OUT = ["What is 12 + 30? The answer is 42.", "apples " * 200]  # longer than the context of 128

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
 from zero2chat.errors import UserError
+from zero2chat.models.tokenization import set_chat_template
 from zero2chat.runs import read_jsonl
 from zero2chat.stages import gkd
-from zero2chat.tokens import set_chat_template
 
 TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
 

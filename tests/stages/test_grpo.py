@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset
 
 from zero2chat.errors import UserError
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 from zero2chat.stages import evaluate, grpo
 from zero2chat.trainers import pass_rate_filter
 

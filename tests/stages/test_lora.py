@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from zero2chat.errors import UserError
-from zero2chat.models import load_model, refuse_adapter
-from zero2chat.reward_model import load_reward_model
+from zero2chat.models.loading import load_model, refuse_adapter
+from zero2chat.models.reward_model import load_reward_model
 from zero2chat.stages import evaluate, sft
 
 

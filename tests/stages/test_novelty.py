@@ -12,9 +12,9 @@ import torch
 from datasets import Dataset
 
 from zero2chat.errors import UserError
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import plain_ids
 from zero2chat.stages import novelty
-from zero2chat.tokens import plain_ids
 
 SMALL = {"prompts": 2, "prefix": 3, "samples": 4, "max_new_tokens": 12, "lengths": [1, 8], "n": 3}
 LEARNED = "Ada was born in Genoa in 1984 and works as a baker. Tom was born in Lisbon."

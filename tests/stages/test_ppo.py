@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import Answer
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 from zero2chat.stages import ppo
 
 REPOSITORY = Path(__file__).parents[2]

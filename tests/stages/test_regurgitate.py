@@ -15,9 +15,9 @@ from datasets import Dataset
 from zero2chat import cli
 from zero2chat.data.canaries import Planting, make_canaries, write_canaries
 from zero2chat.errors import UserError
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import plain_ids
 from zero2chat.stages import regurgitate
-from zero2chat.tokens import plain_ids
 
 COPIES = 6
 SMALL = {"prefix": 12, "continuation": 20, "n": 20, "candidates": 32}

@@ -14,7 +14,7 @@ import pytest
 
 from zero2chat.data.preferences import read_pairs
 from zero2chat.errors import UserError
-from zero2chat.reward_model import load_reward_model, score_texts
+from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.stages import reward
 from zero2chat.tasks import lines
 

@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import answer_each
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import plain_ids
 from zero2chat.stages import surprise
-from zero2chat.tokens import plain_ids
 
 QUESTIONS, ANSWERS = 6, 16
 COMMON, RARE, WRONG = "the town", "a painter at night", "no"

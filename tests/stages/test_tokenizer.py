@@ -13,8 +13,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from zero2chat import runs
 from zero2chat.errors import UserError
+from zero2chat.models.tokenization import SPECIAL_TOKENS
 from zero2chat.stages.tokenizer import gpt4_token_count, main, train_tokenizer
-from zero2chat.tokens import SPECIAL_TOKENS
 
 PACKAGES = Path(__file__).parents[2] / "data" / "packages"
 GPT = {

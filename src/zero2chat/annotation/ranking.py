@@ -26,8 +26,8 @@ from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import answer
 from zero2chat.inference.session import Sampling
-from zero2chat.models import context_length, load_for_use
-from zero2chat.tokens import neutral, visible
+from zero2chat.models.loading import context_length, load_for_use
+from zero2chat.models.tokenization import neutral, visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

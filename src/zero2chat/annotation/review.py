@@ -17,8 +17,8 @@ from zero2chat.annotation.ranking import show
 from zero2chat.chat.terminal import typed
 from zero2chat.data.review_states import ACCEPTED, REJECTED, STATES, UNREVIEWED
 from zero2chat.errors import UserError
+from zero2chat.models.tokenization import visible
 from zero2chat.runs import write_atomically
-from zero2chat.tokens import visible
 
 HELP = "a accepts, r rejects, s skips, b goes back to the one before, q stops."
 _KEYS = {"a": ACCEPTED, "r": REJECTED, "s": UNREVIEWED}

@@ -21,8 +21,8 @@ from zero2chat.errors import UserError, nearest
 from zero2chat.inference.responses import CONTENT_ONLY, Answer, AnswerReader, without_calls
 from zero2chat.inference.session import Sampling
 from zero2chat.inference.tool_format import CallFormat
-from zero2chat.models import context_length, end_ids, load_for_use
-from zero2chat.tokens import neutral
+from zero2chat.models.loading import context_length, end_ids, load_for_use
+from zero2chat.models.tokenization import neutral
 
 if not is_serve_available():
     raise UserError("serve: the server of transformers is not installed: pip install 'zero2chat[serve]'")

@@ -10,7 +10,7 @@ from typing import TextIO
 from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
-from zero2chat.models import load_for_use
+from zero2chat.models.loading import load_for_use
 from zero2chat.shown import on_terminal
 
 HELP = """/reset             forget the conversation (the system prompt stays)

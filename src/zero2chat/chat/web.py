@@ -23,7 +23,7 @@ from zero2chat.chat.web_style import CSS, SCRIPT
 from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
-from zero2chat.models import load_for_use
+from zero2chat.models.loading import load_for_use
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -20,7 +20,7 @@ from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.chat_formats import CONVERSATIONS, of_column, read_tools, recognise
 from zero2chat.errors import UserError
 from zero2chat.runs import cores, is_main_process
-from zero2chat.tokens import neutral, pad_apart, set_chat_template, visible
+from zero2chat.models.tokenization import neutral, pad_apart, set_chat_template, visible
 
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
 _A_PROCESS = 4000  # conversations that are worth a process of their own

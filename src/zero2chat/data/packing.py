@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat.data.sources import require_column
 from zero2chat.errors import UserError
-from zero2chat.tokens import plain_ids, token_bytes
+from zero2chat.models.tokenization import plain_ids, token_bytes
 
 
 def require_text(rows: Dataset, column: str, label: str) -> None:

@@ -16,7 +16,7 @@ from zero2chat.data.preferences import MESSAGES
 from zero2chat.data.chat_formats import read_turns, text_turns
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
-from zero2chat.tokens import neutral
+from zero2chat.models.tokenization import neutral
 
 if TYPE_CHECKING:
     from zero2chat.inference.tool_format import Tools

@@ -22,8 +22,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from zero2chat.data.packing import require_text
 from zero2chat.data.sources import Source, load_source
 from zero2chat.errors import UserError
+from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 from zero2chat.runs import is_main_process
-from zero2chat.tokens import END_OF_DOCUMENT, plain_ids
 
 
 @dataclass

@@ -35,9 +35,9 @@ from zero2chat.evaluation.baselines import best_constant
 from zero2chat.inference.fast_generate import fast_sample
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, Tools
-from zero2chat.models import context_length
+from zero2chat.models.loading import context_length
+from zero2chat.models.tokenization import neutral
 from zero2chat.runs import Run, digest, is_main_process
-from zero2chat.tokens import neutral
 from zero2chat.trainers.trainer import RunCallback
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from zero2chat.errors import UserError
 from zero2chat.export.merge import merged
 from zero2chat.export.modelfile import write_beside
-from zero2chat.models import find_model, load_tokenizer
+from zero2chat.models.loading import find_model, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

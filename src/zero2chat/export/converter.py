@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat.errors import UserError
-from zero2chat.tokens import PRETOKENIZER_PATTERN
+from zero2chat.models.tokenization import PRETOKENIZER_PATTERN
 
 
 def split_name(tokenizer: dict[str, Any]) -> str | None:

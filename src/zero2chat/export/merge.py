@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat.data.conversations import end_turn
 from zero2chat.errors import UserError
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zero2chat.tokens import TURN_END, TURN_START
+from zero2chat.models.tokenization import TURN_END, TURN_START
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

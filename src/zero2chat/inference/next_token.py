@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zero2chat.errors import UserError
-from zero2chat.models import context_length
-from zero2chat.tokens import plain_ids, token_pieces
+from zero2chat.models.loading import context_length
+from zero2chat.models.tokenization import plain_ids, token_pieces
 
 if TYPE_CHECKING:
     from rich.table import Table

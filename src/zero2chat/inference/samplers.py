@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import answer_each
 from zero2chat.inference.openai_client import EndpointSpec, NoReply
-from zero2chat.tokens import THINK_END, THINK_START
+from zero2chat.models.tokenization import THINK_END, THINK_START
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

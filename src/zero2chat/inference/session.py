@@ -19,8 +19,8 @@ from zero2chat.errors import UserError, nearest
 from zero2chat.inference.next_token import Drawn, as_drawn
 from zero2chat.inference.tool_calls import Calls
 from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render
-from zero2chat.models import context_length, end_ids
-from zero2chat.tokens import control_ids, neutral
+from zero2chat.models.loading import context_length, end_ids
+from zero2chat.models.tokenization import control_ids, neutral
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

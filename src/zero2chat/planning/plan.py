@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zero2chat.errors import UserError, nearest
-from zero2chat.models import head_width
+from zero2chat.models.loading import head_width
 from zero2chat.planning.memory import FSDP, STAGES, per_rank
 from zero2chat.planning.training_cost import SHARDED, Job, read_job
 from zero2chat.recipes.runner import TRAINING_STAGES, Step, load_recipe

@@ -36,11 +36,11 @@ from zero2chat.data.sources import Source, load_source, mix, read_sources, requi
 from zero2chat.data.streaming import open_stream
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, make_tools
-from zero2chat.models import context_length, load_model, load_tokenizer
+from zero2chat.models.loading import context_length, load_model, load_tokenizer
+from zero2chat.models.tokenization import control_ids, token_pieces
 from zero2chat.rewards import Reward, read_rewards
 from zero2chat.stages import dpo, reward
 from zero2chat.stages.ppo import read_ppo_rewards
-from zero2chat.tokens import control_ids, token_pieces
 from zero2chat.trainers.trainer import parse_training, set_max_length
 
 _LOSS = "carries loss"

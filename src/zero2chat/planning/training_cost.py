@@ -22,7 +22,7 @@ from transformers import (
 from trl import ModelConfig, get_peft_config
 
 from zero2chat.errors import UserError
-from zero2chat.models import context_length, head_width, load_tokenizer
+from zero2chat.models.loading import context_length, head_width, load_tokenizer
 from zero2chat.planning.memory import FSDP, Group, Model, Work
 from zero2chat.planning.model_sizes import config_of
 from zero2chat.recipes.runner import Step, load_recipe

@@ -31,11 +31,11 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.elo import STYLE, Comparison, NotConnected, rate, style_of, unbeaten
 from zero2chat.evaluation.tasks import TaskSpec, answer, answer_each, read_specs, rows_and_prompts
 from zero2chat.inference.openai_client import EndpointSpec
-from zero2chat.models import find_model, load_model, load_tokenizer
+from zero2chat.models.loading import find_model, load_model, load_tokenizer
+from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.arena import against, points, rated
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step
-from zero2chat.reward_model import load_reward_model, score_texts
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.trainers.trainer import start_processes

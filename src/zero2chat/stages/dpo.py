@@ -35,9 +35,9 @@ from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pa
 from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.hub import finish_model_folder
-from zero2chat.models import refuse_adapter
+from zero2chat.models.loading import refuse_adapter
+from zero2chat.models.tokenization import neutral
 from zero2chat.runs import Run, is_main_process
-from zero2chat.tokens import neutral
 from zero2chat.trainers.trainer import (
     ResumableTrainer,
     RunCallback,

@@ -32,7 +32,7 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
 from zero2chat.evaluation.tasks import Scored, TaskSpec, answer, evaluate_rows, read_specs, rows_and_prompts
 from zero2chat.inference.tool_format import Tools, make_tools
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.trainers.trainer import start_processes
 

@@ -45,7 +45,7 @@ from zero2chat.hub import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, make_tools
-from zero2chat.models import context_length, refuse_adapter
+from zero2chat.models.loading import context_length, refuse_adapter
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.grpo_resample import resample

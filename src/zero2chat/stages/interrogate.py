@@ -36,7 +36,7 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.abstention import REFUSALS, agreement, contains, declines, gist, normal
 from zero2chat.inference.openai_client import EndpointSpec
 from zero2chat.inference.samplers import ask_endpoint, ask_model
-from zero2chat.models import load_model
+from zero2chat.models.loading import load_model
 from zero2chat.report.interrogate import by_source
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step

@@ -39,8 +39,8 @@ from zero2chat.evaluation.tasks import Answer, answer, evaluate_tasks, read_spec
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
-from zero2chat.models import context_length, refuse_adapter
-from zero2chat.reward_model import load_reward_model, scale_of
+from zero2chat.models.loading import context_length, refuse_adapter
+from zero2chat.models.reward_model import load_reward_model, scale_of
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.muon import use_muon

@@ -33,7 +33,7 @@ from zero2chat.evaluation.tasks import Examination, check_tasks_steps, examine, 
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub import finish_model_folder
 from zero2chat.inference.tool_format import make_tools
-from zero2chat.models import refuse_adapter
+from zero2chat.models.loading import refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import (

@@ -20,8 +20,8 @@ from zero2chat import config
 from zero2chat.data.packing import require_text
 from zero2chat.data.sources import Source, load_source
 from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
 from zero2chat.runs import Run
-from zero2chat.tokens import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
 
 # cl100k_base as tiktoken defines it; its own constructor would fetch the ranks from the network.
 GPT4_PATTERN = (

@@ -22,7 +22,7 @@ from transformers import (
 
 from zero2chat.errors import UserError
 from zero2chat.inference import fast_generate as fast
-from zero2chat.reward_model import encode
+from zero2chat.models.reward_model import encode
 from zero2chat.trainers.ppo import rollout
 from zero2chat.trainers.ppo import trainer as ppo
 from zero2chat.trainers.ppo.model import token_scores

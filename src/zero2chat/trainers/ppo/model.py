@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
-from zero2chat.reward_model import load_reward_model
+from zero2chat.models.reward_model import load_reward_model
 
 
 def token_scores(

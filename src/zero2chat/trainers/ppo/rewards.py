@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
-from zero2chat.reward_model import encode, load_reward_model, scale_of, score_ids
+from zero2chat.models.reward_model import encode, load_reward_model, scale_of, score_ids
 from zero2chat.rewards import checked_rewards
 from zero2chat.trainers.ppo.rollout import (
     Answers,

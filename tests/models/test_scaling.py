@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from zero2chat.dial import laws, shape_of
 from zero2chat.errors import UserError
+from zero2chat.models.scaling import laws, shape_of
 
 
 @pytest.mark.parametrize(

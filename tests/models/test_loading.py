@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from zero2chat.errors import UserError
-from zero2chat.models import context_length, load_for_use, load_model, load_tokenizer, refuse_adapter
+from zero2chat.models.loading import context_length, load_for_use, load_model, load_tokenizer, refuse_adapter
 
 
 def test_a_model_folder_opens_in_fp32_with_its_tokenizer(model_folder):

@@ -14,8 +14,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from zero2chat.errors import UserError
-from zero2chat.models import load_tokenizer
-from zero2chat.tokens import neutral, pad_apart
+from zero2chat.models.loading import load_tokenizer
+from zero2chat.models.tokenization import neutral, pad_apart
 
 Conversation = Sequence[Mapping[str, str]]
 

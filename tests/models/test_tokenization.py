@@ -7,7 +7,7 @@ import pytest
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from zero2chat.errors import UserError
-from zero2chat.tokens import (
+from zero2chat.models.tokenization import (
     PRETOKENIZER_PATTERN,
     SPECIAL_TOKENS,
     bytes_to_ids,
