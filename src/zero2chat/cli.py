@@ -332,7 +332,7 @@ def _arena(args: argparse.Namespace) -> None:
 def _push(args: argparse.Namespace) -> None:
     if not sys.stderr.isatty():
         _without_progress_bars()
-    from zero2chat import hub
+    from zero2chat.hub import push as hub
 
     parcel = hub.pack(args.run, args.repo, args.revision, args.license, args.base)
     about = {key: parcel.card.data.get(key) for key in ("base_model", "license")}

@@ -22,12 +22,12 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 
 from zero2chat import config
-from zero2chat.card import CARD
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
 from zero2chat.data.crawl.config import WORK, read_crawl
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.sources import load_documents, mix, read_sources, split_of
 from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.hub.model_card import CARD
 from zero2chat.runs import Run
 from zero2chat.tasks import SPLITS
 

@@ -34,7 +34,7 @@ from zero2chat.data.conversations import settle_chat
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs, which_fit
 from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.hub import finish_model_folder
+from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.loading import refuse_adapter
 from zero2chat.models.tokenization import neutral
 from zero2chat.runs import Run, is_main_process

@@ -41,7 +41,7 @@ from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.tasks import Examination, check_tasks_steps, evaluate_tasks, examine, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
-from zero2chat.hub import finish_model_folder
+from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, make_tools

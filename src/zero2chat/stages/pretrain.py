@@ -42,7 +42,7 @@ from zero2chat.data.packing import count_target_bytes, pack_documents
 from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.errors import UserError, exit_on_mistake, nearest
-from zero2chat.hub import finish_model_folder
+from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.loading import load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
 from zero2chat.runs import Run, is_main_process

@@ -31,7 +31,7 @@ from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation.tasks import Examination, check_tasks_steps, examine, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
-from zero2chat.hub import finish_model_folder
+from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.loading import refuse_adapter
 from zero2chat.runs import Run, is_main_process

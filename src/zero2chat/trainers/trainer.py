@@ -37,7 +37,7 @@ from trl.trainer import utils as trl_utils
 
 from zero2chat import config, hosts
 from zero2chat.errors import UserError
-from zero2chat.hub import check_branch, require_token
+from zero2chat.hub.push import check_branch, require_token
 from zero2chat.models.loading import context_length, head_width, load_model
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.checkpoints import require_fit

@@ -26,9 +26,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from zero2chat import cli
-from zero2chat.card import make_card
 from zero2chat.errors import UserError
-from zero2chat.hub import finish_model_folder, pack
+from zero2chat.hub.model_card import make_card
+from zero2chat.hub.push import finish_model_folder, pack
 from zero2chat.runs import Run
 from zero2chat.stats import rate
 
@@ -79,7 +79,7 @@ def hub() -> Iterator[Any]:
 def _environment(url: str, home: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     settings = {"HF_ENDPOINT": url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    return kept | settings | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")} | more
+    return kept | settings | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")} | more
 
 
 # Each command's (exit code, stdout, stderr). The client waits 23 s in all before it gives a connection up: not here.

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from zero2chat.card import add_scores, make_card, public
+from zero2chat.hub.model_card import add_scores, make_card, public
 from zero2chat.runs import Run
 from zero2chat.stats import rate
 

@@ -24,8 +24,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import validate_repo_id
 from yaml import YAMLError
 
-from zero2chat.card import ADAPTER, CARD, make_card
 from zero2chat.errors import UserError
+from zero2chat.hub.model_card import ADAPTER, CARD, make_card
 from zero2chat.models.loading import is_hub_name
 from zero2chat.runs import METRICS, RUN, Run, checkpoints, read_run
 

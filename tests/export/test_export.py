@@ -22,7 +22,7 @@ from zero2chat.models.tokenization import set_chat_template
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / ".gguf"
 needs_llama_cpp = pytest.mark.skipif(not (PACKAGES / "llama_cpp").exists(), reason="`make gguf` has not run")
 

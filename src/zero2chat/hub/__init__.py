@@ -1,0 +1,1 @@
+"""A model on the Hugging Face Hub: what goes up, and its card."""
