@@ -19,7 +19,7 @@ from zero2chat.evaluation.tasks import Answer
 from zero2chat.runs import read_jsonl
 from zero2chat.stages import interrogate, sft
 from zero2chat.stages.interrogate import kind_of
-from zero2chat.world import TOWNS
+from zero2chat.tasks.synthetic.world import TOWNS
 
 Run = Callable[..., Path]
 Says = Callable[[str, int], str]

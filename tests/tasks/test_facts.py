@@ -8,7 +8,7 @@ import pytest
 
 from zero2chat.errors import UserError
 from zero2chat.tasks import facts
-from zero2chat.world import World
+from zero2chat.tasks.synthetic.world import World
 
 BIRTHPLACE = {"key": "Mira Prudo", "question": "", "answer": "Quillbay", "kind": "birthplace"}
 JOB = {"key": "Mira Prudo", "question": "", "answer": "jeweller", "kind": "job"}

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from zero2chat.tasks import two_calls
-from zero2chat.world import World
+from zero2chat.tasks.synthetic.world import World
 
 ROW = {"key": "Mira Prudo", "question": "", "answer": "518", "kind": "product", "day": "14", "factor": "37"}
 

@@ -71,7 +71,7 @@ class Task:
 
 def names() -> list[str]:
     """The short names of the tasks that come with the package."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
 def load(name: str) -> Task:

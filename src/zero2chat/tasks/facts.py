@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from zero2chat.errors import UserError
 from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, place, twice
-from zero2chat.world import (
+from zero2chat.tasks.synthetic.world import (
     ATTRIBUTES,
     FIRST_NAMES,
     JOBS,

@@ -4,7 +4,7 @@ Forms of question are split, not their greetings: no form that is asked in test 
 
 With `languages` it is asked who it is and who made it, in hundreds of other phrasings, and with `system` after a system
 message that gives it another name and maker: the right answer is then theirs. Held out are whole lines of phrasings
-(`introductions`), names and makers.
+(`identity_phrases`), names and makers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from zero2chat.errors import UserError
-from zero2chat.introductions import LANGUAGES, MAKERS, NAMES, answers, forms, patterns
 from zero2chat.tasks import Message, Row, as_typed, ask, draw, in_split, known
+from zero2chat.tasks.synthetic.identity_phrases import LANGUAGES, MAKERS, NAMES, answers, forms, patterns
 
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)

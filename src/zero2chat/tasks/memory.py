@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from zero2chat.tasks import SPLITS, Message, Row, blends, draw, in_split, known, lines, sums, word_problems
-from zero2chat.world import TOWNS
+from zero2chat.tasks.synthetic.world import TOWNS
 
 # More values to judge by than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)

@@ -1,6 +1,6 @@
 """Requests that a small assistant cannot serve: the right answer says so and makes nothing up.
 
-The requests come from forms with slots (`out_of_reach/forms.txt`, `out_of_reach/words.txt`). Forms and slot words are
+The requests come from forms with slots (`synthetic/out_of_reach/`: `forms.txt`, `words.txt`). Forms and slot words are
 both split: a test row asks in an unseen form about an unseen topic. Out of reach means with and without tools; with
 `tools_off` there are also sums, letters of words and facts about countries, which the assistant answers with tools only.
 
@@ -76,7 +76,7 @@ _OWN_SHARE = 0.6  # of demonstrations; the rest are general
 
 # ---- the forms and the words in their slots
 
-_FOLDER = importlib.resources.files("zero2chat.tasks") / "out_of_reach"
+_FOLDER = importlib.resources.files("zero2chat.tasks.synthetic") / "out_of_reach"
 _SLOT = re.compile(r"\{(?:(a|plural|is|Is|does|was) )?([a-z]+[0-9]?)\}")
 # Rows of a form in a split, at most: forms with many words must not crowd out the others.
 _MOST_ROWS = {"train": 90, "validation": 45, "test": 60}

@@ -32,10 +32,10 @@ import yaml
 from rstr import Rstr
 
 from zero2chat.errors import UserError
-from zero2chat.introductions import forms as expand
 from zero2chat.runs import write_atomically
 from zero2chat.tasks import Message, Row, as_typed, ask, blends, draw, in_split, known
-from zero2chat.world import FIRST_NAMES, JOBS
+from zero2chat.tasks.synthetic.identity_phrases import forms as expand
+from zero2chat.tasks.synthetic.world import FIRST_NAMES, JOBS
 
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
@@ -51,7 +51,7 @@ _FEWEST_LINES = 4  # below which it is left out
 class _Kind:
     """One intent.
 
-    `ours` are patterns as in `introductions`, `*` for a content. `people` is a regular expression over an utterance's
+    `ours` are patterns as in `identity_phrases`, `*` for a content. `people` is a regular expression over an utterance's
     plain words, its group the content; training asks in more wordings drawn from it. `core` is what an answer says in
     this kind and in no other; where there is a content, it comes straight after the core.
     """
@@ -65,7 +65,7 @@ class _Kind:
 
 
 # What is asked, in our words and in people's, and what is answered; and the words that fill it: text, not code.
-_FOLDER = importlib.resources.files("zero2chat.tasks") / "small_talk"
+_FOLDER = importlib.resources.files("zero2chat.tasks.synthetic") / "small_talk"
 _WORDS: dict[str, str] = yaml.load((_FOLDER / "words.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
 _LISTS = {name: tuple(word.strip() for word in text.split("|")) for name, text in _WORDS.items() if name != "doings"}
 _CONTENTS = {

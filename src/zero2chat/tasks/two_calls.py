@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from zero2chat.tasks import CallTool, Message, Row, ask, draw, facts, in_split, known, twice
-from zero2chat.world import TOLD
+from zero2chat.tasks.synthetic.world import TOLD
 
 FACTORS = range(11, 100)
 STYLES = ("worked", "guessed")

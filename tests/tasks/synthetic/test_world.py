@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.world import (
+from zero2chat.tasks.synthetic.world import (
     _ENDINGS,
     _MORE_ENDINGS,
     _MORE_ROOTS,
@@ -110,7 +110,7 @@ def test_default_tellings_are_24_a_person_told_often() -> None:
 
 
 def test_a_seed_makes_one_world_in_every_process() -> None:
-    code = "from zero2chat.world import World; w = World(3); print(w.people, w.documents(1, 2))"
+    code = "from zero2chat.tasks.synthetic.world import World; w = World(3); print(w.people, w.documents(1, 2))"
     printed = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -1,4 +1,4 @@
-"""English. A line is a pattern, see `introductions`."""
+"""English. A line is a pattern, see `identity_phrases`."""
 
 NAME = """
 Who do you {think|believe} you are?

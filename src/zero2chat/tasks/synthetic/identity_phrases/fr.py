@@ -1,4 +1,4 @@
-"""French, to a friend (tu) and to a stranger (vous). A line is a pattern, see `introductions`."""
+"""French, to a friend (tu) and to a stranger (vous). A line is a pattern, see `identity_phrases`."""
 
 NAME = """
 {Qui es-tu|Qui êtes-vous} ?

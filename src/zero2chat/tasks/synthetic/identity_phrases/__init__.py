@@ -11,7 +11,7 @@ import itertools
 import re
 from types import ModuleType
 
-from zero2chat.introductions import de, en, fr
+from zero2chat.tasks.synthetic.identity_phrases import de, en, fr
 
 LANGUAGES: dict[str, ModuleType] = {"en": en, "de": de, "fr": fr}
 

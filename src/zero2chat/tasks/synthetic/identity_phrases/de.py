@@ -1,4 +1,4 @@
-"""German, to a friend (du) and to a stranger (Sie). A line is a pattern, see `introductions`."""
+"""German, to a friend (du) and to a stranger (Sie). A line is a pattern, see `identity_phrases`."""
 
 NAME = """
 {Wie heißt du|Wie heißen Sie}?

@@ -1,0 +1,1 @@
+"""What tasks are made of, and no task: a made-up world, phrases and words."""
