@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz_verifier.py [--minutes 10] [--seed 0] [--keep fuzz_verifier.jsonl] [--json]
 
-Walks of the grammar of LaTeX in `tests/verifier/latex.py`, as they are and mistyped, are judged against each other. A
-term is also judged against itself, and with another term added to it. What goes wrong is kept with its seed, which
-makes it again: `--seed N --minutes 0` is that one walk.
+Walks of the grammar of LaTeX in `tests/math_verifier/latex.py`, as they are and mistyped, are judged against each
+other. A term is also judged against itself, and with another term added to it. What goes wrong is kept with its seed,
+which makes it again: `--seed N --minutes 0` is that one walk.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from zero2chat.verifier import judge, pool, unusable
-from zero2chat.verifier.reading import read_answer
+from zero2chat.math_verifier import worker_pool
+from zero2chat.math_verifier.reading import read_answer
+from zero2chat.math_verifier.verify import judge, unusable
 
-_LATEX = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "verifier" / "latex.py"))
+_LATEX = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "latex.py"))
 _SECONDS, _MEGABYTES = 2.0, 512
 _MORE = ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+y-\\lfloor y\\rfloor", "+|q^2-5|+5-q^2")
 _NO_TERM = ("\\infty", "i", "pm", "!", "gcd", "sum", "prod", "bmod", "lim")
@@ -84,7 +85,7 @@ def main() -> None:
         seed += 1
         if time.monotonic() > until:
             break
-    pool.close()  # so that its workers count
+    worker_pool.close()  # so that its workers count
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     megabytes = max(resource.getrusage(whose).ru_maxrss for whose in who) >> 10
     if megabytes > _MEGABYTES:

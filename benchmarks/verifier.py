@@ -2,9 +2,9 @@
 
     python benchmarks/verifier.py [--rows 2000] [--ordinary 10000] [--bombs 1000] [--json]
 
-First, answers as GSM8K's are, row by row, by Math-Verify's `parse` and `verify` and by `zero2chat.verifier.judge`, in
-turns, in this one process. Then ordinary rows, numbers and symbolic ones, with and without bombs among them: the 95th
-percentile of an ordinary row's time. About a minute on two cores.
+First, answers as GSM8K's are, row by row, by Math-Verify's `parse` and `verify` and by our `judge`
+(`math_verifier/verify.py`), in turns, in this one process. Then ordinary rows, numbers and symbolic ones, with and
+without bombs among them: the 95th percentile of an ordinary row's time. About a minute on two cores.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zero2chat.verifier import judge, pool
+from zero2chat.math_verifier import worker_pool
+from zero2chat.math_verifier.verify import judge
 
-_SUITE = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "verifier" / "rows.py"))
+_SUITE = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "rows.py"))
 _ROUNDS = 5
 
 
@@ -123,7 +124,7 @@ def main() -> None:
         f"{args.ordinary} ordinary rows, 95th percentile: {found['p95_ms_without']:.3f} ms, among {args.bombs} bombs "
         f"{found['p95_ms_with']:.3f} ms; ratio {found['p95_ratio']:.2f}"
     )
-    pool.close()
+    worker_pool.close()
     if args.json:
         print(json.dumps(found))
 

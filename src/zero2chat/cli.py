@@ -171,8 +171,8 @@ def _tokens(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from zero2chat.verifier import judge
-    from zero2chat.verifier.rows import read_rows
+    from zero2chat.math_verifier.rows import read_rows
+    from zero2chat.math_verifier.verify import judge
 
     if (args.file is None) == (args.gold is None) or (args.gold is None) != (args.answer is None):
         raise UserError("verify: give --gold and --answer, or --file")

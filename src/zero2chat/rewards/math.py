@@ -1,4 +1,4 @@
-"""Is the answer right? What the last box or `####` marks, against the reference: see `zero2chat.verifier`."""
+"""Is the answer right? What the last box or `####` marks, against the reference: see `math_verifier/`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from zero2chat.errors import UserError
+from zero2chat.math_verifier import compare
+from zero2chat.math_verifier.verify import final_answer, reference, unusable
 from zero2chat.rewards import last_message
-from zero2chat.verifier import compare, final_answer, reference, unusable
 
 
 def math_answer(

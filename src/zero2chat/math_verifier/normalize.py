@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from zero2chat.verifier.grammar import Node
-from zero2chat.verifier.units import CURRENCIES, Unit, denies, read_unit
-from zero2chat.verifier.values import variables
+from zero2chat.math_verifier.numeric import variables
+from zero2chat.math_verifier.parser import Node
+from zero2chat.math_verifier.units import CURRENCIES, Unit, denies, read_unit
 
 INFINITY: Node = ("constant", "infty")
 REALS: Node = ("tuple", "(", (("neg", INFINITY), INFINITY), ")")

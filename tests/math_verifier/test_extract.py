@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zero2chat.verifier.answers import final_answer, reference, unmarked_answer
+from zero2chat.math_verifier.extract import final_answer, reference, unmarked_answer
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
-from zero2chat.verifier.grammar import Node
-from zero2chat.verifier.tokens import TooLarge
-from zero2chat.verifier.values import Exact, NeedsDigits, NoValue, Point, Undecided, has_value, variables
+from zero2chat.math_verifier.lexer import TooLarge
+from zero2chat.math_verifier.numeric import Exact, NeedsDigits, NoValue, Point, Undecided, has_value, variables
+from zero2chat.math_verifier.parser import Node
 
 ENOUGH = 6  # points at which two expressions agree
 # How large a variable is, point by point. Small numbers first: most wrong answers are wrong there already.

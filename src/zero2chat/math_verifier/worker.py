@@ -1,7 +1,7 @@
 """A process that works digits out. A line of JSON in, `[answer, gold, tolerance,
 percent]`; a line out, the reason. Ends with its stdin.
 
-    python -m zero2chat.verifier.worker MEGABYTES SECONDS
+    python -m zero2chat.math_verifier.worker MEGABYTES SECONDS
 
 It holds to its own memory limit. Whoever asks kills it when it is late; should nobody be left to, the alarm does.
 """
@@ -20,7 +20,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     import mpmath  # noqa: F401  # the one slow import, before the first question
 
-    from zero2chat.verifier import with_digits
+    from zero2chat.math_verifier.verify import with_digits
 
     with contextlib.suppress(ValueError, OSError):  # macOS knows no such limit
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))

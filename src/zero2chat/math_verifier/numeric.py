@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from zero2chat.verifier.grammar import Node
-from zero2chat.verifier.tokens import TooLarge
+from zero2chat.math_verifier.lexer import TooLarge
+from zero2chat.math_verifier.parser import Node
 
 _MOST_BITS = 2**16  # of a numerator or denominator
 _MOST_WORK = 3_000_000  # for one value, in units of `Exact._spend`: some tens of milliseconds

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.verifier import judge
+from zero2chat.math_verifier.verify import judge
 
 _SUITE = runpy.run_path(str(Path(__file__).with_name("causes.py")))
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from zero2chat.verifier import units
-from zero2chat.verifier.tokens import FUNCTIONS, Token, TooLarge, Unreadable, clean, tokenize
+from zero2chat.math_verifier import units
+from zero2chat.math_verifier.lexer import FUNCTIONS, Token, TooLarge, Unreadable, clean, tokenize
 
 Node = tuple[Any, ...]
 _DEEPEST = 40  # brackets, fractions and powers in one another

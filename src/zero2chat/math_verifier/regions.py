@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zero2chat.verifier.grammar import Node
-from zero2chat.verifier.shapes import FLIP, INFINITY, plain
-from zero2chat.verifier.values import has_value, variables
+from zero2chat.math_verifier.normalize import FLIP, INFINITY, plain
+from zero2chat.math_verifier.numeric import has_value, variables
+from zero2chat.math_verifier.parser import Node
 
 Region = tuple[Any, ...]
 _LOWEST: Node = ("neg", INFINITY)

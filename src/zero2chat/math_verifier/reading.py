@@ -8,10 +8,10 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from zero2chat.verifier import units
-from zero2chat.verifier.answers import LONGEST
-from zero2chat.verifier.grammar import Node, read
-from zero2chat.verifier.tokens import TooLarge, Unreadable, clean, stated_domain, tokenize
+from zero2chat.math_verifier import units
+from zero2chat.math_verifier.extract import LONGEST
+from zero2chat.math_verifier.lexer import TooLarge, Unreadable, clean, stated_domain, tokenize
+from zero2chat.math_verifier.parser import Node, read
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")

@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
 
-from zero2chat.verifier import regions
-from zero2chat.verifier.grammar import Node
-from zero2chat.verifier.sampling import Sampling
-from zero2chat.verifier.shapes import (
+from zero2chat.math_verifier import regions
+from zero2chat.math_verifier.lexer import TooLarge
+from zero2chat.math_verifier.normalize import (
     FLIP,
     as_quotient,
     asks_for,
@@ -32,9 +31,10 @@ from zero2chat.verifier.shapes import (
     split,
     times,
 )
-from zero2chat.verifier.tokens import TooLarge
-from zero2chat.verifier.units import CURRENCIES
-from zero2chat.verifier.values import has_value, variables
+from zero2chat.math_verifier.numeric import has_value, variables
+from zero2chat.math_verifier.parser import Node
+from zero2chat.math_verifier.sampling import Sampling
+from zero2chat.math_verifier.units import CURRENCIES
 
 _MOST_STEPS = 100_000  # nodes that are looked at, over all attempts to match parts: about 0.2 s
 _ONE: Node = ("number", Fraction(1))

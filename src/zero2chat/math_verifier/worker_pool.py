@@ -29,7 +29,7 @@ class _Worker:
         # As this process would import it, whatever the current folder is by now.
         paths = os.pathsep.join([str(Path(__file__).parents[2]), *(path for path in sys.path if path)])
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-m", "zero2chat.verifier.worker", str(MEGABYTES), str(int(SECONDS) + 1)],
+            [sys.executable, "-S", "-m", "zero2chat.math_verifier.worker", str(MEGABYTES), str(int(SECONDS) + 1)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

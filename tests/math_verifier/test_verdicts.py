@@ -6,7 +6,7 @@ import runpy
 from collections import Counter
 from pathlib import Path
 
-from zero2chat.verifier import judge
+from zero2chat.math_verifier.verify import judge
 
 _SUITE = runpy.run_path(str(Path(__file__).with_name("rows.py")))
 ROWS = _SUITE["ROWS"]

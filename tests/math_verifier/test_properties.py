@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from zero2chat.verifier import final_answer, judge, pool, unusable
-from zero2chat.verifier.grammar import read
+from zero2chat.math_verifier import worker_pool
+from zero2chat.math_verifier.parser import read
+from zero2chat.math_verifier.verify import final_answer, judge, unusable
 
 _LATEX = runpy.run_path(str(Path(__file__).with_name("latex.py")))
 _walk, _mistyped = _LATEX["walk"], _LATEX["mistyped"]
@@ -142,7 +143,7 @@ def _walks(n: int) -> tuple[float, int]:
         start = time.monotonic()
         assert judge(text, gold).reason in _REASONS, (text, gold)
         slowest = max(slowest, time.monotonic() - start)
-    pool.close()  # so that its workers count
+    worker_pool.close()  # so that its workers count
     each = (resource.getrusage(whose).ru_maxrss << 10 for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return slowest, max(each)
 

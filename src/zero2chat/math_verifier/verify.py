@@ -1,11 +1,11 @@
 """Is this answer that one? Exact, strict, and bounded in time and memory whatever is written.
 
-`judge(text, gold)` finds the final answer of a text (`answers.py`), reads it into a tree (`reading.py`, `tokens.py`,
-`grammar.py`) and compares the tree with the gold answer's (`compare.py`, `shapes.py`, `regions.py`): fractions exactly,
-irrational numbers to as many digits as it takes to tell them apart, at many points where there are variables
-(`sampling.py`, `points.py`, `values.py`). Nothing is ever evaluated as code. Digits are worked out in worker processes
-(`pool.py`, `worker.py`), which are killed and replaced when they overrun; what would clearly be too much never gets
-there. Usable from any thread and any process.
+`judge(text, gold)` finds the final answer of a text (`extract.py`), reads it into a tree (`reading.py`, `lexer.py`,
+`parser.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`, `regions.py`): fractions
+exactly, irrational numbers to as many digits as it takes to tell them apart, at many points where there are variables
+(`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are worked out in worker processes
+(`worker_pool.py`, `worker.py`), which are killed and replaced when they overrun; what would clearly be too much never
+gets there. Usable from any thread and any process.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
-from zero2chat.verifier import pool
-from zero2chat.verifier.answers import LONGEST, final_answer, reference, unmarked_answer
-from zero2chat.verifier.compare import Comparison
-from zero2chat.verifier.grammar import Node
-from zero2chat.verifier.reading import (
+from zero2chat.math_verifier import worker_pool
+from zero2chat.math_verifier.compare import Comparison
+from zero2chat.math_verifier.extract import LONGEST, final_answer, reference, unmarked_answer
+from zero2chat.math_verifier.lexer import TooLarge
+from zero2chat.math_verifier.normalize import without_percent
+from zero2chat.math_verifier.numeric import Exact, NeedsDigits, NoValue, Undecided, has_value, variables
+from zero2chat.math_verifier.parser import Node
+from zero2chat.math_verifier.reading import (
     YES_OR_NO,
     plain_number,
     read_answer,
@@ -26,9 +29,6 @@ from zero2chat.verifier.reading import (
     same_words,
     says,
 )
-from zero2chat.verifier.shapes import without_percent
-from zero2chat.verifier.tokens import TooLarge
-from zero2chat.verifier.values import Exact, NeedsDigits, NoValue, Undecided, has_value, variables
 
 __all__ = ["Verdict", "compare", "final_answer", "judge", "reference", "unusable", "with_digits"]
 
@@ -111,7 +111,7 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
     try:
         return _outcome(expected.tree, found.tree, False, tolerance, percent)
     except NeedsDigits:
-        return pool.ask(answer, gold, tolerance, percent)
+        return worker_pool.ask(answer, gold, tolerance, percent)
     except (TooLarge, RecursionError):
         return "too_large"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from zero2chat.verifier import units
+from zero2chat.math_verifier import units
 
 
 class Unreadable(ValueError):

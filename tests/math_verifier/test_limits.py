@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from zero2chat.verifier import judge, pool, unusable
+from zero2chat.math_verifier import worker_pool
+from zero2chat.math_verifier.verify import judge, unusable
 
 BOMBS = runpy.run_path(str(Path(__file__).with_name("rows.py")))["BOMBS"]
 ROOTS = "\\sqrt{5+2\\sqrt{6}}", "\\sqrt{2}+\\sqrt{3}"  # needs a worker
@@ -89,31 +90,31 @@ def test_no_soup_of_tokens_raises() -> None:
 
 def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge(*ROOTS).correct
-    before = set(pool.pids())
+    before = set(worker_pool.pids())
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
     start = time.monotonic()
     assert judge(*ROOTS).reason == "timeout"
     assert time.monotonic() - start < 2
-    gone = before - set(pool.pids())
+    gone = before - set(worker_pool.pids())
     assert len(gone) == 1
     assert not psutil.pid_exists(gone.pop())
-    for pid in before & set(pool.pids()):
+    for pid in before & set(worker_pool.pids()):
         os.kill(pid, signal.SIGCONT)
     assert judge(*ROOTS).correct
-    assert len(pool.pids()) == pool.WORKERS
+    assert len(worker_pool.pids()) == worker_pool.WORKERS
 
 
 def test_a_worker_that_died_is_replaced() -> None:
-    for pid in pool.pids():
+    for pid in worker_pool.pids():
         os.kill(pid, signal.SIGKILL)
-    assert {judge(*ROOTS).reason for _ in range(pool.WORKERS)} == {"equal"}
+    assert {judge(*ROOTS).reason for _ in range(worker_pool.WORKERS)} == {"equal"}
 
 
 def test_a_worker_is_held_to_its_memory() -> None:
     for name in ("nested roots", "many roots", "a shorter set", "sums of sums"):
         judge(BOMBS[name], "\\sqrt{7}")
-    for pid in pool.pids():
+    for pid in worker_pool.pids():
         memory = psutil.Process(pid)
         assert memory.memory_info().rss < 200 << 20
         if sys.platform == "linux":
@@ -131,7 +132,7 @@ def test_threads_and_event_loops_share_the_workers() -> None:
         return [*await asyncio.gather(*(asyncio.to_thread(one, i) for i in range(2, 30))), one(5)]
 
     assert all(asyncio.run(many()))
-    assert len(pool.pids()) == pool.WORKERS
+    assert len(worker_pool.pids()) == worker_pool.WORKERS
     found: list[bool] = []
     thread = threading.Thread(target=lambda: found.append(one(7)))
     thread.start()
@@ -142,17 +143,17 @@ def test_threads_and_event_loops_share_the_workers() -> None:
 
 
 def test_a_forked_process_has_workers_of_its_own() -> None:
-    ours = set(pool.pids())
+    ours = set(worker_pool.pids())
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            right = judge(*ROOTS).correct and not ours & set(pool.pids())
-            pool.close()
+            right = judge(*ROOTS).correct and not ours & set(worker_pool.pids())
+            worker_pool.close()
             os._exit(0 if right else 1)
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert judge(*ROOTS).correct
-    assert set(pool.pids()) == ours
+    assert set(worker_pool.pids()) == ours
 
 
 def _running(pid: int) -> bool:
@@ -172,16 +173,16 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) -> None:
     code = (
-        "from zero2chat.verifier import judge, pool\n"
+        "from zero2chat.math_verifier import worker_pool\nfrom zero2chat.math_verifier.verify import judge\n"
         f"assert judge({ROOTS[0]!r}, {ROOTS[1]!r}).correct\n"
-        f"print(*pool.pids(), flush=True)\n{ENDINGS[ending]}"
+        f"print(*worker_pool.pids(), flush=True)\n{ENDINGS[ending]}"
     )
-    paths = os.pathsep.join([str(Path(pool.__file__).parents[2]), *sys.path])
+    paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[2]), *sys.path])
     environment = os.environ | {"PYTHONPATH": paths}
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment).stdout
     pids = [int(pid) for pid in out.split()]
-    assert len(pids) == pool.WORKERS
+    assert len(pids) == worker_pool.WORKERS
     until = time.monotonic() + 5
     while any(map(_running, pids)) and time.monotonic() < until:
         time.sleep(0.05)
@@ -190,6 +191,8 @@ def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) 
 
 
 def test_neither_the_verifier_nor_a_worker_imports_anything_heavy() -> None:
-    code = "import sys, zero2chat.verifier, zero2chat.verifier.worker; print(*{m.split('.')[0] for m in sys.modules})"
+    code = (
+        "import sys; from zero2chat.math_verifier import verify, worker; print(*{m.split('.')[0] for m in sys.modules})"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"torch", "datasets", "sympy", "math_verify", "numpy", "transformers"} & set(out.split())
