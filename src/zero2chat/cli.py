@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat import __version__
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.shown import in_json, on_terminal
+from zero2chat.text import in_json, on_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path

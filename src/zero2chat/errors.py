@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from zero2chat import hosts
+from zero2chat import host_watchdog
 
 # `accelerate launch` answers 1 whatever its child's exit code is. `zero2chat run` names a file here, in which
 # the stage leaves word that the failure was the user's mistake.
@@ -99,7 +99,7 @@ def exit_on_mistake() -> Iterator[None]:
     """
     try:
         yield
-        hosts.part()
+        host_watchdog.part()
         _leave_gloo()
     except Exception as error:
         if isinstance(error, UserError):
@@ -107,10 +107,10 @@ def exit_on_mistake() -> Iterator[None]:
         elif (refused := _refused_by_the_disk(error)) is not None:
             line = refused
         else:
-            hosts.hold()
+            host_watchdog.hold()
             raise
         _speak(line)
-        hosts.part(f"{hosts.name()} failed: {line}")
+        host_watchdog.part(f"{host_watchdog.name()} failed: {line}")
         # Straight out: at a normal exit, other ranks that wait in a collective would print tracebacks.
         sys.stdout.flush()
         os._exit(2) if "LOCAL_RANK" in os.environ else sys.exit(2)

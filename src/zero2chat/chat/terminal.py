@@ -11,7 +11,7 @@ from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_for_use
-from zero2chat.shown import on_terminal
+from zero2chat.text import on_terminal
 
 HELP = """/reset             forget the conversation (the system prompt stays)
 /set NAME VALUE    temperature, top_k, top_p, seed or max_new_tokens

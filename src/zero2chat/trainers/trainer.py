@@ -35,7 +35,7 @@ from trl import DistillationConfig, GRPOConfig, ModelConfig, get_quantization_co
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
 
-from zero2chat import config, hosts
+from zero2chat import config, host_watchdog
 from zero2chat.errors import UserError
 from zero2chat.hub.push import check_branch, require_token
 from zero2chat.models.loading import context_length, head_width, load_model
@@ -183,7 +183,7 @@ def parse_training(
     keep_memory()
     score_what_is_learned()
     built = build_training(classes, settings, where)
-    hosts.watch()
+    host_watchdog.watch()
     return settings, built
 
 
@@ -265,7 +265,7 @@ def cpu_backend() -> str | None:
     DeepSpeed's launcher does not say that its ranks are on CPUs, and accelerate would take each for the only one.
     Raises `UserError` for several processes without a GPU where neither DeepSpeed nor a launch for CPUs joins them.
     """
-    hosts.choose_wire()
+    host_watchdog.choose_wire()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1 or torch.accelerator.is_available():
         return None
@@ -487,7 +487,7 @@ class RunCallback(TrainerCallback, ExportableState):
         PartialState().wait_for_everyone()  # every rank has written its part
         if state.is_world_process_zero:
             self.run.seal(state.global_step)
-        hosts.saved(state.global_step)
+        host_watchdog.saved(state.global_step)
 
 
 def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
@@ -604,7 +604,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
         trainer.args.eval_on_start = False  # it was, and here is another step
-        hosts.saved(int(checkpoint.name.split("-")[1]))
+        host_watchdog.saved(int(checkpoint.name.split("-")[1]))
         print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
     # The order of the rows is drawn too, and must be one for all ranks. That of these has a seed of its own, and ranks
     # that drew alike would give one problem the same answers.

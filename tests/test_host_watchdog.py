@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat import hosts
+from zero2chat import host_watchdog
 
 # A rank alone on its host; with its fellows it joins over a file, in the place of a process group. It begins with its
 # work when all are watched.
@@ -38,13 +38,13 @@ def broadcast_object_list(words):
 sys.modules["accelerate"] = sys.modules["accelerate.utils"] = types.SimpleNamespace(
     broadcast_object_list=broadcast_object_list
 )
-from zero2chat import hosts
+from zero2chat import host_watchdog
 from zero2chat.errors import UserError, exit_on_mistake
 
 with exit_on_mistake():
-    hosts.watch()
-    hosts.saved(7)
-    while len(hosts._connections) < (ranks - 1 if rank == 0 else 1):
+    host_watchdog.watch()
+    host_watchdog.saved(7)
+    while len(host_watchdog._connections) < (ranks - 1 if rank == 0 else 1):
         time.sleep(0.01)
     (folder / f"watching-{rank}").touch()
     while len(list(folder.glob("watching-*"))) < ranks:
@@ -135,15 +135,15 @@ class Silent:
 
 def test_a_host_that_does_not_answer_is_lost_after_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(hosts, "_stop", said.append)
+    monkeypatch.setattr(host_watchdog, "_stop", said.append)
     # Of this process, in which other tests may have run a stage to its end
-    monkeypatch.setattr(hosts, "_parted", False)
-    monkeypatch.setattr(hosts, "_connections", {})
-    hosts._follow(Silent(), "10.0.0.2, b (rank 1)")  # type: ignore[arg-type]
+    monkeypatch.setattr(host_watchdog, "_parted", False)
+    monkeypatch.setattr(host_watchdog, "_connections", {})
+    host_watchdog._follow(Silent(), "10.0.0.2, b (rank 1)")  # type: ignore[arg-type]
     silence = "has not answered for 30 seconds: it is off, or the network to it is down"
     assert said == [f"host 10.0.0.2, b (rank 1) {silence}"]
     with socket.create_server(("127.0.0.1", 0)) as door, socket.create_connection(door.getsockname()) as connection:
-        hosts._keep_alive(connection)
+        host_watchdog._keep_alive(connection)
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         if sys.platform.startswith("linux"):
             options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
@@ -151,10 +151,10 @@ def test_a_host_that_does_not_answer_is_lost_after_half_a_minute(monkeypatch: py
 
 
 def test_without_a_checkpoint_it_starts_over(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(hosts.os, "_exit", lambda code: None)
-    monkeypatch.setattr(hosts, "_parted", False)
-    monkeypatch.setattr(hosts, "_checkpoint", None)
-    hosts._stop("host b is gone")
+    monkeypatch.setattr(host_watchdog.os, "_exit", lambda code: None)
+    monkeypatch.setattr(host_watchdog, "_parted", False)
+    monkeypatch.setattr(host_watchdog, "_checkpoint", None)
+    host_watchdog._stop("host b is gone")
     assert (
         capsys.readouterr().err == "error: host b is gone; start the same command on all hosts again: it starts over\n"
     )
@@ -164,10 +164,10 @@ def test_one_host_needs_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
-    hosts.choose_wire()
-    hosts.watch()
+    host_watchdog.choose_wire()
+    host_watchdog.watch()
     assert "GLOO_SOCKET_IFNAME" not in os.environ
-    assert hosts._door is None
+    assert host_watchdog._door is None
 
 
 @pytest.mark.parametrize(("given", "address"), [("eth7", "127.0.0.1"), ("", "127.0.0.1"), ("", "no such host")])
@@ -177,5 +177,5 @@ def test_gloos_interface_is_the_users_or_none_that_nobody_else_is_on(
     for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "1"), ("MASTER_ADDR", address)):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", given)
-    hosts.choose_wire()
+    host_watchdog.choose_wire()
     assert os.environ["GLOO_SOCKET_IFNAME"] == given
