@@ -220,7 +220,8 @@ def _index(args: argparse.Namespace) -> None:
 
 
 def _search(args: argparse.Namespace) -> None:
-    from zero2chat.tools.search import SearchFailed, as_text, open_search
+    from zero2chat.tools.search import as_text, open_search
+    from zero2chat.tools.search_types import SearchFailed
 
     try:
         found = open_search(args.where, args.passages, args.characters).search(args.query)

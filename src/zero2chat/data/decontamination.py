@@ -33,7 +33,7 @@ from zero2chat import tasks
 from zero2chat.data.sources import Source, is_file, load_source, read_sources, require_column
 from zero2chat.errors import UserError
 from zero2chat.runs import Run, is_main_process, strings, write_atomically
-from zero2chat.tools.bm25 import words
+from zero2chat.text import words
 
 WORDS = 13
 LEAST = 5  # words that are no numbers

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult
 
 from zero2chat.errors import UserError
-from zero2chat.tools.searxng import http_address
+from zero2chat.text import http_address
 
 _LARGEST_REPLY = 1_000_000  # bytes
 _REFUSED = (401, 403, 404, 405)  # for every request alike

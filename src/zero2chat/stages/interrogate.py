@@ -42,7 +42,7 @@ from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step
 from zero2chat.rewards.judge import fenced, harmless, judge
 from zero2chat.runs import REVIEWED, Run, is_main_process, write_atomically
-from zero2chat.tools.bm25 import cut
+from zero2chat.text import cut
 from zero2chat.trainers.trainer import start_processes
 
 # What becomes of a question. Only the first two become rows: between them nothing is sure, and who declines already

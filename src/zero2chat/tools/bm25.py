@@ -16,7 +16,6 @@ import mmap
 import os
 import re
 import shutil
-import unicodedata
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,64 +26,17 @@ from typing import Any, overload
 
 import bm25s
 import numpy as np
-import regex
 
 from zero2chat.errors import UserError
-from zero2chat.tools.search import Passage, printable
+from zero2chat.text import cut, printable, words
+from zero2chat.tools.search_types import Passage
 
 FORMAT = 1  # another one, where `words` or the files change
 MANIFEST = "manifest.json"
 _BM25S = ".".join(bm25s.__version__.split(".")[:2])  # whose files are of one kind
 _MOST_WORDS = 64  # of a query, the rarest: so many lists of passages are gone through
 
-# Scripts that put no spaces between words, or (Hangul) none before what is hung on them.
-_SCRIPTS = ("Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar")
-_UNSPACED = "".join(rf"\p{{scx={script}}}" for script in _SCRIPTS)
-_LETTER = r"[\p{L}\p{M}\p{N}]"
-_WORD = regex.compile(rf"(?V1)([{_LETTER}&&[{_UNSPACED}]]+)|[{_LETTER}--[{_UNSPACED}]]+")
-# Accents, and the points of Hebrew and Arabic, with which hardly anybody writes.
-_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670]+")
 _PHRASE = re.compile(r'"([^"]*)"')
-# Where a text may be cut, the best first: after a paragraph, a sentence or line, a word.
-_ENDS = tuple(map(re.compile, (r"\n\s*\n", r"[.!?…][\"'”’»)\]]*\s+|[。！？]|\n", r"\s")))
-
-
-def words(text: str, pairs: bool = True) -> list[str]:
-    """The words and numbers of a text in lower case, without accents.
-
-    Of what is written without spaces its characters and (to search by) their pairs, as nobody here knows its words.
-    """
-    if text.isascii():
-        return re.findall("[a-z0-9]+", text.lower())  # which is what follows, in a third of the time
-    text = unicodedata.normalize("NFKD", text).casefold()
-    text = unicodedata.normalize("NFC", _ACCENTS.sub("", text))
-    found = []
-    for match in _WORD.finditer(text):
-        word = match[0]
-        if match[1] is None:
-            found.append(word)
-        else:
-            found += word
-            found += [word[i : i + 2] for i in range(len(word) - 1)] if pairs else []
-    return found
-
-
-def cut(text: str, characters: int) -> Iterator[str]:
-    """A text in passages of at most so many characters, at the ends of paragraphs, sentences or words where it can be.
-
-    A passage that is not the last one is longer than a third of what it may be.
-    """
-    text = text.strip()
-    start = 0
-    while len(text) - start > characters:
-        window = text[start : start + characters]
-        ends = ([m.end() for m in end.finditer(window) if m.end() > characters // 3] for end in _ENDS)
-        length = next((found[-1] for found in ends if found), characters)
-        if passage := window[:length].strip():
-            yield passage
-        start += length
-    if passage := text[start:].strip():
-        yield passage
 
 
 def write_index(
@@ -236,7 +188,7 @@ class Index:
         return int(self.numbers[place]) if place < len(self.words) and self.words[place] == spelled else None
 
     def find(self, query: str, n: int) -> list[Passage]:
-        """See `zero2chat.tools.search.Engine`. Of passages with one score the earlier ones come first.
+        """See `zero2chat.tools.search_types.Engine`. Of passages with one score the earlier ones come first.
 
         All words rank the passages; those without each phrase in quotes are left out, whatever their rank.
         """

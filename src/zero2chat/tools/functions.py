@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zero2chat.tools.python import Limits, run
 
 if TYPE_CHECKING:
-    from zero2chat.tools.search import Search
+    from zero2chat.tools.search_types import Search
 
 NAMES = ("search", "python")
 

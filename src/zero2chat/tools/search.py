@@ -11,39 +11,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import regex
 
 from zero2chat.errors import UserError
+from zero2chat.text import printable
+from zero2chat.tools.search_types import Engine, Passage, Search, SearchFailed
 
 LONGEST = 1000  # characters of a query
 _LONGEST_SOURCE = 300
-# Control characters, joiners and marks of direction, lone surrogates, and what has no meaning of its own.
-_UNPRINTABLE = regex.compile(r"(?V1)[\p{C}--[\n\t]]+")
-
-
-@dataclass(frozen=True)
-class Passage:
-    text: str
-    source: str  # a document's id, a file's name or a URL
-    score: float  # the higher the better; comparable within one search only
-
-
-class SearchFailed(Exception):
-    """Why a query could not be served, in one line that a model can read."""
-
-
-class Search(Protocol):
-    def search(self, query: str) -> list[Passage]:
-        """The best first, and none where nothing is found. Raises `SearchFailed`."""
-
-
-class Engine(Protocol):
-    """What stands behind a search."""
-
-    def find(self, query: str, n: int) -> list[Passage]:
-        """At most n passages of any length, the best first, for a query that is not empty. Raises `SearchFailed`."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +67,6 @@ def as_text(passages: Sequence[Passage]) -> str:
     parts = ([_line(found.source), _line(found.text)] for found in passages)
     lines = [f"[{n}] {': '.join(filter(None, both))}" for n, both in enumerate(parts, 1)]
     return "\n".join(lines) or "(nothing found)"
-
-
-def printable(text: str) -> str:
-    """The text without characters that hide or steer; line ends and tabs stay."""
-    return _UNPRINTABLE.sub("", text)
 
 
 def _within(text: str, limit: int) -> str:

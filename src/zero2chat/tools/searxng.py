@@ -10,27 +10,18 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import re
 import socket
 import threading
 from math import isfinite
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from zero2chat.errors import UserError
-from zero2chat.tools.search import Passage, SearchFailed
+from zero2chat.text import http_address
+from zero2chat.tools.search_types import Passage, SearchFailed
 
 SECONDS = 10.0  # for one query, all in all
 LARGEST = 2_000_000  # bytes of a reply
-
-
-def http_address(url: Any) -> SplitResult | None:
-    """The parts of an http address; None where it is none."""
-    try:
-        parts = urlsplit(url if isinstance(url, str) and re.fullmatch("[!-~]+", url) else "")
-        return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
-    except ValueError:
-        return None
 
 
 class SearXNG:
@@ -49,7 +40,7 @@ class SearXNG:
         self.seconds = seconds
 
     def find(self, query: str, n: int) -> list[Passage]:
-        """See `zero2chat.tools.search.Engine`. A passage is a result's title and excerpt."""
+        """See `zero2chat.tools.search_types.Engine`. A passage is a result's title and excerpt."""
         asked = dict(parse_qsl(self.parts.query)) | {"q": query, "format": "json"}
         try:
             reply = json.loads(self._get(f"{self.parts.path}?{urlencode(asked)}"))
