@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.rewards.math import check_references, is_right, math_answer
+from zero2chat.math_verifier.verify import is_right
+from zero2chat.rewards.math import check_references, math_answer
 
 
 def test_only_a_marked_answer_is_rewarded() -> None:

@@ -149,3 +149,8 @@ def unusable(gold: str) -> bool:
         except (TooLarge, NoValue, Undecided):
             return True
     return False
+
+
+def is_right(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> bool:
+    """Whether the final answer that a text marks equals the reference. An unmarked one is no answer."""
+    return compare(final_answer(text), reference(gold), tolerance, percent).correct

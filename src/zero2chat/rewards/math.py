@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zero2chat.errors import UserError
-from zero2chat.math_verifier import compare
-from zero2chat.math_verifier.verify import final_answer, reference, unusable
+from zero2chat.math_verifier.verify import is_right, unusable
 from zero2chat.rewards import last_message
 
 
@@ -33,8 +32,3 @@ def check_references(answers: Sequence[str]) -> None:
     for row, gold in enumerate(answers):
         if unusable(gold):
             raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} is none that can be compared with")
-
-
-def is_right(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> bool:
-    """Whether the final answer that a text marks equals the reference. An unmarked one is no answer."""
-    return compare(final_answer(text), reference(gold), tolerance, percent).correct

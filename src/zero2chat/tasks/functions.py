@@ -156,9 +156,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def score(row: Row, completion: str) -> float:
     """1.0 where the last ```python block passes all of the row's tests, in the sandbox."""
     # Here, and not above: rows and pages are made without a sandbox too.
-    from zero2chat.rewards.code import code_tests
+    from zero2chat.tools.python import Limits
+    from zero2chat.tools.unit_tests import share_passed
 
-    return code_tests([completion], [row["tests"]], engine="monty", seconds=1.0, all_or_nothing=True)[0]
+    return float(share_passed(completion, row["tests"], "monty", Limits(seconds=1.0)) == 1.0)
 
 
 def documents(seed: int, n: int) -> list[str]:

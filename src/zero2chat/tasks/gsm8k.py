@@ -65,6 +65,6 @@ def score(row: Row, completion: str) -> float:
     if "####" in completion:
         return word_problems.score(row, completion)
     # Here, and not above: rows are made without a verifier too.
-    from zero2chat.rewards.math import is_right
+    from zero2chat.math_verifier.verify import is_right
 
     return float(is_right(completion, row["answer"]))

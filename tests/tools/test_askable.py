@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.rewards.code import check_references, code_tests, read_tests
+from zero2chat.rewards.code import check_references, code_tests
 from zero2chat.tools.python import ENGINES
+from zero2chat.tools.unit_tests import read_tests
 
 CARRYING = [
     "f(2) - 4 == 0",

@@ -1,4 +1,4 @@
-"""Which expressions a test of `rewards.code` may ask a program for.
+"""Which expressions a test of `unit_tests.py` may ask a program for.
 
 What the program returns is an object of its own making, and any operator or method on it does what the program says. So
 nothing that the test knows may meet it before the comparison, which is made outside: `f(2) - 4 == 0` hands 4 to the
