@@ -75,7 +75,7 @@ def run_side(job: dict[str, Any]) -> None:
     from datasets import Dataset
     from transformers import TrainerCallback
 
-    from zero2chat.evaluation.tasks import answer
+    from zero2chat.inference.generate import answer
     from zero2chat.models.loading import load_model
     from zero2chat.tasks import lines
 

@@ -18,7 +18,7 @@ from trl.chat_template_utils import parse_response
 
 from zero2chat import stats
 from zero2chat.data.conversations import prepare_chat_template
-from zero2chat.evaluation.tasks import answer
+from zero2chat.inference.generate import answer
 from zero2chat.models.loading import load_model
 from zero2chat.runs import read_jsonl
 

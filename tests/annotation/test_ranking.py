@@ -30,7 +30,7 @@ from zero2chat.annotation.ranking import (
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
-from zero2chat.evaluation.tasks import Answer
+from zero2chat.inference.generate import Answer
 from zero2chat.inference.session import Sampling
 from zero2chat.models.tokenization import visible
 from zero2chat.stages import reward

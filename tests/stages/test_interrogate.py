@@ -15,7 +15,7 @@ import pytest
 from zero2chat import cli, tasks
 from zero2chat.errors import UserError
 from zero2chat.evaluation.abstention import REFUSALS, declines
-from zero2chat.evaluation.tasks import Answer
+from zero2chat.inference.generate import Answer
 from zero2chat.runs import read_jsonl
 from zero2chat.stages import interrogate, sft
 from zero2chat.stages.interrogate import kind_of

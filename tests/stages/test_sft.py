@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import runs, tasks
-from zero2chat.evaluation.tasks import answer
+from zero2chat.inference.generate import answer
 from zero2chat.stages.sft import main
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from zero2chat.evaluation.tasks import Answer
+from zero2chat.inference.generate import Answer
 from zero2chat.rewards import read_rewards
 from zero2chat.runs import Run
 from zero2chat.trainers import pass_rate_filter

@@ -24,7 +24,7 @@ from zero2chat.data.preferences import Messages, Pair, pairs_of_ranking
 from zero2chat.data.prompts import load_problems
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
-from zero2chat.evaluation.tasks import answer
+from zero2chat.inference.generate import answer
 from zero2chat.inference.session import Sampling
 from zero2chat.models.loading import context_length, load_for_use
 from zero2chat.models.tokenization import neutral, visible

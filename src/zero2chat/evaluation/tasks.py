@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import groupby
 from typing import Any
 
-import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
-from torch.distributed.tensor import DTensor
-from transformers import (
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from trl.models import unwrap_model_for_generation
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats, tasks
 from zero2chat.config import build
 from zero2chat.errors import UserError
 from zero2chat.evaluation.baselines import best_constant
-from zero2chat.inference.fast_generate import fast_sample
-from zero2chat.inference.tool_calls import Unfolding
-from zero2chat.inference.tool_format import CallFormat, Tools
-from zero2chat.models.loading import context_length
-from zero2chat.models.tokenization import neutral
-from zero2chat.runs import Run, digest, is_main_process
-from zero2chat.trainers.trainer import RunCallback
+from zero2chat.inference.generate import Answer, answer, answer_each
+from zero2chat.inference.tool_format import Tools
+from zero2chat.runs import digest, is_main_process
 
 
 @dataclass
@@ -75,16 +54,6 @@ class TaskSpec:
 
 
 @dataclass
-class Answer:
-    text: str  # with calls: what was said after the last one
-    stopped: bool  # ended by itself, not by the length limit
-    tokens: int  # that the model drew
-    calls: int = 0
-    whole: str = ""  # with calls: all of it, with what the tools said
-    ids: list[int] = field(default_factory=list)  # all that follows the prompt, the token that ended it included
-
-
-@dataclass
 class Scored:
     """One row of a task as a model answered it, greedily."""
 
@@ -117,137 +86,6 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: 
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("tasks: two entries have the same label: set `label`")
     return specs
-
-
-def check_tasks_steps(every: int | None, entries: Sequence[Any]) -> None:
-    """Raises `ValueError` for a `tasks_steps:` that cannot be."""
-    if every is not None and every < 1:
-        raise ValueError(f"tasks_steps {every} is not above 0")
-    if every is not None and not entries:
-        raise ValueError("tasks_steps: there is nothing to ask: set tasks")
-
-
-def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[Mapping[str, str]]], tools: Tools | None = None
-) -> list[list[int]]:
-    """The ids of each conversation up to where an answer begins. Control tokens in a message are neutralised."""
-    safe = [neutral(messages, tokenizer) for messages in prompts]
-    ids: list[list[int]] = tokenizer.apply_chat_template(
-        safe, tools=tools.schemas if tools else None, add_generation_prompt=True, return_dict=True
-    )["input_ids"]
-    return ids
-
-
-@torch.inference_mode()
-def answer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[Mapping[str, str]]],
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    batch_size: int = 128,
-    seed: int = 0,
-    tools: Tools | None = None,
-) -> list[Answer]:
-    """An answer to each conversation, in order; greedy at temperature 0. Global random state is left as it was.
-
-    With `tools` generation pauses at a call, the tool runs, and generation goes on, as in a chat; `max_new_tokens` is
-    then the most between two calls. Every rank must call it; each answers its share, and all get all. Control tokens in
-    a message are neutralised. Raises `UserError` for a question that the context cannot hold, a model or tokenizer
-    without end or padding, and tools where weights are sharded.
-    """
-    state = PartialState()
-    if tokenizer.pad_token_id is None:
-        raise UserError("the tokenizer has no pad token: set its pad_token and save it again")
-    ends = model.generation_config.eos_token_id
-    if ends is None or ends == []:
-        raise UserError("the model does not know how an answer ends: set eos_token_id in its generation_config.json")
-    ends = set(ends if isinstance(ends, list) else [ends])
-    written = CallFormat(tools, tokenizer, ends) if tools else None
-    if written:
-        ends = written.ends
-    encoded = encode_prompts(tokenizer, prompts, tools)
-    room = context_length(model)
-    if max(map(len, encoded)) >= room:
-        raise UserError(f"a question of {max(map(len, encoded))} tokens does not fit the model's context of {room}")
-    batches = _batches(encoded, range(len(encoded)), max_new_tokens, room, batch_size)
-    # Weights that FSDP has sharded come together in each forward pass, which all ranks must then make as often.
-    sharded = state.num_processes > 1 and any(isinstance(p, DTensor) for p in model.parameters())
-    if sharded and tools:
-        raise UserError("tools: sharded weights answer in step, and calls come as they come: take ddp or zero2")
-    if sharded:
-        batches += [batches[-1]] * (-len(batches) % state.num_processes)
-    generation = GenerationConfig(
-        do_sample=temperature > 0,
-        temperature=temperature or None,
-        top_k=0 if temperature else None,
-        eos_token_id=sorted(written.stops if written else ends),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    turns = [Unfolding(ids, tokenizer, written, room) for ids in encoded]
-    mine = batches[state.process_index :: state.num_processes]
-    asked = {i for batch in mine for i in batch}
-    was_training = model.training
-    model.eval()
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed * 1_000_003 + state.process_index)
-        while mine:
-            for batch in mine:
-                inputs = tokenizer.pad(
-                    {"input_ids": [turns[i].ids for i in batch]}, padding_side="left", return_tensors="pt"
-                ).to(model.device)
-                length = inputs["input_ids"].shape[1]
-                generation.max_new_tokens = min(max_new_tokens, room - len(turns[batch[0]].ids))
-                # Said, for under ZeRO-3, where weights are whole here, the default waits for ranks with fewer batches.
-                output = model.generate(
-                    **inputs,
-                    generation_config=generation,
-                    synced_gpus=sharded,
-                    custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
-                )[:, length:].tolist()
-                for i, ids in zip(batch, output, strict=True):
-                    turns[i].read(ids, ends)
-            called = [i for batch in mine for i in batch if turns[i].goes_on]
-            mine = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
-    model.train(was_training)
-    everyones = dict(gather_object([(i, _answer(turns[i], tokenizer)) for i in sorted(asked)]))
-    return [everyones[i] for i in range(len(encoded))]
-
-
-def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase) -> Answer:
-    ids = turn.ids[turn.prompt :]
-    whole = tokenizer.decode(ids) if turn.made else ""
-    ended = [] if turn.end is None else [turn.end]
-    return Answer(turn.text, turn.end is not None, sum(turn.mask), turn.made, whole, ids + ended)
-
-
-def _batches(
-    contexts: Sequence[Sequence[int]], chosen: Collection[int], max_new_tokens: int, room: int, batch_size: int
-) -> list[list[int]]:
-    """The chosen contexts by number. Alike lengths share a batch, the longest first: less padding, and memory runs out
-    at once or never."""
-    order = sorted(chosen, key=lambda i: (-len(contexts[i]), i))
-    # And alike limits: near the context's end a longer neighbour would cut the answer short.
-    alike = [list(rows) for _, rows in groupby(order, key=lambda i: min(max_new_tokens, room - len(contexts[i])))]
-    return [rows[start : start + batch_size] for rows in alike for start in range(0, len(rows), batch_size)]
-
-
-def answer_each(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[Mapping[str, str]]],
-    k: int,
-    max_new_tokens: int,
-    temperature: float,
-    batch_size: int = 128,
-    seed: int = 0,
-    tools: Tools | None = None,
-) -> list[list[Answer]]:
-    """k answers to each conversation, as `answer` gives one."""
-    asked = [prompt for prompt in prompts for _ in range(k)]
-    found = answer(model, tokenizer, asked, max_new_tokens, temperature, batch_size, seed, tools)
-    return [found[i * k : (i + 1) * k] for i in range(len(prompts))]
 
 
 def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -377,70 +215,3 @@ def _scored(task: tasks.Task, label: str, row: tasks.Row, given: Answer) -> Scor
         called=given.calls > 0,
         stopped=given.stopped,
     )
-
-
-def examine(
-    trainer: Trainer,
-    tokenizer: PreTrainedTokenizerBase,
-    specs: Sequence[TaskSpec],
-    run: Run,
-    batch_size: int,
-    tools: Tools | None = None,
-) -> dict[str, dict[str, Any]]:
-    """`evaluate_tasks` of the model just trained, its answers kept as the run's samples; nothing without tasks.
-
-    Every rank must call it: sharded weights are gathered.
-    """
-    if not specs:
-        return {}
-    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
-        metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size, seed=trainer.args.seed, tools=tools)
-    if trainer.is_world_process_zero():
-        run.sample_anew(trainer.state.global_step, samples)
-    return metrics
-
-
-class Examination(TrainerCallback):
-    """Asks the tasks greedily before the first step and after each `every` steps: accuracy over compute.
-
-    A line of `history.jsonl` each: of each task's accuracy the value, n, low and high, and beside them the tokens, and
-    the seconds spent in training steps so far, without these examinations. Where the rows are of the test split,
-    nothing may be chosen by them. Every rank must have it: sharded weights are gathered.
-    """
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        tokenizer: PreTrainedTokenizerBase,
-        specs: Sequence[TaskSpec],
-        run: Run,
-        compute: RunCallback,
-        every: int,
-        batch_size: int,
-        tools: Tools | None = None,
-    ):
-        self.trainer, self.tokenizer, self.run, self.compute, self.every = trainer, tokenizer, run, compute, every
-        self.specs = [dataclasses.replace(spec, samples=0) for spec in specs]
-        self.batch_size, self.tools = batch_size, tools
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step == 0:
-            self._examine(state)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % self.every == 0:
-            self._examine(state)
-
-    def _examine(self, state: TrainerState) -> None:
-        with unwrap_model_for_generation(self.trainer.model_wrapped, self.trainer.accelerator) as model:
-            # The best constant answer is the same at each step: it is worked out once, at the end.
-            metrics, _ = evaluate_tasks(
-                model, self.tokenizer, self.specs, self.batch_size, show=0, tools=self.tools, constants=False
-            )
-        line: dict[str, Any] = {"step": state.global_step}
-        for name, metric in metrics.items():
-            if name.startswith("accuracy_"):
-                line |= {name: metric["value"]} | {f"{name}_{key}": metric[key] for key in ("n", "low", "high")}
-        line |= {"training_seconds": round(self.compute.all_seconds, 1), "tokens": self.compute.all_tokens}
-        if state.is_world_process_zero:
-            self.run.log(line | {"seconds": round(self.run.seconds, 1)})

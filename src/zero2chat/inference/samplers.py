@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
-from zero2chat.evaluation.tasks import answer_each
+from zero2chat.inference.generate import answer_each
 from zero2chat.inference.openai_client import EndpointSpec, NoReply
 from zero2chat.models.tokenization import THINK_END, THINK_START
 

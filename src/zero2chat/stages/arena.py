@@ -29,7 +29,8 @@ from zero2chat.config import build
 from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.elo import STYLE, Comparison, NotConnected, rate, style_of, unbeaten
-from zero2chat.evaluation.tasks import TaskSpec, answer, answer_each, read_specs, rows_and_prompts
+from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
+from zero2chat.inference.generate import answer, answer_each
 from zero2chat.inference.openai_client import EndpointSpec
 from zero2chat.models.loading import find_model, load_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts

@@ -31,11 +31,12 @@ from zero2chat.data.conversations import settle_chat
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation.tasks import Examination, check_tasks_steps, examine, read_specs
+from zero2chat.evaluation.tasks import read_specs
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
 from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import (
     ResumableTrainer,

@@ -39,7 +39,7 @@ from zero2chat.data.conversations import settle_chat
 from zero2chat.data.prompts import load_parts, safe_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation.tasks import Examination, check_tasks_steps, evaluate_tasks, examine, read_specs
+from zero2chat.evaluation.tasks import evaluate_tasks, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
@@ -48,6 +48,7 @@ from zero2chat.inference.tool_format import CallFormat, make_tools
 from zero2chat.models.loading import context_length, refuse_adapter
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
 from zero2chat.trainers.grpo_resample import resample
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pass_rate_filter import PassRate, keep_by_pass_rate, passing_function

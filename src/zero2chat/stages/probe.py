@@ -24,7 +24,7 @@ from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.preferences import Pair, write_pairs
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.adversarial_search import pieces_of, search
-from zero2chat.evaluation.tasks import answer_each
+from zero2chat.inference.generate import answer_each
 from zero2chat.models.loading import load_model
 from zero2chat.models.reward_model import load_reward_model, scale_of, score_texts
 from zero2chat.runs import Run

@@ -41,8 +41,8 @@ from zero2chat.data.preferences import (
     write_pairs,
 )
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.evaluation.tasks import answer_each
 from zero2chat.hub.push import finish_model_folder
+from zero2chat.inference.generate import answer_each
 from zero2chat.models.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.trainers.muon import use_muon

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
 from zero2chat.errors import UserError, nearest
-from zero2chat.evaluation.tasks import answer
+from zero2chat.inference.generate import answer
 from zero2chat.rewards import Reward
 from zero2chat.runs import Run, is_main_process, read_jsonl, write_atomically
 

@@ -1,0 +1,191 @@
+"""Answers in batches, against what one gets asking a real tiny model one by one."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat.errors import UserError
+from zero2chat.inference.generate import answer
+from zero2chat.inference.tool_format import Tools
+
+QUESTIONS = ["1+1", "Who are you, and what do you know of the harbour at night?", "Why?", "naïve 한국어", "1+2"]
+PROMPTS = [[{"role": "user", "content": question}] for question in QUESTIONS]
+
+
+@pytest.fixture(scope="module")
+def opened(model_folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return AutoModelForCausalLM.from_pretrained(model_folder).eval(), AutoTokenizer.from_pretrained(model_folder)
+
+
+def _looked_up(query: str) -> str:
+    """Look something up.
+
+    Args:
+        query: What to look for
+    """
+    return f"{query} is 42 <|im_end|>"
+
+
+_looked_up.__name__ = "search"
+
+
+def test_with_tools_generation_goes_on_with_what_they_said(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = opened
+    says = {
+        "1+1": ["<SEARCH_START>sum<SEARCH_END>", "It is 42."],
+        "Why?": ["So."],
+        "1+2": ["<SEARCH_START>how much is one and two"],
+    }
+    seen: list[str] = []
+
+    def generate(self: Any, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        drawn = []
+        for ids in input_ids.tolist():
+            seen.append(tokenizer.decode([i for i in ids if i != tokenizer.pad_token_id]))
+            question = next(asked for asked in says if f"user\n{asked}<" in seen[-1])
+            text = says[question][seen[-1].count("<|im_start|>tool")]
+            drawn.append(tokenizer.encode(text + ("<|im_end|>" if text.endswith(".") else "")))
+        width = max(map(len, drawn))
+        padded = [ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids in drawn]
+        return torch.cat([input_ids, torch.tensor(padded)], dim=1)
+
+    monkeypatch.setattr(type(model), "generate", generate)
+    prompts = [[{"role": "user", "content": asked}] for asked in says]
+    called, plain, cut = answer(model, tokenizer, prompts, 12, tools=Tools([_looked_up]))
+    assert (called.text, called.calls, called.stopped) == ("It is 42.", 1, True)
+    assert called.tokens == len(tokenizer.encode("".join(says["1+1"])))
+    assert called.whole == (
+        "<SEARCH_START>sum<SEARCH_END><|im_end|>\n<|im_start|>tool\nsum is 42 < |im_end|><|im_end|>\n"
+        "<|im_start|>assistant\nIt is 42."
+    )
+    assert (plain.text, plain.calls, plain.whole) == ("So.", 0, "")
+    assert (cut.text, cut.calls, cut.stopped) == (says["1+2"][0], 0, False)
+    assert len(seen) == 4  # the three, and the one that called once more
+    assert all(text.startswith("<|im_start|>system\nsearch(query)<|im_end|>") for text in seen)
+
+
+def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -> list[int]:
+    """The greedy tokens, each from a whole forward pass of its own."""
+    ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+    for _ in range(n):
+        with torch.no_grad():
+            ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
+    return ids[-n:]
+
+
+def test_greedy_answers_in_a_batch_equal_those_one_by_one(opened: Any) -> None:
+    model, tokenizer = opened
+    together = answer(model, tokenizer, PROMPTS, 12, batch_size=8)
+    assert together == answer(model, tokenizer, PROMPTS, 12, batch_size=1)
+    assert together == answer(model, tokenizer, PROMPTS, 12, batch_size=2)
+    assert len({a.text for a in together}) > 2  # else the order would prove nothing
+    for prompt, found in zip(PROMPTS, together, strict=True):
+        ids = _by_hand(model, tokenizer, prompt, 12)
+        ends = [i for i, token in enumerate(ids) if token == tokenizer.eos_token_id]
+        kept = ids[: ends[0]] if ends else ids
+        assert (found.text, found.tokens, found.stopped) == (tokenizer.decode(kept), len(kept), bool(ends))
+
+
+def test_an_answer_ends_before_any_of_the_ends_and_says_that_it_stopped(model_folder: Path) -> None:
+    model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
+    ids = _by_hand(model, tokenizer, PROMPTS[1], 8)
+    end = ids.index(ids[4])
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, ids[4]]
+    model.train()
+    (found,) = answer(model, tokenizer, PROMPTS[1:2], 8)
+    assert (found.text, found.tokens, found.stopped) == (tokenizer.decode(ids[:end]), end, True)
+    assert model.training
+    (cut,) = answer(model, tokenizer, PROMPTS[1:2], 1)
+    assert (cut.tokens, cut.stopped) == (1, False) if end else (0, True)
+
+
+def test_sampling_follows_its_seed_and_moves_no_random_state_of_others(opened: Any) -> None:
+    model, tokenizer = opened
+    before = torch.get_rng_state(), random.getstate()
+    first = answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
+    assert first == answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
+    assert first != answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=2)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+    torch.rand(3)  # nor does it follow theirs
+    assert first == answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
+
+
+def test_a_context_is_never_overrun(opened: Any) -> None:
+    model, tokenizer = opened
+    (found,) = answer(model, tokenizer, [[{"role": "user", "content": "x" * 100}]], 1000)
+    asked = len(tokenizer.apply_chat_template([{"role": "user", "content": "x" * 100}], return_dict=True)["input_ids"])
+    assert asked + found.tokens <= 128
+    with pytest.raises(UserError, match=r"a question of \d+ tokens does not fit the model's context of 128"):
+        answer(model, tokenizer, [[{"role": "user", "content": "x" * 200}]], 8)
+
+
+def test_near_the_contexts_end_an_answer_is_as_long_as_alone(model_folder: Path) -> None:
+    model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
+    model.generation_config.eos_token_id = 1  # padding, which is never said
+    prompts = [[{"role": "user", "content": "x" * n}] for n in (100, 97, 97, 70, 20, 1)]
+    alone = [answer(model, tokenizer, [prompt], 40)[0] for prompt in prompts]
+    assert answer(model, tokenizer, prompts, 40, batch_size=8) == alone
+    assert alone[0].tokens < alone[1].tokens < alone[4].tokens == 40
+
+
+def test_control_tokens_in_a_question_are_text(opened: Any) -> None:
+    found = answer(
+        *opened, [[{"role": "user", "content": "a<|im_end|>b"}], [{"role": "user", "content": "a< |im_end|>b"}]], 8
+    )
+    assert found[0] == found[1]
+
+
+def test_a_model_or_tokenizer_that_cannot_end_an_answer_says_what_it_lacks(model_folder: Path) -> None:
+    model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
+    model.generation_config.eos_token_id = None
+    with pytest.raises(UserError, match="set eos_token_id in its generation_config"):
+        answer(model, tokenizer, PROMPTS, 4)
+    tokenizer.pad_token = None
+    with pytest.raises(UserError, match="the tokenizer has no pad token"):
+        answer(model, tokenizer, PROMPTS, 4)
+
+
+RANKS = """
+import sys, torch, torch.distributed as dist
+from accelerate import PartialState
+state = PartialState(cpu=True, backend="gloo")
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from zero2chat.inference.generate import answer
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+prompts = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]
+whole = answer(model, tokenizer, prompts, 6, batch_size=2)
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.device_mesh import init_device_mesh
+mesh = init_device_mesh("cpu", (2,))
+for part in [*model.model.layers, model]:
+    fully_shard(part, mesh=mesh)
+assert answer(model, tokenizer, prompts, 6, batch_size=2) == whole
+if state.is_main_process:
+    print([a.text for a in whole], flush=True)
+dist.barrier()
+import os
+os._exit(0)
+"""
+
+
+def test_two_ranks_with_unlike_numbers_of_batches_say_what_one_says(
+    opened: Any, model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ranks.py").write_text(RANKS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "ranks.py"), str(model_folder)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    prompts = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]
+    assert done.stdout.strip().splitlines()[-1] == repr([a.text for a in answer(*opened, prompts, 6)])
