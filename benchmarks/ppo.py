@@ -276,7 +276,7 @@ class Side:
 @functools.cache
 def machine() -> dict[str, Any]:
     """The settings that the stages take from the machine."""
-    from zero2chat.trainers.trainer import for_this_machine
+    from zero2chat.trainers.arguments import for_this_machine
 
     return for_this_machine({})
 

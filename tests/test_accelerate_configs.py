@@ -229,7 +229,7 @@ import sys
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments, set_seed
 from zero2chat.errors import exit_on_mistake
-from zero2chat.trainers.trainer import parse_training
+from zero2chat.trainers.arguments import parse_training
 
 with exit_on_mistake():
     _, (args,) = parse_training([TrainingArguments], sys.argv[1:])

@@ -28,8 +28,8 @@ from trl.kernels import chunked_logprob
 from trl.models import unwrap_model_for_generation
 from trl.trainer import utils as trl_utils
 
+from zero2chat.trainers.arguments import score_what_is_learned
 from zero2chat.trainers.grpo_resample import COUNT, LEFT, RIGHT
-from zero2chat.trainers.trainer import score_what_is_learned
 
 QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}, {"role": "user", "content": "d"}]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from zero2chat.models.hardware import GPUS
 from zero2chat.planning.plan import plan_step
 from zero2chat.recipes.runner import load_recipe
-from zero2chat.trainers.trainer import GPUS
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,8 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 from trl import ModelConfig, get_peft_config
 
+from zero2chat.models import hardware
 from zero2chat.planning.model_sizes import DIMENSIONS, config_of
-from zero2chat.trainers import trainer
 
 ROOT = Path(__file__).parents[2]
 GPUS, GPU = 8, 80.0  # of the recipe at 8B: how many, and GB of each
@@ -272,7 +272,7 @@ def test_a_chat_recipes_steps_and_hours_are_what_its_comments_say(recipe: str, s
     assert f"{4 if settings.get('use_peft') else 6} × {gb(count):.2f} billion FLOPs a token" in text
     hours = re.search(r"([\d.]+) hours on an (?:RTX )?(\w+) at an MFU of 30%", text)
     assert hours
-    assert hours[1] == f"{flops * count * tokens / (0.3 * trainer.GPUS[hours[2]].peak) / 3600:.1f}"
+    assert hours[1] == f"{flops * count * tokens / (0.3 * hardware.GPUS[hours[2]].peak) / 3600:.1f}"
 
 
 @pytest.mark.parametrize(("recipe", "step"), CHAT)

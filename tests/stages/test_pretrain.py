@@ -16,9 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from zero2chat import runs
 from zero2chat.data.packing import pack_documents
 from zero2chat.errors import UserError
+from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
 from zero2chat.stages.pretrain import ARGUMENTS, PretrainArguments, _windows, build_model, collate, derive, main
-from zero2chat.trainers.trainer import flops_per_token, parameter_count, parse_training
+from zero2chat.trainers.arguments import parse_training
 
 
 def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:

@@ -41,7 +41,7 @@ from zero2chat.models.tokenization import control_ids, token_pieces
 from zero2chat.rewards import Reward, read_rewards
 from zero2chat.stages import dpo, reward
 from zero2chat.stages.ppo import read_ppo_rewards
-from zero2chat.trainers.trainer import parse_training, set_max_length
+from zero2chat.trainers.arguments import parse_training, set_max_length
 
 _LOSS = "carries loss"
 _LEARNED, _LEARNED_CONTROL = ("black on green", "black on bright_green"), "bold white on dark_green"

@@ -90,7 +90,7 @@ class Step:
         """The stage's dataclasses, built from the settings. Raises `UserError` as the stage itself would."""
         classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
         if self.trains:
-            from zero2chat.trainers.trainer import build_training
+            from zero2chat.trainers.arguments import build_training
 
             return build_training(classes, self.settings, str(self.config))
         return config.build(classes, self.settings, str(self.config))

@@ -32,6 +32,7 @@ from zero2chat.evaluation.elo import STYLE, Comparison, NotConnected, rate, styl
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer, answer_each
 from zero2chat.inference.openai_client import EndpointSpec
+from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import find_model, load_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.arena import against, points, rated
@@ -39,7 +40,6 @@ from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.runs import Run, is_main_process, write_atomically
-from zero2chat.trainers.trainer import start_processes
 
 FILE = "pairs.jsonl"  # in the run's folder: a line a pair of answers
 _SHOWN = 2  # of each two models, as samples

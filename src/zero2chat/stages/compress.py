@@ -23,10 +23,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from zero2chat import config, stats
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.memorization import Passage, Reading, held_out_texts, read, rows_of, start_of_document
+from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.runs import Run
-from zero2chat.trainers.trainer import start_processes
 
 LOST = "▒"  # a token that the model would have written otherwise
 _SHOWN = 3  # of each split, as samples

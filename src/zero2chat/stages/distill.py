@@ -46,10 +46,10 @@ from zero2chat.data.sources import Source, mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.inference.openai_client import EndpointSpec
 from zero2chat.inference.samplers import Ask, Said, ask_endpoint, ask_model
+from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.rewards import Reward, read_rewards
 from zero2chat.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
-from zero2chat.trainers.trainer import start_processes
 
 FILE = "answers.jsonl"  # in the run's folder: a line a prompt, with all that the teacher said to it
 # Why an answer is not kept: the endpoint would not have the prompt; nothing was said; it did not end by itself; no

@@ -38,16 +38,9 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.loading import refuse_adapter
 from zero2chat.models.tokenization import neutral
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.trainer import (
-    ResumableTrainer,
-    RunCallback,
-    open_model,
-    parse_training,
-    refused_settings,
-    set_global_batch,
-    set_max_length,
-    train,
-)
+from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length
+from zero2chat.trainers.callbacks import RunCallback
+from zero2chat.trainers.trainer import ResumableTrainer, train
 
 _SHOWN = 12  # pairs kept as samples
 

@@ -33,9 +33,9 @@ from zero2chat.evaluation.tasks import Scored, TaskSpec, evaluate_rows, read_spe
 from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.generate import answer
 from zero2chat.inference.tool_format import Tools, make_tools
+from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
-from zero2chat.trainers.trainer import start_processes
 
 HARNESS = "harness.json"  # lm-evaluation-harness's own figures, as it gives them
 SCORES = "scores.jsonl"  # a line a row that was asked

@@ -36,17 +36,11 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
 from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch
+from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.trainer import (
-    ResumableTrainer,
-    RunCallback,
-    open_model,
-    parse_training,
-    refused_settings,
-    set_global_batch,
-    train,
-)
+from zero2chat.trainers.trainer import ResumableTrainer, train
 
 _ASKED = [{"role": "user", "content": "a"}]
 

@@ -48,20 +48,14 @@ from zero2chat.inference.tool_format import CallFormat, make_tools
 from zero2chat.models.loading import context_length, refuse_adapter
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch
+from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
 from zero2chat.trainers.grpo_resample import resample
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pass_rate_filter import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.trainers.reflection_phrases import habits
-from zero2chat.trainers.trainer import (
-    ResumableTrainer,
-    RunCallback,
-    open_model,
-    parse_training,
-    refused_settings,
-    set_global_batch,
-    train,
-)
+from zero2chat.trainers.trainer import ResumableTrainer, train
 
 _SHOWN = 6  # answers of a task that are kept from before the first step
 _HOW_TO_READ = """\

@@ -36,6 +36,7 @@ from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.abstention import REFUSALS, agreement, contains, declines, gist, normal
 from zero2chat.inference.openai_client import EndpointSpec
 from zero2chat.inference.samplers import ask_endpoint, ask_model
+from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.report.interrogate import by_source
 from zero2chat.report.parts import exact, interval, short
@@ -43,7 +44,6 @@ from zero2chat.report.steps import Step
 from zero2chat.rewards.judge import fenced, harmless, judge
 from zero2chat.runs import REVIEWED, Run, is_main_process, write_atomically
 from zero2chat.text import cut
-from zero2chat.trainers.trainer import start_processes
 
 # What becomes of a question. Only the first two become rows: between them nothing is sure, and who declines already
 # has nothing to learn.

@@ -26,10 +26,10 @@ from zero2chat import config, stats
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.memorization import copied_runs, held_out_texts, rows_of, start_of_document
 from zero2chat.inference.fast_generate import fast_sample
+from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.runs import Run
-from zero2chat.trainers.trainer import start_processes
 
 _SHOWN = 4  # prompts, with as many samples each
 

@@ -44,18 +44,11 @@ from zero2chat.models.loading import context_length, refuse_adapter
 from zero2chat.models.reward_model import load_reward_model, scale_of
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch
+from zero2chat.trainers.callbacks import EarlyStopping, RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
-from zero2chat.trainers.trainer import (
-    EarlyStopping,
-    ResumableTrainer,
-    RunCallback,
-    open_model,
-    parse_training,
-    refused_settings,
-    set_global_batch,
-    train,
-)
+from zero2chat.trainers.trainer import ResumableTrainer, train
 
 _SHOWN = 6  # held-out answers that are kept, before and after
 _HOW_TO_READ = """\

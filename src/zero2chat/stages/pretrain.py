@@ -43,22 +43,14 @@ from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.errors import UserError, exit_on_mistake, nearest
 from zero2chat.hub.push import finish_model_folder
+from zero2chat.models.hardware import flops_per_token, parameter_count, peak_flops
 from zero2chat.models.loading import load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
 from zero2chat.runs import Run, is_main_process
+from zero2chat.trainers.arguments import parse_training, refused_settings, set_global_batch, share_batch
+from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.trainer import (
-    ResumableTrainer,
-    RunCallback,
-    flops_per_token,
-    parameter_count,
-    parse_training,
-    peak_flops,
-    refused_settings,
-    set_global_batch,
-    share_batch,
-    train,
-)
+from zero2chat.trainers.trainer import ResumableTrainer, train
 
 
 @dataclass

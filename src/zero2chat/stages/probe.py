@@ -25,10 +25,10 @@ from zero2chat.data.preferences import Pair, write_pairs
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.adversarial_search import pieces_of, search
 from zero2chat.inference.generate import answer_each
+from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.models.reward_model import load_reward_model, scale_of, score_texts
 from zero2chat.runs import Run
-from zero2chat.trainers.trainer import start_processes
 
 _SHOWN = 12
 _PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each beside another of the model's answers

@@ -38,13 +38,13 @@ from zero2chat.evaluation.memorization import (
     start_of_document,
     write,
 )
+from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.regurgitate import by_copies, times
 from zero2chat.report.steps import Step
 from zero2chat.runs import Run
-from zero2chat.trainers.trainer import start_processes
 
 HELD_OUT = "held_out"
 _SHOWN = 3  # of each group, as samples

@@ -45,17 +45,10 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.runs import Run, is_main_process, write_atomically
+from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length
+from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.trainer import (
-    ResumableTrainer,
-    RunCallback,
-    open_model,
-    parse_training,
-    refused_settings,
-    set_global_batch,
-    set_max_length,
-    train,
-)
+from zero2chat.trainers.trainer import ResumableTrainer, train
 
 _BINS = 10  # of the reliability diagram, between a guess (0.5) and certainty (1)
 _SHOWN = 12  # pairs kept as samples

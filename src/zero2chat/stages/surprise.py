@@ -25,9 +25,9 @@ from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.memorization import Passage, read
 from zero2chat.inference.generate import answer_each, encode_prompts
+from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run
-from zero2chat.trainers.trainer import start_processes
 
 CHANCES = (1_000, 1_000_000)  # one in so many is improbable
 BEYOND = 99  # of a hundred right answers of the reference are likelier than one that is called beyond them

@@ -19,7 +19,7 @@ from trl.models import unwrap_model_for_generation
 from zero2chat.evaluation.tasks import TaskSpec, evaluate_tasks
 from zero2chat.inference.tool_format import Tools
 from zero2chat.runs import Run
-from zero2chat.trainers.trainer import RunCallback
+from zero2chat.trainers.callbacks import RunCallback
 
 
 def check_tasks_steps(every: int | None, entries: Sequence[Any]) -> None:

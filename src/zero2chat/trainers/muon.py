@@ -11,7 +11,7 @@ from torch.optim._muon import _adjust_lr
 from transformers import TrainingArguments
 
 from zero2chat.errors import UserError
-from zero2chat.trainers.trainer import bf16_is_fast
+from zero2chat.models.hardware import bf16_is_fast
 
 TOGETHER = 2**24  # entries of equal matrices that are orthogonalised at once
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from zero2chat.trainers.ppo.rollout import BaseConfig
+from zero2chat.trainers.ppo.trl_internals import BaseConfig
 
 
 @dataclass

@@ -16,8 +16,8 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat.errors import UserError
 from zero2chat.models.reward_model import encode, load_reward_model, scale_of, score_ids
 from zero2chat.rewards import checked_rewards
-from zero2chat.trainers.ppo.rollout import (
-    Answers,
+from zero2chat.trainers.ppo.rollout import Answers
+from zero2chat.trainers.ppo.trl_internals import (
     get_callable_name,
     get_config_model_id,
     is_async_callable,

@@ -1,8 +1,4 @@
-"""How `PPOTrainer` samples answers, and all that it leans on in TRL which TRL keeps to itself.
-
-No other file of PPO's imports a private name of TRL; `tests/contracts` holds TRL to those here. Prompts are rendered,
-answers cut at their end and read as `GRPOTrainer` does it.
-"""
+"""How `PPOTrainer` samples answers: prompts are rendered, answers cut at their end and read as by `GRPOTrainer`."""
 
 from __future__ import annotations
 
@@ -14,43 +10,18 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-from trl.chat_template_utils import parse_response
-from trl.data_utils import is_conversational
-from trl.generation.vllm_generation import VLLMGeneration
-from trl.models import prepare_deepspeed, unwrap_model_for_generation
-from trl.trainer.base_config import _BaseConfig as BaseConfig
-from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
-from trl.trainer.utils import (
-    RepeatSampler,
-    create_model_from_path,
-    disable_dropout_in_model,
-    get_callable_name,
-    get_config_model_id,
-    identity,
-    is_async_callable,
-)
 
 from zero2chat.errors import UserError
+from zero2chat.trainers.ppo.trl_internals import (
+    RepeatSampler,
+    VLLMGeneration,
+    is_conversational,
+    parse_response,
+    unwrap_model_for_generation,
+)
 
 if TYPE_CHECKING:
     from zero2chat.trainers.ppo.config import PPOConfig
-
-__all__ = [
-    "Answers",
-    "BaseConfig",
-    "BaseTrainer",
-    "PromptSampler",
-    "Rollout",
-    "create_model_from_path",
-    "disable_dropout_in_model",
-    "get_callable_name",
-    "get_config_model_id",
-    "identity",
-    "is_async_callable",
-    "is_conversational",
-    "prepare_deepspeed",
-    "unwrapped_policy",
-]
 
 
 class Answers(NamedTuple):

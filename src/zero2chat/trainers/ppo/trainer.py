@@ -6,7 +6,8 @@ The method is that of Schulman et al. 2017 (arXiv:1707.06347), for language mode
 A rollout is sampled and scored at once, then learned from in minibatches for some epochs; Trainer's own loop takes
 the steps, so optimizer, schedule, accumulation, DeepSpeed and resuming are its. The pieces: the settings
 (`config.py`), policy and value as one module (`model.py`), the formulas (`losses.py`), a batch's tensors
-(`batch.py`), the reward functions (`rewards.py`), sampling and whatever TRL keeps private (`rollout.py`).
+(`batch.py`), the reward functions (`rewards.py`), sampling (`rollout.py`), and whatever TRL keeps private
+(`trl_internals.py`).
 """
 
 from __future__ import annotations
@@ -58,17 +59,14 @@ from zero2chat.trainers.ppo.losses import (
 )
 from zero2chat.trainers.ppo.model import PolicyWithValue, Value, new_score, open_value, token_scores
 from zero2chat.trainers.ppo.rewards import RewardFunc, Rewards
-from zero2chat.trainers.ppo.rollout import (
-    Answers,
+from zero2chat.trainers.ppo.rollout import Answers, PromptSampler, Rollout, unwrapped_policy
+from zero2chat.trainers.ppo.trl_internals import (
     BaseTrainer,
-    PromptSampler,
-    Rollout,
     create_model_from_path,
     disable_dropout_in_model,
     get_config_model_id,
     identity,
     prepare_deepspeed,
-    unwrapped_policy,
 )
 
 __all__ = ["KLBudget", "PPOConfig", "PPOTrainer"]

@@ -1,0 +1,125 @@
+"""What this machine is and gives: its peak, bf16, memory, and what joins its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import time
+from typing import NamedTuple
+
+import torch
+from accelerate import PartialState
+from transformers import (
+    PreTrainedModel,
+)
+
+from zero2chat import host_watchdog
+from zero2chat.errors import UserError
+from zero2chat.models.loading import head_width
+
+
+class Gpu(NamedTuple):
+    """`peak`: dense bf16, FLOP/s. `memory`: bytes."""
+
+    peak: float
+    memory: float
+
+
+# By a word of the device's name, from the makers' data sheets: of the H100 as SXM, of the A100 with 80 GB, of the B200
+# in a DGX. A CPU's peak is measured.
+GPUS = {
+    "H100": Gpu(989e12, 80e9),
+    "H200": Gpu(989e12, 141e9),
+    "A100": Gpu(312e12, 80e9),
+    "L40S": Gpu(362e12, 48e9),
+    "4090": Gpu(165e12, 24e9),
+    "B200": Gpu(2250e12, 180e9),
+}
+
+
+def is_on_cpu() -> bool:
+    """Without an accelerator, or launched for the CPU beside one."""
+    launched_so = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    return launched_so or not torch.accelerator.is_available()
+
+
+def is_deepspeed() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
+
+
+def cpu_backend() -> str | None:
+    """What joins CPU processes, or None for one process or for GPUs.
+
+    DeepSpeed's launcher does not say that its ranks are on CPUs, and accelerate would take each for the only one.
+    Raises `UserError` for several processes without a GPU where neither DeepSpeed nor a launch for CPUs joins them.
+    """
+    host_watchdog.choose_wire()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1 or torch.accelerator.is_available():
+        return None
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] in ("", "-1")  # as by cpu_ddp.yaml
+    if not is_deepspeed() and not hidden:
+        raise UserError(
+            f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml"
+        )
+    return "gloo"
+
+
+def start_processes() -> PartialState:
+    """For a stage that trains nothing. Raises `UserError` as `cpu_backend`."""
+    keep_memory()
+    return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+
+
+def keep_memory() -> None:
+    """Have glibc keep what a process on a CPU frees, unless its environment says how (`MALLOC_…`).
+
+    Else every large tensor's memory is handed back and asked for anew: page faults, up to half of a step's time.
+    """
+    if not is_on_cpu() or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with contextlib.suppress(TypeError, OSError, AttributeError):  # where there is no glibc
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
+            libc.mallopt(parameter, value)
+
+
+def parameter_count(model: PreTrainedModel) -> int:
+    """Parameters of the whole model; of ZeRO-3's shards only DeepSpeed knows how many there are."""
+    return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
+
+
+def bf16_is_fast() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of one device at best: from the table, or of a large matrix product timed here."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        for key, gpu in GPUS.items():
+            if key in name:
+                return gpu.peak
+    n = 1024 if device.type == "cpu" else 8192
+    # A generator of its own: measuring must not move the training's random numbers.
+    a = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    best = math.inf
+    for _ in range(10):
+        start = time.perf_counter()
+        (a @ a).sum().item()
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best
+
+
+def flops_per_token(model: PreTrainedModel, length: int) -> float:
+    """Training FLOPs a token: 6N for the matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B)."""
+    c = model.config.get_text_config()
+    embedding = model.get_input_embeddings().weight
+    tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
+    # The table look-up costs nothing, but a tied table is multiplied once, as the head.
+    n = parameter_count(model) - (0 if tied else getattr(embedding, "ds_numel", embedding.numel()))
+    return 6 * n + 12 * c.num_hidden_layers * c.num_attention_heads * head_width(c) * length

@@ -1,0 +1,166 @@
+"""A line a log step, whole checkpoints, early stopping."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from accelerate import PartialState
+from transformers import (
+    EarlyStoppingCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_callback import ExportableState
+
+from zero2chat import host_watchdog
+from zero2chat.runs import Run
+
+# The Trainer's and TRL's counters, of which TRL's starts anew in a resumed run: `tokens` says the same.
+_COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
+
+
+class RunCallback(TrainerCallback, ExportableState):
+    """Writes `history.jsonl`, prints one line a log step with speed and ETA, and seals checkpoints.
+
+    `flops` are those of a token, `peak` a device's a second; without them it says no MFU. `bytes_per_token` are the
+    training text's, `eval_bytes_per_token` the held-out text's. `counts` are a stage's own, kept in checkpoints.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        flops: float | None = None,
+        peak: float = math.inf,
+        bytes_per_token: float | None = None,
+        eval_bytes_per_token: float | None = None,
+    ):
+        self.run, self.flops, self.peak = run, flops, peak
+        self.bytes_per_token = {"": bytes_per_token, "eval_": eval_bytes_per_token}
+        self.seconds = 0.0  # spent in training steps since the last log
+        self.steps = 0
+        self.tokens_before = 0
+        self.all_seconds = 0.0  # spent in training steps of all tries, as far as they count
+        self.all_tokens = 0
+        self.world_size = 1
+        self.counts: Counter[str] = Counter()
+        self.ended = False
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"args": {}, "attributes": {"all_seconds": self.all_seconds, "counts": dict(self.counts)}}
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over all training steps of the run, those before a kill included."""
+        return self.all_tokens / self.all_seconds if self.all_seconds else 0.0
+
+    @property
+    def mfu(self) -> float:
+        """The share of the devices' peak that `tokens_per_second` used."""
+        return self._mfu(self.tokens_per_second)
+
+    def _mfu(self, tokens_per_second: float) -> float:
+        return tokens_per_second * (self.flops or 0.0) / (self.peak * self.world_size)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.tokens_before = self.all_tokens = state.num_input_tokens_seen
+        saved = state.stateful_callbacks["RunCallback"]["attributes"]
+        self.all_seconds = saved["all_seconds"]
+        self.counts.clear()
+        self.counts.update(saved.get("counts", {}))
+        self.world_size = args.world_size
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.ended = True
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.start = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        seconds = time.perf_counter() - self.start
+        self.seconds += seconds
+        self.all_seconds += seconds
+        self.all_tokens = state.num_input_tokens_seen
+        self.steps += 1
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        # What is measured after the last step is in the metrics; here a run killed then would say it twice.
+        if not state.is_world_process_zero or logs is None or "train_loss" in logs or self.ended:
+            return
+        line = {"step": state.global_step} | {
+            key: value
+            for key, value in logs.items()
+            if isinstance(value, int | float) and not key.startswith("train_") and key not in _COUNTED_ALREADY
+        }
+        for prefix, size in self.bytes_per_token.items():
+            if size and f"{prefix}loss" in line:
+                line[f"{prefix}bits_per_byte"] = line[f"{prefix}loss"] / math.log(2) / size
+        if "loss" in line and self.steps:
+            tokens_per_second = (state.num_input_tokens_seen - self.tokens_before) / self.seconds
+            eta = (state.max_steps - state.global_step) * self.seconds / self.steps
+            line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": tokens_per_second}
+            if self.flops:
+                line["mfu"] = self._mfu(tokens_per_second)
+            self.seconds, self.steps, self.tokens_before = 0.0, 0, state.num_input_tokens_seen
+        else:
+            eta = None
+        self.run.log({key: round(value, 6) for key, value in line.items()} | {"seconds": round(self.run.seconds, 1)})
+        if "loss" in line or "eval_loss" in line:
+            print(_shown(line, state.max_steps, eta), flush=True)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        PartialState().wait_for_everyone()  # every rank has written its part
+        if state.is_world_process_zero:
+            self.run.seal(state.global_step)
+        host_watchdog.saved(state.global_step)
+
+
+def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
+    parts = [f"step {line['step']}/{max_steps}"]
+    for key, text in (
+        ("loss", "loss {:.3f}"),
+        ("eval_loss", "held-out loss {:.3f}"),
+        ("bits_per_byte", "{:.3f} bits/byte"),
+        ("eval_bits_per_byte", "{:.3f} bits/byte"),
+        ("reward", "reward {:.3f}"),
+        ("rewards/margins", "margin {:.3f}"),
+        ("rewards/accuracies", "right {:.0%}"),
+        ("frac_reward_zero_std", "alike {:.0%}"),
+        ("completions/clipped_ratio", "cut {:.0%}"),
+        ("completions/mean_length", "length {:.1f}"),
+        ("entropy", "entropy {:.2f}"),
+        ("kl", "KL {:.4f}"),
+        ("kl_sequence", "{:.2f} an answer"),
+        ("tokens_per_second", "{:,.0f} tokens/s"),
+        ("mfu", "MFU {:.0%}"),
+    ):
+        if key in line:
+            parts.append(text.format(line[key]))
+        if key == "reward":
+            by_function = [k for k in line if k.startswith("rewards/") and k.endswith("/mean")]
+            parts += [f"{k.split('/')[1]} {line[k]:.3f}" for k in by_function if len(by_function) > 1]
+    if eta is not None:
+        parts.append(f"ETA {int(eta) // 60}m{int(eta) % 60:02d}s")
+    return " | ".join(parts)
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """transformers', whose count of evaluations without a gain goes on in a resumed run."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        super().on_train_begin(args, state, control)
+        saved = state.stateful_callbacks.get("EarlyStopping", self.state())["attributes"]
+        self.early_stopping_patience_counter = saved["early_stopping_patience_counter"]

@@ -1,0 +1,39 @@
+"""All that `PPOTrainer` leans on in TRL which TRL keeps to itself; `tests/contracts` holds TRL to it.
+
+No other file of PPO's imports from TRL.
+"""
+
+from __future__ import annotations
+
+from trl.chat_template_utils import parse_response
+from trl.data_utils import is_conversational
+from trl.generation.vllm_generation import VLLMGeneration
+from trl.models import prepare_deepspeed, unwrap_model_for_generation
+from trl.trainer.base_config import _BaseConfig as BaseConfig
+from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
+from trl.trainer.utils import (
+    RepeatSampler,
+    create_model_from_path,
+    disable_dropout_in_model,
+    get_callable_name,
+    get_config_model_id,
+    identity,
+    is_async_callable,
+)
+
+__all__ = [
+    "BaseConfig",
+    "BaseTrainer",
+    "RepeatSampler",
+    "VLLMGeneration",
+    "create_model_from_path",
+    "disable_dropout_in_model",
+    "get_callable_name",
+    "get_config_model_id",
+    "identity",
+    "is_async_callable",
+    "is_conversational",
+    "parse_response",
+    "prepare_deepspeed",
+    "unwrap_model_for_generation",
+]

@@ -1,0 +1,47 @@
+"""Speed and MFU of a run, over kills."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from zero2chat.runs import Run, read_jsonl
+from zero2chat.trainers import callbacks
+from zero2chat.trainers.callbacks import RunCallback
+
+
+def test_speed_is_that_of_all_steps_before_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+    run = Run.open(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
+    args, control = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerControl()
+    kept: dict[str, Any] | None = None
+    for seconds, tokens in ((2.0, 100), (4.0, 200)):  # two tries of one step each
+        callback = RunCallback(run, flops=3.0, peak=1000.0, bytes_per_token=2.0, eval_bytes_per_token=4.0)
+        state = TrainerState(stateful_callbacks=[callback], max_steps=4)
+        state.num_input_tokens_seen = tokens - 100
+        if kept:
+            state.stateful_callbacks["RunCallback"] = kept
+        callback.on_train_begin(args, state, control)
+        callback.on_step_begin(args, state, control)
+        clock[0] += seconds
+        state.num_input_tokens_seen = tokens
+        callback.on_step_end(args, state, control)
+        callback.on_log(args, state, control, {"loss": 1.0})
+        kept = callback.state()
+    callback.on_log(args, state, control, {"eval_loss": 1.0})
+    callback.on_train_end(args, state, control)
+    callback.on_log(args, state, control, {"eval_prose_loss": 1.0})
+    assert (callback.tokens_per_second, callback.mfu) == (200 / 6, pytest.approx(200 / 6 * 3 / 1000))
+    first, second, held_out = read_jsonl(run.folder / "history.jsonl")  # what follows the training is not in it
+    assert (first["tokens_per_second"], second["tokens_per_second"]) == (50.0, 25.0)
+    assert (first["mfu"], second["mfu"]) == (0.15, 0.075)
+    assert second["bits_per_byte"] == pytest.approx(2 * held_out["eval_bits_per_byte"], rel=1e-4)
+
+    resumed_at_the_end = RunCallback(run)
+    state.stateful_callbacks["RunCallback"] = kept
+    resumed_at_the_end.on_train_begin(args, state, control)
+    assert resumed_at_the_end.tokens_per_second == 200 / 6
