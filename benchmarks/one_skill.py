@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zero2chat.recipes.runner import Step, environment, load_recipe
+from zero2chat.recipes.recipe import Step, load_recipe
+from zero2chat.recipes.runner import environment
 
 RUNS = Path("runs/one_skill")
 ASSISTANT = Path("runs/assistant")

@@ -19,6 +19,7 @@ from typing import Any
 
 from zero2chat import runs, stats
 from zero2chat.recipes import runner
+from zero2chat.recipes.recipe import load_recipe
 
 RECIPE = "recipes/overoptimisation"
 PAIRS = (100, 500, 2000)
@@ -27,7 +28,7 @@ PAIRS = (100, 500, 2000)
 def train(seed: int) -> dict[int, list[tuple[float, float, float]]]:
     """By number of comparisons: (√KL, proxy, gold) of each evaluation, in order."""
     root = Path("runs/overoptimisation" if seed == 0 else f"runs/overoptimisation-{seed}")
-    steps = {step.name: step for step in runner.load_recipe(RECIPE)}
+    steps = {step.name: step for step in load_recipe(RECIPE)}
     for pairs in PAIRS:
         reward, ppo = f"reward_{pairs}", f"ppo_{pairs}"
         changes: dict[str, dict[str, Any]] = {reward: {}, ppo: {}}

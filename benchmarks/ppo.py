@@ -284,7 +284,8 @@ def machine() -> dict[str, Any]:
 @functools.cache
 def launch_environment() -> dict[str, str]:
     """What the recipe's step is launched with."""
-    from zero2chat.recipes.runner import environment, load_recipe
+    from zero2chat.recipes.recipe import load_recipe
+    from zero2chat.recipes.runner import environment
 
     (step,) = (step for step in load_recipe("recipes/school") if step.name == "ppo")
     return environment(step) | {"HF_HUB_OFFLINE": "1"}

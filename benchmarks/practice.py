@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zero2chat.recipes.runner import environment, load_recipe
+from zero2chat.recipes.recipe import load_recipe
+from zero2chat.recipes.runner import environment
 
 RUNS = Path("runs/practice")
 KINDS = {"greedy": "accuracy_word_problems", "sampled": "accuracy_sampled_word_problems"}

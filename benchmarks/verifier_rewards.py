@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zero2chat.recipes.runner import environment, load_recipe
+from zero2chat.recipes.recipe import load_recipe
+from zero2chat.recipes.runner import environment
 from zero2chat.rewards import last_message
 from zero2chat.rewards.math import math_answer
 

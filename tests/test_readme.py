@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from zero2chat.cli import main, parser
-from zero2chat.recipes.runner import Step, load_recipe
+from zero2chat.recipes.recipe import Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").glob("*.md")])
@@ -74,7 +74,8 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         assert set(words[1:]) <= set(targets)
         return
     if words[0] == "zero2chat":
-        from zero2chat.recipes.graph import claims, with_seeds
+        from zero2chat.recipes.graph import claims
+        from zero2chat.recipes.seeds import with_seeds
 
         arguments = parser().parse_args(words[1:])
         if words[1] == "run":

@@ -17,7 +17,7 @@ from zero2chat.errors import UserError
 from zero2chat.planning.memory import Group, Model, Work, layer_bytes, per_rank
 from zero2chat.planning.plan import plan
 from zero2chat.planning.training_cost import PLANNED
-from zero2chat.recipes.runner import TRAINING_STAGES
+from zero2chat.recipes.recipe import TRAINING_STAGES
 
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32

@@ -8,7 +8,7 @@ import pytest
 
 from zero2chat.models.hardware import GPUS
 from zero2chat.planning.plan import plan_step
-from zero2chat.recipes.runner import load_recipe
+from zero2chat.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import pytest
 
 from zero2chat.models.hardware import GPUS
 from zero2chat.planning.plan import RESERVE, plan_step
-from zero2chat.recipes.runner import TRAINING_STAGES, Step, load_recipe
+from zero2chat.recipes.recipe import TRAINING_STAGES, Step, load_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "recipes").glob("*/recipe.yaml"))

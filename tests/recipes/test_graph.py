@@ -19,6 +19,7 @@ from zero2chat import runs
 from zero2chat.config import read_arguments
 from zero2chat.errors import UserError
 from zero2chat.recipes import runner
+from zero2chat.recipes.recipe import Step
 from zero2chat.stats import rate
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were launched, in order."""
     names: list[str] = []
 
-    def launch(step: runner.Step, command: list[str], _: int) -> None:
+    def launch(step: Step, command: list[str], _: int) -> None:
         words = command[command.index("--config") :]
         names.append(step.name)
         if step.joins:

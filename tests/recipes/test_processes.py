@@ -17,9 +17,10 @@ import yaml
 ROOT = Path(__file__).parents[2]
 RUN = """import sys
 from zero2chat import cli
-from zero2chat.recipes import processes, runner
+from zero2chat.recipes import processes
+from zero2chat.recipes.recipe import Step
 processes._GRACE = 3
-runner.Step.command = lambda step: {command!r}
+Step.command = lambda step: {command!r}
 cli.main(["run", "recipes/r", *sys.argv[1:]])
 """
 # A step that has started another process, in a session of its own, as torch's launcher does; both outlast any test.

@@ -24,6 +24,7 @@ from zero2chat import runs
 from zero2chat.config import read_arguments
 from zero2chat.errors import UserError
 from zero2chat.recipes import graph, runner
+from zero2chat.recipes.recipe import Step, load_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were launched, in order; each leaves a finished run."""
     names: list[str] = []
 
-    def launch(step: runner.Step, command: list[str], _: int) -> None:
+    def launch(step: Step, command: list[str], _: int) -> None:
         # As the stage opens its folder: from the words of the command alone.
         settings, _ = read_arguments(command[command.index("--config") :])
         run = runs.Run.open(settings["output_dir"], step.stage, settings)
@@ -85,9 +86,9 @@ def _run(*overrides: str, **flags: Any) -> dict[str, str]:
 
 
 def test_steps_come_after_what_they_need(recipe: Path) -> None:
-    names = [step.name for step in runner.load_recipe(recipe)]
+    names = [step.name for step in load_recipe(recipe)]
     assert names == ["corpus", "other", "tokenizer", "report"]
-    steps = runner.load_recipe(recipe)
+    steps = load_recipe(recipe)
     assert [step.name for step in graph.following(steps, "tokenizer")] == ["tokenizer", "report"]
     assert [step.name for step in graph.following(steps, "corpus")] == names
 
@@ -128,7 +129,7 @@ def test_a_mistake_in_the_graph_is_named(recipe: Path, change: Callable[[list[An
     change(steps)
     (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
     with pytest.raises(UserError) as caught:
-        runner.load_recipe(recipe)
+        load_recipe(recipe)
     assert says in " ".join(str(caught.value).split())
 
 
@@ -141,7 +142,7 @@ def test_a_step_may_change_settings_of_its_yaml_and_keys_of_a_mapping_in_it(reci
         corpus={"output_dir": "runs/r/corpus", "datasets": [source]},
         more={"output_dir": "runs/r/one", "model": {"hidden_size": 32, "num_hidden_layers": 2}, "max_steps": 3},
     )
-    step = runner.load_recipe(recipe, {"more": {"max_steps": 5}})[1]
+    step = load_recipe(recipe, {"more": {"max_steps": 5}})[1]
     assert step.settings["model"] == {"hidden_size": 64, "num_hidden_layers": 2}
     assert (step.settings["output_dir"], step.settings["max_steps"]) == ("runs/r/more", 5)
     # What is printed says all of it.
@@ -153,17 +154,17 @@ def test_a_step_may_change_settings_of_its_yaml_and_keys_of_a_mapping_in_it(reci
 def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(recipe: Path) -> None:
     _write(recipe, STEPS, other=OTHER | {"output_dir": "runs/r/tokenizer"})
     with pytest.raises(UserError, match="steps other and tokenizer both write runs/r/tokenizer"):
-        runner.load_recipe(recipe)
+        load_recipe(recipe)
     _write(recipe, STEPS, other=OTHER | {"dataset": "runs/elsewhere/corpus"})
     with pytest.raises(UserError, match=r"runs/elsewhere/corpus is made by no step of this recipe, and is no run"):
         _run(dry_run=True)
     _write(Path("recipes/elsewhere"), [])
     with pytest.raises(UserError, match=r"no run that is there: `zero2chat run recipes/elsewhere` makes it"):
         _run()
-    assert runner.load_recipe(recipe)  # it is read all the same
+    assert load_recipe(recipe)  # it is read all the same
     _write(recipe, STEPS, other={"dataset": "runs/r/corpus"})
     with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: name the folder to write"):
-        runner.load_recipe(recipe)
+        load_recipe(recipe)
 
 
 def test_a_finished_run_of_another_recipe_may_be_read(recipe: Path) -> None:
@@ -179,10 +180,10 @@ def test_a_finished_run_of_another_recipe_may_be_read(recipe: Path) -> None:
 @pytest.mark.parametrize("path", ["runs/r/corpus/data/train-*.parquet", "./runs/r/corpus", "runs/r/../r/corpus/"])
 def test_a_step_is_found_by_any_path_into_its_folder(recipe: Path, path: str) -> None:
     _write(recipe, STEPS, other=OTHER | {"dataset": path})
-    assert len(runner.load_recipe(recipe)) == 4
+    assert len(load_recipe(recipe)) == 4
     _write(recipe, [STEPS[0], _step("other", "tokenizer"), *STEPS[2:]])
     with pytest.raises(UserError, match=r"other\.yaml: reads runs/r/corpus.* which `after` of step other"):
-        runner.load_recipe(recipe)
+        load_recipe(recipe)
 
 
 # ---- the commands
@@ -195,7 +196,7 @@ def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path)
         "report": {"steps": ["runs/r/corpus"], "title": None},
         "other": {"column": "[draft] one"},
     }
-    for step in runner.load_recipe(recipe, overrides):
+    for step in load_recipe(recipe, overrides):
         words = shlex.split(shlex.join(step.command()))
         assert words[:5] == [
             "python",
@@ -214,12 +215,12 @@ def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path)
 def test_a_training_step_is_launched_with_its_accelerate_config(recipe: Path) -> None:
     evaluate = {"output_dir": "runs/r/e", "model_name_or_path": "x/y", "tasks": [{"task": "facts", "n": 3}]}
     _write(recipe, [_step("e", "evaluate", accelerate_config="single_gpu")], e=evaluate)
-    (step,) = runner.load_recipe(recipe)
+    (step,) = load_recipe(recipe)
     launch = (
         "accelerate launch --quiet --config_file accelerate_configs/{}.yaml -m zero2chat.stages.evaluate --config {}"
     )
     assert shlex.join(step.command()) == launch.format("single_gpu", "recipes/r/e.yaml")
-    (step,) = runner.load_recipe(recipe, accelerate_config="cpu_zero2")
+    (step,) = load_recipe(recipe, accelerate_config="cpu_zero2")
     assert shlex.join(step.command()) == launch.format("cpu_zero2", "recipes/r/e.yaml")
     assert len(step.arguments()) == 1
 
@@ -229,9 +230,7 @@ def test_dry_run_prints_the_commands_and_writes_nothing(
 ) -> None:
     assert set(_run("tokenizer.vocab_size=300", dry_run=True).values()) == {"planned"}
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [
-        shlex.join(s.command()) for s in runner.load_recipe("recipes/r", {"tokenizer": {"vocab_size": 300}})
-    ]
+    assert lines == [shlex.join(s.command()) for s in load_recipe("recipes/r", {"tokenizer": {"vocab_size": 300}})]
     assert lines[2].endswith("--config recipes/r/tokenizer.yaml --vocab_size 300")
     assert launched == []
     assert not Path("runs").exists()
@@ -388,8 +387,8 @@ def test_a_folder_that_another_process_writes_is_left_to_it(launched: list[str])
 def test_a_launched_step_dies_with_the_command_that_launched_it(recipe: Path) -> None:
     child = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
     code = (
-        "from zero2chat.recipes import runner; from pathlib import Path;"
-        f"runner._launch(runner.load_recipe('recipes/r')[0], ['python', '-c', {child!r}])"
+        "from zero2chat.recipes import recipe, runner; from pathlib import Path;"
+        f"runner._launch(recipe.load_recipe('recipes/r')[0], ['python', '-c', {child!r}])"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
@@ -403,7 +402,7 @@ def test_steps_that_do_not_wait_for_each_other_run_at_once_in_as_many_jobs(
 ) -> None:
     make, together = runner._launch, threading.Barrier(2, timeout=30)
 
-    def launch(step: runner.Step, command: list[str], jobs: int) -> None:
+    def launch(step: Step, command: list[str], jobs: int) -> None:
         if step.name in ("tokenizer", "other"):
             together.wait()  # which raises where the other is not there too
         make(step, command, jobs)
@@ -419,7 +418,7 @@ def test_where_one_of_two_jobs_fails_the_other_is_finished_and_none_begun(
 ) -> None:
     make, failed = runner._launch, threading.Event()
 
-    def launch(step: runner.Step, command: list[str], jobs: int) -> None:
+    def launch(step: Step, command: list[str], jobs: int) -> None:
         if step.name == "tokenizer":
             failed.set()
             raise SystemExit(2)
@@ -440,7 +439,7 @@ def test_where_one_of_two_jobs_is_refused_the_other_is_finished(
     _run(only="tokenizer")
     make = runner._launch
 
-    def launch(step: runner.Step, command: list[str], jobs: int) -> None:
+    def launch(step: Step, command: list[str], jobs: int) -> None:
         time.sleep(0.5)  # it is at work when the next one is refused
         make(step, command, jobs)
 
@@ -454,7 +453,7 @@ def test_jobs_share_the_cores_and_say_which_step_a_line_is_of(
     recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    step = runner.load_recipe("recipes/r")[0]
+    step = load_recipe("recipes/r")[0]
     command = ["python", "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
     runner._launch(step, command, jobs=2)
     cores = max(1, len(os.sched_getaffinity(0)) // 2)
@@ -465,7 +464,7 @@ def test_jobs_share_the_cores_and_say_which_step_a_line_is_of(
 
 def test_a_step_that_failed_before_it_made_anything_takes_other_settings(launched: list[str]) -> None:
     _run(only="corpus")
-    steps = runner.load_recipe("recipes/r")
+    steps = load_recipe("recipes/r")
     tokenizer = next(step for step in steps if step.name == "tokenizer")
     runs.write_identity(tokenizer.folder, {"fingerprint": runner.fingerprint(tokenizer, steps), "seconds": 1.5})
     assert _run("tokenizer.vocab_size=300", only="tokenizer") == {"tokenizer": "made"}

@@ -10,7 +10,7 @@ import pytest
 
 from zero2chat import config
 from zero2chat.errors import UserError
-from zero2chat.recipes.runner import TRAINING_STAGES
+from zero2chat.recipes.recipe import TRAINING_STAGES
 from zero2chat.trainers.arguments import build_training
 
 BAD = [

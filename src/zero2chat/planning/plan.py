@@ -21,7 +21,7 @@ from zero2chat.models.hardware import GPUS, Gpu
 from zero2chat.models.loading import head_width
 from zero2chat.planning.memory import FSDP, STAGES, per_rank
 from zero2chat.planning.training_cost import SHARDED, Job, read_job
-from zero2chat.recipes.runner import TRAINING_STAGES, Step, load_recipe
+from zero2chat.recipes.recipe import TRAINING_STAGES, Step, load_recipe
 from zero2chat.trainers.arguments import share_batch
 
 RESERVE = 0.1  # of a GPU's memory: CUDA's context, libraries' workspaces, what fragmentation wastes

@@ -26,7 +26,7 @@ from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.loading import context_length, head_width, load_tokenizer
 from zero2chat.planning.memory import FSDP, Group, Model, Work
 from zero2chat.planning.model_sizes import config_of
-from zero2chat.recipes.runner import Step, load_recipe
+from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.stages.pretrain import build_model, derive
 from zero2chat.trainers.muon import split_parameters
 

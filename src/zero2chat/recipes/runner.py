@@ -1,4 +1,4 @@
-"""A recipe: its steps as a graph, what of it is done, and the commands that do the rest."""
+"""Running a recipe: what of it is done, and the commands that do the rest."""
 
 from __future__ import annotations
 
@@ -15,35 +15,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from zero2chat import config, runs
-from zero2chat.errors import MISTAKE_FILE, UserError, nearest
+from zero2chat.errors import MISTAKE_FILE, UserError
 from zero2chat.recipes import graph, processes
+from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, PLAIN_STAGES, Step, load_recipe, owners, require_known
+from zero2chat.recipes.seeds import in_seeds, with_seeds
 
-# Stages that train nothing run as one plain process; the others under `accelerate launch`.
-PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
-TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
-# They have a model answer, on all processes.
-ANSWERING_STAGES = (
-    "arena",
-    "compress",
-    "distill",
-    "evaluate",
-    "interrogate",
-    "novelty",
-    "probe",
-    "regurgitate",
-    "surprise",
-)
-STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
-# They measure nothing, but join what is there: made anew, unasked, where that has changed.
-JOINING_STAGES = ("claims", "report")
-ACCELERATE_CONFIGS = Path("accelerate_configs")
 # What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
 _TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
@@ -51,154 +33,14 @@ _TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
 _FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm", "data/debian-docs/": "debian-docs"}
 
 
-@dataclass
-class Step:
-    """One use of a stage. `settings` are its YAML with the overrides of the command line."""
-
-    name: str
-    stage: str
-    config: Path
-    after: tuple[str, ...]
-    accelerate_config: str
-    overrides: dict[str, Any]
-    settings: dict[str, Any]
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.settings["output_dir"])
-
-    @property
-    def trains(self) -> bool:
-        return self.stage in TRAINING_STAGES
-
-    @property
-    def joins(self) -> bool:
-        return self.stage in JOINING_STAGES
-
-    def command(self) -> list[str]:
-        """What makes this step, as it can be pasted into a shell."""
-        module = ["-m", f"zero2chat.stages.{self.stage}", "--config", str(self.config)]
-        for key, value in self.overrides.items():
-            structured = value is None or isinstance(value, list | dict)
-            module += [f"--{key}", json.dumps(value, ensure_ascii=False) if structured else str(value)]
-        if self.stage in PLAIN_STAGES:
-            return ["python", *module]
-        launch = ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml"
-        return ["accelerate", "launch", "--quiet", "--config_file", str(launch), *module]
-
-    def arguments(self) -> tuple[Any, ...]:
-        """The stage's dataclasses, built from the settings. Raises `UserError` as the stage itself would."""
-        classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
-        if self.trains:
-            from zero2chat.trainers.arguments import build_training
-
-            return build_training(classes, self.settings, str(self.config))
-        return config.build(classes, self.settings, str(self.config))
-
-
-def load_recipe(
-    recipe: str | Path,
-    overrides: Mapping[str, Mapping[str, Any]] | None = None,
-    accelerate_config: str | None = None,
-) -> list[Step]:
-    """The steps in an order in which each comes after what it needs.
-
-    Raises `UserError` for unknown keys, stages, steps and accelerate configs, a cycle, a step that reads another's run
-    which its `after` does not name, and two steps that write one folder.
-    """
-    folder = Path(recipe)
-    graph = config.load_yaml(folder / "recipe.yaml")
-    where = folder / "recipe.yaml"
-    if set(graph) != {"steps"} or not isinstance(graph["steps"], list) or not graph["steps"]:
-        raise UserError(f"{where}: expected one key, `steps`, with a list")
-    steps = [_read_step(entry, folder, where, overrides or {}, accelerate_config) for entry in graph["steps"]]
-    names = [step.name for step in steps]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{where}: two steps have the name '{name}'")
-    for name in overrides or {}:
-        _require(name, names, "--set", "step")
-    for step in steps:
-        for before in step.after:
-            _require(before, names, f"{where}: step {step.name}: after", "step")
-    _check_folders(steps, where)
-    return _in_order(steps, where)
-
-
-def _require(name: str, known: Sequence[str], where: str, kind: str) -> None:
-    if name not in known:
-        raise UserError(f"{where}: unknown {kind} '{name}'{nearest(str(name), list(known))}")
-
-
-def _read_step(
-    entry: Any,
-    folder: Path,
-    where: Path,
-    overrides: Mapping[str, Mapping[str, Any]],
-    accelerate_config: str | None,
-) -> Step:
-    known = ("name", "stage", "config", "set", "after", "accelerate_config")
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: a step is a mapping of {', '.join(known)}, not {entry!r}")
-    for key in entry:
-        _require(key, known, str(where), "key")
-    for key in ("name", "stage", "config"):
-        if not isinstance(entry.get(key), str):
-            raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
-    _require(entry["stage"], STAGES, f"{where}: step {entry['name']}", "stage")
-    launch = accelerate_config or entry.get("accelerate_config", "cpu")
-    _require(
-        launch,
-        sorted(p.stem for p in ACCELERATE_CONFIGS.glob("*.yaml")),
-        f"step {entry['name']}",
-        "accelerate config",
-    )
-    after = entry.get("after") or []
-    after = [after] if isinstance(after, str) else after
-    if not isinstance(after, list):
-        raise UserError(f"{where}: step {entry['name']}: `after` is a list of steps, not {after!r}")
-    own = entry.get("set") or {}
-    if not isinstance(own, dict):
-        raise UserError(f"{where}: step {entry['name']}: `set` is a mapping of settings, not {own!r}")
-    path = folder / entry["config"]
-    settings = config.load_yaml(path)
-    # Of a setting that is a mapping the recipe may change one key: the others stay the YAML's.
-    merged = {
-        key: settings[key] | value if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
-        for key, value in own.items()
-    }
-    chosen = merged | dict(overrides.get(entry["name"], {}))
-    settings |= chosen
-    if not isinstance(settings.get("output_dir"), str):
-        raise UserError(
-            f"{path}: output_dir is not set: name the folder to write, such as runs/{folder.name}/{entry['name']}"
-        )
-    return Step(entry["name"], entry["stage"], path, tuple(after), launch, chosen, settings)
-
-
-def _check_folders(steps: Sequence[Step], where: Path) -> None:
-    makers: dict[str, str] = {}
-    for step in steps:
-        other = makers.setdefault(os.path.normpath(step.folder), step.name)
-        if other != step.name:
-            raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
-    for step in steps:
-        for path in runs.input_paths(step.settings):
-            maker = next((makers[owner] for owner in graph.owners(path) if owner in makers), None)
-            if maker is not None and maker not in step.after:
-                raise UserError(
-                    f"{step.config}: reads {path}, which `after` of step {step.name} in {where} does not name"
-                )
-
-
 def _check_runs(step: Step, steps: Sequence[Step]) -> None:
     """Raises `UserError` for a path under `runs/` that no step makes, and that is in no finished run."""
     makers = {os.path.normpath(other.folder) for other in steps}
     for path in runs.input_paths(step.settings):
-        owners = graph.owners(path)
-        if not path.startswith("runs/") or makers & set(owners):
+        folders = owners(path)
+        if not path.startswith("runs/") or makers & set(folders):
             continue
-        if not any((Path(owner) / runs.RUN).exists() for owner in owners):
+        if not any((Path(owner) / runs.RUN).exists() for owner in folders):
             recipe = Path("recipes", *Path(path).parts[1:2])
             other = recipe != step.config.parent and (recipe / "recipe.yaml").exists()
             hint = f": `zero2chat run {recipe}` makes it" if other else ""
@@ -229,18 +71,6 @@ def _check_files(step: Step) -> None:
         if not glob.glob(text, recursive=True):  # noqa: PTH207
             hint = f": `make {maker}` fetches it" if maker else ""
             raise UserError(f"{step.config}: {key}: {text}: no such file{hint}")
-
-
-def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
-    ordered: list[Step] = []
-    waiting = list(steps)
-    while waiting:
-        ready = [s for s in waiting if all(b in [o.name for o in ordered] for b in s.after)]
-        if not ready:
-            raise UserError(f"{where}: the steps {', '.join(s.name for s in waiting)} wait for each other")
-        ordered.append(ready[0])
-        waiting.remove(ready[0])
-    return ordered
 
 
 def fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
@@ -322,12 +152,12 @@ def run(
         raise UserError(f"{recipe}: no recipe there (no recipe.yaml): name a folder such as recipes/quickstart")
     steps = written = load_recipe(recipe, chosen, accelerate_config)
     if seeds != 1:
-        steps = graph.with_seeds(steps, seeds)
+        steps = with_seeds(steps, seeds)
     named = graph.claims(steps)
     names = [step.name for step in steps] + (list(named) if only else [])
     given = {flag: step for flag, step in (("--only", only), ("--from", from_), ("--restart", restart)) if step}
     for flag, step_name in given.items():
-        _require(step_name, names, flag, "step or claim" if named and flag == "--only" else "step")
+        require_known(step_name, names, flag, "step or claim" if named and flag == "--only" else "step")
     if len(given) > 1:
         raise UserError("--only, --from and --restart exclude each other")
     if str(Path.cwd()) not in sys.path:
@@ -338,10 +168,10 @@ def run(
     if only in named:
         steps = wanted = graph.for_claim(steps, only)
     elif only:
-        wanted = [step for step in steps if step.name in graph.in_seeds(steps, only)]
+        wanted = [step for step in steps if step.name in in_seeds(steps, only)]
     else:
         first = from_ or restart
-        wanted = graph.following(steps, *graph.in_seeds(steps, first)) if first else steps
+        wanted = graph.following(steps, *in_seeds(steps, first)) if first else steps
     upstream = graph.preceding(steps, wanted)
     for name in chosen:
         if name not in [step.name for step in (*upstream, *wanted)]:
