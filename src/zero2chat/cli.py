@@ -132,7 +132,8 @@ def _rank(args: argparse.Namespace) -> None:
 
         review(args.review)
         return
-    from zero2chat.annotation.ranking import rank, read_prompts
+    from zero2chat.annotation.ranking import rank
+    from zero2chat.data.prompts import read_prompts
     from zero2chat.inference.session import Sampling
 
     sampling = Sampling(args.temperature, seed=args.seed, max_new_tokens=args.max_new_tokens)

@@ -18,16 +18,10 @@ import yaml
 
 from zero2chat import tasks
 from zero2chat.annotation import ranking
-from zero2chat.annotation.ranking import (
-    GUIDELINES,
-    HELP,
-    pairs_of_order,
-    parse_order,
-    rank,
-    read_prompts,
-    read_rankings,
-)
+from zero2chat.annotation.ranking import GUIDELINES, HELP, pairs_of_order, parse_order, rank
+from zero2chat.data.preference_files import read_rankings
 from zero2chat.data.preferences import load_preferences
+from zero2chat.data.prompts import read_prompts
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import Answer

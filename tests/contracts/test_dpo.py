@@ -12,8 +12,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
+from zero2chat.data.preference_tokens import tokenize_dpo_pairs
 from zero2chat.data.preferences import Messages, Pair
-from zero2chat.stages.dpo import _Trainer, tokenize_pairs
+from zero2chat.stages.dpo import _Trainer
 
 QUIET = {
     "use_cpu": True,
@@ -53,7 +54,7 @@ def model(model_folder: Path) -> PreTrainedModel:
 
 
 def ours(pairs: Sequence[Pair], model: PreTrainedModel, tokenizer: Any, folder: Path, **more: Any) -> _Trainer:
-    rows, _ = tokenize_pairs(pairs, tokenizer, 128, "error", "pairs")
+    rows, _ = tokenize_dpo_pairs(pairs, tokenizer, 128, "error", "pairs")
     reference = AutoModelForCausalLM.from_pretrained(model.name_or_path)
     args = DPOConfig(str(folder), max_length=128, **QUIET, **more)
     return _Trainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)

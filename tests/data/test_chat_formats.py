@@ -10,8 +10,8 @@ import pytest
 from datasets import Dataset
 
 from zero2chat.data.conversations import load_conversations
-from zero2chat.data.sources import Source
 from zero2chat.data.preferences import load_preferences
+from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 
 SYSTEM = {"role": "system", "content": "Be brief."}

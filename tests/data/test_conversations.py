@@ -13,7 +13,6 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from zero2chat import tasks
-from zero2chat.inference.tool_format import Tools
 from zero2chat.data.conversations import (
     end_turn,
     join_conversations,
@@ -21,9 +20,10 @@ from zero2chat.data.conversations import (
     prepare_chat_template,
     tokenize_conversations,
 )
-from zero2chat.data.sources import Source, read_sources
 from zero2chat.data.prompts import load_problems
+from zero2chat.data.sources import Source, read_sources
 from zero2chat.errors import UserError
+from zero2chat.inference.tool_format import Tools
 
 CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
 TURNS = [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.data.sources import Source
+from zero2chat.data.preference_files import read_pairs, write_pairs
 from zero2chat.data.preferences import (
     compare,
     length_only,
@@ -17,10 +17,9 @@ from zero2chat.data.preferences import (
     pairs_of_ranking,
     rank,
     read_comparisons,
-    read_pairs,
     without_ties,
-    write_pairs,
 )
+from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 
 ROW = {"key": "k", "question": "q", "answer": "a", "kind": "x"}

@@ -9,8 +9,8 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.data.sources import read_sources
 from zero2chat.data.prompts import load_problems, safe_problems, task_problems
+from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from zero2chat import cli, tasks
-from zero2chat.annotation.ranking import append_ranking
+from zero2chat.data.preference_files import append_ranking
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import Answer
 from zero2chat.runs import read_jsonl

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
 import random
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from jinja2 import TemplateError
 from rich.console import Console
@@ -18,11 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from zero2chat.chat.terminal import typed
-from zero2chat.config import build
-from zero2chat.data.chat_formats import read_turns, text_turns
-from zero2chat.data.preferences import Messages, Pair, pairs_of_ranking
-from zero2chat.data.prompts import load_problems
-from zero2chat.data.sources import Source
+from zero2chat.data.preference_files import append_ranking, mend, read_rankings
+from zero2chat.data.preferences import Messages, pairs_of_ranking
+from zero2chat.data.prompts import prompt_key
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import answer
 from zero2chat.inference.session import Sampling
@@ -44,20 +39,8 @@ Length and style count only where they help the reader: the longer, the smoother
 A tie (=) where you see no difference that matters. Skip (s) what you cannot judge: better no label than a guess.
 Judge what is written, not what was perhaps meant, and each answer anew."""
 
-_TASK_PROMPTS = 50
-# What a ranking's pairs are written with. `pairs` says of how many, so that half a ranking is known as such.
-_COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")
-_BEGINNING = b'{"pairs": '
 # Answers' indices, the best first; those in one group are tied.
 Order = list[list[int]]
-
-
-class Vote(NamedTuple):
-    better: str  # the model
-    worse: str
-    prompt: Messages
-    chosen: str  # its answer
-    rejected: str
 
 
 def rank(
@@ -82,7 +65,7 @@ def rank(
         raise UserError("temperature: at 0 all answers are equal: give one above 0, such as 1")
     file = Path(out)
     done, whole = read_rankings(file)
-    left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if _key(prompt) not in done]
+    left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if prompt_key(prompt) not in done]
     if not left:
         print(f"{out}: holds a ranking of each prompt already: give other prompts, or another file")
         return
@@ -120,43 +103,7 @@ def rank(
     print(f"{rankings} rankings, {pairs} pairs added to {out}")
 
 
-# ---- prompts and answers
-
-
-def read_prompts(task: str | None, path: str | None, n: int | None = None, seed: int = 0) -> list[Messages]:
-    """The first `n` prompts of a task's training rows, or of a file: .txt, one a line, or .jsonl with `prompt`.
-
-    Equal ones are given once. Raises `UserError` where there are none.
-    """
-    if task is not None and n is None:
-        n = _TASK_PROMPTS
-    label = task or "prompts"
-    settings = {"task": task, "path": path, "n": n, "seed": seed, "label": label}
-    (source,) = build([Source], settings, "rank")
-    kind = Path(path or "").suffix
-    if path is not None and kind not in (".txt", ".jsonl"):
-        raise UserError(f"prompts: {path}: give a .txt file, a prompt a line, or a .jsonl file with `prompt`")
-    if kind == ".txt":
-        found = [[{"role": "user", "content": line}] for line in _read_lines(Path(str(path)))[:n]]
-    else:
-        found = list(load_problems(source, answers=False)["prompt"])
-    return list({_key(prompt): prompt for prompt in found}.values())
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise UserError(f"prompts: {path}: cannot be read: {reason}") from error
-    found = [line.strip() for line in lines if line.strip()]
-    if not found:
-        raise UserError(f"prompts: {path}: is empty: write a prompt a line")
-    return found
-
-
-def _key(prompt: Messages) -> str:
-    return json.dumps([[message["role"], message["content"]] for message in prompt])
+# ---- answers
 
 
 def _require_answerable(
@@ -184,7 +131,7 @@ def _distinct_answers(
 ) -> list[str]:
     """The prompt's answers in the order that they are shown in, equal ones once."""
     # Of its own for each prompt: with one seed for all, the answers to all prompts would begin alike.
-    rng = random.Random(f"rank {sampling.seed} {_key(prompt)}")
+    rng = random.Random(f"rank {sampling.seed} {prompt_key(prompt)}")
     drawn = answer(
         model,
         tokenizer,
@@ -248,114 +195,3 @@ def pairs_of_order(order: Order) -> list[tuple[int, int]]:
     """(better, worse) for all pairs that are not tied."""
     place = {i: rank for rank, group in enumerate(order) for i in group}
     return [(a, b) for a, b in pairs_of_ranking(list(place)) if place[a] != place[b]]
-
-
-# ---- the file
-
-
-def read_rankings(path: Path) -> tuple[set[str], int]:
-    """The prompts ranked in the file so far, and how many bytes of it are whole rankings.
-
-    A kill or a full disk may have left half a ranking behind them. Raises `UserError` where it cannot be written, or
-    holds anything else.
-    """
-    if path.suffix != ".jsonl":
-        raise UserError(f"{path}: give a file that ends in .jsonl, by which the stage reward knows it")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}: make it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"{path}: cannot be written: give another file")
-    try:
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    ranked: list[tuple[str, int]] = []  # a line's prompt, and of how many lines its ranking is
-    for number, line in enumerate(lines, 1):
-        where = f"{path}, line {number}"
-        row = _read_row(line)
-        if row is None and number == len(lines) and _is_cut(line):
-            lines.pop()
-        elif row is None:
-            raise UserError(f"{where}: is no ranking of ours: give a file of its own")
-        else:
-            ranked.append((_key(read_turns(row["prompt"], "user", f"{where}: prompt")), row["pairs"]))
-    last = len(list(itertools.takewhile(lambda line: line == ranked[-1], reversed(ranked))))
-    if last and last < ranked[-1][1]:
-        del ranked[-last:], lines[-last:]
-    return {prompt for prompt, _ in ranked}, sum(map(len, lines))
-
-
-def _read_row(line: bytes) -> Pair | None:
-    """One of our lines; None where it is none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    ours = isinstance(row, dict) and tuple(row) == _COLUMNS and isinstance(row["pairs"], int)
-    return row if ours else None
-
-
-def read_votes(path: str | Path) -> list[Vote]:
-    """What people preferred of two models, as `zero2chat ui --against` keeps it; a last line that was cut is left out.
-
-    Raises `UserError` where there is none, and with its line where one is no vote between two models.
-    """
-    try:
-        lines = Path(path).read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    votes: list[Vote] = []
-    for number, line in enumerate(lines, 1):
-        row, where = _read_row(line), f"{path}, line {number}"
-        if row is None and number == len(lines) and _is_cut(line):
-            break
-        models = str(row["model"]).split(" > ") if row else []
-        if row is None or len(set(models)) != 2 or len(models) != 2:
-            raise UserError(f"{where}: is no vote between two models: give what `zero2chat ui --against … --out` wrote")
-        prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
-        sides = [read_turns(row[key], "assistant", f"{where}: {key}") for key in ("chosen", "rejected")]
-        if not all(sides):
-            raise UserError(f"{where}: a side is empty: leave the line out")
-        votes.append(Vote(models[0], models[1], prompt, *(side[-1]["content"] for side in sides)))
-    if not votes:
-        raise UserError(f"{path}: holds no vote")
-    return votes
-
-
-def _is_cut(line: bytes) -> bool:
-    """Whether it is the beginning of one of our lines, and no more."""
-    return not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line))
-
-
-def mend(path: Path, whole: int) -> None:
-    """Cut what follows the whole rankings, and end the last line, from which an editor may have taken its end."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        if file.seek(0, os.SEEK_END) > whole:
-            print(f"{path}: its last ranking is half-written: cut, and asked again", flush=True)
-            file.truncate(whole)
-        file.seek(max(whole - 1, 0))
-        if whole and file.read(1) != b"\n":
-            file.write(b"\n")
-
-
-def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tuple[str, str]]) -> None:
-    """Add a ranking's pairs, (better, worse), in one write, on the disk when it returns. Raises `UserError` where that
-    fails."""
-    rows = [_row(model, prompt, chosen, rejected, len(pairs)) for chosen, rejected in pairs]
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    try:
-        with path.open("ab") as file:
-            file.write(text.encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise UserError(
-            f"{path}: this ranking cannot be written ({error.strerror}); those before it are kept"
-        ) from error
-
-
-def _row(model: str, prompt: Messages, chosen: str, rejected: str, pairs: int) -> Pair:
-    sides = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
-    return dict(zip(_COLUMNS, (pairs, model, prompt, *sides), strict=True))

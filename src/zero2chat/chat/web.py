@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.annotation.ranking import append_ranking, mend, read_rankings
 from zero2chat.chat.request_filter import Guard, listen, take_own_names
 from zero2chat.chat.web_html import SHADES, Alphabet, Answer, text
 from zero2chat.chat.web_style import CSS, SCRIPT
+from zero2chat.data.preference_files import append_ranking, mend, read_rankings
 from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools

@@ -14,13 +14,13 @@ from trl import ModelConfig
 from trl.chat_template_utils import has_generation_markers
 
 from zero2chat import tasks
-from zero2chat.inference.tool_format import Tools, call_message, failed
-from zero2chat.data.sources import Source, load_source, require_column
-from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.chat_formats import CONVERSATIONS, of_column, read_tools, recognise
+from zero2chat.data.review_states import leave_out_rejected
+from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.errors import UserError
-from zero2chat.runs import cores, is_main_process
+from zero2chat.inference.tool_format import Tools, call_message, failed
 from zero2chat.models.tokenization import neutral, pad_apart, set_chat_template, visible
+from zero2chat.runs import cores, is_main_process
 
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
 _A_PROCESS = 4000  # conversations that are worth a process of their own
@@ -31,10 +31,10 @@ _OUT_OF_ORDER = "It is out of order just now."
 def load_conversations(source: Source, split: str = "train", tools: Tools | None = None) -> Dataset:
     """Columns `messages`, `tools` (schemas of those at hand) and `where`, the source's label and the row's number.
 
-    Of a task's demonstrations, or of a dataset in one of the shapes that `chat_formats.py` knows, or whose `column` holds
-    messages. The first two are JSON: in a table all calls would have the arguments of all tools. A demonstration with
-    `tools` really calls them, where the task has a use for them. Raises `UserError`, with the row's number, where one
-    is no conversation, and where the columns are no known shape.
+    Of a task's demonstrations, or of a dataset in one of the shapes that `chat_formats.py` knows, or whose `column`
+    holds messages. The first two are JSON: in a table all calls would have the arguments of all tools. A demonstration
+    with `tools` really calls them, where the task has a use for them. Raises `UserError`, with the row's number, where
+    one is no conversation, and where the columns are no known shape.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: there are none: name them under `tools:`")

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
 from zero2chat.config import build
-from zero2chat.data.sources import Source, load_source, mix, read_sources, split_of
 from zero2chat.data.chat_formats import PREFERENCES, Shape, read_turns, recognise, text_turns
+from zero2chat.data.sources import Source, load_source, mix, read_sources, split_of
 from zero2chat.errors import UserError
-from zero2chat.runs import is_main_process, read_jsonl, write_atomically
+from zero2chat.runs import is_main_process
 
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as TRL has them), and where they are known taste_chosen and taste_rejected.
@@ -235,24 +233,6 @@ def _stripped(messages: Messages) -> list[tuple[str, str]]:
     return [(message["role"], message["content"].strip()) for message in messages]
 
 
-# ---- lengths
-
-
-def which_fit(lengths: Sequence[tuple[int, int]], max_length: int, overlong: str, label: str) -> list[int]:
-    """The places of the pairs of which neither side is longer than `max_length`, given both lengths in tokens.
-
-    Another pair is a `UserError` with `overlong="error"`, else left out and counted.
-    """
-    fits = [max(both) <= max_length for both in lengths]
-    if not all(fits):
-        said = f"{label}: {fits.count(False)} of {len(fits)} pairs have a side longer than max_length {max_length}"
-        if overlong == "error" or not any(fits):
-            raise UserError(f"{said} (row {fits.index(False)}): raise max_length, or set `overlong: drop`")
-        if is_main_process():
-            print(f"{said}: left out", flush=True)
-    return [i for i, fit in enumerate(fits) if fit]
-
-
 def _words(messages: Sequence[dict[str, str]]) -> int:
     return sum(len(message["content"].split()) for message in messages)
 
@@ -272,16 +252,3 @@ def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
     longest = max(map(max, seen))
     best = max(range(longest + 1), key=lambda length: sum(guess(pair, length) for pair in seen))
     return [guess((_words(pair["chosen"]), _words(pair["rejected"])), best) for pair in test]
-
-
-# ---- what a run keeps
-
-
-def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """One JSON a line, atomically: a killed run leaves all pairs or none."""
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
-
-
-def read_pairs(path: Path) -> list[Pair]:
-    return read_jsonl(path)

@@ -11,16 +11,24 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.data.sources import Source, load_source, require_column
-from zero2chat.data.preferences import MESSAGES
 from zero2chat.data.chat_formats import read_turns, text_turns
+from zero2chat.data.preferences import MESSAGES
+from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.errors import UserError
-from zero2chat.runs import is_main_process
 from zero2chat.models.tokenization import neutral
+from zero2chat.runs import is_main_process
 
 if TYPE_CHECKING:
     from zero2chat.inference.tool_format import Tools
     from zero2chat.rewards import Reward
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zero2chat.config import build
+from zero2chat.data.preferences import Messages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
@@ -138,3 +146,42 @@ def safe_problems(
             f"{lengths[row]}"
         )
     return problems
+
+
+_TASK_PROMPTS = 50  # where a task is named and no number
+
+
+def read_prompts(task: str | None, path: str | None, n: int | None = None, seed: int = 0) -> list[Messages]:
+    """The first `n` prompts of a task's training rows, or of a file: .txt, one a line, or .jsonl with `prompt`.
+
+    Equal ones are given once. Raises `UserError` where there are none.
+    """
+    if task is not None and n is None:
+        n = _TASK_PROMPTS
+    label = task or "prompts"
+    settings = {"task": task, "path": path, "n": n, "seed": seed, "label": label}
+    (source,) = build([Source], settings, "rank")
+    kind = Path(path or "").suffix
+    if path is not None and kind not in (".txt", ".jsonl"):
+        raise UserError(f"prompts: {path}: give a .txt file, a prompt a line, or a .jsonl file with `prompt`")
+    if kind == ".txt":
+        found = [[{"role": "user", "content": line}] for line in _read_lines(Path(str(path)))[:n]]
+    else:
+        found = list(load_problems(source, answers=False)["prompt"])
+    return list({prompt_key(prompt): prompt for prompt in found}.values())
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UserError(f"prompts: {path}: cannot be read: {reason}") from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise UserError(f"prompts: {path}: is empty: write a prompt a line")
+    return found
+
+
+def prompt_key(prompt: Messages) -> str:
+    return json.dumps([[message["role"], message["content"]] for message in prompt])

@@ -14,8 +14,8 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import IterableDataset as TorchIterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat.data.sources import Source, load_source, require_column, split_of
 from zero2chat.data.packing import token_windows
+from zero2chat.data.sources import Source, load_source, require_column, split_of
 from zero2chat.errors import UserError
 
 BLOCK = 1000  # documents that are tokenised and cut together

@@ -30,7 +30,9 @@ from trl import ModelConfig
 from zero2chat.data.conversations import encode_conversations, end_turn, load_conversations, prepare_chat_template
 from zero2chat.data.decontamination import Decontamination
 from zero2chat.data.packing import pack_documents
-from zero2chat.data.preferences import Pair, load_preferences, read_pairs
+from zero2chat.data.preference_files import read_pairs
+from zero2chat.data.preference_tokens import tokenize_dpo_pairs, tokenize_reward_pairs
+from zero2chat.data.preferences import Pair, load_preferences
 from zero2chat.data.prompts import encode_prompts, load_parts
 from zero2chat.data.sources import Source, load_source, mix, read_sources, require_column, rows_kept
 from zero2chat.data.streaming import open_stream
@@ -39,7 +41,6 @@ from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.models.loading import context_length, load_model, load_tokenizer
 from zero2chat.models.tokenization import control_ids, token_pieces
 from zero2chat.rewards import Reward, read_rewards
-from zero2chat.stages import dpo, reward
 from zero2chat.stages.ppo import read_ppo_rewards
 from zero2chat.trainers.arguments import parse_training, set_max_length
 
@@ -122,7 +123,7 @@ def _reward(args: Any, training: Any, model_args: ModelConfig) -> Rows:
             f"comparisons: its pairs are answers of the model, which the stage has yet to ask for: run it, and preview "
             f"shows those of {made}"
         )
-    rows, _ = reward.tokenize_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
+    rows, _ = tokenize_reward_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
 
     def of_row(i: int) -> list[Side]:
         both = [(side, rows[i][f"{side}_ids"]) for side in ("chosen", "rejected")]
@@ -138,7 +139,7 @@ def _dpo(args: Any, training: Any, model_args: ModelConfig) -> Rows:
     end_turn(model, tokenizer)
     set_max_length(training, model)
     pairs, counts = _preferences(args)
-    rows, _ = dpo.tokenize_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
+    rows, _ = tokenize_dpo_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
 
     def of_row(i: int) -> list[Side]:
         prompt, *both = (rows[i][f"{part}_ids"] for part in ("prompt", "chosen", "rejected"))

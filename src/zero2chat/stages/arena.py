@@ -24,9 +24,10 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats, tasks
-from zero2chat.annotation.ranking import read_prompts, read_votes
 from zero2chat.config import build
 from zero2chat.data.conversations import prepare_chat_template
+from zero2chat.data.preference_files import read_votes
+from zero2chat.data.prompts import read_prompts
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.elo import STYLE, Comparison, NotConnected, rate, style_of, unbeaten
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts

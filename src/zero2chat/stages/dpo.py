@@ -23,20 +23,19 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
-from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import DPOConfig, DPOTrainer, ModelConfig, get_peft_config
 from trl.trainer.utils import add_fused_lm_head
 
 from zero2chat import stats
 from zero2chat.data.conversations import settle_chat
-from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs, which_fit
+from zero2chat.data.preference_tokens import tokenize_dpo_pairs
+from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs
 from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.loading import refuse_adapter
-from zero2chat.models.tokenization import neutral
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
@@ -66,51 +65,6 @@ class DpoArguments(PairArguments):
 
 
 ARGUMENTS = (DpoArguments, DPOConfig, ModelConfig)
-
-
-# ---- the pairs as tokens
-
-
-def tokenize_pairs(
-    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
-) -> tuple[Dataset, list[Pair]]:
-    """Columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
-
-    An answer is what the chat template marks as the assistant's, from its header to its end of turn; control tokens in
-    the text are neutralised. Raises `UserError` where a side is more than an answer, or the template refuses it; a
-    pair too long is one too, or left out (`which_fit`).
-    """
-    found: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
-    for i, pair in enumerate(pairs):
-        where = f"{label}: row {i}"
-        (chosen, start), (rejected, other) = (_encode(pair, side, tokenizer, where) for side in ("chosen", "rejected"))
-        # A text that begins with an end of line may share its first token with the header's: both sides begin there.
-        start = min(start, other)
-        if chosen[:start] != rejected[:start]:
-            raise UserError(f"{where}: the chat template writes the prompt otherwise before another answer")
-        for column, ids in zip(found, (chosen[:start], chosen[start:], rejected[start:]), strict=True):
-            found[column].append(ids)
-    lengths = [(len(p) + len(a), len(p) + len(b)) for p, a, b in zip(*found.values(), strict=True)]
-    kept = which_fit(lengths, max_length, overlong, label)
-    return Dataset.from_dict(found).select(kept), [pairs[i] for i in kept]
-
-
-def _encode(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, where: str) -> tuple[list[int], int]:
-    """The ids of prompt and answer, and where the answer begins."""
-    if len(pair[side]) > 1:
-        raise UserError(f"{where}: {side} has {len(pair[side])} turns: those before the last belong into the prompt")
-    try:
-        encoded = tokenizer.apply_chat_template(
-            neutral(pair["prompt"] + pair[side], tokenizer), return_assistant_tokens_mask=True, return_dict=True
-        )
-    except TemplateError as error:
-        raise UserError(f"{where}: {error}") from error
-    mask = encoded["assistant_masks"]
-    if 1 not in mask:
-        raise UserError(f"{where}: the chat template marks nothing in it as the assistant's")
-    end = len(mask) - mask[::-1].index(1)
-    start = end - mask[:end][::-1].index(0) if 0 in mask[:end] else 0
-    return encoded["input_ids"][:end], start
 
 
 # ---- what is measured
@@ -200,8 +154,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_adapter(model, model_args.model_name_or_path)
     settle_chat(model, tokenizer, args.chat_template_path, model_args)
     set_max_length(training, model)
-    rows, known = tokenize_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
-    test, held_out = tokenize_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
+    rows, known = tokenize_dpo_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
+    test, held_out = tokenize_dpo_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
     if args.train_pairs is not None:
         known, rows = known[: args.train_pairs], rows.select(range(min(args.train_pairs, len(rows))))
     if is_main_process():

@@ -19,14 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
 from zero2chat.data.conversations import prepare_chat_template, settle_chat
+from zero2chat.data.preference_files import read_pairs, write_pairs
+from zero2chat.data.preference_tokens import both_sides, tokenize_reward_pairs
 from zero2chat.data.preferences import (
     Pair,
     PairArguments,
@@ -34,16 +35,13 @@ from zero2chat.data.preferences import (
     length_only,
     load_pairs,
     read_comparisons,
-    read_pairs,
     split_pairs,
-    which_fit,
     without_ties,
-    write_pairs,
 )
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
-from zero2chat.models.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
+from zero2chat.models.reward_model import load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
@@ -129,25 +127,6 @@ def _open_pairs(
     return known, test, equal
 
 
-def _sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
-    """The conversations of all chosen answers, then of all rejected ones."""
-    return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
-
-
-def tokenize_pairs(
-    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
-) -> tuple[Dataset, list[Pair]]:
-    """Columns `chosen_ids` and `rejected_ids`, as `RewardTrainer` takes them and scoring encodes them; the pairs kept.
-
-    A pair with a side longer than `max_length` is a `UserError` with `overlong="error"`, else left out and counted.
-    """
-    ids = encode(tokenizer, _sides(pairs))
-    both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
-    kept = which_fit([(len(a), len(b)) for a, b in both], max_length, overlong, label)
-    rows = Dataset.from_dict({"chosen_ids": [both[i][0] for i in kept], "rejected_ids": [both[i][1] for i in kept]})
-    return rows, [pairs[i] for i in kept]
-
-
 # ---- what is measured
 
 
@@ -225,8 +204,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_chat_template(tokenizer, training.chat_template_path)
     training.chat_template_path = None  # it is set
     set_max_length(training, model)
-    rows, known = tokenize_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
-    _, held_out = tokenize_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
+    rows, known = tokenize_reward_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
+    _, held_out = tokenize_reward_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
     if is_main_process():
         print(
             f"{len(known):,} pairs to learn from, {len(held_out):,} held out, {equal:,} left out as equal", flush=True
@@ -251,8 +230,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if model_args.use_peft:
             # One whole folder that opens as any other, its scale in its config.
             trainer.model = unwrapped = unwrapped.merge_and_unload()
-        raw, _ = score_texts(unwrapped, tokenizer, _sides(held_out), args.eval_batch_size)
-        scale, _ = score_texts(unwrapped, tokenizer, _sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
+        raw, _ = score_texts(unwrapped, tokenizer, both_sides(held_out), args.eval_batch_size)
+        scale, _ = score_texts(unwrapped, tokenizer, both_sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
         set_scale(unwrapped, scale)
     chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
     metrics, bins = measure(known, held_out, [a - b for a, b in zip(chosen, rejected, strict=True)], training.seed)

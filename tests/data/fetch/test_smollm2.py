@@ -15,9 +15,9 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from zero2chat.data.conversations import load_conversations
-from zero2chat.data.sources import Source
 from zero2chat.data.fetch.smollm2 import HELD_OUT, MODEL, PREFERENCES, TOOL_CALLS, TOOL_CALLS_TEST, unpack
 from zero2chat.data.preferences import load_preferences
+from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.models.loading import load_model
 

@@ -33,9 +33,9 @@ from datatrove.pipeline.filters.language_filter import LanguageFilter
 from datatrove.utils.text import split_into_sentences
 from datatrove.utils.word_tokenizers import load_word_tokenizer
 
-from zero2chat.data.sources import split_of
 from zero2chat.data.crawl.reader import BEGINNING, Removed
 from zero2chat.data.pii import mask
+from zero2chat.data.sources import split_of
 from zero2chat.tasks import SPLITS
 
 LARGEST = 20  # clusters of near-duplicates that are shown

@@ -26,8 +26,8 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.utils.word_tokenizers import load_tokenizer_assignments
 from loguru import logger
 
-from zero2chat.data.crawl.config import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl
 from zero2chat.data.crawl.blocks import die_with
+from zero2chat.data.crawl.config import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl
 from zero2chat.data.crawl.pipelines import Part, parts
 from zero2chat.data.crawl.summary import summarise
 from zero2chat.errors import UserError

@@ -1,0 +1,150 @@
+"""Files of preferences: what people ranked and voted, appended ranking by ranking, and the pairs that a run keeps."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from zero2chat.data.chat_formats import read_turns, text_turns
+from zero2chat.data.preferences import Messages, Pair
+from zero2chat.data.prompts import prompt_key
+from zero2chat.errors import UserError
+from zero2chat.runs import read_jsonl, write_atomically
+
+if TYPE_CHECKING:
+    pass
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """One JSON a line, atomically: a killed run leaves all pairs or none."""
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    return read_jsonl(path)
+
+
+# What a ranking's pairs are written with. `pairs` says of how many, so that half a ranking is known as such.
+_COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")
+_BEGINNING = b'{"pairs": '
+
+
+class Vote(NamedTuple):
+    better: str  # the model
+    worse: str
+    prompt: Messages
+    chosen: str  # its answer
+    rejected: str
+
+
+def read_rankings(path: Path) -> tuple[set[str], int]:
+    """The prompts ranked in the file so far, and how many bytes of it are whole rankings.
+
+    A kill or a full disk may have left half a ranking behind them. Raises `UserError` where it cannot be written, or
+    holds anything else.
+    """
+    if path.suffix != ".jsonl":
+        raise UserError(f"{path}: give a file that ends in .jsonl, by which the stage reward knows it")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}: make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{path}: cannot be written: give another file")
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    ranked: list[tuple[str, int]] = []  # a line's prompt, and of how many lines its ranking is
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        row = _read_row(line)
+        if row is None and number == len(lines) and _is_cut(line):
+            lines.pop()
+        elif row is None:
+            raise UserError(f"{where}: is no ranking of ours: give a file of its own")
+        else:
+            ranked.append((prompt_key(read_turns(row["prompt"], "user", f"{where}: prompt")), row["pairs"]))
+    last = len(list(itertools.takewhile(lambda line: line == ranked[-1], reversed(ranked))))
+    if last and last < ranked[-1][1]:
+        del ranked[-last:], lines[-last:]
+    return {prompt for prompt, _ in ranked}, sum(map(len, lines))
+
+
+def _read_row(line: bytes) -> Pair | None:
+    """One of our lines; None where it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    ours = isinstance(row, dict) and tuple(row) == _COLUMNS and isinstance(row["pairs"], int)
+    return row if ours else None
+
+
+def read_votes(path: str | Path) -> list[Vote]:
+    """What people preferred of two models, as `zero2chat ui --against` keeps it; a last line that was cut is left out.
+
+    Raises `UserError` where there is none, and with its line where one is no vote between two models.
+    """
+    try:
+        lines = Path(path).read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    votes: list[Vote] = []
+    for number, line in enumerate(lines, 1):
+        row, where = _read_row(line), f"{path}, line {number}"
+        if row is None and number == len(lines) and _is_cut(line):
+            break
+        models = str(row["model"]).split(" > ") if row else []
+        if row is None or len(set(models)) != 2 or len(models) != 2:
+            raise UserError(f"{where}: is no vote between two models: give what `zero2chat ui --against … --out` wrote")
+        prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
+        sides = [read_turns(row[key], "assistant", f"{where}: {key}") for key in ("chosen", "rejected")]
+        if not all(sides):
+            raise UserError(f"{where}: a side is empty: leave the line out")
+        votes.append(Vote(models[0], models[1], prompt, *(side[-1]["content"] for side in sides)))
+    if not votes:
+        raise UserError(f"{path}: holds no vote")
+    return votes
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether it is the beginning of one of our lines, and no more."""
+    return not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line))
+
+
+def mend(path: Path, whole: int) -> None:
+    """Cut what follows the whole rankings, and end the last line, from which an editor may have taken its end."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) > whole:
+            print(f"{path}: its last ranking is half-written: cut, and asked again", flush=True)
+            file.truncate(whole)
+        file.seek(max(whole - 1, 0))
+        if whole and file.read(1) != b"\n":
+            file.write(b"\n")
+
+
+def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tuple[str, str]]) -> None:
+    """Add a ranking's pairs, (better, worse), in one write, on the disk when it returns. Raises `UserError` where that
+    fails."""
+    rows = [_row(model, prompt, chosen, rejected, len(pairs)) for chosen, rejected in pairs]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    try:
+        with path.open("ab") as file:
+            file.write(text.encode("utf-8", "replace"))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"{path}: this ranking cannot be written ({error.strerror}); those before it are kept"
+        ) from error
+
+
+def _row(model: str, prompt: Messages, chosen: str, rejected: str, pairs: int) -> Pair:
+    sides = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
+    return dict(zip(_COLUMNS, (pairs, model, prompt, *sides), strict=True))

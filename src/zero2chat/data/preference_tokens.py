@@ -1,0 +1,93 @@
+"""Pairs of preferred and rejected answers as tokens, as DPO's trainer and the reward model's take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datasets import Dataset
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from zero2chat.data.preferences import Pair
+from zero2chat.errors import UserError
+from zero2chat.models.reward_model import encode
+from zero2chat.models.tokenization import neutral
+from zero2chat.runs import is_main_process
+
+
+def which_fit(lengths: Sequence[tuple[int, int]], max_length: int, overlong: str, label: str) -> list[int]:
+    """The places of the pairs of which neither side is longer than `max_length`, given both lengths in tokens.
+
+    Another pair is a `UserError` with `overlong="error"`, else left out and counted.
+    """
+    fits = [max(both) <= max_length for both in lengths]
+    if not all(fits):
+        said = f"{label}: {fits.count(False)} of {len(fits)} pairs have a side longer than max_length {max_length}"
+        if overlong == "error" or not any(fits):
+            raise UserError(f"{said} (row {fits.index(False)}): raise max_length, or set `overlong: drop`")
+        if is_main_process():
+            print(f"{said}: left out", flush=True)
+    return [i for i, fit in enumerate(fits) if fit]
+
+
+def tokenize_dpo_pairs(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+) -> tuple[Dataset, list[Pair]]:
+    """Columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
+
+    An answer is what the chat template marks as the assistant's, from its header to its end of turn; control tokens in
+    the text are neutralised. Raises `UserError` where a side is more than an answer, or the template refuses it; a
+    pair too long is one too, or left out (`which_fit`).
+    """
+    found: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
+    for i, pair in enumerate(pairs):
+        where = f"{label}: row {i}"
+        (chosen, start), (rejected, other) = (
+            _encode_side(pair, side, tokenizer, where) for side in ("chosen", "rejected")
+        )
+        # A text that begins with an end of line may share its first token with the header's: both sides begin there.
+        start = min(start, other)
+        if chosen[:start] != rejected[:start]:
+            raise UserError(f"{where}: the chat template writes the prompt otherwise before another answer")
+        for column, ids in zip(found, (chosen[:start], chosen[start:], rejected[start:]), strict=True):
+            found[column].append(ids)
+    lengths = [(len(p) + len(a), len(p) + len(b)) for p, a, b in zip(*found.values(), strict=True)]
+    kept = which_fit(lengths, max_length, overlong, label)
+    return Dataset.from_dict(found).select(kept), [pairs[i] for i in kept]
+
+
+def _encode_side(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, where: str) -> tuple[list[int], int]:
+    """The ids of prompt and answer, and where the answer begins."""
+    if len(pair[side]) > 1:
+        raise UserError(f"{where}: {side} has {len(pair[side])} turns: those before the last belong into the prompt")
+    try:
+        encoded = tokenizer.apply_chat_template(
+            neutral(pair["prompt"] + pair[side], tokenizer), return_assistant_tokens_mask=True, return_dict=True
+        )
+    except TemplateError as error:
+        raise UserError(f"{where}: {error}") from error
+    mask = encoded["assistant_masks"]
+    if 1 not in mask:
+        raise UserError(f"{where}: the chat template marks nothing in it as the assistant's")
+    end = len(mask) - mask[::-1].index(1)
+    start = end - mask[:end][::-1].index(0) if 0 in mask[:end] else 0
+    return encoded["input_ids"][:end], start
+
+
+def both_sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
+    """The conversations of all chosen answers, then of all rejected ones."""
+    return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
+
+
+def tokenize_reward_pairs(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+) -> tuple[Dataset, list[Pair]]:
+    """Columns `chosen_ids` and `rejected_ids`, as `RewardTrainer` takes them and scoring encodes them; the pairs kept.
+
+    A pair with a side longer than `max_length` is a `UserError` with `overlong="error"`, else left out and counted.
+    """
+    ids = encode(tokenizer, both_sides(pairs))
+    both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
+    kept = which_fit([(len(a), len(b)) for a, b in both], max_length, overlong, label)
+    rows = Dataset.from_dict({"chosen_ids": [both[i][0] for i in kept], "rejected_ids": [both[i][1] for i in kept]})
+    return rows, [pairs[i] for i in kept]
