@@ -119,8 +119,8 @@ def run_side(job: dict[str, Any]) -> None:
 
 def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, turns: TrainerCallback) -> None:
     """As stages/ppo.py does."""
-    from zero2chat.data.conversations import end_turn
     from zero2chat.inference.fast_generate import use_fast_rollouts
+    from zero2chat.models.chat_template import end_turn
     from zero2chat.models.reward_model import load_reward_model
     from zero2chat.trainers.ppo.trainer import PPOConfig, PPOTrainer
 

@@ -17,8 +17,8 @@ from typing import Any
 from trl.chat_template_utils import parse_response
 
 from zero2chat import stats
-from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.inference.generate import answer
+from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model
 from zero2chat.runs import read_jsonl
 

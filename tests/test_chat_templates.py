@@ -225,7 +225,7 @@ def test_llama3s_turns_are_its_own_and_what_is_said_carries_the_loss(llama3):
 def test_llama3_has_what_a_stage_demands(llama3, model_folder):
     from transformers import AutoModelForCausalLM
 
-    from zero2chat.data.conversations import end_turn
+    from zero2chat.models.chat_template import end_turn
 
     model = AutoModelForCausalLM.from_pretrained(model_folder)
     end_turn(model, llama3)
@@ -372,7 +372,7 @@ def test_a_stage_settles_template_end_and_pad_for_each_family_and_says_so(
     from transformers import AutoModelForCausalLM
     from trl import ModelConfig
 
-    from zero2chat.data.conversations import settle_chat
+    from zero2chat.models.chat_template import settle_chat
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(model_folder), family(**tokens)
     model.generation_config.eos_token_id = eos = tokenizer.eos_token_id
@@ -388,8 +388,8 @@ def test_a_template_whose_end_of_turn_is_plain_text_to_the_tokenizer_is_refused(
     from transformers import AutoModelForCausalLM
     from trl import ModelConfig
 
-    from zero2chat.data.conversations import settle_chat
     from zero2chat.errors import UserError
+    from zero2chat.models.chat_template import settle_chat
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(model_folder), family(eos_token="<|end_of_text|>")
     with pytest.raises(UserError, match=r"no special token \(to this tokenizer <\|im_end\|> is plain text\)"):
@@ -402,8 +402,8 @@ def test_lora_is_refused_where_the_model_has_never_seen_the_templates_tokens(tok
     from transformers import AutoModelForCausalLM
     from trl import ModelConfig
 
-    from zero2chat.data.conversations import settle_chat
     from zero2chat.errors import UserError
+    from zero2chat.models.chat_template import settle_chat
 
     model = AutoModelForCausalLM.from_pretrained(model_folder)
     with torch.no_grad():

@@ -15,11 +15,11 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import runs, stats, tasks
-from zero2chat.data.conversations import end_turn
 from zero2chat.errors import UserError
 from zero2chat.evaluation import lm_eval
 from zero2chat.evaluation.tasks import Scored, evaluate_rows, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer
+from zero2chat.models.chat_template import end_turn
 from zero2chat.models.tokenization import set_chat_template
 from zero2chat.stages import evaluate
 from zero2chat.stages.evaluate import main

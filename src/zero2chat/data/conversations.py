@@ -9,9 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 from jinja2 import TemplateError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import ModelConfig
-from trl.chat_template_utils import has_generation_markers
+from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.data.chat_formats import CONVERSATIONS, of_column, read_tools, recognise
@@ -19,12 +17,10 @@ from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, call_message, failed
-from zero2chat.models.tokenization import neutral, pad_apart, set_chat_template, visible
+from zero2chat.models.tokenization import neutral
 from zero2chat.runs import cores, is_main_process
 
-_TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
 _A_PROCESS = 4000  # conversations that are worth a process of their own
-_ZERO = 1e-16  # what an embedding that was never trained does not exceed
 _OUT_OF_ORDER = "It is out of order just now."
 
 
@@ -154,20 +150,6 @@ def _are_weights(styles: Any) -> bool:
     )
 
 
-def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) -> None:
-    """Set the chat template of a file, if one is given. Raises `UserError` where none is there or it is no Jinja."""
-    if path is not None:
-        set_chat_template(tokenizer, path)
-    if tokenizer.chat_template is None:
-        raise UserError(
-            "the tokenizer has no chat template: set chat_template_path, such as chat_templates/chatml.jinja"
-        )
-    try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
-    except TemplateError as error:
-        raise UserError(f"{path or 'the tokenizer'}: the chat template fails: {error}") from error
-
-
 def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """Columns `input_ids`, `assistant_masks` (1 where the assistant speaks, its end of turn included), and `where`.
 
@@ -221,67 +203,3 @@ def tokenize_conversations(
         dropped = set(too_long)
         encoded = encoded.select([i for i in range(len(lengths)) if i not in dropped])
     return encoded.remove_columns("where")
-
-
-def settle_chat(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | None, model_args: ModelConfig
-) -> None:
-    """Settle, for a model that is to be trained to chat, its template, what ends a turn, and what pads; and say so.
-
-    `path` is the template's file, or None for the tokenizer's own. Raises `UserError` as the three below do.
-    """
-    prepare_chat_template(tokenizer, path)
-    end_turn(model, tokenizer)
-    if model_args.use_peft:
-        _refuse_unlearnable(model, tokenizer, model_args.lora_modules_to_save or [])
-    if is_main_process():
-        template, end, pad = path or "the tokenizer's own", visible(tokenizer.eos_token), visible(tokenizer.pad_token)
-        print(f"chat template: {template}; turns end with {end}; padding with {pad}", flush=True)
-
-
-def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trained: Sequence[str]) -> None:
-    """Raise `UserError` where the template's tokens have embeddings of zeros, which an adapter would leave so.
-
-    Llama 3's base models have such: they were never told of turns.
-    """
-    weight = model.get_input_embeddings().weight
-    if "embed_tokens" in trained or weight.shape[0] == 0:  # as ZeRO-3 has sharded it
-        return
-    turns = tokenizer.apply_chat_template(_TURNS, return_dict=True)["input_ids"]
-    empty = [i for i in sorted(set(turns)) if weight[i].abs().max() <= _ZERO]
-    if empty:
-        names = ", ".join(visible(token) for token in tokenizer.convert_ids_to_tokens(empty))
-        raise UserError(
-            f"use_peft: the model has never seen {names}, and an adapter does not teach it: set "
-            "`lora_modules_to_save: [embed_tokens, lm_head]`, or start from a chat model"
-        )
-
-
-def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make the token that ends the assistant's turn the one that generation stops at, beside the model's own end.
-
-    Raises `UserError` where the template does not mark what the assistant says, or ends its turn with no token of
-    its own, so that the model could not learn to stop; and where no token is left to pad with.
-    """
-    if not has_generation_markers(tokenizer.chat_template):
-        raise UserError(
-            "the chat template has no {% generation %} markers, so the assistant's tokens cannot be told apart"
-        )
-    encoded = tokenizer.apply_chat_template(_TURNS, return_assistant_tokens_mask=True, return_dict=True)
-    said = [i for i, mine in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mine]
-    ends = [i for i in said if i in set(tokenizer.get_added_vocab().values())]
-    if not ends:
-        end = tokenizer.decode(said).partition("b")[2].strip()
-        raise UserError(
-            "the chat template ends the assistant's turn with no special token"
-            + (f" (to this tokenizer {visible(end)} is plain text)" if end else "")
-            + ": the model could not stop: take the template of its own kind, see chat_templates/README.md"
-        )
-    stops = model.generation_config.eos_token_id
-    stops = stops if isinstance(stops, list) else [stops]
-    model.generation_config.eos_token_id = [ends[-1], *(i for i in stops if i not in (None, ends[-1]))]
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[-1])
-    pad_apart(tokenizer, model.generation_config.eos_token_id)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise UserError("the tokenizer's pad token is missing or ends a turn: padding would be learned as an end")
-    model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.data.conversations import end_turn
 from zero2chat.errors import UserError
+from zero2chat.models.chat_template import end_turn
 from zero2chat.models.loading import load_model
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from zero2chat.data.conversations import encode_conversations, end_turn, load_conversations, prepare_chat_template
+from zero2chat.data.conversations import encode_conversations, load_conversations
 from zero2chat.data.decontamination import Decontamination
 from zero2chat.data.packing import pack_documents
 from zero2chat.data.preference_files import read_pairs
@@ -38,6 +38,7 @@ from zero2chat.data.sources import Source, load_source, mix, read_sources, requi
 from zero2chat.data.streaming import open_stream
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, make_tools
+from zero2chat.models.chat_template import end_turn, prepare_chat_template
 from zero2chat.models.loading import context_length, load_model, load_tokenizer
 from zero2chat.models.tokenization import control_ids, token_pieces
 from zero2chat.rewards import Reward, read_rewards

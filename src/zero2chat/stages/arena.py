@@ -25,7 +25,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats, tasks
 from zero2chat.config import build
-from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.preference_files import read_votes
 from zero2chat.data.prompts import read_prompts
 from zero2chat.errors import UserError, exit_on_mistake
@@ -33,6 +32,7 @@ from zero2chat.evaluation.elo import STYLE, Comparison, NotConnected, rate, styl
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer, answer_each
 from zero2chat.inference.openai_client import EndpointSpec
+from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import find_model, load_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts

@@ -29,12 +29,12 @@ from trl import DPOConfig, DPOTrainer, ModelConfig, get_peft_config
 from trl.trainer.utils import add_fused_lm_head
 
 from zero2chat import stats
-from zero2chat.data.conversations import settle_chat
 from zero2chat.data.preference_tokens import tokenize_dpo_pairs
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs
 from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.hub.push import finish_model_folder
+from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.loading import refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length

@@ -25,7 +25,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import ModelConfig, get_quantization_config
 
 from zero2chat import config, stats, tasks
-from zero2chat.data.conversations import end_turn, prepare_chat_template
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
@@ -33,6 +32,7 @@ from zero2chat.evaluation.tasks import Scored, TaskSpec, evaluate_rows, read_spe
 from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.generate import answer
 from zero2chat.inference.tool_format import Tools, make_tools
+from zero2chat.models.chat_template import end_turn, prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically

@@ -27,13 +27,13 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase, set_seed
 from trl import DistillationConfig, DistillationTrainer, ModelConfig, get_peft_config
 
-from zero2chat.data.conversations import settle_chat
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.tasks import read_specs
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
+from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch

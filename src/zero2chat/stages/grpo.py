@@ -35,7 +35,6 @@ from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
 from zero2chat.config import build
-from zero2chat.data.conversations import settle_chat
 from zero2chat.data.prompts import load_parts, safe_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
@@ -45,6 +44,7 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, make_tools
+from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.loading import context_length, refuse_adapter
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process

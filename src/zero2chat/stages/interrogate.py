@@ -29,13 +29,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats, tasks
 from zero2chat.config import build
-from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.abstention import REFUSALS, agreement, contains, declines, gist, normal
 from zero2chat.inference.openai_client import EndpointSpec
 from zero2chat.inference.samplers import ask_endpoint, ask_model
+from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.report.interrogate import by_source

@@ -31,7 +31,6 @@ from trl import ModelConfig, get_peft_config
 
 from zero2chat import stats, tasks
 from zero2chat.config import build
-from zero2chat.data.conversations import settle_chat
 from zero2chat.data.prompts import load_parts, safe_problems, task_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError, exit_on_mistake
@@ -40,6 +39,7 @@ from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.generate import Answer, answer
+from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.loading import context_length, refuse_adapter
 from zero2chat.models.reward_model import load_reward_model, scale_of
 from zero2chat.rewards import Reward, RewardSpec

@@ -20,12 +20,12 @@ from typing import Any, Literal
 from transformers import set_seed
 
 from zero2chat import config, stats, tasks
-from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.data.preference_files import write_pairs
 from zero2chat.data.preferences import Pair
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.adversarial_search import pieces_of, search
 from zero2chat.inference.generate import answer_each
+from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.models.reward_model import load_reward_model, scale_of, score_texts

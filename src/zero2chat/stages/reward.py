@@ -25,7 +25,6 @@ from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
-from zero2chat.data.conversations import prepare_chat_template, settle_chat
 from zero2chat.data.preference_files import read_pairs, write_pairs
 from zero2chat.data.preference_tokens import both_sides, tokenize_reward_pairs
 from zero2chat.data.preferences import (
@@ -41,6 +40,7 @@ from zero2chat.data.preferences import (
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
+from zero2chat.models.chat_template import prepare_chat_template, settle_chat
 from zero2chat.models.reward_model import load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length

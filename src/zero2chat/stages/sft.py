@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from transformers import set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
-from zero2chat.data.conversations import join_conversations, load_conversations, settle_chat, tokenize_conversations
+from zero2chat.data.conversations import join_conversations, load_conversations, tokenize_conversations
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import exit_on_mistake
@@ -28,6 +28,7 @@ from zero2chat.evaluation.tasks import read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.tool_format import make_tools
+from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.loading import refuse_adapter
 from zero2chat.runs import Run, is_main_process
 from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length

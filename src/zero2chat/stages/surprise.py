@@ -21,10 +21,10 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from zero2chat import config, stats, tasks
-from zero2chat.data.conversations import prepare_chat_template
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.evaluation.memorization import Passage, read
 from zero2chat.inference.generate import answer_each, encode_prompts
+from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run

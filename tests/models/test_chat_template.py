@@ -1,0 +1,73 @@
+"""A chat template that can be trained on, what ends a turn by it, and what pads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from zero2chat.errors import UserError
+from zero2chat.models.chat_template import end_turn, prepare_chat_template
+
+CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
+
+
+def test_a_template_that_cannot_be_trained_on_is_refused(tokenizer_folder: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match="no chat template: set chat_template_path"):
+        prepare_chat_template(tokenizer, None)
+    with pytest.raises(UserError, match=r"none\.jinja: chat template cannot be read"):
+        prepare_chat_template(tokenizer, str(tmp_path / "none.jinja"))
+    (tmp_path / "plain.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    prepare_chat_template(tokenizer, str(tmp_path / "plain.jinja"))  # enough to be asked
+    with pytest.raises(UserError, match=r"no \{% generation %\} markers"):
+        end_turn(None, tokenizer)  # type: ignore[arg-type]
+    (tmp_path / "endless.jinja").write_text(
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    )
+    prepare_chat_template(tokenizer, str(tmp_path / "endless.jinja"))
+    with pytest.raises(UserError, match="ends the assistant's turn with no special token"):
+        end_turn(None, tokenizer)  # type: ignore[arg-type]
+    (tmp_path / "broken.jinja").write_text("{% for m in messages %}{% generation %}{{ m.content ")
+    with pytest.raises(UserError, match=r"broken\.jinja: the chat template fails"):
+        prepare_chat_template(tokenizer, str(tmp_path / "broken.jinja"))
+
+
+def test_the_end_of_a_turn_becomes_the_end_of_generation(model_folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    turn_end, document_end = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    tokenizer.eos_token = "<|endoftext|>"  # as after pretraining
+    model.generation_config.eos_token_id = document_end
+    end_turn(model, tokenizer)
+    assert model.generation_config.eos_token_id == [turn_end, document_end]
+    assert tokenizer.eos_token == "<|im_end|>"
+    end_turn(model, tokenizer)
+    assert model.generation_config.eos_token_id == [turn_end, document_end]
+
+
+@pytest.mark.parametrize("pad", ["<|im_end|>", None])
+def test_padding_is_never_an_end_where_the_tokenizer_has_another_token_for_it(
+    pad: str | None, model_folder: Path
+) -> None:
+    """As SmolLM2's tokenizer, which pads with the end of a turn, and Llama 3.1's, which says nothing of padding."""
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer.pad_token = pad
+    end_turn(model, tokenizer)
+    assert tokenizer.pad_token == "<|pad|>"
+    assert model.generation_config.pad_token_id == model.config.pad_token_id == tokenizer.pad_token_id
+
+
+def test_a_tokenizer_without_a_token_to_pad_with_is_refused(model_folder: Path) -> None:
+    bare = Tokenizer(WordLevel({"<|im_start|>": 0, "<|im_end|>": 1, "a": 2}, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bare, additional_special_tokens=["<|im_start|>"], eos_token="<|im_end|>"
+    )
+    prepare_chat_template(tokenizer, str(CHAT_TEMPLATE))
+    with pytest.raises(UserError, match="pad token is missing or ends a turn"):
+        end_turn(AutoModelForCausalLM.from_pretrained(model_folder), tokenizer)
