@@ -9,7 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.data.prompts import load_problems, safe_problems, task_problems
+from zero2chat.data.prompts import load_problems, read_prompts, safe_problems, task_problems
 from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError
 
@@ -68,3 +68,48 @@ def test_prompts_over_the_longest_are_left_out_and_counted(
     assert "1 of 3 prompts are over max_prompt_length 40: left out" in capsys.readouterr().out
     with pytest.raises(UserError, match="3 of 3 prompts are over max_prompt_length 2: raise it"):
         safe_problems(found, tokenizer, 40, longest=2)
+
+
+def prompt(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path: Path) -> None:
+    task = tasks.load("lines")
+    assert read_prompts("lines", None, 5, 3) == [task.prompt(row) for row in task.rows("train", 3, 5)]
+    assert len(read_prompts("lines", None)) == 50
+    text = tmp_path / "asked.txt"
+    text.write_bytes("\ufeffWho is Ada?\r\n\r\n  Où est Tom ? \nWho is Ada?\nAnd?".encode())
+    assert read_prompts(None, str(text)) == [prompt("Who is Ada?"), prompt("Où est Tom ?"), prompt("And?")]
+    assert read_prompts(None, str(text), 1) == [prompt("Who is Ada?")]
+    rows = tmp_path / "asked.jsonl"
+    rows.write_text('{"prompt": "Who?", "id": 1}\n{"prompt": "Where?", "id": 2}\n')
+    assert read_prompts(None, str(rows)) == [prompt("Who?"), prompt("Where?")]
+    talk = [{"role": "system", "content": "Be brief."}, *prompt("Who?")]
+    rows.write_text(json.dumps({"prompt": talk}) + "\n")
+    assert read_prompts(None, str(rows)) == [talk]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "n", "says"),
+    [
+        ("none.txt", None, None, "none.txt: cannot be read: No such file or directory"),
+        ("none.jsonl", None, None, "none.jsonl: no such file or folder"),
+        ("asked.txt", b" \n\n", None, "asked.txt: is empty: write a prompt a line"),
+        ("asked.txt", b"\xff\xfe", None, "asked.txt: cannot be read: it is not UTF-8"),
+        ("asked.jsonl", b"", None, "asked.jsonl"),
+        ("asked.jsonl", b"Who?\n", None, "prompts: cannot"),
+        ("asked.jsonl", b'{"question": "Who?"}\n', None, "prompts: no column 'prompt'; it has question"),
+        ("asked.jsonl", b'{"prompt": null, "id": 1}\n', None, "prompts, row 0: prompt: neither text nor a list"),
+        ("asked.csv", b"Who?\n", None, "asked.csv: give a .txt file"),
+        ("asked.txt", b"Who?\n", 0, "n: 0 is not above 0"),
+        ("asked.txt", b"Who?\n", -1, "n: -1 is not above 0"),
+    ],
+)
+def test_prompts_that_are_none_are_refused(
+    name: str, text: bytes | None, n: int | None, says: str, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_bytes(text)
+    with pytest.raises(UserError, match=says):
+        read_prompts(None, str(tmp_path / name), n)
