@@ -136,15 +136,15 @@ def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
 ) -> None:
     from zero2chat import runs
+    from zero2chat.evaluation import knowledge_probe
     from zero2chat.models import loading
-    from zero2chat.stages import interrogate
 
     def write(path: Path, text: str) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     monkeypatch.setattr(loading, "load_for_use", lambda path: (None, None))
-    monkeypatch.setattr(interrogate, "interrogate", lambda *_: ({"questions": {"value": 3}}, []))
-    monkeypatch.setattr(interrogate, "as_rows", lambda *_: "")
+    monkeypatch.setattr(knowledge_probe, "interrogate", lambda *_: ({"questions": {"value": 3}}, []))
+    monkeypatch.setattr(knowledge_probe, "as_rows", lambda *_: "")
     monkeypatch.setattr(runs, "write_atomically", write)
     with pytest.raises(SystemExit) as end:
         cli.main(["interrogate", "x", "--task", "word_problems", "--json", "--out", str(tmp_path / "x.jsonl")])

@@ -239,8 +239,8 @@ def _search(args: argparse.Namespace) -> None:
 def _regurgitate(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat import config
+    from zero2chat.evaluation.extraction import RegurgitateArguments, as_table, measure
     from zero2chat.models.loading import load_for_use
-    from zero2chat.stages.regurgitate import RegurgitateArguments, as_table, measure
 
     given = {"model_name_or_path": args.model, "dataset": args.corpus}
     given |= {key: getattr(args, key) for key in ("column", "prefix", "continuation", "n", "candidates", "seed")}
@@ -255,9 +255,9 @@ def _regurgitate(args: argparse.Namespace) -> None:
 def _interrogate(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat import config
+    from zero2chat.evaluation.knowledge_probe import InterrogateArguments, as_rows, as_table, interrogate
     from zero2chat.models.loading import load_for_use
     from zero2chat.runs import write_atomically
-    from zero2chat.stages.interrogate import InterrogateArguments, as_rows, as_table, interrogate
 
     kept = ["teacher", "answers", "temperature", "max_new_tokens", "refuse_below", "keep_above", "refuse"]
     given = {key: getattr(args, key) for key in [*kept, "chat_template_path", "seed"] if getattr(args, key) is not None}
@@ -308,9 +308,9 @@ def _new_file(path: str | None) -> Path | None:
 def _arena(args: argparse.Namespace) -> None:
     _without_progress_bars()
     from zero2chat import config
+    from zero2chat.evaluation.arena import ArenaArguments, as_tables, compare
     from zero2chat.models.loading import load_for_use
     from zero2chat.runs import write_atomically
-    from zero2chat.stages.arena import ArenaArguments, as_tables, compare
 
     kept = ["models", "prompts", "taste", "reward_model", "votes", "anchor", "style_control", "chat_template_path"]
     kept += ["max_new_tokens", "resamples", "seed"]

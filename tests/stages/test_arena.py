@@ -16,6 +16,8 @@ import pytest
 from zero2chat import cli, tasks
 from zero2chat.data.preference_files import append_ranking
 from zero2chat.errors import UserError
+from zero2chat.evaluation import arena as contest
+from zero2chat.evaluation.arena import names_of
 from zero2chat.inference.generate import Answer
 from zero2chat.runs import read_jsonl
 from zero2chat.stages import arena
@@ -45,7 +47,7 @@ def skilled(monkeypatch: pytest.MonkeyPatch) -> None:
             texts.append(f"{name} says\n#### {right if rng.random() < SKILL[name] else 12345}")
         return [Answer(text, True, 3) for text in texts]
 
-    monkeypatch.setattr(arena, "answer", answer)
+    monkeypatch.setattr(contest, "answer", answer)
 
 
 @pytest.fixture
@@ -274,7 +276,7 @@ def test_votes_that_say_nothing_are_refused(
 def test_what_cannot_be_compared_is_refused_before_anything_answers(
     changes: dict[str, Any], says: str, tmp_path: Path, folders: dict[str, Path], write_yaml: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(arena, "_answers", lambda *_: pytest.fail("a model was asked"))
+    monkeypatch.setattr(contest, "_answers", lambda *_: pytest.fail("a model was asked"))
     given = {"models": [str(path) for path in folders.values()], "tasks": [TASK]} | changes
     path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
     with pytest.raises(UserError, match=says):
@@ -288,7 +290,7 @@ def test_a_model_without_a_template_is_named_before_any_answers_and_given_one(
     (base / "chat_template.jinja").unlink()
     given = {"models": [str(folders["sft"]), str(base)], "tasks": [TASK | {"n": 2, "max_new_tokens": 2}]}
     with monkeypatch.context() as patch:
-        patch.setattr(arena, "_answers", lambda *_: pytest.fail("a model was asked"))
+        patch.setattr(contest, "_answers", lambda *_: pytest.fail("a model was asked"))
         with pytest.raises(UserError, match=r"bare: the tokenizer has no chat template: set chat_template_path"):
             run(**given)
     template = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
@@ -296,6 +298,6 @@ def test_a_model_without_a_template_is_named_before_any_answers_and_given_one(
 
 
 def test_names_are_as_short_as_tells_models_apart() -> None:
-    assert arena.names_of(["runs/a/sft", "runs/a/grpo"]) == ["sft", "grpo"]
-    assert arena.names_of(["runs/a/sft", "runs/b/sft"]) == ["a/sft", "b/sft"]
-    assert arena.names_of(["me/model", "runs/model", "x"]) == ["me/model", "runs/model", "x"]
+    assert names_of(["runs/a/sft", "runs/a/grpo"]) == ["sft", "grpo"]
+    assert names_of(["runs/a/sft", "runs/b/sft"]) == ["a/sft", "b/sft"]
+    assert names_of(["me/model", "runs/model", "x"]) == ["me/model", "runs/model", "x"]
