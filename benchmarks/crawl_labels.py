@@ -602,7 +602,7 @@ def personal(side: Side, texts: Texts, folder: Path, scale: float) -> dict[str, 
         rng.shuffle(items)
         body = []
         for i, item in enumerate(items):
-            mark = "".join(LETTERS[int(c)] for c in f"{page:04d}{i:02d}")  # letters, so that the text has no extra numbers
+            mark = "".join(LETTERS[int(c)] for c in f"{page:04d}{i:02d}")  # no extra numbers
             truth[mark] = item
             body.append(f"{rng.choice(some)} Q{mark} {rng.choice(side.sentences).format(item.text)} Z{mark}")
         pages.append(plain("Letters", body))

@@ -25,8 +25,8 @@ import yaml
 ACCELERATE_CONFIG = Path("accelerate_configs/cpu_zero2.yaml")
 RANKS = 2
 CLOSE = 0.15
-# By millions of parameters: layers, width, micro-batch of windows of 256 tokens. With ZeRO-2, activations cause the peak
-# of the smaller model, and gradient reduction that of the larger one.
+# By millions of parameters: layers, width, micro-batch of windows of 256 tokens. With ZeRO-2, activations cause the
+# peak of the smaller model, and gradient reduction that of the larger one.
 SIZES = {60: (8, 640, 4), 120: (12, 768, 2)}
 
 
