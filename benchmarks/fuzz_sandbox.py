@@ -1,14 +1,14 @@
-"""Does any program in the sandbox `bubblewrap` change the host, or leave or take more than it is given?
+"""Can any program in the sandbox `bubblewrap` change the host, leave something behind, or exceed its limits?
 
     python benchmarks/fuzz_sandbox.py [--minutes 10] [--seed 0] [--kept benchmarks/fuzz_sandbox.txt] [--json]
 
-First the programs that are kept: what once got out. Then, until the time is over, programs from a grammar of system
-calls: names, descriptors, flags and sizes that go with each call, or do not; once, many times, or in threads. Seed n
-always makes the same programs. The interpreter's files are private copies here, and so is `/dev/null`, so that only the
-program can have touched them. After each program these must be as before: mode, owner, size, links and times of every
-file that it could name; locks on them while it runs; the mounts; this process's descriptors; and no process is left.
-Memory that goes beyond its limits counts where it shows three times in a row. A program that makes a difference is
-made as small as it can be, and added to the kept ones.
+First runs the kept programs, which once escaped. Then, until the time is up, runs programs from a grammar of system
+calls: names, descriptors, flags and sizes that fit each call, or do not; once, many times, or in threads. Seed n always
+makes the same programs. The interpreter's files and `/dev/null` are private copies here, so that only the program can
+have touched them. After each program everything must be as before: mode, owner, size, links and times of every file
+that it could name; locks on them while it runs; the mounts; this process's descriptors; and no process may remain.
+Memory over the limit counts if it is seen three times in a row. A program that makes a difference is minimized and
+added to the kept ones.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from zero2chat.tools import bubblewrap, seccomp
 from zero2chat.tools.python import Limits, Result
 
 KEPT = Path(__file__).with_suffix(".txt")
-MARK = 64 * 2**20 + 4096 * (os.getpid() % 1000)  # which tells this process's sandboxes from others
+MARK = 64 * 2**20 + 4096 * (os.getpid() % 1000)  # distinguishes this process's sandboxes from others
 LIMITS = Limits(seconds=0.5, memory=MARK, output=2000, scratch=4 * 2**20)
-MEMORY = MARK + LIMITS.scratch + 60 * 2**20  # that a program and bwrap may take, with the kernel's own for both
+MEMORY = MARK + LIMITS.scratch + 60 * 2**20  # allowed for a program and bwrap, with the kernel's own memory for both
 SLACK = 30.0  # seconds over the limit, on a busy machine
-_AT_ONCE = 25  # programs of a seed
+_AT_ONCE = 25  # programs per seed
 
 # ---- the grammar
 
@@ -60,7 +60,7 @@ NUMBERS |= {name: row[_COLUMN] for name, row in {
     "kcmp": (312, 272), "setrlimit": (160, 164), "setpriority": (141, 140), "timer_create": (222, 107),
     "rt_sigqueueinfo": (129, 138), "mlock": (149, 228), "pkey_alloc": (330, 289), "quotactl": (179, 60),
 }.items()}  # fmt: skip
-_ENDS = ("exit", "exit_group", "execve", "rt_sigreturn", "pause", "rt_sigsuspend")  # of which little follows
+_ENDS = ("exit", "exit_group", "execve", "rt_sigreturn", "pause", "rt_sigsuspend")  # little happens after these
 
 _names = st.sampled_from(
     [
@@ -88,7 +88,7 @@ _kinds |= {"0": st.just("0"), "c": st.sampled_from([str(n) for n in (*range(45),
 _kinds |= {"d": st.sampled_from(["-100", "0", "o(b'/', 0)", "o(b'/tmp', 0)"]), "n": st.sampled_from(["0", "1", "-1"])}
 _kinds |= {"i": st.integers(0, 64).map(str), "u": st.sampled_from(["0", "65534", "-1"])}
 
-# What goes with each call, a letter an argument; the others take anything.
+# The arguments of each call, one letter each; the other calls take anything.
 _TAKES = {
     "chmod": "pm", "fchmod": "fm", "fchmodat": "dpm", "fchmodat2": "dpmg", "utime": "pt", "utimes": "pt",
     "utimensat": "dptg", "fchownat": "dpuug", "setxattr": "pbbsg", "truncate": "ps", "ftruncate": "fs",
@@ -147,7 +147,7 @@ def t(f):
 
 
 class Host:
-    """Private copies of all that a program can name, and how they were."""
+    """Private copies of everything that a program can name, and their state before it ran."""
 
     def __init__(self, folder: Path):
         self.command = list(bubblewrap._sandbox())
@@ -165,7 +165,7 @@ class Host:
             try:
                 os.mknod(target, 0o666 | stat.S_IFCHR, source.stat().st_rdev)
                 target.open("w").close()
-            except OSError:  # only root can make one
+            except OSError:  # only root can create one
                 target.write_bytes(b"")
             target.chmod(0o666)
         elif source.is_dir():
@@ -184,7 +184,7 @@ class Host:
         return target
 
     def accept(self) -> None:
-        """As it is now is how it is to stay."""
+        """Makes the present state the expected one."""
         self._state = self._look()
 
     def _look(self) -> dict[str, tuple[int, ...]]:
@@ -209,7 +209,7 @@ def left_behind() -> list[str]:
 
 
 class Watch(threading.Thread):
-    """While a program runs: locks on the host's files, and the least memory there was."""
+    """Observes a running program: locks on the host's files, and the lowest free memory."""
 
     def __init__(self, host: Host):
         super().__init__(daemon=True)
@@ -229,7 +229,7 @@ class Watch(threading.Thread):
 
 
 def differences(program: str, host: Host, limits: Limits = LIMITS) -> list[str]:
-    """What is not as before when the program has run."""
+    """What has changed after the program ran."""
     descriptors, mounts = psutil.Process().num_fds(), Path("/proc/self/mountinfo").read_text()
     found = []
     for again in range(3):
@@ -274,7 +274,7 @@ def private(folder: Path) -> Iterator[Host]:
 
 
 def fuzz(host: Host, first: int, minutes: float) -> tuple[int, int, dict[str, list[str]]]:
-    """(Programs, seeds, and of the first program that made a difference, as small as it can be, what differed)."""
+    """(Programs, seeds, and the differences of the first failing program, minimized.)"""
     end, ran, number = time.monotonic() + 60 * minutes, 0, first
     last: dict[str, list[str]] = {}
     while time.monotonic() < end and not last:
@@ -306,8 +306,8 @@ def fuzz(host: Host, first: int, minutes: float) -> tuple[int, int, dict[str, li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, help="for programs of the grammar (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the first of the seeds (default %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time for generated programs (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="first seed (default %(default)s)")
     parser.add_argument("--kept", type=Path, default=KEPT, metavar="FILE", help="default %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()

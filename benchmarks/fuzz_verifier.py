@@ -1,10 +1,10 @@
-"""Does any text make the verifier raise, hang, grow, or take a number's neighbour for the number?
+"""Can any text make the verifier raise, hang, grow, or accept a neighbouring number?
 
     python benchmarks/fuzz_verifier.py [--minutes 10] [--seed 0] [--keep fuzz_verifier.jsonl] [--json]
 
-Walks of the grammar of LaTeX in `tests/math_verifier/latex.py`, as they are and mistyped, are judged against each
-other. A term is also judged against itself, and with another term added to it. What goes wrong is kept with its seed,
-which makes it again: `--seed N --minutes 0` is that one walk.
+Random walks through the LaTeX grammar of `tests/math_verifier/latex.py`, unchanged and with typos, are judged against each
+other. Each term is also judged against itself, and against itself plus another term. Failures are kept with their seed:
+`--seed N --minutes 0` repeats that one walk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NO_TERM = ("\\infty", "i", "pm", "!", "gcd", "sum", "prod", "bmod", "lim")
 
 
 def tries(seed: int) -> list[tuple[str, str, str]]:
-    """Of a seed: what may come of it (anything, equal, or different), a gold answer and a text."""
+    """For one seed: the allowed verdict (any, equal, or different), a gold answer and a text."""
     rng = random.Random(seed)
     walk, mistyped = _LATEX["walk"], _LATEX["mistyped"]
     gold, text, term = walk(rng), walk(rng, deep=rng.choice((4, 6, 9))), walk(rng, start="A", deep=3)
@@ -40,7 +40,7 @@ def tries(seed: int) -> list[tuple[str, str, str]]:
 
 
 def fault(expected: str, gold: str, text: str) -> tuple[str, float, str]:
-    """What is wrong with a verdict ("" for nothing), its seconds, and its reason."""
+    """What is wrong with a verdict ("" if nothing), its seconds, and its reason."""
     start = time.perf_counter()
     try:
         verdict = judge(text, gold)
@@ -62,8 +62,8 @@ def fault(expected: str, gold: str, text: str) -> tuple[str, float, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10, help="(default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first walk (default %(default)s)")
-    parser.add_argument("--keep", default="fuzz_verifier.jsonl", help="a line for each fault (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first walk (default %(default)s)")
+    parser.add_argument("--keep", default="fuzz_verifier.jsonl", help="file for faults (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
     judge("\\sqrt{8}", "2\\sqrt{2}")  # the workers are up
@@ -85,7 +85,7 @@ def main() -> None:
         seed += 1
         if time.monotonic() > until:
             break
-    worker_pool.close()  # so that its workers count
+    worker_pool.close()  # so that its workers are counted
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     megabytes = max(resource.getrusage(whose).ru_maxrss for whose in who) >> 10
     if megabytes > _MEGABYTES:
@@ -93,7 +93,7 @@ def main() -> None:
     found = {"walks": seed - args.seed, "judged": judged, "faults": dict(faults), "reasons": dict(reasons)}
     found |= {"slowest_seconds": slowest, "megabytes": megabytes}
     print(f"{judged} verdicts of {seed - args.seed} walks, {sum(faults.values())} faults {dict(faults)}")
-    print(f"slowest {slowest:.2f} s, {megabytes} MB at most; {dict(reasons)}")
+    print(f"slowest {slowest:.2f} s, {megabytes} MB peak; {dict(reasons)}")
     if args.json:
         print(json.dumps(found))
 

@@ -1,17 +1,17 @@
-"""Does an exported model say the same in llama.cpp? Tokens, greedy answers, agreement, size and accuracy by type.
+"""Does an exported model behave the same in llama.cpp? Tokens, greedy answers, agreement, size, accuracy by type.
 
     python benchmarks/gguf.py runs/quickstart/grpo [--task word_problems] [--rows 300] [--threads 1] [--json]
 
-Needs `make gguf`. The model is exported at each type as `zero2chat export` does it, opened in llama-cpp-python, in a
-process of its own, and held against transformers in float32:
+Needs `make gguf`. The model is exported at each type as `zero2chat export` does it, opened in llama-cpp-python in a
+separate process, and compared with transformers in float32:
 
 - prompts: how many of 50 texts and conversations have the same ids, read with control tokens and as plain text;
-- greedy, at f32: how many of 50 prompts are continued by the same 32 tokens; for each other one it prints by how much
-  transformers preferred its own token where they part, in logits;
-- top-1: at how many positions of these prompts and transformers' continuations the likeliest token is the same;
+- greedy, at f32: how many of 50 prompts have the same 32 greedy tokens; for each other one it prints by how many logits
+  transformers preferred its own token at the first difference;
+- top-1: at how many positions of these prompts and transformers' continuations the most likely token is the same;
 - accuracy: test rows of the task, answered greedily.
 
-llama.cpp keeps keys and values in float16 unless told otherwise: for f32 it is told to keep them in float32.
+llama.cpp keeps its KV cache in float16 by default; for f32 it is set to float32.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ CONTROL = (
 
 
 def serve(file: str, context: int, threads: int, whole_cache: bool) -> None:
-    """Answer each line of stdin, `[method, arguments…]`, with a line."""
+    """Answers each line of stdin, `[method, arguments…]`, with one line."""
     import llama_cpp
     import numpy as np
 
@@ -93,7 +93,7 @@ def serve(file: str, context: int, threads: int, whole_cache: bool) -> None:
         return list(model.tokenize(text.encode(), add_bos=False, special=control))
 
     def top(given: list[int]) -> list[int]:
-        """After each of the ids the likeliest next one."""
+        """The most likely next token after each of the ids."""
         model.reset()
         model.eval(given)
         return [int(token) for token in np.argmax(model.scores[: len(given)], axis=-1)]
@@ -114,7 +114,7 @@ def serve(file: str, context: int, threads: int, whole_cache: bool) -> None:
 
 
 class Llama:
-    """A GGUF file in llama.cpp, in a process of its own."""
+    """A GGUF file in llama.cpp, in a separate process."""
 
     def __init__(self, file: str, context: int, threads: int = 1, whole_cache: bool = False):
         given = [file, str(context), str(threads), "f32" if whole_cache else "f16"]
@@ -143,7 +143,7 @@ class Llama:
 
 
 def prompts(tokenizer: Any, questions: Sequence[list[dict[str, str]]]) -> list[str]:
-    """The texts above, control tokens in a row, and 15 questions, as conversations if there is a template for them."""
+    """The texts above, control tokens in a row, and 15 questions, as conversations if there is a template."""
     known = set(tokenizer.get_vocab())
     control = [token for token in CONTROL if token in known]
     texts = [*TEXTS, " ".join(control), "".join(control), f"a{control[0]}b {control[-1]}\n{control[0]}12"]
@@ -155,9 +155,9 @@ def prompts(tokenizer: Any, questions: Sequence[list[dict[str, str]]]) -> list[s
 
 
 def continued(model: Any, given: list[int]) -> tuple[list[int], list[list[tuple[float, int]]], list[int]]:
-    """The next `TOKENS` tokens, greedily, an end among them or not; and the likeliest token after each position.
+    """The next `TOKENS` greedy tokens, ignoring end tokens; and the most likely token after each position.
 
-    In between, the two largest logits of each of the tokens, and whose they are.
+    Between them, the two largest logits of each token, and their ids.
     """
     import torch
     from transformers import DynamicCache
@@ -184,10 +184,10 @@ def main() -> None:
     parser.add_argument("model", help="a model folder, such as runs/quickstart/grpo")
     parser.add_argument("--task", default="word_problems", help="(default %(default)s)")
     parser.add_argument(
-        "--options", type=json.loads, default='{"largest": 20}', help="of the task (default %(default)s)"
+        "--options", type=json.loads, default='{"largest": 20}', help="the task's options (default %(default)s)"
     )
-    parser.add_argument("--rows", type=int, default=300, help="of the task; 0 leaves it out (default %(default)s)")
-    parser.add_argument("--max-new-tokens", type=int, default=96, help="the longest answer (default %(default)s)")
+    parser.add_argument("--rows", type=int, default=300, help="rows of the task; 0 skips it (default %(default)s)")
+    parser.add_argument("--max-new-tokens", type=int, default=96, help="longest completion (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
@@ -253,7 +253,7 @@ def main() -> None:
 
 
 def greedy_alike(llama: Llama, given: Sequence[list[int]], theirs: Sequence[Any]) -> dict[str, Any]:
-    """How many continuations are the same, and where the others part."""
+    """How many continuations are the same, and where the others diverge."""
     parted = []
     for number, (ids, (said, best, _)) in enumerate(zip(given, theirs, strict=True)):
         mine = llama("greedy", ids, TOKENS, [])

@@ -1,11 +1,10 @@
-"""Does one model for everything cost what each skill would reach alone? Models of one skill beside the assistant.
+"""Does one model for all skills lose accuracy? Compares models of one skill each with the assistant.
 
     python benchmarks/one_skill.py [--skills letters search word_problems] [--json]
 
-Needs `runs/assistant`. Each model begins at the assistant's pretrained one and studies the rows of one skill alone,
-those of the assistant's mixture, over as many steps as they take of its training; then both are asked the same test
-rows. The assistant is the one at the end, after PPO and GRPO. About five minutes a skill on two cores; what is there is
-kept.
+Needs `runs/assistant`. Each model starts from the assistant's pretrained model and trains only on one skill's rows of
+the assistant's mixture, for as many steps as they take of its training. Then both are tested on the same test rows. The
+assistant is the final one, after PPO and GRPO. About five minutes per skill on two cores; finished runs are reused.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ def label(source: Mapping[str, Any]) -> str:
 
 
 def run(step: Step, folder: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The metrics of a step of the assistant's with other settings."""
+    """The metrics of one of the assistant's steps with other settings."""
     given = [word for key, value in settings.items() for word in (f"--{key}", json.dumps(value))]
     command = [*step.command(), "--output_dir", str(folder), *given]
     program = Path(sys.executable).with_name(command[0])
     done = subprocess.run([str(program), *command[1:]], env=environment(step), stdout=sys.stderr)
     if done.returncode:
-        raise SystemExit(f"one_skill: {folder} failed: what it says stands above")
+        raise SystemExit(f"one_skill: {folder} failed: see its output above")
     metrics: dict[str, dict[str, Any]] = json.loads((folder / "metrics.json").read_text())
     return metrics
 
 
 def measure(skill: str, steps: Mapping[str, Step]) -> list[dict[str, Any]]:
-    """A row for each of the skill's exams: both accuracies, and the assistant's less the other's with its interval."""
+    """One row per test of the skill: both accuracies, and the assistant's minus the other's with its interval."""
     studied, asked = SKILLS[skill]
     sft, exam = steps["sft"].settings, steps["evaluate"].settings
     rows = [source for source in sft["datasets"] if label(source) in studied]
@@ -90,11 +89,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
     if not (ASSISTANT / "evaluate" / "metrics.json").exists():
-        raise SystemExit("one_skill: runs/assistant/evaluate is not there: run `zero2chat run recipes/assistant` first")
+        raise SystemExit("one_skill: runs/assistant/evaluate is missing: run `zero2chat run recipes/assistant` first")
     steps = {step.name: step for step in load_recipe("recipes/assistant")}
     table = [row for skill in args.skills for row in measure(skill, steps)]
 
-    print(f"{'skill':<14} {'exam':<16} {'n':>4}  {'alone':>6}  {'assistant':>9}  assistant less alone (95%)")
+    print(f"{'skill':<14} {'test':<16} {'n':>4}  {'alone':>6}  {'assistant':>9}  assistant - alone (95%)")
     for row in table:
         less, low, high = row["less"]
         print(

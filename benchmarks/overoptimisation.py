@@ -1,11 +1,11 @@
-"""Does a reward model from more comparisons bear being followed further? recipes/overoptimisation over several seeds.
+"""Do more comparisons allow more optimization? recipes/overoptimisation over several seeds.
 
     python benchmarks/overoptimisation.py [--seeds 0 1 2] [--json]
 
-Needs `runs/school/sft`. For each seed a reward model from 100, 500 and 2,000 comparisons, and PPO far past the
-point where each still helps. Seed 0 is the recipe itself. The seed moves which answers are compared, the labels' noise,
-the head's first weights and what PPO draws; held-out prompts are the same. Gold is compared by the end, and, as some go
-further in as many steps, at the √KL that the three of a seed have all reached. What is there is not made again.
+Needs `runs/school/sft`. For each seed it trains reward models from 100, 500 and 2,000 comparisons, and PPO against
+each, far past the peak. Seed 0 is the recipe itself. The seed changes which answers are compared, the label noise, the
+head's initialization and PPO's samples; held-out prompts are the same. The loss of gold is measured at the end, and,
+because some runs go further in as many steps, at the √KL that all three runs of a seed reach. Finished runs are reused.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def curve(folder: Path) -> list[tuple[float, float, float]]:
 
 
 def at_distance(points: list[tuple[float, float, float]], distance: float) -> float:
-    """Gold where the curve first reaches that √KL, on the line between two evaluations."""
+    """Gold where the curve first reaches that √KL, interpolated between two evaluations."""
     for (x0, _, y0), (x1, _, y1) in pairwise(points):
         if x0 < distance <= x1:
             return y0 + (y1 - y0) * (distance - x0) / (x1 - x0)
@@ -59,8 +59,8 @@ def at_distance(points: list[tuple[float, float, float]], distance: float) -> fl
 
 
 def losses(points: list[tuple[float, float, float]], distance: float) -> dict[str, float]:
-    """Of one curve: gold at its start, its peak and where that is, its end, and what is lost since the peak by the end,
-    and at a distance that all of its seed have reached."""
+    """For one curve: gold at the start, at the peak (and where it is) and at the end, and the loss from the peak to the
+    end and to a distance that all runs of its seed reach."""
     golds = [gold for _, _, gold in points]
     peak = max(range(len(golds)), key=golds.__getitem__)
     there = at_distance(points[peak:], distance) if distance > points[peak][0] else golds[peak]

@@ -1,11 +1,11 @@
-"""Is the peak memory that `zero2chat plan` predicts what a rank takes? Two sizes, ZeRO-2 and ZeRO-3, on two CPU ranks.
+"""Does `zero2chat plan` predict a rank's peak memory? Two sizes, ZeRO-2 and ZeRO-3, on two CPU ranks.
 
     python benchmarks/plan_memory.py [--sizes 60 120] [--stages 2 3] [--json]
 
-Needs Linux. Each case trains three steps of the stage pretrain in fp32, as DeepSpeed does on a CPU, with AdamW.
-Measured is a rank's peak of resident memory while it trains, less what was resident when its model was about to be
-built; the larger of the two ranks. Exit code 1 where a prediction is more than 15% off. Minutes on two cores, and up to
-8 GB.
+Needs Linux. Each case trains the stage pretrain for three steps in fp32, as DeepSpeed does on a CPU, with AdamW. The
+measured value is a rank's peak resident memory during training, minus its resident memory just before it built the
+model; the larger of the two ranks counts. Exit code 1 if a prediction is more than 15% off. Takes minutes on two cores,
+and up to 8 GB.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ import yaml
 ACCELERATE_CONFIG = Path("accelerate_configs/cpu_zero2.yaml")
 RANKS = 2
 CLOSE = 0.15
-# By millions of parameters: layers, width, windows of 256 tokens at once. Of ZeRO-2 activations make the peak of the
-# smaller one, and the reduction of gradients that of the larger one.
+# By millions of parameters: layers, width, micro-batch of windows of 256 tokens. With ZeRO-2, activations cause the
+# peak of the smaller model, and gradient reduction that of the larger one.
 SIZES = {60: (8, 640, 4), 120: (12, 768, 2)}
 
 
 def settings(folder: Path, size: int, stage: int) -> dict[str, Any]:
-    """Of the stage pretrain. The vocabulary is larger than its tokenizer's, as a real one would be."""
+    """Settings of the stage pretrain. The vocabulary is larger than its tokenizer's, as large as a real one."""
     layers, width, batch = SIZES[size]
     model = {"num_hidden_layers": layers, "hidden_size": width, "intermediate_size": 4 * width, "head_dim": 64}
     model |= {"num_attention_heads": width // 64, "num_key_value_heads": width // 64, "tie_word_embeddings": True}
@@ -53,7 +53,7 @@ def settings(folder: Path, size: int, stage: int) -> dict[str, Any]:
 
 
 def prepare(folder: Path) -> None:
-    """A corpus of made-up text, and a tokenizer of it."""
+    """Writes a corpus of made-up text, and a tokenizer of it."""
     from zero2chat.stages import tokenizer
 
     (folder / "corpus").mkdir()
@@ -68,14 +68,14 @@ def prepare(folder: Path) -> None:
 
 
 def resident(name: str = "VmRSS") -> int:
-    """Bytes of this process; `VmHWM` for the most since `forget_peak`."""
+    """Bytes of this process; with `VmHWM`, its peak since `forget_peak`."""
     found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) * 1024
 
 
 def measure(out: str, argv: list[str]) -> None:
-    """Train, and write what the training took to `out`."""
+    """Trains, and writes what the training took to `out`."""
     from accelerate import PartialState
 
     from zero2chat.stages import pretrain
@@ -93,7 +93,7 @@ def measure(out: str, argv: list[str]) -> None:
         train(*args)
         Path(f"{out}.{os.environ['RANK']}").write_text(str(resident("VmHWM") - before))
         PartialState().wait_for_everyone()
-        os._exit(0)  # nothing of it is kept
+        os._exit(0)  # nothing has to be saved
 
     vars(pretrain).update(build_model=watched_build, train=watched_train)
     pretrain.main(argv)
@@ -103,22 +103,22 @@ def measure(out: str, argv: list[str]) -> None:
 
 
 def measured(folder: Path, size: int, stage: int) -> int:
-    """Bytes, of the rank that took more."""
+    """Bytes of the rank that took more."""
     config, launch = folder / f"{size}-{stage}.yaml", folder / f"cpu_zero{stage}.yaml"
     config.write_text(yaml.safe_dump(settings(folder, size, stage)))
     launch.write_text(ACCELERATE_CONFIG.read_text().replace("zero_stage: 2", f"zero_stage: {stage}"))
     out = folder / f"peak-{size}-{stage}"
     command = [str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file", str(launch)]
     command += [__file__, "--measure", str(out), "--config", str(config)]
-    # What is freed is given back at once, so that resident memory is what the tensors take.
+    # Freed memory is returned at once, so that resident memory is what the tensors take.
     environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
     if subprocess.run(command, env=environment, stdout=sys.stderr).returncode:
-        raise SystemExit(f"plan_memory: {size} million with ZeRO-{stage} failed: what it says stands above")
+        raise SystemExit(f"plan_memory: {size} million with ZeRO-{stage} failed: see its output above")
     return max(int(Path(f"{out}.{rank}").read_text()) for rank in range(RANKS))
 
 
 def predicted(folder: Path, size: int, stage: int) -> dict[str, float]:
-    """Bytes, by part."""
+    """Bytes by part."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

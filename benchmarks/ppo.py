@@ -1,16 +1,17 @@
-"""Our PPO beside the last that TRL had, 1.12.0's `trl.experimental.ppo`: seconds, memory, time to a gold reward.
+"""Our PPO compared with TRL 1.12.0's, its last: seconds, memory, and time to a gold reward.
 
     make peer-ppo && python benchmarks/ppo.py [--rollouts 20] [--tune] [--json]
 
-Needs the school's `sft` and `reward`, and Linux. Each side is a process of its own with this interpreter and its
-own TRL; threads, allocator, precision, models, prompts, reward and settings are those of recipes/school/ppo.yaml on
-both, at a constant learning rate. The sides take turns, a rollout of 64 answers each, so that whatever else the machine
-does meets all. Peak memory is the most that was resident of a process (VmHWM), the libraries in it included.
+Needs the school's `sft` and `reward`, and Linux. TRL's trainer is `trl.experimental.ppo`. Each side is a separate
+process with this interpreter and its own TRL. Threads, allocator, precision, models, prompts, reward and settings are
+those of recipes/school/ppo.yaml on both sides, with a constant learning rate. The sides take turns, one rollout of 64
+completions each, so that other load on the machine affects both. Peak memory is the process's peak resident memory
+(VmHWM), including libraries.
 
-TRL has a value model beside the policy; ours is a head on the policy, as in the recipe, and a second contestant of ours
-has a value model too. `--tune`: both sides try the same 8 settings on validation rows, then the best of each starts
-anew with other seeds; training stops where the gold reward of held-out lines, sampled alike on both sides while the
-clock stands still, has gained GAIN. About 2 minutes, and 20 with `--tune`, on two cores.
+TRL has a separate value model. Ours is a value head on the policy, as in the recipe; a third contestant is ours with a
+value model. `--tune`: both sides try the same 8 settings on validation rows. The best of each runs again with other
+seeds until the gold reward of held-out lines has gained GAIN; evaluation does not count as time. About 2 minutes, and
+20 with `--tune`, on two cores.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ POLICY, REWARD = "runs/school/sft", "runs/school/reward"
 SIDES = {"theirs": "TRL 1.12.0", "ours": "ours, value head", "own": "ours, value model"}
 
 PROMPTS, LONGEST, ANSWERS = 4000, 40, 64
-WARM_UP = 3  # rollouts that do not count
-# What both configs know by the same name
+WARM_UP = 3  # rollouts, not counted
+# Keys with the same name in both configs
 SETTINGS = {
     "learning_rate": 1e-4,
-    "lr_scheduler_type": "constant",  # the two would count warm-up in different steps
+    "lr_scheduler_type": "constant",  # the two count warm-up in different steps
     "num_ppo_epochs": 2,
     "num_mini_batches": 1,
     "per_device_train_batch_size": ANSWERS,
@@ -59,19 +60,19 @@ SETTINGS = {
 }
 # Of --tune
 GRID = [{"learning_rate": rate, "num_ppo_epochs": epochs} for rate in (4e-4, 8e-4, 2e-4, 1.6e-3) for epochs in (2, 4)]
-GAIN = 0.25  # of gold, from 0 to 1, over the start model's
-CAP = 60  # rollouts of a trial
-LOOK_EVERY, HELD_OUT = 2, 128  # rollouts between two looks at the gold, and lines a look
+GAIN = 0.25  # of gold, from 0 to 1, over the SFT model's
+CAP = 60  # most rollouts of a trial
+LOOK_EVERY, HELD_OUT = 2, 128  # rollouts between two evaluations of gold, and lines per evaluation
 SEEDS = (1, 2, 3)
 
 
-# ---- a side's process: it trains, and does a rollout whenever it is told to
+# ---- a side's process: it trains one rollout per order
 
 
 def run_side(job: dict[str, Any]) -> None:
-    """Train as the job says, a rollout and a line of JSON on stdout for each line on stdin."""
+    """Trains as the job says: one rollout and one line of JSON on stdout for each line on stdin."""
     channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the trainers print is no message
+    os.dup2(2, 1)  # stdout is for messages only, not for what the trainers print
     from datasets import Dataset
     from transformers import TrainerCallback
 
@@ -118,7 +119,7 @@ def run_side(job: dict[str, Any]) -> None:
 
 
 def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, turns: TrainerCallback) -> None:
-    """As stages/ppo.py does."""
+    """Trains as stages/ppo.py does."""
     from zero2chat.inference.fast_generate import use_fast_rollouts
     from zero2chat.models.chat_template import end_turn
     from zero2chat.models.reward_model import load_reward_model
@@ -134,7 +135,7 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
         cliprange_value=None,
         max_completion_length=LONGEST,
         max_steps=job["rollouts"] * epochs,
-        logging_steps=epochs,  # a line a rollout, as TRL's
+        logging_steps=epochs,  # one line per rollout, as in TRL
     )
     reward, reward_tokenizer = load_reward_model(REWARD)
     config.reward_weights = [1 / reward.config.score_std]
@@ -150,7 +151,7 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
 
 
 def train_theirs(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, turns: TrainerCallback) -> None:
-    """As TRL's own example does, with `stop_token="eos"` and the value model from the reward model."""
+    """Trains as TRL's example does, with `stop_token="eos"` and the value model from the reward model."""
     import trl
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from trl.experimental.ppo import PPOConfig, PPOTrainer
@@ -158,14 +159,14 @@ def train_theirs(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, 
     assert trl.__version__ == "1.12.0", trl.__version__
     config = PPOConfig(
         **job["settings"],
-        cliprange_value=1e9,  # it has no way to say none
+        cliprange_value=1e9,  # TRL cannot disable it
         response_length=LONGEST,
         stop_token="eos",
         total_episodes=job["rollouts"] * ANSWERS,
         num_sample_generations=0,
     )
     reward, value = (AutoModelForSequenceClassification.from_pretrained(REWARD, dtype="float32") for _ in range(2))
-    for head in (reward.score, value.score):  # in standard deviations of the scores, as ours
+    for head in (reward.score, value.score):  # in standard deviations of the scores, as in ours
         head.weight.data /= reward.config.score_std
     PPOTrainer(
         args=config,
@@ -175,15 +176,15 @@ def train_theirs(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, 
         reward_model=whole_conversation(reward, tokenizer),
         value_model=value,
         train_dataset=prompts,
-        eval_dataset=prompts.select(range(ANSWERS)),  # it wants one, and asks it nothing
+        eval_dataset=prompts.select(range(ANSWERS)),  # required by TRL, and unused
         callbacks=[turns],
     ).train()
 
 
 def whole_conversation(reward: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The reward model for TRL to ask, which reads the score at an answer's last token.
+    """The reward model for TRL, which reads the score at a completion's last token.
 
-    It learned to score at the end of the chat template, a line break later, and an answer that was cut ends there too.
+    It was trained to score at the end of the chat template, one line break later. Truncated completions end there too.
     """
     import torch
     from torch import nn
@@ -218,15 +219,15 @@ def whole_conversation(reward: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     return Reward().eval()
 
 
-# ---- the contest
+# ---- the comparison
 
 
 class Failed(SystemExit):
-    """A side's process is no more; says what it last printed."""
+    """A side's process has ended; the message is its last output."""
 
 
 class Side:
-    """One side's process, which waits until it is asked for a rollout."""
+    """One side's process, which waits for the order to do a rollout."""
 
     def __init__(self, name: str, folder: Path, rollouts: int, split: str = "", seed: int = 0, **changed: Any):
         settings = SETTINGS | machine() | changed | {"output_dir": str(folder / name), "seed": seed}
@@ -236,7 +237,7 @@ class Side:
         environment = dict(launch_environment())
         if name == "theirs":
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PEER), environment.get("PYTHONPATH")]))
-            # Its Accelerator does not look at the settings' bf16, but at what `accelerate launch` says here.
+            # TRL's Accelerator reads this variable of `accelerate launch`, not the settings' bf16.
             environment["ACCELERATE_MIXED_PRECISION"] = "bf16" if settings["bf16"] else "no"
         self.name, self.log = name, folder / f"{name}.log"
         self.seconds: list[float] = []  # of each rollout
@@ -253,7 +254,7 @@ class Side:
             )
 
     def listen(self) -> None:
-        """Wait until it has started, or has done a rollout."""
+        """Waits until the process has started, or has done a rollout."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -275,7 +276,7 @@ class Side:
 
 @functools.cache
 def machine() -> dict[str, Any]:
-    """The settings that the stages take from the machine."""
+    """The settings that the stages derive from the machine."""
     from zero2chat.trainers.arguments import for_this_machine
 
     return for_this_machine({})
@@ -283,7 +284,7 @@ def machine() -> dict[str, Any]:
 
 @functools.cache
 def launch_environment() -> dict[str, str]:
-    """What the recipe's step is launched with."""
+    """The environment that launches the recipe's step."""
     from zero2chat.recipes.recipe import load_recipe
     from zero2chat.recipes.runner import environment
 
@@ -293,7 +294,7 @@ def launch_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def started(changed: dict[str, dict[str, Any]], **more: Any) -> Iterator[list[Side]]:
-    """Sides by name with what is changed for them, ready for their first rollout."""
+    """The sides by name, with their changes, ready for the first rollout."""
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         sides = []
         for name, settings in changed.items():
@@ -305,7 +306,7 @@ def started(changed: dict[str, dict[str, Any]], **more: Any) -> Iterator[list[Si
 
 
 def speed_and_memory(rollouts: int) -> dict[str, dict[str, float]]:
-    """Of each contestant seconds an episode, and MiB."""
+    """Seconds per episode, and MiB, of each contestant."""
     with started({name: {} for name in SIDES}, rollouts=WARM_UP + rollouts) as sides:
         for _ in range(WARM_UP + rollouts):
             for side in sides:
@@ -317,7 +318,7 @@ def speed_and_memory(rollouts: int) -> dict[str, dict[str, float]]:
 
 
 def race(changed: dict[str, dict[str, Any]], limits: dict[str, float], **more: Any) -> dict[str, float]:
-    """Seconds of training that each side needs to the target; infinite if it fails, or beyond limit or CAP."""
+    """Seconds of training that each side needs to reach the target; infinite if it fails, or beyond limit or CAP."""
     found = dict.fromkeys(changed, math.inf)
     with started(changed, rollouts=CAP, **more) as sides:
         target = sides[0].golds[0] + GAIN
@@ -326,7 +327,7 @@ def race(changed: dict[str, dict[str, Any]], limits: dict[str, float], **more: A
                 try:
                     side.roll_out()
                     over = len(side.seconds) == CAP or sum(side.seconds) >= limits[side.name]
-                except Failed as failure:  # ours stops where KL explodes
+                except Failed as failure:  # ours aborts if KL explodes
                     print(failure, flush=True)
                     over = True
                 else:
@@ -339,11 +340,11 @@ def race(changed: dict[str, dict[str, Any]], limits: dict[str, float], **more: A
 
 
 def tune() -> dict[str, dict[str, Any]]:
-    """Of each side the best setting, and the seconds to the target with each of SEEDS."""
+    """Each side's best setting, and its seconds to the target with each of SEEDS."""
     best = {"theirs": math.inf, "ours": math.inf}
     chosen = dict.fromkeys(best, GRID[0])
     for settings in GRID:
-        # A trial that has taken longer than the best cannot be it.
+        # A trial that has taken longer than the best cannot win.
         found = race(dict.fromkeys(best, settings), best, split="validation")
         print(f"{named(settings)}: " + ", ".join(f"{SIDES[name]} {shown(s)}" for name, s in found.items()), flush=True)
         for name, seconds in found.items():
@@ -364,8 +365,8 @@ def shown(seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rollouts", type=int, default=20, help="of each side, after the first few (default 20)")
-    parser.add_argument("--tune", action="store_true", help="also the time to the same gold reward")
+    parser.add_argument("--rollouts", type=int, default=20, help="measured rollouts per side (default 20)")
+    parser.add_argument("--tune", action="store_true", help="also measure the time to the same gold reward")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -375,11 +376,11 @@ def main() -> None:
     school = "zero2chat run recipes/school"
     for needed, maker in ((PEER, "make peer-ppo"), (POLICY, school), (REWARD, school)):
         if not Path(needed).exists():
-            raise SystemExit(f"ppo: {needed} is not there: run `{maker}` first")
+            raise SystemExit(f"ppo: {needed} does not exist: run `{maker}` first")
 
     found: dict[str, Any] = speed_and_memory(args.rollouts)
     theirs = found["theirs"]
-    print(f"{'':<18} {'ms an episode':>13} {'ratio':>6} {'peak MiB':>9} {'ratio':>6}")
+    print(f"{'':<18} {'ms per episode':>13} {'ratio':>6} {'peak MiB':>9} {'ratio':>6}")
     for name, label in SIDES.items():
         it = found[name]
         it |= {f"{key}_ratio": it[key] / theirs[key] for key in ("seconds_an_episode", "peak_mib")}

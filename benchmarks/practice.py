@@ -1,10 +1,10 @@
-"""Does practice beat imitation? The school's sft, and from it grpo and sft_long, over several seeds.
+"""Does GRPO beat more SFT? The school's sft, then grpo and sft_long from it, over several seeds.
 
     python benchmarks/practice.py [--seeds 0 1 2] [--json]
 
-Needs `runs/school/pretrain`. Both continue the same model, sft_long for no fewer seconds than grpo: sft_long on the
-fixed demonstrations that sft had, grpo on problems and their final answers alone. The seed moves the order of the rows
-and what is drawn; the test questions are the same. About 5 minutes a seed on two cores; what is there is kept.
+Needs `runs/school/pretrain`. Both start from the same model. sft_long trains on sft's fixed demonstrations for at least
+as many seconds as grpo, and grpo on problems with only their final answers. The seed changes the order of rows and the
+samples; the test questions are the same. About 5 minutes per seed on two cores; finished runs are reused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def train(seed: int) -> dict[str, dict[str, Any]]:
         program = Path(sys.executable).with_name(command[0])
         done = subprocess.run([str(program), *command[1:]], env=environment(steps[name]), stdout=sys.stderr)
         if done.returncode:
-            raise SystemExit(f"practice: {name} with seed {seed} failed: what it says stands above")
+            raise SystemExit(f"practice: {name} with seed {seed} failed: see its output above")
         found[name] = json.loads((folder / "metrics.json").read_text())
     return found
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
     if not Path("runs/school/pretrain/metrics.json").exists():
-        raise SystemExit("practice: runs/school/pretrain is not there: run `zero2chat run recipes/school` first")
+        raise SystemExit("practice: runs/school/pretrain does not exist: run `zero2chat run recipes/school` first")
     found = {seed: train(seed) for seed in args.seeds}
 
     print(f"{'seed':>4}  {'step':<9} {'greedy':<26} {'sampled':<26} seconds")

@@ -1,21 +1,23 @@
-"""Pretraining beside its peers: held-out bits per byte after as many seconds, and what the Trainer costs.
+"""Pretraining compared with peers: held-out bits per byte after equal seconds, and the Trainer's overhead.
 
     make data
     python benchmarks/pretrain.py [--peer-nanochat DIR] [--peer-nanogpt DIR] [--seconds 100] [--seeds 3] [--json]
 
-Text: the State of the Union addresses; every twelfth file is the test, another twelfth is what settings were chosen by
-(`--tune` scores that one). One tokenizer of 4,096 tokens, trained on the rest, windows of 256 tokens, and on every side
-four layers of 256 and the whole test scored by one function. Each side is a process of its own, alone on the machine:
+Text: the State of the Union addresses. Every twelfth file is the test, and another twelfth the validation set on which
+settings were chosen (`--tune` scores it). All sides share one tokenizer of 4,096 tokens, trained on the rest, windows
+of 256 tokens, four layers of width 256, and one function that scores the whole test. Each side is a separate process,
+alone on the machine:
 
-- recipe: `accelerate launch … -m zero2chat.stages.pretrain --config benchmarks/pretrain.yaml`, logging as it does, with
-  as many steps as fit into the seconds, by a trial. Its clock is its own history's.
-- bare: a plain loop over the same model, batch and optimizer, with the memory kept that is freed, as the recipe keeps
-  it (`keep_memory`). It says what the Trainer costs.
-- nanochat, nanogpt: the checkouts' own models and optimizers in a plain loop, set as their training scripts set them,
-  but that nanochat's rates and weight decay are not scaled to so small a batch: its script would learn at a tenth.
+- recipe: `accelerate launch … -m zero2chat.stages.pretrain --config benchmarks/pretrain.yaml`, logging as usual, with
+  as many steps as fit into the seconds, found by a trial. Its time is that of its own history.
+- bare: a plain loop over the same model, batch and optimizer. It keeps freed memory, as the recipe does
+  (`keep_memory`). It shows the Trainer's overhead.
+- nanochat, nanogpt: the checkouts' own models and optimizers in a plain loop, with the settings of their training
+  scripts. One exception: nanochat's learning rates and weight decay are not scaled to the small batch, because its
+  script would train at a tenth of them.
 
-On every side the clock starts after compiling and some steps of warm-up, and products are of bf16 on a CPU that is made
-for it, else of fp32. With one seed and no peers it takes about 8 minutes; with all, 30.
+On each side the clock starts after compilation and some warm-up steps. Matrix products are in bf16 on a CPU with bf16
+units, else in fp32. With one seed and no peers it takes about 8 minutes; with all, 30.
 """
 
 from __future__ import annotations
@@ -46,11 +48,11 @@ TEST, TUNE, PARTS = 5, 4, 12
 VOCABULARY, LENGTH = 4096, 256
 WARM_UP = 10  # steps
 TRIAL = 30  # steps of the recipe, to learn its speed
-NANOCHAT_SCALE = 1.0  # of its rates; by its square root of tokens a step to 524,288 they would be 0.09
+NANOCHAT_SCALE = 1.0  # of its learning rates; its rule (square root of tokens per step / 524,288) would give 0.09
 
 
 def prepare(folder: Path, tune: bool) -> None:
-    """The corpus as the stage reads it, with what is scored as its validation split, the tokenizer, and the windows."""
+    """Writes the corpus for the stage, with the scored text as its validation split, the tokenizer, and the windows."""
     from datasets import Dataset
 
     from zero2chat.data.packing import count_target_bytes, pack_documents
@@ -58,7 +60,7 @@ def prepare(folder: Path, tune: bool) -> None:
 
     files = sorted(SPEECHES.glob("*.txt"))
     if not files:
-        raise SystemExit(f"pretrain: {SPEECHES} is not there: run `make data` first")
+        raise SystemExit(f"pretrain: {SPEECHES} does not exist: run `make data` first")
     scored = TUNE if tune else TEST
     texts = {
         "train": [f.read_text() for i, f in enumerate(files) if i % PARTS not in (TEST, TUNE)],
@@ -79,7 +81,7 @@ def prepare(folder: Path, tune: bool) -> None:
 
 
 def bits_per_byte(logits_of: Callable[[torch.Tensor], torch.Tensor], folder: Path) -> float:
-    """Over all windows that are scored; a window's first token is given. `logits_of`: (rows, 256) → (rows, 256, V)."""
+    """Over all scored windows, given each window's first token. `logits_of`: (rows, 256) → (rows, 256, V)."""
     windows = torch.from_numpy(np.load(folder / "validation.npy"))
     nats = 0.0
     with torch.no_grad():
@@ -92,7 +94,7 @@ def bits_per_byte(logits_of: Callable[[torch.Tensor], torch.Tensor], folder: Pat
 def loop(
     folder: Path, seed: int, seconds: float, batch: int, step: Callable[[torch.Tensor, float], None]
 ) -> dict[str, Any]:
-    """Call `step` with batches of windows and the share of the time that has passed, until it is over."""
+    """Calls `step` with batches of windows and the elapsed share of the time, until the time is up."""
     windows = torch.from_numpy(np.load(folder / "train.npy"))
     generator = torch.Generator().manual_seed(seed)
 
@@ -112,7 +114,7 @@ def loop(
     return {"steps": steps, "seconds": took, "tokens_per_second": steps * batch * LENGTH / took}
 
 
-# ---- the sides, each run in a process of its own: (folder, seed, seconds, peer's folder) → its figures
+# ---- the sides, each in a separate process: (folder, seed, seconds, peer's folder) → its figures
 
 
 def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
@@ -150,7 +152,7 @@ def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
 
 
 def about(model: nn.Module) -> dict[str, Any]:
-    """Parameters, and the process's peak of resident memory in GB."""
+    """Parameters, and the process's peak resident memory in GB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {"parameters": sum(p.numel() for p in model.parameters()), "peak_gb": round(peak, 2)}
 
@@ -160,7 +162,7 @@ def nanogpt(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any
     from model import GPT, GPTConfig
 
     torch.manual_seed(seed)
-    # As its README has it for a CPU, at the size of all sides: no dropout, betas and decay of train_shakespeare_char.
+    # As in its README for a CPU, in the size of all sides: no dropout, betas and decay of train_shakespeare_char.
     config = GPTConfig(
         block_size=LENGTH, vocab_size=VOCABULARY, n_layer=4, n_head=4, n_embd=256, dropout=0.0, bias=False
     )
@@ -169,7 +171,7 @@ def nanogpt(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, Any
     compiled = torch.compile(model)
 
     def step(rows: torch.Tensor, passed: float) -> None:
-        # Its schedule: a twentieth of warm-up, then a cosine to a tenth
+        # Its schedule: a twentieth of warm-up, then cosine decay to a tenth
         rate = (
             max(passed, 0.002) / 0.05
             if passed < 0.05
@@ -224,7 +226,7 @@ def nanochat(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, An
 
     def step(rows: torch.Tensor, passed: float) -> None:
         nonlocal steps
-        # Its warm-up of 40 steps, then level, and over the last 65% down to a twentieth
+        # Its schedule: 40 warm-up steps, then constant, then linear decay to a twentieth over the last 65%
         rate = min((steps + 1) / 40, 1.0) if passed < 0.35 else 0.05 + 0.95 * (1 - passed) / 0.65
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
@@ -241,8 +243,8 @@ def nanochat(folder: Path, seed: int, seconds: float, peer: str) -> dict[str, An
 
 
 def recipe(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
-    """As many steps as fit into the seconds, by the launch before: of the first seed a short one. Too many are not let
-    pass: then it begins again with fewer."""
+    """Runs as many steps as fit into the seconds, by the speed of the launch before (for the first seed a short one).
+    Runs again with fewer steps if it took too long."""
     kept = folder / "before.json"
     found = json.loads(kept.read_text()) if kept.exists() else launch(folder, seed, TRIAL, f"trial-{seed}")
     for again in range(3):
@@ -260,7 +262,7 @@ def recipe(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
 
 
 def launch(folder: Path, seed: int, steps: int, name: str, settings: Path = SETTINGS) -> dict[str, Any]:
-    """By the run's own history: speed and seconds after the warm-up, its first log line. And its memory."""
+    """Speed and seconds after the warm-up (its first log line), from the run's own history; and its memory."""
     out = folder / name
     accelerate = str(Path(sys.executable).with_name("accelerate"))
     command = [accelerate, "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml"]
@@ -308,7 +310,7 @@ def main() -> None:
     parser.add_argument("--peer-nanogpt", metavar="DIR", help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--seconds", type=float, default=100.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--tune", action="store_true", help="score the texts that settings are chosen by")
+    parser.add_argument("--tune", action="store_true", help="score the validation texts, on which settings are chosen")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     for name in ("side", "folder", "peer"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
@@ -325,7 +327,7 @@ def main() -> None:
         prepare(folder, args.tune)
         for seed in range(args.seeds):
             for name in sides:
-                if seed and name in ("nanogpt", "bare"):  # of these the speed is asked, or nobody comes near
+                if seed and name in ("nanogpt", "bare"):  # for these one seed is enough
                     continue
                 one = run_side(name, folder, seed, args.seconds, str(peers.get(name) or ""))
                 found[name].append(one)
@@ -341,13 +343,13 @@ def main() -> None:
         for name, runs in found.items()
     }
     for name, mean in means.items():
-        print(f"{name}: mean {mean['bits_per_byte']:.4f} bits/byte of {len(found[name])} seeds")
+        print(f"{name}: mean {mean['bits_per_byte']:.4f} bits/byte over {len(found[name])} seeds")
     speed = means["recipe"]["tokens_per_second"] / means["bare"]["tokens_per_second"]
     memory = means["recipe"]["peak_gb"] / means["bare"]["peak_gb"]
-    print(f"recipe beside the bare loop: {speed:.3f} of its tokens/s, {memory:.3f} of its peak memory")
+    print(f"recipe / bare loop: {speed:.3f} in tokens/s, {memory:.3f} in peak memory")
     if "nanogpt" in means:
         ratio = means["bare"]["tokens_per_second"] / means["nanogpt"]["tokens_per_second"]
-        print(f"bare loop beside nanoGPT: {ratio:.2f} of its tokens/s")
+        print(f"bare loop / nanoGPT: {ratio:.2f} in tokens/s")
     if args.json:
         print(json.dumps({"runs": found, "means": means, "speed": speed, "memory": memory}))
 

@@ -1,10 +1,10 @@
-"""How fast are rollouts? Decoding tokens/s of our loop and of plain `generate`, and of nanochat's engine.
+"""How fast are rollouts? Decoding tokens/s of our loop, of plain `generate`, and of nanochat's engine.
 
     python benchmarks/rollout.py [--threads 2] [--peer PATH_TO_A_NANOCHAT_CHECKOUT] [--json]
 
-A Qwen3 of random weights in the school's sizes, fp32 on the CPU, samples 64 tokens after prompts of 48, reading
-the prompts included. Rows have one prompt (a GRPO group; the only thing nanochat's engine does) or different ones.
-The contestants take turns in one process; the best of several turns counts. On a busy machine compare the ratios.
+A Qwen3 with random weights in the school's size, fp32 on the CPU, generates 64 tokens after prompts of 48, including
+the prefill. Rows share one prompt (a GRPO group, the only case that nanochat's engine supports) or have different ones.
+The contestants take turns in one process, and the best of several turns counts. On a busy machine compare the ratios.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def ours() -> tuple[Callable[[torch.Tensor], Any], Callable[[torch.Tensor], Any]
 
 
 def nanochat(path: str) -> Callable[[torch.Tensor], Any]:
-    """nanochat's engine. Its model has no gate in the MLP, which is 4 × as wide: 4.2 million weights to our 4.5."""
+    """nanochat's engine. Its MLP has no gate and is 4 × as wide: 4.2 million weights, ours has 4.5."""
     sys.path.insert(0, path)
     import nanochat.common
     from nanochat.engine import Engine
     from nanochat.gpt import GPT, GPTConfig
 
     class NoEnd:
-        """A tokenizer none of whose special tokens the model can say."""
+        """A tokenizer whose special tokens the model cannot generate."""
 
         def encode_special(self, text: str) -> int:
             return -1
@@ -76,10 +76,10 @@ def nanochat(path: str) -> Callable[[torch.Tensor], Any]:
         model = GPT(config)
         model.init_weights()
         model.eval()
-    else:  # of late it is no module, and initialises itself
+    else:  # newer versions: not a module, initialized by its constructor
         model = GPT(config, device="cpu")
     engine = Engine(model, NoEnd())
-    # Before it knew the CPU, its embeddings were bf16 and its callers set autocast.
+    # Before it supported the CPU, its embeddings were bf16 and its callers set autocast.
     knows_cpu = hasattr(nanochat.common, "COMPUTE_DTYPE")
 
     def generate(prompts: torch.Tensor) -> None:
@@ -93,7 +93,7 @@ def nanochat(path: str) -> Callable[[torch.Tensor], Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--threads", type=int, help="default: what torch takes")
+    parser.add_argument("--threads", type=int, help="default: torch's own number")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--peer", metavar="PATH", help="a checkout of nanochat")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
@@ -118,7 +118,7 @@ def main() -> None:
                     start = time.perf_counter()
                     generate(prompts)
                     found = batch_size * NEW / (time.perf_counter() - start)
-                    if turn:  # the first is for warming up
+                    if turn:  # the first turn is warm-up
                         speed[name] = max(speed.get(name, 0.0), found)
             rows.append({"batch_size": batch_size, "prompts": kind} | {k: round(v, 1) for k, v in speed.items()})
 

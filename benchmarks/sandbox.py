@@ -1,9 +1,9 @@
-"""How many programs a second does each engine of `zero2chat python` run?
+"""How many programs per second does each engine of `zero2chat python` run?
 
     python benchmarks/sandbox.py [--seconds 5] [--json]
 
-As many threads as cores each run a small program again and again, from nothing each time: a loop, a function, a printed
-line and a value. An engine that cannot be had here is left out, with its reason.
+One thread per core runs a small program again and again, each time in a fresh sandbox: a loop, a function, a printed
+line and a value. An engine that is not available here is skipped, with its reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ANSWER = Result("digits of powers of two\n", str([sum(map(int, str(2**i))) for i
 
 
 def runs(engine: str, seconds: float) -> int:
-    """Programs that one thread runs in so many seconds."""
+    """Programs that one thread runs in `seconds`."""
     end, n = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         if run(PROGRAM, engine) != ANSWER:
@@ -39,14 +39,14 @@ def runs(engine: str, seconds: float) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each engine (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds per engine (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found: dict[str, float] = {}
     for engine in ENGINES:
         try:
-            run(PROGRAM, engine)  # its workers start, its sandbox is tried
+            run(PROGRAM, engine)  # starts its workers and tests its sandbox
         except UserError as error:
             print(f"{engine}: {error}")
             continue

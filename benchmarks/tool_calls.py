@@ -1,10 +1,10 @@
-"""Does a model call the tools that it is told of? Conversations up to a call, and what it writes next.
+"""Does a model call the tools that it is given? Conversations up to a call, and what the model writes next.
 
     make smollm && python benchmarks/tool_calls.py runs/tool-calls-smollm2-135m/sft [MODEL …] [--json]
 
-The 50 conversations are those that `make smollm` keeps apart. `parsed`: the response template reads one call. `fits`:
-it is of a tool that was named, with all the arguments that it needs and none that it does not have. `same`: name and
-arguments are those of the conversation. Greedy, at most 256 tokens. About a minute a model on two cores.
+The 50 conversations are those that `make smollm` holds out. `parsed`: the response template parses one call. `fits`: it
+is a call of a given tool, with all required arguments and no unknown ones. `same`: name and arguments are those of the
+conversation. Greedy, at most 256 tokens. About a minute per model on two cores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def asked(row: dict[str, Any]) -> tuple[list[dict[str, str]], dict[str, dict[str
     """The turns before the first call, the tools' parameters by name, and the call."""
     place = next(i for i, message in enumerate(row["messages"]) if "tool_calls" in message)
     tools = [tool["function"] for tool in json.loads(row["tools"])]
-    # As the template writes them
+    # In the template's format
     lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     (call,) = row["messages"][place]["tool_calls"]
     made = {"name": call["function"]["name"], "arguments": json.loads(call["function"]["arguments"])}
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
     if not ROWS.exists():
-        raise SystemExit(f"tool_calls: {ROWS} is not there: run `make smollm` first")
+        raise SystemExit(f"tool_calls: {ROWS} does not exist: run `make smollm` first")
     found = {path: measure(path) for path in args.models}
     for path, it in found.items():
         shown = (f"{key} {rate['value']:.0%} ({rate['low']:.0%} to {rate['high']:.0%})" for key, rate in it.items())

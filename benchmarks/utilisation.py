@@ -1,12 +1,12 @@
-"""How much of the machine's matrix products a training is: FLOP/s of a recipe's steps over those of products alone.
+"""How much of the machine's matrix throughput does training use? FLOP/s of a recipe's steps over the machine's.
 
     make data
     python benchmarks/utilisation.py [--steps 8] [--json]
 
-A wide Qwen3 of 15 million parameters, 16,384 tokens a step, launched as a recipe is, with Muon and compiled. FLOPs are
-those that PyTorch counts in one step of the same model and optimizer, forward, backward and the optimizer's products;
-the machine's are the best of square products of several sizes, of bf16 on a CPU that is made for it, else of fp32,
-before and after. About 2 minutes.
+A wide Qwen3 of 15 million parameters, 16,384 tokens per step, launched as a recipe is, with Muon and compiled. FLOPs
+are those that PyTorch counts in one step of the same model: forward, backward and the optimizer's products. The
+machine's FLOP/s are the best of square products of several sizes, in bf16 on a CPU with bf16 units, else in fp32,
+measured before and after. About 2 minutes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODEL = {
     "head_dim": 64,
     "tie_word_embeddings": True,
 }
-ROWS = 64  # of 256 tokens a step
+ROWS = 64  # of 256 tokens per step
 
 
 def best_product(seconds: float = 4.0) -> float:
@@ -54,7 +54,7 @@ def best_product(seconds: float = 4.0) -> float:
 
 
 def flops_of_step(settings: Path, tokenizer: Path) -> int:
-    """Of one step's products, counted as they are called."""
+    """FLOPs of one step's matrix products, counted as they are called."""
     given = yaml.safe_load(settings.read_text()) | {"dataset": "-", "tokenizer": "-", "use_cpu": True}
     args, training = build([PretrainArguments, TrainingArguments], given, str(settings))
     model = build_model(args, AutoTokenizer.from_pretrained(tokenizer))
@@ -86,7 +86,7 @@ def main() -> None:
     reached = flops * run["tokens_per_second"] / run["tokens_per_step"]
     share = reached / machine
     a_token = flops / run["tokens_per_step"] / 1e6
-    print(f"{run['parameters']:,} parameters, {a_token:.1f} MFLOPs a token with the optimizer")
+    print(f"{run['parameters']:,} parameters, {a_token:.1f} MFLOPs per token with the optimizer")
     print(f"{run['tokens_per_second']:,.0f} tokens/s: {reached / 1e9:.0f} GFLOP/s of {machine / 1e9:.0f}: {share:.2f}")
     if args.json:
         print(json.dumps(run | {"flops_a_step": flops, "flops": reached, "machine": machine, "share": share}))

@@ -1,10 +1,11 @@
-"""How fast is the verifier beside Math-Verify, and do bombs slow down the rows between them?
+"""How fast is the verifier compared with Math-Verify, and do expensive answers slow down other rows?
 
     python benchmarks/verifier.py [--rows 2000] [--ordinary 10000] [--bombs 1000] [--json]
 
-First, answers as GSM8K's are, row by row, by Math-Verify's `parse` and `verify` and by our `judge`
-(`math_verifier/verify.py`), in turns, in this one process. Then ordinary rows, numbers and symbolic ones, with and
-without bombs among them: the 95th percentile of an ordinary row's time. About a minute on two cores.
+First, answers like GSM8K's are judged row by row, by Math-Verify's `parse` and `verify` and by
+`zero2chat.math_verifier.judge`, alternating in one process. Then ordinary rows, numeric and symbolic, are judged with and
+without bombs (answers that are very expensive to judge) among them; the 95th percentile of an ordinary row's time is
+compared. About a minute on two cores.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _ROUNDS = 5
 
 
 def gsm8k_like(n: int, rng: random.Random) -> list[tuple[str, str]]:
-    """Gold answers and worked answers with a marked last line; half of them right."""
+    """Gold answers and worked answers with a marked last line; half of them are right."""
     rows = []
     for _ in range(n):
         number = rng.choice((rng.randint(0, 99), rng.randint(100, 99_999)))
@@ -50,7 +51,7 @@ def by_ours(gold: str, text: str) -> bool:
 
 
 def rate(check: Callable[[str, str], bool], rows: list[tuple[str, str]]) -> float:
-    """Rows a second."""
+    """Rows per second."""
     start = time.perf_counter()
     for gold, text in rows:
         check(gold, text)
@@ -83,8 +84,8 @@ def among_bombs(ordinary: int, bombs: int, rng: random.Random) -> dict[str, Any]
         bomb = every[i % len(every)]
         text = rng.choice((bomb, f"\\boxed{{{bomb}}}", f"#### {bomb}"))
         mixed.insert(rng.randrange(len(mixed) + 1), (rng.choice(("7", "\\sqrt{7}")), text, False))
-    latencies(rows[:500])  # the workers are up
-    # In turns: what else the machine does falls on both.
+    latencies(rows[:500])  # starts the workers
+    # Alternating, so that other load on the machine affects both.
     without, with_ = [], []
     for _ in range(3):
         without.append(percentile(latencies(rows), 0.95))
@@ -95,7 +96,7 @@ def among_bombs(ordinary: int, bombs: int, rng: random.Random) -> dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2000, help="for the comparison (default %(default)s)")
+    parser.add_argument("--rows", type=int, default=2000, help="rows for the comparison (default %(default)s)")
     parser.add_argument("--ordinary", type=int, default=10_000, help="rows among bombs (default %(default)s)")
     parser.add_argument("--bombs", type=int, default=1000, help="(default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
@@ -118,7 +119,7 @@ def main() -> None:
     print(
         f"Math-Verify {found['math_verify_rows_per_second']:,.0f} rows/s, ours {found['rows_per_second']:,.0f} rows/s"
     )
-    print(f"ratio {found['ratio']:.1f} on {len(rows)} answers as GSM8K's; the same verdict on {found['agree']:.1%}")
+    print(f"ratio {found['ratio']:.1f} on {len(rows)} answers like GSM8K's; same verdict on {found['agree']:.1%}")
     found |= among_bombs(args.ordinary, args.bombs, rng)
     print(
         f"{args.ordinary} ordinary rows, 95th percentile: {found['p95_ms_without']:.3f} ms, among {args.bombs} bombs "

@@ -1,11 +1,11 @@
-"""Does practice find holes in the verifier? GRPO judged by an earlier one and by today's, beside plain arithmetic.
+"""Does GRPO exploit the verifier? Trains against an earlier verifier and today's, and compares rewards with the truth.
 
     python benchmarks/verifier_rewards.py [--steps 40] [--before 29633be] [--json]
 
-Needs `runs/quickstart/sft`. The same GRPO twice, of the quickstart's size, on word problems whose answers are whole
-numbers: once with the `math_answer` of the commit `--before`, which its own process runs from git's copy of that
-commit, once with today's. Each sampled answer is also judged without either: what stands after its last `####`, read by
-`int`. Printed is how often reward and truth part. About four minutes on two cores.
+Needs `runs/quickstart/sft`. The same GRPO runs twice, in the quickstart's size, on word problems whose answers are
+whole numbers: once with the `math_answer` of the commit `--before`, which runs in a separate process from git's copy of
+that commit, and once with today's. Each completion is also judged without either: the text after its last `####`,
+parsed by `int`. It prints how often reward and truth differ. About four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from zero2chat.rewards import last_message
 from zero2chat.rewards.math import math_answer
 
 RUNS = Path("runs/verifier_rewards")
-LOG = "VERIFIER_REWARDS_LOG"  # names the file of a run's judgements
-SOURCE = "VERIFIER_REWARDS_SOURCE"  # and the folder of the earlier package
+LOG = "VERIFIER_REWARDS_LOG"  # variable with the file of a run's judgements
+SOURCE = "VERIFIER_REWARDS_SOURCE"  # variable with the folder of the earlier package
 PROBLEMS = [{"task": "word_problems", "n": 2000, "seed": 2, "options": {"largest": 20}}]
-# What the earlier commit's own process does.
+# Run by the earlier commit's own process.
 CHILD = """
 import json, sys
 from zero2chat.rewards.math import is_right
@@ -39,7 +39,7 @@ for line in sys.stdin:
 
 
 def truth(text: str, gold: str) -> bool:
-    """Whether what follows the last `####` is the reference, as a whole number."""
+    """Whether the text after the last `####` is the reference, as a whole number."""
     said = text.rpartition("####")[2].strip()
     return "####" in text and said.isascii() and said.removeprefix("-").isdigit() and int(said) == int(gold)
 
@@ -79,7 +79,7 @@ def _logged(completions: Sequence[Any], answer: Sequence[str], rewards: list[flo
 
 
 def train(name: str, steps: int, source: Path) -> list[dict[str, Any]]:
-    """Every sampled answer of a run with its reward and the truth."""
+    """Every completion of a run with its reward and the truth."""
     step = next(step for step in load_recipe("recipes/quickstart") if step.name == "grpo")
     folder = RUNS / name
     log = RUNS / f"{name}.jsonl"
@@ -100,7 +100,7 @@ def train(name: str, steps: int, source: Path) -> list[dict[str, Any]]:
         env = environment(step) | {"PYTHONPATH": paths, LOG: str(log), SOURCE: str(source)}
         done = subprocess.run([str(program), *command[1:]], env=env, stdout=sys.stderr)
         if done.returncode:
-            raise SystemExit(f"verifier_rewards: {name} failed: what it says stands above")
+            raise SystemExit(f"verifier_rewards: {name} failed: see its output above")
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
@@ -126,7 +126,7 @@ def main() -> None:
     args = parser.parse_args()
     if not Path("runs/quickstart/sft/metrics.json").exists():
         raise SystemExit(
-            "verifier_rewards: runs/quickstart/sft is not there: run `zero2chat run recipes/quickstart` first"
+            "verifier_rewards: runs/quickstart/sft does not exist: run `zero2chat run recipes/quickstart` first"
         )
     source = package_of(args.before)
     summary = {}

@@ -176,7 +176,7 @@ def test_every_stage_that_trains_can_be_planned() -> None:
     assert set(PLANNED) == set(TRAINING_STAGES)
 
 
-def test_rlhf_at_8b_takes_what_its_comments_say_of_eight_gpus() -> None:
+def test_rlhf_at_8b_takes_what_its_page_says_of_eight_gpus() -> None:
     step = plan("recipes/rlhf-llama-3.1-8b", "h100", gpus=8)["steps"]["ppo"]
     assert step["config"] == "zero3"
     assert step["memory"]["zero3"]["sampling"] == pytest.approx(67.0, abs=0.1)

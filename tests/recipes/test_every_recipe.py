@@ -14,6 +14,7 @@ from zero2chat.planning.plan import RESERVE, plan_step
 from zero2chat.recipes.recipe import TRAINING_STAGES, Step, load_recipe
 
 ROOT = Path(__file__).parents[2]
+HEADS = ["## Command", "## Needs", "## Steps", "## Expected scores"]  # of every recipe's page, then its notes
 RECIPES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "recipes").glob("*/recipe.yaml"))
 
 
@@ -40,26 +41,35 @@ def _plain(step: Step) -> str:
     return shlex.join(replace(step, overrides={}).command())
 
 
-def _check_plan(step: Step, steps: list[Step]) -> None:
+def _gpus(page: str) -> tuple[int, int, float] | None:
+    """(machines, GPUs of each, GB of each) that the page asks for."""
+    needs = page.split("\n## Needs\n")[1].split("\n## ")[0]
+    found = re.search(r"(two machines of )?(one GPU|(?:eight|8) GPUs) of (\d+) GB", needs)
+    return (2 if found[1] else 1, 1 if found[2] == "one GPU" else 8, float(found[3])) if found else None
+
+
+def _check_plan(step: Step, steps: list[Step], page: str) -> None:
     planned = plan_step(step, steps, GPUS["H100"], gpus=1, nodes=1, mfu=0.4, price=None)
     # How many rows a file has no setting says.
     assert planned["steps"] or "num_train_epochs" in step.settings
     assert planned["flops_per_token"] > 0
     memory = planned["memory"]["single_gpu"]
     assert all(size >= 0 for size in memory.values())
-    comments = " ".join(step.config.read_text().replace("\n#", " ").split())
-    if total := re.search(r"In all ([\d.]+) of (\d+) GB", comments):
-        assert memory["peak"] == pytest.approx(float(total[1]), rel=0.15)
-        assert memory["peak"] <= (1 - RESERVE) * float(total[2])
+    if asked := _gpus(page):
+        nodes, gpus, size = asked
+        gpu = GPUS["H100"]._replace(memory=size * 1e9)
+        found = plan_step(step, steps, gpu, gpus, nodes, mfu=0.4, price=None)["memory"][step.accelerate_config]
+        assert found["peak"] <= (1 - RESERVE) * size, f"{step.config} needs more than the page's {size:.0f} GB"
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_every_step_parses_says_how_it_is_launched_and_can_be_planned(recipe: Path) -> None:
     steps = load_recipe(recipe)
+    page = (recipe / "README.md").read_text(encoding="utf-8")
     for step in steps:
         # Both raise for a key, a value or a task that does not exist.
         if step.stage in TRAINING_STAGES:
-            _check_plan(step, steps)
+            _check_plan(step, steps, page)
         else:
             assert step.arguments(), step.config
         first = step.config.read_text(encoding="utf-8").splitlines()[0]
@@ -74,5 +84,13 @@ def test_a_recipe_says_how_it_is_run_and_has_a_page(recipe: Path) -> None:
     for step in load_recipe(recipe):
         assert _plain(step) in page, f"{recipe}/README.md lacks the command of {step.name}"
         assert f"`{step.name}`" in page
-    for word in ("Hardware", "Cost", "Scores"):
-        assert word in page
+    lines = page.splitlines()
+    assert lines[0] == f"# {recipe.name}"
+    assert [line for line in lines if line.startswith("## ")][: len(HEADS)] == HEADS
+    command, needs, made, scores = page.split("\n## ")[1 : len(HEADS) + 1]
+    assert f"zero2chat run {recipe}" in command
+    for word in ("**Hardware**: ", "**Data**: ", "**Cost**: "):
+        assert f"- {word}" in needs
+    assert "| step | what it does | reads | minutes | command |" in made
+    # Figures with where they come from, or plainly none
+    assert re.search(r"\n\|.*\n\|---", scores) or "Not measured yet." in scores
