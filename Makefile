@@ -1,6 +1,6 @@
-# make quickstart    install, then train the quickstart on this machine's CPU (offline after the download)
-# make test          run the tests that every change must pass
-.PHONY: quickstart results test test-all lint format chat ui canary clean data debian-docs almanac install browser smollm serving gguf harness peer-ppo
+# make quickstart    the whole story on this machine's CPU, offline once installed
+# make test          the tests that every change must pass
+.PHONY: quickstart results test test-all lint format chat ui canary clean docs data debian-docs almanac install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -20,8 +20,9 @@ peer-ppo: .peers/trl-1.12/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-# Extras for the chat page, its test in Chromium, the server, and the standard benchmarks
-.venv/.ui .venv/.browser .venv/.serve .venv/.eval: .venv/.%: pyproject.toml constraints.txt | install
+# For the page, for its test in this machine's Chromium, for the server, the standard tasks and the documentation's site:
+# what nothing else needs
+.venv/.ui .venv/.browser .venv/.serve .venv/.eval .venv/.docs: .venv/.%: pyproject.toml constraints.txt | install
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	touch $@
 
@@ -97,7 +98,13 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Opens runs/assistant if it exists, else the quickstart's last model
+# The documentation as a site, build/docs/index.html. A warning, such as a link that leads nowhere, is an error.
+docs: .venv/.docs
+	rm -rf build/docs
+	$(BIN)/sphinx-build -W --keep-going -q -c docs . build/docs
+	@echo build/docs/index.html
+
+# With the assistant where it is made (runs/assistant), else with the quickstart's last model
 chat: install
 	$(BIN)/zero2chat chat
 
@@ -115,4 +122,4 @@ canary:
 
 # Delete what make created. Your own data/ and runs/ stay.
 clean:
-	rm -rf .venv .venv-vllm .gguf .canary .peers data/packages data/smollm2-135m data/debian-docs data/almanac .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-vllm .gguf .canary .peers build/docs data/packages data/smollm2-135m data/debian-docs data/almanac .pytest_cache .mypy_cache .ruff_cache

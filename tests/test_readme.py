@@ -1,4 +1,5 @@
-"""The commands of the README and of the recipes' pages: each parses, and those of the quickstart really run, tiny."""
+"""The commands of the README, of docs/ and of the recipes' pages: each parses, and those of the quickstart really run,
+tiny."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,21 @@ from zero2chat.recipes.recipe import Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").glob("*.md")])
-KINDS = ("zero2chat", "python -m", "accelerate launch", "make")
+KINDS = ("zero2chat", "python -m", "accelerate launch", "make", "python benchmarks/", "pip install", "sbatch")
+FOLDERS = ("recipes/", "benchmarks/", "accelerate_configs/", "chat_templates/", "tests/", "docs/", "src/")
 
 
 def _commands(page: Path) -> list[str]:
     """The lines of shell blocks, and the commands that stand in backticks in the text."""
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(?:bash|sh|console|shell)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines()]
-    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^ *```(?:bash|sh|console|shell)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines()]
+    lines = [re.sub(r"^echo .* \| ", "", line) for line in lines]
+    rest = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
     # A command's bare name in a sentence, such as `zero2chat run`, is no command to paste.
-    lines += [code for code in re.findall(r"`([^`\n]+)`", rest) if code.startswith("make ") or code.count(" ") > 1]
-    return [line for line in lines if any(line.startswith(f"{kind} ") for kind in KINDS)]
+    short = ("make ", "python benchmarks/")
+    lines += [code for code in re.findall(r"`([^`\n]+)`", rest) if code.startswith(short) or code.count(" ") > 1]
+    return [line for line in lines if line.startswith(tuple(kind if kind[-1] == "/" else f"{kind} " for kind in KINDS))]
 
 
 COMMANDS = sorted({(page.relative_to(ROOT), command) for page in PAGES for command in _commands(page)})
@@ -57,7 +62,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_pages_have_commands_of_every_kind() -> None:
     for kind in KINDS:
-        assert any(command.startswith(f"{kind} ") for _, command in COMMANDS), kind
+        assert any(command.startswith(kind) for _, command in COMMANDS), kind
+    pages = {str(page) for page, _ in COMMANDS}
+    assert {f"docs/{name}.md" for name in ("index", "concepts", "grpo", "chat", "troubleshooting")} <= pages
     readme = [command for page, command in COMMANDS if page == Path("README.md")]
     for needed in ("make quickstart", "make test"):
         assert needed in readme
@@ -69,6 +76,10 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
     if "…" in command or "..." in command:
         pytest.skip("a sketch of a command")
     words = shlex.split(command, comments=True)
+    if "<" in words:  # what it reads is not its own
+        words = words[: words.index("<")]
+    for word in words:  # what the command names of the repository
+        assert not word.startswith(FOLDERS) or Path(word).exists() or "*" in word, word
     if words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(words[1:]) <= set(targets)
@@ -83,6 +94,17 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
             named = with_seeds(steps, arguments.seeds) if arguments.seeds != 1 else steps
             names = {step.name for step in named} | claims(named).keys()
             assert {arguments.only, arguments.from_, arguments.restart} - {None} <= names
+        return
+    if words[0] == "pip":
+        extras = {extra for name in re.findall(r"\[([\w,]+)\]", command) for extra in name.split(",")}
+        assert extras <= tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+        return
+    if words[0] == "sbatch":
+        assert words[words.index("accelerate_configs/slurm.sh") + 1] in STAGES
+        return
+    if words[1].startswith("benchmarks/"):
+        known = re.findall(r"""add_argument\(\s*f?"(--[\w-]+)""", Path(words[1]).read_text())
+        assert {word.partition("=")[0] for word in words[2:] if word.startswith("--")} <= set(known)
         return
     if words[0] == "accelerate":
         from accelerate.commands.launch import launch_command_parser

@@ -1,0 +1,243 @@
+"""The documentation, without the packages that build the site: links and anchors, repeated figures, YAML keys, and the
+worked examples of `docs/contributing.md`, which really run."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import re
+import shlex
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from zero2chat.cli import main, parser
+from zero2chat.recipes import STAGES
+
+ROOT = Path(__file__).parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+RECIPES = sorted((ROOT / "recipes").rglob("README.md"))
+PAGES = [ROOT / "README.md", *DOCS, *RECIPES, ROOT / "chat_templates" / "README.md"]
+WRITTEN = [ROOT / "README.md", *(page for page in DOCS if page.name != "results.md")]  # the other one is generated
+
+_FENCE = re.compile(r"^ *(```+)([^\n`]*)\n(.*?)^ *\1\s*$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`+[^`\n]+`+")
+_LINK = re.compile(r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(([^()\s]+)\)")
+_HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
+# A path of the repository, whole, as the text names it in backticks.
+_PATH = re.compile(
+    r"(?:src|recipes|docs|tests|benchmarks|chat_templates|accelerate_configs|\.ci)/[\w./-]*|constraints\.txt|pyproject\.toml"
+)
+_IMPORTED = re.compile(r"(zero2chat\.(?:stages|rewards)\.\w+)(?:\.(\w+))?")
+
+
+def _prose(page: Path) -> str:
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def _blocks(page: Path, *languages: str) -> list[str]:
+    found = _FENCE.findall(page.read_text(encoding="utf-8"))
+    return [textwrap.dedent(code) for _, language, code in found if language.strip() in languages]
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST name them."""
+    found: set[str] = set()
+    for heading in _HEADING.findall(_prose(page)):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        number = next(i for i in range(len(found) + 1) if f"{slug}-{i}" not in found and (i or slug not in found))
+        found.add(f"{slug}-{number}" if number else slug)
+    return found
+
+
+def _codes(page: Path) -> list[str]:
+    return [code.strip("`") for code in _CODE.findall(_prose(page))]
+
+
+def _rows(page: Path) -> list[list[str]]:
+    """The cells of a page's tables; in code a bar is text."""
+    lines = [line for line in _prose(page).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+# ---- links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    for target in _LINK.findall(_CODE.sub("", _prose(page))):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_file(), target
+        assert file.is_relative_to(ROOT), target
+        assert not anchor or anchor in _anchors(file), target
+
+
+def test_a_link_into_the_void_would_be_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One\n\n## A `code`, and [a link](x.md): two!\n\n# One\n\n[there](page.md#one-1) [not](#three)\n")
+    assert _anchors(page) == {"one", "a-code-and-a-link-two", "one-1"}
+    assert _LINK.findall(_prose(page)) == ["x.md", "page.md#one-1", "#three"]
+
+
+def test_every_page_is_in_the_sites_menu() -> None:
+    menu = {
+        line
+        for page in DOCS
+        for block in _blocks(page, "{toctree}")
+        for line in block.split()
+        if not line.startswith(":")
+    }
+    assert {page.stem for page in DOCS} - {"index"} <= menu
+    assert {"/README", "/recipes/README", "/recipes/*/README", "/chat_templates/README"} <= menu
+
+
+def test_every_recipe_is_listed_with_its_hardware() -> None:
+    listed = {row[0]: row[2] for row in _rows(ROOT / "docs" / "recipes.md") if len(row) == 3}
+    for recipe in (path.parent.name for path in (ROOT / "recipes").glob("*/recipe.yaml")):
+        (hardware,) = [cell for first, cell in listed.items() if f"(../recipes/{recipe}/README.md)" in first]
+        assert re.search(r"\d.* (cores|GPUs?)\b", hardware), recipe
+
+
+# ---- what the pages name
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_files_stages_and_rewards_that_a_page_names_are_there(page: Path) -> None:
+    for code in _codes(page):
+        if _PATH.fullmatch(code) and "/mine/" not in code:
+            assert (ROOT / code).exists(), code
+        named = _IMPORTED.fullmatch(code)
+        if named:
+            file = ROOT / "src" / Path(*named[1].split(".")).with_suffix(".py")
+            assert file.is_file(), code
+            names = {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
+            assert not named[2] or named[2] in names, code
+
+
+def _fields(kind: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+@pytest.fixture(scope="module")
+def keys() -> set[str]:
+    """What a YAML may set, of any stage."""
+    modules = [importlib.import_module(f"zero2chat.stages.{stage}") for stage in STAGES]
+    return {"steps"}.union(*(_fields(kind) for module in modules for kind in module.ARGUMENTS))
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_the_yaml_of_a_page_has_only_keys_that_a_stage_knows(page: Path, keys: set[str]) -> None:
+    for block in _blocks(page, "yaml"):
+        assert yaml.safe_load(block).keys() <= keys, block
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_the_python_of_a_page_compiles(page: Path) -> None:
+    for block in _blocks(page, "python"):
+        compile(block, str(page), "exec")
+
+
+# ---- figures
+
+
+def test_the_readme_is_a_landing_page() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 700
+
+
+def test_the_readmes_results_are_those_of_the_recipes_pages() -> None:
+    rows = [row for row in _rows(ROOT / "README.md") if len(row) == 3]
+    (head, _, *rows) = rows
+    assert len(rows) == 8
+    recipes = [re.search(r"\((recipes/\w+/README\.md)#scores\)", cell)[1] for cell in head[1:]]  # type: ignore[index]
+    for label, *cells in rows:
+        name = label[label.index("`") : label.rindex("`") + 1]
+        for recipe, cell in zip(recipes, cells, strict=True):
+            found = [row for row in _rows(ROOT / recipe) if len(row) == 6 and f"({name})" in row[0]]
+            if cell == "–":
+                assert not found, (recipe, name)
+            else:
+                ((_, _, end, interval, _, _),) = found
+                assert cell == f"{end} ({interval})", (recipe, name)
+
+
+def test_the_verifiers_page_says_what_the_verifier_says() -> None:
+    from zero2chat.verifier import judge
+
+    page = (ROOT / "docs" / "math-verifier.md").read_text()
+    strict, right = page.split("## What stays strict")[1].split("These answers are right:")
+    for text, correct, least in ((strict, False, 12), (right, True, 6)):
+        rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", text, re.MULTILINE)
+        assert len(rows) >= least
+        for answer, gold in rows:
+            assert judge(rf"\boxed{{{answer}}}", gold).correct is correct, (answer, gold)
+
+
+# ---- the worked examples
+
+
+def _section(title: str) -> str:
+    text = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    return re.split(r"^## ", text.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+def _code(section: str, language: str) -> list[str]:
+    return [code for _, name, code in _FENCE.findall(section) if name == language]
+
+
+def _tests(code: str) -> Iterator[Callable[..., None]]:
+    scope: dict[str, Any] = {}
+    exec(compile(code, "contributing.md", "exec"), scope)
+    found = [value for name, value in scope.items() if name.startswith("test_")]
+    assert found
+    yield from found
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory as a user's, from which modules are imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("title", "file"), [("A task", "my_tasks/opposites.py"), ("A reward", "my_rewards/manners.py")]
+)
+def test_the_example_of_a_task_and_of_a_reward_run(title: str, file: str, here: Path) -> None:
+    section = _section(title)
+    assert f"`{file}`" in section
+    module, test = _code(section, "python")
+    (here / file).parent.mkdir()
+    (here / file).write_text(module)
+    for run in _tests(test):
+        run()
+
+
+def test_the_example_of_a_recipe_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    section = _section("A recipe")
+    recipe, sft = _code(section, "yaml")
+    folder = here / "recipes" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(recipe)
+    (folder / "sft.yaml").write_text(sft)
+    for name in ("accelerate_configs", "chat_templates"):
+        (here / name).symlink_to(ROOT / name)
+    (test,) = _code(section, "python")
+    for run in _tests(test):
+        run(capsys)
+    (shell,) = _code(section, "console")
+    commands = [shlex.split(line.removeprefix("$ "))[1:] for line in shell.splitlines()]
+    assert [command[0] for command in commands] == ["run", "preview", "plan"]
+    for command in commands:
+        parser().parse_args(command)
+    main(commands[2])
+    assert "cheapest config that fits" in capsys.readouterr().out
