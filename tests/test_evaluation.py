@@ -369,7 +369,7 @@ def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pyt
         ({"task": "facts", "options": {"told": "twice"}}, "'twice' is not known"),
         ({"task": "facts", "n": 0}, "n and max_new_tokens must be above 0"),
         ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
-        ({"task": "facts", "seed": -1}, "tasks[0]: seed: -1 is no number from 0"),
+        ({"task": "facts", "seed": -1}, "tasks[0]: seed: expected an integer from 0 to 4294967295, got -1"),
         ({"task": "no.such.module"}, "cannot import it"),
         ({"task": "zero2chat.stats"}, "zero2chat.stats lacks rows"),
         ({"n": 3}, "--task"),

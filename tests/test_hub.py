@@ -294,7 +294,7 @@ def test_a_dry_run_shows_files_and_card_without_token_or_network(run: Path, caps
     assert "| accuracy_facts | 0.75 | 40 |" in out
     assert "\nlicense: mit\n" in result["card"]
     cli.main(["push", str(run), "--repo", "me/mine", "--dry-run"])
-    assert "The card names no licence" in capsys.readouterr().out
+    assert "The model card names no license" in capsys.readouterr().out
 
 
 def test_an_adapter_is_pointed_to_a_base_that_others_can_have(run: Path, model_folder: Path) -> None:

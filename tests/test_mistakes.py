@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     arguments = [argument.format(model_folder) for argument in command]
     line = mistake(*arguments, "--task", "word_problems", "--out", str(tmp_path / "x.jsonl"))
-    assert line == "HERE/x.jsonl: its folder cannot be written to: give a file in another folder\n"
+    assert line == "HERE/x.jsonl: the folder is not writable: give a file in another folder\n"
 
 
 def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
@@ -149,14 +149,14 @@ def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
         cli.main(["interrogate", "x", "--task", "word_problems", "--json", "--out", str(tmp_path / "x.jsonl")])
     out, err = capfd.readouterr()
     assert (end.value.code, json.loads(out)) == (2, {"questions": {"value": 3}})
-    assert err == f"error: {tmp_path}/x.jsonl: cannot be written, the disk is read-only: give a place on another one\n"
+    assert err == f"error: {tmp_path}/x.jsonl: not writable, the disk is read-only: use a path on another disk\n"
 
 
 def test_a_disk_that_becomes_read_only_under_a_stage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end, exit_on_mistake():
         raise OSError(errno.EROFS, "Read-only file system", "runs/x/history.jsonl")
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("error: runs/x/history.jsonl: cannot be written, the disk is read-only")
+    assert capsys.readouterr().err.startswith("error: runs/x/history.jsonl: not writable, the disk is read-only")
 
 
 # ---- byte-order marks, which some editors put before a text

@@ -493,10 +493,10 @@ def test_a_folder_of_other_origin_is_refused_before_anything_runs(launched: list
     [
         (["vocab_size=3"], {}, "--set vocab_size=3: expected STEP.KEY=VALUE"),
         (["tokenizer.vocab_size"], {}, "expected STEP.KEY=VALUE"),
-        (["tokenizer.vocab_size={"], {}, "--set tokenizer.vocab_size={: no valid YAML"),
+        (["tokenizer.vocab_size={"], {}, "--set tokenizer.vocab_size={: invalid YAML"),
         (["tokeniser.vocab_size=300"], {}, "--set: unknown step 'tokeniser'; did you mean 'tokenizer'?"),
         (["tokenizer.vocab_siez=300"], {}, "tokenizer.yaml: unknown key 'vocab_siez'; did you mean 'vocab_size'?"),
-        (["tokenizer.vocab_size=many"], {}, "tokenizer.yaml: vocab_size: 'many' is no int"),
+        (["tokenizer.vocab_size=many"], {}, "tokenizer.yaml: vocab_size: expected an int, got 'many'"),
         (["corpus.datasets=[{task: fatcs, n: 3}]"], {}, "corpus.yaml: task 'fatcs'"),
         ([], {"only": "tok"}, "--only: unknown step 'tok'; known: corpus, other, report, tokenizer"),
         ([], {"from_": "corpsu"}, "--from: unknown step 'corpsu'; did you mean 'corpus'?"),

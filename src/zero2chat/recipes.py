@@ -316,7 +316,7 @@ def run(
         try:
             chosen.setdefault(name, {})[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise UserError(f"--set {text}: no valid YAML: {error}") from error
+            raise UserError(f"--set {text}: invalid YAML: {error}") from error
     if not (Path(recipe) / "recipe.yaml").exists():
         raise UserError(f"{recipe}: no recipe there (no recipe.yaml): name a folder such as recipes/quickstart")
     steps = written = load_recipe(recipe, chosen, accelerate_config)

@@ -36,8 +36,8 @@ def test_two_steps_of_one_name_are_refused(tmp_path: Path, write_run: Callable[.
 @pytest.mark.parametrize(
     ("controls", "says"),
     [
-        ({"sft_moer": "sft"}, "controls: 'sft_moer' is none of the steps; did you mean 'sft_more'"),
-        ({"sft_more": "grpo"}, "controls: 'grpo' is none of the steps"),
+        ({"sft_moer": "sft"}, "controls: 'sft_moer' is not one of the steps; did you mean 'sft_more'"),
+        ({"sft_more": "grpo"}, "controls: 'grpo' is not one of the steps"),
         ({"sft": "sft"}, "controls: 'sft' is a control of itself"),
     ],
 )

@@ -135,7 +135,7 @@ def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
     with pytest.raises(SystemExit) as caught:
         cli.main([*command, "--out", str(tmp_path / "pairs.jsonl")])
     assert caught.value.code == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "the file exists" in capsys.readouterr().err
 
 
 # ---- an endpoint
@@ -259,7 +259,7 @@ def test_votes_that_say_nothing_are_refused(
         ({"taste": True}, "task 'word_problems': has no `taste`"),
         ({"taste": True, "reward_model": "./r"}, "taste and reward_model cannot both say who wins"),
         ({"reward_model": "./none"}, r"\./none: no such folder"),
-        ({"anchor": "none"}, "anchor: 'none' is none of the models: base, sft, grpo"),
+        ({"anchor": "none"}, "anchor: 'none' is not one of the models: base, sft, grpo"),
         ({"resamples": 9}, "resamples 9 is below 100"),
         ({"votes": "votes.jsonl"}, "models: votes say who answered what"),
         ({"votes": "none.jsonl", "models": [], "tasks": []}, "none.jsonl: cannot be read: No such file"),

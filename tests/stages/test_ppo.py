@@ -242,8 +242,8 @@ def test_stopped_and_killed_at_any_step_it_stops_at_the_same_one(
     ("changes", "message"),
     [
         ({"held_out": None}, "there is nothing to evaluate on: set held_out"),
-        ({"metric_for_best_model": "reward_wurst"}, "'reward_wurst' is none of reward, reward_worst, rewards/liked"),
-        ({"metric_for_best_model": None}, "metric_for_best_model: 'loss' is none of"),
+        ({"metric_for_best_model": "reward_wurst"}, "'reward_wurst' is not one of reward, reward_worst, rewards/liked"),
+        ({"metric_for_best_model": None}, "metric_for_best_model: 'loss' is not one of"),
         (
             {"load_best_model_at_end": False, "metric_for_best_model": None},
             "early_stopping_patience: set eval_strategy",
@@ -459,7 +459,7 @@ def test_two_zero3_ranks_are_one_process(
         ({"max_prompt_length": 0}, "max_prompt_length 0 is not above 0"),
         ({"max_prompt_length": 3}, "48 of 48 prompts are over max_prompt_length 3"),
         ({"kl_target": -1.0}, "kl_target -1.0 is not above 0"),
-        ({"value_model": "heads"}, "value_model: 'heads' is none of head, own"),
+        ({"value_model": "heads"}, "value_model: 'heads' is not one of head, own"),
         ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its weight"),
         ({"train_sampling_strategy": "group_by_length"}, "the prompts of a rollout come again at each of its steps"),
         ({"lerning_rate": 1}, "unknown key 'lerning_rate'"),

@@ -47,5 +47,5 @@ def test_epochs_are_counted_where_max_steps_is_minus_1() -> None:
 
 def test_no_setting_of_any_stage_is_infinite() -> None:
     classes = importlib.import_module("zero2chat.stages.corpus").ARGUMENTS
-    with pytest.raises(UserError, match=r"^x\.yaml: validation_fraction: inf is no finite number: give one"):
+    with pytest.raises(UserError, match=r"^x\.yaml: validation_fraction: expected a finite number, got inf"):
         config.build(classes, {"output_dir": "out", "validation_fraction": math.inf}, "x.yaml")

@@ -135,7 +135,7 @@ def check_controls(controls: Mapping[str, str], names: Sequence[str]) -> None:
     for name, other in controls.items():
         for known in (name, other):
             if known not in names:
-                raise UserError(f"controls: '{known}' is none of the steps{nearest(str(known), list(names))}")
+                raise UserError(f"controls: '{known}' is not one of the steps{nearest(str(known), list(names))}")
         if name == other:
             raise UserError(f"controls: '{name}' is a control of itself: name the step it is compared with")
 

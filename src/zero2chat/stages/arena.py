@@ -192,7 +192,7 @@ def _anchor(args: ArenaArguments, paths: Sequence[str]) -> int | None:
     names = names_of(paths)
     found = [i for i, both in enumerate(zip(names, paths, strict=True)) if args.anchor in both]
     if args.anchor is not None and not found:
-        raise UserError(f"anchor: '{args.anchor}' is none of the models: {', '.join(names)}")
+        raise UserError(f"anchor: '{args.anchor}' is not one of the models: {', '.join(names)}")
     return found[0] if found else None
 
 

@@ -207,7 +207,7 @@ def _check_evaluation(args: PpoArguments, training: PPOConfig, rewards: Sequence
     measured = ["reward", "reward_worst", *(f"rewards/{_label(reward)}/mean" for reward in rewards)]
     metric = str(training.metric_for_best_model).removeprefix("eval_")
     if metric not in measured:
-        raise UserError(f"metric_for_best_model: '{metric}' is none of {', '.join(measured)}")
+        raise UserError(f"metric_for_best_model: '{metric}' is not one of {', '.join(measured)}")
     if training.save_strategy == "steps" and training.save_steps != training.eval_steps:
         raise UserError(
             f"save_steps {training.save_steps:g} and eval_steps {training.eval_steps:g}: a best model that was not "
