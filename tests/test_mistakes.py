@@ -59,9 +59,7 @@ def reward(model_folder: Path, tmp_path: Path) -> Path:
 )
 def test_a_reward_model_does_not_write(reward: Path, mistake: Callable[..., str], arguments: tuple[str, ...]) -> None:
     line = mistake(*(argument.format(reward) for argument in arguments))
-    assert line.startswith(
-        "HERE/reward: is a reward model, which scores answers and writes none: name a language model"
-    )
+    assert line.startswith("HERE/reward: is a reward model, which cannot generate text: give a language model")
 
 
 def test_nor_does_it_serve(reward: Path, mistake: Callable[..., str]) -> None:
@@ -113,7 +111,7 @@ def test_a_revision_that_is_no_branch(mistake: Callable[..., str], model_folder:
 def test_an_output_dir_that_is_null_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any) -> None:
     """Where transformers has a name of its own for it."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="sft: output_dir is not set: name the folder"):
+    with pytest.raises(UserError, match="sft: output_dir is not set: set it to the run's folder"):
         Run.open("trainer_output", "sft", {"output_dir": given})
     assert list(tmp_path.iterdir()) == []
 

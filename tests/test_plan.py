@@ -189,7 +189,7 @@ def test_rlhf_at_8b_takes_what_its_comments_say_of_eight_gpus() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"recipe": "recipes/none"}, "recipes/none: no recipe there"),
+        ({"recipe": "recipes/none"}, "recipes/none: not a recipe"),
         ({"recipe": "recipes/benchmarks-smollm2-135m"}, "no step of it trains"),
         ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
         ({"gpus": 0}, "--gpus 0 is less than 1"),

@@ -1,6 +1,6 @@
-"""The graph of a recipe's steps: what comes before one and after it, all once more for each seed, and one claim's part.
+"""The graph of a recipe's steps: predecessors and successors, copies for each seed, and the subgraph of a claim.
 
-Two stages only join what others measured, `claims` and `report`: such a step is made anew where what it joins changed.
+The stages `claims` and `report` only combine other steps' results. Such a step reruns when those results change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def following(steps: Sequence[Step], *names: str) -> list[Step]:
-    """These steps and all that come after them, directly or not, in order."""
+    """Return these steps and all steps that depend on them, directly or indirectly, in order."""
     found = set(names)
     for step in steps:
         if found & set(step.after):
@@ -29,7 +29,7 @@ def following(steps: Sequence[Step], *names: str) -> list[Step]:
 
 
 def preceding(steps: Sequence[Step], wanted: Sequence[Step]) -> list[Step]:
-    """What comes before the wanted steps, directly or not, in order."""
+    """Return the steps that the wanted steps depend on, directly or indirectly, in order."""
     found = {step.name for step in wanted}
     for step in reversed(steps):
         if step.name in found:
@@ -38,12 +38,12 @@ def preceding(steps: Sequence[Step], wanted: Sequence[Step]) -> list[Step]:
 
 
 def owners(path: str) -> list[str]:
-    """The folders that may be the run which a path lies in: a file in a run's folder is made by the run's step."""
+    """Return the folders that may be the run containing this path: the path itself and its parents."""
     return [path, *map(str, Path(path).parents)]
 
 
 def _changed(step: Step, changes: dict[str, Any]) -> Step:
-    """The step with other settings, as if the command line had said so."""
+    """Return the step with changed settings, as if they were given on the command line."""
     return replace(step, overrides=step.overrides | changes, settings=step.settings | changes)
 
 
@@ -51,17 +51,17 @@ def _changed(step: Step, changes: dict[str, Any]) -> Step:
 
 
 def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
-    """The steps, and for each further seed once more those that train and those that read them, in folders of their own
-    (`runs/claims/thinks` is made again as `runs/claims/seed-1/thinks`), before what joins them, which stays one.
+    """Repeat training steps, and the steps that read them, for each further seed, in separate folders
+    (`runs/claims/thinks` is repeated as `runs/claims/seed-1/thinks`). The steps that combine results are not repeated.
 
-    The step `thinks` is there again as `seed-1/thinks`, with 1 added to its `seed`. What no training moves is shared: a
-    corpus, a tokenizer, what a model of another recipe says, and the rows that a task is asked. Raises `UserError`
-    where nothing would join the seeds, and for a step whose YAML does not say its seed.
+    The step `thinks` is repeated as `seed-1/thinks`, with 1 added to its `seed`. Steps that do not depend on training
+    are shared: a corpus, a tokenizer, answers of another recipe's model, a task's rows. Raises `UserError` if no step
+    would combine the seeds, and for a step whose YAML sets no seed.
     """
     if seeds < 1:
-        raise UserError(f"--seeds {seeds}: give how many, 1 or more")
+        raise UserError(f"--seeds {seeds}: expected 1 or more")
     if not any(step.stage == "claims" for step in steps):
-        raise UserError("--seeds: this recipe has no step of the stage claims, which would join what the seeds bring")
+        raise UserError("--seeds: this recipe has no step of the stage claims, which combines the seeds: add one")
     again: dict[str, Step] = {}
     for step in steps:
         if not step.joins and (step.trains or again.keys() & set(step.after)):
@@ -93,7 +93,7 @@ def _of_seed(step: Step, seed: int, again: Mapping[str, Step]) -> Step:
 
 
 def _moved(value: Any, places: Mapping[str, str]) -> Any:
-    """A setting in which each path that is one of these folders, or lies in one, is the one in its place."""
+    """Replace each path in a setting that is one of these folders, or lies in one, by its new place."""
     if isinstance(value, Mapping):
         return {key: _moved(item, places) for key, item in value.items()}
     if isinstance(value, list):
@@ -111,7 +111,7 @@ def _base(name: str) -> str:
 
 
 def in_seeds(steps: Sequence[Step], name: str) -> list[str]:
-    """A step's name, and its names in further seeds."""
+    """Return a step's name, and the names of its copies for further seeds."""
     return [step.name for step in steps if name in (step.name, _base(step.name))]
 
 
@@ -119,21 +119,21 @@ def in_seeds(steps: Sequence[Step], name: str) -> list[str]:
 
 
 def claims(steps: Sequence[Step]) -> dict[str, Step]:
-    """Of each claim's name the step that judges it. Raises `UserError` for a claim that is called as a step is."""
+    """Map each claim's name to the step that judges it. Raises `UserError` if a step has the same name."""
     found: dict[str, Step] = {}
     for step in steps:
         for entry in step.settings.get("claims") or () if step.stage == "claims" else ():
             if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
                 found[entry["name"]] = step
     for name in found.keys() & {step.name for step in steps}:
-        raise UserError(f"{found[name].config}: claim '{name}': a step has this name too: give the claim another")
+        raise UserError(f"{found[name].config}: claim '{name}': a step has the same name: rename the claim")
     return found
 
 
 def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
-    """What a claim reads, all that comes before it, and what joins it with those claims whose steps are done already.
+    """Return the steps a claim reads, their predecessors, and the steps that combine it with claims already measured.
 
-    The others wait: the step that judges is told which to judge (`only`), and the report leaves their steps out.
+    Other claims are skipped: the judging step gets the list of claims to judge (`only`), and the report omits theirs.
     """
     judge = claims(steps)[name]
     entries = {entry["name"]: entry for entry in judge.settings["claims"]}
@@ -163,18 +163,18 @@ def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
                 step = _changed(step, {key: kept_paths}) if kept_paths != step.settings[key] else step
             if step.stage == "claims" and len(chosen) < len(entries):
                 step = _changed(step, {"only": list(chosen)})
-                step.settings["claims"] = list(chosen.values())  # as the stage itself sees them
+                step.settings["claims"] = list(chosen.values())  # as the stage itself receives them
             found.append(step)
     return found
 
 
 def _needed(steps: Sequence[Step], claim: Mapping[str, Any]) -> list[Step]:
-    """The steps whose runs a claim reads, in each seed, and those before them."""
+    """Return the steps whose runs a claim reads, for each seed, and their predecessors."""
     read = {step.name for step in steps if os.path.normpath(step.folder) in _runs(claim)}
     of_all_seeds = [step for step in steps if _base(step.name) in read]
     return [*preceding(steps, of_all_seeds), *of_all_seeds]
 
 
 def _runs(claim: Mapping[str, Any]) -> set[str]:
-    """The run folders that a claim names."""
+    """Return the run folders that a claim names."""
     return {os.path.normpath(text) for key, text in runs.strings(claim) if key in ("step", "example")}

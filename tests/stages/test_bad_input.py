@@ -77,7 +77,7 @@ SETTINGS = [
     ("tokenizer", {"vocab_size": 200}, "vocab_size 200 is too small"),
     ("tokenizer", {"vocab_size": 90000}, "fewer than vocab_size 90000"),
     ("tokenizer", {"dataset": None}, "dataset is not set"),
-    ("tokenizer", {"dataset": "runs/none/corpus"}, "runs/none/corpus: no finished run there"),
+    ("tokenizer", {"dataset": "runs/none/corpus"}, "runs/none/corpus: not a finished run"),
     ("tokenizer", {"column": "txt"}, "no column 'txt'; it has text, source: set `column`"),
     ("tokenizer", {"gpt2_vocab": "x.json"}, "gpt2_vocab and gpt2_merges go together"),
     ("tokenizer", {"gpt2_vocab": "x.json", "gpt2_merges": "y.bpe"}, "gpt2_vocab x.json, gpt2_merges y.bpe"),
@@ -85,7 +85,7 @@ SETTINGS = [
     ("pretrain", {"learning_rte": 1}, "HERE/x.yaml: unknown key 'learning_rte'; did you mean 'learning_rate'?"),
     ("pretrain", {"learning_rate": "fast"}, "HERE/x.yaml: learning_rate: expected a float, got 'fast'"),
     ("pretrain", {"lr_scheduler_type": "cosin"}, "HERE/x.yaml: lr_scheduler_type: 'cosin' is not one of linear"),
-    ("pretrain", {"dataset": "runs/none"}, "runs/none: no finished run there"),
+    ("pretrain", {"dataset": "runs/none"}, "runs/none: not a finished run"),
     ("pretrain", {"column": "txt"}, "no column 'txt'"),
     ("pretrain", {"max_length": 10**6}, "do not fill one window of 1000000 tokens: give more text"),
     ("pretrain", {"sample_steps": 0}, "sample_steps 0 is less than 1"),
@@ -129,9 +129,9 @@ SETTINGS = [
     ("pretrain", {"resume_from_checkpoint": "x"}, "goes on from its own last checkpoint: leave it out"),
     ("sft", {"packng": True}, "HERE/x.yaml: unknown key 'packng'; did you mean 'packing'?"),
     ("sft", {"model_name_or_path": None}, "model_name_or_path is not set"),
-    ("sft", {"model_name_or_path": "runs/none/pretrain"}, "runs/none/pretrain: no finished run there"),
+    ("sft", {"model_name_or_path": "runs/none/pretrain"}, "runs/none/pretrain: not a finished run"),
     ("sft", {"model_name_or_path": "./none"}, "./none: no such folder"),
-    ("sft", {"model_name_or_path": "nobody/nothing"}, "nobody/nothing: no such folder here, and the Hub gave no"),
+    ("sft", {"model_name_or_path": "nobody/nothing"}, "nobody/nothing: no such folder, and no"),
     ("sft", {"chat_template_path": None}, "the tokenizer has no chat template: set chat_template_path"),
     ("sft", {"chat_template_path": "none.jinja"}, "none.jinja: chat template cannot be read"),
     ("sft", {"max_length": 2000}, "max_length 2000 is more than the model's context of 128"),
@@ -227,14 +227,14 @@ def test_after_a_mistake_the_right_settings_simply_run(
 def test_a_folder_of_other_work_is_left_alone(mistake: Callable[..., str], tmp_path: Path, stage: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
-    assert mistake(stage).startswith("HERE/out: holds files that no run of ours made")
-    assert mistake(stage, output_dir=str(tmp_path / "out" / "thesis.txt")).endswith("give another output_dir")
-    assert mistake(stage, output_dir=str(tmp_path / "out" / "thesis.txt" / "run")).endswith("give another output_dir")
+    assert mistake(stage).startswith("HERE/out: holds files that are not from a run")
+    assert mistake(stage, output_dir=str(tmp_path / "out" / "thesis.txt")).endswith("set another output_dir")
+    assert mistake(stage, output_dir=str(tmp_path / "out" / "thesis.txt" / "run")).endswith("set another output_dir")
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["years of work"]
 
 
 def test_a_place_that_cannot_be_written_is_named(mistake: Callable[..., str]) -> None:
-    assert mistake("corpus", output_dir="/proc/nowhere").startswith("/proc/nowhere: cannot write there")
+    assert mistake("corpus", output_dir="/proc/nowhere").startswith("/proc/nowhere: not writable")
     assert "output_dir is not set" in mistake("corpus", output_dir=None)
 
 
@@ -256,13 +256,13 @@ def _scramble(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda folder: (folder / "tokenizer.json").unlink(), "HERE/model: holds no tokenizer"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{"), "HERE/model: the tokenizer cannot be opened"),
-        (lambda folder: (folder / "config.json").unlink(), "HERE/model: holds no model (no config.json)"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "HERE/model: no tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "HERE/model: cannot load the tokenizer"),
+        (lambda folder: (folder / "config.json").unlink(), "HERE/model: no model (no config.json)"),
         (lambda folder: (folder / "config.json").write_text("{"), "HERE/model: the "),
-        (lambda folder: (folder / "model.safetensors").unlink(), "HERE/model: the model cannot be opened"),
-        (_cut, "HERE/model: the model cannot be opened"),
-        (_scramble, "HERE/model: the model cannot be opened"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "HERE/model: cannot load the model"),
+        (_cut, "HERE/model: cannot load the model"),
+        (_scramble, "HERE/model: cannot load the model"),
     ],
 )
 @pytest.mark.parametrize("stage", ["sft", "evaluate"])
@@ -313,7 +313,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_the_run_goes_on_from
     capsys.readouterr()
     importlib.import_module("zero2chat.stages.sft").main(["--config", str(path)])
     newest = max(int(path.name.split("-")[1]) for path in whole)
-    assert f"going on from checkpoint-{newest}" in capsys.readouterr().out
+    assert f"resuming from checkpoint-{newest}" in capsys.readouterr().out
     assert (folder / "metrics.json").exists()
     history = [line["step"] for line in runs.read_jsonl(folder / "history.jsonl") if "loss" in line]
     assert history == [2, 4, 6, 8, 10, 12]

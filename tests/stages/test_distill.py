@@ -326,7 +326,7 @@ def test_where_nothing_passes_that_is_said_and_no_run_is_finished(server: Server
             {"teacher": None, "endpoint": {"url": "http://127.0.0.1:9", "model": "m", "key_variable": "NO_KEY"}},
             "endpoint: the environment variable NO_KEY, which holds the key, is not set",
         ),
-        ({"teacher": "runs/none/grpo"}, "runs/none/grpo: no finished run there"),
+        ({"teacher": "runs/none/grpo"}, "runs/none/grpo: not a finished run"),
         ({"temperature": 0}, "temperature 0: 4 answers would be alike"),
         ({"keep": 0}, "keep 0 is not above 0"),
         ({"datasets": []}, "datasets: the list is empty"),

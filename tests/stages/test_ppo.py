@@ -403,7 +403,7 @@ def test_two_zero2_ranks_killed_go_on_with_their_value(
     folder = cut.with_suffix("")
     (folder / "metrics.json").unlink()
     subprocess.run(["rm", "-r", str(folder / "checkpoint-12")], check=True)
-    assert "going on from checkpoint-8" in two_ranks("ppo", cut)
+    assert "resuming from checkpoint-8" in two_ranks("ppo", cut)
     same_curves(whole, cut)
     weights = [load_file(path.with_suffix("") / "model.safetensors") for path in (whole, cut)]
     for name, weight in weights[0].items():
@@ -438,7 +438,7 @@ def test_two_zero3_ranks_are_one_process(
     ("changes", "message"),
     [
         ({"rewards": []}, "rewards: the list is empty"),
-        ({"rewards": [{"model": "runs/none/reward"}]}, "runs/none/reward: no finished run there"),
+        ({"rewards": [{"model": "runs/none/reward"}]}, "runs/none/reward: not a finished run"),
         ({"rewards": [{"model": "./none"}]}, "./none: no such folder"),
         ({"rewards": [{"model": "./none", "wieght": 2}]}, r"rewards\[0\]: unknown key 'wieght'"),
         ({"rewards": [{"model": "./none", "weight": math.inf}]}, "weight inf is not a finite number"),

@@ -605,7 +605,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     if checkpoint:
         trainer.args.eval_on_start = False  # it was, and here is another step
         hosts.saved(int(checkpoint.name.split("-")[1]))
-        print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
+        print(f"{run.folder}: resuming from {checkpoint.name}", flush=True)
     # The order of the rows is drawn too, and must be one for all ranks. That of these has a seed of its own, and ranks
     # that drew alike would give one problem the same answers.
     set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, _SAMPLING))
