@@ -104,7 +104,7 @@ def test_a_task_whose_module_is_no_python(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_a_revision_that_is_no_branch(mistake: Callable[..., str], model_folder: Path, name: str) -> None:
     line = mistake("push", str(model_folder), "--repo", "me/mine", f"--revision={name}", "--dry-run")
-    assert "is no branch's name: give step-N" in line
+    assert "not a valid branch name: give step-N" in line
 
 
 @pytest.mark.parametrize("given", [None, ""])

@@ -339,8 +339,8 @@ def test_its_folder_opens_as_any_model_and_says_what_it_is(base: Callable[..., P
     assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt")]
     assert not (folder / "value.safetensors").exists()
     assert not [key for key in load_file(folder / "model.safetensors") if key.startswith(("policy.", "value."))]
-    assert "trained to be liked" in (folder / "README.md").read_text()
-    assert "please a reward model" in (folder / "README.md").read_text()
+    assert "trained with PPO" in (folder / "README.md").read_text()
+    assert "optimized against a reward model" in (folder / "README.md").read_text()
     assert load_model(folder)[0] is not None
 
 
@@ -454,14 +454,14 @@ def test_two_zero3_ranks_are_one_process(
         ({"datasets": [{"task": "lines", "n": 3}]}, "3 prompts, and one rollout takes 16: give more"),
         ({"save_steps": 3}, "save_steps 3 is no multiple of 2, the steps that learn from one rollout"),
         ({"save_steps": 0.3}, r"save_steps 0.3 is no multiple of 2"),
-        ({"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
+        ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
         ({"kl_budget": 0}, "kl_budget 0.0 is not above 0"),
         ({"max_prompt_length": 0}, "max_prompt_length 0 is not above 0"),
         ({"max_prompt_length": 3}, "48 of 48 prompts are over max_prompt_length 3"),
         ({"kl_target": -1.0}, "kl_target -1.0 is not above 0"),
         ({"value_model": "heads"}, "value_model: 'heads' is not one of head, own"),
-        ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its weight"),
-        ({"train_sampling_strategy": "group_by_length"}, "the prompts of a rollout come again at each of its steps"),
+        ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its own weight"),
+        ({"train_sampling_strategy": "group_by_length"}, "the prompts of a rollout are reused in each of its steps"),
         ({"lerning_rate": 1}, "unknown key 'lerning_rate'"),
         ({"mask_truncated_completions": True, "max_completion_length": 1}, "step 0: max_completion_length 1 cut every"),
     ],

@@ -1,4 +1,4 @@
-"""What every training stage shares: precision, global batch, a line a log step, whole checkpoints, resuming."""
+"""What every training stage shares: precision, global batch size, logging, checkpoints, resuming."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ from zero2chat.trainers.ranges import check_ranges
 
 
 class Gpu(NamedTuple):
-    """`peak`: dense bf16, FLOP/s. `memory`: bytes."""
+    """`peak`: dense bf16 FLOP/s. `memory`: bytes."""
 
     peak: float
     memory: float
 
 
-# By a word of the device's name, from the makers' data sheets: of the H100 as SXM, of the A100 with 80 GB, of the B200
-# in a DGX. A CPU's peak is measured.
+# Keyed by a word of the device name; figures from the data sheets: H100 SXM, A100 80 GB, B200 in a DGX. A CPU's peak
+# is measured.
 GPUS = {
     "H100": Gpu(989e12, 80e9),
     "H200": Gpu(989e12, 141e9),
@@ -63,10 +63,10 @@ GPUS = {
     "B200": Gpu(2250e12, 180e9),
 }
 
-# Of those whose ranks each draw answers.
+# Configs of trainers whose ranks each generate completions.
 _SAMPLING = (GRPOConfig, PPOConfig, DistillationConfig)
 
-# The Trainer's and TRL's counters, of which TRL's starts anew in a resumed run: `tokens` says the same.
+# Token counters of the Trainer and TRL. TRL's restarts in a resumed run; `tokens` has the same count.
 _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
 
 
@@ -78,107 +78,111 @@ def _true(value: Any, _: Mapping[str, Any]) -> bool:
     return bool(value)
 
 
-# Keys that the stages' classes know, and that would be ignored, give a secret away, or break resuming:
-# (key, where the set value is refused, given it and all others, and why).
+# Known keys whose values would be ignored, leak a secret, or break resuming:
+# (key, whether the value is refused, given all other settings, and the reason).
 _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] = (
-    ("resume_from_checkpoint", _true, "a run goes on from its own last checkpoint: leave it out"),
-    ("hub_token", _given, "it would stand in run.json and the card: set HF_TOKEN or log in with `hf auth login`"),
-    ("hub_strategy", lambda value, _: value != "end", "the finished folder is pushed, once: leave it out"),
-    ("trust_remote_code", _true, "no code from elsewhere is run: leave it out"),
-    ("save_total_limit", lambda value, _: value == 1, "a kill while the one is replaced loses all: keep 2 or more"),
-    ("save_only_model", _true, "a run could not go on from such checkpoints: leave it out"),
-    ("ignore_data_skip", _true, "a resumed run would read the same rows again: leave it out"),
-    ("restore_callback_states_from_checkpoint", _true, "the stage restores its own: leave it out"),
-    ("include_num_input_tokens_seen", lambda value, _: value != "no", "tokens are always counted: leave it out"),
+    ("resume_from_checkpoint", _true, "a run always resumes from its own last checkpoint: remove this setting"),
+    ("hub_token", _given, "it would be written to run.json and the model card: set HF_TOKEN or run `hf auth login`"),
+    ("hub_strategy", lambda value, _: value != "end", "only the finished folder is pushed: remove this setting"),
+    ("trust_remote_code", _true, "remote code is never run: remove this setting"),
+    ("save_total_limit", lambda value, _: value == 1, "a kill during a save would lose everything: set 2 or more"),
+    ("save_only_model", _true, "a run could not resume from such checkpoints: remove this setting"),
+    ("ignore_data_skip", _true, "a resumed run would train on the same rows again: remove this setting"),
+    ("restore_callback_states_from_checkpoint", _true, "the stage restores its own callbacks: remove this setting"),
+    ("include_num_input_tokens_seen", lambda value, _: value != "no", "tokens are always counted: remove this setting"),
     (
         "train_sampling_strategy",
         lambda value, _: value == "batch_rebalance",
-        "its order depends on the number of processes: take random or group_by_length",
+        "its order depends on the number of processes: set random or group_by_length",
     ),
     (
         "train_sampling_strategy",
         lambda value, others: value != "random" and "num_generations" in others,
-        "the answers to one problem must stand together: leave it out",
+        "completions of one prompt must stay together: remove this setting",
     ),
     (
         "train_sampling_strategy",
         lambda value, others: value != "random" and "num_ppo_epochs" in others,
-        "the prompts of a rollout come again at each of its steps: leave it out",
+        "the prompts of a rollout are reused in each of its steps: remove this setting",
     ),
     (
         "gradient_accumulation_steps",
         lambda _, others: others.get("global_batch_size") is not None,
-        "it follows from global_batch_size: leave one of them out",
+        "it follows from global_batch_size: remove one of them",
     ),
-    ("gradient_accumulation_steps", lambda _, others: bool(others.get("depth")), "it follows from depth: leave it out"),
+    ("gradient_accumulation_steps", lambda _, others: bool(others.get("depth")), "it follows from depth: remove one"),
     *(
-        (key, lambda _, others: others.get("tokens") is not None, "it follows from tokens: leave one of them out")
+        (key, lambda _, others: others.get("tokens") is not None, "it follows from tokens: remove one of them")
         for key in ("max_steps", "num_train_epochs")
     ),
     (
         "stream",
         lambda value, others: value and others["max_steps"] < 1 and others["tokens"] is None and not others["depth"],
-        "it has no end: set max_steps or tokens",
+        "a stream has no end: set max_steps or tokens",
     ),
     (
         "dataloader_num_workers",
         lambda value, others: value > 1 and bool(others.get("stream")),
-        "a position is of one reader: set 1 or leave it out",
+        "only one worker can save its position in a stream: set 1, or remove this setting",
     ),
     (
         "fp16",
         lambda value, others: value and bool(others.get("use_cpu")),
-        "a CPU does not train in it: leave it out, and bf16 is taken where the CPU is made for it",
+        "CPUs cannot train in fp16: remove this setting (bf16 is used on CPUs that support it)",
     ),
     (
         "dtype",
         lambda value, others: value == "float16" and (bool(others.get("use_cpu")) or not others.get("use_peft")),
-        "small updates are lost in such weights: take float32 or bfloat16",
+        "float16 weights lose small updates: set float32 or bfloat16",
     ),
     *(
-        (key, lambda value, others: value and not others.get("use_peft"), "such weights stay as they are: set use_peft")
+        (
+            key,
+            lambda value, others: value and not others.get("use_peft"),
+            "quantized weights cannot be trained: set use_peft",
+        )
         for key in ("load_in_4bit", "load_in_8bit")
     ),
     (
         "muon",
         lambda value, others: value and bool(others.get("use_peft")),
-        "its update is for whole matrices, not for adapters: leave out muon or use_peft",
+        "Muon updates full matrices, not adapters: remove muon or use_peft",
     ),
-    ("optim", lambda _, others: bool(others.get("muon")), "muon takes its place: leave it out, or set `muon: false`"),
+    ("optim", lambda _, others: bool(others.get("muon")), "muon replaces it: remove optim, or set `muon: false`"),
     (
         "train_sampling_strategy",
         lambda value, others: value != "random" and "teacher_model_name_or_path" in others,
-        "answers differ in length, and are not there yet: leave it out",
+        "completions are generated during training, so lengths are unknown: remove this setting",
     ),
     # Of SFTConfig
     ("model_init_kwargs", _given, "the stage loads the model itself: set dtype and attn_implementation"),
-    ("dataset_text_field", _given, "conversations have `messages`: see datasets"),
-    ("completion_only_loss", _given, "the loss is on all that the assistant says: leave it out"),
-    ("assistant_only_loss", lambda value, _: value is False, "the loss is on what the assistant says: leave it out"),
-    ("eval_packing", _given, "no rows are held out: the tasks examine the model"),
-    ("eos_token", _given, "the chat template decides what ends a turn: leave it out"),
-    ("pad_token", _given, "the tokenizer's own is taken: leave it out"),
-    ("packing_strategy", lambda value, _: value == "wrapped", "it cuts conversations in two: take bfd"),
+    ("dataset_text_field", _given, "conversations are read from `messages`: see datasets"),
+    ("completion_only_loss", _given, "the loss is always on the assistant's turns: remove this setting"),
+    ("assistant_only_loss", lambda value, _: value is False, "the loss is on the assistant's turns: remove it"),
+    ("eval_packing", _given, "there is no held-out split: the tasks evaluate the model"),
+    ("eos_token", _given, "the chat template decides the EOS token: remove this setting"),
+    ("pad_token", _given, "the tokenizer's own pad token is used: remove this setting"),
+    ("packing_strategy", lambda value, _: value == "wrapped", "it splits conversations: set bfd"),
     # Of DistillationConfig
-    ("teacher_model_init_kwargs", _given, "the stage loads the teacher itself, as the model: leave it out"),
-    ("max_tool_calling_iterations", _given, "no tools are at hand: leave it out"),
+    ("teacher_model_init_kwargs", _given, "the stage loads the teacher itself: remove this setting"),
+    ("max_tool_calling_iterations", _given, "gkd has no tools: remove this setting"),
     # Of DPOConfig
-    ("truncation_mode", lambda value, _: value != "keep_start", "no pair is cut, see overlong: leave it out"),
-    ("sync_ref_model", _true, "a resumed run would have another reference: leave it out"),
+    ("truncation_mode", lambda value, _: value != "keep_start", "pairs are never truncated: use overlong"),
+    ("sync_ref_model", _true, "a resumed run would have another reference model: remove this setting"),
     (
         "padding_free",
         lambda value, others: value and "precompute_ref_log_probs" in others,
-        "TRL's DPO has none: leave it out",
+        "TRL's DPO does not support it: remove this setting",
     ),
     # Of GRPOConfig and PPOConfig
-    ("reward_weights", _given, "each entry of `rewards` has its weight: leave it out"),
+    ("reward_weights", _given, "each entry of `rewards` has its own weight: remove this setting"),
 )
 
 
 def parse_training(
     classes: Sequence[type], argv: Sequence[str] | None = None
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """`config.parse` for a stage whose classes hold a `TrainingArguments`, with what the machine decides filled in."""
+    """`config.parse` for a training stage, with machine-dependent settings filled in."""
     settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
     keep_memory()
     score_what_is_learned()
@@ -188,20 +192,20 @@ def parse_training(
 
 
 def score_what_is_learned() -> None:
-    """Have TRL's head leave out prompts and padding on a CPU too.
+    """Make TRL's LM head skip prompts and padding on a CPU too.
 
-    Without Triton it scores every position, so that a compiler meets few shapes. Nothing is compiled on a CPU, and
-    there it was half of SFT's time. Losses and gradients are the same, but for rounding.
+    Without Triton, TRL computes logits at every position to limit the number of shapes to compile. Nothing is compiled
+    on a CPU, where this took half of SFT's time. Losses and gradients are equal up to rounding.
     """
     trl_utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
 
 
 def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """`config.build`, what the machine decides filled in. Raises `UserError` also for what `_REFUSED` lists."""
+    """`config.build` with machine-dependent settings. Also raises `UserError` for the settings in `_REFUSED`."""
     check_ranges(settings, where)
     filled = for_this_machine(settings)
     if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("global_batch_size"):
-        # It refuses groups that do not fit its batch before `set_global_batch` knows how many batches make a step.
+        # GRPOConfig checks that groups fit its batch before `set_global_batch` sets the accumulation steps.
         steps = int(settings["global_batch_size"]) // max(1, int(settings.get("per_device_train_batch_size", 8)))
         if settings.get("generation_batch_size") is None:
             filled.setdefault("steps_per_generation", max(1, steps))
@@ -211,14 +215,14 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
         if settings.get(key) is not None and refused(values.get(key), values):
             raise UserError(f"{where}: {key}: {why}")
     if values["push_to_hub"] and is_main_process():
-        check_branch(values["hub_revision"])  # now, rather than after the training
+        check_branch(values["hub_revision"])  # now, not after the training
         require_token()
     return built
 
 
 @contextlib.contextmanager
 def refused_settings() -> Iterator[None]:
-    """Around the making of a trainer: a setting that it refuses is the user's mistake, as one that is misspelt."""
+    """Context around a trainer's constructor: turn the settings that it refuses into a `UserError`."""
     try:
         yield
     except (ValueError, ImportError, OSError) as error:
@@ -226,31 +230,31 @@ def refused_settings() -> Iterator[None]:
 
 
 def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings over what the machine and the launch decide: the CPU without an accelerator, `bf16` where native.
+    """Return the settings on top of machine defaults: the CPU without an accelerator, `bf16` where native.
 
-    Raises `UserError` where several processes were launched that nothing here can join.
+    Raises `UserError` if several processes were launched that no backend can connect.
     """
-    # A push at each save would carry a pickle along; the finished folder is pushed by `hub`.
+    # A push at each save would include a pickle. `hub` pushes the finished folder.
     machine: dict[str, Any] = {"hub_strategy": "end"}
-    # Trackio where it is installed, and then on this machine alone, a recipe being a project and a step a run in it.
+    # Report to Trackio if it is installed, locally only. A recipe is a project, a step is a run in it.
     run = Path(str(settings.get("output_dir")))
     machine |= {"report_to": "trackio" if find_spec("trackio") else "none", "trackio_static_space_id": False}
     machine |= {"project": run.parent.name or run.name, "run_name": run.name}
     if not torch.accelerator.is_available():
         machine["dataloader_pin_memory"] = False
-        # Else DeepSpeed, which comes with the trainers, warns that it found no GPU.
+        # Otherwise DeepSpeed, imported with the trainers, warns that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if _is_on_cpu():
         machine["use_cpu"] = True
     if backend := cpu_backend():
         machine["ddp_backend"] = backend
     if not settings.get("fp16"):
-        machine["bf16"] = bf16_is_fast() and not (backend and _is_deepspeed())  # which has none on a CPU
+        machine["bf16"] = bf16_is_fast() and not (backend and _is_deepspeed())  # DeepSpeed has no bf16 on a CPU
     return machine | dict(settings)
 
 
 def _is_on_cpu() -> bool:
-    """Without an accelerator, or launched for the CPU beside one."""
+    """Whether there is no accelerator, or the launch is for the CPU."""
     launched_so = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     return launched_so or not torch.accelerator.is_available()
 
@@ -260,10 +264,10 @@ def _is_deepspeed() -> bool:
 
 
 def cpu_backend() -> str | None:
-    """What joins CPU processes, or None for one process or for GPUs.
+    """Return the backend that connects CPU processes; None for one process or for GPUs.
 
-    DeepSpeed's launcher does not say that its ranks are on CPUs, and accelerate would take each for the only one.
-    Raises `UserError` for several processes without a GPU where neither DeepSpeed nor a launch for CPUs joins them.
+    DeepSpeed's launcher does not tell that its ranks are on CPUs, and accelerate would treat each as the only one.
+    Raises `UserError` for several processes without a GPU if neither DeepSpeed nor a CPU launch config connects them.
     """
     hosts.choose_wire()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -271,33 +275,31 @@ def cpu_backend() -> str | None:
         return None
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] in ("", "-1")  # as by cpu_ddp.yaml
     if not _is_deepspeed() and not hidden:
-        raise UserError(
-            f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml"
-        )
+        raise UserError(f"{processes} processes but no GPU: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml")
     return "gloo"
 
 
 def start_processes() -> PartialState:
-    """For a stage that trains nothing. Raises `UserError` as `cpu_backend`."""
+    """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` does."""
     keep_memory()
     return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
 
 
 def keep_memory() -> None:
-    """Have glibc keep what a process on a CPU frees, unless its environment says how (`MALLOC_…`).
+    """Make glibc keep freed memory on a CPU, unless the environment configures it (`MALLOC_…`).
 
-    Else every large tensor's memory is handed back and asked for anew: page faults, up to half of a step's time.
+    Otherwise every large tensor's memory is returned and requested again: page faults, up to half of a step's time.
     """
     if not _is_on_cpu() or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    with contextlib.suppress(TypeError, OSError, AttributeError):  # where there is no glibc
+    with contextlib.suppress(TypeError, OSError, AttributeError):  # if there is no glibc
         libc = ctypes.CDLL(None)
         for parameter, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
             libc.mallopt(parameter, value)
 
 
 def parameter_count(model: PreTrainedModel) -> int:
-    """Parameters of the whole model; of ZeRO-3's shards only DeepSpeed knows how many there are."""
+    """Count the parameters of the whole model. With ZeRO-3, only DeepSpeed knows the full sizes."""
     return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
 
 
@@ -310,7 +312,7 @@ def bf16_is_fast() -> bool:
 def open_model(
     model_args: ModelConfig, load: Callable[..., tuple[Any, PreTrainedTokenizerBase]] = load_model, **options: Any
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The model and tokenizer that a stage's settings name."""
+    """Load the model and tokenizer named in a stage's settings."""
     return load(
         model_args.model_name_or_path,
         model_args.dtype,
@@ -322,10 +324,10 @@ def open_model(
 
 
 def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:
-    """Fit batch and accumulation to the number of processes, so that the recipe means the same on each of them.
+    """Set batch size and gradient accumulation for the number of processes, so that `global_batch_size` holds.
 
-    `per_device_train_batch_size` is then the most that one device takes at once. Raises `UserError` where
-    `global_batch_size` cannot be divided.
+    `per_device_train_batch_size` is then an upper limit per device. Raises `UserError` if `global_batch_size` cannot be
+    divided.
     """
     args.per_device_train_batch_size, args.gradient_accumulation_steps = share_batch(
         args, global_batch_size, args.world_size
@@ -333,7 +335,7 @@ def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> 
 
 
 def share_batch(args: TrainingArguments, global_batch_size: int | None, processes: int) -> tuple[int, int]:
-    """(per_device_train_batch_size, gradient_accumulation_steps) on so many processes, as `set_global_batch` sets."""
+    """Return (per_device_train_batch_size, gradient_accumulation_steps) for this number of processes."""
     if args.per_device_train_batch_size < 1:
         raise UserError(f"per_device_train_batch_size {args.per_device_train_batch_size} is not above 0")
     if global_batch_size is None:
@@ -344,30 +346,30 @@ def share_batch(args: TrainingArguments, global_batch_size: int | None, processe
     per_device = min(args.per_device_train_batch_size, share)
     if share % per_device:
         raise UserError(
-            f"global_batch_size {global_batch_size} over {processes} processes is {share} a process, no "
-            f"multiple of per_device_train_batch_size {per_device}"
+            f"global_batch_size {global_batch_size} over {processes} processes is {share} per process, not a "
+            f"multiple of per_device_train_batch_size {per_device}: change one of them"
         )
     return per_device, share // per_device
 
 
 def set_max_length(args: Any, model: PreTrainedModel) -> None:
-    """Let `max_length`, where it is not set, be the model's context. Raises `UserError` where it is more."""
+    """Set `max_length` to the model's context if it is not set. Raises `UserError` if it is longer."""
     context = context_length(model)
     if args.max_length is None:
         args.max_length = context
     if args.max_length > context:
-        raise UserError(f"max_length {args.max_length} is more than the model's context of {context}")
+        raise UserError(f"max_length {args.max_length} exceeds the model's context of {context}: lower it")
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of one device at best: from the table, or of a large matrix product timed here."""
+    """Return the peak FLOP/s of one device: from the table, or measured with a large matrix product."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for key, gpu in GPUS.items():
             if key in name:
                 return gpu.peak
     n = 1024 if device.type == "cpu" else 8192
-    # A generator of its own: measuring must not move the training's random numbers.
+    # A separate generator: measuring must not advance the training's random state.
     a = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     best = math.inf
     for _ in range(10):
@@ -378,20 +380,20 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def flops_per_token(model: PreTrainedModel, length: int) -> float:
-    """Training FLOPs a token: 6N for the matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B)."""
+    """Training FLOPs per token: 6N for matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B)."""
     c = model.config.get_text_config()
     embedding = model.get_input_embeddings().weight
     tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
-    # The table look-up costs nothing, but a tied table is multiplied once, as the head.
+    # The embedding lookup costs nothing, but a tied embedding is multiplied once, as the LM head.
     n = parameter_count(model) - (0 if tied else getattr(embedding, "ds_numel", embedding.numel()))
     return 6 * n + 12 * c.num_hidden_layers * c.num_attention_heads * head_width(c) * length
 
 
 class RunCallback(TrainerCallback, ExportableState):
-    """Writes `history.jsonl`, prints one line a log step with speed and ETA, and seals checkpoints.
+    """Writes `history.jsonl`, prints one line per log step with speed and ETA, and completes checkpoints.
 
-    `flops` are those of a token, `peak` a device's a second; without them it says no MFU. `bytes_per_token` are the
-    training text's, `eval_bytes_per_token` the held-out text's. `counts` are a stage's own, kept in checkpoints.
+    `flops` are per token, `peak` is FLOP/s per device; without them no MFU is logged. `bytes_per_token` is for the
+    training text, `eval_bytes_per_token` for the held-out text. `counts` are a stage's own, saved in checkpoints.
     """
 
     def __init__(
@@ -407,24 +409,24 @@ class RunCallback(TrainerCallback, ExportableState):
         self.seconds = 0.0  # spent in training steps since the last log
         self.steps = 0
         self.tokens_before = 0
-        self.all_seconds = 0.0  # spent in training steps of all tries, as far as they count
+        self.all_seconds = 0.0  # spent in training steps of all attempts, as far as they count
         self.all_tokens = 0
         self.world_size = 1
         self.counts: Counter[str] = Counter()
         self.ended = False
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state that is saved in a checkpoint."""
         return {"args": {}, "attributes": {"all_seconds": self.all_seconds, "counts": dict(self.counts)}}
 
     @property
     def tokens_per_second(self) -> float:
-        """Over all training steps of the run, those before a kill included."""
+        """Average over all training steps of the run, including those before a kill."""
         return self.all_tokens / self.all_seconds if self.all_seconds else 0.0
 
     @property
     def mfu(self) -> float:
-        """The share of the devices' peak that `tokens_per_second` used."""
+        """Model FLOPs utilization at `tokens_per_second`."""
         return self._mfu(self.tokens_per_second)
 
     def _mfu(self, tokens_per_second: float) -> float:
@@ -459,7 +461,7 @@ class RunCallback(TrainerCallback, ExportableState):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        # What is measured after the last step is in the metrics; here a run killed then would say it twice.
+        # Values measured after the last step are in the metrics. Logged here, a killed run would have them twice.
         if not state.is_world_process_zero or logs is None or "train_loss" in logs or self.ended:
             return
         line = {"step": state.global_step} | {
@@ -499,13 +501,13 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
         ("eval_bits_per_byte", "{:.3f} bits/byte"),
         ("reward", "reward {:.3f}"),
         ("rewards/margins", "margin {:.3f}"),
-        ("rewards/accuracies", "right {:.0%}"),
-        ("frac_reward_zero_std", "alike {:.0%}"),
-        ("completions/clipped_ratio", "cut {:.0%}"),
+        ("rewards/accuracies", "accuracy {:.0%}"),
+        ("frac_reward_zero_std", "zero-variance groups {:.0%}"),
+        ("completions/clipped_ratio", "truncated {:.0%}"),
         ("completions/mean_length", "length {:.1f}"),
         ("entropy", "entropy {:.2f}"),
         ("kl", "KL {:.4f}"),
-        ("kl_sequence", "{:.2f} an answer"),
+        ("kl_sequence", "KL/sequence {:.2f}"),
         ("tokens_per_second", "{:,.0f} tokens/s"),
         ("mfu", "MFU {:.0%}"),
     ):
@@ -520,7 +522,7 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
 
 
 class EarlyStopping(EarlyStoppingCallback):
-    """transformers', whose count of evaluations without a gain goes on in a resumed run."""
+    """transformers' callback, with a patience counter that survives resuming."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         super().on_train_begin(args, state, control)
@@ -529,9 +531,9 @@ class EarlyStopping(EarlyStoppingCallback):
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """Rows of like length together, in an order that seed and epoch alone decide.
+    """Groups rows of similar length, in an order that depends only on seed and epoch.
 
-    transformers' sampler of this name takes the global random state, which a resumed run does not have again.
+    transformers' sampler of this name uses the global random state, which a resumed run cannot restore.
     """
 
     def __init__(self, batch_size: int, lengths: Sequence[int], seed: int):
@@ -549,7 +551,7 @@ class LengthGroupedSampler(Sampler[int]):
 
 
 def set_epoch(dataloader: DataLoader, epoch: int) -> None:
-    """Tell the sampler, also one behind both a skip and a shard: on two processes the Trainer does not reach it."""
+    """Set the sampler's epoch, also behind a skip and a shard: with two processes the Trainer does not reach it."""
     batches: Any = dataloader.batch_sampler
     while hasattr(batches, "batch_sampler"):
         batches = batches.batch_sampler
@@ -559,25 +561,25 @@ def set_epoch(dataloader: DataLoader, epoch: int) -> None:
 
 
 class ResumableTrainer(Trainer):
-    """A Trainer that takes no step too many and reads the rows in the same order when it goes on from a checkpoint."""
+    """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint."""
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         args = self.args
-        # Batches of all processes: the order is then the same on any number of them.
+        # Batches over all processes, so that the order is the same for any number of processes.
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         seed = args.seed if args.data_seed is None else args.data_seed
         texts = [rows[name] for name in ("input_ids", "chosen_ids", "rejected_ids") if name in rows.column_names]
         lengths = [max(map(len, sides)) for sides in zip(*texts, strict=True)]
-        if "prompt_ids" in rows.column_names:  # which both sides go on from
+        if "prompt_ids" in rows.column_names:  # shared by chosen and rejected
             lengths = [len(ids) + length for ids, length in zip(rows["prompt_ids"], lengths, strict=True)]
         return LengthGroupedSampler(batch_size, lengths, seed)
 
     def _run_epoch(self, *, epoch: int, train_dataloader: DataLoader, **more: Any) -> None:
-        # Killed after its last checkpoint, in the middle of an epoch, or after a callback had stopped it: the Trainer
-        # would take one step more.
+        # After a kill behind the last checkpoint, within an epoch, or after a callback stopped the run, the Trainer
+        # would take one extra step.
         saved = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
         if self.state.global_step >= self.state.max_steps or saved.get("should_training_stop"):
             self.control.should_training_stop = True
@@ -587,31 +589,31 @@ class ResumableTrainer(Trainer):
 
 
 def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str = "all") -> None:
-    """Train from the last whole checkpoint, or from the start; the model is then as at the end of the last step.
+    """Train from the last complete checkpoint, or from the start. Afterwards the model has the final weights.
 
-    `count` is the tokens that count: "all", "non_padding", or "no" where the trainer counts them itself.
+    `count` says which tokens count: "all", "non_padding", or "no" if the trainer counts them itself.
     """
     with refused_settings():
-        trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # an optimizer that is not installed
+        trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # raises if the optimizer is not installed
     trainer.args.include_num_input_tokens_seen = count
     trainer.remove_callback(PrinterCallback)
-    trainer.callback_handler.callbacks.insert(0, callback)  # first, lest it time what others do after a step
+    trainer.callback_handler.callbacks.insert(0, callback)  # first, so that it does not time the other callbacks
     checkpoint = run.last_checkpoint()
     if checkpoint:
         require_fit(checkpoint, trainer)
-    PartialState().wait_for_everyone()  # rank 0 has removed what is half-written
+    PartialState().wait_for_everyone()  # rank 0 has removed incomplete checkpoints
     if trainer.is_world_process_zero():
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
-        trainer.args.eval_on_start = False  # it was, and here is another step
+        trainer.args.eval_on_start = False  # already done before step 1
         hosts.saved(int(checkpoint.name.split("-")[1]))
         print(f"{run.folder}: resuming from {checkpoint.name}", flush=True)
-    # The order of the rows is drawn too, and must be one for all ranks. That of these has a seed of its own, and ranks
-    # that drew alike would give one problem the same answers.
+    # The order of rows is random too, and must be equal on all ranks. Sampling trainers seed their order separately,
+    # and their ranks need different seeds, or all would generate the same completions.
     set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, _SAMPLING))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except ValueError as error:  # some names TRL looks up at the first step only
+    except ValueError as error:  # TRL checks some names only at the first step
         if not str(error).startswith(("Unknown loss", "Unknown f_divergence")):
             raise
         raise UserError(f"the trainer refuses its settings: {error}") from error
