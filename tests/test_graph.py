@@ -148,8 +148,8 @@ def test_what_trains_and_what_reads_it_is_made_once_a_seed_and_joined_last(launc
     assert lines["right"]["n"] == 8
     assert lines["theirs"]["value"] == 0.75
     page = Path("runs/r/report.html").read_text()
-    assert "Figures of 2 seeds are means over models" in page
-    assert "All figures are of one seed" not in page
+    assert "Figures from 2 seeds are means over that many trained models" in page
+    assert "All figures are from one seed" not in page
 
 
 def test_further_seeds_are_added_to_what_is_done_and_joined_anew(
@@ -157,7 +157,7 @@ def test_further_seeds_are_added_to_what_is_done_and_joined_anew(
 ) -> None:
     _run()
     assert _claims()["right"]["seeds"] == 1
-    assert "All figures are of one seed" in Path("runs/r/report.html").read_text()
+    assert "All figures are from one seed" in Path("runs/r/report.html").read_text()
     del launched[:]
     _run(seeds=2)
     assert launched == ["seed-1/read", "seed-1/ask", "seed-1/other", "claims", "report"]

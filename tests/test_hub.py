@@ -253,7 +253,8 @@ def test_a_token_that_is_none_and_a_hub_that_is_not_there_are_one_line(push: Cal
         "error: the Hub rejects this token: set HF_TOKEN to a valid one, or log in with `hf auth login`\n",
         "error: the token for the Hub has invalid characters: set HF_TOKEN again, or log in again\n",
         "error: HF_HUB_OFFLINE is set: unset it to push\n",
-        f"error: me/mine: no connection to {closed} (Connection refused): push again, uploaded files are not sent twice\n",
+        f"error: me/mine: no connection to {closed} (Connection refused): push again, uploaded files are not sent "
+        "twice\n",
     ]
     assert [re.sub(r"\[Errno \d+\] ", "", err) for _, _, err in results] == says
     assert [code for code, _, _ in results] == [2, 2, 2, 2, 1]

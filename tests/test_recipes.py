@@ -249,7 +249,7 @@ def test_what_is_done_is_skipped(launched: list[str], capsys: pytest.CaptureFixt
     assert len(launched) == 4
     said = capsys.readouterr().out
     assert said.count("done already, skipped") == 3
-    assert "the story with its pictures: runs/r/report.html" in said
+    assert "full report with figures: runs/r/report.html" in said
     assert Path("runs/r/report.html").exists()
     (Path("runs/r/other") / runs.METRICS).unlink()
     assert _run() == {"corpus": "done", "other": "made", "tokenizer": "done", "report": "done"}

@@ -29,7 +29,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_two_steps_of_one_name_are_refused(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     folders = [write_run(tmp_path / side / "sft", "sft", {"loss": 1}) for side in ("a", "b")]
-    with pytest.raises(UserError, match="two are named 'sft'"):
+    with pytest.raises(UserError, match="two steps have the name 'sft'"):
         read_steps(folders)
 
 

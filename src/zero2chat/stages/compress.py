@@ -110,7 +110,7 @@ def measure(
         for (passage, *_), (reading, *_) in zip(documents[:_SHOWN], found, strict=False):
             samples.append(
                 {"prompt": tokenizer.decode(passage.rest), "completion": with_gaps(tokenizer, passage, reading)}
-                | {"task": f"documents {'it read' if split == 'train' else 'never read'}"}
+                | {"task": f"documents {'in the training text' if split == 'train' else 'held out'}"}
                 | {"score": round(sum(reading.right) / len(reading.right), 4)}
             )
     return metrics, samples
