@@ -105,7 +105,7 @@ def test_with_tools_generation_goes_on_with_what_they_said(opened: Any, monkeypa
 
 
 def test_a_task_asked_with_tools_that_are_not_there_is_refused() -> None:
-    with pytest.raises(UserError, match=r"task facts: tools: there are none: name them under `tools:`"):
+    with pytest.raises(UserError, match=r"task facts: tools: no tools are defined: list them under `tools:`"):
         read_specs([{"task": "facts", "n": 5, "tools": True}])
     assert read_specs([{"task": "facts", "n": 5, "tools": True}], {"python": {}})[0].tools
 
@@ -373,9 +373,9 @@ def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pyt
         ({"task": "no.such.module"}, "cannot import it"),
         ({"task": "zero2chat.stats"}, "zero2chat.stats lacks rows"),
         ({"n": 3}, "--task"),
-        ({"task": "lines", "against": "runs/a/sft"}, "only the stage evaluate compares two models"),
-        ({"task": "facts", "needless": True}, "without tools nothing is called: set tools: true"),
-        ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "leave out samples"),
+        ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage compares two models"),
+        ({"task": "facts", "needless": True}, "it counts tool calls: set tools: true"),
+        ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "remove samples"),
     ],
 )
 def test_a_task_that_cannot_be_asked_is_named_before_any_training(entry: Any, says: str) -> None:

@@ -63,12 +63,12 @@ class TaskSpec:
         if self.split not in ("validation", "test"):
             raise ValueError(f"task {self.task}: split '{self.split}' is neither validation nor test")
         if self.n < 1 or min(self.samples, self.shots) < 0 or self.max_new_tokens < 1:
-            raise ValueError(f"task {self.task}: n and max_new_tokens must be above 0, samples and shots not below")
+            raise ValueError(f"task {self.task}: n and max_new_tokens must be above 0, samples and shots 0 or more")
         if self.needless and not self.tools:
-            raise ValueError(f"task {self.task}: needless: without tools nothing is called: set tools: true")
+            raise ValueError(f"task {self.task}: needless: it counts tool calls: set tools: true")
         if self.against is not None and (self.samples or self.needless or self.declines):
             raise ValueError(
-                f"task {self.task}: against: two models are compared by taste, not scored: leave out samples, needless "
+                f"task {self.task}: against: models are compared by taste, not scored: remove samples, needless "
                 "and declines"
             )
         self.label = self.label or self.task.rpartition(".")[2]
@@ -104,10 +104,10 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: 
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
         if spec.tools and not tools:
-            raise UserError(f"task {spec.task}: tools: there are none: name them under `tools:`")
+            raise UserError(f"task {spec.task}: tools: no tools are defined: list them under `tools:`")
         if spec.against is not None:
             if not two_models:
-                raise UserError(f"task {spec.task}: against: only the stage evaluate compares two models: leave it out")
+                raise UserError(f"task {spec.task}: against: only the evaluate stage compares two models: remove it")
             tasks.load_taste(spec.task)
         task = tasks.load(spec.task)
         if task.fetches:
@@ -124,7 +124,7 @@ def check_tasks_steps(every: int | None, entries: Sequence[Any]) -> None:
     if every is not None and every < 1:
         raise ValueError(f"tasks_steps {every} is not above 0")
     if every is not None and not entries:
-        raise ValueError("tasks_steps: there is nothing to ask: set tasks")
+        raise ValueError("tasks_steps: there are no tasks to evaluate: set tasks")
 
 
 def encode_prompts(
@@ -158,10 +158,10 @@ def answer(
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:
-        raise UserError("the tokenizer has no pad token: set its pad_token and save it again")
+        raise UserError("the tokenizer has no pad token: set pad_token and save the tokenizer")
     ends = model.generation_config.eos_token_id
     if ends is None or ends == []:
-        raise UserError("the model does not know how an answer ends: set eos_token_id in its generation_config.json")
+        raise UserError("the model has no EOS token: set eos_token_id in its generation_config.json")
     ends = set(ends if isinstance(ends, list) else [ends])
     written = CallFormat(tools, tokenizer, ends) if tools else None
     if written:
@@ -174,7 +174,7 @@ def answer(
     # Weights that FSDP has sharded come together in each forward pass, which all ranks must then make as often.
     sharded = state.num_processes > 1 and any(isinstance(p, DTensor) for p in model.parameters())
     if sharded and tools:
-        raise UserError("tools: sharded weights answer in step, and calls come as they come: take ddp or zero2")
+        raise UserError("tools: sharded weights cannot generate with tool calls: use ddp or zero2")
     if sharded:
         batches += [batches[-1]] * (-len(batches) % state.num_processes)
     generation = GenerationConfig(

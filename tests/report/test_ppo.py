@@ -36,7 +36,7 @@ def test_the_gain_and_its_price_are_shown(tmp_path: Path, write_run: Callable[..
     cards = dict(re.findall(r"<b>([^<]*)</b><span>([^<]*)</span>", text))
     assert "gain in gold reward, in standard deviations" in cards.values()
     assert cards["18"] == "step at which the KL budget was reached"
-    for drawn in ("nats an answer", "Explained variance of the value model", "Before and after", "A line 20."):
+    for drawn in ("nats per completion", "Explained variance of the value model", "Before and after", "A line 20."):
         assert drawn in text
 
 

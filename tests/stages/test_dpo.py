@@ -140,7 +140,7 @@ def test_two_zero2_ranks_take_the_steps_of_one(base: Callable[..., Path], two_ra
     found = json.loads((two.with_suffix("") / "metrics.json").read_text())
     assert losses(two) == pytest.approx(losses(one), abs=2e-3)
     assert found["margin"]["value"] == pytest.approx(expected["margin"]["value"], abs=5e-3)
-    assert said.count("pairs to learn from") == 1
+    assert said.count("training pairs") == 1
 
 
 def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
@@ -151,7 +151,7 @@ def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
         with pytest.raises(UserError, match="enough seen"):
             run(base(name, **more))
     assert [line for line in capsys.readouterr().out.splitlines() if "held out" in line] == [
-        f"{n} pairs to learn from, 53 held out, 0 left out as equal" for n in (147, 9)
+        f"{n} training pairs, 53 held out, 0 dropped as equal" for n in (147, 9)
     ]
 
 
