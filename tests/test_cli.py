@@ -330,7 +330,7 @@ def test_what_is_indexed_is_found(tmp_path, monkeypatch, capsys):
     rows = [{"text": "Ada was born in Genoa.", "id": "ada"}, {"text": "Tom was born in Lisbon.", "id": "tom"}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
     cli.main(["index", "rows.jsonl", "--out", "index", "--source-column", "id"])
-    counts = "2 passages of 3 documents; 1 that were there already are left out"
+    counts = "2 passages from 3 documents; duplicates removed: 1"
     assert capsys.readouterr().out == f"index: {counts}\n"
     cli.main(["index", "rows.jsonl", "--out", "other", "--column", "id", "--characters", "50", "--json"])
     assert last_object(capsys.readouterr().out) == {"index": "other", "documents": 3, "passages": 2, "repeated": 1}

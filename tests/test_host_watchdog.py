@@ -89,7 +89,7 @@ def test_a_killed_host_stops_all_others_with_one_line(killed: int, start: Callab
     others = _ends([rank for i, rank in enumerate(ranks) if i != killed])
     line = (
         f"error: host 127.0.0.1, {NAME} (rank {killed}) is gone: it was killed, or failed and says itself why; "
-        "start the same command on all hosts again: it goes on from checkpoint-7\n"
+        "start the same command on all hosts again: it resumes from checkpoint-7\n"
     )
     assert others == [(1, line)] * 2
 
@@ -101,7 +101,7 @@ def test_hosts_that_are_done_go_one_by_one(start: Callable[..., Any]) -> None:
 def test_why_a_host_failed_is_said_by_all(start: Callable[..., Any]) -> None:
     mistake, *others = _ends(start("raise UserError('no such\\nfile')", WORK, WORK))
     assert mistake == (2, "error: no such file\n")
-    line = f"error: {NAME} (rank 0) failed: no such file; start the same command on all hosts again: it goes on from "
+    line = f"error: {NAME} (rank 0) failed: no such file; start the same command on all hosts again: it resumes from "
     assert others == [(1, line + "checkpoint-7\n")] * 2
 
 

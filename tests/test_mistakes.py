@@ -59,9 +59,7 @@ def reward(model_folder: Path, tmp_path: Path) -> Path:
 )
 def test_a_reward_model_does_not_write(reward: Path, mistake: Callable[..., str], arguments: tuple[str, ...]) -> None:
     line = mistake(*(argument.format(reward) for argument in arguments))
-    assert line.startswith(
-        "HERE/reward: is a reward model, which scores answers and writes none: name a language model"
-    )
+    assert line.startswith("HERE/reward: is a reward model, which cannot generate text: give a language model")
 
 
 def test_nor_does_it_serve(reward: Path, mistake: Callable[..., str]) -> None:
@@ -106,14 +104,14 @@ def test_a_task_whose_module_is_no_python(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_a_revision_that_is_no_branch(mistake: Callable[..., str], model_folder: Path, name: str) -> None:
     line = mistake("push", str(model_folder), "--repo", "me/mine", f"--revision={name}", "--dry-run")
-    assert "is no branch's name: give step-N" in line
+    assert "not a valid branch name: give step-N" in line
 
 
 @pytest.mark.parametrize("given", [None, ""])
 def test_an_output_dir_that_is_null_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any) -> None:
     """Where transformers has a name of its own for it."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="sft: output_dir is not set: name the folder"):
+    with pytest.raises(UserError, match="sft: output_dir is not set: set it to the run's folder"):
         Run.open("trainer_output", "sft", {"output_dir": given})
     assert list(tmp_path.iterdir()) == []
 
@@ -129,7 +127,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     arguments = [argument.format(model_folder) for argument in command]
     line = mistake(*arguments, "--task", "word_problems", "--out", str(tmp_path / "x.jsonl"))
-    assert line == "HERE/x.jsonl: its folder cannot be written to: give a file in another folder\n"
+    assert line == "HERE/x.jsonl: the folder is not writable: give a file in another folder\n"
 
 
 def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
@@ -150,14 +148,14 @@ def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
         cli.main(["interrogate", "x", "--task", "word_problems", "--json", "--out", str(tmp_path / "x.jsonl")])
     out, err = capfd.readouterr()
     assert (end.value.code, json.loads(out)) == (2, {"questions": {"value": 3}})
-    assert err == f"error: {tmp_path}/x.jsonl: cannot be written, the disk is read-only: give a place on another one\n"
+    assert err == f"error: {tmp_path}/x.jsonl: not writable, the disk is read-only: use a path on another disk\n"
 
 
 def test_a_disk_that_becomes_read_only_under_a_stage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end, exit_on_mistake():
         raise OSError(errno.EROFS, "Read-only file system", "runs/x/history.jsonl")
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("error: runs/x/history.jsonl: cannot be written, the disk is read-only")
+    assert capsys.readouterr().err.startswith("error: runs/x/history.jsonl: not writable, the disk is read-only")
 
 
 # ---- byte-order marks, which some editors put before a text

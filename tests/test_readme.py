@@ -257,7 +257,7 @@ def test_the_quickstarts_commands_run_as_printed(
     faster = (*quickstart, "--set", "sft.learning_rate=1e-3")
     code, _, errors = zero2chat(*faster)
     assert code == 2
-    assert errors[-1].startswith(f"error: sft: learning_rate {rate} → 1e-3: `--restart sft` runs it and what follows")
+    assert errors[-1].startswith(f"error: sft: learning_rate {rate} → 1e-3: `--restart sft` runs it and all later")
     assert files() == before
 
     # Asked to, it makes that step and what follows anew, and nothing else.
@@ -272,4 +272,4 @@ def test_the_quickstarts_commands_run_as_printed(
     # A mistake that only the launched step can see ends with exit code 2 and one line too.
     code, _, errors = zero2chat(*faster, "--set", "sft.max_length=9000", "--restart", "sft")
     said = [line for line in errors if line.startswith("error:")]
-    assert (code, said) == (2, ["error: max_length 9000 is more than the model's context of 256"])
+    assert (code, said) == (2, ["error: max_length 9000 exceeds the model's context of 256"])

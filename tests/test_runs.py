@@ -111,7 +111,7 @@ def test_a_file_in_a_run_stands_for_that_run(here: Path) -> None:
 def test_an_unfinished_upstream_run_is_a_mistake(here: Path, started: bool) -> None:
     if started:
         Run.open("runs/r/pretrain", "pretrain", settings("pretrain"))
-    with pytest.raises(UserError, match=r"runs/r/pretrain: no finished run there"):
+    with pytest.raises(UserError, match=r"runs/r/pretrain: not a finished run"):
         fingerprint("sft", settings(model_name_or_path="runs/r/pretrain"))
 
 
@@ -178,9 +178,9 @@ def test_open_on_foreign_files_writes_nothing(here: Path) -> None:
     Path("runs/r/sft/thesis.txt").write_text("mine")
     Path("runs/r/file").write_text("mine")
     before = everything_in(here)
-    with pytest.raises(UserError, match=r"runs/r/sft: holds files that no run of ours made"):
+    with pytest.raises(UserError, match=r"runs/r/sft: holds files that are not from a run"):
         Run.open("runs/r/sft", "sft", settings())
-    with pytest.raises(UserError, match=r"runs/r/file: a file lies where"):
+    with pytest.raises(UserError, match=r"runs/r/file: is a file, not a folder"):
         Run.open("runs/r/file", "sft", settings("file"))
     assert everything_in(here) == before
 
@@ -343,7 +343,7 @@ def test_a_half_written_checkpoint_is_named_and_the_one_before_used(
     assert last is not None
     assert float(load_file(last / "model.safetensors")["w"][0]) == 9.0
     said = capsys.readouterr().out
-    assert said == "runs/r/sft/checkpoint-10: half-written checkpoint, left out: going on from checkpoint-9\n"
+    assert said == "runs/r/sft/checkpoint-10: incomplete checkpoint, removed: resuming from checkpoint-9\n"
     assert sorted(path.name for path in run.folder.glob("check*")) == ["checkpoint-5", "checkpoint-9"]
 
 
@@ -352,7 +352,7 @@ def test_without_a_whole_checkpoint_it_starts_over(here: Path, capsys: pytest.Ca
     assert run.last_checkpoint() is None
     checkpoint(run, 5, seal=False)
     assert run.last_checkpoint() is None
-    assert "checkpoint-5: half-written checkpoint, left out: starting over" in capsys.readouterr().out
+    assert "checkpoint-5: incomplete checkpoint, removed: starting over" in capsys.readouterr().out
 
 
 def test_other_ranks_pass_a_broken_checkpoint_over_but_leave_it(

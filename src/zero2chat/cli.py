@@ -118,7 +118,7 @@ def _export(args: argparse.Namespace) -> None:
         types = ", ".join(f"{n} {kind}" for kind, n in made["types"].items())
         print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB, tensors: {types}")
         if not made["template"]:
-            print(f"{made['out']}/Modelfile: without a template, as the model's chat template, if any, is not ChatML")
+            print(f"{made['out']}/Modelfile: has no template, because the model has no ChatML chat template")
     else:
         print(f"{made['out']}: the merged model")
 
@@ -126,7 +126,7 @@ def _export(args: argparse.Namespace) -> None:
 def _rank(args: argparse.Namespace) -> None:
     _without_progress_bars()
     if (args.review is None) != bool(args.model and args.out) or (args.review and (args.model or args.out)):
-        raise UserError("rank: give MODEL and --out, or --review FILE.jsonl alone")
+        raise UserError("rank: expected MODEL with --out, or --review FILE.jsonl alone")
     if args.review:
         from zero2chat.annotation.review import review
 
@@ -176,7 +176,7 @@ def _verify(args: argparse.Namespace) -> None:
     from zero2chat.math_verifier.verify import judge
 
     if (args.file is None) == (args.gold is None) or (args.gold is None) != (args.answer is None):
-        raise UserError("verify: give --gold and --answer, or --file")
+        raise UserError("verify: expected --gold with --answer, or --file")
     rows = [(args.gold, args.answer)] if args.file is None else read_rows(args.file)
     for gold, answer in rows:
         _print_json(judge(answer, gold)._asdict())
@@ -186,7 +186,7 @@ def _python(args: argparse.Namespace) -> None:
     from zero2chat.tools.python import LONGEST, Limits, run
 
     if sys.stdin is None or sys.stdin.isatty():
-        raise UserError("python: give the program on stdin: zero2chat python < code.py")
+        raise UserError("python: no program on stdin: use zero2chat python < code.py")
     try:
         code = sys.stdin.read(LONGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
@@ -216,8 +216,8 @@ def _index(args: argparse.Namespace) -> None:
     if args.json:
         _print_json({"index": args.out} | {key: made[key] for key in ("documents", "passages", "repeated")})
     else:
-        repeated = f"; {made['repeated']:,} that were there already are left out" if made["repeated"] else ""
-        print(f"{args.out}: {made['passages']:,} passages of {made['documents']:,} documents{repeated}")
+        repeated = f"; duplicates removed: {made['repeated']:,}" if made["repeated"] else ""
+        print(f"{args.out}: {made['passages']:,} passages from {made['documents']:,} documents{repeated}")
 
 
 def _search(args: argparse.Namespace) -> None:
@@ -271,11 +271,11 @@ def _interrogate(args: argparse.Namespace) -> None:
         given["endpoint"] = {"url": args.endpoint, "model": args.endpoint_model, "key_variable": args.key_variable}
         given |= {"judge": given["endpoint"]} if args.judge == "endpoint" else {}
     elif args.judge == "endpoint":
-        raise UserError("interrogate: --judge endpoint: give --endpoint too")
+        raise UserError("interrogate: --judge endpoint: --endpoint is missing: set it to the endpoint's URL")
     (settings,) = config.build([InterrogateArguments], given, "interrogate")
     out = _new_file(args.out)
     metrics, findings = interrogate(*load_for_use(args.model), settings)
-    # First what cannot fail: a disk may have become full, or read-only, in the meantime.
+    # Print before writing: the disk may have become full or read-only in the meantime.
     if args.json:
         _print_json(metrics)
     else:
@@ -285,23 +285,23 @@ def _interrogate(args: argparse.Namespace) -> None:
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
-    """A task's options of KEY=VALUE, a value being YAML. Raises `UserError` where one is none."""
+    """Parse a task's KEY=VALUE options, with YAML values. Raises `UserError` if one is malformed."""
     import yaml
 
     try:
         return {key: yaml.safe_load(value) for key, value in (option.split("=", 1) for option in given)}
     except (ValueError, yaml.YAMLError):
-        raise UserError(f"--option {' '.join(given)}: give KEY=VALUE, such as told=never") from None
+        raise UserError(f"--option {' '.join(given)}: expected KEY=VALUE, such as told=never") from None
 
 
 def _new_file(path: str | None) -> Path | None:
-    """Raises `UserError` where there is such a file already, or no folder that it can be written to."""
+    """Raises `UserError` if the file exists, or if its folder is missing or not writable."""
     from pathlib import Path
 
     if path is not None and (Path(path).exists() or not Path(path).parent.is_dir()):
-        raise UserError(f"{path}: is there already, or its folder is not: give a new file in a folder that is there")
+        raise UserError(f"{path}: the file exists, or its folder does not: give a new file in an existing folder")
     if path is not None and not os.access(Path(path).parent, os.W_OK | os.X_OK):
-        raise UserError(f"{path}: its folder cannot be written to: give a file in another folder")
+        raise UserError(f"{path}: the folder is not writable: give a file in another folder")
     return None if path is None else Path(path)
 
 
@@ -342,7 +342,7 @@ def _push(args: argparse.Namespace) -> None:
     for name, size in parcel.sizes.items():
         print(f"{size:>15,} bytes  {name}")
     if about["license"] is None:
-        print("The card names no licence, as no base model's card here does: --license names one, such as apache-2.0.")
+        print("The model card names no license. Set one with --license, such as apache-2.0.")
     if args.dry_run:
         result["card"] = str(parcel.card)
         print(f"\n{parcel.card}", end="")
@@ -359,7 +359,7 @@ def _push(args: argparse.Namespace) -> None:
 
 
 def _without_progress_bars() -> None:
-    # Before transformers and datasets are imported. A bar over the loading of weights would stand before the answer.
+    # Must be set before transformers and datasets are imported. Otherwise a progress bar precedes the answer.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
@@ -375,12 +375,12 @@ def _print_json(result: Any) -> None:
 
 
 def _text(argument: str) -> str:
-    """An argument as text; bytes in it that are no UTF-8 become U+FFFD."""
+    """Decode an argument as text. Bytes that are not valid UTF-8 become U+FFFD."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _answers_joined(argv: Sequence[str]) -> list[str]:
-    """`--gold -x` as `--gold=-x`, which argparse would take for two options."""
+    """Join `--gold -x` to `--gold=-x`: argparse would read `-x` as an option."""
     joined: list[str] = []
     for word in argv:
         if joined and joined[0] == "verify" and joined[-1] in ("--gold", "--answer"):
@@ -391,177 +391,181 @@ def _answers_joined(argv: Sequence[str]) -> list[str]:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    """Whom a conversation is with."""
+    """Add the argument that names the model to talk to."""
     command.add_argument(
         "model",
         nargs="?",
         metavar="MODEL",
-        help="a folder, such as runs/quickstart/sft, or a Hub name (default: the last model of runs/assistant, or else "
-        "of runs/quickstart)",
+        help="a folder, such as runs/quickstart/sft, or a Hub name (default: the last model in runs/assistant, or "
+        "else in runs/quickstart)",
     )
 
 
 def _add_conversation(command: argparse.ArgumentParser) -> None:
-    """How a conversation is led."""
+    """Add the options for the system prompt, sampling and tools."""
     command.add_argument("--system", type=_text, metavar="TEXT", help="the system prompt")
     command.add_argument(
         "--temperature",
         type=float,
         default=0.3,
-        help="0 takes the likeliest token, 1 draws as the model has learned (default %(default)s: a small model "
-        "rambles above)",
+        help="sampling temperature; 0 is greedy (default %(default)s: small models become incoherent at higher values)",
     )
-    command.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens (0: all)")
+    command.add_argument("--top-k", type=int, default=0, help="sample from the k most likely tokens (0: all)")
     command.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this total probability"
+        "--top-p", type=float, default=1.0, help="nucleus sampling: keep tokens up to this total probability (1: all)"
     )
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
+    command.add_argument("--max-new-tokens", type=int, default=256, help="per answer (default %(default)s)")
     command.add_argument(
         "--tools",
         metavar="NAMES",
-        help="what the model may call: search, python, or search,python; none; or auto (the default): what the model "
-        "was trained with",
+        help="tools the model may call: search, python or search,python; none; or auto, the tools it was trained "
+        "with (default: auto)",
     )
     command.add_argument(
         "--search",
         metavar="WHERE",
-        help="where it searches: an index's folder, a URL, a table (with auto: library/index, beside the model)",
+        help="search backend: an index folder, a SearXNG URL or a .json table (with auto: library/index, beside the "
+        "model)",
     )
 
 
 def _add_asking(command: argparse.ArgumentParser, example: str) -> None:
-    """What `interrogate` and `arena` ask with: a task's options, and a template for a model that has none."""
+    """Add the options that `interrogate` and `arena` share: task options and a chat template."""
     command.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help=f"of the task, such as {example}; repeatable"
+        "--option", action="append", default=[], metavar="KEY=VALUE", help=f"task option, as {example}; repeatable"
     )
     command.add_argument(
         "--chat-template",
         dest="chat_template_path",
         metavar="FILE",
-        help="for a model without one, as a base model",
+        help="chat template for a model that has none, such as a base model",
     )
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="zero2chat", description="Build an assistant from nothing, and talk to it.")
+    root = argparse.ArgumentParser(prog="zero2chat", description="Train an assistant from scratch, and talk to it.")
     root.add_argument("--version", action="version", version=f"zero2chat {__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run a recipe, step by step; what is done is skipped")
+    run = commands.add_parser("run", help="run a recipe, step by step; finished steps are skipped")
     run.set_defaults(command=_run)
     run.add_argument("recipe", metavar="RECIPE", help="a folder, such as recipes/quickstart")
-    run.add_argument("--only", metavar="STEP", help="run this step alone; or all that a claim of this name reads")
-    run.add_argument("--from", dest="from_", metavar="STEP", help="begin with this step")
-    run.add_argument("--restart", metavar="STEP", help="run this step and what follows from it anew")
+    run.add_argument("--only", metavar="STEP", help="run only this step, or all steps that this claim reads")
+    run.add_argument("--from", dest="from_", metavar="STEP", help="start at this step")
+    run.add_argument("--restart", metavar="STEP", help="run this step and all steps after it again")
     run.add_argument(
-        "--set", action="append", default=[], metavar="STEP.KEY=VALUE", help="change a setting; repeatable"
+        "--set", action="append", default=[], metavar="STEP.KEY=VALUE", help="override a setting; repeatable"
     )
-    run.add_argument("--accelerate-config", metavar="NAME", help="one of accelerate_configs/, for every step")
+    run.add_argument("--accelerate-config", metavar="NAME", help="config in accelerate_configs/ for all steps")
     run.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="train with each of so many seeds; needs a step `claims`"
+        "--seeds", type=int, default=1, metavar="N", help="train with N seeds; needs a `claims` step (default 1)"
     )
     run.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="so many steps at once, which share the cores (default 1)"
+        "--jobs", type=int, default=1, metavar="N", help="run up to N steps at once, sharing the cores (default 1)"
     )
-    run.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
+    run.add_argument("--dry-run", action="store_true", help="print the commands without running them")
     run.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    preview = commands.add_parser("preview", help="rows as the model will see them: tokens, what is learned, lengths")
+    preview = commands.add_parser("preview", help="show rows as the model sees them: tokens, loss mask, lengths")
     preview.set_defaults(command=_preview)
-    preview.add_argument("--config", required=True, metavar="X.yaml", help="of a step: recipes/quickstart/sft.yaml")
-    preview.add_argument("--stage", metavar="S", help="where the YAML's first comment does not name it")
-    preview.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable")
-    preview.add_argument("--n", type=int, default=3, metavar="N", help="how many rows are shown (default %(default)s)")
-    preview.add_argument("--row", type=int, metavar="I", help="show this one alone")
+    preview.add_argument(
+        "--config", required=True, metavar="X.yaml", help="a step's YAML, such as recipes/quickstart/sft.yaml"
+    )
+    preview.add_argument("--stage", metavar="S", help="the stage, if the YAML's first comment does not name it")
+    preview.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting; repeatable"
+    )
+    preview.add_argument("--n", type=int, default=3, metavar="N", help="number of rows (default %(default)s)")
+    preview.add_argument("--row", type=int, metavar="I", help="show only row I")
     preview.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    plan = commands.add_parser("plan", help="memory, time and price of a recipe's training, before anything runs")
+    plan = commands.add_parser("plan", help="estimate memory, time and cost of a recipe's training steps")
     plan.set_defaults(command=_plan)
     plan.add_argument("recipe", metavar="RECIPE", help="a folder, such as recipes/chat-qwen3-0.6b")
     plan.add_argument("--gpu", required=True, metavar="NAME", help="such as h100, a100, l40s or 4090")
-    plan.add_argument("--gpus", type=int, default=1, metavar="N", help="of one machine (default %(default)s)")
-    plan.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default %(default)s)")
-    plan.add_argument(
-        "--mfu", type=float, default=0.4, metavar="SHARE", help="of the GPU's peak, assumed (default %(default)s)"
-    )
-    plan.add_argument("--price", type=float, metavar="DOLLARS", help="of one GPU for an hour")
+    plan.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs per node (default %(default)s)")
+    plan.add_argument("--nodes", type=int, default=1, metavar="N", help="number of nodes (default %(default)s)")
+    plan.add_argument("--mfu", type=float, default=0.4, metavar="SHARE", help="assumed MFU (default %(default)s)")
+    plan.add_argument("--price", type=float, metavar="DOLLARS", help="price of one GPU-hour")
     plan.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     chat.set_defaults(command=_chat)
     _add_model(chat)
     _add_conversation(chat)
-    chat.add_argument("--prompt", type=_text, metavar="TEXT", help="print one answer and exit")
+    chat.add_argument("--prompt", type=_text, metavar="TEXT", help="answer this prompt and exit")
 
-    ui = commands.add_parser(
-        "ui", help="talk to a model on a page: its tokens, what else it could have said, its calls"
-    )
+    ui = commands.add_parser("ui", help="talk to a model in the browser: tokens, their alternatives, tool calls")
     ui.set_defaults(command=_ui)
     _add_model(ui)
-    ui.add_argument("--against", metavar="MODEL2", help="ask this one too, and vote on the answers, blind")
+    ui.add_argument("--against", metavar="MODEL2", help="ask this model too, and vote blind on the answers")
     ui.add_argument(
-        "--out", metavar="FILE.jsonl", help="where votes are added, as the stage reward reads them (default: nowhere)"
+        "--out", metavar="FILE.jsonl", help="append votes here, in the reward stage's format (default: not saved)"
     )
     _add_conversation(ui)
     ui.add_argument(
         "--host",
         default="127.0.0.1",
-        help="whom it is open to: 0.0.0.0 is everybody who can reach this machine (default %(default)s: you)",
+        help="address to bind; 0.0.0.0 admits everybody who can reach this machine (default %(default)s: only you)",
     )
-    ui.add_argument("--port", type=int, default=7860, help="0 takes any that is free (default %(default)s)")
+    ui.add_argument("--port", type=int, default=7860, help="0 picks a free port (default %(default)s)")
 
-    serve = commands.add_parser("serve", help="serve a model to programs that speak OpenAI's API")
+    serve = commands.add_parser("serve", help="serve a model over an OpenAI-compatible API")
     serve.set_defaults(command=_serve)
     serve.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
-    serve.add_argument("--host", default="127.0.0.1", metavar="H", help="default %(default)s: this machine alone")
-    serve.add_argument("--port", type=int, default=8000, metavar="P", help="default %(default)s; 0 for a free one")
-    serve.add_argument("--engine", default="transformers", metavar="E", help="default %(default)s")
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="H", help="address to bind (default %(default)s: this machine only)"
+    )
+    serve.add_argument("--port", type=int, default=8000, metavar="P", help="0 picks a free port (default %(default)s)")
+    serve.add_argument("--engine", default="transformers", metavar="E", help="inference engine (default %(default)s)")
 
-    export = commands.add_parser("export", help="write a model for llama.cpp, Ollama and LM Studio; merge an adapter")
+    export = commands.add_parser(
+        "export", help="export a model for llama.cpp, Ollama and LM Studio, or merge an adapter"
+    )
     export.set_defaults(command=_export)
     export.add_argument("run", metavar="RUN", help="a model folder, such as runs/quickstart/sft")
     export.add_argument(
-        "--gguf", choices=("f32", "f16", "q8_0", "q4_k_m"), help="as GGUF, with numbers of this type; needs `make gguf`"
+        "--gguf", choices=("f32", "f16", "q8_0", "q4_k_m"), help="write GGUF of this type; needs `make gguf`"
     )
     export.add_argument("--merge", action="store_true", help="merge a LoRA adapter into its base model")
-    export.add_argument("--out", metavar="FOLDER", help="where it is written, a new folder (default: in exports/)")
+    export.add_argument("--out", metavar="FOLDER", help="a new folder for the output (default: in exports/)")
     export.add_argument(
         "--packages",
         default=".gguf",
         metavar="FOLDER",
-        help="where `make gguf` put the converter (default %(default)s)",
+        help="where `make gguf` installed the converter (default %(default)s)",
     )
     export.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    rank = commands.add_parser("rank", help="rank a model's answers, by docs/labelling.md, for a reward model to learn")
+    rank = commands.add_parser("rank", help="rank a model's answers as preference data (see docs/labelling.md)")
     rank.set_defaults(command=_rank)
     rank.add_argument("model", nargs="?", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
     asked = rank.add_mutually_exclusive_group(required=True)
     asked.add_argument("--task", metavar="NAME", help="ask training rows of a task, such as lines")
     asked.add_argument(
-        "--prompts", metavar="FILE", help="ask a file's: .txt, one a line, or .jsonl, `prompt` a text or messages"
+        "--prompts", metavar="FILE", help="ask prompts of a file: .txt, one per line, or .jsonl with `prompt`"
     )
     asked.add_argument(
-        "--review", metavar="FILE.jsonl", help="in their place, accept or reject rows that the stage distill wrote"
+        "--review", metavar="FILE.jsonl", help="accept or reject rows that the distill stage wrote; needs no model"
     )
-    rank.add_argument("--n", type=int, metavar="N", help="how many prompts (default: 50 of a task, all of a file)")
+    rank.add_argument("--n", type=int, metavar="N", help="number of prompts (default: 50 of a task, all of a file)")
     rank.add_argument(
-        "--seed", type=int, default=0, help="chooses the task's rows, the answers and the order they are shown in"
+        "--seed", type=int, default=0, help="seed of the task's rows, the answers and their order on screen"
     )
-    rank.add_argument("--answers", type=int, default=4, metavar="K", help="answers to a prompt (default %(default)s)")
-    rank.add_argument("--temperature", type=float, default=1.0, help="default %(default)s")
-    rank.add_argument("--max-new-tokens", type=int, default=256, help="the longest answer (default %(default)s)")
-    rank.add_argument("--out", metavar="FILE.jsonl", help="where rankings are added; it goes on after those in it")
+    rank.add_argument("--answers", type=int, default=4, metavar="K", help="answers per prompt (default %(default)s)")
+    rank.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default %(default)s)")
+    rank.add_argument("--max-new-tokens", type=int, default=256, help="per answer (default %(default)s)")
+    rank.add_argument("--out", metavar="FILE.jsonl", help="append rankings here; prompts ranked in it are skipped")
 
-    following = commands.add_parser("next", help="the likeliest next tokens after a text")
+    following = commands.add_parser("next", help="show the most likely next tokens after a text")
     following.set_defaults(command=_next)
     following.add_argument("text", type=_text, metavar="TEXT")
     following.add_argument("--model", required=True, metavar="M", help="a folder or a Hub name")
-    following.add_argument("--top", type=int, default=10, metavar="N", help="how many (default %(default)s)")
+    following.add_argument("--top", type=int, default=10, metavar="N", help="number of tokens (default %(default)s)")
     following.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    python = commands.add_parser("python", help="run a program from stdin in a sandbox; exit code 1 where it fails")
+    python = commands.add_parser("python", help="run a program from stdin in a sandbox; exits with 1 if it fails")
     python.set_defaults(command=_python)
     python.add_argument(
         "--engine",
@@ -569,10 +573,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="E",
         help="monty (fast, a subset of Python) or bubblewrap (CPython; Linux; default %(default)s)",
     )
-    python.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="default %(default)s")
+    python.add_argument(
+        "--timeout", type=float, default=5.0, metavar="SECONDS", help="time limit (default %(default)s)"
+    )
     python.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    index = commands.add_parser("index", help="index documents for search")
+    index = commands.add_parser("index", help="build a search index from documents")
     index.set_defaults(command=_index)
     index.add_argument(
         "source",
@@ -580,18 +586,16 @@ def parser() -> argparse.ArgumentParser:
         help="a folder of .txt and .md files; a dataset: a folder such as runs/quickstart/corpus, "
         "a JSONL, CSV or Parquet file, a Hub name",
     )
-    index.add_argument("--out", required=True, metavar="FOLDER", help="where the index is written; a new folder")
-    index.add_argument("--column", default="text", metavar="C", help="of a dataset: its texts (default %(default)s)")
+    index.add_argument("--out", required=True, metavar="FOLDER", help="a new folder for the index")
+    index.add_argument("--column", default="text", metavar="C", help="dataset column with texts (default %(default)s)")
+    index.add_argument("--source-column", metavar="C", help="dataset column with source names (default: row numbers)")
+    index.add_argument("--split", default="train", metavar="S", help="dataset split (default %(default)s)")
     index.add_argument(
-        "--source-column", metavar="C", help="of a dataset: each text's name (default: the row's number)"
-    )
-    index.add_argument("--split", default="train", metavar="S", help="of a dataset (default %(default)s)")
-    index.add_argument(
-        "--characters", type=int, default=600, metavar="N", help="the longest passage (default %(default)s)"
+        "--characters", type=int, default=600, metavar="N", help="maximum passage length (default %(default)s)"
     )
     index.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    search = commands.add_parser("search", help="what a model is told when it searches; exit code 1 where that fails")
+    search = commands.add_parser("search", help="show what a model's search call returns; exits with 1 if it fails")
     search.set_defaults(command=_search)
     search.add_argument("query", type=_text, metavar="QUERY")
     search.add_argument(
@@ -599,31 +603,33 @@ def parser() -> argparse.ArgumentParser:
         dest="where",
         required=True,
         metavar="WHERE",
-        help="a folder that `zero2chat index` made, SearXNG's address, or a table: {query: text} in a .json file",
+        help="an index folder, a SearXNG URL, or a table: {query: text} in a .json file",
     )
-    search.add_argument("--passages", type=int, default=3, metavar="N", help="at most so many (default %(default)s)")
     search.add_argument(
-        "--characters", type=int, default=1000, metavar="N", help="at most so long (default %(default)s)"
+        "--passages", type=int, default=3, metavar="N", help="maximum number of passages (default %(default)s)"
+    )
+    search.add_argument(
+        "--characters", type=int, default=1000, metavar="N", help="maximum length of the result (default %(default)s)"
     )
     search.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    regurgitate = commands.add_parser("regurgitate", help="what a model recites of the text that it was trained on")
+    regurgitate = commands.add_parser("regurgitate", help="measure how much of its training text a model has memorized")
     regurgitate.set_defaults(command=_regurgitate)
     regurgitate.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/pretrain, or a Hub name")
     regurgitate.add_argument(
         "--corpus",
         required=True,
         metavar="C",
-        help="what it was trained on, in a split `train`: a folder such as runs/quickstart/corpus, a JSONL, CSV or "
-        "Parquet file, a Hub name; splits `validation` and `test` are the control",
+        help="its training text, in the split `train`: a folder such as runs/quickstart/corpus, a JSONL, CSV or "
+        "Parquet file, or a Hub name; the splits `validation` and `test` are the control",
     )
-    regurgitate.add_argument("--column", default="text", metavar="C", help="its texts (default %(default)s)")
+    regurgitate.add_argument("--column", default="text", metavar="C", help="column with texts (default %(default)s)")
     for name, default, what in (
-        ("prefix", 32, "tokens of a document that the model is given"),
-        ("continuation", 32, "tokens after them, to be written exactly"),
-        ("n", 500, "documents of each number of copies, and held-out ones"),
-        ("candidates", 1024, "secrets among which a planted one is ranked"),
-        ("seed", 0, "chooses documents and candidates"),
+        ("prefix", 32, "prompt length: tokens of a document given to the model"),
+        ("continuation", 32, "tokens that the model must then reproduce exactly"),
+        ("n", 500, "documents per number of copies, and held-out documents"),
+        ("candidates", 1024, "random candidates that each canary is ranked among"),
+        ("seed", 0, "seed for choosing documents and candidates"),
     ):
         regurgitate.add_argument(
             f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default {default})"
@@ -631,7 +637,7 @@ def parser() -> argparse.ArgumentParser:
     regurgitate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     interrogate = commands.add_parser(
-        "interrogate", help="what a model knows of documents; rows that teach it to decline what it does not"
+        "interrogate", help="find what a model knows of documents, and write rows that teach it to abstain otherwise"
     )
     interrogate.set_defaults(command=_interrogate)
     interrogate.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
@@ -641,86 +647,96 @@ def parser() -> argparse.ArgumentParser:
         "--corpus",
         metavar="C",
         help="ask about documents: the split `train` of a folder such as runs/quickstart/corpus, a JSONL, CSV or "
-        "Parquet file, a Hub name",
+        "Parquet file, or a Hub name",
     )
     _add_asking(interrogate, "told=never")
-    interrogate.add_argument("--column", default="text", metavar="C", help="the corpus's texts (default %(default)s)")
+    interrogate.add_argument("--column", default="text", metavar="C", help="corpus column (default %(default)s)")
     interrogate.add_argument("--n", type=int, default=200, metavar="N", help="rows or documents (default %(default)s)")
-    interrogate.add_argument("--answers", type=int, default=8, metavar="N", help="to a question (default %(default)s)")
+    interrogate.add_argument("--answers", type=int, default=8, metavar="N", help="per question (default %(default)s)")
     interrogate.add_argument("--temperature", type=float, default=1.0, metavar="T", help="default %(default)s")
     interrogate.add_argument(
-        "--max-new-tokens", type=int, default=48, metavar="N", help="of an answer (default %(default)s)"
+        "--max-new-tokens", type=int, default=48, metavar="N", help="per answer (default %(default)s)"
     )
     interrogate.add_argument(
         "--refuse",
         default="at_once",
         choices=("at_once", "at_the_gap"),
-        help="alone, or after the model's own words, where it would begin to make up (default %(default)s)",
+        help="refuse at once, or after the model's own words, where its error begins (default %(default)s)",
     )
     interrogate.add_argument(
-        "--refuse-below", type=float, default=0.25, metavar="SHARE", help="of right answers (default %(default)s)"
+        "--refuse-below", type=float, default=0.25, metavar="SHARE", help="of correct answers (default %(default)s)"
     )
     interrogate.add_argument(
-        "--keep-above", type=float, default=0.75, metavar="SHARE", help="of right answers (default %(default)s)"
+        "--keep-above", type=float, default=0.75, metavar="SHARE", help="of correct answers (default %(default)s)"
     )
-    interrogate.add_argument("--teacher", metavar="MODEL", help="who writes questions on documents (default: MODEL)")
-    interrogate.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API")
-    interrogate.add_argument("--endpoint-model", metavar="NAME", help="as the endpoint names it")
-    interrogate.add_argument("--key-variable", metavar="VARIABLE", help="of the environment, which holds its key")
+    interrogate.add_argument("--teacher", metavar="MODEL", help="model that writes the questions (default: MODEL)")
+    interrogate.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible API that writes the questions")
+    interrogate.add_argument("--endpoint-model", metavar="NAME", help="model name at the endpoint")
+    interrogate.add_argument("--key-variable", metavar="VARIABLE", help="environment variable with the API key")
     interrogate.add_argument(
         "--judge",
         choices=("words", "endpoint"),
         default="words",
-        help="how answers on documents are judged: by holding the true answer (the default), or by the endpoint",
+        help="judge answers on documents by whether they contain the true answer (default), or by the endpoint",
     )
-    interrogate.add_argument("--seed", type=int, default=0, metavar="N", help="of rows, answers drawn and wordings")
-    interrogate.add_argument("--out", metavar="FILE.jsonl", help="where the rows are written for `sft`; a new file")
+    interrogate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of rows, sampling and wordings")
+    interrogate.add_argument("--out", metavar="FILE.jsonl", help="a new file for the `sft` rows")
     interrogate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    arena = commands.add_parser("arena", help="which model is best: ratings of models whose answers are compared")
+    arena = commands.add_parser("arena", help="compare models' answers pairwise and rate the models")
     arena.set_defaults(command=_arena)
     arena.add_argument("models", nargs="*", metavar="MODEL", help="folders, such as runs/quickstart/sft, or Hub names")
     asked = arena.add_mutually_exclusive_group(required=True)
     asked.add_argument("--task", metavar="NAME", help="ask held-out rows of a task, such as word_problems")
-    asked.add_argument("--prompts", metavar="FILE", help="ask a file's: .txt, one a line, or .jsonl with `prompt`")
+    asked.add_argument("--prompts", metavar="FILE", help="ask prompts: .txt, one per line, or .jsonl with `prompt`")
     asked.add_argument(
-        "--votes", metavar="FILE.jsonl", help="in the place of models: what people preferred (`ui --against … --out`)"
+        "--votes", metavar="FILE.jsonl", help="rate from people's votes (`ui --against … --out`); needs no models"
     )
     arena.add_argument("--n", type=int, default=200, metavar="N", help="rows of the task (default %(default)s)")
     _add_asking(arena, "largest=20")
-    arena.add_argument("--split", default="test", metavar="S", help="of the task (default %(default)s), or validation")
     arena.add_argument(
-        "--samples", type=int, default=0, metavar="K", help="answers at temperature 1 to a task's row (0: greedy, one)"
+        "--split", default="test", metavar="S", help="task split: test or validation (default %(default)s)"
     )
-    arena.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="default %(default)s")
-    arena.add_argument("--taste", action="store_true", help="gold is the task's taste in the place of its score")
-    arena.add_argument("--reward-model", metavar="MODEL", help="in the place of gold it says who wins")
-    arena.add_argument("--endpoint", metavar="URL", help="so does a model behind OpenAI's API, asked in both orders")
-    arena.add_argument("--judge-model", metavar="NAME", help="as the endpoint names it")
-    arena.add_argument("--key-variable", metavar="VARIABLE", help="of the environment, which holds the endpoint's key")
-    arena.add_argument("--anchor", metavar="MODEL", help="the model rated 1000 (default: the mean is)")
-    arena.add_argument("--style-control", action="store_true", help="ratings with length and markup accounted for too")
     arena.add_argument(
-        "--resamples", type=int, default=1000, metavar="N", help="of the prompts, for intervals (default %(default)s)"
+        "--samples", type=int, default=0, metavar="K", help="answers per row at temperature 1 (0: one, greedy)"
     )
-    arena.add_argument("--seed", type=int, default=0, metavar="N", help="of rows, sampled answers and resamples")
-    arena.add_argument("--out", metavar="FILE.jsonl", help="where each pair is written with its verdict; a new file")
+    arena.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="per answer (default %(default)s)")
+    arena.add_argument("--taste", action="store_true", help="judge by the task's taste instead of its score")
+    arena.add_argument("--reward-model", metavar="MODEL", help="judge by this reward model")
+    arena.add_argument("--endpoint", metavar="URL", help="judge by an OpenAI-compatible API, asked in both orders")
+    arena.add_argument("--judge-model", metavar="NAME", help="model name at the endpoint")
+    arena.add_argument("--key-variable", metavar="VARIABLE", help="environment variable with the API key")
+    arena.add_argument("--anchor", metavar="MODEL", help="model fixed at 1000 (default: the mean rating is 1000)")
+    arena.add_argument("--style-control", action="store_true", help="add ratings that control for length and markup")
+    arena.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples of the prompts (default %(default)s)",
+    )
+    arena.add_argument("--seed", type=int, default=0, metavar="N", help="seed of rows, sampling and resamples")
+    arena.add_argument("--out", metavar="FILE.jsonl", help="a new file for the pairs and their verdicts")
     arena.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    push = commands.add_parser("push", help="put a trained step's model, or one of its checkpoints, on the Hub")
+    push = commands.add_parser("push", help="push a trained step's model, or one of its checkpoints, to the Hub")
     push.set_defaults(command=_push)
     push.add_argument("run", metavar="RUN", help="a trained step's folder, such as runs/quickstart/grpo")
-    push.add_argument("--repo", required=True, metavar="NAME", help="such as me/my-model; made if it is not there")
-    push.add_argument("--private", action="store_true", help="a new repository that nobody else sees")
     push.add_argument(
-        "--revision", metavar="step-N", help="the checkpoint of step N, to a branch of that name; else just a branch"
+        "--repo", required=True, metavar="NAME", help="repository, such as me/my-model; created if missing"
     )
-    push.add_argument("--license", metavar="L", help="for the card, as the Hub names it, such as apache-2.0")
-    push.add_argument("--base", metavar="NAME", help="the base model's own repository, where it was made here too")
-    push.add_argument("--dry-run", action="store_true", help="print files and card; needs no token and no network")
+    push.add_argument("--private", action="store_true", help="create the repository as private")
+    push.add_argument(
+        "--revision",
+        metavar="step-N",
+        help="push the checkpoint of step N to a branch of that name; other names: a branch",
+    )
+    push.add_argument("--license", metavar="L", help="license id for the model card, such as apache-2.0")
+    push.add_argument("--base", metavar="NAME", help="the base model's repository, if it was trained here too")
+    push.add_argument("--dry-run", action="store_true", help="print files and model card; needs no token or network")
     push.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    tokens = commands.add_parser("tokens", help="the tokens of a text, in colour, and their ids")
+    tokens = commands.add_parser("tokens", help="show the tokens of a text, in colour, with their ids")
     tokens.set_defaults(command=_tokens)
     tokens.add_argument("text", type=_text, metavar="TEXT")
     tokens.add_argument(
@@ -729,20 +745,24 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="a folder or a Hub name (default %(default)s)",
     )
-    tokens.add_argument("--special", action="store_true", help="<|im_end|> and its like are one token, not text")
+    tokens.add_argument(
+        "--special", action="store_true", help="encode <|im_end|> and other special tokens as such, not as text"
+    )
     tokens.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    verify = commands.add_parser("verify", help="is an answer the gold one? and why, as JSON")
+    verify = commands.add_parser("verify", help="check an answer against a gold answer; prints JSON with the reason")
     verify.set_defaults(command=_verify)
     verify.add_argument("--gold", type=_text, metavar="G", help="the reference answer")
     verify.add_argument("--answer", type=_text, metavar="A", help="an answer, or a text that ends with one")
-    verify.add_argument("--file", metavar="ROWS.jsonl", help="rows with the fields gold and answer; a line for each")
-    verify.add_argument("--json", action="store_true", help="as ever: what it prints is JSON")
+    verify.add_argument(
+        "--file", metavar="ROWS.jsonl", help="rows with the fields gold and answer; one result per line"
+    )
+    verify.add_argument("--json", action="store_true", help="has no effect: the output is always JSON")
     return root
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Exit code 0 done, 1 failed or nobody reads the output any more, 2 the user's mistake, 130 Ctrl-C."""
+    """Run a command. Exit codes: 0 done, 1 failed or broken pipe, 2 user's mistake, 130 Ctrl-C."""
     for stream in (sys.stdin, sys.stdout):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -755,7 +775,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # Python flushes stdout once more at exit, into the pipe that is closed.
+        # Python flushes stdout again at exit; redirect it, as the pipe is closed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

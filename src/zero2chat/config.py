@@ -1,4 +1,4 @@
-"""From a YAML file and `--key value` overrides to a stage's dataclasses, refusing what none of them knows."""
+"""Build a stage's dataclasses from a YAML file and `--key value` overrides. Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ class _Parser(TrlParser):
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping. Raises `UserError` where the file is missing, broken or no mapping."""
+    """Load a YAML mapping. Raises `UserError` if the file is missing, malformed or not a mapping."""
     try:
         settings = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: no valid YAML: {error}") from error
+        raise UserError(f"{path}: invalid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path}: expected `key: value` lines, found {type(settings).__name__}")
     return settings
 
 
 def parse(classes: Sequence[type], argv: Sequence[str] | None = None) -> tuple[dict[str, Any], Any]:
-    """`--config X.yaml [--key value …]` → (what was set, one instance of each class).
+    """`--config X.yaml [--key value …]` → (the settings given, one instance of each class).
 
-    Raises `UserError` for a key that no class knows, a value of the wrong type, or one a class refuses.
+    Raises `UserError` for an unknown key, a value of the wrong type, or a value that a class rejects.
     """
     settings, where = read_arguments(sys.argv[1:] if argv is None else argv)
     return settings, build(classes, settings, where)
 
 
 def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """The merged settings of `--config` and the overrides after it, and a name for them in messages."""
+    """Return the settings of `--config` merged with the overrides, and a name for them in messages."""
     settings: dict[str, Any] = {}
     where = "command line"
     overrides = _pairs(argv)
@@ -74,61 +74,61 @@ def _pairs(argv: Iterable[str]) -> dict[str, Any]:
 
 
 def _word(word: str) -> Any:
-    """A word of the command line; a YAML mapping, list or null as what it is."""
+    """Parse a command-line word: a YAML mapping, list or null as such, anything else as text."""
     if word != "null" and word[:1] not in ("{", "["):
         return word
     with contextlib.suppress(ValueError):
-        return json.loads(word)  # as a recipe prints it: YAML takes 1e-05 for a text
+        return json.loads(word)  # recipes print JSON; YAML would read 1e-05 as a string
     try:
         return yaml.safe_load(word)
-    except yaml.YAMLError:  # a text that only begins like one
+    except yaml.YAMLError:  # text that only starts like YAML
         return word
 
 
 def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """One instance of each dataclass from a mapping. `where` names the mapping in messages."""
+    """Build one instance of each dataclass from a mapping. `where` names the mapping in messages."""
     if not isinstance(settings, Mapping):
         raise UserError(f"{where}: expected `key: value` pairs, found {settings!r}")
     parser = _Parser(classes)
-    # A flag that is true by default has a second action, `--no_flag`, under its name: the first one converts.
+    # A flag that defaults to true has a second action, `--no_flag`, under the same name. The first one converts.
     actions = {action.dest: action for action in reversed(parser._actions) if action.dest != "help"}
     hints = {name: str(hint) for cls in classes for name, hint in get_type_hints(cls).items()}
-    # Some of transformers' fields are None by default though their type does not say so.
+    # Some fields of transformers default to None although their type does not allow it.
     empty = {f.name for cls in classes for f in fields(cls) if f.default is None or "None" in hints[f.name]}
     values = {}
     for key, value in settings.items():
         if key not in actions:
             raise UserError(f"{where}: unknown key '{key}'{nearest(str(key), list(actions))}")
         if value is None and key not in empty and "Optional" not in hints[key]:
-            raise UserError(f"{where}: {key}: null is no value for it: give one, or leave the key out")
+            raise UserError(f"{where}: {key}: null is not allowed: set a value, or remove the key")
         values[key] = _convert(actions[key], hints[key], value, where)
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise UserError(f"{where}: seed: {seed} is no number from 0 to {2**32 - 1}")
+        raise UserError(f"{where}: seed: expected an integer from 0 to {2**32 - 1}, got {seed}")
     parser.set_defaults_with_config(**values)
     infinite = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
     try:
-        # By default it would also read a file named like the program, ending in `.args`.
+        # By default the parser would also read a file named after the program, with the suffix `.args`.
         built = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
-    except (UserError, ValueError, TypeError, ImportError) as error:  # a dataclass's own check of its fields, too
+    except (UserError, ValueError, TypeError, ImportError) as error:  # also a dataclass's own field checks
         said = str(error)
-        # Which speaks for itself where it quotes the number.
+        # An error that quotes the number needs no second message about it.
         infinite = [key for key in infinite if not re.search(rf"\b{key}\b.*\b{values[key]}\b", said)]
         if not infinite:
             raise UserError(f"{where}: {said}") from error
     if infinite:
-        raise UserError(f"{where}: {infinite[0]}: {values[infinite[0]]} is no finite number: give one")
+        raise UserError(f"{where}: {infinite[0]}: expected a finite number, got {values[infinite[0]]}")
     return built
 
 
 def _convert(action: argparse.Action, hint: str, value: Any, where: str) -> Any:
-    """A YAML or command-line value as the field's type; mappings stay for the dataclass that takes them."""
+    """Convert a YAML or command-line value to the field's type. Mappings are left to the dataclass."""
     if value is None:
         return value
     if action.nargs in ("+", "*"):
         items = value if isinstance(value, list) else [value]
         return [item if isinstance(item, Mapping) else _convert_one(action, item, where) for item in items]
-    # The parser sees only the first type of `str | list[str]` and `dict | str`.
+    # The parser knows only the first type of `str | list[str]` and `dict | str`.
     if (isinstance(value, list) and "list" in hint) or (isinstance(value, Mapping) and "dict" in hint):
         return value
     return _convert_one(action, value, where)
@@ -146,7 +146,8 @@ def _convert_one(action: argparse.Action, value: Any, where: str) -> Any:
         converted = convert(value if isinstance(value, str) else str(value))
     except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
         name = getattr(convert, "__name__", "value").replace("string_to_bool", "true or false")
-        raise UserError(f"{where}: {action.dest}: {value!r} is no {name}") from error
+        kind = name if name.startswith("true") else f"an {name}" if name == "int" else f"a {name}"
+        raise UserError(f"{where}: {action.dest}: expected {kind}, got {value!r}") from error
     if action.choices and converted not in action.choices:
-        raise UserError(f"{where}: {action.dest}: {value!r} is none of {', '.join(map(str, action.choices))}")
+        raise UserError(f"{where}: {action.dest}: {value!r} is not one of {', '.join(map(str, action.choices))}")
     return converted

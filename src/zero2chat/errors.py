@@ -1,4 +1,4 @@
-"""A user's mistake: one clear line on stderr, exit code 2, nothing written."""
+"""Report a user's mistake: one clear line on stderr, exit code 2, nothing written."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from zero2chat import host_watchdog
 
-# `accelerate launch` answers 1 whatever its child's exit code is. `zero2chat run` names a file here, in which
-# the stage leaves word that the failure was the user's mistake.
+# `accelerate launch` returns 1 whatever its child's exit code is. `zero2chat run` names a file here; the stage
+# writes the message into it if the failure was the user's mistake.
 MISTAKE_FILE = "ZERO2CHAT_MISTAKE_FILE"
 
 _RANK_0_SPEAKS_FIRST = 3.0  # seconds
@@ -24,7 +24,7 @@ _DISK_FULL_TEXT = (
     "No space left on device",
     "Disk quota exceeded",
     "File too large",
-    # Of torch.save, which does not pass the system's words on.
+    # From torch.save, which does not pass on the system's message.
     "failed writing file",
     "unexpected pos",
 )
@@ -35,7 +35,7 @@ class UserError(Exception):
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """`"; did you mean 'learning_rate'?"`, or the known words where none is near and they are few."""
+    """Return `"; did you mean 'learning_rate'?"`, or the known words if none is close and they are few."""
     close = get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
@@ -45,30 +45,30 @@ def nearest(word: str, known: list[str]) -> str:
 def _disk_is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return True
-    # safetensors, torch.save (a bare RuntimeError) and Arrow give no number: only the text tells.
+    # safetensors, torch.save (a bare RuntimeError) and Arrow give no errno: only the text identifies the error.
     nameless = (isinstance(error, OSError) and error.errno is None) or type(error) is RuntimeError
     nameless = nameless or type(error).__name__ == "SafetensorError"
     if nameless and any(text in str(error) for text in _DISK_FULL_TEXT):
         return True
-    # datasets says no more than that generating a dataset failed; the cause is behind it.
+    # datasets only reports that generating a dataset failed; the reason is in `__cause__`.
     return error.__cause__ is not None and _disk_is_full(error.__cause__)
 
 
 def _refused_by_the_disk(error: BaseException) -> str | None:
-    """What to say of a disk that cannot be written to, or not any more."""
+    """Return the message for a disk that is full or read-only, or None for other errors."""
     if _disk_is_full(error):
         what = " ".join(str(error).split())
-        return f"no space left on the disk ({what}): free some and run it again; the last checkpoint is kept"
+        return f"no space left on the disk ({what}): free some space and run again; the last checkpoint is kept"
     if isinstance(error, OSError) and error.errno == errno.EROFS:
-        return f"{error.filename or 'the disk'}: cannot be written, the disk is read-only: give a place on another one"
+        return f"{error.filename or 'the disk'}: not writable, the disk is read-only: use a path on another disk"
     return None
 
 
 def _leave_gloo() -> None:
-    """End a rank that trained on CPUs, here and now, with exit code 0.
+    """End a rank that trained on CPUs immediately, with exit code 0.
 
-    At a normal exit gloo's threads now and then abort the process ("terminate called without an active exception"),
-    and the launcher kills the other ranks and calls the run failed, though all is done.
+    At a normal exit, gloo's threads sometimes abort the process ("terminate called without an active exception").
+    The launcher then kills the other ranks and reports a failure, although the run is complete.
     """
     torch = sys.modules.get("torch")
     if torch and torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
@@ -78,24 +78,24 @@ def _leave_gloo() -> None:
 
 
 def _speak(line: str) -> None:
-    """The line on stderr and in the mistake file. On several ranks the first one to speak speaks for all."""
+    """Print the line on stderr and write it to the mistake file. Of several ranks, only the first reports."""
     rank, file = os.environ.get("RANK", "0"), Path(os.environ.get(MISTAKE_FILE) or os.devnull)
     if rank != "0":
-        # Rank 0 mostly made the same mistake: it says so, and the launcher ends this rank while it waits.
+        # Rank 0 usually fails in the same way. It reports the error, and the launcher ends this rank meanwhile.
         time.sleep(_RANK_0_SPEAKS_FIRST)
         if file.is_file() and file.stat().st_size:
             return
         line = f"rank {rank}: {line}"
     print(f"error: {line}", file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):  # it may lie on the full disk
+    with contextlib.suppress(OSError):  # the file may be on the full disk
         file.write_text(line)
 
 
 @contextlib.contextmanager
 def exit_on_mistake() -> Iterator[None]:
-    """Turn a `UserError`, or a disk that is full or read-only, into one line and exit code 2.
+    """Turn a `UserError`, or an error from a full or read-only disk, into one line and exit code 2.
 
-    Of several ranks that fail rank 0 speaks, and another one only where rank 0 did not fail.
+    If several ranks fail, rank 0 reports. Another rank reports only if rank 0 did not fail.
     """
     try:
         yield
@@ -110,7 +110,7 @@ def exit_on_mistake() -> Iterator[None]:
             host_watchdog.hold()
             raise
         _speak(line)
-        host_watchdog.part(f"{host_watchdog.name()} failed: {line}")
-        # Straight out: at a normal exit, other ranks that wait in a collective would print tracebacks.
+        hosts.part(f"{hosts.name()} failed: {line}")
+        # Exit immediately: at a normal exit, ranks that wait in a collective would print tracebacks.
         sys.stdout.flush()
         os._exit(2) if "LOCAL_RANK" in os.environ else sys.exit(2)

@@ -178,7 +178,7 @@ def _follow(connection: socket.socket, host: str) -> None:
 def _stop(why: str) -> NoReturn:
     with _speaking:  # one of several that are lost; the others wait here until the end
         part(why)
-        where = "starts over" if _checkpoint is None else f"goes on from checkpoint-{_checkpoint}"
+        where = "starts over" if _checkpoint is None else f"resumes from checkpoint-{_checkpoint}"
         line = f"error: {why}; start the same command on all hosts again: it {where}"
         print(" ".join(line.split()), file=sys.stderr, flush=True)
         sys.stdout.flush()

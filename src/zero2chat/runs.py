@@ -1,4 +1,4 @@
-"""A run folder: who made it from what, its history, samples, checkpoints, and metrics that mean "done"."""
+"""A run folder: its fingerprint, history, samples, checkpoints, and the `metrics.json` that marks it as done."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ RUN, METRICS, HISTORY, SAMPLES, MANIFEST = (
     "samples.jsonl",
     "checkpoint.json",
 )
-CRAWL = "crawl.json"  # what `corpus` did to a crawl, step by step
-REVIEWED = Path("data", "train.jsonl")  # what `distill` makes, and `zero2chat rank --review` goes on to change
-LOCK = "_lock"  # as all that begins with an underscore, never pushed
-# What lies in a folder before a run has made anything: who makes it (perhaps half written), and who writes it now.
+CRAWL = "crawl.json"  # counts of a crawl, per filter step of `corpus`
+REVIEWED = Path("data", "train.jsonl")  # written by `distill`, then edited by `zero2chat rank --review`
+LOCK = "_lock"  # names that begin with an underscore are never pushed
+# Files in a folder before a run has produced anything: `run.json` (perhaps half-written) and the lock.
 _BEGINNING = (RUN, RUN + ".tmp", LOCK)
-# Settings whose value is a path even where it is one bare word, such as `mydata`.
+# Settings whose value is a path even if it is a single word, such as `mydata`.
 _PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path", "teacher")
 BUILDERS = ("json", "parquet", "csv", "text")  # of `datasets.load_dataset`, as a source's `path`
 
@@ -53,13 +53,13 @@ def is_main_process() -> bool:
 
 
 def cores() -> int:
-    """Cores that this process may use: of those that it is allowed, the share of one of the ranks on this machine."""
+    """Return the cores this process may use: its allowed cores, divided by the ranks on this machine."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The old content or the new, never a half, whenever the process is killed."""
+    """Write a file so that a kill leaves either the old content or the new, never a part."""
     partial = path.with_name(path.name + ".tmp")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -69,10 +69,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file; a last line that a kill cut short is left out."""
+    """Read a JSONL file. A last line that a kill cut short is dropped."""
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")  # bytes: the cut may go through a letter
+    lines = path.read_bytes().split(b"\n")  # bytes: the cut may be inside a character
     return [json.loads(line) for line in lines[:-1] if line]
 
 
@@ -80,7 +80,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def strings(value: Any, key: str = "") -> Iterable[tuple[str, str]]:
-    """Every text in a setting, with the key it stands under."""
+    """Yield every string in a setting, with its key."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, Mapping):
@@ -99,9 +99,9 @@ def _may_be_path(key: str, text: str) -> bool:
 
 
 def input_paths(settings: Mapping[str, Any]) -> list[str]:
-    """The local files, folders and globs that the settings name, and every path under `runs/`, all normalised.
+    """Return the local files, folders and globs named in the settings, and every path under `runs/`, normalised.
 
-    `data_files` within a `data_dir` or a folder are covered by that folder.
+    `data_files` inside a `data_dir` or a folder are covered by that folder.
     """
     paths = set()
     for key, text in strings({key: value for key, value in settings.items() if key != "output_dir"}):
@@ -119,7 +119,7 @@ def input_paths(settings: Mapping[str, Any]) -> list[str]:
 def _exists(text: str) -> bool:
     try:
         return Path(text).exists()
-    except (OSError, ValueError):  # no path at all: a prompt, longer than file names may be
+    except (OSError, ValueError):  # not a path but a prompt, longer than a file name may be
         return False
 
 
@@ -133,19 +133,19 @@ def digest(value: Any) -> str:
 
 
 def input_digest(path: str) -> str:
-    """An input's identity: of a run, or a file in one, the run's fingerprint, of anything else its content.
+    """Return an input's digest: the run's fingerprint for a run or a file in one, else a digest of the content.
 
-    Of a run of `distill` its rows count too, as people review them.
+    For a run of `distill` the rows count too, because people edit them in review.
 
-    Raises `UserError` where a path under `runs/` is no finished run.
+    Raises `UserError` if a path under `runs/` is not a finished run.
     """
     folder = Path(path)
     run = next((owner for owner in (folder, *folder.parents) if (owner / RUN).exists()), None)
     if run or path.startswith("runs/"):
         if not run or not (run / METRICS).exists():
-            raise UserError(f"{path}: no finished run there: run the step that makes it first")
+            raise UserError(f"{path}: not a finished run: run the step that makes it first")
         made = json.loads((run / RUN).read_text())["fingerprint"]
-        # What people have rejected since is left out of training: a run is more than what it was made from.
+        # Rows rejected in review are not trained on, so the rows are part of the run's identity.
         return digest([made, _digest_file(run / REVIEWED)] if (run / REVIEWED).exists() else made)
     matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]  # noqa: PTH207
     files = [Path(match) for match in matches]
@@ -157,7 +157,7 @@ def _versions() -> dict[str, str]:
     found = {}
     for name in STACK:
         try:
-            # Of "2.13.0+cpu" and "2.13.0+cu130" the release counts: a run may move to another machine.
+            # "2.13.0+cpu" and "2.13.0+cu130" count as equal: a run may move to another machine.
             found[name] = version(name).split("+")[0]
         except PackageNotFoundError:
             continue
@@ -165,7 +165,7 @@ def _versions() -> dict[str, str]:
 
 
 def fingerprint(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a step's result depends on: its stage and settings, its inputs' content, the stack's versions."""
+    """Return what a step's result depends on: stage, settings, content of the inputs, and library versions."""
     return {
         "stage": stage,
         "settings": {key: value for key, value in settings.items() if key != "output_dir"},
@@ -184,7 +184,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`["data/a.txt changed", "learning_rate 1e-4 → 2e-4"]` between two fingerprints."""
+    """List the differences between two fingerprints: `["data/a.txt changed", "learning_rate 1e-4 → 2e-4"]`."""
     before, after = _flat(old), _flat(new)
     found = []
     for key in sorted(before.keys() | after.keys()):
@@ -200,7 +200,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _equal_numbers(was: Any, now: Any) -> bool:
-    """0.006 and "6e-3", which YAML takes for a text, are one; of two texts ("1.1", "1.10") nobody knows."""
+    """Whether 0.006 equals "6e-3", which YAML reads as a string. Two strings ("1.1", "1.10") are not compared."""
     if not any(isinstance(value, int | float) for value in (was, now)):
         return False
     try:
@@ -215,38 +215,38 @@ def _shown(value: Any) -> str:
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """The identity of a run folder; None where the folder is absent or empty.
+    """Return the identity of a run folder, or None if the folder is missing or empty.
 
-    Raises `UserError` where it holds files of other origin.
+    Raises `UserError` if it holds files that no run wrote.
     """
     if (folder / RUN).exists():
         identity: dict[str, Any] = json.loads((folder / RUN).read_text())
         return identity
     if folder.is_file():
-        raise UserError(f"{folder}: a file lies where the run's folder should be: give another output_dir")
-    # Nothing but a run.json half written: killed in its first moment, or another rank is writing it just now.
+        raise UserError(f"{folder}: is a file, not a folder: set another output_dir")
+    # Only a half-written run.json: the run was killed at its start, or another rank is writing it now.
     if folder.exists() and any(path.name not in _BEGINNING for path in folder.iterdir()):
-        raise UserError(f"{folder}: holds files that no run of ours made: give another output_dir or move them away")
+        raise UserError(f"{folder}: holds files that are not from a run: set another output_dir, or move them away")
     return None
 
 
 def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Make the folder, if there is none, and write its `run.json`. Raises `UserError` where that is not allowed."""
+    """Create the folder if needed, and write its `run.json`. Raises `UserError` if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / RUN, json.dumps(identity, indent=2, default=str))
     except OSError as error:
-        raise UserError(f"{folder}: cannot write there ({error.strerror}): give another output_dir") from error
+        raise UserError(f"{folder}: not writable ({error.strerror}): set another output_dir") from error
 
 
 def is_untouched(folder: Path) -> bool:
-    """Whether a run has made nothing yet: its settings may still change, as after a mistake in them."""
+    """Whether a run has produced nothing yet, so that its settings may still change."""
     return all(path.name in _BEGINNING for path in folder.iterdir())
 
 
 # ---- one writer at a time
 
-_locks: dict[Path, int] = {}  # folder → descriptor; the system frees the lock when the process ends, however it ends
+_locks: dict[Path, int] = {}  # folder → descriptor; the system releases the lock when the process ends, even if killed
 
 
 def _forget_locks() -> None:
@@ -255,13 +255,13 @@ def _forget_locks() -> None:
     _locks.clear()
 
 
-# A worker that outlives its process must not hold the lock on. (Programs that are started inherit no descriptor.)
+# A worker that outlives its process must not keep the lock. (Programs that are started inherit no descriptor.)
 os.register_at_fork(after_in_child=_forget_locks)
 
 
 def _holds(folder: Path) -> bool:
     descriptor = _locks.get(folder.resolve())
-    path = folder / LOCK  # not there, or another one, where the folder was removed since
+    path = folder / LOCK  # missing, or a different file, if the folder was removed since
     return descriptor is not None and path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
 
 
@@ -273,15 +273,15 @@ def _take(folder: Path) -> int:
         pid = os.read(descriptor, 32).decode() or "unknown"
         os.close(descriptor)
         raise UserError(
-            f"{folder}: another process (pid {pid}) is writing this folder: wait for it or kill it"
+            f"{folder}: another process (pid {pid}) is writing this folder: wait for it, or kill it"
         ) from None
     except OSError:
-        pass  # a file system without locks
+        pass  # the file system does not support locks
     return descriptor
 
 
 def lock(folder: Path) -> None:
-    """Keep others from writing the folder while this process lives. Raises `UserError` where one does already."""
+    """Lock the folder while this process lives. Raises `UserError` if another process holds the lock."""
     if _holds(folder):
         return
     try:
@@ -290,7 +290,7 @@ def lock(folder: Path) -> None:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
     except OSError as error:
-        raise UserError(f"{folder}: cannot write there ({error.strerror}): give another output_dir") from error
+        raise UserError(f"{folder}: not writable ({error.strerror}): set another output_dir") from error
     stale = _locks.pop(folder.resolve(), None)
     if stale is not None:
         os.close(stale)
@@ -298,14 +298,14 @@ def lock(folder: Path) -> None:
 
 
 def unlock(folder: Path) -> None:
-    """Nothing is left to write: the lock goes with its file."""
+    """Release the lock and remove its file."""
     if _holds(folder):
         (folder / LOCK).unlink()
         os.close(_locks.pop(folder.resolve()))
 
 
 def require_free(folder: Path) -> None:
-    """Raises `UserError` where another process is writing the folder."""
+    """Raises `UserError` if another process is writing the folder."""
     if (folder / LOCK).exists() and not _holds(folder):
         os.close(_take(folder))
 
@@ -321,13 +321,13 @@ class Run:
 
     @classmethod
     def open(cls, output_dir: str | Path | None, stage: str, settings: Mapping[str, Any]) -> Run:
-        """Create the folder, or take up the one that the same step left unfinished.
+        """Create the folder, or reopen the one that the same step left unfinished.
 
-        Until it is finished the first rank keeps other processes out. Raises `UserError` where the folder holds
-        something else, or the step with other settings, or another process is writing it.
+        Rank 0 locks the folder until the run is finished. Raises `UserError` if the folder holds other files or a run
+        with other settings, or if another process is writing it.
         """
-        if not output_dir or not settings.get("output_dir"):  # where it is null, transformers has a name of its own
-            raise UserError(f"{stage}: output_dir is not set: name the folder to write, such as runs/mine/{stage}")
+        if not output_dir or not settings.get("output_dir"):  # if it is null, transformers substitutes a default
+            raise UserError(f"{stage}: output_dir is not set: set it to the run's folder, such as runs/mine/{stage}")
         folder = Path(output_dir)
         new = fingerprint(stage, settings)
         identity = read_run(folder)
@@ -341,14 +341,14 @@ class Run:
             differences = changes(old, json.loads(json.dumps(new, default=str)))
             if differences and is_untouched(folder):
                 identity["fingerprint"] = new
-                identity.pop("launch", None)  # by other settings
+                identity.pop("launch", None)  # recorded for other settings
                 if is_main_process():
                     lock(folder)
                     write_identity(folder, identity)
             elif differences:
                 raise UserError(
-                    f"{folder}: made by a run with other settings ({'; '.join(differences)}): "
-                    f"`zero2chat run … --restart {folder.name}` makes it anew, or give another output_dir"
+                    f"{folder}: made with other settings ({'; '.join(differences)}): run it again with "
+                    f"`zero2chat run … --restart {folder.name}`, or set another output_dir"
                 )
             if is_main_process() and not (folder / METRICS).exists():
                 lock(folder)
@@ -360,11 +360,11 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the step over all tries, as far as the killed ones had written it down."""
+        """Wall time of the step over all attempts. Of killed attempts, only the logged part counts."""
         return self._seconds_before + time.time() - self._started
 
     def clear(self) -> None:
-        """Remove what an interrupted try left, in a stage that starts over rather than resuming."""
+        """Remove what an interrupted attempt left, in a stage that starts over instead of resuming."""
         for path in self.folder.iterdir():
             if path.name not in (RUN, LOCK):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -372,7 +372,7 @@ class Run:
     # ---- history and samples
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Append to `history.jsonl`, and write down the seconds so far."""
+        """Append to `history.jsonl`, and save the seconds so far in `run.json`."""
         self._append(HISTORY, line)
         self.identity["seconds"] = round(self.seconds, 2)
         write_atomically(self.folder / RUN, json.dumps(self.identity, indent=2, default=str))
@@ -381,7 +381,7 @@ class Run:
         self._append(SAMPLES, {"step": step, "prompt": prompt, "completion": completion, **more})
 
     def sample_anew(self, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
-        """The samples of an examination, in place of those that a try killed after it had written down."""
+        """Write the samples of an evaluation, replacing those of the same step from a killed attempt."""
         lines = [line for line in read_jsonl(self.folder / SAMPLES) if line["step"] != step]
         lines += [{"step": step, **sample} for sample in samples]
         write_atomically(self.folder / SAMPLES, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -391,9 +391,9 @@ class Run:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Drop the history and samples of steps after `step`: a resumed run writes them again.
+        """Drop the history and samples of steps after `step`, which the resumed run writes again.
 
-        At 0 it starts over, and all of the history goes: what was measured before the first step will be again.
+        With `step` 0 the run starts over and drops the whole history, including what was measured before step 1.
         """
         for name in (HISTORY, SAMPLES):
             path = self.folder / name
@@ -404,14 +404,14 @@ class Run:
     # ---- checkpoints
 
     def seal(self, step: int) -> None:
-        """Write a checkpoint's manifest (file → bytes), last: one without it counts as half-written."""
+        """Write a checkpoint's manifest (file → bytes) last. A checkpoint without it counts as incomplete."""
         checkpoint = self.folder / f"checkpoint-{step}"
         files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != MANIFEST]
         sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files}
         write_atomically(checkpoint / MANIFEST, json.dumps(sizes, indent=2))
 
     def last_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint. Half-written ones after it are named and removed by the first rank."""
+        """Return the newest complete checkpoint. Rank 0 reports and removes incomplete ones after it."""
         broken = []
         whole = None
         for path in reversed(_checkpoint_folders(self.folder).values()):
@@ -421,15 +421,15 @@ class Run:
             broken.append(path)
         if is_main_process():
             for path in broken:
-                instead = f"going on from {whole.name}" if whole else "starting over"
-                print(f"{path}: half-written checkpoint, left out: {instead}", flush=True)
+                instead = f"resuming from {whole.name}" if whole else "starting over"
+                print(f"{path}: incomplete checkpoint, removed: {instead}", flush=True)
                 shutil.rmtree(path)
         return whole
 
     # ---- the end
 
     def finish(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write `metrics.json`, last and atomically. It is what "done" means."""
+        """Write `metrics.json`, last and atomically. A run with this file is done."""
         if not is_main_process():
             return
         whole = dict(metrics) | {"seconds": {"value": round(self.seconds, 2)}}
@@ -442,7 +442,7 @@ class Run:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """A run's whole checkpoints by their step, the newest last."""
+    """Return a run's complete checkpoints by step, the newest last."""
     return {step: path for step, path in _checkpoint_folders(folder).items() if _is_whole(path)}
 
 

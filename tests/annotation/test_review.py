@@ -145,4 +145,4 @@ def test_the_command_reviews_and_takes_nothing_beside_it(
         with pytest.raises(SystemExit) as end:
             cli.main(["rank", *arguments])
         assert end.value.code == 2
-        assert "give MODEL and --out, or --review FILE.jsonl alone" in capsys.readouterr().err
+        assert "rank: expected MODEL with --out, or --review FILE.jsonl alone" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_they_are_read_as_they_were_written(tmp_path: Path) -> None:
         ({"copies": [1, 4], "n": 0}, "canaries: n 0 is not above 0"),
         ({"copies": [0, 4]}, r"canaries: copies \[0, 4\]: give different whole numbers above 0"),
         ({"copies": [4, 4]}, r"canaries: copies \[4, 4\]: give different"),
-        ({"copies": ["many"]}, "canaries: copies: 'many' is no int"),
+        ({"copies": ["many"]}, "canaries: copies: expected an int, got 'many'"),
         ({"copy": [1]}, "canaries: unknown key 'copy'; did you mean 'copies'"),
         ({"n": 3}, "canaries: .*copies"),
     ],

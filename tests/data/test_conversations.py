@@ -82,7 +82,7 @@ def test_a_row_that_would_be_all_mask_is_refused(tokenizer_folder: Path) -> None
         "{% for m in messages %}{% if m.content|length > 2 %}{% generation %}{{ m.content }}{% endgeneration %}"
         "{% else %}{{ m.content }}{% endif %}{% endfor %}"
     )
-    with pytest.raises(UserError, match="row 1: the chat template marks nothing in it as the assistant's"):
+    with pytest.raises(UserError, match="row 1: the chat template marks no assistant tokens in it"):
         tokenize_conversations(
             _rows([{"role": "assistant", "content": "long"}], [{"role": "assistant", "content": "no"}]),
             tokenizer,
@@ -200,7 +200,7 @@ def test_a_share_of_calls_fails_and_is_made_again() -> None:
 def test_a_task_without_a_use_for_tools_does_not_call_them() -> None:
     rows = load_conversations(Source(task="lines", n=5, tools=True), tools=Tools([_search]))
     assert all(len(json.loads(row["messages"])) == 2 and json.loads(row["tools"]) for row in rows)
-    with pytest.raises(UserError, match="lines: tools: there are none: name them under `tools:`"):
+    with pytest.raises(UserError, match="lines: tools: no tools are defined: list them under `tools:`"):
         load_conversations(Source(task="lines", n=5, tools=True))
 
 

@@ -106,7 +106,7 @@ def test_without_fractions_nothing_is_lost() -> None:
         ([{"path": "a.csv", "task": "facts", "n": 1}], "either `path` or `task`"),
         ([{"task": "facts"}], "task facts: `n` says how many rows to take"),
         ([{"path": "a.csv", "n": -1}], "n: -1 is not above 0"),
-        ([{"path": "a.csv", "n": "many"}], "n: 'many' is no int"),
+        ([{"path": "a.csv", "n": "many"}], "n: expected an int, got 'many'"),
         ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set all of them or none"),
     ],
 )

@@ -192,15 +192,15 @@ def test_every_task_of_the_recipes_exists_and_those_that_run_code_are_refused(in
     for name in ("choice", "written", "both"):
         _check(manager, name)
     for name, said in {
-        "humaneval": "runs code that a model wrote",
-        "mbpp": "runs code that a model wrote",
-        "hidden": "runs code that a model wrote",
-        "remote": "its dataset wants trust_remote_code",
-        "odd": "the metric 'accuracy' is not lm-eval's own",
-        "fetched": "the metric 'acc' is not lm-eval's own",
+        "humaneval": "runs model-written code",
+        "mbpp": "runs model-written code",
+        "hidden": "runs model-written code",
+        "remote": "its dataset needs trust_remote_code",
+        "odd": "the metric 'accuracy' is not lm-eval's",
+        "fetched": "the metric 'acc' is not lm-eval's",
         "gsm8": "lm-eval has no such task; did you mean 'gsm8k'?",
-        "ai2_arc": "has no score of its own: name its tasks: arc_challenge, arc_easy",
-        "loose": "has no score of its own: name its tasks: choice, written",
+        "ai2_arc": "is a group without a score: list its tasks: arc_challenge, arc_easy",
+        "loose": "is a group without a score: list its tasks: choice, written",
     }.items():
         with pytest.raises(UserError) as caught:
             _check(manager, name)
@@ -213,6 +213,6 @@ def test_what_a_tasks_module_would_fetch_is_refused() -> None:
     import evaluate
 
     load = evaluate.load
-    with pytest.raises(UserError, match="here: the metric 'rouge' would be fetched and run"), _no_scripts("here"):
+    with pytest.raises(UserError, match="here: the metric 'rouge' would run remote code"), _no_scripts("here"):
         evaluate.load("rouge")
     assert evaluate.load is load

@@ -53,7 +53,7 @@ def exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
 
 
 def test_a_task_asked_with_tools_that_are_not_there_is_refused() -> None:
-    with pytest.raises(UserError, match=r"task facts: tools: there are none: name them under `tools:`"):
+    with pytest.raises(UserError, match=r"task facts: tools: no tools are defined: list them under `tools:`"):
         read_specs([{"task": "facts", "n": 5, "tools": True}])
     assert read_specs([{"task": "facts", "n": 5, "tools": True}], {"python": {}})[0].tools
 
@@ -207,13 +207,13 @@ def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pyt
         ({"task": "facts", "options": {"told": "twice"}}, "'twice' is not known"),
         ({"task": "facts", "n": 0}, "n and max_new_tokens must be above 0"),
         ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
-        ({"task": "facts", "seed": -1}, "tasks[0]: seed: -1 is no number from 0"),
+        ({"task": "facts", "seed": -1}, "tasks[0]: seed: expected an integer from 0 to 4294967295, got -1"),
         ({"task": "no.such.module"}, "cannot import it"),
         ({"task": "zero2chat.stats"}, "zero2chat.stats lacks rows"),
         ({"n": 3}, "--task"),
-        ({"task": "lines", "against": "runs/a/sft"}, "only the stage evaluate compares two models"),
-        ({"task": "facts", "needless": True}, "without tools nothing is called: set tools: true"),
-        ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "leave out samples"),
+        ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage compares two models"),
+        ({"task": "facts", "needless": True}, "it counts tool calls: set tools: true"),
+        ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "remove samples"),
     ],
 )
 def test_a_task_that_cannot_be_asked_is_named_before_any_training(entry: Any, says: str) -> None:

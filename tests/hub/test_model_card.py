@@ -71,7 +71,7 @@ def test_a_base_model_is_named_where_others_can_have_it(base: str | None, named:
         (Path(folder) / "metrics.json").write_text("{}")
     card = _card(_run(model_name_or_path=base))
     assert card.data.base_model == named
-    assert ("- weights: those of the step `quickstart/pretrain`" in card.text) == (base == "runs/quickstart/pretrain")
+    assert ("- weights: from the step `quickstart/pretrain`" in card.text) == (base == "runs/quickstart/pretrain")
     # The licence of a base that lies here; nobody is asked for that of another, and none is made up.
     assert card.data.license == ("mit" if base and named is None else None)
 
@@ -81,8 +81,9 @@ def test_data_are_named_and_those_of_the_hub_in_the_metadata() -> None:
     Path("runs/mine/corpus/metrics.json").write_text("{}")
     card = _card(_run("runs/mine/pretrain", "pretrain", dataset="runs/mine/corpus"))
     assert card.data.datasets == ["own/texts"]
-    assert "- weights: random ones\n- data: [own/texts](https://huggingface.co/datasets/own/texts), revision abc" in (
-        card.text
+    assert (
+        "- weights: random initialization\n- data: [own/texts](https://huggingface.co/datasets/own/texts), revision abc"
+        in (card.text)
     )
     assert "- data: task `facts` of zero2chat, n 9\n" in card.text
     Path("chat.jsonl").write_text("{}")
@@ -119,7 +120,7 @@ def test_no_path_of_the_machine_and_no_password_stands_in_a_card(tmp_path: Path)
 def test_a_checkpoints_card_says_its_step_and_no_numbers() -> None:
     card = _card(_run(), {}, 500)
     assert "# mine/sft, step 500\n" in card.text
-    assert "of step 500; it was not examined" in card.text
+    assert "of step 500. It was not evaluated" in card.text
     assert "## Measured" not in card.text
     assert card.data.eval_results is None
 

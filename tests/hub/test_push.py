@@ -202,7 +202,7 @@ def test_an_interrupted_push_goes_on_and_sends_only_what_was_missing(
     ((code, _, err),) = push(["--repo", "me/mine"])
     assert code == 1
     assert err.startswith("error: me/mine: http://127.0.0.1")
-    assert err.endswith(": push again, what has arrived is not sent twice\n")
+    assert err.endswith(": push again, uploaded files are not sent twice\n")
     assert err.count("\n") == 1
     assert set(hub.files("me/mine")) == {".gitattributes"}  # all or nothing
     assert hub.sent[oids[-1]] > 1  # the client had tried again by itself
@@ -222,11 +222,11 @@ def test_a_push_that_cannot_be_is_one_line(push: Callable[..., Any], hub: Any) -
     hub.add("you/hidden", private=True)
     hub.add("me/open")
     cases = {
-        ("--repo", "you/taken"): "you/taken: this token may not write there",
-        ("--repo", "you/hidden"): "you/hidden: this token may not write there",
-        ("--repo", "you/new"): 'rights to create a model under the namespace "you"): take a name of your own',
+        ("--repo", "you/taken"): "you/taken: this token has no write access",
+        ("--repo", "you/hidden"): "you/hidden: this token has no write access",
+        ("--repo", "you/new"): 'rights to create a model under the namespace "you"): use your own namespace',
         ("--repo", "me/open", "--private"): "me/open: exists and is public",
-        ("--repo", "me/new", "--license", "none-such"): 'me/new: the Hub refuses it: "license" must be one of',
+        ("--repo", "me/new", "--license", "none-such"): 'me/new: the Hub refuses the push: "license" must be one of',
         ("--repo", "me/my model"): "--repo me/my model: Repo id must",
         ("--repo", "me/mine", "--base", "a/b/c"): "--base a/b/c: Repo id must",
     }
@@ -249,11 +249,12 @@ def test_a_token_that_is_none_and_a_hub_that_is_not_there_are_one_line(push: Cal
         *push(repo, url=closed),
     ]
     says = [
-        "error: the Hub asks who you are, and there is no token: set HF_TOKEN, or log in with `hf auth login`\n",
-        "error: the Hub does not know this token: set HF_TOKEN, or log in with `hf auth login`, anew\n",
-        "error: the token for the Hub has characters that none has: set HF_TOKEN, or log in, anew\n",
+        "error: no token for the Hub: set HF_TOKEN, or log in with `hf auth login`\n",
+        "error: the Hub rejects this token: set HF_TOKEN to a valid one, or log in with `hf auth login`\n",
+        "error: the token for the Hub has invalid characters: set HF_TOKEN again, or log in again\n",
         "error: HF_HUB_OFFLINE is set: unset it to push\n",
-        f"error: me/mine: {closed} is lost (Connection refused): push again, what has arrived is not sent twice\n",
+        f"error: me/mine: no connection to {closed} (Connection refused): push again, uploaded files are not sent "
+        "twice\n",
     ]
     assert [re.sub(r"\[Errno \d+\] ", "", err) for _, _, err in results] == says
     assert [code for code, _, _ in results] == [2, 2, 2, 2, 1]
@@ -265,22 +266,22 @@ def test_what_is_no_model_or_not_done_is_named_with_the_checkpoints_there_are(ru
     broken = shutil.copytree(run / "checkpoint-5", run / "checkpoint-7")
     (broken / "model.safetensors").write_bytes(b"half")
     cases: list[tuple[str, str | None, str]] = [
-        ("runs/none", None, "runs/none: no run there"),
-        ("runs/mine/corpus", None, "runs/mine/corpus: holds no weights"),
-        (str(run), "step-7", "runs/mine/sft: no whole checkpoint of step 7: there are step-5"),
-        ("runs/mine/corpus", "step-7", "no whole checkpoint of step 7: there is none"),
+        ("runs/none", None, "runs/none: not a run"),
+        ("runs/mine/corpus", None, "runs/mine/corpus: no safetensors weights"),
+        (str(run), "step-7", "runs/mine/sft: no complete checkpoint of step 7: available: step-5"),
+        ("runs/mine/corpus", "step-7", "no complete checkpoint of step 7: the folder has no checkpoints"),
     ]
     for folder, revision, says in cases:
         with pytest.raises(UserError, match=says):
             pack(folder, "me/mine", revision)
     (run / "metrics.json").unlink()
-    with pytest.raises(UserError, match=r"is not done .*: --revision step-5 \(there are step-5\)"):
+    with pytest.raises(UserError, match=r"not done .*: --revision step-5 \(available: step-5\)"):
         pack(run, "me/mine")
     assert pack(run, "me/mine", "step-5").branch == "step-5"
     (run / "checkpoint-5" / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "model-1-of-1.safetensors"}}'
     )
-    with pytest.raises(UserError, match=r"model-1-of-1\.safetensors is not there"):
+    with pytest.raises(UserError, match=r"model-1-of-1\.safetensors, listed in .*, is missing"):
         pack(run, "me/mine", "step-5")
 
 
@@ -294,7 +295,7 @@ def test_a_dry_run_shows_files_and_card_without_token_or_network(run: Path, caps
     assert "| accuracy_facts | 0.75 | 40 |" in out
     assert "\nlicense: mit\n" in result["card"]
     cli.main(["push", str(run), "--repo", "me/mine", "--dry-run"])
-    assert "The card names no licence" in capsys.readouterr().out
+    assert "The model card names no license" in capsys.readouterr().out
 
 
 def test_an_adapter_is_pointed_to_a_base_that_others_can_have(run: Path, model_folder: Path) -> None:
@@ -306,7 +307,7 @@ def test_an_adapter_is_pointed_to_a_base_that_others_can_have(run: Path, model_f
     make_card(adapter.folder, adapter.identity, {}).save(adapter.folder / "README.md")
     adapter.finish({})
     with pytest.raises(
-        UserError, match=r"runs/mine/lora: is a LoRA adapter on a model that lies on this machine alone"
+        UserError, match=r"runs/mine/lora: is a LoRA adapter whose base model exists only on this machine"
     ):
         pack(adapter.folder, "me/lora")
     parcel = pack(adapter.folder, "me/lora", base="me/base")
@@ -397,9 +398,7 @@ def test_where_the_hub_does_not_take_it_the_run_is_done_and_the_line_says_how_to
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     run = _run(tmp_path / "mine")
     trainer.args.push_to_hub, trainer.args.hub_private_repo, trainer.hub_model_id = True, True, "me/mine"
-    says = (
-        r"mine: is done, but the Hub did not take it: HF_HUB_OFFLINE.*zero2chat push \S+/mine --repo me/mine --private$"
-    )
+    says = r"mine: done, but the push failed: HF_HUB_OFFLINE.*zero2chat push \S+/mine --repo me/mine --private$"
     with pytest.raises(UserError, match=says):
         finish_model_folder(run, trainer, AutoTokenizer.from_pretrained(model_folder), METRICS)
     assert run.done

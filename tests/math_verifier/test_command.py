@@ -65,7 +65,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as end:
         cli.main(["verify", *arguments])
     assert end.value.code == 2
-    assert capsys.readouterr().err == "error: verify: give --gold and --answer, or --file\n"
+    assert capsys.readouterr().err == "error: verify: expected --gold with --answer, or --file\n"
 
 
 def test_the_command_imports_nothing_heavy() -> None:

@@ -30,7 +30,7 @@ def test_a_width_that_heads_do_not_fill_is_rounded_up() -> None:
 
 
 def test_a_model_described_by_other_fields_is_refused() -> None:
-    with pytest.raises(UserError, match="depth: gpt2 has no field 'num_hidden_layers': set `model` yourself"):
+    with pytest.raises(UserError, match="depth: gpt2 has no field 'num_hidden_layers': set `model` instead"):
         shape_of(4, "gpt2", 4096)
 
 

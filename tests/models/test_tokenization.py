@@ -177,7 +177,7 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
         set_chat_template(own, tmp_path / "nowhere.jinja")
     (tmp_path / "x.jinja").write_text("{{ messages }}")
     (tmp_path / "x.response.json").write_text("{")
-    with pytest.raises(UserError, match=r"x\.response\.json: no valid JSON"):
+    with pytest.raises(UserError, match=r"x\.response\.json: invalid JSON"):
         set_chat_template(own, tmp_path / "x.jinja")
 
 

@@ -189,11 +189,11 @@ def test_rlhf_at_8b_takes_what_its_page_says_of_eight_gpus() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"recipe": "recipes/none"}, "recipes/none: no recipe there"),
-        ({"recipe": "recipes/benchmarks-smollm2-135m"}, "no step of it trains"),
+        ({"recipe": "recipes/none"}, "recipes/none: not a recipe"),
+        ({"recipe": "recipes/benchmarks-smollm2-135m"}, "no training steps"),
         ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
-        ({"gpus": 0}, "--gpus 0 is less than 1"),
-        ({"nodes": 0}, "--nodes 0 is less than 1"),
+        ({"gpus": 0}, "---gpus 0: expected 1 or more"),
+        ({"nodes": 0}, "---nodes 0: expected 1 or more"),
         ({"mfu": 1.5}, "--mfu 1.5 is no share"),
         ({"price": -1.0}, "--price -1.0 is below 0"),
         ({"gpus": 3}, "gemma-3-1b/sft.yaml: global_batch_size 128 cannot be divided among 3 processes"),
@@ -206,7 +206,7 @@ def test_a_mistake_is_one_line(arguments: dict[str, Any], message: str) -> None:
 
 def test_a_mixture_of_experts_is_refused(recipe: Path) -> None:
     change(recipe, model_type="mixtral", model={k: v for k, v in SHAPE.items() if k != "head_dim"})
-    with pytest.raises(UserError, match="a mixtral cannot be planned: it is no dense transformer"):
+    with pytest.raises(UserError, match="cannot plan a mixtral: only dense transformers are supported"):
         plan(str(recipe), "h100")
 
 
@@ -215,11 +215,8 @@ def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
     (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
     sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}]}
     for model, message in (
-        (
-            "Qwen/Qwen3-0.6B-Bass",
-            "not in model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add",
-        ),
-        (None, "a model is not set: name"),
+        ("Qwen/Qwen3-0.6B-Bass", "not in planning/model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add"),
+        (None, "the model is not set: set"),
     ):
         (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | ({"model_name_or_path": model} if model else {})))
         with pytest.raises(UserError, match=re.escape(message)):

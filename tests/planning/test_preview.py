@@ -121,7 +121,7 @@ def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str
     assert [rows.tokenizer.decode(ids) for ids in learned] == ["Ada.<|im_end|>", "No.<|im_end|>"]
     assert (preview.measure(rows)["answers"], preview.measure(rows)["answers_ended"]) == (2, 2)
     comparisons = {"task": "lines", "n": 4, "held_out": 4}
-    with pytest.raises(UserError, match=r"comparisons: its pairs are answers of the model.*run/pairs"):
+    with pytest.raises(UserError, match=r"comparisons: the stage has not sampled these pairs yet.*run/pairs"):
         open_rows(config("reward", comparisons=comparisons, max_length=64))
 
 
@@ -136,7 +136,7 @@ def test_of_practice_the_prompts_are_shown_up_to_where_the_answer_begins(
     text = rows.tokenizer.decode(rows.sides(4)[0].ids)
     assert text.startswith("<|im_start|>user\n")
     assert text.endswith("<|im_start|>assistant\n")
-    assert rows.limit == ("what max_completion_length leaves", 28)
+    assert rows.limit == ("the context minus max_completion_length", 28)
     assert preview.measure(rows)["marked"] == 0
 
 
@@ -161,11 +161,11 @@ def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytes
     bare = tmp_path / "bare.yaml"
     bare.write_text("# mine\n" + Path(sft).read_text().partition("\n")[2])
     for arguments, says in (
-        ([str(bare)], "its first comment names no launch command"),
+        ([str(bare)], "its first comment has no launch command"),
         ([sft, "--stage", "report"], "stage 'report': preview shows the data of pretrain, sft, dpo"),
         ([str(tmp_path / "none.yaml")], "none.yaml: cannot be read"),
         ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
-        ([sft, "--set", "max_length=1000"], "max_length 1000 is more than the model's context of 128"),
+        ([sft, "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),
         ([sft, "--row", "3"], "--row 3: the rows are 0 to 2"),
         ([sft, "--n", "-1"], "--n -1: is below 0"),
     ):

@@ -150,8 +150,8 @@ def test_what_trains_and_what_reads_it_is_made_once_a_seed_and_joined_last(launc
     assert lines["right"]["n"] == 8
     assert lines["theirs"]["value"] == 0.75
     page = Path("runs/r/report.html").read_text()
-    assert "Figures of 2 seeds are means over models" in page
-    assert "All figures are of one seed" not in page
+    assert "Figures from 2 seeds are means over that many trained models" in page
+    assert "All figures are from one seed" not in page
 
 
 def test_further_seeds_are_added_to_what_is_done_and_joined_anew(
@@ -159,11 +159,11 @@ def test_further_seeds_are_added_to_what_is_done_and_joined_anew(
 ) -> None:
     _run()
     assert _claims()["right"]["seeds"] == 1
-    assert "All figures are of one seed" in Path("runs/r/report.html").read_text()
+    assert "All figures are from one seed" in Path("runs/r/report.html").read_text()
     del launched[:]
     _run(seeds=2)
     assert launched == ["seed-1/read", "seed-1/ask", "seed-1/other", "claims", "report"]
-    assert "claims: what it joins has changed: made anew" in capsys.readouterr().out
+    assert "claims: its inputs have changed: running it again" in capsys.readouterr().out
     assert set(_run(seeds=2).values()) == {"done"}
     assert _claims()["right"]["seeds"] == 2
 
@@ -205,7 +205,7 @@ def test_a_seed_that_lacks_a_metric_stops_the_claims(launched: list[str]) -> Non
 
 @pytest.mark.parametrize("seeds", [0, -1])
 def test_no_seeds_are_refused(launched: list[str], seeds: int) -> None:
-    with pytest.raises(UserError, match=rf"--seeds {seeds}: give how many, 1 or more"):
+    with pytest.raises(UserError, match=rf"--seeds {seeds}: expected 1 or more"):
         _run(seeds=seeds)
 
 
@@ -256,7 +256,7 @@ def test_a_claim_alone_in_all_seeds(launched: list[str]) -> None:
 
 def test_all_claims_need_all_steps(launched: list[str]) -> None:
     _run(only="reading")
-    with pytest.raises(UserError, match=r"runs/r/other: no finished run there"):
+    with pytest.raises(UserError, match=r"runs/r/other: not a finished run"):
         _run(only="claims")
     with pytest.raises(UserError, match=r"--only: unknown step or claim 'raeding'; did you mean 'reading'\?"):
         _run(only="raeding")
@@ -268,6 +268,6 @@ def test_a_claim_may_not_be_called_as_a_step_is(launched: list[str]) -> None:
     claims = json.loads(json.dumps(CONFIGS["claims"]))
     claims["claims"][0]["name"] = "ask"
     _write(claims=claims)
-    with pytest.raises(UserError, match=r"recipes/r/claims\.yaml: claim 'ask': a step has this name too"):
+    with pytest.raises(UserError, match=r"recipes/r/claims\.yaml: claim 'ask': a step has the same name"):
         _run()
     assert launched == []

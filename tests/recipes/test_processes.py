@@ -71,7 +71,7 @@ def ended(process: subprocess.Popen[str], number: int, steps: list[psutil.Proces
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == SIGNALS[signal.Signals(number)]
-    assert errors == f"stopped by {signal.Signals(number).name}: run it again to go on\n"
+    assert errors == f"stopped by {signal.Signals(number).name}: run it again to resume\n"
     assert [step for step in steps if step.is_running() and step.status() != psutil.STATUS_ZOMBIE] == []
     assert list(Path("runs/r").glob("*/metrics.json")) == []
 

@@ -104,23 +104,26 @@ def test_steps_come_after_what_they_need(recipe: Path) -> None:
         (lambda steps: steps[0].pop("name"), "step ?: `name` is missing"),
         (lambda steps: steps[0].update(config="none.yaml"), "recipes/r/none.yaml: No such file"),
         (lambda steps: steps[0].update(after=["tokeniser"]), "report: after: unknown step 'tokeniser'; did you mean"),
-        (lambda steps: steps[0].update(after=3), "`after` is a list of steps, not 3"),
+        (lambda steps: steps[0].update(after=3), "`after`: expected a list of steps, got 3"),
         (lambda steps: steps[0].update(after=[3]), "unknown step '3'"),
-        (lambda steps: steps[3].update(after=["report"]), "report, other, tokenizer, corpus wait for each other"),
+        (lambda steps: steps[3].update(after=["report"]), "report, other, tokenizer, corpus form a cycle"),
         (
             lambda steps: steps[0].update(accelerate_config="cpus"),
             "unknown accelerate config 'cpus'; did you mean 'cpu'?",
         ),
-        (lambda steps: steps.append("corpus"), "a step is a mapping of name, stage"),
-        (lambda steps: steps[0].update(set=["title"]), "step report: `set` is a mapping of settings, not ['title']"),
-        (lambda steps: steps.clear(), "expected one key, `steps`, with a list"),
+        (lambda steps: steps.append("corpus"), "expected a step with the keys name, stage"),
+        (
+            lambda steps: steps[0].update(set=["title"]),
+            "step report: `set`: expected a mapping of settings, got ['title']",
+        ),
+        (lambda steps: steps.clear(), "expected a single key `steps` with a list of steps"),
         (
             lambda steps: steps[0].update(after=["corpus"]),
-            "report.yaml: reads runs/r/tokenizer, which `after` of step report",
+            "report.yaml: reads runs/r/tokenizer: add tokenizer to `after` of step report",
         ),
         (
             lambda steps: steps[2].update(after=[]),
-            "tokenizer.yaml: reads runs/r/corpus, which `after` of step tokenizer",
+            "tokenizer.yaml: reads runs/r/corpus: add corpus to `after` of step tokenizer",
         ),
     ],
 )
@@ -156,22 +159,22 @@ def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(r
     with pytest.raises(UserError, match="steps other and tokenizer both write runs/r/tokenizer"):
         load_recipe(recipe)
     _write(recipe, STEPS, other=OTHER | {"dataset": "runs/elsewhere/corpus"})
-    with pytest.raises(UserError, match=r"runs/elsewhere/corpus is made by no step of this recipe, and is no run"):
+    with pytest.raises(UserError, match=r"runs/elsewhere/corpus is not a run, and no step of this recipe makes it"):
         _run(dry_run=True)
     _write(Path("recipes/elsewhere"), [])
-    with pytest.raises(UserError, match=r"no run that is there: `zero2chat run recipes/elsewhere` makes it"):
+    with pytest.raises(UserError, match=r"no step of this recipe makes it: run `zero2chat run recipes/elsewhere`"):
         _run()
     assert load_recipe(recipe)  # it is read all the same
     _write(recipe, STEPS, other={"dataset": "runs/r/corpus"})
-    with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: name the folder to write"):
-        load_recipe(recipe)
+    with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: set it to the run's folder"):
+        recipes.load_recipe(recipe)
 
 
 def test_a_finished_run_of_another_recipe_may_be_read(recipe: Path) -> None:
     path = "runs/elsewhere/corpus/data/train.parquet"
     _write(recipe, STEPS, other=OTHER | {"dataset": path})
     run = runs.Run.open("runs/elsewhere/corpus", "corpus", {"output_dir": "runs/elsewhere/corpus"})
-    with pytest.raises(UserError, match=r"runs/elsewhere/corpus/data/train\.parquet: no finished run there"):
+    with pytest.raises(UserError, match=r"runs/elsewhere/corpus/data/train\.parquet: not a finished run"):
         _run(dry_run=True)
     run.finish({})
     assert len(_run(dry_run=True)) == 4
@@ -182,8 +185,8 @@ def test_a_step_is_found_by_any_path_into_its_folder(recipe: Path, path: str) ->
     _write(recipe, STEPS, other=OTHER | {"dataset": path})
     assert len(load_recipe(recipe)) == 4
     _write(recipe, [STEPS[0], _step("other", "tokenizer"), *STEPS[2:]])
-    with pytest.raises(UserError, match=r"other\.yaml: reads runs/r/corpus.* which `after` of step other"):
-        load_recipe(recipe)
+    with pytest.raises(UserError, match=r"other\.yaml: reads runs/r/corpus.*: add corpus to `after` of step other"):
+        recipes.load_recipe(recipe)
 
 
 # ---- the commands
@@ -246,7 +249,7 @@ def test_what_is_done_is_skipped(launched: list[str], capsys: pytest.CaptureFixt
     assert len(launched) == 4
     said = capsys.readouterr().out
     assert said.count("done already, skipped") == 3
-    assert "the story with its pictures: runs/r/report.html" in said
+    assert "full report with figures: runs/r/report.html" in said
     assert Path("runs/r/report.html").exists()
     (Path("runs/r/other") / runs.METRICS).unlink()
     assert _run() == {"corpus": "done", "other": "made", "tokenizer": "done", "report": "done"}
@@ -255,7 +258,7 @@ def test_what_is_done_is_skipped(launched: list[str], capsys: pytest.CaptureFixt
 def test_a_changed_setting_stops_and_names_both_values(launched: list[str]) -> None:
     _run()
     before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"^tokenizer: vocab_size unset → 300: `--restart tokenizer` runs it and what"):
+    with pytest.raises(UserError, match=r"^tokenizer: vocab_size unset → 300: `--restart tokenizer` runs it and all"):
         _run("tokenizer.vocab_size=300")
     _write(Path("recipes/r"), STEPS, corpus=CORPUS | {"seed": 7})
     with pytest.raises(UserError, match=r"^corpus: seed unset → 7: `--restart corpus`"):
@@ -296,7 +299,7 @@ def test_restart_runs_a_step_and_what_follows_anew(launched: list[str], capsys: 
 
 
 def test_only_and_from_choose_the_steps(launched: list[str]) -> None:
-    with pytest.raises(UserError, match=r"runs/r/corpus: no finished run there: run the step that makes it first"):
+    with pytest.raises(UserError, match=r"runs/r/corpus: not a finished run: run the step that makes it first"):
         _run(only="tokenizer")
     assert _run(only="corpus") == {"corpus": "made"}
     assert _run(from_="tokenizer") == {"tokenizer": "made", "report": "made"}
@@ -306,7 +309,7 @@ def test_only_and_from_choose_the_steps(launched: list[str]) -> None:
 def test_a_restart_checks_what_comes_before_and_then_removes(launched: list[str]) -> None:
     _run()
     (Path("runs/r/corpus") / runs.METRICS).unlink()
-    with pytest.raises(UserError, match=r"runs/r/corpus: no finished run there"):
+    with pytest.raises(UserError, match=r"runs/r/corpus: not a finished run"):
         _run(restart="tokenizer")
     assert Path("runs/r/tokenizer/metrics.json").exists()
     assert Path("runs/r/report/metrics.json").exists()
@@ -458,7 +461,7 @@ def test_jobs_share_the_cores_and_say_which_step_a_line_is_of(
     runner._launch(step, command, jobs=2)
     cores = max(1, len(os.sched_getaffinity(0)) // 2)
     assert capsys.readouterr().out == f"{step.name} | {cores}\n"
-    with pytest.raises(UserError, match="--jobs 0: give how many, 1 or more"):
+    with pytest.raises(UserError, match="--jobs 0: expected 1 or more"):
         _run(jobs=0)
 
 
@@ -482,7 +485,7 @@ def test_a_folder_of_other_origin_is_refused_before_anything_runs(launched: list
     Path("runs/r/report").mkdir(parents=True)
     Path("runs/r/report/thesis.txt").write_text("mine")
     for flags in ({}, {"restart": "report"}):
-        with pytest.raises(UserError, match=r"runs/r/report: holds files that no run of ours made"):
+        with pytest.raises(UserError, match=r"runs/r/report: holds files that are not from a run"):
             _run(**flags)
     assert launched == []
     assert Path("runs/r/report/thesis.txt").read_text() == "mine"
@@ -493,10 +496,10 @@ def test_a_folder_of_other_origin_is_refused_before_anything_runs(launched: list
     [
         (["vocab_size=3"], {}, "--set vocab_size=3: expected STEP.KEY=VALUE"),
         (["tokenizer.vocab_size"], {}, "expected STEP.KEY=VALUE"),
-        (["tokenizer.vocab_size={"], {}, "--set tokenizer.vocab_size={: no valid YAML"),
+        (["tokenizer.vocab_size={"], {}, "--set tokenizer.vocab_size={: invalid YAML"),
         (["tokeniser.vocab_size=300"], {}, "--set: unknown step 'tokeniser'; did you mean 'tokenizer'?"),
         (["tokenizer.vocab_siez=300"], {}, "tokenizer.yaml: unknown key 'vocab_siez'; did you mean 'vocab_size'?"),
-        (["tokenizer.vocab_size=many"], {}, "tokenizer.yaml: vocab_size: 'many' is no int"),
+        (["tokenizer.vocab_size=many"], {}, "tokenizer.yaml: vocab_size: expected an int, got 'many'"),
         (["corpus.datasets=[{task: fatcs, n: 3}]"], {}, "corpus.yaml: task 'fatcs'"),
         ([], {"only": "tok"}, "--only: unknown step 'tok'; known: corpus, other, report, tokenizer"),
         ([], {"from_": "corpsu"}, "--from: unknown step 'corpsu'; did you mean 'corpus'?"),
@@ -516,5 +519,5 @@ def test_a_mistake_on_the_command_line_is_named_before_anything_runs(
 
 
 def test_a_recipe_that_is_not_there_is_named() -> None:
-    with pytest.raises(UserError, match=r"recipes/none: no recipe there \(no recipe.yaml\)"):
-        runner.run("recipes/none")
+    with pytest.raises(UserError, match=r"recipes/none: not a recipe \(no recipe.yaml\)"):
+        recipes.run("recipes/none")

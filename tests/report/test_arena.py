@@ -45,7 +45,7 @@ def test_ratings_pairs_and_one_real_pair_are_shown(tmp_path: Path, write_run: Ca
     assert text.count("<figure>") == 2
     assert "1120" in text
     assert "1090–1150" in text
-    assert "style accounted for" in text
+    assert "style-controlled" in text
     assert "draw was added to each pair of models that met (1)" in text
     assert "stood first in 75.0%" in text
     assert "What is 2 + 2?" in text

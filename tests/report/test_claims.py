@@ -101,7 +101,7 @@ def test_the_page_begins_with_the_claims_and_says_of_how_many_seeds_they_are(pag
     assert "targets met" in top
     assert "A language model goes to school" not in top
     assert "accuracy" not in top[top.index("<h1>") :]  # of the steps below nothing is said here
-    assert "Figures of 3 seeds are means over models that were trained so many times. The others are of one." in page
+    assert "Figures from 3 seeds are means over that many trained models. All other figures are from one seed." in page
 
 
 def test_text_of_models_does_nothing(page: str) -> None:

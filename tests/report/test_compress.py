@@ -26,10 +26,18 @@ def _metrics() -> dict[str, Any]:
 
 
 def test_the_code_is_drawn_beside_xz_and_what_is_kept_is_shown(tmp_path: Path, write_run: Callable[..., Path]) -> None:
-    samples = [{"step": 0, "prompt": "Ada is here", "completion": "Ada is▒", "task": "documents it read", "score": 0.7}]
+    samples = [
+        {
+            "step": 0,
+            "prompt": "Ada is here",
+            "completion": "Ada is▒",
+            "task": "documents in the training text",
+            "score": 0.7,
+        }
+    ]
     text = section(read_step(write_run(tmp_path / "zip", "compress", _metrics(), samples=samples), 1))
     assert text.count("<svg") == 2
-    for shown in ("18 MB", "4.2 MB", "4.286", "xz -9e", "0.75", "1.375", "62.5%", "56.2%", "Ada is▒", "never read"):
+    for shown in ("18 MB", "4.2 MB", "4.286", "xz -9e", "0.75", "1.375", "62.5%", "56.2%", "Ada is▒", "held-out text"):
         assert shown in text
 
 

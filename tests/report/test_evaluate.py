@@ -10,10 +10,10 @@ def test_standard_tasks_have_a_table_and_what_was_seen_in_training_is_said_or_th
     metric = {"value": 1 / 3, "n": 9, "low": 0.12, "high": 0.65}
     unchecked = section(Step("exam", "evaluate", 1, {"arc_easy.acc_norm": metric, "seconds": {"value": 1.5}}))
     assert "<th>arc_easy.acc_norm</th><td>0.3333</td><td>95%: 0.12–0.65 · n = 9</td>" in unchecked
-    assert "Contamination: not checked" in unchecked
+    assert "Contamination was not checked" in unchecked
     assert "measured no score" not in unchecked
     checked = section(Step("exam", "evaluate", 1, {"arc_easy.acc_norm": metric | {"contaminated": 2}}))
-    assert "n = 9 · 2 of them seen in training</td>" in checked
+    assert "n = 9 · 2 contaminated</td>" in checked
     assert "not checked" not in checked
 
 
@@ -32,7 +32,7 @@ def test_the_best_constant_answer_and_the_change_stand_below_a_tasks_accuracy() 
     text = section(step)
     assert "<small>best constant answer 5.4%</small>" in text
     assert "<small>+3.2 points (-1.0 to +7.4) since evaluate_sft</small>" in text
-    assert "<b>2.0%</b><span>of answers to questions that need no tool call one</span>" in text
+    assert "<b>2.0%</b><span>of answers call a tool although none is needed</span>" in text
 
 
 def test_a_win_rate_says_against_which_model() -> None:
@@ -62,7 +62,7 @@ def test_the_same_questions_stand_beside_each_other_after_each_step() -> None:
     found = together(steps)
     assert found is not None
     title, text = found
-    assert title == "The same questions, asked after each step"
+    assert title == "The same questions after each step"
     assert "<tr><th>question</th><th>base</th><th>sft</th></tr>" in text
     called = "<br><small>called a tool</small>"
     assert f"<tr><th>Hello!</th><td>of the &lt;b&gt;nation</td><td>Hi!{called}</td></tr>" in text

@@ -33,7 +33,7 @@ def test_what_it_knows_is_shown_by_source_with_what_is_taught(tmp_path: Path, wr
     assert text.count("<figure>") == 2
     assert "&lt;i&gt;Bo&lt;/i&gt;" in text
     assert "I do not know." in text
-    assert "Of 80 passages some gave no question: 20 not in text." in text
+    assert "Of 80 passages, some yielded no question: 20 not in text." in text
     assert "0.875" in text
 
     bare = section(read_step(write_run(tmp_path / "bare", "interrogate", {"questions": 3}), 1))

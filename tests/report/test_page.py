@@ -133,7 +133,7 @@ def test_evaluations_of_the_same_tasks_have_a_column_each_beside_the_best_consta
     assert "accuracy_evaluate_sft" not in chain
     assert "<th>step</th>" not in chain  # the long table would only say it again
     top = text[: text.index("</header>")]
-    assert "<b>50.0%</b><span>answered right, mean over the tasks</span><small>evaluate_sft" in top
+    assert "<b>50.0%</b><span>accuracy, mean over tasks</span><small>evaluate_sft" in top
 
 
 def test_a_control_is_named_so_in_its_heading_and_in_the_contents(recipe: list[Path]) -> None:
@@ -147,16 +147,16 @@ def test_the_introduction_is_the_recipes_own(recipe: list[Path]) -> None:
     own = render(read_steps(recipe), "tiny", "Own", "A model that adds & subtracts.")
     assert '<p class="lead">A model that adds &amp; subtracts.</p>' in own
     neutral = render(read_steps(recipe), "tiny", "Own")
-    assert '<p class="lead">This page shows what each step of the recipe made' in neutral
+    assert '<p class="lead">This page shows what each step of the recipe produced' in neutral
     assert "school" not in neutral[: neutral.index("</header>")]
 
 
 def test_what_the_recipe_does_not_show_is_said_with_a_link_to_the_recipe_that_does(recipe: list[Path]) -> None:
     text = render(read_steps(recipe), "tiny", "Own", elsewhere={"what it makes <up>": "recipes/claims"})
     assert (
-        'Not shown here, but elsewhere: what it makes &lt;up&gt; (<a href="../../recipes/claims/README.md">claims</a>).'
+        'Shown in other recipes: what it makes &lt;up&gt; (<a href="../../recipes/claims/README.md">claims</a>).'
     ) in text
-    assert "Not shown here" not in render(read_steps(recipe), "tiny", "Own")
+    assert "Shown in other recipes" not in render(read_steps(recipe), "tiny", "Own")
 
 
 def test_the_textbooks_sum_is_worked_out_with_what_was_measured(page: str) -> None:
@@ -166,12 +166,12 @@ def test_the_textbooks_sum_is_worked_out_with_what_was_measured(page: str) -> No
 
 
 def test_babble_becomes_language_in_the_order_of_the_steps(page: str) -> None:
-    assert page.index("step 0</b> · 0 tokens read · loss 8.00") < page.index(" qzx") < page.index(" of the nation")
+    assert page.index("step 0</b> · 0 tokens · loss 8.00") < page.index(" qzx") < page.index(" of the nation")
 
 
 def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> None:
     section = page[page.index('id="s4-sft"') : page.index('id="s5-sft-more"')]
-    assert section.count("✓ right") == 1
+    assert section.count("✓ correct") == 1
     assert 'at step 0</dt><dd class="at">5</dd><dt>answered</dt><dd class="answered">4</dd>' in section
     assert "✗ wrong" in page[page.index('id="s7-exam-a"') :]
 
@@ -213,7 +213,7 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path, stage: str, writ
 def test_a_bare_step_says_what_is_missing(tmp_path: Path, stage: str, write_run: Callable[..., Path]) -> None:
     text = render([read_step(write_run(tmp_path / stage, stage, {"seconds": 1}), 1)], "tiny", "Bare")
     _check(text)
-    assert "The run has no <code>samples.jsonl</code> to draw on" in text
+    assert "The run has no <code>samples.jsonl</code>, so" in text
     draws = stage in ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "surprise")
     assert ("The run has no <code>history.jsonl</code>" in text) == draws
 

@@ -40,7 +40,7 @@ def test_an_interval_is_shown_with_its_n_and_left_out_where_there_is_none() -> N
     metric = {"value": 0.83, "n": 500, "low": 0.8, "high": 0.86}
     assert interval("accuracy", metric) == "80.0–86.0%"
     assert small_print("accuracy", metric) == "95%: 80.0–86.0% · n = 500"
-    assert small_print("accuracy", metric | {"contaminated": 0}).endswith(" · n = 500 · 0 of them seen in training")
+    assert small_print("accuracy", metric | {"contaminated": 0}).endswith(" · n = 500 · 0 contaminated")
     assert small_print("loss", {"value": 1.0}) == ""
 
 

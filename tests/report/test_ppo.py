@@ -34,9 +34,9 @@ def test_the_gain_and_its_price_are_shown(tmp_path: Path, write_run: Callable[..
     samples = [{"step": s, "prompt": "Write a line.", "completion": f"A line {s}."} for s in (0, 20)]
     text = section(read_step(write_run(tmp_path / "ppo", "ppo", metrics, history, samples), 1))
     cards = dict(re.findall(r"<b>([^<]*)</b><span>([^<]*)</span>", text))
-    assert "gain in true taste, in standard deviations" in cards.values()
-    assert cards["18"] == "the step at which its KL budget was spent"
-    for drawn in ("nats an answer", "the value foresaw", "Before and after", "A line 20."):
+    assert "gain in gold reward, in standard deviations" in cards.values()
+    assert cards["18"] == "step at which the KL budget was reached"
+    for drawn in ("nats per completion", "Explained variance of the value model", "Before and after", "A line 20."):
         assert drawn in text
 
 
@@ -54,5 +54,5 @@ def test_reward_and_taste_are_drawn_over_the_root_of_kl_for_one_and_for_several(
     assert "√KL, nats" in section(runs[0])
     assert together(runs[:1]) is None
     title, text = together(runs) or ("", "")
-    assert title == "Followed too far"
-    assert "True taste on held-out prompts, by distance from the start: PPO." in text
+    assert title == "Over-optimization"
+    assert "Gold reward on held-out prompts, by KL from the starting model: PPO." in text

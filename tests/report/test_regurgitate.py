@@ -41,5 +41,5 @@ def test_a_corpus_without_secrets_has_no_word_of_them(tmp_path: Path, write_run:
     text = section(read_step(write_run(tmp_path / "recited", "regurgitate", metrics), 1))
     assert text.count("<svg") == 1
     assert "2 times" in text
-    assert "secrets are random" not in text
+    assert "Canaries are random" not in text
     assert "no <code>samples.jsonl</code>" in text

@@ -72,9 +72,8 @@ def test_it_is_said_that_people_are_simulated_and_how_many_comparisons_were_met(
     write_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     step = read_step(write_run(tmp_path / "reward", "reward", METRICS, HISTORY), 1)
-    assert (
-        "those of the files and datasets that the settings name. Of 9,000 comparisons the training met 7,040."
-        in section(step)
+    assert "come from the files and datasets in the settings. Of 9,000 comparisons, training used 7,040." in section(
+        step
     )
     made = {"comparisons": {"task": "lines", "n": 1500, "answers": 4, "noise": 0.05}}
     text = section(dataclasses.replace(step, settings=made))

@@ -29,15 +29,15 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_two_steps_of_one_name_are_refused(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     folders = [write_run(tmp_path / side / "sft", "sft", {"loss": 1}) for side in ("a", "b")]
-    with pytest.raises(UserError, match="two are named 'sft'"):
+    with pytest.raises(UserError, match="two steps have the name 'sft'"):
         read_steps(folders)
 
 
 @pytest.mark.parametrize(
     ("controls", "says"),
     [
-        ({"sft_moer": "sft"}, "controls: 'sft_moer' is none of the steps; did you mean 'sft_more'"),
-        ({"sft_more": "grpo"}, "controls: 'grpo' is none of the steps"),
+        ({"sft_moer": "sft"}, "controls: 'sft_moer' is not one of the steps; did you mean 'sft_more'"),
+        ({"sft_more": "grpo"}, "controls: 'grpo' is not one of the steps"),
         ({"sft": "sft"}, "controls: 'sft' is a control of itself"),
     ],
 )

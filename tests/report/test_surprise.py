@@ -32,7 +32,7 @@ def test_the_curves_have_their_control_and_the_picked_answers_both_chances(
         {"step": 0, "prompt": "2 + 2?", "completion": "<b>4</b>", "score": 1.0, "surprisal": 11.0, "own_surprisal": 1.0}
     ]
     text = section(read_step(write_run(tmp_path / "surprise", "surprise", metrics, history, samples), 1))
-    for shown in ("25.0%", "before it (control)", "after, by the later model", "bits a token", "&lt;b&gt;4"):
+    for shown in ("25.0%", "before it (control)", "after, by the later model", "bits per token", "&lt;b&gt;4"):
         assert shown in text
     assert text.index("1 in 2,000") < text.index("1 in 2.0")
     assert "<b>4</b>" not in text

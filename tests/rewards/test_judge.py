@@ -158,7 +158,7 @@ def test_a_request_that_cannot_be_read_is_not_sent_again(status: int, server: Se
 
 
 def test_a_call_without_any_reply_is_an_error_that_says_why(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    for says, why in (((400, ""), "it answers 400"), ((200, "no json"), "its reply is no chat completion")):
+    for says, why in (((400, ""), "it answers 400"), ((200, "no json"), "the reply is not a chat completion")):
         server.says = says
         with pytest.raises(UserError, match=rf"judge: {server.url}/chat/completions: no reply to any of 2.*{why}"):
             judge(["a", "b"], ["q"] * 2, url=f"{server.url}?key=secret", model="m", retries=0)
@@ -207,17 +207,17 @@ def test_a_redirect_is_not_followed_with_the_key(server: Server) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"url": "file:///etc/secret"}, "url is no http address"),
-        ({"url": "localhost:8000"}, "url is no http address"),
-        ({"url": "http://[::1"}, "url is no http address"),
-        ({"url": "http://127.0.0.1:secret/v1"}, "url is no http address"),
-        ({"url": "http://127.0.0.1/a b?key=secret"}, "url is no http address"),
-        ({"url": None}, "url is no http address"),
-        ({"url": "http://me:secret@127.0.0.1/v1"}, "url holds a name or a password"),
+        ({"url": "file:///etc/secret"}, "url is not an http URL"),
+        ({"url": "localhost:8000"}, "url is not an http URL"),
+        ({"url": "http://[::1"}, "url is not an http URL"),
+        ({"url": "http://127.0.0.1:secret/v1"}, "url is not an http URL"),
+        ({"url": "http://127.0.0.1/a b?key=secret"}, "url is not an http URL"),
+        ({"url": None}, "url is not an http URL"),
+        ({"url": "http://me:secret@127.0.0.1/v1"}, "url contains a user name or password"),
         ({"model": ""}, "model is ''"),
-        ({"timeout": 0}, "timeout is 0"),
-        ({"timeout": float("nan")}, "timeout is nan"),
-        ({"retries": -1}, "retries is -1"),
+        ({"timeout": 0}, "timeout: expected 0.1 seconds or more, got 0"),
+        ({"timeout": float("nan")}, "timeout: expected 0.1 seconds or more, got nan"),
+        ({"retries": -1}, "retries: expected an integer of 0 or more, got -1"),
         ({"at_once": 0}, "at_once is 0"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"max_tokens": "many"}, "max_tokens is 'many'"),

@@ -30,7 +30,7 @@ JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        ("judge.judge", {"url": "localhost:8000"}, "url is no http address"),
+        ("judge.judge", {"url": "localhost:8000"}, "url is not an http URL"),
         ("judge.judge", {"key_variable": "NO_SUCH_KEY"}, "the environment variable NO_SUCH_KEY"),
         ("judge.judge", {"max_tokens": 0}, "max_tokens is 0"),
         ("length.soft_overlong", {"longest": 10, "margin": 11}, "margin 11"),

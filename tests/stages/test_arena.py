@@ -137,7 +137,7 @@ def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
     with pytest.raises(SystemExit) as caught:
         cli.main([*command, "--out", str(tmp_path / "pairs.jsonl")])
     assert caught.value.code == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "the file exists" in capsys.readouterr().err
 
 
 # ---- an endpoint
@@ -221,7 +221,7 @@ def test_votes_are_rated_and_whoever_won_all_is_named(tmp_path: Path, capsys: py
         file.write('{"pairs": 1, "mod')  # as a kill leaves it
     cli.main(["arena", "--votes", str(path), "--json", "--resamples", "100"])
     said, last = capsys.readouterr().out.splitlines()
-    assert said.startswith("grpo won every comparison with base, sft: no finite rating says by how much, so a draw is")
+    assert said.startswith("grpo won every comparison with base, sft, so no finite rating fits: a draw is")
     found = json.loads(last)
     assert found["draws_added"]["value"] == 2
     assert found["rating_sft"]["value"] == found["rating_base"]["value"] < found["rating_grpo"]["value"]
@@ -232,7 +232,7 @@ def test_votes_are_rated_and_whoever_won_all_is_named(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("votes", "says"),
     [
-        ([("a", "b", "1"), ("c", "d", "1")], "c, d: never compared with a, nor by way of others"),
+        ([("a", "b", "1"), ("c", "d", "1")], "c, d: not connected to a by comparisons"),
         ([("a", "a", "1")], "line 1: is no vote between two models"),
     ],
 )
@@ -251,24 +251,24 @@ def test_votes_that_say_nothing_are_refused(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"models": ["a"]}, "models: name two or more"),
-        ({"models": ["a", "a"]}, "models: a is named twice"),
+        ({"models": ["a"]}, "models: expected two or more models"),
+        ({"models": ["a", "a"]}, "models: a is listed twice"),
         ({"models": ["./none", "./nothing"]}, r"\./none: no such folder"),
-        ({"tasks": []}, "either tasks or prompts says what is asked"),
-        ({"tasks": [], "prompts": "x.txt"}, "prompts have no gold: set reward_model or endpoint"),
-        ({"tasks": [TASK | {"tools": True}]}, "task word_problems: tools: there are none"),
+        ({"tasks": []}, "tasks and prompts: set exactly one of them"),
+        ({"tasks": [], "prompts": "x.txt"}, "prompts have no gold score: set reward_model or endpoint"),
+        ({"tasks": [TASK | {"tools": True}]}, "task word_problems: tools: no tools are defined"),
         ({"tasks": [TASK | {"split": "train"}]}, "split 'train' is neither validation nor test"),
         ({"taste": True}, "task 'word_problems': has no `taste`"),
-        ({"taste": True, "reward_model": "./r"}, "taste and reward_model cannot both say who wins"),
+        ({"taste": True, "reward_model": "./r"}, "taste and reward_model exclude each other"),
         ({"reward_model": "./none"}, r"\./none: no such folder"),
-        ({"anchor": "none"}, "anchor: 'none' is none of the models: base, sft, grpo"),
+        ({"anchor": "none"}, "anchor: 'none' is not one of the models: base, sft, grpo"),
         ({"resamples": 9}, "resamples 9 is below 100"),
-        ({"votes": "votes.jsonl"}, "models: votes say who answered what"),
+        ({"votes": "votes.jsonl"}, "models: not used with votes"),
         ({"votes": "none.jsonl", "models": [], "tasks": []}, "none.jsonl: cannot be read: No such file"),
-        ({"endpoint": {"url": "ftp://x", "model": "m"}}, "endpoint: url is no http address"),
+        ({"endpoint": {"url": "ftp://x", "model": "m"}}, "endpoint: url is not an http URL"),
         (
             {"endpoint": {"url": "http://127.0.0.1:9", "model": "m", "key_variable": "NO_KEY"}},
-            "the environment variable NO_KEY, which holds the key, is not set",
+            "the environment variable NO_KEY is not set",
         ),
         ({"model": "x"}, "unknown key 'model'; did you mean 'models'"),
     ],

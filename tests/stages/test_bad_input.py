@@ -55,10 +55,10 @@ SETTINGS = [
         {"validation_fration": 0.1},
         "HERE/x.yaml: unknown key 'validation_fration'; did you mean 'valid",
     ),
-    ("corpus", {"validation_fraction": "some"}, "HERE/x.yaml: validation_fraction: 'some' is no float"),
+    ("corpus", {"validation_fraction": "some"}, "HERE/x.yaml: validation_fraction: expected a float, got 'some'"),
     ("corpus", {"validation_fraction": 0.6, "test_fraction": 0.5}, "leave no documents for training"),
     ("corpus", {"test_fraction": 0}, "must be above 0"),
-    ("corpus", {"seed": -1}, "HERE/x.yaml: seed: -1 is no number from 0 to"),
+    ("corpus", {"seed": -1}, "HERE/x.yaml: seed: expected an integer from 0 to 4294967295, got -1"),
     ("corpus", {"datasets": []}, "HERE/x.yaml: datasets: the list is empty"),
     ("corpus", {"datasets": "facts"}, "HERE/x.yaml: datasets[0]: expected `key: value` pairs, found 'facts'"),
     ("corpus", {"datasets": [{"pth": "x"}]}, "datasets[0]: unknown key 'pth'; did you mean 'path'?"),
@@ -70,45 +70,49 @@ SETTINGS = [
     (
         "corpus",
         {"canaries": {"copies": [4]}, "datasets": [{"task": "facts", "n": 500, "label": "canaries"}]},
-        "label 'canaries' is that of what is planted: set another `label`",
+        "label 'canaries' is reserved for canaries: set another `label`",
     ),
     ("corpus", {"decontaminate": [{"task": "fact", "n": 9}]}, "HERE/x.yaml: task 'fact': no such task; did you mean"),
     ("corpus", {"decontaminate": ["no.jsonl"]}, "no: no.jsonl: no such file or folder"),
     ("tokenizer", {"vocab_size": 200}, "vocab_size 200 is too small"),
     ("tokenizer", {"vocab_size": 90000}, "fewer than vocab_size 90000"),
     ("tokenizer", {"dataset": None}, "dataset is not set"),
-    ("tokenizer", {"dataset": "runs/none/corpus"}, "runs/none/corpus: no finished run there"),
+    ("tokenizer", {"dataset": "runs/none/corpus"}, "runs/none/corpus: not a finished run"),
     ("tokenizer", {"column": "txt"}, "no column 'txt'; it has text, source: set `column`"),
     ("tokenizer", {"gpt2_vocab": "x.json"}, "gpt2_vocab and gpt2_merges go together"),
     ("tokenizer", {"gpt2_vocab": "x.json", "gpt2_merges": "y.bpe"}, "gpt2_vocab x.json, gpt2_merges y.bpe"),
     ("tokenizer", {"gpt4_ranks": "x.tiktoken"}, "gpt4_ranks x.tiktoken"),
     ("pretrain", {"learning_rte": 1}, "HERE/x.yaml: unknown key 'learning_rte'; did you mean 'learning_rate'?"),
-    ("pretrain", {"learning_rate": "fast"}, "HERE/x.yaml: learning_rate: 'fast' is no float"),
-    ("pretrain", {"lr_scheduler_type": "cosin"}, "HERE/x.yaml: lr_scheduler_type: 'cosin' is none of linear"),
-    ("pretrain", {"dataset": "runs/none"}, "runs/none: no finished run there"),
+    ("pretrain", {"learning_rate": "fast"}, "HERE/x.yaml: learning_rate: expected a float, got 'fast'"),
+    ("pretrain", {"lr_scheduler_type": "cosin"}, "HERE/x.yaml: lr_scheduler_type: 'cosin' is not one of linear"),
+    ("pretrain", {"dataset": "runs/none"}, "runs/none: not a finished run"),
     ("pretrain", {"column": "txt"}, "no column 'txt'"),
     ("pretrain", {"max_length": 10**6}, "do not fill one window of 1000000 tokens: give more text"),
     ("pretrain", {"sample_steps": 0}, "sample_steps 0 is less than 1"),
-    ("pretrain", {"stream": {"path": "a/b"}}, "one of dataset and stream is to be set"),
-    ("pretrain", {"dataset": None, "stream": {"task": "facts", "n": 9}}, "stream: a task has no stream"),
+    ("pretrain", {"stream": {"path": "a/b"}}, "dataset and stream: set exactly one of them"),
+    ("pretrain", {"dataset": None, "stream": {"task": "facts", "n": 9}}, "stream: tasks cannot be streamed"),
     ("pretrain", {"dataset": None, "stream": {"pth": "a/b"}}, "did you mean 'path'"),
     (
         "pretrain",
         {"dataset": None, "stream": {"path": "no.jsonl"}, "max_steps": -1},
-        "stream: it has no end: set max_steps",
+        "stream: a stream has no end: set max_steps",
     ),
     (
         "pretrain",
         {"dataset": None, "stream": {"path": "a/b"}, "dataloader_num_workers": 2},
-        "a position is of one reader",
+        "only one worker can save its position",
     ),
     ("pretrain", {"depth": 0}, "depth 0 is less than 1"),
     ("pretrain", {"tokens": 0}, "tokens 0 is less than 1"),
     ("pretrain", {"muon_momentum": 1.0}, "muon_momentum 1.0 is not from 0 to below 1"),
-    ("pretrain", {"muon": False, "head_learning_rate": 1e-3}, "head_learning_rate: only with muon: leave it out"),
+    ("pretrain", {"muon": False, "head_learning_rate": 1e-3}, "head_learning_rate: only used with muon: remove it"),
     ("pretrain", {"attn_implementation": "flash"}, "model: "),
-    ("pretrain", {"sample_prompts": [""]}, "sample_prompts: an empty text cannot be continued"),
-    ("pretrain", {"global_batch_size": 12}, "global_batch_size 12 over 1 processes is 12 a process, no multiple of"),
+    ("pretrain", {"sample_prompts": [""]}, "sample_prompts: a prompt is empty"),
+    (
+        "pretrain",
+        {"global_batch_size": 12},
+        "global_batch_size 12 over 1 processes is 12 per process, not a multiple of",
+    ),
     ("pretrain", {"global_batch_size": 0}, "global_batch_size 0 cannot be divided"),
     ("pretrain", {"per_device_train_batch_size": 0}, "per_device_train_batch_size 0 is not above 0"),
     ("pretrain", {"model_type": "qwen33"}, "unknown model_type 'qwen33'; did you mean 'qwen3'?"),
@@ -122,41 +126,45 @@ SETTINGS = [
     (
         "pretrain",
         {"model": SMALL | {"num_key_value_heads": 3}},
-        "num_attention_heads 2 is no multiple of num_key",
+        "num_attention_heads 2 is not a multiple of num_key",
     ),
     ("pretrain", {"model_type": "llama", "model": {"hidden_size": 30, "num_attention_heads": 4}}, "not a multiple"),
     ("pretrain", {"muon": False, "optim": "adamw_bnb_8bit"}, "the trainer refuses its settings: You need to install"),
-    ("pretrain", {"resume_from_checkpoint": "x"}, "goes on from its own last checkpoint: leave it out"),
+    (
+        "pretrain",
+        {"resume_from_checkpoint": "x"},
+        "a run always resumes from its own last checkpoint: remove this setting",
+    ),
     ("sft", {"packng": True}, "HERE/x.yaml: unknown key 'packng'; did you mean 'packing'?"),
     ("sft", {"model_name_or_path": None}, "model_name_or_path is not set"),
-    ("sft", {"model_name_or_path": "runs/none/pretrain"}, "runs/none/pretrain: no finished run there"),
+    ("sft", {"model_name_or_path": "runs/none/pretrain"}, "runs/none/pretrain: not a finished run"),
     ("sft", {"model_name_or_path": "./none"}, "./none: no such folder"),
-    ("sft", {"model_name_or_path": "nobody/nothing"}, "nobody/nothing: no such folder here, and the Hub gave no"),
+    ("sft", {"model_name_or_path": "nobody/nothing"}, "nobody/nothing: no such folder, and no"),
     ("sft", {"chat_template_path": None}, "the tokenizer has no chat template: set chat_template_path"),
     ("sft", {"chat_template_path": "none.jinja"}, "none.jinja: chat template cannot be read"),
-    ("sft", {"max_length": 2000}, "max_length 2000 is more than the model's context of 128"),
+    ("sft", {"max_length": 2000}, "max_length 2000 exceeds the model's context of 128"),
     ("sft", {"max_length": 20}, "120 of 120 conversations are longer than max_length 20"),
     ("sft", {"overlong": "cut"}, "overlong: 'cut' is neither error nor drop"),
     ("sft", {"eval_batch_size": 0}, "eval_batch_size 0 is not above 0"),
     ("sft", {"decontaminate": [{"task": "facts"}]}, "HERE/x.yaml: decontaminate[0]: task facts: `n` says how many"),
-    ("sft", {"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
-    ("sft", {"fp16": True, "bf16": False}, "HERE/x.yaml: fp16: a CPU does not train in it: leave it out"),
-    ("sft", {"dtype": "float16"}, "HERE/x.yaml: dtype: small updates are lost in such weights"),
-    ("sft", {"load_in_4bit": True}, "HERE/x.yaml: load_in_4bit: such weights stay as they are: set use_peft"),
+    ("sft", {"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
+    ("sft", {"fp16": True, "bf16": False}, "HERE/x.yaml: fp16: CPUs cannot train in fp16: remove this setting"),
+    ("sft", {"dtype": "float16"}, "HERE/x.yaml: dtype: float16 weights lose small updates"),
+    ("sft", {"load_in_4bit": True}, "HERE/x.yaml: load_in_4bit: quantized weights cannot be trained: set use_peft"),
     *(
         (stage, {"use_peft": True, "lora_target_modules": ["q_prj"]}, "the trainer refuses its settings: ")
         for stage in ("sft", "dpo", "grpo", "ppo")
     ),
     ("dpo", {"datasets": [{"task": "lines", "n": 9}]}, "lines: a task's pairs are set by `comparisons`"),
     ("sft", {"report_to": "paper"}, "the trainer refuses its settings: paper is not supported"),
-    ("sft", {"push_to_hub": True}, "there is no token: set HF_TOKEN, or log in"),
+    ("sft", {"push_to_hub": True}, "no token for the Hub: set HF_TOKEN, or log in"),
     ("sft", {"eval_strategy": "steps"}, "the trainer refuses its settings: You have set `args.eval_strategy`"),
     ("sft", {"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/x.yaml: task 'facts': unknown option 'tell'"),
     ("sft", {"tasks": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
     ("sft", {"datasets": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
     ("evaluate", {"tasks": []}, "tasks and harness are empty"),
     ("evaluate", {"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit: set one of them"),
-    ("evaluate", {"load_in_4bit": True, "dtype": "auto"}, "load_in_4bit: it is computed in dtype, which is auto: name"),
+    ("evaluate", {"load_in_4bit": True, "dtype": "auto"}, "load_in_4bit: dtype auto is not supported: set dtype"),
     ("evaluate", {"harness": [{"tsk": "gsm8k"}]}, "harness[0]: unknown key 'tsk'; did you mean 'task'?"),
     ("evaluate", {"harness": [{"task": "x", "limit": 0}]}, "task x: limit 0 is not above 0"),
     ("evaluate", {"harness": [{"task": "x", "num_fewshot": -1}]}, "task x: num_fewshot -1 is below 0"),
@@ -227,14 +235,14 @@ def test_after_a_mistake_the_right_settings_simply_run(
 def test_a_folder_of_other_work_is_left_alone(mistake: Callable[..., str], tmp_path: Path, stage: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
-    assert mistake(stage).startswith("HERE/out: holds files that no run of ours made")
-    assert mistake(stage, output_dir=str(tmp_path / "out" / "thesis.txt")).endswith("give another output_dir")
-    assert mistake(stage, output_dir=str(tmp_path / "out" / "thesis.txt" / "run")).endswith("give another output_dir")
+    assert mistake(stage).startswith("HERE/out: holds files that are not from a run")
+    assert mistake(stage, output_dir=str(tmp_path / "out" / "thesis.txt")).endswith("set another output_dir")
+    assert mistake(stage, output_dir=str(tmp_path / "out" / "thesis.txt" / "run")).endswith("set another output_dir")
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["years of work"]
 
 
 def test_a_place_that_cannot_be_written_is_named(mistake: Callable[..., str]) -> None:
-    assert mistake("corpus", output_dir="/proc/nowhere").startswith("/proc/nowhere: cannot write there")
+    assert mistake("corpus", output_dir="/proc/nowhere").startswith("/proc/nowhere: not writable")
     assert "output_dir is not set" in mistake("corpus", output_dir=None)
 
 
@@ -256,13 +264,13 @@ def _scramble(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda folder: (folder / "tokenizer.json").unlink(), "HERE/model: holds no tokenizer"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{"), "HERE/model: the tokenizer cannot be opened"),
-        (lambda folder: (folder / "config.json").unlink(), "HERE/model: holds no model (no config.json)"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "HERE/model: no tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "HERE/model: cannot load the tokenizer"),
+        (lambda folder: (folder / "config.json").unlink(), "HERE/model: no model (no config.json)"),
         (lambda folder: (folder / "config.json").write_text("{"), "HERE/model: the "),
-        (lambda folder: (folder / "model.safetensors").unlink(), "HERE/model: the model cannot be opened"),
-        (_cut, "HERE/model: the model cannot be opened"),
-        (_scramble, "HERE/model: the model cannot be opened"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "HERE/model: cannot load the model"),
+        (_cut, "HERE/model: cannot load the model"),
+        (_scramble, "HERE/model: cannot load the model"),
     ],
 )
 @pytest.mark.parametrize("stage", ["sft", "evaluate"])
@@ -313,7 +321,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_the_run_goes_on_from
     capsys.readouterr()
     importlib.import_module("zero2chat.stages.sft").main(["--config", str(path)])
     newest = max(int(path.name.split("-")[1]) for path in whole)
-    assert f"going on from checkpoint-{newest}" in capsys.readouterr().out
+    assert f"resuming from checkpoint-{newest}" in capsys.readouterr().out
     assert (folder / "metrics.json").exists()
     history = [line["step"] for line in runs.read_jsonl(folder / "history.jsonl") if "loss" in line]
     assert history == [2, 4, 6, 8, 10, 12]

@@ -111,7 +111,7 @@ def test_the_least_of_several_steps_is_named(tmp_path: Path, step: Path, write_y
     ("changes", "message"),
     [
         ({"metric": "accuracy_ofen"}, "has no metric 'accuracy_ofen'; did you mean 'accuracy_often'"),
-        ({"metric": "name"}, "name is no number"),
+        ({"metric": "name"}, "name: expected a number"),
         ({"step": "runs/nowhere"}, "runs/nowhere: step 'nowhere' has no metrics.json, so it is not finished"),
         ({"metric": "loss", "above": {"step": "STEP", "metric": "loss"}}, "have no intervals: set `by` or `of`"),
     ],
@@ -206,7 +206,7 @@ def test_curves_are_of_keys_that_stand_in_one_line_and_others_are_named(
     assert "seconds of training</text>" in page
     curves["lines"][0]["key"] = "accuracy_sum"
     with pytest.raises(
-        UserError, match=r"no line of its history has 'seconds' and 'accuracy_sum'; known: accuracy_sums"
+        UserError, match=r"its history has no line with 'seconds' and 'accuracy_sum'; known: accuracy_sums"
     ):
         _run(tmp_path / "again", write_yaml, figure, curves=curves)
 
@@ -214,7 +214,7 @@ def test_curves_are_of_keys_that_stand_in_one_line_and_others_are_named(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"axis": "times"}, "set both or none"),
+        ({"axis": "times"}, "set both or neither"),
         ({"curves": {"x": {"label": "s"}, "y": {"label": "s"}, "lines": []}}, "lines is empty"),
         ({"curves": {"x": {"labl": "s"}, "y": {"label": "s"}, "lines": [{}]}}, "did you mean 'label'"),
         ({"curves": {"x": {"label": "s"}, "y": {"label": "s"}, "lines": [{"label": "a", "step": "b"}]}}, "key"),

@@ -136,5 +136,5 @@ def test_what_cannot_be_packed_is_refused(
 def test_a_dataset_that_holds_nothing_out_is_refused(learned: tuple[Path, Path], tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", {"train": TRAIN})
     args = compress.CompressArguments(model_name_or_path=str(learned[0]), dataset=str(corpus))
-    with pytest.raises(UserError, match="no document is held out: give a dataset with a validation or a test split"):
+    with pytest.raises(UserError, match="no held-out documents: give a dataset with a validation or test split"):
         compress.measure(*load_model(learned[0]), args)

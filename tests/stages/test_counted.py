@@ -114,7 +114,7 @@ def train(
                 assert converted.returncode == 0, converted.stderr
                 done = _run(ACCELERATE, "launch", *words)
             assert (done.returncode == 0) == (kill == NEVER), done.stderr
-            start = re.search(r"going on from checkpoint-(\d+)$", done.stdout, re.MULTILINE)
+            start = re.search(r"resuming from checkpoint-(\d+)$", done.stdout, re.MULTILINE)
             assert bool(start) == bool(i), done.stdout
             begun = int(start[1]) if start else 0
             rows = {step: seen for step, seen in rows.items() if step <= begun}  # what came after is forgotten

@@ -556,4 +556,4 @@ def test_pages_that_ask_an_examination_question_go_with_it_and_the_card_has_pict
     assert "## In pictures" in card
     assert "](plots/funnel.svg)" in card
     assert (folder / "plots" / "funnel.svg").read_text().startswith("<svg xmlns=")
-    assert "Nothing goes without a reason" in section(read_step(folder, 1))
+    assert "Every removal is recorded with its reason" in section(read_step(folder, 1))

@@ -284,7 +284,7 @@ def test_a_lost_connection_is_one_line_and_the_answers_before_it_are_not_asked_a
     server: Server, prompts: Any, run: Distill
 ) -> None:
     server.says = lambda request: 503 if number(request) == 4 else right(request)
-    where = "endpoint: http://127.0.0.1:.*: no reply: it answers 503; the answers to 4 of 6 prompts are kept: run it ag"
+    where = "endpoint: http://127.0.0.1:.*: no reply: it answers 503; the answers to 4 of 6 prompts are saved: run it a"
     with pytest.raises(UserError, match=where):
         run(**remote(server, prompts))
     server.asked.clear()
@@ -298,7 +298,7 @@ def test_what_refuses_all_requests_alike_is_named_at_once(server: Server, prompt
     with pytest.raises(UserError, match=r"endpoint: .* answers 401: check url, model and key; the answers to 0 of 6"):
         run(**remote(server, prompts))
     server.says = lambda _: 400
-    with pytest.raises(UserError, match="endpoint: of 6 prompts it takes none: it answers 400: check model"):
+    with pytest.raises(UserError, match="endpoint: it refuses all 6 prompts: it answers 400: check model"):
         run(**remote(server, prompts))
     server.says = right
     assert len(rows(run(**remote(server, prompts)))) == 6
@@ -318,17 +318,17 @@ def test_where_nothing_passes_that_is_said_and_no_run_is_finished(server: Server
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"teacher": None}, "either teacher or endpoint says who answers"),
-        ({"endpoint": {"url": "http://127.0.0.1:9/v1", "model": "m"}}, "either teacher or endpoint says who answers"),
-        ({"teacher": None, "endpoint": {"url": "localhost", "model": "m"}}, "endpoint: url is no http address"),
+        ({"teacher": None}, "teacher and endpoint: set exactly one of them"),
+        ({"endpoint": {"url": "http://127.0.0.1:9/v1", "model": "m"}}, "teacher and endpoint: set exactly one of them"),
+        ({"teacher": None, "endpoint": {"url": "localhost", "model": "m"}}, "endpoint: url is not an http URL"),
         ({"teacher": None, "endpoint": {"url": "http://127.0.0.1:9/v1"}}, "endpoint: model is not set"),
         ({"teacher": None, "endpoint": {"url": "http://127.0.0.1:9", "key": "x"}}, "endpoint: unknown key 'key'"),
         (
             {"teacher": None, "endpoint": {"url": "http://127.0.0.1:9", "model": "m", "key_variable": "NO_KEY"}},
-            "endpoint: the environment variable NO_KEY, which holds the key, is not set",
+            "endpoint: the environment variable NO_KEY is not set",
         ),
-        ({"teacher": "runs/none/grpo"}, "runs/none/grpo: no finished run there"),
-        ({"temperature": 0}, "temperature 0: 4 answers would be alike"),
+        ({"teacher": "runs/none/grpo"}, "runs/none/grpo: not a finished run"),
+        ({"temperature": 0}, "temperature 0: 4 answers would be equal"),
         ({"keep": 0}, "keep 0 is not above 0"),
         ({"datasets": []}, "datasets: the list is empty"),
         ({"rewards": []}, "rewards: the list is empty"),

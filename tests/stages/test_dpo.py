@@ -140,7 +140,7 @@ def test_two_zero2_ranks_take_the_steps_of_one(base: Callable[..., Path], two_ra
     found = json.loads((two.with_suffix("") / "metrics.json").read_text())
     assert losses(two) == pytest.approx(losses(one), abs=2e-3)
     assert found["margin"]["value"] == pytest.approx(expected["margin"]["value"], abs=5e-3)
-    assert said.count("pairs to learn from") == 1
+    assert said.count("training pairs") == 1
 
 
 def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
@@ -151,7 +151,7 @@ def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
         with pytest.raises(UserError, match="enough seen"):
             run(base(name, **more))
     assert [line for line in capsys.readouterr().out.splitlines() if "held out" in line] == [
-        f"{n} pairs to learn from, 53 held out, 0 left out as equal" for n in (147, 9)
+        f"{n} training pairs, 53 held out, 0 dropped as equal" for n in (147, 9)
     ]
 
 
@@ -169,11 +169,11 @@ def _raise(error: Exception) -> Callable[..., Any]:
         ({"train_pairs": 0}, "train_pairs 0 is not above 0"),
         ({"test_fraction": 1.0}, "test_fraction: 1.0 is not between"),
         ({"test_fraction": 1e-6}, "of 200 pairs none falls in the test split"),
-        ({"max_length": 4096}, "max_length 4096 is more than the model's context of 128"),
+        ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
         ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have a side longer than max_length 20"),
-        ({"truncation_mode": "keep_end"}, "truncation_mode: no pair is cut"),
+        ({"truncation_mode": "keep_end"}, "truncation_mode: pairs are never truncated"),
         ({"sync_ref_model": True}, "sync_ref_model: a resumed run would have another reference"),
-        ({"padding_free": True}, "padding_free: TRL's DPO has none"),
+        ({"padding_free": True}, "padding_free: TRL's DPO does not support it"),
         ({"loss_type": ["sigmod"]}, "sigmod"),
         ({"use_peft": True, "lora_target_modules": ["lm_head"]}, "the trainer refuses its settings: .*lm_head"),
         ({"lerning_rate": 1.0}, "unknown key 'lerning_rate'"),

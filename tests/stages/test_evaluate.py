@@ -173,9 +173,9 @@ def test_the_change_is_the_mean_of_paired_differences(ask: Evaluate, capsys: pyt
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"n": 5}, r"asked 'facts' on other rows: give both the same task, n, seed"),
-        ({"options": {"told": "once"}}, r"asked 'facts' on other rows"),
-        ({"label": "other"}, r"asked none of these tasks: give the tasks of both the same labels"),
+        ({"n": 5}, r"evaluated 'facts' on other rows: set the same task, n, seed"),
+        ({"options": {"told": "once"}}, r"evaluated 'facts' on other rows"),
+        ({"label": "other"}, r"evaluated none of these tasks: use the same labels in both"),
     ],
 )
 def test_what_was_asked_on_other_rows_is_not_compared(ask: Evaluate, changes: dict[str, Any], says: str) -> None:
@@ -185,7 +185,7 @@ def test_what_was_asked_on_other_rows_is_not_compared(ask: Evaluate, changes: di
 
 
 def test_a_folder_without_scores_cannot_be_compared_to(ask: Evaluate, tiny: Path) -> None:
-    with pytest.raises(UserError, match=r"compare_to: .*pretrain: no scores\.jsonl there: name the run folder"):
+    with pytest.raises(UserError, match=r"compare_to: .*pretrain: no scores\.jsonl: give the run folder"):
         ask("after", tasks=[FACTS], compare_to=str(tiny / "pretrain"))
 
 
@@ -296,15 +296,15 @@ def test_a_template_whose_end_the_tokenizer_does_not_know_leaves_the_models_own_
     alone, _ = evaluate._open(str(tiny / "pretrain"), args, chats=False)
     model, _ = evaluate._open(str(tiny / "pretrain"), args)
     assert model.generation_config.eos_token_id == alone.generation_config.eos_token_id
-    assert "answers end with the model's own end tokens alone" in capsys.readouterr().out
+    assert "only the model's own EOS tokens end an answer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"questions": [" "]}, "questions: one is empty"),
-        ({"questions": ["Hi!"], "question_tools": True}, "question_tools: set `questions` and `tools` too"),
-        ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: only `tasks` are compared"),
+        ({"questions": [" "]}, "questions: a question is empty"),
+        ({"questions": ["Hi!"], "question_tools": True}, "question_tools: it needs `questions` and `tools`"),
+        ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: only `tasks` can be compared"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(ask: Evaluate, changes: dict[str, Any], says: str) -> None:

@@ -91,12 +91,18 @@ def test_trls_loss_is_the_papers_divergence_at_the_answers_tokens_alone(beta: fl
     [
         ({"teacher_model_name_or_path": None}, "teacher_model_name_or_path is not set"),
         ({"teacher_model_name_or_path": "PRETRAIN"}, "pretrain: has no chat template"),
-        ({"teacher_model_name_or_path": "OTHER"}, "has another vocabulary than the student"),
-        ({"chat_template_path": str(TEMPLATE.with_name("r1_zero.jinja"))}, "the chat template|another chat template"),
-        ({"datasets": [{"task": "facts", "n": 7}]}, "7 prompts, and one step takes 8: give more"),
+        ({"teacher_model_name_or_path": "OTHER"}, "its vocabulary differs from the student's"),
+        (
+            {"chat_template_path": str(TEMPLATE.with_name("r1_zero.jinja"))},
+            "the chat template|its chat template is not the",
+        ),
+        ({"datasets": [{"task": "facts", "n": 7}]}, "7 prompts, but one step needs 8: give more"),
         ({"max_completion_length": 127}, "leave no room for max_completion_length"),
         ({"beta": 1.5}, "beta must be in"),
-        ({"train_sampling_strategy": "group_by_length"}, "answers differ in length, and are not there yet"),
+        (
+            {"train_sampling_strategy": "group_by_length"},
+            "completions are generated during training, so lengths are unknown",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -186,7 +186,7 @@ def test_its_folder_opens_as_any_model_and_answers_alike(base: Callable[..., Pat
     folder = path.with_suffix("")
     assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt")]
     assert "pass" not in (folder / "README.md").read_text().split("## Measured")[0]
-    assert "became likelier" in (folder / "README.md").read_text()
+    assert "trained with GRPO" in (folder / "README.md").read_text()
     again = tmp_path / "again"
     asked = json.dumps([{"task": "spelling", "n": 8, "max_new_tokens": 4}])
     evaluate.main(["--output_dir", str(again), "--model_name_or_path", str(folder), "--tasks", asked])
@@ -557,8 +557,8 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
             "generation_batch_size",
         ),
         ({"generation_batch_size": 24, "num_generations": 8, "per_device_train_batch_size": 16}, "24"),
-        ({"datasets": [{"task": "spelling", "n": 3}]}, "3 problems, and one generation takes 4: give more"),
-        ({"beta": 0.1, "model_revision": "v2"}, "beta: TRL would take the reference from the model's main revision"),
+        ({"datasets": [{"task": "spelling", "n": 3}]}, "3 problems, but one generation needs 4: give more"),
+        ({"beta": 0.1, "model_revision": "v2"}, "beta: TRL would load the reference model from the main revision"),
         ({"rewards": [{"function": "broken_rewards.digits"}]}, "cannot import 'broken_rewards.digits': invalid syntax"),
         ({"rewards": [{"function": "own_rewards.text"}]}, "returned 'good', not a list of rewards"),
         ({"rewards": [{"function": "own_rewards.one"}]}, "returned 1.0, not a list of rewards"),
@@ -572,8 +572,8 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
             {"rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 0}}]},
             "longest is 0",
         ),
-        ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is no multiple of 4"),
-        ({"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
+        ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is not a multiple of 4"),
+        ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
         ({"pass_rate": {"samples": 1}}, "samples 1 is below 2"),
         ({"pass_rate": {"low": 0.9, "high": 0.1}}, "not in order between 0 and 1"),
         ({"pass_rate": {"sample": 4}}, "pass_rate: unknown key 'sample'"),
@@ -584,18 +584,18 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ),
         (
             {"pass_rate": {"samples": 2}, "rewards": [{"function": "own_rewards.alike"}]},
-            "pass_rate: 0 problems are left, and one generation takes 4",
+            "pass_rate: 0 problems remain, but one generation needs 4",
         ),
         ({"resample": -1}, "resample -1 is below 0"),
-        ({"resample": 1, "scale_rewards": "batch"}, "resample: rewards must be normalised in each group"),
-        ({"resample": 1, "scale_rewards": "none"}, "resample: rewards must be normalised in each group"),
-        ({"resample": 1, "scale_rewards": False}, "resample: rewards must be normalised in each group"),
-        ({"pass_rate": {}, "top_p": 0.9}, "pass_rate: it samples by temperature alone: leave out top_p"),
-        ({"pass_rate": {}, "repetition_penalty": 1.1}, "alone: leave out repetition_penalty"),
-        ({"pass_rate": {}, "generation_kwargs": {"top_k": 5}}, "alone: leave out generation_kwargs"),
+        ({"resample": 1, "scale_rewards": "batch"}, "resample: rewards must be normalised per group"),
+        ({"resample": 1, "scale_rewards": "none"}, "resample: rewards must be normalised per group"),
+        ({"resample": 1, "scale_rewards": False}, "resample: rewards must be normalised per group"),
+        ({"pass_rate": {}, "top_p": 0.9}, "pass_rate: only temperature sampling is supported: remove top_p"),
+        ({"pass_rate": {}, "repetition_penalty": 1.1}, "supported: remove repetition_penalty"),
+        ({"pass_rate": {}, "generation_kwargs": {"top_k": 5}}, "supported: remove generation_kwargs"),
         ({"eval_batch_size": 0}, "eval_batch_size 0 is not above 0"),
-        ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy: the answers to one problem must"),
-        ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its weight"),
+        ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy: completions of one prompt must"),
+        ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its own weight"),
         ({"lerning_rate": 1}, "unknown key 'lerning_rate'"),
         ({"tasks": [{"task": "speling"}]}, "no such task"),
     ],
@@ -610,7 +610,7 @@ def test_a_group_over_several_processes_cannot_be_replaced(base: Callable[..., P
     _, (_, training, _) = grpo.parse_training(grpo.ARGUMENTS, settings)
     grpo._check_resampling(training)
     two = SimpleNamespace(**vars(training) | {"world_size": 2})
-    with pytest.raises(UserError, match="a process samples 8 answers, no multiple of num_generations 16"):
+    with pytest.raises(UserError, match="each process samples 8 completions, not a multiple of num_generations 16"):
         grpo._check_resampling(two)
 
 
@@ -752,7 +752,7 @@ def test_calls_and_results_stay_within_the_length_of_an_answer(
 
 @pytest.mark.parametrize("more", [{"resample": 1}, {"pass_rate": {"samples": 2}}, {"use_vllm": True}])
 def test_what_does_not_go_with_tools_is_refused(base: Callable[..., Path], more: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="tools: answers with calls are drawn by transformers: leave out use_vllm,"):
+    with pytest.raises(UserError, match="tools: completions with calls need transformers: remove use_vllm,"):
         run(base("refused", tools={"python": {}}, **more))
 
 

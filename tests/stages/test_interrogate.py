@@ -176,7 +176,7 @@ def test_a_model_as_it_is_answers_and_the_command_writes_the_rows(
     assert "conversations" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         cli.main([*command, "--out", str(tmp_path / "rows.jsonl")])
-    assert "is there already" in capsys.readouterr().err
+    assert "the file exists" in capsys.readouterr().err
 
 
 # ---- documents
@@ -224,7 +224,7 @@ def test_questions_are_written_from_documents_and_bad_ones_are_left_out_and_coun
     says(reply)
     folder = run(datasets=corpus, answers=4)
     found, kept = metrics(folder), rows(folder)
-    assert "3 questions of 10 passages; " in capsys.readouterr().out
+    assert "3 questions from 10 passages; " in capsys.readouterr().out
     assert found["passages"]["value"] == 10
     left = {why: found[f"left_out_rate_{why}"]["value"] for why in knowledge_probe.LEFT_OUT}
     assert left == {"unwritten": 0.2, "not_in_text": 0.1, "too_long": 0.1, "given_away": 0.1, "repeated": 0.2}
@@ -316,13 +316,16 @@ def test_a_passage_cannot_close_its_fence() -> None:
         ({"datasets": [{"path": "x.jsonl", "split": "test"}]}, "split 'test' is held out"),
         ({"datasets": [FACTS | {"options": {"told": "onec"}}]}, "told 'onec' is not known"),
         ({"answers": 1}, "answers 1 is below 2"),
-        ({"temperature": 0}, "temperature 0: 8 answers would be alike"),
+        ({"temperature": 0}, "temperature 0: 8 answers would be equal"),
         ({"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
-        ({"teacher": "./t", "endpoint": {"url": "http://127.0.0.1:9", "model": "m"}}, "teacher and endpoint both say"),
+        (
+            {"teacher": "./t", "endpoint": {"url": "http://127.0.0.1:9", "model": "m"}},
+            "teacher and endpoint exclude each other",
+        ),
         ({"judge": {"url": "http://127.0.0.1:9"}}, "judge: model is not set"),
         (
             {"endpoint": {"url": "http://127.0.0.1:9", "model": "m", "key_variable": "NO_KEY"}},
-            "the environment variable NO_KEY, which holds the key, is not set",
+            "the environment variable NO_KEY is not set",
         ),
         ({"answer": 3}, "unknown key 'answer'; did you mean 'answers'"),
     ],
@@ -335,6 +338,6 @@ def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], says_so: str, 
 
 def test_a_model_that_writes_no_question_is_told_of(run: Run, corpus: Any, says: Callable[[Says], None]) -> None:
     says(lambda question, i: "Once upon a time")
-    with pytest.raises(UserError, match=r"no question came of 10 passages \(10 unwritten\): name another teacher"):
+    with pytest.raises(UserError, match=r"no question from 10 passages \(10 unwritten\): set another teacher"):
         run(datasets=corpus)
     assert all(declines(text) for text in REFUSALS)

@@ -110,13 +110,13 @@ def test_a_model_that_draws_anything_says_what_nobody_said_each_time(model_folde
     ("changes", "says"),
     [
         ({"samples": 1}, "samples 1 is below 2"),
-        ({"temperature": 0.0}, "temperature 0.0 is not above 0: nothing would be drawn"),
-        ({"n": 1}, "n 1 is below prompts 2, which are among them"),
+        ({"temperature": 0.0}, "temperature 0.0 is not above 0: sampling needs one above 0"),
+        ({"n": 1}, "n 1 is below prompts 2: raise n"),
         ({"lengths": [2, 13]}, "lengths: 13 is not from 1 to max_new_tokens 12"),
         ({"dataset": None}, "dataset is not set"),
         ({"column": "body"}, "no column 'body'; it has text: set `column`"),
         ({"prefix": 120}, "prefix 120 and max_new_tokens 12: 133 tokens do not fit the model's context of 128"),
-        ({"prompts": 4, "n": 4}, "3 held-out documents begin with 3 tokens of their own, and prompts is 4"),
+        ({"prompts": 4, "n": 4}, "3 held-out documents have distinct 3-token beginnings, but prompts is 4"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(

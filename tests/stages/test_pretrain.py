@@ -178,7 +178,7 @@ def test_a_field_of_the_model_stays_and_the_rest_follows(derived: Callable[..., 
 
 
 def test_tokens_and_steps_at_once_are_refused(derived: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match="max_steps: it follows from tokens: leave one of them out"):
+    with pytest.raises(UserError, match="max_steps: it follows from tokens: remove one of them"):
         derived(tokens=1000, max_steps=5)
     with pytest.raises(UserError, match="gradient_accumulation_steps: it follows from depth"):
         derived(gradient_accumulation_steps=2)
@@ -193,6 +193,6 @@ def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(
     small = Dataset.from_dict({"text": ["A word."], "source": ["small"]}, features=rows.features)
     windows = _windows(args, tokenizer, rows, concatenate_datasets([rows, small]))
     assert set(windows) == {"train", "world", "textbook"}
-    assert "no figure of its own: validation (small): its documents do not fill" in capsys.readouterr().out
-    with pytest.raises(UserError, match="none of its sources fills one window of 128 tokens"):
+    assert "not evaluated separately: validation (small): its documents do not fill" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no source fills one window of 128 tokens"):
         _windows(args, tokenizer, rows, small)

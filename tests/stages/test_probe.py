@@ -91,7 +91,7 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
 
 
 def test_a_model_without_a_score_head_is_no_reward_model(base: Callable[..., Path], model_folder: Path) -> None:
-    with pytest.raises(UserError, match="is no reward model"):
+    with pytest.raises(UserError, match="not a reward model"):
         probe.main(["--config", str(base("bad", reward_model=str(model_folder)))])
 
 

@@ -89,10 +89,10 @@ def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
 
     samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
     for task, recited in (
-        ("documents read 4 times", 1.0),
-        ("documents read never", 0.0),
-        (f"secrets read {COPIES} times", 1.0),
-        ("secrets read never", 0.0),
+        ("documents seen 4 times", 1.0),
+        ("documents seen never", 0.0),
+        (f"canaries seen {COPIES} times", 1.0),
+        ("canaries seen never", 0.0),
     ):
         found = [sample for sample in samples if sample["task"] == task]
         assert len(found) == 3
@@ -126,7 +126,7 @@ def test_the_command_measures_the_same_and_any_dataset_will_do(
         ["regurgitate", str(model), "--corpus", str(tmp_path / "rows.jsonl"), "--column", "body", "--json", *options]
     )
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("no control from the validation split: ")
+    assert out[0].startswith("no control documents from the validation split: ")
     metrics = json.loads(out[-1])
     # The planted sentences are documents like others here.
     assert metrics["extraction_rate_4"]["value"] == 1.0
@@ -143,7 +143,7 @@ def test_the_command_measures_the_same_and_any_dataset_will_do(
         ({"model_name_or_path": "./none"}, r"\./none: no such folder"),
         ({"dataset": "./none"}, r"\./none: no such file or folder"),
         ({"column": "body"}, "no column 'body'; it has text: set `column`"),
-        ({"prefix": 90}, r"no document of the train split has 110 tokens \(prefix 90, continuation 20\): make them"),
+        ({"prefix": 90}, r"no document of the train split has 110 tokens \(prefix 90, continuation 20\): lower them"),
         ({"prefix": 200}, "prefix 200 and continuation 20: 221 tokens do not fit the model's context of 128"),
         ({"prefx": 3}, "unknown key 'prefx'; did you mean 'prefix'"),
     ],

@@ -86,7 +86,7 @@ def test_the_yaml_gives_the_introduction_and_names_the_controls(
     assert "control of pretrain" in page
 
     Path("report.yaml").write_text(f"output_dir: runs/tiny/other\ncontrols: {{polsh: pretrain}}\nsteps:\n{lines}")
-    with pytest.raises(UserError, match="controls: 'polsh' is none of the steps; did you mean 'polish'"):
+    with pytest.raises(UserError, match="controls: 'polsh' is not one of the steps; did you mean 'polish'"):
         main(["--config", "report.yaml"])
     assert not Path("runs/tiny/other").exists()
 

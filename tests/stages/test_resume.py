@@ -146,7 +146,7 @@ def test_pretraining_killed_between_and_within_checkpoints_ends_as_if_nothing_ha
 
     last = run_stage("pretrain", config)
     assert last.returncode == 0, last.stderr
-    said = f"checkpoint-{newest}: half-written checkpoint, left out: going on from checkpoint-{before}\n"
+    said = f"checkpoint-{newest}: incomplete checkpoint, removed: resuming from checkpoint-{before}\n"
     assert said in last.stdout
     assert _sha256(run / "model.safetensors") == _sha256(whole / "model.safetensors")
     history = _history(run)
@@ -171,7 +171,7 @@ def test_sft_with_packing_killed_and_run_again_ends_as_if_nothing_had_happened(
     last = _checkpoints(run, sealed=True)[-1]
     capsys.readouterr()
     _main("sft", config)
-    assert f"{run}: going on from checkpoint-{last}\n" in capsys.readouterr().out
+    assert f"{run}: resuming from checkpoint-{last}\n" in capsys.readouterr().out
 
     assert _sha256(run / "model.safetensors") == _sha256(whole / "model.safetensors")
     assert [line["step"] for line in _history(run) if "loss" in line] == list(range(1, 21))
@@ -304,7 +304,7 @@ def test_two_zero2_ranks_take_muons_steps_and_go_on_after_a_kill(
     checkpoint = _checkpoints(two, sealed=True)[-1]
     last = subprocess.run(zero2, cwd=tmp_path, env=_environment(tmp_path), capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
-    assert f"{two}: going on from checkpoint-{checkpoint}\n" in last.stdout
+    assert f"{two}: resuming from checkpoint-{checkpoint}\n" in last.stdout
 
     losses = {run: {x["step"]: x["loss"] for x in _history(run) if "loss" in x} for run in (one, two)}
     assert list(losses[two]) == list(range(1, 21))
@@ -357,7 +357,7 @@ def test_a_recipe_killed_in_pretraining_skips_what_is_done_and_ends_as_if_nothin
         stage: "done" if stage in ("corpus", "tokenizer") else "made" for stage in RECIPE
     }
     assert (tmp_path / "runs/tiny/tokenizer/metrics.json").stat().st_mtime_ns == made
-    assert "runs/tiny/pretrain: going on from checkpoint-" in last.stdout
+    assert "runs/tiny/pretrain: resuming from checkpoint-" in last.stdout
 
     whole = yaml.safe_load((recipe / "pretrain.yaml").read_text()) | {"output_dir": "whole"}
     _main("pretrain", write_yaml(tmp_path / "whole.yaml", **whole))

@@ -112,7 +112,7 @@ def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(base: C
 
 def test_near_temperature_0_the_answers_are_alike_and_cannot_be_compared(base: Callable[..., Path]) -> None:
     cold = {"task": "lines", "n": 3, "answers": 2, "held_out": 3, "max_new_tokens": 8, "temperature": 1e-4}
-    with pytest.raises(UserError, match="the model's answers are all equal"):
+    with pytest.raises(UserError, match="all answers of the model are equal"):
         run(base("cold", comparisons=cold))
 
 
@@ -167,7 +167,7 @@ def test_two_zero2_ranks_compare_and_learn_like_one(base: Callable[..., Path], t
     losses = [json.loads(line)["loss"] for line in (two.with_suffix("") / "history.jsonl").open() if "loss" in line]
     assert len(losses) == 8
     assert losses[-1] < losses[0]
-    assert said.count("pairs to learn from") == 1
+    assert said.count("training pairs") == 1
     assert load_reward_model(two.with_suffix(""))[0].config.score_std > 0
 
 
@@ -192,8 +192,8 @@ def test_muon_trains_it_too(base: Callable[..., Path], preferences: Path) -> Non
         ({"overlong": "cut"}, "overlong: 'cut' is neither error nor drop"),
         ({"equal": "keep"}, "equal: 'keep' is neither error nor drop"),
         ({"test_fraction": 1.0, "comparisons": None, "datasets": [{"path": "x"}]}, "test_fraction: 1.0 is not between"),
-        ({"muon": True, "use_peft": True}, "muon: its update is for whole matrices"),
-        ({"max_length": 4096}, "max_length 4096 is more than the model's context of 128"),
+        ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
+        ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
         ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have a side longer than max_length 20"),
         ({"lerning_rate": 1.0}, "unknown key 'lerning_rate'"),
     ],

@@ -205,7 +205,7 @@ def test_a_reference_that_reads_other_tokens_is_refused_and_nothing_is_measured(
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     model.save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
-    with pytest.raises(UserError, match="has another tokenizer or chat template than"):
+    with pytest.raises(UserError, match="its tokenizer or chat template differs from those of"):
         surprise.main(["--config", str(base(reference_model=str(tmp_path / "other")))])
     assert not (tmp_path / "out" / "metrics.json").exists()
 

@@ -184,7 +184,7 @@ def test_two_hosts_train_as_one_process_and_stop_and_go_on_where_one_is_lost(
     ends = hosts.wait(60)
     assert time.monotonic() - lost < 60
     last = _whole(two)[-1]
-    again = f"start the same command on all hosts again: it goes on from checkpoint-{last}"
+    again = f"start the same command on all hosts again: it resumes from checkpoint-{last}"
     for i, (code, _, said) in enumerate(ends):
         assert code != 0
         assert "[rank" not in said  # a traceback of a rank's
@@ -204,7 +204,7 @@ def test_two_hosts_train_as_one_process_and_stop_and_go_on_where_one_is_lost(
     first, second = hosts.wait(900)
     assert first[0] == 0, first[2]
     assert second[0] == 0, second[2]
-    assert f"{two}: going on from checkpoint-{last}\n" in first[1] + second[1]
+    assert f"{two}: resuming from checkpoint-{last}\n" in first[1] + second[1]
     assert "error: " not in first[2] + second[2]
     losses = _losses(two)
     assert list(losses) == list(range(1, STEPS + 1))

@@ -55,7 +55,7 @@ def test_without_a_global_batch_the_trainers_own_arguments_stand() -> None:
         (4, 8, 2, "global_batch_size 2 cannot be divided among 4 processes"),
         (1, 8, 0, "global_batch_size 0 cannot be divided among 1 processes"),
         (1, 8, -8, "global_batch_size -8 cannot be divided among 1 processes"),
-        (2, 3, 16, "is 8 a process, no multiple of per_device_train_batch_size 3"),
+        (2, 3, 16, "is 8 per process, not a multiple of per_device_train_batch_size 3"),
         (1, 0, 8, "per_device_train_batch_size 0 is not above 0"),
     ],
 )
@@ -104,7 +104,7 @@ def test_cpu_ranks_of_deepspeed_are_told_their_backend_and_to_leave_bf16(monkeyp
     told = _launched(monkeypatch, **deepspeed)
     assert (told["ddp_backend"], told["bf16"]) == ("gloo", False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(UserError, match="2 processes and no GPU here"):
+    with pytest.raises(UserError, match="2 processes but no GPU"):
         _launched(monkeypatch, WORLD_SIZE="2")
     told = _launched(monkeypatch, WORLD_SIZE="2", CUDA_VISIBLE_DEVICES="-1,-1")  # by cpu_ddp.yaml
     assert (told["ddp_backend"], told["bf16"]) == ("gloo", bf16_is_fast())
@@ -130,26 +130,26 @@ def test_what_the_machine_decides_is_no_part_of_the_settings(tmp_path: Path) -> 
 
 
 BOTH = [
-    ({"hub_token": "hf_x"}, "hub_token: it would stand in run.json and the card: set HF_TOKEN"),
-    ({"hub_strategy": "every_save"}, "hub_strategy: the finished folder is pushed, once"),
-    ({"save_total_limit": 1}, "save_total_limit: a kill while the one is replaced loses all"),
-    ({"save_only_model": True}, "save_only_model: a run could not go on"),
-    ({"ignore_data_skip": True}, "ignore_data_skip: a resumed run would read the same rows again"),
+    ({"hub_token": "hf_x"}, "hub_token: it would be written to run.json and the model card: set HF_TOKEN"),
+    ({"hub_strategy": "every_save"}, "hub_strategy: only the finished folder is pushed"),
+    ({"save_total_limit": 1}, "save_total_limit: a kill during a save would lose everything"),
+    ({"save_only_model": True}, "save_only_model: a run could not resume"),
+    ({"ignore_data_skip": True}, "ignore_data_skip: a resumed run would train on the same rows again"),
     ({"include_num_input_tokens_seen": True}, "include_num_input_tokens_seen: tokens are always counted"),
     ({"train_sampling_strategy": "batch_rebalance"}, "train_sampling_strategy: its order depends"),
     ({"gradient_accumulation_steps": 1, "global_batch_size": 8}, "gradient_accumulation_steps: it follows from global"),
-    ({"optim": "adamw_torch", "muon": True}, "optim: muon takes its place"),
+    ({"optim": "adamw_torch", "muon": True}, "optim: muon replaces it"),
 ]
 SFT = [
-    ({"trust_remote_code": True}, "trust_remote_code: no code from elsewhere"),
+    ({"trust_remote_code": True}, "trust_remote_code: remote code is never run"),
     ({"model_init_kwargs": {"dtype": "float32"}}, "model_init_kwargs: the stage loads the model itself"),
-    ({"dataset_text_field": "text"}, "dataset_text_field: conversations have `messages`"),
-    ({"completion_only_loss": False}, "completion_only_loss: the loss is on all that"),
-    ({"assistant_only_loss": False}, "assistant_only_loss: the loss is on what"),
-    ({"eval_packing": False}, "eval_packing: no rows are held out"),
+    ({"dataset_text_field": "text"}, "dataset_text_field: conversations are read from `messages`"),
+    ({"completion_only_loss": False}, "completion_only_loss: the loss is always on the assistant's turns"),
+    ({"assistant_only_loss": False}, "assistant_only_loss: the loss is on the assistant's turns"),
+    ({"eval_packing": False}, "eval_packing: there is no held-out split"),
     ({"eos_token": "x"}, "eos_token: the chat template decides"),
     ({"pad_token": "x"}, "pad_token: the tokenizer's own"),
-    ({"packing_strategy": "wrapped"}, "packing_strategy: it cuts conversations in two"),
+    ({"packing_strategy": "wrapped"}, "packing_strategy: it splits conversations"),
 ]
 
 

@@ -51,10 +51,10 @@ def test_what_fits_is_taken_as_it_is(files: tuple[str, ...], trainer: Any, tmp_p
 @pytest.mark.parametrize(
     ("files", "kind", "said"),
     [
-        (WHOLE, "zero", "saved under one process or DDP, and this launch is ZeRO: launch as before"),
-        (ZERO, "ddp", "saved under ZeRO, and this launch is one process or DDP: launch as before"),
-        (FSDP, "ddp", "saved under FSDP, and this launch is one process or DDP: launch as before"),
-        (ZERO, "fsdp", "saved under ZeRO, and this launch is FSDP: launch as before"),
+        (WHOLE, "zero", "saved under one process or DDP, but this launch is ZeRO: launch as before"),
+        (ZERO, "ddp", "saved under ZeRO, but this launch is one process or DDP: launch as before"),
+        (FSDP, "ddp", "saved under FSDP, but this launch is one process or DDP: launch as before"),
+        (ZERO, "fsdp", "saved under ZeRO, but this launch is FSDP: launch as before"),
     ],
 )
 def test_another_kind_of_launch_would_lose_the_optimizer(
@@ -68,7 +68,7 @@ def test_another_kind_of_launch_would_lose_the_optimizer(
 
 def test_under_zero_another_number_of_ranks_takes_a_universal_checkpoint(tmp_path: Path) -> None:
     checkpoint = _checkpoint(tmp_path, *ZERO)
-    with pytest.raises(UserError, match="by 2 processes, and here are 3: launch 2, or convert it") as error:
+    with pytest.raises(UserError, match="by 2 processes, but here are 3: launch 2, or convert it") as error:
         require_fit(checkpoint, _trainer("zero", 3))
     folder = checkpoint / "global_step8"
     assert str(error.value).endswith(f" --input_folder {folder} --output_folder {folder}_universal")

@@ -93,7 +93,7 @@ def _check(manager: Any, task: str) -> None:
     kind, config = entry.kind.name, entry.cfg or {}
     if kind == "TAG" or (kind == "GROUP" and not config.get("aggregate_metric_list")):
         some = sorted(entry.tags) if kind == "TAG" else map(str, config.get("task", []))
-        raise UserError(f"{where}: has no score of its own: name its tasks: {', '.join(some)}")
+        raise UserError(f"{where}: is a group without a score: list its tasks: {', '.join(some)}")
     for config in _configs(manager, task):
         _refuse_code(config, where)
 
@@ -117,14 +117,14 @@ def _refuse_code(config: Mapping[str, Any], where: str) -> None:
     from lm_eval.api.registry import metric_registry
 
     if config.get("unsafe_code"):
-        raise UserError(f"{where}: runs code that a model wrote, outside of a sandbox: it is not run here")
+        raise UserError(f"{where}: runs model-written code without a sandbox: not supported, remove it")
     if (config.get("dataset_kwargs") or {}).get("trust_remote_code"):
-        raise UserError(f"{where}: its dataset wants trust_remote_code: no code is fetched and run")
+        raise UserError(f"{where}: its dataset needs trust_remote_code: not supported, remove it")
     for metric in config.get("metric_list") or []:
         name = metric.get("metric") if isinstance(metric, Mapping) else None
         own = config.get("process_results") is not None or "/" in str(name)  # a function in the task's folder
         if not isinstance(metric, Mapping) or (not own and (metric.get("hf_evaluate") or name not in metric_registry)):
-            raise UserError(f"{where}: the metric '{name}' is not lm-eval's own: it would be fetched and run")
+            raise UserError(f"{where}: the metric '{name}' is not lm-eval's and would run remote code: remove it")
 
 
 @contextlib.contextmanager
@@ -133,7 +133,7 @@ def _no_scripts(where: str) -> Iterator[None]:
     import evaluate
 
     def refuse(name: str, *args: Any, **options: Any) -> Any:
-        raise UserError(f"{where}: the metric '{name}' would be fetched and run")
+        raise UserError(f"{where}: the metric '{name}' would run remote code: remove the task")
 
     load, evaluate.load = evaluate.load, refuse
     try:
@@ -167,7 +167,7 @@ def run_harness(
             loaded = manager.load(spec.task)
         except (OSError, ValueError, ImportError, LookupError) as error:  # of datasets' own errors, these too
             reason = str(error).strip().split("\n")[0]
-            raise UserError(f"{where}: cannot be had ({reason}): most need the Hub, once") from error
+            raise UserError(f"{where}: cannot be loaded ({reason}): most tasks need the Hub, once") from error
         found = simple_evaluate(
             model=lm,
             tasks=[loaded["groups"].get(spec.task) or loaded["tasks"][spec.task]],

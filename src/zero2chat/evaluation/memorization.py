@@ -64,7 +64,7 @@ def held_out_texts(dataset: str, column: str) -> Iterator[str]:
             yield from rows_of(dataset, column, split)[column]
         except UserError as error:
             if is_main_process():
-                print(f"no control from the {split} split: {error}", flush=True)
+                print(f"no control documents from the {split} split: {error}", flush=True)
 
 
 def start_of_document(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -1,4 +1,4 @@
-"""A model's card: what it is, from what and how it was made, what was measured, what it cannot be trusted with."""
+"""Write the model card: what the model is, its data and training, its metrics and its limitations."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ CARD = "README.md"
 ADAPTER = "adapter_config.json"
 
 _STORY = {
-    "pretrain": "A language model trained from random weights to guess the next token. It continues text.",
-    "sft": "A language model fine-tuned on conversations. It answers as the assistant in them does.",
-    "dpo": "A language model trained on comparisons: answers that people preferred became likelier beside the others.",
-    "reward": "A reward model trained on comparisons. It gives an answer a score; of two, the higher is liked better.",
-    "ppo": "A language model trained to be liked: answers that its reward model valued higher became likelier.",
-    "grpo": "A language model trained by practice: answers that were rewarded more than their peers became likelier.",
+    "pretrain": "A language model pretrained from random weights to predict the next token. It continues text.",
+    "sft": "A language model fine-tuned on conversations. It answers like the assistant in them.",
+    "dpo": "A language model trained with DPO on preference pairs: chosen answers gained likelihood against rejected.",
+    "reward": "A reward model trained on preference pairs. It scores an answer; the preferred answer scores higher.",
+    "ppo": "A language model trained with PPO: answers that its reward model scores higher became more likely.",
+    "grpo": "A language model trained with GRPO: answers rewarded above their group's mean became more likely.",
 }
 _LIMITS = {
-    "reward": "It has learned what people preferred of answers like those it saw. Elsewhere its scores mean little: "
-    "a model trained to raise them finds what pleases it and nobody else.",
-    "dpo": "It has learned what people preferred of answers like those it saw. The preferred ones, too, are often less "
-    "likely than before: all that was learned is the distance between two.",
-    "ppo": "It has learned to please a reward model, which is not the same as to please people, nor to be right.",
+    "reward": "It has learned preferences between answers like those in its training data. On other answers its scores "
+    "are unreliable: a model trained to raise them can learn to exploit its errors (reward hacking).",
+    "dpo": "It has learned preferences between answers like those in its training data. Chosen answers, too, are often "
+    "less likely than before training: DPO only increases the margin between chosen and rejected.",
+    "ppo": "It was optimized against a reward model. A higher reward does not mean that people prefer its answers, or "
+    "that they are correct.",
 }
 
 
 def make_card(
     folder: Path, identity: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]], step: int | None = None
 ) -> ModelCard:
-    """The card of a run's model, or of its checkpoint after `step` steps. `identity` is its `run.json`.
+    """Make the card of a run's model, or of its checkpoint at `step`. `identity` is the run's `run.json`.
 
-    No path of this machine stands in it: those of the repository do, others are cut down to their last part.
+    The card contains no local paths: only paths inside this repository; others are cut to their last part.
     """
     made = identity["fingerprint"]
     stage, settings = made["stage"], made["settings"]
@@ -61,23 +62,22 @@ def make_card(
     parts = [
         f"---\n{data.to_yaml()}\n---\n\n# {name}" + (f", step {step}" if step else ""),
         _STORY.get(stage, ""),
-        "A LoRA adapter: it is loaded on top of its base model." if adapter else "",
-        f"A checkpoint from the middle of training, of step {step}; it was not examined." if step else "",
+        "This is a LoRA adapter: load it on top of its base model." if adapter else "",
+        f"This is an intermediate checkpoint, of step {step}. It was not evaluated." if step else "",
         f"## Made from\n\n{_origin(base, sources)}",
         f"## Made by\n\n{_making(name, identity)}",
         f"## Measured\n\n{_table(metrics)}" if metrics else "",
         "## Limits\n\n"
-        + _LIMITS.get(stage, "What it says may be wrong: it has learned what is likely, not what is true.")
-        + " Nobody has examined it for answers that do harm.",
+        + _LIMITS.get(stage, "Its answers may be wrong: it has learned what is likely, not what is true.")
+        + " It was not evaluated for harmful answers.",
     ]
     return ModelCard("\n\n".join(part for part in parts if part) + "\n")
 
 
 def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    """A section and the `model-index` of the card of a finished run of ours; of other models nothing is touched.
+    """Add scores to the card of one of our finished runs, as a section and in `model-index`. Other models are skipped.
 
-    The same evaluation, made again, takes the place of what it wrote before. A card that cannot be read is left as it
-    is, with a line that says so.
+    A repeated evaluation replaces its earlier scores. A card that cannot be read is left unchanged, with a message.
     """
     folder, name = Path(model), f"{evaluation.parent.name}/{evaluation.name}"
     path = folder / CARD
@@ -86,7 +86,7 @@ def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mappin
     try:
         card = ModelCard.load(path)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        print(f"{path}: cannot be read ({' '.join(str(error).split())}): the scores are not in it", flush=True)
+        print(f"{path}: cannot be read ({' '.join(str(error).split())}): scores were not added", flush=True)
         return
     card.data.model_name = card.data.model_name or folder.name
     others = [result for result in card.data.eval_results or [] if result.dataset_name != name]
@@ -99,7 +99,7 @@ def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mappin
 
 
 def _results(kind: str, dataset: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[EvalResult]:
-    """What was counted, for `model-index`."""
+    """Return the results for `model-index`."""
     parts = ("n", "low", "high", "seed", "contaminated")
     return [
         EvalResult(
@@ -117,7 +117,7 @@ def _results(kind: str, dataset: str, metrics: Mapping[str, Mapping[str, Any]]) 
 
 
 def public(value: Any) -> Any:
-    """A setting without paths of this machine, and without passwords in addresses."""
+    """Return a setting without local paths and without passwords in URLs."""
     if isinstance(value, Mapping):
         return {key: public(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -134,13 +134,13 @@ def public(value: Any) -> Any:
 
 
 def _name(folder: Path) -> str:
-    """`quickstart/sft` of `runs/quickstart/sft`, wherever that lies."""
+    """Return `quickstart/sft` for any path that ends in `runs/quickstart/sft`."""
     parts = Path(public(str(folder))).parts
     return "/".join(part for part in parts[-2:] if part not in ("runs", "…", "."))
 
 
 def _license_of(base: str | None) -> str | None:
-    """What the card of a base model on this machine says; None where it says nothing, or lies elsewhere."""
+    """Return the license in a local base model's card; None if there is none, or if the model is not local."""
     found = None
     if base and (Path(base) / CARD).is_file():
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
@@ -149,7 +149,7 @@ def _license_of(base: str | None) -> str | None:
 
 
 def _sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The entries of `datasets`, the `stream`, or the entries of the corpus that `dataset` names; and `comparisons`."""
+    """Return the data sources: `datasets`, `stream`, `comparisons`, or the sources of the corpus in `dataset`."""
     entries = settings.get("datasets") or ([settings["stream"]] if settings.get("stream") else [])
     corpus = settings.get("dataset")
     if isinstance(corpus, str):
@@ -164,9 +164,9 @@ def _is_on_hub(source: Mapping[str, Any]) -> bool:
 
 
 def _origin(base: str | None, sources: list[dict[str, Any]]) -> str:
-    weights = public(base) if base else "random ones"
+    weights = public(base) if base else "random initialization"
     if weights.startswith("runs/"):
-        weights = f"those of the step `{_name(Path(weights))}`"
+        weights = f"from the step `{_name(Path(weights))}`"
     lines = [f"- weights: {weights}"]
     for source in sources:
         if "task" in source:

@@ -1,4 +1,4 @@
-"""A trained model's folder made whole, and its way to the Hub: at its stage's end if asked, or by `zero2chat push`."""
+"""Complete a trained model's folder, and push it to the Hub: at the end of a stage, or with `zero2chat push`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from zero2chat.runs import METRICS, RUN, Run, checkpoints, read_run
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
 
-# What goes up, by name: whatever else lies in a folder (checkpoints, pickles, a .env) is no part of a model.
+# The only files that are pushed. Others in the folder (checkpoints, pickles, a .env) are not part of the model.
 _MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -52,16 +52,16 @@ _MODEL_FILES = (
     "additional_chat_templates/*.jinja",
     METRICS,
 )
-_OWN_FILES = (CARD, "LICENSE", "NOTICE")  # in the repository they may be the user's: replaced, never removed
+_OWN_FILES = (CARD, "LICENSE", "NOTICE")  # in the repository they may be the user's own: replaced, never removed
 
 
 class NotPushed(Exception):
-    """The Hub was not reached, or failed, which is nobody's mistake; in one line."""
+    """The Hub could not be reached, or failed: not the user's mistake. The message is one line."""
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What goes to the Hub. `files`: its path in the repository → where it lies here, or its content."""
+    """What is pushed. `files` maps paths in the repository to local paths or to content."""
 
     repo: str
     branch: str | None
@@ -70,7 +70,7 @@ class Parcel:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Of each file, in bytes."""
+        """Size of each file, in bytes."""
         return {n: len(f) if isinstance(f, bytes) else f.stat().st_size for n, f in self.files.items()}
 
 
@@ -80,19 +80,19 @@ def finish_model_folder(
     tokenizer: PreTrainedTokenizerBase,
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write weights, tokenizer, card and the metrics, and then push if `push_to_hub` says so. Every rank must call it.
+    """Write weights, tokenizer, model card and metrics, then push if `push_to_hub` is set. Every rank must call this.
 
-    Raises `UserError` where the Hub does not take it; the run is done then.
+    Raises `UserError` if the push fails. The run is done by then.
     """
-    # The Trainer's own push would come before our card, replace it, and carry a pickle along.
+    # The Trainer's own push would run before our card is written, replace it, and include a pickle.
     push, trainer.args.push_to_hub = trainer.args.push_to_hub, False
     trainer.save_model(str(run.folder))
     if not trainer.is_world_process_zero():
         return
     if getattr(trainer.model, "generation_config", None) is not None:  # a reward model has none
-        trainer.model.generation_config.save_pretrained(run.folder)  # with an adapter the Trainer saves none
+        trainer.model.generation_config.save_pretrained(run.folder)  # the Trainer saves none with an adapter
     tokenizer.save_pretrained(run.folder)
-    (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json says the same
+    (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json has the same settings
     make_card(run.folder, run.identity, metrics).save(run.folder / CARD)
     run.finish(metrics)
     if push:
@@ -102,14 +102,14 @@ def finish_model_folder(
         except (UserError, NotPushed) as error:
             again = f"zero2chat push {run.folder} --repo {repo}" + " --private" * private
             raise UserError(
-                f"{run.folder}: is done, but the Hub did not take it: {error}; to try again: "
+                f"{run.folder}: done, but the push failed: {error}; to try again: "
                 + again
                 + (f" --revision {branch}" if branch else "")
             ) from None
         print(f"{run.folder}: pushed to {sent['url']}", flush=True)
 
 
-# ---- what goes up
+# ---- what is pushed
 
 
 def pack(
@@ -119,16 +119,16 @@ def pack(
     license: str | None = None,
     base: str | None = None,
 ) -> Parcel:
-    """A finished run's model for the repository `repo`, or with the revision `step-N` its checkpoint N.
+    """Pack a finished run's model for the repository `repo`, or, with the revision `step-N`, its checkpoint N.
 
-    Another revision is the branch that the model goes to. `license` and `base`, the base model's name on the Hub, go
-    into the card. Raises `UserError` where there is no such model, or nobody else could open it.
+    Any other revision names the branch to push to. `license` and `base` (the base model's Hub name) go into the model
+    card. Raises `UserError` if there is no such model, or if nobody else could load it.
     """
     folder = Path(folder)
     _check_names(repo, base)
     check_branch(revision)
     if not (folder / RUN).exists():
-        raise UserError(f"{folder}: no run there (no {RUN}): give a trained step's folder, such as runs/quickstart/sft")
+        raise UserError(f"{folder}: not a run (no {RUN}): give a trained step's folder, such as runs/quickstart/sft")
     identity = read_run(folder) or {}
     step = int(revision[5:]) if revision and re.fullmatch(r"step-\d+", revision) else None
     source = _finished(folder) if step is None else _checkpoint(folder, step)
@@ -136,14 +136,14 @@ def pack(
     _check_weights(source, files)
     own = source / CARD
     try:
-        # The Trainer and PEFT leave cards of their own in checkpoints, and before the end.
+        # The Trainer and PEFT write their own cards into checkpoints and into unfinished runs.
         if step is not None or not own.exists():
             card = make_card(folder, identity, {} if step else json.loads((folder / METRICS).read_text()), step)
             files[CARD] = str(card).encode()
         else:
             card = ModelCard.load(own)
     except (ValueError, YAMLError) as error:
-        raise UserError(f"{own}: its metadata is no valid YAML: mend it ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{own}: the metadata is invalid YAML: mend it ({str(error).splitlines()[0]})") from error
     if ADAPTER in files:
         base = _point_adapter(source, files, base)
     if license or base not in (None, card.data.get("base_model")):
@@ -154,15 +154,15 @@ def pack(
 
 
 def check_branch(name: str | None) -> None:
-    """Raises `UserError` for what git takes for no branch's name."""
+    """Raises `UserError` if git would not accept the name for a branch."""
     if name is None:
         return
     parts = name.split("/")
     odd = any(not part or part.startswith(".") or part.endswith((".", ".lock")) for part in parts)
     if odd or ".." in name or not re.fullmatch(r"[\w./-]+", name) or name.startswith("-") or len(name) > 200:
         raise UserError(
-            f"--revision {name[:200]}: is no branch's name: give step-N for the checkpoint of step N, or letters, "
-            "digits, '-', '_', '.' and '/', such as v2"
+            f"--revision {name[:200]}: not a valid branch name: give step-N for the checkpoint of step N, or a name "
+            "of letters, digits, '-', '_', '.' and '/', such as v2"
         )
 
 
@@ -178,16 +178,16 @@ def _check_names(repo: str, base: str | None) -> None:
 def _finished(folder: Path) -> Path:
     if not (folder / METRICS).exists():
         there = _steps(folder)
-        hint = f", or push a checkpoint: --revision {there[-1]} (there are {', '.join(there)})" if there else ""
-        raise UserError(f"{folder}: is not done (no {METRICS}): `zero2chat run` its recipe first{hint}")
+        hint = f", or push a checkpoint: --revision {there[-1]} (available: {', '.join(there)})" if there else ""
+        raise UserError(f"{folder}: not done (no {METRICS}): `zero2chat run` its recipe first{hint}")
     return folder
 
 
 def _checkpoint(folder: Path, step: int) -> Path:
     whole = checkpoints(folder)
     if step not in whole:
-        there = f"there are {', '.join(_steps(folder))}" if whole else "there is none"
-        raise UserError(f"{folder}: no whole checkpoint of step {step}: {there}")
+        there = f"available: {', '.join(_steps(folder))}" if whole else "the folder has no checkpoints"
+        raise UserError(f"{folder}: no complete checkpoint of step {step}: {there}")
     return whole[step]
 
 
@@ -196,7 +196,7 @@ def _steps(folder: Path) -> list[str]:
 
 
 def _listed(source: Path) -> Iterator[tuple[str, Path]]:
-    """The files of a model folder or a checkpoint that go up."""
+    """Yield the files of a model folder or a checkpoint that are pushed."""
     for pattern in (*_MODEL_FILES, *_OWN_FILES):
         yield from ((str(path.relative_to(source)), path) for path in source.glob(pattern) if path.is_file())
 
@@ -206,53 +206,53 @@ def _check_weights(source: Path, files: Mapping[str, Any]) -> None:
     shards = json.loads((source / index).read_text())["weight_map"].values() if index in files else []
     missing = sorted(set(shards) - set(files))
     if missing:
-        raise UserError(f"{source}: {missing[0]} is not there, which {index} names: the weights are not whole")
+        raise UserError(f"{source}: {missing[0]}, listed in {index}, is missing: the weights are incomplete")
     if not any(name.endswith(".safetensors") for name in files):
-        raise UserError(f"{source}: holds no weights as safetensors: push takes a model, such as runs/quickstart/sft")
+        raise UserError(f"{source}: no safetensors weights: give a model folder, such as runs/quickstart/sft")
 
 
 def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None) -> str:
-    """The base model of an adapter, its config pointed to it. Raises `UserError` where only this machine has it."""
+    """Point an adapter's config to its base model, and return that. Raises `UserError` if the base model is local."""
     config = json.loads((source / ADAPTER).read_text())
     own = config["base_model_name_or_path"]
     if base is None and not is_hub_name(own):
         raise UserError(
-            f"{source}: is a LoRA adapter on a model that lies on this machine alone: push that one first, and name it "
-            "with --base"
+            f"{source}: is a LoRA adapter whose base model exists only on this machine: push the base model first, and "
+            "name it with --base"
         )
     if base not in (None, own):
         files[ADAPTER] = json.dumps(config | {"base_model_name_or_path": base, "revision": None}, indent=2).encode()
     return base or own
 
 
-# ---- the way there
+# ---- pushing
 
 
 def require_token() -> str:
-    """The token that pushes are made with. Raises `UserError`, which does not show it, where there is none."""
+    """Return the Hub token. Raises `UserError` (which never shows the token) if it is missing or malformed."""
     token = get_token()
     if not token:
-        raise UserError("the Hub asks who you are, and there is no token: set HF_TOKEN, or log in with `hf auth login`")
+        raise UserError("no token for the Hub: set HF_TOKEN, or log in with `hf auth login`")
     if not re.fullmatch(r"[!-~]+", token):
-        raise UserError("the token for the Hub has characters that none has: set HF_TOKEN, or log in, anew")
+        raise UserError("the token for the Hub has invalid characters: set HF_TOKEN again, or log in again")
     return token
 
 
 def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
-    """Put the parcel into its repository, which is made if it is not there, in one commit.
+    """Push the parcel to its repository in one commit. The repository is created if missing.
 
-    Of files that the repository has, those of another model are removed; its history keeps them. Large files that have
-    arrived before are not sent again. Returns `repo`, `url` and `commit`. Raises `UserError`, or `NotPushed` where
-    trying again may help.
+    Files of an earlier model in the repository are removed; the git history keeps them. Large files that were already
+    uploaded are not sent again. Returns `repo`, `url` and `commit`. Raises `UserError`, or `NotPushed` if a retry may
+    help.
     """
     token = require_token()
-    logging.set_verbosity_error()  # its warnings of each new try show signed addresses
+    logging.set_verbosity_error()  # its retry warnings show signed URLs
     api = HfApi(token=token)
     try:
         url = api.create_repo(parcel.repo, private=private or None, exist_ok=True)
         repo = url.repo_id
         if private and not api.repo_info(repo).private:
-            raise UserError(f"{repo}: exists and is public: make it private on the Hub, or leave out --private")
+            raise UserError(f"{repo}: exists and is public: make it private on the Hub, or remove --private")
         if parcel.branch:
             api.create_branch(repo, branch=parcel.branch, exist_ok=True)
         there = api.list_repo_files(repo, revision=parcel.branch)
@@ -273,9 +273,9 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
 
 
 def _refusal(error: BaseException, repo: str, token: str) -> Exception:
-    """What the Hub's client raised, as one line that never holds the token."""
+    """Turn an error of the Hub client into a one-line message that never contains the token."""
     at = error
-    while not isinstance(at, HfHubHTTPError) and at.__cause__ is not None:  # the client wraps what threads raise
+    while not isinstance(at, HfHubHTTPError) and at.__cause__ is not None:  # the client wraps errors raised in threads
         at = at.__cause__
     said = getattr(at, "server_message", None) or str(at)
     reason = " ".join(said.replace(token, "…").split())[:300] or type(at).__name__
@@ -283,12 +283,12 @@ def _refusal(error: BaseException, repo: str, token: str) -> Exception:
     if isinstance(at, OfflineModeIsEnabled):
         return UserError("HF_HUB_OFFLINE is set: unset it to push")
     if status == 401 and not isinstance(at, RepositoryNotFoundError):
-        return UserError("the Hub does not know this token: set HF_TOKEN, or log in with `hf auth login`, anew")
+        return UserError("the Hub rejects this token: set HF_TOKEN to a valid one, or log in with `hf auth login`")
     if status == 403 or isinstance(at, RepositoryNotFoundError):
         return UserError(
-            f"{repo}: this token may not write there ({reason}): take a name of your own, or a token with the right to"
+            f"{repo}: this token has no write access ({reason}): use your own namespace, or a token with write access"
         )
     if (status and status < 500 and status not in (408, 429)) or (status is None and type(at) is ValueError):
-        return UserError(f"{repo}: the Hub refuses it: {reason}")
-    what = f"the Hub fails (HTTP {status}: {reason})" if status else f"{constants.ENDPOINT} is lost ({reason})"
-    return NotPushed(f"{repo}: {what}: push again, what has arrived is not sent twice")
+        return UserError(f"{repo}: the Hub refuses the push: {reason}")
+    what = f"the Hub fails (HTTP {status}: {reason})" if status else f"no connection to {constants.ENDPOINT} ({reason})"
+    return NotPushed(f"{repo}: {what}: push again, uploaded files are not sent twice")

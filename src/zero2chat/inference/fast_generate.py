@@ -163,7 +163,7 @@ def _decode(
     alive = torch.ones(rows, dtype=torch.bool, device=device)
     logits = decoder.prefill(prompts, mask, length + steps)
     if config.do_sample and not logits.isfinite().all():
-        raise UserError("the model's logits are not finite, so no token can be drawn: lower the learning rate")
+        raise UserError("the model's logits are not finite, so no token can be sampled: lower the learning rate")
     for end in range(length, length + steps):
         scores = logits.float()
         if processors:

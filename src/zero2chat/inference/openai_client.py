@@ -47,16 +47,14 @@ class Endpoint:
         self.who, self.key_variable, self.timeout, self.retries = who, key_variable, timeout, retries
         parts = http_address(url)
         if parts is None:
-            raise UserError(
-                f"{who}: url is no http address: give the endpoint's base, such as http://localhost:8000/v1"
-            )
+            raise UserError(f"{who}: url is not an http URL: set the endpoint's base, such as http://localhost:8000/v1")
         if "@" in parts.netloc:
-            raise UserError(f"{who}: url holds a name or a password: give the key by key_variable")
+            raise UserError(f"{who}: url contains a user name or password: set key_variable instead")
         self._parts: SplitResult = parts._replace(path=parts.path.rstrip("/") + "/chat/completions", fragment="")
         if not isinstance(timeout, int | float) or not isfinite(timeout) or timeout < 0.1:
-            raise UserError(f"{who}: timeout is {timeout!r}: give a number of seconds from 0.1 on")
+            raise UserError(f"{who}: timeout: expected 0.1 seconds or more, got {timeout!r}")
         if not isinstance(retries, int) or retries < 0:
-            raise UserError(f"{who}: retries is {retries!r}: give a whole number from 0 on")
+            raise UserError(f"{who}: retries: expected an integer of 0 or more, got {retries!r}")
 
     def __str__(self) -> str:
         """Scheme, host and path: a query may hold a key."""
@@ -68,7 +66,7 @@ class Endpoint:
         if self.key_variable is not None:
             if not os.environ.get(self.key_variable):
                 raise UserError(
-                    f"{self.who}: the environment variable {self.key_variable}, which holds the key, is not set"
+                    f"{self.who}: the environment variable {self.key_variable} is not set: set it to the API key"
                 )
             headers["Authorization"] = f"Bearer {os.environ[self.key_variable]}"
         return headers
@@ -102,7 +100,7 @@ class Endpoint:
             except (OSError, http.client.HTTPException) as error:  # no connection, or a time-out
                 reason = str(error) or type(error).__name__
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                reason = "its reply is no chat completion"
+                reason = "the reply is not a chat completion"
         raise NoReply(reason)
 
 
@@ -112,14 +110,14 @@ class EndpointSpec:
 
     url: str | None = None
     model: str | None = None
-    key_variable: str | None = field(default=None, metadata={"help": "The environment variable that holds the key."})
+    key_variable: str | None = field(default=None, metadata={"help": "Environment variable with the API key."})
     timeout: float = 600.0  # seconds a try
     retries: int = 3
     at_once: int = 8  # requests
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise ValueError("model is not set: name it as the endpoint does")
+            raise ValueError("model is not set: set it to the model's name at the endpoint")
         if self.at_once < 1:
             raise ValueError(f"at_once {self.at_once} is not above 0")
         self.open()

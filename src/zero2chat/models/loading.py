@@ -1,4 +1,4 @@
-"""Opening a model folder, or a model of the Hub."""
+"""Load models and tokenizers from a folder or from the Hub."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from zero2chat.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_OTHER_BASE = "is the adapter of another model than the base_model_name_or_path of its adapter_config.json names"
+_OTHER_BASE = "does not fit the base_model_name_or_path in its adapter_config.json: name its own base model there"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")  # "name" or "owner/name"
 
 
 def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or of a Hub name. Raises `UserError` where there is none."""
+    """Load the tokenizer of a folder or a Hub name. Raises `UserError` if there is none."""
     folder = _find(path)
     if folder and not any((folder / name).exists() for name in TOKENIZER_FILES):
-        raise UserError(f"{path}: holds no tokenizer (no tokenizer.json): {_remedy(folder)}")
+        raise UserError(f"{path}: no tokenizer (no tokenizer.json): {_remedy(folder)}")
     from transformers import AutoTokenizer
 
     try:
@@ -34,14 +34,14 @@ def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokeni
 
 
 def find_model(path: str | Path) -> tuple[Path | None, bool]:
-    """The model's local folder, or None where the path may be a Hub name, and whether it holds a LoRA adapter.
+    """Return the model's local folder, or None if the path may be a Hub name, and whether it holds a LoRA adapter.
 
-    Raises `UserError` where it is neither, or the folder holds no model.
+    Raises `UserError` if the path is neither, or if the folder holds no model.
     """
     folder = _find(path)
     adapter = folder is not None and (folder / "adapter_config.json").exists()
     if folder and not adapter and not (folder / "config.json").exists():
-        raise UserError(f"{path}: holds no model (no config.json): {_remedy(folder)}")
+        raise UserError(f"{path}: no model (no config.json): {_remedy(folder)}")
     return folder, adapter
 
 
@@ -52,14 +52,14 @@ def load_model(
     weights: bool = True,
     **options: Any,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model, on the CPU, and the tokenizer of a folder or of a Hub name; of LoRA's folder with its base model.
+    """Load model (on the CPU) and tokenizer from a folder or a Hub name. A LoRA adapter comes with its base model.
 
-    `dtype` "auto" keeps the precision that the weights were saved in; `options` go to `from_pretrained`. Without
-    `weights` it is on the meta device, with its config and generation config alone. Raises `UserError` where there is
-    no model, no tokenizer, or no safetensors weights, and where an adapter's do not fit.
+    `dtype` "auto" keeps the precision of the saved weights; `options` go to `from_pretrained`. With `weights=False` the
+    model is on the meta device, with only its config and generation config. Raises `UserError` if there is no model, no
+    tokenizer or no safetensors file, and if an adapter's weights do not fit.
     """
     if not path:
-        raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
+        raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
     folder, adapter = find_model(path)
     if adapter and not weights:
         raise _frozen(path)
@@ -68,7 +68,7 @@ def load_model(
     import torch
 
     if not torch.accelerator.is_available():
-        # Else DeepSpeed, which transformers imports with the models, warns on stdout that it found no GPU.
+        # Otherwise DeepSpeed, which transformers imports, warns on stdout that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
@@ -79,48 +79,48 @@ def load_model(
         if not weights:
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(path), revision=revision))
-            with contextlib.suppress(OSError):  # it has none of its own
+            with contextlib.suppress(OSError):  # the model has no generation config
                 model.generation_config = GenerationConfig.from_pretrained(str(path), revision=revision)
             return model, tokenizer
         model = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=dtype, revision=revision, use_safetensors=True, **options
         )
-        if adapter:  # transformers has read the base model's, whose turns may end with another token
+        if adapter:  # transformers loaded the base model's generation config, whose EOS token may differ
             model.generation_config = GenerationConfig.from_pretrained(str(path))
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _refused(path, folder, "model", error) from error
-    except RuntimeError as error:  # what transformers says of shapes that differ
+    except RuntimeError as error:  # raised by transformers if shapes differ
         if "ignore_mismatched_sizes" not in str(error):
             raise
-        raise UserError(f"{path}: {_OTHER_BASE if adapter else 'its weights do not fit its config.json'}") from error
+        raise UserError(f"{path}: {_OTHER_BASE if adapter else 'the weights do not fit config.json'}") from error
     if folder and adapter and not _is_whole_adapter(model, folder):
         raise UserError(f"{path}: {_OTHER_BASE}")
     return model.eval(), tokenizer
 
 
 def refuse_reward_model(path: str | Path, made: Sequence[str] | None = None) -> None:
-    """Raise `UserError` for a model that has a head for scores in the place of one for tokens: it would be given one of
-    random weights, and babble. `made` is its config's `architectures`, which a folder's own files tell at once."""
+    """Raise `UserError` for a reward model: loaded as a language model, it would get an LM head of random weights.
+    `made` is the config's `architectures`; for a local folder it is read from the files."""
     try:
         folder, adapter = find_model(path)
     except UserError:
-        return  # no model at all, which is said where it is opened
+        return  # no model at all; loading it reports that
     if folder is not None:
         try:
             file = folder / ("adapter_config.json" if adapter else "config.json")
             told = json.loads(file.read_text(encoding="utf-8"))
             made = [str(told.get("task_type"))] if adapter else told.get("architectures")
         except (OSError, ValueError, AttributeError):
-            return  # which is said where the model is opened
+            return  # loading the model reports that
     if made and made[0].endswith(("Classification", "SEQ_CLS")):
         raise UserError(
-            f"{path}: is a reward model, which scores answers and writes none: name a language model, such as an sft "
-            "step's"
+            f"{path}: is a reward model, which cannot generate text: give a language model, such as an sft step's "
+            "folder"
         )
 
 
 def _is_whole_adapter(model: PreTrainedModel, folder: Path) -> bool:
-    """Whether the adapter's file has a matrix for each of LoRA's in the model, and no other: else some stay random."""
+    """Whether the adapter's file has exactly the model's LoRA matrices. Otherwise some would stay random."""
     from safetensors import safe_open
 
     kinds = (".lora_A.", ".lora_B.")
@@ -132,7 +132,7 @@ def _is_whole_adapter(model: PreTrainedModel, folder: Path) -> bool:
 
 
 def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The same, ready to use: on the accelerator in the weights' own precision, or on the CPU in fp32."""
+    """Load model and tokenizer for inference: on the accelerator in the saved precision, or on the CPU in fp32."""
     import torch
 
     device = torch.accelerator.current_accelerator(check_available=True)
@@ -141,7 +141,7 @@ def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
 
 def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
-    """Raise `UserError` where the model is a LoRA adapter on its base model: it was loaded frozen, to be used."""
+    """Raise `UserError` if the model is a LoRA adapter on its base model: its weights are loaded frozen."""
     if getattr(model, "_hf_peft_config_loaded", False):
         raise _frozen(path)
 
@@ -149,39 +149,39 @@ def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
 def _frozen(path: str | Path | None) -> UserError:
     return UserError(
         f"{path}: is a LoRA adapter, whose weights are frozen: merge it first (`zero2chat export {path} --merge`), or "
-        "name its base model"
+        "give its base model"
     )
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The ids that end an answer: the generation config's, or else the tokenizer's own."""
+    """Return the stop ids: the generation config's EOS ids, or else the tokenizer's EOS id."""
     eos = model.generation_config.eos_token_id
     eos = tokenizer.eos_token_id if eos is None else eos
     return set(eos) if isinstance(eos, list) else {eos}
 
 
 def context_length(model: PreTrainedModel) -> int:
-    """How many tokens the model can see at once."""
+    """Return the model's context length in tokens."""
     return int(model.config.get_text_config().max_position_embeddings)
 
 
 def head_width(text_config: PreTrainedConfig) -> int:
-    """The width of an attention head, which only some configs say."""
+    """Return the width of an attention head, which only some configs contain."""
     return int(getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads)
 
 
 def is_hub_name(path: str) -> bool:
-    """Whether it names a model or dataset of the Hub, and nothing on this machine."""
+    """Whether the path can be a Hub name and does not exist locally."""
     return not Path(path).exists() and Path(path).parts[:1] != ("runs",) and bool(_HUB_NAME.fullmatch(path))
 
 
 def _find(path: str | Path) -> Path | None:
-    """The local folder, or None where the path may be a Hub name. Raises `UserError` where it is neither."""
+    """Return the local folder, or None if the path may be a Hub name. Raises `UserError` if it is neither."""
     folder = Path(path)
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise UserError(f"{path}: is a file: give the folder that holds config.json and the weights")
+        raise UserError(f"{path}: is a file: give the folder with config.json and the weights")
     if folder.parts[:1] == ("runs",):
         raise UserError(f"{path}: no such run: {_remedy(folder)}")
     if not is_hub_name(str(path)):
@@ -192,11 +192,11 @@ def _find(path: str | Path) -> Path | None:
 def _remedy(folder: Path) -> str:
     if folder.parts[:1] == ("runs",) and len(folder.parts) > 2:
         return f"`zero2chat run recipes/{folder.parts[1]}` makes it (step {folder.parts[2]})"
-    return "give a folder that `save_pretrained` wrote, such as runs/quickstart/sft"
+    return "give a folder written by `save_pretrained`, such as runs/quickstart/sft"
 
 
 def _refused(path: str | Path, folder: Path | None, what: str, error: Exception) -> UserError:
     reason = str(error).strip().split("\n")[0]
     if folder is None:
-        return UserError(f"{path}: no such folder here, and the Hub gave no {what} of that name ({reason})")
-    return UserError(f"{path}: the {what} cannot be opened ({reason})")
+        return UserError(f"{path}: no such folder, and no {what} of that name from the Hub ({reason})")
+    return UserError(f"{path}: cannot load the {what} ({reason})")

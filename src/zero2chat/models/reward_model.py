@@ -29,7 +29,7 @@ def load_reward_model(
     without `fresh` where it is no reward model.
     """
     if not path:
-        raise UserError("model_name_or_path is not set: name a model folder or a Hub model")
+        raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
     tokenizer = load_tokenizer(path, revision)
     try:
         with suppress_seqcls_warning():
@@ -43,9 +43,9 @@ def load_reward_model(
             )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{path}: cannot be opened as a reward model ({reason})") from error
+        raise UserError(f"{path}: cannot be loaded as a reward model ({reason})") from error
     if not fresh and not (model.config.architectures or [""])[0].endswith("ForSequenceClassification"):
-        raise UserError(f"{path}: is no reward model, it has no score head: give what the stage `reward` made")
+        raise UserError(f"{path}: not a reward model (no score head): give the folder of a `reward` step")
     if fresh:  # a trained head has learned to be read where its own padding says
         pad_apart(tokenizer, [tokenizer.eos_token_id])
     if tokenizer.pad_token_id is None:

@@ -34,7 +34,7 @@ def shape_of(depth: int, model_type: str, vocabulary: int) -> dict[str, Any]:
     }
     known = CONFIG_MAPPING[model_type]().to_dict()
     if missing := [name for name in shape if name not in known]:
-        raise UserError(f"depth: {model_type} has no field '{missing[0]}': set `model` yourself, or another model_type")
+        raise UserError(f"depth: {model_type} has no field '{missing[0]}': set `model` instead, or another model_type")
     return shape | ({"head_dim": head} if "head_dim" in known else {})
 
 

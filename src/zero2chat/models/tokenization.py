@@ -63,7 +63,7 @@ def _spelled(token: str) -> bytes:
     try:
         return bytes(_alphabet()[character] for character in token)
     except KeyError:
-        raise UserError(f"token {token!r} does not spell bytes: give a tokenizer that is a byte-level BPE") from None
+        raise UserError(f"token {token!r} is not a sequence of bytes: use a byte-level BPE tokenizer") from None
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
@@ -209,7 +209,7 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{template}: chat template cannot be read: {error}") from error
     except json.JSONDecodeError as error:
-        raise UserError(f"{response}: no valid JSON: {error}") from error
+        raise UserError(f"{response}: invalid JSON: {error}") from error
 
 
 # ---- tokens made visible

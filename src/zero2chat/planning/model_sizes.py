@@ -120,7 +120,7 @@ def config_of(name: str) -> PreTrainedConfig:
     """
     if name not in DIMENSIONS:
         raise UserError(
-            f"{name}: is no model folder here, and not in model_sizes.py{nearest(name, list(DIMENSIONS))}: give its "
+            f"{name}: not a model folder, and not in planning/model_sizes.py{nearest(name, list(DIMENSIONS))}: give its "
             "folder, or add its dimensions there"
         )
     from transformers import AutoConfig

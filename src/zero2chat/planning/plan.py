@@ -99,7 +99,7 @@ def plan_step(
     try:
         batch, accumulation = share_batch(training, args.global_batch_size, ranks)
     except UserError as error:
-        raise UserError(f"{step.config}: {error}: choose another --gpus, or `global_batch_size`") from error
+        raise UserError(f"{step.config}: {error}: change --gpus or `global_batch_size`") from error
     rows = batch * accumulation * ranks
     tokens = rows * job.work.rows * job.work.length
     count = training.max_steps if training.max_steps > 0 else None
@@ -159,17 +159,17 @@ def plan(
     name, card = find_gpu(gpu)
     for flag, value in (("--gpus", gpus), ("--nodes", nodes)):
         if value < 1:
-            raise UserError(f"{flag} {value} is less than 1")
+            raise UserError(f"{flag} {value}: expected 1 or more")
     if not 0 < mfu <= 1:
-        raise UserError(f"--mfu {mfu} is no share above 0, and at most 1")
+        raise UserError(f"--mfu {mfu}: expected a number above 0, at most 1")
     if price is not None and price < 0:
-        raise UserError(f"--price {price} is below 0")
+        raise UserError(f"--price {price}: expected 0 or more")
     if not (Path(recipe) / "recipe.yaml").exists():
-        raise UserError(f"{recipe}: no recipe there (no recipe.yaml): name a folder such as recipes/quickstart")
+        raise UserError(f"{recipe}: not a recipe (no recipe.yaml): give a folder such as recipes/quickstart")
     steps = load_recipe(recipe)
     training = [step for step in steps if step.stage in TRAINING_STAGES]
     if not training:
-        raise UserError(f"{recipe}: no step of it trains: there is nothing to plan")
+        raise UserError(f"{recipe}: no training steps: there is nothing to plan")
     found = {step.name: plan_step(step, steps, card, gpus, nodes, mfu, price) for step in training}
     sums = {
         key: None if any(one[key] is None for one in found.values()) else sum(one[key] for one in found.values())
@@ -184,8 +184,8 @@ def show(made: dict[str, Any], console: Console) -> None:
     machines = f" on each of {made['nodes']} machines" if made["nodes"] > 1 else ""
     lines = [
         f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB{machines}, in "
-        "bf16. Nothing is measured.",
-        f"{made['reserve']:.0%} of the memory is left free. batch: the largest per_device_train_batch_size that fits.",
+        "bf16. These are estimates, not measurements.",
+        f"{made['reserve']:.0%} of the memory stays free. batch: the largest per_device_train_batch_size that fits.",
     ]
     console.print(*lines, sep="\n", soft_wrap=True)
     for name, step in made["steps"].items():
@@ -193,13 +193,13 @@ def show(made: dict[str, Any], console: Console) -> None:
         console.print(_table(step["memory"]))
     if len(made["steps"]) > 1 and made["hours"] is not None:
         price = "" if made["price"] is None else f", {made['price']:,.2f} dollars"
-        console.print(f"\nin all {_short(made['hours'])} hours{price}")
+        console.print(f"\ntotal: {_short(made['hours'])} hours{price}")
 
 
 def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
     trained = "" if step["trained"] >= step["parameters"] else f", {step['trained']:,} trained"
     again = step["flops_per_token_recomputed"]
-    twice = f", {again / 1e9:,.2f} more for checkpointing" if again else ""
+    twice = f", {again / 1e9:,.2f} more for gradient checkpointing" if again else ""
     sides = f"{step['sides']} × " if step["sides"] > 1 else ""
     steps = "steps not known: set max_steps" if step["steps"] is None else f"{step['steps']:,} steps"
     hours = "hours not known" if step["hours"] is None else f"{_short(step['hours'])} hours"
@@ -207,15 +207,15 @@ def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
     at_once = f"{step['micro_batch']} at once × {step['accumulation']}"
     fits = f"{step['config']} is the cheapest config that fits" if step["config"] else "no shipped config fits"
     lines = [
-        f"{step['parameters']:,} parameters{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs a token{twice}",
+        f"{step['parameters']:,} parameters{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs per token{twice}",
         f"{step['global_batch_size']:,} {step['unit']} of {sides}{step['sequence']:,} tokens, at most "
-        f"({step['sequence_is']}): {step['tokens_per_step']:,} a step; {steps}",
+        f"({step['sequence_is']}): {step['tokens_per_step']:,} per step; {steps}",
         f"{step['tokens_per_second']:,.0f} tokens/s at an MFU of {made['mfu']:.0%} (HFU {step['hfu']:.0%}): "
         f"{hours}, {price}",
         f"{fits}, {at_once}",
     ]
     if step["samples"]:
-        lines.insert(3, "without the time in which answers are sampled and scored")
+        lines.insert(3, "excluding the time to generate and score completions")
     return lines
 
 
@@ -225,7 +225,7 @@ def _short(number: float) -> str:
 
 def _table(memory: dict[str, dict[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("GB a rank", no_wrap=True)
+    table.add_column("GB per rank", no_wrap=True)
     shown = {part: title for part, title in _COLUMNS.items() if any(found.get(part) for found in memory.values())}
     for title in (*shown.values(), "batch"):
         table.add_column(title, justify="right", no_wrap=True)

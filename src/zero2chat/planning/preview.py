@@ -121,8 +121,7 @@ def _reward(args: Any, training: Any, model_args: ModelConfig) -> Rows:
         counts = Counter({str(made / "train.jsonl"): len(pairs)})
     else:
         raise UserError(
-            f"comparisons: its pairs are answers of the model, which the stage has yet to ask for: run it, and preview "
-            f"shows those of {made}"
+            f"comparisons: the stage has not sampled these pairs yet: run it, and preview shows those of {made}"
         )
     rows, _ = tokenize_reward_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
 
@@ -130,7 +129,7 @@ def _reward(args: Any, training: Any, model_args: ModelConfig) -> Rows:
         both = [(side, rows[i][f"{side}_ids"]) for side in ("chosen", "rejected")]
         return [Side(ids, [0] * (len(ids) - 1) + [1], side) for side, ids in both]
 
-    marks = "is where the score is read"
+    marks = "is the token whose output is the score"
     limit = ("max_length", training.max_length)
     return Rows("pairs", marks, len(rows), counts, _pair, of_row, tokenizer, limit, _fate(args.overlong))
 
@@ -170,7 +169,7 @@ def _ppo(args: Any, training: Any, model_args: ModelConfig) -> Rows:
     rows = _prompts(args, training, model_args, functions, answers=False)
     if args.max_prompt_length is None:
         return rows
-    return replace(rows, limit=("max_prompt_length", args.max_prompt_length), fate="left out")
+    return replace(rows, limit=("max_prompt_length", args.max_prompt_length), fate="dropped")
 
 
 def _prompts(
@@ -188,14 +187,14 @@ def _prompts(
     _, ids = encode_prompts(problems, tokenizer, tools, training.chat_template_kwargs)
     return Rows(
         "prompts",
-        "carries loss: of a prompt nothing, the answer will",
+        "carries loss: nothing in the prompt; the completion will",
         len(ids),
         counts,
         lambda i: f"prompt {i}",
         lambda i: [Side(ids[i], [0] * len(ids[i]))],
         tokenizer,
-        ("what max_completion_length leaves", context_length(model) - (training.max_completion_length or 0)),
-        "an error: lower it, or leave them out",
+        ("the context minus max_completion_length", context_length(model) - (training.max_completion_length or 0)),
+        "an error: lower it, or remove these rows",
     )
 
 
@@ -251,7 +250,7 @@ def _stage_of(config: str) -> str:
     comment = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
     found = re.search(r"zero2chat\.stages\.(\w+)", comment)
     if not found:
-        raise UserError(f"{config}: its first comment names no launch command (-m zero2chat.stages.sft): give --stage")
+        raise UserError(f"{config}: its first comment has no launch command (-m zero2chat.stages.sft): give --stage")
     return found[1]
 
 
@@ -271,7 +270,7 @@ def _mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset
 
 
 def _fate(overlong: str) -> str:
-    return "left out" if overlong == "drop" else "an error: raise it, or set `overlong: drop` to leave them out"
+    return "dropped" if overlong == "drop" else "an error: raise it, or set `overlong: drop`"
 
 
 # ---- what is shown
@@ -316,7 +315,7 @@ def chosen(rows: Rows, n: int, row: int | None) -> list[int]:
             raise UserError(f"--row {row}: the rows are 0 to {rows.n - 1}")
         return [row]
     if n < 0:
-        raise UserError(f"--n {n}: is below 0")
+        raise UserError(f"--n {n}: expected 0 or more")
     n = min(n, rows.n)
     return [i * rows.n // n for i in range(n)]
 
@@ -385,10 +384,10 @@ def _said(rows: Rows, figures: dict[str, Any]) -> list[str]:
     lines = [
         f"{rows.n:,} {rows.unit}: {sources}",
         f"tokens: median {figures['median']:g}, 95th percentile {figures['percentile_95']:,}, longest "
-        f"{figures['longest']:,} ({figures['longest_row']}); {figures['tokens']:,} in all",
+        f"{figures['longest']:,} ({figures['longest_row']}); {figures['tokens']:,} in total",
     ]
     if rows.limit:
-        over = {0: "none is", 1: "1 is"}.get(figures["over"], f"{figures['over']:,} are")
+        over = {0: "0 are", 1: "1 is"}.get(figures["over"], f"{figures['over']:,} are")
         fate = f": {rows.fate}" if figures["over"] else ""
         lines.append(f"{over} over {rows.limit[0]}, {rows.limit[1]:,} tokens{fate}")
     if figures["marked"] and rows.marks == _LOSS:

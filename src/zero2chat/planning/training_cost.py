@@ -79,7 +79,7 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
     Raises `UserError` for a model that is nowhere.
     """
     if not path:
-        raise UserError("a model is not set: name a model folder or a Hub model")
+        raise UserError("the model is not set: set it to a model folder or a Hub name")
     if made := _maker(path, steps):
         step, steps = made
         if step.stage == "pretrain":
@@ -284,7 +284,7 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     if not getattr(c, "num_attention_heads", None) or any(
         getattr(c, f"num_{kind}experts", None) for kind in ("", "local_")
     ):
-        raise UserError(f"{step.config}: a {c.model_type} cannot be planned: it is no dense transformer")
+        raise UserError(f"{step.config}: cannot plan a {c.model_type}: only dense transformers are supported")
     parameters = parameter_count(model)
     context = context_length(model)
     length, said = getattr(args if step.stage == "pretrain" else training, "max_length", None), "max_length"

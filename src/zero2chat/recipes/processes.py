@@ -75,7 +75,7 @@ def stopped_by_signals() -> Iterator[None]:
     except _Stopped as stopped:
         _end_all()
         name = signal.Signals(stopped.number).name
-        print(f"stopped by {name}: run it again to go on", file=sys.stderr, flush=True)
+        print(f"stopped by {name}: run it again to resume", file=sys.stderr, flush=True)
         raise SystemExit(128 + stopped.number) from None
     finally:
         for number in heard:

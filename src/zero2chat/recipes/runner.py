@@ -1,4 +1,4 @@
-"""Running a recipe: what of it is done, and the commands that do the rest."""
+"""Load a recipe as a graph of steps, find which steps are done, and run the commands for the others."""
 
 from __future__ import annotations
 
@@ -26,15 +26,171 @@ from zero2chat.recipes import graph, processes
 from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, PLAIN_STAGES, Step, load_recipe, owners, require_known
 from zero2chat.recipes.seeds import in_seeds, with_seeds
 
-# What a setting that names a file of the repository ends in, and the settings that are texts whatever they end in.
+# Plain stages run as one process; all others run under `accelerate launch`.
+PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
+TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
+# Stages that generate with a model, on all processes.
+ANSWERING_STAGES = (
+    "arena",
+    "compress",
+    "distill",
+    "evaluate",
+    "interrogate",
+    "novelty",
+    "probe",
+    "regurgitate",
+    "surprise",
+)
+STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
+# Stages that only combine other steps' results. They rerun automatically when those change.
+JOINING_STAGES = ("claims", "report")
+ACCELERATE_CONFIGS = Path("accelerate_configs")
+# Suffixes by which a setting is taken for a file in the repository, and settings that are always plain text.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
 _TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
-# Folders that `make` fetches, and as what.
+# Folders that `make` fetches, with the make target.
 _FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm", "data/debian-docs/": "debian-docs"}
 
 
+@dataclass
+class Step:
+    """One use of a stage in a recipe. `settings` are its YAML merged with the command line's overrides."""
+
+    name: str
+    stage: str
+    config: Path
+    after: tuple[str, ...]
+    accelerate_config: str
+    overrides: dict[str, Any]
+    settings: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.settings["output_dir"])
+
+    @property
+    def trains(self) -> bool:
+        return self.stage in TRAINING_STAGES
+
+    @property
+    def joins(self) -> bool:
+        return self.stage in JOINING_STAGES
+
+    def command(self) -> list[str]:
+        """Return the command that runs this step, ready to paste into a shell."""
+        module = ["-m", f"zero2chat.stages.{self.stage}", "--config", str(self.config)]
+        for key, value in self.overrides.items():
+            structured = value is None or isinstance(value, list | dict)
+            module += [f"--{key}", json.dumps(value, ensure_ascii=False) if structured else str(value)]
+        if self.stage in PLAIN_STAGES:
+            return ["python", *module]
+        launch = ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml"
+        return ["accelerate", "launch", "--quiet", "--config_file", str(launch), *module]
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Build the stage's dataclasses from the settings. Raises the same `UserError` as the stage."""
+        classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
+        if self.trains:
+
+            return build_training(classes, self.settings, str(self.config))
+        return config.build(classes, self.settings, str(self.config))
+
+
+def load_recipe(
+    recipe: str | Path,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    accelerate_config: str | None = None,
+) -> list[Step]:
+    """Load the steps in topological order: each step comes after those it depends on.
+
+    Raises `UserError` for unknown keys, stages, steps or accelerate configs, a cycle, a step that reads another step's
+    run without naming it in `after`, and two steps that write the same folder.
+    """
+    folder = Path(recipe)
+    graph = config.load_yaml(folder / "recipe.yaml")
+    where = folder / "recipe.yaml"
+    if set(graph) != {"steps"} or not isinstance(graph["steps"], list) or not graph["steps"]:
+        raise UserError(f"{where}: expected a single key `steps` with a list of steps")
+    steps = [_read_step(entry, folder, where, overrides or {}, accelerate_config) for entry in graph["steps"]]
+    names = [step.name for step in steps]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{where}: two steps have the name '{name}'")
+    for name in overrides or {}:
+        _require(name, names, "--set", "step")
+    for step in steps:
+        for before in step.after:
+            _require(before, names, f"{where}: step {step.name}: after", "step")
+    _check_folders(steps, where)
+    return _in_order(steps, where)
+
+
+def _require(name: str, known: Sequence[str], where: str, kind: str) -> None:
+    if name not in known:
+        raise UserError(f"{where}: unknown {kind} '{name}'{nearest(str(name), list(known))}")
+
+
+def _read_step(
+    entry: Any,
+    folder: Path,
+    where: Path,
+    overrides: Mapping[str, Mapping[str, Any]],
+    accelerate_config: str | None,
+) -> Step:
+    known = ("name", "stage", "config", "set", "after", "accelerate_config")
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: expected a step with the keys {', '.join(known)}, got {entry!r}")
+    for key in entry:
+        _require(key, known, str(where), "key")
+    for key in ("name", "stage", "config"):
+        if not isinstance(entry.get(key), str):
+            raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
+    _require(entry["stage"], STAGES, f"{where}: step {entry['name']}", "stage")
+    launch = accelerate_config or entry.get("accelerate_config", "cpu")
+    _require(
+        launch,
+        sorted(p.stem for p in ACCELERATE_CONFIGS.glob("*.yaml")),
+        f"step {entry['name']}",
+        "accelerate config",
+    )
+    after = entry.get("after") or []
+    after = [after] if isinstance(after, str) else after
+    if not isinstance(after, list):
+        raise UserError(f"{where}: step {entry['name']}: `after`: expected a list of steps, got {after!r}")
+    own = entry.get("set") or {}
+    if not isinstance(own, dict):
+        raise UserError(f"{where}: step {entry['name']}: `set`: expected a mapping of settings, got {own!r}")
+    path = folder / entry["config"]
+    settings = config.load_yaml(path)
+    # If a setting is a mapping, the recipe may override single keys. The other keys keep the YAML's values.
+    merged = {
+        key: settings[key] | value if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
+        for key, value in own.items()
+    }
+    chosen = merged | dict(overrides.get(entry["name"], {}))
+    settings |= chosen
+    if not isinstance(settings.get("output_dir"), str):
+        raise UserError(
+            f"{path}: output_dir is not set: set it to the run's folder, such as runs/{folder.name}/{entry['name']}"
+        )
+    return Step(entry["name"], entry["stage"], path, tuple(after), launch, chosen, settings)
+
+
+def _check_folders(steps: Sequence[Step], where: Path) -> None:
+    makers: dict[str, str] = {}
+    for step in steps:
+        other = makers.setdefault(os.path.normpath(step.folder), step.name)
+        if other != step.name:
+            raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
+    for step in steps:
+        for path in runs.input_paths(step.settings):
+            maker = next((makers[owner] for owner in graph.owners(path) if owner in makers), None)
+            if maker is not None and maker not in step.after:
+                raise UserError(f"{step.config}: reads {path}: add {maker} to `after` of step {step.name} in {where}")
+
+
 def _check_runs(step: Step, steps: Sequence[Step]) -> None:
-    """Raises `UserError` for a path under `runs/` that no step makes, and that is in no finished run."""
+    """Raises `UserError` for a path under `runs/` that no step makes and that no finished run contains."""
     makers = {os.path.normpath(other.folder) for other in steps}
     for path in runs.input_paths(step.settings):
         folders = owners(path)
@@ -43,15 +199,13 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
         if not any((Path(owner) / runs.RUN).exists() for owner in folders):
             recipe = Path("recipes", *Path(path).parts[1:2])
             other = recipe != step.config.parent and (recipe / "recipe.yaml").exists()
-            hint = f": `zero2chat run {recipe}` makes it" if other else ""
-            raise UserError(
-                f"{step.config}: {path} is made by no step of this recipe, and is no run that is there{hint}"
-            )
+            hint = f": run `zero2chat run {recipe}` first" if other else ""
+            raise UserError(f"{step.config}: {path} is not a run, and no step of this recipe makes it{hint}")
         runs.input_digest(path)  # another recipe's run must be finished
 
 
 def _check_files(step: Step) -> None:
-    """Raises `UserError` for a local file in the settings, or a package that they ask for, which is not there."""
+    """Raises `UserError` for a missing local file in the settings, or a missing package that they require."""
     for key in ("load_in_4bit", "load_in_8bit"):
         if step.settings.get(key) and importlib.util.find_spec("bitsandbytes") is None:
             raise UserError(f'{step.config}: {key} needs bitsandbytes: `pip install "zero2chat[qlora]"`')
@@ -59,12 +213,12 @@ def _check_files(step: Step) -> None:
     sources = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     named = list(runs.strings({key: value for key, value in step.settings.items() if key != "datasets"}))
     for source in sources:
-        # Elsewhere data_files are in the folder `data_dir`, or in the dataset that `path` names.
+        # Other data_files are relative to the folder `data_dir`, or to the dataset in `path`.
         here = source.get("path") in runs.BUILDERS and not source.get("data_dir")
         named += runs.strings({key: value for key, value in source.items() if here or key != "data_files"})
     for key, text in named:
         maker = next((maker for place, maker in _FETCHED.items() if os.path.normpath(text).startswith(place)), None)
-        named_so = maker or Path(text).suffix in _FILE_SUFFIXES  # what is fetched may be a folder, such as a model's
+        named_so = maker or Path(text).suffix in _FILE_SUFFIXES  # fetched paths may be folders, such as a model's
         is_file = key == "data_files" or (key not in _TEXT_KEYS and named_so)
         if not is_file or "://" in text or any(c.isspace() for c in text) or os.path.normpath(text).startswith("runs/"):
             continue
@@ -73,8 +227,20 @@ def _check_files(step: Step) -> None:
             raise UserError(f"{step.config}: {key}: {text}: no such file{hint}")
 
 
+def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
+    ordered: list[Step] = []
+    waiting = list(steps)
+    while waiting:
+        ready = [s for s in waiting if all(b in [o.name for o in ordered] for b in s.after)]
+        if not ready:
+            raise UserError(f"{where}: the steps {', '.join(s.name for s in waiting)} form a cycle: mend their `after`")
+        ordered.append(ready[0])
+        waiting.remove(ready[0])
+    return ordered
+
+
 def fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
-    """The step's fingerprint with those of the steps it is `after`, all of which must be done."""
+    """Return the step's fingerprint, with those of the steps in its `after`. Those must be done."""
     after = {}
     for before in step.after:
         folder = next(s.folder for s in steps if s.name == before)
@@ -83,31 +249,31 @@ def fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def _current(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
-    """The fingerprint as it reads when it was written down."""
+    """Return the fingerprint in the form in which it is saved."""
     current: dict[str, Any] = json.loads(json.dumps(fingerprint(step, steps), default=str))
     return current
 
 
 def _changes(step: Step, identity: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What the step's folder was made, or begun, with other than `new`."""
+    """List the differences between the fingerprint saved in the step's folder and `new`."""
     old = identity["fingerprint"]
     return runs.changes(old if "after" in old else old | {"after": new["after"]}, new)
 
 
 def _refuse_changes(step: Step, identity: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raises `UserError` where the step's folder was made, or begun, with something other than `new`."""
+    """Raises `UserError` if the step's folder was made, or started, with a fingerprint other than `new`."""
     differences = _changes(step, identity, new)
     if differences and not runs.is_untouched(step.folder):
         raise UserError(
-            f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and what follows anew; "
+            f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and all later steps again; "
             "nothing was changed"
         )
 
 
 def _check_upstream(wanted: Sequence[Step], upstream: Sequence[Step], steps: Sequence[Step]) -> None:
-    """Raises `UserError` where a step that comes before the wanted ones is not finished, or not up to date.
+    """Raises `UserError` if a step before the wanted ones is unfinished or out of date.
 
-    An earlier one may have been removed to save space, as long as no wanted step reads it itself.
+    An earlier step's folder may have been removed to save space, if no wanted step reads it directly.
     """
     folders = {step.name: step.folder for step in steps}
     for step in upstream:
@@ -129,15 +295,15 @@ def run(
     seeds: int = 1,
     jobs: int = 1,
 ) -> dict[str, Any]:
-    """Make what is not yet made. Returns `{step: "done" | "made" | "planned"}` and the seconds.
+    """Run the steps that are not done. Returns `{step: "done" | "made" | "planned"}` and the seconds.
 
-    `only` runs one step, or all that a claim of the recipe reads; `from_` a step and what follows, `restart` the same
-    after removing what they had made; each of them in all `seeds`. `jobs` steps that do not wait for each other run at
-    once, with the cores shared among them.
+    `only` runs one step, or all steps that a claim reads. `from_` runs a step and all later ones. `restart` does the
+    same after removing their folders. Each applies to all `seeds`. Up to `jobs` independent steps run at once and
+    share the cores.
     """
     started = time.time()
     if jobs < 1:
-        raise UserError(f"--jobs {jobs}: give how many, 1 or more")
+        raise UserError(f"--jobs {jobs}: expected 1 or more")
     chosen: dict[str, dict[str, Any]] = {}
     for text in overrides:
         target, equals, value = text.partition("=")
@@ -147,9 +313,9 @@ def run(
         try:
             chosen.setdefault(name, {})[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise UserError(f"--set {text}: no valid YAML: {error}") from error
+            raise UserError(f"--set {text}: invalid YAML: {error}") from error
     if not (Path(recipe) / "recipe.yaml").exists():
-        raise UserError(f"{recipe}: no recipe there (no recipe.yaml): name a folder such as recipes/quickstart")
+        raise UserError(f"{recipe}: not a recipe (no recipe.yaml): give a folder such as recipes/quickstart")
     steps = written = load_recipe(recipe, chosen, accelerate_config)
     if seeds != 1:
         steps = with_seeds(steps, seeds)
@@ -159,11 +325,11 @@ def run(
     for flag, step_name in given.items():
         require_known(step_name, names, flag, "step or claim" if named and flag == "--only" else "step")
     if len(given) > 1:
-        raise UserError("--only, --from and --restart exclude each other")
+        raise UserError("--only, --from and --restart exclude each other: give one of them")
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # as for the steps' own processes: tasks and rewards may be modules there
+        sys.path.append(str(Path.cwd()))  # as in the steps' own processes: tasks and rewards may be modules there
     for step in written:
-        step.arguments()  # a mistake in the last step should not show after an hour
+        step.arguments()  # report a mistake in the last step now, not after an hour
 
     if only in named:
         steps = wanted = graph.for_claim(steps, only)
@@ -176,9 +342,9 @@ def run(
     for name in chosen:
         if name not in [step.name for step in (*upstream, *wanted)]:
             flag, step_name = next(iter(given.items()))
-            raise UserError(f"--set {name}.…: with {flag} {step_name} the step {name} does not run: leave it out")
+            raise UserError(f"--set {name}.…: step {name} does not run with {flag} {step_name}: remove the option")
     for step in steps:
-        runs.read_run(step.folder)  # a folder of other origin is refused before anything runs
+        runs.read_run(step.folder)  # refuse a folder that is not a run before anything starts
     for step in wanted:
         _check_runs(step, steps)
     if not dry_run:
@@ -204,8 +370,8 @@ def run(
 
 
 def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int) -> dict[str, str]:
-    """Make each step as soon as those before it are there. Raises what the first failure raised, when the steps that
-    were running then have ended."""
+    """Run each step as soon as its dependencies are done. On failure, wait for the running steps, then re-raise the
+    first error."""
     outcome: dict[str, str] = {}
     waiting, running = list(wanted), set[str]()
     ended = queue.SimpleQueue[tuple[str, BaseException | None]]()
@@ -215,7 +381,7 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
         error: BaseException | None = None
         try:
             _launch(step, command, jobs)
-        except BaseException as raised:  # raised again where the others have ended
+        except BaseException as raised:  # re-raised when the other steps have ended
             error = raised
         ended.put((step.name, error))
 
@@ -226,13 +392,13 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
             waiting.remove(ready)
             try:
                 command = _begin(ready, steps, recipe)
-            except Exception as refused:  # such as a change of settings: what runs beside it is not lost
+            except Exception as refused:  # such as changed settings; let the steps that are running finish
                 failure = refused
                 continue
             outcome[ready.name] = "done" if command is None else "made"
             if command is not None:
                 running.add(ready.name)
-                # Not waited for where this process is killed, with which its steps end: see `processes`.
+                # A daemon: if this process is killed, its steps end with it (see `children`).
                 threading.Thread(target=launch, args=(ready, command), daemon=True).start()
             continue
         name, error = ended.get()
@@ -244,12 +410,12 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
 
 
 def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
-    """The command to launch, of a folder that knows what it is made with; None where the step is done."""
+    """Write the step's `run.json` and return the command to launch; None if the step is done."""
     command = step.command()
     new = _current(step, steps)
     identity = runs.read_run(step.folder)
     if identity is not None and step.joins and _changes(step, identity, new):
-        print(f"{step.name}: what it joins has changed: made anew", flush=True)
+        print(f"{step.name}: its inputs have changed: running it again", flush=True)
         shutil.rmtree(step.folder)
         identity = None
     if identity is not None:
@@ -257,23 +423,23 @@ def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
         if (step.folder / runs.METRICS).exists():
             _skip(step, command)
             return None
-    launch = {"recipe": recipe, "step": step.name, "command": shlex.join(command)}  # for the model's card
+    launch = {"recipe": recipe, "step": step.name, "command": shlex.join(command)}  # for the model card
     runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new, "launch": launch})
     print(f"\n== {step.name}\n{shlex.join(command)}", flush=True)
     return command
 
 
 def _skip(step: Step, command: Sequence[str]) -> None:
-    if step.stage == "report":  # shows its results again, and writes its page anew if that is gone
+    if step.stage == "report":  # prints its results again, and rewrites its page if that is missing
         importlib.import_module("zero2chat.stages.report").main(command[command.index("--config") :])
     else:
         print(f"{step.name}: done already, skipped", flush=True)
 
 
 def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
-    """Run a step's command with this interpreter; beside others its name stands before each line that it prints.
+    """Run a step's command with this interpreter. If several run at once, prefix each line with the step's name.
 
-    Raises `SystemExit`: 2 after a user's mistake, 1 after a fault.
+    Raises `SystemExit`: 2 after a user's mistake, 1 after a failure.
     """
     tools = Path(sys.executable).parent
     resolved = [sys.executable if command[0] == "python" else str(tools / command[0]), *command[1:]]
@@ -286,20 +452,20 @@ def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
                 print(f"{step.name} | {line}", end="", flush=True)
         processes.refuse_when_stopping()
         if process.returncode and mistake.exists():
-            raise SystemExit(2)  # the step has said what is wrong
+            raise SystemExit(2)  # the step has printed the error
     if process.returncode:
         print(
-            f"error: {step.name} failed (exit code {process.returncode}); run it again to go on",
+            f"error: {step.name} failed (exit code {process.returncode}); run the same command again to resume",
             file=sys.stderr,
         )
         raise SystemExit(1)
 
 
 def environment(step: Step, jobs: int = 1) -> dict[str, str]:
-    """The environment of a step's processes: what is set already, and what makes them fast on a CPU."""
-    ranks = jobs
+    """Return the environment of a step's processes: the current one, plus settings for speed on CPUs."""
+    processes = jobs
     if step.stage not in PLAIN_STAGES:
         launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
-        ranks *= int(launch.get("num_processes", 1))
-    # All cores for one process, a share for several.
-    return {"OMP_NUM_THREADS": str(max(1, runs.cores() // ranks))} | os.environ
+        processes *= int(launch.get("num_processes", 1))
+    # All cores for one process, an equal share for several.
+    return {"OMP_NUM_THREADS": str(max(1, runs.cores() // processes))} | os.environ

@@ -10,7 +10,7 @@ from zero2chat.report.parts import cards, esc, exact, lacks, paragraph, short, t
 from zero2chat.report.steps import Metric, Step, finite
 
 TITLE = "Who is best?"
-KEY = {"rating": "rating of the best", "comparisons": "pairs of answers compared", "draw_rate": "of them draws"}
+KEY = {"rating": "rating of the best model", "comparisons": "comparisons of two answers", "draw_rate": "draws"}
 
 
 def rated(step: Step) -> dict[str, Metric]:
@@ -33,7 +33,7 @@ def against(step: Step) -> dict[tuple[str, str], Metric]:
 
 def _ratings(step: Step) -> str:
     styled = step.named("style_rating_(.+)")
-    head = ["model", "rating", "95%", "comparisons", *(["style accounted for", "95%"] if styled else [])]
+    head = ["model", "rating", "95%", "comparisons", *(["style-controlled", "95%"] if styled else [])]
 
     def row(name: str, metric: Metric) -> list[str]:
         return [
@@ -55,34 +55,34 @@ def _example(sample: Mapping[str, Any]) -> str:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "All models answer the same prompts, and of each two answers one wins, or neither. From many such pairs comes "
-        "a rating, as chess players have one: 400 points more are ten wins to one.",
+        "All models answer the same prompts. For each pair of answers, one wins or it is a draw. Many such comparisons "
+        "give Elo-style ratings, as in chess: a lead of 400 points means ten wins for each loss.",
         "story",
     )
     text += cards(step, {key: label for key, label in KEY.items() if key != "rating"})
     styled = step.named("style_rating_(.+)")
     names = list(rated(step))
     pairs = {f"{a} against {b}": metric for (a, b), metric in against(step).items()}
-    groups = {"rating": rated(step)} | ({"style accounted for": styled} if styled else {})
+    groups = {"rating": rated(step)} | ({"style-controlled": styled} if styled else {})
     text += gallery(
-        dots(f"{step.anchor}-ratings", "Ratings with their 95% intervals, over prompts.", names, groups),
-        bars(f"{step.anchor}-pairs", "Won, draws half.", list(pairs), {"won": pairs}, measure="win_rate"),
+        dots(f"{step.anchor}-ratings", "Ratings, with 95% intervals over prompts.", names, groups),
+        bars(f"{step.anchor}-pairs", "Win rates; a draw is half.", list(pairs), {"won": pairs}, measure="win_rate"),
     )
     text += _ratings(step)
     if draws := step.value("draws_added"):
         text += paragraph(
-            f"Some model won every comparison with others, by which no finite rating says how much better it is. So "
-            f"a draw was added to each pair of models that met ({exact(draws)}), and their intervals are wide.",
+            f"A model won every comparison with others, so no finite rating fits. Therefore a "
+            f"draw was added to each pair of models that met ({exact(draws)}), and the intervals are wide.",
             "note",
         )
     if "first_rate" in step.metrics:
         first = short("first_rate", step.metrics["first_rate"])
         text += paragraph(
-            f"Each pair was shown to the judge in both orders. It chose the answer that stood first in {first} of its "
-            "choices: with no taste for a place that would be half.",
+            f"The judge saw each pair in both orders. It preferred the answer that stood first in {first} of its "
+            "decisions. Without position bias this would be 50%.",
             "aside",
         )
-    text += "<h3>One of the pairs</h3>\n"
+    text += "<h3>An example pair</h3>\n"
     if not step.samples:
         return text + lacks("samples.jsonl", "a pair is")
-    return text + paragraph("The first that was decided; it was not picked.", "aside") + _example(step.samples[0])
+    return text + paragraph("The first pair with a winner; not cherry-picked.", "aside") + _example(step.samples[0])

@@ -9,10 +9,10 @@ from zero2chat.report.parts import esc, exact, paragraph, short, small_print, ta
 from zero2chat.report.steps import Metric, Step
 
 TITLE = "The story, measured"
-KEY = {"met": "targets met", "judged": "targets in all", "claims": "claims measured"}
+KEY = {"met": "targets met", "judged": "targets judged", "claims": "claims measured"}
 LEAD = (
-    "What is told of models can be measured, also of small ones. Each sentence here stands with the experiment behind "
-    "it, its number, and a model's own words. One that did not come true stands here with the others and says so."
+    "Claims about language models can be tested on small models too. Each claim is shown with its experiment, its "
+    "measured figures, and an example of a model's answers. Claims that failed are listed as well, and marked."
 )
 # Of a figure or a claim that is met, is not, has no target, and waits: how it is marked, said and coloured
 _MET, _MISSED, _SHOWN, _WAITS = (
@@ -22,7 +22,7 @@ _MET, _MISSED, _SHOWN, _WAITS = (
     ("…", "not measured yet", "unscored"),
 )
 # What an axis says of a kind of metric
-_KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes a token", "accuracy": "right"}
+_KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes per token", "accuracy": "accuracy"}
 
 
 def by_claim(step: Step) -> dict[str, list[Metric]]:
@@ -78,10 +78,10 @@ def _seeds(figures: Sequence[Metric]) -> str:
     """Of how many seeds the figures are."""
     most = max((figure.get("seeds") or 0 for figure in figures), default=1)
     if most <= 1:
-        return "All figures are of one seed."
+        return "All figures are from one seed."
     few = any(figure.get("seeds") == 1 for figure in figures)
-    rest = " The others are of one." if few else ""
-    return f"Figures of {most} seeds are means over models that were trained so many times.{rest}"
+    rest = " All other figures are from one seed." if few else ""
+    return f"Figures from {most} seeds are means over that many trained models.{rest}"
 
 
 def _result(figures: Sequence[Metric]) -> str:
@@ -106,7 +106,7 @@ def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[
         lines = {str(line["line"]): line["points"] for line in logged}
         x, y, percent = (logged[0][key] for key in ("x", "y", "percent"))
         ends = ", ".join(f"{label} ends at {exact(line[-1][1])}" for label, line in lines.items())
-        caption, alt = f"{y[:1].upper()}{y[1:]}, over {x}; of the first seed.", f"{claim}: {y} over {x}: {ends}."
+        caption, alt = f"{y[:1].upper()}{y[1:]}, over {x} (first seed).", f"{claim}: {y} over {x}: {ends}."
         found.append(curves(f"{anchor}-curves", caption, lines, y, x=x, percent=percent, peaks=False, alt=alt))
     kinds: dict[str, list[Metric]] = {}
     for figure in figures:
@@ -128,7 +128,9 @@ def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[
         if _kind(rest[0]) == "rating":
             found.append(dots(anchor, "Ratings with 95% intervals.", list(named), groups, words))
         else:
-            found.append(bars(anchor, "With 95% intervals.", list(named), groups, measure=rest[0]["metric"], alt=words))
+            found.append(
+                bars(anchor, "Figures with 95% intervals.", list(named), groups, measure=rest[0]["metric"], alt=words)
+            )
     return found
 
 

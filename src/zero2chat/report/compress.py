@@ -8,13 +8,13 @@ from zero2chat.report.steps import Step
 
 TITLE = "A lossy zip of its text"
 KEY = {
-    "kept_rate_train": "of the tokens that it read it would write right",
-    "kept_rate_held_out": "of the tokens that it never read",
-    "bytes_text": "of training text",
-    "bytes_model": "of weights",
-    "model_to_text": "sizes of the text is the model",
+    "kept_rate_train": "of training tokens predicted correctly (argmax)",
+    "kept_rate_held_out": "of held-out tokens predicted correctly",
+    "bytes_text": "training text",
+    "bytes_model": "model weights",
+    "model_to_text": "ratio of model size to text size",
 }
-_PLACES = {"it read": "train", "never read": "held_out"}
+_PLACES = {"training text": "train", "held-out text": "held_out"}
 _MEASURES = {"the model": "bits_per_byte", "xz -9e": "bits_per_byte_xz"}
 
 
@@ -24,10 +24,10 @@ def _figures(step: Step) -> str:
         return {place: step.metrics[name] for place, name in names.items() if name in step.metrics}
 
     coded = (
-        "Bits per byte of text that it read and of text that it never read, coded with the model's chances, and by "
-        "xz -9e, which has the training text before it too."
+        "Bits per byte of training text and of held-out text, coded with the model's probabilities, and with xz -9e "
+        "primed with the training text."
     )
-    kept = "Tokens that the model writes right, the true ones before them given."
+    kept = "Share of tokens that are the model's top prediction, given the true preceding tokens."
     return gallery(
         bars(
             f"{step.anchor}-coded",
@@ -42,10 +42,10 @@ def _figures(step: Step) -> str:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "Who guesses well has little to write down: with a model's chances a text can be coded in as many bits as it "
-        "was surprised by it, and unpacked again without a fault. Of the model alone one gets back only what it "
-        "guesses right by itself. That is its lossy copy of what it read.",
+        "Prediction is compression: with a model's probabilities, a text can be coded losslessly in as many bits as "
+        "its surprisal. The model alone, without the code, recovers only the tokens that it predicts correctly. That "
+        "is its lossy copy of the training text.",
         "story",
     )
     text += cards(step, KEY) + _figures(step)
-    return text + "<h3>What it keeps, with ▒ for each token that it would have written otherwise</h3>\n" + answers(step)
+    return text + "<h3>What it keeps, with ▒ for each token that it predicts wrongly</h3>\n" + answers(step)

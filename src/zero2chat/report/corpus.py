@@ -9,15 +9,15 @@ from zero2chat.report.steps import Metric, Step
 
 TITLE = "Collecting the textbook"
 KEY = {
-    "bytes_train": "of text to learn from",
-    "documents_train": "documents to learn from",
-    "documents_validation": "documents set aside for tuning",
-    "documents_test": "documents set aside for the test",
+    "bytes_train": "of training text",
+    "documents_train": "training documents",
+    "documents_validation": "validation documents",
+    "documents_test": "test documents",
 }
 _SPLITS = {
-    "train": "read by the model",
-    "validation": "set aside, for tuning",
-    "test": "set aside, for the test",
+    "train": "the model is trained on it",
+    "validation": "held out, for tuning",
+    "test": "held out, for the final test",
 }
 
 
@@ -30,16 +30,16 @@ def _shares(step: Step) -> tuple[dict[str, Metric], dict[str, Metric]]:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "Before anything can be learned there must be something to read. This step gathered the text the "
-        "model will learn from, and set some documents aside that no training step ever sees: how well the "
-        "model predicts <em>those</em> tells learning from memorising.",
+        "Training starts with text. This step collected the training text and held out some documents that no "
+        "training step ever sees. How well the model predicts <em>those</em> shows whether it generalizes or only "
+        "memorizes.",
         "story",
     )
     text += cards(step, KEY) + crawl.decontaminated(step.metrics)
     if step.crawl:
         text += crawl.part(step.crawl, f"{step.anchor}-crawl")
     size, count = _shares(step)
-    figure = bars(f"{step.anchor}-sources", "Text to learn from, by source.", list(size), {"bytes_train": size})
+    figure = bars(f"{step.anchor}-sources", "Training text by source, in bytes.", list(size), {"bytes_train": size})
     rows = []
     for name in [*_SPLITS, *dict.fromkeys([*size, *count])]:
         cells = [
@@ -53,7 +53,7 @@ def section(step: Step) -> str:
             rows.append((label, *cells))
     text += gallery(figure, table(("text", "documents", "size"), rows) if rows else "")
 
-    text += "<h3>What it looks like</h3>\n"
+    text += "<h3>Examples</h3>\n"
     if not step.samples:
         return text + lacks("samples.jsonl", "documents are")
     for sample in step.samples[:6]:

@@ -21,8 +21,8 @@ from zero2chat.runs import CRAWL, write_atomically
 STEPS = {
     "read": "pages read",
     "crawled_before": "before the cutoff",
-    "url": "addresses",
-    "extraction": "main text",
+    "url": "URL filter",
+    "extraction": "text extraction",
     "languages": "languages",
     "gopher_repetition": "repetition",
     "gopher_quality": "quality",
@@ -30,8 +30,8 @@ STEPS = {
     "fineweb": "FineWeb's rules",
     "minhash": "near-duplicates",
     "lines": "repeated lines",
-    "decontaminate": "examinations",
-    "personal_data": "personal data",
+    "decontaminate": "contamination",
+    "personal_data": "PII",
     "classifier": "classifier",
 }
 _REASONS = 12  # of all steps, the most frequent
@@ -47,11 +47,11 @@ def figures(told: Mapping[str, Any], key: str) -> dict[str, str]:
     left = {kind: {_step(s["step"]): {"value": s[kind]} for s in steps if s[kind]} for kind in ("documents", "tokens")}
     drawn = {
         "funnel": (
-            "Documents that are left after each step, from the pages read to the corpus.",
+            "Documents that remain after each filter, from the pages read to the corpus.",
             names,
             left["documents"],
         ),
-        "tokens": (f"Tokens that are left after each step ({told['tokenizer']}).", names, left["tokens"]),
+        "tokens": (f"Tokens that remain after each filter ({told['tokenizer']}).", names, left["tokens"]),
         "languages": _largest("Documents of the corpus by language", told["languages"]),
         "lengths": _binned("Documents of the corpus by length, in tokens.", told["lengths"]),
         "clusters": _binned("Clusters of near-duplicates by how many documents they had.", told["duplicates"]["sizes"]),
@@ -89,19 +89,19 @@ def part(told: Mapping[str, Any], key: str) -> str:
     """The crawl's part of a corpus's section; `key` begins its figures' ids."""
     drawn = figures(told, key)
     text = paragraph(
-        "The text is of web pages. Each step below takes out what is no reading matter: pages in other languages, "
-        "menus and lists, text that says the same again, what stands elsewhere already. Nothing goes without a reason.",
+        "The text comes from web pages. Each filter below removes what is unsuitable for training: pages in other "
+        "languages, menus and lists, repeated lines, near-duplicates. Every removal is recorded with its reason.",
         "story",
     )
     if all(told["dates"]):
         first, last = (esc(str(date)[:10]) for date in told["dates"])
-        text += paragraph(f"The pages were fetched from {first} to {last}: what came later the model cannot know.")
+        text += paragraph(f"The pages were fetched from {first} to {last}. The model cannot know of later events.")
     text += gallery(*(drawn.get(name, "") for name in ("funnel", "tokens")))
     text += "<h3>What was removed, and why</h3>\n" + _removed(told)
-    text += "<h3>What is left</h3>\n" + gallery(*(drawn.get(name, "") for name in ("languages", "lengths")))
+    text += "<h3>What remains</h3>\n" + gallery(*(drawn.get(name, "") for name in ("languages", "lengths")))
     masked = ", ".join(f"{exact(n)} {esc(kind)}" for kind, n in told["masked"].items())
     if masked:
-        text += paragraph(f"Masked as personal data, in {exact(told['documents_masked'])} documents: {masked}.")
+        text += paragraph(f"PII masked in {exact(told['documents_masked'])} documents: {masked}.")
     return text + _duplicates(told["duplicates"], drawn.get("clusters", ""))
 
 
@@ -114,7 +114,7 @@ def _removed(told: Mapping[str, Any]) -> str:
     if rows[_REASONS:]:
         text += folded(f"{len(rows) - _REASONS} more reasons", table(head, rows[_REASONS:]))
     if told.get("lines_removed"):
-        text += paragraph(f"From documents that stayed {exact(told['lines_removed'])} repeated lines were removed.")
+        text += paragraph(f"Repeated lines removed from documents that were kept: {exact(told['lines_removed'])}.")
     by_step: dict[str, list[Mapping[str, Any]]] = {}
     for example in told["examples"]:
         by_step.setdefault(example["step"], []).append(example)
@@ -133,12 +133,12 @@ def _removed(told: Mapping[str, Any]) -> str:
 def _duplicates(told: Mapping[str, Any], figure: str) -> str:
     if not told["clusters"]:
         return ""
-    text = "<h3>What stood in several places</h3>\n" + paragraph(
-        f"{exact(told['clusters'])} clusters of near-duplicates: of each one document stayed, and "
-        f"{exact(told['removed'])} went."
+    text = "<h3>Near-duplicates</h3>\n" + paragraph(
+        f"{exact(told['clusters'])} clusters of near-duplicates: one document of each was kept, and "
+        f"{exact(told['removed'])} were removed."
     )
     shown = "".join(
-        f"<p><b>{exact(cluster['size'])}</b> documents; this one stayed: "
+        f"<p><b>{exact(cluster['size'])}</b> documents; this one was kept: "
         f"{esc(cluster.get('url') or cluster['kept'], 160)}</p>\n<ul>"
         + "".join(f"<li>{esc(url or 'no address', 160)}</li>" for url in cluster["removed"])
         + "</ul>\n"
@@ -165,5 +165,5 @@ def decontaminated(metrics: Mapping[str, Metric]) -> str:
         return ""
     of = f" of {short('documents', {'value': found['n']})}" if "n" in found else ""
     return paragraph(
-        f"Left out because they ask a question of the examinations: {short('documents', found)}{of} documents.", "aside"
+        f"Removed as contaminated with evaluation questions: {short('documents', found)}{of} documents.", "aside"
     )

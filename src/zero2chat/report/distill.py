@@ -7,20 +7,20 @@ from zero2chat.report.steps import Step
 
 TITLE = "A teacher's answers"
 KEY = {
-    "conversations": "answers kept, a conversation each",
+    "conversations": "answers kept, one conversation each",
     "pass_rate": "of the teacher's answers pass",
-    "prompts_kept_rate": "of the prompts have an answer that was kept",
-    "kept_rate": "of the teacher's answers are kept",
-    "rejected_rate_wrong": "of the answers score too low",
-    "rejected_rate_cut": "of the answers do not end by themselves",
-    "rejected_rate_duplicate": "of the answers repeat another one",
+    "prompts_kept_rate": "of prompts have an answer that was kept",
+    "kept_rate": "of the teacher's answers were kept",
+    "rejected_rate_wrong": "of answers rejected: score too low",
+    "rejected_rate_cut": "of answers rejected: truncated",
+    "rejected_rate_duplicate": "of answers rejected: duplicates",
 }
 
 
 def section(step: Step) -> str:
     text = paragraph(
-        "Worked examples need not be written by people. A model that can do it already answers each question several "
-        "times; what is found right becomes an example for another model to study.",
+        "Worked examples need not be written by people. A stronger model, the teacher, answers each prompt several "
+        "times. Answers that pass the check become training examples for another model.",
         "story",
     )
-    return text + cards(step, KEY) + "<h3>Kept, and not</h3>\n" + answers(step)
+    return text + cards(step, KEY) + "<h3>Kept and rejected answers</h3>\n" + answers(step)

@@ -12,15 +12,15 @@ from zero2chat.report.steps import Step, finite
 
 TITLE = "Learning to prefer"
 KEY = {
-    "accuracy": "of unseen pairs preferred as people did",
-    "accuracy_before": "in which the model before thought people's choice likelier",
-    "accuracy_length": "judged right by length alone",
-    "margin": "of implicit reward between the two answers",
-    "chosen_change": "nats: how the preferred answer's log-probability moved",
-    "rejected_change": "nats: how the other's moved",
-    "pairs_train": "comparisons learned from",
+    "accuracy": "accuracy on held-out preference pairs",
+    "accuracy_before": "of pairs: chosen answer more likely before training",
+    "accuracy_length": "accuracy of preferring the longer answer",
+    "margin": "mean implicit reward margin, chosen minus rejected",
+    "chosen_change": "nats: change of log-probability, chosen",
+    "rejected_change": "nats: change of log-probability, rejected",
+    "pairs_train": "training pairs",
 }
-_BARS = {"accuracy": "implicit reward", "accuracy_before": "likelier before", "accuracy_length": "length alone"}
+_BARS = {"accuracy": "implicit reward", "accuracy_before": "before DPO", "accuracy_length": "longer answer"}
 
 
 def _given(sample: Mapping[str, Any], side: str) -> list[str]:
@@ -30,18 +30,18 @@ def _given(sample: Mapping[str, Any], side: str) -> list[str]:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "Comparisons can teach the model itself. Of two answers the preferred one is made likelier beside the other, "
-        "measured by how far each has moved from where the model began. No reward model stands between, and no "
-        "answer is sampled. Often both become less likely, the worse one more so: only their distance is learned.",
+        "Preference pairs can train the model directly. DPO raises the probability of the chosen answer relative to "
+        "the rejected one, both measured against the reference model. It needs no reward model and samples no answers. "
+        "Often both answers become less likely, the rejected one more so: only the margin is trained.",
         "story",
     )
     text += cards(step, KEY)
     text += gallery(
-        accuracy_bars(step, _BARS, "Held-out pairs judged as people did, with 95% intervals."),
-        curves(f"{step.anchor}-loss", "Loss: 0.69 is a coin's.", {"training": step.curve("loss")}, "loss"),
+        accuracy_bars(step, _BARS, "Accuracy on held-out pairs, with 95% intervals."),
+        curves(f"{step.anchor}-loss", "Loss (chance: ln 2 ≈ 0.69).", {"training": step.curve("loss")}, "loss"),
         curves(
             f"{step.anchor}-margins",
-            "Implicit rewards of training pairs: the preferred answers', the others', and between them.",
+            "Implicit rewards on training pairs: chosen, rejected, and their margin.",
             {
                 "preferred": step.curve("rewards/chosen"),
                 "other": step.curve("rewards/rejected"),
@@ -55,5 +55,5 @@ def section(step: Step) -> str:
     text += "<h3>Pairs and their implicit rewards</h3>\n"
     if not step.samples:
         return text + lacks("samples.jsonl", "pairs are")
-    story = "The first held-out pairs; none was picked. Above 0 an answer has become likelier."
+    story = "The first held-out pairs; not cherry-picked. Above 0, an answer became more likely in training."
     return text + paragraph(story, "aside") + pairs_table(step, _given)

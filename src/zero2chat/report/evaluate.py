@@ -11,16 +11,16 @@ from zero2chat.report.steps import Metric, Step
 
 TITLE = "The exam"
 KEY = {
-    "accuracy": "answered right, mean over the tasks",
-    "accuracy_sampled": "answered right when sampled",
-    "pass_at_1": "right at the first try",
-    "pass_at_8": "right in one of eight tries",
+    "accuracy": "accuracy, mean over tasks",
+    "accuracy_sampled": "accuracy when sampled",
+    "pass_at_1": "pass@1",
+    "pass_at_8": "pass@8",
     "called": "of answers call a tool",
-    "win_rate": "of answers are better than the other model's",
-    "needless_calls": "of answers to questions that need no tool call one",
-    "declined_within_reach": "of questions within reach are declined",
-    "stop_rate": "of answers end by themselves",
-    "bytes_model": "of weights",
+    "win_rate": "win rate against the other model",
+    "needless_calls": "of answers call a tool although none is needed",
+    "declined_within_reach": "abstention rate on answerable questions",
+    "stop_rate": "of answers end with the EOS token",
+    "bytes_model": "model weights",
 }
 # The longer names first: `accuracy_sampled_sums` is the sampled accuracy on `sums`.
 _KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8", "called")
@@ -58,7 +58,7 @@ def score_figure(step: Step) -> str:
     """A bar for each task and kind of score; empty where none was measured."""
     kinds = {kind: metrics for kind, metrics in scores(step).items() if kind != "called"}
     tasks = list(dict.fromkeys(task for metrics in kinds.values() for task in metrics))
-    return bars(f"{step.anchor}-tasks", "Answered right, by task, with 95% intervals.", tasks, kinds)
+    return bars(f"{step.anchor}-tasks", "Accuracy by task, with 95% intervals.", tasks, kinds)
 
 
 def score_table(step: Step) -> str:
@@ -106,7 +106,7 @@ def win_rates(step: Step) -> str:
         )
         for label, metric in found.items()
     )
-    return table(("win rate", "against", "better, a tie counting half", ""), rows) if found else ""
+    return table(("win rate", "against", "wins, a tie counting half", ""), rows) if found else ""
 
 
 _FIRST_QUESTIONS = "first questions"  # the task of their samples
@@ -135,27 +135,27 @@ def together(steps: Sequence[Step]) -> tuple[str, str] | None:
         return None
     questions = dict.fromkeys(question for found in said.values() for question in found)
     text = paragraph(
-        "Questions as a newcomer types them, each the beginning of a conversation of its own, answered greedily by "
-        f"the model that each step examined. Of a long answer the first line is shown, up to {_LONGEST} characters.",
+        "Questions as a newcomer types them, each in a new conversation, answered greedily by the model of each "
+        f"evaluation step. Of a long answer only the first line is shown, up to {_LONGEST} characters.",
         "story",
     )
     rows = ((esc(question), *(found.get(question, "") for found in said.values())) for question in questions)
-    return "The same questions, asked after each step", text + table(("question", *map(esc, said)), rows)
+    return "The same questions after each step", text + table(("question", *map(esc, said)), rows)
 
 
 def section(step: Step) -> str:
     text = paragraph(
-        "An exam. The project's own tasks ask questions that their training rows do not have. A score on a few "
-        "hundred questions is a little luck too, so each stands with its 95% interval: of a hundred such intervals "
-        "about 95 hold the true score. The best constant answer is the score of the best single answer, given to every "
+        "Evaluation. The project's tasks ask held-out questions that their training rows do not contain. A score on a "
+        "few hundred questions is noisy, so each is shown with its 95% interval: about 95 of a hundred such intervals "
+        "contain the true score. The best constant answer is the score of giving the same, best answer to every "
         "question.",
         "story",
     )
     if not any("contaminated" in metric for metric in step.metrics.values()):
-        text += paragraph("Contamination: not checked. Whether the questions stand in the training text is not known.")
+        text += paragraph("Contamination was not checked: the questions may appear in the training data.")
     text += cards(step, KEY) + harness_table(step) + win_rates(step)
     if scores(step):
         text += gallery(score_figure(step), score_table(step))
     elif not harness_table(step) and not win_rates(step):
-        text += paragraph("The step measured no score by task.", "note")
+        text += paragraph("The step measured no score per task.", "note")
     return text + "<h3>Questions and answers</h3>\n" + answers(step)

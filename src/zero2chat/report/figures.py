@@ -136,22 +136,22 @@ def length_figure(step: Step) -> str:
     """How long the answers were that a stage sampled while it trained."""
     lines = {
         "all": step.curve("completions/mean_length"),
-        "that ended by themselves": step.curve("completions/mean_terminated_length"),
+        "ended with the EOS token": step.curve("completions/mean_terminated_length"),
     }
-    return curves(f"{step.anchor}-length", "Length of the answers, in tokens.", lines, "tokens")
+    return curves(f"{step.anchor}-length", "Mean length of completions, in tokens.", lines, "tokens")
 
 
 def scores_figure(step: Step) -> str:
     """What was answered right while a stage trained, by task (`tasks_steps`)."""
     found = step.curves("accuracy_.+(?<!_n)(?<!_low)(?<!_high)")
     lines = {key.removeprefix("accuracy_"): points for key, points in found.items()}
-    return curves(f"{step.anchor}-scores", "Answered right, as training went on.", lines, "right", percent=True)
+    return curves(f"{step.anchor}-scores", "Accuracy during training.", lines, "accuracy", percent=True)
 
 
 def entropy_figure(step: Step) -> str:
     """How sure the model was of its tokens while it trained."""
-    caption = "Entropy of the next token: how much it still tries out."
-    return curves(f"{step.anchor}-entropy", caption, {"entropy": step.curve("entropy")}, "nats a token")
+    caption = "Entropy of the policy: how much it still explores."
+    return curves(f"{step.anchor}-entropy", caption, {"entropy": step.curve("entropy")}, "nats per token")
 
 
 def bars(

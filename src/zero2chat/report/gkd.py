@@ -9,26 +9,26 @@ from zero2chat.report.steps import Step
 
 TITLE = "Corrected by a teacher, word by word"
 KEY = {
-    "accuracy": "answered right",
-    "accuracy_sampled": "answered right when sampled",
-    "stop_rate": "of answers end by themselves",
-    "prompts": "prompts to answer",
+    "accuracy": "accuracy",
+    "accuracy_sampled": "accuracy when sampled",
+    "stop_rate": "of answers end with the EOS token",
+    "prompts": "training prompts",
 }
 
 
 def section(step: Step) -> str:
     text = paragraph(
-        "The model answers by itself, and a teacher says of each token that it wrote how likely it would have been to "
-        "write the same. So it is corrected where it goes wrong itself, and not shown where somebody else goes right.",
+        "On-policy distillation: the model generates answers, and a teacher gives its probability for each generated "
+        "token. So the model is corrected on its own mistakes, instead of imitating someone else's correct answers.",
         "story",
     )
     text += cards(step, KEY)
     text += gallery(
         curves(
             f"{step.anchor}-loss",
-            "Distance from the teacher.",
+            "Divergence from the teacher, on the model's own completions.",
             {"loss": step.curve("loss")},
-            "divergence, nats a token",
+            "divergence, nats per token",
         ),
         scores_figure(step),
         length_figure(step),

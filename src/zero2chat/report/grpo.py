@@ -9,17 +9,17 @@ from zero2chat.report.steps import Points, Step
 
 TITLE = "Practice problems"
 KEY = {
-    "accuracy": "answered right",
-    "accuracy_sampled": "answered right when sampled",
-    "stop_rate": "of answers end by themselves",
-    "problems": "problems to practise on",
-    "problems_too_easy": "problems left out as too easy",
-    "problems_too_hard": "problems left out as too hard",
-    "pass_rate_before": "mean pass rate before practice, of all problems",
-    "groups_replaced": "groups that taught nothing, replaced by others",
-    "answers_left_out": "answers that no reward function judged",
+    "accuracy": "accuracy",
+    "accuracy_sampled": "accuracy when sampled",
+    "stop_rate": "of answers end with the EOS token",
+    "problems": "training problems",
+    "problems_too_easy": "problems filtered out as too easy",
+    "problems_too_hard": "problems filtered out as too hard",
+    "pass_rate_before": "mean pass rate of all problems before training",
+    "groups_replaced": "zero-variance groups replaced by other problems",
+    "answers_left_out": "completions without any reward",
 }
-_HABITS = {"self_checks": "self-checks", "backtracks": "turning back"}
+_HABITS = {"self_checks": "self-checks", "backtracks": "backtracking"}
 
 
 def _second_thoughts(points: Points) -> str:
@@ -29,27 +29,29 @@ def _second_thoughts(points: Points) -> str:
     tenth = -(-len(points) // 10)
     first, last = (sum(y for _, y in part) / tenth for part in (points[:tenth], points[-tenth:]))
     return paragraph(
-        f"Of the answers in the first tenth of practice {first:.1%} had such a phrase, in the last tenth {last:.1%}.",
+        f"In the first tenth of training {first:.1%} of completions had such a phrase, in the last tenth {last:.1%}.",
         "aside",
     )
 
 
 def section(step: Step) -> str:
     text = paragraph(
-        "At the end of a textbook's chapter stand problems of which only the final answer is known. The model tries "
-        "each several times, and what led to a right answer becomes likelier. Nobody shows it how: which way of "
-        "working suits it, it finds out itself.",
+        "A textbook's chapter ends with practice problems that come with only the final answer. The model answers each "
+        "problem several times, and the attempts that led to a correct answer become more likely. Nobody shows it a "
+        "solution: it discovers for itself which way of working succeeds.",
         "story",
     )
     text += cards(step, KEY)
     text += gallery(
-        curves(
-            f"{step.anchor}-reward", "Reward by function, on problems being practised.", step.rewards(), "mean reward"
-        ),
+        curves(f"{step.anchor}-reward", "Training reward, by reward function.", step.rewards(), "mean reward"),
         curves(
             f"{step.anchor}-groups",
-            "Groups whose answers all got one reward teach nothing; cut answers reached the length limit.",
-            {"alike": step.curve("frac_reward_zero_std"), "cut": step.curve("completions/clipped_ratio")},
+            "Zero-variance groups, whose completions all got the same reward, give no gradient. Truncated completions "
+            "reached the length limit.",
+            {
+                "zero-variance groups": step.curve("frac_reward_zero_std"),
+                "truncated": step.curve("completions/clipped_ratio"),
+            },
             "share",
             percent=True,
         ),
@@ -57,12 +59,12 @@ def section(step: Step) -> str:
         length_figure(step),
         curves(
             f"{step.anchor}-habits",
-            "Second thoughts: phrases such as “let me check” and “wait”. None was asked for.",
+            "Reflection: phrases such as “let me check” and “wait”. No reward asks for them.",
             {label: step.curve(f"habits/{name}") for name, label in _HABITS.items()},
-            "phrases an answer",
+            "phrases per completion",
         ),
         entropy_figure(step),
-        curves(f"{step.anchor}-kl", "Distance from where it began.", {"KL": step.curve("kl")}, "KL, nats a token"),
+        curves(f"{step.anchor}-kl", "KL from the reference model.", {"KL": step.curve("kl")}, "KL, nats per token"),
     )
     text += _second_thoughts(step.curve("habits/either"))
     if not step.history:

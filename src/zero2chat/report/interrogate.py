@@ -11,13 +11,13 @@ from zero2chat.report.steps import Metric, Step, finite
 
 TITLE = "What does it know?"
 KEY = {
-    "correct_rate": "of answers correct",
-    "wrong_rate": "wrong, and said all the same",
+    "correct_rate": "of answers are correct",
+    "wrong_rate": "of answers are wrong, without abstaining",
     "not_attempted_rate": "declined",
-    "auroc_agreement": "AUROC: agreement with itself tells right from wrong (0.5: a coin's)",
-    "known_rate": "of questions known",
-    "unknown_rate": "consistently wrong: refusals are written",
-    "conversations": "conversations to study",
+    "auroc_agreement": "AUROC of self-agreement as a predictor of correctness (chance: 0.5)",
+    "known_rate": "of questions are known",
+    "unknown_rate": "of questions are consistently wrong: refusals are written",
+    "conversations": "training conversations written",
 }
 _RATES = ("correct", "wrong", "not_attempted", "known", "unknown", "unsure", "declined")
 
@@ -47,14 +47,15 @@ def _example(samples: list[Mapping[str, Any]]) -> str:
         )
         for kind, sample in first.items()
     ]
-    return table(("asked", "answered", "the truth", "to study"), rows) if rows else ""
+    return table(("question", "answer", "true answer", "training row"), rows) if rows else ""
 
 
 def section(step: Step) -> str:
     text = paragraph(
-        "A model that was shown confident answers alone learns to be confident, whether it knows or not. So it is "
-        "examined on what it has read: each question many times. What it gets right again and again, it knows. What it "
-        "gets wrong again and again, it is shown to decline, so that it learns to listen to its own doubt.",
+        "A model trained only on confident answers learns to be confident, whether it knows or not. So it is asked "
+        "about its training text, each question many times. Questions that it consistently answers correctly are "
+        "known. For questions that it consistently gets wrong, refusals are written as training rows, so that it "
+        "learns to abstain when it is uncertain.",
         "story",
     )
     text += cards(step, KEY)
@@ -68,7 +69,7 @@ def section(step: Step) -> str:
     text += gallery(
         bars(
             f"{step.anchor}-verdicts",
-            "Answers, by what was asked about, with 95% intervals over questions.",
+            "Correct, wrong and abstaining answers by source, with 95% intervals over questions.",
             list(sources),
             groups,
             measure="rate",
@@ -77,10 +78,10 @@ def section(step: Step) -> str:
         else "",
         curves(
             f"{step.anchor}-agreement",
-            "How often the answer that most of its answers agree on is right, by how many agree.",
-            {"right": points},
-            "right",
-            x="share of its answers that agree",
+            "Calibration: accuracy of the majority answer, by the share of answers that agree with it.",
+            {"accuracy": points},
+            "accuracy",
+            x="share of answers that agree",
             percent=True,
         ),
     )
@@ -88,6 +89,6 @@ def section(step: Step) -> str:
         reasons = ", ".join(
             f"{exact(round(metric['value'] * passages))} {esc(why.replace('_', ' '))}" for why, metric in left.items()
         )
-        text += paragraph(f"Of {exact(passages)} passages some gave no question: {reasons}.", "aside")
+        text += paragraph(f"Of {exact(passages)} passages, some yielded no question: {reasons}.", "aside")
     text += _example([dict(sample) for sample in step.samples])
-    return text + "<h3>Questions, and what most of the answers say</h3>\n" + answers(step)
+    return text + "<h3>Questions and the majority answer</h3>\n" + answers(step)

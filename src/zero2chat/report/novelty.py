@@ -8,10 +8,10 @@ from zero2chat.report.steps import Metric, Step
 
 TITLE = "It remixes what it read"
 KEY = {
-    "distinct_rate": "of the samples of one prompt differ",
-    "novel_rate_8": "of what it writes in 8 tokens stands nowhere in its text",
-    "verbatim_rate": "of the samples stand whole in the training text",
-    "longest_run": "tokens in a row from the training text, at the longest, in a sample",
+    "distinct_rate": "of samples from one prompt are distinct",
+    "novel_rate_8": "of 8-grams of tokens do not occur in the training text",
+    "verbatim_rate": "of samples occur verbatim in the training text",
+    "longest_run": "tokens: longest run copied from the training text",
 }
 _WRITERS = {"the model": "", "held-out text": "_held_out"}
 
@@ -24,17 +24,17 @@ def by_length(step: Step, suffix: str) -> dict[str, Metric]:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "Asked to go on with a text many times, the model draws each time anew from what it thinks likely: it "
-        "simulates what it has read. Small pieces of what it writes stand in its text, as they do in anybody's; larger "
-        "ones are put together anew. Held-out documents show how new the words of somebody else are.",
+        "The model continues the same prompt many times, and each sample is a new draw from its distribution. Short "
+        "n-grams of its samples occur in the training text, as they do in anybody's text; longer ones are new "
+        "combinations. Held-out documents are the control: they show how novel other people's text is.",
         "story",
     )
     groups = {writer: metrics for writer, suffix in _WRITERS.items() if (metrics := by_length(step, suffix))}
     names = list(next(iter(groups.values()), {}))
-    caption = "Runs of so many tokens that stand nowhere in the training text, as a share of all that were written."
+    caption = "Share of n-grams of tokens that do not occur in the training text, by n."
     text += cards(step, KEY) + gallery(bars(f"{step.anchor}-novel", caption, names, groups, measure="novel_rate"))
     text += "<h3>One prompt, many samples</h3>\n"
     if not step.samples:
         return text + lacks("samples.jsonl", "samples are")
     rows = [(esc(s.get("prompt")), esc(s.get("completion"), 400), exact(s.get("longest_run"))) for s in step.samples]
-    return text + table(("given", "it went on", "longest run from its text"), rows)
+    return text + table(("prompt", "continuation", "longest run copied from the training text"), rows)

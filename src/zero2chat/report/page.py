@@ -72,7 +72,7 @@ def _section(step: Step) -> str:
         text += folded("All numbers of this step", metrics_table(step))
     else:
         if "run.json" in step.missing:
-            text += paragraph("The run has no <code>run.json</code>, which would say what stage it was.", "note")
+            text += paragraph("The run has no <code>run.json</code>, so its stage is unknown.", "note")
         text += metrics_table(step)
     if step.settings:
         text += folded("Settings", settings_table(step))
@@ -101,7 +101,7 @@ def _evaluations(steps: Sequence[Step]) -> str:
         )
         for task in shared
     )
-    head = ("answered right", *(esc(step.name) for step, _ in asked), "best constant answer")
+    head = ("accuracy", *(esc(step.name) for step, _ in asked), "best constant answer")
     return table(head, rows) if shared else ""
 
 
@@ -136,7 +136,7 @@ def _side_by_side(steps: Sequence[Step]) -> str:
         caption = f"{kind.replace('_', ' ').capitalize()}, with 95% intervals: {', '.join(groups)}."
         if len(groups) > 1:
             figures.append(bars(f"side-{len(figures)}", caption, list(shared), groups, measure=kind))
-    story = "What the same questions brought at each step: how the scores moved as the model went on."
+    story = "Scores on the same questions after each step of training."
     text = paragraph(story, "story") + _evaluations(steps)
     evaluations = {step.name for step in steps if step.stage == "evaluate"}
     if kinds != ["accuracy"] or any(name not in evaluations for names in shared.values() for name in names):
@@ -151,7 +151,7 @@ def _together(steps: Sequence[Step]) -> list[tuple[str, str]]:
     return [part for part in found if part is not None]
 
 
-_LEAD = "This page shows what each step of the recipe made, what it measured, and how long it took."
+_LEAD = "This page shows what each step of the recipe produced, its metrics, and how long it took."
 
 
 def _elsewhere(elsewhere: Mapping[str, str]) -> str:
@@ -163,7 +163,7 @@ def _elsewhere(elsewhere: Mapping[str, str]) -> str:
         f'{esc(subject)} (<a href="../../{esc(recipe)}/README.md">{esc(PurePath(recipe).name)}</a>)'
         for subject, recipe in elsewhere.items()
     )
-    return paragraph(f"Not shown here, but elsewhere: {', '.join(links)}.")
+    return paragraph(f"Shown in other recipes: {', '.join(links)}.")
 
 
 def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | None, elsewhere: Mapping[str, str]) -> str:
@@ -178,7 +178,7 @@ def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | Non
             name, metric, label = found
             results.append(metric_card(name, metric, label, esc(step.name) + _control(step)))
     if seconds:
-        what = "to measure it" if leads else "from nothing to here"
+        what = "for all measurements" if leads else "from scratch"
         results.append(card(what, duration(sum(seconds)), "wall time of all steps"))
     return (
         f'<header class="top">\n'
@@ -212,7 +212,7 @@ def render(
 ) -> str:
     """The whole page. `introduction` is its first paragraph; `elsewhere` names recipes that show what this one does
     not, each by its subject. Equal input gives equal text."""
-    parts = [*_together(steps), *([("The chain, step by step", side)] if (side := _side_by_side(steps)) else [])]
+    parts = [*_together(steps), *([("Scores, step by step", side)] if (side := _side_by_side(steps)) else [])]
     extra = "".join(
         f'<li><a href="#all-{i}"><i>⇄</i><span><b>{title}</b></span></a></li>\n' for i, (title, _) in enumerate(parts)
     )
@@ -227,6 +227,6 @@ def render(
         + _top(steps, recipe, title, introduction, elsewhere or {})
         + _contents(steps, extra)
         + f"<main>\n{''.join(_section(step) for step in steps)}{whole}</main>\n"
-        + "<footer>Intervals are 95%. Every number here, and every other the steps measured, is in "
-        "<code>report.json</code> beside this page as <code>step.metric</code>.</footer>\n</body>\n</html>\n"
+        + "<footer>Intervals are 95%. All metrics of all steps are in <code>report.json</code> beside this page, as "
+        "<code>step.metric</code>.</footer>\n</body>\n</html>\n"
     )

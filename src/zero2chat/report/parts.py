@@ -46,7 +46,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def lacks(file: str, what: str) -> str:
     """A note in the place of something that could not be shown."""
-    return paragraph(f"The run has no <code>{file}</code> to draw on, so {what} not shown.", "note")
+    return paragraph(f"The run has no <code>{file}</code>, so {what} not shown.", "note")
 
 
 # ---- numbers
@@ -121,7 +121,7 @@ def small_print(name: str, metric: Metric) -> str:
     if metric.get("n") is not None:
         parts.append(f"n = {exact(metric['n'])}")
     if metric.get("contaminated") is not None:
-        parts.append(f"{exact(metric['contaminated'])} of them seen in training")
+        parts.append(f"{exact(metric['contaminated'])} contaminated")
     if (metric.get("seeds") or 1) > 1:
         parts.append(f"{metric['seeds']} seeds")
     return " · ".join(parts)
@@ -202,7 +202,7 @@ def mark(score: Any) -> tuple[str, str]:
     if value is None:
         return "unscored", "not scored"
     if value >= 1:
-        return "right", "✓ right"
+        return "right", "✓ correct"
     return ("wrong", "✗ wrong") if value <= 0 else ("partly", f"◐ {value:.2f}")
 
 
@@ -248,11 +248,7 @@ def answers(step: Step, shown: int = 3, more: int = 20) -> str:
         task = clean(sample.get("task", ""))
         count[task] = count.get(task, 0) + 1
         (top if count[task] <= shown else rest).append(_answer(sample, early.get(clean(sample.get("prompt")))))
-    text = (
-        f"The first {shown} of each task in the order they were asked; none was picked."
-        if rest
-        else "All that were kept, in the order they were asked."
-    )
+    text = f"The first {shown} of each task, in order; not cherry-picked." if rest else "All saved samples, in order."
     html_text = paragraph(text, "aside") + f'<div class="answers">{"".join(top)}</div>\n'
     if rest:
         label = f"{min(more, len(rest))} more" + (f" of {len(rest)}" if len(rest) > more else "")

@@ -13,14 +13,14 @@ from zero2chat.report.steps import Points, Step
 
 TITLE = "Learning to be liked"
 KEY = {
-    "win_rate": "of its answers better than the start model's",
-    "gold_gain": "gain in true taste, in standard deviations",
-    "gold_before": "true taste before",
-    "gold_after": "true taste after",
-    "kl": "nats an answer from where it began",
-    "stopped_at": "the step at which its KL budget was spent",
-    "answers_left_out": "answers that no reward function judged",
-    "best_step": "the step whose model was kept",
+    "win_rate": "win rate against the starting model",
+    "gold_gain": "gain in gold reward, in standard deviations",
+    "gold_before": "gold reward before training",
+    "gold_after": "gold reward after training",
+    "kl": "nats per completion: KL from the starting model",
+    "stopped_at": "step at which the KL budget was reached",
+    "answers_left_out": "completions without any reward",
+    "best_step": "step of the checkpoint that was kept",
 }
 
 
@@ -46,12 +46,12 @@ def together(steps: Sequence[Step]) -> tuple[str, str] | None:
     if len(led) < 2:
         return None
     text = paragraph(
-        "Each model below was led by a reward model. True taste, which none of them was shown, is drawn over the "
-        "distance from the start; a star marks where a line turned down.",
+        "Each model below was optimized against a reward model. The gold reward, which training never used, is plotted "
+        "over the KL from the starting model. A star marks the peak, where over-optimization begins.",
         "story",
     )
-    caption = "True taste on held-out prompts, by distance from the start: {}."
-    return "Followed too far", text + gallery(
+    caption = "Gold reward on held-out prompts, by KL from the starting model: {}."
+    return "Over-optimization", text + gallery(
         curves("limits-ppo", caption.format("PPO"), led, "taste", x="√KL, nats"),
         curves("limits-best-of-n", caption.format("best of n"), picked, "taste", x="√KL, nats"),
     )
@@ -59,9 +59,9 @@ def together(steps: Sequence[Step]) -> tuple[str, str] | None:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "The reward model now stands in for people: the model answers, the reward model gives a mark, and what was "
-        "marked higher becomes likelier. People are asked no more. That goes well as long as the reward model is "
-        "right about what it sees; led too far from where it learned, it likes what nobody does. So distance costs.",
+        "The reward model now replaces the people: the model answers, the reward model scores, and answers with higher "
+        "scores become more likely. That works as long as the reward model judges correctly. Far from its training "
+        "data it prefers answers that nobody likes, so a KL penalty limits the distance.",
         "story",
     )
     text += cards(step, KEY)
@@ -69,28 +69,28 @@ def section(step: Step) -> str:
     text += gallery(
         curves(
             f"{step.anchor}-limits",
-            "Held-out prompts: gain of each reward over the distance from the start; a star where a line turned down.",
+            "Gain of each reward on held-out prompts, by KL from the starting model. A star marks a peak.",
             {name.split("/")[1]: held_out(step, name.split("/")[1], in_deviations=True) for name in names},
             "standard deviations",
             x="√KL, nats",
         ),
-        curves(f"{step.anchor}-reward", "Reward on prompts being learned from.", step.rewards(), "mean reward"),
+        curves(f"{step.anchor}-reward", "Training reward, by reward function.", step.rewards(), "mean reward"),
         curves(
             f"{step.anchor}-kl",
-            "Distance from where it began.",
+            "Divergence from the starting model.",
             {"KL": step.curve("kl_sequence")},
-            "KL, nats an answer",
+            "KL, nats per completion",
         ),
         curves(
             f"{step.anchor}-value",
-            "How much of the differences in reward the value foresaw: 1 is all.",
+            "Explained variance of the value model (1 is perfect).",
             {"explained variance": step.curve("explained_variance")},
             "share",
         ),
         curves(
             f"{step.anchor}-clipped",
-            "Tokens whose ratio left the range, and answers that reached the length limit.",
-            {"clipped": step.curve("clip_ratio/region_mean"), "cut": step.curve("completions/clipped_ratio")},
+            "Tokens whose log-ratio was clipped, and completions that were truncated at the length limit.",
+            {"clipped": step.curve("clip_ratio/region_mean"), "truncated": step.curve("completions/clipped_ratio")},
             "share",
             percent=True,
         ),

@@ -11,12 +11,12 @@ from zero2chat.report.steps import Points, Step
 
 TITLE = "Reading the textbook"
 KEY = {
-    "val_bits_per_byte": "bits per byte on unread text",
+    "val_bits_per_byte": "bits per byte on held-out text",
     "parameters": "parameters",
-    "tokens": "tokens read",
-    "val_loss": "loss on unread text, nats a token",
-    "tokens_per_second": "tokens a second",
-    "mfu": "of the hardware's peak (MFU)",
+    "tokens": "training tokens",
+    "val_loss": "held-out loss, nats per token",
+    "tokens_per_second": "tokens per second",
+    "mfu": "model FLOPs utilization (MFU)",
 }
 _MOMENTS = 8
 
@@ -26,7 +26,7 @@ def loss_curves(step: Step) -> dict[str, Points]:
     lines = {"training": step.curve("loss")}
     for key, points in step.curves("(?:eval|val)_(?:.+_)?loss").items():
         source = re.sub("^(?:eval|val)_|_?loss$", "", key)
-        lines[f"unread: {source}" if source else "unread text"] = points
+        lines[f"held-out: {source}" if source else "held-out"] = points
     return lines
 
 
@@ -40,13 +40,13 @@ def training_figures(step: Step) -> str:
     return gallery(
         curves(
             f"{step.anchor}-loss",
-            "Loss: how surprised the model is by the next token.",
+            "Training and held-out loss: cross-entropy of the next token.",
             loss_curves(step),
             "loss",
         ),
         curves(
             f"{step.anchor}-bpb",
-            "Bits per byte on unread text: 8 is knowing nothing, lower is better.",
+            "Bits per byte on held-out text (lower is better; 8 without any knowledge).",
             _bits_per_byte(step),
             "bits per byte",
         ),
@@ -60,8 +60,8 @@ def machine_figures(step: Step) -> str:
             curves(f"{step.anchor}-{key}", caption, {label: step.curve(key)}, label)
             for key, label, caption in (
                 ("learning_rate", "learning rate", "Learning rate."),
-                ("grad_norm", "gradient norm", "Norm of the gradient, before clipping."),
-                ("tokens_per_second", "tokens a second", "Speed of training."),
+                ("grad_norm", "gradient norm", "Gradient norm before clipping."),
+                ("tokens_per_second", "tokens per second", "Training throughput."),
             )
         ),
         small=True,
@@ -78,7 +78,7 @@ def _when(step: Step, number: int) -> str:
     """`step 400 · 1,638,400 tokens read · loss 3.2`, as far as the history knows."""
     parts = [f"<b>step {number:,}</b>"]
     if (tokens := _at(step.curve("tokens"), number)) is not None:
-        parts.append(f"{exact(tokens)} tokens read")
+        parts.append(f"{exact(tokens)} tokens")
     if (loss := _at(step.curve("loss"), number)) is not None:
         parts.append(f"loss {loss:.2f}")
     return " · ".join(parts)
@@ -107,9 +107,9 @@ def timeline(step: Step, prompts: int = 2) -> str:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "The model starts as random numbers and reads, guessing at every token which comes next and being "
-        "nudged towards the right one. Nobody tells it about grammar or facts; what helps it guess, it picks "
-        "up. The result is a base model: it goes on with a document, and does not yet answer.",
+        "The model starts with random weights. At every token of the text it predicts the next one, and each update "
+        "makes the true token more likely. Nobody teaches it grammar or facts; it learns whatever helps to predict. "
+        "The result is a base model: it continues documents, and does not yet answer questions.",
         "story",
     )
     text += cards(step, KEY)
@@ -121,14 +121,14 @@ def section(step: Step) -> str:
     text += gallery(
         bars(
             f"{step.anchor}-sources",
-            "Bits per byte on unread text at the end, by source.",
+            "Bits per byte on held-out text after training, by source.",
             list(sources),
             {"val_bits_per_byte": sources},
         )
     )
     text += "<h3>Babble becomes language</h3>\n"
     if step.samples:
-        text += paragraph("What the model wrote as it learned. The prompt is in bold; none was picked.", "aside")
+        text += paragraph("Samples during training. The prompt is in bold; samples are not cherry-picked.", "aside")
         text += timeline(step)
     else:
         text += lacks("samples.jsonl", "what the model wrote is")

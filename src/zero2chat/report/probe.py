@@ -10,11 +10,11 @@ from zero2chat.report.steps import Points, Step
 
 TITLE = "Looking for what the reward model loves"
 KEY = {
-    "gibberish_rate": "of searches found a text worse than nine in ten answers, scored above nine in ten",
-    "gibberish_gold": "true taste of what was found",
-    "gold_best_of_1": "true taste of the model's own answers",
-    "best_n": "answers to pick from, for the best taste",
-    "gibberish_pairs": "found texts kept as rejected answers",
+    "gibberish_rate": "of searches found an adversarial text: gold below 90%, score above 90% of answers",
+    "gibberish_gold": "gold reward of the texts found",
+    "gold_best_of_1": "gold reward of the model's own answers",
+    "best_n": "n of best-of-n with the highest gold reward",
+    "gibberish_pairs": "texts found, kept as rejected answers",
 }
 
 
@@ -25,9 +25,9 @@ def best_of_n(step: Step, key: str) -> Points:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "A reward model has read a few thousand answers, all of them by one model. Of what is unlike them it has no "
-        "idea, and some of that it will love. Two ways to find out before any training does: to pick the best of many "
-        "answers by its score, and to search for texts that it scores highest, whatever they say.",
+        "A reward model has seen a few thousand answers, all from one model. Its scores for other texts are "
+        "unreliable, and some are far too high. Two methods find such texts before training exploits them: best-of-n "
+        "sampling by its score, and adversarial search for the texts with the highest score.",
         "story",
     )
     text += cards(step, KEY)
@@ -36,17 +36,17 @@ def section(step: Step) -> str:
     text += gallery(
         curves(
             f"{step.anchor}-gold",
-            "True taste of the answer that it picks from n = 1, 2, 4, …, by distance from picking none.",
+            "Gold reward of the best of n answers (n = 1, 2, 4, …), by KL from the model.",
             {"taste": best_of_n(step, "gold")},
             "taste",
             x="√KL, nats",
         ),
         curves(
             f"{step.anchor}-proxy",
-            "Its own score of the same answers.",
+            "Reward model score of the same answers.",
             {"score": best_of_n(step, "proxy")},
             "standard deviations",
             x="√KL, nats",
         ),
     )
-    return text + "<h3>What it loves</h3>\n" + answers(step)
+    return text + "<h3>Texts with the highest scores</h3>\n" + answers(step)

@@ -8,9 +8,9 @@ from zero2chat.report.steps import Metric, Step
 
 TITLE = "Learned by heart"
 KEY = {
-    "extraction_rate_1": "of documents that it read once recited",
-    "extraction_rate_held_out": "of documents that it never read recited",
-    "canary_extraction_rate": "of planted secrets given away",
+    "extraction_rate_1": "of documents seen once are extracted verbatim",
+    "extraction_rate_held_out": "of held-out documents (control)",
+    "canary_extraction_rate": "of canaries are extracted",
 }
 
 
@@ -31,10 +31,10 @@ def _figures(step: Step) -> str:
     named = {label: {times(n): metric for n, metric in metrics.items()} for label, metrics in found.items() if metrics}
     exposures = named.pop("exposure", {})
     recited = (
-        "Recited word by word, by copies in the training text (of documents, from that number to less than twice it). "
-        "What the model never read is the control."
+        "Extraction rate by number of copies in the training text (for documents: from that number to less than twice "
+        "that). Held-out documents are the control."
     )
-    exposed = "Exposure of the secrets, in bits. 1.44 is chance; with each bit more, half as many others are as likely."
+    exposed = "Exposure of the canaries, in bits. Chance is 1.44; each further bit halves the candidates ranked above."
     return gallery(
         bars(f"{step.anchor}-recited", recited, places, named, measure="extraction_rate"),
         bars(f"{step.anchor}-exposure", exposed, places, {"exposure": exposures}),
@@ -43,21 +43,21 @@ def _figures(step: Step) -> str:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "Has the student understood the textbook, or learned its pages by heart? The model is given the beginning of a "
-        "document. If it goes on as the document does, word by word, it recites. Documents that it never read show how "
-        "often the words are right because they were easy to guess.",
+        "Has the student understood the textbook, or learned its pages by heart? The model gets the beginning of a "
+        "training document. If it continues it verbatim, the document counts as extracted. Held-out documents are the "
+        "control: they show how often a continuation is correct because it is easy to guess.",
         "story",
     )
     text += cards(step, KEY) + _figures(step)
     if (left := step.value("held_out_left_out")) is not None:
         text += paragraph(
-            f"Left out of the control: {exact(left)} documents whose next words stand in the training text too.",
+            f"Excluded from the control: {exact(left)} documents whose continuation occurs in the training text too.",
             "aside",
         )
     if by_copies(step, "exposure"):
         text += paragraph(
-            "The secrets are random numbers that were planted in the text: nobody can guess them. Exposure shows the "
-            "trace that one leaves before it is given away, by its place among random numbers that the model never "
-            "read, the likeliest first."
+            "Canaries are random numbers planted in the training text, which nobody can guess. Exposure measures "
+            "memorization before a canary can be extracted: its rank by likelihood among random candidates that the "
+            "model never saw."
         )
-    return text + "<h3>What it was given, and how it went on</h3>\n" + answers(step)
+    return text + "<h3>Prompts and continuations</h3>\n" + answers(step)

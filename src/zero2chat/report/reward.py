@@ -15,15 +15,15 @@ from zero2chat.report.steps import Step, finite
 
 TITLE = "Learning what people like"
 KEY = {
-    "accuracy": "of unseen pairs judged right",
-    "accuracy_length": "judged right by length alone",
-    "noise_ceiling": "of the people's own judgements right",
-    "calibration_error": "between how sure and how right it is",
-    "pairs_met": "comparisons learned from",
+    "accuracy": "accuracy on held-out preference pairs",
+    "accuracy_length": "accuracy of preferring the longer answer",
+    "noise_ceiling": "of the noisy labels are correct (ceiling)",
+    "calibration_error": "calibration error",
+    "pairs_met": "training pairs used",
 }
 _BARS = {
     "accuracy": "the reward model",
-    "accuracy_length": "length alone",
+    "accuracy_length": "longer answer",
     "noise_ceiling": "the noisy labels",
     "accuracy_noisy": "model, by noisy labels",
 }
@@ -61,22 +61,22 @@ def reliability_figure(step: Step) -> str:
                 fontsize=8,
                 color=INK,
             )
-        axes.set_xlabel("how sure it was")
-        axes.set_ylabel("how often people agreed")
+        axes.set_xlabel("predicted probability")
+        axes.set_ylabel("accuracy")
         axes.set_xlim(0.48, 1.02)
         axes.set_ylim(min(0.4, min(right) - 0.08), 1.04)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
         axes.grid()
         axes.tick_params(length=0)
-        caption = "Reliability: on the dashed line it is as often right as it is sure. Numbers are pairs."
+        caption = "Reliability diagram: on the dashed line the model is perfectly calibrated. Numbers count pairs."
         return _figure(figure, f"{step.anchor}-reliability", caption)
 
 
 def accuracy_bars(step: Step, labels: Mapping[str, str], caption: str) -> str:
     """Rates of one step by metric, each with its interval, under their labels."""
     measured = {label: step.metrics[name] for name, label in labels.items() if step.value(name) is not None}
-    return bars(f"{step.anchor}-accuracy", caption, list(measured), {"judged right": measured}, measure="accuracy")
+    return bars(f"{step.anchor}-accuracy", caption, list(measured), {"accuracy": measured}, measure="accuracy")
 
 
 def pairs_table(step: Step, given: Callable[[Mapping[str, Any], str], list[str]]) -> str:
@@ -90,7 +90,7 @@ def pairs_table(step: Step, given: Callable[[Mapping[str, Any], str], list[str]]
         return f"{esc(sample.get(text, ''), 300)}<br><small>{' · '.join(given(sample, side))}</small>"
 
     return table(
-        ("asked", "people preferred", "to"),
+        ("prompt", "chosen", "rejected"),
         (
             (
                 esc(sample.get("prompt", ""), 300),
@@ -116,30 +116,30 @@ def _people(step: Step) -> str:
             f"{made.get('noise', 0)}, ranked {made.get('answers', 2)} answers to each of {made.get('n')} prompts."
         )
     else:
-        who = "The comparisons are those of the files and datasets that the settings name."
+        who = "The preference pairs come from the files and datasets in the settings."
     met, known = step.value("pairs_met"), step.value("pairs_train")
     some = met is not None and known is not None and met < known
-    return who + (f" Of {known:,.0f} comparisons the training met {met:,.0f}." if some else "")
+    return who + (f" Of {known:,.0f} comparisons, training used {met:,.0f}." if some else "")
 
 
 def section(step: Step) -> str:
     text = paragraph(
-        "For many tasks there is no right answer, only better and worse. Asked to write one, people disagree and "
-        "tire; asked which of two they like better, they can say. The reward model learns from many such "
-        "comparisons to give any answer a score, and can then judge more answers than people ever could.",
+        "Many tasks have no single correct answer, only better and worse ones. Writing good answers is hard for "
+        "people; choosing the better of two is easy. The reward model learns from many such comparisons to score any "
+        "answer, and can then judge more answers than people ever could.",
         "story",
     )
     text += paragraph(esc(_people(step)))
     text += cards(step, KEY)
     text += gallery(
-        accuracy_bars(step, _BARS, "Held-out pairs judged right, with 95% intervals."),
+        accuracy_bars(step, _BARS, "Accuracy on held-out pairs, with 95% intervals."),
         reliability_figure(step),
-        curves(f"{step.anchor}-loss", "Loss: 0.69 is a coin's.", {"training": step.curve("loss")}, "loss"),
+        curves(f"{step.anchor}-loss", "Loss (chance: ln 2 ≈ 0.69).", {"training": step.curve("loss")}, "loss"),
         curves(
             f"{step.anchor}-train-accuracy",
-            "Training pairs judged as their labels say, as training went on.",
+            "Accuracy on training pairs during training.",
             {"training": step.curve("accuracy")},
-            "as labelled",
+            "accuracy",
             percent=True,
         ),
     )
@@ -148,5 +148,5 @@ def section(step: Step) -> str:
     text += "<h3>Pairs and their scores</h3>\n"
     if not step.samples:
         return text + lacks("samples.jsonl", "pairs are")
-    story = "The first held-out pairs; none was picked. A score of 0.8 says: better than four in five answers."
+    story = "The first held-out pairs; not cherry-picked. A score of 0.8 means: better than four in five answers."
     return text + paragraph(story, "aside") + pairs_table(step, _given)

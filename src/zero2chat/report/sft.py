@@ -10,24 +10,24 @@ from zero2chat.report.steps import Step
 
 TITLE = "Studying worked examples"
 KEY = {
-    "accuracy": "answered right, mean over the tasks",
-    "stop_rate": "of answers end by themselves",
-    "conversations": "conversations studied",
-    "val_loss": "loss on unread conversations",
-    "tokens": "tokens read",
+    "accuracy": "accuracy, mean over tasks",
+    "stop_rate": "of answers end with the EOS token",
+    "conversations": "training conversations",
+    "val_loss": "loss on held-out conversations",
+    "tokens": "training tokens",
 }
 
 
 def section(step: Step) -> str:
     text = paragraph(
-        "A textbook also has worked examples: a problem, and an expert's way to its answer. The model now "
-        "reads conversations in which an assistant answers well, and learns to take that part, and to stop "
-        "when it is done.",
+        "A textbook also has worked examples: a problem and an expert's solution. The model is now trained on "
+        "conversations in which an assistant answers well. It learns to imitate the assistant's turns, and to end its "
+        "answer.",
         "story",
     )
     text += cards(step, KEY)
     text += gallery(
-        curves(f"{step.anchor}-loss", "Loss on the assistant's words.", loss_curves(step), "loss"),
+        curves(f"{step.anchor}-loss", "Loss on the assistant's turns.", loss_curves(step), "loss"),
         scores_figure(step),
     )
     if scores(step):

@@ -79,14 +79,14 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: no valid JSON ({error}): run the step that makes it again") from error
+        raise UserError(f"{path}: invalid JSON ({error}): run its step again") from error
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         return [line for line in read_jsonl(path) if isinstance(line, dict)]
     except ValueError as error:
-        raise UserError(f"{path}: no valid JSON lines ({error}): run the step that makes it again") from error
+        raise UserError(f"{path}: invalid JSON lines ({error}): run its step again") from error
 
 
 def read_step(folder: str | Path, position: int) -> Step:
@@ -99,7 +99,7 @@ def read_step(folder: str | Path, position: int) -> Step:
         raise UserError(f"{folder}: step '{folder.name}' has no {METRICS}, so it is not finished: run it first")
     metrics = _read(folder / METRICS)
     if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
-        raise UserError(f'{folder / METRICS}: expected {{"name": {{"value": …}}}}: run the step that makes it again')
+        raise UserError(f'{folder / METRICS}: expected {{"name": {{"value": …}}}}: run its step again')
     identity = _read(folder / RUN).get("fingerprint", {}) if (folder / RUN).is_file() else {}
     return Step(
         name=folder.resolve().name,
@@ -123,7 +123,7 @@ def read_steps(folders: Sequence[str | Path], controls: Mapping[str, str] | None
     names = [step.name for step in steps]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"steps: two are named '{name}', and their metrics would overwrite each other: rename one")
+            raise UserError(f"steps: two steps have the name '{name}', so their metrics would collide: rename one")
     check_controls(controls or {}, names)
     for name, other in (controls or {}).items():
         steps[names.index(name)].control_of = other
@@ -135,9 +135,9 @@ def check_controls(controls: Mapping[str, str], names: Sequence[str]) -> None:
     for name, other in controls.items():
         for known in (name, other):
             if known not in names:
-                raise UserError(f"controls: '{known}' is none of the steps{nearest(str(known), list(names))}")
+                raise UserError(f"controls: '{known}' is not one of the steps{nearest(str(known), list(names))}")
         if name == other:
-            raise UserError(f"controls: '{name}' is a control of itself: name the step it is compared with")
+            raise UserError(f"controls: '{name}' is a control of itself: name the step to compare it with")
 
 
 def join_metrics(steps: Sequence[Step]) -> dict[str, Metric]:

@@ -8,11 +8,11 @@ from zero2chat.report.steps import Points, Step, finite
 
 TITLE = "Right, and nobody would have bet on it"
 KEY = {
-    "improbable_rate_1000000": "of right answers had less than one chance in a million before",
-    "beyond_rate": "of right answers were less likely before than 99 in 100 right ones of that time",
-    "unsolved_rate": "of right answers are to questions that it never got right before",
-    "right_rate": "of its answers are right",
-    "right_rate_reference": "of its answers were right before",
+    "improbable_rate_1000000": "of correct answers had a probability below 1 in a million before training",
+    "beyond_rate": "of correct answers were less likely before than 99 of 100 correct answers of that model",
+    "unsolved_rate": "of correct answers are to questions never answered correctly before",
+    "right_rate": "of answers are correct",
+    "right_rate_reference": "of answers were correct before training",
 }
 _LINES = {
     "after practice": "surprisal",
@@ -36,10 +36,10 @@ def _lines(step: Step, names: dict[str, str]) -> dict[str, Points]:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "Who only imitates plays the moves that a teacher would have played. The 37th move of AlphaGo's second game "
-        "with Lee Sedol had, by its network of human games, one chance in ten thousand; practice against itself had "
-        "found it, and the game was won. Here are the right answers of a model that has practised, as the model that "
-        "it was before reads them: how probable did it find them?",
+        "A model that only imitates plays the moves that its teacher would have played. Move 37 of AlphaGo's second "
+        "game against Lee Sedol had a probability of one in ten thousand under its network of human games; self-play "
+        "had found it, and AlphaGo won. Here the correct answers of a model after RL are scored by the model from "
+        "before RL: how probable did it find them?",
         "story",
     )
     text += cards(step, KEY)
@@ -47,27 +47,27 @@ def section(step: Step) -> str:
         text += gallery(
             curves(
                 f"{step.anchor}-bits",
-                "Bits of surprise to the model before practice, of so many in a hundred right answers at most; 10 bits "
-                "are a chance of about one in a thousand. Its own right answers are the control: a long answer is "
+                "Surprisal of correct answers under the model from before training, by percentile; 10 bits are a "
+                "probability of about one in a thousand. Its own correct answers are the control: a long answer is "
                 "improbable in any wording.",
                 _lines(step, _LINES),
-                "bits an answer",
-                x="right answers, percent",
+                "bits per answer",
+                x="percentile of correct answers",
             ),
             curves(
                 f"{step.anchor}-per-token",
-                "The same for each token, so that longer answers are not more surprising for their length.",
+                "The same per token, so that longer answers do not have more surprisal only by their length.",
                 _lines(
                     step,
                     {"after practice": "surprisal_per_token", "before it (control)": "surprisal_per_token_reference"},
                 ),
-                "bits a token",
-                x="right answers, percent",
+                "bits per token",
+                x="percentile of correct answers",
             ),
         )
     else:
         text += lacks("history.jsonl", "curves are")
-    text += "<h3>What practice made likely</h3>\n"
+    text += "<h3>Answers that training made likely</h3>\n"
     if not step.samples:
         return text + lacks("samples.jsonl", "answers are")
     rows = [
@@ -80,7 +80,7 @@ def section(step: Step) -> str:
         for s in step.samples
     ]
     text += paragraph(
-        "The right answers whose chance has grown most, one a question. These were picked; the curves are of all.",
+        "The correct answers whose probability grew most, one per question. These are selected; the curves show all.",
         "aside",
     )
-    return text + table(("asked", "answered, and right", "before practice", "after"), rows)
+    return text + table(("question", "correct answer", "probability before", "after"), rows)

@@ -9,7 +9,7 @@ from zero2chat.report.steps import Step
 
 TITLE = "From letters to numbers"
 KEY = {
-    "bytes_per_token": "bytes to a token, held-out text",
+    "bytes_per_token": "bytes per token on held-out text",
     "vocab_size": "tokens in the vocabulary",
 }
 _CHARACTERS = 5000
@@ -30,19 +30,19 @@ def _alphabet(step: Step, suffix: str) -> str:
 def _example(step: Step) -> str:
     """The textbook's example: the same text as bits, bytes and tokens of three tokenizers."""
     rows: list[tuple[str, str, float, str]] = [
-        ("bits", "2", 8.0 * _CHARACTERS, "eight to a byte"),
-        ("bytes", "256", float(_CHARACTERS), "one to a character, in plain English"),
+        ("bits", "2", 8.0 * _CHARACTERS, "eight per byte"),
+        ("bytes", "256", float(_CHARACTERS), "one per character, in plain English"),
     ]
     for suffix, name in (("", "tokens, <b>ours</b>"), ("_gpt2", "tokens, GPT-2"), ("_gpt4", "tokens, GPT-4")):
         length = _length(step, suffix)
         if length is not None:
             metric = step.metrics[f"bytes_per_token{suffix}"]
-            how = f"{exact(metric['value'])} bytes a token measured"
+            how = f"{exact(metric['value'])} bytes per token measured"
             how += f", {small_print('bytes_per_token', metric)}" if metric.get("n") is not None else ""
             rows.append((name, _alphabet(step, suffix), length, how))
     longest = rows[0][2]
     return table(
-        ("as", "different symbols", "how many of them", "length", "because"),
+        ("encoded as", "vocabulary", "sequence length", "", "because"),
         (
             (
                 name,
@@ -67,19 +67,19 @@ def coloured(tokens: list[Any]) -> str:
 
 def section(step: Step) -> str:
     text = paragraph(
-        "A model reads numbers, not letters. The tokenizer cuts text into pieces that turn up often, a word "
-        "or a part of one, and gives each a number: a larger alphabet buys a shorter text.",
+        "A model reads numbers, not letters. The tokenizer splits text into frequent pieces, words or parts of words, "
+        "and gives each an id: a larger vocabulary buys shorter sequences.",
         "story",
     )
     text += cards(step, KEY)
     text += "<h3>The textbook's example, worked out</h3>\n" + paragraph(
-        "Take 5,000 characters of English. Written as bits they are 40,000 symbols long; as bytes, 5,000; as "
-        "GPT-4's tokens, the textbook says, about 1,300. Below are the same sums with what was measured on "
-        "this recipe's held-out text."
+        "Take 5,000 characters of English. As bits they are 40,000 symbols long; as bytes, 5,000; as GPT-4's tokens, "
+        "the textbook says, about 1,300. The table repeats this calculation with the bytes per token measured on this "
+        "recipe's held-out text."
     )
     text += _example(step)
     if step.value("bytes_per_token") is None:
-        text += paragraph("The step measured no <code>bytes_per_token</code>, so the sum for ours is missing.", "note")
+        text += paragraph("The step measured no <code>bytes_per_token</code>, so the row for it is missing.", "note")
 
     text += "<h3>Tokens in colour</h3>\n"
     if not step.samples:

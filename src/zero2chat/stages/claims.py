@@ -63,7 +63,7 @@ class Figure(Measured):
         if sum(given is not None for given in (self.at_least, self.at_most, self.above)) > 1:
             raise ValueError(f"{self.figure}: at_least, at_most and above: set one of them")
         if self.above is None and (self.by is not None or self.of is not None):
-            raise ValueError(f"{self.figure}: `by` and `of` say how far above what? set `above`")
+            raise ValueError(f"{self.figure}: `by` and `of` need `above`: set it")
         if self.by is not None and self.of is not None:
             raise ValueError(f"{self.figure}: by and of: set one of them")
         self.against  # noqa: B018  (raises for a wrong key)
@@ -103,7 +103,7 @@ class Curves:
 
     def __post_init__(self) -> None:
         if not self.lines:
-            raise ValueError("lines is empty: name at least one")
+            raise ValueError("lines is empty: add at least one line")
         for key, axis in (("x", self.x), ("y", self.y)):
             config.build([Axis], axis, f"curves.{key}")
         for i, line in enumerate(self.lines):
@@ -128,9 +128,9 @@ class Claim:
 
     def __post_init__(self) -> None:
         if not self.figures:
-            raise ValueError(f"{self.claim}: figures is empty: name at least one metric")
+            raise ValueError(f"{self.claim}: figures is empty: add at least one metric")
         if (self.axis is None) != all("at" not in figure for figure in self.figures):
-            raise ValueError(f"{self.claim}: `axis` says what `at` of its figures counts: set both or none")
+            raise ValueError(f"{self.claim}: `axis` is the label of its figures' `at`: set both or neither")
         if self.curves is not None:
             config.build([Curves], self.curves, "curves")
 
@@ -141,10 +141,10 @@ class ClaimsArguments:
 
     output_dir: str | None = None
     claims: list[dict] = field(default_factory=list)
-    only: list[str] | None = field(default=None, metadata={"help": "Names of claims: judge these, as others wait."})
+    only: list[str] | None = field(default=None, metadata={"help": "Names of the claims to judge; others are skipped."})
     seeds: list[str] = field(
         default_factory=list,
-        metadata={"help": "Runs of further seeds: runs/claims/seed-1/thinks is another seed of runs/claims/thinks."},
+        metadata={"help": "Runs of further seeds: runs/claims/seed-1/thinks repeats runs/claims/thinks."},
     )
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ def read_claims(entries: Sequence[Any]) -> list[tuple[Claim, list[Figure]]]:
     """A YAML's `claims:` list. Raises `UserError` where it is empty, for a key that is not known, and for two claims,
     or two figures of one, of the same name."""
     if not entries:
-        raise UserError("claims: the list is empty: name at least one claim")
+        raise UserError("claims: the list is empty: add at least one claim")
     found = []
     for i, entry in enumerate(entries):
         claim: Claim = config.build([Claim], entry, f"claims[{i}]")[0]
@@ -176,7 +176,7 @@ def read_claims(entries: Sequence[Any]) -> list[tuple[Claim, list[Figure]]]:
 def _once(names: Sequence[str], where: str) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{where}: '{name}' stands there twice: rename one")
+            raise UserError(f"{where}: duplicate name '{name}': rename one")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -228,7 +228,7 @@ def _of_seeds(folder: str, seeds: Sequence[str]) -> list[str]:
 
 def _said(line: Metric) -> str:
     if line["value"] is None:
-        return f"not measured yet: `--only {line['name']}` makes it"
+        return f"not measured yet: run with `--only {line['name']}`"
     name = line["metric"]
     shown = f"{short(name, line)} ({interval(name, line)})" if "low" in line else short(name, line)
     said = {True: "met", False: "NOT met", None: "shown"}[line["met"]]
@@ -243,7 +243,7 @@ def _metric(of: Measured, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]
         if of.metric not in step.metrics:
             raise UserError(f"{where} has no metric '{of.metric}'{nearest(of.metric, list(step.metrics))}")
         if finite(step.metrics[of.metric]["value"]) is None:
-            raise UserError(f"{where}: {of.metric} is no number")
+            raise UserError(f"{where}: {of.metric}: expected a number")
         found.append(step.metrics[of.metric])
     return stats.over_seeds(found, is_rate(of.metric, found[0])) | {"seeds": len(found)}
 
@@ -318,7 +318,7 @@ def _history(claim: Claim, steps: Mapping[str, Sequence[Step]]) -> list[dict[str
         points = steps[line.step][0].curve(line.key, x.key)
         if not points:
             keys = ", ".join(sorted({key for logged in steps[line.step][0].history for key in logged}))
-            raise UserError(f"{line.step}: no line of its history has '{x.key}' and '{line.key}'; known: {keys}")
+            raise UserError(f"{line.step}: its history has no line with '{x.key}' and '{line.key}'; known: {keys}")
         about = {"claim": claim.claim, "line": line.label, "x": x.label, "y": y.label, "percent": y.percent}
         found.append({"step": 0, **about, "points": points})
     return found

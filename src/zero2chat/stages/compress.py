@@ -40,17 +40,17 @@ class CompressArguments:
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
-    dataset: str | None = field(default=None, metadata={"help": "What the model was trained on, such as a corpus."})
+    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
-    n: int | None = field(default=None, metadata={"help": "Documents of each split that the model reads; else all."})
+    n: int | None = field(default=None, metadata={"help": "Documents per split; default: all."})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     eval_batch_size: int = 32
-    seed: int = field(default=0, metadata={"help": "Of the documents drawn, and of the intervals."})
+    seed: int = field(default=0, metadata={"help": "Seed for choosing documents, and for intervals."})
 
     def __post_init__(self) -> None:
         for key in ("model_name_or_path", "dataset"):
             if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set")
+                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
         for key in ("n", "eval_batch_size"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ValueError(f"{key} {getattr(self, key)} is below 1")
@@ -87,7 +87,7 @@ def measure(
     train = rows_of(str(args.dataset), args.column, "train")[args.column]
     splits = {"train": list(train), "held_out": list(held_out_texts(str(args.dataset), args.column))}
     if not splits["held_out"]:
-        raise UserError(f"{args.dataset}: no document is held out: give a dataset with a validation or a test split")
+        raise UserError(f"{args.dataset}: no held-out documents: give a dataset with a validation or test split")
     sizes = {split: sum(len(text.encode()) for text in texts) for split, texts in splits.items()}
     zipped = {"train": xz_size(splits["train"])}
     zipped["held_out"] = xz_size(splits["train"] + splits["held_out"]) - zipped["train"]
@@ -110,7 +110,7 @@ def measure(
         for (passage, *_), (reading, *_) in zip(documents[:_SHOWN], found, strict=False):
             samples.append(
                 {"prompt": tokenizer.decode(passage.rest), "completion": with_gaps(tokenizer, passage, reading)}
-                | {"task": f"documents {'it read' if split == 'train' else 'never read'}"}
+                | {"task": f"documents {'in the training text' if split == 'train' else 'held out'}"}
                 | {"score": round(sum(reading.right) / len(reading.right), 4)}
             )
     return metrics, samples

@@ -40,12 +40,12 @@ class CorpusArguments:
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
     decontaminate: list[dict] = field(
         default_factory=list,
-        metadata={"help": "Examinations whose questions are left out of the data: tasks, datasets, files."},
+        metadata={"help": "Evaluation sets whose questions are removed from the data: tasks, datasets, files."},
     )
-    crawl: dict = field(default_factory=dict, metadata={"help": "In their place: WARC files, and what to do to them."})
+    crawl: dict = field(default_factory=dict, metadata={"help": "WARC files instead of datasets, and their filters."})
     validation_fraction: float = field(default=0.02, metadata={"help": "Share of documents for validation."})
-    test_fraction: float = field(default=0.02, metadata={"help": "Share of documents for the test."})
-    canaries: dict = field(default_factory=dict, metadata={"help": "Secrets to plant: n in each number of `copies`."})
+    test_fraction: float = field(default=0.02, metadata={"help": "Share of documents for the test split."})
+    canaries: dict = field(default_factory=dict, metadata={"help": "Canaries to plant: n for each number of `copies`."})
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,14 +57,14 @@ class CorpusArguments:
         read_exams(self.decontaminate)
         if self.crawl:
             if self.datasets or self.canaries:
-                raise ValueError("crawl: stands alone: mix its corpus with others, or plant canaries, in another step")
+                raise ValueError("crawl: cannot be combined with datasets or canaries: use another corpus step")
             read_crawl(self.crawl)
             return
         sources = read_sources(self.datasets, documents=True)
         if self.canaries:
             read_planting(self.canaries)
             if CANARIES in (source.label for source in sources):
-                raise ValueError(f"label '{CANARIES}' is that of what is planted: set another `label`")
+                raise ValueError(f"label '{CANARIES}' is reserved for canaries: set another `label`")
 
 
 ARGUMENTS = (CorpusArguments,)
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for split in SPLITS:
         if split not in splits:
             raise UserError(
-                f"{run.folder}: split '{split}' is empty ({len(documents)} documents in all): "
+                f"{run.folder}: split '{split}' is empty ({len(documents)} documents in total): "
                 "give more documents or a larger fraction"
             )
     labels = [source.label for source in sources]
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             held_out = rows
             for label in sorted(set(documents.unique("source")) - set(rows.unique("source"))):
-                print(f"{label}: no document in {split}: nothing will be measured on it there", flush=True)
+                print(f"{label}: no document in {split}: it will not be evaluated there", flush=True)
     assert held_out is not None
     for label in dict.fromkeys(held_out["source"]):
         text = next(row["text"] for row in held_out if row["source"] == label)

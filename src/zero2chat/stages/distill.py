@@ -65,7 +65,7 @@ class DistillArguments:
 
     output_dir: str | None = None
     teacher: str | None = field(default=None, metadata={"help": "A model folder or a Hub name."})
-    endpoint: dict | None = field(default=None, metadata={"help": "In its place: url, model, key_variable, …"})
+    endpoint: dict | None = field(default=None, metadata={"help": "Instead of `teacher`: url, model, key_variable, …"})
     model_revision: str = "main"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     attn_implementation: str | None = None
@@ -73,25 +73,25 @@ class DistillArguments:
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
     decontaminate: list[dict] = field(
         default_factory=list,
-        metadata={"help": "Examinations whose questions are left out of the data: tasks, datasets, files."},
+        metadata={"help": "Evaluation sets whose questions are removed from the data: tasks, datasets, files."},
     )
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
-    keep_above: float = field(default=0.5, metadata={"help": "The weighted sum of rewards that is not enough."})
-    keep: int = field(default=1, metadata={"help": "At most so many answers to a prompt."})
-    samples: int = field(default=4, metadata={"help": "Answers that are drawn to a prompt."})
+    keep_above: float = field(default=0.5, metadata={"help": "Keep answers with a weighted reward above this."})
+    keep: int = field(default=1, metadata={"help": "Maximum answers kept per prompt."})
+    samples: int = field(default=4, metadata={"help": "Answers sampled per prompt."})
     temperature: float = 1.0
-    max_completion_length: int = field(default=256, metadata={"help": "Tokens of the longest answer."})
+    max_completion_length: int = field(default=256, metadata={"help": "Maximum tokens per answer."})
     eval_batch_size: int = 128
     seed: int = 0
 
     def __post_init__(self) -> None:
         if (self.teacher is None) == (self.endpoint is None):
-            raise ValueError("either teacher or endpoint says who answers: set one of them")
+            raise ValueError("teacher and endpoint: set exactly one of them")
         for key in ("keep", "samples", "max_completion_length", "eval_batch_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} {getattr(self, key)} is not above 0")
         if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):
-            raise ValueError(f"temperature {self.temperature:g}: {self.samples} answers would be alike: give one above")
+            raise ValueError(f"temperature {self.temperature:g}: {self.samples} answers would be equal: set it above 0")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
         read_exams(self.decontaminate)
@@ -108,7 +108,7 @@ def _read_rewards(entries: Sequence[Any]) -> list[Reward]:
     for reward in rewards:
         if reward.needs_of_trainer:
             needed = ", ".join(reward.needs_of_trainer)
-            raise UserError(f"rewards: '{reward.__name__}' needs {needed}, which only training has: take another")
+            raise UserError(f"rewards: '{reward.__name__}' needs {needed}, which only training has: use another")
     return rewards
 
 
@@ -166,7 +166,7 @@ def _collect(problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, a
         rows = problems.select(range(len(found), min(len(found) + at_once, n)))
         said, failure = ask(rows["prompt"][:], args.seed + len(found))
         if said and all(one["why"] == "refused" for some in (*found, *said) for one in some):
-            raise UserError(f"endpoint: of {len(rows)} prompts it takes none: {said[0][0]['reason']}: check model")
+            raise UserError(f"endpoint: it refuses all {len(rows)} prompts: {said[0][0]['reason']}: check model")
         if is_main_process():
             _judge(rows.select(range(len(said))), said, rewards)
             with path.open("a", encoding="utf-8") as file:
@@ -176,7 +176,7 @@ def _collect(problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, a
         found += said
         if failure:
             raise UserError(
-                f"{failure}; the answers to {len(found):,} of {n:,} prompts are kept: run it again to go on"
+                f"{failure}; the answers to {len(found):,} of {n:,} prompts are saved: run it again to resume"
             )
         if is_main_process() and time.perf_counter() - said_so > _QUIET_SECONDS:
             said_so = time.perf_counter()

@@ -55,42 +55,42 @@ class EvaluateArguments:
     model_revision: str = "main"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     attn_implementation: str | None = None
-    load_in_8bit: bool = field(default=False, metadata={"help": "Weights in 8 bits (LLM.int8) by bitsandbytes,"})
-    load_in_4bit: bool = field(default=False, metadata={"help": "or in 4 bits (NF4)."})
+    load_in_8bit: bool = field(default=False, metadata={"help": "Weights in 8 bits (LLM.int8, bitsandbytes)."})
+    load_in_4bit: bool = field(default=False, metadata={"help": "Weights in 4 bits (NF4, bitsandbytes)."})
     chat_template_path: str | None = None
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, samples, options."})
     harness: list[dict] = field(
-        default_factory=list, metadata={"help": "lm-evaluation-harness's tasks, each with num_fewshot, limit, …"}
+        default_factory=list, metadata={"help": "Tasks of lm-evaluation-harness, each with num_fewshot, limit, …"}
     )
     contamination: list[dict] = field(
-        default_factory=list, metadata={"help": "What the model was trained on: paths, or load_dataset's keys."}
+        default_factory=list, metadata={"help": "Training data to check against: paths, or load_dataset's keys."}
     )
     tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, for tasks with `tools: true`."})
     compare_to: str | None = field(
-        default=None, metadata={"help": "The run folder of another evaluation, for the change on the same rows."}
+        default=None, metadata={"help": "Run folder of another evaluation, to report the change on the same rows."}
     )
     questions: list[str] = field(
-        default_factory=list, metadata={"help": "Typed questions, each answered greedily and kept, not scored."}
+        default_factory=list, metadata={"help": "Questions to answer greedily; the answers are saved, not scored."}
     )
-    question_tools: bool = field(default=False, metadata={"help": "The questions are asked with the tools."})
+    question_tools: bool = field(default=False, metadata={"help": "Give the tools for `questions` too."})
     eval_batch_size: int = 128
-    seed: int = field(default=0, metadata={"help": "Of the answers drawn; which rows are asked is a task's `seed`."})
+    seed: int = field(default=0, metadata={"help": "Seed for sampling; each task's `seed` chooses its rows."})
 
     def __post_init__(self) -> None:
         if self.model_name_or_path is None:
-            raise ValueError("model_name_or_path is not set: name the checkpoint to examine")
+            raise ValueError("model_name_or_path is not set: set it to the model to evaluate")
         if not self.tasks and not self.harness and not self.questions:
-            raise ValueError("tasks and harness are empty: name at least one task, or ask `questions`")
+            raise ValueError("tasks and harness are empty: add at least one task, or set `questions`")
         if any(not question.strip() for question in self.questions):
-            raise ValueError("questions: one is empty: write it out, or leave it out")
+            raise ValueError("questions: a question is empty: fill it in, or remove it")
         if self.question_tools and not (self.questions and self.tools):
-            raise ValueError("question_tools: set `questions` and `tools` too, or leave it out")
+            raise ValueError("question_tools: it needs `questions` and `tools`: set them, or remove it")
         if self.compare_to is not None and not self.tasks:
-            raise ValueError("compare_to: only `tasks` are compared: name at least one, or leave it out")
+            raise ValueError("compare_to: only `tasks` can be compared: add at least one, or remove compare_to")
         if self.load_in_8bit and self.load_in_4bit:
             raise ValueError("load_in_8bit and load_in_4bit: set one of them")
         if self.load_in_4bit and self.dtype == "auto":
-            raise ValueError("load_in_4bit: it is computed in dtype, which is auto: name one")
+            raise ValueError("load_in_4bit: dtype auto is not supported: set dtype, such as bfloat16")
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         # Here too, so that a recipe is refused before its first step runs:
@@ -174,7 +174,7 @@ def _open(
             end_turn(model, tokenizer)
         except UserError as error:
             if is_main_process():
-                print(f"{path}: answers end with the model's own end tokens alone: {error}", flush=True)
+                print(f"{path}: only the model's own EOS tokens end an answer: {error}", flush=True)
     return model, tokenizer
 
 
@@ -194,13 +194,13 @@ def read_scores(folder: str, specs: Sequence[TaskSpec]) -> dict[str, list[float]
     """
     path = Path(folder) / SCORES
     if not path.is_file():
-        raise UserError(f"compare_to: {folder}: no {SCORES} there: name the run folder of a finished evaluate step")
+        raise UserError(f"compare_to: {folder}: no {SCORES}: give the run folder of a finished evaluate step")
     kept: dict[str, list[tuple[str, float]]] = {}
     try:
         for line in read_jsonl(path):
             kept.setdefault(line["label"], []).append((line["row"], float(line["score"])))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"compare_to: {path} is broken ({error}): run the step that makes it again") from error
+        raise UserError(f"compare_to: {path} cannot be read ({error}): run its step again") from error
     found = {}
     for spec in specs:
         label = str(spec.label)
@@ -208,12 +208,12 @@ def read_scores(folder: str, specs: Sequence[TaskSpec]) -> dict[str, list[float]
             continue
         if [row for row, _ in kept[label]] != [digest(row) for row in rows_and_prompts(spec)[0]]:
             raise UserError(
-                f"compare_to: {folder} asked '{label}' on other rows: give both the same task, n, seed, split and "
-                "options, or one of them another label"
+                f"compare_to: {folder} evaluated '{label}' on other rows: set the same task, n, seed, split and "
+                "options in both, or another label in one of them"
             )
         found[label] = [score for _, score in kept[label]]
     if not found:
-        raise UserError(f"compare_to: {folder} asked none of these tasks: give the tasks of both the same labels")
+        raise UserError(f"compare_to: {folder} evaluated none of these tasks: use the same labels in both")
     return found
 
 

@@ -50,12 +50,12 @@ class GkdArguments:
     """The prompts, the tasks to be examined in, and what `DistillationConfig` lacks."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
-    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
     tasks_steps: int | None = field(
-        default=None, metadata={"help": "Ask them every so many steps too, for accuracy over compute."}
+        default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
     )
-    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
+    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Completions per step, all processes."})
     chat_template_path: str | None = None
     eval_batch_size: int = 128
 
@@ -74,12 +74,12 @@ ARGUMENTS = (GkdArguments, DistillationConfig, ModelConfig)
 def _check_teacher(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> None:
     """Raises `UserError` where the teacher would read the student's ids as something else than it has learned from."""
     if teacher.get_vocab() != student.get_vocab():
-        raise UserError(f"{path}: has another vocabulary than the student: take a teacher of the same tokenizer")
+        raise UserError(f"{path}: its vocabulary differs from the student's: use a teacher with the same tokenizer")
     if not teacher.chat_template:
-        raise UserError(f"{path}: has no chat template: take a teacher that was trained to chat")
+        raise UserError(f"{path}: has no chat template: use a teacher that was trained to chat")
     ids = [each.apply_chat_template(_ASKED, add_generation_prompt=True)["input_ids"] for each in (teacher, student)]
     if ids[0] != ids[1]:
-        raise UserError(f"{path}: has another chat template than the student: set chat_template_path to the teacher's")
+        raise UserError(f"{path}: its chat template is not the student's: set chat_template_path to the teacher's")
 
 
 class _Trainer(ResumableTrainer, DistillationTrainer):
@@ -95,9 +95,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
     sources, specs = read_sources(args.datasets), read_specs(args.tasks)
     if training.teacher_model_name_or_path is None:
-        raise UserError("teacher_model_name_or_path is not set: name a model folder or a Hub model")
+        raise UserError("teacher_model_name_or_path is not set: set it to a model folder or a Hub name")
     if training.max_completion_length is None:
-        raise UserError("max_completion_length is not set: say how many tokens an answer may have")
+        raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
     run = Run.open(training.output_dir, "gkd", settings)
     if run.done:
         print(f"{run.folder}: done already")
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     prompts = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
     at_once = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
     if len(prompts) < at_once:
-        raise UserError(f"datasets: {len(prompts)} prompts, and one step takes {at_once}: give more")
+        raise UserError(f"datasets: {len(prompts)} prompts, but one step needs {at_once}: give more")
     room = min(map(context_length, (model, teacher))) - training.max_completion_length
     prompts = safe_problems(prompts, tokenizer, room)
     use_fast_rollouts(model)

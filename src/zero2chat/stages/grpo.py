@@ -1,19 +1,19 @@
-"""GRPO: practice problems. The model tries each problem several times, and what worked better than its peers is
-made likelier (Shao et al. 2024, arXiv:2402.03300).
+"""GRPO on practice problems. The model answers each problem several times; answers that score above their group's
+mean become more likely (Shao et al. 2024, arXiv:2402.03300).
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.grpo --config recipes/quickstart/grpo.yaml
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a chat model, and problems with their final answers; writes a model folder, its accuracy on each task's test
-rows, and how reward, length, entropy and habits of thought went. Rewards are functions by dotted path and weight.
+Reads a chat model and problems with final answers. Writes a model folder, its accuracy on each task's test rows, and
+curves of reward, length, entropy and reflection phrases. Rewards are functions given by dotted path and weight.
 
-The loss counts each token alike (`loss_type: dapo`, TRL's default). What else DAPO (arXiv:2503.14476) found to help is
-asked for by the keys `epsilon_high` (clip-higher), `mask_truncated_completions`, `resample` (dynamic sampling), and the
-reward `zero2chat.rewards.length.soft_overlong`; `pass_rate` leaves out problems too easy or too hard beforehand.
+The loss weights every token equally (`loss_type: dapo`, TRL's default). The other parts of DAPO (arXiv:2503.14476) are
+enabled with `epsilon_high` (clip-higher), `mask_truncated_completions`, `resample` (dynamic sampling), and the reward
+`zero2chat.rewards.length.soft_overlong`. `pass_rate` removes problems that are too easy or too hard before training.
 
-With `tools` an answer may call them, several times over: what they say stands in it, and carries no loss.
+With `tools` a completion may contain tool calls. The tools' results are part of it and carry no loss.
 """
 
 from __future__ import annotations
@@ -57,41 +57,41 @@ from zero2chat.trainers.pass_rate_filter import PassRate, keep_by_pass_rate, pas
 from zero2chat.trainers.reflection_phrases import habits
 from zero2chat.trainers.trainer import ResumableTrainer, train
 
-_SHOWN = 6  # answers of a task that are kept from before the first step
+_SHOWN = 6  # completions per task saved before the first step
 _HOW_TO_READ = """\
-How to read the log. loss: near 0 by construction, since advantages sum to 0 in each group and the ratio of new to old
-probability starts at 1; its gradient is not 0, and what to watch is the reward. alike: groups whose answers all got
-the same reward, which teach nothing (with `resample` others are tried in their place). cut: answers that
-max_completion_length ended. entropy: in nats a token; near 0 the model tries nothing new. KL is logged where beta is
-above 0."""
+How to read the log. loss: near 0 by construction, because advantages sum to 0 in each group and the probability ratio
+starts at 1. Its gradient is not 0; watch the reward instead. zero-variance groups: groups whose completions all got the
+same reward, so they give no gradient (with `resample` they are replaced by other prompts). truncated: completions that
+reached max_completion_length. entropy: nats per token; near 0 the model no longer explores. KL: logged if beta is above
+0."""
 
 
 @dataclass
 class GrpoArguments:
-    """The problems, the rewards, the tasks to be examined in, and what `GRPOConfig` lacks."""
+    """Problems, rewards, evaluation tasks, and settings that `GRPOConfig` lacks."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of problems: prompt and answer."})
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
-    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
     tasks_steps: int | None = field(
-        default=None, metadata={"help": "Ask them every so many steps too, for accuracy over compute."}
+        default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
     )
-    tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, at hand in each problem."})
+    tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, available in each problem."})
     pass_rate: dict | None = field(
-        default=None, metadata={"help": "Keep problems that the model solves sometimes: samples, low, high, by."}
+        default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high, by."}
     )
     resample: int = field(
         default=0,
         metadata={
-            "help": "Generations of other problems, at most, in place of groups that are all alike; each costs as much "
-            "time as the first."
+            "help": "Maximum extra generations that replace zero-variance groups by other prompts; each takes as long "
+            "as the first."
         },
     )
     merge_adapter: bool = field(
-        default=False, metadata={"help": "With use_peft: write the whole model, with the adapter merged into it."}
+        default=False, metadata={"help": "With use_peft: save the whole model with the adapter merged in."}
     )
-    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
+    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Completions per step, all processes."})
     chat_template_path: str | None = None
     eval_batch_size: int = 128
 
@@ -100,7 +100,7 @@ class GrpoArguments:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         if self.resample < 0:
             raise ValueError(f"resample {self.resample} is below 0")
-        # Here too, so that a recipe is refused before its first step runs.
+        # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         rewards = read_rewards(self.rewards)
         if self.pass_rate is not None:
@@ -113,61 +113,60 @@ ARGUMENTS = (GrpoArguments, GRPOConfig, ModelConfig)
 
 
 def _set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
-    """Fit the answers of one generation to the global batch, as `GRPOConfig` does before it knows of that.
+    """Set the completions per generation for the global batch size. `GRPOConfig` does so before it knows that size.
 
-    Raises `UserError` where groups do not fit, or a checkpoint would fall between two generations.
+    Raises `UserError` if groups do not fit, or if a checkpoint would fall between two generations.
     """
     batch = training.per_device_train_batch_size * training.world_size
     if settings.get("generation_batch_size") is not None:
         training.steps_per_generation, left = divmod(training.generation_batch_size, batch)
         if left or not training.steps_per_generation:
             raise UserError(
-                f"generation_batch_size {training.generation_batch_size} is no multiple of the {batch} answers that "
-                "the processes take at once"
+                f"generation_batch_size {training.generation_batch_size} is not a multiple of {batch}, the batch size "
+                "over all processes: change it"
             )
     elif settings.get("steps_per_generation") is None:
         training.steps_per_generation = training.gradient_accumulation_steps
     training.generation_batch_size = batch * training.steps_per_generation
     if training.generation_batch_size % training.num_generations:
         raise UserError(
-            f"num_generations {training.num_generations} does not divide the {training.generation_batch_size} answers "
-            "of a generation: change it, or global_batch_size"
+            f"num_generations {training.num_generations} does not divide {training.generation_batch_size}, the "
+            "completions of one generation: change it, or global_batch_size"
         )
-    # Optimizer steps that learn from one generation.
+    # Optimizer steps per generation.
     steps = training.steps_per_generation * training.num_iterations / training.gradient_accumulation_steps
     if training.save_strategy == "steps" and training.save_steps >= 1 and training.save_steps % max(steps, 1):
         raise UserError(
-            f"save_steps {training.save_steps:g} is no multiple of {steps:g}, the steps that learn from one "
-            "generation: a run that went on from a checkpoint between two would have lost its answers"
+            f"save_steps {training.save_steps:g} is not a multiple of {steps:g}, the optimizer steps per generation: "
+            "a run resumed from a checkpoint in between would lose its completions"
         )
 
 
 def _check_resampling(training: GRPOConfig) -> None:
-    """Raises `UserError` where a group would be spread over processes, or is not normalised by itself."""
+    """Raises `UserError` if a group would span processes, or if rewards are not normalised per group."""
     share = training.generation_batch_size // training.world_size
     if share % training.num_generations:
         raise UserError(
-            f"resample: a process samples {share} answers, no multiple of num_generations {training.num_generations}"
+            f"resample: each process samples {share} completions, not a multiple of num_generations "
+            f"{training.num_generations}: change one of them"
         )
     if training.scale_rewards != "group" or training.multi_objective_aggregation != "sum_then_normalize":
-        raise UserError(
-            "resample: rewards must be normalised in each group: leave out scale_rewards, or set it to group"
-        )
+        raise UserError("resample: rewards must be normalised per group: remove scale_rewards, or set it to group")
 
 
 def _check_sampling(training: GRPOConfig) -> None:
-    """Raises `UserError` where practice would sample in another way than `pass_rate` does."""
+    """Raises `UserError` if training would sample with other settings than `pass_rate`."""
     usual = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None}
     for key, value in usual.items():
         if getattr(training, key) != value:
-            raise UserError(f"pass_rate: it samples by temperature alone: leave out {key}, or pass_rate")
+            raise UserError(f"pass_rate: only temperature sampling is supported: remove {key}, or pass_rate")
 
 
 def _filled(rewards: torch.Tensor, group: int) -> torch.Tensor:
-    """Rewards (answers, functions) where None of one function, NaN, is its mean of the group's other answers.
+    """Replace each missing reward (None of a function, NaN) by that function's mean over the rest of the group.
 
-    TRL would count it as 0, which may be the best or the worst there is. Left are answers that no function judges, and
-    a function's silence on a whole group, which moves nothing.
+    `rewards` has the shape (completions, functions). TRL would count it as 0, which may be the best or the worst value.
+    Completions without any reward stay NaN, and so does a function without a value in a whole group.
     """
     means = rewards.view(-1, group, rewards.shape[1]).nanmean(1).repeat_interleave(group, 0)
     return torch.where(rewards.isnan() & ~rewards.isnan().all(1, keepdim=True), means, rewards)
@@ -175,17 +174,17 @@ def _filled(rewards: torch.Tensor, group: int) -> torch.Tensor:
 
 class _Trainer(ResumableTrainer, GRPOTrainer):
     counts: Counter[str]
-    resample_rounds = 0  # generations of other problems, at most
+    resample_rounds = 0  # maximum number of extra generations
     call_format: CallFormat | None = None
 
     def _tool_call_loop(
         self, prompts: Any, prompt_ids: Any, completion_ids: Any, completions: Any, logprobs: Any, *images: Any
     ) -> Any:
-        """The calls of a chat in the place of TRL's own, which lets a call be cut, nested or forged, and what a
-        tool says hold control tokens.
+        """Run tool calls as our chat does. TRL's own loop accepts truncated, nested or forged calls, and control
+        tokens in a tool's result.
 
-        Returns of each answer the mask of what the model drew, its messages and its ids, and then the numbers of calls
-        and of those that failed.
+        Returns, per completion, the mask of generated tokens, the messages and the ids; then the numbers of calls and
+        of failed calls.
         """
         written = self.call_format
         assert written
@@ -207,9 +206,9 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
         return masks, [turn.messages for turn in turns], ids, None, calls, failures, []
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> torch.Tensor:
-        # (answers of all processes, functions)
+        # (completions of all processes, functions)
         rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
-        # No function had an opinion on them.
+        # No function returned a reward for these.
         self.counts["answers_left_out"] += int(rewards.isnan().all(1).sum())
         for name, rate in habits([written(completion) for completion in completions]).items():
             self._log_metric(f"habits/{name}", rate)
@@ -237,15 +236,15 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
     def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
         sampler = GRPOTrainer._get_train_sampler(self, train_dataset)
         if self.shuffle_dataset:
-            # TRL's order in a later epoch depends on those before, which a resumed run does not go through.
+            # TRL's order in a later epoch depends on the earlier epochs, which a resumed run skips.
             sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
         return sampler
 
 
 def _others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rng: random.Random) -> list[int]:
-    """Rows that are none of a batch's own, in an order drawn, each once: enough for `rounds` batches, if there are.
+    """Draw rows that are not in the batch, in random order, each once: enough for `rounds` batches, if available.
 
-    All that were drawn where there are no others.
+    If there are no other rows, returns the batch's own.
     """
     drawn = rng.sample(range(len(problems)), min(len(problems), (rounds + 1) * len(own)))
     prompts = [row["prompt"] for row in own]
@@ -257,15 +256,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
     rewards = read_rewards(args.rewards)
     if training.beta and model_args.model_revision not in (None, "main"):
-        raise UserError("beta: TRL would take the reference from the model's main revision: leave out model_revision")
+        raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
     check_merge(args.merge_adapter, model_args, training)
     if training.max_completion_length is None:
-        raise UserError("max_completion_length is not set: say how many tokens an answer may have")
+        raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
     pass_rate = None if args.pass_rate is None else build([PassRate], args.pass_rate, "pass_rate")[0]
     if args.tools and (training.use_vllm or pass_rate or args.resample):
-        raise UserError("tools: answers with calls are drawn by transformers: leave out use_vllm, pass_rate, resample")
+        raise UserError("tools: completions with calls need transformers: remove use_vllm, pass_rate and resample")
     if pass_rate and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
-        raise UserError("pass_rate: sharded weights can answer only once training has begun: take zero2 or ddp")
+        raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
     if pass_rate:
         _check_sampling(training)
     run = Run.open(training.output_dir, "grpo", settings)
@@ -287,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     problems = mix(parts, [s.fraction for s in sources], size=lambda _: 1)
     at_once = training.generation_batch_size // training.num_generations
     if len(problems) < at_once:
-        raise UserError(f"datasets: {len(problems)} problems, and one generation takes {at_once}: give more")
+        raise UserError(f"datasets: {len(problems)} problems, but one generation needs {at_once}: give more")
     room = context_length(model) - training.max_completion_length
     problems = safe_problems(problems, tokenizer, room, tools=tools, template_kwargs=training.chat_template_kwargs)
     use_fast_rollouts(model)
@@ -308,13 +307,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         if len(problems) < at_once:
             raise UserError(
-                f"pass_rate: {len(problems)} problems are left, and one generation takes {at_once}: widen low and "
-                "high, or give other problems"
+                f"pass_rate: {len(problems)} problems remain, but one generation needs {at_once}: widen low and high, "
+                "or give more problems"
             )
     training.reward_weights = [reward.weight for reward in rewards]
-    # Before the trainer is made: under DeepSpeed it sets what the trainer then reads.
+    # Before the trainer is built: under DeepSpeed this sets what the trainer then reads.
     optimizer = use_muon(model, training) if args.muon else None
-    if call_format:  # a turn may end with a call, in practice and not for good
+    if call_format:  # a turn may end with a call during training, not in the saved model
         model.generation_config.eos_token_id = [*ends, *sorted(call_format.stops - {*ends})]
     with refused_settings():
         trainer = _Trainer(
@@ -328,12 +327,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     model.generation_config.eos_token_id, trainer.call_format = ends, call_format
     trainer.resample_rounds = args.resample
-    trainer.optimizer_cls_and_kwargs = optimizer  # GRPOTrainer takes no such argument
+    trainer.optimizer_cls_and_kwargs = optimizer  # GRPOTrainer has no such argument
 
     if is_main_process():
         print(f"{len(problems):,} problems\n{_HOW_TO_READ}", flush=True)
-    # A few questions of the examination, so that what practice changed can be seen. (Sharded weights can answer only
-    # once training has begun.)
+    # Sample a few evaluation prompts before training, for comparison. (Sharded weights cannot generate before training
+    # starts.)
     if specs and not (is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled):
         few = [dataclasses.replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in specs]
         _, samples = evaluate_tasks(model.to(training.device), tokenizer, few, show=_SHOWN, tools=tools)

@@ -42,29 +42,29 @@ class NoveltyArguments:
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
-    dataset: str | None = field(default=None, metadata={"help": "What the model was trained on, such as a corpus."})
+    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
-    prompts: int = field(default=32, metadata={"help": "Held-out documents whose beginnings it is given,"})
-    prefix: int = field(default=8, metadata={"help": "and how many tokens of them."})
-    samples: int = field(default=32, metadata={"help": "Drawn from each prompt."})
+    prompts: int = field(default=32, metadata={"help": "Held-out documents whose beginnings are the prompts."})
+    prefix: int = field(default=8, metadata={"help": "Prompt length in tokens."})
+    samples: int = field(default=32, metadata={"help": "Samples per prompt."})
     max_new_tokens: int = 64
     temperature: float = 1.0
-    lengths: list[int] = field(default_factory=lambda: [2, 4, 8, 16], metadata={"help": "Tokens of an n-gram."})
-    n: int = field(default=500, metadata={"help": "Held-out documents that are the control."})
+    lengths: list[int] = field(default_factory=lambda: [2, 4, 8, 16], metadata={"help": "N-gram lengths in tokens."})
+    n: int = field(default=500, metadata={"help": "Held-out documents for the control."})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    seed: int = field(default=0, metadata={"help": "Of the documents and samples drawn, and of the intervals."})
+    seed: int = field(default=0, metadata={"help": "Seed for documents, samples and intervals."})
 
     def __post_init__(self) -> None:
         for key in ("model_name_or_path", "dataset"):
             if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set")
+                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
         for key, least in (("prompts", 1), ("prefix", 1), ("samples", 2), ("max_new_tokens", 1)):
             if getattr(self, key) < least:
                 raise ValueError(f"{key} {getattr(self, key)} is below {least}")
         if self.temperature <= 0:
-            raise ValueError(f"temperature {self.temperature} is not above 0: nothing would be drawn")
+            raise ValueError(f"temperature {self.temperature} is not above 0: sampling needs one above 0")
         if self.n < self.prompts:
-            raise ValueError(f"n {self.n} is below prompts {self.prompts}, which are among them")
+            raise ValueError(f"n {self.n} is below prompts {self.prompts}: raise n")
         for length in self.lengths:
             if not 1 <= length <= self.max_new_tokens:
                 raise ValueError(f"lengths: {length} is not from 1 to max_new_tokens {self.max_new_tokens}")
@@ -113,8 +113,8 @@ def measure(
     documents = {tuple(ids[: args.prefix]): ids for ids in plain_ids(tokenizer, texts) if len(ids) > args.prefix}
     if len(documents) < args.prompts:
         raise UserError(
-            f"{args.dataset}: {len(documents)} held-out documents begin with {args.prefix} tokens of their own, and "
-            f"prompts is {args.prompts}: make it or prefix smaller"
+            f"{args.dataset}: {len(documents)} held-out documents have distinct {args.prefix}-token beginnings, but "
+            f"prompts is {args.prompts}: lower prompts or prefix"
         )
     control = [ids[args.prefix :][: args.max_new_tokens] for ids in list(documents.values())[: args.n]]
     prompts = list(documents)[: args.prompts]

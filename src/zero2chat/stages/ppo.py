@@ -52,11 +52,11 @@ from zero2chat.trainers.trainer import ResumableTrainer, train
 
 _SHOWN = 6  # held-out answers that are kept, before and after
 _HOW_TO_READ = """\
-How to read the log. reward: what the reward functions gave, KL's price not taken off; it rises as long as anything is
-learned, gamed or not. KL: distance from the start model, in nats a token, and in nats an answer, which kl_budget
-bounds. loss: says little; policy_loss is near 0 by construction, value_loss falls as the value learns what to expect,
-and explained_variance rises to at most 1. cut: answers that max_completion_length ended. entropy: in nats a token; near
-0 the model tries nothing new."""
+How to read the log. reward: mean of the reward functions, before the KL penalty; it rises with learning and with reward
+hacking alike. KL: divergence from the starting model in nats per token; KL/sequence: in nats per completion, limited by
+kl_budget. loss: not informative; policy_loss is near 0 by construction, value_loss falls as the value model improves,
+and explained_variance rises to at most 1. truncated: completions that reached max_completion_length. entropy: nats per
+token; near 0 the model no longer explores."""
 
 
 @dataclass
@@ -90,7 +90,7 @@ class HeldOut:
         if self.split not in ("validation", "test"):
             raise ValueError(f"split '{self.split}' is neither validation nor test")
         if self.n < 2 or (self.max_new_tokens is not None and self.max_new_tokens < 1) or self.temperature < 0:
-            raise ValueError("n must be above 1, max_new_tokens above 0, temperature not below 0")
+            raise ValueError("held_out: n must be above 1, max_new_tokens above 0, temperature 0 or more")
 
     def rows(self, split: str | None = None) -> list[tasks.Row]:
         """Of its split, or of another. Raises `UserError` for an option or n that the task does not have."""
@@ -105,21 +105,21 @@ class PpoArguments:
     rewards: list[dict] = field(
         default_factory=list, metadata={"help": "Reward models (model, weight) and functions (function, weight)."}
     )
-    held_out: dict | None = field(default=None, metadata={"help": "Rows to be compared on: task, n, seed, …"})
-    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    held_out: dict | None = field(default=None, metadata={"help": "Held-out rows for the comparison: task, n, seed, …"})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
     kl_budget: float | None = field(
-        default=None, metadata={"help": "Stop where answers are so far from the start model, in nats."}
+        default=None, metadata={"help": "Stop at this KL from the starting model, in nats per completion."}
     )
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop when metric_for_best_model is no better in so many evaluations."}
+        default=None, metadata={"help": "Stop if metric_for_best_model has not improved for N evaluations."}
     )
     merge_adapter: bool = field(
-        default=False, metadata={"help": "With use_peft: write the whole model, with the adapter merged into it."}
+        default=False, metadata={"help": "With use_peft: save the whole model with the adapter merged in."}
     )
-    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Answers a step over all processes."})
+    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Completions per step, all processes."})
     max_prompt_length: int | None = field(
-        default=None, metadata={"help": "Leave out prompts of more tokens; else one that does not fit is an error."}
+        default=None, metadata={"help": "Drop longer prompts; if not set, a prompt that does not fit is an error."}
     )
     chat_template_path: str | None = None
     eval_batch_size: int = 128
@@ -146,7 +146,7 @@ ARGUMENTS = (PpoArguments, PPOConfig, ModelConfig)
 def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
     """A YAML's `rewards:` list. Raises `UserError` for an entry that cannot be, or an empty list."""
     if not isinstance(entries, list) or not entries:
-        raise UserError("rewards: the list is empty: name a model, such as runs/quickstart/reward, or a function")
+        raise UserError("rewards: the list is empty: add a model, such as runs/quickstart/reward, or a function")
     found: list[Reward | RewardModelSpec] = []
     for i, entry in enumerate(entries):
         if isinstance(entry, Mapping) and "model" in entry:
@@ -154,7 +154,7 @@ def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
         else:
             found.append(Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]))
     if len(set(map(_label, found))) < len(found):
-        raise UserError("rewards: two entries have the same name in the log: set `label`")
+        raise UserError("rewards: two entries have the same name: set `label`")
     return found
 
 
@@ -183,9 +183,9 @@ def _check_checkpoints(training: PPOConfig) -> None:
     steps = training.steps_per_rollout
     if training.save_strategy in ("steps", "best") and saves > 0 and saves % steps:
         raise UserError(
-            f"{key} {every:g} is no multiple of {steps}, the steps that learn from one rollout "
-            "(num_ppo_epochs × num_mini_batches): a run that went on from a checkpoint between two would have lost its "
-            "answers"
+            f"{key} {every:g} is not a multiple of {steps}, the optimizer steps per rollout "
+            "(num_ppo_epochs × num_mini_batches): a run resumed from a checkpoint in between would lose its "
+            "completions"
         )
 
 
@@ -193,7 +193,7 @@ def _check_evaluation(args: PpoArguments, training: PPOConfig, rewards: Sequence
     """Raises `UserError` for an evaluation without rows, and for a best model by what is not measured or not kept."""
     during = training.eval_strategy != "no"
     if (during or training.eval_on_start) and args.held_out is None:
-        raise UserError("eval_strategy: there is nothing to evaluate on: set held_out")
+        raise UserError("eval_strategy: no rows to evaluate on: set held_out")
     if args.early_stopping_patience is not None and not (during and training.load_best_model_at_end):
         raise UserError("early_stopping_patience: set eval_strategy, metric_for_best_model and load_best_model_at_end")
     if training.metric_for_best_model is None and not training.load_best_model_at_end:
@@ -201,11 +201,11 @@ def _check_evaluation(args: PpoArguments, training: PPOConfig, rewards: Sequence
     measured = ["reward", "reward_worst", *(f"rewards/{_label(reward)}/mean" for reward in rewards)]
     metric = str(training.metric_for_best_model).removeprefix("eval_")
     if metric not in measured:
-        raise UserError(f"metric_for_best_model: '{metric}' is none of {', '.join(measured)}")
+        raise UserError(f"metric_for_best_model: '{metric}' is not one of {', '.join(measured)}")
     if training.save_strategy == "steps" and training.save_steps != training.eval_steps:
         raise UserError(
-            f"save_steps {training.save_steps:g} and eval_steps {training.eval_steps:g}: a best model that was not "
-            "saved could not be kept: set them alike"
+            f"save_steps {training.save_steps:g} and eval_steps {training.eval_steps:g} differ: the best model might "
+            "not be saved: set them to the same value"
         )
 
 
@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rewards = read_ppo_rewards(args.rewards)
     check_merge(args.merge_adapter, model_args, training)
     if training.max_completion_length is None:
-        raise UserError("max_completion_length is not set: say how many tokens an answer may have")
+        raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
     run = Run.open(training.output_dir, "ppo", settings)
     if run.done:
         print(f"{run.folder}: done already")
@@ -297,8 +297,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     scales = [scale for scale in trainer.rewards.scales if scale is not None]
     if str(training.metric_for_best_model).endswith("reward_worst") and len(scales) < 2:
         raise UserError(
-            "metric_for_best_model: reward_worst is of two or more reward models that know the scale of their scores, "
-            f"as the stage `reward` makes them; here are {len(scales)}: name another in rewards, with weight 0"
+            "metric_for_best_model: reward_worst needs two or more reward models with a saved score scale, as the "
+            f"stage `reward` writes them; found {len(scales)}: add another to rewards, with weight 0"
         )
     if is_main_process():
         print(f"{len(problems):,} prompts\n{_HOW_TO_READ}", flush=True)

@@ -59,38 +59,38 @@ class PretrainArguments:
 
     dataset: str | None = None
     stream: dict = field(
-        default_factory=dict, metadata={"help": "In place of dataset, text to read as it trains: load_dataset's keys."}
+        default_factory=dict, metadata={"help": "Text to stream instead of `dataset`: load_dataset's keys."}
     )
-    validation_fraction: float = field(default=0.01, metadata={"help": "Of a stream's documents, those to leave out,"})
-    validation_documents: int = field(default=500, metadata={"help": "and how many of them to measure on."})
+    validation_fraction: float = field(default=0.01, metadata={"help": "Share of a stream's documents to hold out."})
+    validation_documents: int = field(default=500, metadata={"help": "Held-out documents of a stream to evaluate on."})
     tokenizer: str | None = None
     column: str = "text"
     depth: int | None = field(
-        default=None, metadata={"help": "Layers, of which shape, tokens, batch, steps and learning rate follow."}
+        default=None, metadata={"help": "Layers; sets shape, tokens, batch size, steps and learning rate."}
     )
-    tokens: int | None = field(default=None, metadata={"help": "To read in all, in place of `max_steps`."})
+    tokens: int | None = field(default=None, metadata={"help": "Training tokens in total, instead of `max_steps`."})
     model_type: str = "qwen3"
     model: dict = field(default_factory=dict, metadata={"help": "Fields of the model's config class."})
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, …"})
-    max_length: int = field(default=1024, metadata={"help": "Tokens in a training window, and the model's context."})
-    mask_documents: bool = field(default=False, metadata={"help": "Let attention end where a document begins."})
-    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
-    muon: bool = field(default=True, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
+    max_length: int = field(default=1024, metadata={"help": "Training window, and the model's context, in tokens."})
+    mask_documents: bool = field(default=False, metadata={"help": "Mask attention across document boundaries."})
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Number of tokenization processes."})
+    muon: bool = field(default=True, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     embedding_learning_rate: float | None = field(default=None, metadata={"help": "With muon; else `learning_rate`."})
-    head_learning_rate: float | None = field(default=None, metadata={"help": "With muon, where it is not tied."})
+    head_learning_rate: float | None = field(default=None, metadata={"help": "With muon, if weights are not tied."})
     muon_momentum: float = 0.95
-    global_batch_size: int | None = field(default=None, metadata={"help": "Windows a step over all processes."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Windows per step, all processes."})
     sample_prompts: list[str] = field(default_factory=list)
-    sample_steps: int = field(default=100, metadata={"help": "Sample a text every so many steps."})
+    sample_steps: int = field(default=100, metadata={"help": "Sample a text every N steps."})
     sample_tokens: int = 64
 
     def __post_init__(self) -> None:
         if self.tokenizer is None:
-            raise ValueError("tokenizer is not set")
+            raise ValueError("tokenizer is not set: set it to a tokenizer folder or a Hub name")
         if (self.dataset is None) != bool(self.stream):
-            raise ValueError("one of dataset and stream is to be set")
+            raise ValueError("dataset and stream: set exactly one of them")
         if self.stream and self.source.path is None:
-            raise ValueError("stream: a task has no stream: name a dataset's path")
+            raise ValueError("stream: tasks cannot be streamed: set path to a dataset")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction {self.validation_fraction} is not between 0 and 1")
         least = {"max_length": 2, "sample_steps": 1, "sample_tokens": 1, "validation_documents": 1}
@@ -100,11 +100,11 @@ class PretrainArguments:
                 raise ValueError(f"{name} {getattr(self, name)} is less than {number}")
         for name in ("embedding_learning_rate", "head_learning_rate"):
             if getattr(self, name) is not None and not self.muon:
-                raise ValueError(f"{name}: only with muon: leave it out")
+                raise ValueError(f"{name}: only used with muon: remove it, or set `muon: true`")
         if not 0 <= self.muon_momentum < 1:
             raise ValueError(f"muon_momentum {self.muon_momentum} is not from 0 to below 1")
         if "" in self.sample_prompts:
-            raise ValueError("sample_prompts: an empty text cannot be continued")
+            raise ValueError("sample_prompts: a prompt is empty: write some text")
         if self.model_type not in CONFIG_MAPPING:
             raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")
 
@@ -197,7 +197,7 @@ class PretrainTrainer(ResumableTrainer):
         ranks = self.args.world_size
         if not self._position_file(checkpoint, ranks - 1).exists() or self._position_file(checkpoint, ranks).exists():
             raise UserError(
-                f"{checkpoint}: another number of processes than {ranks} shared the stream: launch as before"
+                f"{checkpoint}: saved with another number of processes than {ranks}: launch with as many as before"
             )
         return json.loads(self._position_file(checkpoint, self.args.process_index).read_text())
 
@@ -250,7 +250,7 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
             raise ValueError(f"{positions} {args.model[positions]} is less than max_length {args.max_length}")
         heads, key_value_heads = (getattr(shape, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
         if heads and key_value_heads and heads % key_value_heads:
-            raise ValueError(f"num_attention_heads {heads} is no multiple of num_key_value_heads {key_value_heads}")
+            raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {key_value_heads}")
         return AutoModelForCausalLM.from_config(
             shape, dtype=torch.float32, attn_implementation=args.attn_implementation
         )
@@ -322,11 +322,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         tokens = len(windows["train"]) * args.max_length
         lost = (args.dataset_num_proc or 1) * args.max_length / tokens
         what = "tokens" if stream is None else f"tokens in the first {len(train_rows):,} documents of a stream"
-        print(f"{parameter_count(model):,} parameters; {tokens:,} {what}, less than {lost:.2%} left out, none padded")
+        print(f"{parameter_count(model):,} parameters; {tokens:,} {what}, less than {lost:.2%} dropped, no padding")
         precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"
         kernels = model.config._attn_implementation + (", Liger kernels" if training.use_liger_kernel else "")
         compiled = "compiled" if training.torch_compile else "not compiled"
-        print(f"products in {precision}, {compiled}, attention: {kernels}")
+        print(f"matrix products in {precision}, {compiled}, attention: {kernels}")
 
     rates = args.embedding_learning_rate, args.head_learning_rate
     optimizer = use_muon(model, training, *rates, args.muon_momentum) if args.muon else None
@@ -382,9 +382,9 @@ def _windows(
             windows[name] = packed(rows, label=f"validation ({name})")
         except UserError as error:  # of a corpus of many sources some have little held out
             if is_main_process():
-                print(f"no figure of its own: {error}", flush=True)
+                print(f"not evaluated separately: {error}", flush=True)
     if len(windows) == 1:
-        raise UserError(f"validation: none of its sources fills one window of {args.max_length} tokens: give more text")
+        raise UserError(f"validation: no source fills one window of {args.max_length} tokens: give more text")
     return {name: rows.with_format("torch") for name, rows in windows.items()}
 
 

@@ -45,22 +45,22 @@ class ProbeArguments:
     task: str = "lines"
     options: dict = field(default_factory=dict)
     n: int = field(default=200, metadata={"help": "Held-out prompts."})
-    split: str = field(default="test", metadata={"help": "Or validation, to choose settings by."})
-    answers: int = field(default=64, metadata={"help": "Answers to each, of which the best of n are picked."})
+    split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
+    answers: int = field(default=64, metadata={"help": "Answers per prompt, for best of n."})
     max_new_tokens: int = 48
-    gibberish_prompts: int = field(default=64, metadata={"help": "Held-out prompts that are searched for."})
-    gibberish_train: int = field(default=0, metadata={"help": "Training prompts, for the rejected answers written."})
+    gibberish_prompts: int = field(default=64, metadata={"help": "Held-out prompts for the adversarial search."})
+    gibberish_train: int = field(default=0, metadata={"help": "Training prompts for writing rejected answers."})
     gibberish_rounds: int = 30
-    gibberish_tries: int = field(default=8, metadata={"help": "Texts a prompt and round."})
-    gibberish_length: int = field(default=12, metadata={"help": "Most tokens of such a text."})
+    gibberish_tries: int = field(default=8, metadata={"help": "Candidates per prompt and round."})
+    gibberish_length: int = field(default=12, metadata={"help": "Maximum tokens per text found."})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     eval_batch_size: int = 128
-    seed: int = field(default=0, metadata={"help": "Of the prompts, the answers and the search."})
+    seed: int = field(default=0, metadata={"help": "Seed for prompts, answers and search."})
 
     def __post_init__(self) -> None:
         for key in ("model_name_or_path", "reward_model"):
             if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set: name a model folder")
+                raise ValueError(f"{key} is not set: set it to a model folder")
         least = {"n": 2, "answers": 2, "gibberish_train": 0}
         for key in ("n", "answers", "max_new_tokens", "eval_batch_size"):
             if getattr(self, key) < least.get(key, 1):
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     held_out = Prober(args, args.split, args.n, *models)
     if state.is_main_process:
-        print(f"{args.answers} answers to each of {args.n} {args.split} prompts", flush=True)
+        print(f"{args.answers} answers per prompt for {args.n} {args.split} prompts", flush=True)
     answers = held_out.answers(args.answers)
     flat = held_out.scores(
         [i for i, texts in enumerate(answers) for _ in texts], [t for texts in answers for t in texts]
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pieces = pieces_of(judge_tokenizer)
     rng = random.Random(f"gibberish {args.seed}")
     if state.is_main_process:
-        print(f"searching for what the reward model loves, for {args.gibberish_prompts} prompts", flush=True)
+        print(f"adversarial search against the reward model, for {args.gibberish_prompts} prompts", flush=True)
     found = [texts[-1] for texts in held_out.search(args.gibberish_prompts, pieces, rng)]
     loved = held_out.scores(range(len(found)), found)
     tastes = [held_out.taste(held_out.rows[i], text) for i, text in enumerate(found)]
@@ -234,7 +234,7 @@ def make_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) -> list
                 sides = {"chosen": said, "rejected": text}
                 pairs.append({"prompt": prompt} | {k: [{"role": "assistant", "content": v}] for k, v in sides.items()})
     if not pairs:
-        raise UserError("gibberish_train: nothing was found that the model does not say itself")
+        raise UserError("gibberish_train: the search found only texts that the model writes itself")
     return pairs
 
 

@@ -24,6 +24,37 @@ from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run
 
+HELD_OUT = "held_out"
+_SHOWN = 3  # of each group, as samples
+
+Metrics = dict[str, dict[str, Any]]
+
+
+@dataclass
+class RegurgitateArguments:
+    """The model, what it was trained on, and how it is asked."""
+
+    output_dir: str | None = None
+    model_name_or_path: str | None = None
+    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
+    column: str = "text"
+    prefix: int = field(default=32, metadata={"help": "Prompt length: tokens of a document given to the model."})
+    continuation: int = field(default=32, metadata={"help": "Tokens that the model must then reproduce exactly."})
+    n: int = field(default=500, metadata={"help": "Documents per number of copies, and held-out documents."})
+    candidates: int = field(default=1024, metadata={"help": "Candidates that each canary is ranked among."})
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    eval_batch_size: int = 64
+    seed: int = field(default=0, metadata={"help": "Seed for documents and candidates."})
+
+    def __post_init__(self) -> None:
+        for key in ("model_name_or_path", "dataset"):
+            if getattr(self, key) is None:
+                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
+        for key, least in (("prefix", 1), ("continuation", 1), ("n", 1), ("candidates", 2), ("eval_batch_size", 1)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} {getattr(self, key)} is below {least}")
+
+
 ARGUMENTS = (RegurgitateArguments,)
 
 
@@ -41,6 +72,132 @@ def main(argv: Sequence[str] | None = None) -> None:
         Console(highlight=False).print(as_table(metrics))
         run.sample_anew(0, samples)
     run.finish(metrics)
+
+
+def measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: RegurgitateArguments
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """The metrics, and the first texts of each kind as rows for `samples.jsonl`. Every rank must call it.
+
+    `extraction_rate_N` is the share written on word by word of documents that stand in the train split N to 2N - 1
+    times, N being 1, 2, 4, …; `extraction_rate_held_out` is the control's. `canary_extraction_rate_N` and `exposure_N`,
+    in bits, are those of secrets planted N times. Raises `UserError` where there is no train split, no such column, no
+    document as long as what is asked, or the context is too short for it.
+    """
+    length = len(start_of_document(tokenizer)) + args.prefix + args.continuation
+    if length > context_length(model):
+        raise UserError(
+            f"prefix {args.prefix} and continuation {args.continuation}: {length} tokens do not fit the model's "
+            f"context of {context_length(model)}"
+        )
+    samples: list[dict[str, Any]] = []
+
+    def keep(passage: Passage, reading: Reading, task: str, **more: Any) -> None:
+        prompt = passage.ids[len(start_of_document(tokenizer)) : passage.given]
+        samples.append(
+            {"prompt": tokenizer.decode(prompt), "completion": write(model, tokenizer, passage), "task": task}
+            | {"score": float(reading.verbatim), "answer": tokenizer.decode(passage.rest), **more}
+        )
+
+    canaries = read_canaries(Path(str(args.dataset)))
+    groups, metrics = _documents(tokenizer, args, {canary.text for canary in canaries})
+    for name, passages in groups.items():
+        readings = read(model, passages, args.eval_batch_size)
+        verbatim = sum(reading.verbatim for reading in readings)
+        metrics[f"extraction_rate_{name}"] = stats.rate(verbatim, len(passages), args.seed)
+        for passage, reading in zip(passages[:_SHOWN], readings, strict=False):
+            keep(passage, reading, f"documents seen {times(0 if name == HELD_OUT else int(name))}")
+
+    found: dict[int, list[tuple[bool, float]]] = defaultdict(list)
+    for canary in canaries:
+        others = never_planted(canary, args.candidates - 1, args.seed)
+        passages = passages_of(tokenizer, [canary.text, *others])
+        own, *theirs = read(model, passages, args.eval_batch_size)
+        bits = exposure(own.log_likelihood, [reading.log_likelihood for reading in theirs])
+        if len(found[canary.copies]) < _SHOWN:
+            keep(passages[0], own, f"canaries seen {times(canary.copies)}", exposure=round(bits, 2))
+        found[canary.copies].append((own.verbatim, bits))
+    for copies, some in found.items():
+        given_away = sum(verbatim for verbatim, _ in some)
+        metrics[f"canary_extraction_rate_{copies}"] = stats.rate(given_away, len(some), args.seed)
+        metrics[f"exposure_{copies}"] = stats.mean([bits for _, bits in some], args.seed)
+    return metrics, samples
+
+
+def _documents(
+    tokenizer: PreTrainedTokenizerBase, args: RegurgitateArguments, planted: set[str]
+) -> tuple[dict[str, list[Passage]], Metrics]:
+    """The beginnings of held-out documents, and of those of the train split by how many times they stand there.
+
+    Left out are planted texts, and those whose rest the training text has more often than their document, as it may
+    have been learned elsewhere; the metrics say how many. Raises `UserError` as `measure` does.
+    """
+    train = rows_of(str(args.dataset), args.column, "train")
+    copies: Counter[int] = Counter()  # by the text's hash: the corpus may be larger than memory
+    first: dict[int, int] = {}
+    for i, text in enumerate(train[args.column]):
+        copies[hash(text)] += 1
+        first.setdefault(hash(text), i)
+    for text in planted:
+        first.pop(hash(text), None)
+    levels: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for key, i in first.items():
+        levels[1 << (copies[key].bit_length() - 1)].append((i, copies[key]))
+
+    rng = random.Random(f"regurgitate {args.seed}")
+    held_out = list(dict.fromkeys(held_out_texts(str(args.dataset), args.column)))
+    drawn = {HELD_OUT: _draw(tokenizer, args, held_out, [(i, 0) for i in range(len(held_out))], rng)}
+    drawn |= {str(n): _draw(tokenizer, args, train[args.column], levels[n], rng) for n in sorted(levels)}
+    if not any(passages for name, passages in drawn.items() if name != HELD_OUT):
+        raise UserError(
+            f"{args.dataset}: no document of the train split has {args.prefix + args.continuation} tokens (prefix "
+            f"{args.prefix}, continuation {args.continuation}): lower them"
+        )
+
+    wanted = {passage.rest for passages in drawn.values() for passage in passages}
+    stands: Counter[tuple[int, ...]] = Counter()
+    for batch in train.iter(batch_size=1000):
+        for ids in plain_ids(tokenizer, batch[args.column]):
+            stands.update(run for run in in_a_row(ids, args.continuation) if run in wanted)
+    kept = {name: [p for p in passages if stands[p.rest] <= p.copies] for name, passages in drawn.items()}
+    metrics: Metrics = {}
+    for kind, names in (("held_out", {HELD_OUT}), ("documents", kept.keys() - {HELD_OUT})):
+        before, after = (sum(len(groups[name]) for name in names) for groups in (drawn, kept))
+        metrics[f"{kind}_left_out"] = {"value": before - after, "n": before}
+    return {name: passages for name, passages in kept.items() if passages}, metrics
+
+
+def _draw(
+    tokenizer: PreTrainedTokenizerBase,
+    args: RegurgitateArguments,
+    texts: Sequence[str],
+    known: list[tuple[int, int]],
+    rng: random.Random,
+) -> list[Passage]:
+    """The beginnings of n texts, or of all that are long enough, by their number and how many copies there are."""
+    start, length = start_of_document(tokenizer), args.prefix + args.continuation
+    found: list[Passage] = []
+    rng.shuffle(known)
+    for i, copies in known:
+        ids = plain_ids(tokenizer, [texts[i]])[0][:length]
+        if len(ids) == length:
+            found.append(Passage(start + ids, len(start) + args.prefix, copies))
+        if len(found) == args.n:
+            break
+    return found
+
+
+def as_table(metrics: Metrics) -> Table:
+    """A row for the documents, and one for the secrets, that stand in the training text so many times."""
+    step = Step("regurgitate", "regurgitate", 1, metrics)
+    table = Table("kind", "copies", "n", "extracted", "95%", "exposure, bits", box=None)
+    exposures = by_copies(step, "exposure")
+    for what, kind in (("documents", "extraction_rate"), ("secrets", "canary_extraction_rate")):
+        for copies, metric in by_copies(step, kind).items():
+            bits = exposures.get(copies) if what == "secrets" else None
+            exposed = f"{bits['value']:.2f} ({bits['low']:.2f} to {bits['high']:.2f})" if bits else ""
+            table.add_row(what, times(copies), exact(metric["n"]), short(kind, metric), interval(kind, metric), exposed)
+    return table
 
 
 if __name__ == "__main__":

@@ -31,24 +31,22 @@ class ReportArguments:
     """The steps to tell about, and the page's title."""
 
     output_dir: str | None = None
-    steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the story's order."})
+    steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the order shown."})
     title: str = "An assistant from nothing"
-    introduction: str | None = field(default=None, metadata={"help": "The page's first paragraph, as plain text."})
+    introduction: str | None = field(default=None, metadata={"help": "First paragraph of the page, as plain text."})
     elsewhere: dict = field(
-        default_factory=dict, metadata={"help": "What this recipe does not show: a subject to the recipe that does."}
+        default_factory=dict, metadata={"help": "Subjects that other recipes show: subject to recipe folder."}
     )
     controls: dict = field(
-        default_factory=dict, metadata={"help": "Steps that are controls: a name to that of the step compared with."}
+        default_factory=dict, metadata={"help": "Control steps: name to the name of the step it is compared with."}
     )
 
     def __post_init__(self) -> None:
         if not self.steps:
-            raise ValueError("steps is not set: name the run folders to report on, in the story's order")
+            raise ValueError("steps is not set: list the run folders to report on, in order")
         # Here too, so that a recipe is refused before its first step runs:
         if not all(isinstance(word, str) and word.strip() for pair in self.elsewhere.items() for word in pair):
-            raise ValueError(
-                "elsewhere: expected a recipe's folder for each subject, such as {tools: recipes/assistant}"
-            )
+            raise ValueError("elsewhere: expected a recipe folder per subject, such as {tools: recipes/assistant}")
         check_controls(self.controls, [Path(folder).name for folder in self.steps])
 
 
@@ -86,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.clear()
         _write(run, steps, folder, args)
     print_results(steps, Console())
-    print(f"the story with its pictures: {folder / 'report.html'}", flush=True)
+    print(f"full report with figures: {folder / 'report.html'}", flush=True)
 
 
 def _write(run: Run, steps: Sequence[Step], folder: Path, args: ReportArguments) -> None:

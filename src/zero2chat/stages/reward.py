@@ -58,13 +58,13 @@ class RewardArguments(PairArguments):
     """The pairs, of which those of datasets come beside a task's, and what `RewardConfig` lacks."""
 
     comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
-    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Pairs a step over all processes."})
+    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Pairs per step, all processes."})
     eval_batch_size: int = 128
 
     def __post_init__(self) -> None:
         if not (self.comparisons or self.datasets):
-            raise ValueError("set `comparisons` (a task's), `datasets` (of preferences), or both")
+            raise ValueError("no data: set `comparisons` (of a task), `datasets` (of preferences), or both")
         if self.eval_batch_size < 1:
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         super().__post_init__()
@@ -95,7 +95,7 @@ def make_pairs(
         rows = task.rows(split, spec.seed, n, **spec.options)
         prompts = [task.prompt(row) for row in rows]
         if is_main_process():
-            print(f"sampling {k} answers to each of {n:,} {split} prompts", flush=True)
+            print(f"sampling {k} answers per prompt for {n:,} {split} prompts", flush=True)
         answers = answer_each(
             model, tokenizer, prompts, k, spec.max_new_tokens, spec.temperature, args.eval_batch_size, spec.seed
         )
@@ -107,7 +107,7 @@ def make_pairs(
     held_out, equal_held_out = ask(spec.split, spec.held_out, 2, spec.noise)
     test = without_ties(held_out)
     if not known or not test:
-        raise UserError(f"comparisons: the model's answers are all equal: {equal + equal_held_out} pairs left out")
+        raise UserError(f"comparisons: all answers of the model are equal: {equal + equal_held_out} pairs dropped")
     return known + rows, test, equal + equal_held_out + left_out
 
 
@@ -188,9 +188,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
     sharded = training.deepspeed_plugin is not None or bool(training.fsdp)
     if model_args.use_peft and sharded:
-        raise UserError("use_peft: its adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")
+        raise UserError("use_peft: the adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")
     if args.comparisons and is_deepspeed_zero3_enabled():
-        raise UserError("comparisons: weights that ZeRO-3 has sharded give no answers before training: use zero2.yaml")
+        raise UserError("comparisons: weights sharded by ZeRO-3 cannot generate before training: use zero2.yaml")
     run = Run.open(training.output_dir, "reward", settings)
     if run.done:
         print(f"{run.folder}: done already")
@@ -207,9 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, known = tokenize_reward_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
     _, held_out = tokenize_reward_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
     if is_main_process():
-        print(
-            f"{len(known):,} pairs to learn from, {len(held_out):,} held out, {equal:,} left out as equal", flush=True
-        )
+        print(f"{len(known):,} training pairs, {len(held_out):,} held out, {equal:,} dropped as equal", flush=True)
     model_args.lora_task_type = "SEQ_CLS"  # so that the head is trained and saved beside the adapter
     with refused_settings():
         trainer = _Trainer(

@@ -45,24 +45,22 @@ class SftArguments:
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of conversations."})
     decontaminate: list[dict] = field(
         default_factory=list,
-        metadata={"help": "Examinations whose questions are left out of the data: tasks, datasets, files."},
+        metadata={"help": "Evaluation sets whose questions are removed from the data: tasks, datasets, files."},
     )
-    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks whose test rows are asked at the end."})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
     tasks_steps: int | None = field(
-        default=None, metadata={"help": "Ask them every so many steps too, for accuracy over compute."}
+        default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
     )
     tools: dict = field(
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
     )
-    join: int = field(
-        default=1, metadata={"help": "Join up to so many conversations into one, so that any may follow any other."}
-    )
-    overlong: str = field(default="error", metadata={"help": "Conversations longer than max_length: error or drop."})
+    join: int = field(default=1, metadata={"help": "Join up to N conversations into one, in random combinations."})
+    overlong: str = field(default="error", metadata={"help": "Conversations over max_length: error or drop."})
     merge_adapter: bool = field(
-        default=False, metadata={"help": "With use_peft: write the whole model, with the adapter merged into it."}
+        default=False, metadata={"help": "With use_peft: save the whole model with the adapter merged in."}
     )
-    muon: bool = field(default=False, metadata={"help": "Muon for the matrices, AdamW for the rest; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Sequences a step over all processes."})
+    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Sequences per step, all processes."})
     eval_batch_size: int = 128
 
     def __post_init__(self) -> None:
@@ -117,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = tokenize_conversations(conversations, tokenizer, training.max_length, args.overlong, "datasets")
     if is_main_process():
         learned = sum(map(sum, rows["assistant_masks"]))
-        print(f"{len(rows):,} conversations, {learned:,} tokens to learn from", flush=True)
+        print(f"{len(rows):,} conversations, {learned:,} tokens with loss", flush=True)
     peft_config = get_peft_config(model_args)
     if peft_config is not None:
         peft_config.revision = model_args.model_revision  # of the base model, by which the adapter finds it again

@@ -43,21 +43,21 @@ class SurpriseArguments:
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
-    reference_model: str | None = field(default=None, metadata={"help": "What the model was trained from."})
+    reference_model: str | None = field(default=None, metadata={"help": "The model from before training."})
     task: str = "word_problems"
     options: dict = field(default_factory=dict)
     n: int = field(default=300, metadata={"help": "Held-out questions."})
-    split: str = field(default="test", metadata={"help": "Or validation, to choose settings by."})
-    answers: int = field(default=8, metadata={"help": "Drawn to each question by either model, at temperature 1."})
+    split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
+    answers: int = field(default=8, metadata={"help": "Samples per question and model, at temperature 1."})
     max_new_tokens: int = 96
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     eval_batch_size: int = 128
-    seed: int = field(default=0, metadata={"help": "Of the questions and the answers drawn."})
+    seed: int = field(default=0, metadata={"help": "Seed for questions and sampling."})
 
     def __post_init__(self) -> None:
         for key in ("model_name_or_path", "reference_model"):
             if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set: name a model folder")
+                raise ValueError(f"{key} is not set: set it to a model folder")
         for key in ("n", "answers", "max_new_tokens", "eval_batch_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} {getattr(self, key)} is below 1")
@@ -107,8 +107,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     encoded = encode_prompts(tokenizer, prompts)
     if tokenizer.get_vocab() != of_reference.get_vocab() or encoded != encode_prompts(of_reference, prompts):
         raise UserError(
-            f"{args.reference_model}: has another tokenizer or chat template than {args.model_name_or_path}, so that "
-            "one cannot read what the other has written: name the model that it was trained from"
+            f"{args.reference_model}: its tokenizer or chat template differs from those of {args.model_name_or_path}: "
+            "set reference_model to the model that it was trained from"
         )
     models = (model.to(state.device), reference.to(state.device))
     found, control = (right_answers(each, models, tokenizer, rows, prompts, encoded, args) for each in models)

@@ -38,14 +38,14 @@ class TokenizerArguments:
     dataset: str | None = None
     column: str = "text"
     vocab_size: int = 4096
-    documents: int | None = field(default=None, metadata={"help": "Train on the first so many, not on all."})
+    documents: int | None = field(default=None, metadata={"help": "Train on the first N documents only."})
     gpt2_vocab: str | None = None
     gpt2_merges: str | None = None
     gpt4_ranks: str | None = None
 
     def __post_init__(self) -> None:
         if self.dataset is None:
-            raise ValueError("dataset is not set: name the corpus folder")
+            raise ValueError("dataset is not set: set it to the corpus folder")
         if self.documents is not None and self.documents < 1:
             raise ValueError(f"documents: {self.documents} is not above 0")
         if (self.gpt2_vocab is None) != (self.gpt2_merges is None):
@@ -112,8 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokenizer = train_tokenizer((text for text in read[args.column]), args.vocab_size)
     if len(tokenizer) < args.vocab_size:
         raise UserError(
-            f"{args.dataset}: its text yields {len(tokenizer)} tokens, fewer than vocab_size {args.vocab_size}: "
-            "give more text or a smaller vocab_size"
+            f"{args.dataset}: the text yields only {len(tokenizer)} tokens, fewer than vocab_size {args.vocab_size}: "
+            "give more text, or lower vocab_size"
         )
     tokenizer.save_pretrained(run.folder)
 

@@ -151,7 +151,7 @@ def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:
 
 
 def known(value: Any, allowed: Sequence[Any], where: str) -> None:
-    """Raises `UserError` where `value` is none of `allowed`, naming the nearest."""
+    """Raises `UserError` where `value` is not one of `allowed`, naming the nearest."""
     if value not in allowed:
         raise UserError(f"{where} {value!r} is not known{nearest(str(value), [str(item) for item in allowed])}")
 

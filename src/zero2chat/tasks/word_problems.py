@@ -416,7 +416,7 @@ def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest:
     """Problems with as many steps as `levels` say, and no number, given or to be found, above `largest`.
 
     The numbers of a kind of problem never meet in two splits. Raises `UserError` where n distinct problems are not to
-    be had, a level is none of 1, 2, 3, or `largest` is not from 20 to 99.
+    be had, a level is not one of 1, 2, 3, or `largest` is not from 20 to 99.
     """
     _check_largest(largest)
     rng = random.Random(f"word_problems {split} {seed}")

@@ -22,11 +22,11 @@ def require_fit(checkpoint: Path, trainer: Trainer) -> None:
     shards = sorted(checkpoint.glob("global_step*/*optim_states.pt"))
     then = "ZeRO" if shards else whole if (checkpoint / "optimizer.pt").exists() else "FSDP"
     if now != then:
-        raise UserError(f"{checkpoint}: saved under {then}, and this launch is {now}: launch as before")
+        raise UserError(f"{checkpoint}: saved under {then}, but this launch is {now}: launch as before")
     ranks = trainer.args.world_size
     if plugin is None or len(shards) == ranks:
         return
-    launched = f"{checkpoint}: saved under ZeRO by {len(shards)} processes, and here are {ranks}: launch {len(shards)}"
+    launched = f"{checkpoint}: saved under ZeRO by {len(shards)} processes, but here are {ranks}: launch {len(shards)}"
     chosen = getattr(trainer, "optimizer_cls_and_kwargs", None)
     if chosen and "Muon" in chosen[0].__name__:
         raise UserError(f"{launched}, as DeepSpeed cannot convert Muon's momentum")

@@ -160,7 +160,7 @@ def use_muon(
     Raises `UserError` under FSDP.
     """
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        raise UserError("muon: it needs whole matrices, which FSDP cuts up: set `muon: false`, or launch with ZeRO")
+        raise UserError("muon: it needs full matrices, which FSDP shards: set `muon: false`, or launch with ZeRO")
     lr, betas, eps = args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
     if args.deepspeed_plugin is None:
         kwargs = {"model": model, "lr": lr, "weight_decay": args.weight_decay, "betas": betas, "eps": eps}

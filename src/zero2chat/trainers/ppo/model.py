@@ -78,9 +78,9 @@ def open_value(path: str, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase
     more: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
     model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."), fresh=True, **more)
     if own_tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise UserError(f"value_model_path {path}: has another tokenizer than the policy, whose tokens it would read")
+        raise UserError(f"value_model_path {path}: its tokenizer differs from the policy's: use another model")
     if not isinstance(getattr(model, "score", None), nn.Linear):
-        raise UserError(f"value_model_path {path}: has no linear `score`, which a value is read from")
+        raise UserError(f"value_model_path {path}: has no linear `score` layer for the values: use a reward model")
     score = model.score
     if not (model.config.architectures or [""])[0].endswith("ForSequenceClassification"):
         score = new_score(model.config.get_text_config().hidden_size, next(model.parameters()))

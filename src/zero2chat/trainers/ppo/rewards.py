@@ -42,7 +42,7 @@ class Rewards:
         """Raises `UserError` where counts differ, or a model is no reward model or comes without a tokenizer."""
         self.funcs: list[Any] = list(funcs) if isinstance(funcs, list | tuple) else [funcs]
         if not self.funcs:
-            raise UserError("reward_funcs: the list is empty: name at least one function or reward model")
+            raise UserError("reward_funcs: the list is empty: add at least one function or reward model")
         given: list[Any] = list(tokenizers) if isinstance(tokenizers, list | tuple) else [tokenizers] * len(self.funcs)
         if len(given) != len(self.funcs):
             raise UserError(f"{len(given)} reward_processing_classes for {len(self.funcs)} reward functions")
@@ -143,13 +143,13 @@ def _ready(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) ->
             raise UserError(f"reward model {name}: has no tokenizer: give reward_processing_classes") from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise UserError(f"reward model {name}: its tokenizer has no pad token, by which it finds the end: set one")
+            raise UserError(f"reward model {name}: its tokenizer has no pad token: set one")
         tokenizer.pad_token = tokenizer.eos_token
     known = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > known:
         raise UserError(
-            f"reward model {name}: its tokenizer is another model's: it has {len(tokenizer)} tokens, and the model "
-            f"knows {known}"
+            f"reward model {name}: the tokenizer has {len(tokenizer)} tokens, but the model has {known} embeddings: "
+            "give the model's own tokenizer"
         )
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return tokenizer

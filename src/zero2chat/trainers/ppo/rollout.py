@@ -165,7 +165,7 @@ class Rollout:
         longest, answer = max(map(len, prompt_ids)), self.args.max_completion_length or 0
         if context is not None and longest + answer > context:
             raise UserError(
-                f"a prompt of {longest} tokens leaves no room for max_completion_length {answer} in the model's "
+                f"a prompt of {longest} tokens and max_completion_length {answer} do not fit the model's "
                 f"context of {context}"
             )
 

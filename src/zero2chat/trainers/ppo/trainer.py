@@ -123,17 +123,17 @@ class PPOTrainer(BaseTrainer):
             name = model if isinstance(model, str) else get_config_model_id(model.config)
             args = PPOConfig(f"{name.split('/')[-1]}-PPO")
         if args.max_completion_length is None:
-            raise UserError("max_completion_length is not set: say how many tokens an answer may have")
+            raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
         if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-            raise UserError("PPO: FSDP cuts policy and value up together, which is not supported: launch with ZeRO")
+            raise UserError("PPO: FSDP is not supported (it shards policy and value model together): use ZeRO")
         for dataset in (train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])):
             if dataset is not None and "prompt" not in (dataset.column_names or ()):
                 raise UserError(f"the dataset has no column 'prompt'; it has {', '.join(dataset.column_names or ())}")
         if train_dataset is None:
-            raise UserError("train_dataset is not set: PPO learns on prompts")
+            raise UserError("train_dataset is not set: give a dataset of prompts")
         at_once = args.rollout_batch_size * args.world_size
         if len(train_dataset) < at_once:
-            raise UserError(f"{len(train_dataset)} prompts, and one rollout takes {at_once}: give more")
+            raise UserError(f"{len(train_dataset)} prompts, but one rollout needs {at_once}: give more")
 
         # PEFT draws its adapter's weights.
         set_seed(args.seed)
@@ -144,7 +144,7 @@ class PPOTrainer(BaseTrainer):
             model_kwargs.setdefault("trust_remote_code", args.trust_remote_code)
             model = create_model_from_path(model, **model_kwargs)
         if is_peft_model(model):
-            raise UserError("the model has an adapter already: merge it, and give a peft_config for the new one")
+            raise UserError("the model already has an adapter: merge it, and give a peft_config for the new one")
         name = get_config_model_id(model.config)
         tokenizer = processing_class or AutoTokenizer.from_pretrained(name, padding_side="left")
         if tokenizer.pad_token is None:
@@ -213,7 +213,7 @@ class PPOTrainer(BaseTrainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         if args.n_gpu > 1:
-            raise UserError("PPO: one process for several GPUs is not supported: start it with `accelerate launch`")
+            raise UserError("PPO: one process for several GPUs is not supported: use `accelerate launch`")
 
         if self.ref_model is not None:
             if self.is_deepspeed_enabled:
@@ -293,7 +293,7 @@ class PPOTrainer(BaseTrainer):
         prompts = [row["prompt"] for row in inputs]
         answers = self.rollout(self, prompts)
         if not all(answers.completion_ids):
-            raise UserError(f"answer {answers.completion_ids.index([])} of a rollout has no token, not even an end")
+            raise UserError(f"answer {answers.completion_ids.index([])} of a rollout is empty, without an EOS token")
         device = self.accelerator.device
         batch = as_tensors(answers, self.processing_class.pad_token_id, device)
         acted = batch.pop("acted")
@@ -311,8 +311,8 @@ class PPOTrainer(BaseTrainer):
             mask &= ended[:, None]
             if self.model.training and not self._total(ended.sum().float()):
                 raise UserError(
-                    f"step {self.state.global_step}: max_completion_length {self.args.max_completion_length} cut every "
-                    "answer, and mask_truncated_completions leaves none to learn from: change one of them"
+                    f"step {self.state.global_step}: max_completion_length {self.args.max_completion_length} cut all "
+                    "completions, and mask_truncated_completions masks them: change one of them"
                 )
         per_token = -self.kl_controller.coef * kl
         # The score comes with the last token that the model itself chose.
@@ -405,7 +405,7 @@ class PPOTrainer(BaseTrainer):
         sums = [kl.sum(), acted.sum().float(), torch.tensor(float(len(kl)), device=kl.device)]
         total, tokens, rows = self._total(torch.stack(sums)).tolist()
         if not abs(total / tokens) <= self.args.kl_limit:
-            what = f"KL to the start model is {total / tokens:.3g} nats a token, over kl_limit {self.args.kl_limit:g}"
+            what = f"KL to the start model is {total / tokens:.3g} nats per token, over kl_limit {self.args.kl_limit:g}"
             raise UserError(self._exploded(what))
         return total / rows
 
@@ -423,7 +423,7 @@ class PPOTrainer(BaseTrainer):
         good = [step for step in steps if step < self.state.global_step]
         last = f"{self.args.output_dir}/{PREFIX_CHECKPOINT_DIR}-{max(good)}" if good else "none"
         return (
-            f"step {self.state.global_step}: {what}: training has gone astray (last good checkpoint: {last}): lower "
+            f"step {self.state.global_step}: {what}: training has diverged (last good checkpoint: {last}): lower "
             "learning_rate, or raise kl_coef"
         )
 
@@ -519,7 +519,7 @@ class PPOTrainer(BaseTrainer):
             weight = sum(rows for _, rows in known)
             logs[prefix + key] = sum(value * rows for value, rows in known) / weight if known else None
         if mode == "eval" and logs.get("eval_reward", 0.0) is None:
-            raise UserError("evaluation: no reward function judged any answer to the held-out prompts")
+            raise UserError("evaluation: no reward function returned a reward for any held-out prompt")
         means = [logs.get(f"{prefix}rewards/{name}/mean") for name in self.rewards.names]
         if (worst := self.rewards.worst(means)) is not None:
             logs[f"{prefix}reward_worst"] = worst
@@ -593,5 +593,5 @@ class KLBudget(TrainerCallback, ExportableState):
             self.stopped_at = state.global_step
             control.should_training_stop = True
             if state.is_world_process_zero:
-                kl = f"KL {self.trainer.kl:.2f} nats an answer"
+                kl = f"KL {self.trainer.kl:.2f} nats per completion"
                 print(f"step {state.global_step}: {kl}, over kl_budget {self.budget:g}: stopped", flush=True)
