@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz_verifier.py [--minutes 10] [--seed 0] [--keep fuzz_verifier.jsonl] [--json]
 
-Random walks through the LaTeX grammar of `tests/math_verifier/latex.py`, unchanged and with typos, are judged against each
-other. Each term is also judged against itself, and against itself plus another term. Failures are kept with their seed:
-`--seed N --minutes 0` repeats that one walk.
+Random walks through the LaTeX grammar of `tests/math_verifier/latex.py`, unchanged and with typos, are judged against
+each other. Each term is also judged against itself, and against itself plus another term. Failures are kept with
+their seed: `--seed N --minutes 0` repeats that one walk.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from zero2chat.cli import main, parser
-from zero2chat.recipes.recipe import Step, load_recipe
+from zero2chat.recipes.recipe import STAGES, Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").glob("*.md")])

@@ -110,7 +110,7 @@ def exit_on_mistake() -> Iterator[None]:
             host_watchdog.hold()
             raise
         _speak(line)
-        hosts.part(f"{hosts.name()} failed: {line}")
+        host_watchdog.part(f"{host_watchdog.name()} failed: {line}")
         # Exit immediately: at a normal exit, ranks that wait in a collective would print tracebacks.
         sys.stdout.flush()
         os._exit(2) if "LOCAL_RANK" in os.environ else sys.exit(2)

@@ -215,7 +215,10 @@ def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
     (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
     sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}]}
     for model, message in (
-        ("Qwen/Qwen3-0.6B-Bass", "not in planning/model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add"),
+        (
+            "Qwen/Qwen3-0.6B-Bass",
+            "not in planning/model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add",
+        ),
         (None, "the model is not set: set"),
     ):
         (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | ({"model_name_or_path": model} if model else {})))

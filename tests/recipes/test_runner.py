@@ -167,7 +167,7 @@ def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(r
     assert load_recipe(recipe)  # it is read all the same
     _write(recipe, STEPS, other={"dataset": "runs/r/corpus"})
     with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: set it to the run's folder"):
-        recipes.load_recipe(recipe)
+        load_recipe(recipe)
 
 
 def test_a_finished_run_of_another_recipe_may_be_read(recipe: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_step_is_found_by_any_path_into_its_folder(recipe: Path, path: str) ->
     assert len(load_recipe(recipe)) == 4
     _write(recipe, [STEPS[0], _step("other", "tokenizer"), *STEPS[2:]])
     with pytest.raises(UserError, match=r"other\.yaml: reads runs/r/corpus.*: add corpus to `after` of step other"):
-        recipes.load_recipe(recipe)
+        load_recipe(recipe)
 
 
 # ---- the commands
@@ -520,4 +520,4 @@ def test_a_mistake_on_the_command_line_is_named_before_anything_runs(
 
 def test_a_recipe_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match=r"recipes/none: not a recipe \(no recipe.yaml\)"):
-        recipes.run("recipes/none")
+        runner.run("recipes/none")

@@ -48,7 +48,7 @@ def tokenize_dpo_pairs(
         # A text that begins with an end of line may share its first token with the header's: both sides begin there.
         start = min(start, other)
         if chosen[:start] != rejected[:start]:
-            raise UserError(f"{where}: the chat template writes the prompt otherwise before another answer")
+            raise UserError(f"{where}: the chat template renders the prompt differently before the two answers")
         for column, ids in zip(found, (chosen[:start], chosen[start:], rejected[start:]), strict=True):
             found[column].append(ids)
     lengths = [(len(p) + len(a), len(p) + len(b)) for p, a, b in zip(*found.values(), strict=True)]
@@ -59,7 +59,7 @@ def tokenize_dpo_pairs(
 def _encode_side(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, where: str) -> tuple[list[int], int]:
     """The ids of prompt and answer, and where the answer begins."""
     if len(pair[side]) > 1:
-        raise UserError(f"{where}: {side} has {len(pair[side])} turns: those before the last belong into the prompt")
+        raise UserError(f"{where}: {side} has {len(pair[side])} turns: move all but the last into the prompt")
     try:
         encoded = tokenizer.apply_chat_template(
             neutral(pair["prompt"] + pair[side], tokenizer), return_assistant_tokens_mask=True, return_dict=True
@@ -68,7 +68,7 @@ def _encode_side(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, wher
         raise UserError(f"{where}: {error}") from error
     mask = encoded["assistant_masks"]
     if 1 not in mask:
-        raise UserError(f"{where}: the chat template marks nothing in it as the assistant's")
+        raise UserError(f"{where}: the chat template marks no assistant tokens in it")
     end = len(mask) - mask[::-1].index(1)
     start = end - mask[:end][::-1].index(0) if 0 in mask[:end] else 0
     return encoded["input_ids"][:end], start

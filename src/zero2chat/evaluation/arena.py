@@ -45,35 +45,35 @@ class ArenaArguments:
     output_dir: str | None = None
     models: list[str] = field(default_factory=list, metadata={"help": "Two or more model folders or Hub names."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, split, options, samples."})
-    prompts: str | None = field(default=None, metadata={"help": "In their place a file: .txt or .jsonl."})
-    taste: bool = field(default=False, metadata={"help": "Gold is the tasks' taste in the place of their score."})
+    prompts: str | None = field(default=None, metadata={"help": "File of prompts instead of tasks: .txt or .jsonl."})
+    taste: bool = field(default=False, metadata={"help": "Judge by the tasks' taste instead of their score."})
     reward_model: str | None = None
-    endpoint: dict | None = field(default=None, metadata={"help": "A judge: url, model, key_variable, …"})
-    rubric: str = field(default=RUBRIC, metadata={"help": "What the endpoint compares by."})
-    votes: str | None = field(default=None, metadata={"help": "A file of people's votes: models and prompts are its."})
-    anchor: str | None = field(default=None, metadata={"help": "The model rated 1000, in the place of the mean."})
-    style_control: bool = field(default=False, metadata={"help": "Ratings with length and markup accounted for too."})
-    resamples: int = field(default=1000, metadata={"help": "Of the prompts, for the intervals."})
-    max_new_tokens: int = field(default=256, metadata={"help": "Of an answer to a file's prompt."})
+    endpoint: dict | None = field(default=None, metadata={"help": "API of a judge model: url, model, key_variable, …"})
+    rubric: str = field(default=RUBRIC, metadata={"help": "Criteria given to the judge model."})
+    votes: str | None = field(default=None, metadata={"help": "File of people's votes; names models and prompts."})
+    anchor: str | None = field(default=None, metadata={"help": "Model rated 1000 (default: the mean is 1000)."})
+    style_control: bool = field(default=False, metadata={"help": "Add ratings that control for length and markup."})
+    resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples of the prompts, for intervals."})
+    max_new_tokens: int = field(default=256, metadata={"help": "Maximum tokens per answer to a file's prompt."})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    chat_template_path: str | None = field(default=None, metadata={"help": "For models without a template."})
+    chat_template_path: str | None = field(default=None, metadata={"help": "Chat template for models without one."})
     eval_batch_size: int = 128
-    seed: int = field(default=0, metadata={"help": "Of the resamples, and of answers drawn."})
+    seed: int = field(default=0, metadata={"help": "Seed for resamples and sampling."})
 
     def __post_init__(self) -> None:
         if self.votes is not None:
             for key in ("models", "tasks", "prompts", "taste", "reward_model", "endpoint"):
                 if getattr(self, key):
-                    raise ValueError(f"{key}: votes say who answered what, and who won: leave it out")
+                    raise ValueError(f"{key}: not used with votes: remove it")
         else:
             if len(self.models) < 2:
-                raise ValueError("models: name two or more to compare, or set votes")
+                raise ValueError("models: expected two or more models to compare: add them, or set votes")
             if bool(self.tasks) == bool(self.prompts):
-                raise ValueError("either tasks or prompts says what is asked: set one of them")
+                raise ValueError("tasks and prompts: set exactly one of them")
         if (judges := [key for key in ("taste", "reward_model", "endpoint") if getattr(self, key)])[1:]:
-            raise ValueError(f"{' and '.join(judges)} cannot both say who wins: set one of them")
+            raise ValueError(f"{' and '.join(judges)} exclude each other: set one of them")
         if self.prompts and not judges:
-            raise ValueError("prompts have no gold: set reward_model or endpoint, or ask tasks")
+            raise ValueError("prompts have no gold score: set reward_model or endpoint, or use tasks")
         for key, least in (("resamples", 100), ("max_new_tokens", 1), ("eval_batch_size", 1)):
             if getattr(self, key) < least:
                 raise ValueError(f"{key} {getattr(self, key)} is below {least}")
@@ -145,7 +145,7 @@ def _with_template(tokenizer: PreTrainedTokenizerBase, args: ArenaArguments | No
 def names_of(paths: Sequence[str]) -> list[str]:
     """The last parts of the paths, as many as tell them apart. Raises `UserError` where one stands there twice."""
     if twice := [path for i, path in enumerate(paths) if path in paths[:i]]:
-        raise UserError(f"models: {twice[0]} is named twice: name each once")
+        raise UserError(f"models: {twice[0]} is listed twice: list each model once")
     parts = [Path(path).parts for path in paths]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(some[-depth:]) for some in parts]
@@ -159,7 +159,7 @@ def _anchor(args: ArenaArguments, paths: Sequence[str]) -> int | None:
     names = names_of(paths)
     found = [i for i, both in enumerate(zip(names, paths, strict=True)) if args.anchor in both]
     if args.anchor is not None and not found:
-        raise UserError(f"anchor: '{args.anchor}' is none of the models: {', '.join(names)}")
+        raise UserError(f"anchor: '{args.anchor}' is not one of the models: {', '.join(names)}")
     return found[0] if found else None
 
 
@@ -287,21 +287,21 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
     decided = [bout for bout in bouts if bout.score is not None]
     comparisons = [Comparison(bout.prompt, *bout.models, float(bout.score or 0)) for bout in decided]
     if not comparisons:
-        raise UserError(f"the judge gave no verdict on any of {len(bouts)} pairs: give another, or another rubric")
+        raise UserError(f"the judge gave no verdict on any of {len(bouts)} pairs: set another judge or rubric")
     try:
         found = rate(comparisons, len(names), anchor, resamples=args.resamples, seed=args.seed)
     except NotConnected as error:
         apart = ", ".join(names[i] for i in error.apart)
         raise UserError(
-            f"{apart}: never compared with {names[0]}, nor by way of others: compare them, or rate them apart"
+            f"{apart}: not connected to {names[0]} by comparisons: compare them, or rate them separately"
         ) from None
     assert found is not None  # without style there is a maximum
     if found.draws:
         best = unbeaten(comparisons, len(names))
         rest = ", ".join(name for i, name in enumerate(names) if i not in best)
         print(
-            f"{', '.join(names[i] for i in best)} won every comparison with {rest}: no finite rating says by how much, "
-            f"so a draw is added to each pair of models that met ({found.draws})",
+            f"{', '.join(names[i] for i in best)} won every comparison with {rest}, so no finite rating fits: "
+            f"a draw is added to each pair of models that met ({found.draws})",
             flush=True,
         )
     order = sorted(range(len(names)), key=lambda i: -found.models[i].value)
@@ -343,11 +343,11 @@ def _with_style(
     styles = [style_of(*bout.answers) for bout in decided]
     found = rate(comparisons, len(names), anchor, styles, args.resamples, args.seed)
     if found is None:
-        print("style: what it is worth cannot be told from what the models are: no ratings without it", flush=True)
+        print("style: its effect cannot be separated from the models: no style-controlled ratings", flush=True)
         return {}
     there = [name for name, column in zip(STYLE, zip(*styles, strict=True), strict=True) if any(column)]
     if own := [name for name in there if name not in found.style]:
-        print(f"style: {', '.join(own)}: cannot be told from who wrote the answers, so left out", flush=True)
+        print(f"style: {', '.join(own)}: cannot be separated from the models, so it is dropped", flush=True)
     n = len(comparisons)
     ratings = {f"style_rating_{name}": metric(one, n) for name, one in zip(names, found.models, strict=True)}
     return ratings | {f"style_points_{name}": metric(one, n) for name, one in found.style.items()}
@@ -392,7 +392,7 @@ def as_tables(metrics: Metrics) -> Group:
     """The ratings, and how often each of two models wins."""
     step = Step("arena", "arena", 1, metrics)
     styled = {name.removeprefix("style_rating_") for name in metrics if name.startswith("style_rating_")}
-    head = ["model", "rating", "95%", "comparisons", *(["style accounted for", "95%"] if styled else [])]
+    head = ["model", "rating", "95%", "comparisons", *(["style-controlled", "95%"] if styled else [])]
     table = Table(*head, box=None)
     for name, metric in rated(step).items():
         other = points(metrics[f"style_rating_{name}"]) if styled else ()
@@ -402,7 +402,7 @@ def as_tables(metrics: Metrics) -> Group:
         pairs.add_row(a, b, short("win_rate", metric), interval("win_rate", metric), exact(metric["n"]))
     tables: list[Table | str] = [table, "", pairs]
     if worths := step.named("style_points_(.+)"):
-        worth = Table("style", "points a standard deviation", "95%", box=None)
+        worth = Table("style", "points per standard deviation", "95%", box=None)
         for name in filter(worths.__contains__, STYLE):
             worth.add_row(name, *points(worths[name]))
         tables += ["", worth]

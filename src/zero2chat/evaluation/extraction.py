@@ -44,20 +44,20 @@ class RegurgitateArguments:
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
-    dataset: str | None = field(default=None, metadata={"help": "What the model was trained on, such as a corpus."})
+    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
-    prefix: int = field(default=32, metadata={"help": "Tokens of a document that the model is given."})
-    continuation: int = field(default=32, metadata={"help": "Tokens after them, to be written exactly."})
-    n: int = field(default=500, metadata={"help": "Documents of each number of copies, and held-out ones."})
-    candidates: int = field(default=1024, metadata={"help": "Secrets among which a planted one is ranked, with it."})
+    prefix: int = field(default=32, metadata={"help": "Prompt length: tokens of a document given to the model."})
+    continuation: int = field(default=32, metadata={"help": "Tokens that the model must then reproduce exactly."})
+    n: int = field(default=500, metadata={"help": "Documents per number of copies, and held-out documents."})
+    candidates: int = field(default=1024, metadata={"help": "Candidates that each canary is ranked among."})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     eval_batch_size: int = 64
-    seed: int = field(default=0, metadata={"help": "Of the documents and candidates drawn."})
+    seed: int = field(default=0, metadata={"help": "Seed for documents and candidates."})
 
     def __post_init__(self) -> None:
         for key in ("model_name_or_path", "dataset"):
             if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set")
+                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
         for key, least in (("prefix", 1), ("continuation", 1), ("n", 1), ("candidates", 2), ("eval_batch_size", 1)):
             if getattr(self, key) < least:
                 raise ValueError(f"{key} {getattr(self, key)} is below {least}")
@@ -95,7 +95,7 @@ def measure(
         verbatim = sum(reading.verbatim for reading in readings)
         metrics[f"extraction_rate_{name}"] = stats.rate(verbatim, len(passages), args.seed)
         for passage, reading in zip(passages[:_SHOWN], readings, strict=False):
-            keep(passage, reading, f"documents read {times(0 if name == HELD_OUT else int(name))}")
+            keep(passage, reading, f"documents seen {times(0 if name == HELD_OUT else int(name))}")
 
     found: dict[int, list[tuple[bool, float]]] = defaultdict(list)
     for canary in canaries:
@@ -104,7 +104,7 @@ def measure(
         own, *theirs = read(model, passages, args.eval_batch_size)
         bits = exposure(own.log_likelihood, [reading.log_likelihood for reading in theirs])
         if len(found[canary.copies]) < _SHOWN:
-            keep(passages[0], own, f"secrets read {times(canary.copies)}", exposure=round(bits, 2))
+            keep(passages[0], own, f"canaries seen {times(canary.copies)}", exposure=round(bits, 2))
         found[canary.copies].append((own.verbatim, bits))
     for copies, some in found.items():
         given_away = sum(verbatim for verbatim, _ in some)
@@ -140,7 +140,7 @@ def _documents(
     if not any(passages for name, passages in drawn.items() if name != HELD_OUT):
         raise UserError(
             f"{args.dataset}: no document of the train split has {args.prefix + args.continuation} tokens (prefix "
-            f"{args.prefix}, continuation {args.continuation}): make them smaller"
+            f"{args.prefix}, continuation {args.continuation}): lower them"
         )
 
     wanted = {passage.rest for passages in drawn.values() for passage in passages}
@@ -179,7 +179,7 @@ def _draw(
 def as_table(metrics: Metrics) -> Table:
     """A row for the documents, and one for the secrets, that stand in the training text so many times."""
     step = Step("regurgitate", "regurgitate", 1, metrics)
-    table = Table("of", "in the text", "n", "recited", "95%", "exposure, bits", box=None)
+    table = Table("kind", "copies", "n", "extracted", "95%", "exposure, bits", box=None)
     exposures = by_copies(step, "exposure")
     for what, kind in (("documents", "extraction_rate"), ("secrets", "canary_extraction_rate")):
         for copies, metric in by_copies(step, kind).items():

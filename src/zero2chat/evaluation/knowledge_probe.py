@@ -68,44 +68,44 @@ class InterrogateArguments:
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
-    datasets: list[dict] = field(default_factory=list, metadata={"help": "Documents (path), or tasks: Sources."})
-    teacher: str | None = field(default=None, metadata={"help": "Who writes questions on documents (the model)."})
-    endpoint: dict | None = field(default=None, metadata={"help": "In the teacher's place: url, model, …"})
-    judge: dict | None = field(default=None, metadata={"help": "Who judges answers on documents: url, model, …"})
-    characters: int = field(default=1000, metadata={"help": "The most of a passage."})
-    answers: int = field(default=8, metadata={"help": "To each question."})
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources: documents (path) or tasks."})
+    teacher: str | None = field(default=None, metadata={"help": "Model that writes questions (default: the model)."})
+    endpoint: dict | None = field(default=None, metadata={"help": "API instead of `teacher`: url, model, …"})
+    judge: dict | None = field(default=None, metadata={"help": "API that judges answers on documents: url, model, …"})
+    characters: int = field(default=1000, metadata={"help": "Maximum characters per passage."})
+    answers: int = field(default=8, metadata={"help": "Answers sampled per question."})
     temperature: float = 1.0
     max_new_tokens: int = 48
-    refuse_below: float = field(default=0.25, metadata={"help": "Share of right answers below which one declines."})
-    keep_above: float = field(default=0.75, metadata={"help": "Share of right answers above which it is known."})
+    refuse_below: float = field(default=0.25, metadata={"help": "Refuse below this share of correct answers."})
+    keep_above: float = field(default=0.75, metadata={"help": "Known above this share of correct answers."})
     refuse: Literal["at_once", "at_the_gap"] = field(
         default="at_once",
-        metadata={"help": "Alone, or after the model's own words, in the place of what it would have made up."},
+        metadata={"help": "Refuse at_once, or at_the_gap: after the model's own words, before its error."},
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     chat_template_path: str | None = None
     eval_batch_size: int = 128
-    seed: int = field(default=0, metadata={"help": "Of passages, answers drawn and wordings."})
+    seed: int = field(default=0, metadata={"help": "Seed for passages, sampling and wordings."})
 
     def __post_init__(self) -> None:
         if self.model_name_or_path is None:
-            raise ValueError("model_name_or_path is not set: name the model to ask")
+            raise ValueError("model_name_or_path is not set: set it to the model to ask")
         if self.teacher is not None and self.endpoint is not None:
-            raise ValueError("teacher and endpoint both say who writes questions: set one of them")
+            raise ValueError("teacher and endpoint exclude each other: set one of them")
         for key, least in (("answers", 2), ("max_new_tokens", 1), ("eval_batch_size", 1), ("characters", 100)):
             if getattr(self, key) < least:
                 raise ValueError(f"{key} {getattr(self, key)} is below {least}")
         if not self.temperature > 0:
-            raise ValueError(f"temperature {self.temperature:g}: {self.answers} answers would be alike: give one above")
+            raise ValueError(f"temperature {self.temperature:g}: {self.answers} answers would be equal: set it above 0")
         if not 0 < self.refuse_below <= self.keep_above < 1:
             raise ValueError(
-                f"refuse_below {self.refuse_below:g} and keep_above {self.keep_above:g}: give shares above 0 and below "
-                "1, the first not above the second"
+                f"refuse_below {self.refuse_below:g} and keep_above {self.keep_above:g}: set shares above 0 and below "
+                "1, refuse_below at most keep_above"
             )
         # Here too, so that a recipe is refused before its first step runs.
         for source in read_sources(self.datasets):
             if source.split.startswith(("validation", "test")):
-                raise ValueError(f"{source.label}: split '{source.split}' is held out: ask about the train split")
+                raise ValueError(f"{source.label}: split '{source.split}' is held out: set split: train")
         for key in ("endpoint", "judge"):
             if getattr(self, key) is not None:
                 build([EndpointSpec], getattr(self, key), key)
@@ -231,11 +231,9 @@ def _questions(
     made, left_out = _made_of(passages, [one[0]["content"] for one in written])
     said_of = ", ".join(f"{left_out[why]} {why.replace('_', ' ')}" for why in LEFT_OUT if left_out[why])
     if not made:
-        raise UserError(
-            f"no question came of {len(passages)} passages ({said_of}): name another teacher, or an endpoint"
-        )
+        raise UserError(f"no question from {len(passages)} passages ({said_of}): set another teacher, or an endpoint")
     if is_main_process():
-        print(f"{len(made)} questions of {len(passages)} passages; {said_of or 'none left out'}", flush=True)
+        print(f"{len(made)} questions from {len(passages)} passages; {said_of or 'none rejected'}", flush=True)
     shares = {f"left_out_rate_{why}": stats.rate(left_out[why], len(passages), args.seed) for why in LEFT_OUT}
     return questions + made, {"passages": {"value": len(passages)}} | shares
 
@@ -400,5 +398,5 @@ def as_table(metrics: Metrics) -> Group:
     rows, refusals = (metrics[name]["value"] for name in ("conversations", "refusals"))
     said = f"{rows:,} conversations, {refusals:,} of them refusals"
     if area := metrics.get("auroc_agreement"):
-        said += f"\nagreement tells right from wrong: AUROC {area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})"
+        said += f"\nAUROC of agreement for correctness: {area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})"
     return Group(table, "", said)

@@ -42,12 +42,12 @@ class TaskSpec:
         if self.split not in ("validation", "test"):
             raise ValueError(f"task {self.task}: split '{self.split}' is neither validation nor test")
         if self.n < 1 or min(self.samples, self.shots) < 0 or self.max_new_tokens < 1:
-            raise ValueError(f"task {self.task}: n and max_new_tokens must be above 0, samples and shots not below")
+            raise ValueError(f"task {self.task}: n and max_new_tokens must be above 0, samples and shots 0 or more")
         if self.needless and not self.tools:
-            raise ValueError(f"task {self.task}: needless: without tools nothing is called: set tools: true")
+            raise ValueError(f"task {self.task}: needless: it counts tool calls: set tools: true")
         if self.against is not None and (self.samples or self.needless or self.declines):
             raise ValueError(
-                f"task {self.task}: against: two models are compared by taste, not scored: leave out samples, needless "
+                f"task {self.task}: against: models are compared by taste, not scored: remove samples, needless "
                 "and declines"
             )
         self.label = self.label or self.task.rpartition(".")[2]
@@ -73,10 +73,10 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: 
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
         if spec.tools and not tools:
-            raise UserError(f"task {spec.task}: tools: there are none: name them under `tools:`")
+            raise UserError(f"task {spec.task}: tools: no tools are defined: list them under `tools:`")
         if spec.against is not None:
             if not two_models:
-                raise UserError(f"task {spec.task}: against: only the stage evaluate compares two models: leave it out")
+                raise UserError(f"task {spec.task}: against: only the evaluate stage compares two models: remove it")
             tasks.load_taste(spec.task)
         task = tasks.load(spec.task)
         if task.fetches:

@@ -62,10 +62,10 @@ def answer(
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:
-        raise UserError("the tokenizer has no pad token: set its pad_token and save it again")
+        raise UserError("the tokenizer has no pad token: set pad_token and save the tokenizer")
     ends = model.generation_config.eos_token_id
     if ends is None or ends == []:
-        raise UserError("the model does not know how an answer ends: set eos_token_id in its generation_config.json")
+        raise UserError("the model has no EOS token: set eos_token_id in its generation_config.json")
     ends = set(ends if isinstance(ends, list) else [ends])
     written = CallFormat(tools, tokenizer, ends) if tools else None
     if written:
@@ -78,7 +78,7 @@ def answer(
     # Weights that FSDP has sharded come together in each forward pass, which all ranks must then make as often.
     sharded = state.num_processes > 1 and any(isinstance(p, DTensor) for p in model.parameters())
     if sharded and tools:
-        raise UserError("tools: sharded weights answer in step, and calls come as they come: take ddp or zero2")
+        raise UserError("tools: sharded weights cannot generate with tool calls: use ddp or zero2")
     if sharded:
         batches += [batches[-1]] * (-len(batches) % state.num_processes)
     generation = GenerationConfig(

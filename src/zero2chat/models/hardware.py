@@ -21,14 +21,14 @@ from zero2chat.models.loading import head_width
 
 
 class Gpu(NamedTuple):
-    """`peak`: dense bf16, FLOP/s. `memory`: bytes."""
+    """`peak`: dense bf16 FLOP/s. `memory`: bytes."""
 
     peak: float
     memory: float
 
 
-# By a word of the device's name, from the makers' data sheets: of the H100 as SXM, of the A100 with 80 GB, of the B200
-# in a DGX. A CPU's peak is measured.
+# Keyed by a word of the device name; figures from the data sheets: H100 SXM, A100 80 GB, B200 in a DGX. A CPU's peak
+# is measured.
 GPUS = {
     "H100": Gpu(989e12, 80e9),
     "H200": Gpu(989e12, 141e9),
@@ -40,7 +40,7 @@ GPUS = {
 
 
 def is_on_cpu() -> bool:
-    """Without an accelerator, or launched for the CPU beside one."""
+    """Whether there is no accelerator, or the launch is for the CPU."""
     launched_so = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     return launched_so or not torch.accelerator.is_available()
 
@@ -50,10 +50,10 @@ def is_deepspeed() -> bool:
 
 
 def cpu_backend() -> str | None:
-    """What joins CPU processes, or None for one process or for GPUs.
+    """Return the backend that connects CPU processes; None for one process or for GPUs.
 
-    DeepSpeed's launcher does not say that its ranks are on CPUs, and accelerate would take each for the only one.
-    Raises `UserError` for several processes without a GPU where neither DeepSpeed nor a launch for CPUs joins them.
+    DeepSpeed's launcher does not tell that its ranks are on CPUs, and accelerate would treat each as the only one.
+    Raises `UserError` for several processes without a GPU if neither DeepSpeed nor a CPU launch config connects them.
     """
     host_watchdog.choose_wire()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -61,33 +61,31 @@ def cpu_backend() -> str | None:
         return None
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] in ("", "-1")  # as by cpu_ddp.yaml
     if not is_deepspeed() and not hidden:
-        raise UserError(
-            f"{processes} processes and no GPU here: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml"
-        )
+        raise UserError(f"{processes} processes but no GPU: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml")
     return "gloo"
 
 
 def start_processes() -> PartialState:
-    """For a stage that trains nothing. Raises `UserError` as `cpu_backend`."""
+    """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` does."""
     keep_memory()
     return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
 
 
 def keep_memory() -> None:
-    """Have glibc keep what a process on a CPU frees, unless its environment says how (`MALLOC_…`).
+    """Make glibc keep freed memory on a CPU, unless the environment configures it (`MALLOC_…`).
 
-    Else every large tensor's memory is handed back and asked for anew: page faults, up to half of a step's time.
+    Otherwise every large tensor's memory is returned and requested again: page faults, up to half of a step's time.
     """
     if not is_on_cpu() or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    with contextlib.suppress(TypeError, OSError, AttributeError):  # where there is no glibc
+    with contextlib.suppress(TypeError, OSError, AttributeError):  # if there is no glibc
         libc = ctypes.CDLL(None)
         for parameter, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
             libc.mallopt(parameter, value)
 
 
 def parameter_count(model: PreTrainedModel) -> int:
-    """Parameters of the whole model; of ZeRO-3's shards only DeepSpeed knows how many there are."""
+    """Count the parameters of the whole model. With ZeRO-3, only DeepSpeed knows the full sizes."""
     return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
 
 
@@ -98,14 +96,14 @@ def bf16_is_fast() -> bool:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of one device at best: from the table, or of a large matrix product timed here."""
+    """Return the peak FLOP/s of one device: from the table, or measured with a large matrix product."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for key, gpu in GPUS.items():
             if key in name:
                 return gpu.peak
     n = 1024 if device.type == "cpu" else 8192
-    # A generator of its own: measuring must not move the training's random numbers.
+    # A separate generator: measuring must not advance the training's random state.
     a = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     best = math.inf
     for _ in range(10):
@@ -116,10 +114,10 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def flops_per_token(model: PreTrainedModel, length: int) -> float:
-    """Training FLOPs a token: 6N for the matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B)."""
+    """Training FLOPs per token: 6N for matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B)."""
     c = model.config.get_text_config()
     embedding = model.get_input_embeddings().weight
     tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
-    # The table look-up costs nothing, but a tied table is multiplied once, as the head.
+    # The embedding lookup costs nothing, but a tied embedding is multiplied once, as the LM head.
     n = parameter_count(model) - (0 if tied else getattr(embedding, "ds_numel", embedding.numel()))
     return 6 * n + 12 * c.num_hidden_layers * c.num_attention_heads * head_width(c) * length

@@ -120,8 +120,8 @@ def config_of(name: str) -> PreTrainedConfig:
     """
     if name not in DIMENSIONS:
         raise UserError(
-            f"{name}: not a model folder, and not in planning/model_sizes.py{nearest(name, list(DIMENSIONS))}: give its "
-            "folder, or add its dimensions there"
+            f"{name}: not a model folder, and not in planning/model_sizes.py{nearest(name, list(DIMENSIONS))}: give "
+            "its folder, or add its dimensions there"
         )
     from transformers import AutoConfig
 

@@ -1,6 +1,6 @@
-"""The graph of a recipe's steps: what comes before one and after it, and one claim's part.
+"""The graph of a recipe's steps: predecessors and successors, and the subgraph of a claim.
 
-Two stages only join what others measured, `claims` and `report`: such a step is made anew where what it joins changed.
+The stages `claims` and `report` only combine other steps' results. Such a step reruns when those results change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zero2chat.recipes.seeds import base_name
 
 
 def following(steps: Sequence[Step], *names: str) -> list[Step]:
-    """These steps and all that come after them, directly or not, in order."""
+    """Return these steps and all steps that depend on them, directly or indirectly, in order."""
     found = set(names)
     for step in steps:
         if found & set(step.after):
@@ -27,7 +27,7 @@ def following(steps: Sequence[Step], *names: str) -> list[Step]:
 
 
 def preceding(steps: Sequence[Step], wanted: Sequence[Step]) -> list[Step]:
-    """What comes before the wanted steps, directly or not, in order."""
+    """Return the steps that the wanted steps depend on, directly or indirectly, in order."""
     found = {step.name for step in wanted}
     for step in reversed(steps):
         if step.name in found:
@@ -36,21 +36,21 @@ def preceding(steps: Sequence[Step], wanted: Sequence[Step]) -> list[Step]:
 
 
 def claims(steps: Sequence[Step]) -> dict[str, Step]:
-    """Of each claim's name the step that judges it. Raises `UserError` for a claim that is called as a step is."""
+    """Map each claim's name to the step that judges it. Raises `UserError` if a step has the same name."""
     found: dict[str, Step] = {}
     for step in steps:
         for entry in step.settings.get("claims") or () if step.stage == "claims" else ():
             if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
                 found[entry["name"]] = step
     for name in found.keys() & {step.name for step in steps}:
-        raise UserError(f"{found[name].config}: claim '{name}': a step has this name too: give the claim another")
+        raise UserError(f"{found[name].config}: claim '{name}': a step has the same name: rename the claim")
     return found
 
 
 def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
-    """What a claim reads, all that comes before it, and what joins it with those claims whose steps are done already.
+    """Return the steps a claim reads, their predecessors, and the steps that combine it with claims already measured.
 
-    The others wait: the step that judges is told which to judge (`only`), and the report leaves their steps out.
+    Other claims are skipped: the judging step gets the list of claims to judge (`only`), and the report omits theirs.
     """
     judge = claims(steps)[name]
     entries = {entry["name"]: entry for entry in judge.settings["claims"]}
@@ -80,18 +80,18 @@ def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
                 step = changed(step, {key: kept_paths}) if kept_paths != step.settings[key] else step
             if step.stage == "claims" and len(chosen) < len(entries):
                 step = changed(step, {"only": list(chosen)})
-                step.settings["claims"] = list(chosen.values())  # as the stage itself sees them
+                step.settings["claims"] = list(chosen.values())  # as the stage itself receives them
             found.append(step)
     return found
 
 
 def _needed(steps: Sequence[Step], claim: Mapping[str, Any]) -> list[Step]:
-    """The steps whose runs a claim reads, in each seed, and those before them."""
+    """Return the steps whose runs a claim reads, for each seed, and their predecessors."""
     read = {step.name for step in steps if os.path.normpath(step.folder) in _runs(claim)}
     of_all_seeds = [step for step in steps if base_name(step.name) in read]
     return [*preceding(steps, of_all_seeds), *of_all_seeds]
 
 
 def _runs(claim: Mapping[str, Any]) -> set[str]:
-    """The run folders that a claim names."""
+    """Return the run folders that a claim names."""
     return {os.path.normpath(text) for key, text in runs.strings(claim) if key in ("step", "example")}

@@ -1,4 +1,4 @@
-"""A recipe as it is written: its steps, each one use of a stage, in an order where each follows what it needs."""
+"""Load a recipe: its steps, each one use of a stage, in topological order."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 from zero2chat import config, runs
 from zero2chat.errors import UserError, nearest
 
-# Stages that train nothing run as one plain process; the others under `accelerate launch`.
+# Plain stages run as one process; all others run under `accelerate launch`.
 PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
 TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
-# They have a model answer, on all processes.
+# Stages that generate with a model, on all processes.
 ANSWERING_STAGES = (
     "arena",
     "compress",
@@ -29,14 +29,14 @@ ANSWERING_STAGES = (
     "surprise",
 )
 STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
-# They measure nothing, but join what is there: made anew, unasked, where that has changed.
+# Stages that only combine other steps' results. They rerun automatically when those change.
 JOINING_STAGES = ("claims", "report")
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 
 
 @dataclass
 class Step:
-    """One use of a stage. `settings` are its YAML with the overrides of the command line."""
+    """One use of a stage in a recipe. `settings` are its YAML merged with the command line's overrides."""
 
     name: str
     stage: str
@@ -59,7 +59,7 @@ class Step:
         return self.stage in JOINING_STAGES
 
     def command(self) -> list[str]:
-        """What makes this step, as it can be pasted into a shell."""
+        """Return the command that runs this step, ready to paste into a shell."""
         module = ["-m", f"zero2chat.stages.{self.stage}", "--config", str(self.config)]
         for key, value in self.overrides.items():
             structured = value is None or isinstance(value, list | dict)
@@ -70,7 +70,7 @@ class Step:
         return ["accelerate", "launch", "--quiet", "--config_file", str(launch), *module]
 
     def arguments(self) -> tuple[Any, ...]:
-        """The stage's dataclasses, built from the settings. Raises `UserError` as the stage itself would."""
+        """Build the stage's dataclasses from the settings. Raises the same `UserError` as the stage."""
         classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
         if self.trains:
             from zero2chat.trainers.arguments import build_training
@@ -86,14 +86,14 @@ def load_recipe(
 ) -> list[Step]:
     """The steps in an order where each follows what it needs.
 
-    Raises `UserError` for unknown keys, stages, steps and accelerate configs, a cycle, a step that reads another's run
-    which its `after` does not name, and two steps that write one folder.
+    Raises `UserError` for unknown keys, stages, steps or accelerate configs, a cycle, a step that reads another step's
+    run without naming it in `after`, and two steps that write the same folder.
     """
     folder = Path(recipe)
     told = config.load_yaml(folder / "recipe.yaml")
     where = folder / "recipe.yaml"
     if set(told) != {"steps"} or not isinstance(told["steps"], list) or not told["steps"]:
-        raise UserError(f"{where}: expected one key, `steps`, with a list")
+        raise UserError(f"{where}: expected a single key `steps` with a list of steps")
     steps = [_read_step(entry, folder, where, overrides or {}, accelerate_config) for entry in told["steps"]]
     names = [step.name for step in steps]
     for name in names:
@@ -122,7 +122,7 @@ def _read_step(
 ) -> Step:
     known = ("name", "stage", "config", "set", "after", "accelerate_config")
     if not isinstance(entry, dict):
-        raise UserError(f"{where}: a step is a mapping of {', '.join(known)}, not {entry!r}")
+        raise UserError(f"{where}: expected a step with the keys {', '.join(known)}, got {entry!r}")
     for key in entry:
         require_known(key, known, str(where), "key")
     for key in ("name", "stage", "config"):
@@ -139,13 +139,13 @@ def _read_step(
     after = entry.get("after") or []
     after = [after] if isinstance(after, str) else after
     if not isinstance(after, list):
-        raise UserError(f"{where}: step {entry['name']}: `after` is a list of steps, not {after!r}")
+        raise UserError(f"{where}: step {entry['name']}: `after`: expected a list of steps, got {after!r}")
     own = entry.get("set") or {}
     if not isinstance(own, dict):
-        raise UserError(f"{where}: step {entry['name']}: `set` is a mapping of settings, not {own!r}")
+        raise UserError(f"{where}: step {entry['name']}: `set`: expected a mapping of settings, got {own!r}")
     path = folder / entry["config"]
     settings = config.load_yaml(path)
-    # Of a setting that is a mapping the recipe may change one key: the others stay the YAML's.
+    # If a setting is a mapping, the recipe may override single keys. The other keys keep the YAML's values.
     merged = {
         key: settings[key] | value if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
         for key, value in own.items()
@@ -154,7 +154,7 @@ def _read_step(
     settings |= chosen
     if not isinstance(settings.get("output_dir"), str):
         raise UserError(
-            f"{path}: output_dir is not set: name the folder to write, such as runs/{folder.name}/{entry['name']}"
+            f"{path}: output_dir is not set: set it to the run's folder, such as runs/{folder.name}/{entry['name']}"
         )
     return Step(entry["name"], entry["stage"], path, tuple(after), launch, chosen, settings)
 
@@ -169,9 +169,7 @@ def _check_folders(steps: Sequence[Step], where: Path) -> None:
         for path in runs.input_paths(step.settings):
             maker = next((makers[owner] for owner in owners(path) if owner in makers), None)
             if maker is not None and maker not in step.after:
-                raise UserError(
-                    f"{step.config}: reads {path}, which `after` of step {step.name} in {where} does not name"
-                )
+                raise UserError(f"{step.config}: reads {path}: add {maker} to `after` of step {step.name} in {where}")
 
 
 def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
@@ -180,17 +178,17 @@ def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
     while waiting:
         ready = [s for s in waiting if all(b in [o.name for o in ordered] for b in s.after)]
         if not ready:
-            raise UserError(f"{where}: the steps {', '.join(s.name for s in waiting)} wait for each other")
+            raise UserError(f"{where}: the steps {', '.join(s.name for s in waiting)} form a cycle: mend their `after`")
         ordered.append(ready[0])
         waiting.remove(ready[0])
     return ordered
 
 
 def owners(path: str) -> list[str]:
-    """The folders that may be the run which a path lies in: a file in a run's folder is made by the run's step."""
+    """Return the folders that may be the run containing this path: the path itself and its parents."""
     return [path, *map(str, Path(path).parents)]
 
 
 def changed(step: Step, changes: dict[str, Any]) -> Step:
-    """The step with other settings, as if the command line had said so."""
+    """Return the step with changed settings, as if they were given on the command line."""
     return replace(step, overrides=step.overrides | changes, settings=step.settings | changes)

@@ -1,4 +1,4 @@
-"""Load a recipe as a graph of steps, find which steps are done, and run the commands for the others."""
+"""Run a recipe: find which steps are done, and run the commands for the others."""
 
 from __future__ import annotations
 
@@ -26,167 +26,11 @@ from zero2chat.recipes import graph, processes
 from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, PLAIN_STAGES, Step, load_recipe, owners, require_known
 from zero2chat.recipes.seeds import in_seeds, with_seeds
 
-# Plain stages run as one process; all others run under `accelerate launch`.
-PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
-TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
-# Stages that generate with a model, on all processes.
-ANSWERING_STAGES = (
-    "arena",
-    "compress",
-    "distill",
-    "evaluate",
-    "interrogate",
-    "novelty",
-    "probe",
-    "regurgitate",
-    "surprise",
-)
-STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
-# Stages that only combine other steps' results. They rerun automatically when those change.
-JOINING_STAGES = ("claims", "report")
-ACCELERATE_CONFIGS = Path("accelerate_configs")
 # Suffixes by which a setting is taken for a file in the repository, and settings that are always plain text.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
 _TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
 # Folders that `make` fetches, with the make target.
 _FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm", "data/debian-docs/": "debian-docs"}
-
-
-@dataclass
-class Step:
-    """One use of a stage in a recipe. `settings` are its YAML merged with the command line's overrides."""
-
-    name: str
-    stage: str
-    config: Path
-    after: tuple[str, ...]
-    accelerate_config: str
-    overrides: dict[str, Any]
-    settings: dict[str, Any]
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.settings["output_dir"])
-
-    @property
-    def trains(self) -> bool:
-        return self.stage in TRAINING_STAGES
-
-    @property
-    def joins(self) -> bool:
-        return self.stage in JOINING_STAGES
-
-    def command(self) -> list[str]:
-        """Return the command that runs this step, ready to paste into a shell."""
-        module = ["-m", f"zero2chat.stages.{self.stage}", "--config", str(self.config)]
-        for key, value in self.overrides.items():
-            structured = value is None or isinstance(value, list | dict)
-            module += [f"--{key}", json.dumps(value, ensure_ascii=False) if structured else str(value)]
-        if self.stage in PLAIN_STAGES:
-            return ["python", *module]
-        launch = ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml"
-        return ["accelerate", "launch", "--quiet", "--config_file", str(launch), *module]
-
-    def arguments(self) -> tuple[Any, ...]:
-        """Build the stage's dataclasses from the settings. Raises the same `UserError` as the stage."""
-        classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
-        if self.trains:
-
-            return build_training(classes, self.settings, str(self.config))
-        return config.build(classes, self.settings, str(self.config))
-
-
-def load_recipe(
-    recipe: str | Path,
-    overrides: Mapping[str, Mapping[str, Any]] | None = None,
-    accelerate_config: str | None = None,
-) -> list[Step]:
-    """Load the steps in topological order: each step comes after those it depends on.
-
-    Raises `UserError` for unknown keys, stages, steps or accelerate configs, a cycle, a step that reads another step's
-    run without naming it in `after`, and two steps that write the same folder.
-    """
-    folder = Path(recipe)
-    graph = config.load_yaml(folder / "recipe.yaml")
-    where = folder / "recipe.yaml"
-    if set(graph) != {"steps"} or not isinstance(graph["steps"], list) or not graph["steps"]:
-        raise UserError(f"{where}: expected a single key `steps` with a list of steps")
-    steps = [_read_step(entry, folder, where, overrides or {}, accelerate_config) for entry in graph["steps"]]
-    names = [step.name for step in steps]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{where}: two steps have the name '{name}'")
-    for name in overrides or {}:
-        _require(name, names, "--set", "step")
-    for step in steps:
-        for before in step.after:
-            _require(before, names, f"{where}: step {step.name}: after", "step")
-    _check_folders(steps, where)
-    return _in_order(steps, where)
-
-
-def _require(name: str, known: Sequence[str], where: str, kind: str) -> None:
-    if name not in known:
-        raise UserError(f"{where}: unknown {kind} '{name}'{nearest(str(name), list(known))}")
-
-
-def _read_step(
-    entry: Any,
-    folder: Path,
-    where: Path,
-    overrides: Mapping[str, Mapping[str, Any]],
-    accelerate_config: str | None,
-) -> Step:
-    known = ("name", "stage", "config", "set", "after", "accelerate_config")
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: expected a step with the keys {', '.join(known)}, got {entry!r}")
-    for key in entry:
-        _require(key, known, str(where), "key")
-    for key in ("name", "stage", "config"):
-        if not isinstance(entry.get(key), str):
-            raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
-    _require(entry["stage"], STAGES, f"{where}: step {entry['name']}", "stage")
-    launch = accelerate_config or entry.get("accelerate_config", "cpu")
-    _require(
-        launch,
-        sorted(p.stem for p in ACCELERATE_CONFIGS.glob("*.yaml")),
-        f"step {entry['name']}",
-        "accelerate config",
-    )
-    after = entry.get("after") or []
-    after = [after] if isinstance(after, str) else after
-    if not isinstance(after, list):
-        raise UserError(f"{where}: step {entry['name']}: `after`: expected a list of steps, got {after!r}")
-    own = entry.get("set") or {}
-    if not isinstance(own, dict):
-        raise UserError(f"{where}: step {entry['name']}: `set`: expected a mapping of settings, got {own!r}")
-    path = folder / entry["config"]
-    settings = config.load_yaml(path)
-    # If a setting is a mapping, the recipe may override single keys. The other keys keep the YAML's values.
-    merged = {
-        key: settings[key] | value if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
-        for key, value in own.items()
-    }
-    chosen = merged | dict(overrides.get(entry["name"], {}))
-    settings |= chosen
-    if not isinstance(settings.get("output_dir"), str):
-        raise UserError(
-            f"{path}: output_dir is not set: set it to the run's folder, such as runs/{folder.name}/{entry['name']}"
-        )
-    return Step(entry["name"], entry["stage"], path, tuple(after), launch, chosen, settings)
-
-
-def _check_folders(steps: Sequence[Step], where: Path) -> None:
-    makers: dict[str, str] = {}
-    for step in steps:
-        other = makers.setdefault(os.path.normpath(step.folder), step.name)
-        if other != step.name:
-            raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
-    for step in steps:
-        for path in runs.input_paths(step.settings):
-            maker = next((makers[owner] for owner in graph.owners(path) if owner in makers), None)
-            if maker is not None and maker not in step.after:
-                raise UserError(f"{step.config}: reads {path}: add {maker} to `after` of step {step.name} in {where}")
 
 
 def _check_runs(step: Step, steps: Sequence[Step]) -> None:
@@ -225,18 +69,6 @@ def _check_files(step: Step) -> None:
         if not glob.glob(text, recursive=True):  # noqa: PTH207
             hint = f": `make {maker}` fetches it" if maker else ""
             raise UserError(f"{step.config}: {key}: {text}: no such file{hint}")
-
-
-def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
-    ordered: list[Step] = []
-    waiting = list(steps)
-    while waiting:
-        ready = [s for s in waiting if all(b in [o.name for o in ordered] for b in s.after)]
-        if not ready:
-            raise UserError(f"{where}: the steps {', '.join(s.name for s in waiting)} form a cycle: mend their `after`")
-        ordered.append(ready[0])
-        waiting.remove(ready[0])
-    return ordered
 
 
 def fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
@@ -398,7 +230,7 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
             outcome[ready.name] = "done" if command is None else "made"
             if command is not None:
                 running.add(ready.name)
-                # A daemon: if this process is killed, its steps end with it (see `children`).
+                # A daemon: if this process is killed, its steps end with it (see `processes`).
                 threading.Thread(target=launch, args=(ready, command), daemon=True).start()
             continue
         name, error = ended.get()
@@ -463,9 +295,9 @@ def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
 
 def environment(step: Step, jobs: int = 1) -> dict[str, str]:
     """Return the environment of a step's processes: the current one, plus settings for speed on CPUs."""
-    processes = jobs
+    ranks = jobs
     if step.stage not in PLAIN_STAGES:
         launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
-        processes *= int(launch.get("num_processes", 1))
+        ranks *= int(launch.get("num_processes", 1))
     # All cores for one process, an equal share for several.
-    return {"OMP_NUM_THREADS": str(max(1, runs.cores() // processes))} | os.environ
+    return {"OMP_NUM_THREADS": str(max(1, runs.cores() // ranks))} | os.environ

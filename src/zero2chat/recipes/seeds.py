@@ -1,4 +1,4 @@
-"""A recipe's steps once more for each seed."""
+"""Copies of a recipe's steps for each seed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from zero2chat.recipes.recipe import Step, changed, owners
 
 
 def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
-    """The steps, and for each further seed once more those that train and those that read them, in folders of their own
-    (`runs/claims/thinks` is made again as `runs/claims/seed-1/thinks`), before what joins them, which stays one.
+    """Repeat training steps, and the steps that read them, for each further seed, in separate folders
+    (`runs/claims/thinks` is repeated as `runs/claims/seed-1/thinks`). The steps that combine results are not repeated.
 
-    The step `thinks` is there again as `seed-1/thinks`, with 1 added to its `seed`. What no training moves is shared: a
-    corpus, a tokenizer, what a model of another recipe says, and the rows that a task is asked. Raises `UserError`
-    where nothing would join the seeds, and for a step whose YAML does not say its seed.
+    The step `thinks` is repeated as `seed-1/thinks`, with 1 added to its `seed`. Steps that do not depend on training
+    are shared: a corpus, a tokenizer, answers of another recipe's model, a task's rows. Raises `UserError` if no step
+    would combine the seeds, and for a step whose YAML sets no seed.
     """
     if seeds < 1:
-        raise UserError(f"--seeds {seeds}: give how many, 1 or more")
+        raise UserError(f"--seeds {seeds}: expected 1 or more")
     if not any(step.stage == "claims" for step in steps):
-        raise UserError("--seeds: this recipe has no step of the stage claims, which would join what the seeds bring")
+        raise UserError("--seeds: this recipe has no step of the stage claims, which combines the seeds: add one")
     again: dict[str, Step] = {}
     for step in steps:
         if not step.joins and (step.trains or again.keys() & set(step.after)):
@@ -57,7 +57,7 @@ def _of_seed(step: Step, seed: int, again: Mapping[str, Step]) -> Step:
 
 
 def _moved(value: Any, places: Mapping[str, str]) -> Any:
-    """A setting in which each path that is one of these folders, or lies in one, is the one in its place."""
+    """Replace each path in a setting that is one of these folders, or lies in one, by its new place."""
     if isinstance(value, Mapping):
         return {key: _moved(item, places) for key, item in value.items()}
     if isinstance(value, list):
@@ -75,5 +75,5 @@ def base_name(name: str) -> str:
 
 
 def in_seeds(steps: Sequence[Step], name: str) -> list[str]:
-    """A step's name, and its names in further seeds."""
+    """Return a step's name, and the names of its copies for further seeds."""
     return [step.name for step in steps if name in (step.name, base_name(step.name))]

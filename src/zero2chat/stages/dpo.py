@@ -67,51 +67,6 @@ class DpoArguments(PairArguments):
 ARGUMENTS = (DpoArguments, DPOConfig, ModelConfig)
 
 
-# ---- the pairs as tokens
-
-
-def tokenize_pairs(
-    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
-) -> tuple[Dataset, list[Pair]]:
-    """Columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
-
-    An answer is what the chat template marks as the assistant's, from its header to its end of turn; control tokens in
-    the text are neutralised. Raises `UserError` where a side is more than an answer, or the template refuses it; a
-    pair too long is one too, or left out (`which_fit`).
-    """
-    found: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
-    for i, pair in enumerate(pairs):
-        where = f"{label}: row {i}"
-        (chosen, start), (rejected, other) = (_encode(pair, side, tokenizer, where) for side in ("chosen", "rejected"))
-        # A text that begins with an end of line may share its first token with the header's: both sides begin there.
-        start = min(start, other)
-        if chosen[:start] != rejected[:start]:
-            raise UserError(f"{where}: the chat template renders the prompt differently before the two answers")
-        for column, ids in zip(found, (chosen[:start], chosen[start:], rejected[start:]), strict=True):
-            found[column].append(ids)
-    lengths = [(len(p) + len(a), len(p) + len(b)) for p, a, b in zip(*found.values(), strict=True)]
-    kept = which_fit(lengths, max_length, overlong, label)
-    return Dataset.from_dict(found).select(kept), [pairs[i] for i in kept]
-
-
-def _encode(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, where: str) -> tuple[list[int], int]:
-    """The ids of prompt and answer, and where the answer begins."""
-    if len(pair[side]) > 1:
-        raise UserError(f"{where}: {side} has {len(pair[side])} turns: move all but the last into the prompt")
-    try:
-        encoded = tokenizer.apply_chat_template(
-            neutral(pair["prompt"] + pair[side], tokenizer), return_assistant_tokens_mask=True, return_dict=True
-        )
-    except TemplateError as error:
-        raise UserError(f"{where}: {error}") from error
-    mask = encoded["assistant_masks"]
-    if 1 not in mask:
-        raise UserError(f"{where}: the chat template marks no assistant tokens in it")
-    end = len(mask) - mask[::-1].index(1)
-    start = end - mask[:end][::-1].index(0) if 0 in mask[:end] else 0
-    return encoded["input_ids"][:end], start
-
-
 # ---- what is measured
 
 

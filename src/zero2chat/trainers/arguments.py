@@ -37,107 +37,111 @@ def _true(value: Any, _: Mapping[str, Any]) -> bool:
     return bool(value)
 
 
-# Keys that the stages' classes know, and that would be ignored, give a secret away, or break resuming:
-# (key, where the set value is refused, given it and all others, and why).
+# Known keys whose values would be ignored, leak a secret, or break resuming:
+# (key, whether the value is refused, given all other settings, and the reason).
 _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] = (
-    ("resume_from_checkpoint", _true, "a run goes on from its own last checkpoint: leave it out"),
-    ("hub_token", _given, "it would stand in run.json and the card: set HF_TOKEN or log in with `hf auth login`"),
-    ("hub_strategy", lambda value, _: value != "end", "the finished folder is pushed, once: leave it out"),
-    ("trust_remote_code", _true, "no code from elsewhere is run: leave it out"),
-    ("save_total_limit", lambda value, _: value == 1, "a kill while the one is replaced loses all: keep 2 or more"),
-    ("save_only_model", _true, "a run could not go on from such checkpoints: leave it out"),
-    ("ignore_data_skip", _true, "a resumed run would read the same rows again: leave it out"),
-    ("restore_callback_states_from_checkpoint", _true, "the stage restores its own: leave it out"),
-    ("include_num_input_tokens_seen", lambda value, _: value != "no", "tokens are always counted: leave it out"),
+    ("resume_from_checkpoint", _true, "a run always resumes from its own last checkpoint: remove this setting"),
+    ("hub_token", _given, "it would be written to run.json and the model card: set HF_TOKEN or run `hf auth login`"),
+    ("hub_strategy", lambda value, _: value != "end", "only the finished folder is pushed: remove this setting"),
+    ("trust_remote_code", _true, "remote code is never run: remove this setting"),
+    ("save_total_limit", lambda value, _: value == 1, "a kill during a save would lose everything: set 2 or more"),
+    ("save_only_model", _true, "a run could not resume from such checkpoints: remove this setting"),
+    ("ignore_data_skip", _true, "a resumed run would train on the same rows again: remove this setting"),
+    ("restore_callback_states_from_checkpoint", _true, "the stage restores its own callbacks: remove this setting"),
+    ("include_num_input_tokens_seen", lambda value, _: value != "no", "tokens are always counted: remove this setting"),
     (
         "train_sampling_strategy",
         lambda value, _: value == "batch_rebalance",
-        "its order depends on the number of processes: take random or group_by_length",
+        "its order depends on the number of processes: set random or group_by_length",
     ),
     (
         "train_sampling_strategy",
         lambda value, others: value != "random" and "num_generations" in others,
-        "the answers to one problem must stand together: leave it out",
+        "completions of one prompt must stay together: remove this setting",
     ),
     (
         "train_sampling_strategy",
         lambda value, others: value != "random" and "num_ppo_epochs" in others,
-        "the prompts of a rollout come again at each of its steps: leave it out",
+        "the prompts of a rollout are reused in each of its steps: remove this setting",
     ),
     (
         "gradient_accumulation_steps",
         lambda _, others: others.get("global_batch_size") is not None,
-        "it follows from global_batch_size: leave one of them out",
+        "it follows from global_batch_size: remove one of them",
     ),
-    ("gradient_accumulation_steps", lambda _, others: bool(others.get("depth")), "it follows from depth: leave it out"),
+    ("gradient_accumulation_steps", lambda _, others: bool(others.get("depth")), "it follows from depth: remove one"),
     *(
-        (key, lambda _, others: others.get("tokens") is not None, "it follows from tokens: leave one of them out")
+        (key, lambda _, others: others.get("tokens") is not None, "it follows from tokens: remove one of them")
         for key in ("max_steps", "num_train_epochs")
     ),
     (
         "stream",
         lambda value, others: value and others["max_steps"] < 1 and others["tokens"] is None and not others["depth"],
-        "it has no end: set max_steps or tokens",
+        "a stream has no end: set max_steps or tokens",
     ),
     (
         "dataloader_num_workers",
         lambda value, others: value > 1 and bool(others.get("stream")),
-        "a position is of one reader: set 1 or leave it out",
+        "only one worker can save its position in a stream: set 1, or remove this setting",
     ),
     (
         "fp16",
         lambda value, others: value and bool(others.get("use_cpu")),
-        "a CPU does not train in it: leave it out, and bf16 is taken where the CPU is made for it",
+        "CPUs cannot train in fp16: remove this setting (bf16 is used on CPUs that support it)",
     ),
     (
         "dtype",
         lambda value, others: value == "float16" and (bool(others.get("use_cpu")) or not others.get("use_peft")),
-        "small updates are lost in such weights: take float32 or bfloat16",
+        "float16 weights lose small updates: set float32 or bfloat16",
     ),
     *(
-        (key, lambda value, others: value and not others.get("use_peft"), "such weights stay as they are: set use_peft")
+        (
+            key,
+            lambda value, others: value and not others.get("use_peft"),
+            "quantized weights cannot be trained: set use_peft",
+        )
         for key in ("load_in_4bit", "load_in_8bit")
     ),
     (
         "muon",
         lambda value, others: value and bool(others.get("use_peft")),
-        "its update is for whole matrices, not for adapters: leave out muon or use_peft",
+        "Muon updates full matrices, not adapters: remove muon or use_peft",
     ),
-    ("optim", lambda _, others: bool(others.get("muon")), "muon takes its place: leave it out, or set `muon: false`"),
+    ("optim", lambda _, others: bool(others.get("muon")), "muon replaces it: remove optim, or set `muon: false`"),
     (
         "train_sampling_strategy",
         lambda value, others: value != "random" and "teacher_model_name_or_path" in others,
-        "answers differ in length, and are not there yet: leave it out",
+        "completions are generated during training, so lengths are unknown: remove this setting",
     ),
     # Of SFTConfig
     ("model_init_kwargs", _given, "the stage loads the model itself: set dtype and attn_implementation"),
-    ("dataset_text_field", _given, "conversations have `messages`: see datasets"),
-    ("completion_only_loss", _given, "the loss is on all that the assistant says: leave it out"),
-    ("assistant_only_loss", lambda value, _: value is False, "the loss is on what the assistant says: leave it out"),
-    ("eval_packing", _given, "no rows are held out: the tasks examine the model"),
-    ("eos_token", _given, "the chat template decides what ends a turn: leave it out"),
-    ("pad_token", _given, "the tokenizer's own is taken: leave it out"),
-    ("packing_strategy", lambda value, _: value == "wrapped", "it cuts conversations in two: take bfd"),
+    ("dataset_text_field", _given, "conversations are read from `messages`: see datasets"),
+    ("completion_only_loss", _given, "the loss is always on the assistant's turns: remove this setting"),
+    ("assistant_only_loss", lambda value, _: value is False, "the loss is on the assistant's turns: remove it"),
+    ("eval_packing", _given, "there is no held-out split: the tasks evaluate the model"),
+    ("eos_token", _given, "the chat template decides the EOS token: remove this setting"),
+    ("pad_token", _given, "the tokenizer's own pad token is used: remove this setting"),
+    ("packing_strategy", lambda value, _: value == "wrapped", "it splits conversations: set bfd"),
     # Of DistillationConfig
-    ("teacher_model_init_kwargs", _given, "the stage loads the teacher itself, as the model: leave it out"),
-    ("max_tool_calling_iterations", _given, "no tools are at hand: leave it out"),
+    ("teacher_model_init_kwargs", _given, "the stage loads the teacher itself: remove this setting"),
+    ("max_tool_calling_iterations", _given, "gkd has no tools: remove this setting"),
     # Of DPOConfig
-    ("truncation_mode", lambda value, _: value != "keep_start", "no pair is cut, see overlong: leave it out"),
-    ("sync_ref_model", _true, "a resumed run would have another reference: leave it out"),
+    ("truncation_mode", lambda value, _: value != "keep_start", "pairs are never truncated: use overlong"),
+    ("sync_ref_model", _true, "a resumed run would have another reference model: remove this setting"),
     (
         "padding_free",
         lambda value, others: value and "precompute_ref_log_probs" in others,
-        "TRL's DPO has none: leave it out",
+        "TRL's DPO does not support it: remove this setting",
     ),
     # Of GRPOConfig and PPOConfig
-    ("reward_weights", _given, "each entry of `rewards` has its weight: leave it out"),
+    ("reward_weights", _given, "each entry of `rewards` has its own weight: remove this setting"),
 )
 
 
 def parse_training(
     classes: Sequence[type], argv: Sequence[str] | None = None
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """`config.parse` for a stage whose classes hold a `TrainingArguments`, with what the machine decides filled in."""
+    """`config.parse` for a training stage, with machine-dependent settings filled in."""
     settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
     keep_memory()
     score_what_is_learned()
@@ -147,20 +151,20 @@ def parse_training(
 
 
 def score_what_is_learned() -> None:
-    """Have TRL's head leave out prompts and padding on a CPU too.
+    """Make TRL's LM head skip prompts and padding on a CPU too.
 
-    Without Triton it scores every position, so that a compiler meets few shapes. Nothing is compiled on a CPU, and
-    there it was half of SFT's time. Losses and gradients are the same, but for rounding.
+    Without Triton, TRL computes logits at every position to limit the number of shapes to compile. Nothing is compiled
+    on a CPU, where this took half of SFT's time. Losses and gradients are equal up to rounding.
     """
     trl_utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
 
 
 def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """`config.build`, what the machine decides filled in. Raises `UserError` also for what `_REFUSED` lists."""
+    """`config.build` with machine-dependent settings. Also raises `UserError` for the settings in `_REFUSED`."""
     check_ranges(settings, where)
     filled = for_this_machine(settings)
     if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("global_batch_size"):
-        # It refuses groups that do not fit its batch before `set_global_batch` knows how many batches make a step.
+        # GRPOConfig checks that groups fit its batch before `set_global_batch` sets the accumulation steps.
         steps = int(settings["global_batch_size"]) // max(1, int(settings.get("per_device_train_batch_size", 8)))
         if settings.get("generation_batch_size") is None:
             filled.setdefault("steps_per_generation", max(1, steps))
@@ -170,14 +174,14 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
         if settings.get(key) is not None and refused(values.get(key), values):
             raise UserError(f"{where}: {key}: {why}")
     if values["push_to_hub"] and is_main_process():
-        check_branch(values["hub_revision"])  # now, rather than after the training
+        check_branch(values["hub_revision"])  # now, not after the training
         require_token()
     return built
 
 
 @contextlib.contextmanager
 def refused_settings() -> Iterator[None]:
-    """Around the making of a trainer: a setting that it refuses is the user's mistake, as one that is misspelt."""
+    """Context around a trainer's constructor: turn the settings that it refuses into a `UserError`."""
     try:
         yield
     except (ValueError, ImportError, OSError) as error:
@@ -185,33 +189,33 @@ def refused_settings() -> Iterator[None]:
 
 
 def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings over what the machine and the launch decide: the CPU without an accelerator, `bf16` where native.
+    """Return the settings on top of machine defaults: the CPU without an accelerator, `bf16` where native.
 
-    Raises `UserError` where several processes were launched that nothing here can join.
+    Raises `UserError` if several processes were launched that no backend can connect.
     """
-    # A push at each save would carry a pickle along; the finished folder is pushed by `hub`.
+    # A push at each save would include a pickle. `hub` pushes the finished folder.
     machine: dict[str, Any] = {"hub_strategy": "end"}
-    # Trackio where it is installed, and then on this machine alone, a recipe being a project and a step a run in it.
+    # Report to Trackio if it is installed, locally only. A recipe is a project, a step is a run in it.
     run = Path(str(settings.get("output_dir")))
     machine |= {"report_to": "trackio" if find_spec("trackio") else "none", "trackio_static_space_id": False}
     machine |= {"project": run.parent.name or run.name, "run_name": run.name}
     if not torch.accelerator.is_available():
         machine["dataloader_pin_memory"] = False
-        # Else DeepSpeed, which comes with the trainers, warns that it found no GPU.
+        # Otherwise DeepSpeed, imported with the trainers, warns that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if is_on_cpu():
         machine["use_cpu"] = True
     if backend := cpu_backend():
         machine["ddp_backend"] = backend
     if not settings.get("fp16"):
-        machine["bf16"] = bf16_is_fast() and not (backend and is_deepspeed())  # which has none on a CPU
+        machine["bf16"] = bf16_is_fast() and not (backend and is_deepspeed())  # DeepSpeed has no bf16 on a CPU
     return machine | dict(settings)
 
 
 def open_model(
     model_args: ModelConfig, load: Callable[..., tuple[Any, PreTrainedTokenizerBase]] = load_model, **options: Any
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The model and tokenizer that a stage's settings name."""
+    """Load the model and tokenizer named in a stage's settings."""
     return load(
         model_args.model_name_or_path,
         model_args.dtype,
@@ -223,10 +227,10 @@ def open_model(
 
 
 def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:
-    """Fit batch and accumulation to the number of processes, so that the recipe means the same on each of them.
+    """Set batch size and gradient accumulation for the number of processes, so that `global_batch_size` holds.
 
-    `per_device_train_batch_size` is then the most that one device takes at once. Raises `UserError` where
-    `global_batch_size` cannot be divided.
+    `per_device_train_batch_size` is then an upper limit per device. Raises `UserError` if `global_batch_size` cannot be
+    divided.
     """
     args.per_device_train_batch_size, args.gradient_accumulation_steps = share_batch(
         args, global_batch_size, args.world_size
@@ -234,7 +238,7 @@ def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> 
 
 
 def share_batch(args: TrainingArguments, global_batch_size: int | None, processes: int) -> tuple[int, int]:
-    """(per_device_train_batch_size, gradient_accumulation_steps) on so many processes, as `set_global_batch` sets."""
+    """Return (per_device_train_batch_size, gradient_accumulation_steps) for this number of processes."""
     if args.per_device_train_batch_size < 1:
         raise UserError(f"per_device_train_batch_size {args.per_device_train_batch_size} is not above 0")
     if global_batch_size is None:
@@ -245,16 +249,16 @@ def share_batch(args: TrainingArguments, global_batch_size: int | None, processe
     per_device = min(args.per_device_train_batch_size, share)
     if share % per_device:
         raise UserError(
-            f"global_batch_size {global_batch_size} over {processes} processes is {share} a process, no "
-            f"multiple of per_device_train_batch_size {per_device}"
+            f"global_batch_size {global_batch_size} over {processes} processes is {share} per process, not a "
+            f"multiple of per_device_train_batch_size {per_device}: change one of them"
         )
     return per_device, share // per_device
 
 
 def set_max_length(args: Any, model: PreTrainedModel) -> None:
-    """Let `max_length`, where it is not set, be the model's context. Raises `UserError` where it is more."""
+    """Set `max_length` to the model's context if it is not set. Raises `UserError` if it is longer."""
     context = context_length(model)
     if args.max_length is None:
         args.max_length = context
     if args.max_length > context:
-        raise UserError(f"max_length {args.max_length} is more than the model's context of {context}")
+        raise UserError(f"max_length {args.max_length} exceeds the model's context of {context}: lower it")

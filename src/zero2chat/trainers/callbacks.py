@@ -21,15 +21,15 @@ from transformers.trainer_callback import ExportableState
 from zero2chat import host_watchdog
 from zero2chat.runs import Run
 
-# The Trainer's and TRL's counters, of which TRL's starts anew in a resumed run: `tokens` says the same.
+# Token counters of the Trainer and TRL. TRL's restarts in a resumed run; `tokens` has the same count.
 _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
 
 
 class RunCallback(TrainerCallback, ExportableState):
-    """Writes `history.jsonl`, prints one line a log step with speed and ETA, and seals checkpoints.
+    """Writes `history.jsonl`, prints one line per log step with speed and ETA, and completes checkpoints.
 
-    `flops` are those of a token, `peak` a device's a second; without them it says no MFU. `bytes_per_token` are the
-    training text's, `eval_bytes_per_token` the held-out text's. `counts` are a stage's own, kept in checkpoints.
+    `flops` are per token, `peak` is FLOP/s per device; without them no MFU is logged. `bytes_per_token` is for the
+    training text, `eval_bytes_per_token` for the held-out text. `counts` are a stage's own, saved in checkpoints.
     """
 
     def __init__(
@@ -45,24 +45,24 @@ class RunCallback(TrainerCallback, ExportableState):
         self.seconds = 0.0  # spent in training steps since the last log
         self.steps = 0
         self.tokens_before = 0
-        self.all_seconds = 0.0  # spent in training steps of all tries, as far as they count
+        self.all_seconds = 0.0  # spent in training steps of all attempts, as far as they count
         self.all_tokens = 0
         self.world_size = 1
         self.counts: Counter[str] = Counter()
         self.ended = False
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state that is saved in a checkpoint."""
         return {"args": {}, "attributes": {"all_seconds": self.all_seconds, "counts": dict(self.counts)}}
 
     @property
     def tokens_per_second(self) -> float:
-        """Over all training steps of the run, those before a kill included."""
+        """Average over all training steps of the run, including those before a kill."""
         return self.all_tokens / self.all_seconds if self.all_seconds else 0.0
 
     @property
     def mfu(self) -> float:
-        """The share of the devices' peak that `tokens_per_second` used."""
+        """Model FLOPs utilization at `tokens_per_second`."""
         return self._mfu(self.tokens_per_second)
 
     def _mfu(self, tokens_per_second: float) -> float:
@@ -97,7 +97,7 @@ class RunCallback(TrainerCallback, ExportableState):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        # What is measured after the last step is in the metrics; here a run killed then would say it twice.
+        # Values measured after the last step are in the metrics. Logged here, a killed run would have them twice.
         if not state.is_world_process_zero or logs is None or "train_loss" in logs or self.ended:
             return
         line = {"step": state.global_step} | {
@@ -137,13 +137,13 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
         ("eval_bits_per_byte", "{:.3f} bits/byte"),
         ("reward", "reward {:.3f}"),
         ("rewards/margins", "margin {:.3f}"),
-        ("rewards/accuracies", "right {:.0%}"),
-        ("frac_reward_zero_std", "alike {:.0%}"),
-        ("completions/clipped_ratio", "cut {:.0%}"),
+        ("rewards/accuracies", "accuracy {:.0%}"),
+        ("frac_reward_zero_std", "zero-variance groups {:.0%}"),
+        ("completions/clipped_ratio", "truncated {:.0%}"),
         ("completions/mean_length", "length {:.1f}"),
         ("entropy", "entropy {:.2f}"),
         ("kl", "KL {:.4f}"),
-        ("kl_sequence", "{:.2f} an answer"),
+        ("kl_sequence", "KL/sequence {:.2f}"),
         ("tokens_per_second", "{:,.0f} tokens/s"),
         ("mfu", "MFU {:.0%}"),
     ):
@@ -158,7 +158,7 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
 
 
 class EarlyStopping(EarlyStoppingCallback):
-    """transformers', whose count of evaluations without a gain goes on in a resumed run."""
+    """transformers' callback, with a patience counter that survives resuming."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         super().on_train_begin(args, state, control)

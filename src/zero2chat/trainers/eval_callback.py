@@ -27,7 +27,7 @@ def check_tasks_steps(every: int | None, entries: Sequence[Any]) -> None:
     if every is not None and every < 1:
         raise ValueError(f"tasks_steps {every} is not above 0")
     if every is not None and not entries:
-        raise ValueError("tasks_steps: there is nothing to ask: set tasks")
+        raise ValueError("tasks_steps: there are no tasks to evaluate: set tasks")
 
 
 def examine(

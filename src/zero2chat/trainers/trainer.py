@@ -1,4 +1,4 @@
-"""What every training stage shares: precision, global batch, a line a log step, whole checkpoints, resuming."""
+"""What every training stage shares: precision, global batch size, logging, checkpoints, resuming."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.checkpoints import require_fit
 from zero2chat.trainers.ppo.config import PPOConfig
 
-# Of those whose ranks each draw answers.
+# Configs of trainers whose ranks each generate completions.
 _SAMPLING = (GRPOConfig, PPOConfig, DistillationConfig)
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """Rows of like length together, in an order that seed and epoch alone decide.
+    """Groups rows of similar length, in an order that depends only on seed and epoch.
 
-    transformers' sampler of this name takes the global random state, which a resumed run does not have again.
+    transformers' sampler of this name uses the global random state, which a resumed run cannot restore.
     """
 
     def __init__(self, batch_size: int, lengths: Sequence[int], seed: int):
@@ -49,7 +49,7 @@ class LengthGroupedSampler(Sampler[int]):
 
 
 def set_epoch(dataloader: DataLoader, epoch: int) -> None:
-    """Tell the sampler, also one behind both a skip and a shard: on two processes the Trainer does not reach it."""
+    """Set the sampler's epoch, also behind a skip and a shard: with two processes the Trainer does not reach it."""
     batches: Any = dataloader.batch_sampler
     while hasattr(batches, "batch_sampler"):
         batches = batches.batch_sampler
@@ -59,25 +59,25 @@ def set_epoch(dataloader: DataLoader, epoch: int) -> None:
 
 
 class ResumableTrainer(Trainer):
-    """A Trainer that takes no step too many and reads the rows in the same order when it goes on from a checkpoint."""
+    """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint."""
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         args = self.args
-        # Batches of all processes: the order is then the same on any number of them.
+        # Batches over all processes, so that the order is the same for any number of processes.
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         seed = args.seed if args.data_seed is None else args.data_seed
         texts = [rows[name] for name in ("input_ids", "chosen_ids", "rejected_ids") if name in rows.column_names]
         lengths = [max(map(len, sides)) for sides in zip(*texts, strict=True)]
-        if "prompt_ids" in rows.column_names:  # which both sides go on from
+        if "prompt_ids" in rows.column_names:  # shared by chosen and rejected
             lengths = [len(ids) + length for ids, length in zip(rows["prompt_ids"], lengths, strict=True)]
         return LengthGroupedSampler(batch_size, lengths, seed)
 
     def _run_epoch(self, *, epoch: int, train_dataloader: DataLoader, **more: Any) -> None:
-        # Killed after its last checkpoint, in the middle of an epoch, or after a callback had stopped it: the Trainer
-        # would take one step more.
+        # After a kill behind the last checkpoint, within an epoch, or after a callback stopped the run, the Trainer
+        # would take one extra step.
         saved = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
         if self.state.global_step >= self.state.max_steps or saved.get("should_training_stop"):
             self.control.should_training_stop = True
@@ -87,31 +87,31 @@ class ResumableTrainer(Trainer):
 
 
 def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str = "all") -> None:
-    """Train from the last whole checkpoint, or from the start; the model is then as at the end of the last step.
+    """Train from the last complete checkpoint, or from the start. Afterwards the model has the final weights.
 
-    `count` is the tokens that count: "all", "non_padding", or "no" where the trainer counts them itself.
+    `count` says which tokens count: "all", "non_padding", or "no" if the trainer counts them itself.
     """
     with refused_settings():
-        trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # an optimizer that is not installed
+        trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # raises if the optimizer is not installed
     trainer.args.include_num_input_tokens_seen = count
     trainer.remove_callback(PrinterCallback)
-    trainer.callback_handler.callbacks.insert(0, callback)  # first, lest it time what others do after a step
+    trainer.callback_handler.callbacks.insert(0, callback)  # first, so that it does not time the other callbacks
     checkpoint = run.last_checkpoint()
     if checkpoint:
         require_fit(checkpoint, trainer)
-    PartialState().wait_for_everyone()  # rank 0 has removed what is half-written
+    PartialState().wait_for_everyone()  # rank 0 has removed incomplete checkpoints
     if trainer.is_world_process_zero():
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
-        trainer.args.eval_on_start = False  # it was, and here is another step
+        trainer.args.eval_on_start = False  # already done before step 1
         host_watchdog.saved(int(checkpoint.name.split("-")[1]))
-        print(f"{run.folder}: going on from {checkpoint.name}", flush=True)
-    # The order of the rows is drawn too, and must be one for all ranks. That of these has a seed of its own, and ranks
-    # that drew alike would give one problem the same answers.
+        print(f"{run.folder}: resuming from {checkpoint.name}", flush=True)
+    # The order of rows is random too, and must be equal on all ranks. Sampling trainers seed their order separately,
+    # and their ranks need different seeds, or all would generate the same completions.
     set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, _SAMPLING))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except ValueError as error:  # some names TRL looks up at the first step only
+    except ValueError as error:  # TRL checks some names only at the first step
         if not str(error).startswith(("Unknown loss", "Unknown f_divergence")):
             raise
         raise UserError(f"the trainer refuses its settings: {error}") from error
