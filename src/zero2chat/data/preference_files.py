@@ -7,16 +7,13 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from zero2chat.data.chat_formats import read_turns, text_turns
 from zero2chat.data.preferences import Messages, Pair
 from zero2chat.data.prompts import prompt_key
 from zero2chat.errors import UserError
 from zero2chat.runs import read_jsonl, write_atomically
-
-if TYPE_CHECKING:
-    pass
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
