@@ -27,21 +27,21 @@ _AFTER_IN_FORMULA = re.compile(rf"{_GAP}(?:!(?!=)|[A-Za-z]|\((?!\\text|[A-Za-z]{
 _UNIT_AFTER = re.compile(rf"{_GAP}\\(?:text|mathrm|textrm|mbox)\s*\{{\s*([A-Za-z]+)\s*\}}")
 _BEFORE = re.compile(
     rf"(?:\d\.?|(?<!-)[-−]|[=(<>,]\s*[-−]{_GAP}|(?:[\d)}}]|(?<![A-Za-z])[A-Za-z])\s?[*/+<>^_]{_GAP}|(?:≠|¬|!=){_GAP}"
-    rf"|\\(?:{_OPERATOR}|neq?|not|neg|lnot|[lg]t){_GAP})$"
+    rf"|\\(?:{_OPERATOR}|neq?|not|neg|lnot|[lg]t){_GAP})\Z"
 )
-_BEFORE_IN_FORMULA = re.compile(rf"[-−]{_GAP}$")
+_BEFORE_IN_FORMULA = re.compile(rf"[-−]{_GAP}\Z")
 _FORMULA_START = re.compile(r"\$|\\[(\[]|\n|&|\\\\|(?<![<>!])=|[.,;:]\s|(?<![A-Za-z\\])[A-Za-z]{2,}(?=[\s:*])")
 _FORMULA_END = re.compile(r"\$|\\[)\]]|\n|&|\\\\|\\(?:text|q?quad|end)\b|[.,;:](?=\s|$)|\s(?=[A-Za-z]{2,})")
 # Braces that make what they hold a part of a number; that strike it out, or hide it.
 _PART = re.compile(
-    r"(?:[\^_]|\\(?:[dtc]?frac|[dt]?binom)\s*(?:\{[^{}]*\})?|\\sqrt\s*(?:\[[^\]]*\])?|\\log|\\overline)\s*$"
+    r"(?:[\^_]|\\(?:[dtc]?frac|[dt]?binom)\s*(?:\{[^{}]*\})?|\\sqrt\s*(?:\[[^\]]*\])?|\\log|\\overline)\s*\Z"
 )
-_GONE = re.compile(r"(?:\\(?:[bx]?cancel|sout|st|not|[hv]?phantom)\s*|~~|<(?:del|s)>)$")
-_TAGS = re.compile(r"(?:<[^<>]*>\s*)+$")
+_GONE = re.compile(r"(?:\\(?:[bx]?cancel|sout|st|not|[hv]?phantom)\s*|~~|<(?:del|s)>)\Z")
+_TAGS = re.compile(r"(?:<[^<>]*>\s*)+\Z")
 # Words beside a box by which it is another number, or none. Bounds and rounding ("at least", "about") say no other one.
 _WORDS_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|cannot|minus|negative|except|twice|(?:half|root|square|cube) of"
-    r"|(?:more|less|fewer|greater|larger|smaller) than)|n't)(?: be| equal(?: to)?| the answer)?[\s$*]{0,4}$",
+    r"|(?:more|less|fewer|greater|larger|smaller) than)|n't)(?: be| equal(?: to)?| the answer)?[ \t$*]{0,4}\Z",
     re.IGNORECASE,
 )
 _WORDS_AFTER = re.compile(
@@ -101,7 +101,7 @@ def _shown(text: str) -> str:
     """A text without the thoughts that are over. What precedes a lone </think> is one: the prompt opened it."""
     if "<!--" in text:
         text = _COMMENT.sub(" ", text)
-    if "</" not in text:
+    if "</" not in text and "<|/" not in text:
         return text
     shown, at, depth = "", 0, 0
     for mark in _THOUGHT.finditer(text):
