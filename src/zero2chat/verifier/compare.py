@@ -193,7 +193,7 @@ class Comparison:
             if not self._same(exact[0], other):
                 # 7 = 8 holds nowhere; z = x - 1 = y holds somewhere.
                 return (None, node) if variables(other) or variables(exact[0]) else (first, None)
-        if variables(first) & variables(exact[-1]):
+        if variables(first) & variables(exact[-1]) or (first[0] == "defined" and first[1] in variables(exact[-1])):
             return None, node
         return first, exact[-1] if not variables(exact[-1]) or len(exact) == 1 else exact[0]
 

@@ -500,7 +500,9 @@ class Parser:
         if name in _CONSTANTS:
             return ("constant", _CONSTANTS[name])
         if name.startswith("set"):
-            self._take("+")
+            if self._is("+") and self._peek(1).kind == "end":  # \\mathbb{R}+
+                self._at += 1
+                return ("domain", f"{name[3:]}^+")
             return ("domain", name[3:]) if not self._is("^", "_") else ("domain", name[3:] + self._power_of_domain())
         if name in _GREEK:
             if name == "Gamma" and self._is("("):

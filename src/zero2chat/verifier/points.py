@@ -85,7 +85,10 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
             }
             yield point, False
     for name, zeros in _kinks((gold, answer)).items():
-        # Between the zeros of (x - 1)(x - 2), its absolute value is another number; and nowhere else.
+        # Between the zeros of (x - 1)(x - 2), its absolute value is another number; and nowhere else. A peak is at one.
+        for at in sorted(zeros)[:_MOST_MARKS]:
+            if name not in natural and name not in whole:
+                yield {**real(1, "one", [1] * len(names), False), name: at}, True
         for low, high in itertools.islice(itertools.pairwise(sorted(zeros)), _MOST_MARKS):
             if name not in natural and name not in whole:
                 between = low + (high - low) * Fraction(rng.randint(1, 99), 101)
