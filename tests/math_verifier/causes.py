@@ -608,12 +608,251 @@ def phrases(rng: random.Random) -> Made:
     )
 
 
+def boxes_in_formulas(rng: random.Random) -> Made:
+    """A box that is a part of what is written, and boxes beside which nothing counts."""
+    n, m = rng.sample(range(2, 60), 2)
+    around = (
+        *("\\boxed{{{n}}} {noun}", "$\\boxed{{{n}}}$ is the answer, as {m} is too large.", "- \\boxed{{{n}}}"),
+        *("{m} - {m} + \\boxed{{{n}}} = {n}", "<answer>\\boxed{{{n}}}</answer>", "**Answer:** \\boxed{{{n}}}!"),
+        *(
+            "\\boxed{{{n}}}\\text{{ {noun}}}",
+            "$x=\\boxed{{{n}}}$ (not {m})",
+            "So \\(\\boxed{{{n}}}\\), since $x+{m}=y$",
+        ),
+        *("we need at least $\\boxed{{{n}}}$ {noun}", "$\\boxed{{{n}}}\\qquad\\blacksquare$", "1. \\boxed{{{n}}}"),
+    )
+    changed = (
+        *("-\\boxed{{{n}}}", "$-\\boxed{{{n}}}$", "x=-\\boxed{{{n}}}", "\\boxed{{{n}}}^2", "\\boxed{{{n}}}+{m}"),
+        *("\\boxed{{{n}}}\\cdot {m}", "{m}\\cdot\\boxed{{{n}}}", "\\boxed{{{n}}}\\pi", "$\\boxed{{{n}}}x$"),
+        *("\\frac{{1}}{{\\boxed{{{n}}}}}", "\\sqrt{{\\boxed{{{n}}}}}", "$\\boxed{{{n}}}!$", "\\boxed{{{n}}}/{m}"),
+        *(
+            "\\boxed{{{n}}}\\text{{ {scale}}}",
+            "\\boxed{{{n}}} {scale}",
+            "$\\boxed{{{n}}}$ {scale}",
+            "\\boxed{{{n}}}\\%",
+        ),
+        *(
+            "\\boxed{{{n}}}.5",
+            "{m}\\boxed{{{n}}}",
+            "\\boxed{{{n}}},000",
+            "\\boxed{{{n}}} or {m}",
+            "\\boxed{{{n}}} is wrong",
+        ),
+        *("not \\boxed{{{n}}}", "x\\ne\\boxed{{{n}}}", "\\cancel{{\\boxed{{{n}}}}}", "~~\\boxed{{{n}}}~~"),
+        *(
+            "\\boxed{{{m}}}\\phantom{{\\boxed{{{n}}}}}",
+            "The answer is not $\\boxed{{{n}}}$.",
+            "\\boxed{{{n}}} and a half",
+        ),
+    )
+
+    def show(ways: tuple[str, ...]) -> list[str]:
+        words = {"noun": rng.choice(NOUNS), "scale": rng.choice([*PARTS, *SCALES, "percent", "squared"])}
+        return [way.format(n=n, m=m, **words) for way in rng.sample(ways, 4)]
+
+    return str(n), show(around), show(changed)
+
+
+def single_points(rng: random.Random) -> Made:
+    """A step that is another number at single points: of what is periodic, or touches a whole number somewhere."""
+    k, at = rng.randint(1, 5), rng.randint(1, 9)
+    gold = rng.choice(("0", "1", f"x^2+{at}", f"{k}x", f"\\sin {k}x", f"e^{{-x}}+{k}"))
+    one = rng.choice(
+        (
+            *(
+                f"\\lceil\\sin^2 {k}x\\rceil",
+                f"\\lceil\\cos^2 ({k}\\pi x)\\rceil",
+                f"\\lceil|\\sin \\frac{{x}}{{{k}}}|\\rceil",
+            ),
+            *(f"\\lceil\\frac{{(x-{at})^2}}{{1+(x-{at})^2}}\\rceil", f"\\lceil\\tanh^2 (x+{at})\\rceil"),
+            *("(\\lceil x\\rceil-\\lfloor x\\rfloor)", f"(\\lceil {k}x\\rceil+\\lceil -{k}x\\rceil)"),
+        )
+    )
+    none = rng.choice(
+        (
+            *(
+                f"\\lfloor\\cos^2 {k}x\\rfloor",
+                f"\\lfloor|\\sin(\\pi x+{k})|\\rfloor",
+                f"\\lfloor\\frac{{1}}{{1+(x-{at})^2}}\\rfloor",
+            ),
+            *(
+                f"\\lfloor e^{{-(x-{at})^2}}\\rfloor",
+                f"\\lfloor {k}x\\rfloor+\\lfloor -{k}x\\rfloor+1",
+                f"0^{{(x-{at})^2}}",
+            ),
+        )
+    )
+    wrong = [f"{gold}+{none}", f"{gold}-{none}", f"{gold}+{one}-1", f"({gold}){one}" if gold != "0" else f"1-{one}"]
+    return gold, [f"{gold}+{at}-{at}", f"({gold})(\\sin^2 x+\\cos^2 x)"], wrong
+
+
+def hedges(rng: random.Random) -> Made:
+    """A number that is only about the answer, or that is denied."""
+    n = rng.randint(2, 400)
+    ways = (
+        "~{n};\\approx {n};\\sim {n};about {n};\\text{{roughly }}{n};{n}?;{n}\\pm 1;{n} or so;\\ge {n};not {n};\\neq {n};"
+        "{n}\\ldots;{n} to {m};{n}+;<{n};{n} or {m};{n}, {m};\\cancel{{{n}}};\\neg {n};nearly {n};{n}-ish;up to {n};"
+        "more than {n};{n} is wrong;anything but {n};~~{n}~~;≈{n};between {n} and {m};twice {n};minus {n};{n} if x>0"
+    ).split(";")
+    return (
+        str(n),
+        [f"${n}$", f"\\;{n}", f"\\,{n}~", f"{n}.0"],
+        [w.format(n=n, m=n + 1) for w in rng.sample(ways, 4)],
+    )
+
+
+def labels(rng: random.Random) -> Made:
+    """Whose number it is."""
+    a, b = rng.sample(range(2, 99), 2)
+    one, two, three = rng.sample("Alice Bob Carl Dora mean median width height Paris London".split(), 3)
+
+    def show(*pairs: tuple[str, int], sign: str = ": ") -> str:
+        return rng.choice((", ", " and ", "\\text{ and }")).join(f"\\text{{{name}}}{sign}{n}" for name, n in pairs)
+
+    gold = show((one, a), (two, b))
+    right = [show((one, a), (two, b), sign="="), show((two, b), (one, a)), f"{a}, {b}"]
+    wrong = [
+        show((one, b), (two, a)),
+        show((one, a), (three, b)),
+        show((two, a), (one, b)),
+        show((one, a)),
+        f"{b}, {a}",
+    ]
+    return gold, right, wrong
+
+
+def letters_in_order(rng: random.Random) -> Made:
+    """Letters that are no factors of a product."""
+    a, b, c = rng.sample("ABCDPQRST", 3)
+    p, q = rng.sample("pqrs", 2)
+    n = rng.randint(2, 9)
+    return rng.choice(
+        (
+            (
+                f"\\angle {a}{b}{c}",
+                [f"\\angle {c}{b}{a}", f"\\angle {a}{b}{c}"],
+                [f"\\angle {a}{c}{b}", f"\\angle {b}{a}{c}"],
+            ),
+            (f"{p}\\land {q}", [f"{p}\\wedge {q}", f"{q}\\land {p}"], [f"{p}\\lor {q}", f"{p}", f"{p}\\to {q}"]),
+            (f"{a}\\cup {b}", [f"{b}\\cup {a}"], [f"{a}\\cap {b}", f"{a}\\cup {c}", f"{a}\\setminus {b}"]),
+            (
+                f"f(x)=x^{n}",
+                [f"f(t)=t^{n}", f"f(x)=x\\cdot x^{{{n - 1}}}"],
+                [f"f(y)=x^{n}", f"f(x)=y^{n}", f"f(t)=x^{n}", f"g(x)=x^{n}"],
+            ),
+            (
+                f"g(x,y)=x-{n}y",
+                [f"g(s,t)=s-{n}t", f"g(y,x)=y-{n}x"],
+                [f"g(y,x)=x-{n}y", f"g(x,z)=x-{n}y", f"g(x)=x-{n}y"],
+            ),
+        )
+    )
+
+
+def remainders(rng: random.Random) -> Made:
+    """Classes of whole numbers."""
+    m = rng.randint(3, 30)
+    a = rng.randint(0, m - 1)
+    k = rng.randint(1, 6)
+    right = [f"x\\equiv {a + k * m}\\pmod{{{m}}}", f"x\\equiv {a - k * m}\\pmod{{{m}}}", f"x\\equiv {a} \\mod {m}"]
+    wrong = [
+        *(f"x\\equiv {a + 1}\\pmod{{{m}}}", f"x\\equiv {a}\\pmod{{{m + 1}}}", f"x\\not\\equiv {a}\\pmod{{{m}}}"),
+        *(
+            f"x={a}",
+            f"x\\equiv {a}\\pmod{{{2 * m}}}",
+            f"y\\equiv {a}\\pmod{{{m}}}",
+            f"x\\equiv {a + k * m + 1}\\pmod{{{m}}}",
+        ),
+    ]
+    return f"x\\equiv {a}\\pmod{{{m}}}", [*right, f"x\\equiv {a}\\ (\\text{{mod }}{m})"], wrong
+
+
+def repeating(rng: random.Random) -> Made:
+    """Decimals without end, by fractions."""
+    lead, tail = (
+        "".join(rng.choices("0123456789", k=rng.randint(0, 2))),
+        "".join(rng.choices("0123456789", k=rng.choice((1, 1, 2, 3)))),
+    )
+
+    def worth(lead: str, tail: str) -> Fraction:
+        return (Fraction(int(lead or 0)) + Fraction(int(tail), 10 ** len(tail) - 1)) / 10 ** len(lead)
+
+    def shown(lead: str, tail: str) -> str:
+        return f"0.{lead}\\overline{{{tail}}}"
+
+    value = worth(lead, tail)
+    gold = f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+    other = [
+        (lead + "0", tail),
+        (lead, tail + "0"),
+        (lead, str(int(tail) + 1)),
+        (tail, lead or "7"),
+        (lead, tail[::-1] + "1"),
+    ]
+    right = [shown(lead, tail), shown(lead + tail, tail), shown(lead, tail * 2)]
+    if len(tail) == 1:
+        right.append(f"0.{lead}\\overline {tail}")
+    wrong = [shown(*pair) for pair in other if worth(*pair) != value]
+    long = f"0.{lead}{tail * 5}"
+    return gold, right, wrong + ([long] if Fraction(long) != value else [])
+
+
+def distances(rng: random.Random) -> Made:
+    """Absolute values of a difference, half-lines, and what a set-builder says."""
+    c, r = rng.randint(1, 9), rng.randint(1, 9)
+    low, high = c - r, c + r
+    return rng.choice(
+        (
+            (
+                f"[{low},{high}]",
+                [f"|x-{c}|\\le {r}", f"\\{{x: {low}\\le x\\le {high}\\}}"],
+                [f"|x+{c}|\\le {r}", f"|x-{c}|<{r}", f"|x-{c}|\\ge {r}", f"|x-{c}|\\le {r + 1}"],
+            ),
+            (
+                f"|x-{c}|>{r}",
+                [f"x<{low} or x>{high}", f"\\{{x: x<{low}\\text{{ or }}x>{high}\\}}"],
+                [f"|x-{c}|<{r}", f"x<{low}", f"|x|>{r + c}", f"\\{{x: x<{low}\\text{{ and }}x>{high}\\}}"],
+            ),
+            (
+                "(0,\\infty)",
+                ["\\mathbb{R}^+", "\\mathbb{R}_{>0}", "x>0"],
+                ["\\mathbb{R}", "\\mathbb{R}^-", "\\mathbb{Z}^+", "\\mathbb{R}\\setminus\\{0\\}"],
+            ),
+            (
+                f"x\\ne {c}",
+                [f"\\mathbb{{R}}-\\{{{c}\\}}", f"\\mathbb{{R}}\\setminus\\{{{c}\\}}"],
+                [f"\\mathbb{{R}}-\\{{-{c}\\}}", f"\\mathbb{{Q}}-\\{{{c}\\}}", f"\\mathbb{{R}}-{c}", "\\mathbb{R}"],
+            ),
+            (
+                f"\\{{{c}k: k\\in\\mathbb{{Z}}\\}}",
+                [f"\\{{{c}n: n\\in\\mathbb{{Z}}\\}}", f"\\{{{c}m\\mid m\\in\\mathbb{{Z}}\\}}"],
+                [
+                    f"\\{{{c + 1}k: k\\in\\mathbb{{Z}}\\}}",
+                    f"\\{{{c}n: n\\in\\mathbb{{N}}\\}}",
+                    f"\\{{{c}n+1: n\\in\\mathbb{{Z}}\\}}",
+                    f"\\{{{c}n: k\\in\\mathbb{{Z}}\\}}",
+                ],
+            ),
+            (
+                f"x={c},y={r + 10}",
+                [f"\\begin{{cases}}x={c}\\\\y={r + 10}\\end{{cases}}", f"(x,y)=({c},{r + 10})"],
+                [
+                    f"\\begin{{cases}}x={r + 10}\\\\y={c}\\end{{cases}}",
+                    f"\\begin{{cases}}x={c}\\end{{cases}}",
+                    f"\\begin{{cases}}{c}&y={r + 10}\\end{{cases}}",
+                ],
+            ),
+        )
+    )
+
+
 MAKERS: dict[str, Callable[[random.Random], Made]] = {
     maker.__name__.replace("_", " "): maker
     for maker in (
         *(signs, signs_of_functions, steps, periods, whole_numbers, domains, calculus, words_after_numbers),
         *(words_that_count, numbers_with_parts, choices, choices_with_contents, capitals, angles, equations),
         *(unknowns, regions, matrices, columns, extraction, named_lists, parameters, phrases),
+        *(boxes_in_formulas, single_points, hedges, labels, letters_in_order, remainders, repeating, distances),
     )
 }
 

@@ -43,6 +43,28 @@ def test_the_last_marked_answer_counts(text: str, found: str | None) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
+        ("$x = -\\boxed{5}$", "-5"),
+        ("\\boxed{x+1}^2", "{x+1}^2"),
+        ("$\\boxed{90}^\\circ$, as shown", "90^\\circ"),
+        ("about \\boxed{50}\\% of them", "50\\%"),
+        ("\\boxed{50}% of them", "50%"),
+        ("\\boxed{5}\\text{ cm}^2.", "5\\text{ cm}^2"),
+        ("$\\boxed{5}$ million people", "5\\text{ million}"),
+        ("\\cancel{\\boxed{5}}", ""),
+        ("\\sqrt{\\boxed{5}}", ""),
+        ("2 + \\boxed{3} = 5", "3"),
+        ("- \\boxed{5}!", "5"),
+        ("<answer>\\boxed{5}</answer>", "5"),
+        ("#### 1\n\\boxed{5} (since 5 is odd)", "5"),
+    ],
+)
+def test_a_box_is_read_with_the_formula_around_it(text: str, found: str) -> None:
+    assert final_answer(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
         ("\\frac{1}{2}", "\\frac{1}{2}"),
         ("x = 3 or x = 4", "x = 3 or x = 4"),
         ("We add them up. The answer is 5. That was easy.", "5"),

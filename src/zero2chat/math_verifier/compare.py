@@ -10,6 +10,7 @@ from zero2chat.math_verifier import regions
 from zero2chat.math_verifier.lexer import TooLarge
 from zero2chat.math_verifier.normalize import (
     FLIP,
+    alike,
     as_quotient,
     asks_for,
     chain_spread,
@@ -73,6 +74,9 @@ class Comparison:
         and whether k or k + 1."""
         gold, name, domain = integer_parameter(self._gold)
         answer, other, other_domain = integer_parameter(self._answer)
+        if domain and other is None:  # which the reference alone says
+            free = variables(answer) - (variables(gold) - {name})
+            other = next(iter(free)) if len(free) == 1 and free <= {name, *"jklmn"} else None
         if name is None or other is None or (domain and other_domain and domain != other_domain):
             return False
         if name != other and name in variables(answer):
@@ -134,6 +138,10 @@ class Comparison:
                 return False
             cells = [row[0] for row in rows]
             return self._each(cells, pair[2]) if column is gold else self._each(pair[2], cells)
+        if kinds[0] == kinds[1] and kinds[0] in ("union", "inter"):
+            return self._unordered(gold[1:], answer[1:])
+        if kinds == ("modulo", "modulo") and gold[2] == answer[2]:
+            return self._congruent(gold[1], answer[1], gold[2])
         if kinds == ("ratio", "ratio"):
             return len(gold) == len(answer) and self._proportional(gold[1:], answer[1:])
         if "ratio" in kinds and "div" in kinds:
@@ -185,7 +193,7 @@ class Comparison:
             if not self._same(exact[0], other):
                 # 7 = 8 holds nowhere; z = x - 1 = y holds somewhere.
                 return (None, node) if variables(other) or variables(exact[0]) else (first, None)
-        if variables(first) & variables(exact[-1]):
+        if variables(first) & variables(exact[-1]) or (first[0] == "defined" and first[1] in variables(exact[-1])):
             return None, node
         return first, exact[-1] if not variables(exact[-1]) or len(exact) == 1 else exact[0]
 
@@ -200,7 +208,10 @@ class Comparison:
 
     def _collections(self, gold: Node, answer: Node) -> bool:
         mine, theirs = items_of(gold), items_of(answer)
-        if gold[0] == answer[0] == "list" and {gold[1], answer[1]} == {"or", "and"} and "relation" in str(gold):
+        joined = gold[0] == answer[0] == "list" and {gold[1], answer[1]} == {"or", "and"}
+        if joined and all(item[0] == "variable" for item in mine):
+            return False  # p \land q against p \lor q
+        if joined and "relation" in str(gold):
             named = len({repr(self._named(item)[0]) for item in mine}) == 1
             if not named:
                 return False
@@ -214,6 +225,9 @@ class Comparison:
             if len(set(ours)) == len(ours) and sorted(ours) == sorted(others):
                 order = [others.index(label) for label in ours]  # name by name
                 return self._each(mine, [theirs[i] for i in order])
+            spoken = [{self._named(item)[0] for item in listed} for listed in (mine, theirs)]
+            if all(name is not None and name[0] == "unit" for names in spoken for name in names):
+                return self._each(mine, theirs) if alike(ours, others) else False
             return self._unordered(mine, theirs)
         if len(set(ours)) > 1 or len(set(others)) > 1:
             if len(stems[0] | stems[1]) > 1:
@@ -319,6 +333,15 @@ class Comparison:
         turned = tuple(FLIP.get(sign, sign) for sign in reversed(answer[1]))
         return gold[1] == turned and self._each(gold[2], answer[2][::-1])
 
+    def _congruent(self, gold: Node, answer: Node, by: Node) -> bool:
+        """x \\equiv 3 against x \\equiv 10, both modulo 7."""
+        if gold[0] == answer[0] == "relation" and gold[1] == answer[1] == ("equiv",) and gold[2][0] == answer[2][0]:
+            gold, answer = gold[2][1], answer[2][1]
+        apart: Node = ("add", gold, ("neg", answer))
+        if not variables(apart) and has_value(apart):
+            return self._number(("number", Fraction(0)), ("call", "mod", apart, by))
+        return self._same(gold, answer)
+
     def _proportional(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
         first, other = gold[0], answer[0]
         return all(
@@ -334,6 +357,8 @@ class Comparison:
             return self._structure(gold, answer)
         (bare, unit, scale), (other, other_unit, other_scale) = mine, theirs
         radians = unit.pop("radian", 0) or other_unit.pop("radian", 0)
+        if bool(unit) != bool(other_unit) and (scale if other_unit else other_scale) != 1:
+            return False  # "3 hours per day" is a share, "3 hours" is none
         if unit and other_unit:
             if unit != other_unit:
                 return False

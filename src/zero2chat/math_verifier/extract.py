@@ -4,19 +4,67 @@ from __future__ import annotations
 
 import re
 
+from zero2chat.verifier.units import known, scale
+
 LONGEST = 4000  # characters of an answer: longer ones are not read
 _LONGEST_PROSE = 3000  # characters from the end in which an unmarked answer is looked for
 _BOXES = ("\\boxed", "\\fbox")
 _BRACES = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{?)|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # what \boxed without braces holds
-_THOUGHT = re.compile(r"<(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)>", re.IGNORECASE)
+_THOUGHT = re.compile(r"<\|?(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\|?>", re.IGNORECASE)
 _MOST_PERCENTS = 50  # of a line: the first ones
-_COMMENT = re.compile(r"<!--.*?(?:-->|$)", re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?(?:-->|$)|\\begin\{comment\}.*?(?:\\end\{comment\}|$)", re.DOTALL)
+_NEAR = 200  # characters beside a box that are looked at
+_GAP = r"(?:[ \t]|\\[,;:! ])*"
+_OPERATOR = r"times|cdot|ast|div|pm|mp|bmod|cup|cap|setminus|sin|cos|tan|ln|lg|log|exp|pi|sqrt|[dtc]?frac"
+# What beside a box makes it a part of a formula: \boxed{5}^2, -\boxed{5}, 2\cdot\boxed{5}. In prose "- \boxed{5}" is a
+# line of a list, and \boxed{5}! is a cry.
+_AFTER = re.compile(
+    rf"[A-Za-z0-9⁰¹²³⁴-⁹½¼¾]|[.:]\d|(?:,|\\,|\{{,\}})\d{{3}}(?!\d)|\\?%|{_GAP}(?:[\^_]{_GAP}[A-Za-z0-9{{\\]|\\%|[*/+−-]{_GAP}[\d({{\\]"
+    rf"|\\(?:{_OPERATOR}|infty|[lcd]?dots|circ|over|overline|alpha|beta|theta)(?![A-Za-z]))"
+)
+_AFTER_IN_FORMULA = re.compile(rf"{_GAP}(?:!(?!=)|[A-Za-z]|\((?!\\text|[A-Za-z]{{2}})|[*/+−-]{_GAP}[A-Za-z])")
+_UNIT_AFTER = re.compile(rf"{_GAP}\\(?:text|mathrm|textrm|mbox)\s*\{{\s*([A-Za-z]+)\s*\}}")
+_BEFORE = re.compile(
+    rf"(?:\d\.?|(?<!-)[-−]|[=(<>,]\s*[-−]{_GAP}|(?:[\d)}}]|(?<![A-Za-z])[A-Za-z])\s?[*/+<>^_]{_GAP}|(?:[≠¬√½¼¾]|!=){_GAP}"
+    rf"|\\(?:{_OPERATOR}|sum|prod|int|neq?|not|neg|lnot|[lg]t){_GAP})\Z"
+)
+_BEFORE_IN_FORMULA = re.compile(rf"[-−]{_GAP}\Z")
+_FORMULA_START = re.compile(r"\$|\\[(\[]|\n|&|\\\\|(?<![<>!])=|[.,;:]\s|(?<![A-Za-z\\])[A-Za-z]{2,}(?=[\s:*])")
+_FORMULA_END = re.compile(r"\$|\\[)\]]|\n|&|\\\\|\\(?:text|q?quad|end)\b|[.,;:](?=\s|$)|\s(?=[A-Za-z]{2,})")
+# Braces that make what they hold a part of a number; that strike it out, or hide it.
+_PART = re.compile(
+    r"(?:[\^_]|\\(?:[dtc]?frac|[dt]?binom)\s*(?:\{[^{}]*\}|\w)?|\\sqrt\s*(?:\[[^\]]*\])?"
+    r"|\\(?:log|overline|bar|hat))\s*\Z"
+)
+_GONE = re.compile(r"(?:\\(?:[bx]?cancel|sout|st|not|[hv]?phantom)\s*|~~|<(?:del|s)>)\Z")
+_TAGS = re.compile(r"(?:<[^<>]*>\s*)+\Z")
+_BRACKETS = (("\\left(", "\\right)"), ("(", ")"), ("{", "}"))
+_TUPLE_BEFORE = re.compile(rf"(?:[(\[]|\\\{{)[^()\[\]A-Za-z$]*,{_GAP}\Z")
+_TUPLE_AFTER = re.compile(rf"{_GAP},[^()\[\]A-Za-z$]*(?:[)\]]|\\\}})")
+# Words beside a box by which it is another number, or none. Bounds and rounding ("at least", "about") say no other one.
+_WORDS_BEFORE = re.compile(
+    r"(?:\b(?:not|never|neither|cannot|minus|negative|except|twice|(?:half|root|square|cube) of"
+    r"|(?:more|less|fewer|greater|larger|smaller) than)|n't)(?: be| equal(?: to)?| the answer)?[ \t$*}]{0,4}\Z",
+    re.IGNORECASE,
+)
+_WORDS_AFTER = re.compile(
+    r"(?:\$|\\[\])]|\*\*|[ \t]|\\[,; ])*(?:\\(?:text|mathrm|textrm|mbox)\s*\{)?\s*\(?"
+    r"(?P<words>(?P<first>[A-Za-z]+)(?:[ '-]+[A-Za-z]+){0,3})"
+)
+_CHANGED = re.compile(
+    r"(?:wrong|incorrect|percent|per cent|per mille|squared|cubed|factorial|below zero|basis points"
+    r"|and (?:a|one|two|three|four) [a-z]*(?:half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s?"
+    r"|(?:isn't|wasn't|is not|was not) (?:right|correct|true|it|the answer)|degrees below"
+    r"|(?:is|was|cannot be) (?:wrong|incorrect|false|rejected|excluded|the wrong))\b"
+)
+_ALTERNATIVE = re.compile(r"(?:or\s*\}?|and\s*\})\s*\$?\s*(?:-?\d|\\(?!text))")
 # What joins \boxed{1} and \boxed{2} into one answer.
 _JOINED = re.compile(r"[\s$]*(?:\\text\{)?\s*(,|;|or|and|, ?and|, ?or|\\quad)?\s*\}?[\s$]*")
 # "the final answer is: X", "Answer: X"; what follows, to the end of the line, is the answer.
 _PHRASE = re.compile(
-    r"(?i)\b(?:answer|result|solution|option|choice)\s*(?:\*\*)?\s*(?:is|are|=|:|(?=\\[\[(]|\$))(?:\*\*)?[ \t]*:?\s*"
+    r"(?i)\b(?<!wrong )(?<!incorrect )(?:answer|result|solution|option|choice)\s*(?:\*\*)?\s*"
+    r"(?:is|are|=|:|(?=\\[\[(]|\$))(?:\*\*)?[ \t]*:?\s*"
 )
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z]|\s*$)|\n")
 # A line of prose: three ordinary words in a row, outside of \text{}.
@@ -36,7 +84,7 @@ def final_answer(text: str) -> str | None:
 
     "" where nothing stands there; None where there is neither, or a box that is not closed. A thought that is over and
     LaTeX's comments do not count. Of boxes in a box the outer one counts, and boxes joined by "or" or "and" are one
-    answer.
+    answer. A box that is a part of a formula, as in `-\\boxed{5}`, is read with what stands beside it.
     """
     text = _shown(text)
     box = max(text.rfind(name) for name in _BOXES)
@@ -57,9 +105,9 @@ def final_answer(text: str) -> str | None:
 
 def _shown(text: str) -> str:
     """A text without the thoughts that are over. What precedes a lone </think> is one: the prompt opened it."""
-    if "<!--" in text:
+    if "<!--" in text or "{comment}" in text:
         text = _COMMENT.sub(" ", text)
-    if "</" not in text:
+    if "</" not in text and "<|/" not in text:
         return text
     shown, at, depth = "", 0, 0
     for mark in _THOUGHT.finditer(text):
@@ -89,7 +137,7 @@ def _without_comments(text: str) -> str:
             marked = first < at and line.count("{", 0, at) <= line.count("}", 0, at)
             percent = before.strip()[-1:].isdigit() or before[-1:] not in ("", " ")
             if before[-1:] != "\\" and (marked or not percent):
-                line = line[:at]
+                line = line[: at + (before[-1:] == "}")]  # \boxed{5}% is a percentage
                 break
             at = line.find("%", at + 1, last)
         lines.append(line)
@@ -120,7 +168,7 @@ def _last_box(text: str) -> tuple[int, str | None]:
                 boxes.append((start, match.end(), text[content : match.start()].strip()))
     if not boxes or boxes[-1][1] <= last:
         return last, None
-    start, _, found = boxes.pop()
+    start, end, found = boxes.pop()
     while boxes:
         between = text[boxes[-1][1] : start]
         joined = _JOINED.fullmatch(between) if len(between) < 40 else None
@@ -129,7 +177,64 @@ def _last_box(text: str) -> tuple[int, str | None]:
         start, _, before = boxes.pop()
         sign = joined[1].strip(", ") or ","
         found = f"{before} {',' if sign.startswith(chr(92)) else sign} {found}"
-    return start, found
+    return start, _with_neighbours(text, start, end, found)
+
+
+def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
+    """What is in a box, with what stands beside the box and changes its number; "" where the box is struck out."""
+    before, after = text[max(0, start - _NEAR) : start], text[end : end + _NEAR]
+    stop = _FORMULA_END.search(after)
+    blank = "=" in re.sub("[<>!]=", "", after[: stop.start()] if stop else after)  # \boxed{3} + 2 = 5
+    for opened in (before, *_before_braces(before)):
+        if _GONE.search(opened) or (opened is not before and not blank and _PART.search(opened)):
+            return ""
+    denied = _WORDS_BEFORE.search(before)
+    if denied:
+        return f"{denied[0].strip(' $*')} {found}"
+    words = _WORDS_AFTER.match(after)
+    if words and scale(words["first"]) is not None:
+        return f"{found}\\text{{ {words['first']}}}"
+    if words and (_CHANGED.match(words["words"].lower()) or _ALTERNATIVE.match(after, words.start("words"))):
+        return f"{found} {words['words']}"
+    inside = _in_formula(text, start)
+    before, inner = _TAGS.sub("", before), found
+    for opening, closing in _BRACKETS:  # (\boxed{5})^2
+        if before.endswith(opening) and after.startswith(closing) and not blank:
+            found, before, after = f"({found})", before[: -len(opening)], after[len(closing) :]
+    left = _BEFORE.search(before) or (_BEFORE_IN_FORMULA.search(before) if inside else None)
+    unit = _UNIT_AFTER.match(after)
+    right = unit if unit and known(unit[1]) else _AFTER.match(after)
+    right = right or (_AFTER_IN_FORMULA.match(after) if inside else None) or _TUPLE_AFTER.match(after)
+    left = left or _TUPLE_BEFORE.search(before)
+    if blank or not found or not (left or right):
+        return inner
+    whole = found if found.isalnum() and not after[:1].isdigit() and not before[-1:].isdigit() else f"{{{found}}}"
+    if left:
+        starts = [match.end() for match in _FORMULA_START.finditer(before) if match.end() <= left.start() + 1]
+        whole = before[max(starts, default=0) :] + whole
+    if right:
+        stop = _FORMULA_END.search(after, max(1, right.end() - 1))
+        whole += after[: stop.start()] if stop else after
+    return whole.strip()
+
+
+def _before_braces(before: str) -> list[str]:
+    """What precedes each brace that is still open at the end of a text."""
+    opened: list[int] = []
+    for match in re.finditer(r"\\.|[{}]", before, re.DOTALL):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif match[0] == "}" and opened:
+            opened.pop()
+    return [before[:at] for at in opened]
+
+
+def _in_formula(text: str, at: int) -> bool:
+    """Whether a place in a text stands between dollar signs, or in \\( \\) or \\[ \\]."""
+    before = text[:at].replace("\\$", "").replace("$$", "\\$")
+    if (before.count("$") - before.count("\\$")) % 2 or before.count("\\$") % 2:
+        return True
+    return any(before.rfind(f"\\{start}") > before.rfind(f"\\{end}") for start, end in ("()", "[]"))
 
 
 def unmarked_answer(text: str) -> str | None:

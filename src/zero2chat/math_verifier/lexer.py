@@ -43,6 +43,7 @@ _INK = re.compile(
     r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|q?quad|hfill|hspace\{[^{}]*\}"
     r"|enspace|thinspace|mathstrut|strut|tfrac(?=\s*$)|rm|bf|it)(?![A-Za-z])|\\[ ,;:>()\[\]/]|~"
 )
+_LINE_SPACING = re.compile(r"\\\\ ?\[-?[\d.]+ ?(?:pt|em|ex|mm|cm)\]")
 _WRAPPED = re.compile(
     r"\\(text|textbf|textit|textrm|textnormal|texttt|textsf|mathrm|mathit|mathbf|mathsf|boldsymbol|bm|mbox|hbox|emph|"
     r"operatorname\*?|mathbb|mathcal|boxed|fbox|underline|color|mathop)(?![A-Za-z])\s*(?:\{([^{}]*)\}|([A-Za-z]))"
@@ -106,6 +107,8 @@ _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 def clean(text: str) -> str:
     """Without dollar signs, bold stars, spacing and a full stop at the end; Unicode as LaTeX. Runs in linear time."""
     text = text.translate(_TRANSLATE)
+    if text.lstrip().startswith("~"):  # ~5 is about 5; later on, and within dollar signs, it is LaTeX's space
+        text = f"\\approx {text.lstrip(' ~')}"
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+", lambda m: "^{" + m[0].translate(_RAISED) + "}", text)
     text = re.sub("[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda m: "_{" + m[0].translate(_LOWERED) + "}", text)
     text = re.sub(r"^\*\*(.*)\*\*(\.?)$", r"\1\2", text.strip(), flags=re.DOTALL)
@@ -114,6 +117,7 @@ def clean(text: str) -> str:
     text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
     text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
     text = _CLOCK.sub(lambda m: f"{m[1]}{m[2]}{(m[3] or m[4]).lower()}m", text)
+    text = _LINE_SPACING.sub(r"\\\\", text)
     text = _INK.sub(lambda m: m[0] if m[0] == "\\\\" else " ", text).strip()
     while text.endswith((".", ",", ";")) and not text.endswith(".."):
         text = text[:-1].rstrip()
@@ -170,6 +174,8 @@ def tokenize(cleaned: str) -> list[Token]:
             kind = "text"
         elif value in ("<=", ">="):
             kind, value = "command", _SAME[value]
+        elif kind == "word" and len(value) > 2 and value[1:].islower() and text[at : at + 2].strip()[:1] == ":":
+            kind = "text"  # Bob: 5
         elif kind == "word":
             tokens += _of_word(value, spaced)
             continue

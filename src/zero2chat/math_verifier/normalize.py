@@ -11,6 +11,15 @@ from zero2chat.math_verifier.units import CURRENCIES, Unit, denies, read_unit
 
 INFINITY: Node = ("constant", "infty")
 REALS: Node = ("tuple", "(", (("neg", INFINITY), INFINITY), ")")
+_HALVES: dict[Node, Node] = {
+    **{
+        ("domain", f"R{sign}"): ("tuple", "(", (("number", Fraction(0)), INFINITY), ")") for sign in ("^+", "_+", "_>0")
+    },
+    **{
+        ("domain", f"R{sign}"): ("tuple", "(", (("neg", INFINITY), ("number", Fraction(0))), ")")
+        for sign in ("^-", "_<0")
+    },
+}
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
 
 
@@ -18,11 +27,16 @@ def plain(node: Node) -> Node:
     """The reals as an interval, one thing in brackets as itself, a condition in braces as the condition."""
     if node == ("domain", "R"):
         return REALS
+    if node in _HALVES:
+        return _HALVES[node]
+    if node[0] == "add" and len(node) == 3 and node[1] == ("domain", "R") and node[2][0] == "neg":
+        return ("minus", node[1], node[2][1]) if node[2][1][0] == "set" else node  # \mathbb{R} - \{2\}
     if node[0] == "builder":
         item, condition = node[1], node[2]
         if item[0] == "relation" and item[1] == ("in",) and item[2][1] == ("domain", "R"):
             item = item[2][0]
-        if item[0] == "variable" and condition[0] == "relation" and item[1] in variables(condition):
+        parts = condition[2] if condition[0] == "list" and condition[1] in ("or", "and") else (condition,)
+        if item[0] == "variable" and all(part[0] == "relation" and item[1] in variables(part) for part in parts):
             return condition
     if node[0] == "set" and not node[1]:
         return ("constant", "emptyset")
@@ -35,10 +49,19 @@ def plain(node: Node) -> Node:
 
 def same_letter(gold: Node, answer: Node) -> Node:
     """The set `{y : y > 3}` as `{x : x > 3}`: the letter of such a set is nobody's business."""
-    if gold[0] == answer[0] == "builder" and gold[1][0] == answer[1][0] == "variable":
-        old, new = answer[1][1], gold[1][1]
-        return answer if new in variables(answer) else replaced(answer, old, gold[1])
+    if gold[0] == answer[0] == "builder":
+        ours, others = _bound(gold), _bound(answer)
+        if ours and others and ours not in variables(answer):
+            return replaced(answer, others, ("variable", ours))
     return answer
+
+
+def _bound(builder: Node) -> str | None:
+    """The x of `{x : x > 3}`, the k of `{2k : k \\in \\mathbb{Z}}`."""
+    item, condition = builder[1:]
+    if item[0] != "variable" and condition[0] == "relation" and condition[1] == ("in",):
+        item = condition[2][0]
+    return item[1] if item[0] == "variable" else None
 
 
 def replaced(node: Any, name: str, by: Node) -> Any:
@@ -150,6 +173,14 @@ def in_order(names: list[str]) -> bool:
     return True
 
 
+def alike(ours: list[str], others: list[str]) -> bool:
+    """Whether words name the same things in the same order, though shortened: `min` and `max` for `minimum` and
+    `maximum`."""
+    return all(
+        min(len(a), len(b)) > 1 and (a.startswith(b) or b.startswith(a)) for a, b in zip(ours, others, strict=True)
+    )
+
+
 def same_name(gold: Node, answer: Node) -> bool:
     if "unit" in (gold[0], answer[0]):
         return not any(name[0] == "unit" and denies(name[1]) for name in (gold, answer))
@@ -164,10 +195,13 @@ def renamed(node: Node, name: Node, gold_name: Node) -> Node:
     """f(t) = t^2 as f(x) = x^2."""
     if name[0] != "defined" or gold_name[0] != "defined" or name[2] == gold_name[2]:
         return node
-    if variables(node) & set(gold_name[2]):
-        return node
+    # The x of f(y) = x^2 is another one than that of f(x) = x^2.
+    for letter in variables(node) & set(gold_name[2]) - set(name[2]):
+        node = replaced(node, letter, ("variable", f"{letter} of f"))
+    for letter in name[2]:
+        node = replaced(node, letter, ("variable", f"{letter} of g"))
     for old, new in zip(name[2], gold_name[2], strict=True):
-        node = replaced(node, old, ("variable", new))
+        node = replaced(node, f"{old} of g", ("variable", new))
     return node
 
 

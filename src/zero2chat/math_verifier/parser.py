@@ -270,6 +270,8 @@ class Parser:
         if token.kind in ("number", "letter", "text"):
             return True
         if token.kind == "sign":
+            if token.value == "(" and self._peek(1).value in ("mod", "bmod"):
+                return False
             return (
                 token.value in ("(", "{", "\\{")
                 or (token.value == "[" and not self._outward)
@@ -425,7 +427,7 @@ class Parser:
             return ("based", digits, base)
         if "." in digits and self._is("overline", "bar", "dot"):
             self._next()
-            repeated = self._digits_in_braces()
+            repeated = self._digits_under_line()
             places = len(digits.partition(".")[2])
             tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * 10**places)
             return ("number", Fraction(digits.rstrip(".")) + tail)
@@ -434,11 +436,13 @@ class Parser:
             raise TooLarge("a number of too many digits")
         return ("number", Fraction(mantissa) * Fraction(10) ** int(exponent or 0))
 
-    def _digits_in_braces(self) -> str:
-        self._need("{")
+    def _digits_under_line(self) -> str:
+        """`{16}`, or one digit."""
+        braces = self._take("{")
         token = self._next()
-        self._need("}")
-        if token.kind != "number" or not token.value.isdigit():
+        if braces:
+            self._need("}")
+        if token.kind != "number" or not token.value.isdigit() or not (braces or len(token.value) == 1):
             raise Unreadable("no digits under a line")
         return token.value
 
@@ -496,11 +500,18 @@ class Parser:
         if name in _CONSTANTS:
             return ("constant", _CONSTANTS[name])
         if name.startswith("set"):
-            self._take("+")
+            if self._is("+") and self._peek(1).kind == "end":  # \\mathbb{R}+
+                self._at += 1
+                return ("domain", f"{name[3:]}^+")
             return ("domain", name[3:]) if not self._is("^", "_") else ("domain", name[3:] + self._power_of_domain())
         if name in _GREEK:
             if name == "Gamma" and self._is("("):
                 return ("call", "gamma", self._atom())
+            corners = [self._peek(i) for i in range(3)] if name == "angle" else []
+            if corners and all(corner.kind == "letter" and corner.value.isupper() for corner in corners):
+                self._at += 3  # \angle ABC is \angle CBA, and no product
+                first, at, last = (corner.value for corner in corners)
+                return ("variable", f"angle {min(first, last)}{at}{max(first, last)}")
             return self._variable(name)
         if name in FUNCTIONS:
             return self._call(name)
@@ -616,6 +627,8 @@ class Parser:
         found = tuple(rows) if cells else tuple(row for row in rows if row)
         if not found or not all(found):
             raise Unreadable("an empty row")
+        if name == "cases" and all(len(row) == 1 and row[0][0] == "relation" for row in found):
+            return ("list", "and", tuple(row[0] for row in found))  # a system of equations
         return ("matrix" if name in (*_MATRICES, "array") else name, found)
 
     def _cell(self) -> Node:

@@ -33,6 +33,8 @@ _DEGREE = 4
 _NATURAL = ("factorial", "factorial2", "binom")
 _STEPPED = ("floor", "ceil", "sin", "cos", "tan", "cot", "sec", "csc")
 _WHOLE = ("gcd", "lcm", "mod")
+_STEPS = ("floor", "ceil")
+_PERIODIC = ("sin", "cos", "tan", "cot", "sec", "csc")
 _KINKED = ("abs", "floor", "ceil", "max", "min", "root", "ln", "log")
 
 
@@ -83,18 +85,74 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
             }
             yield point, False
     for name, zeros in _kinks((gold, answer)).items():
-        # Between the zeros of (x - 1)(x - 2), its absolute value is another number; and nowhere else.
+        # Between the zeros of (x - 1)(x - 2), its absolute value is another number; and nowhere else. A peak is at one.
+        for at in sorted(zeros)[:_MOST_MARKS]:
+            if name not in natural and name not in whole:
+                yield {**real(1, "one", [1] * len(names), False), name: at}, True
         for low, high in itertools.islice(itertools.pairwise(sorted(zeros)), _MOST_MARKS):
             if name not in natural and name not in whole:
                 between = low + (high - low) * Fraction(rng.randint(1, 99), 101)
                 for size in ("one", "ten", "beyond")[: 3 * len(names) - 2]:  # other variables where they have values
                     yield {**real(1, size, [1] * len(names), False), name: between}, False
+    for name, edges in _edges(gold, answer).items():
+        for at in itertools.islice(sorted(edges, key=abs), 2 * _MOST_MARKS):
+            if name not in natural and name not in whole:
+                yield {**real(1, "one", [1] * len(names), False), name: at}, True
     yield {}, False
     for sign in (1, -1):
         for i, size in enumerate(_MORE):
             for mixed in (False, True)[: len(names)]:
                 point = real(i, size, [sign] * len(names), mixed)
                 yield point, _lenient(point) or bool(powers and i % 2 == 0)
+
+
+def steps_apart(gold: Node, answer: Node) -> bool:
+    """Whether one side alone has steps of a kind, in a variable that is not whole: what a floor adds may vanish at all
+    but a few points, which no sample meets. `\\lceil\\sin^2 x\\rceil` is 1, save at multiples of pi."""
+    whole = _implied(gold, _NATURAL, ("big",)) | _implied(gold, _WHOLE, ("pow",))
+    kinds = [{_step_kind(step) for step in _steps(side) if variables(step) - whole} for side in (gold, answer)]
+    return kinds[0] != kinds[1]
+
+
+def _steps(node: Any) -> list[Node]:
+    """The floors and ceilings in an expression, and the powers of zero, which jump as well."""
+    if not isinstance(node, tuple) or not node:
+        return []
+    found = [step for part in node for step in _steps(part)]
+    if (node[0] == "call" and node[1] in _STEPS) or (
+        node[0] == "pow" and variables(node[2]) and not variables(node[1]) and _worth(node[1], {}) == [0]
+    ):
+        found.append(node)
+    return found
+
+
+def _step_kind(node: Any) -> str:
+    """What a step is taken of: something periodic, a polynomial or quotient, or something else."""
+    if not isinstance(node, tuple) or not node:
+        return "plain"
+    if node[0] == "call" and node[1] in _PERIODIC:
+        return "periodic"
+    kinds = {_step_kind(part) for part in node}
+    if (node[0] == "call" and node[1] not in (*_STEPS, "abs", "root")) or (node[0] == "pow" and variables(node[2])):
+        kinds.add("other")
+    return next((kind for kind in ("periodic", "other") if kind in kinds), "plain")
+
+
+def _edges(gold: Node, answer: Node) -> dict[str, set[Fraction]]:
+    """For each variable, where polynomials in the steps of one side alone are whole or half, or turn."""
+    found: dict[str, set[Fraction]] = {}
+    level: list[Any] = list({*_steps(gold)} ^ {*_steps(answer)})[:_MOST_MARKS]
+    while level:
+        part = level.pop()
+        if not isinstance(part, tuple) or not part:
+            continue
+        level += part
+        names = variables(part) if isinstance(part[0], str) else set()
+        if len(names) == 1 and len(found.get(*names, ())) < 4 * _MOST_MARKS:
+            (name,) = names
+            for half in range(-4, 5):
+                found.setdefault(name, set()).update(_turns(("add", part, ("number", Fraction(half, 2))), name))
+    return found
 
 
 def _lenient(point: Point) -> bool:

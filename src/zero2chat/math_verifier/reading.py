@@ -16,8 +16,8 @@ from zero2chat.math_verifier.parser import Node, read
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
-_CHOICE = re.compile(r"\(?([A-J])[).:]*")
-_CHOICES = re.compile(r"[A-H](?:\s*(?:,|and|,\s*and)\s*[A-H])+")
+_CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-J])[).:]*")
+_CHOICES = re.compile(r"\(?[A-H]\)?(?:\s*(?:,|and|,\s*and|\\?&)\s*\(?[A-H]\)?)+")
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
 _LABELLED = re.compile(r"\(([A-J])\)\s*(?=\S)|([A-J])[).:]\s+(?=\S)")
@@ -41,6 +41,7 @@ _HEDGING = """
     exclude excludes rejected reject eliminated eliminate ruled out off dismissed discarded contradiction contradicts
     fails failed fail nope nah bad mistake error
     almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
+    only assuming provided
     isn wasn aren doesn don couldn shouldn wouldn ain't other another others also too versus vs unknown undecided
     tie between close closest best guessing tentatively is are was were be been seems seem appears looks gives does
 """

@@ -6,6 +6,7 @@ A region is built of spans: ("span", "(" or "[", low, high, ")" or "]"), ("or", 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 from zero2chat.math_verifier.normalize import FLIP, INFINITY, plain
@@ -87,13 +88,15 @@ def _solved(node: Node, inside: bool) -> Region | None:
     sign, (left, right) = signs[0], terms
     if right[0] == "variable" and not variables(left):
         sign, left, right = FLIP[sign], right, left
-    if left[:2] == ("call", "abs") and left[2][0] == "variable" and sign not in ("ne", "="):
+    middle = _middle(left[2]) if left[:2] == ("call", "abs") and sign not in ("ne", "=") else None
+    if middle:
         if variables(right):
             return None
         closed = sign in ("le", "ge")
+        low, high = ("add", middle, ("neg", right)), ("add", middle, right)
         if sign in ("<", "le"):
-            return ("span", "[" if closed else "(", ("neg", right), right, "]" if closed else ")")
-        inner: Region = ("span", "(" if closed else "[", ("neg", right), right, ")" if closed else "]")
+            return ("span", "[" if closed else "(", low, high, "]" if closed else ")")
+        inner: Region = ("span", "(" if closed else "[", low, high, ")" if closed else "]")
         return ("not", inner)
     if left[0] != "variable" or variables(right) & variables(left):
         return None
@@ -102,6 +105,15 @@ def _solved(node: Node, inside: bool) -> Region | None:
     if sign in ("<", "le"):
         return ("span", "(", _LOWEST, right, ")" if sign == "<" else "]")
     return ("span", "(" if sign == ">" else "[", right, INFINITY, ")")
+
+
+def _middle(node: Node) -> Node | None:
+    """The 2 of |x - 2|, the 0 of |x|."""
+    if node[0] == "variable":
+        return ("number", Fraction(0))
+    if node[0] != "add" or node[1][0] != "variable" or any(variables(part) for part in node[2:]):
+        return None
+    return ("neg", node[2] if len(node) == 3 else ("add", *node[2:]))
 
 
 def ends(found: Region) -> Iterator[Node]:

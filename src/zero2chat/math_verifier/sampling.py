@@ -36,6 +36,8 @@ class Sampling:
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether both have the same value at each point, and a value at the same points."""
         closed = not (variables(gold) or variables(answer))
+        if not closed and steps_apart(gold, answer):
+            return False
         for pair in self._pairs(gold, answer, closed):
             alike = None if pair is None else self._alike(*pair, closed)
             if pair is None or alike is False:
@@ -46,6 +48,8 @@ class Sampling:
     def factor(self, gold: Node, answer: Node) -> int | None:
         """The sign of the number c with `answer = c * gold` everywhere; None where there is none."""
         closed = not (variables(gold) or variables(answer))
+        if not closed and steps_apart(gold, answer):
+            return None
         ratio: Any = None
         for pair in self._pairs(gold, answer, closed):
             if pair is None:

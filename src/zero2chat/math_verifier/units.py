@@ -31,8 +31,7 @@ _define("yen", yen_jpy_JPY=1)
 _define("joule", J_joule=1, kJ_kilojoule=1000)
 _define("watt", W_watt=1, kW_kilowatt=1000)
 _define("newton", N_newton=1)
-_define("mph", mph=1)
-_define("kmh", kmh_kph=1)
+_SPEEDS = {"mph": "mi/h", "kmh": "km/h", "kph": "km/h"}
 _define("hertz", Hz_hertz=1, kHz=1000)
 _define("volt", V_volt=1)
 _define("ampere", A_amp_ampere=1)
@@ -49,7 +48,7 @@ _ORDINAL_STEMS = _ORDINAL_WORDS.split()
 _ORDINAL_SIZES = (*range(3, 21), *range(30, 100, 10), 10**2, 10**3, 10**6, 10**9, 10**12)
 # "3 fifths" is 3/5. In the singular such a word may as well be an ordinal.
 _PARTS = {f"{stem}s": Fraction(1, n) for stem, n in zip(_ORDINAL_STEMS, _ORDINAL_SIZES, strict=True)}
-_PARTS |= {"halves": Fraction(1, 2), "quarters": Fraction(1, 4)}
+_PARTS |= {"halves": Fraction(1, 2), "halfs": Fraction(1, 2), "quarters": Fraction(1, 4)}
 _SCALES = {
     "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
     "score": 20, "gross": 144, "myriad": 10**4, "lakh": 10**5, "lac": 10**5, "crore": 10**7,
@@ -131,7 +130,7 @@ def denies(words: str) -> bool:
 
 
 def known(name: str) -> bool:
-    return _lookup(name) is not None
+    return name in _SPEEDS or _lookup(name) is not None
 
 
 def _lookup(name: str) -> tuple[str, Fraction] | None:
@@ -144,7 +143,8 @@ def _lookup(name: str) -> tuple[str, Fraction] | None:
 def read_unit(text: str) -> tuple[Unit, Fraction] | None:
     """A unit such as `km/h`, `square centimeters` or `red apples` by its measures, and its size in their base units;
     None for words that are no unit."""
-    words = re.sub(r"\bper\b", "/", text.strip(" .()").replace("-", " "))
+    words = text.strip(" .()").replace("-", " ")
+    words = re.sub(r"\bper\b", "/", _SPEEDS.get(words, words))
     over, measures, size = 1, Unit(), Fraction(1)
     parts = [part.strip() for part in re.split(r"(/)", words)]
     if len(parts) > 3:
