@@ -19,7 +19,7 @@ from zero2chat.cli import main, parser
 from zero2chat.recipes import Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").rglob("*.md")])
 KINDS = ("zero2chat", "python -m", "accelerate launch", "make")
 
 
