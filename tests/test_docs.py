@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from zero2chat.cli import main, parser
-from zero2chat.recipes import STAGES
+from zero2chat.recipes.recipe import STAGES
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -170,7 +170,7 @@ def test_the_readmes_results_are_those_of_the_recipes_pages() -> None:
 
 
 def test_the_verifiers_page_says_what_the_verifier_says() -> None:
-    from zero2chat.verifier import judge
+    from zero2chat.math_verifier.verify import judge
 
     page = (ROOT / "docs" / "math-verifier.md").read_text()
     strict, right = page.split("## What stays strict")[1].split("These answers are right:")

@@ -22,7 +22,8 @@ from zero2chat.recipes.recipe import STAGES, Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").rglob("*.md")])
-KINDS = ("zero2chat", "python -m", "accelerate launch", "make")
+KINDS = ("zero2chat", "python -m", "accelerate launch", "make", "python benchmarks/", "pip install", "sbatch")
+FOLDERS = ("recipes/", "benchmarks/", "accelerate_configs/", "chat_templates/", "tests/", "docs/", "src/")
 
 
 def _commands(page: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from zero2chat.verifier.units import known, scale
+from zero2chat.math_verifier.units import known, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not read
 _LONGEST_PROSE = 3000  # characters from the end in which an unmarked answer is looked for
