@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.text import cut, printable, words
+from zero2chat.text import printable
 from zero2chat.tools.bm25 import MANIFEST, Index, write_index
 from zero2chat.tools.search import LONGEST, as_text, open_search
 from zero2chat.tools.search_types import Passage, SearchFailed
@@ -190,34 +190,6 @@ def test_words_of_every_script_are_found_by_the_way_they_are_typed(tmp_path: Pat
     others = ["東の国の文", "कुछ और", "부산", "something else"]
     write_index(str(tmp_path / "i"), ((one, str(n)) for n, one in enumerate([*others, text])), "a test")
     assert open_search(str(tmp_path / "i")).search(query)[0].text == printable(text)
-
-
-def test_words_have_neither_case_nor_signs() -> None:
-    assert words("Ada's snake_case, No. 7: x²!") == ["ada", "s", "snake", "case", "no", "7", "x2"]
-    assert words("iPhone手机") == ["iphone", "手", "机", "手机"]
-
-
-@pytest.mark.parametrize("characters", [50, 77, 600])
-def test_passages_hold_the_whole_text_and_end_where_sentences_do(characters: int) -> None:
-    text = (SPEECHES / "2002-Bush-1.txt").read_text(encoding="utf-8")
-    passages = list(cut(text, characters))
-    assert "".join("".join(passages).split()) == "".join(text.split())
-    assert max(map(len, passages)) <= characters
-    assert min(map(len, passages[:-1])) > characters // 3 - 3
-    if characters == 600:
-        assert sum(one[-1] in '.!?"”' for one in passages) / len(passages) > 0.95
-
-
-@pytest.mark.parametrize("text", ["", " \n ", "x" * 1000, " " * 1000 + "x", "。" * 500, "\n\n" * 500, "a b " * 300])
-def test_any_text_is_cut(text: str) -> None:
-    passages = list(cut(text, 100))
-    assert "".join("".join(passages).split()) == "".join(text.split())
-    assert all(0 < len(one) <= 100 for one in passages)
-
-
-def test_a_paragraph_is_kept_whole_where_it_can_be() -> None:
-    first, second = "One. Two. " * 5, "Three. Four. " * 5
-    assert list(cut(f"{first}\n\n{second}", 100)) == [first.strip(), second.strip()]
 
 
 def test_opening_a_large_index_does_not_read_it(tmp_path: Path) -> None:
