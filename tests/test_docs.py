@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import re
 import shlex
 import textwrap
@@ -16,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from zero2chat import stages
 from zero2chat.cli import main, parser
-from zero2chat.recipes.recipe import STAGES
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -130,8 +129,7 @@ def _fields(kind: type) -> set[str]:
 @pytest.fixture(scope="module")
 def keys() -> set[str]:
     """What a YAML may set, of any stage."""
-    modules = [importlib.import_module(f"zero2chat.stages.{stage}") for stage in STAGES]
-    return {"steps"}.union(*(_fields(kind) for module in modules for kind in module.ARGUMENTS))
+    return {"steps"}.union(*(_fields(kind) for name in stages.names() for kind in stages.load(name).arguments))
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)

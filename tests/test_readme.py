@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
+from zero2chat import stages
 from zero2chat.cli import main, parser
-from zero2chat.recipes.recipe import STAGES, Step, load_recipe
+from zero2chat.recipes.recipe import Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").rglob("*.md")])
@@ -100,7 +101,7 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         assert extras <= tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
         return
     if words[0] == "sbatch":
-        assert words[words.index("accelerate_configs/slurm.sh") + 1] in STAGES
+        assert words[words.index("accelerate_configs/slurm.sh") + 1] in stages.names()
         return
     if words[1].startswith("benchmarks/"):
         known = re.findall(r"""add_argument\(\s*f?"(--[\w-]+)""", Path(words[1]).read_text())

@@ -335,8 +335,9 @@ def _push(args: argparse.Namespace) -> None:
     if not sys.stderr.isatty():
         _without_progress_bars()
     from zero2chat.hub import push as hub
+    from zero2chat.stages import card_texts
 
-    parcel = hub.pack(args.run, args.repo, args.revision, args.license, args.base)
+    parcel = hub.pack(args.run, args.repo, args.revision, args.license, args.base, card_texts)
     about = {key: parcel.card.data.get(key) for key in ("base_model", "license")}
     result = {"repo": parcel.repo, "revision": parcel.branch or "main", "files": parcel.sizes, **about}
     for name, size in parcel.sizes.items():
