@@ -3,6 +3,7 @@ tiny."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -90,6 +91,10 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         from zero2chat.recipes.seeds import with_seeds
 
         arguments = parser().parse_args(words[1:])
+        if words[1] in stages.names() and words[1] != "index":
+            fields = {one.name for kind in stages.load(words[1]).arguments for one in dataclasses.fields(kind)}
+            given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+            assert given <= fields | {"config", "help", "json", "out"}
         if words[1] == "run":
             steps = _checked(arguments.recipe, tuple(arguments.set), arguments.accelerate_config)
             named = with_seeds(steps, arguments.seeds) if arguments.seeds != 1 else steps

@@ -41,11 +41,11 @@ class Description:
 
 
 class Result(NamedTuple):
-    """What a stage finds without a run folder: its metrics, a table of them, and the lines for `--out`, if any."""
+    """What a stage finds without a run folder: its metrics, a table of them, and the lines of `--out`."""
 
     metrics: Mapping[str, Any]
     shown: Any
-    lines: str | None = None
+    lines: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +162,8 @@ def _declaration(name: str) -> dict[str, ast.expr]:
     spec = importlib.util.find_spec(f"{__name__}.{name}")
     assert spec is not None
     assert spec.origin is not None
-    for node in reversed(ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body):
-        match node:
-            case ast.Assign(targets=[ast.Name(id="STAGE")], value=ast.Call(keywords=keywords)):
-                return {word.arg: word.value for word in keywords if word.arg is not None}
+    _, start, declared = Path(spec.origin).read_text(encoding="utf-8").partition("\nSTAGE = Stage(")
+    match ast.parse(start + declared).body[:1]:
+        case [ast.Assign(value=ast.Call(keywords=keywords))]:
+            return {word.arg: word.value for word in keywords if word.arg is not None}
     raise TypeError(f"{spec.origin}: has no `STAGE = Stage(...)`")

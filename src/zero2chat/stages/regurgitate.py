@@ -12,6 +12,8 @@ arXiv:1802.08232). `zero2chat regurgitate` does the same with any model and any 
 
 from __future__ import annotations
 
+import json
+
 from rich.console import Console
 
 from zero2chat.evaluation.extraction import RegurgitateArguments, as_table, measure
@@ -32,8 +34,9 @@ def run(run: Run, args: RegurgitateArguments) -> None:
 
 
 def _result(args: RegurgitateArguments) -> Result:
-    metrics, _ = measure(*load_for_use(args.model_name_or_path), args)
-    return Result(metrics, as_table(metrics))
+    metrics, samples = measure(*load_for_use(args.model_name_or_path), args)
+    lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+    return Result(metrics, as_table(metrics), lines)
 
 
 STAGE = Stage(
