@@ -122,7 +122,8 @@ def predicted(folder: Path, size: int, stage: int) -> dict[str, float]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from zero2chat.planning.memory import Group, Model, Work, per_rank
+    from zero2chat.models.training_job import Group, Model, Work
+    from zero2chat.planning.memory import per_rank
 
     chosen = settings(folder, size, stage)
     config = AutoConfig.for_model("qwen3", **chosen["model"])

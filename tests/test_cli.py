@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat import __version__, cli
+from zero2chat import __version__, cli, stages
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "zero2chat.cli"]
@@ -51,6 +51,7 @@ def test_help_imports_nothing_heavy():
         "interrogate",
         "push",
         "tokens",
+        *stages.names(),
     ):
         assert re.search(rf"\n    {command}\s", out)
 
@@ -87,16 +88,19 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["chat", "runs/none/sft", "--tools", "search", "--search", "runs/none/table.json"],
         ["chat", "runs/none/sft", "--search", "runs/none/table.json"],
         ["next", "x", "--model", "runs/none/sft"],
-        ["regurgitate", "runs/none/sft", "--corpus", "runs/none/corpus"],
-        ["regurgitate", "runs/none/sft", "--corpus", "runs/none/corpus", "--prefix", "0"],
-        ["arena", "runs/none/sft", "runs/none/grpo", "--task", "lines"],
-        ["arena", "runs/none/sft", "runs/none/grpo", "--task", "line"],
-        ["arena", "runs/none/sft", "--task", "lines"],
+        ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus"],
+        ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus", "--prefix", "0"],
+        ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: lines}"],
+        ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: line}"],
+        ["arena", "runs/none/sft", "--tasks", "{task: lines}"],
         ["arena", "--votes", "none.jsonl"],
-        ["interrogate", "runs/none/sft", "--task", "facts"],
-        ["interrogate", "runs/none/sft", "--task", "facts", "--option", "told=onec"],
-        ["interrogate", "runs/none/sft", "--task", "facts", "--option", "told"],
-        ["interrogate", "runs/none/sft", "--corpus", "none.jsonl", "--judge", "endpoint"],
+        ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9}"],
+        ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: {told: onec}}"],
+        ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: told}"],
+        ["interrogate", "runs/none/sft", "--datasets", "{path: none.jsonl}", "--judge", "{url: 'http://127.0.0.1:9'}"],
+        ["sft", "--config", "none.yaml"],
+        ["sft", "runs/none/sft"],
+        ["index", "--config", "none.yaml"],
         ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
         ["run", "recipes/none"],
         ["preview", "--config", "recipes/none/sft.yaml"],
@@ -116,6 +120,42 @@ def test_a_mistake_is_one_line_and_exits_2(arguments, capsys, monkeypatch, tmp_p
     assert out == ""
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (["regurgitate", "m", "--corpus", "c"], "--corpus has another name now: --dataset FOLDER"),
+        (["arena", "a", "b", "--task", "lines"], "--task has another name now: --tasks '{task: lines"),
+        (
+            ["arena", "a", "b", "--votes", "x", "--judge-model", "j"],
+            "another name now: --endpoint '{url: URL, model: NAME",
+        ),
+        (["interrogate", "m", "--task", "facts"], "--task has another name now: --datasets '{task: facts"),
+        (["interrogate", "m", "--corpus", "c"], "--corpus has another name now: --datasets '{path: FOLDER"),
+    ],
+)
+def test_an_option_that_was_renamed_says_its_new_name(arguments, instead, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert instead in capsys.readouterr().err
+
+
+def test_a_stage_is_a_command_made_of_its_own_arguments(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli.main(["corpus", "--help"])
+    out = capsys.readouterr().out
+    assert out.startswith("usage: zero2chat corpus [--config X.yaml] [--key value …]\n")
+    assert re.search(r"\n  --test_fraction +Share of documents for the test split\.\n", out)
+    texts = [f"The number {i} is one more than {i - 1}." for i in range(200)]
+    Path("rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    Path("corpus.yaml").write_text("output_dir: runs/corpus\ndatasets: [{path: rows.jsonl}]\ntest_fraction: 0.1\n")
+    cli.main(["corpus", "--config", "corpus.yaml", "--validation-fraction", "0.1"])
+    found = json.loads(Path("runs/corpus/metrics.json").read_text())
+    assert sum(found[f"documents_{split}"]["value"] for split in ("train", "validation", "test")) == 200
+    cli.main(["index", "--config", "corpus.yaml", "--output_dir", "runs/other", "--help"])
+    assert "usage: zero2chat index" in capsys.readouterr().out
 
 
 def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):

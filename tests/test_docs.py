@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import re
 import shlex
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from zero2chat import stages
 from zero2chat.cli import main, parser
-from zero2chat.recipes.recipe import STAGES
+from zero2chat.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -123,6 +124,13 @@ def test_files_stages_and_rewards_that_a_page_names_are_there(page: Path) -> Non
             assert not named[2] or named[2] in names, code
 
 
+def test_the_table_of_stages_is_what_the_stages_say_of_themselves() -> None:
+    rows = [row for row in _rows(ROOT / "docs" / "concepts.md") if len(row) == 2]
+    listed = {name.strip("`"): text for name, text in rows[rows.index(["stage", "what it makes"]) + 2 :]}
+    told = {name: stages.described(name).summary for name in stages.names()}
+    assert {name: listed[name] for name in told} == told
+
+
 def _fields(kind: type) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)}
 
@@ -130,8 +138,7 @@ def _fields(kind: type) -> set[str]:
 @pytest.fixture(scope="module")
 def keys() -> set[str]:
     """What a YAML may set, of any stage."""
-    modules = [importlib.import_module(f"zero2chat.stages.{stage}") for stage in STAGES]
-    return {"steps"}.union(*(_fields(kind) for module in modules for kind in module.ARGUMENTS))
+    return {"steps"}.union(*(_fields(kind) for name in stages.names() for kind in stages.load(name).arguments))
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
@@ -220,6 +227,18 @@ def test_the_example_of_a_task_and_of_a_reward_run(title: str, file: str, here: 
     (here / file).write_text(module)
     for run in _tests(test):
         run()
+
+
+def test_the_example_of_a_stage_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, test = _code(_section("A stage"), "python")
+    (here / "words.py").write_text(module)
+    monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(here)])
+    for run in _tests(test):
+        run(here)
+    assert stages.described("words").summary == "The number of words in a corpus."
+    with pytest.raises(UserError, match="words: longest 0 is below 1"):
+        stages.load("words").build({"dataset": "x", "longest": 0}, "words")
+    sys.modules.pop("zero2chat.stages.words")
 
 
 def test_the_example_of_a_recipe_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from zero2chat.tools import monty
 from zero2chat.tools.python import ENGINES
 
 BOM = "\ufeff"
+FACTS = "{task: facts, n: 9}"
 
 
 @pytest.fixture
@@ -55,10 +56,10 @@ def reward(model_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("chat", "{}", "--prompt", "hi"), ("next", "hi", "--model", "{}"), ("interrogate", "{}", "--task", "facts")],
+    [("chat", "{}", "--prompt", "hi"), ("next", "hi", "--model", "{}"), ("interrogate", "{}", "--datasets", FACTS)],
 )
 def test_a_reward_model_does_not_write(reward: Path, mistake: Callable[..., str], arguments: tuple[str, ...]) -> None:
-    line = mistake(*(argument.format(reward) for argument in arguments))
+    line = mistake(*(argument.replace("{}", str(reward)) for argument in arguments))
     assert line.startswith("HERE/reward: is a reward model, which cannot generate text: give a language model")
 
 
@@ -86,8 +87,9 @@ def test_the_adapter_of_a_reward_model_does_not_write_either(model_folder: Path,
 def test_a_task_that_does_not_exist(mistake: Callable[..., str], model_folder: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"no such task; .*|cannot import it: No module named 'nosuch'"):
         tasks.load(name)
-    for more in (["interrogate", str(model_folder)], ["arena", str(model_folder), str(model_folder)]):
-        assert f"task '{name}': " in mistake(*more, f"--task={name}")
+    asked = json.dumps({"task": name, "n": 2})
+    assert f"task '{name}': " in mistake("interrogate", str(model_folder), "--datasets", asked)
+    assert f"task '{name}': " in mistake("arena", str(model_folder), str(model_folder), "--tasks", asked)
     assert f"task '{name}': " in mistake("rank", str(model_folder), f"--task={name}", "--out", "x.jsonl")
 
 
@@ -116,7 +118,7 @@ def test_an_output_dir_that_is_null_is_not_set(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [("interrogate", "{}"), ("arena", "{}", "other")])
+@pytest.mark.parametrize("command", [("interrogate", "{}", "--datasets"), ("arena", "{}", "other", "--tasks")])
 def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(
     mistake: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
@@ -126,7 +128,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     arguments = [argument.format(model_folder) for argument in command]
-    line = mistake(*arguments, "--task", "word_problems", "--out", str(tmp_path / "x.jsonl"))
+    line = mistake(*arguments, json.dumps({"task": "word_problems", "n": 200}), "--out", str(tmp_path / "x.jsonl"))
     assert line == "HERE/x.jsonl: the folder is not writable: give a file in another folder\n"
 
 
@@ -134,18 +136,18 @@ def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
 ) -> None:
     from zero2chat import runs
-    from zero2chat.evaluation import knowledge_probe
-    from zero2chat.models import loading
+    from zero2chat.stages import interrogate
 
     def write(path: Path, text: str) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(loading, "load_for_use", lambda path: (None, None))
-    monkeypatch.setattr(knowledge_probe, "interrogate", lambda *_: ({"questions": {"value": 3}}, []))
-    monkeypatch.setattr(knowledge_probe, "as_rows", lambda *_: "")
+    monkeypatch.setattr(interrogate, "load_for_use", lambda path: (None, None))
+    monkeypatch.setattr(interrogate, "interrogate", lambda *_: ({"questions": {"value": 3}}, []))
+    monkeypatch.setattr(interrogate, "as_table", lambda _: "")
+    monkeypatch.setattr(interrogate, "as_rows", lambda *_: "")
     monkeypatch.setattr(runs, "write_atomically", write)
     with pytest.raises(SystemExit) as end:
-        cli.main(["interrogate", "x", "--task", "word_problems", "--json", "--out", str(tmp_path / "x.jsonl")])
+        cli.main(["interrogate", "x", "--datasets", FACTS, "--json", "--out", str(tmp_path / "x.jsonl")])
     out, err = capfd.readouterr()
     assert (end.value.code, json.loads(out)) == (2, {"questions": {"value": 3}})
     assert err == f"error: {tmp_path}/x.jsonl: not writable, the disk is read-only: use a path on another disk\n"

@@ -3,6 +3,7 @@ tiny."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -17,8 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
+from zero2chat import stages
 from zero2chat.cli import main, parser
-from zero2chat.recipes.recipe import STAGES, Step, load_recipe
+from zero2chat.recipes.recipe import Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").rglob("*.md")])
@@ -89,6 +91,10 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         from zero2chat.recipes.seeds import with_seeds
 
         arguments = parser().parse_args(words[1:])
+        if words[1] in stages.names() and words[1] != "index":
+            fields = {one.name for kind in stages.load(words[1]).arguments for one in dataclasses.fields(kind)}
+            given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+            assert given <= fields | {"config", "help", "json", "out"}
         if words[1] == "run":
             steps = _checked(arguments.recipe, tuple(arguments.set), arguments.accelerate_config)
             named = with_seeds(steps, arguments.seeds) if arguments.seeds != 1 else steps
@@ -100,7 +106,7 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         assert extras <= tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
         return
     if words[0] == "sbatch":
-        assert words[words.index("accelerate_configs/slurm.sh") + 1] in STAGES
+        assert words[words.index("accelerate_configs/slurm.sh") + 1] in stages.names()
         return
     if words[1].startswith("benchmarks/"):
         known = re.findall(r"""add_argument\(\s*f?"(--[\w-]+)""", Path(words[1]).read_text())

@@ -16,6 +16,8 @@ from zero2chat.text import in_json, on_terminal
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from zero2chat.stages import Stage
+
 
 def _run(args: argparse.Namespace) -> None:
     from zero2chat.recipes import runner
@@ -236,62 +238,66 @@ def _search(args: argparse.Namespace) -> None:
         print(on_terminal(as_text(found)))
 
 
-def _regurgitate(args: argparse.Namespace) -> None:
-    _without_progress_bars()
-    from zero2chat import config
-    from zero2chat.evaluation.extraction import RegurgitateArguments, as_table, measure
-    from zero2chat.models.loading import load_for_use
+# What a command's options were called, and how to give the same now. To be removed in the next release.
+_TASK = "--tasks '{task: lines, n: 200, options: {…}}'"
+_ROWS = "--datasets '{task: facts, n: 200, options: {…}}'"
+_DOCUMENTS = "--datasets '{path: FOLDER, column: text, n: 200}'"
+_ENDPOINT = "--endpoint '{url: URL, model: NAME, key_variable: VARIABLE}'"
+_RENAMED = {
+    "arena": dict.fromkeys(("task", "n", "split", "samples", "option"), _TASK)
+    | dict.fromkeys(("judge_model", "key_variable"), _ENDPOINT)
+    | {"chat_template": "--chat_template_path FILE"},
+    "interrogate": dict.fromkeys(("task", "n", "option"), _ROWS)
+    | dict.fromkeys(("corpus", "column"), _DOCUMENTS)
+    | dict.fromkeys(("endpoint_model", "key_variable"), _ENDPOINT)
+    | {"chat_template": "--chat_template_path FILE"},
+    "regurgitate": {"corpus": "--dataset FOLDER"},
+}
 
-    given = {"model_name_or_path": args.model, "dataset": args.corpus}
-    given |= {key: getattr(args, key) for key in ("column", "prefix", "continuation", "n", "candidates", "seed")}
-    (settings,) = config.build([RegurgitateArguments], given, "regurgitate")
-    metrics, _ = measure(*load_for_use(args.model), settings)
-    if args.json:
-        _print_json(metrics)
+
+def _stage(args: argparse.Namespace) -> None:
+    """Run a stage as its module does, or print what it finds, if it can do so and no run folder is named."""
+    from zero2chat import stages
+
+    words = list(args.words)
+    named = {word.partition("=")[0].replace("-", "_") for word in words}
+    prints = args.stage in stages.names("result") and not named & {"__config", "__output_dir"}
+    if prints:
+        _without_progress_bars()
+    stage = stages.load(args.stage)
+    if named & {"_h", "__help"}:
+        print(stage.help())
+        return
+    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    if stage.positional and first:
+        words.insert(0, f"--{stage.positional}")
+    if prints:
+        _print_result(stage, words)
     else:
-        _print_rich(as_table(metrics))
+        stage.main(words)
 
 
-def _interrogate(args: argparse.Namespace) -> None:
-    _without_progress_bars()
+def _print_result(stage: Stage, words: Sequence[str]) -> None:
     from zero2chat import config
-    from zero2chat.evaluation.knowledge_probe import InterrogateArguments, as_rows, as_table, interrogate
-    from zero2chat.models.loading import load_for_use
     from zero2chat.runs import write_atomically
 
-    kept = ["teacher", "answers", "temperature", "max_new_tokens", "refuse_below", "keep_above", "refuse"]
-    given = {key: getattr(args, key) for key in [*kept, "chat_template_path", "seed"] if getattr(args, key) is not None}
-    asked: dict[str, Any] = {"n": args.n, "seed": args.seed}
-    if args.task is not None:
-        asked |= {"task": args.task, "options": _options(args.option)}
-    else:
-        asked |= {"path": args.corpus, "column": args.column}
-    given |= {"model_name_or_path": args.model, "datasets": [asked]}
-    if args.endpoint is not None:
-        given["endpoint"] = {"url": args.endpoint, "model": args.endpoint_model, "key_variable": args.key_variable}
-        given |= {"judge": given["endpoint"]} if args.judge == "endpoint" else {}
-    elif args.judge == "endpoint":
-        raise UserError("interrogate: --judge endpoint: --endpoint is missing: set it to the endpoint's URL")
-    (settings,) = config.build([InterrogateArguments], given, "interrogate")
-    out = _new_file(args.out)
-    metrics, findings = interrogate(*load_for_use(args.model), settings)
+    settings, _ = config.read_arguments(words)
+    renamed = _RENAMED.get(stage.name, {})
+    for key in settings:
+        if key in renamed:
+            raise UserError(f"{stage.name}: --{key} has another name now: {renamed[key]}")
+    as_json, out = settings.pop("json", None), settings.pop("out", None)
+    arguments = stage.build(settings, stage.name)
+    file = _new_file(out)
+    assert stage.result is not None
+    result = stage.result(*arguments)
     # Print before writing: the disk may have become full or read-only in the meantime.
-    if args.json:
-        _print_json(metrics)
+    if as_json:
+        _print_json(result.metrics)
     else:
-        _print_rich(as_table(metrics))
-    if out is not None:
-        write_atomically(out, as_rows(settings, findings))
-
-
-def _options(given: Sequence[str]) -> dict[str, Any]:
-    """Parse a task's KEY=VALUE options, with YAML values. Raises `UserError` if one is malformed."""
-    import yaml
-
-    try:
-        return {key: yaml.safe_load(value) for key, value in (option.split("=", 1) for option in given)}
-    except (ValueError, yaml.YAMLError):
-        raise UserError(f"--option {' '.join(given)}: expected KEY=VALUE, such as told=never") from None
+        _print_rich(result.shown)
+    if file is not None:
+        write_atomically(file, result.lines)
 
 
 def _new_file(path: str | None) -> Path | None:
@@ -305,38 +311,13 @@ def _new_file(path: str | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _arena(args: argparse.Namespace) -> None:
-    _without_progress_bars()
-    from zero2chat import config
-    from zero2chat.evaluation.arena import ArenaArguments, as_tables, compare
-    from zero2chat.models.loading import load_for_use
-    from zero2chat.runs import write_atomically
-
-    kept = ["models", "prompts", "taste", "reward_model", "votes", "anchor", "style_control", "chat_template_path"]
-    kept += ["max_new_tokens", "resamples", "seed"]
-    given = {key: getattr(args, key) for key in kept if getattr(args, key) is not None}
-    if args.task is not None:
-        task = {"task": args.task, "n": args.n, "split": args.split, "samples": args.samples, "seed": args.seed}
-        given["tasks"] = [task | {"max_new_tokens": args.max_new_tokens, "options": _options(args.option)}]
-    if args.endpoint is not None:
-        given["endpoint"] = {"url": args.endpoint, "model": args.judge_model, "key_variable": args.key_variable}
-    (settings,) = config.build([ArenaArguments], given, "arena")
-    out = _new_file(args.out)
-    metrics, _, lines = compare(settings, load_for_use)
-    if args.json:
-        _print_json(metrics)
-    else:
-        _print_rich(as_tables(metrics))
-    if out is not None:
-        write_atomically(out, lines)
-
-
 def _push(args: argparse.Namespace) -> None:
     if not sys.stderr.isatty():
         _without_progress_bars()
     from zero2chat.hub import push as hub
+    from zero2chat.stages import card_texts
 
-    parcel = hub.pack(args.run, args.repo, args.revision, args.license, args.base)
+    parcel = hub.pack(args.run, args.repo, args.revision, args.license, args.base, card_texts)
     about = {key: parcel.card.data.get(key) for key in ("base_model", "license")}
     result = {"repo": parcel.repo, "revision": parcel.branch or "main", "files": parcel.sizes, **about}
     for name, size in parcel.sizes.items():
@@ -430,21 +411,14 @@ def _add_conversation(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_asking(command: argparse.ArgumentParser, example: str) -> None:
-    """Add the options that `interrogate` and `arena` share: task options and a chat template."""
-    command.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help=f"task option, as {example}; repeatable"
-    )
-    command.add_argument(
-        "--chat-template",
-        dest="chat_template_path",
-        metavar="FILE",
-        help="chat template for a model that has none, such as a base model",
-    )
-
-
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="zero2chat", description="Train an assistant from scratch, and talk to it.")
+    from zero2chat import stages
+
+    root = argparse.ArgumentParser(
+        prog="zero2chat",
+        description="Train an assistant from scratch, and talk to it.",
+        epilog="The last commands, from arena on, are stages: zero2chat STAGE --config X.yaml [--key value …]",
+    )
     root.add_argument("--version", action="version", version=f"zero2chat {__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
 
@@ -578,7 +552,7 @@ def parser() -> argparse.ArgumentParser:
     )
     python.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
-    index = commands.add_parser("index", help="build a search index from documents")
+    index = commands.add_parser("index", help="build a search index from documents; with --config X.yaml, the stage")
     index.set_defaults(command=_index)
     index.add_argument(
         "source",
@@ -612,112 +586,6 @@ def parser() -> argparse.ArgumentParser:
         "--characters", type=int, default=1000, metavar="N", help="maximum length of the result (default %(default)s)"
     )
     search.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-
-    regurgitate = commands.add_parser("regurgitate", help="measure how much of its training text a model has memorized")
-    regurgitate.set_defaults(command=_regurgitate)
-    regurgitate.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/pretrain, or a Hub name")
-    regurgitate.add_argument(
-        "--corpus",
-        required=True,
-        metavar="C",
-        help="its training text, in the split `train`: a folder such as runs/quickstart/corpus, a JSONL, CSV or "
-        "Parquet file, or a Hub name; the splits `validation` and `test` are the control",
-    )
-    regurgitate.add_argument("--column", default="text", metavar="C", help="column with texts (default %(default)s)")
-    for name, default, what in (
-        ("prefix", 32, "prompt length: tokens of a document given to the model"),
-        ("continuation", 32, "tokens that the model must then reproduce exactly"),
-        ("n", 500, "documents per number of copies, and held-out documents"),
-        ("candidates", 1024, "random candidates that each canary is ranked among"),
-        ("seed", 0, "seed for choosing documents and candidates"),
-    ):
-        regurgitate.add_argument(
-            f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default {default})"
-        )
-    regurgitate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-
-    interrogate = commands.add_parser(
-        "interrogate", help="find what a model knows of documents, and write rows that teach it to abstain otherwise"
-    )
-    interrogate.set_defaults(command=_interrogate)
-    interrogate.add_argument("model", metavar="MODEL", help="a folder, such as runs/quickstart/sft, or a Hub name")
-    asked = interrogate.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--task", metavar="NAME", help="ask training rows of a task, such as facts")
-    asked.add_argument(
-        "--corpus",
-        metavar="C",
-        help="ask about documents: the split `train` of a folder such as runs/quickstart/corpus, a JSONL, CSV or "
-        "Parquet file, or a Hub name",
-    )
-    _add_asking(interrogate, "told=never")
-    interrogate.add_argument("--column", default="text", metavar="C", help="corpus column (default %(default)s)")
-    interrogate.add_argument("--n", type=int, default=200, metavar="N", help="rows or documents (default %(default)s)")
-    interrogate.add_argument("--answers", type=int, default=8, metavar="N", help="per question (default %(default)s)")
-    interrogate.add_argument("--temperature", type=float, default=1.0, metavar="T", help="default %(default)s")
-    interrogate.add_argument(
-        "--max-new-tokens", type=int, default=48, metavar="N", help="per answer (default %(default)s)"
-    )
-    interrogate.add_argument(
-        "--refuse",
-        default="at_once",
-        choices=("at_once", "at_the_gap"),
-        help="refuse at once, or after the model's own words, where its error begins (default %(default)s)",
-    )
-    interrogate.add_argument(
-        "--refuse-below", type=float, default=0.25, metavar="SHARE", help="of correct answers (default %(default)s)"
-    )
-    interrogate.add_argument(
-        "--keep-above", type=float, default=0.75, metavar="SHARE", help="of correct answers (default %(default)s)"
-    )
-    interrogate.add_argument("--teacher", metavar="MODEL", help="model that writes the questions (default: MODEL)")
-    interrogate.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible API that writes the questions")
-    interrogate.add_argument("--endpoint-model", metavar="NAME", help="model name at the endpoint")
-    interrogate.add_argument("--key-variable", metavar="VARIABLE", help="environment variable with the API key")
-    interrogate.add_argument(
-        "--judge",
-        choices=("words", "endpoint"),
-        default="words",
-        help="judge answers on documents by whether they contain the true answer (default), or by the endpoint",
-    )
-    interrogate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of rows, sampling and wordings")
-    interrogate.add_argument("--out", metavar="FILE.jsonl", help="a new file for the `sft` rows")
-    interrogate.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-
-    arena = commands.add_parser("arena", help="compare models' answers pairwise and rate the models")
-    arena.set_defaults(command=_arena)
-    arena.add_argument("models", nargs="*", metavar="MODEL", help="folders, such as runs/quickstart/sft, or Hub names")
-    asked = arena.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--task", metavar="NAME", help="ask held-out rows of a task, such as word_problems")
-    asked.add_argument("--prompts", metavar="FILE", help="ask prompts: .txt, one per line, or .jsonl with `prompt`")
-    asked.add_argument(
-        "--votes", metavar="FILE.jsonl", help="rate from people's votes (`ui --against … --out`); needs no models"
-    )
-    arena.add_argument("--n", type=int, default=200, metavar="N", help="rows of the task (default %(default)s)")
-    _add_asking(arena, "largest=20")
-    arena.add_argument(
-        "--split", default="test", metavar="S", help="task split: test or validation (default %(default)s)"
-    )
-    arena.add_argument(
-        "--samples", type=int, default=0, metavar="K", help="answers per row at temperature 1 (0: one, greedy)"
-    )
-    arena.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="per answer (default %(default)s)")
-    arena.add_argument("--taste", action="store_true", help="judge by the task's taste instead of its score")
-    arena.add_argument("--reward-model", metavar="MODEL", help="judge by this reward model")
-    arena.add_argument("--endpoint", metavar="URL", help="judge by an OpenAI-compatible API, asked in both orders")
-    arena.add_argument("--judge-model", metavar="NAME", help="model name at the endpoint")
-    arena.add_argument("--key-variable", metavar="VARIABLE", help="environment variable with the API key")
-    arena.add_argument("--anchor", metavar="MODEL", help="model fixed at 1000 (default: the mean rating is 1000)")
-    arena.add_argument("--style-control", action="store_true", help="add ratings that control for length and markup")
-    arena.add_argument(
-        "--resamples",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="bootstrap resamples of the prompts (default %(default)s)",
-    )
-    arena.add_argument("--seed", type=int, default=0, metavar="N", help="seed of rows, sampling and resamples")
-    arena.add_argument("--out", metavar="FILE.jsonl", help="a new file for the pairs and their verdicts")
-    arena.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     push = commands.add_parser("push", help="push a trained step's model, or one of its checkpoints, to the Hub")
     push.set_defaults(command=_push)
@@ -758,6 +626,15 @@ def parser() -> argparse.ArgumentParser:
         "--file", metavar="ROWS.jsonl", help="rows with the fields gold and answer; one result per line"
     )
     verify.add_argument("--json", action="store_true", help="has no effect: the output is always JSON")
+
+    for name in stages.names():
+        if name != "index":  # whose command needs no YAML
+            # No character begins an option: the stage reads all words itself.
+            stage = commands.add_parser(
+                name, help=stages.described(name).summary.replace("%", "%%"), prefix_chars="\0", add_help=False
+            )
+            stage.set_defaults(command=_stage, stage=name)
+            stage.add_argument("words", nargs="*")
     return root
 
 
@@ -767,7 +644,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        args = parser().parse_args(_answers_joined(sys.argv[1:] if argv is None else argv))
+        words = list(sys.argv[1:] if argv is None else argv)
+        if words[:1] == ["index"] and any(word.startswith("--config") for word in words):
+            args = argparse.Namespace(command=_stage, stage="index", words=words[1:])
+        else:
+            args = parser().parse_args(_answers_joined(words))
         with exit_on_mistake():
             args.command(args)
         sys.stdout.flush()

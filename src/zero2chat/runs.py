@@ -316,6 +316,7 @@ class Run:
     def __init__(self, folder: Path, identity: dict[str, Any]):
         self.folder = folder
         self.identity = identity
+        self.story = self.limits = ""  # of the stage, for the model card
         self._seconds_before = identity.get("seconds", 0.0)
         self._started = psutil.Process().create_time()
 
@@ -353,6 +354,12 @@ class Run:
             if is_main_process() and not (folder / METRICS).exists():
                 lock(folder)
         return cls(folder, identity)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings given, without defaults."""
+        settings: dict[str, Any] = self.identity["fingerprint"]["settings"]
+        return settings
 
     @property
     def done(self) -> bool:

@@ -12,12 +12,11 @@ import torch
 import yaml
 from transformers import Qwen3Config
 
-from zero2chat import cli
+from zero2chat import cli, stages
 from zero2chat.errors import UserError
-from zero2chat.planning.memory import Group, Model, Work, layer_bytes, per_rank
+from zero2chat.models.training_job import Group, Model, Work
+from zero2chat.planning.memory import layer_bytes, per_rank
 from zero2chat.planning.plan import plan
-from zero2chat.planning.training_cost import PLANNED
-from zero2chat.recipes.recipe import TRAINING_STAGES
 
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
@@ -173,7 +172,7 @@ def test_without_max_steps_a_step_says_that_it_cannot_tell(recipe: Path, capsys:
 
 
 def test_every_stage_that_trains_can_be_planned() -> None:
-    assert set(PLANNED) == set(TRAINING_STAGES)
+    assert stages.names("cost") == [name for name in stages.names() if stages.described(name).kind == "trains"]
 
 
 def test_rlhf_at_8b_takes_what_its_page_says_of_eight_gpus() -> None:

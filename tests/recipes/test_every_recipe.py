@@ -11,7 +11,7 @@ import pytest
 
 from zero2chat.models.hardware import GPUS
 from zero2chat.planning.plan import RESERVE, plan_step
-from zero2chat.recipes.recipe import TRAINING_STAGES, Step, load_recipe
+from zero2chat.recipes.recipe import Step, load_recipe
 
 ROOT = Path(__file__).parents[2]
 HEADS = ["## Command", "## Needs", "## Steps", "## Expected scores"]  # of every recipe's page, then its notes
@@ -68,7 +68,7 @@ def test_every_step_parses_says_how_it_is_launched_and_can_be_planned(recipe: Pa
     page = (recipe / "README.md").read_text(encoding="utf-8")
     for step in steps:
         # Both raise for a key, a value or a task that does not exist.
-        if step.stage in TRAINING_STAGES:
+        if step.trains:
             _check_plan(step, steps, page)
         else:
             assert step.arguments(), step.config

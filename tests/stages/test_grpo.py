@@ -470,7 +470,7 @@ def test_groups_that_teach_nothing_are_replaced_and_a_resumed_run_ends_alike(
 def test_the_batches_of_every_recipe_fit_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parsing a recipe does not do these sums, which depend on how many processes there are."""
     monkeypatch.chdir(REPOSITORY)
-    settings, (args, training, _) = grpo.parse_training(grpo.ARGUMENTS, ["--config", str(path), "--use_vllm", "false"])
+    settings, (args, training, _) = grpo.STAGE.parse(["--config", str(path), "--use_vllm", "false"])
     grpo.set_global_batch(training, args.global_batch_size)
     grpo._set_generations(training, settings)
     if args.resample:
@@ -607,7 +607,7 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
 
 def test_a_group_over_several_processes_cannot_be_replaced(base: Callable[..., Path]) -> None:
     settings = ["--config", str(base("share", num_generations=16, per_device_train_batch_size=16))]
-    _, (_, training, _) = grpo.parse_training(grpo.ARGUMENTS, settings)
+    _, (_, training, _) = grpo.STAGE.parse(settings)
     grpo._check_resampling(training)
     two = SimpleNamespace(**vars(training) | {"world_size": 2})
     with pytest.raises(UserError, match="each process samples 8 completions, not a multiple of num_generations 16"):

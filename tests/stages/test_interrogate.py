@@ -163,7 +163,7 @@ def test_unknown_is_what_is_wrong_again_and_again(right: int, wrong: int, none: 
 def test_a_model_as_it_is_answers_and_the_command_writes_the_rows(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["interrogate", str(model_folder), "--task", "facts", "--option", "told=never", "--n", "6"]
+    command = ["interrogate", str(model_folder), "--datasets", "{task: facts, n: 6, options: {told: never}}"]
     command += ["--answers", "3", "--max-new-tokens", "6"]
     cli.main([*command, "--out", str(tmp_path / "rows.jsonl"), "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -18,8 +18,7 @@ from zero2chat.data.packing import pack_documents
 from zero2chat.errors import UserError
 from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
-from zero2chat.stages.pretrain import ARGUMENTS, PretrainArguments, _windows, build_model, collate, derive, main
-from zero2chat.trainers.arguments import parse_training
+from zero2chat.stages.pretrain import STAGE, PretrainArguments, _windows, build_model, collate, derive, main
 
 
 def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
@@ -143,7 +142,7 @@ def derived(
             if key not in ("model", "global_batch_size", "max_steps", "learning_rate")
         }
         path = write_yaml(tmp_path / "p.yaml", **free, depth=2, **changes)
-        given, (args, training) = parse_training(ARGUMENTS, ["--config", str(path)])
+        given, (args, training) = STAGE.parse(["--config", str(path)])
         found = derive(args, training, given, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
         return args, training, found
 

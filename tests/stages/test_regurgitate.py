@@ -110,7 +110,7 @@ def test_the_command_measures_the_same_and_any_dataset_will_do(
 ) -> None:
     model, corpus = learned
     options = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
-    cli.main(["regurgitate", str(model), "--corpus", str(corpus), *options])
+    cli.main(["regurgitate", str(model), "--dataset", str(corpus), *options])
     head, *lines = (line.split() for line in capsys.readouterr().out.splitlines())
     assert head[:5] == ["of", "in", "the", "text", "n"]
     assert [" ".join(line[:2]) for line in lines] == [
@@ -123,7 +123,7 @@ def test_the_command_measures_the_same_and_any_dataset_will_do(
     rows = Dataset.from_parquet(str(corpus / "data" / "train-00000-of-00001.parquet"))
     rows.rename_column("text", "body").to_json(tmp_path / "rows.jsonl")
     cli.main(
-        ["regurgitate", str(model), "--corpus", str(tmp_path / "rows.jsonl"), "--column", "body", "--json", *options]
+        ["regurgitate", str(model), "--dataset", str(tmp_path / "rows.jsonl"), "--column", "body", "--json", *options]
     )
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("no control documents from the validation split: ")
@@ -164,5 +164,5 @@ def test_a_corpus_without_a_train_split_is_refused(learned: tuple[Path, Path], t
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "test-00000-of-00001.parquet").symlink_to(corpus / "data" / "test-00000-of-00001.parquet")
     with pytest.raises(SystemExit) as caught:
-        cli.main(["regurgitate", str(model), "--corpus", str(tmp_path)])
+        cli.main(["regurgitate", str(model), "--dataset", str(tmp_path)])
     assert caught.value.code == 2

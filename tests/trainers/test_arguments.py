@@ -14,7 +14,7 @@ from zero2chat.errors import UserError
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages import pretrain, sft
 from zero2chat.trainers import arguments
-from zero2chat.trainers.arguments import build_training, for_this_machine, parse_training, set_global_batch
+from zero2chat.trainers.arguments import for_this_machine, parse_training, set_global_batch
 
 
 def _args(world_size: int, per_device: int) -> Any:
@@ -158,7 +158,7 @@ def _built(stage: Any, folder: Path, **settings: Any) -> Any:
     if stage is sft:
         settings = {key: value for key, value in settings.items() if key not in ("dataset", "tokenizer")}
         settings["datasets"] = [{"task": "facts", "n": 4}]
-    return build_training(stage.ARGUMENTS, settings, "x.yaml")
+    return stage.STAGE.build(settings, "x.yaml")
 
 
 @pytest.mark.parametrize(

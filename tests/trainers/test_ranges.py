@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
 import pytest
 
-from zero2chat import config
+from zero2chat import stages
 from zero2chat.errors import UserError
-from zero2chat.recipes.recipe import TRAINING_STAGES
-from zero2chat.trainers.arguments import build_training
 
 BAD = [
     ("max_steps", -5),
@@ -31,21 +28,18 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("stage", TRAINING_STAGES)
+@pytest.mark.parametrize("stage", [name for name in stages.names() if stages.described(name).kind == "trains"])
 @pytest.mark.parametrize(("key", "value"), BAD)
 def test_a_number_that_cannot_be_meant_is_named(stage: str, key: str, value: Any) -> None:
-    classes = importlib.import_module(f"zero2chat.stages.{stage}").ARGUMENTS
     with pytest.raises(UserError, match=rf"^x\.yaml: {key}: (expected a finite number, got|.*: give (one|a number))"):
-        build_training(classes, {"output_dir": "out", key: value}, "x.yaml")
+        stages.load(stage).build({"output_dir": "out", key: value}, "x.yaml")
 
 
 def test_epochs_are_counted_where_max_steps_is_minus_1() -> None:
-    classes = importlib.import_module("zero2chat.stages.sft").ARGUMENTS
     settings = {"output_dir": "out", "datasets": [{"task": "facts", "n": 9}], "max_steps": -1, "learning_rate": 0}
-    assert build_training(classes, settings, "x.yaml")[1].max_steps == -1
+    assert stages.load("sft").build(settings, "x.yaml")[1].max_steps == -1
 
 
 def test_no_setting_of_any_stage_is_infinite() -> None:
-    classes = importlib.import_module("zero2chat.stages.corpus").ARGUMENTS
     with pytest.raises(UserError, match=r"^x\.yaml: validation_fraction: expected a finite number, got inf"):
-        config.build(classes, {"output_dir": "out", "validation_fraction": math.inf}, "x.yaml")
+        stages.load("corpus").build({"output_dir": "out", "validation_fraction": math.inf}, "x.yaml")

@@ -17,28 +17,18 @@ from zero2chat.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
 CARD = "README.md"
 ADAPTER = "adapter_config.json"
 
-_STORY = {
-    "pretrain": "A language model pretrained from random weights to predict the next token. It continues text.",
-    "sft": "A language model fine-tuned on conversations. It answers like the assistant in them.",
-    "dpo": "A language model trained with DPO on preference pairs: chosen answers gained likelihood against rejected.",
-    "reward": "A reward model trained on preference pairs. It scores an answer; the preferred answer scores higher.",
-    "ppo": "A language model trained with PPO: answers that its reward model scores higher became more likely.",
-    "grpo": "A language model trained with GRPO: answers rewarded above their group's mean became more likely.",
-}
-_LIMITS = {
-    "reward": "It has learned preferences between answers like those in its training data. On other answers its scores "
-    "are unreliable: a model trained to raise them can learn to exploit its errors (reward hacking).",
-    "dpo": "It has learned preferences between answers like those in its training data. Chosen answers, too, are often "
-    "less likely than before training: DPO only increases the margin between chosen and rejected.",
-    "ppo": "It was optimized against a reward model. A higher reward does not mean that people prefer its answers, or "
-    "that they are correct.",
-}
-
 
 def make_card(
-    folder: Path, identity: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]], step: int | None = None
+    folder: Path,
+    identity: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, Any]],
+    step: int | None = None,
+    story: str = "",
+    limits: str = "",
 ) -> ModelCard:
     """Make the card of a run's model, or of its checkpoint at `step`. `identity` is the run's `run.json`.
+
+    `story` and `limits` are what the stage says of its models.
 
     The card contains no local paths: only paths inside this repository; others are cut to their last part.
     """
@@ -61,14 +51,14 @@ def make_card(
     )
     parts = [
         f"---\n{data.to_yaml()}\n---\n\n# {name}" + (f", step {step}" if step else ""),
-        _STORY.get(stage, ""),
+        story,
         "This is a LoRA adapter: load it on top of its base model." if adapter else "",
         f"This is an intermediate checkpoint, of step {step}. It was not evaluated." if step else "",
         f"## Made from\n\n{_origin(base, sources)}",
         f"## Made by\n\n{_making(name, identity)}",
         f"## Measured\n\n{_table(metrics)}" if metrics else "",
         "## Limits\n\n"
-        + _LIMITS.get(stage, "Its answers may be wrong: it has learned what is likely, not what is true.")
+        + (limits or "Its answers may be wrong: it has learned what is likely, not what is true.")
         + " It was not evaluated for harmful answers.",
     ]
     return ModelCard("\n\n".join(part for part in parts if part) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -93,12 +93,13 @@ def finish_model_folder(
         trainer.model.generation_config.save_pretrained(run.folder)  # the Trainer saves none with an adapter
     tokenizer.save_pretrained(run.folder)
     (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json has the same settings
-    make_card(run.folder, run.identity, metrics).save(run.folder / CARD)
+    make_card(run.folder, run.identity, metrics, story=run.story, limits=run.limits).save(run.folder / CARD)
     run.finish(metrics)
     if push:
         repo, branch, private = trainer.hub_model_id, trainer.args.hub_revision, bool(trainer.args.hub_private_repo)
         try:
-            sent = send(pack(run.folder, repo, branch), private)
+            parcel = pack(run.folder, repo, branch, describe=lambda _: (run.story, run.limits))
+            sent = send(parcel, private)
         except (UserError, NotPushed) as error:
             again = f"zero2chat push {run.folder} --repo {repo}" + " --private" * private
             raise UserError(
@@ -118,11 +119,13 @@ def pack(
     revision: str | None = None,
     license: str | None = None,
     base: str | None = None,
+    describe: Callable[[str], tuple[str, str]] = lambda stage: ("", ""),
 ) -> Parcel:
     """Pack a finished run's model for the repository `repo`, or, with the revision `step-N`, its checkpoint N.
 
     Any other revision names the branch to push to. `license` and `base` (the base model's Hub name) go into the model
-    card. Raises `UserError` if there is no such model, or if nobody else could load it.
+    card, and so do the story and the limits that `describe` returns for a stage. Raises `UserError` if there is no such
+    model, or if nobody else could load it.
     """
     folder = Path(folder)
     _check_names(repo, base)
@@ -138,7 +141,8 @@ def pack(
     try:
         # The Trainer and PEFT write their own cards into checkpoints and into unfinished runs.
         if step is not None or not own.exists():
-            card = make_card(folder, identity, {} if step else json.loads((folder / METRICS).read_text()), step)
+            metrics = {} if step else json.loads((folder / METRICS).read_text())
+            card = make_card(folder, identity, metrics, step, *describe(identity["fingerprint"]["stage"]))
             files[CARD] = str(card).encode()
         else:
             card = ModelCard.load(own)

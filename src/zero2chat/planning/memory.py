@@ -10,77 +10,22 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
+
+from zero2chat.models.training_job import FSDP, Model, Work
 
 # The shipped accelerate configs, cheapest first in what ranks say to each other, and the ZeRO stage of each.
 STAGES: dict[str, int] = {"single_gpu": 0, "ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "multi_node": 3}
-FSDP = "fsdp2"
 # DeepSpeed's defaults, in numbers of weights: its reduce_bucket_size, and for ZeRO-3 how many stay gathered
 # (stage3_max_live_parameters) and are stepped at once (sub_group_size).
 _BUCKET, _LIVE, _SUB_GROUP = 5e8, 1e9, 1e9
 _TILE = 32_768  # of the vocabulary, that TRL's head has at once
-
-
-@dataclass(frozen=True)
-class Group:
-    """Parameters trained alike: how many, bytes of a weight (its gradient has as many), the optimizer's moments and
-    the bytes of each."""
-
-    count: int
-    size: int = 4
-    moments: int = 2
-    moment: int = 4
-
-
-@dataclass(frozen=True)
-class Model:
-    """What a rank holds, before anything is sharded. `frozen` are bytes of the weights that stay as they are; `readers`
-    counts the parameters of other models that are only asked: a reference, reward models; `size` is a byte count of
-    their weights."""
-
-    config: PreTrainedConfig
-    groups: tuple[Group, ...]
-    frozen: float = 0.0
-    readers: int = 0
-    size: int = 4
-    lora: LoraConfig | None = None
-
-    @property
-    def trained(self) -> int:
-        return sum(group.count for group in self.groups)
-
-    @functools.cached_property
-    def shape(self) -> tuple[str, str | None]:
-        """The config's fields, and LoRA's, as JSON."""
-        fields = {k: v for k, v in self.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")}
-        lora = None
-        if self.lora is not None:
-            known = ("r", "lora_alpha", "lora_dropout", "target_modules")
-            chosen = {k: getattr(self.lora, k) for k in known}
-            lora = json.dumps({k: sorted(v) if isinstance(v, set) else v for k, v in chosen.items()})
-        return json.dumps(fields | {"model_type": self.config.model_type}, default=str), lora
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a rank does at once. `rows` sequences of `length` tokens for each of its `per_device_train_batch_size`;
-    `scored` of the tokens meet the head: "whole" makes all logits, "tiles" some at a time, "none" has one output.
-    `bodies` are the models whose layers wait for their backward pass."""
-
-    length: int
-    rows: int = 1
-    checkpointing: bool = False
-    head: str = "whole"
-    copies: int = 3  # of the logits in fp32, at once
-    scored: int | None = None
-    bodies: int = 1
 
 
 @functools.cache

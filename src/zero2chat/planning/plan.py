@@ -19,9 +19,10 @@ from rich.table import Table
 from zero2chat.errors import UserError, nearest
 from zero2chat.models.hardware import GPUS, Gpu
 from zero2chat.models.loading import head_width
-from zero2chat.planning.memory import FSDP, STAGES, per_rank
-from zero2chat.planning.training_cost import SHARDED, Job, read_job
-from zero2chat.recipes.recipe import TRAINING_STAGES, Step, load_recipe
+from zero2chat.models.training_job import FSDP, SHARDED, Job
+from zero2chat.planning.memory import STAGES, per_rank
+from zero2chat.planning.training_cost import read_job
+from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.trainers.arguments import share_batch
 
 RESERVE = 0.1  # of a GPU's memory: CUDA's context, libraries' workspaces, what fragmentation wastes
@@ -167,7 +168,7 @@ def plan(
     if not (Path(recipe) / "recipe.yaml").exists():
         raise UserError(f"{recipe}: not a recipe (no recipe.yaml): give a folder such as recipes/quickstart")
     steps = load_recipe(recipe)
-    training = [step for step in steps if step.stage in TRAINING_STAGES]
+    training = [step for step in steps if step.trains]
     if not training:
         raise UserError(f"{recipe}: no training steps: there is nothing to plan")
     found = {step.name: plan_step(step, steps, card, gpus, nodes, mfu, price) for step in training}

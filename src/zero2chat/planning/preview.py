@@ -8,225 +8,26 @@ no run's folder is written.
 
 from __future__ import annotations
 
-import importlib
 import itertools
-import json
 import math
 import re
 import statistics
-import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from rich.console import Console
 from rich.text import Text
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import ModelConfig
+from transformers import PreTrainedTokenizerBase
 
-from zero2chat.data.conversations import encode_conversations, load_conversations
-from zero2chat.data.decontamination import Decontamination
-from zero2chat.data.packing import pack_documents
-from zero2chat.data.preference_files import read_pairs
-from zero2chat.data.preference_tokens import tokenize_dpo_pairs, tokenize_reward_pairs
-from zero2chat.data.preferences import Pair, load_preferences
-from zero2chat.data.prompts import encode_prompts, load_parts
-from zero2chat.data.sources import Source, load_source, mix, read_sources, require_column, rows_kept
-from zero2chat.data.streaming import open_stream
+from zero2chat import stages
+from zero2chat.data.preview_rows import LOSS, Rows, Side
 from zero2chat.errors import UserError
-from zero2chat.inference.tool_format import Tools, make_tools
-from zero2chat.models.chat_template import end_turn, prepare_chat_template
-from zero2chat.models.loading import context_length, load_model, load_tokenizer
 from zero2chat.models.tokenization import control_ids, token_pieces
-from zero2chat.rewards import Reward, read_rewards
-from zero2chat.stages.ppo import read_ppo_rewards
-from zero2chat.trainers.arguments import parse_training, set_max_length
 
-_LOSS = "carries loss"
 _LEARNED, _LEARNED_CONTROL = ("black on green", "black on bright_green"), "bold white on dark_green"
 _GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # by turns, so that one sees where a token ends
 _MARKS = ("⟦", "⟧")  # in the place of colour
-
-
-@dataclass(frozen=True)
-class Side:
-    """A sequence that the model sees: its ids, and 1 for each that is marked, such as those that carry loss."""
-
-    ids: Sequence[int]
-    marked: Sequence[int]
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a stage. `where(i)` names row i, `sides(i)` are its sequences: one, or chosen and rejected."""
-
-    unit: str
-    marks: str  # what a marked token is
-    n: int
-    sources: Counter[str]
-    where: Callable[[int], str]
-    sides: Callable[[int], Sequence[Side]]
-    tokenizer: PreTrainedTokenizerBase
-    limit: tuple[str, int] | None = None  # its name, and the most tokens of a row
-    fate: str = ""  # of longer rows
-    ends: frozenset[int] = frozenset()  # with which a marked span should end
-
-
-# ---- the stages
-
-
-def _sft(args: Any, training: Any, model_args: ModelConfig) -> Rows:
-    sources, tools = read_sources(args.datasets), make_tools(args.tools)
-    model, tokenizer = _open(model_args, training.chat_template_path)
-    end_turn(model, tokenizer)
-    set_max_length(training, model)
-    decontamination = Decontamination(args.decontaminate)
-    parts = [
-        decontamination.clean(load_conversations(source, tools=tools), "messages", str(source.label), json.loads)
-        for source in sources
-    ]
-    rows, counts = _mixed(parts, sources)
-    encoded = encode_conversations(rows, tokenizer)
-
-    def of_row(i: int) -> list[Side]:
-        row = encoded[i]
-        return [Side(row["input_ids"], row["assistant_masks"])]
-
-    return Rows(
-        "conversations",
-        _LOSS,
-        len(encoded),
-        counts,
-        lambda i: str(encoded[i]["where"]),
-        of_row,
-        tokenizer,
-        ("max_length", training.max_length),
-        _fate(args.overlong),
-        frozenset({tokenizer.eos_token_id}),
-    )
-
-
-def _reward(args: Any, training: Any, model_args: ModelConfig) -> Rows:
-    made = Path(training.output_dir) / "pairs"
-    model, tokenizer = _open(model_args, training.chat_template_path)
-    set_max_length(training, model)
-    if not args.comparisons:
-        pairs, counts = _preferences(args)
-    elif (made / "equal.json").exists():
-        pairs = read_pairs(made / "train.jsonl")
-        counts = Counter({str(made / "train.jsonl"): len(pairs)})
-    else:
-        raise UserError(
-            f"comparisons: the stage has not sampled these pairs yet: run it, and preview shows those of {made}"
-        )
-    rows, _ = tokenize_reward_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
-
-    def of_row(i: int) -> list[Side]:
-        both = [(side, rows[i][f"{side}_ids"]) for side in ("chosen", "rejected")]
-        return [Side(ids, [0] * (len(ids) - 1) + [1], side) for side, ids in both]
-
-    marks = "is the token whose output is the score"
-    limit = ("max_length", training.max_length)
-    return Rows("pairs", marks, len(rows), counts, _pair, of_row, tokenizer, limit, _fate(args.overlong))
-
-
-def _dpo(args: Any, training: Any, model_args: ModelConfig) -> Rows:
-    model, tokenizer = _open(model_args, args.chat_template_path)
-    end_turn(model, tokenizer)
-    set_max_length(training, model)
-    pairs, counts = _preferences(args)
-    rows, _ = tokenize_dpo_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
-
-    def of_row(i: int) -> list[Side]:
-        prompt, *both = (rows[i][f"{part}_ids"] for part in ("prompt", "chosen", "rejected"))
-        names = zip(("chosen", "rejected"), both, strict=True)
-        return [Side(prompt + ids, [0] * len(prompt) + [1] * len(ids), side) for side, ids in names]
-
-    limit, ends = ("max_length", training.max_length), frozenset({tokenizer.eos_token_id})
-    return Rows("pairs", _LOSS, len(rows), counts, _pair, of_row, tokenizer, limit, _fate(args.overlong), ends)
-
-
-def _preferences(args: Any) -> tuple[list[Pair], Counter[str]]:
-    sources = read_sources(args.datasets)
-    pairs, counts = _mixed([load_preferences(source, args.equal)[0] for source in sources], sources)
-    return list(pairs), counts
-
-
-def _pair(i: int) -> str:
-    return f"pair {i}"
-
-
-def _grpo(args: Any, training: Any, model_args: ModelConfig) -> Rows:
-    return _prompts(args, training, model_args, read_rewards(args.rewards), make_tools(args.tools))
-
-
-def _ppo(args: Any, training: Any, model_args: ModelConfig) -> Rows:
-    functions = [function for function in read_ppo_rewards(args.rewards) if isinstance(function, Reward)]
-    rows = _prompts(args, training, model_args, functions, answers=False)
-    if args.max_prompt_length is None:
-        return rows
-    return replace(rows, limit=("max_prompt_length", args.max_prompt_length), fate="dropped")
-
-
-def _prompts(
-    args: Any,
-    training: Any,
-    model_args: ModelConfig,
-    rewards: Sequence[Reward],
-    tools: Tools | None = None,
-    answers: bool = True,
-) -> Rows:
-    sources = read_sources(args.datasets)
-    model, tokenizer = _open(model_args, args.chat_template_path)
-    end_turn(model, tokenizer)
-    problems, counts = _mixed(load_parts(sources, rewards, answers), sources)
-    _, ids = encode_prompts(problems, tokenizer, tools, training.chat_template_kwargs)
-    return Rows(
-        "prompts",
-        "carries loss: nothing in the prompt; the completion will",
-        len(ids),
-        counts,
-        lambda i: f"prompt {i}",
-        lambda i: [Side(ids[i], [0] * len(ids[i]))],
-        tokenizer,
-        ("the context minus max_completion_length", context_length(model) - (training.max_completion_length or 0)),
-        "an error: lower it, or remove these rows",
-    )
-
-
-def _pretrain(args: Any, training: Any) -> Rows:
-    tokenizer = load_tokenizer(args.tokenizer)
-    if args.stream:
-        fraction = args.validation_fraction
-        _, documents, _ = open_stream(args.source, args.column, tokenizer, args.max_length, 1, fraction)
-    else:
-        documents = load_source(Source(path=args.dataset, split="train", label="train"))
-        require_column(documents, args.column, args.dataset)
-    windows = pack_documents(documents, args.column, tokenizer, args.max_length, "train")
-    counts = Counter(documents["source"] if "source" in documents.column_names else {"documents": len(documents)})
-    return Rows(
-        "windows of documents",
-        _LOSS,
-        len(windows),
-        counts,
-        lambda i: f"window {i}",
-        lambda i: [Side(windows[i]["input_ids"], [0] + [1] * (args.max_length - 1))],
-        tokenizer,
-    )
-
-
-STAGES: dict[str, Callable[..., Rows]] = {
-    "pretrain": _pretrain,
-    "sft": _sft,
-    "dpo": _dpo,
-    "reward": _reward,
-    "ppo": _ppo,
-    "grpo": _grpo,
-}
 
 
 def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()) -> tuple[str, Rows]:
@@ -235,11 +36,13 @@ def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()
     Raises `UserError` where the stage would, before it begins to train.
     """
     stage = stage or _stage_of(config)
-    if stage not in STAGES:
-        raise UserError(f"stage '{stage}': preview shows the data of {', '.join(STAGES)}")
-    arguments = importlib.import_module(f"zero2chat.stages.{stage}").ARGUMENTS
-    _, built = parse_training(arguments, ["--config", config, *(f"--{change}" for change in changes)])
-    return stage, STAGES[stage](*built)
+    known = stages.names("rows")
+    if stage not in known:
+        raise UserError(f"stage '{stage}': preview shows the data of {', '.join(known)}")
+    shown = stages.load(stage)
+    assert shown.rows is not None
+    _, arguments = shown.parse(["--config", config, *(f"--{change}" for change in changes)])
+    return stage, shown.rows(*arguments)
 
 
 def _stage_of(config: str) -> str:
@@ -252,25 +55,6 @@ def _stage_of(config: str) -> str:
     if not found:
         raise UserError(f"{config}: its first comment has no launch command (-m zero2chat.stages.sft): give --stage")
     return found[1]
-
-
-def _open(model_args: ModelConfig, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    model, tokenizer = load_model(model_args.model_name_or_path, None, model_args.model_revision, weights=False)
-    prepare_chat_template(tokenizer, template)
-    return model, tokenizer
-
-
-def _mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset, Counter[str]]:
-    """The mixture that the stage makes, and how many rows of each source are in it."""
-    fractions = [source.fraction for source in sources]
-    counts: Counter[str] = Counter()
-    for source, n in zip(sources, rows_kept(parts, fractions, lambda _: 1), strict=True):
-        counts[str(source.label)] += n
-    return mix(parts, fractions, size=lambda _: 1), counts
-
-
-def _fate(overlong: str) -> str:
-    return "dropped" if overlong == "drop" else "an error: raise it, or set `overlong: drop`"
 
 
 # ---- what is shown
@@ -390,7 +174,7 @@ def _said(rows: Rows, figures: dict[str, Any]) -> list[str]:
         over = {0: "0 are", 1: "1 is"}.get(figures["over"], f"{figures['over']:,} are")
         fate = f": {rows.fate}" if figures["over"] else ""
         lines.append(f"{over} over {rows.limit[0]}, {rows.limit[1]:,} tokens{fate}")
-    if figures["marked"] and rows.marks == _LOSS:
+    if figures["marked"] and rows.marks == LOSS:
         lines.append(f"{figures['marked'] / figures['tokens']:.1%} of the tokens carry loss")
     if rows.ends:
         (end,) = token_pieces(rows.tokenizer, sorted(rows.ends))

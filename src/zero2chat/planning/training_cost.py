@@ -6,8 +6,7 @@ Settings are read by the stage's own parser, so that what it would refuse is ref
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +18,17 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig, RewardConfig, get_peft_config
 
+from zero2chat import stages
 from zero2chat.errors import UserError
 from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.loading import context_length, head_width, load_tokenizer
-from zero2chat.planning.memory import FSDP, Group, Model, Work
+from zero2chat.models.training_job import Group, Job, Model, Work
 from zero2chat.planning.model_sizes import config_of
 from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.stages.pretrain import build_model, derive
 from zero2chat.trainers.muon import split_parameters
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a step trains, read off its settings: what `memory.per_rank` takes, and what its time follows from."""
-
-    model: Model
-    work: Work
-    parameters: int
-    flops: float  # of training, a token
-    forward: float  # of these, in one forward pass of what is trained
-    length: str  # what `work.length` stands for
-    unit: str = "windows"
-    rows: int | None = None  # of the dataset, where the settings tell
-    rollout: float = 0.0  # batches that are sampled at once
-    vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps while the step learns
-    refused: tuple[str, ...] = ()  # accelerate configs that the stage refuses
-
 
 # ---- models without weights
 
@@ -144,124 +126,6 @@ def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelCon
     return Model(model.config, tuple(groups), frozen, size=size, lora=peft)
 
 
-# ---- what each stage trains
-
-SHARDED = ("zero3", "multi_node", FSDP)
-_NOT_WHOLE = ("zero1", "zero2", *SHARDED)
-_Settings = tuple[Any, Any, Any, Sequence[Step]]  # its own arguments, the trainer's, the model's, its recipe's steps
-
-
-def _sft(job: Job, settings: _Settings) -> Job:
-    args, training, options, _ = settings
-    counted = not training.packing and all("task" in one and one.get("fraction") is None for one in args.datasets)
-    rows = sum(one["n"] for one in args.datasets) if counted else None
-    refused = _NOT_WHOLE if args.merge_adapter else _quantised(options)
-    work = replace(job.work, head="tiles")
-    return replace(job, work=work, rows=rows, refused=refused, unit="conversations")
-
-
-def _dpo(job: Job, settings: _Settings) -> Job:
-    _, training, options, _ = settings
-    forgets = training.precompute_ref_log_probs and not options.use_peft
-    model = replace(job.model, readers=0 if options.use_peft or forgets else job.parameters)
-    work = replace(job.work, rows=2, head="tiles")
-    refused = SHARDED if forgets else _quantised(options)
-    # The reference reads each pair too.
-    return replace(job, model=model, work=work, flops=job.flops + job.forward, refused=refused, unit="pairs")
-
-
-def _reward(job: Job, settings: _Settings) -> Job:
-    args, *_ = settings
-    refused = tuple(name for name in SHARDED if args.comparisons and name != FSDP)
-    return replace(job, work=replace(job.work, rows=2, head="none"), refused=refused, unit="pairs")
-
-
-def _grpo(job: Job, settings: _Settings) -> Job:
-    args, training, options, _ = settings
-    reads = 1.0 if training.beta else 0.0  # of the reference
-    if training.use_vllm or training.num_iterations > 1:
-        reads += 1 / training.num_iterations  # of what vLLM, or an older policy, drew
-    batch = args.global_batch_size or training.per_device_train_batch_size * training.gradient_accumulation_steps
-    return replace(
-        job,
-        model=replace(job.model, readers=job.parameters if training.beta and not options.use_peft else 0),
-        work=replace(job.work, head="tiles"),
-        flops=job.flops + reads * job.forward,
-        rollout=training.generation_batch_size / batch,
-        vllm=_vllm(training),
-        refused=_NOT_WHOLE if args.merge_adapter else SHARDED if args.pass_rate else _quantised(options),
-        unit="answers",
-    )
-
-
-def _ppo(job: Job, settings: _Settings) -> Job:
-    args, training, options, steps = settings
-    length, size = job.work.length, job.model.size
-    own = training.value_model == "own"
-    value, forward = int(job.model.config.get_text_config().hidden_size), job.forward
-    flops = job.flops
-    if own:
-        model = _empty(base_config(training.value_model_path or options.model_name_or_path, steps), scores=True)
-        value = parameter_count(model)
-        flops += flops_per_token(model, length)
-        forward += flops_per_token(model, length) / 3
-    readers, reads = (0, forward) if options.use_peft else (job.parameters, forward + job.forward)
-    for entry in args.rewards:
-        if "model" in entry:
-            judge = _empty(base_config(entry["model"], steps), scores=True)
-            readers += parameter_count(judge)
-            reads += flops_per_token(judge, length) / 3
-    return replace(
-        job,
-        model=replace(job.model, groups=(*job.model.groups, Group(value, size, 2, size)), readers=readers),
-        work=replace(job.work, head="whole", copies=5, bodies=2 if own else 1),
-        # Once a rollout all of them read it, and the policy learns from it num_ppo_epochs times.
-        flops=flops + reads / training.num_ppo_epochs,
-        forward=forward,
-        rollout=training.num_mini_batches,
-        vllm=_vllm(training),
-        refused=_NOT_WHOLE if args.merge_adapter else (FSDP,),
-        unit="answers",
-    )
-
-
-def _gkd(job: Job, settings: _Settings) -> Job:
-    _, training, options, steps = settings
-    teacher = _empty(base_config(training.teacher_model_name_or_path, steps))
-    return replace(
-        job,
-        model=replace(job.model, readers=parameter_count(teacher)),
-        work=replace(job.work, head="tiles"),
-        flops=job.flops + flops_per_token(teacher, job.work.length) / 3,
-        rollout=1.0,
-        vllm=_vllm(training),
-        refused=_quantised(options),
-        unit="answers",
-    )
-
-
-# What each stage adds to its model and its sequences
-PLANNED: dict[str, Callable[[Job, _Settings], Job]] = {
-    "pretrain": lambda job, settings: job,
-    "sft": _sft,
-    "dpo": _dpo,
-    "reward": _reward,
-    "grpo": _grpo,
-    "ppo": _ppo,
-    "gkd": _gkd,
-}
-
-
-def _quantised(options: ModelConfig) -> tuple[str, ...]:
-    return SHARDED if options.load_in_4bit or options.load_in_8bit else ()
-
-
-def _vllm(training: Any) -> tuple[float, bool] | None:
-    if not training.use_vllm or training.vllm_mode != "colocate":
-        return None
-    return training.vllm_gpu_memory_utilization, training.vllm_enable_sleep_mode
-
-
 def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
     """FLOPs a token of (training, one forward pass alone), where a frozen weight has no gradient: 4 in place of 6."""
     c = held.config.get_text_config()
@@ -274,12 +138,20 @@ def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
 def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     """(what a step trains, its own arguments, the trainer's). Raises `UserError` for settings that the stage would
     refuse, and a model that is nowhere."""
-    args, training, *more = step.arguments()
+    arguments = step.arguments()
+    args, training, *more = arguments
     options: ModelConfig | None = more[0] if more else None
-    if step.stage == "pretrain":
+    cost = stages.load(step.stage).cost
+    if cost is None:
+        raise UserError(f"{step.config}: the stage {step.stage} declares no cost: it cannot be planned")
+
+    def empty(path: str | None, scores: bool) -> PreTrainedModel:
+        return _empty(base_config(path, steps), scores)
+
+    if options is None:  # it starts from random weights
         model = _pretrained(step, steps, args, training)
     else:
-        model = _empty(base_config(step.settings.get("model_name_or_path"), steps), step.stage == "reward")
+        model = empty(step.settings.get("model_name_or_path"), isinstance(training, RewardConfig))
     c = model.config.get_text_config()
     if not getattr(c, "num_attention_heads", None) or any(
         getattr(c, f"num_{kind}experts", None) for kind in ("", "local_")
@@ -287,9 +159,9 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
         raise UserError(f"{step.config}: cannot plan a {c.model_type}: only dense transformers are supported")
     parameters = parameter_count(model)
     context = context_length(model)
-    length, said = getattr(args if step.stage == "pretrain" else training, "max_length", None), "max_length"
+    length, said = getattr(args if options is None else training, "max_length", None), "max_length"
     answer = None
-    if step.stage in ("grpo", "ppo", "gkd"):
+    if hasattr(training, "max_completion_length"):
         answer = training.max_completion_length
         if answer is None or answer >= context:
             raise UserError(
@@ -304,4 +176,4 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     flops, forward = (dense, dense / 3) if held.lora is None else _lora_flops(dense, held, length)
     work = Work(length, checkpointing=training.gradient_checkpointing, scored=answer)
     job = Job(held, work, parameters, flops, forward, said)
-    return PLANNED[step.stage](job, (args, training, options, steps)), args, training
+    return cost(job, empty, *arguments), args, training

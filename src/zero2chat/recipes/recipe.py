@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,27 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zero2chat import config, runs
+from zero2chat import config, runs, stages
 from zero2chat.errors import UserError, nearest
 
-# Plain stages run as one process; all others run under `accelerate launch`.
-PLAIN_STAGES = ("corpus", "tokenizer", "index", "claims", "report")
-TRAINING_STAGES = ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "gkd")
-# Stages that generate with a model, on all processes.
-ANSWERING_STAGES = (
-    "arena",
-    "compress",
-    "distill",
-    "evaluate",
-    "interrogate",
-    "novelty",
-    "probe",
-    "regurgitate",
-    "surprise",
-)
-STAGES = (*PLAIN_STAGES, *TRAINING_STAGES, *ANSWERING_STAGES)
-# Stages that only combine other steps' results. They rerun automatically when those change.
-JOINING_STAGES = ("claims", "report")
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 
 
@@ -52,11 +33,16 @@ class Step:
 
     @property
     def trains(self) -> bool:
-        return self.stage in TRAINING_STAGES
+        return stages.described(self.stage).kind == "trains"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it runs as one Python process, without `accelerate launch`."""
+        return stages.described(self.stage).kind == "plain"
 
     @property
     def joins(self) -> bool:
-        return self.stage in JOINING_STAGES
+        return stages.described(self.stage).joins
 
     def command(self) -> list[str]:
         """Return the command that runs this step, ready to paste into a shell."""
@@ -64,19 +50,14 @@ class Step:
         for key, value in self.overrides.items():
             structured = value is None or isinstance(value, list | dict)
             module += [f"--{key}", json.dumps(value, ensure_ascii=False) if structured else str(value)]
-        if self.stage in PLAIN_STAGES:
+        if self.is_plain:
             return ["python", *module]
         launch = ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml"
         return ["accelerate", "launch", "--quiet", "--config_file", str(launch), *module]
 
     def arguments(self) -> tuple[Any, ...]:
         """Build the stage's dataclasses from the settings. Raises the same `UserError` as the stage."""
-        classes = importlib.import_module(f"zero2chat.stages.{self.stage}").ARGUMENTS
-        if self.trains:
-            from zero2chat.trainers.arguments import build_training
-
-            return build_training(classes, self.settings, str(self.config))
-        return config.build(classes, self.settings, str(self.config))
+        return stages.load(self.stage).build(self.settings, str(self.config))
 
 
 def load_recipe(
@@ -128,7 +109,7 @@ def _read_step(
     for key in ("name", "stage", "config"):
         if not isinstance(entry.get(key), str):
             raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
-    require_known(entry["stage"], STAGES, f"{where}: step {entry['name']}", "stage")
+    require_known(entry["stage"], stages.names(), f"{where}: step {entry['name']}", "stage")
     launch = accelerate_config or entry.get("accelerate_config", "cpu")
     require_known(
         launch,

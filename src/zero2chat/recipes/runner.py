@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
-from zero2chat import config, runs
+from zero2chat import config, runs, stages
 from zero2chat.errors import MISTAKE_FILE, UserError
 from zero2chat.recipes import graph, processes
-from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, PLAIN_STAGES, Step, load_recipe, owners, require_known
+from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owners, require_known
 from zero2chat.recipes.seeds import in_seeds, with_seeds
 
 # Suffixes by which a setting is taken for a file in the repository, and settings that are always plain text.
@@ -262,8 +262,8 @@ def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
 
 
 def _skip(step: Step, command: Sequence[str]) -> None:
-    if step.stage == "report":  # prints its results again, and rewrites its page if that is missing
-        importlib.import_module("zero2chat.stages.report").main(command[command.index("--config") :])
+    if step.stage in stages.names("again"):  # and writes again what is missing beside its folder
+        stages.load(step.stage).main(command[command.index("--config") :])
     else:
         print(f"{step.name}: done already, skipped", flush=True)
 
@@ -296,7 +296,7 @@ def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
 def environment(step: Step, jobs: int = 1) -> dict[str, str]:
     """Return the environment of a step's processes: the current one, plus settings for speed on CPUs."""
     ranks = jobs
-    if step.stage not in PLAIN_STAGES:
+    if not step.is_plain:
         launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
         ranks *= int(launch.get("num_processes", 1))
     # All cores for one process, an equal share for several.

@@ -1,0 +1,169 @@
+"""What a stage is. Each file here ends in `STAGE = Stage(...)`, and everything that lists stages follows from that.
+
+`names` and `described` read the declarations without importing the files, because trl, which most files import, takes
+seconds. The fields of `Description` are therefore literals.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from zero2chat.errors import exit_on_mistake
+
+if TYPE_CHECKING:
+    from zero2chat.data.preview_rows import Rows
+    from zero2chat.models.training_job import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What is known of a stage without importing it."""
+
+    name: str  # of its file
+    story: str  # what it makes: for the model card, the documentation and `zero2chat --help`
+    kind: Literal["plain", "trains", "answers"]  # plain: one Python process; the others run under `accelerate launch`
+    joins: bool = False  # only combines other steps' results, and runs again when those change
+    limits: str = ""  # of the model, for its card
+
+    @property
+    def summary(self) -> str:
+        """The story's first sentence."""
+        return self.story.partition(". ")[0].rstrip(".") + "."
+
+
+class Result(NamedTuple):
+    """What a stage finds without a run folder: its metrics, a table of them, and the lines of `--out`."""
+
+    metrics: Mapping[str, Any]
+    shown: Any
+    lines: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Description):
+    """A stage. `arguments` are the dataclasses that its YAML fills; each function gets an instance of each.
+
+    `rows` and `cost` are optional: without them `zero2chat preview` or `plan` do not know the stage. The command
+    `zero2chat <name>` needs an `output_dir`, unless `result` says what to print without one.
+    """
+
+    arguments: tuple[type, ...]
+    run: Callable[..., None]  # (run, *arguments): the work, which ends in `run.finish` or `finish_model_folder`
+    check: Callable[..., Any] | None = None  # (*arguments) → raises `UserError` before the run folder is created
+    identity: Callable[..., dict[str, Any]] | None = None  # (settings, *arguments) → those the result depends on
+    beside: tuple[str, ...] = ()  # files written beside the run folder; if one is missing, the run is not done
+    again: Callable[..., None] | None = None  # (*arguments): what a finished run prints again
+    rows: Callable[..., Rows] | None = None  # (*arguments) → what the model will see
+    cost: Callable[..., Job] | None = None  # (job, empty_model, *arguments) → the job with what the stage adds to it
+    result: Callable[..., Result] | None = None  # (*arguments)
+    positional: str = ""  # the key that the words before a command's first option fill
+
+    def build(self, settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+        """Build the arguments from settings. Raises `UserError` for a setting that is unknown or refused."""
+        if self.kind == "trains":
+            from zero2chat.trainers.arguments import build_training
+
+            return build_training(self.arguments, settings, where)
+        from zero2chat import config
+
+        return config.build(self.arguments, settings, where)
+
+    def parse(self, argv: Sequence[str] | None = None) -> tuple[dict[str, Any], tuple[Any, ...]]:
+        """`--config X.yaml [--key value …]` → the settings given, and the arguments."""
+        if self.kind == "trains":
+            from zero2chat.trainers.arguments import parse_training
+
+            return parse_training(self.arguments, argv)
+        from zero2chat import config
+
+        return config.parse(self.arguments, argv)
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """Run the stage, or resume it, unless its run is done."""
+        from zero2chat.runs import Run
+
+        settings, arguments = self.parse(argv)
+        if self.check is not None:
+            self.check(*arguments)
+        if self.identity is not None:
+            settings = self.identity(settings, *arguments)
+        common = next(one for one in arguments if hasattr(one, "output_dir"))
+        run = Run.open(common.output_dir, self.name, settings)
+        run.story, run.limits = self.story, self.limits
+        if run.done and all((run.folder.parent / file).exists() for file in self.beside):
+            print(f"{run.folder}: done already")
+            if self.again is not None:
+                self.again(*arguments)
+            return
+        if self.kind != "plain":
+            from transformers import set_seed
+
+            set_seed(common.seed)
+        self.run(run, *arguments)
+
+    def command(self) -> None:
+        """`main` as a program: a user's mistake is one line and exit code 2."""
+        with exit_on_mistake():
+            self.main()
+
+    def help(self) -> str:
+        """The stage's own settings, a line each, and whose settings it takes too."""
+        keys: dict[str, str] = {}
+        for kind in self.arguments:
+            own = [base for base in kind.__mro__ if base.__module__.startswith("zero2chat.")]
+            declared = {name for base in own for name in inspect.get_annotations(base)}
+            keys |= {field.name: field.metadata.get("help", "") for field in fields(kind) if field.name in declared}
+        others = [kind.__name__ for kind in self.arguments if not kind.__module__.startswith("zero2chat.")]
+        words = f" [{self.positional.upper()} …]" if self.positional else ""
+        lines = [f"usage: zero2chat {self.name}{words} [--config X.yaml] [--key value …]", "", self.story, ""]
+        lines += [f"  --{key:<28} {text}".rstrip() for key, text in keys.items()]
+        return "\n".join(lines + [f"\nand the settings of {' and '.join(others)}"] * bool(others))
+
+
+# ---- the registry
+
+
+def names(giving: str | None = None) -> list[str]:
+    """All stages, or those whose declaration gives this field."""
+    found = [module.name for module in pkgutil.iter_modules(__path__)]
+    return [name for name in found if giving is None or giving in _declaration(name)]
+
+
+def load(name: str) -> Stage:
+    """Import a stage."""
+    stage: Stage = importlib.import_module(f"{__name__}.{name}").STAGE
+    return stage
+
+
+@functools.cache
+def described(name: str) -> Description:
+    """Read a stage's description from its file, without importing it."""
+    known, given = {field.name for field in fields(Description)}, _declaration(name)
+    return Description(**{key: ast.literal_eval(value) for key, value in given.items() if key in known})
+
+
+def card_texts(name: str) -> tuple[str, str]:
+    """The story and the limits for the card of a stage's model; empty for a stage that no longer exists."""
+    return (described(name).story, described(name).limits) if name in names() else ("", "")
+
+
+@functools.cache
+def _declaration(name: str) -> dict[str, ast.expr]:
+    """The fields of `STAGE = Stage(...)` in a stage's file."""
+    spec = importlib.util.find_spec(f"{__name__}.{name}")
+    assert spec is not None
+    assert spec.origin is not None
+    _, start, declared = Path(spec.origin).read_text(encoding="utf-8").partition("\nSTAGE = Stage(")
+    match ast.parse(start + declared).body[:1]:
+        case [ast.Assign(value=ast.Call(keywords=keywords))]:
+            return {word.arg: word.value for word in keywords if word.arg is not None}
+    raise TypeError(f"{spec.origin}: has no `STAGE = Stage(...)`")

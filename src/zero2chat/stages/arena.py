@@ -11,29 +11,18 @@ ratings of Bradley and Terry on Elo's scale (`evaluation/elo.py`). `zero2chat ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Console
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import config
-from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation.arena import FILE, ArenaArguments, as_tables, compare
 from zero2chat.models.hardware import start_processes
-from zero2chat.models.loading import load_model
+from zero2chat.models.loading import load_for_use, load_model
 from zero2chat.runs import Run, write_atomically
+from zero2chat.stages import Result, Stage
 
-ARGUMENTS = (ArenaArguments,)
 
-
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    run = Run.open(args.output_dir, "arena", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
+def run(run: Run, args: ArenaArguments) -> None:
     state = start_processes()
-    set_seed(args.seed)
 
     def load(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         model, tokenizer = load_model(path, args.dtype)
@@ -47,6 +36,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.finish(metrics)
 
 
+def _result(args: ArenaArguments) -> Result:
+    metrics, _, lines = compare(args, load_for_use)
+    return Result(metrics, as_tables(metrics), lines)
+
+
+STAGE = Stage(
+    name="arena",
+    story="Ratings of models whose answers to the same prompts were compared pairwise.",
+    kind="answers",
+    arguments=(ArenaArguments,),
+    positional="models",
+    result=_result,
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

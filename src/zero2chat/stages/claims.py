@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat import config, stats
-from zero2chat.errors import UserError, exit_on_mistake, nearest
+from zero2chat.errors import UserError, nearest
 from zero2chat.report.parts import interval, is_rate, short
 from zero2chat.report.steps import Metric, Step, finite, read_step
 from zero2chat.runs import Run, write_atomically
+from zero2chat.stages import Stage
 
 FILE = "claims.json"
 WAITING = {"value": None, "seeds": 0, "met": None}  # of a figure that was not asked for
@@ -154,9 +155,6 @@ class ClaimsArguments:
                 raise UserError(f"only: unknown claim '{name}'{nearest(name, names)}")
 
 
-ARGUMENTS = (ClaimsArguments,)
-
-
 def read_claims(entries: Sequence[Any]) -> list[tuple[Claim, list[Figure]]]:
     """A YAML's `claims:` list. Raises `UserError` where it is empty, for a key that is not known, and for two claims,
     or two figures of one, of the same name."""
@@ -179,10 +177,15 @@ def _once(names: Sequence[str], where: str) -> None:
             raise UserError(f"{where}: duplicate name '{name}': rename one")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    if args.only is not None:  # what the others wait for need not be there
-        settings["claims"] = [entry for entry in args.claims if entry["name"] in args.only]
+def _asked(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]:
+    """The settings without the claims that are not asked for: what those wait for need not be there."""
+    if args.only is None:
+        return settings
+    return settings | {"claims": [entry for entry in args.claims if entry["name"] in args.only]}
+
+
+def judge(args: ClaimsArguments) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """The lines of `claims.json`, the examples as samples, and the curves. Raises `UserError` where one is missing."""
     claims = read_claims(args.claims)
     asked = [(claim, figures) for claim, figures in claims if args.only is None or claim.name in args.only]
     wanted = dict.fromkeys(name for claim, figures in asked for name in _named(claim, figures))
@@ -194,13 +197,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     samples = [sample for claim, _ in asked for sample in _example(claim, steps)]
     history = [points for claim, _ in asked for points in _history(claim, steps)]
-    run = Run.open(args.output_dir, "claims", settings)
-    path = Path(args.output_dir).parent / FILE
-    if run.done and path.exists():
-        print(f"{run.folder}: done already")
-        return
+    return lines, samples, history
+
+
+def run(run: Run, args: ClaimsArguments) -> None:
+    lines, samples, history = judge(args)
     run.clear()
-    write_atomically(path, json.dumps(lines, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(run.folder.parent / FILE, json.dumps(lines, indent=2, ensure_ascii=False) + "\n")
     run.sample_anew(0, samples)
     for points in history:
         run.log(points)
@@ -324,6 +327,18 @@ def _history(claim: Claim, steps: Mapping[str, Sequence[Step]]) -> list[dict[str
     return found
 
 
+STAGE = Stage(
+    name="claims",
+    story="The claims of a recipe, each with its figures, their targets, and whether they were met.",
+    kind="plain",
+    joins=True,
+    beside=(FILE,),
+    arguments=(ClaimsArguments,),
+    check=judge,
+    identity=_asked,
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -13,20 +13,21 @@ from __future__ import annotations
 import lzma
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import config, stats
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat import stats
+from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Passage, Reading, held_out_texts, read, rows_of, start_of_document
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.runs import Run
+from zero2chat.stages import Stage
 
 LOST = "▒"  # a token that the model would have written otherwise
 _SHOWN = 3  # of each split, as samples
@@ -56,17 +57,8 @@ class CompressArguments:
                 raise ValueError(f"{key} {getattr(self, key)} is below 1")
 
 
-ARGUMENTS = (CompressArguments,)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    run = Run.open(args.output_dir, "compress", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
+def run(run: Run, args: CompressArguments) -> None:
     state = start_processes()
-    set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     metrics, samples = measure(model.to(state.device), tokenizer, args)
     if state.is_main_process:
@@ -137,6 +129,14 @@ def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Passage, reading: Rea
     return "".join(tokenizer.decode(ids) if right else LOST * len(ids) for right, ids in texts)
 
 
+STAGE = Stage(
+    name="compress",
+    story="How far a model compresses its training text, and what of it the model keeps.",
+    kind="answers",
+    arguments=(CompressArguments,),
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

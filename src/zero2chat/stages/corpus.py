@@ -15,20 +15,18 @@ the splits it then writes a card, the funnel (`crawl.json`), and all that was re
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
-from zero2chat import config
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
 from zero2chat.data.crawl.config import WORK, read_crawl
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.sources import load_documents, mix, read_sources, split_of
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import UserError
 from zero2chat.hub.model_card import CARD
 from zero2chat.runs import Run
+from zero2chat.stages import Stage
 from zero2chat.tasks import SPLITS
 
 
@@ -67,19 +65,11 @@ class CorpusArguments:
                 raise ValueError(f"label '{CANARIES}' is reserved for canaries: set another `label`")
 
 
-ARGUMENTS = (CorpusArguments,)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
+def run(run: Run, args: CorpusArguments) -> None:
     if args.crawl:
-        crawl(settings, args)
+        _crawl(run, args)
         return
     sources = read_sources(args.datasets, documents=True)
-    run = Run.open(args.output_dir, "corpus", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
     run.clear()
 
     decontamination = Decontamination(args.decontaminate)
@@ -128,19 +118,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.finish(metrics)
 
 
-def crawl(settings: dict[str, Any], args: CorpusArguments) -> None:
-    """The corpus of WARC files. Killed and started again, it goes on from the shards that are whole."""
+def _check(args: CorpusArguments) -> None:
+    if not args.crawl:
+        return
     try:
-        from zero2chat.data.crawl.run import prepare, run_crawl
-        from zero2chat.data.crawl.summary import beginnings
-        from zero2chat.report.crawl import add_plots
+        from zero2chat.data.crawl.run import prepare
     except ImportError as error:
         raise UserError(f'crawl: {error.name} is not installed: pip install "zero2chat[crawl]"') from error
-    prepared = prepare(args.crawl)  # a mistake leaves no folder
-    run = Run.open(args.output_dir, "corpus", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
+    prepare(args.crawl)
+
+
+def _crawl(run: Run, args: CorpusArguments) -> None:
+    """The corpus of WARC files. Killed and started again, it goes on from the shards that are whole."""
+    from zero2chat.data.crawl.run import prepare, run_crawl
+    from zero2chat.data.crawl.summary import beginnings
+    from zero2chat.report.crawl import add_plots
+
+    prepared = prepare(args.crawl)
     metrics = run_crawl(*prepared, run.folder, (args.validation_fraction, args.test_fraction), args.decontaminate)
     add_plots(run.folder, CARD)
     run.sample_anew(0, [{"prompt": label, "completion": text} for label, text in beginnings(run.folder)])
@@ -148,6 +142,15 @@ def crawl(settings: dict[str, Any], args: CorpusArguments) -> None:
     shutil.rmtree(run.folder / WORK)
 
 
+STAGE = Stage(
+    name="corpus",
+    story="A corpus with train, validation and test splits, gathered from datasets, files or a web crawl.",
+    kind="plain",
+    arguments=(CorpusArguments,),
+    check=_check,
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

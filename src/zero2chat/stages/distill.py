@@ -34,15 +34,14 @@ from itertools import takewhile
 from typing import Any, Literal
 
 from datasets import Dataset
-from transformers import set_seed
 
-from zero2chat import config, stats
+from zero2chat import stats
 from zero2chat.config import build
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, mix, read_sources
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import UserError
 from zero2chat.inference.openai_client import EndpointSpec
 from zero2chat.inference.samplers import Ask, Said, ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
@@ -50,6 +49,7 @@ from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.rewards import Reward, read_rewards
 from zero2chat.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
+from zero2chat.stages import Stage
 
 FILE = "answers.jsonl"  # in the run's folder: a line a prompt, with all that the teacher said to it
 # Why an answer is not kept: the endpoint would not have the prompt; nothing was said; it did not end by itself; no
@@ -98,9 +98,6 @@ class DistillArguments:
         _read_rewards(self.rewards)
         if self.endpoint is not None:
             build([EndpointSpec], self.endpoint, "endpoint")
-
-
-ARGUMENTS = (DistillArguments,)
 
 
 def _read_rewards(entries: Sequence[Any]) -> list[Reward]:
@@ -262,17 +259,11 @@ def _measure(verdicts: Sequence[Sequence[str | None]], seed: int) -> dict[str, d
     }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
+def run(run: Run, args: DistillArguments) -> None:
     sources, rewards = read_sources(args.datasets), _read_rewards(args.rewards)
     spec = None if args.endpoint is None else build([EndpointSpec], args.endpoint, "endpoint")[0]
-    run = Run.open(args.output_dir, "distill", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
     if spec and not is_main_process():  # one process asks, with many requests at once
         return
-    set_seed(args.seed)
     decontamination = Decontamination(args.decontaminate)
     problems = _load_prompts(sources, rewards, decontamination)
     left_out = decontamination.finish(run)
@@ -310,6 +301,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.finish(metrics)
 
 
+STAGE = Stage(
+    name="distill",
+    story="Conversations with a teacher's answers, of which those that pass the rewards are kept.",
+    kind="answers",
+    arguments=(DistillArguments,),
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -16,14 +16,14 @@ before (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss, their eq. 7, i
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
-from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import DPOConfig, DPOTrainer, ModelConfig, get_peft_config
 from trl.trainer.utils import add_fused_lm_head
@@ -31,13 +31,16 @@ from trl.trainer.utils import add_fused_lm_head
 from zero2chat import stats
 from zero2chat.data.preference_tokens import tokenize_dpo_pairs
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs
+from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed_pairs, open_empty
 from zero2chat.data.sources import read_sources
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
-from zero2chat.models.chat_template import settle_chat
+from zero2chat.models.chat_template import end_turn, settle_chat
 from zero2chat.models.loading import refuse_adapter
+from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length
+from zero2chat.stages import Stage
+from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import ResumableTrainer, train
 
@@ -62,9 +65,6 @@ class DpoArguments(PairArguments):
             raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         read_sources(self.datasets)
         super().__post_init__()
-
-
-ARGUMENTS = (DpoArguments, DPOConfig, ModelConfig)
 
 
 # ---- what is measured
@@ -136,16 +136,17 @@ class _Trainer(ResumableTrainer, DPOTrainer):
         return dataset
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
-    forgets = training.precompute_ref_log_probs and not model_args.use_peft
-    if forgets and (is_deepspeed_zero3_enabled() or training.fsdp):
+def _forgets(training: DPOConfig, model_args: ModelConfig) -> bool:
+    """Whether the reference model is not kept: its log-probabilities are computed before training."""
+    return bool(training.precompute_ref_log_probs) and not model_args.use_peft
+
+
+def _check(args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> None:
+    if _forgets(training, model_args) and (is_deepspeed_zero3_enabled() or training.fsdp):
         raise UserError("precompute_ref_log_probs: not supported with sharded weights: use zero2.yaml")
-    run = Run.open(training.output_dir, "dpo", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
-    set_seed(training.seed)
+
+
+def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> None:
     set_global_batch(training, args.global_batch_size)
 
     pairs, equal = load_pairs(args.datasets, args.equal)
@@ -165,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trainer = _Trainer(
             model=model,
             # Ours, as TRL's own would be of no revision.
-            ref_model=None if model_args.use_peft or forgets else open_model(model_args)[0],
+            ref_model=None if model_args.use_peft or _forgets(training, model_args) else open_model(model_args)[0],
             args=training,
             train_dataset=_on_disk(rows, run) if training.precompute_ref_log_probs else rows,
             processing_class=tokenizer,
@@ -210,6 +211,48 @@ def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: f
     }
 
 
+def _rows(args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Rows:
+    model, tokenizer = open_empty(model_args, args.chat_template_path)
+    end_turn(model, tokenizer)
+    set_max_length(training, model)
+    pairs, counts = mixed_pairs(args)
+    rows, _ = tokenize_dpo_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
+
+    def sides(i: int) -> list[Side]:
+        prompt, *both = (rows[i][f"{part}_ids"] for part in ("prompt", "chosen", "rejected"))
+        names = zip(("chosen", "rejected"), both, strict=True)
+        return [Side(prompt + ids, [0] * len(prompt) + [1] * len(ids), side) for side, ids in names]
+
+    limit, ends = ("max_length", training.max_length), frozenset({tokenizer.eos_token_id})
+    fate = fate_of(args.overlong)
+    return Rows("pairs", LOSS, len(rows), counts, lambda i: f"pair {i}", sides, tokenizer, limit, fate, ends)
+
+
+def _cost(job: Job, _: EmptyModel, args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Job:
+    forgets = _forgets(training, model_args)
+    return replace(
+        job,
+        model=replace(job.model, readers=0 if model_args.use_peft or forgets else job.parameters),
+        work=replace(job.work, rows=2, head="tiles"),
+        flops=job.flops + job.forward,  # the reference reads each pair too
+        refused=SHARDED if forgets else quantized_refuses(model_args),
+        unit="pairs",
+    )
+
+
+STAGE = Stage(
+    name="dpo",
+    story="A language model trained with DPO on preference pairs: chosen answers gained likelihood against rejected.",
+    limits="It has learned preferences between answers like those in its training data. Chosen answers, too, are often "
+    "less likely than before training: DPO only increases the margin between chosen and rejected.",
+    kind="trains",
+    arguments=(DpoArguments, DPOConfig, ModelConfig),
+    check=_check,
+    run=run,
+    rows=_rows,
+    cost=_cost,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

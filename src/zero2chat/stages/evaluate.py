@@ -21,12 +21,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig, get_quantization_config
 
-from zero2chat import config, stats, tasks
+from zero2chat import stats, tasks
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import UserError
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
 from zero2chat.evaluation.tasks import Scored, TaskSpec, evaluate_rows, read_specs, rows_and_prompts
 from zero2chat.hub.model_card import add_scores
@@ -36,6 +36,7 @@ from zero2chat.models.chat_template import end_turn, prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
+from zero2chat.stages import Stage
 
 HARNESS = "harness.json"  # lm-evaluation-harness's own figures, as it gives them
 SCORES = "scores.jsonl"  # a line a row that was asked
@@ -99,21 +100,12 @@ class EvaluateArguments:
         read_training_sources(self.contamination)
 
 
-ARGUMENTS = (EvaluateArguments,)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
+def run(run: Run, args: EvaluateArguments) -> None:
     entries, standard = read_specs(args.tasks, args.tools, two_models=True), read_harness(args.harness)
     specs, compared = ([spec for spec in entries if (spec.against is None) == alone] for alone in (True, False))
     managers = find_tasks(standard)
-    run = Run.open(args.output_dir, "evaluate", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
     earlier = read_scores(args.compare_to, specs) if args.compare_to is not None else {}
     state = start_processes()
-    set_seed(args.seed)
     # Others are texts, which a base model continues.
     chats = bool(entries or args.questions or any(spec.apply_chat_template for spec in standard))
     model, tokenizer = _open(args.model_name_or_path, args, args.model_revision, chats)
@@ -345,6 +337,19 @@ def _say_the_rest(metrics: Metrics, compare_to: str | None) -> None:
             print(f"{name}: {metric['value']:{sign}.3f}{since} (95%: {between}; n = {metric['n']})", flush=True)
 
 
+def _check(args: EvaluateArguments) -> None:
+    find_tasks(read_harness(args.harness))
+
+
+STAGE = Stage(
+    name="evaluate",
+    story="Scores of a model on tasks and standard benchmarks, with counts and 95% intervals.",
+    kind="answers",
+    arguments=(EvaluateArguments,),
+    check=_check,
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -18,25 +18,27 @@ the teacher's answers, it corrects the student's own mistakes; and as it asks no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase
 from trl import DistillationConfig, DistillationTrainer, ModelConfig, get_peft_config
 
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.sources import mix, read_sources
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import read_specs
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.chat_template import settle_chat
+from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
+from zero2chat.models.training_job import EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch
+from zero2chat.stages import Stage
+from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
 from zero2chat.trainers.muon import use_muon
@@ -68,9 +70,6 @@ class GkdArguments:
         check_tasks_steps(self.tasks_steps, self.tasks)
 
 
-ARGUMENTS = (GkdArguments, DistillationConfig, ModelConfig)
-
-
 def _check_teacher(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> None:
     """Raises `UserError` where the teacher would read the student's ids as something else than it has learned from."""
     if teacher.get_vocab() != student.get_vocab():
@@ -91,18 +90,15 @@ class _Trainer(ResumableTrainer, DistillationTrainer):
         return sampler
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
-    sources, specs = read_sources(args.datasets), read_specs(args.tasks)
+def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
     if training.teacher_model_name_or_path is None:
         raise UserError("teacher_model_name_or_path is not set: set it to a model folder or a Hub name")
     if training.max_completion_length is None:
         raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
-    run = Run.open(training.output_dir, "gkd", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
-    set_seed(training.seed)
+
+
+def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
+    sources, specs = read_sources(args.datasets), read_specs(args.tasks)
     set_global_batch(training, args.global_batch_size)
 
     model, tokenizer = open_model(model_args)
@@ -145,6 +141,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 
+def _cost(job: Job, empty: EmptyModel, _: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> Job:
+    teacher = empty(training.teacher_model_name_or_path, False)
+    return replace(
+        job,
+        model=replace(job.model, readers=parameter_count(teacher)),
+        work=replace(job.work, head="tiles"),
+        flops=job.flops + flops_per_token(teacher, job.work.length) / 3,
+        rollout=1.0,
+        vllm=vllm_share(training),
+        refused=quantized_refuses(model_args),
+        unit="answers",
+    )
+
+
+STAGE = Stage(
+    name="gkd",
+    story="A language model distilled from a teacher with GKD: for its own answers it learned the teacher's "
+    "probabilities of each next token.",
+    limits="It has learned from its teacher, and shares the teacher's errors.",
+    kind="trains",
+    arguments=(GkdArguments, DistillationConfig, ModelConfig),
+    check=_check,
+    run=run,
+    cost=_cost,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -29,15 +29,15 @@ import torch
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
-from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
 from zero2chat.config import build
+from zero2chat.data.preview_rows import Rows, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems
 from zero2chat.data.sources import mix, read_sources
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub.push import finish_model_folder
@@ -46,9 +46,11 @@ from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, make_tools
 from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.loading import context_length, refuse_adapter
+from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch
+from zero2chat.stages import Stage
+from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
 from zero2chat.trainers.grpo_resample import resample
@@ -103,13 +105,10 @@ class GrpoArguments:
         # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         rewards = read_rewards(self.rewards)
-        if self.pass_rate is not None:
-            passing_function(build([PassRate], self.pass_rate, "pass_rate")[0], rewards)
+        if (pass_rate := _pass_rate(self)) is not None:
+            passing_function(pass_rate, rewards)
         read_specs(self.tasks, self.tools)
         check_tasks_steps(self.tasks_steps, self.tasks)
-
-
-ARGUMENTS = (GrpoArguments, GRPOConfig, ModelConfig)
 
 
 def _set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
@@ -251,29 +250,29 @@ def _others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rn
     return [i for i in drawn if problems[i]["prompt"] not in prompts] or drawn
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
-    sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
-    rewards = read_rewards(args.rewards)
+def _pass_rate(args: GrpoArguments) -> PassRate | None:
+    return None if args.pass_rate is None else build([PassRate], args.pass_rate, "pass_rate")[0]
+
+
+def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
     check_merge(args.merge_adapter, model_args, training)
     if training.max_completion_length is None:
         raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
-    pass_rate = None if args.pass_rate is None else build([PassRate], args.pass_rate, "pass_rate")[0]
-    if args.tools and (training.use_vllm or pass_rate or args.resample):
+    if args.tools and (training.use_vllm or args.pass_rate is not None or args.resample):
         raise UserError("tools: completions with calls need transformers: remove use_vllm, pass_rate and resample")
-    if pass_rate and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
+    if args.pass_rate is not None and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
         raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
-    if pass_rate:
+    if args.pass_rate is not None:
         _check_sampling(training)
-    run = Run.open(training.output_dir, "grpo", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
-    set_seed(training.seed)
+
+
+def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:
+    sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
+    rewards, pass_rate = read_rewards(args.rewards), _pass_rate(args)
     set_global_batch(training, args.global_batch_size)
-    _set_generations(training, settings)
+    _set_generations(training, run.settings)
     if args.resample:
         _check_resampling(training)
 
@@ -360,6 +359,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 
+def _rows(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Rows:
+    return prompt_rows(args, training, model_args, read_rewards(args.rewards), make_tools(args.tools))
+
+
+def _cost(job: Job, _: EmptyModel, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Job:
+    reads = 1.0 if training.beta else 0.0  # of the reference
+    if training.use_vllm or training.num_iterations > 1:
+        reads += 1 / training.num_iterations  # of what vLLM, or an older policy, drew
+    batch = args.global_batch_size or training.per_device_train_batch_size * training.gradient_accumulation_steps
+    whole = SHARDED if args.pass_rate else quantized_refuses(model_args)
+    return dataclasses.replace(
+        job,
+        model=dataclasses.replace(
+            job.model, readers=job.parameters if training.beta and not model_args.use_peft else 0
+        ),
+        work=dataclasses.replace(job.work, head="tiles"),
+        flops=job.flops + reads * job.forward,
+        rollout=training.generation_batch_size / batch,
+        vllm=vllm_share(training),
+        refused=NOT_WHOLE if args.merge_adapter else whole,
+        unit="answers",
+    )
+
+
+STAGE = Stage(
+    name="grpo",
+    story="A language model trained with GRPO: answers rewarded above their group's mean became more likely.",
+    kind="trains",
+    arguments=(GrpoArguments, GRPOConfig, ModelConfig),
+    check=_check,
+    run=run,
+    rows=_rows,
+    cost=_cost,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -8,13 +8,12 @@ Reads documents as the corpus stage does, and holds none of them back; writes th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from zero2chat import config
 from zero2chat.data.sources import load_documents, read_sources
-from zero2chat.errors import exit_on_mistake
 from zero2chat.runs import Run
+from zero2chat.stages import Stage
 from zero2chat.tools.bm25 import write_index
 
 
@@ -30,16 +29,8 @@ class IndexArguments:
         read_sources(self.datasets, documents=True)  # here too, so that a recipe is refused before its first step runs
 
 
-ARGUMENTS = (IndexArguments,)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
+def run(run: Run, args: IndexArguments) -> None:
     sources = read_sources(args.datasets, documents=True)
-    run = Run.open(args.output_dir, "index", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
     run.clear()
 
     def documents() -> Iterator[tuple[str, str]]:
@@ -51,6 +42,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.finish({key: {"value": made[key]} for key in ("documents", "passages", "repeated")})
 
 
+STAGE = Stage(
+    name="index",
+    story="A search index of documents, for the tool `search`.",
+    kind="plain",
+    arguments=(IndexArguments,),
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

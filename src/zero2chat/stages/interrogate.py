@@ -14,29 +14,17 @@ was taught to know what it knows (arXiv:2407.21783, section 4.3.6; see also R-Tu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Console
-from transformers import set_seed
 
-from zero2chat import config
-from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation.knowledge_probe import InterrogateArguments, as_rows, as_table, interrogate, samples_of
 from zero2chat.models.hardware import start_processes
-from zero2chat.models.loading import load_model
+from zero2chat.models.loading import load_for_use, load_model
 from zero2chat.runs import REVIEWED, Run, write_atomically
+from zero2chat.stages import Result, Stage
 
-ARGUMENTS = (InterrogateArguments,)
 
-
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    run = Run.open(args.output_dir, "interrogate", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
+def run(run: Run, args: InterrogateArguments) -> None:
     state = start_processes()
-    set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     metrics, findings = interrogate(model.to(state.device), tokenizer, args)
     if state.is_main_process:
@@ -47,6 +35,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.finish(metrics)
 
 
+def _result(args: InterrogateArguments) -> Result:
+    metrics, findings = interrogate(*load_for_use(args.model_name_or_path), args)
+    return Result(metrics, as_table(metrics), as_rows(args, findings))
+
+
+STAGE = Stage(
+    name="interrogate",
+    story="What a model knows of documents or tasks, and rows that teach it to abstain otherwise.",
+    kind="answers",
+    arguments=(InterrogateArguments,),
+    positional="model_name_or_path",
+    result=_result,
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

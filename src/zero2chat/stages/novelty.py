@@ -20,16 +20,17 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import config, stats
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat import stats
+from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import copied_runs, held_out_texts, rows_of, start_of_document
 from zero2chat.inference.fast_generate import fast_sample
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.runs import Run
+from zero2chat.stages import Stage
 
 _SHOWN = 4  # prompts, with as many samples each
 
@@ -70,17 +71,8 @@ class NoveltyArguments:
                 raise ValueError(f"lengths: {length} is not from 1 to max_new_tokens {self.max_new_tokens}")
 
 
-ARGUMENTS = (NoveltyArguments,)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    run = Run.open(args.output_dir, "novelty", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
+def run(run: Run, args: NoveltyArguments) -> None:
     state = start_processes()
-    set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     metrics, samples = measure(model.to(state.device), tokenizer, args)
     if state.is_main_process:
@@ -177,6 +169,14 @@ def draw(
     return [everyones[i] for i in range(len(prompts))]
 
 
+STAGE = Stage(
+    name="novelty",
+    story="Whether the samples of a base model copy its training text or are new.",
+    kind="answers",
+    arguments=(NoveltyArguments,),
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

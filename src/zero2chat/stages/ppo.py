@@ -22,29 +22,32 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accelerate.utils import set_seed as set_seeds
-from transformers import set_seed
 from trl import ModelConfig, get_peft_config
 
 from zero2chat import stats, tasks
 from zero2chat.config import build
+from zero2chat.data.preview_rows import Rows, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems, task_problems
 from zero2chat.data.sources import mix, read_sources
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks, read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.generate import Answer, answer
 from zero2chat.models.chat_template import settle_chat
+from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.loading import context_length, refuse_adapter
 from zero2chat.models.reward_model import load_reward_model, scale_of
+from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Group, Job, vllm_share
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch
+from zero2chat.stages import Stage
+from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch
 from zero2chat.trainers.callbacks import EarlyStopping, RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
@@ -138,9 +141,6 @@ class PpoArguments:
         read_ppo_rewards(self.rewards)
         read_held_out(self.held_out)
         read_specs(self.tasks)
-
-
-ARGUMENTS = (PpoArguments, PPOConfig, ModelConfig)
 
 
 def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
@@ -239,18 +239,15 @@ class _Trainer(ResumableTrainer, PPOTrainer):
     pass
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
-    sources, specs, held_out = read_sources(args.datasets), read_specs(args.tasks), read_held_out(args.held_out)
-    rewards = read_ppo_rewards(args.rewards)
+def _check(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> None:
     check_merge(args.merge_adapter, model_args, training)
     if training.max_completion_length is None:
         raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
-    run = Run.open(training.output_dir, "ppo", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
-    set_seed(training.seed)
+
+
+def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> None:
+    sources, specs, held_out = read_sources(args.datasets), read_specs(args.tasks), read_held_out(args.held_out)
+    rewards = read_ppo_rewards(args.rewards)
     set_global_batch(training, args.global_batch_size)
     _check_checkpoints(training)
     _check_evaluation(args, training, rewards)
@@ -379,6 +376,57 @@ def _open_rewards(
     return funcs, weights, tokenizers
 
 
+def _rows(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Rows:
+    functions = [function for function in read_ppo_rewards(args.rewards) if isinstance(function, Reward)]
+    rows = prompt_rows(args, training, model_args, functions, answers=False)
+    if args.max_prompt_length is None:
+        return rows
+    return replace(rows, limit=("max_prompt_length", args.max_prompt_length), fate="dropped")
+
+
+def _cost(job: Job, empty: EmptyModel, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Job:
+    length, size = job.work.length, job.model.size
+    own = training.value_model == "own"
+    value, forward = int(job.model.config.get_text_config().hidden_size), job.forward
+    flops = job.flops
+    if own:
+        model = empty(training.value_model_path or model_args.model_name_or_path, True)
+        value = parameter_count(model)
+        flops += flops_per_token(model, length)
+        forward += flops_per_token(model, length) / 3
+    readers, reads = (0, forward) if model_args.use_peft else (job.parameters, forward + job.forward)
+    for entry in args.rewards:
+        if "model" in entry:
+            judge = empty(entry["model"], True)
+            readers += parameter_count(judge)
+            reads += flops_per_token(judge, length) / 3
+    return replace(
+        job,
+        model=replace(job.model, groups=(*job.model.groups, Group(value, size, 2, size)), readers=readers),
+        work=replace(job.work, head="whole", copies=5, bodies=2 if own else 1),
+        # Once a rollout all of them read it, and the policy learns from it num_ppo_epochs times.
+        flops=flops + reads / training.num_ppo_epochs,
+        forward=forward,
+        rollout=training.num_mini_batches,
+        vllm=vllm_share(training),
+        refused=NOT_WHOLE if args.merge_adapter else (FSDP,),
+        unit="answers",
+    )
+
+
+STAGE = Stage(
+    name="ppo",
+    story="A language model trained with PPO: answers that its reward model scores higher became more likely.",
+    limits="It was optimized against a reward model. A higher reward does not mean that people prefer its answers, or "
+    "that they are correct.",
+    kind="trains",
+    arguments=(PpoArguments, PPOConfig, ModelConfig),
+    check=_check,
+    run=run,
+    rows=_rows,
+    cost=_cost,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,21 +34,22 @@ from transformers import (
     TrainerCallback,
     TrainerState,
     TrainingArguments,
-    set_seed,
 )
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import config
 from zero2chat.data.packing import count_target_bytes, pack_documents
+from zero2chat.data.preview_rows import LOSS, Rows, Side
 from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.data.streaming import WindowStream, open_stream
-from zero2chat.errors import UserError, exit_on_mistake, nearest
+from zero2chat.errors import UserError, nearest
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.hardware import flops_per_token, parameter_count, peak_flops
 from zero2chat.models.loading import load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.arguments import parse_training, refused_settings, set_global_batch, share_batch
+from zero2chat.stages import Stage
+from zero2chat.trainers.arguments import refused_settings, set_global_batch, share_batch
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer, train
@@ -112,9 +114,6 @@ class PretrainArguments:
     def source(self) -> Source:
         """What `stream` names. Raises `UserError` for a key that is not known."""
         return config.build([Source], self.stream, "stream")[0]
-
-
-ARGUMENTS = (PretrainArguments, TrainingArguments)
 
 
 class SampleCallback(TrainerCallback):
@@ -289,16 +288,9 @@ def derive(
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args, training) = parse_training(ARGUMENTS, argv)
-    run = Run.open(training.output_dir, "pretrain", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
-    set_seed(training.seed)
-
+def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
     tokenizer = load_tokenizer(args.tokenizer)
-    derived = derive(args, training, settings, tokenizer)
+    derived = derive(args, training, run.settings, tokenizer)
     if derived and is_main_process():
         print(f"depth {args.depth}: " + ", ".join(f"{name} {value}" for name, value in derived.items()), flush=True)
     set_global_batch(training, args.global_batch_size)
@@ -430,6 +422,37 @@ def _held_out_metrics(
     return metrics
 
 
+def _rows(args: PretrainArguments, training: TrainingArguments) -> Rows:
+    tokenizer = load_tokenizer(args.tokenizer)
+    if args.stream:
+        fraction = args.validation_fraction
+        _, documents, _ = open_stream(args.source, args.column, tokenizer, args.max_length, 1, fraction)
+    else:
+        documents = load_source(Source(path=args.dataset, split="train", label="train"))
+        require_column(documents, args.column, args.dataset)
+    windows = pack_documents(documents, args.column, tokenizer, args.max_length, "train")
+    counts = Counter(documents["source"] if "source" in documents.column_names else {"documents": len(documents)})
+    return Rows(
+        "windows of documents",
+        LOSS,
+        len(windows),
+        counts,
+        lambda i: f"window {i}",
+        lambda i: [Side(windows[i]["input_ids"], [0] + [1] * (args.max_length - 1))],
+        tokenizer,
+    )
+
+
+STAGE = Stage(
+    name="pretrain",
+    story="A language model pretrained from random weights to predict the next token. It continues text.",
+    kind="trains",
+    arguments=(PretrainArguments, TrainingArguments),
+    run=run,
+    rows=_rows,
+    cost=lambda job, *_: job,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

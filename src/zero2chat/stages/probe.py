@@ -17,12 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from transformers import set_seed
-
-from zero2chat import config, stats, tasks
+from zero2chat import stats, tasks
 from zero2chat.data.preference_files import write_pairs
 from zero2chat.data.preferences import Pair
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import UserError
 from zero2chat.evaluation.adversarial_search import pieces_of, search
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template
@@ -30,6 +28,7 @@ from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.models.reward_model import load_reward_model, scale_of, score_texts
 from zero2chat.runs import Run
+from zero2chat.stages import Stage
 
 _SHOWN = 12
 _PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each beside another of the model's answers
@@ -80,9 +79,6 @@ class ProbeArguments:
         task.rows(self.split, self.seed, self.n, **self.options)
         if self.gibberish_train:
             task.rows("train", self.seed, self.gibberish_train, **self.options)
-
-
-ARGUMENTS = (ProbeArguments,)
 
 
 class Prober:
@@ -160,16 +156,10 @@ def follow(
     return lines, metrics | {"best_n": {"value": best["step"], "n": len(scores)}}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    run = Run.open(args.output_dir, "probe", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
+def run(run: Run, args: ProbeArguments) -> None:
     state = start_processes()
     if state.is_main_process:
         run.clear()
-    set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     prepare_chat_template(tokenizer, None)
     judge, judge_tokenizer = load_reward_model(args.reward_model, args.dtype)
@@ -238,6 +228,14 @@ def make_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) -> list
     return pairs
 
 
+STAGE = Stage(
+    name="probe",
+    story="How far a reward model can be followed, and texts that only it likes.",
+    kind="answers",
+    arguments=(ProbeArguments,),
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -12,29 +12,19 @@ arXiv:1802.08232). `zero2chat regurgitate` does the same with any model and any 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 
 from rich.console import Console
-from transformers import set_seed
 
-from zero2chat import config
-from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation.extraction import RegurgitateArguments, as_table, measure
 from zero2chat.models.hardware import start_processes
-from zero2chat.models.loading import load_model
+from zero2chat.models.loading import load_for_use, load_model
 from zero2chat.runs import Run
+from zero2chat.stages import Result, Stage
 
-ARGUMENTS = (RegurgitateArguments,)
 
-
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    run = Run.open(args.output_dir, "regurgitate", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
+def run(run: Run, args: RegurgitateArguments) -> None:
     state = start_processes()
-    set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     metrics, samples = measure(model.to(state.device), tokenizer, args)
     if state.is_main_process:
@@ -43,6 +33,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.finish(metrics)
 
 
+def _result(args: RegurgitateArguments) -> Result:
+    metrics, samples = measure(*load_for_use(args.model_name_or_path), args)
+    lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+    return Result(metrics, as_table(metrics), lines)
+
+
+STAGE = Stage(
+    name="regurgitate",
+    story="How much of its training text a model has memorized.",
+    kind="answers",
+    arguments=(RegurgitateArguments,),
+    positional="model_name_or_path",
+    result=_result,
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zero2chat import config
-from zero2chat.errors import exit_on_mistake
 from zero2chat.report.page import main_result, render, section_module
 from zero2chat.report.parts import clean, interval, short
 from zero2chat.report.steps import Step, check_controls, join_metrics, read_steps
 from zero2chat.runs import Run, write_atomically
+from zero2chat.stages import Stage
+
+PAGE, NUMBERS = "report.html", "report.json"  # beside the run's folder
 
 
 @dataclass
@@ -50,9 +51,6 @@ class ReportArguments:
         check_controls(self.controls, [Path(folder).name for folder in self.steps])
 
 
-ARGUMENTS = (ReportArguments,)
-
-
 def print_results(steps: Sequence[Step], console: Console) -> None:
     """A row a step with its main number."""
     table = Table(box=None, header_style="dim", pad_edge=False)
@@ -73,25 +71,18 @@ def print_results(steps: Sequence[Step], console: Console) -> None:
     console.print(table)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    steps = read_steps(args.steps, args.controls)
-    run = Run.open(args.output_dir, "report", settings)
-    folder = Path(args.output_dir).parent
-    if run.done and (folder / "report.html").exists() and (folder / "report.json").exists():
-        print(f"{run.folder}: done already")
-    else:
-        run.clear()
-        _write(run, steps, folder, args)
-    print_results(steps, Console())
-    print(f"full report with figures: {folder / 'report.html'}", flush=True)
+def _show(args: ReportArguments) -> None:
+    print_results(read_steps(args.steps, args.controls), Console())
+    print(f"full report with figures: {Path(str(args.output_dir)).parent / PAGE}", flush=True)
 
 
-def _write(run: Run, steps: Sequence[Step], folder: Path, args: ReportArguments) -> None:
+def run(run: Run, args: ReportArguments) -> None:
+    steps, folder = read_steps(args.steps, args.controls), run.folder.parent
+    run.clear()
     metrics = join_metrics(steps)
     page = render(steps, folder.resolve().name, args.title, args.introduction, args.elsewhere)
-    write_atomically(folder / "report.json", json.dumps(metrics, indent=2) + "\n")
-    write_atomically(folder / "report.html", page)
+    write_atomically(folder / NUMBERS, json.dumps(metrics, indent=2) + "\n")
+    write_atomically(folder / PAGE, page)
     run.finish(
         {
             "steps": {"value": len(steps)},
@@ -100,8 +91,21 @@ def _write(run: Run, steps: Sequence[Step], folder: Path, args: ReportArguments)
             "bytes": {"value": len(page.encode())},
         }
     )
+    _show(args)
 
+
+STAGE = Stage(
+    name="report",
+    story="A page that shows a recipe's steps, their figures and samples, and a file with all their metrics.",
+    kind="plain",
+    joins=True,
+    beside=(PAGE, NUMBERS),
+    arguments=(ReportArguments,),
+    check=lambda args: read_steps(args.steps, args.controls),
+    again=_show,
+    run=run,
+)
+main = STAGE.main
 
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -15,8 +15,11 @@ Its loss is that of Bradley and Terry (1952), as in Ouyang et al. 2022 (arXiv:22
 from __future__ import annotations
 
 import math
+import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
@@ -37,13 +40,16 @@ from zero2chat.data.preferences import (
     split_pairs,
     without_ties,
 )
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.data.preview_rows import Rows, Side, fate_of, mixed_pairs, open_empty
+from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template, settle_chat
 from zero2chat.models.reward_model import load_reward_model, score_texts, set_scale, unit_score
+from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
 from zero2chat.runs import Run, is_main_process, write_atomically
-from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length
+from zero2chat.stages import Stage
+from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer, train
@@ -70,9 +76,6 @@ class RewardArguments(PairArguments):
         super().__post_init__()
         if self.comparisons:
             read_comparisons(self.comparisons)
-
-
-ARGUMENTS = (RewardArguments, RewardConfig, ModelConfig)
 
 
 # ---- the pairs
@@ -184,18 +187,15 @@ class _Trainer(ResumableTrainer, RewardTrainer):
     pass
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
+def _check(args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> None:
     sharded = training.deepspeed_plugin is not None or bool(training.fsdp)
     if model_args.use_peft and sharded:
         raise UserError("use_peft: the adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")
     if args.comparisons and is_deepspeed_zero3_enabled():
         raise UserError("comparisons: weights sharded by ZeRO-3 cannot generate before training: use zero2.yaml")
-    run = Run.open(training.output_dir, "reward", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
-    set_seed(training.seed)
+
+
+def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> None:
     set_global_batch(training, args.global_batch_size)
 
     known, held_out, equal = _open_pairs(args, training, model_args, run)
@@ -262,6 +262,48 @@ def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str,
     }
 
 
+def _rows(args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> Rows:
+    made = Path(training.output_dir) / "pairs"
+    model, tokenizer = open_empty(model_args, training.chat_template_path)
+    set_max_length(training, model)
+    if not args.comparisons:
+        pairs, counts = mixed_pairs(args)
+    elif (made / "equal.json").exists():
+        pairs = read_pairs(made / "train.jsonl")
+        counts = Counter({str(made / "train.jsonl"): len(pairs)})
+    else:
+        raise UserError(
+            f"comparisons: the stage has not sampled these pairs yet: run it, and preview shows those of {made}"
+        )
+    rows, _ = tokenize_reward_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
+
+    def sides(i: int) -> list[Side]:
+        both = [(side, rows[i][f"{side}_ids"]) for side in ("chosen", "rejected")]
+        return [Side(ids, [0] * (len(ids) - 1) + [1], side) for side, ids in both]
+
+    marks, limit = "is the token whose output is the score", ("max_length", training.max_length)
+    fate = fate_of(args.overlong)
+    return Rows("pairs", marks, len(rows), counts, lambda i: f"pair {i}", sides, tokenizer, limit, fate)
+
+
+def _cost(job: Job, _: EmptyModel, args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> Job:
+    refused = tuple(name for name in SHARDED if args.comparisons and name != FSDP)
+    return replace(job, work=replace(job.work, rows=2, head="none"), refused=refused, unit="pairs")
+
+
+STAGE = Stage(
+    name="reward",
+    story="A reward model trained on preference pairs. It scores an answer; the preferred answer scores higher.",
+    limits="It has learned preferences between answers like those in its training data. On other answers its scores "
+    "are unreliable: a model trained to raise them can learn to exploit its errors (reward hacking).",
+    kind="trains",
+    arguments=(RewardArguments, RewardConfig, ModelConfig),
+    check=_check,
+    run=run,
+    rows=_rows,
+    cost=_cost,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -13,25 +13,33 @@ and written down (`decontaminated.jsonl`).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from transformers import set_seed
+from datasets import Dataset
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
-from zero2chat.data.conversations import join_conversations, load_conversations, tokenize_conversations
+from zero2chat.data.conversations import (
+    encode_conversations,
+    join_conversations,
+    load_conversations,
+    tokenize_conversations,
+)
 from zero2chat.data.decontamination import Decontamination, read_exams
-from zero2chat.data.sources import mix, read_sources
-from zero2chat.errors import exit_on_mistake
+from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed, open_empty
+from zero2chat.data.sources import Source, mix, read_sources
 from zero2chat.evaluation.tasks import read_specs
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub.push import finish_model_folder
-from zero2chat.inference.tool_format import make_tools
-from zero2chat.models.chat_template import settle_chat
+from zero2chat.inference.tool_format import Tools, make_tools
+from zero2chat.models.chat_template import end_turn, settle_chat
 from zero2chat.models.loading import refuse_adapter
+from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import Run, is_main_process
-from zero2chat.trainers.arguments import open_model, parse_training, refused_settings, set_global_batch, set_max_length
+from zero2chat.stages import Stage
+from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
 from zero2chat.trainers.muon import use_muon
@@ -77,22 +85,20 @@ class SftArguments:
         check_tasks_steps(self.tasks_steps, self.tasks)
 
 
-ARGUMENTS = (SftArguments, SFTConfig, ModelConfig)
-
-
 class _Trainer(ResumableTrainer, SFTTrainer):
     pass
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args, training, model_args) = parse_training(ARGUMENTS, argv)
+def _load(sources: Sequence[Source], tools: Tools | None, decontamination: Decontamination) -> list[Dataset]:
+    """The conversations of each source, without those that ask an evaluation question."""
+    return [
+        decontamination.clean(load_conversations(source, tools=tools), "messages", str(source.label), json.loads)
+        for source in sources
+    ]
+
+
+def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> None:
     sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
-    check_merge(args.merge_adapter, model_args, training)
-    run = Run.open(training.output_dir, "sft", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
-    set_seed(training.seed)
     set_global_batch(training, args.global_batch_size)
 
     model, tokenizer = open_model(model_args)
@@ -103,10 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_max_length(training, model)
     tools = make_tools(args.tools)
     decontamination = Decontamination(args.decontaminate)
-    parts = [
-        decontamination.clean(load_conversations(source, tools=tools), "messages", str(source.label), json.loads)
-        for source in sources
-    ]
+    parts = _load(sources, tools, decontamination)
     left_out = decontamination.finish(run)
     conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
     if args.join > 1:
@@ -144,6 +147,58 @@ def main(argv: Sequence[str] | None = None) -> None:
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 
+def _check(args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> None:
+    check_merge(args.merge_adapter, model_args, training)
+
+
+def _rows(args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Rows:
+    sources, tools = read_sources(args.datasets), make_tools(args.tools)
+    model, tokenizer = open_empty(model_args, training.chat_template_path)
+    end_turn(model, tokenizer)
+    set_max_length(training, model)
+    rows, counts = mixed(_load(sources, tools, Decontamination(args.decontaminate)), sources)
+    encoded = encode_conversations(rows, tokenizer)
+
+    def sides(i: int) -> list[Side]:
+        row = encoded[i]
+        return [Side(row["input_ids"], row["assistant_masks"])]
+
+    return Rows(
+        "conversations",
+        LOSS,
+        len(encoded),
+        counts,
+        lambda i: str(encoded[i]["where"]),
+        sides,
+        tokenizer,
+        ("max_length", training.max_length),
+        fate_of(args.overlong),
+        frozenset({tokenizer.eos_token_id}),
+    )
+
+
+def _cost(job: Job, _: EmptyModel, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Job:
+    counted = not training.packing and all("task" in one and one.get("fraction") is None for one in args.datasets)
+    return dataclasses.replace(
+        job,
+        work=dataclasses.replace(job.work, head="tiles"),
+        rows=sum(one["n"] for one in args.datasets) if counted else None,
+        refused=NOT_WHOLE if args.merge_adapter else quantized_refuses(model_args),
+        unit="conversations",
+    )
+
+
+STAGE = Stage(
+    name="sft",
+    story="A language model fine-tuned on conversations. It answers like the assistant in them.",
+    kind="trains",
+    arguments=(SftArguments, SFTConfig, ModelConfig),
+    check=_check,
+    run=run,
+    rows=_rows,
+    cost=_cost,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -18,16 +18,17 @@ from math import log
 from typing import Any, Literal
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import config, stats, tasks
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat import stats, tasks
+from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Passage, read
 from zero2chat.inference.generate import answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run
+from zero2chat.stages import Stage
 
 CHANCES = (1_000, 1_000_000)  # one in so many is improbable
 BEYOND = 99  # of a hundred right answers of the reference are likelier than one that is called beyond them
@@ -70,9 +71,6 @@ class SurpriseArguments:
             task.rows(self.split, self.seed, self.n, **self.options)
 
 
-ARGUMENTS = (SurpriseArguments,)
-
-
 @dataclass
 class Right:
     """A right answer: to which question, its words, how many tokens, and its surprisal in bits.
@@ -87,16 +85,10 @@ class Right:
     own_surprisal: float
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    run = Run.open(args.output_dir, "surprise", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
+def run(run: Run, args: SurpriseArguments) -> None:
     state = start_processes()
     if state.is_main_process:
         run.clear()
-    set_seed(args.seed)
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
     reference, of_reference = load_model(args.reference_model, args.dtype)
     for each in (tokenizer, of_reference):
@@ -222,6 +214,14 @@ def _sample(row: tasks.Row, one: Right) -> dict[str, Any]:
     return {"prompt": row["question"], "completion": one.text, "score": 1.0, "answer": row["answer"]} | bits
 
 
+STAGE = Stage(
+    name="surprise",
+    story="Right answers of a trained model that the model it started from found improbable.",
+    kind="answers",
+    arguments=(SurpriseArguments,),
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

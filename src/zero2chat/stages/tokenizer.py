@@ -16,12 +16,12 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
-from zero2chat import config
 from zero2chat.data.packing import require_text
 from zero2chat.data.sources import Source, load_source
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.errors import UserError
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
 from zero2chat.runs import Run
+from zero2chat.stages import Stage
 
 # cl100k_base as tiktoken defines it; its own constructor would fetch the ranks from the network.
 GPT4_PATTERN = (
@@ -55,9 +55,6 @@ class TokenizerArguments:
                 f"vocab_size {self.vocab_size} is too small: 256 bytes and {len(SPECIAL_TOKENS)} special tokens "
                 f"need {256 + len(SPECIAL_TOKENS)}"
             )
-
-
-ARGUMENTS = (TokenizerArguments,)
 
 
 def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -97,12 +94,7 @@ def gpt4_token_count(ranks: str, texts: Sequence[str]) -> tuple[int, int]:
     return sum(len(ids) for ids in encoding.encode_ordinary_batch(list(texts))), encoding.n_vocab
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings, (args,) = config.parse(ARGUMENTS, argv)
-    run = Run.open(args.output_dir, "tokenizer", settings)
-    if run.done:
-        print(f"{run.folder}: done already")
-        return
+def run(run: Run, args: TokenizerArguments) -> None:
     run.clear()
 
     train, test = (load_source(Source(path=args.dataset, split=split)) for split in ("train", "test"))
@@ -149,6 +141,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.finish(metrics)
 
 
+STAGE = Stage(
+    name="tokenizer",
+    story="A byte-level BPE tokenizer trained on a corpus, measured beside those of GPT-2 and GPT-4.",
+    kind="plain",
+    arguments=(TokenizerArguments,),
+    run=run,
+)
+main = STAGE.main
+
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main()
+    STAGE.command()

@@ -1,0 +1,105 @@
+"""What a step trains, as `zero2chat plan` sizes it: weights, sequences and FLOPs. A stage's `cost` returns a `Job`."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from trl import ModelConfig
+
+FSDP = "fsdp2"
+SHARDED = ("zero3", "multi_node", FSDP)  # accelerate configs that shard the weights
+NOT_WHOLE = ("zero1", "zero2", *SHARDED)  # and those with which no rank has the whole training state
+
+# (path, whether it has one output) → a model without weights. Raises `UserError` for a model that is nowhere.
+EmptyModel = Callable[[str | None, bool], "PreTrainedModel"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters trained alike: how many, bytes of a weight (its gradient has as many), the optimizer's moments and
+    the bytes of each."""
+
+    count: int
+    size: int = 4
+    moments: int = 2
+    moment: int = 4
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a rank holds, before anything is sharded. `frozen` are bytes of the weights that stay as they are; `readers`
+    counts the parameters of other models that are only asked: a reference, reward models; `size` is a byte count of
+    their weights."""
+
+    config: PreTrainedConfig
+    groups: tuple[Group, ...]
+    frozen: float = 0.0
+    readers: int = 0
+    size: int = 4
+    lora: LoraConfig | None = None
+
+    @property
+    def trained(self) -> int:
+        return sum(group.count for group in self.groups)
+
+    @functools.cached_property
+    def shape(self) -> tuple[str, str | None]:
+        """The config's fields, and LoRA's, as JSON."""
+        fields = {k: v for k, v in self.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")}
+        lora = None
+        if self.lora is not None:
+            known = ("r", "lora_alpha", "lora_dropout", "target_modules")
+            chosen = {k: getattr(self.lora, k) for k in known}
+            lora = json.dumps({k: sorted(v) if isinstance(v, set) else v for k, v in chosen.items()})
+        return json.dumps(fields | {"model_type": self.config.model_type}, default=str), lora
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a rank does at once. `rows` sequences of `length` tokens for each of its `per_device_train_batch_size`;
+    `scored` of the tokens meet the head: "whole" makes all logits, "tiles" some at a time, "none" has one output.
+    `bodies` are the models whose layers wait for their backward pass."""
+
+    length: int
+    rows: int = 1
+    checkpointing: bool = False
+    head: str = "whole"
+    copies: int = 3  # of the logits in fp32, at once
+    scored: int | None = None
+    bodies: int = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a step trains, read off its settings: what `memory.per_rank` takes, and what its time follows from."""
+
+    model: Model
+    work: Work
+    parameters: int
+    flops: float  # of training, a token
+    forward: float  # of these, in one forward pass of what is trained
+    length: str  # what `work.length` stands for
+    unit: str = "windows"
+    rows: int | None = None  # of the dataset, where the settings tell
+    rollout: float = 0.0  # batches that are sampled at once
+    vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps while the step learns
+    refused: tuple[str, ...] = ()  # accelerate configs that the stage refuses
+
+
+def quantized_refuses(options: ModelConfig) -> tuple[str, ...]:
+    """The accelerate configs that cannot shard quantized weights."""
+    return SHARDED if options.load_in_4bit or options.load_in_8bit else ()
+
+
+def vllm_share(training: Any) -> tuple[float, bool] | None:
+    """vLLM's share of the GPU that it has in common with training, and whether it sleeps meanwhile."""
+    if not training.use_vllm or training.vllm_mode != "colocate":
+        return None
+    return training.vllm_gpu_memory_utilization, training.vllm_enable_sleep_mode
