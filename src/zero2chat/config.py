@@ -14,20 +14,24 @@ from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 import yaml
-from trl import TrlParser
 
 from zero2chat.errors import UserError, nearest
 
 
-class _Parser(TrlParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
+def _parser(classes: Sequence[type]) -> Any:
+    from trl import TrlParser  # takes seconds
+
+    class Parser(TrlParser):
+        def error(self, message: str) -> NoReturn:
+            raise UserError(message)
+
+    return Parser(classes)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """Load a YAML mapping. Raises `UserError` if the file is missing, malformed or not a mapping."""
     try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+        settings = yaml.load(Path(path).read_text(encoding="utf-8-sig"), yaml.CSafeLoader)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -89,7 +93,7 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
     """Build one instance of each dataclass from a mapping. `where` names the mapping in messages."""
     if not isinstance(settings, Mapping):
         raise UserError(f"{where}: expected `key: value` pairs, found {settings!r}")
-    parser = _Parser(classes)
+    parser = _parser(classes)
     # A flag that defaults to true has a second action, `--no_flag`, under the same name. The first one converts.
     actions = {action.dest: action for action in reversed(parser._actions) if action.dest != "help"}
     hints = {name: str(hint) for cls in classes for name, hint in get_type_hints(cls).items()}

@@ -153,7 +153,8 @@ def input_digest(path: str) -> str:
     return digest([(str(leaf), _digest_file(leaf)) for leaf in leaves if leaf.is_file()])
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of the installed packages that a result depends on."""
     found = {}
     for name in STACK:
         try:
@@ -170,7 +171,7 @@ def fingerprint(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         "stage": stage,
         "settings": {key: value for key, value in settings.items() if key != "output_dir"},
         "inputs": {path: input_digest(path) for path in input_paths(settings)},
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
