@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
-from zero2chat.config import load_yaml, parse, read_arguments
+from zero2chat.config import Refuse, build, load_yaml, parse, read_arguments
 from zero2chat.errors import UserError
 
 
@@ -187,3 +188,28 @@ def test_transformers_own_check_of_its_values_is_a_mistake_of_the_users(tmp_path
 
     with pytest.raises(UserError, match=r"command line: .*warmup"):
         parse([TrainingArguments], f"--output_dir {tmp_path} --warmup_steps -1".split())
+
+
+@pytest.mark.parametrize(
+    ("words", "refused", "taken"),
+    [
+        ("below 1", 0, 1),
+        ("less than 2", 1, 2),
+        ("too small, below 1", 0, 1),
+        ("not above 0: set 3 or so", 0, 0.1),
+        ("not from 0 to 1", 1.5, 1.0),
+        ("not from 0 to below 1", 1.0, 0.0),
+        ("not between 0 and 1", 0.0, 0.5),
+    ],
+)
+def test_a_field_refuses_numbers_out_of_its_range_in_its_words(words: str, refused: float, taken: float) -> None:
+    ranged = make_dataclass("Ranged", [("x", Annotated[float | None, Refuse(words)], None)])
+    with pytest.raises(UserError, match=rf"^here: x {float(refused)} is {re.escape(words)}$"):
+        build([ranged], {"x": refused}, "here")
+    assert build([ranged], {"x": taken}, "here")[0].x == taken
+    assert build([ranged], {"x": None}, "here")[0].x is None
+
+
+def test_a_range_in_unknown_words_is_no_range() -> None:
+    with pytest.raises(TypeError, match="unknown wording"):
+        Refuse("too odd")

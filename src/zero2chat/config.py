@@ -8,14 +8,54 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 import yaml
 
 from zero2chat.errors import UserError, nearest
+
+# The wordings of `Refuse`, and when each holds. NaN is refused by all of them.
+_RANGES: tuple[tuple[str, Callable[..., bool]], ...] = (
+    (r"not from (\S+) to below (\S+)", lambda value, low, high: not low <= value < high),
+    (r"not from (\S+) to (\S+)", lambda value, low, high: not low <= value <= high),
+    (r"not between (\S+) and (\S+)", lambda value, low, high: not low < value < high),
+    (r"not above (\S+)", lambda value, bound: not value > bound),
+    (r"(?:below|less than) (\S+)", lambda value, least: not value >= least),
+)
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """The numbers that a field refuses, in words: `n: Annotated[int, Refuse("below 1")]` → "n 0 is below 1".
+
+    The words are "below 1", "not above 0", "not from 0 to 1", "not from 0 to below 1" or "not between 0 and 1", and
+    may go on after a colon.
+    """
+
+    words: str
+
+    def __post_init__(self) -> None:
+        self.holds(0)
+
+    def holds(self, value: Any) -> bool:
+        """Whether the value is a number that is refused."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        for pattern, refuses in _RANGES:
+            if found := re.search(pattern, self.words.partition(":")[0]):
+                return refuses(value, *map(float, found.groups()))
+        raise TypeError(f"Refuse({self.words!r}): unknown wording")
+
+
+def check_ranges(kind: type, values: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for the first value that the field of that name refuses."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        for rule in getattr(hint, "__metadata__", ()):
+            if isinstance(rule, Refuse) and rule.holds(values.get(name)):
+                raise ValueError(f"{name} {values[name]} is {rule.words}")
 
 
 def _parser(classes: Sequence[type]) -> Any:
@@ -109,6 +149,11 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UserError(f"{where}: seed: expected an integer from 0 to {2**32 - 1}, got {seed}")
+    for cls in classes:
+        try:
+            check_ranges(cls, values)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
     parser.set_defaults_with_config(**values)
     infinite = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
     try:

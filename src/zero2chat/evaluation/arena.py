@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from rich.console import Group
@@ -15,7 +15,7 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats, tasks
-from zero2chat.config import build
+from zero2chat.config import Refuse, build
 from zero2chat.data.preference_files import read_votes
 from zero2chat.data.prompts import read_prompts
 from zero2chat.errors import UserError
@@ -53,11 +53,15 @@ class ArenaArguments:
     votes: str | None = field(default=None, metadata={"help": "File of people's votes; names models and prompts."})
     anchor: str | None = field(default=None, metadata={"help": "Model rated 1000 (default: the mean is 1000)."})
     style_control: bool = field(default=False, metadata={"help": "Add ratings that control for length and markup."})
-    resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples of the prompts, for intervals."})
-    max_new_tokens: int = field(default=256, metadata={"help": "Maximum tokens per answer to a file's prompt."})
+    resamples: Annotated[int, Refuse("below 100")] = field(
+        default=1000, metadata={"help": "Bootstrap resamples of the prompts, for intervals."}
+    )
+    max_new_tokens: Annotated[int, Refuse("below 1")] = field(
+        default=256, metadata={"help": "Maximum tokens per answer to a file's prompt."}
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     chat_template_path: str | None = field(default=None, metadata={"help": "Chat template for models without one."})
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
     seed: int = field(default=0, metadata={"help": "Seed for resamples and sampling."})
 
     def __post_init__(self) -> None:
@@ -74,9 +78,6 @@ class ArenaArguments:
             raise ValueError(f"{' and '.join(judges)} exclude each other: set one of them")
         if self.prompts and not judges:
             raise ValueError("prompts have no gold score: set reward_model or endpoint, or use tasks")
-        for key, least in (("resamples", 100), ("max_new_tokens", 1), ("eval_batch_size", 1)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key} {getattr(self, key)} is below {least}")
         # Here too, so that a recipe is refused before its first step runs.
         for spec in read_specs(self.tasks):
             if self.taste:

@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
+from zero2chat.config import Refuse
 from zero2chat.data.canaries import never_planted, read_canaries
 from zero2chat.data.decontamination import in_a_row
 from zero2chat.errors import UserError
@@ -46,21 +47,26 @@ class RegurgitateArguments:
     model_name_or_path: str | None = None
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
-    prefix: int = field(default=32, metadata={"help": "Prompt length: tokens of a document given to the model."})
-    continuation: int = field(default=32, metadata={"help": "Tokens that the model must then reproduce exactly."})
-    n: int = field(default=500, metadata={"help": "Documents per number of copies, and held-out documents."})
-    candidates: int = field(default=1024, metadata={"help": "Candidates that each canary is ranked among."})
+    prefix: Annotated[int, Refuse("below 1")] = field(
+        default=32, metadata={"help": "Prompt length: tokens of a document given to the model."}
+    )
+    continuation: Annotated[int, Refuse("below 1")] = field(
+        default=32, metadata={"help": "Tokens that the model must then reproduce exactly."}
+    )
+    n: Annotated[int, Refuse("below 1")] = field(
+        default=500, metadata={"help": "Documents per number of copies, and held-out documents."}
+    )
+    candidates: Annotated[int, Refuse("below 2")] = field(
+        default=1024, metadata={"help": "Candidates that each canary is ranked among."}
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    eval_batch_size: int = 64
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 64
     seed: int = field(default=0, metadata={"help": "Seed for documents and candidates."})
 
     def __post_init__(self) -> None:
         for key in ("model_name_or_path", "dataset"):
             if getattr(self, key) is None:
                 raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
-        for key, least in (("prefix", 1), ("continuation", 1), ("n", 1), ("candidates", 2), ("eval_batch_size", 1)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key} {getattr(self, key)} is below {least}")
 
 
 def measure(

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from accelerate.utils import broadcast_object_list
 from rich.console import Group
@@ -16,7 +16,7 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats, tasks
-from zero2chat.config import build
+from zero2chat.config import Refuse, build
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError
@@ -72,10 +72,12 @@ class InterrogateArguments:
     teacher: str | None = field(default=None, metadata={"help": "Model that writes questions (default: the model)."})
     endpoint: dict | None = field(default=None, metadata={"help": "API instead of `teacher`: url, model, …"})
     judge: dict | None = field(default=None, metadata={"help": "API that judges answers on documents: url, model, …"})
-    characters: int = field(default=1000, metadata={"help": "Maximum characters per passage."})
-    answers: int = field(default=8, metadata={"help": "Answers sampled per question."})
+    characters: Annotated[int, Refuse("below 100")] = field(
+        default=1000, metadata={"help": "Maximum characters per passage."}
+    )
+    answers: Annotated[int, Refuse("below 2")] = field(default=8, metadata={"help": "Answers sampled per question."})
     temperature: float = 1.0
-    max_new_tokens: int = 48
+    max_new_tokens: Annotated[int, Refuse("below 1")] = 48
     refuse_below: float = field(default=0.25, metadata={"help": "Refuse below this share of correct answers."})
     keep_above: float = field(default=0.75, metadata={"help": "Known above this share of correct answers."})
     refuse: Literal["at_once", "at_the_gap"] = field(
@@ -84,7 +86,7 @@ class InterrogateArguments:
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     chat_template_path: str | None = None
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
     seed: int = field(default=0, metadata={"help": "Seed for passages, sampling and wordings."})
 
     def __post_init__(self) -> None:
@@ -92,9 +94,6 @@ class InterrogateArguments:
             raise ValueError("model_name_or_path is not set: set it to the model to ask")
         if self.teacher is not None and self.endpoint is not None:
             raise ValueError("teacher and endpoint exclude each other: set one of them")
-        for key, least in (("answers", 2), ("max_new_tokens", 1), ("eval_batch_size", 1), ("characters", 100)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key} {getattr(self, key)} is below {least}")
         if not self.temperature > 0:
             raise ValueError(f"temperature {self.temperature:g}: {self.answers} answers would be equal: set it above 0")
         if not 0 < self.refuse_below <= self.keep_above < 1:

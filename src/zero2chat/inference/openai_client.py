@@ -11,9 +11,10 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import SplitResult
 
+from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.text import http_address
 
@@ -113,13 +114,11 @@ class EndpointSpec:
     key_variable: str | None = field(default=None, metadata={"help": "Environment variable with the API key."})
     timeout: float = 600.0  # seconds a try
     retries: int = 3
-    at_once: int = 8  # requests
+    at_once: Annotated[int, Refuse("not above 0")] = 8  # requests
 
     def __post_init__(self) -> None:
         if not self.model:
             raise ValueError("model is not set: set it to the model's name at the endpoint")
-        if self.at_once < 1:
-            raise ValueError(f"at_once {self.at_once} is not above 0")
         self.open()
 
     def open(self) -> Endpoint:

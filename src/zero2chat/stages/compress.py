@@ -16,11 +16,12 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
+from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Passage, Reading, held_out_texts, read, rows_of, start_of_document
 from zero2chat.models.hardware import start_processes
@@ -43,18 +44,17 @@ class CompressArguments:
     model_name_or_path: str | None = None
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
-    n: int | None = field(default=None, metadata={"help": "Documents per split; default: all."})
+    n: Annotated[int | None, Refuse("below 1")] = field(
+        default=None, metadata={"help": "Documents per split; default: all."}
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    eval_batch_size: int = 32
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 32
     seed: int = field(default=0, metadata={"help": "Seed for choosing documents, and for intervals."})
 
     def __post_init__(self) -> None:
         for key in ("model_name_or_path", "dataset"):
             if getattr(self, key) is None:
                 raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
-        for key in ("n", "eval_batch_size"):
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise ValueError(f"{key} {getattr(self, key)} is below 1")
 
 
 def run(run: Run, args: CompressArguments) -> None:

@@ -31,12 +31,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from datasets import Dataset
 
 from zero2chat import stats
-from zero2chat.config import build
+from zero2chat.config import Refuse, build
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.review_states import UNREVIEWED
@@ -77,19 +77,20 @@ class DistillArguments:
     )
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     keep_above: float = field(default=0.5, metadata={"help": "Keep answers with a weighted reward above this."})
-    keep: int = field(default=1, metadata={"help": "Maximum answers kept per prompt."})
-    samples: int = field(default=4, metadata={"help": "Answers sampled per prompt."})
+    keep: Annotated[int, Refuse("not above 0")] = field(
+        default=1, metadata={"help": "Maximum answers kept per prompt."}
+    )
+    samples: Annotated[int, Refuse("not above 0")] = field(default=4, metadata={"help": "Answers sampled per prompt."})
     temperature: float = 1.0
-    max_completion_length: int = field(default=256, metadata={"help": "Maximum tokens per answer."})
-    eval_batch_size: int = 128
+    max_completion_length: Annotated[int, Refuse("not above 0")] = field(
+        default=256, metadata={"help": "Maximum tokens per answer."}
+    )
+    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
     seed: int = 0
 
     def __post_init__(self) -> None:
         if (self.teacher is None) == (self.endpoint is None):
             raise ValueError("teacher and endpoint: set exactly one of them")
-        for key in ("keep", "samples", "max_completion_length", "eval_batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} {getattr(self, key)} is not above 0")
         if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):
             raise ValueError(f"temperature {self.temperature:g}: {self.samples} answers would be equal: set it above 0")
         # Here too, so that a recipe is refused before its first step runs.

@@ -19,7 +19,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from accelerate import PartialState
@@ -29,6 +29,7 @@ from trl import DPOConfig, DPOTrainer, ModelConfig, get_peft_config
 from trl.trainer.utils import add_fused_lm_head
 
 from zero2chat import stats
+from zero2chat.config import Refuse
 from zero2chat.data.preference_tokens import tokenize_dpo_pairs
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs
 from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed_pairs, open_empty
@@ -51,18 +52,14 @@ _SHOWN = 12  # pairs kept as samples
 class DpoArguments(PairArguments):
     """The pairs, and what `DPOConfig` lacks."""
 
-    train_pairs: int | None = field(
+    train_pairs: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Maximum training pairs; the held-out pairs stay the same."}
     )
     chat_template_path: str | None = None
     global_batch_size: int | None = field(default=None, metadata={"help": "Pairs per step, all processes."})
-    eval_batch_size: int = 8
+    eval_batch_size: Annotated[int, Refuse("not above 0")] = 8
 
     def __post_init__(self) -> None:
-        if self.train_pairs is not None and self.train_pairs < 1:
-            raise ValueError(f"train_pairs {self.train_pairs} is not above 0")
-        if self.eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         read_sources(self.datasets)
         super().__post_init__()
 

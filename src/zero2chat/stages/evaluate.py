@@ -19,12 +19,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig, get_quantization_config
 
 from zero2chat import stats, tasks
+from zero2chat.config import Refuse
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.errors import UserError
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
@@ -74,7 +75,7 @@ class EvaluateArguments:
         default_factory=list, metadata={"help": "Questions to answer greedily; the answers are saved, not scored."}
     )
     question_tools: bool = field(default=False, metadata={"help": "Give the tools for `questions` too."})
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
     seed: int = field(default=0, metadata={"help": "Seed for sampling; each task's `seed` chooses its rows."})
 
     def __post_init__(self) -> None:
@@ -92,8 +93,6 @@ class EvaluateArguments:
             raise ValueError("load_in_8bit and load_in_4bit: set one of them")
         if self.load_in_4bit and self.dtype == "auto":
             raise ValueError("load_in_4bit: dtype auto is not supported: set dtype, such as bfloat16")
-        if self.eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         # Here too, so that a recipe is refused before its first step runs:
         read_specs(self.tasks, self.tools, two_models=True)
         read_harness(self.harness)

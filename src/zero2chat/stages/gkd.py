@@ -19,6 +19,7 @@ the teacher's answers, it corrects the student's own mistakes; and as it asks no
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
@@ -26,6 +27,7 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from trl import DistillationConfig, DistillationTrainer, ModelConfig, get_peft_config
 
+from zero2chat.config import Refuse
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError
@@ -53,17 +55,15 @@ class GkdArguments:
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
-    tasks_steps: int | None = field(
+    tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
     )
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Completions per step, all processes."})
     chat_template_path: str | None = None
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
-        if self.eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
         read_specs(self.tasks)

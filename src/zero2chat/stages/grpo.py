@@ -23,7 +23,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from datasets import Dataset
@@ -33,7 +33,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
-from zero2chat.config import build
+from zero2chat.config import Refuse, build
 from zero2chat.data.preview_rows import Rows, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems
 from zero2chat.data.sources import mix, read_sources
@@ -75,14 +75,14 @@ class GrpoArguments:
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of problems: prompt and answer."})
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
-    tasks_steps: int | None = field(
+    tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
     )
     tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, available in each problem."})
     pass_rate: dict | None = field(
         default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high, by."}
     )
-    resample: int = field(
+    resample: Annotated[int, Refuse("below 0")] = field(
         default=0,
         metadata={
             "help": "Maximum extra generations that replace zero-variance groups by other prompts; each takes as long "
@@ -95,13 +95,9 @@ class GrpoArguments:
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Completions per step, all processes."})
     chat_template_path: str | None = None
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
-        if self.eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
-        if self.resample < 0:
-            raise ValueError(f"resample {self.resample} is below 0")
         # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         rewards = read_rewards(self.rewards)

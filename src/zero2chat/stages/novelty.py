@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from accelerate.utils import gather_object
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
+from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import copied_runs, held_out_texts, rows_of, start_of_document
 from zero2chat.inference.fast_generate import fast_sample
@@ -45,11 +46,13 @@ class NoveltyArguments:
     model_name_or_path: str | None = None
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
-    prompts: int = field(default=32, metadata={"help": "Held-out documents whose beginnings are the prompts."})
-    prefix: int = field(default=8, metadata={"help": "Prompt length in tokens."})
-    samples: int = field(default=32, metadata={"help": "Samples per prompt."})
-    max_new_tokens: int = 64
-    temperature: float = 1.0
+    prompts: Annotated[int, Refuse("below 1")] = field(
+        default=32, metadata={"help": "Held-out documents whose beginnings are the prompts."}
+    )
+    prefix: Annotated[int, Refuse("below 1")] = field(default=8, metadata={"help": "Prompt length in tokens."})
+    samples: Annotated[int, Refuse("below 2")] = field(default=32, metadata={"help": "Samples per prompt."})
+    max_new_tokens: Annotated[int, Refuse("below 1")] = 64
+    temperature: Annotated[float, Refuse("not above 0: sampling needs one above 0")] = 1.0
     lengths: list[int] = field(default_factory=lambda: [2, 4, 8, 16], metadata={"help": "N-gram lengths in tokens."})
     n: int = field(default=500, metadata={"help": "Held-out documents for the control."})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
@@ -59,11 +62,6 @@ class NoveltyArguments:
         for key in ("model_name_or_path", "dataset"):
             if getattr(self, key) is None:
                 raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
-        for key, least in (("prompts", 1), ("prefix", 1), ("samples", 2), ("max_new_tokens", 1)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key} {getattr(self, key)} is below {least}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature {self.temperature} is not above 0: sampling needs one above 0")
         if self.n < self.prompts:
             raise ValueError(f"n {self.n} is below prompts {self.prompts}: raise n")
         for length in self.lengths:

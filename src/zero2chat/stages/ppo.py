@@ -23,13 +23,13 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 from accelerate.utils import set_seed as set_seeds
 from trl import ModelConfig, get_peft_config
 
 from zero2chat import stats, tasks
-from zero2chat.config import build
+from zero2chat.config import Refuse, build
 from zero2chat.data.preview_rows import Rows, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems, task_problems
 from zero2chat.data.sources import mix, read_sources
@@ -110,10 +110,10 @@ class PpoArguments:
     )
     held_out: dict | None = field(default=None, metadata={"help": "Held-out rows for the comparison: task, n, seed, …"})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
-    kl_budget: float | None = field(
+    kl_budget: Annotated[float | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Stop at this KL from the starting model, in nats per completion."}
     )
-    early_stopping_patience: int | None = field(
+    early_stopping_patience: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Stop if metric_for_best_model has not improved for N evaluations."}
     )
     merge_adapter: bool = field(
@@ -121,21 +121,13 @@ class PpoArguments:
     )
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Completions per step, all processes."})
-    max_prompt_length: int | None = field(
+    max_prompt_length: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Drop longer prompts; if not set, a prompt that does not fit is an error."}
     )
     chat_template_path: str | None = None
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
-        if self.eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
-        if self.max_prompt_length is not None and self.max_prompt_length < 1:
-            raise ValueError(f"max_prompt_length {self.max_prompt_length} is not above 0")
-        if self.kl_budget is not None and not self.kl_budget > 0:
-            raise ValueError(f"kl_budget {self.kl_budget} is not above 0")
-        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
-            raise ValueError(f"early_stopping_patience {self.early_stopping_patience} is not above 0")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
         read_ppo_rewards(self.rewards)

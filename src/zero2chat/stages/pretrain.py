@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from datasets import Dataset, concatenate_datasets
@@ -37,7 +37,7 @@ from transformers import (
 )
 from trl.models import unwrap_model_for_generation
 
-from zero2chat import config
+from zero2chat.config import Refuse, build
 from zero2chat.data.packing import count_target_bytes, pack_documents
 from zero2chat.data.preview_rows import LOSS, Rows, Side
 from zero2chat.data.sources import Source, load_source, require_column
@@ -63,28 +63,42 @@ class PretrainArguments:
     stream: dict = field(
         default_factory=dict, metadata={"help": "Text to stream instead of `dataset`: load_dataset's keys."}
     )
-    validation_fraction: float = field(default=0.01, metadata={"help": "Share of a stream's documents to hold out."})
-    validation_documents: int = field(default=500, metadata={"help": "Held-out documents of a stream to evaluate on."})
+    validation_fraction: Annotated[float, Refuse("not between 0 and 1")] = field(
+        default=0.01, metadata={"help": "Share of a stream's documents to hold out."}
+    )
+    validation_documents: Annotated[int, Refuse("less than 1")] = field(
+        default=500, metadata={"help": "Held-out documents of a stream to evaluate on."}
+    )
     tokenizer: str | None = None
     column: str = "text"
-    depth: int | None = field(
+    depth: Annotated[int | None, Refuse("less than 1")] = field(
         default=None, metadata={"help": "Layers; sets shape, tokens, batch size, steps and learning rate."}
     )
-    tokens: int | None = field(default=None, metadata={"help": "Training tokens in total, instead of `max_steps`."})
+    tokens: Annotated[int | None, Refuse("less than 1")] = field(
+        default=None, metadata={"help": "Training tokens in total, instead of `max_steps`."}
+    )
     model_type: str = "qwen3"
     model: dict = field(default_factory=dict, metadata={"help": "Fields of the model's config class."})
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, …"})
-    max_length: int = field(default=1024, metadata={"help": "Training window, and the model's context, in tokens."})
+    max_length: Annotated[int, Refuse("less than 2")] = field(
+        default=1024, metadata={"help": "Training window, and the model's context, in tokens."}
+    )
     mask_documents: bool = field(default=False, metadata={"help": "Mask attention across document boundaries."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Number of tokenization processes."})
     muon: bool = field(default=True, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
-    embedding_learning_rate: float | None = field(default=None, metadata={"help": "With muon; else `learning_rate`."})
-    head_learning_rate: float | None = field(default=None, metadata={"help": "With muon, if weights are not tied."})
-    muon_momentum: float = 0.95
+    embedding_learning_rate: Annotated[float | None, Refuse("not above 0")] = field(
+        default=None, metadata={"help": "With muon; else `learning_rate`."}
+    )
+    head_learning_rate: Annotated[float | None, Refuse("not above 0")] = field(
+        default=None, metadata={"help": "With muon, if weights are not tied."}
+    )
+    muon_momentum: Annotated[float, Refuse("not from 0 to below 1")] = 0.95
     global_batch_size: int | None = field(default=None, metadata={"help": "Windows per step, all processes."})
     sample_prompts: list[str] = field(default_factory=list)
-    sample_steps: int = field(default=100, metadata={"help": "Sample a text every N steps."})
-    sample_tokens: int = 64
+    sample_steps: Annotated[int, Refuse("less than 1")] = field(
+        default=100, metadata={"help": "Sample a text every N steps."}
+    )
+    sample_tokens: Annotated[int, Refuse("less than 1")] = 64
 
     def __post_init__(self) -> None:
         if self.tokenizer is None:
@@ -93,18 +107,9 @@ class PretrainArguments:
             raise ValueError("dataset and stream: set exactly one of them")
         if self.stream and self.source.path is None:
             raise ValueError("stream: tasks cannot be streamed: set path to a dataset")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction {self.validation_fraction} is not between 0 and 1")
-        least = {"max_length": 2, "sample_steps": 1, "sample_tokens": 1, "validation_documents": 1}
-        least |= {"depth": 1, "tokens": 1}
-        for name, number in least.items():
-            if getattr(self, name) is not None and getattr(self, name) < number:
-                raise ValueError(f"{name} {getattr(self, name)} is less than {number}")
         for name in ("embedding_learning_rate", "head_learning_rate"):
             if getattr(self, name) is not None and not self.muon:
                 raise ValueError(f"{name}: only used with muon: remove it, or set `muon: true`")
-        if not 0 <= self.muon_momentum < 1:
-            raise ValueError(f"muon_momentum {self.muon_momentum} is not from 0 to below 1")
         if "" in self.sample_prompts:
             raise ValueError("sample_prompts: a prompt is empty: write some text")
         if self.model_type not in CONFIG_MAPPING:
@@ -113,7 +118,7 @@ class PretrainArguments:
     @property
     def source(self) -> Source:
         """What `stream` names. Raises `UserError` for a key that is not known."""
-        return config.build([Source], self.stream, "stream")[0]
+        return build([Source], self.stream, "stream")[0]
 
 
 class SampleCallback(TrainerCallback):

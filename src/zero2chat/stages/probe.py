@@ -15,9 +15,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from zero2chat import stats, tasks
+from zero2chat.config import Refuse
 from zero2chat.data.preference_files import write_pairs
 from zero2chat.data.preferences import Pair
 from zero2chat.errors import UserError
@@ -43,30 +44,33 @@ class ProbeArguments:
     reward_model: str | None = None
     task: str = "lines"
     options: dict = field(default_factory=dict)
-    n: int = field(default=200, metadata={"help": "Held-out prompts."})
+    n: Annotated[int, Refuse("below 2")] = field(default=200, metadata={"help": "Held-out prompts."})
     split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
-    answers: int = field(default=64, metadata={"help": "Answers per prompt, for best of n."})
-    max_new_tokens: int = 48
-    gibberish_prompts: int = field(default=64, metadata={"help": "Held-out prompts for the adversarial search."})
-    gibberish_train: int = field(default=0, metadata={"help": "Training prompts for writing rejected answers."})
-    gibberish_rounds: int = 30
-    gibberish_tries: int = field(default=8, metadata={"help": "Candidates per prompt and round."})
-    gibberish_length: int = field(default=12, metadata={"help": "Maximum tokens per text found."})
+    answers: Annotated[int, Refuse("below 2")] = field(
+        default=64, metadata={"help": "Answers per prompt, for best of n."}
+    )
+    max_new_tokens: Annotated[int, Refuse("below 1")] = 48
+    gibberish_prompts: Annotated[int, Refuse("too small, below 1")] = field(
+        default=64, metadata={"help": "Held-out prompts for the adversarial search."}
+    )
+    gibberish_train: Annotated[int, Refuse("too small, below 0")] = field(
+        default=0, metadata={"help": "Training prompts for writing rejected answers."}
+    )
+    gibberish_rounds: Annotated[int, Refuse("too small, below 1")] = 30
+    gibberish_tries: Annotated[int, Refuse("too small, below 1")] = field(
+        default=8, metadata={"help": "Candidates per prompt and round."}
+    )
+    gibberish_length: Annotated[int, Refuse("too small, below 1")] = field(
+        default=12, metadata={"help": "Maximum tokens per text found."}
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
     seed: int = field(default=0, metadata={"help": "Seed for prompts, answers and search."})
 
     def __post_init__(self) -> None:
         for key in ("model_name_or_path", "reward_model"):
             if getattr(self, key) is None:
                 raise ValueError(f"{key} is not set: set it to a model folder")
-        least = {"n": 2, "answers": 2, "gibberish_train": 0}
-        for key in ("n", "answers", "max_new_tokens", "eval_batch_size"):
-            if getattr(self, key) < least.get(key, 1):
-                raise ValueError(f"{key} {getattr(self, key)} is below {least.get(key, 1)}")
-        for key in ("prompts", "train", "rounds", "tries", "length"):
-            if getattr(self, f"gibberish_{key}") < least.get(f"gibberish_{key}", 1):
-                raise ValueError(f"gibberish_{key} {getattr(self, f'gibberish_{key}')} is too small")
         if self.gibberish_prompts > self.n:
             raise ValueError(f"gibberish_prompts {self.gibberish_prompts} is more than n {self.n}")
         if self.split not in ("validation", "test"):

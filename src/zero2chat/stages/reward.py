@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -28,6 +28,7 @@ from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
+from zero2chat.config import Refuse
 from zero2chat.data.preference_files import read_pairs, write_pairs
 from zero2chat.data.preference_tokens import both_sides, tokenize_reward_pairs
 from zero2chat.data.preferences import (
@@ -66,13 +67,11 @@ class RewardArguments(PairArguments):
     comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Pairs per step, all processes."})
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
         if not (self.comparisons or self.datasets):
             raise ValueError("no data: set `comparisons` (of a task), `datasets` (of preferences), or both")
-        if self.eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         super().__post_init__()
         if self.comparisons:
             read_comparisons(self.comparisons)

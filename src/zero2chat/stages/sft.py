@@ -17,10 +17,12 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from datasets import Dataset
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
+from zero2chat.config import Refuse
 from zero2chat.data.conversations import (
     encode_conversations,
     join_conversations,
@@ -56,28 +58,26 @@ class SftArguments:
         metadata={"help": "Evaluation sets whose questions are removed from the data: tasks, datasets, files."},
     )
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
-    tasks_steps: int | None = field(
+    tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
     )
     tools: dict = field(
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
     )
-    join: int = field(default=1, metadata={"help": "Join up to N conversations into one, in random combinations."})
+    join: Annotated[int, Refuse("not above 0")] = field(
+        default=1, metadata={"help": "Join up to N conversations into one, in random combinations."}
+    )
     overlong: str = field(default="error", metadata={"help": "Conversations over max_length: error or drop."})
     merge_adapter: bool = field(
         default=False, metadata={"help": "With use_peft: save the whole model with the adapter merged in."}
     )
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     global_batch_size: int | None = field(default=None, metadata={"help": "Sequences per step, all processes."})
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
         if self.overlong not in ("error", "drop"):
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
-        if self.join < 1:
-            raise ValueError(f"join {self.join} is not above 0")
-        if self.eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size {self.eval_batch_size} is not above 0")
         # Here too, so that a recipe is refused before its first step runs.
         read_sources(self.datasets)
         read_exams(self.decontaminate)

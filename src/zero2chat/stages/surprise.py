@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import log
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats, tasks
+from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Passage, read
 from zero2chat.inference.generate import answer_each, encode_prompts
@@ -47,21 +48,20 @@ class SurpriseArguments:
     reference_model: str | None = field(default=None, metadata={"help": "The model from before training."})
     task: str = "word_problems"
     options: dict = field(default_factory=dict)
-    n: int = field(default=300, metadata={"help": "Held-out questions."})
+    n: Annotated[int, Refuse("below 1")] = field(default=300, metadata={"help": "Held-out questions."})
     split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
-    answers: int = field(default=8, metadata={"help": "Samples per question and model, at temperature 1."})
-    max_new_tokens: int = 96
+    answers: Annotated[int, Refuse("below 1")] = field(
+        default=8, metadata={"help": "Samples per question and model, at temperature 1."}
+    )
+    max_new_tokens: Annotated[int, Refuse("below 1")] = 96
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    eval_batch_size: int = 128
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
     seed: int = field(default=0, metadata={"help": "Seed for questions and sampling."})
 
     def __post_init__(self) -> None:
         for key in ("model_name_or_path", "reference_model"):
             if getattr(self, key) is None:
                 raise ValueError(f"{key} is not set: set it to a model folder")
-        for key in ("n", "answers", "max_new_tokens", "eval_batch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} {getattr(self, key)} is below 1")
         if self.split not in ("validation", "test"):
             raise ValueError(f"split '{self.split}' is neither validation nor test")
         task = tasks.load(self.task)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
+from zero2chat.config import Refuse
 from zero2chat.data.packing import require_text
 from zero2chat.data.sources import Source, load_source
 from zero2chat.errors import UserError
@@ -38,7 +39,9 @@ class TokenizerArguments:
     dataset: str | None = None
     column: str = "text"
     vocab_size: int = 4096
-    documents: int | None = field(default=None, metadata={"help": "Train on the first N documents only."})
+    documents: Annotated[int | None, Refuse("not above 0")] = field(
+        default=None, metadata={"help": "Train on the first N documents only."}
+    )
     gpt2_vocab: str | None = None
     gpt2_merges: str | None = None
     gpt4_ranks: str | None = None
@@ -46,8 +49,6 @@ class TokenizerArguments:
     def __post_init__(self) -> None:
         if self.dataset is None:
             raise ValueError("dataset is not set: set it to the corpus folder")
-        if self.documents is not None and self.documents < 1:
-            raise ValueError(f"documents: {self.documents} is not above 0")
         if (self.gpt2_vocab is None) != (self.gpt2_merges is None):
             raise ValueError("gpt2_vocab and gpt2_merges go together: set both or neither")
         if self.vocab_size < 256 + len(SPECIAL_TOKENS):

@@ -23,9 +23,7 @@ from zero2chat.trainers.callbacks import RunCallback
 
 
 def check_tasks_steps(every: int | None, entries: Sequence[Any]) -> None:
-    """Raises `ValueError` for a `tasks_steps:` that cannot be."""
-    if every is not None and every < 1:
-        raise ValueError(f"tasks_steps {every} is not above 0")
+    """Raises `ValueError` for `tasks_steps:` without tasks."""
     if every is not None and not entries:
         raise ValueError("tasks_steps: there are no tasks to evaluate: set tasks")
 

@@ -11,7 +11,7 @@ import json
 import time
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Annotated, Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -19,6 +19,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
+from zero2chat.config import Refuse
 from zero2chat.errors import UserError, nearest
 from zero2chat.inference.generate import answer
 from zero2chat.rewards import Reward
@@ -36,14 +37,12 @@ class PassRate:
     that the length limit cut does not where `mask_truncated_completions` keeps such answers out of training.
     """
 
-    samples: int = 8
+    samples: Annotated[int, Refuse("below 2: of one answer there is no rate")] = 8
     low: float = 0.1
     high: float = 0.9
     by: str | None = None
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise ValueError(f"pass_rate: samples {self.samples} is below 2: of one answer there is no rate")
         if not 0 <= self.low <= self.high <= 1:
             raise ValueError(f"pass_rate: low {self.low} and high {self.high} are not in order between 0 and 1")
 

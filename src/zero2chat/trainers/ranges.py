@@ -1,4 +1,4 @@
-"""Numbers of the trainers' own settings that cannot be meant, which transformers and TRL take as they are.
+"""Ranges of the settings of transformers and TRL, which these take as they are. (Ours stand with the field.)
 
 `max_steps: -5` counts as not set there, and a negative learning rate climbs the loss. Only what a recipe sets is looked
 at.
@@ -25,7 +25,6 @@ _RANGES: dict[str, _Range] = {
     "max_completion_length": _FROM_1,
     "num_generations": _FROM_1,
     "num_iterations": _FROM_1,
-    "num_ppo_epochs": _FROM_1,
     "steps_per_generation": _FROM_1,
     "save_total_limit": _FROM_1,
     "per_device_eval_batch_size": _FROM_1,
@@ -36,9 +35,6 @@ _RANGES: dict[str, _Range] = {
     "num_train_epochs": _ABOVE_0,
     "temperature": _ABOVE_0,
     "adam_epsilon": _ABOVE_0,
-    "head_learning_rate": _ABOVE_0,
-    "embedding_learning_rate": _ABOVE_0,
-    "value_learning_rate": _ABOVE_0,
     "learning_rate": _FROM_0,
     "weight_decay": _FROM_0,
     "warmup_steps": _FROM_0,
@@ -46,16 +42,12 @@ _RANGES: dict[str, _Range] = {
     "beta": _FROM_0,
     "epsilon": _FROM_0,
     "epsilon_high": _FROM_0,
-    "cliprange": _FROM_0,
-    "cliprange_value": _FROM_0,
     "min_p": _SHARE,
     "top_p": (lambda value: 0 < value <= 1, "above 0, at most 1"),
     "adam_beta1": _DECAY,
     "adam_beta2": _DECAY,
     "label_smoothing": _SHARE,
     "lmbda": _SHARE,
-    "gamma": _SHARE,
-    "lam": _SHARE,
 }
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 
+from zero2chat.config import Refuse, check_ranges
 from zero2chat.trainers.ppo.trl_internals import BaseConfig
 
 
@@ -57,8 +57,12 @@ class PPOConfig(BaseConfig):
     )
 
     # The rollout
-    max_completion_length: int | None = field(default=512, metadata={"help": "Maximum tokens per completion."})
-    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature; log-probabilities use it too."})
+    max_completion_length: Annotated[int | None, Refuse("not above 0")] = field(
+        default=512, metadata={"help": "Maximum tokens per completion."}
+    )
+    temperature: Annotated[float, Refuse("not above 0")] = field(
+        default=1.0, metadata={"help": "Sampling temperature; log-probabilities use it too."}
+    )
     top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling; values below 1 bias the ratios."})
     top_k: int = field(default=0, metadata={"help": "Sample from the k most likely tokens; 0: all."})
     min_p: float | None = field(default=None, metadata={"help": "Minimum probability, relative to the top token's."})
@@ -95,50 +99,49 @@ class PPOConfig(BaseConfig):
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "Weight of each reward function; default 1."}
     )
-    missing_eos_penalty: float | None = field(
+    missing_eos_penalty: Annotated[float | None, Refuse("below 0: give the amount to subtract")] = field(
         default=None, metadata={"help": "Subtracted from the reward of a completion without an EOS token."}
     )
     mask_truncated_completions: bool = field(
         default=False, metadata={"help": "No loss on completions truncated by max_completion_length."}
     )
-    kl_coef: float = field(default=0.05, metadata={"help": "Weight of the KL penalty to the starting model."})
+    kl_coef: Annotated[float, Refuse("below 0")] = field(
+        default=0.05, metadata={"help": "Weight of the KL penalty to the starting model."}
+    )
     kl_estimator: str = field(
         default="k1",
         metadata={"help": "KL estimator per token: k1, unbiased; k3, never below 0.", "choices": ["k1", "k3"]},
     )
-    kl_target: float | None = field(
+    kl_target: Annotated[float | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Adapt kl_coef to this KL, in nats per completion (Ziegler et al. 2019)."}
     )
-    kl_limit: float = field(
+    kl_limit: Annotated[float, Refuse("not above 0")] = field(
         default=5.0, metadata={"help": "KL in nats per token above which training stops with an error."}
     )
-    gamma: float = field(default=1.0, metadata={"help": "Discount factor of rewards."})
-    lam: float = field(default=0.95, metadata={"help": "Lambda of GAE: 1 uses only rewards, 0 relies on the values."})
+    gamma: Annotated[float, Refuse("not from 0 to 1")] = field(
+        default=1.0, metadata={"help": "Discount factor of rewards."}
+    )
+    lam: Annotated[float, Refuse("not from 0 to 1")] = field(
+        default=0.95, metadata={"help": "Lambda of GAE: 1 uses only rewards, 0 relies on the values."}
+    )
     whiten_advantages: bool = field(default=True, metadata={"help": "Normalize a rollout's advantages."})
 
     # The loss
-    num_ppo_epochs: int = field(default=4, metadata={"help": "Epochs over each rollout."})
-    num_mini_batches: int = field(default=1, metadata={"help": "Optimizer steps per epoch over a rollout."})
-    cliprange: float | None = field(default=0.2, metadata={"help": "Clip range of the ratio; null: none."})
-    cliprange_value: float | None = field(default=0.2, metadata={"help": "Clip range of values; null: none."})
-    vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
+    num_ppo_epochs: Annotated[int, Refuse("below 1")] = field(default=4, metadata={"help": "Epochs over each rollout."})
+    num_mini_batches: Annotated[int, Refuse("below 1")] = field(
+        default=1, metadata={"help": "Optimizer steps per epoch over a rollout."}
+    )
+    cliprange: Annotated[float | None, Refuse("not above 0")] = field(
+        default=0.2, metadata={"help": "Clip range of the ratio; null: none."}
+    )
+    cliprange_value: Annotated[float | None, Refuse("not above 0")] = field(
+        default=0.2, metadata={"help": "Clip range of values; null: none."}
+    )
+    vf_coef: Annotated[float, Refuse("below 0")] = field(default=0.1, metadata={"help": "Weight of the value loss."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, least in (("num_ppo_epochs", 1), ("num_mini_batches", 1), ("vf_coef", 0.0), ("kl_coef", 0.0)):
-            if not getattr(self, key) >= least:
-                raise ValueError(f"{key} {getattr(self, key)} is below {least}")
-        for key in ("gamma", "lam"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} {getattr(self, key)} is not from 0 to 1")
-        for key in ("temperature", "kl_limit", "kl_target", "cliprange", "cliprange_value", "max_completion_length"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise ValueError(f"{key} {value} is not above 0")
-        if self.missing_eos_penalty is not None and not (
-            isfinite(self.missing_eos_penalty) and self.missing_eos_penalty >= 0
-        ):
-            raise ValueError(f"missing_eos_penalty {self.missing_eos_penalty} is below 0: give the amount to subtract")
+        check_ranges(type(self), vars(self))
         if self.kl_target is not None and not self.kl_coef:
             raise ValueError("kl_target: kl_coef 0 would stay 0, because it is adapted by factors: set kl_coef above 0")
         if self.value_model not in ("head", "own"):

@@ -1,0 +1,52 @@
+"""What is said of a stage follows from its declaration, which is read without importing the stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zero2chat import stages
+from zero2chat.hub.model_card import make_card
+from zero2chat.runs import Run
+
+
+def test_stages_are_the_files_of_the_folder() -> None:
+    files = {path.stem for path in Path(stages.__file__).parent.glob("*.py")}
+    assert {*stages.names()} == files - {"__init__"}
+
+
+@pytest.mark.parametrize("name", stages.names())
+def test_a_declaration_is_read_as_it_is(name: str) -> None:
+    stage = stages.load(name)
+    assert stage.name == name
+    read = dataclasses.asdict(stages.described(name))
+    assert read == {key: getattr(stage, key) for key in read}
+    for field in ("rows", "cost", "again", "result"):
+        assert (name in stages.names(field)) == (getattr(stage, field) is not None)
+    assert stage.main.__func__ is stages.Stage.main  # type: ignore[attr-defined]
+
+
+def test_reading_the_declarations_imports_nothing_heavy() -> None:
+    script = "import sys; from zero2chat.stages import *; from zero2chat import stages\n"
+    script += "for name in stages.names(): stages.described(name)\n"
+    script += "print(*{module.split('.')[0] for module in sys.modules} & {'torch', 'trl', 'transformers', 'yaml'})"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_every_stage_that_trains_has_a_card_and_a_cost() -> None:
+    trained = [name for name in stages.names() if stages.described(name).kind == "trains"]
+    assert {"pretrain", "sft", "reward", "gkd"} <= set(trained)
+    assert trained == stages.names("cost")
+    assert stages.card_texts("no_such_stage") == ("", "")
+
+
+def test_the_card_says_what_the_stage_says(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "gkd", "gkd", {"output_dir": str(tmp_path / "gkd")})
+    story, limits = stages.card_texts("gkd")
+    card = make_card(run.folder, run.identity, {}, None, story, limits)
+    assert f"\n\n{story}\n\n" in card.text
+    assert f"## Limits\n\n{limits} It was not evaluated for harmful answers.\n" in card.text
