@@ -116,7 +116,7 @@ class _Asked:
         return isinstance(function, ast.Name) and (function.id in _PLAIN or self.is_own(function))
 
     def _is_key(self, function: ast.expr) -> bool:
-        """What things are sorted by: as in `_is_way`, and by several in turn, or the other way round; or `str.lower`."""
+        """What things are sorted by: as in `_is_way`, by several in turn, or the other way round, or `str.lower`."""
         match function:
             case ast.Attribute(value=ast.Name(id=kind), attr=name) if kind in self._known:
                 return not name.startswith("__")
