@@ -140,7 +140,10 @@ def _hedged(rest: str) -> bool:
 
 def says(text: str, word: str) -> bool:
     """Whether a text says yes, or no: the word first, and nothing after it that takes it back. "Yes, it is." """
-    spoken = re.findall(r"[a-z']+", _WRAPPER.sub(r"\1", text[:200]).casefold())
+    text = _WRAPPER.sub(r"\1", text[:200]).casefold()
+    spoken = re.findall(r"[a-z']+", text)
+    if word == "no" and re.match(r"\W*no\s+(?!because|since|as\b|it\b|th)[a-z]", text):
+        return False  # no one knows
     return spoken[:1] == [word] and not (
         (_HEDGES - {"is", "are", "was", "were", "does", "can", "all"}) | {*YES_OR_NO, "only", "assuming", "provided"}
     ) & set(spoken[1:])
