@@ -39,8 +39,8 @@ for line in sys.stdin:
 
 
 def truth(text: str, gold: str) -> bool:
-    """Whether the text after the last `####` is the reference, as a whole number."""
-    said = text.rpartition("####")[2].strip()
+    """Whether the line after the last `####` is the reference, as a whole number."""
+    said = text.rpartition("####")[2].strip().split("\n")[0].strip()
     return "####" in text and said.isascii() and said.removeprefix("-").isdigit() and int(said) == int(gold)
 
 

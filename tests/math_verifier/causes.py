@@ -797,6 +797,38 @@ def repeating(rng: random.Random) -> Made:
     return gold, right, wrong + ([long] if Fraction(long) != value else [])
 
 
+def quantities(rng: random.Random) -> Made:
+    """One quantity in two units, and shares of one unit in another."""
+    large, small, size = rng.choice((("hours", "minutes", 60), ("feet", "inches", 12), ("minutes", "seconds", 60)))
+    n, m = rng.randint(2, 9), rng.randint(1, size - 1)
+    if rng.random() < 0.3:
+        return (
+            f"{n} {large}",
+            [f"{n * size} {small}"],
+            [f"{n} {large} per {small[:-1]}", f"{n} {small}", f"{n + 1} {large}"],
+        )
+    whole = Fraction(n * size + m, size)
+    right = [
+        *(f"{n * size + m} {small}", f"{n} {large} and {m} {small}", f"{n}\\text{{ {large} }}{m}\\text{{ {small}}}"),
+        f"\\frac{{{whole.numerator}}}{{{whole.denominator}}}\\text{{ {large}}}",
+    ]
+    wrong = [
+        *(
+            f"{n} {large} {m + 1} {small}",
+            f"{n} {large}",
+            f"{m} {small}",
+            f"{n * size + m} {large}",
+            f"{n}.{m} {large}",
+        ),
+        *(f"{n} {large} or {m} {small}", f"{m} {small} {n + 1} {large}", f"{n * size - m} {small}"),
+    ]
+    return (
+        f"{n} {large} {m} {small}",
+        right,
+        [text for text in wrong if text != f"{n}.{m} {large}" or whole != Fraction(f"{n}.{m}")],
+    )
+
+
 def distances(rng: random.Random) -> Made:
     """Absolute values of a difference, half-lines, and what a set-builder says."""
     c, r = rng.randint(1, 9), rng.randint(1, 9)
@@ -812,6 +844,11 @@ def distances(rng: random.Random) -> Made:
                 f"|x-{c}|>{r}",
                 [f"x<{low} or x>{high}", f"\\{{x: x<{low}\\text{{ or }}x>{high}\\}}"],
                 [f"|x-{c}|<{r}", f"x<{low}", f"|x|>{r + c}", f"\\{{x: x<{low}\\text{{ and }}x>{high}\\}}"],
+            ),
+            (
+                f"\\mathbb{{R}}\\setminus\\{{-{c},{c}\\}}",
+                [f"x\\ne\\pm{c}", f"x\\ne {c}, x\\ne -{c}"],
+                [f"x=\\pm{c}", f"x\\ne {c}", f"x\\ne\\pm{c + 1}", f"x\\ne {c} or x\\ne -{c}"],
             ),
             (
                 "(0,\\infty)",
@@ -852,7 +889,17 @@ MAKERS: dict[str, Callable[[random.Random], Made]] = {
         *(signs, signs_of_functions, steps, periods, whole_numbers, domains, calculus, words_after_numbers),
         *(words_that_count, numbers_with_parts, choices, choices_with_contents, capitals, angles, equations),
         *(unknowns, regions, matrices, columns, extraction, named_lists, parameters, phrases),
-        *(boxes_in_formulas, single_points, hedges, labels, letters_in_order, remainders, repeating, distances),
+        *(
+            boxes_in_formulas,
+            single_points,
+            hedges,
+            labels,
+            letters_in_order,
+            remainders,
+            repeating,
+            distances,
+            quantities,
+        ),
     )
 }
 

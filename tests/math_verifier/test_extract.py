@@ -50,6 +50,7 @@ def test_the_last_marked_answer_counts(text: str, found: str | None) -> None:
         ("\\boxed{50}% of them", "50%"),
         ("\\boxed{5}\\text{ cm}^2.", "5\\text{ cm}^2"),
         ("$\\boxed{5}$ million people", "5\\text{ million}"),
+        ("so $(\\boxed{1}, \\boxed{2})$", "(1 , 2)"),
         ("\\cancel{\\boxed{5}}", ""),
         ("\\sqrt{\\boxed{5}}", ""),
         ("2 + \\boxed{3} = 5", "3"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.rewards import last_message, read_rewards, written
+from zero2chat.rewards import Reward, last_message, read_rewards, written
 
 TURNS = [
     {"role": "assistant", "content": "call", "reasoning_content": "a tool"},
@@ -63,22 +65,30 @@ def test_without_options_each_can_be_named(function: str) -> None:
     assert read_rewards([{"function": "zero2chat.rewards.judge.judge", "options": JUDGE}])
 
 
-def test_a_users_function_is_not_called_before_there_are_completions(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "share.py").write_text("def mean(completions, **_):\n    return [1 / len(completions)]\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (reward,) = read_rewards([{"function": "share.mean"}])
-    assert reward(["a"]) == [1.0]
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Reward]:
+    """Makes a reward function of a module's own out of its name, `module.function`, and the expression that it
+    returns."""
+
+    def made(name: str, expression: str) -> Reward:
+        module, function = name.split(".")
+        (tmp_path / f"{module}.py").write_text(
+            f"def {function}(completions, answer=(), **_):\n    return {expression}\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return read_rewards([{"function": name}])[0]
+
+    return made
+
+
+def test_a_users_function_is_not_called_before_there_are_completions(own: Callable[[str, str], Reward]) -> None:
+    assert own("share.mean", "[1 / len(completions)]")(["a"]) == [1.0]
 
 
 def test_an_exception_is_no_opinion_on_that_completion_and_is_counted(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    own: Callable[[str, str], Reward], caplog: pytest.LogCaptureFixture
 ) -> None:
-    code = "return [float(int(c) == int(a)) for c, a in zip(completions, answer)]"
-    (tmp_path / "fragile.py").write_text(f"def parse(completions, answer, **_):\n    {code}\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (reward,) = read_rewards([{"function": "fragile.parse"}])
+    reward = own("fragile.parse", "[float(int(c) == int(a)) for c, a in zip(completions, answer)]")
     logged: dict[str, float] = {}
     assert reward(["5", "five", "6"], answer=["5", "5", "5"], log_metric=logged.__setitem__) == [1.0, None, 0.0]
     assert logged == {"parse/errors": 1 / 3}
@@ -88,11 +98,9 @@ def test_an_exception_is_no_opinion_on_that_completion_and_is_counted(
 
 
 def test_a_function_that_fails_at_every_completion_ends_the_run_with_one_line(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    own: Callable[[str, str], Reward],
 ) -> None:
-    (tmp_path / "broken.py").write_text("def broken(completions, **_):\n    return [c.lenght for c in completions]\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (reward,) = read_rewards([{"function": "broken.broken"}])
+    reward = own("broken.broken", "[c.lenght for c in completions]")
     assert reward(["a"] * 32) == [None] * 32
     with pytest.raises(UserError, match=r"broken\.broken: fails at each completion: AttributeError"):
         reward(["a"] * 32)

@@ -70,12 +70,22 @@ CARRYING = [
     "bool(f(2) - 4) is False",
     "all(f(2) - i for i in range(4))",
     "[i - f(2) for i in range(4)] == [0]",
+    "f(2).get('a', 4) == 4",
+    "min(f(2), key=lambda x: x - 4) == 4",
+    "max(f(2), key=lambda x: x.less(4)) == 4",
+    "sorted(f(2), key=lambda x, y=4: x.less(y)) == [4]",
+    "list(map(lambda x: x.less(4), f(2))) == [0]",
+    "list(map(lambda x, *, y=4: x.less(y), f(2))) == [0]",
+    "[x.less(4) for x in f(2)] == [0]",
+    "Counter(f(2)).pop('a', 4) == 4",
+    "Decimal(f(2)).compare(4) == 0",
 ]
 
 
 @pytest.mark.parametrize("test", CARRYING)
 def test_an_assertion_that_carries_its_answer_is_refused_with_its_row(test: str) -> None:
-    tests = f"import math, operator, re, functools\nfrom operator import eq\nassert {test}"
+    imports = "import math, operator, re, functools\nfrom operator import eq\n"
+    tests = f"{imports}from collections import Counter\nfrom decimal import Decimal\nassert {test}"
     with pytest.raises(UserError, match=r"^row 1: tests: cannot judge "):
         check_references(["assert f(1) == 1", tests], engine="monty")
 
@@ -89,6 +99,9 @@ ASKED = [
     "len(f(2)) == 4",
     "int(f(2), 2) == 4",
     "sorted(f(2), key=lambda p: -p[1], reverse=True) == [4]",
+    "sorted(f(2), key=lambda p: (-p[1], p[0])) == [4]",
+    "sorted(f(2), key=len) == [4]",
+    "sorted(f(2), key=str.lower) == ['a']",
     "sorted(set(f(2))) == [4]",
     "list(map(str, f(2))) == ['4']",
     "list(map(lambda x: round(x, 2), f(2))) == [4]",
@@ -114,6 +127,7 @@ ASKED = [
     "json.loads(f(2)) == {'a': 4}",
     "list(itertools.islice(f(2), 5)) == [4]",
     "dict(Counter(f(2))) == {'a': 4}",
+    "Counter(f(2)).most_common(1) == [('a', 4)]",
     "sum(10, 15) == 6",
     "f(2) is None",
     "f(2)",

@@ -18,6 +18,11 @@ HUGE = {
     "keys": "t = tuple(['a' * 10**6] * 100)\n{t: t}",
     "after a semicolon": "s = 'a' * 10**6; [s] * 200;",
     "in syntax of a newer Python": "s = {'a': 'a' * 10**6}\n[f\"{s['a']}\", f\"{s[\"a\"]}\"] + [s['a']] * 200",
+    "a line to be continued": "s = 'a' * 10**6\n[s] * 200 or \\",
+    "returned outside of functions": "s = 'a' * 10**6\nif s:\n    return [s] * 200",
+    "returned, hidden from who cuts f-strings": "s = 'a' * 10**6\nf\"{\"'''\"}\"\nreturn [s] * 200\n#'''",
+    "returned by what is judged": "1)\nreturn ['a' * 10**6] * 200 or (2",
+    "returned by what is called": "exec('return [\\'a\\' * 10**6] * 200')",
     "a set in an assertion": "s = 'a' * 10**6\nassert [s] * 200 == 1",
 }
 
@@ -53,6 +58,9 @@ VALUES = [
     ("\ufeff1 + 1", "2"),
     ("'\\'' ; '#'", "'#'"),
     ("lambda: 0; 1", "1"),
+    ('def f(x):\n    """Returns."""\n    return f"{x[\'a\']}"  # return\nf({\'a\': \'return\'})', "'return'"),
+    ("class A:\n    def f(self):\n        if self:\n            return 1\n        return 2\nA().f()", "1"),
+    ('d = {\'a\': 2}\ndef f(): return f"{d["a"]}"\nf()', "'2'"),
 ]
 
 
@@ -60,6 +68,22 @@ VALUES = [
 def test_the_last_expression_is_the_value(code: str, value: str | None) -> None:
     result = run(code)
     assert (result.value, result.error) == (value, None)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "return",
+        "x = 1; return x",
+        "def f():\n    return 1\nreturn f()",
+        "def f(): pass\rreturn 1",
+        "def f():\n    pass\n    \x0creturn 1",
+        "if 1:\n  if 1:\n\tdef f(): pass\n  return 1",
+        "if 1:\n  x = '''\n def f(): '''\n  return 1",
+    ],
+)
+def test_a_return_outside_of_functions_is_an_error_as_in_python(code: str) -> None:
+    assert "SyntaxError: 'return' outside function" in str(run(code).error)
 
 
 def test_the_value_is_shown_once_and_its_repr_may_print_as_in_python() -> None:

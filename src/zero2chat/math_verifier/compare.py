@@ -77,7 +77,7 @@ class Comparison:
         if domain and other is None:  # which the reference alone says
             free = variables(answer) - (variables(gold) - {name})
             other = next(iter(free)) if len(free) == 1 and free <= {name, *"jklmn"} else None
-        if name is None or other is None or (domain and other_domain and domain != other_domain):
+        if name is None or other is None or (other_domain and other_domain != (domain or "Z")):
             return False
         if name != other and name in variables(answer):
             return False

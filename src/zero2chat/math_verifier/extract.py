@@ -169,6 +169,7 @@ def _last_box(text: str) -> tuple[int, str | None]:
     if not boxes or boxes[-1][1] <= last:
         return last, None
     start, end, found = boxes.pop()
+    single = len(boxes)
     while boxes:
         between = text[boxes[-1][1] : start]
         joined = _JOINED.fullmatch(between) if len(between) < 40 else None
@@ -177,6 +178,8 @@ def _last_box(text: str) -> tuple[int, str | None]:
         start, _, before = boxes.pop()
         sign = joined[1].strip(", ") or ","
         found = f"{before} {',' if sign.startswith(chr(92)) else sign} {found}"
+    if len(boxes) < single and text[:start].endswith("(") and text.startswith(")", end) and "," in found:
+        return start, f"({found})"  # (\boxed{1}, \boxed{2})
     return start, _with_neighbours(text, start, end, found)
 
 

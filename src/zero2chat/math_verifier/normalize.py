@@ -229,7 +229,8 @@ def signs_spread(node: Node) -> Node:
     if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees", "tuple"):
         plus = chosen(node, True)
         if plus != node:
-            return ("list", "or", (plus, chosen(node, False)))
+            joined = "and" if node[0] == "relation" and node[1] == ("ne",) else "or"  # x is neither 2 nor -2
+            return ("list", joined, (plus, chosen(node, False)))
     return node
 
 

@@ -45,13 +45,34 @@ NUMBER_ONE: Node = ("number", Fraction(1))
 
 def read(text: str) -> Node:
     """The tree of an answer. Raises `Unreadable`, or `TooLarge` for one that is too long or too deep."""
-    found = Parser(tokenize(clean(text))).whole()
+    found = Parser(_one_quantity(tokenize(clean(text)))).whole()
     level: list[Any] = [found]
     for _ in range(_TALLEST):
         level = [part for node in level for part in node if isinstance(part, tuple)]
         if not level:
             return found
     raise TooLarge("nested too deeply")  # as 1/2/3/…, which is no brackets
+
+
+def _one_quantity(tokens: list[Token]) -> list[Token]:
+    """`2 hours 15 minutes` as 2.25 hours: numbers with units of one measure, each smaller than the one before."""
+    parts = [token for token in tokens if token.value != "and"]
+    numbers, words = parts[::2], parts[1::2]
+    if not 2 <= len(words) == len(numbers) <= 4 or any(token.kind != "text" for token in words):
+        return tokens
+    if any(token.kind != "number" or not token.value.replace(".", "", 1).isdigit() for token in numbers):
+        return tokens
+    measured = [units.in_parts(token.value.strip()) for token in words]
+    sizes = [unit[1] for unit in measured if unit]
+    if len({unit and unit[0] for unit in measured}) > 1 or len(sizes) < len(words) or sizes != sorted(set(sizes))[::-1]:
+        return tokens
+    total = sum(Fraction(token.value) * size for token, size in zip(numbers, sizes, strict=True)) / sizes[0]
+    whole = [Token("number", str(total.numerator)), words[0]]
+    return (
+        whole
+        if total.denominator == 1
+        else [whole[0], Token("sign", "/"), Token("number", str(total.denominator)), words[0]]
+    )
 
 
 class Parser:

@@ -41,7 +41,6 @@ _HEDGING = """
     exclude excludes rejected reject eliminated eliminate ruled out off dismissed discarded contradiction contradicts
     fails failed fail nope nah bad mistake error
     almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
-    only assuming provided
     isn wasn aren doesn don couldn shouldn wouldn ain't other another others also too versus vs unknown undecided
     tie between close closest best guessing tentatively is are was were be been seems seem appears looks gives does
 """
@@ -141,9 +140,12 @@ def _hedged(rest: str) -> bool:
 
 def says(text: str, word: str) -> bool:
     """Whether a text says yes, or no: the word first, and nothing after it that takes it back. "Yes, it is." """
-    spoken = re.findall(r"[a-z']+", _WRAPPER.sub(r"\1", text[:200]).casefold())
+    text = _WRAPPER.sub(r"\1", text[:200]).casefold()
+    spoken = re.findall(r"[a-z']+", text)
+    if word == "no" and re.match(r"\W*no\s+(?!because|since|as\b|it\b|th)[a-z]", text):
+        return False  # no one knows
     return spoken[:1] == [word] and not (
-        (_HEDGES - {"is", "are", "was", "were", "does", "can", "all"}) | set(YES_OR_NO)
+        (_HEDGES - {"is", "are", "was", "were", "does", "can", "all"}) | {*YES_OR_NO, "only", "assuming", "provided"}
     ) & set(spoken[1:])
 
 

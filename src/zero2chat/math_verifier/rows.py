@@ -14,7 +14,7 @@ def read_rows(path: str) -> list[tuple[str, str]]:
     Raises `UserError` for a file that cannot be read, and with its number for a line that is no such row.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
     rows = []

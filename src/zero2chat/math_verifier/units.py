@@ -133,6 +133,12 @@ def known(name: str) -> bool:
     return name in _SPEEDS or _lookup(name) is not None
 
 
+def in_parts(name: str) -> tuple[str, Fraction] | None:
+    """The measure and size of a unit that is told with smaller ones beside it, as in 2 hours 15 minutes."""
+    found = _lookup(name)
+    return found if found and found[0] in ("second", "month", "inch", "pound", "dollar") else None
+
+
 def _lookup(name: str) -> tuple[str, Fraction] | None:
     for spelt in (name, name.removesuffix("s"), name.lower(), name.lower().removesuffix("s")):
         if spelt in _TABLE:

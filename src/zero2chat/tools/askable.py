@@ -21,7 +21,8 @@ _PLAIN = """
 # What may come second, where it is a whole number: digits, a base, how many of a series.
 _WITH_A_NUMBER = {"round", "int", "islice"}
 _JOINING = {"join", "format"}  # of a text, with what the program returned
-_PARTING = {"split", "rsplit", "get", "encode", "decode"}  # of what the program returned, with a constant
+# Of what the program returned, with one constant: `get` has no default, which would be handed back.
+_PARTING = {"split", "rsplit", "get", "encode", "decode", "most_common"}
 _NEVER = (ast.Compare, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 
@@ -39,10 +40,11 @@ def is_askable(asked: ast.expr, imported: frozenset[str]) -> bool:
 
 
 class _Asked:
-    """`known`: names that are Python's, not the program's; `free`: names of elements that are constants."""
+    """`known`: names that are Python's, not the program's; `free`: names of elements that are constants; `parts`: names
+    of elements of what the program returned."""
 
-    def __init__(self, known: frozenset[str], free: frozenset[str] = frozenset()):
-        self._known, self._free = known, free
+    def __init__(self, known: frozenset[str], free: frozenset[str] = frozenset(), parts: frozenset[str] = frozenset()):
+        self._known, self._free, self._parts = known, free, parts
 
     def is_own(self, node: ast.expr) -> bool:
         """Whether this comes from the program, with nothing but its inputs put to it."""
@@ -84,15 +86,18 @@ class _Asked:
                 if not self.is_own(value):
                     return False
                 # A method of the program's own class takes inputs; what a function returned may be anything.
-                takes = _is_made(value) or name in _PARTING
+                takes = self._is_made(value) or (name in _PARTING and len(given) == 1)
                 return all(map(self._is_input if takes else self.is_own, given))
         return self.is_own(call.func) and all(map(self._is_input, given))
 
     def _adds_nothing(self, name: str, call: ast.Call) -> bool:
         """Of a function of Python's: whether it sees what the program returned, and nothing beside it."""
         first, others = call.args[:1], call.args[1:]
-        if any(option.arg not in ("key", "reverse", "strict", "ndigits") for option in call.keywords):
-            return False
+        for option in call.keywords:
+            if option.arg == "key" and not self._is_key(option.value):
+                return False
+            if option.arg not in ("key", "reverse", "strict", "ndigits"):
+                return False
         if name in ("map", "filter") and len(others) == 1:
             return self._is_way(first[0]) and self.is_own(others[0])
         if name in _WITH_A_NUMBER and len(others) == 1:
@@ -106,8 +111,29 @@ class _Asked:
     def _is_way(self, function: ast.expr) -> bool:
         """What `map` does to each element: a function of Python's, the program's, or one that adds nothing."""
         if isinstance(function, ast.Lambda):
-            return self.is_own(function.body)
+            inner = self._inside(function)
+            return inner is not None and inner.is_own(function.body)
         return isinstance(function, ast.Name) and (function.id in _PLAIN or self.is_own(function))
+
+    def _is_key(self, function: ast.expr) -> bool:
+        """What things are sorted by: as in `_is_way`, by several in turn, or the other way round, or `str.lower`."""
+        match function:
+            case ast.Attribute(value=ast.Name(id=kind), attr=name) if kind in self._known:
+                return not name.startswith("__")
+        if not isinstance(function, ast.Lambda):
+            return self._is_way(function)
+        inner = self._inside(function)
+        by = function.body.elts if isinstance(function.body, ast.Tuple) else [function.body]
+        by = [one.operand if isinstance(one, ast.UnaryOp) else one for one in by]
+        return inner is not None and all(map(inner.is_own, by))
+
+    def _inside(self, function: ast.Lambda) -> _Asked | None:
+        """The names inside of a function of elements; None where it brings values of its own, as `lambda x, y=4`."""
+        given = function.args
+        if given.defaults or any(given.kw_defaults):
+            return None
+        names = {argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+        return _Asked(self._known - names, self._free - names, self._parts | names)
 
     def _is_input(self, node: ast.expr) -> bool:
         """What may be put to the program: constants, or what itself comes from it alone."""
@@ -135,18 +161,18 @@ class _Asked:
                 return None
             targets = {part.id for part in ast.walk(one.target) if isinstance(part, ast.Name)}
             if not inner._holds_own(one.iter):
-                inner = _Asked(inner._known - targets, inner._free | targets)
+                inner = _Asked(inner._known - targets, inner._free | targets, inner._parts - targets)
             elif inner.is_own(one.iter):
-                inner = _Asked(inner._known - targets, inner._free - targets)
+                inner = _Asked(inner._known - targets, inner._free - targets, inner._parts | targets)
             else:
                 return None
         return inner
 
-
-def _is_made(value: ast.expr) -> bool:
-    """Whether a value is an instance of a class by its name, a name itself, or what such a one's methods return."""
-    while isinstance(value, ast.Attribute | ast.Call) and not isinstance(value, ast.Name):
-        if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
-            return value.func.id[:1].isupper()
-        value = value.func if isinstance(value, ast.Call) else value.value
-    return isinstance(value, ast.Name)
+    def _is_made(self, value: ast.expr) -> bool:
+        """Whether a value is an instance of a class of the program's, by its name; a name itself; or what such a one's
+        methods return."""
+        while isinstance(value, ast.Attribute | ast.Call):
+            if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+                return value.func.id[:1].isupper() and value.func.id not in self._known
+            value = value.func if isinstance(value, ast.Call) else value.value
+        return isinstance(value, ast.Name) and value.id not in self._parts

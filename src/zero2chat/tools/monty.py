@@ -6,6 +6,7 @@ process of yours, so a memory bug in it would be a way out. Sleeping takes no ti
 
 What comes back is text of bounded length. A value itself is copied whole on its way here, each part as often as it is
 named in it: `[s] * 200` is two hundred texts. So the program is fed with its last expression turned into text in there.
+The interpreter also hands over what a `return` outside of functions gives, which is no Python: see `_return_outside`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ _PIECE = re.compile(
     """,
     re.VERBOSE,
 )
+_FUNCTION = re.compile(r"(?:async\s+)?def\b")
+_RETURN = re.compile(r"(?<![\w.])return(?!\w)")
+_F_STRING = re.compile(r"[fFtT][rR]?|[rR][fFtT]")
+_CALLED = "exec(_z2c_code)"
 _COMPOUND = re.compile(r"(?:if|elif|else|while|for|try|except|finally|with|def|class|async|match|case)\b|@")
 
 _pool: Any = None
@@ -84,6 +89,10 @@ def run(code: str, limits: Limits) -> Result:
     pool = _workers()
     import pydantic_monty as monty
 
+    code = code.replace("\r\n", "\n").replace("\r", "\n")
+    outside = _return_outside(code)
+    if outside:
+        return Result("", error=f"SyntaxError: 'return' outside function (line {outside})")
     # Collected in Rust, which takes half the time of a callback. A print that oversteps it is lost whole.
     most = 4 * limits.output + _MOST_AT_ONCE
     printed = monty.CollectString(max_bytes=most)
@@ -101,7 +110,12 @@ def run(code: str, limits: Limits) -> Result:
     value, error = None, None
     try:
         with session:
-            value = session.feed_run(_told_as_text(session, code, limits.output + 1), print_callback=printed)
+            program, ending = _told_as_text(session, code, limits.output + 1)
+            if outside is None:  # what is called returns to its caller, and no further
+                inputs, program = {"_z2c_code": program}, _CALLED
+                value = session.feed_run(f"{program}\n{ending}", inputs=inputs, print_callback=printed)
+            else:
+                value = session.feed_run(f"{program}\n{ending}", print_callback=printed)
     except monty.MontyCrashedError as crash:
         error = "TimeoutError" if crash.timed_out else f"The interpreter crashed: {crash}"
     except monty.MontyError as mistake:
@@ -115,18 +129,20 @@ def run(code: str, limits: Limits) -> Result:
         error = f"Stopped after {limits.seconds:g} seconds."
     return Result(
         shortened(stdout, limits.output),
-        None if value is None else shortened(value, limits.output),
+        shortened(value, limits.output) if isinstance(value, str) else None,
         None if error is None else shortened(error, limits.output),
     )
 
 
-def _told_as_text(session: Any, code: str, longest: int) -> str:
-    """The program, ending with a text: the repr of its last expression, or with None. An f-string is always text,
-    whatever the program has made of `repr`."""
+def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
+    """The program, and what comes after it: a text, the repr of its last expression, or None. An f-string is always
+    text, whatever the program has made of `repr`."""
     import pydantic_monty as monty
 
     start, end = _last_statement(code)
     last = code[start:end]
+    if last.endswith("\\"):
+        last = ""
     if last:
         try:
             # Whether it is an expression, the interpreter says, and runs none of it.
@@ -134,8 +150,55 @@ def _told_as_text(session: Any, code: str, longest: int) -> str:
         except monty.MontyError:
             last = ""
     if not last:
-        return f"{code}\n{_NOTHING}"
-    return f"{code[:start]}{_TAKEN}{last}\n)\n{_NOTHING} if {_VALUE} is None else f'{{{_VALUE}!r}}'[:{longest}]"
+        return f"{code}\n", _NOTHING  # a backslash at the program's end joins one line to it, which is empty
+    return f"{code[:start]}{_TAKEN}{last}\n)", f"{_NOTHING} if {_VALUE} is None else f'{{{_VALUE}!r}}'[:{longest}]"
+
+
+def _return_outside(code: str) -> int | None:
+    """The line of a `return` that stands in no function; 0 where there is none, None where that is hard to say."""
+    if not _RETURN.search(code):
+        return 0
+    functions: list[int] = []  # how far in are those that the line is in
+    depth, started, one_line = 0, False, False
+    for piece in _PIECE.finditer(code):
+        kind, at = piece.lastgroup, piece.start()
+        if kind == "blank":
+            continue
+        if kind == "ends":
+            started = started and (depth > 0 or piece[0] == ";")
+            continue
+        if not started:
+            before = code[code.rfind("\n", 0, at) + 1 : at].rpartition("\f")[2]
+            column = len(before.expandtabs(8))
+            functions = [one for one in functions if one < column]
+            one_line = bool(_FUNCTION.match(code, at))
+            if one_line:
+                functions.append(column)
+            started = True
+        depth += (kind == "opens") - (kind == "closes")
+        if piece[0][0] in "'\"" and _F_STRING.search(code, max(0, at - 2), at) and not _closed(piece[0]):
+            return None  # it goes on beyond the quote, and where it ends, the interpreter alone can say
+        if not functions and piece[0][0] not in "'\"" and _RETURN.search(piece[0]):
+            return code.count("\n", 0, at) + 1
+    return 0
+
+
+def _closed(text: str) -> bool:
+    """Whether an f-string's last quote is in none of its braces. It may be where this is False, too."""
+    other, depth, at = "'" if text[0] == '"' else '"', 0, 0
+    while at < len(text):
+        if depth == 0 and text[at : at + 2] in ("{{", "}}"):
+            at += 1
+        elif depth and text[at] == other:
+            at = text.find(other, at + 1)
+            if at < 0:
+                return False
+        elif depth and text[at] in "#\\":
+            return False
+        else:
+            depth += (text[at] == "{") - (text[at] == "}")
+        at += 1
+    return depth == 0
 
 
 def _last_statement(code: str) -> tuple[int, int]:
@@ -168,6 +231,9 @@ def _told(mistake: Any, code: str) -> str:
     told = str(mistake.display() if hasattr(mistake, "display") else mistake)
     lines = re.sub(r'File "[^"\n]*", ', "", told).split("\n")
     own = code.split("\n")
+    if f"    {_CALLED}" in lines:  # no line of the program's
+        at = lines.index(f"    {_CALLED}")
+        del lines[at - 1 : at + 2]
     for i, line in enumerate(lines[1:], 1):
         where = re.match(r"  line (\d+)", lines[i - 1])
         if where and int(where[1]) > len(own):  # a line that was put after the program, which ends there
