@@ -133,7 +133,7 @@ def _visit(port: int, token: str, first: str) -> None:
         connection.sendall(f"{token} {name()}\n".encode())
     except OSError as error:
         why = error.strerror or error
-        print(f"{address}:{port} cannot be reached ({why}): a lost host is noticed after ddp_timeout only", flush=True)
+        print(f"{address}:{port} cannot be reached ({why}): a lost host is only detected after ddp_timeout", flush=True)
         return
     _keep_alive(connection)
     _follow(connection, f"{address}, {first}")
@@ -161,14 +161,14 @@ def _greet(connection: socket.socket, address: str, token: str) -> None:
 
 def _follow(connection: socket.socket, host: str) -> None:
     _connections[connection] = host
-    said, lost = b"", "is gone: it was killed, or failed and says itself why"
+    said, lost = b"", "is lost: it was killed, or failed and reports why"
     try:
         while len(said) < _LONGEST and (more := connection.recv(_LONGEST)):
             said += more
     except ConnectionError:
         pass
     except OSError:  # timed out, or no way leads there
-        lost = f"has not answered for {IDLE + EVERY * TRIES} seconds: it is off, or the network to it is down"
+        lost = f"has not answered for {IDLE + EVERY * TRIES} seconds: the host or its network is down"
     if said == _BYE or _parted:
         return
     del _connections[connection]

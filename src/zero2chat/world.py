@@ -169,7 +169,7 @@ class World:
         if len(told) > len(surnames):
             surnames += MORE_SURNAMES
         if len(told) > len(surnames):
-            raise UserError(f"world: {len(told)} people asked for, there are names for {len(surnames)}: ask for fewer")
+            raise UserError(f"world: {len(told)} people asked for, names exist for {len(surnames)}: ask for fewer")
         rng.shuffle(surnames)
         first_names = [(name, "she") for name in _WOMEN] + [(name, "he") for name in _MEN]
         rng.shuffle(first_names)

@@ -166,7 +166,7 @@ def test_a_parameter_that_is_not_required_is_no_part_of_a_call(own):
 @pytest.mark.parametrize(
     ("tools", "says"),
     [
-        ([schema("weather", "town")], "writes no call of weather between control tokens"),
+        ([schema("weather", "town")], "does not render calls of weather between control tokens"),
         ([schema("search", "q")], "a call of search needs arguments"),
         (["search"], "expected a list of"),
         ([{"function": {}}], "expected a list of"),

@@ -214,7 +214,7 @@ def test_settings_are_read_from_text(loaded):
     for name, value, says in (
         ("temprature", "1", "did you mean 'temperature'"),
         ("top_k", "many", "top_k: 'many' is no whole number"),
-        ("temperature", "warm", "temperature: 'warm' is no number"),
+        ("temperature", "warm", "temperature: expected a number, got 'warm'"),
     ):
         with pytest.raises(UserError, match=says):
             session.set(name, value)
@@ -266,7 +266,7 @@ def test_a_message_that_can_never_fit_is_refused_and_changes_nothing(loaded):
     session = Session(*loaded, GREEDY)
     ask(session, "Who?")
     turns = list(session.turns)
-    with pytest.raises(UserError, match=r"the message has \d+ tokens, and the model sees 128 at once"):
+    with pytest.raises(UserError, match=r"the message has \d+ tokens, over the model's context of 128"):
         session.reply("1" * 200)
     assert (session.turns, session.dropped) == (turns, 0)
     twin = Session(*loaded, GREEDY)

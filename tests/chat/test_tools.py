@@ -521,17 +521,20 @@ PLAIN = (
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        (PLAIN.replace("CALLS", ""), "writes no call of search between control tokens"),
-        (PLAIN.replace("CALLS", "{{ m.tool_calls | tojson if m.tool_calls }}"), "writes no call of search between"),
+        (PLAIN.replace("CALLS", ""), "does not render calls of search between control tokens"),
+        (
+            PLAIN.replace("CALLS", "{{ m.tool_calls | tojson if m.tool_calls }}"),
+            "does not render calls of search between",
+        ),
         (
             PLAIN.replace("CALLS", "{% if m.tool_calls %}<SEARCH_START>find placeholder<SEARCH_END>{% endif %}"),
-            "writes no call of search between",
+            "does not render calls of search between",
         ),
         (
             PLAIN.replace("{{ m.content }}", "{{ m.content if m.role != 'tool' }}").replace(
                 "CALLS", "{% if m.tool_calls %}<SEARCH_START>placeholder<SEARCH_END>{% endif %}"
             ),
-            "leaves out what a tool says",
+            "does not render tool results",
         ),
         (
             PLAIN.replace("CALLS", "{% if m.tool_calls %}{{ '' + m.tool_calls[0].function.arguments }}{% endif %}"),
@@ -555,7 +558,7 @@ def test_a_tool_that_our_template_has_no_tokens_for_says_so(ours):
         """
         return zone
 
-    with pytest.raises(UserError, match="writes no call of clock between control tokens"):
+    with pytest.raises(UserError, match="does not render calls of clock between control tokens"):
         Session(*ours, tools=Tools([clock]))
 
 
@@ -575,7 +578,7 @@ def test_a_function_without_types_or_description_is_named():
         return query
 
     for function, says in ((untyped, "type hint"), (undescribed, "docstring"), (half_described, "query")):
-        with pytest.raises(UserError, match=rf"tools: .*{says}.*: a tool needs a type for each argument and a docstr"):
+        with pytest.raises(UserError, match=rf"tools: .*{says}.*: a tool needs a type hint and a docstr"):
             Tools([function])
 
 
@@ -599,9 +602,9 @@ def test_tools_are_opened_by_name(tmp_path):
         ("serch", None, r"--tools: no tool 'serch'; did you mean 'search'\?"),
         ("clock", None, "--tools: no tool 'clock'; known: python, search"),
         ("", None, "--tools: no tool ''"),
-        ("search", None, "--tools search: name where to search: --search INDEX"),
-        (None, "index", "--search is given, but the model may not search: add --tools search"),
-        ("python", "index", "--search is given, but the model may not search: add --tools search"),
+        ("search", None, "--tools search: no search backend: add --search INDEX"),
+        (None, "index", "--search: the model has no search tool: add --tools search"),
+        ("python", "index", "--search: the model has no search tool: add --tools search"),
     ],
 )
 def test_a_mistake_about_tools_is_one_line(names, search, says):

@@ -45,7 +45,7 @@ def test_answers_are_asked_for_only_where_they_are_needed(own: Callable[..., Any
     assert found["level"][:] == [1, 2]
     source = own({"prompt": "1 + 1?", "answer": 2}, {"prompt": "Why?", "answer": None})
     assert load_problems(source, answers=False)["answer"][:] == ["2", None]
-    with pytest.raises(UserError, match="mine, row 1: has no answer"):
+    with pytest.raises(UserError, match="mine, row 1: no answer"):
         load_problems(source)
 
 
@@ -65,6 +65,6 @@ def test_prompts_over_the_longest_are_left_out_and_counted(
     found = load_problems(own({"prompt": "b " * 50}, {"prompt": "a"}, {"prompt": "c"}), answers=False)
     kept = safe_problems(found, tokenizer, 40, longest=40)
     assert [prompt[0]["content"] for prompt in kept["prompt"]] == ["a", "c"]
-    assert "1 of 3 prompts are over max_prompt_length 40: left out" in capsys.readouterr().out
+    assert "1 of 3 prompts are over max_prompt_length 40: dropped" in capsys.readouterr().out
     with pytest.raises(UserError, match="3 of 3 prompts are over max_prompt_length 2: raise it"):
         safe_problems(found, tokenizer, 40, longest=2)

@@ -192,6 +192,6 @@ def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(
     small = Dataset.from_dict({"text": ["A word."], "source": ["small"]}, features=rows.features)
     windows = _windows(args, tokenizer, rows, concatenate_datasets([rows, small]))
     assert set(windows) == {"train", "world", "textbook"}
-    assert "not evaluated separately: validation (small): its documents do not fill" in capsys.readouterr().out
+    assert "not evaluated separately: validation (small): the documents do not fill" in capsys.readouterr().out
     with pytest.raises(UserError, match="no source fills one window of 128 tokens"):
         _windows(args, tokenizer, rows, small)

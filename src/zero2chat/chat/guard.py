@@ -61,12 +61,12 @@ def take_own_names(app: Any, address: str) -> None:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises `UserError` where it cannot be had."""
     if not 0 <= port < 65536:
-        raise UserError(f"port: {port} is out of range: give 0 (any that is free) to 65535")
+        raise UserError(f"port: {port} is out of range: give 0 (picks a free port) to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         reason = str(error.strerror).split(" (while")[0]
         raise UserError(
-            f"port {port} of {host} cannot be had ({reason}): give another --port, such as 0, any that is free"
+            f"port {port} of {host} is not available ({reason}): give another --port, or 0 to pick a free port"
         ) from error

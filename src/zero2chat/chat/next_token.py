@@ -48,7 +48,7 @@ def next_tokens(
         raise UserError("the text is empty: give at least one character")
     if len(ids) > context_length(model):
         raise UserError(
-            f"the text has {len(ids)} tokens, and the model sees {context_length(model)} at once: shorten it"
+            f"the text has {len(ids)} tokens, more than the model's context of {context_length(model)}: shorten it"
         )
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids], device=model.device), logits_to_keep=1).logits[0, -1]

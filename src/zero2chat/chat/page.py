@@ -33,7 +33,7 @@ LONGEST = 4000  # characters of a message
 CONVERSATIONS = 32  # remembered at once; of more, the one that was silent for longest is forgotten
 WAITING = 16  # messages that wait for their answer
 TURNS = 50  # shown of a conversation
-_FORGOTTEN = '<p class="note">Too many others have talked since: what was said here is forgotten.</p>'
+_FORGOTTEN = '<p class="note">Too many other visitors came since: this conversation is forgotten.</p>'
 _TOKEN = re.compile(r'<span class="token s\d" data-drawn="[^"]*">(.*?)</span>', re.DOTALL)
 _DRAWN = re.compile(r' data-drawn="[^"]*"')  # of control tokens
 _TICK = 0.1  # seconds between two looks at an answer that grows
@@ -135,7 +135,7 @@ class Page:
             return
         if len(question) > LONGEST:
             question, length = question[:200] + "…", len(question)
-            yield self._refused(visitor, question, f"the message has {length} characters: give at most {LONGEST}")
+            yield self._refused(visitor, question, f"the message has {length} characters: the maximum is {LONGEST}")
             return
         models = random.sample(self.models, len(self.models))
         visitor.asked += 1
@@ -169,12 +169,12 @@ class Page:
                 self._take(session, answer)
         forgotten = sum(session.dropped for session in sessions)
         if forgotten > dropped:
-            turn.note = f"The context is full: {forgotten} of the oldest turns are forgotten by now."
+            turn.note = f"The context is full; oldest turns dropped: {forgotten}."
         texts = [session.turns[-1].assistant for session in sessions]
         if left:
             turn.note, turn.named = "Stopped.", True
         elif len(models) > 1 and len({told.strip() for told in texts}) == 1:
-            turn.note, turn.named = "Both say the same: nothing to vote on.", True
+            turn.note, turn.named = "Both answers are the same: nothing to vote on.", True
         turn.texts = texts
         yield turn
 
@@ -303,17 +303,17 @@ class Page:
         shades = "".join(f'<span class="token {shade}">{label}</span>' for _, shade, label in SHADES)
         legend = (
             f'<p id="legend">How likely each token was: {shades}<span class="token control">control token</span>'
-            "Click one to see what could have stood there.</p>"
+            "Click a token to see its alternatives.</p>"
         )
         return f"<h1>zero2chat</h1><span>{names}</span>{legend}"
 
     def _empty(self) -> str:
         if len(self.models) == 1:
-            return '<p class="empty">Nothing is said yet. What you say here is forgotten when you reload the page.</p>'
-        kept = f"are added to <code>{text(str(self.out))}</code>" if self.out else "are not kept (<code>--out</code>)"
+            return '<p class="empty">No messages yet. The conversation is forgotten when you reload the page.</p>'
+        kept = f"are added to <code>{text(str(self.out))}</code>" if self.out else "are not saved (<code>--out</code>)"
         return (
-            '<p class="empty">Both models answer the same question, in an order that you are not told until you have '
-            "voted. How likely each token was is shown from then on, too.<br>Each question stands alone. "
+            '<p class="empty">Both models answer the same question. You see which model is which, and the token '
+            "probabilities, after you have voted.<br>Each question starts a new conversation. "
             f"Votes {kept}.</p>"
         )
 
@@ -349,7 +349,7 @@ def ui(
             f"ui: {error.name} is not installed: `make ui` does that, or `pip install -e '.[ui]'`"
         ) from error
     if out and not against:
-        raise UserError("out: one model's answers are not compared: name another one with --against")
+        raise UserError("out: votes need two models: give the second with --against")
     file = Path(out) if out else None
     whole = read_rankings(file)[1] if file else 0
     with listen(host, port) as listener:

@@ -41,7 +41,7 @@ GUIDELINES = """Which answer would you rather have been given? In this order:
 A needless refusal is no help; a needed one is the best answer, the more so if it says why and what would do.
 Length and style count only where they help the reader: the longer, the smoother, the surer is not the better.
 A tie (=) where you see no difference that matters. Skip (s) what you cannot judge: better no label than a guess.
-Judge what is written, not what was perhaps meant, and each answer anew."""
+Judge what is written, not what was perhaps meant, and each answer on its own."""
 
 _TASK_PROMPTS = 50
 # What a ranking's pairs are written with. `pairs` says of how many, so that half a ranking is known as such.
@@ -78,14 +78,14 @@ def rank(
     """
     sampling = sampling or Sampling(temperature=1.0)
     if answers < 2:
-        raise UserError(f"answers: {answers} cannot be compared: give 2 or more")
+        raise UserError(f"answers: {answers} is too few to compare: give 2 or more")
     if sampling.temperature == 0:
-        raise UserError("temperature: at 0 all answers are equal: give one above 0, such as 1")
+        raise UserError("temperature: 0 makes all answers equal: give a value above 0, such as 1")
     file = Path(out)
     done, whole = read_rankings(file)
     left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if _key(prompt) not in done]
     if not left:
-        print(f"{out}: holds a ranking of each prompt already: give other prompts, or another file")
+        print(f"{out}: all prompts are already ranked: give other prompts, or another file")
         return
     model, tokenizer = load_for_use(model_path)
     _require_answerable(model, tokenizer, [prompt for _, prompt in left], model_path)
@@ -110,7 +110,7 @@ def rank(
                 break
             made = pairs_of_order(order)
             if not made:
-                print("(skipped)" if not order else "(all tied: nothing to learn from, so it is not kept)", flush=True)
+                print("(skipped)" if not order else "(all tied: no preference, so it is not saved)", flush=True)
                 continue
             append_ranking(file, model_path, prompt, [(texts[a], texts[b]) for a, b in made])
             rankings, pairs = rankings + 1, pairs + len(made)
@@ -136,7 +136,7 @@ def read_prompts(task: str | None, path: str | None, n: int | None = None, seed:
     (source,) = build([Source], settings, "rank")
     kind = Path(path or "").suffix
     if path is not None and kind not in (".txt", ".jsonl"):
-        raise UserError(f"prompts: {path}: give a .txt file, a prompt a line, or a .jsonl file with `prompt`")
+        raise UserError(f"prompts: {path}: give a .txt file with one prompt per line, or a .jsonl file with `prompt`")
     if kind == ".txt":
         found = [[{"role": "user", "content": line}] for line in _read_lines(Path(str(path)))[:n]]
     else:
@@ -152,7 +152,7 @@ def _read_lines(path: Path) -> list[str]:
         raise UserError(f"prompts: {path}: cannot be read: {reason}") from error
     found = [line.strip() for line in lines if line.strip()]
     if not found:
-        raise UserError(f"prompts: {path}: is empty: write a prompt a line")
+        raise UserError(f"prompts: {path}: the file is empty: write one prompt per line")
     return found
 
 
@@ -165,7 +165,7 @@ def _require_answerable(
 ) -> None:
     """Raises `UserError` where the model has no chat template, or a prompt is refused by it or too long."""
     if not tokenizer.chat_template:
-        raise UserError(f"{path}: has no chat template: take a model that was trained to chat, such as an sft step's")
+        raise UserError(f"{path}: has no chat template: use a model that was trained to chat, such as an sft step's")
     safe = [neutral(prompt, tokenizer) for prompt in prompts]
     try:
         encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -175,8 +175,8 @@ def _require_answerable(
     if len(encoded[longest]) >= context_length(model):
         begins = visible(prompts[longest][-1]["content"][:40])
         raise UserError(
-            f"prompts: '{begins}…' has {len(encoded[longest])} tokens, and the model sees {context_length(model)} at "
-            "once: shorten it or leave it out"
+            f"prompts: '{begins}…' has {len(encoded[longest])} tokens, more than the model's context of "
+            f"{context_length(model)}: shorten it, or remove it"
         )
 
 
@@ -239,7 +239,7 @@ def parse_order(line: str, n: int) -> Order:
         if name not in known:
             raise UserError(f"there is no answer '{visible(name[:20])}': {syntax}")
         if names.count(name) > 1:
-            raise UserError(f"answer {name} stands there twice: {syntax}")
+            raise UserError(f"answer {name} is listed twice: {syntax}")
     if missing := [name for name in known if name not in names]:
         raise UserError(f"answer {missing[0]} is missing: {syntax}")
     return [[int(name) - 1 for name in group] for group in groups]
@@ -261,11 +261,11 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
     holds anything else.
     """
     if path.suffix != ".jsonl":
-        raise UserError(f"{path}: give a file that ends in .jsonl, by which the stage reward knows it")
+        raise UserError(f"{path}: the file name must end in .jsonl, which the reward stage expects")
     if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}: make it first")
+        raise UserError(f"{path}: no folder {path.parent}: create it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"{path}: cannot be written: give another file")
+        raise UserError(f"{path}: not writable: give another file")
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     except OSError as error:
@@ -277,7 +277,7 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
         if row is None and number == len(lines) and _is_cut(line):
             lines.pop()
         elif row is None:
-            raise UserError(f"{where}: is no ranking of ours: give a file of its own")
+            raise UserError(f"{where}: not a ranking by `zero2chat rank`: give another file")
         else:
             ranked.append((_key(read_turns(row["prompt"], "user", f"{where}: prompt")), row["pairs"]))
     last = len(list(itertools.takewhile(lambda line: line == ranked[-1], reversed(ranked))))
@@ -312,14 +312,14 @@ def read_votes(path: str | Path) -> list[Vote]:
             break
         models = str(row["model"]).split(" > ") if row else []
         if row is None or len(set(models)) != 2 or len(models) != 2:
-            raise UserError(f"{where}: is no vote between two models: give what `zero2chat ui --against … --out` wrote")
+            raise UserError(f"{where}: not a vote between two models: give one from `zero2chat ui --against … --out`")
         prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
         sides = [read_turns(row[key], "assistant", f"{where}: {key}") for key in ("chosen", "rejected")]
         if not all(sides):
-            raise UserError(f"{where}: a side is empty: leave the line out")
+            raise UserError(f"{where}: an answer is empty: remove the line")
         votes.append(Vote(models[0], models[1], prompt, *(side[-1]["content"] for side in sides)))
     if not votes:
-        raise UserError(f"{path}: holds no vote")
+        raise UserError(f"{path}: no votes in the file")
     return votes
 
 
@@ -334,7 +334,7 @@ def mend(path: Path, whole: int) -> None:
         return
     with path.open("r+b") as file:
         if file.seek(0, os.SEEK_END) > whole:
-            print(f"{path}: its last ranking is half-written: cut, and asked again", flush=True)
+            print(f"{path}: the last ranking is incomplete: removed, and asked again", flush=True)
             file.truncate(whole)
         file.seek(max(whole - 1, 0))
         if whole and file.read(1) != b"\n":
@@ -353,7 +353,7 @@ def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tup
             os.fsync(file.fileno())
     except OSError as error:
         raise UserError(
-            f"{path}: this ranking cannot be written ({error.strerror}); those before it are kept"
+            f"{path}: this ranking cannot be written ({error.strerror}); earlier rankings are saved"
         ) from error
 
 

@@ -74,7 +74,7 @@ class WholeRequests:
                         await told(scope, receive, send)
                         return
         except TimeoutError:
-            told = refusal(408, f"the request is not whole after {PATIENCE:g} seconds")
+            told = refusal(408, f"the request is incomplete after {PATIENCE:g} seconds")
             told.headers["connection"] = "close"
             await told(scope, receive, send)
             return

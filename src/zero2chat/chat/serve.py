@@ -25,7 +25,7 @@ from zero2chat.models import context_length, end_ids, load_for_use
 from zero2chat.tokens import neutral
 
 if not is_serve_available():
-    raise UserError("serve: the server of transformers is not installed: pip install 'zero2chat[serve]'")
+    raise UserError("serve: transformers' server is not installed: pip install 'zero2chat[serve]'")
 
 import torch
 import uvicorn
@@ -76,8 +76,8 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "t
         raise UserError(f"--engine: no engine '{engine}'{nearest(engine, list(ENGINES))}")
     if engine == "vllm":
         raise UserError(
-            "--engine vllm: refused: nothing of ours stands in vLLM's server that would break the control tokens in "
-            "what a client sends: take --engine transformers"
+            "--engine vllm: not supported: vLLM's server would not neutralise control tokens in a client's text: "
+            "use --engine transformers"
         )
     # Before the model is loaded: a port in use is said at once.
     with listen(host, port) as listening:
@@ -123,7 +123,7 @@ def application(path: str, address: str = "127.0.0.1") -> FastAPI:
 def _reader(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> AnswerReader:
     """What reads the model's answers, put in the place of the tokenizer's own."""
     if not tokenizer.chat_template:
-        raise UserError("the model has no chat template: take one that was trained to chat, such as an sft step's")
+        raise UserError("the model has no chat template: use one that was trained to chat, such as an sft step's")
     reader = AnswerReader(tokenizer, end_ids(model, tokenizer))
     reader.format(None)  # a template that refuses a plain conversation is said here and now
     tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
@@ -158,15 +158,15 @@ class _Chat(ChatCompletionHandler):
         except (UserError, TemplateError) as error:
             raise HTTPException(400, str(error)) from error
         except _GenerationCancelled as left:
-            raise HTTPException(499, "the client has left") from left  # which nobody reads
+            raise HTTPException(499, "the client has disconnected") from left  # which nobody reads
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise HTTPException(400, f"no such request: {type(error).__name__}: {error}") from error
+            raise HTTPException(400, f"invalid request: {type(error).__name__}: {error}") from error
 
     def _validate_request(self, body: dict[str, Any]) -> None:
         super()._validate_request(body)
         for field in REFUSED:
             if body.get(field):
-                raise UserError(f"{field} is not taken")
+                raise UserError(f"{field} is not supported")
         longest = body.get("max_completion_tokens")
         given = {
             "temperature": body.get("temperature"),
@@ -180,10 +180,10 @@ class _Chat(ChatCompletionHandler):
         stops = body.get("stop") or []
         stops = [stops] if isinstance(stops, str) else stops
         if len(stops) > MOST_STOPS or any(not 0 < len(stop) <= LONGEST_STOP for stop in stops):
-            raise UserError(f"stop: at most {MOST_STOPS} texts of 1 to {LONGEST_STOP} characters")
+            raise UserError(f"stop: expected at most {MOST_STOPS} strings of 1 to {LONGEST_STOP} characters")
         tools = body.get("tools") or []
         if len(tools) > MOST_TOOLS:
-            raise UserError(f"tools: {len(tools)} are too many: at most {MOST_TOOLS}")
+            raise UserError(f"tools: {len(tools)} are too many: the maximum is {MOST_TOOLS}")
         body["tools"] = None if body.get("tool_choice") == "none" else neutral(tools, self._reader.tokenizer) or None
         self._reader.format(body["tools"])
 
@@ -259,7 +259,7 @@ class _Generation(GenerateManager):
         """What generates, on the thread where one request is answered after another."""
         limit, used = context_length(model), inputs["input_ids"].shape[-1]
         if used >= limit:
-            raise UserError(f"the conversation has {used} tokens, and the model sees {limit} at once: shorten it")
+            raise UserError(f"the conversation has {used} tokens, more than the model's context of {limit}: shorten it")
         config.max_new_tokens = min(config.max_new_tokens, limit - used)
         seed, gone = vars(config).pop("seed_of_request", None), client_gone.get()
 

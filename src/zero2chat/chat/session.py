@@ -41,7 +41,7 @@ class Sampling:
         self._check("temperature", self.temperature == 0 or 0.01 <= self.temperature < math.inf, "0, or at least 0.01")
         self._check("top_k", self.top_k >= 0, "0 (all tokens) or more")
         self._check("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
-        self._check("seed", 0 <= self.seed < 2**63, "a whole number from 0 on")
+        self._check("seed", 0 <= self.seed < 2**63, "an integer of 0 or more")
         self._check("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
@@ -110,7 +110,8 @@ class Session:
         try:
             converted = kinds[name](value)
         except (ValueError, OverflowError):
-            raise UserError(f"{name}: '{value}' is no {'whole ' if kinds[name] is int else ''}number") from None
+            kind = "an integer" if kinds[name] is int else "a number"
+            raise UserError(f"{name}: expected {kind}, got '{value}'") from None
         self.sampling = replace(self.sampling, **{name: converted})
         if name == "seed":
             self._reseed()
@@ -131,14 +132,14 @@ class Session:
     def _read_template(self, system: str | None) -> None:
         """Find what stands before the first turn, and what ends an answer, by rendering a conversation."""
         if not self.tokenizer.chat_template:
-            raise UserError("the model has no chat template: take one that was trained to chat, such as an sft step's")
+            raise UserError("the model has no chat template: use one that was trained to chat, such as an sft step's")
         self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
         if system:
             self._example.insert(0, {"role": "system", "content": neutral(system, self.tokenizer)})
         rendered = self._render(self._example)
         before_turns = rendered.find(self._turn_text("question", header=False))
         if before_turns < 0:
-            raise UserError("the model's chat template renders a turn in other words when another follows it")
+            raise UserError("the model's chat template renders a turn differently when another turn follows")
         self._head = self._encode(rendered[:before_turns])
         self._closing = self._encode(rendered[rendered.rindex("answer") + len("answer") :])
         # A model that begins a turn of somebody else, such as a tool's, has come to the end of its own.
@@ -152,7 +153,7 @@ class Session:
         before = self._render(self._example)
         after = self._render([*self._example, {"role": "user", "content": user}], header)
         if not after.startswith(before):
-            raise UserError("the model's chat template rewrites earlier turns when another follows them")
+            raise UserError("the model's chat template rewrites earlier turns when another turn follows")
         return after[len(before) :]
 
     # ---- answering
@@ -167,7 +168,7 @@ class Session:
         if len(self._head) + len(prompt) >= self.limit:
             system = f" and the system prompt {len(self._head)}" if self._head else ""
             raise UserError(
-                f"the message has {len(prompt)} tokens{system}, and the model sees {self.limit} at once: shorten it"
+                f"the message has {len(prompt)} tokens{system}, over the model's context of {self.limit}: shorten it"
             )
         return self._answer(text, prompt)
 

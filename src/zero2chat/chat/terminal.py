@@ -15,8 +15,8 @@ from zero2chat.shown import on_terminal
 
 HELP = """/reset             forget the conversation (the system prompt stays)
 /set NAME VALUE    temperature, top_k, top_p, seed or max_new_tokens
-/help              this
-/quit              end; so do Ctrl-D and Ctrl-C. Ctrl-C during an answer stops the answer"""
+/help              list the commands
+/quit              exit, as Ctrl-D and Ctrl-C do. Ctrl-C during an answer stops the answer"""
 
 
 def chat(
@@ -82,7 +82,7 @@ def _command(session: Session, line: str) -> None:
         session.set(*arguments)
         print(f"({arguments[0]} is now {getattr(session.sampling, arguments[0])})", flush=True)
     elif name == "/set":
-        raise UserError("/set takes a name and a value, such as `/set temperature 0.7`")
+        raise UserError("/set expects a name and a value, such as `/set temperature 0.7`")
     elif name == "/help":
         print(HELP, flush=True)
     else:
@@ -102,7 +102,7 @@ def _print_answer(session: Session, text: str) -> None:
             _print_call(piece)
     print(flush=True)
     if session.dropped > dropped:
-        print(f"(the context is full: {session.dropped} of the oldest turns are forgotten by now)", flush=True)
+        print(f"(the context is full; oldest turns dropped: {session.dropped})", flush=True)
 
 
 def _print_call(piece: Call | ToolResult) -> None:

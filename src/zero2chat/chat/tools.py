@@ -61,7 +61,7 @@ class Tools:
             self.schemas = [get_json_schema(function) for function in functions]
         except (DocstringParsingException, TypeHintParsingException) as error:
             raise UserError(
-                f"tools: {error}: a tool needs a type for each argument and a docstring that describes it (Args:)"
+                f"tools: {error}: a tool needs a type hint and a docstring entry (Args:) for each argument"
             ) from error
         self._parameters = {s["function"]["name"]: s["function"]["parameters"] for s in self.schemas}
         self.functions = dict(zip(self._parameters, functions, strict=True))
@@ -116,9 +116,9 @@ def open_tools(names: str | None, search: str | None) -> Tools | None:
     """
     chosen = list(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else []
     if search is not None and "search" not in chosen:
-        raise UserError("--search is given, but the model may not search: add --tools search")
+        raise UserError("--search: the model has no search tool: add --tools search")
     if search is None and "search" in chosen:
-        raise UserError("--tools search: name where to search: --search INDEX (`zero2chat index` makes one)")
+        raise UserError("--tools search: no search backend: add --search INDEX (`zero2chat index` makes one)")
     return make_tools({name: {"where": search} if name == "search" else {} for name in chosen}, "--tools")
 
 
@@ -146,7 +146,7 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
 
             (found,) = build([SearchOptions], options or {}, f"{where}: search")
             if not found.where:
-                raise UserError(f"{where}: search: where is not set: name an index, an address or a table")
+                raise UserError(f"{where}: search: where is not set: set it to an index, a URL or a table")
             functions.append(search_in(open_search(found.where, found.passages, found.characters)))
         elif name == "python":
             run("1")  # a sandbox that cannot be had is said here and now
@@ -206,7 +206,7 @@ class CallFormat:
         for name in tools.functions:
             result = self._result_text(name, "what it says")
             if "what it says" not in result:
-                raise UserError("the model's chat template leaves out what a tool says")
+                raise UserError("the model's chat template does not render tool results")
             self.ends |= control.intersection(self._encode(result))
         self.call_ends = {mark.end for mark in self.marks.values()}
         self.stops = self.ends | self.call_ends
@@ -222,7 +222,7 @@ class CallFormat:
             if parsed(inside) == {"name": name, "arguments": arguments}:
                 return ids[start], Mark(ids[end])
         raise UserError(
-            f"the model's chat template writes no call of {name} between control tokens of its tokenizer: take a "
+            f"the model's chat template does not render calls of {name} between control tokens: use a "
             "model that was trained to call tools, such as one with chat_templates/chatml.jinja"
         )
 

@@ -46,24 +46,24 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
         return open_tools(None, search)  # refuses
     if run is None or not trained:
         if names == AUTO:
-            _say(f"{model}: was trained without tools: it has none here")
+            _say(f"{model}: trained without tools, so it has none here")
         return None
     functions: list[Callable[..., Any]] = []
     shown = []
     for name, options in trained.items():
         try:
             if name not in NAMES:  # a run.json from elsewhere must not choose what is imported
-                raise UserError(f"{name!r} is a function of your own, and opened only where it is named: add --tools")
+                raise UserError(f"{name!r} is your own function, which must be enabled explicitly: add --tools")
             where = _where(run.parent, search) if name == "search" else None
             made = make_tools({name: _options(options) | {"where": where} if where else {}})
         except (UserError, OSError) as error:  # OSError: the engine's program is not where its package says
-            _say(f"{model}: going on without {name if name in NAMES else 'a tool'}: {error}")
+            _say(f"{model}: continuing without {name if name in NAMES else 'a tool'}: {error}")
             continue
         if made:
             functions += made.functions.values()
             shown.append(f"search ({where})" if where else name)
     if shown:
-        _say(f"{model}: its tools are {' and '.join(shown)}")
+        _say(f"{model}: tools: {' and '.join(shown)}")
     return Tools(functions) if functions else None
 
 
@@ -75,8 +75,8 @@ def _where(recipe: Path, search: str | None) -> str:
     if "://" in search or Path(search).suffix == ".json" or Path(search).resolve().is_relative_to(recipe.resolve()):
         return search
     raise UserError(
-        f"--search {search}: is not an index of the model's own recipe, in {recipe}: name the tools "
-        "(--tools search,python) to search there all the same"
+        f"--search {search}: not an index of the model's recipe, in {recipe}: name the tools "
+        "(--tools search,python) to use it anyway"
     )
 
 
@@ -118,7 +118,7 @@ def _settings(run: Path) -> Mapping[str, Any]:
     try:
         settings = json.loads((run / RUN).read_text(encoding="utf-8"))["fingerprint"]["settings"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        _say(f"{run / RUN}: cannot be read: which tools the model was trained with is not known")
+        _say(f"{run / RUN}: cannot be read: the tools that the model was trained with are unknown")
         return {}
     return settings if isinstance(settings, Mapping) else {}
 

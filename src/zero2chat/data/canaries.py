@@ -32,7 +32,7 @@ class Planting:
         if self.n < 1:
             raise ValueError(f"n {self.n} is not above 0")
         if not self.copies or min(self.copies) < 1 or len(set(self.copies)) < len(self.copies):
-            raise ValueError(f"copies {self.copies}: give different whole numbers above 0")
+            raise ValueError(f"copies {self.copies}: expected distinct integers above 0")
 
 
 @dataclass(frozen=True)
@@ -89,4 +89,4 @@ def read_canaries(folder: Path) -> list[Canary]:
     try:
         return [Canary(**row) for row in read_jsonl(folder / FILE)]
     except (TypeError, ValueError) as error:
-        raise UserError(f"{folder / FILE}: is not as the stage corpus writes it ({error})") from error
+        raise UserError(f"{folder / FILE}: not written by the corpus stage ({error}): run its step again") from error

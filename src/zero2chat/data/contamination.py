@@ -169,7 +169,7 @@ def read_exams(entries: Sequence[Any]) -> list[Source]:
     sources = read_sources(given, where="decontaminate") if given else []
     for i, source in enumerate(sources):
         if source.task is not None and source.split == "train":
-            raise UserError(f"decontaminate[{i}]: task '{source.task}': its split 'train' is there to be learned")
+            raise UserError(f"decontaminate[{i}]: task '{source.task}': split 'train' is training data: set another")
     return sources
 
 
@@ -191,7 +191,7 @@ def load_questions(sources: Iterable[Source]) -> Questions:
             require_column(rows, column, source.label)
             some = [_last(value) for value in rows[column]]
         if not any(words(question) for question in some):
-            raise UserError(f"{source.label}: has no question in it: set `column`")
+            raise UserError(f"{source.label}: no questions found: set `column`")
         for question in some:
             found.setdefault(question, str(source.label))
     return Questions(found)
@@ -231,7 +231,7 @@ class Decontamination:
         self._rows += len(rows)
         if not kept:
             question = self._removed[-1]["question"]
-            raise UserError(f"{where}: decontaminate: every row asks a question of the examinations, as: {question}")
+            raise UserError(f"{where}: decontaminate: every row contains an evaluation question, such as: {question}")
         return rows if len(kept) == len(rows) else rows.select(kept)
 
     def finish(self, run: Run) -> dict[str, dict[str, Any]]:
@@ -244,11 +244,11 @@ class Decontamination:
             write_atomically(run.folder / FILE, "".join(lines))
             counts = ", ".join(f"{exam} {n:,}" for exam, n in removed.most_common()) or "none"
             print(
-                f"decontaminate: {len(self._removed):,} of {self._rows:,} rows ask one of {len(self._questions):,} "
-                f"questions ({counts}): left out, see {Path(run.folder) / FILE}",
+                f"decontaminate: {len(self._removed):,} of {self._rows:,} rows contain one of {len(self._questions):,} "
+                f"questions ({counts}): removed, see {Path(run.folder) / FILE}",
                 flush=True,
             )
             for question, n in Counter(line["question"] for line in self._removed).most_common(1):
-                print(f"decontaminate: most often, {n:,} times: {question[:200]!r}", flush=True)
+                print(f"decontaminate: most frequent, {n:,} times: {question[:200]!r}", flush=True)
         metrics = {"decontaminated": {"value": len(self._removed), "n": self._rows}}
         return metrics | {f"decontaminated_{exam}": {"value": removed[exam]} for exam in dict.fromkeys(self._exams)}

@@ -37,7 +37,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
     is no conversation, and where the columns are no known shape.
     """
     if source.tools and tools is None:
-        raise UserError(f"{source.label}: tools: there are none: name them under `tools:`")
+        raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")
     tools = tools if source.tools else None
     schemas = tools.schemas if tools else None
     if source.task is not None:
@@ -50,7 +50,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
         styles = options.pop("styles", None)
         if styles is not None and not _are_weights(styles):
             raise UserError(
-                f"{source.label}: styles: expected each style's weight, such as {{worked: 1}}, found {styles!r}"
+                f"{source.label}: styles: expected a weight per style, such as {{worked: 1}}, got {styles!r}"
             )
         rng = random.Random(f"{source.seed} {split}")
         rows = task.rows(split, source.seed, source.n, **options)
@@ -182,9 +182,9 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
                 messages, tools=tools, return_assistant_tokens_mask=True, return_dict=True
             )
         except TemplateError as error:  # a role that it does not know, say, or turns in an order that it does not take
-            raise UserError(f"{row['where']}: the chat template refuses it: {error}") from error
+            raise UserError(f"{row['where']}: the chat template rejects it: {error}") from error
         if 1 not in encoded["assistant_masks"]:
-            raise UserError(f"{row['where']}: the chat template marks nothing in it as the assistant's")
+            raise UserError(f"{row['where']}: the chat template marks no assistant tokens in it")
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
 
     # Templates are rendered by Python, some 300 a second: many conversations are shared among the cores.
@@ -216,8 +216,8 @@ def tokenize_conversations(
             f"({encoded['where'][longest]} is the longest, {lengths[longest]} tokens)"
         )
         if overlong == "error" or len(too_long) == len(lengths):
-            raise UserError(f"{said}: raise max_length, or set `overlong: drop` to leave them out")
-        print(f"{said}: left out", flush=True)
+            raise UserError(f"{said}: raise max_length, or set `overlong: drop` to drop them")
+        print(f"{said}: dropped", flush=True)
         dropped = set(too_long)
         encoded = encoded.select([i for i in range(len(lengths)) if i not in dropped])
     return encoded.remove_columns("where")
@@ -252,7 +252,7 @@ def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     if empty:
         names = ", ".join(visible(token) for token in tokenizer.convert_ids_to_tokens(empty))
         raise UserError(
-            f"use_peft: the model has never seen {names}, and an adapter does not teach it: set "
+            f"use_peft: {names} are untrained in the model, and an adapter cannot train them: set "
             "`lora_modules_to_save: [embed_tokens, lm_head]`, or start from a chat model"
         )
 
@@ -265,7 +265,7 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     """
     if not has_generation_markers(tokenizer.chat_template):
         raise UserError(
-            "the chat template has no {% generation %} markers, so the assistant's tokens cannot be told apart"
+            "the chat template has no {% generation %} markers, so the assistant's tokens are unknown: add them"
         )
     encoded = tokenizer.apply_chat_template(_TURNS, return_assistant_tokens_mask=True, return_dict=True)
     said = [i for i, mine in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mine]
@@ -273,9 +273,9 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     if not ends:
         end = tokenizer.decode(said).partition("b")[2].strip()
         raise UserError(
-            "the chat template ends the assistant's turn with no special token"
-            + (f" (to this tokenizer {visible(end)} is plain text)" if end else "")
-            + ": the model could not stop: take the template of its own kind, see chat_templates/README.md"
+            "the chat template does not end the assistant's turn with a special token"
+            + (f" ({visible(end)} is plain text for this tokenizer)" if end else "")
+            + ": the model would never stop: use the template of its model family, see chat_templates/README.md"
         )
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
@@ -283,5 +283,5 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[-1])
     pad_apart(tokenizer, model.generation_config.eos_token_id)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise UserError("the tokenizer's pad token is missing or ends a turn: padding would be learned as an end")
+        raise UserError("the tokenizer's pad token is missing or is the end-of-turn token: set a separate pad token")
     model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id

@@ -63,14 +63,14 @@ class Source:
         if (self.path is None) == (self.task is None):
             raise ValueError("a dataset needs either `path` or `task`")
         if self.task is not None and not self.n:
-            raise ValueError(f"task {self.task}: `n` says how many rows to take")
+            raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
         if self.n is not None and self.n < 1:
             raise ValueError(f"n: {self.n} is not above 0")
         if not 0 <= self.failing < 1:
-            raise ValueError(f"failing: {self.failing} is no share below 1")
+            raise ValueError(f"failing: {self.failing} is not a share from 0 to below 1")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
             raise ValueError(
-                "retell: a request that a task's documents answer, without tools: set `task`, or leave it out"
+                "retell: only for a task's documents, without tools: set `task`, or remove retell"
             )
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
@@ -83,13 +83,13 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
     has.
     """
     if not datasets:
-        raise UserError(f"{where}: the list is empty: name at least one dataset")
+        raise UserError(f"{where}: the list is empty: add at least one dataset")
     sources = [config.build([Source], entry, f"{where}[{i}]")[0] for i, entry in enumerate(datasets)]
     for i, source in enumerate(sources):
         if documents and source.label in tasks.SPLITS:
-            raise UserError(f"{where}[{i}]: label: '{source.label}' is a split's name: set another `label`")
+            raise UserError(f"{where}[{i}]: label: '{source.label}' is the name of a split: set another `label`")
         if documents and source.retell:
-            raise UserError(f"{where}[{i}]: retell: is for conversations; these are documents already: leave it out")
+            raise UserError(f"{where}[{i}]: retell: only for conversations, but these are documents: remove it")
         if source.task is not None:
             _try_documents(source) if documents or source.retell else _try_rows(source)
     if len({source.fraction is None for source in sources}) == 2:
@@ -164,7 +164,7 @@ def load_source(source: Source, as_text: bool = False, streaming: bool = False) 
         if path == "json" and not streaming:  # its reader lets bytes through that are no UTF-8
             rows.data.validate(full=True)
     except StopIteration:
-        raise UserError(f"{source.label}: {', '.join(files or [path])}: holds no rows") from None
+        raise UserError(f"{source.label}: {', '.join(files or [path])}: the file has no rows") from None
     except (DatasetNotFoundError, DataFilesNotFoundError, FileNotFoundError, ConnectionError, ValueError) as error:
         raise UserError(f"{source.label}: cannot load {source.path}: {error}") from error
     except DatasetGenerationError as error:

@@ -70,9 +70,9 @@ class Languages:
 
     def __post_init__(self) -> None:
         if not self.keep:
-            raise ValueError("keep: name at least one language, such as en")
+            raise ValueError("keep: the list is empty: add at least one language, such as en")
         if not 0.5 <= self.threshold < 1:
-            raise ValueError(f"threshold: {self.threshold} is not from 0.5 to 1: one language alone is meant")
+            raise ValueError(f"threshold: {self.threshold} is not from 0.5 to 1: set it in that range")
 
 
 @dataclass
@@ -239,15 +239,15 @@ _NEEDED = ("extraction", "languages")  # without which there is no text, or nobo
 class Crawl:
     """Where the pages come from, how the work is shared out, and each step's settings; null leaves a step out."""
 
-    warcs: list[str] = field(default_factory=list, metadata={"help": "Files, globs, lists of paths, local or not."})
-    most_warcs: int | None = field(default=None, metadata={"help": "The first so many of them."})
+    warcs: list[str] = field(default_factory=list, metadata={"help": "WARC files, globs or lists, local or remote."})
+    most_warcs: int | None = field(default=None, metadata={"help": "Use only the first N WARC files."})
     executor: Literal["local", "slurm", "ray"] = "local"
     workers: int = 1
-    tasks: int | None = field(default=None, metadata={"help": "Shards; a WARC file each by default."})
-    crawled_before: str | None = field(default=None, metadata={"help": "Pages of this day and later are left out."})
-    most_page_bytes: int = field(default=5 << 20, metadata={"help": "Common Crawl's own bound since 2025."})
-    license: str | None = field(default=None, metadata={"help": "For the card, as the Hub names it."})
-    rights: str | None = field(default=None, metadata={"help": "For the card: whose pages they are."})
+    tasks: int | None = field(default=None, metadata={"help": "Number of shards; default: one per WARC file."})
+    crawled_before: str | None = field(default=None, metadata={"help": "Drop pages fetched on or after this day."})
+    most_page_bytes: int = field(default=5 << 20, metadata={"help": "Maximum page size; Common Crawl's since 2025."})
+    license: str | None = field(default=None, metadata={"help": "License id for the dataset card."})
+    rights: str | None = field(default=None, metadata={"help": "Who owns the pages, for the dataset card."})
     url: dict | None = field(default_factory=dict)
     extraction: dict | None = field(default_factory=dict)
     languages: dict | None = field(default_factory=dict)
@@ -264,7 +264,7 @@ class Crawl:
 
     def __post_init__(self) -> None:
         if not self.warcs:
-            raise ValueError("warcs: name at least one WARC file")
+            raise ValueError("warcs: the list is empty: add at least one WARC file")
         _above({"workers": self.workers, "tasks": self.tasks or 1, "most_page_bytes": self.most_page_bytes})
         if (self.tasks or 1) > _MOST_TASKS:
             raise ValueError(f"tasks: {self.tasks} is more than {_MOST_TASKS}")
@@ -272,9 +272,9 @@ class Crawl:
             date.fromisoformat(self.crawled_before)
         for name in _NEEDED:
             if getattr(self, name) is None:
-                raise ValueError(f"{name}: it cannot be left out: the steps after it need what it says of a page")
+                raise ValueError(f"{name}: cannot be disabled: later filters need its results")
         if self.executor == "slurm" and not self.slurm:
-            raise ValueError("executor slurm: the section `slurm` says how: give at least its `partition`")
+            raise ValueError("executor slurm: the section `slurm` is incomplete: set at least its `partition`")
 
 
 def read_crawl(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any]]:

@@ -75,7 +75,7 @@ def _begin(folder: Path, warcs: list[str]) -> None:
     work, versions = folder / WORK, {name: version(name) for name in _PACKAGES}
     record = work / "versions.json"
     if record.exists() and json.loads(record.read_text()) != versions:
-        print(f"{folder}: begun with other releases of {', '.join(_PACKAGES)}: starting over", flush=True)
+        print(f"{folder}: started with other versions of {', '.join(_PACKAGES)}: starting over", flush=True)
         for name in (WORK, REMOVED, DUPLICATES, "data"):
             shutil.rmtree(folder / name, ignore_errors=True)
     work.mkdir(exist_ok=True)
@@ -91,7 +91,7 @@ def _check_here(crawl: Crawl, sections: Mapping[str, Any]) -> None:
     for code in sections["languages"].keep:
         make = load_tokenizer_assignments().get(code)
         if make is None:
-            raise UserError(f"crawl.languages: keep: datatrove cannot cut the language '{code}' into words")
+            raise UserError(f"crawl.languages: keep: datatrove cannot split language '{code}' into words: remove it")
         try:
             make().word_tokenize("a")
         except ImportError as error:
@@ -102,7 +102,7 @@ def _check_here(crawl: Crawl, sections: Mapping[str, Any]) -> None:
         except ImportError:
             raise UserError("crawl: executor ray: the package is not installed: pip install ray") from None
     if crawl.executor == "slurm" and shutil.which("sbatch") is None:
-        raise UserError("crawl: executor slurm: no sbatch on this machine: start it where jobs are submitted")
+        raise UserError("crawl: executor slurm: no sbatch on this machine: run on a node that can submit jobs")
 
 
 # ---- input
@@ -134,7 +134,7 @@ def _check_warc(path: str) -> None:
     except OSError as error:
         raise UserError(f"crawl: warcs: {path}: {error.strerror}") from error
     if begin and begin[:2] != b"\x1f\x8b" and begin != b"WARC/":
-        raise UserError(f"crawl: warcs: {path}: is no WARC file: it begins with neither gzip's bytes nor WARC/")
+        raise UserError(f"crawl: warcs: {path}: not a WARC file: it starts with neither gzip's magic bytes nor WARC/")
 
 
 def _listed(name: str) -> list[str]:
@@ -189,7 +189,7 @@ class _Progress:
 
     def __enter__(self) -> None:
         if self.before:
-            print(f"{self.place}: {self.before} of {self.part.tasks} shards were done before", flush=True)
+            print(f"{self.place}: {self.before} of {self.part.tasks} shards are already done", flush=True)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -275,7 +275,7 @@ def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
         made[-1].run()  # and those before it, first
         jobs = [str(executor.job_id) for executor in made if executor.job_id not in (None, -1)]
         write_atomically(submitted, json.dumps(jobs))
-        print(f"submitted to Slurm: {', '.join(jobs) or 'nothing, all is done'}", flush=True)
+        print(f"submitted to Slurm: {', '.join(jobs) or 'nothing, all parts are done'}", flush=True)
     for i, part in enumerate(chain):
         with _Progress(work, chain, i):
             while whole(work, part) < part.tasks:
@@ -283,8 +283,8 @@ def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
                 time.sleep(_POLL)
                 if not waits and whole(work, part) < part.tasks:
                     raise UserError(
-                        f"crawl: no job is left, and {part.name} has {whole(work, part)} of {part.tasks} shards: see "
-                        f"{work / 'logs' / part.name / 'slurm_logs'}, and start it again: it goes on from there"
+                        f"crawl: no jobs remain, but {part.name} has {whole(work, part)} of {part.tasks} shards: see "
+                        f"{work / 'logs' / part.name / 'slurm_logs'}, and run it again to resume"
                     )
 
 
@@ -308,7 +308,7 @@ def _ray(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Pat
                 part.blocks(), tasks=part.tasks, workers=crawl.workers, logging_dir=logs, **options
             ).run()
         if whole(work, part) < part.tasks:
-            raise UserError(f"crawl: {part.name}: some shards failed: see {logs}/logs, and start it again")
+            raise UserError(f"crawl: {part.name}: some shards failed: see {logs}/logs, and run it again to resume")
 
 
 _EXECUTE: dict[str, Callable[..., None]] = {"local": _local, "slurm": _slurm, "ray": _ray}

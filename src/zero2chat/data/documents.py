@@ -65,4 +65,4 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not UTF-8: {error}") from error
+        raise UserError(f"{file}: not UTF-8: {error}") from error

@@ -62,7 +62,7 @@ def unpack(folder: Path) -> None:
 def _one(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
-        raise UserError(f"{folder}: {len(found)} files {pattern} there, not one: `make smollm` fetches it")
+        raise UserError(f"{folder}: expected one file {pattern}, found {len(found)}: `make smollm` fetches it")
     return found[0]
 
 
@@ -116,5 +116,5 @@ def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 if __name__ == "__main__":
     with exit_on_mistake():
         if len(sys.argv) != 2:
-            raise UserError("give one folder, which holds `packages/`, such as data/smollm2-135m")
+            raise UserError("expected one folder that contains `packages/`, such as data/smollm2-135m")
         unpack(Path(sys.argv[1]))

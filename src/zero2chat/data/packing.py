@@ -25,7 +25,7 @@ def require_text(rows: Dataset, column: str, label: str) -> None:
         return
     for i, text in enumerate(rows[column]):  # a selection may have left the nulls out
         if text is None:
-            raise UserError(f"{label}: row {i}: column '{column}' is null: give it a text, or leave the row out")
+            raise UserError(f"{label}: row {i}: column '{column}' is null: fill it in, or remove the row")
 
 
 def token_windows(
@@ -80,7 +80,7 @@ def pack_documents(
             desc=f"Tokenizing {label}",
         )
     if len(windows) == 0:
-        raise UserError(f"{label}: its documents do not fill one window of {length} tokens: give more text")
+        raise UserError(f"{label}: the documents do not fill one window of {length} tokens: give more text")
     return windows
 
 

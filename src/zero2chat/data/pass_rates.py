@@ -43,20 +43,20 @@ class PassRate:
 
     def __post_init__(self) -> None:
         if self.samples < 2:
-            raise ValueError(f"pass_rate: samples {self.samples} is below 2: of one answer there is no rate")
+            raise ValueError(f"pass_rate: samples {self.samples} is below 2: a rate needs two or more samples")
         if not 0 <= self.low <= self.high <= 1:
-            raise ValueError(f"pass_rate: low {self.low} and high {self.high} are not in order between 0 and 1")
+            raise ValueError(f"pass_rate: low {self.low} and high {self.high}: expected 0 <= low <= high <= 1")
 
 
 def passing_function(spec: PassRate, rewards: list[Reward]) -> Reward:
     """The reward that decides what passes. Raises `UserError` where none is called so, or it needs a trainer."""
     names = [reward.__name__ for reward in rewards]
     if spec.by is not None and spec.by not in names:
-        raise UserError(f"pass_rate: by: no reward is called '{spec.by}'{nearest(spec.by, names)}")
+        raise UserError(f"pass_rate: by: no reward has the name '{spec.by}'{nearest(spec.by, names)}")
     found = rewards[names.index(spec.by)] if spec.by is not None else rewards[0]
     if found.needs_of_trainer:
         raise UserError(
-            f"pass_rate: '{found.__name__}' needs {', '.join(found.needs_of_trainer)}, which only training has: name "
+            f"pass_rate: '{found.__name__}' needs {', '.join(found.needs_of_trainer)}, which only training has: set "
             "another reward in `by`"
         )
     return found
@@ -117,7 +117,7 @@ def keep_by_pass_rate(
     hard = sum(rate is not None and rate < spec.low for rate in rates)
     known = [rate for rate in rates if rate is not None]
     if is_main_process():
-        mean = f", {sum(known) / len(known):.0%} right on the whole" if known else ""
+        mean = f", mean pass rate {sum(known) / len(known):.0%}" if known else ""
         print(
             f"pass rates: {len(kept):,} of {len(rates):,} problems kept; {easy:,} too easy, {hard:,} too hard{mean}",
             flush=True,

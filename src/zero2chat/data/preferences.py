@@ -33,9 +33,9 @@ class PairArguments:
     """The settings of datasets of preferences, which the stages that learn from them have in common."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompt, chosen and rejected."})
-    test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts that is held out."})
-    overlong: str = field(default="error", metadata={"help": "Pairs with a side over max_length: error or drop."})
-    equal: str = field(default="error", metadata={"help": "The datasets' pairs with equal sides: error or drop."})
+    test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts to hold out."})
+    overlong: str = field(default="error", metadata={"help": "Pairs with an answer over max_length: error or drop."})
+    equal: str = field(default="error", metadata={"help": "Pairs with equal chosen and rejected: error or drop."})
 
     def __post_init__(self) -> None:
         for key in ("overlong", "equal"):
@@ -74,9 +74,9 @@ class Comparisons:
         if self.n < 1 or self.held_out < 1 or self.max_new_tokens < 1:
             raise ValueError("n, held_out and max_new_tokens must be above 0")
         if self.answers < 2:
-            raise ValueError(f"answers: {self.answers} cannot be compared: 2 or more")
+            raise ValueError(f"answers: {self.answers} is too few to compare: set 2 or more")
         if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature: {self.temperature} is not above 0, as it must be for answers that differ")
+            raise ValueError(f"temperature: {self.temperature} is not above 0: all answers would be equal")
         if not (self.noise >= 0 and math.isfinite(self.noise)):
             raise ValueError(f"noise: {self.noise} is not 0 or above")
         if self.split not in ("validation", "test"):
@@ -176,7 +176,7 @@ def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair]
         split[split_of(str(pair["prompt"]), 0.0, test_fraction)].append(pair)
     for name, found in split.items():
         if not found:
-            raise UserError(f"datasets: of {len(pairs)} pairs none falls in the {name} split: change test_fraction")
+            raise UserError(f"datasets: none of {len(pairs)} pairs is in the {name} split: change test_fraction")
     return split["train"], split["test"]
 
 
@@ -188,7 +188,7 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
     `equal="drop"` those with equal sides are left out. With them comes how many these were.
     """
     if source.task is not None:
-        raise UserError(f"{source.label}: a task's pairs are set by `comparisons`, not under `datasets`")
+        raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
     rows = load_source(source, as_text=True)
     for column in ("chosen", "rejected"):
         if column not in rows.column_names:
@@ -201,7 +201,7 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
     pairs = [_read_pair(row, shape, f"{source.label}, row {i}", equal) for i, row in enumerate(rows)]
     kept = [pair for pair in pairs if pair is not None]
     if not kept:
-        raise UserError(f"{source.label}: chosen and rejected are equal in each of its rows")
+        raise UserError(f"{source.label}: chosen and rejected are equal in every row")
     return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
 
 
@@ -220,11 +220,11 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
         if equal == "drop":
             return None
         raise UserError(
-            f"{where}: chosen and rejected are equal, so neither is better: leave the row out, or set `equal: drop` "
-            "to leave out all such rows"
+            f"{where}: chosen and rejected are equal: remove the row, or set `equal: drop` "
+            "to drop all such rows"
         )
     if not prompt:
-        raise UserError(f"{where}: no prompt: add a column 'prompt', or let both sides begin with it")
+        raise UserError(f"{where}: no prompt: add a column 'prompt', or start both chosen and rejected with it")
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if not side or side[-1]["role"] != "assistant":
             raise UserError(f"{where}: {name}: does not end with the assistant's turn")
@@ -245,11 +245,11 @@ def which_fit(lengths: Sequence[tuple[int, int]], max_length: int, overlong: str
     """
     fits = [max(both) <= max_length for both in lengths]
     if not all(fits):
-        said = f"{label}: {fits.count(False)} of {len(fits)} pairs have a side longer than max_length {max_length}"
+        said = f"{label}: {fits.count(False)} of {len(fits)} pairs have an answer longer than max_length {max_length}"
         if overlong == "error" or not any(fits):
             raise UserError(f"{said} (row {fits.index(False)}): raise max_length, or set `overlong: drop`")
         if is_main_process():
-            print(f"{said}: left out", flush=True)
+            print(f"{said}: dropped", flush=True)
     return [i for i, fit in enumerate(fits) if fit]
 
 

@@ -31,7 +31,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
     `answers` it may have none.
     """
     if source.retell is not None:
-        raise UserError(f"{source.label}: retell: pages are no problems, and nothing judges them: leave it out")
+        raise UserError(f"{source.label}: retell: pages are not problems and have no reward: remove it")
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
         return task_problems(source.task, rows, wanted)
@@ -50,7 +50,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
         if not has_answers:
             return {"prompt": prompt}
         if row["answer"] is None and answers:
-            raise UserError(f"{where}: has no answer: leave the row out")
+            raise UserError(f"{where}: no answer: remove the row")
         return {"prompt": prompt, "answer": None if row["answer"] is None else str(row["answer"])}
 
     features = found.features | {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
@@ -128,13 +128,13 @@ def safe_problems(
             raise UserError(f"{said}: raise it")
         if len(kept) < len(lengths):
             if is_main_process():
-                print(f"{said}: left out", flush=True)
+                print(f"{said}: dropped", flush=True)
             problems, lengths = problems.select(kept), [lengths[i] for i in kept]
     if max(lengths) > room:
         row = lengths.index(max(lengths))
         raise UserError(
             f"datasets: {sum(n > room for n in lengths)} of {len(lengths)} prompts leave no room for "
-            f"max_completion_length in the model's context: {room} tokens are left for them, and row {row} has "
+            f"max_completion_length in the model's context: the prompt limit is {room} tokens, but row {row} has "
             f"{lengths[row]}"
         )
     return problems

@@ -19,5 +19,5 @@ def leave_out_rejected(rows: Dataset, label: str | None) -> Dataset:
         return rows
     left = rows.select([i for i, state in enumerate(rows["review"]) if state != REJECTED])
     if len(left) == 0:
-        raise UserError(f"{label}: each of its {len(rows)} rows was rejected: give others")
+        raise UserError(f"{label}: all {len(rows)} rows were rejected in review: give other rows")
     return left

@@ -61,7 +61,7 @@ class Shape:
         for column in self.columns:
             if row[column] is None or (column == self.answer and row[column] in ("", [])):
                 others = [key for key, value in row.items() if value and key not in (*self.columns, *self.more)]
-                hint = f"; it has {', '.join(others)}: give rows of another shape a file of their own" if others else ""
+                hint = f"; it has {', '.join(others)}: put rows of another format into another file" if others else ""
                 raise UserError(f"{where}: {column} is empty{hint}")
         messages = self.begin(row, where)
         if self.answer is not None:
@@ -86,11 +86,11 @@ def _sharegpt(row: Row, where: str) -> list[Message]:
 def _alpaca(row: Row, where: str) -> list[Message]:
     asked = [part for part in (row["instruction"], row.get("input")) if part]
     if not asked or not all(isinstance(part, str) for part in asked):
-        raise UserError(f"{where}: instruction: no text")
+        raise UserError(f"{where}: instruction: expected text")
     messages = _system(row, where)
     for turn in row.get("history") or []:
         if not isinstance(turn, list | tuple) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
-            raise UserError(f"{where}: history: expected pairs of texts, [asked, answered]")
+            raise UserError(f"{where}: history: expected pairs of texts, [question, answer]")
         messages += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), turn, strict=True)]
     return [*messages, {"role": "user", "content": "\n".join(asked)}]
 
@@ -121,7 +121,7 @@ def recognise(columns: Sequence[str], shapes: Sequence[Shape], label: str | None
             return shape
     known = "; ".join(shape.described(shape.columns) for shape in shapes)
     raise UserError(
-        f"{label}: its columns ({', '.join(columns)}) are those of no known shape: {known}: rename them, or set "
+        f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: rename them, or set "
         "`column` to the one that holds messages"
     )
 
@@ -135,21 +135,21 @@ def read_turns(value: Any, role: str, where: str) -> list[Message]:
         return [{"role": role, "content": value}]
     turns = [value] if isinstance(value, Mapping) else value
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-        raise UserError(f"{where}: neither text nor a list of {{role, content}}")
+        raise UserError(f"{where}: expected text or a list of {{role, content}}")
     return read_messages(turns, where)
 
 
 def read_messages(value: Any, where: str) -> list[Message]:
     """Turns as messages with a role of `ROLES`, content, and where there are some `tool_calls` in OpenAI's form."""
     if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
-        raise UserError(f"{where}: no conversation: expected a list of {{role, content}} or {{from, value}}")
+        raise UserError(f"{where}: expected a list of {{role, content}} or {{from, value}}")
     return [_read_turn(turn, where) for turn in value]
 
 
 def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
     """The messages with role and content alone. Raises `UserError` where one calls a tool."""
     if any("tool_calls" in message for message in messages):
-        raise UserError(f"{where}: calls a tool, which only conversations (stage sft) can: leave the row out")
+        raise UserError(f"{where}: calls a tool, which only sft conversations support: remove the row")
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
@@ -158,7 +158,7 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
         return _read_sharegpt(turn["from"], turn.get("value"), where)
     role, content, calls = turn.get("role"), turn.get("content"), turn.get("tool_calls") or []
     if not isinstance(role, str):
-        raise UserError(f"{where}: no conversation: expected a list of {{role, content}} or {{from, value}}")
+        raise UserError(f"{where}: expected a list of {{role, content}} or {{from, value}}")
     if role not in ROLES:
         raise UserError(f"{where}: unknown role {role!r}; known: {', '.join(ROLES)}")
     calls = [_read_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
@@ -185,8 +185,8 @@ def _read_sharegpt(speaker: str, value: Any, where: str) -> Message:
 def _text(content: Any, where: str) -> str:
     if not isinstance(content, str):
         raise UserError(
-            f"{where}: no conversation: expected a list of {{role, content}} or {{from, value}} whose contents are "
-            f"texts, found {type(content).__name__}"
+            f"{where}: expected a list of {{role, content}} or {{from, value}} with text contents, "
+            f"got {type(content).__name__}"
         )
     return content
 
@@ -197,7 +197,7 @@ def _read_call(call: Any, where: str) -> dict[str, Any]:
     function = function if isinstance(function, dict) else {}
     arguments = _from_json(function.get("arguments"), "the arguments of a call are", where)
     if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
-        raise UserError(f"{where}: no call: expected {{type: function, function: {{name, arguments}}}}")
+        raise UserError(f"{where}: expected a call {{type: function, function: {{name, arguments}}}}")
     kept = {key: value for key, value in arguments.items() if value is not None}
     return {"type": "function", "function": {"name": function["name"], "arguments": kept}}
 
@@ -220,4 +220,4 @@ def _from_json(value: Any, what: str, where: str) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: {what} no JSON: {error}") from error
+        raise UserError(f"{where}: {what} invalid JSON: {error}") from error

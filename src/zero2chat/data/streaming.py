@@ -69,7 +69,7 @@ def open_stream(
     first = next(iter(rows))
     require_column(Dataset.from_list([first]), column, source.label)
     if not isinstance(first[column], str):
-        raise UserError(f"{source.label}: column '{column}' holds no text: set `column`")
+        raise UserError(f"{source.label}: column '{column}' is not text: set `column`")
     rows = rows.select_columns([column])
 
     def side(text: str | None, split: str) -> bool:
@@ -81,8 +81,8 @@ def open_stream(
     held = Dataset.from_list(list(itertools.islice(only("validation"), held_out)))
     if len(held) < held_out:
         raise UserError(
-            f"{source.label}: {len(held)} documents are held out by a validation_fraction of {fraction}, and "
-            f"validation_documents asks for {held_out}: set another"
+            f"{source.label}: validation_fraction {fraction} holds out {len(held)} documents, but "
+            f"validation_documents is {held_out}: change one of them"
         )
     documents = only("train")
     return (

@@ -48,7 +48,7 @@ def read_packages(path: Path) -> list[Package]:
         if not words:
             continue
         if len(words) != 5:
-            raise UserError(f"{path}: line {n}: expected name, version, SHA-256, folder and address")
+            raise UserError(f"{path}: line {n}: expected name, version, SHA-256, folder and URL")
         found.append(Package(*words))
     return found
 
@@ -75,7 +75,7 @@ def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
                 )
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != package.sha256:
-                raise UserError(f"{folder / name}: is not what it was: its SHA-256 is not the list's: remove it")
+                raise UserError(f"{folder / name}: its SHA-256 differs from the list's: remove the file")
         files.append(folder / name)
     return files
 
@@ -139,5 +139,5 @@ def make(listed: Path, folder: Path) -> int:
 if __name__ == "__main__":
     with exit_on_mistake():
         if len(sys.argv) != 3:
-            raise UserError("give the list of packages, and the folder to write, such as data/debian-docs")
+            raise UserError("expected the list of packages and the folder to write, such as data/debian-docs")
         print(f"{sys.argv[2]}: {make(Path(sys.argv[1]), Path(sys.argv[2]))} pages in {FILES} WARC files")

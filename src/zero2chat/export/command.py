@@ -40,21 +40,21 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
     the output does not allow it; nothing is left behind then.
     """
     if gguf is None and not merge:
-        raise UserError(f"export: say what to write: --gguf with one of {', '.join(TYPES)}, --merge, or both")
+        raise UserError(f"export: nothing to write: give --gguf with one of {', '.join(TYPES)}, --merge, or both")
     folder, adapter = find_model(run)
     if folder is None:
         raise UserError(
             f"{run}: no such folder here: `hf download {run} --local-dir FOLDER` fetches a model of the Hub"
         )
     if adapter and not merge:
-        raise UserError(f"{run}: is a LoRA adapter: add --merge, which merges it into its base model")
+        raise UserError(f"{run}: is a LoRA adapter: add --merge to merge it into its base model")
     if merge and not adapter:
-        raise UserError(f"{run}: is no adapter (no adapter_config.json): leave out --merge")
+        raise UserError(f"{run}: not an adapter (no adapter_config.json): remove --merge")
     name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]).strip("/"))
     name = f"{name}-{gguf or 'merged'}"
     target = Path(out or f"exports/{name}")
     if target.exists() or target.is_symlink():
-        raise UserError(f"{target}: exists already: move it away, or give another --out")
+        raise UserError(f"{target}: already exists: move it away, or give another --out")
     if gguf:
         _require_packages(Path(packages), gguf)
     if not merge:
@@ -97,7 +97,7 @@ def _require_language_model(folder: Path) -> None:
             f"{folder}: config.json does not say the architecture ({error}): save the model again"
         ) from error
     if not str(architecture).endswith(("ForCausalLM", "LMHeadModel")):
-        raise UserError(f"{folder}: is no language model, but {architecture}")
+        raise UserError(f"{folder}: not a language model, but {architecture}")
 
 
 def count_weights(folder: Path) -> int:
@@ -106,14 +106,14 @@ def count_weights(folder: Path) -> int:
 
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
-        raise UserError(f"{folder}: holds no weights (model.safetensors): other formats are not opened")
+        raise UserError(f"{folder}: no weights (model.safetensors): other formats are not supported")
     total = 0
     for path in files:
         try:
             with safe_open(path, framework="pt") as weights:
                 total += sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: the weights cannot be opened ({error})") from error
+            raise UserError(f"{path}: cannot load the weights ({error})") from error
     return total
 
 
@@ -135,10 +135,10 @@ def _new_folder(target: Path, needed: int) -> Iterator[Path]:
     try:
         free = shutil.disk_usage(standing).free
         if free < needed:
-            raise UserError(f"{target}: {free / 1e9:.1f} GB are free there, and {needed / 1e9:.1f} GB are needed")
+            raise UserError(f"{target}: {needed / 1e9:.1f} GB needed, but {free / 1e9:.1f} GB free: free some space")
         partial.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"{target}: cannot write there ({error.strerror}): give another --out") from error
+        raise UserError(f"{target}: not writable ({error.strerror}): give another --out") from error
     try:
         yield partial
         partial.rename(target)

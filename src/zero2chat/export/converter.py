@@ -55,7 +55,7 @@ def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
         try:
             return name or str(known(self, tokenizer))
         except NotImplementedError:
-            raise UserError("llama.cpp's converter does not know how its tokenizer cuts text into words") from None
+            raise UserError("llama.cpp's converter does not support the tokenizer's pre-tokenizer") from None
 
     TextModel.get_vocab_base_pre = pretokenizer
 
@@ -63,7 +63,7 @@ def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
     try:
         model_class = get_model_class(architecture)
     except NotImplementedError:
-        raise UserError(f"llama.cpp's converter does not know the architecture {architecture}") from None
+        raise UserError(f"llama.cpp's converter does not support the architecture {architecture}") from None
     ftype = {"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}[outtype]
     with torch.inference_mode():
         model_class(folder, ftype, file, model_name=name).write()
@@ -79,7 +79,7 @@ def quantize(source: Path, file: Path, outtype: str) -> None:
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M}[outtype]
     if llama_cpp.llama_model_quantize(str(source).encode(), str(file).encode(), settings):
-        raise UserError(f"llama.cpp did not quantize it: {''.join(said).strip().splitlines()[-1]}")
+        raise UserError(f"llama.cpp could not quantize the model: {''.join(said).strip().splitlines()[-1]}")
 
 
 def types(file: Path) -> dict[str, int]:

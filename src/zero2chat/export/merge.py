@@ -34,11 +34,11 @@ def merged(folder: Path) -> PreTrainedModel:
         raise UserError(f"{folder}: adapter_config.json is damaged ({error}): save the adapter again") from error
     if settings.get("peft_type") != "LORA" or settings.get("task_type") not in (None, "CAUSAL_LM"):
         what = f"{settings.get('peft_type')} adapter for {settings.get('task_type')}"
-        raise UserError(f"{folder}: is a {what}: only LoRA adapters of language models are merged")
+        raise UserError(f"{folder}: is a {what}: only LoRA adapters of language models can be merged")
     if not (folder / "adapter_model.safetensors").exists():
-        raise UserError(f"{folder}: holds no weights (adapter_model.safetensors): save the adapter again")
+        raise UserError(f"{folder}: no weights (adapter_model.safetensors): save the adapter again")
     if not base:
-        raise UserError(f"{folder}: names no base model: set base_model_name_or_path in its adapter_config.json")
+        raise UserError(f"{folder}: no base model: set base_model_name_or_path in its adapter_config.json")
     if (Path(base) / "adapter_config.json").exists():
         raise UserError(
             f"{folder}: its base model {base} is an adapter too: merge that one first, and name the merged folder as "
@@ -47,14 +47,14 @@ def merged(folder: Path) -> PreTrainedModel:
     try:
         model, _ = load_model(base, "auto", revision=settings.get("revision") or "main")
     except UserError as error:
-        raise UserError(f"{folder}: is an adapter whose base model cannot be opened: {error}") from error
+        raise UserError(f"{folder}: cannot load the adapter's base model: {error}") from error
     return _add(folder, base, model)
 
 
 def check_merge(merge: bool, model_args: ModelConfig, training: TrainingArguments) -> None:
     """Raise `UserError` where a training is to `merge_trained` what it cannot."""
     if merge and not model_args.use_peft:
-        raise UserError("merge_adapter: without use_peft there is no adapter: leave it out")
+        raise UserError("merge_adapter: there is no adapter without use_peft: remove it, or set use_peft")
     if merge and (training.deepspeed_plugin is not None or training.fsdp):
         raise UserError(
             "merge_adapter: sharded weights are not merged here: use ddp.yaml, or `zero2chat export --merge`"

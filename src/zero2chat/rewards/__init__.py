@@ -52,7 +52,7 @@ def read_rewards(entries: Sequence[Any]) -> list[Reward]:
         )
     rewards = [Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]) for i, entry in enumerate(entries)]
     if len({reward.__name__ for reward in rewards}) < len(rewards):
-        raise UserError("rewards: two entries have the same name in the log: set `label`")
+        raise UserError("rewards: two entries have the same name: set `label`")
     return rewards
 
 
@@ -86,11 +86,11 @@ class Reward:
         except Exception as error:  # a user's module may fail in any way
             raise UserError(f"rewards: cannot import '{spec.function}': {error}") from error
         if not callable(function) or inspect.iscoroutinefunction(function):
-            raise UserError(f"rewards: '{spec.function}' is no plain function")
+            raise UserError(f"rewards: '{spec.function}' is not a plain function")
         try:
             parameters = inspect.signature(function).parameters.values()
         except ValueError as error:
-            raise UserError(f"rewards: '{spec.function}' does not say what it takes") from error
+            raise UserError(f"rewards: '{spec.function}' has no readable signature") from error
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise UserError(
                 f"rewards: '{spec.function}' must also take the columns that it does not use: add **columns"
@@ -168,7 +168,7 @@ class Reward:
                 found.append(None)
         self.errors += len(failed)
         if not self._judged and len(failed) == len(completions) and self.errors >= _FIRST_FAILURES:
-            raise UserError(f"reward {self._path}: fails at each completion: {failed[-1]!r}") from failed[-1]
+            raise UserError(f"reward {self._path}: fails for every completion: {failed[-1]!r}") from failed[-1]
         log_metric = columns.get("log_metric")
         if log_metric is not None:
             log_metric(f"{self.__name__}/errors", len(failed) / len(completions))

@@ -137,7 +137,7 @@ def read_tests(tests: str | Sequence[str]) -> tuple[str, tuple[Case, ...]]:
     """The imports of a row's tests, and the tests. Raises `UserError` for what is neither."""
     texts = [tests] if isinstance(tests, str) else tests
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        raise UserError("tests: give a text, or a list of texts")
+        raise UserError("tests: expected text, or a list of texts")
     return _read_tests("\n".join(texts))
 
 
@@ -240,16 +240,16 @@ def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]
     if not 1 <= len(found) <= _MOST:
         raise UserError(f"tests: {len(found)} tests: give 1 to {_MOST}")
     if sum(map(len, imports)) + sum(len(test.expression) for test in found) > _LONGEST_TESTS:
-        raise UserError(f"tests: without their expected values longer than {_LONGEST_TESTS:,} characters")
+        raise UserError(f"tests: longer than {_LONGEST_TESTS:,} characters, even without expected values: shorten them")
     return "\n".join(imports), tuple(found)
 
 
 def _import(node: ast.Import | ast.ImportFrom) -> str:
     modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
     if any(name.partition(".")[0] not in sys.stdlib_module_names or name == "__future__" for name in modules):
-        raise UserError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has the standard library alone")
+        raise UserError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has only the standard library")
     if any(alias.name == "*" for alias in node.names):
-        raise UserError(f"tests: {ast.unparse(node)[:60]!r} does not tell its names from the program's: import each")
+        raise UserError(f"tests: {ast.unparse(node)[:60]!r} hides which names it imports: import each name")
     return ast.unparse(node)
 
 

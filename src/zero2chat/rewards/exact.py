@@ -37,7 +37,7 @@ def check_references(answers: Sequence[str]) -> None:
         if not reference(gold):
             raise UserError(f"row {row}: the reference answer is empty")
         if _TAG.search(reference(gold)):
-            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} has an answer's tag in it")
+            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} contains an answer tag")
 
 
 def reference(gold: Any) -> str:

@@ -28,7 +28,7 @@ def tags(
     `<think>`, where `names` has that. Raises `UserError` for names that are none.
     """
     if not isinstance(names, list | tuple) or not names or not all(_NAME.fullmatch(str(name)) for name in names):
-        raise UserError(f"tags: names is {names!r}: give a list of words, such as [think, answer]")
+        raise UserError(f"tags: names: expected a list of words, such as [think, answer], got {names!r}")
     marks = [mark for name in names for mark in (f"<{name}>", f"</{name}>")]
     cut = re.compile("(" + "|".join(marks) + ")")
     rewards = []

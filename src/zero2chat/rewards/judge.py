@@ -85,10 +85,10 @@ def judge(
     counts = (("at_once", at_once, 1), ("max_tokens", max_tokens, 1), ("longest", longest, 2))
     for name, value, least in counts:
         if not isinstance(value, int) or value < least:
-            raise UserError(f"judge: {name} is {value!r}: give a whole number from {least} on")
+            raise UserError(f"judge: {name} is {value!r}: expected an integer of {least} or more")
     for name, text in (("model", model), ("rubric", rubric)):
         if not isinstance(text, str) or not text.strip():
-            raise UserError(f"judge: {name} is {text!r}: give a text")
+            raise UserError(f"judge: {name} is {text!r}: expected text")
     endpoint.headers()  # at once, where the key is not there
 
     requests = [

@@ -31,7 +31,7 @@ def check_references(answers: Sequence[str]) -> None:
     """Raises `UserError` with the row of the first reference answer that nothing can be compared with."""
     for row, gold in enumerate(answers):
         if unusable(gold):
-            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} is none that can be compared with")
+            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} cannot be compared with answers")
 
 
 def is_right(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> bool:

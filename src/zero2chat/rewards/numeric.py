@@ -34,7 +34,7 @@ def numeric_match(
         text = last_message(completion) if whole else final_text(last_message(completion))
         found, expected = number(text or ""), number(reference(gold))
         if expected is None:
-            raise UserError(f"numeric_match: the reference answer {str(gold)[:60]!r} is no number")
+            raise UserError(f"numeric_match: the reference answer {str(gold)[:60]!r} is not a number")
         rewards.append(float(found is not None and abs(found - expected) <= Fraction(within) * abs(expected)))
     return rewards
 
@@ -43,7 +43,7 @@ def check_references(answers: Sequence[str]) -> None:
     """Raises `UserError` with the row of the first reference that is no number."""
     for row, gold in enumerate(answers):
         if number(reference(gold)) is None:
-            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} is no number")
+            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} is not a number")
 
 
 def number(text: str) -> Fraction | None:

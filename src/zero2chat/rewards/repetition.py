@@ -22,7 +22,7 @@ def repetition(completions: Sequence[Any], n: int = 4, worst: float = -1.0, **_:
     if not isinstance(n, int) or n < 1:
         raise UserError(f"repetition: n is {n!r}: give a number of words above 0")
     if not isinstance(worst, int | float) or worst > 0:
-        raise UserError(f"repetition: worst is {worst!r}: a punishment is not above 0")
+        raise UserError(f"repetition: worst is {worst!r}: expected a penalty of 0 or below")
     return [worst * _repeated(written(completion), n) for completion in completions]
 
 

@@ -24,7 +24,7 @@ class IndexArguments:
 
     output_dir: str | None = None
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
-    characters: int = field(default=600, metadata={"help": "The most in a passage."})
+    characters: int = field(default=600, metadata={"help": "Maximum characters per passage."})
 
     def __post_init__(self) -> None:
         read_sources(self.datasets, documents=True)  # here too, so that a recipe is refused before its first step runs

@@ -107,7 +107,7 @@ def load_taste(name: str) -> Taste:
     """The task's `taste`. Raises `UserError` where it has none."""
     taste = load(name).taste
     if taste is None:
-        raise UserError(f"task '{name}': has no `taste`, so nothing ranks its answers: name a task such as lines")
+        raise UserError(f"task '{name}': has no `taste` to rank answers: use a task such as lines")
     return taste
 
 
@@ -142,7 +142,7 @@ def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:
         return _checked(name, module.documents)
 
     def none(*args: Any, **options: Any) -> list[str]:
-        raise UserError(f"task '{name}': it has no documents to pretrain on")
+        raise UserError(f"task '{name}': no documents to pretrain on: use another task")
 
     return none
 

@@ -123,7 +123,7 @@ def _almanac(path: str) -> list[dict[str, str]]:
         rows = [json.loads(line) for line in lines]
         return [{"name": str(row["name"])} | {kind: str(row[kind]) for kind in KINDS if kind in row} for row in rows]
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: is no almanac: `make almanac` makes one") from error
+        raise UserError(f"{path}: not an almanac: `make almanac` makes one") from error
 
 
 _INVENTED_NAMES = (
@@ -192,7 +192,7 @@ def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] =
     for kind in kinds:
         known(kind, KINDS, "countries: kind")
     if invented and split != "train":
-        raise UserError(f"countries: invented: split '{split}' asks about real countries only: leave `invented` out")
+        raise UserError(f"countries: invented: split '{split}' asks about real countries only: remove `invented`")
     return draw(_pool(split, path, kinds, invented), f"countries, {split}", seed, n)
 
 

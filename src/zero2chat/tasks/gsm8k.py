@@ -35,7 +35,7 @@ def _pool(path: str, part: str, split: str) -> list[Row]:
         found = load_dataset(path, "main", split=part, revision=revision)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"task 'gsm8k': {path}: cannot be had ({reason}): it needs the Hub, once") from error
+        raise UserError(f"task 'gsm8k': {path}: cannot be loaded ({reason}): it needs the Hub, once") from error
     return [
         _row(question, solution)
         for question, solution in zip(found["question"], found["answer"], strict=True)

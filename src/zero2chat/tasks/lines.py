@@ -170,7 +170,7 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     # `new` is for exams alone, `blended` and `ppo` for training alone, the others for both.
     if subjects == "new" if split == "train" else subjects in ("blended", "ppo"):
         has = "validation or test" if subjects == "new" else "train"
-        raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': take {has}, or other subjects")
+        raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': use {has}, or other subjects")
     where = f"lines, {split}" + f", {subjects}" * (subjects != "known")
     if not typed:
         return draw(_pool(split, subjects), where, seed, n)

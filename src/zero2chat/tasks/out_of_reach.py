@@ -280,7 +280,7 @@ def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | N
                 f"out_of_reach: alpaca: split {split!r}: these rows are for evaluation only: ask for 'test'"
             )
         if tools_off:
-            raise UserError("out_of_reach: alpaca: has no rows for `tools_off`: set one of the two")
+            raise UserError("out_of_reach: alpaca has no rows for `tools_off`: set only one of them")
         return draw(_alpaca(alpaca), "out_of_reach, alpaca", seed, n)
     where = f"out_of_reach, {split}{', tools off' if tools_off else ''}"
     pool = _pool(split, tools_off)

@@ -475,7 +475,7 @@ def _conversations(data: bytes, where: str) -> list[list[str]]:
 
 def _chats(seed: int, n: int, people: str | None) -> list[str]:
     if people is None:
-        raise UserError("small_talk: chats are people's own: set `people` to chitchat_dataset's dataset.json")
+        raise UserError("small_talk: chats need people's messages: set `people` to chitchat_dataset's dataset.json")
     rows = _people(people)
     held_out = {row["key"] for split in ("validation", "test") for row in (*rows[split], *_ours(split))}
     told = _conversations(Path(people).read_bytes(), f"small_talk: people: {people}")

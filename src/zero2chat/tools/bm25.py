@@ -116,7 +116,7 @@ def write_index(
                     sources.add(printable(source).encode())
                     passages.append(numbers)
         if not passages:
-            raise UserError(f"{origin}: holds no text: nothing to index")
+            raise UserError(f"{origin}: no text to index")
         texts.close()
         sources.close()
         alphabet = _Writer(partial, "words")
@@ -146,12 +146,12 @@ def write_index(
 def _whole_or_none(folder: Path) -> Iterator[Path]:
     """A folder to write in, which takes its name at the end. What a killed process left of it is cleared."""
     if folder.exists() or folder.is_symlink():
-        raise UserError(f"{folder}: is there already: remove it, or name another folder")
+        raise UserError(f"{folder}: already exists: remove it, or give another folder")
     partial = folder.with_name(f".{folder.name}.indexing")
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot write there: {error.strerror}") from error
+        raise UserError(f"{folder}: not writable: {error.strerror}") from error
     with _locked(partial):
         try:
             for left in partial.iterdir():
@@ -170,7 +170,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder}: another process is writing there: wait for it or kill it") from None
+            raise UserError(f"{folder}: another process is writing this folder: wait for it, or kill it") from None
         except OSError:
             pass  # a file system without locks
         yield
@@ -228,7 +228,7 @@ class Index:
             self.words, self.texts, self.sources = (_Texts(place, name) for name in ("words", "texts", "sources"))
             self.numbers = np.load(place / "numbers.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{folder}: the index is damaged ({error}): make it anew") from error
+            raise UserError(f"{folder}: the index is damaged ({error}): build it again") from error
 
     def _number(self, word: str) -> int | None:
         spelled = word.encode()
@@ -293,18 +293,18 @@ def _check(folder: Path) -> None:
     """Raises `UserError` where the manifest is missing, of another version, or lists files that are not there whole."""
     try:
         if not folder.exists():
-            raise UserError(f"{folder}: no such index: make it with `zero2chat index SOURCE --out {folder}`")
+            raise UserError(f"{folder}: no such index: build it with `zero2chat index SOURCE --out {folder}`")
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version, series = manifest["format"], ".".join(manifest["bm25s"].split(".")[:2])
         sizes = dict(manifest["files"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{folder}: is no search index: make one with `zero2chat index SOURCE --out FOLDER`") from error
+        raise UserError(f"{folder}: not a search index: make one with `zero2chat index SOURCE --out FOLDER`") from error
     if (version, series) != (FORMAT, _BM25S):
         raise UserError(
             f"{folder}: is an index of another version (format {version} by bm25s {series}; this one reads "
-            f"format {FORMAT} by bm25s {_BM25S}): make it anew with `zero2chat index`"
+            f"format {FORMAT} by bm25s {_BM25S}): build it again with `zero2chat index`"
         )
     for name, size in sizes.items():
         file = folder / Path(name).name
         if not file.is_file() or file.stat().st_size != size:
-            raise UserError(f"{folder}: the index is not whole ({name} is missing or has another size): make it anew")
+            raise UserError(f"{folder}: the index is incomplete ({name} is missing or resized): build it again")

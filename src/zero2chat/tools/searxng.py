@@ -41,9 +41,9 @@ class SearXNG:
         """Raises `UserError`, in which no part of the address stands: it may hold a secret."""
         parts = http_address(url)
         if parts is None:
-            raise UserError("search: that is no http address: give SearXNG's base, such as http://localhost:8888")
+            raise UserError("search: not an http URL: give SearXNG's base URL, such as http://localhost:8888")
         if "@" in parts.netloc:
-            raise UserError("search: the address holds a name or a password, which would be sent with each query")
+            raise UserError("search: the URL contains a user name or password, which each query would send: remove it")
         path = parts.path.rstrip("/")
         self.parts = parts._replace(path=path if path.endswith("/search") else path + "/search")
         self.seconds = seconds
