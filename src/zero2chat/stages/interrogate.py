@@ -1,15 +1,15 @@
-"""Interrogation: what does the model know? It is asked again and again, and taught to decline what it gets wrong.
+"""Interrogation: find what the model knows by asking repeatedly, and teach it to abstain where it is wrong.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.interrogate --config recipes/mine/interrogate.yaml
 
-Reads a model and documents, or a task's training rows. From each document's passage a model (`teacher`), one behind
-OpenAI's API (`endpoint`), or else the model itself writes a question with its answer. The model answers each question
-`answers` times, and the answers are judged: by the task's score, by holding the answer, or by a `judge` that reads the
-passage. What it knows is kept with its own words; to what it consistently gets wrong a refusal is written. So Llama 3
-was taught to know what it knows (arXiv:2407.21783, section 4.3.6; see also R-Tuning, arXiv:2311.09677). The rows are
-`data/train.jsonl`, which `sft` takes as a dataset. Held-out documents and rows are not read: they are to judge by.
-`zero2chat interrogate` does the same from the shell.
+Reads a model and documents, or a task's training rows. For a passage of each document, a model (`teacher`), an
+OpenAI-compatible API (`endpoint`), or else the model itself writes a question with its answer. The model answers each
+question `answers` times. The answers are judged by the task's score, by whether they contain the true answer, or by a
+`judge` that reads the passage. For known questions the model's own answer becomes a training row; for consistently
+wrong ones a refusal. Llama 3 was taught its limits in this way (arXiv:2407.21783, section 4.3.6; see also R-Tuning,
+arXiv:2311.09677). The rows are in `data/train.jsonl`, an `sft` dataset. Held-out documents and rows are not used, but
+kept for evaluation. `zero2chat interrogate` does the same from the shell.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from zero2chat.runs import REVIEWED, Run, is_main_process, write_atomically
 from zero2chat.tools.bm25 import cut
 from zero2chat.trainers.loop import start_processes
 
-# What becomes of a question. Only the first two become rows: between them nothing is sure, and who declines already
+# Kinds of questions. Only the first two become rows: in between nothing is certain, and a model that already declines
 # has nothing to learn.
 KINDS = ("known", "unknown", "unsure", "declined")
 RIGHT, WRONG, DECLINED = VERDICTS = ("correct", "wrong", "not_attempted")
-# Why a passage gave no question: none was written; its answer is not in the passage, is no few words, or stands in the
-# question; it was asked already, if only in the example.
+# Why a passage yielded no question: none was written; its answer is not in the passage, is too long, or is contained in
+# the question; it is a duplicate, possibly of the example.
 LEFT_OUT = ("unwritten", "not_in_text", "too_long", "given_away", "repeated")
 _FEW_WORDS = 8
 _SHOWN = 3  # of each kind, as samples

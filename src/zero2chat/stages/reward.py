@@ -1,4 +1,4 @@
-"""The reward model: of two answers, which one do people like better? Learned from comparisons that they made.
+"""The reward model: predict which of two answers people prefer, trained on preference pairs.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.reward --config recipes/quickstart/reward.yaml
@@ -6,10 +6,10 @@
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml` (with `datasets` also `zero3.yaml`), on two CPU ranks
 `cpu_zero2.yaml`.
 
-Reads a chat model, and comparisons: of its own answers to a task's prompts, ranked by the task's taste with noise, or
-datasets of preferences. Writes `pairs/{train,test}.jsonl`, a model folder with one output (`reward_model.score_texts`
-asks it), and how often it is right on held-out pairs, beside what length alone and the noisy labels would give.
-Its loss is that of Bradley and Terry (1952), as in Ouyang et al. 2022 (arXiv:2203.02155, section 3.5).
+Reads a chat model and preference pairs: its own answers to a task's prompts, ranked by the task's taste with noise, or
+preference datasets. Writes `pairs/{train,test}.jsonl`, a model folder with one output (used by
+`reward_model.score_texts`), and its accuracy on held-out pairs, next to that of length alone and of the noisy labels.
+The loss is that of Bradley and Terry (1952), as in Ouyang et al. 2022 (arXiv:2203.02155, section 3.5).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _SCALED_BY = 2000  # training answers whose scores set the scale from 0 to 1
 
 @dataclass
 class RewardArguments(PairArguments):
-    """The pairs, of which those of datasets come beside a task's, and what `RewardConfig` lacks."""
+    """The preference pairs (of datasets, of a task, or both), and settings that `RewardConfig` lacks."""
 
     comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
@@ -159,10 +159,10 @@ def tokenize_pairs(
 
 
 def reliability(margins: Sequence[float], bins: int = _BINS) -> list[dict[str, float]]:
-    """How sure the model was and how often it was right, by equal bins of its certainty from 0.5 to 1.
+    """Compute mean confidence and accuracy in equal bins of confidence from 0.5 to 1.
 
-    `margins` are score(chosen) - score(rejected): sigmoid(|margin|) is its certainty, and it is right where the
-    margin is above 0. Entries without a pair are left out.
+    `margins` are score(chosen) - score(rejected). The confidence is sigmoid(|margin|); a pair is correct if its margin
+    is above 0. Empty bins are omitted.
     """
     found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
     for margin in margins:
@@ -230,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_seed(training.seed)  # the head's random weights
     model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
     prepare_chat_template(tokenizer, training.chat_template_path)
-    training.chat_template_path = None  # it is set
+    training.chat_template_path = None  # already applied
     set_max_length(training, model)
     rows, known = tokenize_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
     _, held_out = tokenize_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
@@ -247,14 +247,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
     if model_args.load_in_4bit or model_args.load_in_8bit:
-        # TRL has made head and adapter bf16, which what comes to the head is not unless all is computed in bf16.
+        # TRL casts head and adapter to bf16, but the head's input is bf16 only if everything is computed in bf16.
         for parameter in filter(lambda p: p.requires_grad, trainer.model.parameters()):
             parameter.data = parameter.data.float()
     train(trainer, run, RunCallback(run), count="non_padding")
 
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
         if model_args.use_peft:
-            # One whole folder that opens as any other, its scale in its config.
+            # A complete model folder, with the score scale in its config.
             trainer.model = unwrapped = unwrapped.merge_and_unload()
         raw, _ = score_texts(unwrapped, tokenizer, _sides(held_out), args.eval_batch_size)
         scale, _ = score_texts(unwrapped, tokenizer, _sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
