@@ -1,6 +1,6 @@
-"""What a step of a recipe trains, read off its settings: models without weights, sequences, FLOPs.
+"""Derive from a step's settings what it trains: models without weights, sequences, FLOPs.
 
-Settings are read by the stage's own parser, so that what it would refuse is refused here.
+Settings are read by the stage's own parser, so invalid settings raise the same errors here.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from zero2chat.trainers.muon import split_parameters
 
 @dataclass(frozen=True)
 class Job:
-    """What a step trains, read off its settings: what `memory.per_rank` takes, and what its time follows from."""
+    """A training step, derived from its settings: the inputs of `memory.per_rank`, and of the time estimate."""
 
     model: Model
     work: Work
     parameters: int
-    flops: float  # of training, a token
-    forward: float  # of these, in one forward pass of what is trained
-    length: str  # what `work.length` stands for
+    flops: float  # training FLOPs per token
+    forward: float  # of these, in one forward pass of the trained model
+    length: str  # description of `work.length`
     unit: str = "windows"
-    rows: int | None = None  # of the dataset, where the settings tell
-    rollout: float = 0.0  # batches that are sampled at once
-    vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps while the step learns
-    refused: tuple[str, ...] = ()  # accelerate configs that the stage refuses
+    rows: int | None = None  # rows of the dataset, if the settings determine it
+    rollout: float = 0.0  # batches that are generated at once
+    vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps during optimization
+    refused: tuple[str, ...] = ()  # accelerate configs that the stage does not support
 
 
 # ---- models without weights
 
 
 class _Vocabulary:
-    """What `build_model` asks of a tokenizer that may not be made yet."""
+    """Stands for a tokenizer that may not exist yet, with what `build_model` needs."""
 
     eos_token_id = pad_token_id = None
 
@@ -64,7 +64,7 @@ class _Vocabulary:
 
 
 def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | None:
-    """The step that makes the run, and all of its recipe's: of these, or of the recipe that the path names."""
+    """Return the step that makes a run, and all steps of its recipe: this one, or the recipe that the path names."""
     parts = Path(path).parts
     there = Path("recipes", *parts[1:2])
     if parts[:1] == ("runs",) and not any(step.folder.parts[:2] == parts[:2] for step in steps):
@@ -74,9 +74,9 @@ def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | No
 
 
 def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
-    """The config of a model that a step names: made by a step, in a folder here, or by the table of dimensions.
+    """Return the config of a step's model: from the step that makes it, a local folder, or the table of dimensions.
 
-    Raises `UserError` for a model that is nowhere.
+    Raises `UserError` for an unknown model.
     """
     if not path:
         raise UserError("the model is not set: set it to a model folder or a Hub name")
@@ -138,13 +138,13 @@ def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelCon
     assert options is not None
     bits = 4.127 if options.load_in_4bit else 8.0 if options.load_in_8bit else size * 8  # NF4's scales in 8 bits
     frozen = matrices * bits / 8 + (whole - matrices) * size
-    # TRL keeps adapters on quantised weights in bf16, others in fp32.
+    # TRL keeps adapters in bf16 on quantized weights, else in fp32.
     own = 2 if bits < 16 else 4
     groups = [Group(adapter, own, 2, 4)] + ([Group(saved, size, 2, size)] if saved else [])
     return Model(model.config, tuple(groups), frozen, size=size, lora=peft)
 
 
-# ---- what each stage trains
+# ---- stages
 
 SHARDED = ("zero3", "multi_node", FSDP)
 _NOT_WHOLE = ("zero1", "zero2", *SHARDED)
@@ -166,7 +166,7 @@ def _dpo(job: Job, settings: _Settings) -> Job:
     model = replace(job.model, readers=0 if options.use_peft or forgets else job.parameters)
     work = replace(job.work, rows=2, head="tiles")
     refused = SHARDED if forgets else _quantised(options)
-    # The reference reads each pair too.
+    # The reference model processes each pair too.
     return replace(job, model=model, work=work, flops=job.flops + job.forward, refused=refused, unit="pairs")
 
 
@@ -178,9 +178,9 @@ def _reward(job: Job, settings: _Settings) -> Job:
 
 def _grpo(job: Job, settings: _Settings) -> Job:
     args, training, options, _ = settings
-    reads = 1.0 if training.beta else 0.0  # of the reference
+    reads = 1.0 if training.beta else 0.0  # forward passes of the reference model
     if training.use_vllm or training.num_iterations > 1:
-        reads += 1 / training.num_iterations  # of what vLLM, or an older policy, drew
+        reads += 1 / training.num_iterations  # of completions by vLLM, or by an older policy
     batch = args.global_batch_size or training.per_device_train_batch_size * training.gradient_accumulation_steps
     return replace(
         job,
@@ -215,7 +215,7 @@ def _ppo(job: Job, settings: _Settings) -> Job:
         job,
         model=replace(job.model, groups=(*job.model.groups, Group(value, size, 2, size)), readers=readers),
         work=replace(job.work, head="whole", copies=5, bodies=2 if own else 1),
-        # Once a rollout all of them read it, and the policy learns from it num_ppo_epochs times.
+        # All models process a rollout once, and the policy trains on it for num_ppo_epochs epochs.
         flops=flops + reads / training.num_ppo_epochs,
         forward=forward,
         rollout=training.num_mini_batches,
@@ -240,7 +240,7 @@ def _gkd(job: Job, settings: _Settings) -> Job:
     )
 
 
-# What each stage adds to its model and its sequences
+# Adjustments per stage
 PLANNED: dict[str, Callable[[Job, _Settings], Job]] = {
     "pretrain": lambda job, settings: job,
     "sft": _sft,
@@ -263,7 +263,7 @@ def _vllm(training: Any) -> tuple[float, bool] | None:
 
 
 def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
-    """FLOPs a token of (training, one forward pass alone), where a frozen weight has no gradient: 4 in place of 6."""
+    """FLOPs per token of (training, one forward pass). A frozen weight needs no gradient: 4 instead of 6."""
     c = held.config.get_text_config()
     width = c.num_attention_heads * head_width(c)
     weights = dense - 12.0 * c.num_hidden_layers * width * length
@@ -272,8 +272,8 @@ def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
 
 
 def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
-    """(what a step trains, its own arguments, the trainer's). Raises `UserError` for settings that the stage would
-    refuse, and a model that is nowhere."""
+    """Return (the job, the stage's arguments, the trainer's). Raises `UserError` for settings that the stage would
+    reject, and for an unknown model."""
     args, training, *more = step.arguments()
     options: ModelConfig | None = more[0] if more else None
     if step.stage == "pretrain":

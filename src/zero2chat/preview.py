@@ -1,9 +1,9 @@
-"""What a stage will see: rows as tokens with the loss marked, how long they are, and which are too long.
+"""Preview a stage's rows: tokens with the loss mask, lengths, and rows over the limit.
 
     zero2chat preview --config recipes/mine/sft.yaml
 
-Settings, tokenizer, template and data are read by the functions that the stage itself calls. No weights are opened, and
-no run's folder is written.
+Settings, tokenizer, template and data are read by the stage's own functions. No weights are loaded, and no run folder
+is written.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from zero2chat.trainers.loop import parse_training, set_max_length
 
 _LOSS = "carries loss"
 _LEARNED, _LEARNED_CONTROL = ("black on green", "black on bright_green"), "bold white on dark_green"
-_GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # by turns, so that one sees where a token ends
-_MARKS = ("⟦", "⟧")  # in the place of colour
+_GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # alternating, to show where a token ends
+_MARKS = ("⟦", "⟧")  # used without colour
 
 
 @dataclass(frozen=True)
 class Side:
-    """A sequence that the model sees: its ids, and 1 for each that is marked, such as those that carry loss."""
+    """A sequence that the model sees: its ids, and a mask of the marked ones, such as those with loss."""
 
     ids: Sequence[int]
     marked: Sequence[int]
@@ -60,18 +60,18 @@ class Side:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a stage. `where(i)` names row i, `sides(i)` are its sequences: one, or chosen and rejected."""
+    """The rows of a stage. `where(i)` names row i; `sides(i)` returns its sequences: one, or chosen and rejected."""
 
     unit: str
-    marks: str  # what a marked token is
+    marks: str  # meaning of a marked token
     n: int
     sources: Counter[str]
     where: Callable[[int], str]
     sides: Callable[[int], Sequence[Side]]
     tokenizer: PreTrainedTokenizerBase
-    limit: tuple[str, int] | None = None  # its name, and the most tokens of a row
-    fate: str = ""  # of longer rows
-    ends: frozenset[int] = frozenset()  # with which a marked span should end
+    limit: tuple[str, int] | None = None  # name of the setting, and the maximum tokens of a row
+    fate: str = ""  # what happens to longer rows
+    ends: frozenset[int] = frozenset()  # ids that a marked span should end with
 
 
 # ---- the stages
@@ -228,9 +228,9 @@ STAGES: dict[str, Callable[..., Rows]] = {
 
 
 def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()) -> tuple[str, Rows]:
-    """The stage that a YAML's first comment names, or `stage`, and its rows. `changes` are `key=value`.
+    """Return the stage named in a YAML's first comment, or `stage`, and its rows. `changes` are `key=value`.
 
-    Raises `UserError` where the stage would, before it begins to train.
+    Raises the same `UserError` as the stage would before training.
     """
     stage = stage or _stage_of(config)
     if stage not in STAGES:
@@ -259,7 +259,7 @@ def _open(model_args: ModelConfig, template: str | None) -> tuple[PreTrainedMode
 
 
 def _mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset, Counter[str]]:
-    """The mixture that the stage makes, and how many rows of each source are in it."""
+    """Return the stage's data mixture, and its number of rows per source."""
     fractions = [source.fraction for source in sources]
     counts: Counter[str] = Counter()
     for source, n in zip(sources, rows_kept(parts, fractions, lambda _: 1), strict=True):
@@ -271,11 +271,11 @@ def _fate(overlong: str) -> str:
     return "dropped" if overlong == "drop" else "an error: raise it, or set `overlong: drop`"
 
 
-# ---- what is shown
+# ---- display
 
 
 def measure(rows: Rows) -> dict[str, Any]:
-    """Lengths in tokens (of a row's longest sequence), the rows over the limit, and the shares of what is marked."""
+    """Compute lengths in tokens (of a row's longest sequence), rows over the limit, and the shares of marked tokens."""
     lengths: list[int] = []
     tokens = marked = spans = ended = 0
     for i in range(rows.n):
@@ -307,7 +307,7 @@ def measure(rows: Rows) -> dict[str, Any]:
 
 
 def chosen(rows: Rows, n: int, row: int | None) -> list[int]:
-    """The numbers of `n` rows from all over the data, or of one `row`."""
+    """Return the indices of `n` rows spread over the data, or of one `row`."""
     if row is not None:
         if not 0 <= row < rows.n:
             raise UserError(f"--row {row}: the rows are 0 to {rows.n - 1}")
@@ -319,7 +319,7 @@ def chosen(rows: Rows, n: int, row: int | None) -> list[int]:
 
 
 def as_json(stage: str, rows: Rows, numbers: Sequence[int]) -> dict[str, Any]:
-    """The figures, and of each row its tokens: id, text, and whether it is marked."""
+    """Return the figures, and the tokens of each row: id, text, and whether it is marked."""
     examples = [
         {
             "where": rows.where(i),
@@ -342,7 +342,7 @@ def as_json(stage: str, rows: Rows, numbers: Sequence[int]) -> dict[str, Any]:
 
 
 def show(rows: Rows, numbers: Sequence[int], console: Console) -> None:
-    """The rows in colour, or where there is none with marks around what would be green; then the figures."""
+    """Print the rows in colour, or with marks around spans if there is no colour; then the figures."""
     coloured = console.color_system is not None
     if numbers:
         console.print(f"{'green' if coloured else ''.join(_MARKS)} {rows.marks}", soft_wrap=True)
@@ -359,7 +359,7 @@ def show(rows: Rows, numbers: Sequence[int], console: Console) -> None:
 
 
 def show_side(side: Side, tokenizer: PreTrainedTokenizerBase, coloured: bool = True) -> Text:
-    """Its tokens, a line of the text on a line; what is marked in one colour, or between marks."""
+    """Show the tokens, with the text's line breaks; marked spans have one colour, or are between marks."""
     shown, control = Text(), control_ids(tokenizer)
     pieces = zip(side.ids, token_pieces(tokenizer, side.ids), [0, *side.marked], side.marked, strict=False)
     for n, (token, piece, before, mine) in enumerate(pieces):

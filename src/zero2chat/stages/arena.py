@@ -100,10 +100,9 @@ ARGUMENTS = (ArenaArguments,)
 
 
 class Bout(NamedTuple):
-    """Two answers to one prompt, and what a's is worth beside b's: 1, ½ or 0, or between them; None without verdict.
+    """Two answers to one prompt, and the score of a's against b's: 1, ½, 0 or in between; None without a verdict.
 
-    `why` is what that comes from: both sides' `worth`, or an endpoint's `verdicts` on a in the first place and in the
-    second.
+    `why` is the reason: both answers' `worth`, or an endpoint's `verdicts` with a shown first and with a shown second.
     """
 
     prompt: int

@@ -63,7 +63,7 @@ from zero2chat.trainers.muon import use_muon
 
 @dataclass
 class PretrainArguments:
-    """The text, the model's shape, and what `TrainingArguments` lack."""
+    """The text, the model's shape, and settings that `TrainingArguments` lacks."""
 
     dataset: str | None = None
     stream: dict = field(
@@ -118,7 +118,7 @@ class PretrainArguments:
 
     @property
     def source(self) -> Source:
-        """What `stream` names. Raises `UserError` for a key that is not known."""
+        """Return the source in `stream`. Raises `UserError` for an unknown key."""
         return config.build([Source], self.stream, "stream")[0]
 
 

@@ -57,9 +57,9 @@ from zero2chat.trainers.loop import (
 )
 from zero2chat.trainers.muon import use_muon
 
-_BINS = 10  # of the reliability diagram, between a guess (0.5) and certainty (1)
-_SHOWN = 12  # pairs kept as samples
-_SCALED_BY = 2000  # training answers whose scores set the scale from 0 to 1
+_BINS = 10  # of the reliability diagram, from confidence 0.5 to 1
+_SHOWN = 12  # pairs saved as samples
+_SCALED_BY = 2000  # training answers whose scores define the scale from 0 to 1
 
 
 @dataclass
@@ -90,7 +90,7 @@ ARGUMENTS = (RewardArguments, RewardConfig, ModelConfig)
 def make_pairs(
     args: RewardArguments, training: RewardConfig, model_args: ModelConfig
 ) -> tuple[list[Pair], list[Pair], int]:
-    """(training pairs, held-out pairs, pairs left out as their sides are equal). Every rank must call it."""
+    """Return (training pairs, held-out pairs, number of pairs dropped as equal). Every rank must call this."""
     rows, left_out = load_pairs(args.datasets, args.equal) if args.datasets else ([], 0)
     if not args.comparisons:
         return *split_pairs(rows, args.test_fraction), left_out
@@ -112,7 +112,7 @@ def make_pairs(
         return compare(rows, prompts, grouped, tasks.load_taste(spec.task), noise, spec.seed, spec.pairs)
 
     known, equal = ask("train", spec.n, spec.answers, spec.noise)
-    # One pair a prompt: independent draws, as the intervals assume. Its label is noisy; its tastes say what is true.
+    # One pair per prompt: the intervals assume independent pairs. The label is noisy; the tastes are the ground truth.
     held_out, equal_held_out = ask(spec.split, spec.held_out, 2, spec.noise)
     test = without_ties(held_out)
     if not known or not test:
@@ -123,7 +123,7 @@ def make_pairs(
 def _open_pairs(
     args: RewardArguments, training: RewardConfig, model_args: ModelConfig, run: Run
 ) -> tuple[list[Pair], list[Pair], int]:
-    """The pairs, made once: a resumed run reads those of its first try."""
+    """Open the pairs. They are made once; a resumed run reads those of its first attempt."""
     train_file, test_file = (run.folder / "pairs" / f"{name}.jsonl" for name in ("train", "test"))
     equal_file = run.folder / "pairs" / "equal.json"
     if equal_file.exists():
@@ -137,16 +137,16 @@ def _open_pairs(
 
 
 def _sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
-    """The conversations of all chosen answers, then of all rejected ones."""
+    """Return the conversations of all chosen answers, then of all rejected ones."""
     return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
 
 
 def tokenize_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair]]:
-    """Columns `chosen_ids` and `rejected_ids`, as `RewardTrainer` takes them and scoring encodes them; the pairs kept.
+    """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring, and the pairs kept.
 
-    A pair with a side longer than `max_length` is a `UserError` with `overlong="error"`, else left out and counted.
+    A pair with an answer over `max_length` raises `UserError` if `overlong="error"`, else it is dropped and counted.
     """
     ids = encode(tokenizer, _sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
@@ -176,16 +176,16 @@ def reliability(margins: Sequence[float], bins: int = _BINS) -> list[dict[str, f
 
 
 def calibration_error(bins: Sequence[dict[str, float]]) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean of |sure - right| over pairs."""
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean |confidence - accuracy|."""
     return sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / sum(b["n"] for b in bins)
 
 
 def measure(
     train: Sequence[Pair], test: Sequence[Pair], margins: Sequence[float], seed: int
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]]]:
-    """Metrics of held-out pairs, whose `margins` are score(chosen) - score(rejected), and the reliability bins.
+    """Compute metrics and reliability bins of held-out pairs. `margins` are score(chosen) - score(rejected).
 
-    Where tastes are known `accuracy` is against them, which have no noise; else against the labels.
+    `accuracy` is measured against the noise-free tastes if they are known, else against the labels.
     """
     n = len(test)
     lengths = length_only(train, test)
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _, held_out = tokenize_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
     if is_main_process():
         print(f"{len(known):,} training pairs, {len(held_out):,} held out, {equal:,} dropped as equal", flush=True)
-    model_args.lora_task_type = "SEQ_CLS"  # so that the head is trained and saved beside the adapter
+    model_args.lora_task_type = "SEQ_CLS"  # so that the head is trained and saved with the adapter
     with refused_settings():
         trainer = _Trainer(
             model=model,
@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str, Any]:
-    """What the report shows of a pair: its texts, and their scores from 0 to 1."""
+    """Return a pair's texts and scores from 0 to 1, as shown in the report."""
     return {
         "prompt": pair["prompt"][-1]["content"],
         "completion": pair["chosen"][-1]["content"],

@@ -1,7 +1,7 @@
-"""Numbers of the trainers' own settings that cannot be meant, which transformers and TRL take as they are.
+"""Range checks of trainer settings for values that transformers and TRL accept although they make no sense.
 
-`max_steps: -5` counts as not set there, and a negative learning rate climbs the loss. Only what a recipe sets is looked
-at.
+For example, `max_steps: -5` counts as not set, and a negative learning rate increases the loss. Only settings that a
+recipe sets are checked.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _RANGES: dict[str, _Range] = {
 
 
 def check_ranges(settings: Mapping[str, Any], where: str) -> None:
-    """Raises `UserError` for the first setting that is out of its range. What is no number is left to the parser."""
+    """Raises `UserError` for the first setting out of its range. Values that are not numbers are left to the parser."""
     for key, (holds, said) in _RANGES.items():
         value = settings.get(key)
         try:
