@@ -281,7 +281,7 @@ def test_gemmas_turns_are_its_own_and_what_is_said_carries_the_loss(gemma):
     assert out["input_ids"].count(gemma.bos_token_id) == 1
     assert is_chat_template_stop_token_trained(gemma)
 
-    # As Gemma's own template, of which TRL has a copy, writes the same.
+    # Gemma's own template, which TRL has a copy of, renders the same.
     import trl
 
     own = (Path(trl.__file__).parent / "chat_templates" / "gemma3.jinja").read_text()

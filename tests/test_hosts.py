@@ -18,7 +18,7 @@ import pytest
 
 from zero2chat import hosts
 
-# A rank alone on its host; with its fellows it joins over a file, in the place of a process group. It begins with its
+# A rank alone on its host; with others it joins over a file instead of a process group. It begins with its
 # work when all are watched.
 RANK = """
 import json, os, sys, time, types

@@ -452,7 +452,7 @@ def test_nothing_that_the_server_sends_before_the_vote_tells_the_models_apart(se
     wire = Wire(serve(two(loaded)))
     paths = ("/", "/config", "/gradio_api/info", "/gradio_api/startup-events", "/theme.css")
     before = [wire.get(path) for path in paths]
-    for told in before:  # the two that are compared stand in the page's head alone, in the command's order
+    for told in before:  # the two models are named only in the page's head, in the command's order
         assert told.replace("\\u003c", "<").replace("\\u003e", ">").count(
             "<code>runs/mine</code> against <code>runs/yours</code>"
         ) * 2 == len(re.findall("runs/", told))

@@ -75,7 +75,7 @@ def test_a_row_has_five_facts_in_short() -> None:
         ("Netherlands", "none", "the Netherlands"),
     ],
 )
-def test_a_name_is_the_one_that_stands_in_a_sentence(short: str, long: str, name: str) -> None:
+def test_a_name_is_the_one_used_in_a_sentence(short: str, long: str, name: str) -> None:
     assert countries([profile(short, long)])[0]["name"] == name
 
 

@@ -78,7 +78,7 @@ def test_what_was_found_before_a_kill_is_not_asked_again(tmp_path: Path, asked: 
     assert asked == []
 
 
-def test_what_was_found_of_other_problems_is_asked_anew(tmp_path: Path, asked: list[str]) -> None:
+def test_what_was_found_of_other_problems_is_asked_again(tmp_path: Path, asked: list[str]) -> None:
     _keep(tmp_path / "run", [1, 2, 3, 0])
     asked.clear()
     kept, _ = _keep(tmp_path / "run", [1, 2, 4, 3])

@@ -111,7 +111,7 @@ def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(
 # ---- documents in a window
 
 
-def test_positions_start_anew_after_each_end_of_text_and_attention_ends_there(tiny: Path) -> None:
+def test_positions_restart_after_each_end_of_text_and_attention_ends_there(tiny: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny / "pretrain").eval()
     ids = torch.tensor([5, 6, 0, 7, 8, 9, 0, 3])
     batch = collate([{"input_ids": ids}, {"input_ids": ids.flip(0)}], end=0)

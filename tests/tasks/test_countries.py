@@ -133,7 +133,7 @@ def test_rows_are_of_the_splits_countries_and_of_known_facts(almanac: str) -> No
     assert {"What is the Mur Islands' area?", "area of Mur Islands?"} <= questions
 
 
-def test_a_country_is_looked_up_as_it_stands_in_the_question_and_answered_by_what_is_found(almanac: str) -> None:
+def test_a_country_is_looked_up_as_spelled_in_the_question_and_answered_by_what_is_found(almanac: str) -> None:
     pages = countries.documents(0, 4, path=almanac)
     asked = []
 

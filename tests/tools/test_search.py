@@ -99,7 +99,7 @@ def test_only_what_has_a_word_of_the_query_is_found(towns: Path) -> None:
     assert search.search("Vienna") == search.search("?!") == []
 
 
-def test_a_phrase_in_quotes_stands_in_each_passage_as_it_is(tmp_path: Path) -> None:
+def test_a_phrase_in_quotes_occurs_in_each_passage_unchanged(tmp_path: Path) -> None:
     texts = [
         "Ada Vogt is a baker.",
         "Vogt, Ada Vogt, is a singer, and a Vogt.",
@@ -531,7 +531,7 @@ def test_the_address_may_say_more(server: Server, given: str, path: str, more: d
 
 
 def test_nothing_is_sent_but_the_query(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No proxy, and no password that stands in the home folder."""
+    """No proxy, and no password from the home folder."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     (tmp_path / ".netrc").write_text("default login me password secret\n")

@@ -1,4 +1,4 @@
-"""People rank a model's answers in the terminal, or through a pipe: what the stage `reward` learns from."""
+"""Rank a model's answers in the terminal, or through a pipe, as training data for the reward stage."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ A tie (=) where you see no difference that matters. Skip (s) what you cannot jud
 Judge what is written, not what was perhaps meant, and each answer on its own."""
 
 _TASK_PROMPTS = 50
-# What a ranking's pairs are written with. `pairs` says of how many, so that half a ranking is known as such.
+# Each pair has the number of pairs in its ranking as `pairs`, so that an incomplete ranking is detected.
 _COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")
 _BEGINNING = b'{"pairs": '
-SPACES = "\n\t\u00a0\u202f\u3000\u200c\u200d"  # which scripts are written with; shown as they are
+SPACES = "\n\t\u00a0\u202f\u3000\u200c\u200d"  # characters that scripts need; shown unchanged
 
 # Answers' indices, the best first; those in one group are tied.
 Order = list[list[int]]
@@ -69,12 +69,12 @@ def rank(
     sampling: Sampling | None = None,
     lines: TextIO | None = None,
 ) -> None:
-    """Have `answers` of a model to each prompt ranked, and the pairs appended to `out`, ranking by ranking.
+    """Ask for rankings of a model's `answers` to each prompt, and append the pairs to `out`, ranking by ranking.
 
-    Prompts that are ranked there already are not asked again; those skipped, or whose answers were all tied, are.
-    `lines` is where the orders come from, by default stdin; its end, `q` and Ctrl-C end it. `sampling.seed` and a
-    prompt decide its answers and the order in which they are shown. Raises `UserError`, before anything is written,
-    where the model cannot be asked or `out` cannot be added to; a mistake in an order is printed, and asked again.
+    Prompts that are already ranked there are skipped; prompts that were skipped, or fully tied, are asked again. Orders
+    are read from `lines`, by default stdin; its end, `q` and Ctrl-C stop. `sampling.seed` and the prompt determine its
+    answers and their order on screen. Raises `UserError`, before anything is written, if the model cannot be used or
+    `out` is not writable. A mistake in an order is printed, and the prompt is asked again.
     """
     sampling = sampling or Sampling(temperature=1.0)
     if answers < 2:
@@ -125,9 +125,9 @@ def rank(
 
 
 def read_prompts(task: str | None, path: str | None, n: int | None = None, seed: int = 0) -> list[Messages]:
-    """The first `n` prompts of a task's training rows, or of a file: .txt, one a line, or .jsonl with `prompt`.
+    """Return the first `n` prompts of a task's training rows, or of a file: .txt (one per line) or .jsonl.
 
-    Equal ones are given once. Raises `UserError` where there are none.
+    Duplicates are removed. Raises `UserError` if there are no prompts.
     """
     if task is not None and n is None:
         n = _TASK_PROMPTS
@@ -163,13 +163,13 @@ def _key(prompt: Messages) -> str:
 def _require_answerable(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], path: str
 ) -> None:
-    """Raises `UserError` where the model has no chat template, or a prompt is refused by it or too long."""
+    """Raises `UserError` if the model has no chat template, or if a prompt is too long or rejected by the template."""
     if not tokenizer.chat_template:
         raise UserError(f"{path}: has no chat template: use a model that was trained to chat, such as an sft step's")
     safe = [neutral(prompt, tokenizer) for prompt in prompts]
     try:
         encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
-    except TemplateError as error:  # a role that it does not know, say
+    except TemplateError as error:  # for example an unknown role
         raise UserError(f"{path}: its chat template refuses a prompt: {error}") from error
     longest = max(range(len(encoded)), key=lambda i: len(encoded[i]))
     if len(encoded[longest]) >= context_length(model):
@@ -183,8 +183,8 @@ def _require_answerable(
 def _distinct_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Messages, answers: int, sampling: Sampling
 ) -> list[str]:
-    """The prompt's answers in the order that they are shown in, equal ones once."""
-    # Of its own for each prompt: with one seed for all, the answers to all prompts would begin alike.
+    """Return the prompt's distinct answers in the order shown."""
+    # One seed per prompt: with the same seed, the answers to all prompts would start alike.
     rng = random.Random(f"rank {sampling.seed} {_key(prompt)}")
     drawn = answer(
         model,
@@ -194,7 +194,7 @@ def _distinct_answers(
         sampling.temperature,
         seed=rng.getrandbits(32),
     )
-    # Equal as the stage `reward` has it, which refuses a pair of such.
+    # Equal in the sense of the reward stage, which rejects equal pairs.
     texts = list({a.text.strip(): a.text for a in drawn}.values())
     rng.shuffle(texts)
     return texts
@@ -204,7 +204,7 @@ def _distinct_answers(
 
 
 def show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
-    """Names and texts in two columns, so that no text can pass for another row."""
+    """Print names and texts in two columns, so that a text cannot look like another row."""
     table = Table.grid(padding=(0, 2))
     for name, text in rows:
         shown = Text(visible(text, keep=SPACES)) if text.strip() else Text("(empty)", style="dim")
@@ -213,7 +213,7 @@ def show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
 
 
 def _read_order(orders: Iterator[str], n: int) -> Order | None:
-    """The order that the person types; an empty one where the prompt is skipped, None where they stop."""
+    """Read the order that the person types; [] if the prompt is skipped, None to stop."""
     for line in orders:
         if line.lower() == "q":
             return None
@@ -230,7 +230,7 @@ def _read_order(orders: Iterator[str], n: int) -> Order | None:
 
 
 def parse_order(line: str, n: int) -> Order:
-    """`2=1 4 3` → [[1, 0], [3], [2]]. Raises `UserError` where it does not name each of `n` answers once."""
+    """`2=1 4 3` → [[1, 0], [3], [2]]. Raises `UserError` unless it lists each of `n` answers once."""
     groups = [group.split("=") for group in re.sub(r"\s*=\s*", "=", line).split()]
     names = [name for group in groups for name in group]
     known = [str(number) for number in range(1, n + 1)]
@@ -246,7 +246,7 @@ def parse_order(line: str, n: int) -> Order:
 
 
 def pairs_of_order(order: Order) -> list[tuple[int, int]]:
-    """(better, worse) for all pairs that are not tied."""
+    """Return (better, worse) for all pairs that are not tied."""
     place = {i: rank for rank, group in enumerate(order) for i in group}
     return [(a, b) for a, b in pairs_of_ranking(list(place)) if place[a] != place[b]]
 
@@ -255,10 +255,10 @@ def pairs_of_order(order: Order) -> list[tuple[int, int]]:
 
 
 def read_rankings(path: Path) -> tuple[set[str], int]:
-    """The prompts ranked in the file so far, and how many bytes of it are whole rankings.
+    """Return the prompts ranked in the file, and the number of its bytes that are complete rankings.
 
-    A kill or a full disk may have left half a ranking behind them. Raises `UserError` where it cannot be written, or
-    holds anything else.
+    A kill or a full disk may leave an incomplete ranking at the end. Raises `UserError` if the file is not writable, or
+    has other content.
     """
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: the file name must end in .jsonl, which the reward stage expects")
@@ -287,7 +287,7 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
 
 
 def _read_row(line: bytes) -> Pair | None:
-    """One of our lines; None where it is none."""
+    """Parse one of our lines; None if it is not one."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -297,9 +297,9 @@ def _read_row(line: bytes) -> Pair | None:
 
 
 def read_votes(path: str | Path) -> list[Vote]:
-    """What people preferred of two models, as `zero2chat ui --against` keeps it; a last line that was cut is left out.
+    """Read votes between two models from `zero2chat ui --against`. An incomplete last line is dropped.
 
-    Raises `UserError` where there is none, and with its line where one is no vote between two models.
+    Raises `UserError` if there are no votes, and, with its line, for an invalid vote.
     """
     try:
         lines = Path(path).read_bytes().splitlines(keepends=True)
@@ -324,12 +324,12 @@ def read_votes(path: str | Path) -> list[Vote]:
 
 
 def _is_cut(line: bytes) -> bool:
-    """Whether it is the beginning of one of our lines, and no more."""
+    """Whether this is the incomplete beginning of one of our lines."""
     return not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line))
 
 
 def mend(path: Path, whole: int) -> None:
-    """Cut what follows the whole rankings, and end the last line, from which an editor may have taken its end."""
+    """Truncate the file after the complete rankings, and add a final newline, which an editor may have removed."""
     if not path.exists():
         return
     with path.open("r+b") as file:
@@ -342,8 +342,7 @@ def mend(path: Path, whole: int) -> None:
 
 
 def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tuple[str, str]]) -> None:
-    """Add a ranking's pairs, (better, worse), in one write, on the disk when it returns. Raises `UserError` where that
-    fails."""
+    """Append a ranking's pairs, (better, worse), in one write, synced to disk. Raises `UserError` if that fails."""
     rows = [_row(model, prompt, chosen, rejected, len(pairs)) for chosen, rejected in pairs]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:

@@ -1,5 +1,4 @@
-"""People look over synthetic conversations in the terminal, or through a pipe: the stage `sft` leaves out what they
-reject."""
+"""Review synthetic conversations in the terminal, or through a pipe. The sft stage skips rejected rows."""
 
 from __future__ import annotations
 
@@ -25,11 +24,11 @@ _KEYS = {"a": ACCEPTED, "r": REJECTED, "s": UNREVIEWED}
 
 
 def review(file: str | Path, lines: TextIO | None = None) -> None:
-    """Have the rows of a file that nobody has reviewed accepted or rejected, one after another.
+    """Ask for accepting or rejecting the unreviewed rows of a file, one after another.
 
-    Each decision is on the disk before the next row is shown. `lines` is where they come from, by default stdin; its
-    end, `q` and Ctrl-C end it. Raises `UserError` where the file is not one that `distill` wrote, or cannot be written,
-    or another process has changed it meanwhile.
+    Each decision is saved before the next row is shown. Decisions are read from `lines`, by default stdin; its end, `q`
+    and Ctrl-C stop the review. Raises `UserError` if the file is not written by `distill` or not writable, or if
+    another process changes it.
     """
     path = Path(file)
     rows = _read(path)
@@ -110,7 +109,7 @@ def _is_conversation(messages: Any) -> bool:
 
 
 def _write(path: Path, rows: list[dict[str, Any]], read: os.stat_result) -> None:
-    """All rows, in the place of those that were read."""
+    """Replace the rows in the file."""
     now = path.stat() if path.exists() else None
     if now is None or (now.st_ino, now.st_size, now.st_mtime_ns) != (read.st_ino, read.st_size, read.st_mtime_ns):
         raise UserError(f"{path}: another process has changed the file: start again; earlier decisions are saved")
@@ -130,7 +129,7 @@ def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _origin(row: dict[str, Any]) -> str:
-    """Who wrote it, of which source, and what the rewards made of it."""
+    """Return the row's model, source and rewards."""
     origin = row.get("origin")
     origin = origin if isinstance(origin, dict) else {}
     shown = [f"{key} {origin[key]}" for key in ("source", "teacher", "score") if key in origin]

@@ -67,7 +67,7 @@ class Tools:
         self.functions = dict(zip(self._parameters, functions, strict=True))
 
     def example(self, name: str) -> dict[str, str]:
-        """Arguments of a call that stand in for others."""
+        """Return placeholder arguments for a call."""
         return dict.fromkeys(self._parameters[name]["properties"], _PLACEHOLDER)
 
     def result(self, name: str, arguments: Any, seconds: float) -> ToolResult:

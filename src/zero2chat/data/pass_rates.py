@@ -30,7 +30,7 @@ _QUIET_SECONDS = 10  # between two lines of progress
 
 @dataclass
 class PassRate:
-    """A YAML's `pass_rate:`: keep the problems of which from `low` to `high` of `samples` answers pass.
+    """A YAML's `pass_rate:`: keep problems with a pass rate from `low` to `high` over `samples` answers.
 
     An answer passes at a reward of 1 or more from the function that the log calls `by`, the first one if not given. One
     that the length limit cut does not where `mask_truncated_completions` keeps such answers out of training.

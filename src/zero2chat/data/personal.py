@@ -119,7 +119,7 @@ def _is_phone(match: re.Match[str]) -> bool:
     return not _OTHER_NUMBER.search(match.string, max(0, start - 12), start)
 
 
-# In this order: a card's digits are no telephone number, an address in a name is none by itself.
+# The order matters: a card number is not a telephone number, and an IP address inside a name does not count.
 _FINDERS: dict[str, Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], bool]]]] = {
     "email": ((_EMAIL, lambda match: True), (_HIDDEN_EMAIL, lambda match: True)),
     "card": ((_CARD, _is_card),),

@@ -151,7 +151,7 @@ def compare(
 
 
 def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
-    """The pairs of which one side is truly better, so that there is a noise-free answer."""
+    """Return the pairs where one side is better by taste, so that a noise-free label exists."""
     return [pair for pair in pairs if pair["taste_chosen"] != pair["taste_rejected"]]
 
 
@@ -167,7 +167,7 @@ def load_pairs(datasets: Sequence[Any], equal: str) -> tuple[list[Pair], int]:
 
 
 def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair], list[Pair]]:
-    """(training pairs, held-out pairs), by their prompts, of which none is on both sides.
+    """Return (training pairs, held-out pairs), split by prompt, so that no prompt is in both.
 
     Raises `UserError` where one of the two would be empty.
     """
@@ -239,7 +239,7 @@ def _stripped(messages: Messages) -> list[tuple[str, str]]:
 
 
 def which_fit(lengths: Sequence[tuple[int, int]], max_length: int, overlong: str, label: str) -> list[int]:
-    """The places of the pairs of which neither side is longer than `max_length`, given both lengths in tokens.
+    """Return the indices of pairs with both sides within `max_length`, given their lengths in tokens.
 
     Another pair is a `UserError` with `overlong="error"`, else left out and counted.
     """

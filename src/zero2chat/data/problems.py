@@ -27,7 +27,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
     """Columns `prompt` (messages), `answer` (str) and what else a dataset has; of a task, its training rows.
 
     Of a task's own columns, and of `task` (its name) and `row` (its row as JSON), those that are `wanted`. Raises
-    `UserError` where a dataset lacks prompt or answer, or with the row whose prompt or answer is none; without
+    `UserError` if a dataset lacks prompt or answer, or with the row whose prompt or answer is invalid; without
     `answers` it may have none.
     """
     if source.retell is not None:

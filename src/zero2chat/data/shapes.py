@@ -7,7 +7,8 @@
 
 Beside any of them may be `tools`, the schemas of those at hand.
 
-Preferences have `chosen` and `rejected` in the place of an answer. A row of another shape than its dataset is an error.
+Preference pairs have `chosen` and `rejected` instead of an answer. A row whose format differs from its dataset's is an
+error.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Shape:
         return f"{self.name} ({', '.join(c for c in columns if c in (*self.columns, *self.more))})"
 
     def conversation(self, row: Row, where: str) -> list[Message]:
-        """A row as messages. Raises `UserError`, which begins with `where`, where it is none."""
+        """Convert a row to messages. Raises `UserError`, starting with `where`, if it is invalid."""
         for column in self.columns:
             if row[column] is None or (column == self.answer and row[column] in ("", [])):
                 others = [key for key, value in row.items() if value and key not in (*self.columns, *self.more)]
@@ -70,7 +71,7 @@ class Shape:
 
 
 def of_column(column: str) -> Shape:
-    """Conversations that stand in one column, by either pair of names: role and content, from and value."""
+    """Conversations in one column, with either pair of names: role and content, or from and value."""
     return Shape("chat", (column,), lambda row, where: read_messages(row[column], where))
 
 
@@ -115,7 +116,7 @@ PREFERENCES = (
 
 
 def recognise(columns: Sequence[str], shapes: Sequence[Shape], label: str | None) -> Shape:
-    """The first shape whose columns are all there. Raises `UserError` where there is none."""
+    """Return the first format whose columns all exist. Raises `UserError` if there is none."""
     for shape in shapes:
         if set(shape.columns) <= set(columns):
             return shape

@@ -185,7 +185,7 @@ def _answers(code: str, setup: str, cases: Sequence[Case], engine: str, limits: 
         return nothing
     try:
         lines = str(ast.literal_eval(result.value)).split("\n")
-    except _UNREADABLE:  # an escape that is none
+    except _UNREADABLE:  # an invalid escape
         return nothing
     if len(lines) != len(cases):
         return nothing

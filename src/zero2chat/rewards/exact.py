@@ -46,8 +46,8 @@ def reference(gold: Any) -> str:
 
 
 def final_text(text: str) -> str | None:
-    """What stands in the last `<answer>…</answer>`, or after the last `####` on its line; None where there is neither,
-    or nothing in it."""
+    """Return the content of the last `<answer>…</answer>`, or else the text after the last `####`; None if
+    there is neither, or if it is empty."""
     elements = _ELEMENT.findall(text)
     if elements:
         return elements[-1].strip() or None

@@ -1,7 +1,7 @@
 """What another model thinks of the answer, asked over an OpenAI-compatible endpoint.
 
 A judge is itself a model, and what it reads was written by one that is rewarded for pleasing it. So the judged text
-stands in a fence whose mark cannot be in it, without characters that hide or steer; and the one verdict that counts is
+is inside a fence whose mark it cannot contain, without hidden or control characters; and the one verdict that counts is
 the last line `VERDICT: n/10`, and no second one. Anything else is no verdict: None, which moves the answer neither up
 nor down, and the log's `judge/left_out` counts it.
 """

@@ -2,7 +2,7 @@
 
 A completion with tools is TRL's: an assistant's message with `tool_calls`, a message of the role `tool` with the tool's
 name for each of them, and so on, and the answer last. A call that failed has for its result the text of a dictionary
-`{'error': …}`, which TRL writes where a tool raises, or there is none by that name. So a tool must raise: an error that
+`{'error': …}`, which TRL writes if a tool raises, or if no tool has that name. So a tool must raise: an error that
 it returns as plain text is a result like any other.
 """
 

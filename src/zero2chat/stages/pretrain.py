@@ -402,7 +402,7 @@ def _bytes_per_token(parts: list[Dataset], tokenizer: PreTrainedTokenizerBase) -
 
 
 def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any]:
-    """Windows as a batch; with `end`, the end-of-text token, positions start anew after each, by which models mask.
+    """Collate windows; with `end`, the end-of-text token, positions restart after each, which models use for masking.
 
     `input_ids`, `labels` and `position_ids` are (rows, length); of a stream also the `position` after the last row.
     """

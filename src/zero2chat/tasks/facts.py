@@ -299,8 +299,8 @@ def documents(
     """n documents of the world: one on each person told once, ten on each told sometimes, the rest spread evenly over
     those told often. `groups` as in `rows`.
 
-    With `everyone` they are spread over all people alike, those too of whom no model has read: a register to look them
-    up in, of several worlds if need be. Raises `UserError` where n is too small to tell about each of them.
+    With `everyone` they are spread over all people equally, including those in no training text: a register to look
+    them up in, of several worlds if need be. Raises `UserError` where n is too small to tell about each of them.
     """
     if everyone:
         told = _of(world, groups)

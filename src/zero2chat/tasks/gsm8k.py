@@ -61,7 +61,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    """As of word problems, by the closing line `#### 17`; where there is none, as the reward judges the last box."""
+    """Score as word problems do, by the closing line `#### 17`; without it, as the reward judges the last box."""
     if "####" in completion:
         return word_problems.score(row, completion)
     # Here, and not above: rows are made without a verifier too.

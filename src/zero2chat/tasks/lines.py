@@ -158,8 +158,8 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     - `known`: 80 things that are in every split.
     - `more`: further ones, of the group `sft`, that are in every split.
     - `blended`: 1,500 things that there are not, made of those of `more` and `known`, in the train split alone.
-    - `ppo`: things of which only the train split of these `subjects` tells.
-    - `new`: things of which no training split tells; validation and test have different ones.
+    - `ppo`: things that only the train split of these `subjects` mentions.
+    - `new`: things that no training split mentions; validation and test have different ones.
 
     `typed` adds requests as people type them, to every second row with a setting. Every fifth row has no setting.
 

@@ -634,7 +634,7 @@ def _drawn() -> list[Row]:
 
 @functools.cache
 def _held_out() -> frozenset[str]:
-    """Contents that our own rows of the other splits ask about, of which training may not tell."""
+    """Contents that our own rows of the other splits ask about, so training rows must not contain them."""
     rows = [row for split in ("validation", "test") for row in _ours(split) if row["kind"] not in _CLOSED]
     return frozenset(row["content"].lower() for row in rows if row["content"])
 

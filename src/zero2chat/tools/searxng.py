@@ -25,7 +25,7 @@ LARGEST = 2_000_000  # bytes of a reply
 
 
 def http_address(url: Any) -> SplitResult | None:
-    """The parts of an http address; None where it is none."""
+    """Return the parts of an http URL, or None if it is invalid."""
     try:
         parts = urlsplit(url if isinstance(url, str) and re.fullmatch("[!-~]+", url) else "")
         return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
@@ -62,7 +62,7 @@ class SearXNG:
         return passages[:n]
 
     def _get(self, target: str) -> bytes:
-        """The body of the reply, by the deadline: a socket's own time-out starts anew with each byte, and looking up a
+        """Read the reply's body by the deadline: a socket's own timeout restarts with each byte, and looking up a
         name has none."""
         kind = http.client.HTTPSConnection if self.parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(str(self.parts.hostname), self.parts.port, timeout=self.seconds)
