@@ -1,4 +1,4 @@
-"""Preferences: which of two answers people like better. From ranked answers to a task's prompts, or from a dataset."""
+"""Preference pairs, from ranked answers to a task's prompts, or from a dataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process, read_jsonl, write_atomically
 
 Messages = list[dict[str, str]]
-# prompt, chosen, rejected (messages, as TRL has them), and where they are known taste_chosen and taste_rejected.
+# prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected.
 Pair = dict[str, Any]
 
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
@@ -30,7 +30,7 @@ _FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAG
 
 @dataclass
 class PairArguments:
-    """The settings of datasets of preferences, which the stages that learn from them have in common."""
+    """Settings of preference datasets, shared by the stages that train on them."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompt, chosen and rejected."})
     test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts to hold out."})
@@ -43,19 +43,19 @@ class PairArguments:
                 raise ValueError(f"{key}: '{getattr(self, key)}' is neither error nor drop")
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction: {self.test_fraction} is not between 0 and 1")
-        # Here too, so that a recipe is refused before its first step runs.
+        # Checked here too, so that a recipe fails before its first step runs.
         if self.datasets:
             read_sources(self.datasets)
 
 
 @dataclass
 class Comparisons:
-    """Pairs of a task that has a `taste`: `answers` to each of `n` training prompts, sampled at `temperature`, ranked
+    """Pairs of a task with a `taste`: `answers` per prompt for `n` training prompts, sampled at `temperature`, ranked
     with `noise`.
 
-    `noise` is in units of taste: of two answers that differ by it, the better one wins in 73 of 100 cases. From a
-    ranking come `all` its pairs, or those of `adjacent` ranks. `held_out` prompts of `split` get two answers each: of
-    test rows, or to choose settings by, of validation rows.
+    `noise` is in units of taste: of two answers that differ by that much, the better one wins in 73 of 100 cases.
+    `pairs` takes `all` pairs of a ranking, or those of `adjacent` ranks. `held_out` prompts of `split` get two answers
+    each: test rows, or validation rows for choosing settings.
     """
 
     task: str
@@ -86,7 +86,7 @@ class Comparisons:
 
 
 def read_comparisons(settings: dict[str, Any]) -> Comparisons:
-    """A YAML's `comparisons:`. Raises `UserError` for a key, task, option or n that cannot be, before any work."""
+    """Read a YAML's `comparisons:`. Raises `UserError` for an invalid key, task, option or n, before any work."""
     found: Comparisons = build([Comparisons], settings, "comparisons")[0]
     tasks.load_taste(found.task)
     for split, n in (("train", found.n), (found.split, found.held_out)):
@@ -98,10 +98,10 @@ def read_comparisons(settings: dict[str, Any]) -> Comparisons:
 
 
 def rank(tastes: Sequence[float], noise: float, rng: random.Random) -> list[int]:
-    """Indices, the best first, as a person with an unsteady hand would order them.
+    """Return indices, the best first, with noise as from a human ranker.
 
-    Plackett-Luce: taste / noise + Gumbel noise, sorted. So i stands before j with the chance
-    sigmoid((taste i - taste j) / noise), as in Bradley and Terry (1952). Without noise, equals keep a random order.
+    Plackett-Luce: taste / noise + Gumbel noise, sorted. So i is before j with probability
+    sigmoid((taste i - taste j) / noise), as in Bradley and Terry (1952). Without noise, ties have a random order.
     """
     if noise:
         values = [taste / noise - math.log(-math.log(rng.random() or 1e-300)) for taste in tastes]
@@ -113,7 +113,7 @@ def rank(tastes: Sequence[float], noise: float, rng: random.Random) -> list[int]
 
 
 def pairs_of_ranking(order: Sequence[int], which: str = "all") -> list[tuple[int, int]]:
-    """(better, worse) for all pairs of the ranking, or for neighbours only."""
+    """Return (better, worse) for all pairs of the ranking, or only for adjacent ones."""
     if which == "adjacent":
         return list(itertools.pairwise(order))
     return [(better, worse) for place, better in enumerate(order) for worse in order[place + 1 :]]
@@ -128,7 +128,7 @@ def compare(
     seed: int,
     which: str = "all",
 ) -> tuple[list[Pair], int]:
-    """The pairs of each prompt's ranked answers, and how many were left out because their sides are equal."""
+    """Return the pairs of each prompt's ranked answers, and the number of pairs dropped as equal."""
     rng = random.Random(f"preferences {seed}")
     pairs: list[Pair] = []
     equal = 0
@@ -159,7 +159,7 @@ def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def load_pairs(datasets: Sequence[Any], equal: str) -> tuple[list[Pair], int]:
-    """The pairs of a YAML's `datasets:`, and how many were left out because their sides are equal."""
+    """Load the pairs of a YAML's `datasets:`, and the number of pairs dropped as equal."""
     sources = read_sources(datasets)
     loaded = [load_preferences(source, equal) for source in sources]
     rows = mix([part for part, _ in loaded], [source.fraction for source in sources], size=lambda _: 1)
@@ -169,7 +169,7 @@ def load_pairs(datasets: Sequence[Any], equal: str) -> tuple[list[Pair], int]:
 def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair], list[Pair]]:
     """Return (training pairs, held-out pairs), split by prompt, so that no prompt is in both.
 
-    Raises `UserError` where one of the two would be empty.
+    Raises `UserError` if one of the two would be empty.
     """
     split: dict[str, list[Pair]] = {"train": [], "test": []}
     for pair in pairs:
@@ -181,11 +181,11 @@ def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair]
 
 
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
-    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `shapes.py`.
+    """Load `prompt`, `chosen` and `rejected`, each a list of messages, from a dataset in a format of `shapes.py`.
 
-    Plain text becomes a user's and an assistant's turn. Where there is no prompt, it is what both conversations
-    begin with. Raises `UserError` with the row's number where one is no pair, or its sides are equal; with
-    `equal="drop"` those with equal sides are left out. With them comes how many these were.
+    Plain text becomes a user's and an assistant's turn. Without a prompt column, the prompt is the common beginning of
+    both conversations. Raises `UserError` with the row's number for an invalid pair, or for equal sides; with
+    `equal="drop"` such pairs are dropped, and their number is returned too.
     """
     if source.task is not None:
         raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
@@ -214,7 +214,7 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
     if not prompt:
         same = [a == b for a, b in zip(chosen, rejected, strict=False)]
         prompt = chosen[: same.index(False) if False in same else len(same)]
-    # As in many datasets, both sides may be whole conversations.
+    # In many datasets both sides are complete conversations.
     chosen, rejected = (side[len(prompt) :] if side[: len(prompt)] == prompt else side for side in (chosen, rejected))
     if _stripped(chosen) == _stripped(rejected):
         if equal == "drop":
@@ -241,7 +241,7 @@ def _stripped(messages: Messages) -> list[tuple[str, str]]:
 def which_fit(lengths: Sequence[tuple[int, int]], max_length: int, overlong: str, label: str) -> list[int]:
     """Return the indices of pairs with both sides within `max_length`, given their lengths in tokens.
 
-    Another pair is a `UserError` with `overlong="error"`, else left out and counted.
+    A longer pair raises `UserError` with `overlong="error"`, else it is dropped and counted.
     """
     fits = [max(both) <= max_length for both in lengths]
     if not all(fits):
@@ -258,10 +258,10 @@ def _words(messages: Sequence[dict[str, str]]) -> int:
 
 
 def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
-    """What knowing the lengths alone would give on the test pairs: 1 for chosen, 0 for rejected, 0.5 where equal.
+    """Baseline from lengths alone on the test pairs: 1 if it picks chosen, 0 for rejected, 0.5 for a tie.
 
-    The side whose number of words is nearer to a best length wins. The best length is the one that agrees best with
-    the training labels; it may be none at all or endless, so that shorter or longer wins.
+    The side whose number of words is closer to a best length wins. The best length maximizes agreement with the
+    training labels; it may be 0 or infinite, so that the shorter or longer side wins.
     """
 
     def guess(lengths: tuple[int, int], best: int) -> float:
@@ -274,11 +274,11 @@ def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
     return [guess((_words(pair["chosen"]), _words(pair["rejected"])), best) for pair in test]
 
 
-# ---- what a run keeps
+# ---- files
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """One JSON a line, atomically: a killed run leaves all pairs or none."""
+    """Write JSON lines atomically: a killed run leaves all pairs or none."""
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
 

@@ -1,4 +1,4 @@
-"""What is practised on: prompts, with final answers where they are known, of tasks and datasets."""
+"""RL problems: prompts, with final answers if known, from tasks and datasets."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
-    """Columns `prompt` (messages), `answer` (str) and what else a dataset has; of a task, its training rows.
+    """Load `prompt` (messages), `answer` (str) and a dataset's other columns; for a task, its training rows.
 
-    Of a task's own columns, and of `task` (its name) and `row` (its row as JSON), those that are `wanted`. Raises
+    Of a task's own columns, `task` (its name) and `row` (its row as JSON), only those in `wanted` are included. Raises
     `UserError` if a dataset lacks prompt or answer, or with the row whose prompt or answer is invalid; without
     `answers` it may have none.
     """
@@ -58,7 +58,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
 
 
 def load_parts(sources: Sequence[Source], rewards: Sequence[Reward], answers: bool = True) -> list[Dataset]:
-    """Each source's problems. Raises `UserError` too where one lacks a column that a reward function needs."""
+    """Load each source's problems. Also raises `UserError` if one lacks a column that a reward function needs."""
     wanted = {column for reward in rewards for column in reward.needs}
     parts = [load_problems(source, wanted, answers) for source in sources]
     for part, source in zip(parts, sources, strict=True):
@@ -68,7 +68,7 @@ def load_parts(sources: Sequence[Source], rewards: Sequence[Reward], answers: bo
 
 
 def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] = ()) -> Dataset:
-    """The same columns, of a task's rows."""
+    """Return the same columns for a task's rows."""
     task = tasks.load(name)
     made = Dataset.from_list(
         [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
@@ -87,8 +87,8 @@ def encode_prompts(
     tools: Tools | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, list[list[int]]]:
-    """The problems with control tokens in them neutralised, and of each the ids of its prompt, as the trainers make
-    them. Raises `UserError` where the chat template refuses one."""
+    """Return the problems with control tokens neutralised, and the ids of each prompt, as the trainers encode them.
+    Raises `UserError` if the chat template rejects one."""
 
     def clean(row: dict[str, Any]) -> dict[str, Any]:
         return {"prompt": neutral(row["prompt"], tokenizer)}
@@ -102,7 +102,7 @@ def encode_prompts(
             return_dict=True,
             **(template_kwargs or {}),
         )
-    except TemplateError as error:  # a role that it does not know, say
+    except TemplateError as error:  # for example an unknown role
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
     return problems, encoded["input_ids"]
 
@@ -115,9 +115,9 @@ def safe_problems(
     tools: Tools | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """The problems with control tokens in them neutralised, without those whose prompt has over `longest` tokens.
+    """Return the problems with control tokens neutralised, without prompts of over `longest` tokens.
 
-    Raises `UserError` where none is left, or one has over `room` tokens.
+    Raises `UserError` if none remains, or if one has over `room` tokens.
     """
     problems, encoded = encode_prompts(problems, tokenizer, tools, template_kwargs)
     lengths = [len(ids) for ids in encoded]

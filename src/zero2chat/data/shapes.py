@@ -1,11 +1,11 @@
-"""The shapes that chat data comes in, recognised by the columns, and its rows as messages.
+"""Formats of chat data, recognised by their columns, and conversion of rows to messages.
 
     chat                   messages: [{role, content}], calls of tools in `tool_calls`
-    ShareGPT               conversations: [{from, value}], beside it `system`
+    ShareGPT               conversations: [{from, value}], optionally `system`
     prompt and completion  texts, or lists of messages
-    Alpaca                 instruction, output, beside them `input`, `system`, and `history`: [[asked, answered]]
+    Alpaca                 instruction, output, optionally `input`, `system`, and `history`: [[question, answer]]
 
-Beside any of them may be `tools`, the schemas of those at hand.
+Each format may have `tools`: the schemas of the available tools.
 
 Preference pairs have `chosen` and `rejected` instead of an answer. A row whose format differs from its dataset's is an
 error.
@@ -24,7 +24,7 @@ Message = dict[str, Any]
 Row = Mapping[str, Any]
 
 ROLES = ("system", "user", "assistant", "tool")
-# ShareGPT's names for who speaks, with those of tool calls as LLaMA-Factory has them.
+# ShareGPT's role names, with those of tool calls as in LLaMA-Factory.
 _SPEAKERS = {
     "system": "system",
     "human": "user",
@@ -42,9 +42,9 @@ _SPEAKERS = {
 
 @dataclass(frozen=True)
 class Shape:
-    """`columns` are those that it is known by, `more` those that may stand beside them.
+    """A format. `columns` identify it; `more` are optional columns.
 
-    `begin` reads what stands before the answer, which is in the column `answer`; without one it reads everything.
+    `begin` reads the messages before the answer, which is in the column `answer`; without `answer` it reads all.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Shape:
     answer: str | None = None
 
     def described(self, columns: Sequence[str]) -> str:
-        """Its name and those of a dataset's columns that are its own."""
+        """Return its name, and the dataset's columns that belong to it."""
         return f"{self.name} ({', '.join(c for c in columns if c in (*self.columns, *self.more))})"
 
     def conversation(self, row: Row, where: str) -> list[Message]:

@@ -1,6 +1,6 @@
-"""`zero2chat export`: a model folder as GGUF with what Ollama needs, or an adapter merged into its base.
+"""`zero2chat export`: write a model folder as GGUF with a Modelfile for Ollama, or merge an adapter into its base.
 
-All is checked first. What is written stands under a temporary name beside the output until it is whole.
+All inputs are checked first. Output has a temporary name beside the target until it is complete.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from zero2chat.models import find_model, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# By type the bytes a weight takes at most: in the file, and in the one of f32 that it is quantized from. (Q4_K_M takes
-# less, unless its blocks do not fit the rows and it becomes Q8_0.)
+# Maximum bytes per weight by type: in the file, and in the f32 file that it is quantized from. (Q4_K_M needs less,
+# unless its blocks do not fit the rows and it becomes Q8_0.)
 TYPES = {"f32": (4.0, 0.0), "f16": (2.0, 0.0), "q8_0": (1.1, 4.0), "q4_k_m": (1.1, 4.0)}
 _SPARE = 32 * 2**20  # bytes: vocabulary, headers, rounding
 
@@ -34,10 +34,10 @@ PACKAGES = Path(__file__).with_name("packages.txt")
 
 
 def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: str) -> dict[str, Any]:
-    """Write the folder `out` and return what it holds: `out`, and of GGUF `file`, `bytes`, `types` and `template`.
+    """Write the folder `out` and return a summary: `out`, and for GGUF `file`, `bytes`, `types` and `template`.
 
-    `packages` is the folder that holds those of `packages.txt`. Raises `UserError` where that, the model, the disk or
-    the output does not allow it; nothing is left behind then.
+    `packages` is the folder with the packages of `packages.txt`. Raises `UserError` for a problem with the packages,
+    the model, the disk or the output, and leaves nothing behind.
     """
     if gguf is None and not merge:
         raise UserError(f"export: nothing to write: give --gguf with one of {', '.join(TYPES)}, --merge, or both")
@@ -71,7 +71,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             source = partial / "merged" if gguf else partial
             model.save_pretrained(source)
             tokenizer.save_pretrained(source)
-            model = None  # its memory is the converter's now
+            model = None  # free its memory for the converter
         if gguf:
             file = partial / f"{name}.gguf"
             types = _write_gguf(run, source, file, gguf, Path(packages))
@@ -89,7 +89,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
 
 
 def _require_language_model(folder: Path) -> None:
-    # The converter takes a reward model, too, and makes something else of it.
+    # The converter would also accept a reward model, but write a wrong model.
     try:
         (architecture, *_) = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -101,7 +101,7 @@ def _require_language_model(folder: Path) -> None:
 
 
 def count_weights(folder: Path) -> int:
-    """How many numbers the safetensors files of a model folder hold. Raises `UserError` where there are none."""
+    """Count the weights in a model folder's safetensors files. Raises `UserError` if there are none."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(folder.glob("model*.safetensors"))
@@ -128,7 +128,7 @@ def _require_packages(packages: Path, gguf: str) -> None:
 
 @contextlib.contextmanager
 def _new_folder(target: Path, needed: int) -> Iterator[Path]:
-    """A folder that becomes `target` when the block ends well, and is removed when it does not."""
+    """Provide a temporary folder that becomes `target` on success, and is removed on failure."""
     missing = [parent for parent in target.absolute().parents if not parent.exists()]
     standing = next(parent for parent in target.absolute().parents if parent.exists())
     partial = target.with_name(f".{target.name}.{os.getpid()}")
@@ -144,14 +144,14 @@ def _new_folder(target: Path, needed: int) -> Iterator[Path]:
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another has put something there
+        with contextlib.suppress(OSError):  # another process may have written files there
             for parent in missing:
                 parent.rmdir()
         raise
 
 
 def _write_gguf(run: str, source: Path, file: Path, gguf: str, packages: Path) -> dict[str, int]:
-    """Write the file; how many tensors have which type."""
+    """Write the file, and return the number of tensors per type."""
     name = file.stem.removesuffix(f"-{gguf}")
     if gguf in ("f32", "f16"):
         return _call(run, packages, "convert", str(source), str(file), gguf, name)
@@ -168,13 +168,13 @@ def _call(run: str, packages: Path, *arguments: str) -> dict[str, int]:
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     if not sys.stderr.isatty():
         environment["TQDM_DISABLE"] = "1"
-    # -P: what lies in this folder is no package of the converter's.
+    # -P: the converter must not import modules from the current folder.
     command = [sys.executable, "-P", "-m", "zero2chat.export.converter", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        answer = {"error": f"llama.cpp's converter ended with exit code {done.returncode} and said no more"}
+        answer = {"error": f"llama.cpp's converter failed with exit code {done.returncode} and no message"}
     if "error" in answer:
         raise UserError(f"{run}: {answer['error']}")
     types: dict[str, int] = answer["types"]
@@ -182,7 +182,7 @@ def _call(run: str, packages: Path, *arguments: str) -> dict[str, int]:
 
 
 def _ends(source: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The tokens that end an answer."""
+    """Return the stop tokens."""
     from transformers import GenerationConfig
 
     ends = None

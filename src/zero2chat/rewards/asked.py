@@ -1,9 +1,9 @@
-"""Which expressions a test of `rewards.code` may ask a program for.
+"""Which expressions a test of `rewards.code` may evaluate in the program's process.
 
-What the program returns is an object of its own making, and any operator or method on it does what the program says. So
-nothing that the test knows may meet it before the comparison, which is made outside: `f(2) - 4 == 0` hands 4 to the
-program's `__sub__`, and is passed by one that knows nothing. Allowed is the program's own call, with the inputs that it
-is given, and around it what adds nothing: `len`, `round(…, 2)`, an index, a list of several calls.
+The program may return objects of its own classes, whose operators and methods it controls. So the test must not pass
+anything it knows to such an object before the comparison, which happens outside: `f(2) - 4 == 0` passes 4 to the
+program's `__sub__`, and so can be cheated. Allowed are calls of the program with given inputs, and operations around
+them that add no information: `len`, `round(…, 2)`, an index, a list of several calls.
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ import ast
 import builtins
 import sys
 
-# They take what the program returned, and nothing else. Left out is what compares (`isinstance`, `max(a, b)`) or
-# reaches inside (`getattr`).
+# Functions that take only the program's return value. Excluded are comparisons (`isinstance`, `max(a, b)`) and
+# attribute access (`getattr`).
 _PLAIN = """
     abs all any ascii bin bool bytes bytearray chr complex dict enumerate filter float frozenset hex int iter len list
     map max min next oct ord repr reversed round set slice sorted str sum tuple zip
     """.split()  # noqa: SIM905
-# What may come second, where it is a whole number: digits, a base, how many of a series.
+# Functions with an integer as second argument: digits, a base, a count.
 _WITH_A_NUMBER = {"round", "int", "islice"}
-_JOINING = {"join", "format"}  # of a text, with what the program returned
-_PARTING = {"split", "rsplit", "get", "encode", "decode"}  # of what the program returned, with a constant
+_JOINING = {"join", "format"}  # methods of a constant text, applied to the program's return value
+_PARTING = {"split", "rsplit", "get", "encode", "decode"}  # methods of the return value, with a constant argument
 _NEVER = (ast.Compare, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 
 def is_askable(asked: ast.expr, imported: frozenset[str]) -> bool:
-    """Whether the expression is a program's own, and carries nothing that the program could take for the answer.
-    `imported` are the names that the tests import, which are Python's."""
-    # A comparison inside would carry what is expected in with it.
+    """Whether the expression only uses the program, and contains nothing that reveals the answer to it. `imported` are
+    the names that the tests import from Python."""
+    # A comparison inside would pass the expected value in.
     if any(isinstance(part, _NEVER) for part in ast.walk(asked)):
         return False
     names = {part.id for part in ast.walk(asked) if isinstance(part, ast.Name)}
     known = imported | sys.stdlib_module_names | set(dir(builtins))
     if names <= known and isinstance(asked, ast.Call) and isinstance(asked.func, ast.Name):
-        known -= {asked.func.id} - imported  # a function to write may have a built-in's name
+        known -= {asked.func.id} - imported  # the requested function may have a built-in's name
     return _Asked(known).is_own(asked)
 
 
 class _Asked:
-    """`known`: names that are Python's, not the program's; `free`: names of elements that are constants."""
+    """`known`: names of Python, not of the program; `free`: names of elements of constants."""
 
     def __init__(self, known: frozenset[str], free: frozenset[str] = frozenset()):
         self._known, self._free = known, free
 
     def is_own(self, node: ast.expr) -> bool:
-        """Whether this comes from the program, with nothing but its inputs put to it."""
+        """Whether this comes from the program, given only its inputs."""
         match node:
             case ast.Name(id=name):
                 return name not in self._known | self._free
@@ -83,13 +83,13 @@ class _Asked:
             case ast.Attribute(value=value, attr=name):
                 if not self.is_own(value):
                     return False
-                # A method of the program's own class takes inputs; what a function returned may be anything.
+                # A method of the program's own class takes inputs; a function's return value may be anything.
                 takes = _is_made(value) or name in _PARTING
                 return all(map(self._is_input if takes else self.is_own, given))
         return self.is_own(call.func) and all(map(self._is_input, given))
 
     def _adds_nothing(self, name: str, call: ast.Call) -> bool:
-        """Of a function of Python's: whether it sees what the program returned, and nothing beside it."""
+        """Whether this call of a Python function receives only the program's return value."""
         first, others = call.args[:1], call.args[1:]
         if any(option.arg not in ("key", "reverse", "strict", "ndigits") for option in call.keywords):
             return False
@@ -104,17 +104,17 @@ class _Asked:
         return known and len(first) == 1 and not others and self.is_own(first[0])
 
     def _is_way(self, function: ast.expr) -> bool:
-        """What `map` does to each element: a function of Python's, the program's, or one that adds nothing."""
+        """Whether this is a valid function for `map`: Python's, the program's, or one that adds nothing."""
         if isinstance(function, ast.Lambda):
             return self.is_own(function.body)
         return isinstance(function, ast.Name) and (function.id in _PLAIN or self.is_own(function))
 
     def _is_input(self, node: ast.expr) -> bool:
-        """What may be put to the program: constants, or what itself comes from it alone."""
+        """Whether this may be passed to the program: constants, or values that come from it alone."""
         return not self._holds_own(node) or self.is_own(node) or self._is_nested(node)
 
     def _is_nested(self, node: ast.expr) -> bool:
-        """A list of inputs, some of which come from the program."""
+        """Whether this is a list of inputs with some from the program."""
         if isinstance(node, ast.Starred):
             return self._is_input(node.value)
         return isinstance(node, ast.List | ast.Tuple | ast.Set) and all(map(self._is_input, node.elts))
@@ -128,7 +128,7 @@ class _Asked:
         return not names <= self._known | self._free | bound
 
     def _within(self, generators: list[ast.comprehension]) -> _Asked | None:
-        """The names inside of a comprehension: elements of constants are inputs, others are the program's."""
+        """Return the names inside a comprehension: elements of constants are inputs, others come from the program."""
         inner = self
         for one in generators:
             if one.ifs or one.is_async:
@@ -144,7 +144,7 @@ class _Asked:
 
 
 def _is_made(value: ast.expr) -> bool:
-    """Whether a value is an instance of a class by its name, a name itself, or what such a one's methods return."""
+    """Whether a value is an instance of a named class, a name, or the result of such an object's methods."""
     while isinstance(value, ast.Attribute | ast.Call) and not isinstance(value, ast.Name):
         if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
             return value.func.id[:1].isupper()
