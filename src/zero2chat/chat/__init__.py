@@ -1,1 +1,1 @@
-"""Talking to a model: a session, the terminal, the next-token view."""
+"""Chat with a model: sessions, the terminal, the web page, the server."""

@@ -1,7 +1,7 @@
-"""Which model a chat opens where none is named, and the tools that a model was trained with.
+"""The default model of a chat, and the tools that a model was trained with.
 
-A run's `run.json` holds the settings of its step, and so the tools. A model that learned to search in one recipe's
-passages is not led to those of another: its search opens the index that the same recipe made for use, `library/index`.
+A run's `run.json` has the settings of its step, including the tools. A model only searches the index of its own recipe,
+`library/index`, because it was trained on such passages.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ def default_model() -> str:
 
 
 def tools_for(model: str, names: str | None, search: str | None) -> Tools | None:
-    """The tools of a command's `--tools` and `--search`, for this model.
+    """Open the tools of a command's `--tools` and `--search` for this model.
 
-    Without names, or with `auto`, they are those that the model was trained with. One that cannot be opened is said in
-    a line on stderr and left out. Raises `UserError` as `open_tools` does where tools are named, or where a place to
-    search in is given to a model that was trained without a search.
+    Without names, or with `auto`, these are the tools that the model was trained with; one that cannot be opened is
+    skipped, with a line on stderr. Raises `UserError` as `open_tools` does if tools are named, and if a search backend
+    is given for a model that was trained without search.
     """
     if names not in (None, AUTO):
         return open_tools(None if names == NONE else names, search)
     run = _run(model)
     trained = _trained_with(run) if run else {}
     if search is not None and "search" not in trained:
-        return open_tools(None, search)  # refuses
+        return open_tools(None, search)  # raises if `search` is given
     if run is None or not trained:
         if names == AUTO:
             _say(f"{model}: trained without tools, so it has none here")
@@ -52,11 +52,11 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
     shown = []
     for name, options in trained.items():
         try:
-            if name not in NAMES:  # a run.json from elsewhere must not choose what is imported
+            if name not in NAMES:  # a downloaded run.json must not choose what is imported
                 raise UserError(f"{name!r} is your own function, which must be enabled explicitly: add --tools")
             where = _where(run.parent, search) if name == "search" else None
             made = make_tools({name: _options(options) | {"where": where} if where else {}})
-        except (UserError, OSError) as error:  # OSError: the engine's program is not where its package says
+        except (UserError, OSError) as error:  # OSError: the engine's program is missing
             _say(f"{model}: continuing without {name if name in NAMES else 'a tool'}: {error}")
             continue
         if made:
@@ -68,10 +68,10 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
 
 
 def _where(recipe: Path, search: str | None) -> str:
-    """Where the model searches. Raises `UserError` for an index that is not there, or not one of its recipe's."""
+    """Return the model's search backend. Raises `UserError` for a missing index, or one of another recipe."""
     if search is None:
         return str(recipe / _INDEX)
-    # An address and a table are no recipe's index.
+    # A URL or a table is not a recipe's index.
     if "://" in search or Path(search).suffix == ".json" or Path(search).resolve().is_relative_to(recipe.resolve()):
         return search
     raise UserError(
@@ -81,26 +81,26 @@ def _where(recipe: Path, search: str | None) -> str:
 
 
 def _options(trained: Any) -> dict[str, Any]:
-    """How much a search gives, as the model is used to it."""
+    """Return the limits of search results that the model was trained with."""
     if not isinstance(trained, Mapping):
         return {}
     return {key: trained[key] for key in ("passages", "characters") if key in trained}
 
 
-# ---- what a run says
+# ---- run folders
 
 
 def _run(model: str) -> Path | None:
-    """The folder of the run that made the model, which may be one of its checkpoints."""
+    """Return the folder of the run that made the model, which may be one of its checkpoints."""
     try:
         folder = Path(model)
         return next((owner for owner in (folder, folder.parent) if (owner / RUN).is_file()), None)
-    except (OSError, ValueError):  # no path at all
+    except (OSError, ValueError):  # not a path
         return None
 
 
 def _trained_with(run: Path) -> dict[str, Any]:
-    """The tools of the run's settings, or else of the run whose model it went on to train."""
+    """Return the tools in the run's settings, or else in those of the run that it continued."""
     seen: set[Path] = set()
     found: Path | None = run
     while found is not None and found.resolve() not in seen:

