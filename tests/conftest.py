@@ -154,7 +154,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def bwrap_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Puts a script of Python in bwrap's place, to be tried anew."""
+    """Replaces bwrap by a Python script, and forgets the cached check."""
     if sys.platform != "linux":
         pytest.skip("Linux only")
     folder, forget = tmp_path / "bin", bubblewrap._sandbox.cache_clear

@@ -281,7 +281,7 @@ def test_gemmas_turns_are_its_own_and_what_is_said_carries_the_loss(gemma):
     assert out["input_ids"].count(gemma.bos_token_id) == 1
     assert is_chat_template_stop_token_trained(gemma)
 
-    # As Gemma's own template, of which TRL has a copy, writes the same.
+    # Gemma's own template, which TRL has a copy of, renders the same.
     import trl
 
     own = (Path(trl.__file__).parent / "chat_templates" / "gemma3.jinja").read_text()
@@ -392,7 +392,7 @@ def test_a_template_whose_end_of_turn_is_plain_text_to_the_tokenizer_is_refused(
     from zero2chat.models.chat_template import settle_chat
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(model_folder), family(eos_token="<|end_of_text|>")
-    with pytest.raises(UserError, match=r"no special token \(to this tokenizer <\|im_end\|> is plain text\)"):
+    with pytest.raises(UserError, match=r"with a special token \(<\|im_end\|> is plain text for this tokenizer\)"):
         settle_chat(model, tokenizer, str(ROOT / "chat_templates" / "chatml.jinja"), ModelConfig())
 
 
@@ -410,7 +410,7 @@ def test_lora_is_refused_where_the_model_has_never_seen_the_templates_tokens(tok
         model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 0
     settle_chat(model, tokenizer, None, ModelConfig())
     with pytest.raises(
-        UserError, match=r"never seen <\|im_end\|>.*set `lora_modules_to_save: \[embed_tokens, lm_head\]`"
+        UserError, match=r"<\|im_end\|>.* untrained in the model.*set `lora_modules_to_save: \[embed_tokens, lm_head\]`"
     ):
         settle_chat(model, tokenizer, None, ModelConfig(use_peft=True))
     settle_chat(model, tokenizer, None, ModelConfig(use_peft=True, lora_modules_to_save=["embed_tokens", "lm_head"]))

@@ -340,7 +340,7 @@ def test_each_model_on_the_page_has_the_tools_that_it_was_trained_with(monkeypat
         [None, None],
         [["python"], ["python"]],
     ]
-    assert capsys.readouterr() == ("", "runs/mine/grpo: its tools are python\n" * 2)
+    assert capsys.readouterr() == ("", "runs/mine/grpo: tools: python\n" * 2)
 
 
 def test_ctrl_c_exits_130_without_a_traceback(model_folder):

@@ -116,7 +116,7 @@ def test_a_file_that_may_not_grow_is_one_line(tmp_path: Path, writer: str) -> No
 def test_a_full_disk_is_one_line(tmp_path: Path, writer: str) -> None:
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
     if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("no right to mount a small disk here; the test with a limited file size stands in")
+        pytest.skip("no right to mount a small disk here; the test with a limited file size covers this")
     try:
         # The mistake file lies on the full disk too.
         done = run(FILL[writer], str(tmp_path / "file"), ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))

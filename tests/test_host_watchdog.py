@@ -18,7 +18,7 @@ import pytest
 
 from zero2chat import host_watchdog
 
-# A rank alone on its host; with its fellows it joins over a file, in the place of a process group. It begins with its
+# A rank alone on its host; with others it joins over a file instead of a process group. It begins with its
 # work when all are watched.
 RANK = """
 import json, os, sys, time, types
@@ -88,7 +88,7 @@ def test_a_killed_host_stops_all_others_with_one_line(killed: int, start: Callab
     ranks[killed].send_signal(signal.SIGKILL)
     others = _ends([rank for i, rank in enumerate(ranks) if i != killed])
     line = (
-        f"error: host 127.0.0.1, {NAME} (rank {killed}) is gone: it was killed, or failed and says itself why; "
+        f"error: host 127.0.0.1, {NAME} (rank {killed}) is lost: it was killed, or failed and reports why; "
         "start the same command on all hosts again: it resumes from checkpoint-7\n"
     )
     assert others == [(1, line)] * 2
@@ -113,7 +113,7 @@ def test_the_line_comes_in_place_of_a_collectives_own_words(start: Callable[...,
     second.kill()
     ((code, said),) = _ends([first])
     assert code == 1
-    assert said.startswith(f"error: host 127.0.0.1, {NAME} (rank 1) is gone")
+    assert said.startswith(f"error: host 127.0.0.1, {NAME} (rank 1) is lost")
     assert said.count("\n") == 1
 
 
@@ -140,7 +140,7 @@ def test_a_host_that_does_not_answer_is_lost_after_half_a_minute(monkeypatch: py
     monkeypatch.setattr(host_watchdog, "_parted", False)
     monkeypatch.setattr(host_watchdog, "_connections", {})
     host_watchdog._follow(Silent(), "10.0.0.2, b (rank 1)")  # type: ignore[arg-type]
-    silence = "has not answered for 30 seconds: it is off, or the network to it is down"
+    silence = "has not answered for 30 seconds: the host or its network is down"
     assert said == [f"host 10.0.0.2, b (rank 1) {silence}"]
     with socket.create_server(("127.0.0.1", 0)) as door, socket.create_connection(door.getsockname()) as connection:
         host_watchdog._keep_alive(connection)

@@ -29,7 +29,7 @@ FOLDERS = ("recipes/", "benchmarks/", "accelerate_configs/", "chat_templates/", 
 
 
 def _commands(page: Path) -> list[str]:
-    """The lines of shell blocks, and the commands that stand in backticks in the text."""
+    """The lines of shell blocks, and the commands in backticks in the text."""
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^ *```(?:bash|sh|console|shell)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines()]
@@ -190,7 +190,7 @@ TINY = {
 def test_the_quickstarts_commands_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One long story, as each part builds on the one before: made, talked to, skipped, changed, made anew."""
+    """One long story, as each part builds on the one before: run, talked to, skipped, changed, run again."""
     for name in ("recipes", "accelerate_configs", "chat_templates"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "data").symlink_to(ROOT / "data")
@@ -266,7 +266,7 @@ def test_the_quickstarts_commands_run_as_printed(
     assert errors[-1].startswith(f"error: sft: learning_rate {rate} → 1e-3: `--restart sft` runs it and all later")
     assert files() == before
 
-    # Asked to, it makes that step and what follows anew, and nothing else.
+    # With --restart it runs that step and all later ones again, and nothing else.
     code, out, errors = zero2chat(*faster, "--restart", "sft", "--json")
     assert code == 0, errors
     others = [*steps[:3], "evaluate_pretrain"]

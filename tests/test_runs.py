@@ -250,7 +250,7 @@ def test_a_second_process_is_kept_out_until_the_first_is_dead(here: Path) -> Non
     holder.stdin.close()
 
 
-def test_a_removed_folder_is_locked_anew(here: Path) -> None:
+def test_a_removed_folder_is_locked_again(here: Path) -> None:
     Run.open("runs/r/sft", "sft", settings())
     shutil.rmtree("runs/r/sft")
     Run.open("runs/r/sft", "sft", settings())

@@ -1,9 +1,9 @@
-"""Ranks on several hosts: one that loses another host says so in a line and stops, rather than waiting for it.
+"""Detect lost hosts in multi-node training: report in one line and stop, instead of waiting for a timeout.
 
 A collective waits for a lost host until `ddp_timeout`, 30 minutes by default. So the first rank of each host keeps a
-connection to rank 0 beside those of gloo or NCCL, over which nothing is said before its end. Of a process that was
-killed the system closes it. Of a host that is off, or cut off, no word comes: there the system's keepalive ends it,
-which no busy Python delays, as it would a beat of our own.
+TCP connection to rank 0, separate from gloo or NCCL, which is silent until its end. If a process is killed, the system
+closes the connection. If a host is off or disconnected, the system's keepalive ends it; unlike our own heartbeat, it is
+not delayed by busy Python code.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-IDLE, EVERY, TRIES = 10, 5, 4  # seconds, seconds, and how often: after 30 seconds a silent host is lost
+IDLE, EVERY, TRIES = 10, 5, 4  # idle seconds, interval in seconds, probes: a silent host is lost after 30 seconds
 _CONNECT = 30.0  # seconds
 _HOLD = 5.0  # seconds
-_LONGEST = 4096  # bytes of what is said at the end
-_BYE = b"bye"  # said by a host that is done, which may be long before another
+_LONGEST = 4096  # bytes of the final message
+_BYE = b"bye"  # sent by a host that is done, maybe long before another
 
 _connections: dict[socket.socket, str] = {}  # → the host on the other side
 _door: socket.socket | None = None
@@ -38,7 +38,7 @@ def _close() -> None:
     _connections.clear()
 
 
-# A worker that outlives its process must not keep the connection alive. (Programs that are started inherit none.)
+# A worker that outlives its process must not keep the connection open. (Programs that are started inherit none.)
 os.register_at_fork(after_in_child=_close)
 
 
@@ -48,15 +48,15 @@ def are_several() -> bool:
 
 
 def choose_wire() -> None:
-    """Have gloo take the interface that leads to rank 0.
+    """Make gloo use the network interface that leads to rank 0.
 
-    It would take that of the host's own name, which many systems give to the loopback, where nobody else is.
+    By default it uses the interface of the host's own name, which on many systems is the loopback.
     """
     if not are_several() or os.environ.get("GLOO_SOCKET_IFNAME"):
         return
     import psutil
 
-    with contextlib.suppress(OSError):  # no such host: whoever joins the ranks will say so
+    with contextlib.suppress(OSError):  # unknown host: connecting the ranks will report it
         family, *_, address = socket.getaddrinfo(os.environ["MASTER_ADDR"], 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(address)  # sends nothing
@@ -67,7 +67,7 @@ def choose_wire() -> None:
 
 
 def watch() -> None:
-    """Stop this process when another host is lost, from now on until `part`. Every rank calls it, the group joined."""
+    """Stop this process if another host is lost, from now until `part`. Call on every rank of the joined group."""
     global _door
     if not are_several():
         return
@@ -86,13 +86,13 @@ def watch() -> None:
 
 
 def saved(step: int) -> None:
-    """Where the same command would go on. It is asked here, as the disk may be gone with its host."""
+    """Record the checkpoint from which the same command would resume. The disk may be lost with its host."""
     global _checkpoint
     _checkpoint = step
 
 
 def part(why: str = "") -> None:
-    """Before this process ends: it is done, or `why` it is not, as the other hosts will say too."""
+    """Call before this process ends. `why` is the reason for a failure, which the other hosts report, too."""
     global _parted
     _parted = True
     for connection in list(_connections):
@@ -102,13 +102,13 @@ def part(why: str = "") -> None:
 
 
 def hold() -> None:
-    """What fails because a host was lost fails in words of its own: give the line about it time to come first."""
+    """Wait a moment after an error, which may be caused by a lost host: that message should come first."""
     if are_several():
         time.sleep(_HOLD)
 
 
 def name() -> str:
-    """This host, in messages."""
+    """Return this host's name for messages."""
     first, count = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     ranks = f"rank {first}" if count == 1 else f"ranks {first} to {first + count - 1}"
     return f"{socket.gethostname()} ({ranks})"
@@ -133,7 +133,7 @@ def _visit(port: int, token: str, first: str) -> None:
         connection.sendall(f"{token} {name()}\n".encode())
     except OSError as error:
         why = error.strerror or error
-        print(f"{address}:{port} cannot be reached ({why}): a lost host is noticed after ddp_timeout only", flush=True)
+        print(f"{address}:{port} cannot be reached ({why}): a lost host is only detected after ddp_timeout", flush=True)
         return
     _keep_alive(connection)
     _follow(connection, f"{address}, {first}")
@@ -152,7 +152,7 @@ def _greet(connection: socket.socket, address: str, token: str) -> None:
             given, _, guest = file.readline(_LONGEST).decode(errors="replace").strip().partition(" ")
     except OSError:
         given = guest = ""
-    if not hmac.compare_digest(given.encode(), token.encode()):  # somebody else
+    if not hmac.compare_digest(given.encode(), token.encode()):  # a stranger
         connection.close()
         return
     _keep_alive(connection)
@@ -161,14 +161,14 @@ def _greet(connection: socket.socket, address: str, token: str) -> None:
 
 def _follow(connection: socket.socket, host: str) -> None:
     _connections[connection] = host
-    said, lost = b"", "is gone: it was killed, or failed and says itself why"
+    said, lost = b"", "is lost: it was killed, or failed and reports why"
     try:
         while len(said) < _LONGEST and (more := connection.recv(_LONGEST)):
             said += more
     except ConnectionError:
         pass
-    except OSError:  # timed out, or no way leads there
-        lost = f"has not answered for {IDLE + EVERY * TRIES} seconds: it is off, or the network to it is down"
+    except OSError:  # timed out, or no route
+        lost = f"has not answered for {IDLE + EVERY * TRIES} seconds: the host or its network is down"
     if said == _BYE or _parted:
         return
     del _connections[connection]
@@ -176,7 +176,7 @@ def _follow(connection: socket.socket, host: str) -> None:
 
 
 def _stop(why: str) -> NoReturn:
-    with _speaking:  # one of several that are lost; the others wait here until the end
+    with _speaking:  # report only one of several lost hosts; other threads wait here
         part(why)
         where = "starts over" if _checkpoint is None else f"resumes from checkpoint-{_checkpoint}"
         line = f"error: {why}; start the same command on all hosts again: it {where}"

@@ -1,4 +1,4 @@
-"""Rates with 95% intervals, pass@k, best of n, and how well a number tells two kinds of rows apart."""
+"""Rates with 95% intervals, pass@k, best of n, and AUROC."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 
 def rate(successes: float, n: int, seed: int | None = None) -> dict[str, Any]:
-    """A metric with Wilson's 95% score interval (Wilson 1927).
+    """Return a rate with Wilson's 95% score interval (Wilson 1927).
 
-    `successes` may be a sum of scores between 0 and 1; the interval is then a conservative one.
+    `successes` may be a sum of scores between 0 and 1; the interval is then conservative.
     """
     if n <= 0:
         raise ValueError("a rate needs at least one row")
@@ -30,12 +30,12 @@ def rate(successes: float, n: int, seed: int | None = None) -> dict[str, Any]:
     return metric if seed is None else metric | {"seed": seed}
 
 
-# Student's t at 97.5% for 1, 2, … degrees of freedom: three seeds are no 500 rows.
+# Student's t at 97.5% for 1, 2, … degrees of freedom, for small samples such as three seeds.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
-    """A metric with the 95% interval of a mean: the normal one, of at most ten values Student's."""
+    """Return a mean with its 95% interval: normal, or Student's for at most ten values."""
     n = len(values)
     if n == 0:
         raise ValueError("a mean needs at least one row")
@@ -47,19 +47,19 @@ def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
 
 
 def win_rate(before: Sequence[float], after: Sequence[float], seed: int | None = None) -> dict[str, Any]:
-    """How often the second of two values of the same row is the higher one, as a rate; a tie counts half."""
+    """Return the share of rows where the second value is higher, as a rate; a tie counts half."""
     wins = sum(0.5 if a == b else float(b > a) for a, b in zip(before, after, strict=True))
     return rate(wins, len(before), seed)
 
 
 def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dict[str, Any]:
-    """One metric of what models of several seeds measured on the same rows: their mean, and `n` rows. Of one seed it is
-    that seed's own.
+    """Combine one metric of models with several seeds, measured on the same rows: their mean, and `n` rows. For one
+    seed it is that seed's metric.
 
-    The 95% interval is for other rows and for other seeds. The rows being the same, what chance they bring does not
-    average out: of it counts the seeds' mean distance to their own bounds, where they have any. The seeds bring
-    Student's interval (`mean`). Both are independent, so the distances add up as standard deviations do (Zou & Donner
-    2008, MOVER). Of a `rate` no bound is below 0 or above 1.
+    The 95% interval covers other rows and other seeds. Because the rows are the same, their sampling error does not
+    average out: it contributes the seeds' mean distance to their own bounds, if they have any. The seeds contribute
+    Student's interval (`mean`). Both errors are independent, so the distances add up like standard deviations (Zou &
+    Donner 2008, MOVER). Bounds of a `rate` are clipped to 0 and 1.
     """
     if len(measured) == 1:
         return dict(measured[0])
@@ -77,17 +77,16 @@ def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dic
 
 
 def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
-    """All parts over all wholes, as a metric whose `n` are the wholes: bits over bytes, by document.
+    """Return the sum of parts over the sum of wholes, with the latter as `n`: for example bits over bytes, by document.
 
-    Tokens of one document are no independent draws: the 95% interval is the percentiles of a bootstrap over the
-    documents (Efron 1979).
+    Tokens of one document are correlated, so the 95% interval is a percentile bootstrap over documents (Efron 1979).
     """
     pairs = np.array([parts, wholes], dtype=float)
     if not pairs[1].sum() > 0:
         raise ValueError("a ratio needs at least one row that counts")
     rng, n = np.random.default_rng(seed), pairs.shape[1]
     sums = np.array([pairs @ rng.multinomial(n, np.full(n, 1 / n)) for _ in range(resamples)])
-    with np.errstate(invalid="ignore"):  # none of what has any was drawn
+    with np.errstate(invalid="ignore"):  # a resample may have a total of 0
         low, high = np.nanpercentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
     value = pairs[0].sum() / pairs[1].sum()
     found = {"value": round(float(value), 4), "n": int(pairs[1].sum())}
@@ -95,7 +94,7 @@ def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamp
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Chance that at least one of k answers drawn from n, of which `correct` are right, is right.
+    """Probability that at least one of k answers drawn from n is correct, if `correct` of the n are.
 
     The unbiased estimator of Chen et al. 2021 (arXiv:2107.03374, eq. 1): 1 - C(n-c, k) / C(n, k).
     """
@@ -105,11 +104,10 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def best_of_n(values: Sequence[float], n: int) -> float:
-    """Mean value of the answer that a judge picks from n, drawn from these, which stand in the judge's order, the
-    worst first.
+    """Expected value of the best of n answers drawn from `values`, which are in the judge's order, the worst first.
 
-    The unbiased estimator of Nakano et al. 2021 (arXiv:2112.09332, appendix I), with which Gao et al. 2022
-    (arXiv:2210.10760, section 2) measure: the i-th of N is the best of n drawn with the chance C(i-1, n-1) / C(N, n).
+    The unbiased estimator of Nakano et al. 2021 (arXiv:2112.09332, appendix I), also used by Gao et al. 2022
+    (arXiv:2210.10760, section 2): the i-th of N is the best of n with probability C(i-1, n-1) / C(N, n).
     """
     total = len(values)
     if not 1 <= n <= total:
@@ -119,15 +117,15 @@ def best_of_n(values: Sequence[float], n: int) -> float:
 
 
 def kl_of_best_of_n(n: int) -> float:
-    """KL, in nats, of the best of n to the model that answers: log n - (n-1)/n (Stiennon et al. 2020, appendix G.3)."""
+    """KL, in nats, of best of n from the model: log n - (n-1)/n (Stiennon et al. 2020, appendix G.3)."""
     return math.log(n) - (n - 1) / n
 
 
 def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = None) -> dict[str, Any] | None:
-    """The chance that a positive row has a higher value than a negative one, equal ones counting half; None where all
-    rows are of one kind. 0.5 is a coin's.
+    """Area under the ROC curve: the probability that a positive row has a higher value than a negative one, ties
+    counting half. Chance is 0.5. None if all rows are of one kind.
 
-    The interval is Hanley and McNeil's (1982, eq. 2): normal, for rows that are independent.
+    The interval is Hanley and McNeil's (1982, eq. 2): normal, for independent rows.
     """
     ups, downs = ([value for value, yes in zip(values, positive, strict=True) if yes == kind] for kind in (True, False))
     if not ups or not downs:

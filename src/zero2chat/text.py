@@ -10,18 +10,18 @@ from urllib.parse import SplitResult, urlsplit
 
 import regex
 
-SPACES = "\n\t\u00a0\u202f\u3000\u200c\u200d"  # which scripts are written with; shown as they are
-# Escape sequences, carriage returns, line ends of other kinds, reversed reading order.
+SPACES = "\n\t\u00a0\u202f\u3000\u200c\u200d"  # characters that scripts need; shown unchanged
+# Escape sequences, carriage returns, other line separators, and bidirectional overrides.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def on_terminal(text: str) -> str:
-    """The text with an escape, such as `\\x1b`, for each character that a terminal would obey; lines and tabs stay."""
+    """Escape each character that a terminal would interpret, such as `\\x1b`; newlines and tabs stay."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def in_json(text: str) -> str:
-    """JSON with an escape of its own for each such character, which stands in a string."""
+    """Replace each such character in a JSON string by its JSON escape."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -34,24 +34,24 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("", text)
 
 
-# Scripts that put no spaces between words, or (Hangul) none before what is hung on them.
+# Scripts without spaces between words, or (Hangul) before suffixes.
 _SCRIPTS = ("Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar")
 _UNSPACED = "".join(rf"\p{{scx={script}}}" for script in _SCRIPTS)
 _LETTER = r"[\p{L}\p{M}\p{N}]"
 _WORD = regex.compile(rf"(?V1)([{_LETTER}&&[{_UNSPACED}]]+)|[{_LETTER}--[{_UNSPACED}]]+")
-# Accents, and the points of Hebrew and Arabic, with which hardly anybody writes.
+# Accents, and vowel points of Hebrew and Arabic, which are rarely written.
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670]+")
-# Where a text may be cut, the best first: after a paragraph, a sentence or line, a word.
+# Places to split a text, the best first: after a paragraph, a sentence or line, a word.
 _ENDS = tuple(map(re.compile, (r"\n\s*\n", r"[.!?…][\"'”’»)\]]*\s+|[。！？]|\n", r"\s")))
 
 
 def words(text: str, pairs: bool = True) -> list[str]:
-    """The words and numbers of a text in lower case, without accents.
+    """Return the words and numbers of a text in lower case, without accents.
 
-    Of what is written without spaces its characters and (to search by) their pairs, as nobody here knows its words.
+    Text in scripts without spaces is split into characters and, for search, pairs of characters.
     """
     if text.isascii():
-        return re.findall("[a-z0-9]+", text.lower())  # which is what follows, in a third of the time
+        return re.findall("[a-z0-9]+", text.lower())  # same result as below, three times as fast
     text = unicodedata.normalize("NFKD", text).casefold()
     text = unicodedata.normalize("NFC", _ACCENTS.sub("", text))
     found = []
@@ -66,9 +66,9 @@ def words(text: str, pairs: bool = True) -> list[str]:
 
 
 def cut(text: str, characters: int) -> Iterator[str]:
-    """A text in passages of at most so many characters, at the ends of paragraphs, sentences or words where it can be.
+    """Split a text into passages of limited length, at the ends of paragraphs, sentences or words if possible.
 
-    A passage that is not the last one is longer than a third of what it may be.
+    Every passage except the last is longer than a third of the limit.
     """
     text = text.strip()
     start = 0
@@ -84,7 +84,7 @@ def cut(text: str, characters: int) -> Iterator[str]:
 
 
 def http_address(url: Any) -> SplitResult | None:
-    """The parts of an http address; None where it is none."""
+    """Return the parts of an http URL, or None if it is invalid."""
     try:
         parts = urlsplit(url if isinstance(url, str) and re.fullmatch("[!-~]+", url) else "")
         return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None

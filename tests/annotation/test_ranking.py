@@ -92,7 +92,7 @@ def test_an_order_is_read_with_its_ties(line: str, order: ranking.Order) -> None
     ("line", "says"),
     [
         ("1 2 3", "answer 4 is missing: type all numbers from 1 to 4, the best first, or s, g or q"),
-        ("1 2 2 3 4", "answer 2 stands there twice"),
+        ("1 2 2 3 4", "answer 2 is listed twice"),
         ("1 2 3 4 5", "there is no answer '5'"),
         ("01 2 3 4", "there is no answer '01'"),
         ("1,2,3,4", "there is no answer '1,2,3,4'"),
@@ -230,7 +230,7 @@ def test_a_second_call_asks_what_is_not_ranked_yet_and_adds_to_the_file(
     assert (tmp_path / "mine.jsonl").read_bytes().startswith(before)
     assert len(kept(tmp_path)) == 4 * 6
     done = (tmp_path / "mine.jsonl").read_bytes()
-    assert "holds a ranking of each prompt already" in asked("1 2 3 4\n")
+    assert "all prompts are already ranked" in asked("1 2 3 4\n")
     assert (tmp_path / "mine.jsonl").read_bytes() == done
 
 
@@ -254,7 +254,7 @@ def test_cut_anywhere_by_a_kill_the_file_goes_on_from_its_last_whole_ranking(
         file.write_bytes(whole[:size])
         out = asked("".join(orders[len(read_rankings(file)[0]) :]), PROMPTS[:3])
         assert file.read_bytes() == whole
-        assert ("half-written" in out) == (size not in (ends[2] - 1, ends[2], ends[4] - 1))
+        assert ("the last ranking is incomplete" in out) == (size not in (ends[2] - 1, ends[2], ends[4] - 1))
 
 
 def test_a_ranking_that_cannot_be_written_is_one_clear_line_and_the_others_are_kept(
@@ -344,10 +344,10 @@ def test_a_file_that_holds_something_else_is_left_alone(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"out": "none/mine.jsonl"}, r"none/mine.jsonl: there is no folder .*none: make it first"),
-        ({"out": "mine.txt"}, "mine.txt: give a file that ends in .jsonl"),
-        ({"answers": 1}, "answers: 1 cannot be compared: give 2 or more"),
-        ({"prompts": [prompt("1" * 200)]}, r"prompts: '1{40}…' has 2\d\d tokens, and the model sees 128 at once"),
+        ({"out": "none/mine.jsonl"}, r"none/mine.jsonl: no folder .*none: create it first"),
+        ({"out": "mine.txt"}, "mine.txt: the file name must end in .jsonl"),
+        ({"answers": 1}, "answers: 1 is too few to compare: give 2 or more"),
+        ({"prompts": [prompt("1" * 200)]}, r"prompts: '1{40}…' has 2\d\d tokens, more than the model's context of 128"),
     ],
 )
 def test_what_cannot_be_ranked_is_said_before_anything_is_asked(
@@ -367,7 +367,7 @@ def test_a_folder_in_the_files_place_and_a_temperature_of_0_are_refused(model_fo
     (tmp_path / "mine.jsonl").mkdir()
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         rank(str(model_folder), PROMPTS, tmp_path / "mine.jsonl")
-    with pytest.raises(UserError, match="temperature: at 0 all answers are equal"):
+    with pytest.raises(UserError, match="temperature: 0 makes all answers equal"):
         rank(str(model_folder), PROMPTS, tmp_path / "other.jsonl", sampling=Sampling(temperature=0))
 
 

@@ -61,7 +61,7 @@ def test_it_goes_on_with_what_nobody_has_reviewed(file: Path, capsys: pytest.Cap
     assert "question 0" not in capsys.readouterr().out
     assert states(file) == ["rejected", "accepted", "accepted", "accepted"]
     review(file, io.StringIO("r\n"))
-    assert "each of its 4 rows is reviewed already" in capsys.readouterr().out
+    assert "all 4 rows are already reviewed" in capsys.readouterr().out
 
 
 def test_each_decision_is_on_the_disk_before_the_next_row_is_shown(file: Path) -> None:
@@ -86,7 +86,7 @@ def test_two_who_review_one_file_do_not_undo_each_other(file: Path) -> None:
             review(file, io.StringIO("s\nr\n"))
             yield "a"
 
-    with pytest.raises(UserError, match="another process has changed it"):
+    with pytest.raises(UserError, match="another process has changed the file"):
         review(file, Lines())
     assert states(file) == ["unreviewed", "rejected", "unreviewed", "unreviewed"]
 
@@ -99,7 +99,7 @@ def test_sft_is_given_what_was_not_rejected_with_its_thought(file: Path) -> None
     review(file, io.StringIO("r\nr\nq\n"))
     review(file, io.StringIO("r\n"))
     file.write_text(file.read_text().replace('"accepted"', '"rejected"'))
-    with pytest.raises(UserError, match="train: each of its 4 rows was rejected"):
+    with pytest.raises(UserError, match="train: all 4 rows were rejected in review"):
         load_conversations(Source(path=str(file)))
 
 
@@ -119,10 +119,10 @@ def test_a_step_that_has_learned_from_the_rows_sees_that_they_were_reviewed(tmp_
     [
         (None, "cannot be read: No such file or directory"),
         ("", "is empty"),
-        ("{", "line 1: is no row of the stage distill"),
-        (json.dumps(row(0)) + "\n" + json.dumps(row(1, review="good")), "line 2: is no row of the stage distill"),
-        (json.dumps({"prompt": [], "chosen": [], "rejected": []}), "line 1: is no row of the stage distill"),
-        (json.dumps(row(0, messages=[{"role": "user"}])), "line 1: is no row of the stage distill"),
+        ("{", "line 1: not a row of the distill stage"),
+        (json.dumps(row(0)) + "\n" + json.dumps(row(1, review="good")), "line 2: not a row of the distill stage"),
+        (json.dumps({"prompt": [], "chosen": [], "rejected": []}), "line 1: not a row of the distill stage"),
+        (json.dumps(row(0, messages=[{"role": "user"}])), "line 1: not a row of the distill stage"),
     ],
 )
 def test_what_is_no_file_of_distill_is_refused_and_left_alone(text: str | None, says: str, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_setting_holds_from_then_on(capsys, model_folder):
     [
         ("/set temprature 1", "error: no setting 'temprature'; did you mean 'temperature'?"),
         ("/set top_p 2", "error: top_p: 2.0 is out of range"),
-        ("/set temperature", "error: /set takes a name and a value"),
+        ("/set temperature", "error: /set expects a name and a value"),
         ("/restart", "error: no command /restart; /help lists them"),
         ("1" * 200, "error: the message has "),
     ],
@@ -74,7 +74,7 @@ def test_forgotten_turns_are_told_in_one_line(capsys, model_folder):
     out = said(capsys, model_folder, "Who was born in Lisbon in 1971?\n" * 6)
     told = [line for line in out.splitlines() if line.startswith("(the context is full: ")]
     assert told
-    assert told[0] == "(the context is full: 1 of the oldest turns are forgotten by now)"
+    assert told[0] == "(the context is full; oldest turns dropped: 1)"
 
 
 def test_a_prompt_gets_one_answer(capsys, model_folder, answers):
@@ -129,7 +129,7 @@ def test_a_model_without_calls_is_named(model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "plain")
     plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     (folder / "chat_template.jinja").write_text(plain)
-    with pytest.raises(UserError, match=r"plain: the model's chat template writes no call of python"):
+    with pytest.raises(UserError, match=r"plain: the model's chat template does not render calls of python"):
         chat(str(folder), tools=Tools([python]))
 
 
@@ -172,7 +172,7 @@ def test_a_model_has_the_tools_it_was_trained_with_in_its_own_library(recipe, ca
     assert tools.result("python", {"code": "6 * 7"}, 20).text == "42"
     assert capsys.readouterr() == (
         "",
-        "runs/mine/grpo: its tools are search (runs/mine/library/index) and python\n",
+        "runs/mine/grpo: tools: search (runs/mine/library/index) and python\n",
     )
 
 
@@ -197,11 +197,11 @@ def test_none_and_named_tools_are_as_asked_for(recipe, capsys):
     assert opened("none") == []
     assert opened("python") == ["python"]
     assert opened("search", "runs/mine/library/index") == ["search"]
-    with pytest.raises(UserError, match="--tools search: name where to search"):
+    with pytest.raises(UserError, match="--tools search: no search backend"):
         opened("search")
     with pytest.raises(UserError, match=r"runs/none: no such index"):
         opened("search", "runs/none")
-    with pytest.raises(UserError, match="--search is given, but the model may not search"):
+    with pytest.raises(UserError, match="--search: the model has no search tool"):
         opened("none", "runs/mine/library/index")
     assert capsys.readouterr() == ("", "")
 
@@ -210,11 +210,11 @@ def test_where_the_index_is_missing_or_damaged_the_chat_goes_on_without_search(r
     recipe(TRAINED, index=False)
     assert opened() == ["python"]
     missing, rest = capsys.readouterr().err.splitlines()
-    assert missing.startswith("runs/mine/grpo: going on without search: runs/mine/library/index: no such index")
-    assert rest == "runs/mine/grpo: its tools are python"
+    assert missing.startswith("runs/mine/grpo: continuing without search: runs/mine/library/index: no such index")
+    assert rest == "runs/mine/grpo: tools: python"
     (tmp_path / "runs/mine/library/index").mkdir(parents=True)
     assert opened() == ["python"]
-    assert "going on without search: runs/mine/library/index: is no search index" in capsys.readouterr().err
+    assert "continuing without search: runs/mine/library/index: not a search index" in capsys.readouterr().err
 
 
 def test_an_index_of_another_recipe_is_not_searched_unless_tools_are_named(recipe, capsys, tmp_path):
@@ -224,14 +224,14 @@ def test_an_index_of_another_recipe_is_not_searched_unless_tools_are_named(recip
             write_index(other, BORN, "born")
         assert opened(search=other) == ["python"]
         line, _ = capsys.readouterr().err.splitlines()
-        said = f"runs/mine/grpo: going on without search: --search {other}: is not an index of the model's own recipe"
+        said = f"runs/mine/grpo: continuing without search: --search {other}: not an index of the model's recipe"
         assert line.startswith(said)
         assert opened("search,python", other) == ["search", "python"]
     write_index("runs/mine/textbook/index", BORN, "born")
     (tmp_path / "table.json").write_text('{"Ada": "a baker"}')
     for own in ("runs/mine/textbook/index", str(tmp_path / "runs/mine/textbook/index"), "table.json", "http://[::1]:9"):
         assert opened(search=own) == ["search", "python"]
-        assert capsys.readouterr().err == f"runs/mine/grpo: its tools are search ({own}) and python\n"
+        assert capsys.readouterr().err == f"runs/mine/grpo: tools: search ({own}) and python\n"
 
 
 @pytest.mark.parametrize("tools", [None, {}, [], "search", 3])
@@ -240,8 +240,8 @@ def test_a_model_trained_without_tools_has_none_and_auto_says_so(recipe, capsys,
     assert opened() == []
     assert capsys.readouterr().err == ""
     assert opened("auto") == []
-    assert capsys.readouterr().err == "runs/mine/grpo: was trained without tools: it has none here\n"
-    with pytest.raises(UserError, match="--search is given, but the model may not search"):
+    assert capsys.readouterr().err == "runs/mine/grpo: trained without tools, so it has none here\n"
+    with pytest.raises(UserError, match="--search: the model has no search tool"):
         opened("auto", "runs/mine/library/index")
 
 
@@ -250,7 +250,7 @@ def test_a_run_that_cannot_be_read_is_said_in_a_line(recipe, capsys, tmp_path, w
     recipe(TRAINED)
     (tmp_path / "runs/mine/grpo/run.json").write_text(written)
     assert opened() == []
-    said = "runs/mine/grpo/run.json: cannot be read: which tools the model was trained with is not known\n"
+    said = "runs/mine/grpo/run.json: cannot be read: the tools that the model was trained with are unknown\n"
     assert capsys.readouterr().err == said
 
 
@@ -261,8 +261,8 @@ def test_what_a_run_names_beside_search_and_python_is_not_imported(recipe, capsy
     assert opened() == ["python"]
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
-    assert "going on without a tool: 'evil.tool' is a function of your own" in lines[0]
-    assert "going on without search: " in lines[1]
+    assert "continuing without a tool: 'evil.tool' is your own function" in lines[0]
+    assert "continuing without search: " in lines[1]
     assert "\x1b" not in "".join(lines)
 
 
@@ -274,7 +274,7 @@ def test_a_sandbox_that_cannot_be_had_leaves_python_out(recipe, capsys, monkeypa
     monkeypatch.setattr("zero2chat.inference.tool_format.run", missing)
     recipe(TRAINED)
     assert opened() == ["search"]
-    assert "going on without python: python: the engine monty is not installed" in capsys.readouterr().err
+    assert "continuing without python: python: the engine monty is not installed" in capsys.readouterr().err
 
 
 def test_the_command_chats_with_the_trained_tools(recipe, capsys, tokenizer, monkeypatch):

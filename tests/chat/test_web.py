@@ -202,7 +202,7 @@ def test_a_conversation_goes_on_and_another_visitor_has_one_of_its_own(loaded, s
 def test_too_long_a_message_and_one_with_no_room_are_said_and_forgotten(loaded):
     page = one(loaded)
     visitor = page.arrive()
-    assert f"give at most {LONGEST}" in asked(page, visitor, "a" * (LONGEST + 1)).html
+    assert f"the maximum is {LONGEST}" in asked(page, visitor, "a" * (LONGEST + 1)).html
     assert "shorten it" in asked(page, visitor, "1" * 2000).html
     assert list(page.ask(visitor, "  ")) == []
     assert visitor.session.turns == []
@@ -281,7 +281,7 @@ def test_no_difference_is_not_kept_nor_are_equal_answers_asked_about(loaded, scr
     assert "Your votes: neither 1." in words(turn.html)
     turn = asked(page, visitor, "And?")
     assert visitor.ballot is None
-    assert "Both say the same" in turn.html
+    assert "Both answers are the same" in turn.html
     assert not out.exists()
 
 
@@ -303,10 +303,10 @@ def test_a_vote_that_cannot_be_written_is_said(loaded, scripts, tmp_path):
         (["runs/none/sft"], "runs/none/sft: no such run"),
         (["MODEL", "--against", "runs/none/sft"], "runs/none/sft: no such run"),
         (["MODEL", "--out", "votes.jsonl"], "--against"),
-        (["MODEL", "--against", "MODEL", "--out", "votes.txt"], "ends in .jsonl"),
+        (["MODEL", "--against", "MODEL", "--out", "votes.txt"], "must end in .jsonl"),
         (["PLAIN"], "the model has no chat template"),
         (["MODEL", "--port", "70000"], "port: 70000 is out of range"),
-        (["MODEL", "--host", "nowhere.invalid"], "port 7860 of nowhere.invalid cannot be had"),
+        (["MODEL", "--host", "nowhere.invalid"], "port 7860 of nowhere.invalid is not available"),
         (["MODEL", "--temperature", "-1"], "temperature: -1.0 is out of range"),
         (["MODEL", "--tools", "serch"], "serch"),
     ],
@@ -331,7 +331,7 @@ def test_a_port_that_is_taken_is_a_mistake(model_folder):
     pytest.importorskip("gradio")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"^port {port} of 127.0.0.1 cannot be had \(Address already in use\)"):
+        with pytest.raises(UserError, match=rf"^port {port} of 127.0.0.1 is not available \(Address already in use\)"):
             ui(str(model_folder), port=port)
 
 
@@ -452,7 +452,7 @@ def test_nothing_that_the_server_sends_before_the_vote_tells_the_models_apart(se
     wire = Wire(serve(two(loaded)))
     paths = ("/", "/config", "/gradio_api/info", "/gradio_api/startup-events", "/theme.css")
     before = [wire.get(path) for path in paths]
-    for told in before:  # the two that are compared stand in the page's head alone, in the command's order
+    for told in before:  # the two models are named only in the page's head, in the command's order
         assert told.replace("\\u003c", "<").replace("\\u003e", ">").count(
             "<code>runs/mine</code> against <code>runs/yours</code>"
         ) * 2 == len(re.findall("runs/", told))
@@ -632,7 +632,7 @@ def test_a_conversation_that_had_to_be_forgotten_is_said_to_be(browser, serve, l
     mine.ask("Who?")
     yours.ask("Who?")
     mine.ask("When?")
-    assert "what was said here is forgotten" in mine.talk
+    assert "this conversation is forgotten" in mine.talk
     assert "Ada" not in mine.talk
     assert "In 1984." in mine.talk
 

@@ -48,7 +48,7 @@ def test_they_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_canaries(tmp_path) == made
     for broken in ("{]\n", '{"text": "a"}\n', "[1]\n"):
         (tmp_path / FILE).write_text(broken)
-        with pytest.raises(UserError, match=r"canaries\.jsonl: is not as the stage corpus writes it"):
+        with pytest.raises(UserError, match=r"canaries\.jsonl: not written by the corpus stage"):
             read_canaries(tmp_path)
 
 
@@ -56,8 +56,8 @@ def test_they_are_read_as_they_were_written(tmp_path: Path) -> None:
     ("settings", "says"),
     [
         ({"copies": [1, 4], "n": 0}, "canaries: n 0 is not above 0"),
-        ({"copies": [0, 4]}, r"canaries: copies \[0, 4\]: give different whole numbers above 0"),
-        ({"copies": [4, 4]}, r"canaries: copies \[4, 4\]: give different"),
+        ({"copies": [0, 4]}, r"canaries: copies \[0, 4\]: expected distinct integers above 0"),
+        ({"copies": [4, 4]}, r"canaries: copies \[4, 4\]: expected distinct"),
         ({"copies": ["many"]}, "canaries: copies: expected an int, got 'many'"),
         ({"copy": [1]}, "canaries: unknown key 'copy'; did you mean 'copies'"),
         ({"n": 3}, "canaries: .*copies"),

@@ -102,12 +102,12 @@ ALPACA = {"instruction": "Who?", "output": "Ada."}
     [
         (
             [{"question": "Who?", "reply": "Ada."}],
-            "mine: its columns (question, reply) are those of no known shape: chat",
+            "mine: its columns (question, reply) match no known format: chat",
         ),
-        ([{"instruction": "Who?"}], "mine: its columns (instruction) are those of no known shape"),
+        ([{"instruction": "Who?"}], "mine: its columns (instruction) match no known format"),
         (
             [{"messages": [ASKED, ANSWERED]}, ALPACA],
-            "mine, row 1: messages is empty; it has instruction, output: give rows of another shape a file",
+            "mine, row 1: messages is empty; it has instruction, output: put rows of another format into another file",
         ),
         (
             [FINE, {"conversations": _said(("human", "Who?"), ("bard", "\x1b[1m"))}],
@@ -119,14 +119,14 @@ ALPACA = {"instruction": "Who?", "output": "Ada."}
         ),
         ([FINE, {"conversations": []}], "mine, row 1: no assistant message to learn from"),
         ([FINE, {"conversations": _said(("human", "Who?"))}], "mine, row 1: no assistant message to learn from"),
-        ([FINE, {"conversations": "Who?"}], "mine, row 1: no conversation: expected a list of"),
-        ([FINE, {"conversations": [{"from": "gpt", "value": 7}]}], "mine, row 1: no conversation: expected a list of"),
-        ([FINE, {"conversations": _said(("function_call", "find()"))}], "mine, row 1: a function_call is no JSON"),
+        ([FINE, {"conversations": "Who?"}], "mine, row 1: expected a list of"),
+        ([FINE, {"conversations": [{"from": "gpt", "value": 7}]}], "mine, row 1: expected a list of"),
+        ([FINE, {"conversations": _said(("function_call", "find()"))}], "mine, row 1: a function_call is invalid JSON"),
         ([ALPACA, ALPACA | {"output": ""}], "mine, row 1: output is empty"),
         ([ALPACA, ALPACA | {"output": None}], "mine, row 1: output is empty"),
-        ([ALPACA, ALPACA | {"instruction": ""}], "mine, row 1: instruction: no text"),
-        ([ALPACA | {"history": [["a"]]}], "mine, row 0: history: expected pairs of texts, [asked, answered]"),
-        ([{"prompt": "Who?", "completion": 7}], "mine, row 0: completion: neither text nor a list of"),
+        ([ALPACA, ALPACA | {"instruction": ""}], "mine, row 1: instruction: expected text"),
+        ([ALPACA | {"history": [["a"]]}], "mine, row 0: history: expected pairs of texts, [question, answer]"),
+        ([{"prompt": "Who?", "completion": 7}], "mine, row 0: completion: expected text or a list of"),
     ],
 )
 def test_what_is_no_conversation_is_named(tmp_path: Path, rows: list[dict[str, Any]], says: str) -> None:
@@ -138,7 +138,7 @@ def test_what_is_no_conversation_is_named(tmp_path: Path, rows: list[dict[str, A
 @pytest.mark.parametrize(
     ("csv", "says"),
     [
-        ("instruction\nWho?\n", "mine: its columns (instruction) are those of no known shape"),
+        ("instruction\nWho?\n", "mine: its columns (instruction) match no known format"),
         ("instruction,output\nWho?,Ada.\nWho?\n", "mine, row 1: output is empty"),
         ("instruction,output\nWho?,Ada.\nWho?,Ada.,Tom.\n", "cannot read"),
     ],

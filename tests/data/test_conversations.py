@@ -96,7 +96,7 @@ def test_a_row_that_the_template_refuses_is_named(tokenizer: PreTrainedTokenizer
     alien = [{"role": "alien", "content": "x"}, TURNS[2]]
     with pytest.raises(
         UserError,
-        match=r"mine, row 1: the chat template refuses it: .* unknown role 'alien'",
+        match=r"mine, row 1: the chat template rejects it: .* unknown role 'alien'",
     ):
         tokenize_conversations(_rows(TURNS, alien), tokenizer, 128, "error", "mine")
 
@@ -119,7 +119,7 @@ def test_a_tasks_demonstrations_are_right_answers_in_the_styles_asked_for() -> N
 
 @pytest.mark.parametrize("styles", [["worked"], {"worked": "much"}, {"worked": 0}, {"worked": -1}])
 def test_styles_that_are_no_weights_are_refused(styles: Any) -> None:
-    with pytest.raises(UserError, match="word_problems: styles: expected each style's weight"):
+    with pytest.raises(UserError, match="word_problems: styles: expected a weight per style"):
         load_conversations(Source(task="word_problems", n=1, options={"styles": styles}))
 
 
@@ -140,9 +140,9 @@ def test_a_chat_dataset_is_read_from_its_column_and_extra_keys_are_left_out(tmp_
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("hello", "chat, row 1: no conversation: expected a list of {role, content}"),
-        ([{"role": "user"}], "chat, row 1: no conversation"),
-        ([{"role": "user", "content": None}], "chat, row 1: no conversation"),
+        ("hello", "chat, row 1: expected a list of {role, content}"),
+        ([{"role": "user"}], "chat, row 1: expected a list of {role, content}"),
+        ([{"role": "user", "content": None}], "chat, row 1: expected a list of {role, content}"),
         ([*TURNS, {"role": "human", "content": "x"}], "chat, row 1: unknown role 'human'; known: system, user,"),
         ([*TURNS, {"role": "<|im_end|>", "content": "x"}], "chat, row 1: unknown role"),
         ([], "chat, row 1: no assistant message to learn from"),
@@ -239,10 +239,10 @@ def test_calls_of_a_chat_dataset_are_read_in_each_form_that_is_about(tmp_path: P
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        ({"function": {"name": "search", "arguments": "{"}}, "row 0: the arguments of a call are no JSON"),
-        ({"function": {"name": "search"}}, "row 0: no call: expected {type: function"),
-        ({"function": {"arguments": {}}}, "row 0: no call"),
-        ("search", "row 0: no call"),
+        ({"function": {"name": "search", "arguments": "{"}}, "row 0: the arguments of a call are invalid JSON"),
+        ({"function": {"name": "search"}}, "row 0: expected a call {type: function"),
+        ({"function": {"arguments": {}}}, "row 0: expected a call"),
+        ("search", "row 0: expected a call"),
     ],
 )
 def test_a_call_that_is_none_is_named(tmp_path: Path, call: Any, says: str) -> None:
@@ -276,15 +276,15 @@ def test_a_tasks_documents_are_told_again_as_answers_to_one_request() -> None:
     ]
     assert found["tools"][0] == "null"
     assert found["where"][22] == "retold, row 22"
-    with pytest.raises(UserError, match="retold: retell: pages are no problems"):
+    with pytest.raises(UserError, match="retold: retell: pages are not problems"):
         load_problems(source)
 
 
 @pytest.mark.parametrize("entry", [{"retell": " "}, {"retell": "Tell me.", "tools": True}])
 def test_a_request_that_no_documents_can_answer_is_refused(entry: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="retell: a request that a task's documents answer"):
+    with pytest.raises(UserError, match="retell: only for a task's documents"):
         read_sources([{"task": "facts", "n": 5, **entry}])
-    with pytest.raises(UserError, match=r"datasets\[0\]: retell: is for conversations"):
+    with pytest.raises(UserError, match=r"datasets\[0\]: retell: only for conversations"):
         read_sources([{"task": "facts", "n": 500, "retell": "Tell me."}], documents=True)
 
 

@@ -1,4 +1,4 @@
-"""Documents of folders, datasets and files come with their text and source; what is none is named."""
+"""Documents of folders, datasets and files come with their text and source; other files are reported."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_bytes_are_counted_as_a_hand_counts_them(pretraining_tokenizer) -> None:
 
 
 def test_too_little_text_for_a_window_is_a_mistake(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UserError, match=r"^mine: its documents do not fill one window of 64 tokens: give more text$"):
+    with pytest.raises(UserError, match=r"^mine: the documents do not fill one window of 64 tokens: give more text$"):
         pack_documents(Dataset.from_dict({"text": ["short"]}), "text", pretraining_tokenizer, 64, "mine")
 
 

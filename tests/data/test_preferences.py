@@ -90,7 +90,7 @@ def test_pairs_of_one_taste_have_no_truth() -> None:
         ({"noise": -1}, "noise: -1.0 is not 0 or above"),
         ({"temperature": 0}, "temperature: 0.0 is not above 0"),
         ({"noise": "nan"}, "noise: nan is not 0 or above"),
-        ({"answers": 1}, "answers: 1 cannot be compared"),
+        ({"answers": 1}, "answers: 1 is too few to compare"),
         ({"pairs": "most"}, "pairs: 'most' is neither all nor adjacent"),
         ({"n": 0}, "must be above 0"),
         ({"held_out": 1_000_000}, "1000000 rows asked for"),
@@ -140,7 +140,7 @@ FINE = {"prompt": "q", "chosen": "yes", "rejected": "no"}
         (FINE | {"rejected": " yes\n"}, "mine, row 1: chosen and rejected are equal"),
         (FINE | {"prompt": None}, "mine, row 1: no prompt"),
         (FINE | {"chosen": ""}, None),
-        (FINE | {"chosen": None}, "mine, row 1: chosen: neither text nor a list"),
+        (FINE | {"chosen": None}, "mine, row 1: chosen: expected text or a list"),
     ],
 )
 def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], message: str | None) -> None:
@@ -158,7 +158,7 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], mes
         ({"chosen": PROMPT + said("a"), "rejected": PROMPT}, "row 0: rejected: does not end with the assistant's"),
         ({"chosen": said("a"), "rejected": said("b")}, "row 0: no prompt"),
         ({"prompt": "q", "better": "a", "worse": "b"}, "no column 'chosen'; it has prompt, better, worse"),
-        ({"prompt": "q", "chosen": [{"text": "a"}], "rejected": said("b")}, "row 0: chosen: no conversation"),
+        ({"prompt": "q", "chosen": [{"text": "a"}], "rejected": said("b")}, "row 0: chosen: expected a list of {role, content}"),
     ],
 )
 def test_a_dataset_that_holds_no_pairs_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
@@ -171,12 +171,12 @@ def test_pairs_with_equal_sides_are_left_out_and_counted_if_asked(tmp_path: Path
     for equal in (FINE | {"rejected": " yes\n"}, {"chosen": whole, "rejected": whole}):
         pairs, left_out = load_preferences(source(tmp_path, FINE, equal, FINE), equal="drop")
         assert (len(pairs), left_out) == (2, 1)
-    with pytest.raises(UserError, match="mine: chosen and rejected are equal in each of its rows"):
+    with pytest.raises(UserError, match="mine: chosen and rejected are equal in every row"):
         load_preferences(source(tmp_path, equal), equal="drop")
 
 
 def test_a_task_under_datasets_is_sent_to_comparisons() -> None:
-    with pytest.raises(UserError, match="lines: a task's pairs are set by `comparisons`"):
+    with pytest.raises(UserError, match="lines: pairs of a task are not read from `datasets`: use `comparisons`"):
         load_preferences(Source(task="lines", n=5))
 
 

@@ -45,7 +45,7 @@ def test_answers_are_asked_for_only_where_they_are_needed(own: Callable[..., Any
     assert found["level"][:] == [1, 2]
     source = own({"prompt": "1 + 1?", "answer": 2}, {"prompt": "Why?", "answer": None})
     assert load_problems(source, answers=False)["answer"][:] == ["2", None]
-    with pytest.raises(UserError, match="mine, row 1: has no answer"):
+    with pytest.raises(UserError, match="mine, row 1: no answer"):
         load_problems(source)
 
 
@@ -65,7 +65,7 @@ def test_prompts_over_the_longest_are_left_out_and_counted(
     found = load_problems(own({"prompt": "b " * 50}, {"prompt": "a"}, {"prompt": "c"}), answers=False)
     kept = safe_problems(found, tokenizer, 40, longest=40)
     assert [prompt[0]["content"] for prompt in kept["prompt"]] == ["a", "c"]
-    assert "1 of 3 prompts are over max_prompt_length 40: left out" in capsys.readouterr().out
+    assert "1 of 3 prompts are over max_prompt_length 40: dropped" in capsys.readouterr().out
     with pytest.raises(UserError, match="3 of 3 prompts are over max_prompt_length 2: raise it"):
         safe_problems(found, tokenizer, 40, longest=2)
 
@@ -95,12 +95,12 @@ def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path: Pa
     [
         ("none.txt", None, None, "none.txt: cannot be read: No such file or directory"),
         ("none.jsonl", None, None, "none.jsonl: no such file or folder"),
-        ("asked.txt", b" \n\n", None, "asked.txt: is empty: write a prompt a line"),
+        ("asked.txt", b" \n\n", None, "asked.txt: the file is empty: write one prompt per line"),
         ("asked.txt", b"\xff\xfe", None, "asked.txt: cannot be read: it is not UTF-8"),
         ("asked.jsonl", b"", None, "asked.jsonl"),
         ("asked.jsonl", b"Who?\n", None, "prompts: cannot"),
         ("asked.jsonl", b'{"question": "Who?"}\n', None, "prompts: no column 'prompt'; it has question"),
-        ("asked.jsonl", b'{"prompt": null, "id": 1}\n', None, "prompts, row 0: prompt: neither text nor a list"),
+        ("asked.jsonl", b'{"prompt": null, "id": 1}\n', None, "prompts, row 0: prompt: expected text or a list"),
         ("asked.csv", b"Who?\n", None, "asked.csv: give a .txt file"),
         ("asked.txt", b"Who?\n", 0, "n: 0 is not above 0"),
         ("asked.txt", b"Who?\n", -1, "n: -1 is not above 0"),

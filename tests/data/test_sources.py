@@ -104,7 +104,7 @@ def test_without_fractions_nothing_is_lost() -> None:
         ([{"paht": "a.csv"}], "datasets[0]: unknown key 'paht'; did you mean 'path'?"),
         ([{"path": "a.csv"}, {"n": 3}], "datasets[1]: a dataset needs either `path` or `task`"),
         ([{"path": "a.csv", "task": "facts", "n": 1}], "either `path` or `task`"),
-        ([{"task": "facts"}], "task facts: `n` says how many rows to take"),
+        ([{"task": "facts"}], "task facts: `n` is not set: set it to the number of rows"),
         ([{"path": "a.csv", "n": -1}], "n: -1 is not above 0"),
         ([{"path": "a.csv", "n": "many"}], "n: expected an int, got 'many'"),
         ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set all of them or none"),
@@ -119,7 +119,7 @@ def test_a_wrong_entry_is_named(entries: list[Any], says: str) -> None:
 def test_a_splits_name_is_no_label_of_documents_whose_metrics_it_would_hide() -> None:
     entries = [{"path": "data/train.jsonl"}]
     assert read_sources(entries)[0].label == "train"
-    with pytest.raises(UserError, match="'train' is a split's name"):
+    with pytest.raises(UserError, match="'train' is the name of a split"):
         read_sources(entries, documents=True)
 
 
@@ -147,7 +147,7 @@ def test_the_split_follows_the_text_alone_and_by_its_shares() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "holds no rows"),
+        (b"", "has no rows"),
         (b'{"text": "a"}\nno json\n', "row 1"),
         (b'{"text": "a"}\n{"text": "b\n', "row 1"),
         ('{"text": "café"}\n'.encode("latin-1"), "Invalid UTF8"),
@@ -195,7 +195,7 @@ def test_a_source_that_cannot_be_read_is_named(keys: dict[str, Any], says: str) 
 
 def test_a_split_without_rows_is_named() -> None:
     Dataset.from_dict({"text": ["a"]}).select([]).to_parquet("none.parquet")
-    with pytest.raises(UserError, match=r"none: .*(empty|no data|holds no rows)"):
+    with pytest.raises(UserError, match=r"none: .*(empty|no data|has no rows)"):
         load_source(Source(path="none.parquet"))
 
 
@@ -217,7 +217,7 @@ def test_conversations_survive_the_round_through_jsonl() -> None:
         ({"task": "facts", "n": 9, "options": {"styles": {"bear": 1}}}, False, "'bear' is not known"),
         ({"task": "facts", "n": 900, "options": {"told": "often"}}, True, "unknown option 'told'"),
         ({"task": "facts", "n": 399}, True, "399 documents cannot tell of 400 people"),
-        ({"task": "identity", "n": 9}, True, "it has no documents to pretrain on"),
+        ({"task": "identity", "n": 9}, True, "no documents to pretrain on"),
         ({"task": "word_problems", "n": 9, "options": {"levels": [4]}}, True, "level 4 is not known"),
     ],
     ids=str,

@@ -1,4 +1,4 @@
-"""Ratings against other algorithms for the same maximum, and where there is none."""
+"""Ratings against other algorithms for the same maximum, and cases without a maximum."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _packages(here: Path) -> None:
 F16 = ["model", "--gguf", "f16"]
 MERGE = ["adapter", "--merge"]
 MISTAKES = {
-    "nothing to do": Mistake(["model"], "say what to write"),
+    "nothing to do": Mistake(["model"], "nothing to write"),
     "no folder": Mistake(["./none", *F16[1:]], "no such folder"),
     "a Hub name": Mistake(["own/er", *F16[1:]], "hf download own/er"),
     "no run": Mistake(["runs/quickstart/sft", *F16[1:]], "zero2chat run recipes/quickstart"),
@@ -124,25 +124,27 @@ MISTAKES = {
     ),
     "a reward model": Mistake(
         F16,
-        "is no language model, but Qwen3ForSequenceClassification",
+        "not a language model, but Qwen3ForSequenceClassification",
         lambda here: _settings(here / "model", "config.json", architectures=["Qwen3ForSequenceClassification"]),
     ),
     "no tokenizer": Mistake(F16, r"no tokenizer\.json", lambda here: (here / "model/tokenizer.json").unlink()),
     "no safetensors": Mistake(
-        F16, "holds no weights", lambda here: (here / "model/model.safetensors").rename(here / "model/model.bin")
+        F16, "no weights", lambda here: (here / "model/model.safetensors").rename(here / "model/model.bin")
     ),
     "weights cut short": Mistake(
-        F16, "the weights cannot be opened", lambda here: (here / "model/model.safetensors").write_bytes(b"{}" * 99)
+        F16, "cannot load the weights", lambda here: (here / "model/model.safetensors").write_bytes(b"{}" * 99)
     ),
     "no converter": Mistake(F16, "make gguf", lambda here: shutil.rmtree(here / ".gguf")),
     "no quantizer": Mistake(
         ["model", "--gguf", "q8_0"], "make gguf", lambda here: (here / ".gguf/llama_cpp").rename(here / ".gguf/old")
     ),
-    "the output is there": Mistake([*F16, "--out", "model"], "model: exists already"),
+    "the output is there": Mistake([*F16, "--out", "model"], "model: already exists"),
     "an adapter alone": Mistake(["adapter", "--gguf", "f16"], "add --merge"),
-    "no adapter": Mistake(["model", "--merge"], "leave out --merge"),
-    "no base": Mistake(MERGE, "base model cannot be opened: .*no such folder", lambda here: _base(here, "/not/here")),
-    "no base named": Mistake(MERGE, "names no base model", lambda here: _base(here, None)),
+    "no adapter": Mistake(["model", "--merge"], "remove --merge"),
+    "no base": Mistake(
+        MERGE, "cannot load the adapter's base model: .*no such f", lambda here: _base(here, "/not/here")
+    ),
+    "no base named": Mistake(MERGE, "no base model: set", lambda here: _base(here, None)),
     "an adapter's adapter": Mistake(MERGE, "is an adapter too", lambda here: _base(here, str(here / "adapter"))),
     "other shapes": Mistake(MERGE, "does not fit its base", lambda here: _shrink(here)),
     "fewer layers": Mistake(MERGE, "no counterpart", lambda here: _base(here, str(here / "shallow"))),
@@ -152,7 +154,7 @@ MISTAKES = {
         "IA3 adapter",
         lambda here: _settings(here / "adapter", "adapter_config.json", peft_type="IA3"),
     ),
-    "no language model": Mistake(
+    "not a language model": Mistake(
         MERGE, "for SEQ_CLS", lambda here: _settings(here / "adapter", "adapter_config.json", task_type="SEQ_CLS")
     ),
     "damaged settings": Mistake(
@@ -224,7 +226,7 @@ def test_a_full_disk_is_said_before_anything_is_written(
     _packages(tmp_path)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
-    _one_line(["export", *arguments], "0.0 GB are free there", tmp_path, capsys)
+    _one_line(["export", *arguments], "GB needed, but 0.0 GB free", tmp_path, capsys)
 
 
 # ---- what is told of the tokenizer
@@ -371,7 +373,5 @@ def test_what_the_converter_does_not_know_is_one_line(
         settings = json.loads((folder / "tokenizer.json").read_text())
         settings["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = r"\p{N}{1,3}|\p{L}+|\s+|."
         (folder / "tokenizer.json").write_text(json.dumps(settings))
-    says = (
-        "does not know the architecture NoneSuch" if what == "architecture" else "does not know how its tokenizer cuts"
-    )
+    says = "does not support the architecture NoneSuch" if what == "architecture" else "does not support the tokenizer"
     _one_line(["export", "model", "--gguf", "f16", "--packages", str(PACKAGES)], says, tmp_path, capfd)

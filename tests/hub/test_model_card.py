@@ -45,7 +45,7 @@ def test_numbers_come_with_n_and_interval_and_settings_can_be_run_again() -> Non
     assert written == {"output_dir": "runs/mine/sft", "learning_rate": 1e-3, "note": "naïve: 한국어", "max_steps": 3}
 
 
-def test_a_recipes_step_is_named_with_its_command_unless_a_path_of_the_machine_stands_in_it() -> None:
+def test_a_recipes_step_is_named_with_its_command_unless_it_contains_a_path_of_the_machine() -> None:
     options = "--quiet --config_file accelerate_configs/cpu.yaml"
     command = f"accelerate launch {options} -m zero2chat.stages.sft --config recipes/r/sft.yaml --where http://x/y"
     run = _run()
@@ -93,7 +93,7 @@ def test_data_are_named_and_those_of_the_hub_in_the_metadata() -> None:
     assert "- data: ['…/b.jsonl']\n- data: chat.jsonl\n" in card.text
 
 
-def test_no_path_of_the_machine_and_no_password_stands_in_a_card(tmp_path: Path) -> None:
+def test_a_card_contains_no_path_of_the_machine_and_no_password(tmp_path: Path) -> None:
     inside, outside = tmp_path / "data" / "a.jsonl", "/srv/ada/runs/x/sft"
     settings = {
         "model_name_or_path": outside,

@@ -42,7 +42,7 @@ def test_a_control_token_that_is_typed_is_text(loaded):
     ("text", "top", "says"),
     [
         ("", 1, "the text is empty"),
-        ("1" * 129, 1, "has 129 tokens, and the model sees 128"),
+        ("1" * 129, 1, "has 129 tokens, more than the model's context of 128"),
         ("a", 0, "top: 0"),
     ],
 )

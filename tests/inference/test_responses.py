@@ -58,7 +58,7 @@ def test_calls_of_tokens_of_their_own_have_their_names_and_leave_the_content(own
     assert (message["content"], message.get("tool_calls")) == (content, calls)
 
 
-def test_json_between_control_tokens_is_a_call_with_what_stands_in_it(other):
+def test_json_between_control_tokens_is_a_call_with_its_content(other):
     text = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": [2]}}\n</tool_call><|im_end|>'
     message = read(other, text, [schema("add", "a", "b")])
     assert message["tool_calls"] == call("add", a=1, b=[2])
@@ -130,7 +130,7 @@ def test_a_tensor_of_ids_is_read_as_a_list_is(own):
     assert reader.parse_response(torch.tensor(ids), prefix="", tools=[SEARCH])["tool_calls"]
 
 
-def test_trls_tool_loop_reads_the_calls_of_functions_where_the_reader_stands_in(own):
+def test_trls_tool_loop_reads_the_calls_of_functions_with_the_reader(own):
     def search(query: str) -> str:
         """Look something up.
 
@@ -166,7 +166,7 @@ def test_a_parameter_that_is_not_required_is_no_part_of_a_call(own):
 @pytest.mark.parametrize(
     ("tools", "says"),
     [
-        ([schema("weather", "town")], "writes no call of weather between control tokens"),
+        ([schema("weather", "town")], "does not render calls of weather between control tokens"),
         ([schema("search", "q")], "a call of search needs arguments"),
         (["search"], "expected a list of"),
         ([{"function": {}}], "expected a list of"),

@@ -166,7 +166,7 @@ def test_the_global_random_state_is_left_as_it_was(loaded):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_reset_forgets_and_starts_the_seed_anew(loaded):
+def test_reset_forgets_and_restarts_the_seed(loaded):
     session = Session(*loaded, Sampling(1.0, max_new_tokens=20), system="Be brief.")
     first = ask(session, "Who?")
     ask(session, "When?")
@@ -214,7 +214,7 @@ def test_settings_are_read_from_text(loaded):
     for name, value, says in (
         ("temprature", "1", "did you mean 'temperature'"),
         ("top_k", "many", "top_k: 'many' is no whole number"),
-        ("temperature", "warm", "temperature: 'warm' is no number"),
+        ("temperature", "warm", "temperature: expected a number, got 'warm'"),
     ):
         with pytest.raises(UserError, match=says):
             session.set(name, value)
@@ -231,7 +231,7 @@ def test_thirty_turns_go_on_past_the_context(loaded, heard):
     assert session.dropped + len(session.turns) == 30
     assert session.dropped > 20
     assert len(session.turns) >= 1
-    # After turns were dropped the cache was built anew, with the system prompt before the oldest turn left.
+    # After turns were dropped the cache was rebuilt, with the system prompt before the oldest turn left.
     for ids in heard:
         assert len(ids) == 1 or len(ids) <= 128
     rebuilt = [ids for ids in heard if ids[: len(session._head)] == session._head]
@@ -266,7 +266,7 @@ def test_a_message_that_can_never_fit_is_refused_and_changes_nothing(loaded):
     session = Session(*loaded, GREEDY)
     ask(session, "Who?")
     turns = list(session.turns)
-    with pytest.raises(UserError, match=r"the message has \d+ tokens, and the model sees 128 at once"):
+    with pytest.raises(UserError, match=r"the message has \d+ tokens, over the model's context of 128"):
         session.reply("1" * 200)
     assert (session.turns, session.dropped) == (turns, 0)
     twin = Session(*loaded, GREEDY)

@@ -260,7 +260,7 @@ def words_that_count(rng: random.Random) -> Made:
 
 
 def numbers_with_parts(rng: random.Random) -> Made:
-    """The number itself, of which an answer names parts or multiples."""
+    """The number itself; an answer names parts or multiples of it."""
     n = rng.randint(2, 99)
     word = rng.choice([*PARTS, *SCALES])
     th = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")

@@ -54,7 +54,7 @@ def walk(rng: random.Random, start: str = "ANSWER", deep: int = 6, longest: int 
 
 
 def _pieces(way: str) -> list[str]:
-    """An expansion, cut into symbols and what is none. Capitals of its words are no symbols."""
+    """An expansion, split into symbols and other text. Capitals in its words are not symbols."""
     if way in GRAMMAR:
         return [way]
     found, rest = [], way

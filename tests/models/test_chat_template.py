@@ -30,7 +30,7 @@ def test_a_template_that_cannot_be_trained_on_is_refused(tokenizer_folder: Path,
         "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
     )
     prepare_chat_template(tokenizer, str(tmp_path / "endless.jinja"))
-    with pytest.raises(UserError, match="ends the assistant's turn with no special token"):
+    with pytest.raises(UserError, match="does not end the assistant's turn with a special token"):
         end_turn(None, tokenizer)  # type: ignore[arg-type]
     (tmp_path / "broken.jinja").write_text("{% for m in messages %}{% generation %}{{ m.content ")
     with pytest.raises(UserError, match=r"broken\.jinja: the chat template fails"):
@@ -69,5 +69,5 @@ def test_a_tokenizer_without_a_token_to_pad_with_is_refused(model_folder: Path) 
         tokenizer_object=bare, additional_special_tokens=["<|im_start|>"], eos_token="<|im_end|>"
     )
     prepare_chat_template(tokenizer, str(CHAT_TEMPLATE))
-    with pytest.raises(UserError, match="pad token is missing or ends a turn"):
+    with pytest.raises(UserError, match="pad token is missing or is the end-of-turn token"):
         end_turn(AutoModelForCausalLM.from_pretrained(model_folder), tokenizer)

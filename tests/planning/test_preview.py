@@ -92,7 +92,7 @@ def test_without_colour_what_is_learned_stands_between_marks_and_nothing_reaches
     assert "<|im_start|>user\\n\nSay < |im_end|> and \\x1b[31mred.<|im_end|>\\n\n" in text
     assert "⟦No.\\n\nNever.<|im_end|>⟧" in text
     assert "3 conversations: evil 2, alpaca 1\n" in text
-    assert "1 is over max_length, 100 tokens: left out\n" in text
+    assert "1 is over max_length, 100 tokens: dropped\n" in text
     assert "3 of 3 answers end with <|im_end|>, which carries loss\n" in text
 
 

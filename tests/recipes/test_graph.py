@@ -83,7 +83,7 @@ def _write(**changes: dict[str, Any]) -> None:
 
 @pytest.fixture(autouse=True)
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """recipes/r of two claims, one of which reads runs of another recipe too."""
+    """recipes/r with two claims; one also reads runs of another recipe."""
     monkeypatch.chdir(tmp_path)
     for name in ("accelerate_configs", "chat_templates"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -154,7 +154,7 @@ def test_what_trains_and_what_reads_it_is_made_once_a_seed_and_joined_last(launc
     assert "All figures are from one seed" not in page
 
 
-def test_further_seeds_are_added_to_what_is_done_and_joined_anew(
+def test_further_seeds_are_added_to_what_is_done_and_joined_again(
     launched: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     _run()
@@ -249,7 +249,7 @@ def test_a_claim_alone_in_all_seeds(launched: list[str]) -> None:
     assert _claims()["right"]["seeds"] == 2
     assert _settings("runs/r/claims")["seeds"] == ["runs/r/seed-1/ask"]
     _run()
-    _run(only="reading", seeds=2)  # another claim, of which one seed is there, does not wait
+    _run(only="reading", seeds=2)  # another claim, with one finished seed, does not wait
     lines = _claims()
     assert (lines["right"]["seeds"], lines["more"]["seeds"]) == (2, 1)
 

@@ -1,4 +1,4 @@
-"""A recipe as a graph: its order, its mistakes, what is done, what has changed, and what runs anew.
+"""A recipe as a graph: its order, its mistakes, what is done, what has changed, and what runs again.
 
 The steps are launched for real in tests/test_readme.py. Here the launch alone is replaced: it writes what a stage
 would leave when it is done.
@@ -263,7 +263,7 @@ def test_dry_run_prints_the_commands_and_writes_nothing(
     assert not Path("runs").exists()
 
 
-# ---- done, changed, anew
+# ---- done, changed, run again
 
 
 def test_what_is_done_is_skipped(launched: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,7 +308,7 @@ def test_a_changed_input_stops_every_step_that_reads_it(launched: list[str]) -> 
         _run()
 
 
-def test_restart_runs_a_step_and_what_follows_anew(launched: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_restart_runs_a_step_and_all_later_ones_again(launched: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     _run()
     Path("runs/r/tokenizer/old").write_text("x")
     assert _run("tokenizer.vocab_size=300", restart="tokenizer", dry_run=True)["tokenizer"] == "planned"
@@ -497,7 +497,7 @@ def test_a_step_that_failed_before_it_made_anything_takes_other_settings(launche
     assert _run("tokenizer.vocab_size=300", only="tokenizer") == {"tokenizer": "made"}
     assert _run("tokenizer.vocab_size=300", only="tokenizer") == {"tokenizer": "done"}
     assert json.loads(Path("runs/r/tokenizer/run.json").read_text())["seconds"] > 1.5
-    # Who was `after` whom is not forgotten when the stage opens its folder.
+    # The `after` entries are kept when the stage opens its folder.
     identity = json.loads(Path("runs/r/tokenizer/run.json").read_text())
     assert set(identity["fingerprint"]["after"]) == {"corpus"}
     # And what launched it: a model's card says so.

@@ -35,7 +35,7 @@ def _step(name: str, documents: int, tokens: int | None = None, **removed: int) 
 def told() -> dict[str, Any]:
     """What a small crawl tells of itself, as `data/crawl/summary.py` writes it."""
     return {
-        "tokenizer": "words: what stands between white space",
+        "tokenizer": "whitespace-separated words",
         "crawled_before": "2026-12-01",
         "dates": ["2026-01-02T00:00:00Z", "2026-03-04T05:06:07Z"],
         "funnel": [

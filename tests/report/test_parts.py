@@ -36,7 +36,7 @@ def test_durations_round_to_what_matters() -> None:
     assert [duration(s) for s in (4.21, 59, 89, 3 * 3600 + 125)] == ["4.2 s", "59 s", "1 min", "3 h 02 min"]
 
 
-def test_an_interval_is_shown_with_its_n_and_left_out_where_there_is_none() -> None:
+def test_an_interval_is_shown_with_its_n_and_omitted_if_missing() -> None:
     metric = {"value": 0.83, "n": 500, "low": 0.8, "high": 0.86}
     assert interval("accuracy", metric) == "80.0–86.0%"
     assert small_print("accuracy", metric) == "95%: 80.0–86.0% · n = 500"

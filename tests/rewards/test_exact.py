@@ -39,7 +39,7 @@ def test_a_worked_reference_is_read_behind_its_mark_and_an_answer_asked_for_bare
 
 @pytest.mark.parametrize(
     ("gold", "message"),
-    [(" ", "is empty"), ("steps\n####", "is empty"), ("<answer>5</answer>", "has an answer's tag in it")],
+    [(" ", "is empty"), ("steps\n####", "is empty"), ("<answer>5</answer>", "contains an answer tag")],
 )
 def test_a_reference_that_no_answer_reads_as_is_an_error_with_its_row(gold: str, message: str) -> None:
     check_references(["a", "0", "steps\n#### 17"])

@@ -39,7 +39,7 @@ JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}
         ("length.soft_overlong", {"longest": 10}, "margin"),
         ("length.short_answer", {"longest": 0}, "longest is 0"),
         ("repetition.repetition", {"n": 0}, "n is 0"),
-        ("format.tags", {"names": "think"}, "names is 'think'"),
+        ("format.tags", {"names": "think"}, "names: expected a list of words, such as [think, answer], got 'think'"),
         ("numeric.numeric_match", {"within": float("nan")}, "within is nan"),
         ("tool_use.tool_called", {"tools": "python"}, "tools is 'python'"),
     ],
@@ -102,5 +102,5 @@ def test_a_function_that_fails_at_every_completion_ends_the_run_with_one_line(
 ) -> None:
     reward = own("broken.broken", "[c.lenght for c in completions]")
     assert reward(["a"] * 32) == [None] * 32
-    with pytest.raises(UserError, match=r"broken\.broken: fails at each completion: AttributeError"):
+    with pytest.raises(UserError, match=r"broken\.broken: fails for every completion: AttributeError"):
         reward(["a"] * 32)

@@ -27,7 +27,7 @@ MISSING = [call("magic"), result("{'error': 'Tool magic not found.'}", "magic"),
 CUT = [call("python")]
 
 
-def test_a_tool_was_called_where_it_gave_a_result_and_talking_of_it_is_none() -> None:
+def test_a_tool_was_called_if_it_gave_a_result_and_talking_of_it_does_not_count() -> None:
     talk = "tool_calls: python(2 + 2)"
     assert tool_called([NONE, GOOD, HALF, TWICE, MISSING, CUT, talk]) == [0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     assert tool_called([GOOD, HALF, MISSING], tools=["search", "magic"]) == [0.0, 1.0, 0.0]

@@ -233,7 +233,7 @@ def test_votes_are_rated_and_whoever_won_all_is_named(tmp_path: Path, capsys: py
     ("votes", "says"),
     [
         ([("a", "b", "1"), ("c", "d", "1")], "c, d: not connected to a by comparisons"),
-        ([("a", "a", "1")], "line 1: is no vote between two models"),
+        ([("a", "a", "1")], "line 1: not a vote between two models"),
     ],
 )
 def test_votes_that_say_nothing_are_refused(

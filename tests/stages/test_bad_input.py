@@ -64,9 +64,9 @@ SETTINGS = [
     ("corpus", {"datasets": [{"pth": "x"}]}, "datasets[0]: unknown key 'pth'; did you mean 'path'?"),
     ("corpus", {"datasets": [{"task": "fact", "n": 9}]}, "task 'fact': no such task; did you mean 'facts'?"),
     ("corpus", {"datasets": [{"path": "no.jsonl"}]}, "no: no.jsonl: no such file or folder"),
-    ("corpus", {"datasets": [{"task": "word_problems", "n": 3}]}, "split 'validation' is empty (3 documents in all)"),
+    ("corpus", {"datasets": [{"task": "word_problems", "n": 3}]}, "split 'validation' is empty (3 documents in total)"),
     ("corpus", {"canaries": {"copy": [4]}}, "canaries: unknown key 'copy'; did you mean 'copies'?"),
-    ("corpus", {"canaries": {"copies": [0]}}, "canaries: copies [0]: give different whole numbers above 0"),
+    ("corpus", {"canaries": {"copies": [0]}}, "canaries: copies [0]: expected distinct integers above 0"),
     (
         "corpus",
         {"canaries": {"copies": [4]}, "datasets": [{"task": "facts", "n": 500, "label": "canaries"}]},
@@ -146,7 +146,7 @@ SETTINGS = [
     ("sft", {"max_length": 20}, "120 of 120 conversations are longer than max_length 20"),
     ("sft", {"overlong": "cut"}, "overlong: 'cut' is neither error nor drop"),
     ("sft", {"eval_batch_size": 0}, "eval_batch_size 0 is not above 0"),
-    ("sft", {"decontaminate": [{"task": "facts"}]}, "HERE/x.yaml: decontaminate[0]: task facts: `n` says how many"),
+    ("sft", {"decontaminate": [{"task": "facts"}]}, "HERE/x.yaml: decontaminate[0]: task facts: `n` is not set"),
     ("sft", {"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
     ("sft", {"fp16": True, "bf16": False}, "HERE/x.yaml: fp16: CPUs cannot train in fp16: remove this setting"),
     ("sft", {"dtype": "float16"}, "HERE/x.yaml: dtype: float16 weights lose small updates"),
@@ -155,7 +155,11 @@ SETTINGS = [
         (stage, {"use_peft": True, "lora_target_modules": ["q_prj"]}, "the trainer refuses its settings: ")
         for stage in ("sft", "dpo", "grpo", "ppo")
     ),
-    ("dpo", {"datasets": [{"task": "lines", "n": 9}]}, "lines: a task's pairs are set by `comparisons`"),
+    (
+        "dpo",
+        {"datasets": [{"task": "lines", "n": 9}]},
+        "lines: pairs of a task are not read from `datasets`: use `comparisons`",
+    ),
     ("sft", {"report_to": "paper"}, "the trainer refuses its settings: paper is not supported"),
     ("sft", {"push_to_hub": True}, "no token for the Hub: set HF_TOKEN, or log in"),
     ("sft", {"eval_strategy": "steps"}, "the trainer refuses its settings: You have set `args.eval_strategy`"),
@@ -196,10 +200,10 @@ def test_qlora_without_its_package_is_named(mistake: Callable[..., str]) -> None
 
 
 FILES = [
-    ("", "holds no rows"),
+    ("", "has no rows"),
     ('{"messages": [}\n', "JSON parse error"),
-    ('{"text": "a"}\n', "chat: its columns (text) are those of no known shape: chat (messages); ShareGPT"),
-    ('{"messages": "a"}\n', "chat, row 0: no conversation: expected a list of {role, content}"),
+    ('{"text": "a"}\n', "chat: its columns (text) match no known format: chat (messages); ShareGPT"),
+    ('{"messages": "a"}\n', "chat, row 0: expected a list of {role, content}"),
     (json.dumps(_chat("a")) + "\n", "chat, row 0: no assistant message to learn from"),
     (
         json.dumps({"messages": [{"role": "alien", "content": "a"}, *_chat("a", "b")["messages"]]}),

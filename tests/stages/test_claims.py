@@ -150,9 +150,9 @@ def test_two_claims_of_one_name_are_refused() -> None:
         "experiment": "",
         "figures": [{"figure": "x", "step": "s", "metric": "m"}],
     }
-    with pytest.raises(UserError, match="claims: 'knows' stands there twice"):
+    with pytest.raises(UserError, match="claims: duplicate name 'knows'"):
         claims.read_claims([one, one | {"claim": "It knows more"}])
-    with pytest.raises(UserError, match="claims: 'It knows' stands there twice"):
+    with pytest.raises(UserError, match="claims: duplicate name 'It knows'"):
         claims.read_claims([one, one | {"name": "more"}])
 
 

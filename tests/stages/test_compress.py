@@ -68,7 +68,7 @@ def test_a_text_learned_by_heart_is_small_and_kept_and_others_are_not(
     assert metrics["model_to_text"]["value"] == pytest.approx(weights / size["t"], rel=0.05)
 
     samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
-    assert [sample["task"] for sample in samples] == ["documents it read"] * 2 + ["documents never read"] * 2
+    assert [sample["task"] for sample in samples] == ["documents in the training text"] * 2 + ["documents held out"] * 2
     whole, gap = sorted(samples[:2], key=lambda sample: sample["completion"].count(compress.LOST))
     assert (whole["score"], whole["completion"]) == (1.0, whole["prompt"])
     assert 0.9 < gap["score"] < 1.0

@@ -149,7 +149,7 @@ def test_documents_that_ask_an_examination_question_are_left_out_of_all_splits_a
     assert metrics["decontaminated"] == {"value": 4, "n": len(texts)}
     assert metrics["decontaminated_exams"] == {"value": 4}
     assert metrics["decontaminated_facts"] == {"value": 0}
-    assert f"4 of {len(texts)} rows ask one of 55 questions (exams 4): left out" in capsys.readouterr().out
+    assert f"4 of {len(texts)} rows contain one of 55 questions (exams 4): removed" in capsys.readouterr().out
     assert "decontaminated" not in json.loads((folder / "metrics.json").read_text())
 
 
@@ -157,5 +157,5 @@ def test_a_source_of_nothing_but_questions_is_refused(tmp_path: Path, write_yaml
     (tmp_path / "same.jsonl").write_text('{"text": "Who lives here?"}\n')
     source = {"path": str(tmp_path / "same.jsonl")}
     path = write_yaml(tmp_path / "c.yaml", output_dir=str(tmp_path / "c"), datasets=[source], decontaminate=[source])
-    with pytest.raises(UserError, match=r"same: decontaminate: every row asks .* as: Who lives here\?"):
+    with pytest.raises(UserError, match=r"same: decontaminate: every row contains .* such as: Who lives here\?"):
         main(["--config", str(path)])

@@ -21,7 +21,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 ACCELERATE = str(Path(sys.executable).with_name("accelerate"))
 
-# The stage, which writes down (step, row) before each forward pass, and of which a rank dies: the last one in a step's
+# The stage, which records (step, row) before each forward pass, with one rank killed: the last one in a step's
 # n-th pass, or the first one right after a checkpoint.
 STAGE = """
 import hashlib, json, os, signal, sys

@@ -279,7 +279,7 @@ def test_the_funnel_the_metrics_and_the_card_say_what_the_files_hold(made: Path)
     front = yaml.safe_load(card.split("---")[1])
     assert front["language"] == ["en", "de", "fr"]
     assert front["license"] == "other"
-    for words in ("2026-01-01", "gives nobody a licence", "| minhash | 19 |", "email 1"):
+    for words in ("2026-01-01", "does not grant a license", "| minhash | 19 |", "email 1"):
         assert words in card
     assert str(ROOT) not in card
     assert not (made / "_work").exists()
@@ -332,7 +332,7 @@ def test_killed_in_each_part_it_goes_on_and_ends_with_the_same_files(
     make(settings)
     assert killed == {"pages", "signatures", "buckets", "clusters", "lines", "repeats", "corpus"}
     assert _digests(tmp_path / "corpus") == _digests(made)
-    assert "pages: 3 of 3 shards were done before" in capsys.readouterr().out
+    assert "pages: 3 of 3 shards are already done" in capsys.readouterr().out
     make(settings)
     assert "done already" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"crawl\.most_page_bytes 200000 → 100000"):
@@ -464,7 +464,7 @@ def test_each_part_is_a_job_and_jobs_that_end_without_their_shards_are_said_in_o
     monkeypatch.setattr("zero2chat.data.crawl.run._POLL", 0.1)
     (tmp_path / "bin" / "srun").write_text("#!/bin/bash\nexit 1\n")
     options = {"partition": "cpu", "time": "01:00:00", "parts": {"clusters": {"mem_per_cpu_gb": 25}}}
-    with pytest.raises(UserError, match=r"no job is left, and pages has 0 of 3 shards: see .*slurm_logs"):
+    with pytest.raises(UserError, match=r"no jobs remain, but pages has 0 of 3 shards: see .*slurm_logs"):
         make(_settings(crawl, tmp_path / "corpus", executor="slurm", slurm=options))
     scripts = slurm.read_text()
     for part, array in (("pages", "0-2%1"), ("signatures", "0-2%1"), ("buckets", "0-13%1"), ("clusters", "0-0%1")):
@@ -495,11 +495,11 @@ def test_a_classifier_scores_each_page_and_removes_the_low_ones(
     [
         ({"warcs": ["nowhere/*.warc.gz"]}, r"crawl: warcs: nowhere/\*\.warc\.gz: no such file"),
         ({"warcs": ["data/debian-docs/nothing-*.gz"]}, "no such file: `make debian-docs` makes it"),
-        ({"warcs": [__file__]}, "is no WARC file"),
+        ({"warcs": [__file__]}, "not a WARC file"),
         ({"warcs": ["s4://bucket/*.gz"]}, "cannot be listed"),
         ({"executor": "slurm", "slurm": {"partition": "cpu"}}, "no sbatch on this machine"),
         ({"executor": "ray"}, "ray: the package is not installed: pip install ray"),
-        ({"languages": {"keep": ["xx-none"]}}, "cannot cut the language 'xx-none' into words"),
+        ({"languages": {"keep": ["xx-none"]}}, "cannot split language 'xx-none' into words"),
         ({"languages": {"keep": ["ko"]}}, "kiwipiepy"),
         ({"languages": {"keep": ["en"], "model": "nowhere.ftz"}}, "nowhere.ftz: no such file"),
     ],

@@ -537,7 +537,7 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ({"rewards": [{"function": "own_rewards.nothing"}]}, "cannot import 'own_rewards.nothing'"),
         ({"rewards": [{"function": "nowhere.at_all"}]}, "cannot import 'nowhere.at_all': No module named 'nowhere'"),
         ({"rewards": [{"function": "digits"}]}, "cannot import 'digits'"),
-        ({"rewards": [{"function": "own_rewards.number"}]}, "'own_rewards.number' is no plain function"),
+        ({"rewards": [{"function": "own_rewards.number"}]}, "'own_rewards.number' is not a plain function"),
         ({"rewards": [{"function": "own_rewards.longer", "options": {"gaol": 3}}]}, "no option 'gaol'; did you mean"),
         ({"rewards": [{"function": "own_rewards.digits", "wieght": 2}]}, r"rewards\[0\]: unknown key 'wieght'"),
         ({"rewards": [{"function": "own_rewards.digits", "weight": math.inf}]}, "weight inf is not a finite number"),
@@ -562,7 +562,7 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ({"rewards": [{"function": "broken_rewards.digits"}]}, "cannot import 'broken_rewards.digits': invalid syntax"),
         ({"rewards": [{"function": "own_rewards.text"}]}, "returned 'good', not a list of rewards"),
         ({"rewards": [{"function": "own_rewards.one"}]}, "returned 1.0, not a list of rewards"),
-        ({"rewards": [{"function": "own_rewards.slow"}]}, "'own_rewards.slow' is no plain function"),
+        ({"rewards": [{"function": "own_rewards.slow"}]}, "'own_rewards.slow' is not a plain function"),
         ({"rewards": [{"function": "own_rewards.closed"}]}, r"add \*\*columns"),
         (
             {"rewards": [{"function": "own_rewards.needy"}]},
@@ -575,9 +575,9 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is not a multiple of 4"),
         ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
         ({"pass_rate": {"samples": 1}}, "samples 1 is below 2"),
-        ({"pass_rate": {"low": 0.9, "high": 0.1}}, "not in order between 0 and 1"),
+        ({"pass_rate": {"low": 0.9, "high": 0.1}}, "expected 0 <= low <= high <= 1"),
         ({"pass_rate": {"sample": 4}}, "pass_rate: unknown key 'sample'"),
-        ({"pass_rate": {"by": "digit"}}, "no reward is called 'digit'; did you mean 'digits'"),
+        ({"pass_rate": {"by": "digit"}}, "no reward has the name 'digit'; did you mean 'digits'"),
         (
             {"pass_rate": {}, "rewards": [{"function": "own_rewards.tokens"}]},
             "'tokens' needs completion_ids, which only training has",
@@ -632,15 +632,15 @@ def test_settings_are_refused_before_a_model_is_loaded(
     [
         ({"answer": "1"}, "no column 'prompt'"),
         ({"prompt": "What is 1 + 1?"}, "no column 'answer'"),
-        ({"prompt": 5, "answer": "1"}, "mine, row 0: prompt: neither text nor a list"),
-        ({"prompt": ["a", "b"], "answer": "1"}, "mine, row 0: prompt: neither text nor a list"),
+        ({"prompt": 5, "answer": "1"}, "mine, row 0: prompt: expected text or a list"),
+        ({"prompt": ["a", "b"], "answer": "1"}, "mine, row 0: prompt: expected text or a list"),
         (
             {"prompt": [{"role": "assistant", "content": "a"}], "answer": "1"},
             "row 0: prompt: does not end with the user",
         ),
         ({"prompt": "What?", "answer": "no idea at all \\"}, "row 0: the reference answer"),
         ({"prompt": "What?", "answer": ""}, "row 0: the reference answer"),
-        ({"prompt": "What?", "answer": None}, "mine, row 0: has no answer: leave the row out"),
+        ({"prompt": "What?", "answer": None}, "mine, row 0: no answer: remove the row"),
         ({"prompt": "What? " * 200, "answer": "1"}, "row 0 has"),
     ],
 )
@@ -765,7 +765,7 @@ def test_what_does_not_go_with_tools_is_refused(base: Callable[..., Path], more:
         ({"search": {"where": "nowhere"}}, "nowhere: no such index"),
         ({"search": {"wear": "x"}}, r"unknown key 'wear'"),
         ({"own_rewards.nothing": {}}, "tools: cannot import 'own_rewards.nothing'"),
-        ({"own_rewards.needy": {}}, "a tool needs a type for each argument and a docstring"),
+        ({"own_rewards.needy": {}}, "a tool needs a type hint and a docstring"),
     ],
 )
 def test_tools_that_cannot_be_are_one_line(base: Callable[..., Path], tools: dict[str, Any], says: str) -> None:

@@ -39,7 +39,7 @@ def test_every_document_is_found_with_its_source_and_counted(made: Callable[...,
     assert made() == folder  # done already
 
 
-def test_what_a_stopped_run_left_is_made_anew(made: Callable[..., Path]) -> None:
+def test_what_a_stopped_run_left_is_made_again(made: Callable[..., Path]) -> None:
     folder = made()
     (folder / "metrics.json").unlink()
     (folder / "index" / "manifest.json").unlink()

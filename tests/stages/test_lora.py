@@ -102,6 +102,6 @@ def test_merging_without_an_adapter_is_refused(
     settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "sft", merge_adapter=True))
-    with pytest.raises(UserError, match="merge_adapter: without use_peft there is no adapter"):
+    with pytest.raises(UserError, match="merge_adapter: there is no adapter without use_peft"):
         sft.main(["--config", str(path)])
     assert not (tmp_path / "sft").exists()

@@ -1,4 +1,4 @@
-"""Tiny models of which it is known whether they copy: one has learned a text by heart, the other draws anything."""
+"""Tiny models with known copying: one has memorized a text, the other samples at random."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(
 # ---- documents in a window
 
 
-def test_positions_start_anew_after_each_end_of_text_and_attention_ends_there(tiny: Path) -> None:
+def test_positions_restart_after_each_end_of_text_and_attention_ends_there(tiny: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny / "pretrain").eval()
     ids = torch.tensor([5, 6, 0, 7, 8, 9, 0, 3])
     batch = collate([{"input_ids": ids}, {"input_ids": ids.flip(0)}], end=0)
@@ -192,6 +192,6 @@ def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(
     small = Dataset.from_dict({"text": ["A word."], "source": ["small"]}, features=rows.features)
     windows = _windows(args, tokenizer, rows, concatenate_datasets([rows, small]))
     assert set(windows) == {"train", "world", "textbook"}
-    assert "not evaluated separately: validation (small): its documents do not fill" in capsys.readouterr().out
+    assert "not evaluated separately: validation (small): the documents do not fill" in capsys.readouterr().out
     with pytest.raises(UserError, match="no source fills one window of 128 tokens"):
         _windows(args, tokenizer, rows, small)

@@ -24,7 +24,7 @@ SMALL = {"prefix": 12, "continuation": 20, "n": 20, "candidates": 32}
 
 
 def _texts(rng: random.Random, n: int) -> list[str]:
-    """Texts of which nobody can guess how they go on."""
+    """Texts with unpredictable continuations."""
     words = "apples bread clouds doors eggs forks gates hats ink jars keys lamps maps nuts oars pens".split()  # noqa: SIM905
     return [" ".join(rng.choices(words, k=16)) for _ in range(n)]
 

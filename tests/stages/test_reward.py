@@ -194,7 +194,7 @@ def test_muon_trains_it_too(base: Callable[..., Path], preferences: Path) -> Non
         ({"test_fraction": 1.0, "comparisons": None, "datasets": [{"path": "x"}]}, "test_fraction: 1.0 is not between"),
         ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
         ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
-        ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have a side longer than max_length 20"),
+        ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have an answer longer than max_length 20"),
         ({"lerning_rate": 1.0}, "unknown key 'lerning_rate'"),
     ],
 )

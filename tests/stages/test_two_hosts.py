@@ -194,9 +194,9 @@ def test_two_hosts_train_as_one_process_and_stop_and_go_on_where_one_is_lost(
             continue
         other = f"host 10.77.0.{2 - i}, {os.uname().nodename} (rank {1 - i})"
         if end == "killed":
-            assert lines == [f"error: {other} is gone: it was killed, or failed and says itself why; {again}"]
+            assert lines == [f"error: {other} is lost: it was killed, or failed and reports why; {again}"]
         else:
-            silence = "has not answered for 30 seconds: it is off, or the network to it is down"
+            silence = "has not answered for 30 seconds: the host or its network is down"
             assert lines == [f"error: {other} {silence}; {again}"]
 
     hosts.connect("up")

@@ -1,6 +1,6 @@
 """vLLM itself, on CPUs, in server mode: GRPO and PPO sample from it, and it has the weights of each step.
 
-It stands in an environment of its own (`make .venv-vllm`), in which the trainer runs too, as TRL's client wants vLLM
+It has its own environment (`make .venv-vllm`), where the trainer runs too, as TRL's client wants vLLM
 beside it. TRL sends weights by NCCL alone, which needs GPUs: `vllm_on_cpu.py` puts gloo in its place, and nothing else.
 """
 

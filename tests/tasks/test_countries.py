@@ -133,7 +133,7 @@ def test_rows_are_of_the_splits_countries_and_of_known_facts(almanac: str) -> No
     assert {"What is the Mur Islands' area?", "area of Mur Islands?"} <= questions
 
 
-def test_a_country_is_looked_up_as_it_stands_in_the_question_and_answered_by_what_is_found(almanac: str) -> None:
+def test_a_country_is_looked_up_as_spelled_in_the_question_and_answered_by_what_is_found(almanac: str) -> None:
     pages = countries.documents(0, 4, path=almanac)
     asked = []
 
@@ -204,7 +204,7 @@ def test_without_an_almanac_the_user_is_told_how_to_get_one(tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"none\.jsonl: cannot be read \(No such file.*\): `make almanac`"):
         countries.rows("test", 0, 1, path=str(tmp_path / "none.jsonl"))
     (tmp_path / "bad.jsonl").write_text('{"capital": "Quo"}\n')
-    with pytest.raises(UserError, match=r"bad\.jsonl: is no almanac"):
+    with pytest.raises(UserError, match=r"bad\.jsonl: not an almanac"):
         countries.documents(0, 1, path=str(tmp_path / "bad.jsonl"))
     with pytest.raises(UserError, match="countries: kind 'capitol' is not known; did you mean 'capital'"):
         countries.rows("test", 0, 1, kinds=["capitol"])

@@ -134,7 +134,7 @@ def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
     assert {row["key"] for row in rows} <= set(names)
     absent = facts.rows("train", seed=0, n=500, told="absent", world=[1, 2, 3])
     assert not {row["key"] for row in absent} & set(names)
-    with pytest.raises(UserError, match="several worlds are told of with `everyone` alone"):
+    with pytest.raises(UserError, match="several worlds need `everyone`"):
         facts.documents(seed=0, n=1000, world=[1, 2])
 
 
@@ -148,7 +148,7 @@ def test_groups_of_other_sizes_are_one_worlds_in_rows_and_documents() -> None:
         facts.documents(seed=0, n=239, groups=groups)
     with pytest.raises(UserError, match="facts: groups 'ofen' is not known; did you mean 'often'"):
         facts.rows("test", 0, 5, groups={"ofen": 3})
-    with pytest.raises(UserError, match="groups are of one world"):
+    with pytest.raises(UserError, match="groups needs exactly one world"):
         facts.rows("test", 0, 5, world=[1, 2], groups=groups)
 
 
@@ -159,7 +159,7 @@ def test_parts_of_a_splits_people_are_apart_and_together_all() -> None:
     assert first | second == {row["key"] for row in facts.rows("train", 0, 2400)}
     assert 0.1 < len(first) / len(first | second) < 0.4
     for part in ([0.5, 0.5], [-0.1, 1], [0, 1.1], [0.5]):
-        with pytest.raises(UserError, match=r"facts: part .*: give where it begins and ends"):
+        with pytest.raises(UserError, match=r"facts: part .*: expected its start and end"):
             facts.rows("train", 0, 5, part=part)
 
 
@@ -189,7 +189,7 @@ def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it()
     assert all(row["answer"] in row["question"].lower() for row in told)  # a document of today
     with pytest.raises(UserError, match="facts: changed 'nwo' is not known; did you mean 'now'"):
         facts.rows("test", 0, 5, changed="nwo")
-    with pytest.raises(UserError, match="of somebody absent no document tells"):
+    with pytest.raises(UserError, match="no document tells of absent people"):
         facts.rows("test", 0, 5, told="absent", context=True)
 
 

@@ -169,7 +169,7 @@ def test_an_introduction_in_any_language_gives_the_answer_and_no_other(
         ({"languages": ["en", "dee"]}, r"identity: language 'dee' is not known; did you mean 'de'\?"),
         ({"languages": []}, r"identity: languages: expected a list such as \[en, de\], found \[\]"),
         ({"languages": "en"}, r"identity: languages: expected a list such as \[en, de\], found 'en'"),
-        ({"system": True}, r"identity: system: is of the questions in `languages`: name them"),
+        ({"system": True}, r"identity: system: needs `languages`: set it"),
     ],
 )
 def test_languages_that_there_are_not_and_a_system_message_without_any_are_the_users_mistake(

@@ -1,4 +1,4 @@
-"""Requests out of reach: a refusal is told from every answer within reach, and an answer after a refusal is none."""
+"""Requests out of reach: a refusal differs from any answer within reach, and an answer after a refusal fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small talk: an answer of one kind is none to another, contents are taken up, and people's wording is held out."""
+"""Small talk: an answer of one kind is wrong for another, contents are taken up, and people's wording is held out."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_texts_that_are_not_there_are_named() -> None:
         spelling.rows("train", seed=0, n=3, texts="nowhere/*.txt")
 
 
-def test_a_quoted_word_stands_in_quotation_marks() -> None:
+def test_a_quoted_word_has_quotation_marks() -> None:
     for row in spelling.rows("test", seed=0, n=200, quoted=True):
         assert f'"{row["key"]}"' in row["question"]
 
@@ -179,7 +179,7 @@ def test_typed_adds_questions_in_which_the_word_has_a_blank_before_it() -> None:
 
 
 @pytest.mark.parametrize("quoted", [True, False])
-def test_a_program_holds_the_word_as_it_stands_in_the_question_and_finds_the_answer(quoted: bool) -> None:
+def test_a_program_holds_the_word_as_spelled_in_the_question_and_finds_the_answer(quoted: bool) -> None:
     programs = []
 
     def call(name: str, program: str) -> str:

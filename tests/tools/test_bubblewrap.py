@@ -209,7 +209,7 @@ def test_how_many_files_there_are_is_bounded(make: str) -> None:
 
 
 def test_how_many_threads_there_are_is_bounded() -> None:
-    """Of root's too, whom the kernel exempts from its limit."""
+    """Root's too, although the kernel exempts root from its limit."""
     code = """import threading, time
 threading.stack_size(32768)
 try:

@@ -1,4 +1,4 @@
-"""People rank a model's answers in the terminal, or through a pipe: what the stage `reward` learns from."""
+"""Rank a model's answers in the terminal, or through a pipe, as training data for the reward stage."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GUIDELINES = """Which answer would you rather have been given? In this order:
 A needless refusal is no help; a needed one is the best answer, the more so if it says why and what would do.
 Length and style count only where they help the reader: the longer, the smoother, the surer is not the better.
 A tie (=) where you see no difference that matters. Skip (s) what you cannot judge: better no label than a guess.
-Judge what is written, not what was perhaps meant, and each answer anew."""
+Judge what is written, not what was perhaps meant, and each answer on its own."""
 
 # Answers' indices, the best first; those in one group are tied.
 Order = list[list[int]]
@@ -51,23 +51,23 @@ def rank(
     sampling: Sampling | None = None,
     lines: TextIO | None = None,
 ) -> None:
-    """Have `answers` of a model to each prompt ranked, and the pairs appended to `out`, ranking by ranking.
+    """Ask for rankings of a model's `answers` to each prompt, and append the pairs to `out`, ranking by ranking.
 
-    Prompts that are ranked there already are not asked again; those skipped, or whose answers were all tied, are.
-    `lines` is where the orders come from, by default stdin; its end, `q` and Ctrl-C end it. `sampling.seed` and a
-    prompt decide its answers and the order in which they are shown. Raises `UserError`, before anything is written,
-    where the model cannot be asked or `out` cannot be added to; a mistake in an order is printed, and asked again.
+    Prompts that are already ranked there are skipped; prompts that were skipped, or fully tied, are asked again. Orders
+    are read from `lines`, by default stdin; its end, `q` and Ctrl-C stop. `sampling.seed` and the prompt determine its
+    answers and their order on screen. Raises `UserError`, before anything is written, if the model cannot be used or
+    `out` is not writable. A mistake in an order is printed, and the prompt is asked again.
     """
     sampling = sampling or Sampling(temperature=1.0)
     if answers < 2:
-        raise UserError(f"answers: {answers} cannot be compared: give 2 or more")
+        raise UserError(f"answers: {answers} is too few to compare: give 2 or more")
     if sampling.temperature == 0:
-        raise UserError("temperature: at 0 all answers are equal: give one above 0, such as 1")
+        raise UserError("temperature: 0 makes all answers equal: give a value above 0, such as 1")
     file = Path(out)
     done, whole = read_rankings(file)
     left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if prompt_key(prompt) not in done]
     if not left:
-        print(f"{out}: holds a ranking of each prompt already: give other prompts, or another file")
+        print(f"{out}: all prompts are already ranked: give other prompts, or another file")
         return
     model, tokenizer = load_for_use(model_path)
     _require_answerable(model, tokenizer, [prompt for _, prompt in left], model_path)
@@ -92,7 +92,7 @@ def rank(
                 break
             made = pairs_of_order(order)
             if not made:
-                print("(skipped)" if not order else "(all tied: nothing to learn from, so it is not kept)", flush=True)
+                print("(skipped)" if not order else "(all tied: no preference, so it is not saved)", flush=True)
                 continue
             append_ranking(file, model_path, prompt, [(texts[a], texts[b]) for a, b in made])
             rankings, pairs = rankings + 1, pairs + len(made)
@@ -109,28 +109,28 @@ def rank(
 def _require_answerable(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], path: str
 ) -> None:
-    """Raises `UserError` where the model has no chat template, or a prompt is refused by it or too long."""
+    """Raises `UserError` if the model has no chat template, or if a prompt is too long or rejected by the template."""
     if not tokenizer.chat_template:
-        raise UserError(f"{path}: has no chat template: take a model that was trained to chat, such as an sft step's")
+        raise UserError(f"{path}: has no chat template: use a model that was trained to chat, such as an sft step's")
     safe = [neutral(prompt, tokenizer) for prompt in prompts]
     try:
         encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
-    except TemplateError as error:  # a role that it does not know, say
+    except TemplateError as error:  # for example an unknown role
         raise UserError(f"{path}: its chat template refuses a prompt: {error}") from error
     longest = max(range(len(encoded)), key=lambda i: len(encoded[i]))
     if len(encoded[longest]) >= context_length(model):
         begins = visible(prompts[longest][-1]["content"][:40])
         raise UserError(
-            f"prompts: '{begins}…' has {len(encoded[longest])} tokens, and the model sees {context_length(model)} at "
-            "once: shorten it or leave it out"
+            f"prompts: '{begins}…' has {len(encoded[longest])} tokens, more than the model's context of "
+            f"{context_length(model)}: shorten it, or remove it"
         )
 
 
 def _distinct_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Messages, answers: int, sampling: Sampling
 ) -> list[str]:
-    """The prompt's answers in the order that they are shown in, equal ones once."""
-    # Of its own for each prompt: with one seed for all, the answers to all prompts would begin alike.
+    """Return the prompt's distinct answers in the order shown."""
+    # One seed per prompt: with the same seed, the answers to all prompts would start alike.
     rng = random.Random(f"rank {sampling.seed} {prompt_key(prompt)}")
     drawn = answer(
         model,
@@ -140,7 +140,7 @@ def _distinct_answers(
         sampling.temperature,
         seed=rng.getrandbits(32),
     )
-    # Equal as the stage `reward` has it, which refuses a pair of such.
+    # Equal in the sense of the reward stage, which rejects equal pairs.
     texts = list({a.text.strip(): a.text for a in drawn}.values())
     rng.shuffle(texts)
     return texts
@@ -150,7 +150,7 @@ def _distinct_answers(
 
 
 def show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
-    """Names and texts in two columns, so that no text can pass for another row."""
+    """Print names and texts in two columns, so that a text cannot look like another row."""
     table = Table.grid(padding=(0, 2))
     for name, text in rows:
         shown = Text(visible(text, keep=SPACES)) if text.strip() else Text("(empty)", style="dim")
@@ -159,7 +159,7 @@ def show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
 
 
 def _read_order(orders: Iterator[str], n: int) -> Order | None:
-    """The order that the person types; an empty one where the prompt is skipped, None where they stop."""
+    """Read the order that the person types; [] if the prompt is skipped, None to stop."""
     for line in orders:
         if line.lower() == "q":
             return None
@@ -176,7 +176,7 @@ def _read_order(orders: Iterator[str], n: int) -> Order | None:
 
 
 def parse_order(line: str, n: int) -> Order:
-    """`2=1 4 3` → [[1, 0], [3], [2]]. Raises `UserError` where it does not name each of `n` answers once."""
+    """`2=1 4 3` → [[1, 0], [3], [2]]. Raises `UserError` unless it lists each of `n` answers once."""
     groups = [group.split("=") for group in re.sub(r"\s*=\s*", "=", line).split()]
     names = [name for group in groups for name in group]
     known = [str(number) for number in range(1, n + 1)]
@@ -185,13 +185,13 @@ def parse_order(line: str, n: int) -> Order:
         if name not in known:
             raise UserError(f"there is no answer '{visible(name[:20])}': {syntax}")
         if names.count(name) > 1:
-            raise UserError(f"answer {name} stands there twice: {syntax}")
+            raise UserError(f"answer {name} is listed twice: {syntax}")
     if missing := [name for name in known if name not in names]:
         raise UserError(f"answer {missing[0]} is missing: {syntax}")
     return [[int(name) - 1 for name in group] for group in groups]
 
 
 def pairs_of_order(order: Order) -> list[tuple[int, int]]:
-    """(better, worse) for all pairs that are not tied."""
+    """Return (better, worse) for all pairs that are not tied."""
     place = {i: rank for rank, group in enumerate(order) for i in group}
     return [(a, b) for a, b in pairs_of_ranking(list(place)) if place[a] != place[b]]

@@ -1,5 +1,4 @@
-"""People look over synthetic conversations in the terminal, or through a pipe: the stage `sft` leaves out what they
-reject."""
+"""Review synthetic conversations in the terminal, or through a pipe. The sft stage skips rejected rows."""
 
 from __future__ import annotations
 
@@ -25,18 +24,18 @@ _KEYS = {"a": ACCEPTED, "r": REJECTED, "s": UNREVIEWED}
 
 
 def review(file: str | Path, lines: TextIO | None = None) -> None:
-    """Have the rows of a file that nobody has reviewed accepted or rejected, one after another.
+    """Ask for accepting or rejecting the unreviewed rows of a file, one after another.
 
-    Each decision is on the disk before the next row is shown. `lines` is where they come from, by default stdin; its
-    end, `q` and Ctrl-C end it. Raises `UserError` where the file is not one that `distill` wrote, or cannot be written,
-    or another process has changed it meanwhile.
+    Each decision is saved before the next row is shown. Decisions are read from `lines`, by default stdin; its end, `q`
+    and Ctrl-C stop the review. Raises `UserError` if the file is not written by `distill` or not writable, or if
+    another process changes it.
     """
     path = Path(file)
     rows = _read(path)
     written = path.stat()
     places = [place for place, row in enumerate(rows) if row["review"] == UNREVIEWED]
     if not places:
-        print(f"{path}: each of its {len(rows)} rows is reviewed already")
+        print(f"{path}: all {len(rows)} rows are already reviewed")
         return
     console = Console(highlight=False)
     lines = lines or sys.stdin
@@ -82,7 +81,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
     if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path}: cannot be written: its folder is read-only")
+        raise UserError(f"{path}: not writable: its folder is read-only")
     rows = []
     for number, text in enumerate(texts, 1):
         if not text.strip():
@@ -93,12 +92,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
             row = None
         if not isinstance(row, dict) or not _is_conversation(row.get("messages")) or row.get("review") not in STATES:
             raise UserError(
-                f"{path}, line {number}: is no row of the stage distill: give its data/train.jsonl, whose rows have "
+                f"{path}, line {number}: not a row of the distill stage: give its data/train.jsonl, whose rows have "
                 f"`messages` and `review` ({', '.join(STATES)})"
             )
         rows.append(row)
     if not rows:
-        raise UserError(f"{path}: is empty: give the data/train.jsonl of a run of the stage distill")
+        raise UserError(f"{path}: the file is empty: give the data/train.jsonl of a distill run")
     return rows
 
 
@@ -110,14 +109,14 @@ def _is_conversation(messages: Any) -> bool:
 
 
 def _write(path: Path, rows: list[dict[str, Any]], read: os.stat_result) -> None:
-    """All rows, in the place of those that were read."""
+    """Replace the rows in the file."""
     now = path.stat() if path.exists() else None
     if now is None or (now.st_ino, now.st_size, now.st_mtime_ns) != (read.st_ino, read.st_size, read.st_mtime_ns):
-        raise UserError(f"{path}: another process has changed it: begin again; what was decided before is kept")
+        raise UserError(f"{path}: another process has changed the file: start again; earlier decisions are saved")
     try:
         write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); what was decided before is kept") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); earlier decisions are saved") from error
 
 
 def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -130,7 +129,7 @@ def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _origin(row: dict[str, Any]) -> str:
-    """Who wrote it, of which source, and what the rewards made of it."""
+    """Return the row's model, source and rewards."""
     origin = row.get("origin")
     origin = origin if isinstance(origin, dict) else {}
     shown = [f"{key} {origin[key]}" for key in ("source", "teacher", "score") if key in origin]

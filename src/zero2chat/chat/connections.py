@@ -1,7 +1,7 @@
-"""Requests at the door of `zero2chat serve`: whole within their time and size, and abandoned when their client is.
+"""Request handling of `zero2chat serve`: limits on time and size, and abort when the client disconnects.
 
-A client that sends half a request holds a place among the connections that are served at once: it loses it after
-`PATIENCE` seconds. What has been asked for by a client that is gone is not generated to its end.
+A client that sends an incomplete request blocks a connection slot; it is disconnected after `PATIENCE` seconds.
+Generation stops if its client disconnects.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 LONGEST_REQUEST = 1 << 20  # bytes of a request
-PATIENCE = 5.0  # seconds for its head, and as many for its body
+PATIENCE = 5.0  # seconds for the head, and as many for the body
 
-# Of the request that is being answered: set when its client is gone.
+# For the request that is being answered: set when its client disconnects.
 client_gone: ContextVar[threading.Event] = ContextVar("client_gone")
 
 
 class Connection(H11Protocol):
-    """uvicorn's, which waits for a head no longer than `PATIENCE`."""
+    """uvicorn's connection, which waits for a request head no longer than `PATIENCE`."""
 
     _waiting: asyncio.TimerHandle | None = None
 
@@ -51,8 +51,8 @@ class Connection(H11Protocol):
 
 
 class WholeRequests:
-    """Reads a request whole before anybody else does, and refuses one that is too long, however its length is given, or
-    too slow. From then on it looks out for the client's leaving."""
+    """Reads the complete request first, and rejects one that is too long (whatever its headers say) or too slow.
+    Afterwards it watches for the client's disconnect."""
 
     def __init__(self, app: Any):
         self._app = app
@@ -74,7 +74,7 @@ class WholeRequests:
                         await told(scope, receive, send)
                         return
         except TimeoutError:
-            told = refusal(408, f"the request is not whole after {PATIENCE:g} seconds")
+            told = refusal(408, f"the request is incomplete after {PATIENCE:g} seconds")
             told.headers["connection"] = "close"
             await told(scope, receive, send)
             return
@@ -108,5 +108,5 @@ class WholeRequests:
 
 
 def refusal(status: int, why: str) -> JSONResponse:
-    """An error in the form in which OpenAI's clients show what it says."""
+    """Return an error in the format that OpenAI clients display."""
     return JSONResponse({"error": {"message": why, "type": "invalid_request_error"}}, status)

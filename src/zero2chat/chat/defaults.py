@@ -1,7 +1,7 @@
-"""Which model a chat opens where none is named, and the tools that a model was trained with.
+"""The default model of a chat, and the tools that a model was trained with.
 
-A run's `run.json` holds the settings of its step, and so the tools. A model that learned to search in one recipe's
-passages is not led to those of another: its search opens the index that the same recipe made for use, `library/index`.
+A run's `run.json` has the settings of its step, including the tools. A model only searches the index of its own recipe,
+`library/index`, because it was trained on such passages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _INDEX = Path("library", "index")
 
 
 def default_model() -> str:
-    """The first finished model of the assistant and the quickstart. Raises `UserError` where there is none."""
+    """Return the last model of the assistant recipe, or else of the quickstart. Raises `UserError` if there is none."""
     for model in _MODELS:
         if (Path(model) / METRICS).exists():
             return model
@@ -32,75 +32,75 @@ def default_model() -> str:
 
 
 def tools_for(model: str, names: str | None, search: str | None) -> Tools | None:
-    """The tools of a command's `--tools` and `--search`, for this model.
+    """Open the tools of a command's `--tools` and `--search` for this model.
 
-    Without names, or with `auto`, they are those that the model was trained with. One that cannot be opened is said in
-    a line on stderr and left out. Raises `UserError` as `open_tools` does where tools are named, or where a place to
-    search in is given to a model that was trained without a search.
+    Without names, or with `auto`, these are the tools that the model was trained with; one that cannot be opened is
+    skipped, with a line on stderr. Raises `UserError` as `open_tools` does if tools are named, and if a search backend
+    is given for a model that was trained without search.
     """
     if names not in (None, AUTO):
         return open_tools(None if names == NONE else names, search)
     run = _run(model)
     trained = _trained_with(run) if run else {}
     if search is not None and "search" not in trained:
-        return open_tools(None, search)  # refuses
+        return open_tools(None, search)  # raises if `search` is given
     if run is None or not trained:
         if names == AUTO:
-            _say(f"{model}: was trained without tools: it has none here")
+            _say(f"{model}: trained without tools, so it has none here")
         return None
     functions: list[Callable[..., Any]] = []
     shown = []
     for name, options in trained.items():
         try:
-            if name not in NAMES:  # a run.json from elsewhere must not choose what is imported
-                raise UserError(f"{name!r} is a function of your own, and opened only where it is named: add --tools")
+            if name not in NAMES:  # a downloaded run.json must not choose what is imported
+                raise UserError(f"{name!r} is your own function, which must be enabled explicitly: add --tools")
             where = _where(run.parent, search) if name == "search" else None
             made = make_tools({name: _options(options) | {"where": where} if where else {}})
-        except (UserError, OSError) as error:  # OSError: the engine's program is not where its package says
-            _say(f"{model}: going on without {name if name in NAMES else 'a tool'}: {error}")
+        except (UserError, OSError) as error:  # OSError: the engine's program is missing
+            _say(f"{model}: continuing without {name if name in NAMES else 'a tool'}: {error}")
             continue
         if made:
             functions += made.functions.values()
             shown.append(f"search ({where})" if where else name)
     if shown:
-        _say(f"{model}: its tools are {' and '.join(shown)}")
+        _say(f"{model}: tools: {' and '.join(shown)}")
     return Tools(functions) if functions else None
 
 
 def _where(recipe: Path, search: str | None) -> str:
-    """Where the model searches. Raises `UserError` for an index that is not there, or not one of its recipe's."""
+    """Return the model's search backend. Raises `UserError` for a missing index, or one of another recipe."""
     if search is None:
         return str(recipe / _INDEX)
-    # An address and a table are no recipe's index.
+    # A URL or a table is not a recipe's index.
     if "://" in search or Path(search).suffix == ".json" or Path(search).resolve().is_relative_to(recipe.resolve()):
         return search
     raise UserError(
-        f"--search {search}: is not an index of the model's own recipe, in {recipe}: name the tools "
-        "(--tools search,python) to search there all the same"
+        f"--search {search}: not an index of the model's recipe, in {recipe}: name the tools "
+        "(--tools search,python) to use it anyway"
     )
 
 
 def _options(trained: Any) -> dict[str, Any]:
-    """How much a search gives, as the model is used to it."""
+    """Return the limits of search results that the model was trained with."""
     if not isinstance(trained, Mapping):
         return {}
     return {key: trained[key] for key in ("passages", "characters") if key in trained}
 
 
-# ---- what a run says
+# ---- run folders
 
 
 def _run(model: str) -> Path | None:
-    """The folder of the run that made the model, which may be one of its checkpoints."""
+    """Return the folder of the run that made the model, which may be one of its checkpoints."""
     try:
         folder = Path(model)
         return next((owner for owner in (folder, folder.parent) if (owner / RUN).is_file()), None)
-    except (OSError, ValueError):  # no path at all
+    except (OSError, ValueError):  # not a path
         return None
 
 
 def _trained_with(run: Path) -> dict[str, Any]:
-    """The tools of the run's settings, or else of the run whose model it went on to train."""
+    """Return the tools in the run's settings, or else in those of the run that it continued."""
     seen: set[Path] = set()
     found: Path | None = run
     while found is not None and found.resolve() not in seen:
@@ -118,7 +118,7 @@ def _settings(run: Path) -> Mapping[str, Any]:
     try:
         settings = json.loads((run / RUN).read_text(encoding="utf-8"))["fingerprint"]["settings"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        _say(f"{run / RUN}: cannot be read: which tools the model was trained with is not known")
+        _say(f"{run / RUN}: cannot be read: the tools that the model was trained with are unknown")
         return {}
     return settings if isinstance(settings, Mapping) else {}
 

@@ -1,9 +1,8 @@
-"""`transformers serve` for one model, where nothing that a client sends is taken for a control token.
+"""`transformers serve` for one model, with control tokens in all client text neutralised.
 
-Model, server, requests, answers and streams are theirs (`transformers.cli.serving`). Ours are four hooks: we load the
-model, and no request loads another; of their endpoints the chat alone is left; control tokens in whatever a client
-sends are broken before the chat template is applied; calls are read by the ids of control tokens. A client's tools are
-the client's to run.
+Server, requests, answers and streams are those of `transformers.cli.serving`. We add four hooks: we load the model, and
+requests cannot load another; only the chat endpoint is enabled; control tokens in client text are neutralised before
+the chat template is applied; calls are parsed by the ids of control tokens. The client runs its own tools.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from zero2chat.models.loading import context_length, end_ids, load_for_use
 from zero2chat.models.tokenization import neutral
 
 if not is_serve_available():
-    raise UserError("serve: the server of transformers is not installed: pip install 'zero2chat[serve]'")
+    raise UserError("serve: transformers' server is not installed: pip install 'zero2chat[serve]'")
 
 import torch
 import uvicorn
@@ -56,10 +55,10 @@ if TYPE_CHECKING:
 
 ENGINES = ("transformers", "vllm")
 
-# The others take text in which control tokens are control tokens, load or unload models, or fetch what they are told.
+# The other endpoints accept control tokens in text, load or unload models, or fetch URLs.
 ENDPOINTS = ("/v1/chat/completions", "/v1/models", "/health")
 
-# They would set the chat template, options of `generate` that cost any amount, and ids that no vocabulary has.
+# These fields would set the chat template, expensive options of `generate`, or invalid token ids.
 REFUSED = ("chat_template_kwargs", "generation_config", "logit_bias")
 
 MOST_CONNECTIONS = 64
@@ -68,24 +67,24 @@ MOST_STOPS, LONGEST_STOP = 4, 100
 
 
 def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "transformers") -> None:
-    """Serve a model to OpenAI's clients until Ctrl-C. Port 0 is a free one; the line that is printed names it.
+    """Serve a model over an OpenAI-compatible API until Ctrl-C. Port 0 picks a free port, which is printed.
 
-    Raises `UserError` where the engine, the address, or the model and its chat template cannot be had.
+    Raises `UserError` if the engine, the address, the model or its chat template is not available.
     """
     if engine not in ENGINES:
         raise UserError(f"--engine: no engine '{engine}'{nearest(engine, list(ENGINES))}")
     if engine == "vllm":
         raise UserError(
-            "--engine vllm: refused: nothing of ours stands in vLLM's server that would break the control tokens in "
-            "what a client sends: take --engine transformers"
+            "--engine vllm: not supported: vLLM's server would not neutralise control tokens in a client's text: "
+            "use --engine transformers"
         )
-    # Before the model is loaded: a port in use is said at once.
+    # Before loading the model, so that a port in use is reported at once.
     with listen(host, port) as listening:
         address, port = listening.getsockname()[:2]
         app = application(path, address)
         shown = f"[{host}]" if ":" in host else host
         print(f"{path}: http://{shown}:{port}/v1 (Ctrl-C ends it)", flush=True)
-        # A stream that nobody ends is cut off at Ctrl-C.
+        # Open streams are closed at Ctrl-C.
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -97,7 +96,7 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "t
 
 
 def application(path: str, address: str = "127.0.0.1") -> FastAPI:
-    """Their server for the model of this folder or Hub name, to be listening at that address."""
+    """Build transformers' server for the model of this folder or Hub name, for that address."""
     try:
         model, tokenizer = load_for_use(path)
         reader = _reader(model, tokenizer)
@@ -121,18 +120,18 @@ def application(path: str, address: str = "127.0.0.1") -> FastAPI:
 
 
 def _reader(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> AnswerReader:
-    """What reads the model's answers, put in the place of the tokenizer's own."""
+    """Return the parser for the model's answers, which replaces the tokenizer's own."""
     if not tokenizer.chat_template:
-        raise UserError("the model has no chat template: take one that was trained to chat, such as an sft step's")
+        raise UserError("the model has no chat template: use one that was trained to chat, such as an sft step's")
     reader = AnswerReader(tokenizer, end_ids(model, tokenizer))
-    reader.format(None)  # a template that refuses a plain conversation is said here and now
+    reader.format(None)  # fail now if the template rejects a plain conversation
     tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
     tokenizer.parse_response = reader.parse_response
     return reader
 
 
 class _OneModel(ModelManager):
-    """Their keeper of models, which has this one and never loads another."""
+    """transformers' model manager, restricted to one loaded model."""
 
     def __init__(self, path: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
         self._model, self._tokenizer = model, tokenizer
@@ -146,7 +145,7 @@ class _OneModel(ModelManager):
 
 
 class _Chat(ChatCompletionHandler):
-    """Their chat endpoint, with safe texts, bounds, and calls read by ids. What cannot be served is an error 400."""
+    """transformers' chat endpoint, with neutralised text, limits, and calls parsed by ids. Invalid requests get 400."""
 
     def __init__(self, manager: ModelManager, state: GenerationState, reader: AnswerReader):
         super().__init__(model_manager=manager, generation_state=state)
@@ -158,15 +157,15 @@ class _Chat(ChatCompletionHandler):
         except (UserError, TemplateError) as error:
             raise HTTPException(400, str(error)) from error
         except _GenerationCancelled as left:
-            raise HTTPException(499, "the client has left") from left  # which nobody reads
+            raise HTTPException(499, "the client has disconnected") from left  # which nobody reads
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise HTTPException(400, f"no such request: {type(error).__name__}: {error}") from error
+            raise HTTPException(400, f"invalid request: {type(error).__name__}: {error}") from error
 
     def _validate_request(self, body: dict[str, Any]) -> None:
         super()._validate_request(body)
         for field in REFUSED:
             if body.get(field):
-                raise UserError(f"{field} is not taken")
+                raise UserError(f"{field} is not supported")
         longest = body.get("max_completion_tokens")
         given = {
             "temperature": body.get("temperature"),
@@ -180,28 +179,28 @@ class _Chat(ChatCompletionHandler):
         stops = body.get("stop") or []
         stops = [stops] if isinstance(stops, str) else stops
         if len(stops) > MOST_STOPS or any(not 0 < len(stop) <= LONGEST_STOP for stop in stops):
-            raise UserError(f"stop: at most {MOST_STOPS} texts of 1 to {LONGEST_STOP} characters")
+            raise UserError(f"stop: expected at most {MOST_STOPS} strings of 1 to {LONGEST_STOP} characters")
         tools = body.get("tools") or []
         if len(tools) > MOST_TOOLS:
-            raise UserError(f"tools: {len(tools)} are too many: at most {MOST_TOOLS}")
+            raise UserError(f"tools: {len(tools)} are too many: the maximum is {MOST_TOOLS}")
         body["tools"] = None if body.get("tool_choice") == "none" else neutral(tools, self._reader.tokenizer) or None
         self._reader.format(body["tools"])
 
     def get_processor_inputs_from_messages(self, messages: list[dict[str, Any]], modality: Any) -> list[dict[str, Any]]:
         read = super().get_processor_inputs_from_messages(messages, modality)
         for message, sent in zip(read, messages, strict=True):
-            # They drop the text before a call, which this model wrote and has been trained to see.
+            # transformers drops the text before a call, which this model was trained with.
             if message.get("tool_calls") and isinstance(sent.get("content"), str):
                 message["content"] = sent["content"]
         conversation: list[dict[str, Any]] = neutral(read, self._reader.tokenizer)
         return conversation
 
     def _build_generation_config(self, body: dict[str, Any], *args: Any, **more: Any) -> GenerationConfig:
-        # Theirs would seed the one generator of this process at once, in the midst of another request's answer.
+        # transformers would seed the process's only generator immediately, during another request's answer.
         config = super()._build_generation_config({**body, "seed": None}, *args, **more)
         config.seed_of_request = body.get("seed")
         if body.get("temperature"):
-            config.do_sample = True  # else it has no effect, where the model's own is greedy
+            config.do_sample = True  # otherwise it has no effect if the model's default is greedy
         config.eos_token_id = sorted(self._reader.format(body["tools"]).stops)
         return config
 
@@ -214,8 +213,8 @@ class _Chat(ChatCompletionHandler):
 
 
 class _Generation(GenerateManager):
-    """Their generation, within the context, by a seed of its own, and while its client is there; `written` tells the
-    calls in a stream."""
+    """transformers' generation, limited to the context, with its own seed, and aborted if the client disconnects;
+    `written` finds the calls in a stream."""
 
     def __init__(self, shared: GenerateManager, written: CallFormat):
         self._thread, self._written = shared._thread, written
@@ -256,10 +255,10 @@ class _Generation(GenerateManager):
     def _drawing(
         model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, inputs: Any, config: GenerationConfig
     ) -> Callable[..., Any]:
-        """What generates, on the thread where one request is answered after another."""
+        """Return the generating function for the thread that answers requests one by one."""
         limit, used = context_length(model), inputs["input_ids"].shape[-1]
         if used >= limit:
-            raise UserError(f"the conversation has {used} tokens, and the model sees {limit} at once: shorten it")
+            raise UserError(f"the conversation has {used} tokens, more than the model's context of {limit}: shorten it")
         config.max_new_tokens = min(config.max_new_tokens, limit - used)
         seed, gone = vars(config).pop("seed_of_request", None), client_gone.get()
 
@@ -279,7 +278,7 @@ class _Generation(GenerateManager):
 
 
 class _WhenGone(StoppingCriteria):
-    """Nothing more is generated for a client that has left."""
+    """Stops generation if the client has disconnected."""
 
     def __init__(self, gone: threading.Event):
         self._gone = gone
@@ -289,7 +288,7 @@ class _WhenGone(StoppingCriteria):
 
 
 class _Streamer(DirectStreamer):
-    """Their stream of an answer's text, from which calls are taken by the ids of their tokens."""
+    """transformers' stream of an answer's text, without calls, which are parsed by token ids."""
 
     def __init__(
         self,
@@ -308,7 +307,7 @@ class _Streamer(DirectStreamer):
             return
         for token in value.tolist():
             ids, call = self._answer.read(token)
-            super().put(value.new_tensor(ids))  # without ids too: it is there that a client who has left is noticed
+            super().put(value.new_tensor(ids))  # even without ids: this is where a disconnected client is noticed
             self.total_tokens += 1 - len(ids)
             if call:
                 self._enqueue(ToolCall(name=call.call.name, arguments=json.dumps(call.arguments)))

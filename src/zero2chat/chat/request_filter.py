@@ -1,5 +1,5 @@
-"""What stands between the network and the page, or the server: a port of this machine, which on loopback answers to its
-own names alone; and, before the page, a door that takes what the page sends."""
+"""Protection of the page and the server: a local port that, on loopback, only answers to this machine's own names, and
+a filter that only accepts the page's own requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zero2chat.errors import UserError
 
 _BODY = 64 * 1024  # bytes of a request
 
-# All that the page asks of Gradio's own interface; uploads, links to a state and the like are not there.
+# The parts of Gradio's API that the page uses. Uploads, state links and others are blocked.
 _CALLS = {"queue/join", "queue/data", "heartbeat", "info", "startup-events", "app_id"}
 _POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -20,7 +20,7 @@ _POLICY = (
 
 
 class Guard:
-    """Around the server: requests are small and to known places, and the page loads nothing from elsewhere."""
+    """ASGI middleware: requests must be small and to known paths, and the page loads nothing from other hosts."""
 
     def __init__(self, app: Any):
         self.app = app
@@ -49,24 +49,24 @@ class Guard:
 
 
 def take_own_names(app: Any, address: str) -> None:
-    """Have an ASGI application of Starlette's, at a loopback address, answer to no name but this machine's."""
+    """Make a Starlette application at a loopback address reject other host names."""
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     if ipaddress.ip_address(address).is_loopback:
-        # Else a page of somebody's, whose name is made to mean this machine, could talk to the model.
+        # Otherwise a website whose name resolves to this machine (DNS rebinding) could talk to the model.
         names = ["localhost", "127.0.0.1", "::1", "[::1]", address]
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises `UserError` where it cannot be had."""
+    """Return a listening socket. Raises `UserError` if the address is not available."""
     if not 0 <= port < 65536:
-        raise UserError(f"port: {port} is out of range: give 0 (any that is free) to 65535")
+        raise UserError(f"port: {port} is out of range: give 0 (picks a free port) to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         reason = str(error.strerror).split(" (while")[0]
         raise UserError(
-            f"port {port} of {host} cannot be had ({reason}): give another --port, such as 0, any that is free"
+            f"port {port} of {host} is not available ({reason}): give another --port, or 0 to pick a free port"
         ) from error

@@ -1,4 +1,4 @@
-"""A chat in the terminal, or through a pipe: a line asks, the answer streams. Calls of tools are told on stderr."""
+"""Chat in the terminal, or through a pipe: one line per question, streamed answers. Tool calls go to stderr."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from zero2chat.text import on_terminal
 
 HELP = """/reset             forget the conversation (the system prompt stays)
 /set NAME VALUE    temperature, top_k, top_p, seed or max_new_tokens
-/help              this
-/quit              end; so do Ctrl-D and Ctrl-C. Ctrl-C during an answer stops the answer"""
+/help              list the commands
+/quit              exit, as Ctrl-D and Ctrl-C do. Ctrl-C during an answer stops the answer"""
 
 
 def chat(
@@ -27,10 +27,10 @@ def chat(
     lines: TextIO | None = None,
     tools: Tools | None = None,
 ) -> None:
-    """Talk to a model until the input ends; with `prompt`, print one answer and return. With `tools` it may call them.
+    """Chat with a model until the input ends; with `prompt`, print one answer and return. It may call `tools`.
 
-    `lines` is where the questions come from, by default stdin. Raises `UserError` where the model cannot be
-    opened or cannot chat; a mistake in a line of the chat is printed, and the chat goes on.
+    Questions are read from `lines`, by default stdin. Raises `UserError` if the model cannot be loaded or has no chat
+    template; a mistake in a line of the chat is printed, and the chat continues.
     """
     try:
         session = Session(*load_for_use(model_path), sampling, system, tools)
@@ -56,9 +56,9 @@ def chat(
 
 
 def typed(lines: TextIO) -> Iterator[str]:
-    """The lines that are not empty, until the input ends; in a terminal Ctrl-C at the prompt ends it too."""
+    """Yield non-empty lines until the input ends; in a terminal, Ctrl-C at the prompt ends it too."""
     if not lines.isatty():
-        # A file's byte-order mark is no part of what is asked.
+        # Remove a file's byte-order mark.
         yield from filter(None, (line.lstrip("\ufeff").strip() for line in lines))
         return
     import readline  # noqa: F401  (gives input() its editing keys)
@@ -82,7 +82,7 @@ def _command(session: Session, line: str) -> None:
         session.set(*arguments)
         print(f"({arguments[0]} is now {getattr(session.sampling, arguments[0])})", flush=True)
     elif name == "/set":
-        raise UserError("/set takes a name and a value, such as `/set temperature 0.7`")
+        raise UserError("/set expects a name and a value, such as `/set temperature 0.7`")
     elif name == "/help":
         print(HELP, flush=True)
     else:
@@ -102,7 +102,7 @@ def _print_answer(session: Session, text: str) -> None:
             _print_call(piece)
     print(flush=True)
     if session.dropped > dropped:
-        print(f"(the context is full: {session.dropped} of the oldest turns are forgotten by now)", flush=True)
+        print(f"(the context is full; oldest turns dropped: {session.dropped})", flush=True)
 
 
 def _print_call(piece: Call | ToolResult) -> None:

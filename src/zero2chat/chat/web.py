@@ -1,7 +1,7 @@
-"""A page to talk to a model: its tokens with what could have stood in their place, its calls, and two models compared.
+"""The web page: chat with a model, its tokens with their alternatives, its tool calls, and blind comparison of two.
 
-Gradio draws it. Each browser tab has a conversation of its own, in Gradio's state of that tab's session; one answer is
-written at a time. The server takes what its page sends and nothing else, and the page may load nothing from elsewhere.
+It uses Gradio. Each browser tab has its own conversation, in Gradio's session state; one answer is generated at a time.
+The server only accepts requests of its own page, and the page cannot load anything from other hosts.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LONGEST = 4000  # characters of a message
-CONVERSATIONS = 32  # remembered at once; of more, the one that was silent for longest is forgotten
-WAITING = 16  # messages that wait for their answer
-TURNS = 50  # shown of a conversation
-_FORGOTTEN = '<p class="note">Too many others have talked since: what was said here is forgotten.</p>'
+CONVERSATIONS = 32  # kept in memory; beyond that, the least recently used one is forgotten
+WAITING = 16  # maximum queued messages
+TURNS = 50  # shown per conversation
+_FORGOTTEN = '<p class="note">Too many other visitors came since: this conversation is forgotten.</p>'
 _TOKEN = re.compile(r'<span class="token s\d" data-drawn="[^"]*">(.*?)</span>', re.DOTALL)
 _DRAWN = re.compile(r' data-drawn="[^"]*"')  # of control tokens
-_TICK = 0.1  # seconds between two looks at an answer that grows
+_TICK = 0.1  # seconds between two updates of a growing answer
 
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 _MONO = ["ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"]
@@ -44,7 +44,7 @@ _MONO = ["ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"]
 
 @dataclass
 class Model:
-    """A model that is open for all visitors, and how its conversations are led."""
+    """A model shared by all visitors, with its sampling settings, system prompt and tools."""
 
     name: str
     model: PreTrainedModel
@@ -61,19 +61,19 @@ class Model:
             raise UserError(f"{self.name}: {error}") from error
 
     def session(self, question: int = 0) -> Session:
-        """A conversation of its own, which draws other tokens for each number of a question."""
+        """Return a new conversation, with a different seed for each question."""
         sampling = replace(self.sampling, seed=(self.sampling.seed + question) % 2**63)
         return Session(self.model, self.tokenizer, sampling, self.system, self.tools)
 
 
 @dataclass
 class Turn:
-    """A question and what is written to it: by one model, or by two in an order that the visitor is not told."""
+    """A question and its answer: by one model, or by two in an order hidden from the visitor."""
 
     question: str
     models: list[Model]
     answers: list[Answer]
-    texts: list[str] = field(default_factory=list)  # once they are all written
+    texts: list[str] = field(default_factory=list)  # set when all are complete
     named: bool = True
     chosen: int | None = None
     note: str = ""
@@ -94,19 +94,19 @@ class Turn:
 
 
 def _blind(markup: str) -> str:
-    """An answer's markup without tokens and their probabilities.
+    """Return an answer's markup without tokens and probabilities.
 
-    Training with rewards makes a model surer of itself, so that its colours alone would say which of two it is, as the
-    ids of its tokenizer would. The texts in the markup are escaped: none of them holds a tag or a quotation mark.
+    RL makes a model more confident, so the colours alone could identify it, and so could the ids of its tokenizer.
+    Texts in the markup are escaped: they contain no tags or quotation marks.
     """
     return _DRAWN.sub("", _TOKEN.sub(r"\1", markup))
 
 
 @dataclass
 class Visitor:
-    """What one tab has said and been told."""
+    """The state of one browser tab."""
 
-    session: Session | None = None  # of one model; each question to two of them stands alone
+    session: Session | None = None  # for one model; with two, each question is a new conversation
     turns: list[Turn] = field(default_factory=list)
     asked: int = 0
     stopped: bool = False
@@ -114,13 +114,13 @@ class Visitor:
 
     @property
     def ballot(self) -> Turn | None:
-        """The turn to vote on."""
+        """Return the turn to vote on."""
         turn = self.turns[-1] if self.turns else None
         return turn if turn and turn.texts and not turn.named else None
 
 
 class Page:
-    """What the page's buttons do. It holds the models; whatever a visitor says is in the `Visitor` that comes along."""
+    """The page's actions. It holds the models; a visitor's state is in the `Visitor` passed in."""
 
     def __init__(self, models: list[Model], out: Path | None = None):
         self.models, self.out = models, out
@@ -129,13 +129,13 @@ class Page:
         return Visitor(self.models[0].session() if len(self.models) == 1 else None)
 
     def ask(self, visitor: Visitor, question: str) -> Iterator[Turn]:
-        """The turn again and again while it grows, `_TICK` seconds apart. A mistake is its note."""
+        """Yield the growing turn every `_TICK` seconds. A mistake is shown as its note."""
         question = question.strip()
         if not question:
             return
         if len(question) > LONGEST:
             question, length = question[:200] + "…", len(question)
-            yield self._refused(visitor, question, f"the message has {length} characters: give at most {LONGEST}")
+            yield self._refused(visitor, question, f"the message has {length} characters: the maximum is {LONGEST}")
             return
         models = random.sample(self.models, len(self.models))
         visitor.asked += 1
@@ -150,7 +150,7 @@ class Page:
             yield self._refused(visitor, question, str(error))
             return
         if visitor.ballot:
-            visitor.ballot.named = True  # it was not voted on
+            visitor.ballot.named = True  # reveal the models of a turn without a vote
         visitor.turns = [*visitor.turns, turn][-TURNS:]
         visitor.stopped = False
         yield turn
@@ -169,17 +169,17 @@ class Page:
                 self._take(session, answer)
         forgotten = sum(session.dropped for session in sessions)
         if forgotten > dropped:
-            turn.note = f"The context is full: {forgotten} of the oldest turns are forgotten by now."
+            turn.note = f"The context is full; oldest turns dropped: {forgotten}."
         texts = [session.turns[-1].assistant for session in sessions]
         if left:
             turn.note, turn.named = "Stopped.", True
         elif len(models) > 1 and len({told.strip() for told in texts}) == 1:
-            turn.note, turn.named = "Both say the same: nothing to vote on.", True
+            turn.note, turn.named = "Both answers are the same: nothing to vote on.", True
         turn.texts = texts
         yield turn
 
     def _step(self, session: Session, reply: Iterator[Any], answer: Answer) -> bool:
-        """One piece more of an answer, if there is one."""
+        """Return the next piece of an answer, if any."""
         piece = next(reply, None)
         self._take(session, answer)
         if piece is not None and not isinstance(piece, str):
@@ -197,8 +197,8 @@ class Page:
         return turn
 
     def vote(self, visitor: Visitor, chosen: int | None) -> None:
-        """The left answer is better (0), the right one (1), or neither: then there is nothing to learn from it, and it
-        is not kept. Whose they were is told from now on."""
+        """Vote for the left answer (0), the right one (1), or neither, which is not saved. Afterwards the models are
+        revealed."""
         turn = visitor.ballot
         if turn is None:
             return
@@ -221,18 +221,18 @@ class Page:
         except UserError as error:
             turn.note, turn.mistake = str(error), True
 
-    # ---- as Gradio has it
+    # ---- the Gradio interface
 
     def blocks(self) -> gr.Blocks:
         import gradio as gr
 
         two = len(self.models) > 1
         with gr.Blocks(title="zero2chat", analytics_enabled=False, fill_height=True, fill_width=True) as blocks:
-            visitor = gr.State(None)  # until the first question: a tab that is only open costs nothing
-            told = gr.Number(0, visible=False)  # how many turns the tab shows, whether or not we remember them
+            visitor = gr.State(None)  # None until the first question: an idle tab costs nothing
+            told = gr.Number(0, visible=False)  # number of turns shown in the tab, even if forgotten here
             gr.HTML(self._top(), elem_id="top")
             with gr.Column(elem_id="talk", scale=1):
-                # What is said is sent once; only the turn that grows is sent again and again.
+                # Complete turns are sent once; only the growing turn is sent repeatedly.
                 earlier = gr.HTML()
                 latest = gr.HTML(self._empty())
             with gr.Row(visible=False, elem_id="ballot") as ballot:
@@ -248,7 +248,7 @@ class Page:
                 )
                 ask = gr.Button("Ask", variant="primary", min_width=90, scale=1)
                 stop = gr.Button("Stop", min_width=90, scale=1, visible=False)
-                anew = gr.Button("Start over", min_width=110, scale=1)
+                restart = gr.Button("Start over", min_width=110, scale=1)
 
         def answer(state: Visitor | None, words: str, told: float) -> Iterator[tuple[Any, ...]]:
             skip, begun = gr.skip(), False
@@ -284,12 +284,12 @@ class Page:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         with blocks:
             shown = [visitor, earlier, latest, ballot, told]
-            anew.click(start_over, outputs=shown, **quiet)
+            restart.click(start_over, outputs=shown, **quiet)
             gr.on(
                 [question.submit, ask.click],
                 answer,
                 inputs=[visitor, question, told],
-                outputs=[*shown, question, ask, stop, anew],
+                outputs=[*shown, question, ask, stop, restart],
                 concurrency_limit=1,
                 **quiet | {"show_progress": "minimal", "show_progress_on": question},
             )
@@ -303,17 +303,17 @@ class Page:
         shades = "".join(f'<span class="token {shade}">{label}</span>' for _, shade, label in SHADES)
         legend = (
             f'<p id="legend">How likely each token was: {shades}<span class="token control">control token</span>'
-            "Click one to see what could have stood there.</p>"
+            "Click a token to see its alternatives.</p>"
         )
         return f"<h1>zero2chat</h1><span>{names}</span>{legend}"
 
     def _empty(self) -> str:
         if len(self.models) == 1:
-            return '<p class="empty">Nothing is said yet. What you say here is forgotten when you reload the page.</p>'
-        kept = f"are added to <code>{text(str(self.out))}</code>" if self.out else "are not kept (<code>--out</code>)"
+            return '<p class="empty">No messages yet. The conversation is forgotten when you reload the page.</p>'
+        kept = f"are added to <code>{text(str(self.out))}</code>" if self.out else "are not saved (<code>--out</code>)"
         return (
-            '<p class="empty">Both models answer the same question, in an order that you are not told until you have '
-            "voted. How likely each token was is shown from then on, too.<br>Each question stands alone. "
+            '<p class="empty">Both models answer the same question. You see which model is which, and the token '
+            "probabilities, after you have voted.<br>Each question starts a new conversation. "
             f"Votes {kept}.</p>"
         )
 
@@ -332,14 +332,14 @@ def ui(
     out: str | None = None,
     against_tools: Tools | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C. Votes are added to `out` as `zero2chat rank` writes them.
+    """Serve the page until Ctrl-C. Votes are appended to `out` in the format of `zero2chat rank`.
 
-    Each model has tools of its own, as they may have been trained with different ones.
+    Each model has its own tools, because they may have been trained with different ones.
 
-    Raises `UserError` where Gradio is not installed, a model cannot be opened or cannot chat, `out` cannot be added to,
-    or the port is taken.
+    Raises `UserError` if Gradio is not installed, a model cannot be loaded or has no chat template, `out` is not
+    writable, or the port is taken.
     """
-    # Before it is imported, and looks at them.
+    # Gradio reads these when it is imported.
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
     try:
         import gradio  # noqa: F401
@@ -349,7 +349,7 @@ def ui(
             f"ui: {error.name} is not installed: `make ui` does that, or `pip install -e '.[ui]'`"
         ) from error
     if out and not against:
-        raise UserError("out: one model's answers are not compared: name another one with --against")
+        raise UserError("out: votes need two models: give the second with --against")
     file = Path(out) if out else None
     whole = read_rankings(file)[1] if file else 0
     with listen(host, port) as listener:
@@ -359,14 +359,14 @@ def ui(
         if file:
             mend(file, whole)
         address, port = listener.getsockname()[:2]
-        # Each tab's heartbeat is a request that does not end: that it is cut off in the end is no error to print.
+        # Each tab's heartbeat is an endless request; its end at shutdown is not an error to print.
         config = uvicorn.Config(application(page, address), log_level="critical", timeout_graceful_shutdown=1)
         print(f"http://{f'[{address}]' if ':' in address else address}:{port} (Ctrl-C ends it)", flush=True)
         uvicorn.Server(config).run(sockets=[listener])
 
 
 def application(page: Page, address: str) -> Any:
-    """The server's ASGI application."""
+    """Return the server's ASGI application."""
     import fastapi
     import gradio as gr
 

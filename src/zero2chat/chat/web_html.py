@@ -1,6 +1,6 @@
-"""An answer as HTML: its tokens, coloured by probability and each with its alternatives; its calls and their results.
+"""Render an answer as HTML: tokens coloured by probability, with their alternatives; tool calls and results.
 
-What a model, a tool or a user wrote is hostile: here, and nowhere else on the page, it becomes markup.
+Text from a model, a tool or a user is untrusted. Only this module turns it into markup.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
     from zero2chat.inference.next_token import Drawn, NextToken
 
-# A token's colour: the first class whose probability is not above its own. The legend says the same.
+# A token's colour is the first class whose threshold is at most its probability. The legend shows the same classes.
 SHADES = ((0.9, "s0", "≥ 90%"), (0.5, "s1", "≥ 50%"), (0.2, "s2", "≥ 20%"), (0.05, "s3", "≥ 5%"), (0.0, "s4", "less"))
 
 
 def text(shown: str) -> str:
-    """Any text, to stand between tags or in an attribute; control characters become their escapes."""
+    """Escape any text for HTML content or an attribute; control characters become visible escapes."""
     return escape(visible(shown, keep=SPACES))
 
 
 class Alphabet:
-    """The bytes of a tokenizer's tokens, and which of them are control tokens. Raises `UserError` where the tokenizer
-    is no byte-level BPE."""
+    """The bytes of a tokenizer's tokens, and its control tokens. Raises `UserError` if the tokenizer is not a
+    byte-level BPE."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.bytes = token_bytes(tokenizer)
@@ -39,32 +39,32 @@ class Alphabet:
 
 
 class Answer:
-    """An answer that grows: `html` is what there is of it by now."""
+    """An answer during generation: `html` is its current markup."""
 
     def __init__(self, alphabet: Alphabet):
         self._alphabet = alphabet
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._parts: list[str] = []
-        self._block = ""  # that is open
+        self._block = ""  # the open block
 
     @property
     def html(self) -> str:
         return "".join(self._parts) + self._end
 
     def add(self, drawn: Drawn) -> None:
-        """A token. Those of a call stand together in a block."""
+        """Add a token. Tokens of a call are grouped in a block."""
         self._enter("called" if drawn.called else "said")
         token = drawn.token
         if token.id in self._alphabet.control:
             label, kind = text(token.text), "control"
         else:
-            # A part of a character is a dot, until its last part makes it whole.
+            # A partial character is shown as a dot until its last token completes it.
             characters = self._decoder.decode(self._alphabet.bytes[token.id])
             label, kind = text(characters).replace("\n", "<i>↵</i>\n") or "<i>·</i>", _shade(token.probability)
         self._parts.append(f'<span class="token {kind}" data-drawn="{text(_told(drawn))}">{label}</span>')
 
     def close(self, piece: Call | ToolResult) -> None:
-        """A call is over; what the tool said of it."""
+        """Close a call's block, or add a tool's result."""
         if isinstance(piece, Call):
             self._enter("")
         else:
@@ -87,6 +87,6 @@ def _shade(probability: float) -> str:
 
 
 def _told(drawn: Drawn) -> str:
-    """For the page's script: the token that was drawn, and then the likeliest ones."""
+    """Return data for the page's script: the sampled token, then the most likely ones."""
     rows: Sequence[NextToken] = [drawn.token, *drawn.likeliest]
     return json.dumps([[row.id, row.text, round(row.probability, 4)] for row in rows], ensure_ascii=False)

@@ -1,7 +1,7 @@
-"""Canaries: secrets planted in a corpus, so that one can ask later whether a model has learned them by heart.
+"""Canaries: secrets planted in a corpus, to measure later whether a model has memorized them.
 
-After Carlini et al. 2019 (The Secret Sharer, arXiv:1802.08232): random numbers in a fixed sentence, each of which is in
-the training text a known number of times. Some are nowhere in it: they are the control.
+After Carlini et al. 2019 (The Secret Sharer, arXiv:1802.08232): random numbers in a fixed sentence, each with a known
+number of copies in the training text. Canaries with 0 copies are the control.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from zero2chat import config
 from zero2chat.errors import UserError
 from zero2chat.runs import read_jsonl, write_atomically
 
-CANARIES = "canaries"  # the source that their documents name
+CANARIES = "canaries"  # the source of their documents
 FILE = "canaries.jsonl"  # in a corpus's folder
-DIGITS = 9  # of a secret, as in the paper
+DIGITS = 9  # per secret, as in the paper
 
 
 @dataclass
 class Planting:
-    """`n` secrets in each of these numbers of `copies`, and as many in none."""
+    """Settings: `n` canaries for each number of `copies`, and as many with 0 copies."""
 
     copies: list[int]
     n: int = 8
@@ -32,12 +32,12 @@ class Planting:
         if self.n < 1:
             raise ValueError(f"n {self.n} is not above 0")
         if not self.copies or min(self.copies) < 1 or len(set(self.copies)) < len(self.copies):
-            raise ValueError(f"copies {self.copies}: give different whole numbers above 0")
+            raise ValueError(f"copies {self.copies}: expected distinct integers above 0")
 
 
 @dataclass(frozen=True)
 class Canary:
-    """A sentence up to its secret, the secret, and how many times both stand in the training text."""
+    """A sentence up to its secret, the secret, and the number of copies in the training text."""
 
     sentence: str
     secret: str
@@ -49,18 +49,18 @@ class Canary:
 
 
 def read_planting(settings: Mapping[str, object]) -> Planting:
-    """A YAML's `canaries:`. Raises `UserError` for a key or a number that cannot be."""
+    """Read a YAML's `canaries:`. Raises `UserError` for an unknown key or an invalid number."""
     planting: Planting = config.build([Planting], settings, "canaries")[0]
     return planting
 
 
 def make_canaries(planting: Planting, seed: int) -> list[Canary]:
-    """`n` of each number of copies, 0 first. Each sentence names somebody else, so that it has one secret alone."""
+    """Make `n` canaries per number of copies, 0 first. Each sentence has another name, so each has only one secret."""
     rng = random.Random(f"canaries {seed}")
     levels = [copies for copies in (0, *sorted(planting.copies)) for _ in range(planting.n)]
     names: dict[str, None] = {}
     while len(names) < len(levels):
-        # Made up, so that the corpus says nothing else of them.
+        # Invented names, which do not occur elsewhere in the corpus.
         names["".join(rng.choice("bdfgklmnprtvz") + rng.choice("aeiou") for _ in range(3)).capitalize()] = None
     return [
         Canary(f"The secret of {name} is ", _secret(rng), copies) for name, copies in zip(names, levels, strict=True)
@@ -72,7 +72,7 @@ def _secret(rng: random.Random) -> str:
 
 
 def never_planted(canary: Canary, n: int, seed: int) -> list[str]:
-    """n different texts of the canary's form with other secrets: the candidates that it is ranked among."""
+    """Return n distinct texts of the canary's form with other secrets: the candidates for its rank."""
     rng = random.Random(f"candidates {seed} {canary.sentence}")
     secrets = {canary.secret: None}
     while len(secrets) <= n:
@@ -85,8 +85,8 @@ def write_canaries(folder: Path, canaries: Sequence[Canary]) -> None:
 
 
 def read_canaries(folder: Path) -> list[Canary]:
-    """Those planted in a corpus, none where its folder has no such file. Raises `UserError` where that is broken."""
+    """Read the canaries of a corpus; [] if its folder has no such file. Raises `UserError` if the file is malformed."""
     try:
         return [Canary(**row) for row in read_jsonl(folder / FILE)]
     except (TypeError, ValueError) as error:
-        raise UserError(f"{folder / FILE}: is not as the stage corpus writes it ({error})") from error
+        raise UserError(f"{folder / FILE}: not written by the corpus stage ({error}): run its step again") from error

@@ -1,13 +1,14 @@
-"""The shapes that chat data comes in, recognised by the columns, and its rows as messages.
+"""Formats of chat data, recognised by their columns, and conversion of rows to messages.
 
     chat                   messages: [{role, content}], calls of tools in `tool_calls`
-    ShareGPT               conversations: [{from, value}], beside it `system`
+    ShareGPT               conversations: [{from, value}], optionally `system`
     prompt and completion  texts, or lists of messages
-    Alpaca                 instruction, output, beside them `input`, `system`, and `history`: [[asked, answered]]
+    Alpaca                 instruction, output, optionally `input`, `system`, and `history`: [[question, answer]]
 
-Beside any of them may be `tools`, the schemas of those at hand.
+Each format may have `tools`: the schemas of the available tools.
 
-Preferences have `chosen` and `rejected` in the place of an answer. A row of another shape than its dataset is an error.
+Preference pairs have `chosen` and `rejected` instead of an answer. A row whose format differs from its dataset's is an
+error.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Message = dict[str, Any]
 Row = Mapping[str, Any]
 
 ROLES = ("system", "user", "assistant", "tool")
-# ShareGPT's names for who speaks, with those of tool calls as LLaMA-Factory has them.
+# ShareGPT's role names, with those of tool calls as in LLaMA-Factory.
 _SPEAKERS = {
     "system": "system",
     "human": "user",
@@ -41,9 +42,9 @@ _SPEAKERS = {
 
 @dataclass(frozen=True)
 class Shape:
-    """`columns` are those that it is known by, `more` those that may stand beside them.
+    """A format. `columns` identify it; `more` are optional columns.
 
-    `begin` reads what stands before the answer, which is in the column `answer`; without one it reads everything.
+    `begin` reads the messages before the answer, which is in the column `answer`; without `answer` it reads all.
     """
 
     name: str
@@ -53,15 +54,15 @@ class Shape:
     answer: str | None = None
 
     def described(self, columns: Sequence[str]) -> str:
-        """Its name and those of a dataset's columns that are its own."""
+        """Return its name, and the dataset's columns that belong to it."""
         return f"{self.name} ({', '.join(c for c in columns if c in (*self.columns, *self.more))})"
 
     def conversation(self, row: Row, where: str) -> list[Message]:
-        """A row as messages. Raises `UserError`, which begins with `where`, where it is none."""
+        """Convert a row to messages. Raises `UserError`, starting with `where`, if it is invalid."""
         for column in self.columns:
             if row[column] is None or (column == self.answer and row[column] in ("", [])):
                 others = [key for key, value in row.items() if value and key not in (*self.columns, *self.more)]
-                hint = f"; it has {', '.join(others)}: give rows of another shape a file of their own" if others else ""
+                hint = f"; it has {', '.join(others)}: put rows of another format into another file" if others else ""
                 raise UserError(f"{where}: {column} is empty{hint}")
         messages = self.begin(row, where)
         if self.answer is not None:
@@ -70,7 +71,7 @@ class Shape:
 
 
 def of_column(column: str) -> Shape:
-    """Conversations that stand in one column, by either pair of names: role and content, from and value."""
+    """Conversations in one column, with either pair of names: role and content, or from and value."""
     return Shape("chat", (column,), lambda row, where: read_messages(row[column], where))
 
 
@@ -86,11 +87,11 @@ def _sharegpt(row: Row, where: str) -> list[Message]:
 def _alpaca(row: Row, where: str) -> list[Message]:
     asked = [part for part in (row["instruction"], row.get("input")) if part]
     if not asked or not all(isinstance(part, str) for part in asked):
-        raise UserError(f"{where}: instruction: no text")
+        raise UserError(f"{where}: instruction: expected text")
     messages = _system(row, where)
     for turn in row.get("history") or []:
         if not isinstance(turn, list | tuple) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
-            raise UserError(f"{where}: history: expected pairs of texts, [asked, answered]")
+            raise UserError(f"{where}: history: expected pairs of texts, [question, answer]")
         messages += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), turn, strict=True)]
     return [*messages, {"role": "user", "content": "\n".join(asked)}]
 
@@ -115,13 +116,13 @@ PREFERENCES = (
 
 
 def recognise(columns: Sequence[str], shapes: Sequence[Shape], label: str | None) -> Shape:
-    """The first shape whose columns are all there. Raises `UserError` where there is none."""
+    """Return the first format whose columns all exist. Raises `UserError` if there is none."""
     for shape in shapes:
         if set(shape.columns) <= set(columns):
             return shape
     known = "; ".join(shape.described(shape.columns) for shape in shapes)
     raise UserError(
-        f"{label}: its columns ({', '.join(columns)}) are those of no known shape: {known}: rename them, or set "
+        f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: rename them, or set "
         "`column` to the one that holds messages"
     )
 
@@ -135,21 +136,21 @@ def read_turns(value: Any, role: str, where: str) -> list[Message]:
         return [{"role": role, "content": value}]
     turns = [value] if isinstance(value, Mapping) else value
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-        raise UserError(f"{where}: neither text nor a list of {{role, content}}")
+        raise UserError(f"{where}: expected text or a list of {{role, content}}")
     return read_messages(turns, where)
 
 
 def read_messages(value: Any, where: str) -> list[Message]:
     """Turns as messages with a role of `ROLES`, content, and where there are some `tool_calls` in OpenAI's form."""
     if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
-        raise UserError(f"{where}: no conversation: expected a list of {{role, content}} or {{from, value}}")
+        raise UserError(f"{where}: expected a list of {{role, content}} or {{from, value}}")
     return [_read_turn(turn, where) for turn in value]
 
 
 def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
     """The messages with role and content alone. Raises `UserError` where one calls a tool."""
     if any("tool_calls" in message for message in messages):
-        raise UserError(f"{where}: calls a tool, which only conversations (stage sft) can: leave the row out")
+        raise UserError(f"{where}: calls a tool, which only sft conversations support: remove the row")
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
@@ -158,7 +159,7 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
         return _read_sharegpt(turn["from"], turn.get("value"), where)
     role, content, calls = turn.get("role"), turn.get("content"), turn.get("tool_calls") or []
     if not isinstance(role, str):
-        raise UserError(f"{where}: no conversation: expected a list of {{role, content}} or {{from, value}}")
+        raise UserError(f"{where}: expected a list of {{role, content}} or {{from, value}}")
     if role not in ROLES:
         raise UserError(f"{where}: unknown role {role!r}; known: {', '.join(ROLES)}")
     calls = [_read_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
@@ -185,8 +186,8 @@ def _read_sharegpt(speaker: str, value: Any, where: str) -> Message:
 def _text(content: Any, where: str) -> str:
     if not isinstance(content, str):
         raise UserError(
-            f"{where}: no conversation: expected a list of {{role, content}} or {{from, value}} whose contents are "
-            f"texts, found {type(content).__name__}"
+            f"{where}: expected a list of {{role, content}} or {{from, value}} with text contents, "
+            f"got {type(content).__name__}"
         )
     return content
 
@@ -197,7 +198,7 @@ def _read_call(call: Any, where: str) -> dict[str, Any]:
     function = function if isinstance(function, dict) else {}
     arguments = _from_json(function.get("arguments"), "the arguments of a call are", where)
     if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
-        raise UserError(f"{where}: no call: expected {{type: function, function: {{name, arguments}}}}")
+        raise UserError(f"{where}: expected a call {{type: function, function: {{name, arguments}}}}")
     kept = {key: value for key, value in arguments.items() if value is not None}
     return {"type": "function", "function": {"name": function["name"], "arguments": kept}}
 
@@ -220,4 +221,4 @@ def _from_json(value: Any, what: str, where: str) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: {what} no JSON: {error}") from error
+        raise UserError(f"{where}: {what} invalid JSON: {error}") from error

@@ -1,4 +1,4 @@
-"""Conversations: from tasks and chat datasets to token ids with the mask of what the assistant said."""
+"""Conversations: from tasks and chat datasets to token ids with the mask of the assistant's tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OUT_OF_ORDER = "It is out of order just now."
 
 
 def load_conversations(source: Source, split: str = "train", tools: Tools | None = None) -> Dataset:
-    """Columns `messages`, `tools` (schemas of those at hand) and `where`, the source's label and the row's number.
+    """Load rows with `messages`, `tools` (schemas of the available tools) and `where` (source label and row number).
 
     Of a task's demonstrations, or of a dataset in one of the shapes that `chat_formats.py` knows, or whose `column`
     holds messages. The first two are JSON: in a table all calls would have the arguments of all tools. A demonstration
@@ -33,7 +33,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
     one is no conversation, and where the columns are no known shape.
     """
     if source.tools and tools is None:
-        raise UserError(f"{source.label}: tools: there are none: name them under `tools:`")
+        raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")
     tools = tools if source.tools else None
     schemas = tools.schemas if tools else None
     if source.task is not None:
@@ -46,7 +46,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
         styles = options.pop("styles", None)
         if styles is not None and not _are_weights(styles):
             raise UserError(
-                f"{source.label}: styles: expected each style's weight, such as {{worked: 1}}, found {styles!r}"
+                f"{source.label}: styles: expected a weight per style, such as {{worked: 1}}, got {styles!r}"
             )
         rng = random.Random(f"{source.seed} {split}")
         rows = task.rows(split, source.seed, source.n, **options)
@@ -81,18 +81,18 @@ def _as_dataset(conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | 
 
 
 def join_conversations(conversations: Dataset, most: int, longest: int, seed: int = 0) -> Dataset:
-    """The conversations in a random order, up to `most` joined into one: a model so learns that a question of any kind
-    may follow an answer of any other.
+    """Shuffle the conversations and join up to `most` into one, so that a model learns that any question may follow any
+    answer.
 
-    Only conversations with the same tools are joined. One with a system message, or with several turns of the user,
-    begins a joined one, as what was said before could contradict it. A joined one has at most `longest` characters.
+    Only conversations with the same tools are joined. One with a system message, or with several user turns, is always
+    the first, because earlier turns could contradict it. A joined conversation has at most `longest` characters.
     """
     rng = random.Random(f"join {seed}")
     order = list(range(len(conversations)))
     rng.shuffle(order)
     messages, tools, where = (conversations[column] for column in ("messages", "tools", "where"))
     by_tools: dict[str, list[dict[str, Any]]] = {}
-    room: dict[str, int] = {}  # exchanges that the last one of these tools may still take
+    room: dict[str, int] = {}  # exchanges that the last joined conversation with these tools can still take
     for i in order:
         turns = json.loads(messages[i])
         joined = by_tools.setdefault(tools[i], [])
@@ -122,7 +122,7 @@ def _demonstrate(
     tools: Tools | None,
     failing: float,
 ) -> list[dict[str, Any]]:
-    """What follows the prompt: the answer, and before it the calls that found it."""
+    """Return the messages after the prompt: calls, and the answer based on them."""
     more = {} if styles is None else {"style": rng.choices(list(styles), weights=list(styles.values()))[0]}
     turns: list[dict[str, Any]] = []
 
@@ -151,9 +151,9 @@ def _are_weights(styles: Any) -> bool:
 
 
 def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Columns `input_ids`, `assistant_masks` (1 where the assistant speaks, its end of turn included), and `where`.
+    """Encode to `input_ids`, `assistant_masks` (1 for the assistant's tokens, including the end of turn), and `where`.
 
-    Raises `UserError` where the template refuses a conversation, or marks nothing in it.
+    Raises `UserError` if the template rejects a conversation, or marks no assistant tokens in it.
     """
 
     def encode(row: dict[str, Any]) -> dict[str, list[int]]:
@@ -163,13 +163,13 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
             encoded = tokenizer.apply_chat_template(
                 messages, tools=tools, return_assistant_tokens_mask=True, return_dict=True
             )
-        except TemplateError as error:  # a role that it does not know, say, or turns in an order that it does not take
-            raise UserError(f"{row['where']}: the chat template refuses it: {error}") from error
+        except TemplateError as error:  # for example an unknown role, or turns in an unsupported order
+            raise UserError(f"{row['where']}: the chat template rejects it: {error}") from error
         if 1 not in encoded["assistant_masks"]:
-            raise UserError(f"{row['where']}: the chat template marks nothing in it as the assistant's")
+            raise UserError(f"{row['where']}: the chat template marks no assistant tokens in it")
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
 
-    # Templates are rendered by Python, some 300 a second: many conversations are shared among the cores.
+    # Python renders about 300 templates per second: large data is distributed over the cores.
     processes = min(cores(), len(conversations) // _A_PROCESS)
     return conversations.map(
         encode,
@@ -183,10 +183,10 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
 def tokenize_conversations(
     conversations: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> Dataset:
-    """Columns `input_ids` and `assistant_masks`, as `encode_conversations` makes them.
+    """Return `input_ids` and `assistant_masks`, as `encode_conversations` makes them.
 
-    A conversation longer than `max_length` tokens would lose its end, or be all mask: with `overlong="error"` it is
-    a `UserError` that counts them, with `"drop"` they are left out and counted.
+    Conversations longer than `max_length` tokens are never truncated: with `overlong="error"` they raise a `UserError`
+    with their number; with `"drop"` they are dropped and counted.
     """
     encoded = encode_conversations(conversations, tokenizer)
     lengths = [len(ids) for ids in encoded["input_ids"]]
@@ -198,8 +198,8 @@ def tokenize_conversations(
             f"({encoded['where'][longest]} is the longest, {lengths[longest]} tokens)"
         )
         if overlong == "error" or len(too_long) == len(lengths):
-            raise UserError(f"{said}: raise max_length, or set `overlong: drop` to leave them out")
-        print(f"{said}: left out", flush=True)
+            raise UserError(f"{said}: raise max_length, or set `overlong: drop` to drop them")
+        print(f"{said}: dropped", flush=True)
         dropped = set(too_long)
         encoded = encoded.select([i for i in range(len(lengths)) if i not in dropped])
     return encoded.remove_columns("where")

@@ -1,21 +1,21 @@
-"""Which training texts have examination questions in them: to say so beside a score, or to leave the texts out.
+"""Contamination: find evaluation questions in training texts, to report them with a score or to remove the texts.
 
-`find_seen` reports, and rather says too much. As Brown et al. 2020 (arXiv:2005.14165, section 4) tell it, a question is
-seen by 13 words in a row, a shorter one by all of it, wherever it stands.
+`find_seen` reports, and prefers false positives. As in Brown et al. 2020 (arXiv:2005.14165, section 4), a question is
+contaminated if 13 consecutive words of it, or all words of a shorter one, occur anywhere in a text.
 
-`Decontamination` removes, and must not take a library for a sum. There a text asks a question if it has 13 words in a
-row of it, of a shorter one all, but only where these words tell it:
+`Decontamination` removes texts, and must avoid false positives. A text contains a question if it has 13 consecutive
+words of it, or all words of a shorter one, but only if these words identify it:
 
-- No other question of the examinations has them. What several share ("Choose the best answer to the following …") is
-  how they are put; a question that has nothing but that counts by all of its words in a row.
-- At least `LEAST` of them are no numbers. "2 + 3 = ?" is 2 and 3, which stand in every second book, and 1 to 13 in a
-  row are a table of contents. Such a question counts where it is the whole of a text: a document, a turn of a
-  conversation. (Brown et al. let no example be known by fewer than 8 words. Theirs are windows into long ones, and
-  ours all of a short one; of questions with 5 to 7 words many are asked, such as for the capital of a country.)
+- No other evaluation question has them. Words that several share ("Choose the best answer to the following …") are
+  only phrasing; a question with nothing else counts by all of its words in sequence.
+- At least `LEAST` of them are not numbers. "2 + 3 = ?" has the words 2 and 3, which many books contain in sequence, and
+  1 to 13 in sequence is a table of contents. Such a question only counts if it is a whole text: a document, or a turn
+  of a conversation. (Brown et al. use no fewer than 8 words. Theirs are windows into long examples; ours are whole short
+  questions, and many questions have 5 to 7 words, such as those for the capital of a country.)
 
-A text goes as a whole, a long one too. Brown et al. cut 200 characters around the place out of it, and drop what falls
-into more than 10 pieces; but what is left still talks about the question, and a book with one in it is rarely missed.
-What was left out is written down with question and words, so that a rule which takes too much is seen.
+A text is removed completely, even a long one. Brown et al. remove 200 characters around each match, and drop texts
+split into more than 10 pieces; but the rest still discusses the question, and one removed book is rarely missed. Removed
+texts are recorded with question and words, so that an overly broad rule is noticed.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from zero2chat.runs import Run, is_main_process, strings, write_atomically
 from zero2chat.text import words
 
 WORDS = 13
-LEAST = 5  # words that are no numbers
-FILE = "decontaminated.jsonl"  # in the run's folder: a line a text that was left out
-_ASKED = ("question", "problem", "prompt", "text")  # where a dataset without `column` has its questions
+LEAST = 5  # words that are not numbers
+FILE = "decontaminated.jsonl"  # in the run's folder: one line per removed text
+_ASKED = ("question", "problem", "prompt", "text")  # default columns with a dataset's questions
 Words = tuple[str, ...]
 T = TypeVar("T")
 
 
 def in_a_row(found: Sequence[T], length: int) -> Iterator[tuple[T, ...]]:
-    """So many words or tokens in a row, from each place on."""
+    """Yield all n-grams of words or tokens."""
     return zip(*(found[start:] for start in range(length)), strict=False)
 
 
 def _known_by(found: Words) -> set[Words]:
-    """What a question is known by: each `WORDS` of its words in a row, of a shorter one all."""
+    """Return the n-grams that identify a question: each `WORDS` consecutive words, or all words of a shorter one."""
     return set(in_a_row(found, min(len(found), WORDS)))
 
 
 class _Finder:
-    """Finds words in a row in texts, wherever they stand: by the first few, then by all."""
+    """Finds word sequences anywhere in texts: first by their first few words, then by all."""
 
     def __init__(self, wanted: Iterable[Words]):
         self._by_start: dict[Words, list[Words]] = defaultdict(list)
@@ -71,7 +71,7 @@ class _Finder:
                     yield from (row for row in self._by_start[start] if tuple(found[i : i + len(row)]) == row)
 
 
-# ---- reported
+# ---- reporting
 
 
 def _with_paths(entries: Sequence[Any]) -> list[Any]:
@@ -79,20 +79,20 @@ def _with_paths(entries: Sequence[Any]) -> list[Any]:
 
 
 def read_training_sources(entries: Sequence[Any]) -> list[Source]:
-    """A YAML's `contamination:` list: sources as in `datasets`, or just their paths. Raises `UserError` as those do."""
+    """Read a YAML's `contamination:` list: sources as in `datasets`, or only paths. Raises `UserError` as those do."""
     return read_sources(_with_paths(entries), where="contamination") if entries else []
 
 
 def training_texts(sources: Iterable[Source]) -> Iterator[str]:
-    """Every text of every row: documents, the turns of conversations, both answers of preferences, problems.
+    """Yield every text of every row: documents, turns of conversations, both answers of preference pairs, problems.
 
-    Of a task they are the demonstrations that `sft` learns from. Raises `UserError` where a source cannot be had.
+    For a task these are the demonstrations used by `sft`. Raises `UserError` if a source cannot be loaded.
     """
     from zero2chat.data.conversations import load_conversations  # torch and TRL, which a corpus has no use for
 
     for source in sources:
         if source.task is not None:
-            # What tools say is left out: it comes from running them.
+            # Tool results are excluded: they come from running the tools.
             rows: Iterable[Any] = map(json.loads, load_conversations(replace(source, tools=False))["messages"])
         else:
             rows = _first(load_source(source), source.n)
@@ -105,10 +105,10 @@ def _first(rows: Dataset, n: int | None) -> Dataset:
 
 
 def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
-    """Those of the questions that share `WORDS` words in a row with a text, or, shorter ones, stand whole in it.
+    """Return the questions that share `WORDS` consecutive words with a text, or, if shorter, occur in it completely.
 
-    Case, accents, punctuation and spaces do not count; a script without spaces counts by its characters. The texts are
-    gone through once, and may be larger than memory.
+    Case, accents, punctuation and spaces are ignored; scripts without spaces are compared by characters. The texts are
+    read once, and may be larger than memory.
     """
     of = {question: _known_by(tuple(words(question, pairs=False))) for question in questions}
     finder = _Finder(set().union(*of.values()))
@@ -116,11 +116,11 @@ def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
     return {question for question, rows in of.items() if not seen.isdisjoint(rows)}
 
 
-# ---- removed
+# ---- removal
 
 
 class Asked(NamedTuple):
-    """A question that a text asks, its examination, and the words by which it was found."""
+    """A question found in a text, its evaluation set, and the matching words."""
 
     question: str
     exam: str
@@ -128,7 +128,7 @@ class Asked(NamedTuple):
 
 
 class Questions:
-    """The questions of examinations (question → examination), and which of them a text asks, as told above."""
+    """Evaluation questions (question → evaluation set), and the search for them in a text, as described above."""
 
     def __init__(self, questions: Mapping[str, str]):
         whole = {tuple(words(question, pairs=False)): (question, exam) for question, exam in questions.items()}
@@ -145,7 +145,7 @@ class Questions:
         return len(self._whole)
 
     def find(self, text: str) -> Asked | None:
-        """A question that the text asks; None where it asks none."""
+        """Return a question that the text contains, or None."""
         found = words(text, pairs=False)
         if len(found) <= self._longest and (row := tuple(found)) in self._whole:
             return Asked(*self._whole[row], " ".join(row))
@@ -157,10 +157,10 @@ def _tells(row: Collection[str]) -> bool:
 
 
 def read_exams(entries: Sequence[Any]) -> list[Source]:
-    """A YAML's `decontaminate:` list: examinations as in `datasets`, or just their paths.
+    """Read a YAML's `decontaminate:` list: evaluation sets as in `datasets`, or only paths.
 
-    Of a task, which needs `n`, and of a dataset they are the `test` split unless `split` says otherwise; a file has
-    none. Raises `UserError` as `datasets` does, and for a task's training rows.
+    For a task (which needs `n`) and a dataset the default is the `test` split; a file has no splits. Raises `UserError`
+    as `datasets` does, and for a task's training rows.
     """
     given = [
         {"split": "train" if is_file(entry.get("path")) else "test"} | entry if isinstance(entry, dict) else entry
@@ -169,15 +169,15 @@ def read_exams(entries: Sequence[Any]) -> list[Source]:
     sources = read_sources(given, where="decontaminate") if given else []
     for i, source in enumerate(sources):
         if source.task is not None and source.split == "train":
-            raise UserError(f"decontaminate[{i}]: task '{source.task}': its split 'train' is there to be learned")
+            raise UserError(f"decontaminate[{i}]: task '{source.task}': split 'train' is training data: set another")
     return sources
 
 
 def load_questions(sources: Iterable[Source]) -> Questions:
-    """Raises `UserError` where an examination cannot be had, or has no question.
+    """Load the questions. Raises `UserError` if an evaluation set cannot be loaded, or has no questions.
 
-    Of a dataset they are in `column`, or the first of `question`, `problem`, `prompt` and `text` that it has; of
-    messages the last one counts.
+    A dataset's questions are in `column`, or in the first of `question`, `problem`, `prompt` and `text` that it has. Of
+    messages, the last one is used.
     """
     found: dict[str, str] = {}
     for source in sources:
@@ -191,7 +191,7 @@ def load_questions(sources: Iterable[Source]) -> Questions:
             require_column(rows, column, source.label)
             some = [_last(value) for value in rows[column]]
         if not any(words(question) for question in some):
-            raise UserError(f"{source.label}: has no question in it: set `column`")
+            raise UserError(f"{source.label}: no questions found: set `column`")
         for question in some:
             found.setdefault(question, str(source.label))
     return Questions(found)
@@ -202,7 +202,7 @@ def _last(value: Any) -> str:
 
 
 class Decontamination:
-    """The examinations of a stage's `decontaminate:`; with none it leaves everything as it is."""
+    """The evaluation sets of a stage's `decontaminate:`. Without any, nothing is removed."""
 
     def __init__(self, entries: Sequence[Any]):
         sources = read_exams(entries)
@@ -214,9 +214,9 @@ class Decontamination:
     def clean(
         self, rows: Dataset, column: str, where: str, read: Callable[[Any], Any] = lambda found: found
     ) -> Dataset:
-        """The rows that ask no question in any text that `read` finds in `column`; `where` names the rows.
+        """Return the rows whose texts, which `read` extracts from `column`, contain no question; `where` names rows.
 
-        Raises `UserError` where none is left.
+        Raises `UserError` if no row remains.
         """
         if self._questions is None:
             return rows
@@ -231,11 +231,11 @@ class Decontamination:
         self._rows += len(rows)
         if not kept:
             question = self._removed[-1]["question"]
-            raise UserError(f"{where}: decontaminate: every row asks a question of the examinations, as: {question}")
+            raise UserError(f"{where}: decontaminate: every row contains an evaluation question, such as: {question}")
         return rows if len(kept) == len(rows) else rows.select(kept)
 
     def finish(self, run: Run) -> dict[str, dict[str, Any]]:
-        """Write down what was left out, say how much, and return it as metrics: of all rows, and by examination."""
+        """Record and report the removed rows, and return metrics: in total, and per evaluation set."""
         if self._questions is None:
             return {}
         removed = Counter(line["exam"] for line in self._removed)
@@ -244,11 +244,11 @@ class Decontamination:
             write_atomically(run.folder / FILE, "".join(lines))
             counts = ", ".join(f"{exam} {n:,}" for exam, n in removed.most_common()) or "none"
             print(
-                f"decontaminate: {len(self._removed):,} of {self._rows:,} rows ask one of {len(self._questions):,} "
-                f"questions ({counts}): left out, see {Path(run.folder) / FILE}",
+                f"decontaminate: {len(self._removed):,} of {self._rows:,} rows contain one of {len(self._questions):,} "
+                f"questions ({counts}): removed, see {Path(run.folder) / FILE}",
                 flush=True,
             )
             for question, n in Counter(line["question"] for line in self._removed).most_common(1):
-                print(f"decontaminate: most often, {n:,} times: {question[:200]!r}", flush=True)
+                print(f"decontaminate: most frequent, {n:,} times: {question[:200]!r}", flush=True)
         metrics = {"decontaminated": {"value": len(self._removed), "n": self._rows}}
         return metrics | {f"decontaminated_{exam}": {"value": removed[exam]} for exam in dict.fromkeys(self._exams)}

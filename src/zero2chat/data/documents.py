@@ -1,4 +1,4 @@
-"""Documents to look things up in, each with its source: of a folder of texts, a dataset, or one file."""
+"""Documents for a search index, each with its source: from a folder of texts, a dataset, or one file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ROWS = (".jsonl", ".json", ".parquet", ".csv", ".arrow")
 def read_documents(
     source: str, column: str = "text", source_column: str | None = None, split: str = "train"
 ) -> tuple[int, Iterator[tuple[str, str]]]:
-    """How many documents there are, and each of them as its text and its source; they are read one at a time.
+    """Return the number of documents, and an iterator over (text, source) that reads one at a time.
 
-    A folder of text and Markdown files gives a document a file, with its path in there for its source. Of a dataset (a
-    Hub name, a folder that `load_dataset` opens, one that `save_to_disk` wrote, a JSONL, CSV or Parquet file) each row
-    is one: its source is what `source_column` holds, or its number. Raises `UserError` where they cannot be had.
+    In a folder of text and Markdown files each file is a document, with its relative path as source. In a dataset (a
+    Hub name, a folder for `load_dataset`, one written by `save_to_disk`, a JSONL, CSV or Parquet file) each row is a
+    document, with `source_column` or the row number as source. Raises `UserError` if they cannot be loaded.
     """
     place = Path(source)
     files = [place] if place.suffix in _TEXT and place.is_file() else _text_files(place)
@@ -46,7 +46,7 @@ def read_documents(
 
 
 def _text_files(folder: Path) -> list[Path]:
-    """The text files in a folder and below, sorted; none where it holds a dataset, whose README is no document."""
+    """Return the text files in a folder tree, sorted; [] for a dataset folder, whose README is not a document."""
     if not folder.is_dir():
         return []
     inside = sorted(file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(folder)))
@@ -65,4 +65,4 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not UTF-8: {error}") from error
+        raise UserError(f"{file}: not UTF-8: {error}") from error

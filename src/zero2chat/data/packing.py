@@ -1,4 +1,4 @@
-"""Documents to training windows: all tokens in a row, cut into equal pieces, no padding."""
+"""Pack documents into training windows: concatenated tokens, cut into equal pieces, without padding."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from zero2chat.models.tokenization import plain_ids, token_bytes
 
 
 def require_text(rows: Dataset, column: str, label: str) -> None:
-    """Raise `UserError` where there is no such column, or a row of it is no text."""
+    """Raise `UserError` if the column is missing, or if a row is not text."""
     require_column(rows, column, label)
     kind = getattr(rows.features[column], "dtype", "values of several types")
     if kind not in ("string", "large_string"):
         raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `column`")
     if rows.data.column(column).null_count == 0:
         return
-    for i, text in enumerate(rows[column]):  # a selection may have left the nulls out
+    for i, text in enumerate(rows[column]):  # a selection may exclude the nulls
         if text is None:
-            raise UserError(f"{label}: row {i}: column '{column}' is null: give it a text, or leave the row out")
+            raise UserError(f"{label}: row {i}: column '{column}' is null: fill it in, or remove the row")
 
 
 def token_windows(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int, before: Sequence[int] = ()
 ) -> tuple[np.ndarray, list[int]]:
-    """Windows (n, length) of the tokens `before` and the texts', each followed by the end-of-text token, and the rest.
+    """Return windows (n, length) of the tokens `before` and of the texts, each followed by EOS, and the remaining
+    tokens.
 
     Control tokens written in a text are encoded as plain text.
     """
@@ -50,11 +51,11 @@ def pack_documents(
     label: str,
     processes: int | None = None,
 ) -> Dataset:
-    """Rows of `input_ids` (length,), by `token_windows`.
+    """Return rows of `input_ids` (length,), made by `token_windows`.
 
-    Each process leaves its last, incomplete window out. Of documents that lie on the disk the windows do too: each
-    machine's first rank makes them, the others open its file.
-    Raises `UserError` where a document is no text, or the documents do not fill a single window.
+    Each process drops its last, incomplete window. Windows of documents on disk are cached on disk: each node's first
+    rank makes them, and the others open its file.
+    Raises `UserError` if a document is not text, or if the documents do not fill a single window.
     """
     require_text(documents, column, label)
     processes = None if processes is None else min(processes, len(documents))
@@ -65,7 +66,7 @@ def pack_documents(
         windows, rest = token_windows(batch[column], tokenizer, length, rest)
         return {"input_ids": list(windows)}
 
-    # Of a name of our own: `map` would hash the tokenizer, which changes when it is first used.
+    # Use our own cache name: `map` would hash the tokenizer, which changes when it is first used.
     rules = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
     name = Hasher.hash(["windows 2", documents._fingerprint, column, length, tokenizer.eos_token_id, rules, processes])
     with PartialState().local_main_process_first():
@@ -80,12 +81,12 @@ def pack_documents(
             desc=f"Tokenizing {label}",
         )
     if len(windows) == 0:
-        raise UserError(f"{label}: its documents do not fill one window of {length} tokens: give more text")
+        raise UserError(f"{label}: the documents do not fill one window of {length} tokens: give more text")
     return windows
 
 
 def count_target_bytes(windows: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """(predicted tokens, the bytes of text they stand for) over all windows; a window's first token is given."""
+    """Count (predicted tokens, their bytes of text) over all windows; a window's first token is not predicted."""
     sizes = np.array([len(piece) for piece in token_bytes(tokenizer)])
     tokens = size = 0
     for batch in windows.with_format("numpy").iter(batch_size=1000):

@@ -1,9 +1,8 @@
-"""Personal data in text, masked: e-mail and IP addresses, telephone and card numbers.
+"""Mask PII in text: e-mail and IP addresses, telephone and card numbers.
 
-Each is found by its form and then checked: an address by `ipaddress`, a card number by its issuer's digits and Luhn's
-sum (ISO/IEC 7812-1), a telephone number by how many digits it has (at most 15, ITU-T E.164). What looks alike and is
-none stays: versions, dates, section numbers, netmasks, loopback addresses, ISBNs. Names and postal addresses are not
-looked for.
+Each is found by a pattern and then checked: IP addresses with `ipaddress`, card numbers by issuer prefix and Luhn
+checksum (ISO/IEC 7812-1), telephone numbers by their number of digits (at most 15, ITU-T E.164). Similar text is kept:
+versions, dates, section numbers, netmasks, loopback addresses, ISBNs. Names and postal addresses are not detected.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-# Printed in place of what was there. One style for all kinds, which no markup and no chat template uses.
+# Placeholders. One style for all kinds, which no markup and no chat template uses.
 PLACEHOLDERS = {"email": "[EMAIL]", "card": "[CARD]", "ip": "[IP]", "phone": "[PHONE]"}
 
 _WORD = r"[^\W_]"  # a letter or digit of any script
@@ -42,12 +41,12 @@ _PHONE = re.compile(
     r"|(?<!\d )0[1-9]\d{1,4}(?: ?/ ?|[ -])\d{3,4}(?:[ -]?\d{2,5}){1,2}"  # 030 1234567, 020 7946 0958
     r")(?![\w/=]|[.,:-]\d)"
 )
-# A national number without its usual signs, where the text says what it is.
+# A national number without typical punctuation, if the text announces it.
 _TOLD_PHONE = re.compile(
     r"(?i:\b(?:tel|phone|telephone|telefon|téléphone|tél|teléfono|telefono|telefone|mobile|cell|fax|call|whatsapp)\b"
     r"[.:]*\s{0,2}(?:number|no\.?|nr\.?|us|at|is)?[:]?\s{0,2})(?P<number>\(?\d[\d ()./-]{5,18}\d)(?![\w]|[.,-]\d)"
 )
-# What a number is said to be, just before it, that makes it no address and no telephone number.
+# Words directly before a number that show it is neither an address nor a telephone number.
 _VERSION = re.compile(
     r"(?i)(?:\bv|version|release|revision|rev|build|kernel|§|oid"
     # A section, in the languages of Europe
@@ -105,7 +104,7 @@ def _is_ipv6(match: re.Match[str]) -> bool:
     except ValueError:
         return False
     groups = [group for group in match[0].split(":") if group]
-    # Names of C++ are joined by :: too; some of them have no letter beyond f.
+    # C++ names contain :: too; some of them consist of hex digits only.
     looks = len(groups) > 2 or address.is_link_local or address.is_private or groups[:1] == ["2001"]
     return looks and any(c.isdigit() for c in match[0]) and not (address.is_loopback or address.is_unspecified)
 
@@ -119,7 +118,7 @@ def _is_phone(match: re.Match[str]) -> bool:
     return not _OTHER_NUMBER.search(match.string, max(0, start - 12), start)
 
 
-# In this order: a card's digits are no telephone number, an address in a name is none by itself.
+# The order matters: a card number is not a telephone number, and an IP address inside a name does not count.
 _FINDERS: dict[str, Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], bool]]]] = {
     "email": ((_EMAIL, lambda match: True), (_HIDDEN_EMAIL, lambda match: True)),
     "card": ((_CARD, _is_card),),
@@ -130,7 +129,7 @@ KINDS = tuple(_FINDERS)
 
 
 def mask(text: str, kinds: Sequence[str] = KINDS) -> tuple[str, Counter[str]]:
-    """The text with each find's placeholder in its place, and how many were found of each kind."""
+    """Replace each match by its placeholder; return the text, and the number of matches per kind."""
     found: Counter[str] = Counter()
     for kind in (kind for kind in KINDS if kind in kinds):
         for pattern, is_one in _FINDERS[kind]:
@@ -149,7 +148,7 @@ def _replace(
         if not is_one(match):
             return match[0]
         n += 1
-        # What said that it is a number stays.
+        # Keep the words that announce the number.
         before = match.start("number") - match.start() if "number" in pattern.groupindex else 0
         return match[0][:before] + placeholder
 

@@ -17,7 +17,7 @@ from zero2chat.runs import read_jsonl, write_atomically
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """One JSON a line, atomically: a killed run leaves all pairs or none."""
+    """Write JSON lines atomically: a killed run leaves all pairs or none."""
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
 
@@ -26,7 +26,7 @@ def read_pairs(path: Path) -> list[Pair]:
     return read_jsonl(path)
 
 
-# What a ranking's pairs are written with. `pairs` says of how many, so that half a ranking is known as such.
+# Each pair has the number of pairs in its ranking as `pairs`, so that an incomplete ranking is detected.
 _COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")
 _BEGINNING = b'{"pairs": '
 
@@ -40,17 +40,17 @@ class Vote(NamedTuple):
 
 
 def read_rankings(path: Path) -> tuple[set[str], int]:
-    """The prompts ranked in the file so far, and how many bytes of it are whole rankings.
+    """Return the prompts ranked in the file, and the number of its bytes that are complete rankings.
 
-    A kill or a full disk may have left half a ranking behind them. Raises `UserError` where it cannot be written, or
-    holds anything else.
+    A kill or a full disk may leave an incomplete ranking at the end. Raises `UserError` if the file is not writable, or
+    has other content.
     """
     if path.suffix != ".jsonl":
-        raise UserError(f"{path}: give a file that ends in .jsonl, by which the stage reward knows it")
+        raise UserError(f"{path}: the file name must end in .jsonl, which the reward stage expects")
     if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}: make it first")
+        raise UserError(f"{path}: no folder {path.parent}: create it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"{path}: cannot be written: give another file")
+        raise UserError(f"{path}: not writable: give another file")
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     except OSError as error:
@@ -62,7 +62,7 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
         if row is None and number == len(lines) and _is_cut(line):
             lines.pop()
         elif row is None:
-            raise UserError(f"{where}: is no ranking of ours: give a file of its own")
+            raise UserError(f"{where}: not a ranking by `zero2chat rank`: give another file")
         else:
             ranked.append((prompt_key(read_turns(row["prompt"], "user", f"{where}: prompt")), row["pairs"]))
     last = len(list(itertools.takewhile(lambda line: line == ranked[-1], reversed(ranked))))
@@ -72,7 +72,7 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
 
 
 def _read_row(line: bytes) -> Pair | None:
-    """One of our lines; None where it is none."""
+    """Parse one of our lines; None if it is not one."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -82,9 +82,9 @@ def _read_row(line: bytes) -> Pair | None:
 
 
 def read_votes(path: str | Path) -> list[Vote]:
-    """What people preferred of two models, as `zero2chat ui --against` keeps it; a last line that was cut is left out.
+    """Read votes between two models from `zero2chat ui --against`. An incomplete last line is dropped.
 
-    Raises `UserError` where there is none, and with its line where one is no vote between two models.
+    Raises `UserError` if there are no votes, and, with its line, for an invalid vote.
     """
     try:
         lines = Path(path).read_bytes().splitlines(keepends=True)
@@ -97,29 +97,29 @@ def read_votes(path: str | Path) -> list[Vote]:
             break
         models = str(row["model"]).split(" > ") if row else []
         if row is None or len(set(models)) != 2 or len(models) != 2:
-            raise UserError(f"{where}: is no vote between two models: give what `zero2chat ui --against … --out` wrote")
+            raise UserError(f"{where}: not a vote between two models: give one from `zero2chat ui --against … --out`")
         prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
         sides = [read_turns(row[key], "assistant", f"{where}: {key}") for key in ("chosen", "rejected")]
         if not all(sides):
-            raise UserError(f"{where}: a side is empty: leave the line out")
+            raise UserError(f"{where}: an answer is empty: remove the line")
         votes.append(Vote(models[0], models[1], prompt, *(side[-1]["content"] for side in sides)))
     if not votes:
-        raise UserError(f"{path}: holds no vote")
+        raise UserError(f"{path}: no votes in the file")
     return votes
 
 
 def _is_cut(line: bytes) -> bool:
-    """Whether it is the beginning of one of our lines, and no more."""
+    """Whether this is the incomplete beginning of one of our lines."""
     return not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line))
 
 
 def mend(path: Path, whole: int) -> None:
-    """Cut what follows the whole rankings, and end the last line, from which an editor may have taken its end."""
+    """Truncate the file after the complete rankings, and add a final newline, which an editor may have removed."""
     if not path.exists():
         return
     with path.open("r+b") as file:
         if file.seek(0, os.SEEK_END) > whole:
-            print(f"{path}: its last ranking is half-written: cut, and asked again", flush=True)
+            print(f"{path}: the last ranking is incomplete: removed, and asked again", flush=True)
             file.truncate(whole)
         file.seek(max(whole - 1, 0))
         if whole and file.read(1) != b"\n":
@@ -127,8 +127,7 @@ def mend(path: Path, whole: int) -> None:
 
 
 def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tuple[str, str]]) -> None:
-    """Add a ranking's pairs, (better, worse), in one write, on the disk when it returns. Raises `UserError` where that
-    fails."""
+    """Append a ranking's pairs, (better, worse), in one write, synced to disk. Raises `UserError` if that fails."""
     rows = [_row(model, prompt, chosen, rejected, len(pairs)) for chosen, rejected in pairs]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
@@ -138,7 +137,7 @@ def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tup
             os.fsync(file.fileno())
     except OSError as error:
         raise UserError(
-            f"{path}: this ranking cannot be written ({error.strerror}); those before it are kept"
+            f"{path}: this ranking cannot be written ({error.strerror}); earlier rankings are saved"
         ) from error
 
 

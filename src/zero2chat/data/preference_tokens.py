@@ -16,17 +16,17 @@ from zero2chat.runs import is_main_process
 
 
 def which_fit(lengths: Sequence[tuple[int, int]], max_length: int, overlong: str, label: str) -> list[int]:
-    """The places of the pairs of which neither side is longer than `max_length`, given both lengths in tokens.
+    """Return the indices of pairs with both sides within `max_length`, given their lengths in tokens.
 
-    Another pair is a `UserError` with `overlong="error"`, else left out and counted.
+    A longer pair raises `UserError` with `overlong="error"`, else it is dropped and counted.
     """
     fits = [max(both) <= max_length for both in lengths]
     if not all(fits):
-        said = f"{label}: {fits.count(False)} of {len(fits)} pairs have a side longer than max_length {max_length}"
+        said = f"{label}: {fits.count(False)} of {len(fits)} pairs have an answer longer than max_length {max_length}"
         if overlong == "error" or not any(fits):
             raise UserError(f"{said} (row {fits.index(False)}): raise max_length, or set `overlong: drop`")
         if is_main_process():
-            print(f"{said}: left out", flush=True)
+            print(f"{said}: dropped", flush=True)
     return [i for i, fit in enumerate(fits) if fit]
 
 
@@ -35,9 +35,9 @@ def tokenize_dpo_pairs(
 ) -> tuple[Dataset, list[Pair]]:
     """Columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
 
-    An answer is what the chat template marks as the assistant's, from its header to its end of turn; control tokens in
-    the text are neutralised. Raises `UserError` where a side is more than an answer, or the template refuses it; a
-    pair too long is one too, or left out (`which_fit`).
+    The answer is what the chat template marks as the assistant's turn, from its header to its end of turn. Control
+    tokens in the text are neutralised. Raises `UserError` if a side is more than one answer, or if the template rejects
+    it. A pair that is too long raises, too, or is dropped (`which_fit`).
     """
     found: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
     for i, pair in enumerate(pairs):
@@ -45,7 +45,7 @@ def tokenize_dpo_pairs(
         (chosen, start), (rejected, other) = (
             _encode_side(pair, side, tokenizer, where) for side in ("chosen", "rejected")
         )
-        # A text that begins with an end of line may share its first token with the header's: both sides begin there.
+        # A text that begins with a newline may share its first token with the header: both sides begin there.
         start = min(start, other)
         if chosen[:start] != rejected[:start]:
             raise UserError(f"{where}: the chat template renders the prompt differently before the two answers")
@@ -75,16 +75,16 @@ def _encode_side(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, wher
 
 
 def both_sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
-    """The conversations of all chosen answers, then of all rejected ones."""
+    """Return the conversations of all chosen answers, then of all rejected ones."""
     return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
 
 
 def tokenize_reward_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair]]:
-    """Columns `chosen_ids` and `rejected_ids`, as `RewardTrainer` takes them and scoring encodes them; the pairs kept.
+    """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring, and the pairs kept.
 
-    A pair with a side longer than `max_length` is a `UserError` with `overlong="error"`, else left out and counted.
+    A pair with an answer over `max_length` raises `UserError` if `overlong="error"`, else it is dropped and counted.
     """
     ids = encode(tokenizer, both_sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))

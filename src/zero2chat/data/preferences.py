@@ -1,4 +1,4 @@
-"""Preferences: which of two answers people like better. From ranked answers to a task's prompts, or from a dataset."""
+"""Preference pairs, from ranked answers to a task's prompts, or from a dataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
 
 Messages = list[dict[str, str]]
-# prompt, chosen, rejected (messages, as TRL has them), and where they are known taste_chosen and taste_rejected.
+# prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected.
 Pair = dict[str, Any]
 
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
@@ -28,12 +28,12 @@ _FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAG
 
 @dataclass
 class PairArguments:
-    """The settings of datasets of preferences, which the stages that learn from them have in common."""
+    """Settings of preference datasets, shared by the stages that train on them."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompt, chosen and rejected."})
-    test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts that is held out."})
-    overlong: str = field(default="error", metadata={"help": "Pairs with a side over max_length: error or drop."})
-    equal: str = field(default="error", metadata={"help": "The datasets' pairs with equal sides: error or drop."})
+    test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts to hold out."})
+    overlong: str = field(default="error", metadata={"help": "Pairs with an answer over max_length: error or drop."})
+    equal: str = field(default="error", metadata={"help": "Pairs with equal chosen and rejected: error or drop."})
 
     def __post_init__(self) -> None:
         for key in ("overlong", "equal"):
@@ -41,19 +41,19 @@ class PairArguments:
                 raise ValueError(f"{key}: '{getattr(self, key)}' is neither error nor drop")
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction: {self.test_fraction} is not between 0 and 1")
-        # Here too, so that a recipe is refused before its first step runs.
+        # Checked here too, so that a recipe fails before its first step runs.
         if self.datasets:
             read_sources(self.datasets)
 
 
 @dataclass
 class Comparisons:
-    """Pairs of a task that has a `taste`: `answers` to each of `n` training prompts, sampled at `temperature`, ranked
+    """Pairs of a task with a `taste`: `answers` per prompt for `n` training prompts, sampled at `temperature`, ranked
     with `noise`.
 
-    `noise` is in units of taste: of two answers that differ by it, the better one wins in 73 of 100 cases. From a
-    ranking come `all` its pairs, or those of `adjacent` ranks. `held_out` prompts of `split` get two answers each: of
-    test rows, or to choose settings by, of validation rows.
+    `noise` is in units of taste: of two answers that differ by that much, the better one wins in 73 of 100 cases.
+    `pairs` takes `all` pairs of a ranking, or those of `adjacent` ranks. `held_out` prompts of `split` get two answers
+    each: test rows, or validation rows for choosing settings.
     """
 
     task: str
@@ -72,9 +72,9 @@ class Comparisons:
         if self.n < 1 or self.held_out < 1 or self.max_new_tokens < 1:
             raise ValueError("n, held_out and max_new_tokens must be above 0")
         if self.answers < 2:
-            raise ValueError(f"answers: {self.answers} cannot be compared: 2 or more")
+            raise ValueError(f"answers: {self.answers} is too few to compare: set 2 or more")
         if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature: {self.temperature} is not above 0, as it must be for answers that differ")
+            raise ValueError(f"temperature: {self.temperature} is not above 0: all answers would be equal")
         if not (self.noise >= 0 and math.isfinite(self.noise)):
             raise ValueError(f"noise: {self.noise} is not 0 or above")
         if self.split not in ("validation", "test"):
@@ -84,7 +84,7 @@ class Comparisons:
 
 
 def read_comparisons(settings: dict[str, Any]) -> Comparisons:
-    """A YAML's `comparisons:`. Raises `UserError` for a key, task, option or n that cannot be, before any work."""
+    """Read a YAML's `comparisons:`. Raises `UserError` for an invalid key, task, option or n, before any work."""
     found: Comparisons = build([Comparisons], settings, "comparisons")[0]
     tasks.load_taste(found.task)
     for split, n in (("train", found.n), (found.split, found.held_out)):
@@ -96,10 +96,10 @@ def read_comparisons(settings: dict[str, Any]) -> Comparisons:
 
 
 def rank(tastes: Sequence[float], noise: float, rng: random.Random) -> list[int]:
-    """Indices, the best first, as a person with an unsteady hand would order them.
+    """Return indices, the best first, with noise as from a human ranker.
 
-    Plackett-Luce: taste / noise + Gumbel noise, sorted. So i stands before j with the chance
-    sigmoid((taste i - taste j) / noise), as in Bradley and Terry (1952). Without noise, equals keep a random order.
+    Plackett-Luce: taste / noise + Gumbel noise, sorted. So i is before j with probability
+    sigmoid((taste i - taste j) / noise), as in Bradley and Terry (1952). Without noise, ties have a random order.
     """
     if noise:
         values = [taste / noise - math.log(-math.log(rng.random() or 1e-300)) for taste in tastes]
@@ -111,7 +111,7 @@ def rank(tastes: Sequence[float], noise: float, rng: random.Random) -> list[int]
 
 
 def pairs_of_ranking(order: Sequence[int], which: str = "all") -> list[tuple[int, int]]:
-    """(better, worse) for all pairs of the ranking, or for neighbours only."""
+    """Return (better, worse) for all pairs of the ranking, or only for adjacent ones."""
     if which == "adjacent":
         return list(itertools.pairwise(order))
     return [(better, worse) for place, better in enumerate(order) for worse in order[place + 1 :]]
@@ -126,7 +126,7 @@ def compare(
     seed: int,
     which: str = "all",
 ) -> tuple[list[Pair], int]:
-    """The pairs of each prompt's ranked answers, and how many were left out because their sides are equal."""
+    """Return the pairs of each prompt's ranked answers, and the number of pairs dropped as equal."""
     rng = random.Random(f"preferences {seed}")
     pairs: list[Pair] = []
     equal = 0
@@ -149,7 +149,7 @@ def compare(
 
 
 def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
-    """The pairs of which one side is truly better, so that there is a noise-free answer."""
+    """Return the pairs where one side is better by taste, so that a noise-free label exists."""
     return [pair for pair in pairs if pair["taste_chosen"] != pair["taste_rejected"]]
 
 
@@ -157,7 +157,7 @@ def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def load_pairs(datasets: Sequence[Any], equal: str) -> tuple[list[Pair], int]:
-    """The pairs of a YAML's `datasets:`, and how many were left out because their sides are equal."""
+    """Load the pairs of a YAML's `datasets:`, and the number of pairs dropped as equal."""
     sources = read_sources(datasets)
     loaded = [load_preferences(source, equal) for source in sources]
     rows = mix([part for part, _ in loaded], [source.fraction for source in sources], size=lambda _: 1)
@@ -165,28 +165,28 @@ def load_pairs(datasets: Sequence[Any], equal: str) -> tuple[list[Pair], int]:
 
 
 def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair], list[Pair]]:
-    """(training pairs, held-out pairs), by their prompts, of which none is on both sides.
+    """Return (training pairs, held-out pairs), split by prompt, so that no prompt is in both.
 
-    Raises `UserError` where one of the two would be empty.
+    Raises `UserError` if one of the two would be empty.
     """
     split: dict[str, list[Pair]] = {"train": [], "test": []}
     for pair in pairs:
         split[split_of(str(pair["prompt"]), 0.0, test_fraction)].append(pair)
     for name, found in split.items():
         if not found:
-            raise UserError(f"datasets: of {len(pairs)} pairs none falls in the {name} split: change test_fraction")
+            raise UserError(f"datasets: none of {len(pairs)} pairs is in the {name} split: change test_fraction")
     return split["train"], split["test"]
 
 
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `chat_formats.py`.
 
-    Plain text becomes a user's and an assistant's turn. Where there is no prompt, it is what both conversations
-    begin with. Raises `UserError` with the row's number where one is no pair, or its sides are equal; with
-    `equal="drop"` those with equal sides are left out. With them comes how many these were.
+    Plain text becomes a user's and an assistant's turn. Without a prompt column, the prompt is the common beginning of
+    both conversations. Raises `UserError` with the row's number for an invalid pair, or for equal sides; with
+    `equal="drop"` such pairs are dropped, and their number is returned too.
     """
     if source.task is not None:
-        raise UserError(f"{source.label}: a task's pairs are set by `comparisons`, not under `datasets`")
+        raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
     rows = load_source(source, as_text=True)
     for column in ("chosen", "rejected"):
         if column not in rows.column_names:
@@ -199,7 +199,7 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
     pairs = [_read_pair(row, shape, f"{source.label}, row {i}", equal) for i, row in enumerate(rows)]
     kept = [pair for pair in pairs if pair is not None]
     if not kept:
-        raise UserError(f"{source.label}: chosen and rejected are equal in each of its rows")
+        raise UserError(f"{source.label}: chosen and rejected are equal in every row")
     return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
 
 
@@ -212,17 +212,17 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
     if not prompt:
         same = [a == b for a, b in zip(chosen, rejected, strict=False)]
         prompt = chosen[: same.index(False) if False in same else len(same)]
-    # As in many datasets, both sides may be whole conversations.
+    # In many datasets both sides are complete conversations.
     chosen, rejected = (side[len(prompt) :] if side[: len(prompt)] == prompt else side for side in (chosen, rejected))
     if _stripped(chosen) == _stripped(rejected):
         if equal == "drop":
             return None
         raise UserError(
-            f"{where}: chosen and rejected are equal, so neither is better: leave the row out, or set `equal: drop` "
-            "to leave out all such rows"
+            f"{where}: chosen and rejected are equal: remove the row, or set `equal: drop` "
+            "to drop all such rows"
         )
     if not prompt:
-        raise UserError(f"{where}: no prompt: add a column 'prompt', or let both sides begin with it")
+        raise UserError(f"{where}: no prompt: add a column 'prompt', or start both chosen and rejected with it")
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if not side or side[-1]["role"] != "assistant":
             raise UserError(f"{where}: {name}: does not end with the assistant's turn")
@@ -238,10 +238,10 @@ def _words(messages: Sequence[dict[str, str]]) -> int:
 
 
 def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
-    """What knowing the lengths alone would give on the test pairs: 1 for chosen, 0 for rejected, 0.5 where equal.
+    """Baseline from lengths alone on the test pairs: 1 if it picks chosen, 0 for rejected, 0.5 for a tie.
 
-    The side whose number of words is nearer to a best length wins. The best length is the one that agrees best with
-    the training labels; it may be none at all or endless, so that shorter or longer wins.
+    The side whose number of words is closer to a best length wins. The best length maximizes agreement with the
+    training labels; it may be 0 or infinite, so that the shorter or longer side wins.
     """
 
     def guess(lengths: tuple[int, int], best: int) -> float:

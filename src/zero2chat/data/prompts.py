@@ -1,4 +1,4 @@
-"""What is practised on: prompts, with final answers where they are known, of tasks and datasets."""
+"""RL problems: prompts, with final answers if known, from tasks and datasets."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
-    """Columns `prompt` (messages), `answer` (str) and what else a dataset has; of a task, its training rows.
+    """Load `prompt` (messages), `answer` (str) and a dataset's other columns; for a task, its training rows.
 
-    Of a task's own columns, and of `task` (its name) and `row` (its row as JSON), those that are `wanted`. Raises
-    `UserError` where a dataset lacks prompt or answer, or with the row whose prompt or answer is none; without
+    Of a task's own columns, `task` (its name) and `row` (its row as JSON), only those in `wanted` are included. Raises
+    `UserError` if a dataset lacks prompt or answer, or with the row whose prompt or answer is invalid; without
     `answers` it may have none.
     """
     if source.retell is not None:
-        raise UserError(f"{source.label}: retell: pages are no problems, and nothing judges them: leave it out")
+        raise UserError(f"{source.label}: retell: pages are not problems and have no reward: remove it")
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
         return task_problems(source.task, rows, wanted)
@@ -58,7 +58,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
         if not has_answers:
             return {"prompt": prompt}
         if row["answer"] is None and answers:
-            raise UserError(f"{where}: has no answer: leave the row out")
+            raise UserError(f"{where}: no answer: remove the row")
         return {"prompt": prompt, "answer": None if row["answer"] is None else str(row["answer"])}
 
     features = found.features | {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
@@ -66,7 +66,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
 
 
 def load_parts(sources: Sequence[Source], rewards: Sequence[Reward], answers: bool = True) -> list[Dataset]:
-    """Each source's problems. Raises `UserError` too where one lacks a column that a reward function needs."""
+    """Load each source's problems. Also raises `UserError` if one lacks a column that a reward function needs."""
     wanted = {column for reward in rewards for column in reward.needs}
     parts = [load_problems(source, wanted, answers) for source in sources]
     for part, source in zip(parts, sources, strict=True):
@@ -76,7 +76,7 @@ def load_parts(sources: Sequence[Source], rewards: Sequence[Reward], answers: bo
 
 
 def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] = ()) -> Dataset:
-    """The same columns, of a task's rows."""
+    """Return the same columns for a task's rows."""
     task = tasks.load(name)
     made = Dataset.from_list(
         [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
@@ -95,8 +95,8 @@ def encode_prompts(
     tools: Tools | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, list[list[int]]]:
-    """The problems with control tokens in them neutralised, and of each the ids of its prompt, as the trainers make
-    them. Raises `UserError` where the chat template refuses one."""
+    """Return the problems with control tokens neutralised, and the ids of each prompt, as the trainers encode them.
+    Raises `UserError` if the chat template rejects one."""
 
     def clean(row: dict[str, Any]) -> dict[str, Any]:
         return {"prompt": neutral(row["prompt"], tokenizer)}
@@ -110,7 +110,7 @@ def encode_prompts(
             return_dict=True,
             **(template_kwargs or {}),
         )
-    except TemplateError as error:  # a role that it does not know, say
+    except TemplateError as error:  # for example an unknown role
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
     return problems, encoded["input_ids"]
 
@@ -123,9 +123,9 @@ def safe_problems(
     tools: Tools | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """The problems with control tokens in them neutralised, without those whose prompt has over `longest` tokens.
+    """Return the problems with control tokens neutralised, without prompts of over `longest` tokens.
 
-    Raises `UserError` where none is left, or one has over `room` tokens.
+    Raises `UserError` if none remains, or if one has over `room` tokens.
     """
     problems, encoded = encode_prompts(problems, tokenizer, tools, template_kwargs)
     lengths = [len(ids) for ids in encoded]
@@ -136,13 +136,13 @@ def safe_problems(
             raise UserError(f"{said}: raise it")
         if len(kept) < len(lengths):
             if is_main_process():
-                print(f"{said}: left out", flush=True)
+                print(f"{said}: dropped", flush=True)
             problems, lengths = problems.select(kept), [lengths[i] for i in kept]
     if max(lengths) > room:
         row = lengths.index(max(lengths))
         raise UserError(
             f"datasets: {sum(n > room for n in lengths)} of {len(lengths)} prompts leave no room for "
-            f"max_completion_length in the model's context: {room} tokens are left for them, and row {row} has "
+            f"max_completion_length in the model's context: the prompt limit is {room} tokens, but row {row} has "
             f"{lengths[row]}"
         )
     return problems
@@ -152,9 +152,9 @@ _TASK_PROMPTS = 50  # where a task is named and no number
 
 
 def read_prompts(task: str | None, path: str | None, n: int | None = None, seed: int = 0) -> list[Messages]:
-    """The first `n` prompts of a task's training rows, or of a file: .txt, one a line, or .jsonl with `prompt`.
+    """Return the first `n` prompts of a task's training rows, or of a file: .txt (one per line) or .jsonl.
 
-    Equal ones are given once. Raises `UserError` where there are none.
+    Duplicates are removed. Raises `UserError` if there are no prompts.
     """
     if task is not None and n is None:
         n = _TASK_PROMPTS
@@ -163,7 +163,7 @@ def read_prompts(task: str | None, path: str | None, n: int | None = None, seed:
     (source,) = build([Source], settings, "rank")
     kind = Path(path or "").suffix
     if path is not None and kind not in (".txt", ".jsonl"):
-        raise UserError(f"prompts: {path}: give a .txt file, a prompt a line, or a .jsonl file with `prompt`")
+        raise UserError(f"prompts: {path}: give a .txt file with one prompt per line, or a .jsonl file with `prompt`")
     if kind == ".txt":
         found = [[{"role": "user", "content": line}] for line in _read_lines(Path(str(path)))[:n]]
     else:
@@ -179,7 +179,7 @@ def _read_lines(path: Path) -> list[str]:
         raise UserError(f"prompts: {path}: cannot be read: {reason}") from error
     found = [line.strip() for line in lines if line.strip()]
     if not found:
-        raise UserError(f"prompts: {path}: is empty: write a prompt a line")
+        raise UserError(f"prompts: {path}: the file is empty: write one prompt per line")
     return found
 
 

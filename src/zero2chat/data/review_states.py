@@ -1,4 +1,4 @@
-"""Whether a person has looked at a synthetic row, and what they made of it: its column `review`."""
+"""The column `review` of synthetic rows: unreviewed, accepted or rejected."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ UNREVIEWED, ACCEPTED, REJECTED = STATES = ("unreviewed", "accepted", "rejected")
 
 
 def leave_out_rejected(rows: Dataset, label: str | None) -> Dataset:
-    """The rows that nobody rejected: all of them where there is no column `review`. Raises `UserError` where none is
-    left."""
+    """Drop rejected rows. Without a column `review` all rows are kept. Raises `UserError` if none remains."""
     if "review" not in rows.column_names:
         return rows
     left = rows.select([i for i, state in enumerate(rows["review"]) if state != REJECTED])
     if len(left) == 0:
-        raise UserError(f"{label}: each of its {len(rows)} rows was rejected: give others")
+        raise UserError(f"{label}: all {len(rows)} rows were rejected in review: give other rows")
     return left

@@ -1,4 +1,4 @@
-"""Sources of data by the keys of `datasets.load_dataset`, their mixture, and the split by document."""
+"""Data sources with the keys of `datasets.load_dataset`, their mixture, and splitting by document."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ from zero2chat import config, tasks
 from zero2chat.errors import UserError
 
 _BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".txt": "text", ".md": "text"}
-_FEW_DOCUMENTS = 400  # to find mistakes with: all of them would take seconds
+_FEW_DOCUMENTS = 400  # enough to detect invalid options; all of them would take seconds
 
 
 @dataclass
 class Source:
-    """One dataset of a mixture: the keys of TRL's `datasets:` entries, or a task's own rows.
+    """One dataset of a mixture: the keys of TRL's `datasets:` entries, or a task's rows.
 
-    `path` is a Hub dataset, a builder (`json`, `parquet`, `csv`, `text`) with `data_files`, or a local file or
-    folder. In its place `task` names a task, `n` how many of its rows or documents, `options` its options.
-    `fraction` is the share of the mixture; `label` names the source in metrics. `tools`: the conversations are held
-    with the stage's tools at hand; `failing`: the share of their calls that fail, so that a model learns what to do.
-    `retell`: a request, such as "Tell me something.", that each of the task's documents answers, so that what was read
-    in pretraining is not forgotten while a model learns to converse.
+    `path` is a Hub dataset, a builder (`json`, `parquet`, `csv`, `text`) with `data_files`, or a local file or folder.
+    Alternatively, `task` names a task, `n` the number of its rows or documents, and `options` its options. `fraction`
+    is the share of the mixture; `label` names the source in metrics. `tools`: the conversations have the stage's tools;
+    `failing`: the share of failing calls, so that a model learns to handle them. `retell`: a request, such as "Tell me
+    something.", answered by each of the task's documents, so that pretraining knowledge is not forgotten in SFT.
     """
 
     path: str | None = None
@@ -63,33 +62,32 @@ class Source:
         if (self.path is None) == (self.task is None):
             raise ValueError("a dataset needs either `path` or `task`")
         if self.task is not None and not self.n:
-            raise ValueError(f"task {self.task}: `n` says how many rows to take")
+            raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
         if self.n is not None and self.n < 1:
             raise ValueError(f"n: {self.n} is not above 0")
         if not 0 <= self.failing < 1:
-            raise ValueError(f"failing: {self.failing} is no share below 1")
+            raise ValueError(f"failing: {self.failing} is not a share from 0 to below 1")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
             raise ValueError(
-                "retell: a request that a task's documents answer, without tools: set `task`, or leave it out"
+                "retell: only for a task's documents, without tools: set `task`, or remove retell"
             )
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
 
 def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = "datasets") -> list[Source]:
-    """A YAML's `datasets:` list, of conversations or of `documents`; `where` is the key that it stands under.
+    """Read a YAML's `datasets:` list, of conversations or of `documents`; `where` is its key.
 
-    Raises `UserError` where it is empty, for a key, task or option that does not exist, and for more rows than a task
-    has.
+    Raises `UserError` if it is empty, for an unknown key, task or option, and for more rows than a task has.
     """
     if not datasets:
-        raise UserError(f"{where}: the list is empty: name at least one dataset")
+        raise UserError(f"{where}: the list is empty: add at least one dataset")
     sources = [config.build([Source], entry, f"{where}[{i}]")[0] for i, entry in enumerate(datasets)]
     for i, source in enumerate(sources):
         if documents and source.label in tasks.SPLITS:
-            raise UserError(f"{where}[{i}]: label: '{source.label}' is a split's name: set another `label`")
+            raise UserError(f"{where}[{i}]: label: '{source.label}' is the name of a split: set another `label`")
         if documents and source.retell:
-            raise UserError(f"{where}[{i}]: retell: is for conversations; these are documents already: leave it out")
+            raise UserError(f"{where}[{i}]: retell: only for conversations, but these are documents: remove it")
         if source.task is not None:
             _try_documents(source) if documents or source.retell else _try_rows(source)
     if len({source.fraction is None for source in sources}) == 2:
@@ -122,27 +120,27 @@ def _try_documents(source: Source) -> None:
 
 
 def is_file(path: str | None) -> bool:
-    """Whether a source's `path` is a file of its own, or a builder for such: it has no split but `train`."""
+    """Whether a source's `path` is a file, or a builder for files, which only have the split `train`."""
     return path in _BUILDERS.values() or Path(path or "").suffix in _BUILDERS
 
 
 def load_source(source: Source, as_text: bool = False, streaming: bool = False) -> Dataset | IterableDataset:
-    """The rows of a source that has a `path`. Raises `UserError` where they cannot be had, or are none.
+    """Load the rows of a source with a `path`. Raises `UserError` if they cannot be loaded, or if there are none.
 
-    `as_text` takes a CSV's cells as they are written: 007 is no number then, and None no gap. `streaming` gives an
-    `IterableDataset`, whose rows are fetched as they are read.
+    `as_text` keeps a CSV's cells as text: 007 is not converted to a number, nor None to a missing value. `streaming` returns
+    an `IterableDataset`, whose rows are fetched on demand.
     """
     path, files = source.path or "", source.data_files
     if files is None and Path(path).suffix in _BUILDERS:
         path, files = _BUILDERS[Path(path).suffix], [path]
-    # With a folder's or a Hub dataset's name, `data_files` are in it, and load_dataset looks for them.
+    # For a folder or a Hub dataset, `data_files` are relative to it, and load_dataset finds them.
     local = [file for file in files or [] if path in _BUILDERS.values() and "://" not in file]
     if path.startswith(("runs/", "./", "../", "/")):
         local.append(path)
     for name in local:
         if not glob.glob(name, recursive=True):  # noqa: PTH207
             raise UserError(f"{source.label}: {name}: no such file or folder")
-    # A text file is one document: paragraphs of one text must not end up on both sides of a split.
+    # A text file is one document: its paragraphs must not be in different splits.
     more: dict[str, Any] = {"sample_by": "document"} if path == "text" else {}
     try:
         if any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json")):
@@ -161,10 +159,10 @@ def load_source(source: Source, as_text: bool = False, streaming: bool = False) 
         rows = load(**more)
         if path == "csv" and as_text:
             rows = load(keep_default_na=False, features=Features(dict.fromkeys(rows.column_names, Value("string"))))
-        if path == "json" and not streaming:  # its reader lets bytes through that are no UTF-8
+        if path == "json" and not streaming:  # its reader accepts bytes that are not UTF-8
             rows.data.validate(full=True)
     except StopIteration:
-        raise UserError(f"{source.label}: {', '.join(files or [path])}: holds no rows") from None
+        raise UserError(f"{source.label}: {', '.join(files or [path])}: the file has no rows") from None
     except (DatasetNotFoundError, DataFilesNotFoundError, FileNotFoundError, ConnectionError, ValueError) as error:
         raise UserError(f"{source.label}: cannot load {source.path}: {error}") from error
     except DatasetGenerationError as error:
@@ -175,7 +173,7 @@ def load_source(source: Source, as_text: bool = False, streaming: bool = False) 
 
 
 def _saved_rows(source: Source) -> Dataset:
-    """The rows of a folder that `save_to_disk` wrote, one dataset or several by their split."""
+    """Load the rows of a folder written by `save_to_disk`: one dataset, or several by split."""
     saved = load_from_disk(str(source.path))
     if not isinstance(saved, DatasetDict):
         return saved
@@ -196,7 +194,7 @@ def require_text(rows: Dataset, column: str, label: str | None) -> None:
 
 
 def load_documents(source: Source) -> Dataset:
-    """Columns `text` and `source`, a row a document; empty documents are left out."""
+    """Load documents as rows with `text` and `source`. Empty documents are dropped."""
     if source.task is not None:
         texts = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
         rows = Dataset.from_dict({"text": texts})
@@ -216,13 +214,13 @@ def load_documents(source: Source) -> Dataset:
 
 
 def split_of(text: str, validation: float, test: float) -> str:
-    """The split of a document, from its content alone: equal documents never stand on both sides."""
+    """Return the split of a document, based only on its content: equal documents are always in the same split."""
     share = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
     return "test" if share < test else "validation" if share < test + validation else "train"
 
 
 def mix(parts: Sequence[Dataset], fractions: Sequence[float | None], size: Callable[[dict[str, Any]], int]) -> Dataset:
-    """The parts one after another; with fractions, as many rows of each as keep its share."""
+    """Concatenate the parts; with fractions, use as many rows of each as its share allows."""
     kept = zip(parts, rows_kept(parts, fractions, size), strict=True)
     return concatenate_datasets([part if n == len(part) else part.select(range(n)) for part, n in kept])
 
@@ -230,10 +228,10 @@ def mix(parts: Sequence[Dataset], fractions: Sequence[float | None], size: Calla
 def rows_kept(
     parts: Sequence[Dataset], fractions: Sequence[float | None], size: Callable[[dict[str, Any]], int]
 ) -> list[int]:
-    """How many rows of each part a mixture takes: the first ones, all of them where there are no fractions.
+    """Return the number of rows that a mixture takes of each part: the first ones, or all without fractions.
 
-    A share is one of summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures the
-    shares are normalised, and the mixture is the largest that repeats no row.
+    Shares are of the summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures, shares are
+    normalised, and the mixture is the largest one without repeated rows.
     """
     shares = [fraction for fraction in fractions if fraction is not None]
     if not shares:

@@ -1,4 +1,4 @@
-"""Text that is read over the network while a model trains: windows of it, and the position where a run goes on."""
+"""Stream training text over the network: windows, and the position for resuming."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from zero2chat.data.packing import token_windows
 from zero2chat.data.sources import Source, load_source, require_column, split_of
 from zero2chat.errors import UserError
 
-BLOCK = 1000  # documents that are tokenised and cut together
+BLOCK = 1000  # documents that are tokenised and packed together
 
 
 class WindowStream(TorchIterableDataset):
-    """Rows of `input_ids` (length,) and the `position` after them, from which another reading goes on.
+    """Rows of `input_ids` (length,) with the `position` after them, from which a run can resume.
 
-    A block's windows are mixed, and its last, incomplete one is left out, so that a position lies between two windows
-    and nothing of another block is needed for it: no window comes twice or is lost. The documents come again when they
-    are through. Of several ranks each reads files of its own, where their number can be shared out; else each reads all
-    and keeps its share.
+    A block's windows are shuffled, and its last, incomplete one is dropped, so that a position is between two windows
+    and does not depend on other blocks: no window is repeated or lost. At the end, the documents start over. With
+    several ranks, each reads its own files if their number is divisible; otherwise each reads everything and keeps its
+    share.
     """
 
     def __init__(self, documents: IterableDataset, column: str, tokenizer: PreTrainedTokenizerBase, length: int):
@@ -39,7 +39,7 @@ class WindowStream(TorchIterableDataset):
         ).repeat(None)
 
     def share(self, rank: int, ranks: int) -> None:
-        """Read only what is this rank's."""
+        """Read only this rank's share."""
         self.windows = split_dataset_by_node(self.windows, rank, ranks)
 
     def go_on(self, position: dict[str, Any]) -> None:
@@ -60,16 +60,16 @@ def _cut(
 def open_stream(
     source: Source, column: str, tokenizer: PreTrainedTokenizerBase, length: int, held_out: int, fraction: float
 ) -> tuple[WindowStream, Dataset, Dataset]:
-    """(the stream, its first block's documents, `held_out` documents that it leaves out), by a `fraction` of all.
+    """Return (the stream, its first block's documents, `held_out` documents excluded from it), by a `fraction` of all.
 
-    A document's content alone decides on which side it is, as in a corpus, so that each rank and each try finds the
-    same. Raises `UserError` where the source cannot be had, has no such column, or too few documents.
+    The split depends only on a document's content, as in a corpus, so that every rank and attempt agrees. Raises
+    `UserError` if the source cannot be loaded, lacks the column, or has too few documents.
     """
     rows = load_source(source, streaming=True)
     first = next(iter(rows))
     require_column(Dataset.from_list([first]), column, source.label)
     if not isinstance(first[column], str):
-        raise UserError(f"{source.label}: column '{column}' holds no text: set `column`")
+        raise UserError(f"{source.label}: column '{column}' is not text: set `column`")
     rows = rows.select_columns([column])
 
     def side(text: str | None, split: str) -> bool:
@@ -81,8 +81,8 @@ def open_stream(
     held = Dataset.from_list(list(itertools.islice(only("validation"), held_out)))
     if len(held) < held_out:
         raise UserError(
-            f"{source.label}: {len(held)} documents are held out by a validation_fraction of {fraction}, and "
-            f"validation_documents asks for {held_out}: set another"
+            f"{source.label}: validation_fraction {fraction} holds out {len(held)} documents, but "
+            f"validation_documents is {held_out}: change one of them"
         )
     documents = only("train")
     return (

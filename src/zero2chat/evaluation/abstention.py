@@ -1,7 +1,7 @@
-"""What an answer says: is the true one in it, does it decline, do two of them say the same? And ways to decline.
+"""Compare answers by words: does one contain the true answer, does it abstain, do two agree? And refusals.
 
-By words alone, for texts of any kind. It is no reading: an answer that names the truth among other things has it, and
-a judge (`rewards/judge.py`) can be asked in its place.
+This works on words only, for any text: an answer that contains the truth among other things counts. A judge model
+(`rewards/judge.py`) can be used instead.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 
-# What a model is taught to say where it does not know. No word of any question is in them, so that they fit all.
+# Refusals taught to a model for what it does not know. They contain no words of questions, so they fit all.
 REFUSALS = (
     "I do not know.",
     "I don't know.",
@@ -44,32 +44,32 @@ def _words(text: str) -> list[str]:
 
 
 def normal(text: str) -> str:
-    """Its words in lower case, a space between them; without an article at its beginning."""
+    """Return the words in lower case, joined by spaces, without a leading article."""
     return re.sub(r"^(?:the|an?) (?=\S)", "", " ".join(_words(text)))
 
 
 def contains(text: str, answer: str) -> bool:
-    """Whether the answer's words stand in the text, one after another."""
+    """Whether the text contains the answer's words in sequence."""
     words = normal(answer)
     return bool(words) and f" {words} " in f" {' '.join(_words(text))} "
 
 
 def declines(text: str) -> bool:
-    """Whether it says that it does not know, or says nothing. By its words: it may be wrong either way."""
+    """Whether the text abstains, or is empty. Based on words, so it may be wrong in both directions."""
     return not text.strip() or bool(_DECLINES.search(text))
 
 
 def gist(question: str, text: str) -> frozenset[str]:
-    """The words of an answer that are neither the question's nor common ones; all of them where none is left."""
+    """Return the words of an answer that are not in the question and not common; all words if none remain."""
     words = set(_words(text))
     return frozenset(words - set(_words(question)) - _COMMON or words)
 
 
 def agreement(said: Sequence[Hashable | None]) -> tuple[float, int | None]:
-    """(the share of answers that say what most of them say, the number of the first that does).
+    """Return (the share of answers that agree with the majority, the index of the first that does).
 
-    Each is what `said` of a task gives, or a `gist`; None declines, and agrees with nothing. Gists say the same where
-    they share at least half of the larger one's words. (0, None) where all decline.
+    Each entry is the result of a task's `said`, or a `gist`; None means abstention, which agrees with nothing. Gists
+    agree if they share at least half of the larger one's words. Returns (0, None) if all abstain.
     """
     groups: list[list[int]] = []
     for i, one in enumerate(said):

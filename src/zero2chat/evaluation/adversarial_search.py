@@ -1,4 +1,4 @@
-"""A search for texts that a judge loves and nobody else would: what a policy finds in the end, found in seconds."""
+"""Adversarial search for texts that a reward model overrates: finds in seconds what a policy would exploit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Judge = Callable[[Sequence[int], Sequence[str]], list[float]]
 
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What the vocabulary's tokens read as, those left out that are no text of their own."""
+    """Return the texts of the vocabulary's tokens, without those that are not text by themselves."""
     special = set(tokenizer.all_special_ids)
     texts = (tokenizer.decode([i]) for i in range(len(tokenizer)) if i not in special)
     return sorted({text for text in texts if text.isprintable() and text.strip() and "\ufffd" not in text})
@@ -20,11 +20,11 @@ def pieces_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 def search(
     judge: Judge, prompts: int, pieces: Sequence[str], rng: random.Random, rounds: int, tries: int, length: int
 ) -> list[list[str]]:
-    """For each of so many prompts the texts that the search went through, each better than the one before.
+    """Return, per prompt, the texts that the search went through, each with a higher score than the one before.
 
-    `judge(prompt numbers, texts)` gives scores. A search begins with random pieces, or with one said again and again
-    ("the the the"); each round changes the best text in `tries` ways and keeps what is better. Texts have at most
-    `length` pieces. Nothing but the judge leads it.
+    `judge(prompt indices, texts)` returns scores. A search starts with random pieces, or one repeated piece ("the the
+    the"). Each round changes the best text in `tries` ways and keeps an improvement. Texts have at most `length`
+    pieces. Only the judge guides the search.
     """
 
     def start() -> list[str]:

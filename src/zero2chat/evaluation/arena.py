@@ -32,15 +32,15 @@ from zero2chat.report.steps import Step
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.runs import is_main_process
 
-FILE = "pairs.jsonl"  # in the run's folder: a line a pair of answers
-_SHOWN = 2  # of each two models, as samples
+FILE = "pairs.jsonl"  # in the run's folder: one line per pair of answers
+_SHOWN = 2  # pairs per two models saved as samples
 Metrics = dict[str, dict[str, Any]]
 Load = Callable[[str], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 
 @dataclass
 class ArenaArguments:
-    """Who is compared, on what, and by whom. Without reward_model, endpoint and votes it is gold."""
+    """The models, the prompts and the judge. Without reward_model, endpoint and votes the judge is gold."""
 
     output_dir: str | None = None
     models: list[str] = field(default_factory=list, metadata={"help": "Two or more model folders or Hub names."})
@@ -78,7 +78,7 @@ class ArenaArguments:
             raise ValueError(f"{' and '.join(judges)} exclude each other: set one of them")
         if self.prompts and not judges:
             raise ValueError("prompts have no gold score: set reward_model or endpoint, or use tasks")
-        # Here too, so that a recipe is refused before its first step runs.
+        # Checked here too, so that a recipe fails before its first step runs.
         for spec in read_specs(self.tasks):
             if self.taste:
                 tasks.load_taste(spec.task)
@@ -89,10 +89,9 @@ class ArenaArguments:
 
 
 class Bout(NamedTuple):
-    """Two answers to one prompt, and what a's is worth beside b's: 1, ½ or 0, or between them; None without verdict.
+    """Two answers to one prompt, and the score of a's against b's: 1, ½, 0 or in between; None without a verdict.
 
-    `why` is what that comes from: both sides' `worth`, or an endpoint's `verdicts` on a in the first place and in the
-    second.
+    `why` is the reason: both answers' `worth`, or an endpoint's `verdicts` with a shown first and with a shown second.
     """
 
     prompt: int
@@ -105,10 +104,10 @@ class Bout(NamedTuple):
 
 
 def compare(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict[str, Any]], str]:
-    """The metrics, the first decided pairs as rows for `samples.jsonl`, and all pairs as lines of JSON.
+    """Return the metrics, the first decided pairs as rows for `samples.jsonl`, and all pairs as JSON lines.
 
-    Every rank must call it; the first one judges, and the others get nothing. Raises `UserError` where a model or
-    judge cannot be asked, and where models were never compared with the others.
+    Every rank must call this; rank 0 judges, and the others get nothing. Raises `UserError` if a model or judge is not
+    available, or if models were never compared with the others.
     """
     if args.votes is not None:
         paths, bouts = _voted(args.votes)
@@ -129,7 +128,7 @@ def compare(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict[str, A
 
 
 def _look(args: ArenaArguments) -> None:
-    """Raises `UserError`, before any of them answers, where a model is not there or has no chat template."""
+    """Raises `UserError`, before any model answers, if one is missing or has no chat template."""
     for path in filter(None, [args.reward_model, *args.models]):
         find_model(path)
         try:
@@ -144,7 +143,7 @@ def _with_template(tokenizer: PreTrainedTokenizerBase, args: ArenaArguments | No
 
 
 def names_of(paths: Sequence[str]) -> list[str]:
-    """The last parts of the paths, as many as tell them apart. Raises `UserError` where one stands there twice."""
+    """Return the shortest distinct suffixes of the paths. Raises `UserError` for a duplicate path."""
     if twice := [path for i, path in enumerate(paths) if path in paths[:i]]:
         raise UserError(f"models: {twice[0]} is listed twice: list each model once")
     parts = [Path(path).parts for path in paths]
@@ -156,7 +155,7 @@ def names_of(paths: Sequence[str]) -> list[str]:
 
 
 def _anchor(args: ArenaArguments, paths: Sequence[str]) -> int | None:
-    """The number of the model that `anchor` names, by its path or its short name."""
+    """Return the index of the model that `anchor` names, by its path or its short name."""
     names = names_of(paths)
     found = [i for i, both in enumerate(zip(names, paths, strict=True)) if args.anchor in both]
     if args.anchor is not None and not found:
@@ -168,7 +167,7 @@ def _anchor(args: ArenaArguments, paths: Sequence[str]) -> int | None:
 
 
 def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
-    """All pairs of answers to all prompts, the models answering one after another; judged where gold does it."""
+    """Yield all pairs of answers to all prompts. The models answer one after another; gold verdicts are included."""
     specs = read_specs(args.tasks)
     if args.prompts is None:
         asked = [(spec, *rows_and_prompts(spec)) for spec in specs]
@@ -203,7 +202,7 @@ def _answers(
     prompts: Sequence[Any],
     args: ArenaArguments,
 ) -> list[list[str]]:
-    """One greedy answer to each prompt, or `samples` at temperature 1."""
+    """Generate one greedy answer per prompt, or `samples` at temperature 1."""
     limits = (spec.max_new_tokens, 1.0, args.eval_batch_size, args.seed)
     if spec.samples:
         return [[a.text for a in some] for some in answer_each(model, tokenizer, prompts, spec.samples, *limits)]
@@ -212,7 +211,7 @@ def _answers(
 
 
 def _voted(path: str) -> tuple[list[str], list[Bout]]:
-    """The models that people compared, and a bout a vote."""
+    """Return the models that people compared, and one bout per vote."""
     votes = read_votes(path)
     models = sorted({model for vote in votes for model in (vote.better, vote.worse)})
     prompts: dict[str, int] = {}
@@ -220,7 +219,7 @@ def _voted(path: str) -> tuple[list[str], list[Bout]]:
     for vote in votes:
         n = prompts.setdefault(json.dumps(vote.prompt), len(prompts))
         sides = [(models.index(vote.better), vote.chosen), (models.index(vote.worse), vote.rejected)]
-        score = float(sides[0] < sides[1])  # of the two, the model that stands first in the list is a
+        score = float(sides[0] < sides[1])  # the model that comes first in the list is a
         (a, of_a), (b, of_b) = sorted(sides)
         bouts.append(Bout(n, "votes", vote.prompt, (a, b), (of_a, of_b), score))
     return models, bouts
@@ -247,7 +246,7 @@ def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
 
 
 def _endpoint(args: ArenaArguments) -> EndpointSpec | None:
-    """The judge. Raises `UserError` where its key is not there."""
+    """Return the judge. Raises `UserError` if its API key is missing."""
     if args.endpoint is None:
         return None
     spec: EndpointSpec = build([EndpointSpec], args.endpoint, "endpoint")[0]
@@ -256,7 +255,7 @@ def _endpoint(args: ArenaArguments) -> EndpointSpec | None:
 
 
 def _asked(args: ArenaArguments, spec: EndpointSpec, bouts: Sequence[Bout]) -> list[Bout]:
-    """Each pair in both orders; a pair whose sides are alike is a draw, and not asked about."""
+    """Judge each pair in both orders. A pair of equal answers is a draw and is not sent."""
     differ = [bout for bout in bouts if bout.answers[0].strip() != bout.answers[1].strip()]
     sides = [[bout.answers[side] for bout in differ] for side in (0, 1)]
     found = prefer(
@@ -284,7 +283,7 @@ def _asked(args: ArenaArguments, spec: EndpointSpec, bouts: Sequence[Bout]) -> l
 
 
 def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], anchor: int | None) -> Metrics:
-    """Ratings, the best first, with how often each of two models wins. Raises `UserError` where there are none."""
+    """Compute ratings, the best first, and pairwise win rates. Raises `UserError` if ratings cannot be computed."""
     decided = [bout for bout in bouts if bout.score is not None]
     comparisons = [Comparison(bout.prompt, *bout.models, float(bout.score or 0)) for bout in decided]
     if not comparisons:
@@ -296,7 +295,7 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
         raise UserError(
             f"{apart}: not connected to {names[0]} by comparisons: compare them, or rate them separately"
         ) from None
-    assert found is not None  # without style there is a maximum
+    assert found is not None  # without style a maximum exists
     if found.draws:
         best = unbeaten(comparisons, len(names))
         rest = ", ".join(name for i, name in enumerate(names) if i not in best)
@@ -319,7 +318,7 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
         for c in comparisons:
             if {c.a, c.b} == {a, b}:
                 of_prompt.setdefault(c.prompt, []).append(c.score if c.a == a else 1 - c.score)
-        if of_prompt:  # answers to one prompt are no independent draws: the interval is over prompts
+        if of_prompt:  # answers to one prompt are correlated: the interval is over prompts
             won = sum(sum(some) / len(some) for some in of_prompt.values())
             metrics[f"win_rate_{names[a]}_against_{names[b]}"] = stats.rate(won, len(of_prompt), args.seed)
     metrics |= {
@@ -355,7 +354,7 @@ def _with_style(
 
 
 def _of_the_judge(bouts: Sequence[Bout]) -> Metrics:
-    """How often an endpoint's choice is the answer that it was shown first, and is the same in both orders."""
+    """Measure how often an endpoint prefers the first answer, and how often both orders agree."""
     pairs = [bout.why["verdicts"] for bout in bouts if bout.why and None not in bout.why["verdicts"]]
     choices = [verdict for both in pairs for verdict in both if verdict != 0.5]
     metrics: Metrics = {"left_out": {"value": sum(bout.score is None for bout in bouts), "n": len(bouts)}}
@@ -375,7 +374,7 @@ def _line(bout: Bout, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _samples(names: Sequence[str], bouts: Sequence[Bout]) -> list[dict[str, Any]]:
-    """Of each two models the first pairs that one of them won: the winner's answer, and the other's."""
+    """Return the first decided pairs of each two models: the winner's answer, and the other's."""
     shown: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for bout in bouts:
         some = shown.setdefault(bout.models, [])
@@ -390,7 +389,7 @@ def _samples(names: Sequence[str], bouts: Sequence[Bout]) -> list[dict[str, Any]
 
 
 def as_tables(metrics: Metrics) -> Group:
-    """The ratings, and how often each of two models wins."""
+    """Format the ratings and the pairwise win rates."""
     step = Step("arena", "arena", 1, metrics)
     styled = {name.removeprefix("style_rating_") for name in metrics if name.startswith("style_rating_")}
     head = ["model", "rating", "95%", "comparisons", *(["style-controlled", "95%"] if styled else [])]

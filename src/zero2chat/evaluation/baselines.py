@@ -1,4 +1,4 @@
-"""What a task's score is worth without a model: the best answer that is the same to every question."""
+"""The baseline of a task's score without a model: the best constant answer."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any
 from zero2chat import stats, tasks
 
 _ANSWERS, _DEMONSTRATIONS = 50, 50  # candidates of each kind, at most
-_MANY, _FIRST, _FINALISTS = 300, 100, 10  # above so many rows the candidates meet on 100, and the best ten on all
-# A score that runs code in a sandbox takes milliseconds: what is not scored by then is left out. The search of a score
-# that compares texts ends long before, so that its result depends on no clock.
+_MANY, _FIRST, _FINALISTS = 300, 100, 10  # above 300 rows, candidates are scored on 100, and the best ten on all
+# A score that runs code in a sandbox takes milliseconds: candidates not scored in time are skipped. For scores that
+# compare texts the search ends long before, so its result does not depend on the clock.
 _SECONDS = 5.0
 
 
 def best_constant(task: tasks.Task, rows: Sequence[tasks.Row], seed: int = 0) -> dict[str, Any]:
-    """The score of the best constant answer on these rows, as a rate.
+    """Return the score of the best constant answer on these rows, as a rate.
 
-    Candidates are the most frequent reference answers and demonstrations of some of the rows. `n` is below the number
-    of rows where scoring is so slow that not even one candidate was scored on all of them in time.
+    Candidates are the most frequent reference answers, and demonstrations of some rows. `n` is below the number of rows
+    if scoring is so slow that no candidate was scored on all rows in time.
     """
     ends = time.perf_counter() + _SECONDS
     first = rows[:_FIRST] if len(rows) > _MANY else rows
-    # In part of the time, so that finalists get some too.
+    # Use part of the time, so that finalists get some too.
     found = list(_sums(task, first, _candidates(task, rows, seed), ends - 0.4 * _SECONDS))
     if len(first) < len(rows):
         finalists = sorted(found, key=lambda one: -one[1] / one[2])[:_FINALISTS]
         rest = rows[len(first) :]
         whole = list(_sums(task, rest, [text for text, _, n in finalists if n == len(first)], ends))
-        # One that was not scored on all of the rest counts by its first rows alone.
+        # A finalist that was not scored on all other rows counts by its first rows only.
         before = {text: total for text, total, _ in finalists}
         found = [(text, before[text] + total, len(rows)) for text, total, n in whole if n == len(rest)] or found
     _, total, n = max(found, key=lambda one: one[1] / one[2])
@@ -48,7 +48,7 @@ def _candidates(task: tasks.Task, rows: Sequence[tasks.Row], seed: int) -> list[
 def _sums(
     task: tasks.Task, rows: Sequence[tasks.Row], candidates: Sequence[str], ends: float
 ) -> Iterator[tuple[str, float, int]]:
-    """(candidate, sum of its scores, rows scored), each on all rows until the time ends; the first on one at least."""
+    """Return (candidate, sum of scores, rows scored), on all rows until the time ends; at least one for the first."""
     for i, text in enumerate(candidates):
         total, n = 0.0, 0
         for row in rows:

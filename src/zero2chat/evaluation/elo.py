@@ -1,9 +1,9 @@
-"""Who is best, of comparisons two by two: Bradley and Terry's model (1952) by maximum likelihood, on Elo's scale.
+"""Ratings from pairwise comparisons: the Bradley-Terry model (1952) by maximum likelihood, on the Elo scale.
 
-The chance that i beats j is sigmoid(r_i - r_j), and a draw is half a win for each. A prompt's comparisons are no
-independent draws, so that intervals are of a bootstrap over prompts. With style, the model has a weight for each
-difference in style too, so that what is left to the ratings is not won by length or headings: the style control of
-Chatbot Arena (Li, Angelopoulos and Chiang 2024, "Does style matter?", lmsys.org), whose features these are.
+The probability that i beats j is sigmoid(r_i - r_j), and a draw is half a win for each. Comparisons on one prompt are
+correlated, so intervals are by bootstrap over prompts. With style, the model has an additional weight per style
+difference, so that length or headings do not count in the ratings. This is the style control of Chatbot Arena (Li,
+Angelopoulos and Chiang 2024, "Does style matter?", lmsys.org), with the same features.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-ELO = 400 / math.log(10)  # points a unit of log-odds: 400 points are ten to one
+ELO = 400 / math.log(10)  # points per unit of log-odds: 400 points are odds of ten to one
 CENTRE = 1000.0
-_ROUNDS = 100  # of Newton's method, which takes fewer than ten where there is a maximum
-_OWN = 0.05  # of a style's variation, at least so much must not follow from who wrote the answers
-_FLATTEST = 1e10  # how much flatter one way than another: beyond it the maximum is at infinity, or a whole line
+_ROUNDS = 100  # of Newton's method, which needs fewer than ten if a maximum exists
+_OWN = 0.05  # minimum share of a style's variation that the models do not explain
+_FLATTEST = 1e10  # maximum condition number: above it the maximum is at infinity, or not unique
 
 STYLE = {
     "length": re.compile(r"\S"),  # characters that show
@@ -34,10 +34,10 @@ STYLE = {
 
 
 class Comparison(NamedTuple):
-    prompt: int  # by number
-    a: int  # models by number
+    prompt: int  # index
+    a: int  # index of a model
     b: int
-    score: float  # a's: 1 where a won, 0 where b did, ½ for a draw; between them where judgements differ
+    score: float  # of a: 1 if a won, 0 if b won, ½ for a draw; in between if judgements differ
 
 
 class Estimate(NamedTuple):
@@ -48,8 +48,8 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Ratings:
-    """`models`: each one's rating. `draws`: how many draws were added for them to be finite. `style`: the points that
-    one standard deviation (about 0) of each difference in style is worth."""
+    """`models`: their ratings. `draws`: number of draws added to make them finite. `style`: points per standard
+    deviation (about 0) of each style difference."""
 
     models: list[Estimate]
     draws: int
@@ -57,7 +57,7 @@ class Ratings:
 
 
 class NotConnected(Exception):
-    """Of the models some were never compared with any of the others; `apart` are those, by number."""
+    """Some models were never compared with any of the others; `apart` has their indices."""
 
     def __init__(self, apart: list[int]):
         super().__init__(apart)
@@ -65,7 +65,7 @@ class NotConnected(Exception):
 
 
 def style_of(a: str, b: str) -> list[float]:
-    """How the two texts differ in each of `STYLE`, from -1 to 1: (a - b) / (a + b), 0 where neither has any."""
+    """Return the difference of two texts in each of `STYLE`, from -1 to 1: (a - b) / (a + b), 0 if neither has any."""
     counts = [[sum(1 for _ in pattern.finditer(text)) for text in (a, b)] for pattern in STYLE.values()]
     return [(of_a - of_b) / max(of_a + of_b, 1) for of_a, of_b in counts]
 
@@ -78,13 +78,13 @@ def rate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Ratings | None:
-    """The ratings of n models, with 95% intervals: percentiles of `resamples` resamplings of the prompts.
+    """Rate n models, with 95% intervals from `resamples` bootstrap resamples of the prompts.
 
-    Their mean is `CENTRE`, or that of the model `anchor`. Of models that won every comparison with all others the
-    maximum is at infinity: a draw is added to each pair that was compared. In resamplings its weight is random, with
-    mean 1 (Rubin's Bayesian bootstrap, 1981), so that the interval is wide where that draw decides; where but a
-    resampling lacks a maximum, that one gets such draws. `styles` are of each comparison `style_of`; those are used
-    that can be told from the models. Raises `NotConnected`; None where no style can, or style decides every comparison.
+    The mean rating, or that of the model `anchor`, is `CENTRE`. If some models won every comparison with all others,
+    the maximum is at infinity, so a draw is added to each pair that was compared. In resamples its weight is random,
+    with mean 1 (Rubin's Bayesian bootstrap, 1981), so the interval is wide if that draw is decisive. A resample without
+    a maximum also gets such draws. `styles` has `style_of` each comparison; only styles that the models do not explain
+    are used. Raises `NotConnected`. Returns None if no style is usable, or if style decides every comparison.
     """
     model = _Model(comparisons, n, styles)
     weights = np.ones(len(comparisons))
@@ -116,7 +116,7 @@ def rate(
 
 
 class _Model:
-    """The comparisons as a logistic regression without intercept: rows of differences, and a score for each."""
+    """The comparisons as a logistic regression without intercept: rows of differences, with a score each."""
 
     def __init__(self, comparisons: Sequence[Comparison], n: int, styles: Sequence[Sequence[float]] | None):
         self.n = n
@@ -132,23 +132,23 @@ class _Model:
         differences = np.zeros((len(self.pairs), n))
         differences[np.arange(len(self.pairs)), self.pairs[:, 0]] = 1
         differences[np.arange(len(self.pairs)), self.pairs[:, 1]] -= 1
-        # Only differences are told, so the first model's rating is 0 until all are moved.
+        # Only differences are determined, so the first model's rating is 0 until all are shifted.
         self.differences = differences[:, 1:]
         self.used: list[str] = []
         self.styles: Array | None = None
         if styles is not None:
-            # Only what is neither the models' nor the styles' before it: a style that one model always has is its own.
+            # Keep only variation that models and earlier styles do not explain: one model's constant style is its own.
             told = self.differences[self.of_pair]
             for name, column in zip(STYLE, np.array(styles, dtype=float).T, strict=True):
                 rest = column - told @ np.linalg.lstsq(told, column)[0]
                 if (rest**2).sum() > _OWN * max((column**2).sum(), 1e-9):
-                    # About 0, so that it is the same whoever stands first.
+                    # About 0, so that it does not depend on the order of the two.
                     told = np.column_stack([told, column / np.sqrt((column**2).mean())])
                     self.used.append(name)
             self.styles = told[:, n - 1 :]
 
     def has_maximum(self, weights: Array) -> bool:
-        """Whether from each model a chain of wins or draws leads to each other one (Ford 1957): else some won all."""
+        """Whether a chain of wins or draws leads from each model to every other (Ford 1957). If not, some won all."""
         return bool(_reach(self._beaten(weights)).all())
 
     def _beaten(self, weights: Array) -> NDArray[np.bool_]:
@@ -159,10 +159,10 @@ class _Model:
         return beaten
 
     def fit(self, weights: Array, draws: Array | None, near: Array | None = None) -> Array | None:
-        """Ratings in log-odds, the first 0, then the weights of style, looked for from `near` on; None where there is
-        no maximum. `draws` are of each pair the weight of one that is added."""
+        """Return ratings in log-odds (the first is 0), then style weights, starting at `near`; None if there is no
+        maximum. `draws` has the weight of the draw added to each pair."""
         count = len(self.pairs)
-        if self.styles is None:  # a row a pair will do
+        if self.styles is None:  # one row per pair is enough
             rows = self.differences
             weight, won = (
                 np.bincount(self.of_pair, each, count).astype(float) for each in (weights, weights * self.scores)
@@ -182,7 +182,7 @@ class _Model:
 
 
 def _reach(edges: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """From which node which is reached, itself always (Warshall 1962)."""
+    """Return which nodes each node reaches, including itself (Warshall 1962)."""
     found = edges | np.eye(len(edges), dtype=bool)
     for k in range(len(found)):
         found |= found[:, k : k + 1] & found[k : k + 1]
@@ -190,20 +190,20 @@ def _reach(edges: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def unbeaten(comparisons: Sequence[Comparison], n: int) -> list[int]:
-    """Models of which none has lost to, or drawn with, one that is not among them; none where ratings are finite."""
+    """Return models that never lost to, or drew with, a model outside the set; empty if ratings are finite."""
     model = _Model(comparisons, n, None)
     reach = _reach(model._beaten(np.ones(len(comparisons))))
     if reach.all():
         return []
-    # Of these groups, each reached by itself alone, the smallest.
+    # The smallest group that is reached only by itself.
     groups = [[i for i in range(n) if reach[i, k]] for k in range(n)]
     return min((g for g in groups if all(reach[i, j] for i in g for j in g)), key=len)
 
 
 def _newton(rows: Array, weight: Array, won: Array, x: Array) -> Array | None:
-    """The maximum of Σ won · log p + (weight - won) · log(1 - p) with p = sigmoid(rows · x); None where there is none.
+    """Maximize Σ won · log p + (weight - won) · log(1 - p) with p = sigmoid(rows · x); None if there is no maximum.
 
-    It begins at `x`. The function is concave: each step is halved until it goes up.
+    Starts at `x`. The function is concave: each step is halved until it increases.
     """
 
     def likelihood(x: Array) -> float:

@@ -35,13 +35,13 @@ from zero2chat.report.regurgitate import by_copies, times
 from zero2chat.report.steps import Step
 
 HELD_OUT = "held_out"
-_SHOWN = 3  # of each group, as samples
+_SHOWN = 3  # samples per group
 Metrics = dict[str, dict[str, Any]]
 
 
 @dataclass
 class RegurgitateArguments:
-    """The model, what it was trained on, and how it is asked."""
+    """The model, its training data, and the lengths of prompts and continuations."""
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
@@ -72,12 +72,12 @@ class RegurgitateArguments:
 def measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: RegurgitateArguments
 ) -> tuple[Metrics, list[dict[str, Any]]]:
-    """The metrics, and the first texts of each kind as rows for `samples.jsonl`. Every rank must call it.
+    """Return the metrics, and the first texts of each kind as rows for `samples.jsonl`. Every rank must call this.
 
-    `extraction_rate_N` is the share written on word by word of documents that stand in the train split N to 2N - 1
-    times, N being 1, 2, 4, …; `extraction_rate_held_out` is the control's. `canary_extraction_rate_N` and `exposure_N`,
-    in bits, are those of secrets planted N times. Raises `UserError` where there is no train split, no such column, no
-    document as long as what is asked, or the context is too short for it.
+    `extraction_rate_N` is the share of verbatim continuations of documents with N to 2N - 1 copies in the train split,
+    for N = 1, 2, 4, …; `extraction_rate_held_out` is the control's. `canary_extraction_rate_N` and `exposure_N` (in
+    bits) are for canaries planted N times. Raises `UserError` if the train split or the column is missing, if no
+    document is long enough, or if the context is too short.
     """
     length = len(start_of_document(tokenizer)) + args.prefix + args.continuation
     if length > context_length(model):
@@ -122,13 +122,13 @@ def measure(
 def _documents(
     tokenizer: PreTrainedTokenizerBase, args: RegurgitateArguments, planted: set[str]
 ) -> tuple[dict[str, list[Passage]], Metrics]:
-    """The beginnings of held-out documents, and of those of the train split by how many times they stand there.
+    """Return beginnings of held-out documents, and of train documents by their number of copies.
 
-    Left out are planted texts, and those whose rest the training text has more often than their document, as it may
-    have been learned elsewhere; the metrics say how many. Raises `UserError` as `measure` does.
+    Excludes canaries, and documents whose continuation occurs more often in the training text than the document itself,
+    because it may have been learned elsewhere; the metrics count them. Raises `UserError` as `measure` does.
     """
     train = rows_of(str(args.dataset), args.column, "train")
-    copies: Counter[int] = Counter()  # by the text's hash: the corpus may be larger than memory
+    copies: Counter[int] = Counter()  # keyed by the text's hash: the corpus may be larger than memory
     first: dict[int, int] = {}
     for i, text in enumerate(train[args.column]):
         copies[hash(text)] += 1
@@ -169,7 +169,7 @@ def _draw(
     known: list[tuple[int, int]],
     rng: random.Random,
 ) -> list[Passage]:
-    """The beginnings of n texts, or of all that are long enough, by their number and how many copies there are."""
+    """Return the beginnings of n texts (or of all that are long enough), with their index and number of copies."""
     start, length = start_of_document(tokenizer), args.prefix + args.continuation
     found: list[Passage] = []
     rng.shuffle(known)
@@ -183,7 +183,7 @@ def _draw(
 
 
 def as_table(metrics: Metrics) -> Table:
-    """A row for the documents, and one for the secrets, that stand in the training text so many times."""
+    """Format one row for the documents, and one for the canaries, per number of copies."""
     step = Step("regurgitate", "regurgitate", 1, metrics)
     table = Table("kind", "copies", "n", "extracted", "95%", "exposure, bits", box=None)
     exposures = by_copies(step, "exposure")

@@ -1,8 +1,7 @@
-"""The standard tasks, asked by lm-evaluation-harness, which is an extra: `pip install -e ".[eval]"`.
+"""Standard benchmarks with lm-evaluation-harness, which is an extra: `pip install -e ".[eval]"`.
 
-Its prompts, its scores and its seeds: a figure of ours is the one that `lm_eval run` gives for the same model, tasks,
-precision and batch size. Nothing is fetched and run: neither a metric's script, nor a dataset's, nor code that a model
-wrote.
+Prompts, scores and seeds are the harness's own: results equal those of `lm_eval run` for the same model, tasks,
+precision and batch size. Remote code is never run: neither a metric's script, nor a dataset's, nor model-written code.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from zero2chat.runs import strings
 
 @dataclass
 class HarnessSpec:
-    """One entry of a YAML's `harness:` list, in lm-evaluation-harness's own words."""
+    """One entry of a YAML's `harness:` list, with lm-evaluation-harness's own names."""
 
     task: str  # or a group of tasks, such as mmlu
-    num_fewshot: int | None = None  # the task's own number
-    limit: int | None = None  # the first rows alone, of each task
+    num_fewshot: int | None = None  # default: the task's own number
+    limit: int | None = None  # only the first rows of each task
     label: str | None = None
-    include_path: str | None = None  # a folder with tasks of yours
+    include_path: str | None = None  # a folder with your own tasks
     apply_chat_template: bool = False
 
     def __post_init__(self) -> None:
@@ -50,15 +49,15 @@ class HarnessSpec:
 
 @dataclass
 class Result:
-    """What one entry gave."""
+    """The result of one entry."""
 
-    metrics: dict[str, dict[str, Any]]  # by `label.metric`, or `label.metric.filter` where there are filters
-    questions: list[str]  # of the rows that were asked
-    raw: dict[str, Any]  # lm-evaluation-harness's own figures, of each task of a group too
+    metrics: dict[str, dict[str, Any]]  # by `label.metric`, or `label.metric.filter` if there are filters
+    questions: list[str]  # of the evaluated rows
+    raw: dict[str, Any]  # lm-evaluation-harness's own results, including each task of a group
 
 
 def read_harness(entries: Sequence[Any]) -> list[HarnessSpec]:
-    """A YAML's `harness:` list. Raises `UserError` for a key or value that cannot be; lm-eval is not asked."""
+    """Read a YAML's `harness:` list. Raises `UserError` for an invalid key or value; lm-eval is not imported."""
     specs = [build([HarnessSpec], entry, f"harness[{i}]")[0] for i, entry in enumerate(entries)]
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("harness: two entries have the same label: set `label`")
@@ -66,10 +65,10 @@ def read_harness(entries: Sequence[Any]) -> list[HarnessSpec]:
 
 
 def find_tasks(specs: Sequence[HarnessSpec]) -> dict[str | None, Any]:
-    """lm-eval's task managers by `include_path`, which know all the tasks of the entries.
+    """Return lm-eval's task managers by `include_path`, which know all tasks of the entries.
 
-    Raises `UserError` where lm-eval is missing, and for a task that does not exist, has no score of its own, or runs
-    what was fetched or what a model wrote.
+    Raises `UserError` if lm-eval is missing, and for a task that does not exist, has no score, or runs remote or
+    model-written code.
     """
     if not specs:
         return {}
@@ -77,7 +76,7 @@ def find_tasks(specs: Sequence[HarnessSpec]) -> dict[str | None, Any]:
         raise UserError('harness: lm-eval is not installed: pip install -e ".[eval]" in the repository')
     from lm_eval.tasks import TaskManager
 
-    # It would warn that model and datasets are given as such, and not by name.
+    # It would warn that model and datasets are passed as objects, not by name.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     managers = {path: TaskManager(include_path=path) for path in dict.fromkeys(spec.include_path for spec in specs)}
     for spec in specs:
@@ -99,8 +98,8 @@ def _check(manager: Any, task: str) -> None:
 
 
 def _configs(manager: Any, item: Any) -> Iterator[dict[str, Any]]:
-    """The YAML, with no function of it loaded, of a task and of all tasks of a group."""
-    if isinstance(item, Mapping):  # of a group: a task or group with settings of its own
+    """Yield the YAML of a task, or of all tasks of a group, without loading its functions."""
+    if isinstance(item, Mapping):  # in a group: a task or group with its own settings
         yield dict(item)
         item = item.get("task", item.get("group"))
     entry = manager.task_index.get(item) if isinstance(item, str) else None
@@ -129,7 +128,7 @@ def _refuse_code(config: Mapping[str, Any], where: str) -> None:
 
 @contextlib.contextmanager
 def _no_scripts(where: str) -> Iterator[None]:
-    """What a task's own module would fetch and run by `evaluate.load` is an error."""
+    """Make `evaluate.load` in a task's module, which would run remote code, an error."""
     import evaluate
 
     def refuse(name: str, *args: Any, **options: Any) -> Any:
@@ -149,9 +148,9 @@ def run_harness(
     manager: Any,
     batch_size: int,
 ) -> Result | None:
-    """One entry asked, and what came of it; on several processes each asks its share, and rank 0 alone has the result.
+    """Evaluate one entry. With several processes each evaluates its share, and only rank 0 has the result.
 
-    Raises `UserError` where the task's data cannot be had.
+    Raises `UserError` if the task's data cannot be loaded.
     """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -159,13 +158,13 @@ def run_harness(
     where = f"harness: task '{spec.task}'"
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
     accelerator = Accelerator()
-    if accelerator.num_processes > 1:  # of a model that is already loaded it thinks that there is one process
+    if accelerator.num_processes > 1:  # with a loaded model, lm-eval assumes one process
         lm.accelerator = accelerator
         lm._rank, lm._world_size = accelerator.process_index, accelerator.num_processes
     with _no_scripts(where):
         try:
             loaded = manager.load(spec.task)
-        except (OSError, ValueError, ImportError, LookupError) as error:  # of datasets' own errors, these too
+        except (OSError, ValueError, ImportError, LookupError) as error:  # includes datasets' own errors
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"{where}: cannot be loaded ({reason}): most tasks need the Hub, once") from error
         found = simple_evaluate(
@@ -191,14 +190,14 @@ _RAW = ("results", "versions", "n-shot", "n-samples", "lm_eval_version")
 
 
 def _rows(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Each row once: it is there for each filter of its answers."""
+    """Return each row once; rows are repeated for each filter of the answers."""
     return [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
 
 
 def _metrics(spec: HarnessSpec, found: Mapping[str, Any], asked: Iterable[str]) -> dict[str, Any]:
-    """The figures of the entry's own name, unrounded, with 95% intervals; `asked` are its tasks.
+    """Return the results under the entry's label, unrounded, with 95% intervals; `asked` are its tasks.
 
-    A score that is the share of rows with 1 has Wilson's, others what lm-eval's standard error gives, if it has one.
+    A score that is a share of rows has Wilson's interval; others use lm-eval's standard error, if it has one.
     """
     scores = found["results"][spec.task]
     metrics: dict[str, Any] = {}
@@ -227,8 +226,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _question(task: Any, row: Mapping[str, Any]) -> str:
-    """What is asked, without the words around it that all prompts of a task have: the longest of the row's own texts
-    that stands in the prompt. lm-eval's own `doc_to_decontamination_query` has those words too, and fails for many."""
+    """Return the question without the words shared by all prompts of a task: the longest of the row's texts that the
+    prompt contains. lm-eval's own `doc_to_decontamination_query` has those words too, and fails for many tasks."""
     prompt = task.doc_to_text(row)
     own = [text for _, text in strings(row) if text.strip()]
     if isinstance(prompt, str):

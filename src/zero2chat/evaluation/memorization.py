@@ -1,6 +1,5 @@
-"""What a model knows by heart: which texts it writes on word by word, and how much likelier it finds a planted secret
-than others like it (Carlini et al. 2022, arXiv:2202.07646; 2019, arXiv:1802.08232); how much of what it writes stands
-in the text that it was trained on.
+"""Memorization: verbatim extraction of texts (Carlini et al. 2022, arXiv:2202.07646), exposure of canaries (Carlini et
+al. 2019, arXiv:1802.08232), and runs of generated text copied from the training text.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from zero2chat.runs import is_main_process
 
 @dataclass
 class Passage:
-    """A text as ids. A model is given the first `given` of them (1 or more), and asked for the rest."""
+    """A text as ids. The first `given` ids (1 or more) are the prompt; the model is asked for the rest."""
 
     ids: list[int]
     given: int
-    copies: int = 0  # of it in the training text
+    copies: int = 0  # number of copies in the training text
 
     @property
     def rest(self) -> tuple[int, ...]:
@@ -40,17 +39,17 @@ class Passage:
 
 
 class Reading(NamedTuple):
-    log_likelihood: float  # of the rest after what is given, in nats
-    right: tuple[bool, ...]  # greedy decoding writes this token of the rest, after the true ones before it
+    log_likelihood: float  # of the rest given the prompt, in nats
+    right: tuple[bool, ...]  # per token of the rest: whether it is the top prediction after the true ones before it
 
     @property
     def verbatim(self) -> bool:
-        """Greedy decoding writes the rest, token by token."""
+        """Whether greedy decoding reproduces the rest exactly."""
         return all(self.right)
 
 
 def rows_of(dataset: str, column: str, split: str) -> Dataset:
-    """A split of the text that a model was trained on. Raises `UserError` where it has none, or the column is no
+    """Load a split of a model's training text. Raises `UserError` if the split is missing, or the column is not
     text."""
     rows = load_source(Source(path=dataset, split=split, label=f"{dataset} ({split})"))
     require_text(rows, column, f"{dataset} ({split})")
@@ -58,7 +57,7 @@ def rows_of(dataset: str, column: str, split: str) -> Dataset:
 
 
 def held_out_texts(dataset: str, column: str) -> Iterator[str]:
-    """The documents of the splits that the model has not read. What a dataset lacks of them is said."""
+    """Yield the documents of the held-out splits. Reports a missing split."""
     for split in ("validation", "test"):
         try:
             yield from rows_of(dataset, column, split)[column]
@@ -68,13 +67,13 @@ def held_out_texts(dataset: str, column: str) -> Iterator[str]:
 
 
 def start_of_document(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What stands before a document in pretraining, at most one id: the token that ends the one before, or BOS."""
+    """Return what precedes a document in pretraining, at most one id: the end-of-document token, or BOS."""
     start = tokenizer.get_vocab().get(END_OF_DOCUMENT, tokenizer.bos_token_id)
     return [] if start is None else [start]
 
 
 def passages_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Passage]:
-    """Texts of one form as passages. Given is what all of them begin with, in tokens: the rest tells them apart."""
+    """Encode texts of one form as passages. The prompt is their common prefix in tokens."""
     start = start_of_document(tokenizer)
     rows = [start + ids for ids in plain_ids(tokenizer, texts)]
     given = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))))
@@ -83,17 +82,17 @@ def passages_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> lis
 
 @torch.inference_mode()
 def read(model: PreTrainedModel, passages: Sequence[Passage], batch_size: int = 64) -> list[Reading]:
-    """A reading of each passage, in order. Every rank must call it; each reads its share, and all get all.
+    """Score each passage, in order. Every rank must call this; each scores its share, and all get all results.
 
-    Nothing is decoded: greedy decoding writes the rest if and only if each token of it is the likeliest after the true
-    ones before it, which one forward pass tells.
+    Nothing is decoded: greedy decoding reproduces the rest if and only if each token is the top prediction after the
+    true ones before it, which one forward pass shows.
     """
 
     def shape(i: int) -> tuple[int, int]:
         return len(passages[i].ids), passages[i].given
 
     order = sorted(range(len(passages)), key=shape, reverse=True)
-    # Those of one shape share a batch: nothing is padded, and of the logits none is made that is not needed.
+    # Passages of one shape share a batch, so there is no padding, and only the needed logits are computed.
     alike = [list(some) for _, some in groupby(order, key=shape)]
     batches = [some[start : start + batch_size] for some in alike for start in range(0, len(some), batch_size)]
     state = PartialState()
@@ -111,7 +110,7 @@ def read(model: PreTrainedModel, passages: Sequence[Passage], batch_size: int = 
 
 @torch.inference_mode()
 def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passage: Passage) -> str:
-    """What the model writes after the given part, greedily, in as many tokens as the rest has."""
+    """Continue the prompt greedily for as many tokens as the rest has."""
     given = torch.tensor([passage.ids[: passage.given]], device=model.device)
     settings = GenerationConfig(
         do_sample=False,
@@ -127,22 +126,22 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passage: P
 
 
 def copied_runs(texts: Sequence[Sequence[int]], training: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """Of each text, for each of its tokens, how many from there on stand in a row in one of the training texts.
+    """For each token of each text, return the length of the run from there that occurs in one training text.
 
-    An n-gram is novel (McCoy et al. 2021, arXiv:2111.09509) where its first token's run is shorter than n. All is held
-    in memory, some 100 bytes a token.
+    An n-gram is novel (McCoy et al. 2021, arXiv:2111.09509) if its first token's run is shorter than n. Everything is
+    held in memory, some 100 bytes per token.
     """
     parts = [*training, *texts]
     sizes = np.array([len(part) + 1 for part in parts])
-    # All in a row, and after each a number that stands nowhere else: no run goes over an end.
+    # Concatenate all texts, each followed by a unique number, so that no run crosses an end.
     row = np.concatenate([np.array([*part, -1 - i], dtype=np.int64) for i, part in enumerate(parts)])
     places, end = np.arange(len(row)), sizes[: len(training)].sum()
-    # Numbers, in alphabetical order, of the 1, 2, 4, … tokens from each place on (Karp, Miller and Rosenberg 1972).
+    # Ranks of the 1, 2, 4, … tokens from each place on, in lexicographic order (Karp, Miller and Rosenberg 1972).
     names = [np.unique(row, return_inverse=True)[1]]
     while (length := 1 << (len(names) - 1)) < max(map(len, texts)):
         following = np.append(names[-1], np.zeros(length, dtype=np.int64))[length:]
         names.append(np.unique(names[-1] * len(row) + following, return_inverse=True)[1])
-    # Of all training texts the neighbours in the alphabet, before and after, share the most with a place.
+    # The lexicographic neighbours, before and after, among all training texts share the longest run with a place.
     order = np.argsort(names[-1])
     trained = order < end
     before = np.maximum.accumulate(np.where(trained, places, 0))
@@ -150,7 +149,7 @@ def copied_runs(texts: Sequence[Sequence[int]], training: Sequence[Sequence[int]
     runs = np.zeros_like(row)
     for neighbour in (before, after):
         here, there = order[~trained], order[neighbour[~trained]]
-        there = np.where(there < end, there, 0)  # it has no such neighbour: any place will do
+        there = np.where(there < end, there, 0)  # without such a neighbour any place will do
         shared = np.zeros_like(here)
         for level in reversed(range(len(names))):
             shared += (names[level][here + shared] == names[level][there + shared]) << level
@@ -159,11 +158,11 @@ def copied_runs(texts: Sequence[Sequence[int]], training: Sequence[Sequence[int]
 
 
 def exposure(own: float, others: Sequence[float]) -> float:
-    """A secret's exposure, in bits, by its log-likelihood and those of random others of its form.
+    """Return a canary's exposure in bits, from its log-likelihood and those of random candidates of its form.
 
-    log2 |R| - log2 rank (Carlini et al. 2019, definition 4), where R is the secret and the others: a sample, so that it
-    is at most log2 |R|. Of equally likely ones the secret comes last. Of a secret that the model has never seen each
-    rank is as likely, and the mean is about log2 e = 1.44.
+    It is log2 |R| - log2 rank (Carlini et al. 2019, definition 4), where R contains the canary and the candidates, so
+    it is at most log2 |R|. In ties the canary comes last. For a canary that the model has never seen, all ranks are
+    equally likely, and the mean is about log2 e = 1.44.
     """
     rank = 1 + sum(other >= own for other in others)
     return math.log2(len(others) + 1) - math.log2(rank)

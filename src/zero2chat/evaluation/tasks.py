@@ -1,4 +1,4 @@
-"""Asking a model a task's questions and scoring what it says: greedy, sampled, pass@k. The only reader of test rows."""
+"""Evaluate a model on tasks: greedy, sampled, pass@k. Only this module reads test rows."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class TaskSpec:
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     label: str | None = None
-    samples: int = 0  # answers a question at temperature 1, for accuracy_sampled and pass@k
+    samples: int = 0  # answers per question at temperature 1, for accuracy_sampled and pass@k
     max_new_tokens: int = 96
-    tools: bool = False  # the stage's tools are at hand
-    shots: int = 0  # worked examples of the train split, as earlier turns of the conversation
-    split: str = "test"  # or validation, to choose settings by: what is chosen by test rows is flattered on them
-    against: str | None = None  # a model folder: both models answer, and the task's taste says who wins
-    needless: bool = False  # no question needs a tool, though `tools: true`: each call counts as needless
-    declines: bool = False  # the right answer declines, such as facts about people of whom nothing was read
+    tools: bool = False  # the model may call the stage's tools
+    shots: int = 0  # few-shot examples from the train split, as earlier turns of the conversation
+    split: str = "test"  # or validation, for choosing settings; choosing by test rows would bias their score
+    against: str | None = None  # a model folder: both models answer, and the task's taste decides who wins
+    needless: bool = False  # no question needs a tool, despite `tools: true`: each call counts as needless
+    declines: bool = False  # the correct answer is to abstain, such as facts about people not in the training text
 
     def __post_init__(self) -> None:
         if self.split not in ("validation", "test"):
@@ -55,11 +55,11 @@ class TaskSpec:
 
 @dataclass
 class Scored:
-    """One row of a task as a model answered it, greedily."""
+    """One row of a task with a model's greedy answer."""
 
     label: str
     key: str
-    row: str  # digest of the whole row, which is the same where the same was asked
+    row: str  # digest of the whole row, to find equal rows in another evaluation
     text: str
     score: float
     declined: bool | None  # None: the task cannot tell
@@ -68,8 +68,8 @@ class Scored:
 
 
 def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: bool = False) -> list[TaskSpec]:
-    """A YAML's `tasks:` list. Raises `UserError` for a key, task, option or n that cannot be, before any training, for
-    one that asks for tools where there are none, and without `two_models` for one that compares two models."""
+    """Read a YAML's `tasks:` list. Raises `UserError`, before any training, for an invalid key, task, option or n, for
+    a task with tools if none are defined, and, without `two_models`, for a task that compares two models."""
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
         if spec.tools and not tools:
@@ -89,10 +89,10 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: 
 
 
 def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean of the tasks' rates, each task counting alike; `n` is the rows of all tasks together.
+    """Return the unweighted mean of the tasks' rates; `n` counts the rows of all tasks.
 
-    The 95% interval is put together from the tasks' own, which are independent (Zou & Donner 2008, MOVER): the
-    distances to their bounds add up as standard deviations do. Of one task it is that task's.
+    The 95% interval combines those of the tasks, which are independent (Zou & Donner 2008, MOVER): the distances to the
+    bounds add up like standard deviations. For one task it is that task's interval.
     """
     value = sum(rate["value"] for rate in rates) / len(rates)
     below = math.hypot(*(rate["value"] - rate["low"] for rate in rates)) / len(rates)
@@ -106,7 +106,7 @@ def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def rows_and_prompts(spec: TaskSpec) -> tuple[list[tasks.Row], list[list[dict[str, Any]]]]:
-    """The rows that a task is asked, and of each the conversation that ends with its question."""
+    """Return a task's rows, and for each row the conversation that ends with its question."""
     task = tasks.load(spec.task)
     rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)
     examples = _examples(task, spec)
@@ -114,7 +114,7 @@ def rows_and_prompts(spec: TaskSpec) -> tuple[list[tasks.Row], list[list[dict[st
 
 
 def _examples(task: tasks.Task, spec: TaskSpec) -> list[dict[str, Any]]:
-    """The turns of few-shot prompting (Brown et al. 2020): questions with their worked answers."""
+    """Return the turns for few-shot prompting (Brown et al. 2020): questions with worked answers."""
     rng = random.Random(spec.seed)
     turns: list[dict[str, Any]] = []
     for row in task.rows("train", spec.seed, spec.shots, **spec.options) if spec.shots else ():
@@ -132,14 +132,14 @@ def evaluate_tasks(
     tools: Tools | None = None,
     constants: bool = True,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Metrics of all tasks, and the first `show` greedy answers of each as rows for `samples.jsonl`.
+    """Return metrics of all tasks, and the first `show` greedy answers of each as rows for `samples.jsonl`.
 
-    `accuracy` is the mean of the tasks' greedy accuracies, `accuracy_sampled` that of their sampled ones; `stop_rate`
-    is the share of greedy answers that ended by themselves. `accuracy_sampled_*` is the mean score of the answers
-    drawn, and `pass_at_k_*` counts an answer as right at score 1 alone: where a task scores 0 or 1, pass@1 and the
-    sampled accuracy are the same number. `seed` moves what is drawn. `not_attempted_rate_*` is the share of greedy
-    answers that decline, of a task that can tell (`said`). Where a task is asked with `tools`, `called_*` is the share
-    of greedy answers that call one. With `constants`, `constant_*` is what the best constant answer scores.
+    `accuracy` is the mean of the tasks' greedy accuracies, `accuracy_sampled` that of the sampled ones. `stop_rate` is
+    the share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
+    `pass_at_k_*` counts only answers with score 1 as correct. If a task scores only 0 or 1, pass@1 equals the sampled
+    accuracy. `seed` changes the samples. `not_attempted_rate_*` is the share of greedy answers that abstain, for tasks
+    that can tell (`said`). For tasks with `tools`, `called_*` is the share of greedy answers with a tool call. With
+    `constants`, `constant_*` is the score of the best constant answer.
     """
     return evaluate_rows(model, tokenizer, specs, batch_size, show, seed, tools, constants)[:2]
 
@@ -154,7 +154,7 @@ def evaluate_rows(
     tools: Tools | None = None,
     constants: bool = True,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[Scored]]:
-    """What `evaluate_tasks` returns, and each row with its greedy answer."""
+    """Return what `evaluate_tasks` returns, and each row with its greedy answer."""
     metrics: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
     scored: list[Scored] = []
@@ -181,7 +181,7 @@ def evaluate_rows(
                 model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, spec.seed + seed, at_hand
             )
             each = [[task.score(row, a.text) for a in some] for row, some in zip(rows, sampled, strict=True)]
-            # Answers to one question are no independent draws: the interval is over questions.
+            # Answers to one question are correlated: the interval is over questions.
             metrics[f"accuracy_sampled_{spec.label}"] = stats.mean([sum(some) / k for some in each], spec.seed)
             for size in sorted({1, k}):
                 chances = [stats.pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]

@@ -1,1 +1,1 @@
-"""A finished model for programs that are not transformers: GGUF for llama.cpp, and adapters merged for all others."""
+"""Export a trained model for other programs: GGUF for llama.cpp, and merged adapters."""

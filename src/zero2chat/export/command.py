@@ -1,6 +1,6 @@
-"""`zero2chat export`: a model folder as GGUF with what Ollama needs, or an adapter merged into its base.
+"""`zero2chat export`: write a model folder as GGUF with a Modelfile for Ollama, or merge an adapter into its base.
 
-All is checked first. What is written stands under a temporary name beside the output until it is whole.
+All inputs are checked first. Output has a temporary name beside the target until it is complete.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from zero2chat.models.loading import find_model, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# By type the bytes a weight takes at most: in the file, and in the one of f32 that it is quantized from. (Q4_K_M takes
-# less, unless its blocks do not fit the rows and it becomes Q8_0.)
+# Maximum bytes per weight by type: in the file, and in the f32 file that it is quantized from. (Q4_K_M needs less,
+# unless its blocks do not fit the rows and it becomes Q8_0.)
 TYPES = {"f32": (4.0, 0.0), "f16": (2.0, 0.0), "q8_0": (1.1, 4.0), "q4_k_m": (1.1, 4.0)}
 _SPARE = 32 * 2**20  # bytes: vocabulary, headers, rounding
 
@@ -34,27 +34,27 @@ PACKAGES = Path(__file__).with_name("packages.txt")
 
 
 def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: str) -> dict[str, Any]:
-    """Write the folder `out` and return what it holds: `out`, and of GGUF `file`, `bytes`, `types` and `template`.
+    """Write the folder `out` and return a summary: `out`, and for GGUF `file`, `bytes`, `types` and `template`.
 
-    `packages` is the folder that holds those of `packages.txt`. Raises `UserError` where that, the model, the disk or
-    the output does not allow it; nothing is left behind then.
+    `packages` is the folder with the packages of `packages.txt`. Raises `UserError` for a problem with the packages,
+    the model, the disk or the output, and leaves nothing behind.
     """
     if gguf is None and not merge:
-        raise UserError(f"export: say what to write: --gguf with one of {', '.join(TYPES)}, --merge, or both")
+        raise UserError(f"export: nothing to write: give --gguf with one of {', '.join(TYPES)}, --merge, or both")
     folder, adapter = find_model(run)
     if folder is None:
         raise UserError(
             f"{run}: no such folder here: `hf download {run} --local-dir FOLDER` fetches a model of the Hub"
         )
     if adapter and not merge:
-        raise UserError(f"{run}: is a LoRA adapter: add --merge, which merges it into its base model")
+        raise UserError(f"{run}: is a LoRA adapter: add --merge to merge it into its base model")
     if merge and not adapter:
-        raise UserError(f"{run}: is no adapter (no adapter_config.json): leave out --merge")
+        raise UserError(f"{run}: not an adapter (no adapter_config.json): remove --merge")
     name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]).strip("/"))
     name = f"{name}-{gguf or 'merged'}"
     target = Path(out or f"exports/{name}")
     if target.exists() or target.is_symlink():
-        raise UserError(f"{target}: exists already: move it away, or give another --out")
+        raise UserError(f"{target}: already exists: move it away, or give another --out")
     if gguf:
         _require_packages(Path(packages), gguf)
     if not merge:
@@ -71,7 +71,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             source = partial / "merged" if gguf else partial
             model.save_pretrained(source)
             tokenizer.save_pretrained(source)
-            model = None  # its memory is the converter's now
+            model = None  # free its memory for the converter
         if gguf:
             file = partial / f"{name}.gguf"
             types = _write_gguf(run, source, file, gguf, Path(packages))
@@ -89,7 +89,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
 
 
 def _require_language_model(folder: Path) -> None:
-    # The converter takes a reward model, too, and makes something else of it.
+    # The converter would also accept a reward model, but write a wrong model.
     try:
         (architecture, *_) = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -97,23 +97,23 @@ def _require_language_model(folder: Path) -> None:
             f"{folder}: config.json does not say the architecture ({error}): save the model again"
         ) from error
     if not str(architecture).endswith(("ForCausalLM", "LMHeadModel")):
-        raise UserError(f"{folder}: is no language model, but {architecture}")
+        raise UserError(f"{folder}: not a language model, but {architecture}")
 
 
 def count_weights(folder: Path) -> int:
-    """How many numbers the safetensors files of a model folder hold. Raises `UserError` where there are none."""
+    """Count the weights in a model folder's safetensors files. Raises `UserError` if there are none."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
-        raise UserError(f"{folder}: holds no weights (model.safetensors): other formats are not opened")
+        raise UserError(f"{folder}: no weights (model.safetensors): other formats are not supported")
     total = 0
     for path in files:
         try:
             with safe_open(path, framework="pt") as weights:
                 total += sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: the weights cannot be opened ({error})") from error
+            raise UserError(f"{path}: cannot load the weights ({error})") from error
     return total
 
 
@@ -128,30 +128,30 @@ def _require_packages(packages: Path, gguf: str) -> None:
 
 @contextlib.contextmanager
 def _new_folder(target: Path, needed: int) -> Iterator[Path]:
-    """A folder that becomes `target` when the block ends well, and is removed when it does not."""
+    """Provide a temporary folder that becomes `target` on success, and is removed on failure."""
     missing = [parent for parent in target.absolute().parents if not parent.exists()]
     standing = next(parent for parent in target.absolute().parents if parent.exists())
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         free = shutil.disk_usage(standing).free
         if free < needed:
-            raise UserError(f"{target}: {free / 1e9:.1f} GB are free there, and {needed / 1e9:.1f} GB are needed")
+            raise UserError(f"{target}: {needed / 1e9:.1f} GB needed, but {free / 1e9:.1f} GB free: free some space")
         partial.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"{target}: cannot write there ({error.strerror}): give another --out") from error
+        raise UserError(f"{target}: not writable ({error.strerror}): give another --out") from error
     try:
         yield partial
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another has put something there
+        with contextlib.suppress(OSError):  # another process may have written files there
             for parent in missing:
                 parent.rmdir()
         raise
 
 
 def _write_gguf(run: str, source: Path, file: Path, gguf: str, packages: Path) -> dict[str, int]:
-    """Write the file; how many tensors have which type."""
+    """Write the file, and return the number of tensors per type."""
     name = file.stem.removesuffix(f"-{gguf}")
     if gguf in ("f32", "f16"):
         return _call(run, packages, "convert", str(source), str(file), gguf, name)
@@ -168,13 +168,13 @@ def _call(run: str, packages: Path, *arguments: str) -> dict[str, int]:
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     if not sys.stderr.isatty():
         environment["TQDM_DISABLE"] = "1"
-    # -P: what lies in this folder is no package of the converter's.
+    # -P: the converter must not import modules from the current folder.
     command = [sys.executable, "-P", "-m", "zero2chat.export.converter", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        answer = {"error": f"llama.cpp's converter ended with exit code {done.returncode} and said no more"}
+        answer = {"error": f"llama.cpp's converter failed with exit code {done.returncode} and no message"}
     if "error" in answer:
         raise UserError(f"{run}: {answer['error']}")
     types: dict[str, int] = answer["types"]
@@ -182,7 +182,7 @@ def _call(run: str, packages: Path, *arguments: str) -> dict[str, int]:
 
 
 def _ends(source: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The tokens that end an answer."""
+    """Return the stop tokens."""
     from transformers import GenerationConfig
 
     ends = None

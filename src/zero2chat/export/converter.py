@@ -1,9 +1,9 @@
-"""llama.cpp's converter and quantizer, as a process whose packages are those of `packages.txt`.
+"""llama.cpp's converter and quantizer, run in a process with the packages of `packages.txt`.
 
     PYTHONPATH=.gguf python -P -m zero2chat.export.converter convert FOLDER FILE f32|f16 NAME
     PYTHONPATH=.gguf python -P -m zero2chat.export.converter quantize FILE FILE q8_0|q4_k_m
 
-It prints one JSON object: `{"types": {"F16": 29, "F32": 17}}`, how many tensors have which type, or `{"error": "…"}`.
+It prints one JSON object: the number of tensors per type, `{"types": {"F16": 29, "F32": 17}}`, or `{"error": "…"}`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zero2chat.models.tokenization import PRETOKENIZER_PATTERN
 
 
 def split_name(tokenizer: dict[str, Any]) -> str | None:
-    """llama.cpp's name for how a tokenizer.json cuts text before BPE: "qwen2", as ours do, "gpt-2", or None."""
+    """Return llama.cpp's name for a tokenizer.json's pre-tokenizer: "qwen2" (ours), "gpt-2", or None."""
     model, steps = tokenizer["model"], tokenizer["pre_tokenizer"] or {"type": None}
     plain = model["type"] == "BPE" and not (model.get("dropout") or model.get("byte_fallback"))
     if not plain or model.get("ignore_merges") or tokenizer["normalizer"]:
@@ -35,19 +35,19 @@ def split_name(tokenizer: dict[str, Any]) -> str | None:
 
 
 def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
-    """Write a model folder as GGUF. Raises `UserError` for what the converter does not know."""
+    """Write a model folder as GGUF. Raises `UserError` for a model that the converter does not support."""
     import gguf
     import torch
     from conversion import ModelType, get_model_architecture, get_model_class
     from conversion.base import ModelBase, TextModel
     from transformers import AutoTokenizer
 
-    # The converter trusts some models' own code.
+    # The converter would run some models' own code.
     read = AutoTokenizer.from_pretrained
     AutoTokenizer.from_pretrained = lambda *given, **options: read(*given, **options | {"trust_remote_code": False})
 
-    # It tells how a tokenizer cuts text by the ids of one text. So it knows only vocabularies that were told to it, and
-    # takes one that cuts otherwise for its namesake if that text does not show it.
+    # It identifies the pre-tokenizer by a hash of one text's ids. So it only knows registered vocabularies, and may
+    # confuse two pre-tokenizers that agree on that text.
     known = TextModel.get_vocab_base_pre
 
     def pretokenizer(self: Any, tokenizer: Any) -> str:
@@ -55,7 +55,7 @@ def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
         try:
             return name or str(known(self, tokenizer))
         except NotImplementedError:
-            raise UserError("llama.cpp's converter does not know how its tokenizer cuts text into words") from None
+            raise UserError("llama.cpp's converter does not support the tokenizer's pre-tokenizer") from None
 
     TextModel.get_vocab_base_pre = pretokenizer
 
@@ -63,14 +63,14 @@ def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
     try:
         model_class = get_model_class(architecture)
     except NotImplementedError:
-        raise UserError(f"llama.cpp's converter does not know the architecture {architecture}") from None
+        raise UserError(f"llama.cpp's converter does not support the architecture {architecture}") from None
     ftype = {"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}[outtype]
     with torch.inference_mode():
         model_class(folder, ftype, file, model_name=name).write()
 
 
 def quantize(source: Path, file: Path, outtype: str) -> None:
-    """Write a GGUF file of f32 or f16 with fewer bits a weight. Raises `UserError` where llama.cpp cannot."""
+    """Quantize a GGUF file of f32 or f16. Raises `UserError` if llama.cpp fails."""
     import llama_cpp
 
     said: list[str] = []
@@ -79,11 +79,11 @@ def quantize(source: Path, file: Path, outtype: str) -> None:
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M}[outtype]
     if llama_cpp.llama_model_quantize(str(source).encode(), str(file).encode(), settings):
-        raise UserError(f"llama.cpp did not quantize it: {''.join(said).strip().splitlines()[-1]}")
+        raise UserError(f"llama.cpp could not quantize the model: {''.join(said).strip().splitlines()[-1]}")
 
 
 def types(file: Path) -> dict[str, int]:
-    """How many tensors of a GGUF file have which type."""
+    """Count the tensors of a GGUF file by type."""
     from gguf import GGUFReader
 
     return dict(Counter(tensor.tensor_type.name for tensor in GGUFReader(file).tensors).most_common())
@@ -100,7 +100,7 @@ def main(argv: list[str]) -> None:
         answer: dict[str, Any] = {"types": types(Path(file))}
     except UserError as error:
         answer = {"error": str(error)}
-    except Exception as error:  # of others' code: whatever it is, the user reads one line
+    except Exception as error:  # third-party code may raise anything: report it in one line
         answer = {"error": f"llama.cpp's converter failed: {type(error).__name__}: {error}"}
     print(json.dumps(answer))
 

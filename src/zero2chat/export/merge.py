@@ -1,4 +1,4 @@
-"""A LoRA adapter merged into its base model: an ordinary model that says the same."""
+"""Merge a LoRA adapter into its base model, giving an equivalent ordinary model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from zero2chat.runs import Run
 
-_PROBE = 16  # tokens, by which the merged model is held against the adapter
-_TOLERANCE = 1e-3  # of the largest logit; float32 alone differs by some 1e-6
+_PROBE = 16  # tokens for comparing the merged model with the adapter
+_TOLERANCE = 1e-3  # relative to the largest logit; float32 rounding alone gives about 1e-6
 
 
 def merged(folder: Path) -> PreTrainedModel:
-    """The base model with the adapter of `folder` added to its weights, in the base's own precision, on the CPU.
+    """Load the base model with the adapter of `folder` added to its weights, in the base's own precision, on the CPU.
 
-    The sums are made in float32 and rounded once. The generation config is the adapter's. Raises `UserError` where the
-    base is not there or an adapter too, where the adapter is not LoRA's or does not fit the base, and where the merged
-    model would say something else, as it does when an adapter changes one of two weights that the base shares.
+    Sums are computed in float32 and rounded once. The generation config is the adapter's. Raises `UserError` if the
+    base is missing or is an adapter too, if the adapter is not LoRA or does not fit the base, and if the merged model's
+    logits differ, which happens if an adapter changes one of two tied weights.
     """
     try:
         settings: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -34,11 +34,11 @@ def merged(folder: Path) -> PreTrainedModel:
         raise UserError(f"{folder}: adapter_config.json is damaged ({error}): save the adapter again") from error
     if settings.get("peft_type") != "LORA" or settings.get("task_type") not in (None, "CAUSAL_LM"):
         what = f"{settings.get('peft_type')} adapter for {settings.get('task_type')}"
-        raise UserError(f"{folder}: is a {what}: only LoRA adapters of language models are merged")
+        raise UserError(f"{folder}: is a {what}: only LoRA adapters of language models can be merged")
     if not (folder / "adapter_model.safetensors").exists():
-        raise UserError(f"{folder}: holds no weights (adapter_model.safetensors): save the adapter again")
+        raise UserError(f"{folder}: no weights (adapter_model.safetensors): save the adapter again")
     if not base:
-        raise UserError(f"{folder}: names no base model: set base_model_name_or_path in its adapter_config.json")
+        raise UserError(f"{folder}: no base model: set base_model_name_or_path in its adapter_config.json")
     if (Path(base) / "adapter_config.json").exists():
         raise UserError(
             f"{folder}: its base model {base} is an adapter too: merge that one first, and name the merged folder as "
@@ -47,14 +47,14 @@ def merged(folder: Path) -> PreTrainedModel:
     try:
         model, _ = load_model(base, "auto", revision=settings.get("revision") or "main")
     except UserError as error:
-        raise UserError(f"{folder}: is an adapter whose base model cannot be opened: {error}") from error
+        raise UserError(f"{folder}: cannot load the adapter's base model: {error}") from error
     return _add(folder, base, model)
 
 
 def check_merge(merge: bool, model_args: ModelConfig, training: TrainingArguments) -> None:
-    """Raise `UserError` where a training is to `merge_trained` what it cannot."""
+    """Raise `UserError` if a training run asks for a merge that is not possible."""
     if merge and not model_args.use_peft:
-        raise UserError("merge_adapter: without use_peft there is no adapter: leave it out")
+        raise UserError("merge_adapter: there is no adapter without use_peft: remove it, or set use_peft")
     if merge and (training.deepspeed_plugin is not None or training.fsdp):
         raise UserError(
             "merge_adapter: sharded weights are not merged here: use ddp.yaml, or `zero2chat export --merge`"
@@ -62,14 +62,14 @@ def check_merge(merge: bool, model_args: ModelConfig, training: TrainingArgument
 
 
 def merge_trained(trained: Any, model: PreTrainedModel, tokenizer: Any, run: Run) -> PreTrainedModel:
-    """The whole model, with the adapter of `trained` merged into it, on the CPU.
+    """Return the whole model with the adapter of `trained` merged in, on the CPU.
 
-    `model` is what was given to the trainer, whose generation config ends turns.
+    `model` is the model given to the trainer, whose generation config has the stop tokens.
     """
-    adapter = run.folder / "_adapter"  # which opens as any adapter's folder does
+    adapter = run.folder / "_adapter"  # an ordinary adapter folder
     for part in (trained, model.generation_config, tokenizer):
         part.save_pretrained(adapter)
-    whole = merged(adapter)  # from the base model's own weights, not those of 4 bits
+    whole = merged(adapter)  # from the base model's own weights, not its 4-bit ones
     end_turn(whole, tokenizer)
     return whole
 

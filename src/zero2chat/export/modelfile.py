@@ -1,4 +1,4 @@
-"""What lies beside a GGUF file: Ollama's Modelfile, and how the file is opened."""
+"""Write the files beside a GGUF file: Ollama's Modelfile, and a README."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zero2chat.models.tokenization import TURN_END, TURN_START
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Of chat_templates/chatml.jinja what Ollama can be told: who speaks, and what.
+# The part of chat_templates/chatml.jinja that Ollama's templates can express: roles and contents.
 CHATML = f"""{{{{- range .Messages }}}}{TURN_START}{{{{ .Role }}}}
 {{{{ .Content }}}}{TURN_END}
 {{{{ end }}}}{TURN_START}assistant
@@ -29,20 +29,20 @@ _CONVERSATIONS = [
 
 
 def chatml(messages: Sequence[Mapping[str, str]]) -> str:
-    """The conversation as `CHATML` renders it."""
+    """Render a conversation as `CHATML` does."""
     turns = [f"{TURN_START}{turn['role']}\n{turn['content']}{TURN_END}\n" for turn in messages]
     return "".join(turns) + f"{TURN_START}assistant\n"
 
 
 def default_system(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """What a chat template that is ChatML says as the system where nobody else does, "" if nothing; None of others."""
+    """Return the default system prompt of a ChatML template, "" if it has none; None for other templates."""
 
     def render(messages: Sequence[Mapping[str, str]]) -> str:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     try:
         rendered = [render(messages) for messages in _CONVERSATIONS]
-    except Exception:  # a template of others', or none
+    except Exception:  # no template, or one that may raise anything
         return None
     begin, end = f"{TURN_START}system\n", f"{TURN_END}\n{chatml(_CONVERSATIONS[0])}"
     system = rendered[0].removeprefix(begin).removesuffix(end) if rendered[0].startswith(begin) else ""
@@ -52,9 +52,9 @@ def default_system(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def write_beside(file: Path, name: str, tokenizer: PreTrainedTokenizerBase, ends: Sequence[str], types: str) -> bool:
-    """Write `Modelfile` and `README.md` beside the GGUF file; whether the Modelfile has a template.
+    """Write `Modelfile` and `README.md` beside the GGUF file. Returns whether the Modelfile has a template.
 
-    `ends` are the tokens that end an answer, `types` says how many tensors have which type.
+    `ends` are the stop tokens, `types` describes the number of tensors per type.
     """
     system = default_system(tokenizer)
     lines = [f"FROM ./{file.name}"]

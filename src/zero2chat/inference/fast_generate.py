@@ -1,10 +1,10 @@
-"""Rollouts fast enough for a CPU: a lean decode loop behind `model.generate`, for Qwen3 and Llama models.
+"""Fast rollouts on a CPU: a lean decode loop behind `model.generate`, for Qwen3 and Llama models.
 
-Where `generate` loses time on a small model: at batch 64 half of it goes to `torch.multinomial`, which draws a random
-number for each row *and token of the vocabulary*; at batch 1 to the many small steps around the products. Here a row
-takes one random number (inverse transform), the modules' weights are read directly, products of one input are one
-product, oneDNN multiplies, equal prompts are read once, keys and values go into a buffer, and finished rows leave the
-batch. The weights are read anew at each call, so that no optimizer step is missed.
+Where `generate` loses time on a small model: at batch size 64, half of it is spent in `torch.multinomial`, which draws
+a random number for each row *and token of the vocabulary*; at batch size 1, in the many small operations between the
+matrix products. Here each row uses one random number (inverse transform), weights are read directly, products of the
+same input are fused, oneDNN multiplies, equal prompts are processed once, keys and values go into a buffer, and
+finished rows leave the batch. The weights are read again at each call, so that no optimizer step is missed.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 from zero2chat.errors import UserError
 
 _MODELS = (Qwen3ForCausalLM, LlamaForCausalLM)
-# They look at each row's scores alone, so rows may leave the batch and change places. (A repetition penalty holds a
-# number for each row it was made for.)
+# These processors use each row's scores independently, so rows may leave the batch and move. (A repetition penalty
+# stores one number per row.)
 _PROCESSORS = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper)
 _CRITERIA = (MaxLengthCriteria, EosTokenCriteria)
-# RoPE whose angles do not depend on the length of the text.
+# RoPE types whose angles do not depend on the text's length.
 _ROPE = ("default", "linear", "llama3", "yarn")
-# What `generate` may be given, besides settings of the generation config, for `fast_sample` to see all of it.
+# Arguments of `generate`, besides generation config settings, that `fast_sample` handles.
 _INPUTS = {"inputs", "input_ids", "attention_mask", "generation_config", "logits_processor", "stopping_criteria"}
 
 
 def use_fast_rollouts(model: PreTrainedModel) -> None:
-    """Make `model.generate` use `fast_sample` from now on. Give it the bare model, before a trainer or PEFT wraps it.
+    """Make `model.generate` use `fast_sample` from now on. Pass the bare model, before a trainer or PEFT wraps it.
 
-    Greedy tokens stay the same up to rounding; sampling keeps its distribution and makes other draws. What
-    `fast_sample` cannot do, `generate` does as before.
+    Greedy tokens stay the same up to rounding; sampling keeps its distribution but draws other samples. `generate`
+    handles whatever `fast_sample` cannot.
 
-    - Training mode: it decodes as in `eval()`, without dropout. Gradient checkpointing and autocast do not matter, as
-      no module's forward is called; weights are used in their own precision.
-    - PEFT: falls back while an adapter is in the model, unless it is plain LoRA, which is added to the weights read.
-    - DDP, ZeRO-1 and ZeRO-2: the weights are whole. ZeRO-3: whole inside TRL's `unwrap_model_for_generation`.
-      Elsewhere under ZeRO-3, and under FSDP, it falls back, with the ranks in step.
+    - Training mode: it decodes as in `eval()`, without dropout. Gradient checkpointing and autocast have no effect,
+      because no module's forward is called; weights are used in their own precision.
+    - PEFT: falls back while the model has an adapter, except for plain LoRA, which is added to the weights.
+    - DDP, ZeRO-1 and ZeRO-2: weights are complete. ZeRO-3: gathered inside TRL's `unwrap_model_for_generation`.
+      Otherwise under ZeRO-3, and under FSDP, it falls back, with synchronized ranks.
     """
     # A bound method, unlike a closure, follows a `deepcopy` of the model.
     model.generate = types.MethodType(_generate, model)
@@ -80,12 +80,12 @@ def fast_sample(
     synced_gpus: bool | None = None,
     **model_kwargs: Any,
 ) -> Any:
-    """For `generate(custom_generate=fast_sample)`: greedy decoding or sampling; returns prompts with completions.
+    """Decode greedily or sample, for `generate(custom_generate=fast_sample)`; returns prompts with completions.
 
     Shapes are `generate`'s: (rows, prompt length) in, left-padded; (rows, prompt length + longest completion) out,
-    padded after an end token. Draws come from torch's global generator. It falls back to transformers' own loop for
-    other architectures, for weights that are not whole and dense, and for what the loop here does not do: beams,
-    scores beside the tokens, a cache from before, other stopping criteria or logits processors.
+    padded after an EOS token. Samples use torch's global generator. It falls back to transformers' own loop for other
+    architectures, for sharded or quantized weights, and for features that it lacks: beams, returned scores, an existing
+    cache, other stopping criteria or logits processors.
     """
     mode = generation_config.get_generation_mode()
     mask = model_kwargs.get("attention_mask")
@@ -102,8 +102,8 @@ def fast_sample(
     ):
         decoder = _read(model, rows=len(input_ids))
     if decoder is None:
-        # `generate` does not tell a custom loop that ranks must step together: where the caller does not say so
-        # either, this is its own rule.
+        # `generate` does not tell a custom loop whether ranks must stay synchronized. If the caller does not either,
+        # apply the rule of `generate`.
         if synced_gpus is not None:
             model_kwargs["synced_gpus"] = synced_gpus
         elif torch.distributed.is_initialized() and (is_deepspeed_zero3_enabled() or is_fsdp_managed_module(model)):
@@ -130,9 +130,9 @@ def fast_sample(
 
 
 def draw(scores: torch.Tensor) -> torch.Tensor:
-    """A token a row from the softmax of fp32 scores (rows, vocabulary), by inverse transform.
+    """Sample one token per row from the softmax of fp32 scores (rows, vocabulary), by inverse transform.
 
-    A token's chance is right to 2⁻²⁴, an fp32's precision. That of a score of -inf is 0: its share of [0, 1) is empty.
+    A token's probability is exact to 2⁻²⁴, the precision of fp32. A score of -inf has probability 0.
     """
     shares = scores.softmax(-1).cumsum(-1)
     # u < 1 and the rounded u · total < total, so there is always a share above it.
@@ -141,7 +141,7 @@ def draw(scores: torch.Tensor) -> torch.Tensor:
 
 
 def look_every(device: torch.device) -> int:
-    """Steps between two looks at which rows are done: they are free on a CPU; an accelerator is waited for."""
+    """Return the number of steps between checks for finished rows. They are free on a CPU, but block an accelerator."""
     return 1 if device.type == "cpu" else 16
 
 
@@ -154,11 +154,11 @@ def _decode(
     ends: torch.Tensor | None,
     config: GenerationConfig,
 ) -> torch.Tensor:
-    """The loop. `mask`: (rows, prompt length), or None where nothing is padded; `ends`: end tokens, if any."""
+    """Run the decode loop. `mask`: (rows, prompt length), or None without padding; `ends`: EOS tokens, if any."""
     device, (rows, length) = prompts.device, prompts.shape
     ids = prompts.new_empty(rows, length + steps)
     ids[:, :length] = prompts
-    # The row that stands at each place of the batch. When rows are done, later ones take their places.
+    # The row at each place of the batch. When rows finish, later ones take their places.
     row = torch.arange(rows, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
     logits = decoder.prefill(prompts, mask, length + steps)
@@ -178,7 +178,7 @@ def _decode(
                 left = int(alive.sum())
                 if left == 0:
                     break
-                # Moving rows has a price too: not for less than a sixteenth of them.
+                # Moving rows has a cost too: only move if at least a sixteenth of them are finished.
                 if (len(row) - left) * 16 >= len(row):
                     places = alive[left:].nonzero().squeeze(1) + left, (~alive[:left]).nonzero().squeeze(1)
                     decoder.move(*places, left)
@@ -189,7 +189,7 @@ def _decode(
     if ends is not None:
         completions = ids[:, length:]
         is_end = torch.isin(completions, ends).long()
-        # After its first end token a row holds what was drawn before it left the batch, and then nothing.
+        # After its first EOS token a row may hold further samples from before it left the batch: mask them.
         after = is_end.cumsum(1) > is_end
         longest = int((~after).sum(1).max())
         pad = config.pad_token_id if config._pad_token_tensor is None else config._pad_token_tensor
@@ -215,7 +215,7 @@ class _Layer(NamedTuple):
 
 
 def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
-    """None where the model is of another kind, or its weights are not whole, dense, of one precision, on one device."""
+    """Return None for other architectures, and for weights that are sharded, quantized, mixed precision or spread."""
     config, like = model.config, model.get_input_embeddings().weight
     if (
         type(model) not in _MODELS
@@ -234,10 +234,10 @@ def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
 
 
 class _Decoder:
-    """The weights of a model, as they are now, and the keys and values of one rollout."""
+    """The current weights of a model, and the keys and values of one rollout."""
 
     def __init__(self, model: PreTrainedModel, rows: int):
-        """Raises `_NotReadable` where the weights are not whole and dense."""
+        """Raises `_NotReadable` if the weights are not complete and dense."""
         config, body = model.config, model.model
         self.eps, self.dim = config.rms_norm_eps, body.layers[0].self_attn.head_dim
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -263,7 +263,7 @@ class _Decoder:
         )
 
     def prefill(self, prompts: torch.Tensor, mask: torch.Tensor | None, capacity: int) -> torch.Tensor:
-        """Read the prompts (rows, length), equal ones once. Returns the logits (rows, vocabulary) after them."""
+        """Process the prompts (rows, length), equal ones once. Returns the logits (rows, vocabulary) after them."""
         rows, length = prompts.shape
         device, dtype = prompts.device, self.embedding.dtype
         seen = prompts if mask is None else torch.cat([prompts, mask.long()], 1)
@@ -286,7 +286,7 @@ class _Decoder:
             self.positions = mask.sum(1)
             mask = mask[first]
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-            # What is padding sees itself, as a softmax over nothing would be NaN.
+            # Padding attends to itself, because a softmax over nothing would be NaN.
             eye = torch.eye(length, dtype=torch.bool, device=device)
             visible = torch.ones_like(eye).tril() & (mask[:, None, None] | eye)
             bias = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, -torch.inf)
@@ -299,7 +299,7 @@ class _Decoder:
         self.length = 0
         logits = self._forward(prompts[first], self.cos[positions], self.sin[positions], bias)
         read = self.keys, self.values
-        # Of memory that is never written to, a CPU gives none away.
+        # Memory that is never written to is not allocated on a CPU.
         self.keys, self.values = cache(rows, capacity), cache(rows, capacity)
         for source, target in zip(read, (self.keys, self.values), strict=True):
             for few, many in zip(source, target, strict=True):
@@ -307,7 +307,7 @@ class _Decoder:
         return logits[back]
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Read one token a row. Returns the logits (rows, vocabulary) after it."""
+        """Process one token per row. Returns the logits (rows, vocabulary) after it."""
         if self.positions is None or self.bias is None:
             position, bias = slice(self.length, self.length + 1), None
             cos, sin = self.cos[None, position], self.sin[None, position]
@@ -361,17 +361,17 @@ class _Decoder:
 
 
 class _NotReadable(Exception):
-    """A weight is not there as one dense tensor: it is partitioned, quantised, or behind an adapter of some kind."""
+    """A weight is not a single dense tensor: it is sharded, quantized, or wrapped by an unsupported adapter."""
 
 
 def _whole(weight: torch.Tensor, dims: int) -> torch.Tensor:
-    # ZeRO-3 leaves an empty tensor, FSDP a flat one or a DTensor, device maps one without data.
+    # ZeRO-3 leaves an empty tensor, FSDP a flat one or a DTensor, and device maps one without data.
     if type(weight.data) is not torch.Tensor or weight.dim() != dims or not weight.numel() or weight.is_meta:
         raise _NotReadable
     return weight.detach()
 
 
-# By type: an adapter's wrapper has a `weight` too, that of the module it stands before.
+# Check by type: an adapter's wrapper has a `weight` too, that of the wrapped module.
 def _table(module: nn.Module) -> torch.Tensor:
     if type(module) is not nn.Embedding:
         raise _NotReadable
@@ -385,7 +385,7 @@ def _norm(module: nn.Module) -> torch.Tensor:
 
 
 def _linear(modules: list[nn.Module], rows: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The product of one input with several layers at once, side by side."""
+    """Fuse several layers with the same input into one matrix product."""
     weights, biases = zip(*map(_dense, modules), strict=True)
     weight = torch.cat(weights) if len(weights) > 1 else weights[0]
     bias = None
@@ -394,8 +394,8 @@ def _linear(modules: list[nn.Module], rows: int) -> Callable[[torch.Tensor], tor
         bias = torch.cat(parts)
     on_cpu = weight.device.type == "cpu" and weight.dtype is torch.float32
     if rows > 1 and on_cpu and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        # What torch.compile makes of a CPU's linear layer: oneDNN with a weight laid out for it. `F.linear` asks MKL,
-        # which takes twice as long on a processor that it does not favour.
+        # As torch.compile does for linear layers on a CPU: oneDNN with a prepacked weight. `F.linear` uses MKL, which
+        # takes twice as long on processors that it is not tuned for.
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return lambda x: F.linear(x, weight, bias)

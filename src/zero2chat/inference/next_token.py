@@ -1,4 +1,4 @@
-"""What a model would write next, or could have written instead: the likeliest tokens and their probabilities."""
+"""The most likely next tokens and their probabilities."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NextToken(NamedTuple):
 
 @dataclass
 class Drawn:
-    """A token of an answer, and the likeliest ones in its place. `called`: it is part of a call of a tool."""
+    """A sampled token, and its most likely alternatives. `called`: it is part of a tool call."""
 
     token: NextToken
     likeliest: list[NextToken]
@@ -35,7 +35,7 @@ class Drawn:
 def next_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, top: int = 10
 ) -> list[NextToken]:
-    """The `top` likeliest tokens after a text, likeliest first. Control tokens in the text are plain text.
+    """Return the `top` most likely tokens after a text. Control tokens in the text are treated as plain text.
 
     Raises `UserError` for an empty text, one that is longer than the context, or a `top` below 1.
     """
@@ -48,7 +48,7 @@ def next_tokens(
         raise UserError("the text is empty: give at least one character")
     if len(ids) > context_length(model):
         raise UserError(
-            f"the text has {len(ids)} tokens, and the model sees {context_length(model)} at once: shorten it"
+            f"the text has {len(ids)} tokens, more than the model's context of {context_length(model)}: shorten it"
         )
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids], device=model.device), logits_to_keep=1).logits[0, -1]
@@ -56,7 +56,7 @@ def next_tokens(
 
 
 def as_drawn(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int, top: int = 5) -> Drawn:
-    """What a session keeps of a token that it drew from these logits, [vocabulary]."""
+    """Return the record of a token sampled from these logits, [vocabulary]."""
     first, *likeliest = _likeliest(logits, tokenizer, top, [token])
     return Drawn(first, likeliest)
 
@@ -64,8 +64,8 @@ def as_drawn(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int, top: i
 def _likeliest(
     logits: Any, tokenizer: PreTrainedTokenizerBase, top: int, before: Sequence[int] = ()
 ) -> list[NextToken]:
-    """The tokens `before`, and then the `top` likeliest, with the probabilities that the model itself gives them."""
-    # A model may have more rows than its tokenizer has tokens.
+    """Return the tokens in `before`, then the `top` most likely ones, with the model's own probabilities."""
+    # A model may have more embeddings than its tokenizer has tokens.
     probabilities = logits.float().softmax(-1)[: len(tokenizer)]
     ids = [*before, *probabilities.topk(min(top, len(probabilities))).indices.tolist()]
     texts = token_pieces(tokenizer, ids)
@@ -73,7 +73,7 @@ def _likeliest(
 
 
 def show_next(tokens: list[NextToken]) -> Table:
-    """A table of them with a bar each; the bars are scaled to the likeliest."""
+    """Format the tokens as a table with bars, scaled to the most likely one."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""A model that is asked over OpenAI's API: bounded in time and size, and its key in no message."""
+"""Client for an OpenAI-compatible API, with limits on time and size. Messages never contain the key."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from zero2chat.errors import UserError
 from zero2chat.text import http_address
 
 _LARGEST_REPLY = 1_000_000  # bytes
-_REFUSED = (401, 403, 404, 405)  # for every request alike
-_UNREAD = (400, 413, 422)  # this request, which would fare no better again
+_REFUSED = (401, 403, 404, 405)  # every request would fail
+_UNREAD = (400, 413, 422)  # this request would fail again
 
 
 class NoReply(Exception):
-    """The endpoint gave none to one request; the text says why. `unread`: it will not have this request, and may
-    have others."""
+    """The endpoint did not answer a request; the text says why. `unread`: it rejects this request, but may accept
+    others."""
 
     def __init__(self, reason: str, unread: bool = False):
         super().__init__(reason)
@@ -33,18 +33,18 @@ class NoReply(Exception):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Followed, a redirect would carry the key to another host."""
+    """Refuses redirects, which would send the key to another host."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 class Endpoint:
-    """`url` is its base, such as http://localhost:8000/v1, and `key_variable` the environment variable that holds the
-    key. A request has `timeout` seconds a try, and `retries` further tries. `who` asks, in messages."""
+    """`url` is the base URL, such as http://localhost:8000/v1, and `key_variable` the environment variable with the
+    key. A request has `timeout` seconds per attempt, and `retries` further attempts. `who` is used in messages."""
 
     def __init__(self, who: str, url: Any, key_variable: str | None = None, timeout: float = 60.0, retries: int = 2):
-        """Raises `UserError` for what cannot be. No part of a bad url stands in it, as it may hold a secret."""
+        """Raises `UserError` for invalid settings. No part of a bad URL is shown: it may hold a secret."""
         self.who, self.key_variable, self.timeout, self.retries = who, key_variable, timeout, retries
         parts = http_address(url)
         if parts is None:
@@ -58,11 +58,11 @@ class Endpoint:
             raise UserError(f"{who}: retries: expected an integer of 0 or more, got {retries!r}")
 
     def __str__(self) -> str:
-        """Scheme, host and path: a query may hold a key."""
+        """Return scheme, host and path, without the query, which may hold a key."""
         return self._parts._replace(query="").geturl()
 
     def headers(self) -> dict[str, str]:
-        """Raises `UserError` where the key is not there."""
+        """Return the headers. Raises `UserError` if the key is missing."""
         headers = {"Content-Type": "application/json"}
         if self.key_variable is not None:
             if not os.environ.get(self.key_variable):
@@ -73,10 +73,10 @@ class Endpoint:
         return headers
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The first of the reply's `choices`, whose `message` is a mapping that has `content`.
+        """Send a request and return the first of the reply's `choices`, whose `message` is a mapping with `content`.
 
-        Raises `NoReply` where there is none after the last try, and `UserError` where the endpoint refuses all requests
-        alike. What is said of it is never the request, which holds the key.
+        Raises `NoReply` if the last attempt fails, and `UserError` if the endpoint would refuse every request. Errors
+        never contain the request, which holds the key.
         """
         opener = urllib.request.build_opener(_NoRedirect)
         headers, body, reason = self.headers(), json.dumps(request).encode(), ""
@@ -98,7 +98,7 @@ class Endpoint:
                 reason = f"it answers {error.code}"
                 if error.code in _UNREAD:
                     raise NoReply(reason, unread=True) from None
-            except (OSError, http.client.HTTPException) as error:  # no connection, or a time-out
+            except (OSError, http.client.HTTPException) as error:  # no connection, or a timeout
                 reason = str(error) or type(error).__name__
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 reason = "the reply is not a chat completion"
@@ -107,12 +107,12 @@ class Endpoint:
 
 @dataclass
 class EndpointSpec:
-    """A YAML's `endpoint:`, which is asked for `<url>/chat/completions`."""
+    """A YAML's `endpoint:`, used as `<url>/chat/completions`."""
 
     url: str | None = None
     model: str | None = None
     key_variable: str | None = field(default=None, metadata={"help": "Environment variable with the API key."})
-    timeout: float = 600.0  # seconds a try
+    timeout: float = 600.0  # seconds per attempt
     retries: int = 3
     at_once: Annotated[int, Refuse("not above 0")] = 8  # requests
 
@@ -126,7 +126,7 @@ class EndpointSpec:
 
 
 def _read(response: Any, deadline: float) -> bytes:
-    """The body, by `deadline`: a socket's own time-out starts anew with each byte."""
+    """Read the body by `deadline`: a socket's own timeout restarts with each byte."""
     body = b""
     while piece := response.read1(65_536):
         body += piece

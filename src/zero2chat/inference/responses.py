@@ -1,6 +1,6 @@
-"""Whole answers as messages: calls are read by the ids of control tokens, the rest by the response template.
+"""Parse complete answers into messages: calls by the ids of control tokens, the rest by the response template.
 
-For those who generate themselves and ask the tokenizer what was said, as `transformers serve` does.
+For code that generates by itself and parses with the tokenizer, as `transformers serve` does.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from zero2chat.inference.tool_format import CallFormat, Tools
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The response template of a tokenizer that has none.
+# Default response template for tokenizers without one.
 CONTENT_ONLY: dict[str, Any] = {
     "version": 1,
     "defaults": {"role": "assistant", "content": ""},
-    "start_anchor_pattern": r"\Z",  # what stands in the prompt is none of the answer
+    "start_anchor_pattern": r"\Z",  # the prompt is not part of the answer
     "fields": {"content": {"content": "text"}},
 }
 
 
 class OfferedTools(Tools):
-    """Tools that somebody else runs: known by their schemas, in OpenAI's form. Raises `UserError` for other things."""
+    """Tools that the client runs, given by schemas in OpenAI's format. Raises `UserError` for an invalid schema."""
 
     def __init__(self, schemas: Iterable[Any]):
         super().__init__([])
@@ -40,7 +40,7 @@ class OfferedTools(Tools):
                 raise UserError("tools: expected a list of {type: function, function: {name, parameters}}")
             parameters = function.get("parameters") or {}
             names = list(parameters.get("required") or parameters.get("properties") or [])
-            # What a call needs, to see one written. The schemas themselves change nothing in how calls are written.
+            # Arguments for rendering an example call. The schemas do not affect the format of calls.
             self._parameters[name] = {"properties": {key: {} for key in names}, "required": names}
             self.functions[name] = _elsewhere
 
@@ -50,19 +50,19 @@ def _elsewhere(**_: Any) -> None:
 
 
 class AnswerReader:
-    """Reads answers of a tokenizer, which may call the tools that are named with each.
+    """Parses answers that may call the given tools.
 
-    `ends`: the ids that end an answer, such as the generation config's.
+    `ends`: the stop ids, such as the generation config's.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]):
         self.tokenizer, self._ends = tokenizer, ends
-        self._read_text = partial(type(tokenizer).parse_response, tokenizer)  # theirs, also where ours stands in for it
+        self._read_text = partial(type(tokenizer).parse_response, tokenizer)  # the original, even if replaced
         self._format = lru_cache(maxsize=64)(self._read_format)
 
     def format(self, tools: Sequence[Mapping[str, Any] | Callable[..., Any]] | None) -> CallFormat:
-        """How calls of these tools are written. Raises `UserError` where the chat template does not write them so that
-        they can be told from text."""
+        """Return the format of calls of these tools. Raises `UserError` if the chat template does not render calls
+        distinguishably from text."""
         return self._format(json.dumps([get_json_schema(tool) if callable(tool) else tool for tool in tools or []]))
 
     def _read_format(self, tools: str) -> CallFormat:
@@ -71,10 +71,11 @@ class AnswerReader:
     def parse_response(
         self, response: Any, schema: dict[str, Any] | None = None, *, prefix: Any = None, tools: Any = None
     ) -> dict[str, Any]:
-        """To stand in for the tokenizer's own, for the ids of one answer: calls that are none stay in the content.
+        """Replacement of the tokenizer's method, for the ids of one answer. Invalid calls stay in the content.
 
-        Sound where the other is not: text that only looks like a call is none, `search` and `python` have tokens of
-        their own and names that stand nowhere in the text, and an answer that was cut inside a call is no error.
+        It is safer than the original: text that looks like a call is not one, `search` and `python` are recognised by
+        their own tokens although the text does not contain their names, and an answer truncated inside a call is not
+        an error.
         """
         answer, kept, calls = Answer(self.format(tools)), list[int](), []
         for token in map(int, response):
@@ -93,14 +94,14 @@ class AnswerReader:
 
 
 class Answer:
-    """One answer, read token by token."""
+    """One answer, parsed token by token."""
 
     def __init__(self, written: CallFormat):
         self._calls, self._ends = Calls(written), written.ends
         self._held: list[int] = []
 
     def read(self, token: int) -> tuple[list[int], Attempt | None]:
-        """The ids that are text now, and the call that is over; neither while a call is being written."""
+        """Return the new text ids and the completed call; neither while a call is being generated."""
         ends = token in self._ends
         attempt = self._calls.read(token, ends)
         self._held += [] if ends else [token]
@@ -112,11 +113,11 @@ class Answer:
         return held, None
 
     def rest(self) -> list[int]:
-        """The ids of a call that was cut off."""
+        """Return the ids of a truncated call."""
         held, self._held = self._held, []
         return held
 
 
 def without_calls(template: Mapping[str, Any]) -> dict[str, Any]:
-    """A response template that reads no calls out of a text."""
+    """Return the response template without parsing of calls."""
     return {**template, "fields": {name: field for name, field in template["fields"].items() if name != "tool_calls"}}

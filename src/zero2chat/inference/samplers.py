@@ -1,4 +1,4 @@
-"""Several answers to each of many prompts, by a model at hand or one behind an endpoint, with what it thought apart."""
+"""Sample several answers per prompt, from a local model or an API, with the reasoning separated."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _THOUGHT = re.compile(rf"\s*{THINK_START}(.*?){THINK_END}(.*)", re.DOTALL)
 
 Messages = list[dict[str, Any]]
-Said = dict[str, Any]  # content, perhaps reasoning_content, why (it cannot be kept), and later score
-# Prompts and a seed → the answers to each, and what kept it from going on to the last.
+Said = dict[str, Any]  # content, maybe reasoning_content, why (it cannot be kept), and later score
+# Prompts and a seed → the answers to each, and the error that stopped it early, if any.
 Ask = Callable[[Sequence[Messages], int], tuple[list[list[Said]], UserError | None]]
 
 
@@ -31,7 +31,7 @@ def ask_model(
     longest: int,
     batch_size: int = 128,
 ) -> Ask:
-    """A model at hand, for so many answers to each prompt, of at most `longest` tokens."""
+    """Sample from a local model: `samples` answers per prompt, of at most `longest` tokens."""
 
     def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], None]:
         found = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed)
@@ -41,14 +41,14 @@ def ask_model(
 
 
 def _said(text: str) -> Said:
-    """A text as a message has it, a thought at its beginning apart."""
-    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair, as broken JSON brings it
+    """Return a text as a message, with reasoning at its beginning separated."""
+    text = text.encode("utf-8", "replace").decode()  # broken JSON may contain half a surrogate pair
     match = _THOUGHT.fullmatch(text)
     return {"content": match[2], "reasoning_content": match[1]} if match else {"content": text}
 
 
 def ask_endpoint(spec: EndpointSpec, samples: int, temperature: float, longest: int) -> Ask:
-    """The model behind the endpoint, likewise. Raises `UserError` where its key is not there."""
+    """Sample from an API in the same way. Raises `UserError` if the API key is missing."""
     endpoint = spec.open()
     endpoint.headers()
     request = {"model": spec.model, "temperature": temperature, "max_tokens": longest}
@@ -62,7 +62,7 @@ def ask_endpoint(spec: EndpointSpec, samples: int, temperature: float, longest: 
             return {"content": "", "why": "refused", "reason": str(error)}
         message = choice["message"]
         said = _said(message["content"] if isinstance(message["content"], str) else "")
-        for key in ("reasoning_content", "reasoning"):  # as DeepSeek and SGLang, and as vLLM call it
+        for key in ("reasoning_content", "reasoning"):  # DeepSeek's and SGLang's name, and vLLM's
             if isinstance(message.get(key), str) and message[key]:
                 said["reasoning_content"] = message[key].encode("utf-8", "replace").decode()
         return said | {"why": None if choice.get("finish_reason") in (None, "stop") else "cut"}

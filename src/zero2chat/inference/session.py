@@ -1,7 +1,7 @@
-"""A conversation with a model: token ids that only ever grow, one KV cache, and answers that stream.
+"""A conversation with a model: append-only token ids, one KV cache, and streamed answers.
 
-Where the model calls a tool, generation pauses, the tool runs, its text goes into the context as a turn of its own, and
-generation goes on.
+When the model calls a tool, generation pauses, the tool runs, its result is added to the context as a separate turn,
+and generation continues.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. Raises `UserError` for a value out of range."""
+    """Sampling settings. Raises `UserError` for a value out of range."""
 
-    temperature: float = 0.7  # 0: always the likeliest token
+    temperature: float = 0.7  # 0: greedy
     top_k: int = 0  # 0: all tokens
     top_p: float = 1.0
     seed: int = 0
     max_new_tokens: int = 256
 
     def __post_init__(self) -> None:
-        # Below 0.01 the logits divided by it overflow, and it would be greedy all the same.
+        # Below 0.01 the scaled logits overflow, and sampling would be greedy anyway.
         self._check("temperature", self.temperature == 0 or 0.01 <= self.temperature < math.inf, "0, or at least 0.01")
         self._check("top_k", self.top_k >= 0, "0 (all tokens) or more")
         self._check("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
-        self._check("seed", 0 <= self.seed < 2**63, "a whole number from 0 on")
+        self._check("seed", 0 <= self.seed < 2**63, "an integer of 0 or more")
         self._check("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
@@ -49,7 +49,7 @@ class Sampling:
             raise UserError(f"{name}: {getattr(self, name)} is out of range: give {expected}")
 
     def processors(self) -> LogitsProcessorList:
-        """transformers' own warpers, in the order in which `generate` applies them."""
+        """Return transformers' own warpers, in the order in which `generate` applies them."""
         warpers = LogitsProcessorList()
         if self.temperature not in (0, 1):
             warpers.append(TemperatureLogitsWarper(float(self.temperature)))
@@ -62,7 +62,7 @@ class Sampling:
 
 @dataclass
 class Turn:
-    """A question and its answer, without calls; `ids` are all their tokens, with calls, results, headers and ends."""
+    """A question and its answer, without calls. `ids` are all tokens, with calls, results, headers and end tokens."""
 
     user: str
     assistant: str
@@ -70,11 +70,11 @@ class Turn:
 
 
 class Session:
-    """A conversation that remembers. `dropped` counts the turns that the context had no room for any more. Where
-    `record` is a list, each token that is drawn is added to it, and `reply` yields after each, if only an empty text.
+    """A conversation with memory. `dropped` counts old turns removed to fit the context. If `record` is a list, each
+    generated token is added to it, and `reply` yields after each token, maybe an empty text.
 
-    Works with any chat template that renders earlier turns the same whatever follows them; with tools, with one that
-    writes calls between control tokens. Raises `UserError` where the tokenizer has no such template.
+    Works with any chat template that renders earlier turns independently of later ones; with tools, calls must be
+    between control tokens. Raises `UserError` if the tokenizer has no such template.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Session:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the conversation, keep the system prompt, and start the random numbers anew."""
+        """Forget the conversation, keep the system prompt, and reset the random state."""
         self.turns: list[Turn] = []
         self.dropped = 0
         self._cache: DynamicCache | None = None
@@ -110,13 +110,14 @@ class Session:
         try:
             converted = kinds[name](value)
         except (ValueError, OverflowError):
-            raise UserError(f"{name}: '{value}' is no {'whole ' if kinds[name] is int else ''}number") from None
+            kind = "an integer" if kinds[name] is int else "a number"
+            raise UserError(f"{name}: expected {kind}, got '{value}'") from None
         self.sampling = replace(self.sampling, **{name: converted})
         if name == "seed":
             self._reseed()
 
     def _reseed(self) -> None:
-        # A generator of its own, on the CPU: the global state stays as it is, and devices agree.
+        # A separate generator on the CPU: the global state is unchanged, and all devices give the same samples.
         self._generator = torch.Generator().manual_seed(self.sampling.seed)
 
     # ---- from messages to ids
@@ -129,19 +130,19 @@ class Session:
         return ids
 
     def _read_template(self, system: str | None) -> None:
-        """Find what stands before the first turn, and what ends an answer, by rendering a conversation."""
+        """Find the ids before the first turn and the stop ids by rendering a conversation."""
         if not self.tokenizer.chat_template:
-            raise UserError("the model has no chat template: take one that was trained to chat, such as an sft step's")
+            raise UserError("the model has no chat template: use one that was trained to chat, such as an sft step's")
         self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
         if system:
             self._example.insert(0, {"role": "system", "content": neutral(system, self.tokenizer)})
         rendered = self._render(self._example)
         before_turns = rendered.find(self._turn_text("question", header=False))
         if before_turns < 0:
-            raise UserError("the model's chat template renders a turn in other words when another follows it")
+            raise UserError("the model's chat template renders a turn differently when another turn follows")
         self._head = self._encode(rendered[:before_turns])
         self._closing = self._encode(rendered[rendered.rindex("answer") + len("answer") :])
-        # A model that begins a turn of somebody else, such as a tool's, has come to the end of its own.
+        # If the model starts another role's turn, such as a tool's, its own turn has ended.
         control = control_ids(self.tokenizer)
         self._ends |= control.intersection(self._encode(self._turn_text("", header=False)))
         self._format = CallFormat(self.tools, self.tokenizer, self._ends) if self.tools else None
@@ -152,14 +153,14 @@ class Session:
         before = self._render(self._example)
         after = self._render([*self._example, {"role": "user", "content": user}], header)
         if not after.startswith(before):
-            raise UserError("the model's chat template rewrites earlier turns when another follows them")
+            raise UserError("the model's chat template rewrites earlier turns when another turn follows")
         return after[len(before) :]
 
     # ---- answering
 
     def reply(self, text: str) -> Iterator[str | Call | ToolResult]:
-        """Ask, and stream the answer: pieces of text, each call before its tool runs, and what the model is told of it.
-        Without tools all is text. What was streamed when the caller stops is kept.
+        """Ask, and stream the answer: pieces of text, each call before its tool runs, and the result that the model
+        sees. Without tools everything is text. If the caller stops early, the streamed part stays in the history.
 
         Raises `UserError`, at once and with the history unchanged, for a message that can never fit.
         """
@@ -167,7 +168,7 @@ class Session:
         if len(self._head) + len(prompt) >= self.limit:
             system = f" and the system prompt {len(self._head)}" if self._head else ""
             raise UserError(
-                f"the message has {len(prompt)} tokens{system}, and the model sees {self.limit} at once: shorten it"
+                f"the message has {len(prompt)} tokens{system}, over the model's context of {self.limit}: shorten it"
             )
         return self._answer(text, prompt)
 
@@ -211,7 +212,7 @@ class Session:
             self.turns.append(turn)
 
     def _fit(self, name: str, result: ToolResult, used: int, drawn: int) -> tuple[ToolResult, list[int]]:
-        """The result, cut to what the context has room for with a quarter left for the answer, and its ids."""
+        """Return the result, truncated so that a quarter of the context is left for the answer, and its ids."""
         assert self._format
         answer = min(self.sampling.max_new_tokens - drawn, self.limit // 4)
         return self._format.result(name, result, self.limit - len(self._head) - used - answer)
@@ -220,7 +221,7 @@ class Session:
         return [*self._head, *(token for turn in self.turns for token in turn.ids)]
 
     def _make_room(self, turn: int) -> None:
-        """Drop the oldest turns until so many tokens fit and a quarter of the context is left for the answer.
+        """Drop the oldest turns until `n` tokens fit and a quarter of the context is left for the answer.
 
         (Less than a quarter where `max_new_tokens` asks for less, or the message alone leaves no more.)
         """
@@ -233,7 +234,7 @@ class Session:
 
     @torch.inference_mode()
     def _next(self, ids: list[int], muted: list[int]) -> int:
-        """The token after `ids`, of which the cache already holds the beginning; none of the muted ones."""
+        """Return the next token after `ids`, whose beginning is already in the cache; never a muted one."""
         cache = self._cache or DynamicCache(config=self.model.config)
         # Interrupted in the middle of a forward pass, some layers would be a token ahead of others.
         self._cache = None

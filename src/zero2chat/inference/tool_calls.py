@@ -1,7 +1,7 @@
-"""The calls of one answer: found as its tokens are drawn, made, and told to the model.
+"""Tool calls within one answer: detected during generation, executed, and answered.
 
-A call is recognised by the ids of control tokens that the model itself drew, never by how a text looks. So neither a
-user's text nor a tool's, whose control tokens are broken up where they enter, can make one.
+A call is recognised only by the ids of control tokens that the model itself generated, never by the look of a text. So
+neither a user's text nor a tool's, where control tokens are neutralised on entry, can forge one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the model wrote where a call should stand; `mistake` says why it is none."""
+    """A call, or the text of an invalid call; `mistake` says why it is invalid."""
 
     call: Call
     arguments: Any = None
@@ -28,10 +28,10 @@ class Attempt:
 
 
 class Calls:
-    """Reads an answer's tokens as they are drawn, and makes the calls in them, within the tools' bounds.
+    """Reads an answer's tokens during generation, and executes the calls in them, within the tools' limits.
 
-    `inside`: the tokens of a call that is not over yet, its start included. `muted`: the tokens that are not to be
-    drawn any more, once the bounds are reached. What is no proper call is answered by an error that the model can read.
+    `inside`: tokens of an open call, including its start token. `muted`: tokens that must not be generated any more
+    because the limits are reached. An invalid call is answered with an error that the model can read.
     """
 
     def __init__(self, written: CallFormat | None):
@@ -43,7 +43,7 @@ class Calls:
         self.muted: list[int] = []
 
     def read(self, token: int, ends_turn: bool) -> Attempt | None:
-        """The call that is over with this token, if one is."""
+        """Return the call that this token completes, if any."""
         if not self.inside and token in self._marks:
             self.inside = [token]
         elif not self.inside and token in self._tokens:
@@ -80,7 +80,7 @@ class Calls:
         return Attempt(Call(call["name"], shown), arguments, mistake)
 
     def answer(self, attempt: Attempt) -> ToolResult:
-        """Make the call, or tell what is wrong with it."""
+        """Execute the call, or return what is wrong with it."""
         assert self._format
         tools = self._format.tools
         left = tools.seconds - self._seconds
@@ -97,16 +97,16 @@ class Calls:
 
 
 class Unfolding:
-    """An answer in the making: token ids that grow by what the model draws, and by what its calls find out.
+    """An answer during generation: token ids that grow by the model's tokens and by the results of its calls.
 
-    For many answers at once, as `Session` is for one. `prompt`: the ids before it; `room`: the most ids in all. `mask`
-    is 1 for each token of the answer that the model drew, 0 for the others; `messages` is the answer so far.
+    For batched generation, as `Session` is for one conversation. `prompt`: the ids before it; `room`: the maximum total
+    number of ids. `mask` is 1 for tokens of the answer that the model generated, else 0. `messages`: the answer so far.
     """
 
     def __init__(self, prompt: list[int], tokenizer: PreTrainedTokenizerBase, written: CallFormat | None, room: int):
         self._tokenizer, self._format, self._room = tokenizer, written, room
         self._calls = Calls(written)
-        self._turn = len(prompt)  # where what follows the last call begins
+        self._turn = len(prompt)  # start of the text after the last call
         self.prompt, self.ids, self.mask = len(prompt), list(prompt), list[int]()
         self.messages: list[dict[str, Any]] = []
         self.made = self.failures = 0
@@ -115,12 +115,12 @@ class Unfolding:
 
     @property
     def text(self) -> str:
-        """What was said after the last call."""
+        """Return the text after the last call."""
         text: str = self._tokenizer.decode(self.ids[self._turn :])
         return text
 
     def read(self, drawn: Sequence[int], ends: Collection[int]) -> None:
-        """Take what was drawn up to the end of the turn, or of a call, which is then made."""
+        """Take the generated tokens up to the end of the turn or of a call, which is then executed."""
         self.goes_on = False
         start = len(self.ids)
         for token in drawn[: self._room - start]:
@@ -139,12 +139,12 @@ class Unfolding:
         self.messages.append({"role": "assistant", "content": self.text})
 
     def _call(self, attempt: Attempt, start: int) -> None:
-        """Make the call whose tokens begin at `start`, and go on with what it found where there is room."""
+        """Execute the call whose tokens start at `start`, and append its result if there is room."""
         said = self._tokenizer.decode(self.ids[self._turn : start])
         arguments = attempt.arguments if isinstance(attempt.arguments, dict) else {}
         self.messages.append(call_message(attempt.call.name, arguments) | {"content": said})
         self.made += 1
-        if self._calls.muted or not self._format:  # it was told to answer without one
+        if self._calls.muted or not self._format:  # no calls are allowed any more
             return
         result = self._calls.answer(attempt)
         result, ids = self._format.result(attempt.call.name, result, self._room - len(self.ids) - 1)

@@ -1,4 +1,4 @@
-"""Tools in a conversation: which ones, and how a chat template writes calls of them and what they say."""
+"""Tools in a conversation, and how a chat template renders their calls and results."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ _QUESTION: list[dict[str, Any]] = [{"role": "user", "content": "question"}]
 
 @dataclass(frozen=True)
 class Call:
-    """A call as the model wrote it: the tool's name (empty where it gave none), and the query, the program, or whatever
-    stood there. It is text that nobody vouches for."""
+    """A call as the model wrote it: the tool's name (empty if missing), and its argument as untrusted text."""
 
     name: str
     argument: str
@@ -39,18 +38,18 @@ class Call:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What the model is told of its call."""
+    """The result of a call, as shown to the model."""
 
     text: str
     failed: bool = False
 
 
 class Tools:
-    """Functions that a model may call, and the bounds of one answer: how many calls, how many seconds in all of them,
-    how many characters of each result.
+    """Functions that a model may call, and the limits of one answer: number of calls, total seconds, and characters per
+    result.
 
-    The functions are like those that TRL takes: arguments with types, and a docstring that describes each. Raises
-    `UserError` where that is missing.
+    Functions follow TRL's convention: arguments with type hints, and a docstring that describes each. Raises
+    `UserError` if that is missing.
     """
 
     def __init__(
@@ -61,24 +60,23 @@ class Tools:
             self.schemas = [get_json_schema(function) for function in functions]
         except (DocstringParsingException, TypeHintParsingException) as error:
             raise UserError(
-                f"tools: {error}: a tool needs a type for each argument and a docstring that describes it (Args:)"
+                f"tools: {error}: a tool needs a type hint and a docstring entry (Args:) for each argument"
             ) from error
         self._parameters = {s["function"]["name"]: s["function"]["parameters"] for s in self.schemas}
         self.functions = dict(zip(self._parameters, functions, strict=True))
 
     def example(self, name: str) -> dict[str, str]:
-        """Arguments of a call that stand in for others."""
+        """Return placeholder arguments for a call."""
         return dict.fromkeys(self._parameters[name]["properties"], _PLACEHOLDER)
 
     def result(self, name: str, arguments: Any, seconds: float) -> ToolResult:
-        """Call the function. Whatever goes wrong in there, and a result that does not come in time, is an error to
-        the model, as in TRL's own loop."""
+        """Call the function. Any exception, and a timeout, becomes an error for the model, as in TRL's own loop."""
         if name not in self.functions:
             return failed(f"There is no tool '{shortened(name, 50)}'{nearest(name, list(self.functions))}")
         if not self._fit(name, arguments):
             known = self._parameters[name]["properties"]
             return failed(f"The arguments of {name} are {json.dumps({k: known[k].get('type', 'any') for k in known})}.")
-        # Half a surrogate pair, which JSON can spell, is no text.
+        # JSON can encode half a surrogate pair, which is not valid text.
         whole = {k: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for k, v in arguments.items()}
         done: list[ToolResult] = []
 
@@ -88,7 +86,7 @@ class Tools:
             except Exception as error:
                 done.append(failed(str(error) or type(error).__name__))
 
-        # A thread of its own, which is left behind where the tool does not keep to its own bounds.
+        # A separate thread, which is abandoned if the tool exceeds its own limits.
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         thread.join(seconds)
@@ -104,27 +102,27 @@ class Tools:
 
 
 def failed(error: str) -> ToolResult:
-    """An error in one line, in the words in which TRL tells a model of one."""
+    """Return an error in one line, in TRL's format for models."""
     return ToolResult(str({"error": shortened(" ".join(error.split()), _LONGEST_ERROR)}), failed=True)
 
 
 def open_tools(names: str | None, search: str | None) -> Tools | None:
-    """The tools of a command's list such as `search,python`, with the index, address or table to search in; None for
-    none.
+    """Open the tools of a command's list such as `search,python`, with the index, URL or table to search; None without
+    tools.
 
-    Raises `UserError` for an unknown name, one of the two without the other, and what cannot be opened.
+    Raises `UserError` for an unknown name, for one of the two options without the other, and if opening fails.
     """
     chosen = list(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else []
     if search is not None and "search" not in chosen:
-        raise UserError("--search is given, but the model may not search: add --tools search")
+        raise UserError("--search: the model has no search tool: add --tools search")
     if search is None and "search" in chosen:
-        raise UserError("--tools search: name where to search: --search INDEX (`zero2chat index` makes one)")
+        raise UserError("--tools search: no search backend: add --search INDEX (`zero2chat index` makes one)")
     return make_tools({name: {"where": search} if name == "search" else {} for name in chosen}, "--tools")
 
 
 @dataclass
 class SearchOptions:
-    """Where `search` looks, and how much it gives: see `zero2chat.tools.search.open_search`."""
+    """The search backend, and limits of its results: see `zero2chat.tools.search.open_search`."""
 
     where: str | None = None
     passages: int = 3
@@ -132,10 +130,10 @@ class SearchOptions:
 
 
 def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
-    """The tools of a YAML's mapping from names to options; None for none.
+    """Open the tools of a YAML's mapping from names to options; None without tools.
 
-    `search` takes `SearchOptions`; `python`, and a dotted path to a function of your own, take none. Raises `UserError`
-    for what is unknown or cannot be opened.
+    `search` takes `SearchOptions`; `python`, and a dotted path to your own function, take none. Raises `UserError` for
+    an unknown tool, and if opening fails.
     """
     functions: list[Callable[..., Any]] = []
     for name, options in given.items():
@@ -146,10 +144,10 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
 
             (found,) = build([SearchOptions], options or {}, f"{where}: search")
             if not found.where:
-                raise UserError(f"{where}: search: where is not set: name an index, an address or a table")
+                raise UserError(f"{where}: search: where is not set: set it to an index, a URL or a table")
             functions.append(search_in(open_search(found.where, found.passages, found.characters)))
         elif name == "python":
-            run("1")  # a sandbox that cannot be had is said here and now
+            run("1")  # fail now if the sandbox is not available
             functions.append(python)
         elif "." in name:
             functions.append(_imported(name, where))
@@ -162,18 +160,18 @@ def _imported(path: str, where: str) -> Callable[..., Any]:
     module, _, name = path.rpartition(".")
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except Exception as error:  # a user's module may fail in any way
+    except Exception as error:  # a user's module may raise anything
         raise UserError(f"{where}: cannot import '{path}': {error}") from error
     return function
 
 
-# ---- how a template writes calls
+# ---- the format of calls
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a control token that starts a call means: the token that ends it, and the tool with its one parameter whose
-    text stands between them; without these a JSON object stands there, with `name` and `arguments`."""
+    """Meaning of a control token that starts a call: the token that ends it, and the tool with its one parameter, whose
+    text is in between; without a tool there is a JSON object with `name` and `arguments`."""
 
     end: int
     name: str | None = None
@@ -181,20 +179,20 @@ class Mark:
 
 
 def call_message(name: str, arguments: dict[str, str]) -> dict[str, Any]:
-    """An assistant's message that is nothing but a call."""
+    """Return an assistant's message that only contains a call."""
     function = {"name": name, "arguments": arguments}
     return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
 
 
 class CallFormat:
-    """How a tokenizer's chat template writes calls of these tools, and what they are told.
+    """How a tokenizer's chat template renders calls of these tools, and their results.
 
-    `marks`: what the control tokens that start calls mean. `ends`: the control tokens that begin a turn of somebody
-    else; a model that draws one of them, or one of the given `ends`, has come to the end of its own turn. `call_ends`:
-    those that end calls. `stops`: where generation pauses, be it for a call or for good.
+    `marks`: the meaning of control tokens that start calls. `ends`: control tokens that start another role's turn; if
+    the model generates one of them, or one of the given `ends`, its turn has ended. `call_ends`: tokens that end calls.
+    `stops`: tokens at which generation pauses, for a call or at the end.
 
-    Raises `UserError` where the template writes calls that do not stand between two control tokens, or in words that
-    are neither the argument alone nor a JSON object, and where it leaves out what a tool says.
+    Raises `UserError` if the template renders calls not between two control tokens, or neither as the argument alone
+    nor as a JSON object, and if it omits tool results.
     """
 
     def __init__(self, tools: Tools, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]):
@@ -206,7 +204,7 @@ class CallFormat:
         for name in tools.functions:
             result = self._result_text(name, "what it says")
             if "what it says" not in result:
-                raise UserError("the model's chat template leaves out what a tool says")
+                raise UserError("the model's chat template does not render tool results")
             self.ends |= control.intersection(self._encode(result))
         self.call_ends = {mark.end for mark in self.marks.values()}
         self.stops = self.ends | self.call_ends
@@ -222,13 +220,13 @@ class CallFormat:
             if parsed(inside) == {"name": name, "arguments": arguments}:
                 return ids[start], Mark(ids[end])
         raise UserError(
-            f"the model's chat template writes no call of {name} between control tokens of its tokenizer: take a "
+            f"the model's chat template does not render calls of {name} between control tokens: use a "
             "model that was trained to call tools, such as one with chat_templates/chatml.jinja"
         )
 
     def result(self, name: str, result: ToolResult, room: int) -> tuple[ToolResult, list[int]]:
-        """What the model is told of its call, cut to `room` tokens, and the ids from the call's end to the next token
-        of the answer: its turn's end, the tool's turn, and the header of the next. No ids where there is no room."""
+        """Return the result, truncated to `room` tokens, and the ids from the call's end to the next token of the
+        answer: the turn's end, the tool's turn, and the next header. Without room there are no ids."""
         name = name if name in self.tools.functions else next(iter(self.tools.functions))
         text = neutral(result.text, self.tokenizer)
         length = len(text)
@@ -261,12 +259,12 @@ class CallFormat:
 def render(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], tools: Tools | None, header: bool = False
 ) -> str:
-    """The conversation as text, with the header of the next answer if asked. Raises `UserError` where it is refused."""
+    """Render a conversation, maybe with the next answer's header. Raises `UserError` if the template rejects it."""
     try:
         text: str = tokenizer.apply_chat_template(
             list(messages), tools=tools.schemas if tools else None, tokenize=False, add_generation_prompt=header
         )
-    except (TemplateError, TypeError) as error:  # some templates take the arguments of a call as text alone
+    except (TemplateError, TypeError) as error:  # some templates only accept a call's arguments as text
         raise UserError(f"the model's chat template refuses the conversation: {error}") from error
     return text
 

@@ -152,5 +152,5 @@ def unusable(gold: str) -> bool:
 
 
 def is_right(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> bool:
-    """Whether the final answer that a text marks equals the reference. An unmarked one is no answer."""
+    """Whether a text's marked final answer equals the reference. An unmarked answer does not count."""
     return compare(final_answer(text), reference(gold), tolerance, percent).correct

@@ -18,7 +18,7 @@ _ZERO = 1e-16  # what an embedding that was never trained does not exceed
 
 
 def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) -> None:
-    """Set the chat template of a file, if one is given. Raises `UserError` where none is there or it is no Jinja."""
+    """Set the chat template from a file, if given. Raises `UserError` if there is no template, or if it is invalid."""
     if path is not None:
         set_chat_template(tokenizer, path)
     if tokenizer.chat_template is None:
@@ -34,9 +34,11 @@ def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) 
 def settle_chat(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | None, model_args: ModelConfig
 ) -> None:
-    """Settle, for a model that is to be trained to chat, its template, what ends a turn, and what pads; and say so.
+    """Set the chat template, EOS token and pad token of a model to be trained for chat, and print them.
 
-    `path` is the template's file, or None for the tokenizer's own. Raises `UserError` as the three below do.
+    The template's end-of-turn token becomes the tokenizer's EOS token and the first stop id, in addition to the model's
+    own EOS. The pad token is a separate special token that is never a stop token. `path` is the template's file, or
+    None for the tokenizer's own. Raises `UserError` as the functions below do.
     """
     prepare_chat_template(tokenizer, path)
     end_turn(model, tokenizer)
@@ -48,9 +50,9 @@ def settle_chat(
 
 
 def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trained: Sequence[str]) -> None:
-    """Raise `UserError` where the template's tokens have embeddings of zeros, which an adapter would leave so.
+    """Raise `UserError` if tokens of the template have zero embeddings, which an adapter cannot train.
 
-    Llama 3's base models have such: they were never told of turns.
+    Llama 3's base models have such tokens: they were never trained on chat turns.
     """
     weight = model.get_input_embeddings().weight
     if "embed_tokens" in trained or weight.shape[0] == 0:  # as ZeRO-3 has sharded it
@@ -60,20 +62,20 @@ def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     if empty:
         names = ", ".join(visible(token) for token in tokenizer.convert_ids_to_tokens(empty))
         raise UserError(
-            f"use_peft: the model has never seen {names}, and an adapter does not teach it: set "
+            f"use_peft: {names} are untrained in the model, and an adapter cannot train them: set "
             "`lora_modules_to_save: [embed_tokens, lm_head]`, or start from a chat model"
         )
 
 
 def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make the token that ends the assistant's turn the one that generation stops at, beside the model's own end.
+    """Make the end-of-turn token of the assistant a stop token, in addition to the model's own EOS.
 
-    Raises `UserError` where the template does not mark what the assistant says, or ends its turn with no token of
-    its own, so that the model could not learn to stop; and where no token is left to pad with.
+    Raises `UserError` if the template does not mark the assistant's tokens, or does not end the turn with a special
+    token, so that the model could not learn to stop; and if no separate pad token is available.
     """
     if not has_generation_markers(tokenizer.chat_template):
         raise UserError(
-            "the chat template has no {% generation %} markers, so the assistant's tokens cannot be told apart"
+            "the chat template has no {% generation %} markers, so the assistant's tokens are unknown: add them"
         )
     encoded = tokenizer.apply_chat_template(_TURNS, return_assistant_tokens_mask=True, return_dict=True)
     said = [i for i, mine in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mine]
@@ -81,9 +83,9 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     if not ends:
         end = tokenizer.decode(said).partition("b")[2].strip()
         raise UserError(
-            "the chat template ends the assistant's turn with no special token"
-            + (f" (to this tokenizer {visible(end)} is plain text)" if end else "")
-            + ": the model could not stop: take the template of its own kind, see chat_templates/README.md"
+            "the chat template does not end the assistant's turn with a special token"
+            + (f" ({visible(end)} is plain text for this tokenizer)" if end else "")
+            + ": the model would never stop: use the template of its model family, see chat_templates/README.md"
         )
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
@@ -91,5 +93,5 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[-1])
     pad_apart(tokenizer, model.generation_config.eos_token_id)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise UserError("the tokenizer's pad token is missing or ends a turn: padding would be learned as an end")
+        raise UserError("the tokenizer's pad token is missing or is the end-of-turn token: set a separate pad token")
     model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id

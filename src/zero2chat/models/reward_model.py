@@ -1,4 +1,4 @@
-"""A reward model's folder: opened, and asked what it thinks of conversations. Training and use encode them alike."""
+"""Load reward models and score conversations. Training and inference use the same encoding."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Conversation = Sequence[Mapping[str, str]]
 def load_reward_model(
     path: str | Path | None, dtype: str | None = "float32", revision: str = "main", fresh: bool = False, **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model with one output, on the CPU, and its tokenizer.
+    """Load a model with one output, on the CPU, and its tokenizer.
 
-    `fresh` gives a language model a new head, of random weights. Raises `UserError` where there is no model, and
-    without `fresh` where it is no reward model.
+    `fresh` gives a language model a new head with random weights. Raises `UserError` if there is no model, or, without
+    `fresh`, if it is not a reward model.
     """
     if not path:
         raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
@@ -46,19 +46,19 @@ def load_reward_model(
         raise UserError(f"{path}: cannot be loaded as a reward model ({reason})") from error
     if not fresh and not (model.config.architectures or [""])[0].endswith("ForSequenceClassification"):
         raise UserError(f"{path}: not a reward model (no score head): give the folder of a `reward` step")
-    if fresh:  # a trained head has learned to be read where its own padding says
+    if fresh:  # a trained head expects the padding it was trained with
         pad_apart(tokenizer, [tokenizer.eos_token_id])
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    # By it the model finds the last token, whose output is the score.
+    # The model uses the pad token to find the last token, whose output is the score.
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model.eval(), tokenizer
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[list[int]]:
-    """Each conversation's ids by the chat template, which ends the last turn as training saw it.
+    """Encode each conversation with the chat template, which ends the last turn as in training.
 
-    Control tokens in the text are neutralised. Raises `UserError` where the template refuses a conversation.
+    Control tokens in the text are neutralised. Raises `UserError` if the template rejects a conversation.
     """
     turns = [neutral(conversation, tokenizer) for conversation in conversations]
     try:
@@ -73,11 +73,11 @@ def score_texts(
     conversations: Sequence[Conversation],
     batch_size: int = 128,
 ) -> tuple[list[float], list[float]]:
-    """Of each conversation, its last turn an assistant's: (raw scores, the same from 0 to 1), in order.
+    """Score conversations that end with an assistant's turn: (raw scores, scores from 0 to 1), in order.
 
-    A raw score means something only beside another one: sigmoid(a - b) is the chance that a is preferred to b. From
-    0 to 1 it is the share of the answers of its training that it beats, were these normally distributed. A
-    conversation longer than the model's context loses its beginning.
+    Raw scores are only meaningful in comparison: sigmoid(a - b) is the probability that a is preferred to b. A score
+    from 0 to 1 is the share of training answers that it beats, assuming a normal distribution. A conversation longer
+    than the model's context is truncated at its beginning.
     """
     raw = score_ids(model, tokenizer, encode(tokenizer, conversations), batch_size)
     return raw, [unit_score(model, value) for value in raw]
@@ -87,7 +87,7 @@ def score_texts(
 def score_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]], batch_size: int = 128
 ) -> list[float]:
-    """The raw scores of conversations that are token ids already, in order; a longer one loses its beginning."""
+    """Return raw scores of tokenized conversations, in order; longer ones are truncated at their beginning."""
     room = model.config.get_text_config().max_position_embeddings
     encoded = [list(row[-room:]) for row in ids]
     raw = [0.0] * len(encoded)
@@ -107,19 +107,19 @@ def score_ids(
 
 
 def unit_score(model: PreTrainedModel, raw: float) -> float:
-    """The raw score as 0 to 1: the normal distribution function, at the scale that the model's config keeps."""
+    """Map a raw score to 0 to 1 with the normal distribution function, at the scale in the model's config."""
     mean, std = scale_of(model) or (0.0, 1.0)
     return 0.5 * (1.0 + math.erf((raw - mean) / std / math.sqrt(2)))
 
 
 def scale_of(model: PreTrainedModel) -> tuple[float, float] | None:
-    """Mean and standard deviation of the scores of its training's answers; None of a model that does not know them."""
+    """Return mean and standard deviation of the scores of training answers; None if the config lacks them."""
     mean, std = getattr(model.config, "score_mean", None), getattr(model.config, "score_std", None)
     return None if mean is None or std is None else (mean, std)
 
 
 def set_scale(model: PreTrainedModel, raw: Sequence[float]) -> None:
-    """Keep mean and standard deviation of the raw scores in the model's config, which is saved with it."""
+    """Save mean and standard deviation of the raw scores in the model's config."""
     mean = sum(raw) / len(raw)
     std = math.sqrt(sum((value - mean) ** 2 for value in raw) / len(raw))
     model.config.score_mean, model.config.score_std = mean, max(std, 1e-6)

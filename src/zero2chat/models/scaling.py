@@ -1,4 +1,4 @@
-"""One dial: of `depth` follow a model's shape, how much it reads, and how. What the YAML sets itself stays as set."""
+"""Scaling: `depth` sets a model's shape, training tokens, batch size and learning rate. Explicit settings win."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from transformers import CONFIG_MAPPING
 
 from zero2chat.errors import UserError
 
-WIDTH = 64  # a layer, as nanochat's dial has it
-WIDE = 1024  # from this width on heads are 128 wide, else 64
-LARGE_TABLE = 0.25  # of the other weights: a table of tokens above it is not kept a second time, as the head
-TOKENS = 20  # a parameter (Hoffmann et al. 2022, arXiv:2203.15556)
+WIDTH = 64  # hidden size per layer of depth, as in nanochat
+WIDE = 1024  # from this width on, heads are 128 wide, else 64
+LARGE_TABLE = 0.25  # tie the embedding to the head if it is larger than this share of the other weights
+TOKENS = 20  # training tokens per parameter (Hoffmann et al. 2022, arXiv:2203.15556)
 
 
 def shape_of(depth: int, model_type: str, vocabulary: int) -> dict[str, Any]:
-    """Fields of the model's config. Raises `UserError` for a model that is not described by such fields."""
+    """Return fields of the model's config. Raises `UserError` for a model type without these fields."""
     width = WIDTH * depth
     head = 128 if width >= WIDE else 64
     heads = -(-width // head)
@@ -46,7 +46,7 @@ class Laws(NamedTuple):
 
 
 def laws(flops: float) -> Laws:
-    """Batch and AdamW's learning rate by the FLOPs of the whole training (DeepSeek LLM 2024, arXiv:2401.02954, section
-    3.1, of 1e17 to 2e19 FLOPs). Muon takes AdamW's rate, see `trainers.muon`.
+    """Batch size and AdamW's learning rate from the FLOPs of the whole training (DeepSeek LLM 2024, arXiv:2401.02954,
+    section 3.1, fitted for 1e17 to 2e19 FLOPs). Muon uses AdamW's rate, see `trainers.muon`.
     """
     return Laws(0.2920 * flops**0.3271, float(f"{0.3118 * flops**-0.1250:.2g}"))

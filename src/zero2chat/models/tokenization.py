@@ -1,4 +1,4 @@
-"""What every stage says about tokens: the control tokens, bytes to ids and back, and tokens made visible."""
+"""Tokens: control tokens, conversion between bytes and ids, neutralising untrusted text, and display."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEARCH_START, SEARCH_END = "<SEARCH_START>", "<SEARCH_END>"
 PYTHON_START, PYTHON_END = "<PYTHON_START>", "<PYTHON_END>"
 THINK_START, THINK_END = "<think>", "</think>"
 
-# In the order of their ids, 0 to 9, in every tokenizer of ours.
+# In the order of their ids, 0 to 9, in all our tokenizers.
 SPECIAL_TOKENS = (
     END_OF_DOCUMENT,
     PAD,
@@ -35,14 +35,14 @@ SPECIAL_TOKENS = (
     THINK_END,
 )
 
-# Qwen2's (digits one by one), which llama.cpp knows as "qwen2". Without Qwen2's NFC normaliser, which
-# llama.cpp does not apply either and which would not give back the bytes it was given.
+# Qwen2's pattern (digits one by one), which llama.cpp knows as "qwen2". Without Qwen2's NFC normaliser, which
+# llama.cpp does not apply either, and which is not reversible.
 PRETOKENIZER_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# How control tokens are written: the added tokens that look otherwise are words.
+# The form of control tokens. Added tokens of another form are words.
 _TAG = re.compile(r"<\S+>|\[\S+\]")
 
 _COLOURS = ("black on bright_cyan", "black on bright_yellow")
@@ -53,7 +53,7 @@ _COLOURS = ("black on bright_cyan", "black on bright_yellow")
 
 @cache
 def _alphabet() -> dict[str, int]:
-    """The characters by which a byte-level BPE writes the 256 bytes (GPT-2, Radford et al. 2019)."""
+    """Return the characters with which a byte-level BPE represents the 256 bytes (GPT-2, Radford et al. 2019)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
@@ -67,9 +67,9 @@ def _spelled(token: str) -> bytes:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
-    """The bytes of each token, by id. Special tokens have none (`b""`): they count 0 in bits per byte.
+    """Return the bytes of each token, by id. Special tokens have none (`b""`): they count 0 in bits per byte.
 
-    Raises `UserError` where the tokenizer is no byte-level BPE.
+    Raises `UserError` if the tokenizer is not a byte-level BPE.
     """
     vocabulary, added = tokenizer.get_vocab(), tokenizer.added_tokens_decoder
     table = [b""] * (max(vocabulary.values()) + 1)
@@ -82,14 +82,14 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
 
 
 def bytes_to_ids(tokenizer: PreTrainedTokenizerBase, data: bytes) -> list[int]:
-    """Any bytes as ids; `ids_to_bytes` gives them back. For a byte-level BPE without a normaliser.
+    """Encode any bytes as ids; `ids_to_bytes` is the inverse. For a byte-level BPE without a normaliser.
 
-    Valid UTF-8 is tokenised as usual, but text that looks like a control token stays text. Bytes that are no
-    valid UTF-8 become their single-byte tokens.
+    Valid UTF-8 is tokenised as usual, but text that looks like a control token stays text. Bytes that are not valid
+    UTF-8 become single-byte tokens.
     """
     characters = {byte: character for character, byte in _alphabet().items()}
     ids: list[int] = []
-    # Under surrogateescape an invalid byte b reads as U+DC00 + b, which valid UTF-8 never holds.
+    # With surrogateescape an invalid byte b becomes U+DC00 + b, which never occurs in valid UTF-8.
     for piece in re.split("([\udc80-\udcff]+)", data.decode("utf-8", "surrogateescape")):
         if piece and "\udc80" <= piece[0] <= "\udcff":
             ids += tokenizer.convert_tokens_to_ids([characters[ord(c) - 0xDC00] for c in piece])
@@ -99,7 +99,7 @@ def bytes_to_ids(tokenizer: PreTrainedTokenizerBase, data: bytes) -> list[int]:
 
 
 def ids_to_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> bytes:
-    """The bytes that the ids spell. Special tokens spell none."""
+    """Decode ids to bytes. Special tokens have no bytes."""
     added = tokenizer.added_tokens_decoder
     spelled = b""
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
@@ -110,14 +110,14 @@ def ids_to_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> byte
     return spelled
 
 
-# ---- control tokens in text from outside
+# ---- control tokens in untrusted text
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase, special: bool = True) -> list[str]:
-    """The added tokens that steer: the special ones, and those written like `<think>` or `[TOOL]`.
+    """Return the control tokens: special tokens, and added tokens in the form of `<think>` or `[TOOL]`.
 
-    Many tokenizers of the Hub add the latter without calling them special. Left out are added words and runs of
-    spaces, which are text, and what a space cannot break: a single character. Without `special` only the latter kind.
+    Many Hub tokenizers add the latter without marking them as special. Excluded are added words and runs of spaces,
+    which are text, and single characters, which a space cannot break. With `special=False` only the latter kind.
     """
     added = tokenizer.added_tokens_decoder.values()
     control = [t.content for t in added if (t.special and special) or (not t.special and _TAG.fullmatch(t.content))]
@@ -125,7 +125,7 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, special: bool = True) ->
 
 
 def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The ids of the control tokens."""
+    """Return the ids of the control tokens."""
     return set(tokenizer.convert_tokens_to_ids(_control_tokens(tokenizer)))
 
 
@@ -134,9 +134,9 @@ def _broken(token: str) -> str:
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of each text, in which a control token is encoded as the characters it is written with."""
+    """Encode each text so that control tokens in it are encoded as plain characters."""
     options = {"add_special_tokens": False, "split_special_tokens": True}
-    # Tokens that are not called special would be found none the less: the text is cut behind their first character.
+    # Tokens that are not marked as special would still be recognised: split the text after their first character.
     tags = _control_tokens(tokenizer, special=False)
     if not any(tag in text for tag in tags for text in texts):
         return tokenizer(list(texts), **options)["input_ids"]
@@ -150,13 +150,13 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
 
 
 def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text with every control token in it broken by a space: `<|im_end|>` → `< |im_end|>`.
+    """Break every control token in the text with a space: `<|im_end|>` → `< |im_end|>`.
 
-    For user text, data and tool results, where they enter. Text without control tokens comes back as it is. A token
-    that no space can break, such as a single character, is left.
+    For user text, data and tool results, at the point of entry. Text without control tokens is returned unchanged. A
+    token that a space cannot break, such as a single character, stays.
     """
     control = _control_tokens(tokenizer)
-    # Again until none is left: breaking one may leave another that overlapped it.
+    # Repeat until none is left: breaking one may reveal another that overlapped it.
     while found := [token for token in control if token in text]:
         for token in found:
             text = text.replace(token, _broken(token))
@@ -164,10 +164,9 @@ def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def neutral(value: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """What comes from outside as it may stand in a conversation: a text, or messages, calls and schemas of texts, with
-    the control tokens neutralised wherever they stand."""
+    """Neutralise control tokens in untrusted content: a text, or messages, calls and schemas that contain texts."""
     if isinstance(value, str):
-        # Half a surrogate pair, as broken JSON brings it, is no text that a tokenizer takes.
+        # Tokenizers reject half a surrogate pair, which broken JSON may contain.
         return neutralise(value.encode("utf-8", "replace").decode(), tokenizer)
     if isinstance(value, Mapping):
         return {neutral(key, tokenizer): neutral(item, tokenizer) for key, item in value.items()}
@@ -175,11 +174,11 @@ def neutral(value: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
 
 
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
-    """See to a pad token that ends nothing: where the tokenizer has none, or pads with one of `ends`, choose another.
+    """Ensure a pad token that is not a stop token: replace it if it is missing or one of `ends`.
 
-    That is a special token of the tokenizer's own: one whose name says so (Llama 3's `<|finetune_right_pad_id|>`), or
-    the one for unknown text (SmolLM2's `<|endoftext|>`), which a byte-level BPE never writes. Where there is neither
-    the tokenizer stays as it is.
+    The new one is a special token of the tokenizer: one with "pad" in its name (Llama 3's `<|finetune_right_pad_id|>`),
+    or the unknown token (SmolLM2's `<|endoftext|>`), which a byte-level BPE never produces. Without either, the
+    tokenizer stays unchanged.
     """
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
         return
@@ -195,9 +194,9 @@ def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None
 
 
 def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
-    """Give the tokenizer the chat template `X.jinja` and, if there is one, the response template beside it.
+    """Set the tokenizer's chat template `X.jinja` and, if it exists, the response template beside it.
 
-    That is `X.response.json`. Both are saved with the tokenizer. Raises `UserError` where one cannot be read.
+    That is `X.response.json`. Both are saved with the tokenizer. Raises `UserError` if one cannot be read.
     """
     template = Path(path)
     response = template.with_suffix(".response.json")
@@ -212,11 +211,11 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
         raise UserError(f"{response}: invalid JSON: {error}") from error
 
 
-# ---- tokens made visible
+# ---- display
 
 
 def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """Each token as one can read it: line ends escaped, and a part of a character as its bytes in hex."""
+    """Return each token in readable form: newlines escaped, and parts of a character as bytes in hex."""
     added = tokenizer.added_tokens_decoder
     pieces = []
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
@@ -225,7 +224,7 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list
             continue
         try:
             spelled = _spelled(token)
-        except UserError:  # as a tokenizer that is no byte-level BPE writes it, SentencePiece's `▁` for a space
+        except UserError:  # not a byte-level BPE: show the token as it is, with SentencePiece's `▁` for a space
             pieces.append(visible(token.replace("▁", " ")))
             continue
         try:
@@ -236,12 +235,12 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list
 
 
 def visible(text: str, keep: str = "") -> str:
-    """The text with its escape, such as `\\x1b`, for each character that is not printable and not one to `keep`."""
+    """Replace each unprintable character that is not in `keep` by its escape, such as `\\x1b`."""
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def show_tokens(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> Text:
-    """Tokens on alternating colours, and below them their ids in the same colours."""
+    """Show tokens on alternating colours, with their ids in the same colours below."""
     from rich.text import Text
 
     shown = Text()

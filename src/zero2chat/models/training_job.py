@@ -23,8 +23,8 @@ EmptyModel = Callable[[str | None, bool], "PreTrainedModel"]
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters trained alike: how many, bytes of a weight (its gradient has as many), the optimizer's moments and
-    the bytes of each."""
+    """Parameters with the same optimizer: their number, bytes per weight (and gradient), and the optimizer's moments
+    with the bytes of each."""
 
     count: int
     size: int = 4
@@ -34,9 +34,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Model:
-    """What a rank holds, before anything is sharded. `frozen` are bytes of the weights that stay as they are; `readers`
-    counts the parameters of other models that are only asked: a reference, reward models; `size` is a byte count of
-    their weights."""
+    """Contents of a rank before sharding. `frozen`: bytes of frozen weights; `readers`: parameters of models that are
+    only used for inference (reference, reward models); `size`: bytes per weight of these."""
 
     config: PreTrainedConfig
     groups: tuple[Group, ...]
@@ -51,7 +50,7 @@ class Model:
 
     @functools.cached_property
     def shape(self) -> tuple[str, str | None]:
-        """The config's fields, and LoRA's, as JSON."""
+        """Return the fields of the config and of LoRA's config, as JSON."""
         fields = {k: v for k, v in self.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")}
         lora = None
         if self.lora is not None:
@@ -63,34 +62,34 @@ class Model:
 
 @dataclass(frozen=True)
 class Work:
-    """What a rank does at once. `rows` sequences of `length` tokens for each of its `per_device_train_batch_size`;
-    `scored` of the tokens meet the head: "whole" makes all logits, "tiles" some at a time, "none" has one output.
-    `bodies` are the models whose layers wait for their backward pass."""
+    """One micro-batch of a rank: `rows` sequences of `length` tokens per unit of `per_device_train_batch_size`. The
+    head processes `scored` of the tokens: "whole" computes all logits, "tiles" some at a time, "none" has one output.
+    `bodies` counts the models whose activations are kept for the backward pass."""
 
     length: int
     rows: int = 1
     checkpointing: bool = False
     head: str = "whole"
-    copies: int = 3  # of the logits in fp32, at once
+    copies: int = 3  # simultaneous fp32 copies of the logits
     scored: int | None = None
     bodies: int = 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a step trains, read off its settings: what `memory.per_rank` takes, and what its time follows from."""
+    """A training step, derived from its settings: the inputs of `memory.per_rank`, and of the time estimate."""
 
     model: Model
     work: Work
     parameters: int
-    flops: float  # of training, a token
-    forward: float  # of these, in one forward pass of what is trained
-    length: str  # what `work.length` stands for
+    flops: float  # training FLOPs per token
+    forward: float  # of these, in one forward pass of the trained model
+    length: str  # description of `work.length`
     unit: str = "windows"
-    rows: int | None = None  # of the dataset, where the settings tell
-    rollout: float = 0.0  # batches that are sampled at once
-    vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps while the step learns
-    refused: tuple[str, ...] = ()  # accelerate configs that the stage refuses
+    rows: int | None = None  # rows of the dataset, if the settings determine it
+    rollout: float = 0.0  # batches that are generated at once
+    vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps during optimization
+    refused: tuple[str, ...] = ()  # accelerate configs that the stage does not support
 
 
 def quantized_refuses(options: ModelConfig) -> tuple[str, ...]:

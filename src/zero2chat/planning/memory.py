@@ -1,9 +1,9 @@
-"""Memory of a rank that trains, in bytes, part by part, by how accelerate's config shards the model.
+"""Estimate the training memory of a rank in bytes, part by part, for each accelerate config.
 
 Weights, gradients and optimizer are counted from the model's dimensions (Rajbhandari et al. 2020, arXiv:1910.02054,
-section 3), DeepSpeed's buffers as its defaults make them. What a layer keeps for its backward pass is read off forward
-passes of one and of two layers on fake tensors, so that it is right for every architecture: no weights, no GPU.
-`benchmarks/plan_memory.py` measures how near it comes.
+section 3), DeepSpeed's buffers from its defaults. A layer's saved activations are measured with forward passes of one
+and of two layers on fake tensors, so they are correct for every architecture, without weights or a GPU.
+`benchmarks/plan_memory.py` measures the accuracy.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
 
 from zero2chat.models.training_job import FSDP, Model, Work
 
-# The shipped accelerate configs, cheapest first in what ranks say to each other, and the ZeRO stage of each.
+# The shipped accelerate configs, with least communication first, and the ZeRO stage of each.
 STAGES: dict[str, int] = {"single_gpu": 0, "ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "multi_node": 3}
 # DeepSpeed's defaults, in numbers of weights: its reduce_bucket_size, and for ZeRO-3 how many stay gathered
 # (stage3_max_live_parameters) and are stepped at once (sub_group_size).
 _BUCKET, _LIVE, _SUB_GROUP = 5e8, 1e9, 1e9
-_TILE = 32_768  # of the vocabulary, that TRL's head has at once
+_TILE = 32_768  # tokens of the vocabulary that TRL's head processes at once
 
 
 @functools.cache
 def _kept(shape: str, layers: int, rows: int, dtype: torch.dtype, autocast: bool, lora: str | None) -> int:
-    """Bytes that a forward pass of so many layers over (rows, 64) tokens keeps for its backward pass."""
+    """Return the bytes that a forward pass of `layers` layers over (rows, 64) tokens keeps for the backward pass."""
     fields = json.loads(shape) | {"num_hidden_layers": layers, "vocab_size": 8, "pad_token_id": None}
     fields |= {"bos_token_id": None, "eos_token_id": None, "use_cache": False}
-    fields.pop("layer_types", None)  # of more layers
+    fields.pop("layer_types", None)  # it lists all layers
     config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     found: dict[int, Any] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        found[storage._cdata] = storage  # a tensor that two operations keep is there once
+        found[storage._cdata] = storage  # count a tensor that two operations keep once
         return tensor
 
     with torch.device("meta"):
@@ -62,17 +62,17 @@ def _kept(shape: str, layers: int, rows: int, dtype: torch.dtype, autocast: bool
 
 
 def layer_bytes(model: Model, dtype: torch.dtype, autocast: bool) -> tuple[float, float]:
-    """Bytes a token that (a layer, all that is no layer and no head) keeps for the backward pass."""
+    """Return the bytes per token kept for the backward pass by (a layer, everything except layers and head)."""
     shape, lora = model.shape
     more = (dtype, autocast, lora)
-    # What a row adds: what else is kept, such as bf16 copies of the weights, does not grow with the rows.
+    # Use the difference per row: other memory, such as bf16 copies of the weights, does not grow with the rows.
     one, two = (_kept(shape, layers, 2, *more) - _kept(shape, layers, 1, *more) for layers in (1, 2))
     return (two - one) / 64, (2 * one - two) / 64
 
 
 def activations(model: Model, work: Work, batch: int, dtype: torch.dtype, autocast: bool) -> dict[str, float]:
-    """Of `per_device_train_batch_size` `batch`: `activations` that wait for the backward pass, and what comes on top of
-    them at its worst moment, `logits` in the head or one layer done again."""
+    """Return, for `per_device_train_batch_size` `batch`, the saved `activations`, and what is added at the peak:
+    `logits` in the head, or the recomputation of one layer."""
     c = model.config.get_text_config()
     tokens = batch * work.rows * work.length
     layer, rest = layer_bytes(model, dtype, autocast)
@@ -87,17 +87,17 @@ def activations(model: Model, work: Work, batch: int, dtype: torch.dtype, autoca
     if work.head == "whole":
         head = scored * c.vocab_size * 4.0 * work.copies
     elif work.head == "tiles":
-        # The gradient of the head and of what goes into it in fp32, and a tile of logits in fp32.
+        # Gradients of the head and of its input in fp32, and a tile of logits in fp32.
         head = 8.0 * scored * c.hidden_size + 4.0 * min(scored, TOKEN_CHUNK_SIZE) * min(_TILE, c.vocab_size)
         head += 0.0 if model.lora is not None else 4.0 * c.vocab_size * c.hidden_size
     return {"activations": kept + max(0.0, again - head), "logits": head}
 
 
 def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu: bool = False) -> dict[str, float]:
-    """Bytes of each part on one of `ranks` ranks, which add up to its peak. `launch` names an accelerate config.
+    """Return the bytes of each part on one of `ranks` ranks; they add up to the peak. `launch` is an accelerate config.
 
-    `copies` are weights once more: autocast's in bf16, or those that ZeRO-3 and FSDP have gathered. `cpu`: as DeepSpeed
-    trains there, in fp32 and joined by gloo, of whose buffers only what is written to is resident.
+    `copies` are further copies of weights: autocast's in bf16, or those gathered by ZeRO-3 and FSDP. `cpu`: DeepSpeed
+    on CPUs, in fp32 with gloo, whose buffers are resident only where they are written to.
     """
     stage, sharded = STAGES.get(launch, 0), launch == FSDP
     deepspeed = stage > 0
@@ -117,13 +117,13 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
         if stage == 3:
             parts["copies"] = size * min(n + frozen / 2, _LIVE)
             parts["buffers"] = filled if cpu else size * _BUCKET
-            # The bucket once more, in the order of the ranks, which gloo copies.
+            # A second copy of the bucket, in the order of the ranks, made by gloo.
             late = max(filled * (2 if cpu else 1), 4 * min(n * share, _SUB_GROUP))
         else:
             early = 0.0 if cpu else size * _BUCKET
             late = max(early or filled, filled) + filled
             late = max(late, (size + 4) * n * share)
-        if n > _BUCKET:  # it is full, and emptied, while the first layers still wait
+        if n > _BUCKET:  # the bucket is filled and flushed before the first layers' backward pass
             early += filled
         dtype, autocast = (torch.float32 if cpu else torch.bfloat16), False
     else:
@@ -133,13 +133,13 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
             c = model.config.get_text_config()
             weights, gradients, optimizer = (part * share for part in (weights, gradients, optimizer))
             layers = n / max(1, c.num_hidden_layers)
-            # Two layers and the embeddings in bf16, and the gradients of one of these in fp32.
+            # Two layers and the embeddings in bf16, and the fp32 gradients of one of them.
             parts["copies"] = 2 * (2 * layers + 2 * c.vocab_size * c.hidden_size) + 4 * layers
         else:
             # Autocast's copies
             parts["copies"] = 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)
             parts["buffers"] = gradients if ranks > 1 else 0.0  # DDP's buckets
     at_work = activations(model, work, batch, dtype, autocast)
-    # When the gradients are reduced, activations and gathered weights are gone.
+    # When gradients are reduced, activations and gathered weights are already freed.
     parts["buffers"] += max(early, late - sum(at_work.values()) - parts["copies"])
     return {"weights": weights, "gradients": gradients, "optimizer": optimizer, **parts, **at_work}

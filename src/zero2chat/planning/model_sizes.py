@@ -1,5 +1,5 @@
-"""The models that recipes start from: architecture and dimensions by their name on the Hub, so that a recipe can be
-sized, and its model be built without weights, where there is neither a GPU nor the Hub."""
+"""Architecture and dimensions of the recipes' base models, by Hub name, so that a recipe can be planned, and its model
+built without weights, offline and without a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _QWEN3 = {"model_type": "qwen3", "vocab_size": 151_936, "num_key_value_heads": 8, "head_dim": 128}
 _QWEN3 |= {"max_position_embeddings": 32_768}
 
-# The fields of each model's config.json that its size follows from, and the number of parameters that the Hub shows.
+# The fields of each config.json that determine the size, and the number of parameters shown on the Hub.
 DIMENSIONS: dict[str, tuple[dict[str, Any], int]] = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": (
         {
@@ -109,14 +109,14 @@ DIMENSIONS: dict[str, tuple[dict[str, Any], int]] = {
 }
 DIMENSIONS["meta-llama/Llama-3.1-8B-Instruct"] = DIMENSIONS["meta-llama/Llama-3.1-8B"]
 DIMENSIONS["HuggingFaceTB/SmolLM2-135M"] = DIMENSIONS["HuggingFaceTB/SmolLM2-135M-Instruct"]
-# The same weights, which `make smollm` takes out of a package
+# The same weights, extracted from a package by `make smollm`
 DIMENSIONS["data/smollm2-135m/model"] = DIMENSIONS["HuggingFaceTB/SmolLM2-135M-Instruct"]
 
 
 def config_of(name: str) -> PreTrainedConfig:
-    """A config of the model's architecture and dimensions, by which it can be built on the meta device.
+    """Return a config with the model's architecture and dimensions, to build it on the meta device.
 
-    Raises `UserError` for a name that the table lacks.
+    Raises `UserError` for an unknown name.
     """
     if name not in DIMENSIONS:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a recipe will take before anything runs: parameters, FLOPs, memory, time and price of each step that trains.
+"""Estimate parameters, FLOPs, memory, time and price of a recipe's training steps, without running them.
 
     zero2chat plan recipes/chat-qwen3-0.6b --gpu h100
 
@@ -25,9 +25,9 @@ from zero2chat.planning.training_cost import read_job
 from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.trainers.arguments import share_batch
 
-RESERVE = 0.1  # of a GPU's memory: CUDA's context, libraries' workspaces, what fragmentation wastes
+RESERVE = 0.1  # share of a GPU's memory for the CUDA context, library workspaces and fragmentation
 GB = 1e9
-# What the table shows of a rank's memory, and as what
+# Parts of a rank's memory shown in the table, with their labels
 _COLUMNS = {
     "weights": "weights",
     "gradients": "grads",
@@ -43,14 +43,14 @@ _COLUMNS = {
 
 
 def _candidates(gpus: int, nodes: int) -> list[str]:
-    """The shipped accelerate configs for so many GPUs of so many machines, cheapest first."""
+    """Return the shipped accelerate configs for this number of GPUs and nodes, cheapest first."""
     if nodes > 1:
         return ["multi_node"]
     return ["single_gpu"] if gpus == 1 else ["ddp", "zero1", "zero2", "zero3", FSDP]
 
 
 def _memory(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> dict[str, float]:
-    """GB a rank: parts that add up to `learning`; `sampling`, while `sampled` rows are; and `peak`, the larger one."""
+    """Return GB per rank: parts that add up to `learning`; `sampling` of `sampled` rows; and `peak`."""
     parts = per_rank(job.model, job.work, batch, launch, ranks)
     sampling = 0.0
     always = parts["weights"] + parts["gradients"] + parts["optimizer"]
@@ -72,7 +72,7 @@ def _memory(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: 
 
 
 def _largest(job: Job, sampled: float, launch: str, ranks: int, gpu: Gpu) -> int:
-    """The largest per_device_train_batch_size that fits beside the reserve; 0 where none does."""
+    """Return the largest per_device_train_batch_size that fits, or 0 if none does."""
 
     def fits(batch: int) -> bool:
         return _memory(job, batch, sampled, launch, ranks, gpu)["peak"] <= _room(gpu)
@@ -93,8 +93,8 @@ def _room(gpu: Gpu) -> float:
 def plan_step(
     step: Step, steps: Sequence[Step], gpu: Gpu, gpus: int, nodes: int, mfu: float, price: float | None
 ) -> dict[str, Any]:
-    """What one step takes on `nodes` machines of `gpus` GPUs. Raises `UserError` as `read_job`, and for a batch that
-    the ranks cannot share."""
+    """Plan one step on `nodes` nodes of `gpus` GPUs. Raises `UserError` as `read_job` does, and for a batch size that
+    cannot be divided among the ranks."""
     job, args, training = read_job(step, steps)
     ranks = gpus * nodes
     try:
@@ -143,7 +143,7 @@ def plan_step(
 
 
 def find_gpu(name: str) -> tuple[str, Gpu]:
-    """By its name in the table, in any case. Raises `UserError` for one that is not there."""
+    """Find a GPU by name, ignoring case. Raises `UserError` if the table lacks it."""
     known = {key.lower(): key for key in GPUS}
     if name.lower() not in known:
         raise UserError(f"--gpu {name}: no such GPU in the table{nearest(name.lower(), list(known))}")
@@ -153,9 +153,9 @@ def find_gpu(name: str) -> tuple[str, Gpu]:
 def plan(
     recipe: str, gpu: str, gpus: int = 1, nodes: int = 1, mfu: float = 0.4, price: float | None = None
 ) -> dict[str, Any]:
-    """Of each step that trains its plan, and of all the hours and the price, None where one is not known.
+    """Plan each training step; total hours and price are None if those of a step are unknown.
 
-    Raises `UserError` for a recipe, GPU or number that cannot be, and where no step trains.
+    Raises `UserError` for an invalid recipe, GPU or number, and if no step trains.
     """
     name, card = find_gpu(gpu)
     for flag, value in (("--gpus", gpus), ("--nodes", nodes)):
@@ -181,7 +181,7 @@ def plan(
 
 
 def show(made: dict[str, Any], console: Console) -> None:
-    """The plan, step by step, with what is assumed."""
+    """Print the plan step by step, with its assumptions."""
     machines = f" on each of {made['nodes']} machines" if made["nodes"] > 1 else ""
     lines = [
         f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB{machines}, in "

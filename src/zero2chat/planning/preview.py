@@ -1,9 +1,9 @@
-"""What a stage will see: rows as tokens with the loss marked, how long they are, and which are too long.
+"""Preview a stage's rows: tokens with the loss mask, lengths, and rows over the limit.
 
     zero2chat preview --config recipes/mine/sft.yaml
 
-Settings, tokenizer, template and data are read by the functions that the stage itself calls. No weights are opened, and
-no run's folder is written.
+Settings, tokenizer, template and data are read by the stage's own functions. No weights are loaded, and no run folder
+is written.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from zero2chat.errors import UserError
 from zero2chat.models.tokenization import control_ids, token_pieces
 
 _LEARNED, _LEARNED_CONTROL = ("black on green", "black on bright_green"), "bold white on dark_green"
-_GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # by turns, so that one sees where a token ends
-_MARKS = ("⟦", "⟧")  # in the place of colour
+_GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # alternating, to show where a token ends
+_MARKS = ("⟦", "⟧")  # used without colour
 
 
 def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()) -> tuple[str, Rows]:
-    """The stage that a YAML's first comment names, or `stage`, and its rows. `changes` are `key=value`.
+    """Return the stage named in a YAML's first comment, or `stage`, and its rows. `changes` are `key=value`.
 
-    Raises `UserError` where the stage would, before it begins to train.
+    Raises the same `UserError` as the stage would before training.
     """
     stage = stage or _stage_of(config)
     known = stages.names("rows")
@@ -57,11 +57,11 @@ def _stage_of(config: str) -> str:
     return found[1]
 
 
-# ---- what is shown
+# ---- display
 
 
 def measure(rows: Rows) -> dict[str, Any]:
-    """Lengths in tokens (of a row's longest sequence), the rows over the limit, and the shares of what is marked."""
+    """Compute lengths in tokens (of a row's longest sequence), rows over the limit, and the shares of marked tokens."""
     lengths: list[int] = []
     tokens = marked = spans = ended = 0
     for i in range(rows.n):
@@ -93,7 +93,7 @@ def measure(rows: Rows) -> dict[str, Any]:
 
 
 def chosen(rows: Rows, n: int, row: int | None) -> list[int]:
-    """The numbers of `n` rows from all over the data, or of one `row`."""
+    """Return the indices of `n` rows spread over the data, or of one `row`."""
     if row is not None:
         if not 0 <= row < rows.n:
             raise UserError(f"--row {row}: the rows are 0 to {rows.n - 1}")
@@ -105,7 +105,7 @@ def chosen(rows: Rows, n: int, row: int | None) -> list[int]:
 
 
 def as_json(stage: str, rows: Rows, numbers: Sequence[int]) -> dict[str, Any]:
-    """The figures, and of each row its tokens: id, text, and whether it is marked."""
+    """Return the figures, and the tokens of each row: id, text, and whether it is marked."""
     examples = [
         {
             "where": rows.where(i),
@@ -128,7 +128,7 @@ def as_json(stage: str, rows: Rows, numbers: Sequence[int]) -> dict[str, Any]:
 
 
 def show(rows: Rows, numbers: Sequence[int], console: Console) -> None:
-    """The rows in colour, or where there is none with marks around what would be green; then the figures."""
+    """Print the rows in colour, or with marks around spans if there is no colour; then the figures."""
     coloured = console.color_system is not None
     if numbers:
         console.print(f"{'green' if coloured else ''.join(_MARKS)} {rows.marks}", soft_wrap=True)
@@ -145,7 +145,7 @@ def show(rows: Rows, numbers: Sequence[int], console: Console) -> None:
 
 
 def show_side(side: Side, tokenizer: PreTrainedTokenizerBase, coloured: bool = True) -> Text:
-    """Its tokens, a line of the text on a line; what is marked in one colour, or between marks."""
+    """Show the tokens, with the text's line breaks; marked spans have one colour, or are between marks."""
     shown, control = Text(), control_ids(tokenizer)
     pieces = zip(side.ids, token_pieces(tokenizer, side.ids), [0, *side.marked], side.marked, strict=False)
     for n, (token, piece, before, mine) in enumerate(pieces):

@@ -1,6 +1,6 @@
-"""What a step of a recipe trains, read off its settings: models without weights, sequences, FLOPs.
+"""Derive from a step's settings what it trains: models without weights, sequences, FLOPs.
 
-Settings are read by the stage's own parser, so that what it would refuse is refused here.
+Settings are read by the stage's own parser, so invalid settings raise the same errors here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from zero2chat.trainers.muon import split_parameters
 
 
 class _Vocabulary:
-    """What `build_model` asks of a tokenizer that may not be made yet."""
+    """Stands for a tokenizer that may not exist yet, with what `build_model` needs."""
 
     eos_token_id = pad_token_id = None
 
@@ -46,7 +46,7 @@ class _Vocabulary:
 
 
 def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | None:
-    """The step that makes the run, and all of its recipe's: of these, or of the recipe that the path names."""
+    """Return the step that makes a run, and all steps of its recipe: this one, or the recipe that the path names."""
     parts = Path(path).parts
     there = Path("recipes", *parts[1:2])
     if parts[:1] == ("runs",) and not any(step.folder.parts[:2] == parts[:2] for step in steps):
@@ -56,9 +56,9 @@ def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | No
 
 
 def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
-    """The config of a model that a step names: made by a step, in a folder here, or by the table of dimensions.
+    """Return the config of a step's model: from the step that makes it, a local folder, or the table of dimensions.
 
-    Raises `UserError` for a model that is nowhere.
+    Raises `UserError` for an unknown model.
     """
     if not path:
         raise UserError("the model is not set: set it to a model folder or a Hub name")
@@ -120,14 +120,14 @@ def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelCon
     assert options is not None
     bits = 4.127 if options.load_in_4bit else 8.0 if options.load_in_8bit else size * 8  # NF4's scales in 8 bits
     frozen = matrices * bits / 8 + (whole - matrices) * size
-    # TRL keeps adapters on quantised weights in bf16, others in fp32.
+    # TRL keeps adapters in bf16 on quantized weights, else in fp32.
     own = 2 if bits < 16 else 4
     groups = [Group(adapter, own, 2, 4)] + ([Group(saved, size, 2, size)] if saved else [])
     return Model(model.config, tuple(groups), frozen, size=size, lora=peft)
 
 
 def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
-    """FLOPs a token of (training, one forward pass alone), where a frozen weight has no gradient: 4 in place of 6."""
+    """FLOPs per token of (training, one forward pass). A frozen weight needs no gradient: 4 instead of 6."""
     c = held.config.get_text_config()
     width = c.num_attention_heads * head_width(c)
     weights = dense - 12.0 * c.num_hidden_layers * width * length
@@ -136,8 +136,8 @@ def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
 
 
 def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
-    """(what a step trains, its own arguments, the trainer's). Raises `UserError` for settings that the stage would
-    refuse, and a model that is nowhere."""
+    """Return (the job, the stage's arguments, the trainer's). Raises `UserError` for settings that the stage would
+    reject, and for an unknown model."""
     arguments = step.arguments()
     args, training, *more = arguments
     options: ModelConfig | None = more[0] if more else None

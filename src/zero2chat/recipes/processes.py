@@ -1,8 +1,8 @@
-"""The processes that `zero2chat run` starts, and what ends them: a signal to the command is a signal to its steps.
+"""Child processes of `zero2chat run`, and their termination: a signal to the command also ends its steps.
 
-A step has a process group of its own, so that Ctrl-C in a terminal reaches the command alone, which then ends what it
-started and says so in one line. A launcher is killed outright: it has nothing to lose, and would tell at length of the
-ranks' end. Ranks are terminated, and killed where they do not go.
+Each step has its own process group, so Ctrl-C in a terminal reaches only the command, which then ends its steps and
+prints one line. A launcher is killed immediately: it has no state, and would print long reports about its ranks. Ranks
+are terminated, and killed if they do not exit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-_GRACE = 10.0  # seconds for a process to end when it is told to
+_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _lock = threading.Lock()
@@ -28,7 +28,7 @@ _stopping = threading.Event()
 
 
 class _Stopped(BaseException):
-    """A signal came, in the main thread, whatever that was doing."""
+    """Raised in the main thread by a signal."""
 
     def __init__(self, number: int):
         self.number = number
@@ -38,7 +38,7 @@ class _Stopped(BaseException):
 def child(
     command: Sequence[str], env: dict[str, str], launches: bool, **options: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that ends when this one does. Raises `SystemExit` where all is being stopped."""
+    """Start a process that ends with this one. Raises `SystemExit` while everything is being stopped."""
     with _lock:
         refuse_when_stopping()
         process = subprocess.Popen(
@@ -53,17 +53,17 @@ def child(
 
 
 def refuse_when_stopping() -> None:
-    """Raises `SystemExit`, without a word, where all is being stopped: how a step ended then is no news."""
+    """Silently raises `SystemExit` while everything is being stopped: a step's end is not an error then."""
     if _stopping.is_set():
         raise SystemExit(1)
 
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """While this lasts, a signal to end ends the children first, and is then `SystemExit` with the shell's code for it.
-    One that is ignored, as after `nohup`, stays so."""
+    """Context in which a termination signal ends the children first, and then raises `SystemExit` with the shell's
+    exit code for it. Ignored signals, as after `nohup`, stay ignored."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # where no signal arrives
+        yield  # not the main thread: no signal arrives here
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
@@ -84,19 +84,19 @@ def stopped_by_signals() -> Iterator[None]:
 
 def _stop(number: int, _: Any) -> None:
     for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # a second one changes nothing
+        signal.signal(other, signal.SIG_IGN)  # ignore further signals
     raise _Stopped(number)
 
 
 def _end_all() -> None:
-    with _lock:  # nothing is started from here on
+    with _lock:  # nothing can be started from here on
         _stopping.set()
         ending = dict(_running)
     told: list[psutil.Process] = []
     for process, launches in ending.items():
         with contextlib.suppress(psutil.NoSuchProcess):
             first = psutil.Process(process.pid)
-            first.suspend()  # it starts no others while they are looked for
+            first.suspend()  # so that it starts no others during the search
             told += [*first.children(recursive=True), first]
             if launches:
                 first.kill()
@@ -108,14 +108,14 @@ def _end_all() -> None:
     for one in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
-    # Their threads read what they said last, and clear up.
+    # Their threads read the remaining output and clean up.
     end = time.monotonic() + _GRACE
     while _running and time.monotonic() < end:
         time.sleep(0.01)
 
 
 def _dies_with_us() -> Callable[[], None] | None:
-    """What a launched process does first, so that it ends when this one is killed; None where the system cannot."""
+    """Return a function for the child to call first, so that it ends with this process; None if unsupported."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)

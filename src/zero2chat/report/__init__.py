@@ -1,8 +1,7 @@
-"""The report's sections, one file a stage, and the page that holds them.
+"""The report's sections, one file per stage, and the page that contains them.
 
-To add a section, add `report/<stage>.py` with `def section(step: Step) -> str` (HTML). It may also set
-`TITLE` (its heading) and `KEY` (metric → label: the step's main numbers, the first of which goes into the
-page's header); and where it joins what other steps measured, `LEAD`, the page's first words, and
-`contents(step)`, its parts for the list of contents. Sections read what `steps.Step` holds and nothing else,
-and put every text that is not theirs through `esc`.
+To add a section, add `report/<stage>.py` with `def section(step: Step) -> str` (HTML). It may also set `TITLE` (its
+heading) and `KEY` (metric → label: the step's main metrics; the first one goes into the page's header). If it combines
+other steps' results, it may set `LEAD` (the page's first paragraph) and `contents(step)` (its entries in the table of
+contents). Sections only read `steps.Step`, and pass every text that is not their own through `esc`.
 """

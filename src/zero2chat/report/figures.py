@@ -1,4 +1,4 @@
-"""Pictures as SVG inside the page: curves and bars whose colours are the page's own, light or dark."""
+"""Figures as inline SVG: curves and bars that use the page's colours, light or dark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zero2chat.report.steps import Metric, Points, Step, finite
 
 INK, SOFT, RULE = "#1d2329", "#5d6873", "#dde2e7"
 SERIES = ("#2b6cb0", "#c2571a", "#2f855a", "#8a4fb5", "#b7791f", "#c53a6b", "#3a8f9e", "#6b7280")
-# The colours of the light page; in the SVG each becomes a CSS variable, which the dark page sets anew.
+# The colours of the light page. In the SVG each becomes a CSS variable, which the dark page overrides.
 _VARIABLES = {INK: "ink", SOFT: "soft", RULE: "rule"} | {hue: f"c{i}" for i, hue in enumerate(SERIES, start=1)}
 _STYLE = {
     "svg.fonttype": "none",  # text stays text
@@ -40,7 +40,7 @@ _POINTS = 300
 
 
 def _thinned(points: Points) -> Points:
-    """At most `_POINTS` points, each the mean of its neighbours."""
+    """Reduce to at most `_POINTS` points, each the mean of its neighbours."""
     size = -(-len(points) // _POINTS)
     groups = [points[i : i + size] for i in range(0, len(points), size)]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
@@ -52,7 +52,7 @@ def _label(text: str) -> str:
 
 
 def _svg(figure: Figure, key: str, alt: str) -> str:
-    """The figure as `<svg>`, its ids begun with `key`, which no other figure of the page may have."""
+    """Render the figure as `<svg>`. Its ids start with `key`, which must be unique on the page."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks is drawn by the reader's own
@@ -73,12 +73,12 @@ def _svg(figure: Figure, key: str, alt: str) -> str:
 
 
 def _figure(figure: Figure, key: str, caption: str, alt: str = "") -> str:
-    """`alt` says in words what can be seen, where the caption does not."""
+    """Render a figure with its caption. `alt` describes it in words if the caption does not."""
     return f"<figure>\n{_svg(figure, key, alt or caption)}<figcaption>{esc(caption)}</figcaption></figure>\n"
 
 
 def as_file(figure: str) -> str:
-    """A figure of the page as an SVG file of its own, in the light page's colours."""
+    """Return a figure of the page as a standalone SVG file, in the light page's colours."""
     start = figure.index("<svg ") + len("<svg ")
     body = figure.index(">", start) + 1
     colours = "".join(f"--{variable}: {hue};" for hue, variable in _VARIABLES.items())
@@ -98,10 +98,10 @@ def curves(
     peaks: bool = True,
     alt: str = "",
 ) -> str:
-    """Lines over training steps, or over what `x` says. `lines` is label → points; without a point it is empty.
+    """Plot lines over training steps, or over `x`. `lines` is label → points. Returns "" without points.
 
-    Where `x` is no step a line's highest point is marked, unless it is the last: it is a way gone too far from there.
-    Not so without `peaks`.
+    If `x` is not the training step, a line's highest point is marked unless it is the last, because over-optimization
+    begins there. `peaks=False` disables the mark.
     """
     lines = {label: points for label, points in lines.items() if points}
     if not lines:
@@ -133,7 +133,7 @@ def curves(
 
 
 def length_figure(step: Step) -> str:
-    """How long the answers were that a stage sampled while it trained."""
+    """Plot the length of completions during training."""
     lines = {
         "all": step.curve("completions/mean_length"),
         "ended with the EOS token": step.curve("completions/mean_terminated_length"),
@@ -142,14 +142,14 @@ def length_figure(step: Step) -> str:
 
 
 def scores_figure(step: Step) -> str:
-    """What was answered right while a stage trained, by task (`tasks_steps`)."""
+    """Plot accuracy during training, by task (`tasks_steps`)."""
     found = step.curves("accuracy_.+(?<!_n)(?<!_low)(?<!_high)")
     lines = {key.removeprefix("accuracy_"): points for key, points in found.items()}
     return curves(f"{step.anchor}-scores", "Accuracy during training.", lines, "accuracy", percent=True)
 
 
 def entropy_figure(step: Step) -> str:
-    """How sure the model was of its tokens while it trained."""
+    """Plot the policy's entropy during training."""
     caption = "Entropy of the policy: how much it still explores."
     return curves(f"{step.anchor}-entropy", caption, {"entropy": step.curve("entropy")}, "nats per token")
 
@@ -162,10 +162,10 @@ def bars(
     measure: str = "",
     alt: str = "",
 ) -> str:
-    """Bars with their 95% intervals: a place a name, in it a bar for each group that has such a metric.
+    """Plot bars with 95% intervals: one row per name, with one bar per group that has the metric.
 
-    `groups` is label → name → metric. `measure` is a metric's name by which the values are formatted (rates
-    in percent, bytes in MB); without it each group's label is that name.
+    `groups` is label → name → metric. `measure` is the metric name that determines the format of values (rates in
+    percent, bytes in MB); by default it is each group's label.
     """
     names = [name for name in names if any(name in metrics for metrics in groups.values())]
     if not names:
@@ -221,10 +221,10 @@ def points(
     measure: str,
     alt: str = "",
 ) -> str:
-    """Metrics with their intervals over a number, such as recall by exposure: `lines` is label → (number, metric).
+    """Plot metrics with intervals over a number, such as recall by exposure: `lines` is label → (number, metric).
 
-    The axis has a tick at each number, and is logarithmic where they span a factor of ten, with room for 0. `measure`
-    is a metric's name by which the values are formatted.
+    The axis has a tick at each number, and is logarithmic if they span a factor of ten, with room for 0. `measure` is
+    the metric name that determines the format of values.
     """
     numbers = sorted({number for line in lines.values() for number, _ in line})
     if not numbers:
@@ -269,7 +269,7 @@ def points(
 def dots(
     key: str, caption: str, names: Sequence[str], groups: Mapping[str, Mapping[str, Metric]], alt: str = ""
 ) -> str:
-    """Values of a scale without a zero, such as ratings, with their intervals: a line a name, a dot a group.
+    """Plot values without a natural zero, such as ratings, with intervals: one row per name, one dot per group.
 
     `groups` is label → name → metric.
     """
@@ -303,6 +303,6 @@ def dots(
 
 
 def gallery(*figures: str, small: bool = False) -> str:
-    """Figures side by side where there is room: two to a row, or three small ones."""
+    """Arrange figures side by side if there is room: two per row, or three small ones."""
     found = [figure for figure in figures if figure]
     return f'<div class="gallery{" small" if small else ""}">\n{"".join(found)}</div>\n' if found else ""

@@ -1,4 +1,4 @@
-"""Novelty: how many samples of one prompt differ, and how much of what they say stands in the training text."""
+"""Novelty: distinct samples per prompt, and the share of their text that occurs in the training text."""
 
 from __future__ import annotations
 

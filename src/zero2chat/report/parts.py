@@ -45,7 +45,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def lacks(file: str, what: str) -> str:
-    """A note in the place of something that could not be shown."""
+    """Return a note that replaces something that could not be shown."""
     return paragraph(f"The run has no <code>{file}</code>, so {what} not shown.", "note")
 
 
@@ -116,7 +116,7 @@ def change(metric: Metric) -> str:
 
 
 def small_print(name: str, metric: Metric) -> str:
-    """`95%: 80.0–86.0% · n = 500 · 3 of them seen in training · 3 seeds`, as far as the metric has them."""
+    """`95%: 80.0–86.0% · n = 500 · 3 contaminated · 3 seeds`, as far as the metric has them."""
     parts = [f"95%: {between}"] if (between := interval(name, metric)) else []
     if metric.get("n") is not None:
         parts.append(f"n = {exact(metric['n'])}")

@@ -1,4 +1,4 @@
-"""What a run folder says about its step: metrics, history, samples, stage and settings."""
+"""Read a run folder: metrics, history, samples, stage and settings of its step."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Points = list[tuple[float, float]]
 
 @dataclass
 class Step:
-    """One finished step. `missing` names the files that its folder lacks; `crawl` is what a crawl tells of itself;
-    `control_of` is the step that this one is a control of."""
+    """One finished step. `missing`: files that its folder lacks; `crawl`: a crawl's summary; `control_of`: the step
+    that this one is a control of."""
 
     name: str
     stage: str
@@ -35,35 +35,35 @@ class Step:
 
     @property
     def anchor(self) -> str:
-        """An id that no other step of the page has, of letters, digits and dashes."""
+        """Return a unique id on the page, of letters, digits and dashes."""
         return f"s{self.position}-" + re.sub(r"[^A-Za-z0-9]+", "-", self.name)
 
     def value(self, name: str) -> float | None:
-        """A metric as a finite number; None where there is none."""
+        """Return a metric as a finite number, or None."""
         return finite(self.metrics.get(name, {}).get("value"))
 
     def named(self, pattern: str) -> dict[str, Metric]:
-        """The metrics whose whole name matches, by the pattern's first group."""
+        """Return the metrics whose full name matches, by the pattern's first group."""
         found = ((re.fullmatch(pattern, name), metric) for name, metric in self.metrics.items())
         return {match[1]: metric for match, metric in found if match and finite(metric["value"]) is not None}
 
     def curve(self, key: str, x: str = "step") -> Points:
-        """(step, value) of the history lines that have `key`, in the order of the steps, or of the key `x`."""
+        """Return (step, value) of the history lines with `key`, sorted by step, or by the key `x`."""
         pairs = ((finite(line.get(x)), finite(line.get(key))) for line in self.history)
         return sorted((x, y) for x, y in pairs if x is not None and y is not None)
 
     def curves(self, pattern: str) -> dict[str, Points]:
-        """Curve by history key, for the keys that match as a whole."""
+        """Return curves by history key, for keys that match completely."""
         keys = sorted({key for line in self.history for key in line if re.fullmatch(pattern, key)})
         return {key: points for key in keys if (points := self.curve(key))}
 
     def rewards(self) -> dict[str, Points]:
-        """Mean reward by reward function or model."""
+        """Return mean reward curves by reward function or model."""
         found = self.curves("rewards/.+/mean")
         return {re.sub("^rewards/|/mean$", "", key): points for key, points in found.items()}
 
     def samples_by_step(self) -> dict[int, list[dict[str, Any]]]:
-        """Samples in the file's order, under the training step they were drawn at; steps ascend."""
+        """Return samples in file order, by training step, ascending."""
         found: dict[int, list[dict[str, Any]]] = {}
         for sample in self.samples:
             found.setdefault(int(finite(sample.get("step")) or 0), []).append(sample)
@@ -71,7 +71,7 @@ class Step:
 
 
 def finite(value: Any) -> float | None:
-    """The value where it is a finite number, else None."""
+    """Return the value if it is a finite number, else None."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
@@ -90,9 +90,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_step(folder: str | Path, position: int) -> Step:
-    """One run folder as a `Step`.
+    """Read one run folder as a `Step`.
 
-    Raises `UserError` where the step is not finished, or a file of it is broken. Other files may be missing.
+    Raises `UserError` if the step is unfinished, or if a file is malformed. Other files may be missing.
     """
     folder = Path(folder)
     if not (folder / METRICS).is_file():
@@ -115,9 +115,9 @@ def read_step(folder: str | Path, position: int) -> Step:
 
 
 def read_steps(folders: Sequence[str | Path], controls: Mapping[str, str] | None = None) -> list[Step]:
-    """Run folders in the story's order. `controls` maps a step's name to that of the step it is a control of.
+    """Read run folders in order. `controls` maps a step's name to the name of the step it is a control of.
 
-    Raises `UserError` as `read_step`, where two share a name, and where `controls` names no step.
+    Raises `UserError` as `read_step` does, for a duplicate name, and for an unknown step in `controls`.
     """
     steps = [read_step(folder, position) for position, folder in enumerate(folders, start=1)]
     names = [step.name for step in steps]
@@ -131,7 +131,7 @@ def read_steps(folders: Sequence[str | Path], controls: Mapping[str, str] | None
 
 
 def check_controls(controls: Mapping[str, str], names: Sequence[str]) -> None:
-    """Raises `UserError` where `controls` names no step, or a step as its own control."""
+    """Raises `UserError` if `controls` names an unknown step, or a step as its own control."""
     for name, other in controls.items():
         for known in (name, other):
             if known not in names:
@@ -141,5 +141,5 @@ def check_controls(controls: Mapping[str, str], names: Sequence[str]) -> None:
 
 
 def join_metrics(steps: Sequence[Step]) -> dict[str, Metric]:
-    """All metrics of all steps, flat: `"<step>.<metric>"` → metric."""
+    """Return all metrics of all steps, flat: `"<step>.<metric>"` → metric."""
     return {f"{step.name}.{name}": metric for step in steps for name, metric in step.metrics.items()}

@@ -1,12 +1,12 @@
-"""Reward functions in TRL's signature, named by dotted path and weight.
+"""Reward functions in TRL's signature, configured by dotted path and weight.
 
-A function takes `prompts`, `completions` and the dataset's further columns as keyword arguments, each a list of one
-entry a completion, and returns as many numbers; None where it has no opinion, which moves an answer neither up nor
-down. Each reads the last assistant message: with tools, the first one is the call. A module may have
-`check_references(answers)`, which raises `UserError` with the row of a reference answer that its functions can compare
-nothing with; it is asked once, before any training, and given those options that it names. The references are the
-column `answer`, or the one that the module names in `REFERENCES`. A function of this package is called with empty lists
-when it is named, so it looks at its options first.
+A function takes `prompts`, `completions` and the dataset's other columns as keyword arguments, each a list with one
+entry per completion, and returns one number per completion, or None for no reward, which has no effect on training.
+Functions read the last assistant message: with tools, the first one is the call. A module may have
+`check_references(answers)`, which raises `UserError` with the row of a reference answer that its functions cannot use.
+It is called once, before training, with the options in its signature. References are in the column `answer`, or in the
+one that the module sets as `REFERENCES`. Functions of this package are called with empty lists at configuration, so
+they must check their options first.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
 
 _log = logging.getLogger(__name__)
-_FIRST_FAILURES = 64  # completions: a function that has failed at each of as many is broken, whatever the text
-# What a trainer hands to every function, beside the dataset's columns.
+_FIRST_FAILURES = 64  # a function that fails for this many completions from the start is broken
+# Arguments that a trainer passes to every function, besides the dataset's columns.
 _GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
 
 
 @dataclass
 class RewardSpec:
-    """One entry of a YAML's `rewards:` list: a function by dotted path, its weight, and options passed to it."""
+    """One entry of a YAML's `rewards:` list: a function by dotted path, its weight, and its options."""
 
     function: str
     weight: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
-    label: str | None = None  # in the log; the function's name otherwise
+    label: str | None = None  # name in the log; default: the function's name
 
     def __post_init__(self) -> None:
         if not isfinite(self.weight):
@@ -45,19 +45,19 @@ class RewardSpec:
 
 
 def read_rewards(entries: Sequence[Any]) -> list[Reward]:
-    """A YAML's `rewards:` list. Raises `UserError` for a key, function or option that cannot be, or an empty list."""
+    """Read a YAML's `rewards:` list. Raises `UserError` for an invalid key, function or option, or an empty list."""
     if not isinstance(entries, list) or not entries:
         raise UserError(
             "rewards: the list is empty: name at least one function, such as zero2chat.rewards.math.math_answer"
         )
     rewards = [Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]) for i, entry in enumerate(entries)]
     if len({reward.__name__ for reward in rewards}) < len(rewards):
-        raise UserError("rewards: two entries have the same name in the log: set `label`")
+        raise UserError("rewards: two entries have the same name: set `label`")
     return rewards
 
 
 def last_message(completion: str | Sequence[Mapping[str, Any]]) -> str:
-    """The text of a completion's last assistant message; "" where it has none."""
+    """Return the text of a completion's last assistant message, or ""."""
     if isinstance(completion, str):
         return completion
     said = [message for message in completion if message.get("role") == "assistant"]
@@ -65,32 +65,32 @@ def last_message(completion: str | Sequence[Mapping[str, Any]]) -> str:
 
 
 def written(completion: str | Sequence[Mapping[str, Any]]) -> str:
-    """The last assistant message with its thought, which a chat template may have put into a field of its own."""
+    """Return the last assistant message with its reasoning, which a chat template may store in a separate field."""
     said = [] if isinstance(completion, str) else [m for m in completion if m.get("role") == "assistant"]
     thought = said[-1].get("reasoning_content") if said else None
     return (f"<think>{thought}</think>" if thought else "") + last_message(completion)
 
 
 class Reward:
-    """A reward function as a trainer takes it: its options bound, and what it returns checked."""
+    """A reward function for a trainer, with bound options and checked return values."""
 
     def __init__(self, spec: RewardSpec):
-        """Raises `UserError` where the function cannot be imported, or cannot be called with columns and options, and
-        where one of this package refuses an option's value."""
+        """Raises `UserError` if the function cannot be imported or called with columns and options, or if a function of
+        this package rejects an option's value."""
         self.weight = spec.weight
         self._path = spec.function
         module_name, _, name = spec.function.rpartition(".")
         try:
             module = importlib.import_module(module_name)
             function = getattr(module, name)
-        except Exception as error:  # a user's module may fail in any way
+        except Exception as error:  # a user's module may raise anything
             raise UserError(f"rewards: cannot import '{spec.function}': {error}") from error
         if not callable(function) or inspect.iscoroutinefunction(function):
-            raise UserError(f"rewards: '{spec.function}' is no plain function")
+            raise UserError(f"rewards: '{spec.function}' is not a plain function")
         try:
             parameters = inspect.signature(function).parameters.values()
         except ValueError as error:
-            raise UserError(f"rewards: '{spec.function}' does not say what it takes") from error
+            raise UserError(f"rewards: '{spec.function}' has no readable signature") from error
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise UserError(
                 f"rewards: '{spec.function}' must also take the columns that it does not use: add **columns"
@@ -101,21 +101,21 @@ class Reward:
             if key not in options:
                 raise UserError(f"rewards: {spec.function} has no option '{key}'{nearest(key, options)}")
         needed = [p.name for p in named if p.default is p.empty and p.name not in spec.options]
-        # Without which it cannot be called: columns of the dataset, and what only a trainer has.
+        # Required arguments: columns of the dataset, and values that only a trainer has.
         self.needs = [name for name in needed if name not in _GIVEN]
         self.needs_of_trainer = [name for name in needed if name in _GIVEN[2:]]
-        self.__name__ = spec.label or name  # what TRL's log calls it
+        self.__name__ = spec.label or name  # its name in TRL's log
         self._function, self._options = function, spec.options
-        self.errors = 0  # completions at which the function raised
-        self._judged = 0  # completions that it gave a number
+        self.errors = 0  # completions for which the function raised
+        self._judged = 0  # completions for which it returned a number
         self._check_references = getattr(module, "check_references", None)
         self._references = getattr(module, "REFERENCES", "answer")
-        if module_name.startswith(f"{__name__}."):  # a user's function need not stand a call without completions
+        if module_name.startswith(f"{__name__}."):  # a user's function may not support a call without completions
             self([], **{name: [] for name in needed if name != "completions"})
 
     def check(self, problems: Dataset, label: str) -> None:
-        """Raises `UserError` for a column that the function needs and the problems lack, and, with its row, for a
-        reference answer that it can compare nothing with."""
+        """Raises `UserError` for a required column that the problems lack, and, with its row, for a reference answer
+        that cannot be used."""
         for column in self.needs:
             if column not in problems.column_names:
                 raise UserError(f"{label}: no column '{column}', which the reward {self._path} needs")
@@ -128,11 +128,11 @@ class Reward:
                 raise UserError(f"{label}: {error}") from error
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        """Raises `UserError` where the function returns another number of rewards, or one that is no finite number, and
-        where it has failed at each of its first completions.
+        """Raises `UserError` if the function returns a wrong number of rewards or a reward that is not finite, and if
+        it has failed for each of its first completions.
 
-        Whatever else it raises is about a completion's text. Such a completion gets None, which moves nothing; it is
-        logged, and counted as the metric `<function>/errors`: what a model wrote ends no training.
+        Any other exception is attributed to a completion's text. The completion gets None, which has no effect; the
+        error is logged and counted as the metric `<function>/errors`. A model's text must not end training.
         """
         columns = {**columns, **self._options}
         try:
@@ -153,7 +153,7 @@ class Reward:
         found: list[float | None] = []
         failed: list[Exception] = []
         for i, completion in enumerate(completions):
-            # A trainer's columns have an entry for each completion; options are as they are.
+            # A trainer's columns have one entry per completion; options are passed unchanged.
             own = {
                 key: [value[i]] if key not in self._options and _per_completion(value, len(completions)) else value
                 for key, value in columns.items()
@@ -168,7 +168,7 @@ class Reward:
                 found.append(None)
         self.errors += len(failed)
         if not self._judged and len(failed) == len(completions) and self.errors >= _FIRST_FAILURES:
-            raise UserError(f"reward {self._path}: fails at each completion: {failed[-1]!r}") from failed[-1]
+            raise UserError(f"reward {self._path}: fails for every completion: {failed[-1]!r}") from failed[-1]
         log_metric = columns.get("log_metric")
         if log_metric is not None:
             log_metric(f"{self.__name__}/errors", len(failed) / len(completions))
@@ -180,7 +180,7 @@ def _per_completion(value: Any, n: int) -> bool:
 
 
 def checked_rewards(name: str, found: Any, n: int) -> list[float | None]:
-    """What a function returned for n completions. Raises `UserError` for another number, or one that is not finite."""
+    """Check a function's return value for n completions. Raises `UserError` for a wrong number, or a non-finite one."""
     if isinstance(found, str) or not hasattr(found, "__iter__"):
         raise UserError(f"reward {name}: returned {found!r}, not a list of rewards")
     values = list(found)

@@ -13,7 +13,7 @@ from zero2chat.runs import cores
 from zero2chat.tools import python
 from zero2chat.tools.unit_tests import read_tests, share_passed
 
-REFERENCES = "tests"  # the column that `check_references` is asked about
+REFERENCES = "tests"  # the column for `check_references`
 
 
 def code_tests(
@@ -24,10 +24,10 @@ def code_tests(
     all_or_nothing: bool = False,
     **_: Any,
 ) -> list[float]:
-    """The share of its row's tests that the last ```python block of a completion passes; with `all_or_nothing`, 1 for
-    all of them and else 0. A program that does not end in `seconds` passes none.
+    """Return the share of a row's tests that the last ```python block of a completion passes; with `all_or_nothing`, 1
+    for all of them, else 0. A program that does not end within `seconds` passes none.
 
-    Raises `UserError` where the sandbox cannot be had: nothing is ever run outside of it.
+    Raises `UserError` if the sandbox is not available: nothing is ever run outside of it.
     """
     limits = python.Limits(seconds=seconds)
     with ThreadPoolExecutor(cores()) as pool:
@@ -37,8 +37,8 @@ def code_tests(
 
 
 def check_references(tests: Sequence[Any], engine: str = "bubblewrap", seconds: float = 5.0) -> None:
-    """Raises `UserError` where the sandbox cannot be had, and, with its row, for the first tests that cannot be judged
-    from outside, or whose imports fail in there."""
+    """Raises `UserError` if the sandbox is not available, and, with its row, for tests that cannot be judged from
+    outside, or whose imports fail inside."""
     python.Limits(seconds=seconds)
     python.run("", engine)
     imported = {""}

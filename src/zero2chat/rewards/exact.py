@@ -1,4 +1,4 @@
-"""Does the final answer read as the reference does?"""
+"""Reward for a final answer whose text equals the reference."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TAG = re.compile(r"</?answer>")
 def exact_match(
     completions: Sequence[Any], answer: Sequence[str], whole: bool = False, case: bool = False, **_: Any
 ) -> list[float]:
-    """1 where the final answer is the reference's text, else 0. Spaces at the ends and doubled ones do not count.
+    """Return 1 if the final answer equals the reference's text, else 0. Outer and repeated spaces are ignored.
 
-    The final answer is what `final_text` finds; with `whole` the whole text, for answers that are asked for bare. Of a
-    worked reference it is what follows its last `####`. With `case`, capitals count.
+    The final answer is the result of `final_text`, or, with `whole`, the whole text, for answers without any markup. A
+    worked reference counts by the text after its last `####`. With `case`, the comparison is case-sensitive.
     """
 
     def plain(text: str) -> str:
@@ -32,22 +32,22 @@ def exact_match(
 
 
 def check_references(answers: Sequence[str]) -> None:
-    """Raises `UserError` with the row of the first reference that no final text can read as."""
+    """Raises `UserError` with the row of the first reference that no final answer can equal."""
     for row, gold in enumerate(answers):
         if not reference(gold):
             raise UserError(f"row {row}: the reference answer is empty")
         if _TAG.search(reference(gold)):
-            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} has an answer's tag in it")
+            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} contains an answer tag")
 
 
 def reference(gold: Any) -> str:
-    """The final answer of a reference: what follows its last `####`, as in GSM8K's solutions, or all of it."""
+    """Return a reference's final answer: the text after its last `####`, as in GSM8K's solutions, or all of it."""
     return str(gold).rpartition("####")[2].strip()
 
 
 def final_text(text: str) -> str | None:
-    """What stands in the last `<answer>…</answer>`, or after the last `####` on its line; None where there is neither,
-    or nothing in it."""
+    """Return the content of the last `<answer>…</answer>`, or else the text after the last `####`; None if
+    there is neither, or if it is empty."""
     elements = _ELEMENT.findall(text)
     if elements:
         return elements[-1].strip() or None

@@ -1,4 +1,4 @@
-"""Does the answer have the form that was asked for?"""
+"""Rewards for the requested format."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _NAME = re.compile(r"[A-Za-z_][\w-]*")
 
 
 def marked_answer(completions: Sequence[Any], **_: Any) -> list[float]:
-    """1 for a text that ends with one line `#### answer`, as GSM8K's solutions do, else 0."""
+    """Return 1 for a text that ends with one line `#### answer`, as GSM8K's solutions do, else 0."""
     return [float(_MARKED.fullmatch(last_message(completion).rstrip()) is not None) for completion in completions]
 
 
 def tags(
     completions: Sequence[Any], names: Sequence[str] = ("think", "answer"), opened: bool = False, **_: Any
 ) -> list[float]:
-    """1 for `<think>…</think><answer>…</answer>` and nothing beside it (DeepSeek-AI 2025, arXiv:2501.12948), else 0.
+    """Return 1 for exactly `<think>…</think><answer>…</answer>` (DeepSeek-AI 2025, arXiv:2501.12948), else 0.
 
-    `names` are the elements in their order; each stands there once, and none is empty. With `opened` the prompt has
-    written the first `<think>` already. A thought that the chat template has taken out of the text counts as its
-    `<think>`, where `names` has that. Raises `UserError` for names that are none.
+    `names` are the elements in order; each must occur once and not be empty. With `opened`, the prompt already contains
+    the first `<think>`. Reasoning that the chat template has moved out of the text counts as `<think>`, if `names`
+    contains it. Raises `UserError` for invalid names.
     """
     if not isinstance(names, list | tuple) or not names or not all(_NAME.fullmatch(str(name)) for name in names):
-        raise UserError(f"tags: names is {names!r}: give a list of words, such as [think, answer]")
+        raise UserError(f"tags: names: expected a list of words, such as [think, answer], got {names!r}")
     marks = [mark for name in names for mark in (f"<{name}>", f"</{name}>")]
     cut = re.compile("(" + "|".join(marks) + ")")
     rewards = []
     for completion in completions:
         text = written(completion) if "think" in names else last_message(completion)
         pieces = cut.split((marks[0] if opened else "") + text)
-        # Between the marks: outside, inside, outside, and so on.
+        # Text between the tags: outside, inside, outside, and so on.
         texts = [piece.strip() for piece in pieces[::2]]
         rewards.append(float(pieces[1::2] == marks and not any(texts[::2]) and all(texts[1::2])))
     return rewards

@@ -1,9 +1,9 @@
-"""What another model thinks of the answer, asked over an OpenAI-compatible endpoint.
+"""Grades by a judge model, over an OpenAI-compatible API.
 
-A judge is itself a model, and what it reads was written by one that is rewarded for pleasing it. So the judged text
-stands in a fence whose mark cannot be in it, without characters that hide or steer; and the one verdict that counts is
-the last line `VERDICT: n/10`, and no second one. Anything else is no verdict: None, which moves the answer neither up
-nor down, and the log's `judge/left_out` counts it.
+The judge is a model too, and the judged text comes from a model that is rewarded for pleasing it. So the judged text
+is inside a fence whose mark it cannot contain, without hidden or control characters; and the one verdict that counts is
+the last line `VERDICT: n/10`, which must be the only one. Anything else gives None, which has no effect on training and
+is counted as `judge/left_out` in the log.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _WORD = re.compile(r"v\W*e\W*r\W*d\W*i\W*c\W*t", re.IGNORECASE)
 _CONTROL = re.compile(
     r"<(?=[|｜]|/?(?:s|[be]o[sdt]|pad|unk|sep|cls|mask|think|SYS|\w{1,40}_\w{1,40})>)|\[(?=/?[A-Z_]{3,}\])"
 )
-# What shows nothing, of categories that also hold what does: fillers, blanks, variation selectors.
+# Invisible characters in categories that also have visible ones: fillers, blanks, variation selectors.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -73,23 +73,22 @@ def judge(
     log_metric: Callable[[str, float], None] | None = None,
     **_: Any,
 ) -> list[float | None]:
-    """The judge's grade of each answer, from 0 to 1; None where it gave none.
+    """Return the judge's grade of each answer, from 0 to 1, or None without a valid verdict.
 
-    `url` is the endpoint's base, such as http://localhost:8000/v1; `key_variable` names the environment variable that
-    holds the key. Each answer is asked about for at most `timeout` seconds a try, `at_once` of them together. Of
-    question and answer the judge reads `longest` characters, of the question at most half of them. Raises `UserError`
-    for options that cannot be, for a key that is not there, and where the endpoint refuses the request, or gives no
-    reply to any of them.
+    `url` is the base URL, such as http://localhost:8000/v1; `key_variable` names the environment variable with the key.
+    Each request has `timeout` seconds per attempt, with `at_once` concurrent requests. The judge gets `longest`
+    characters of question and answer together, at most half of them for the question. Raises `UserError` for invalid
+    options, a missing key, and if the endpoint refuses the requests or answers none of them.
     """
     endpoint = Endpoint("judge", url, key_variable, timeout, retries)
     counts = (("at_once", at_once, 1), ("max_tokens", max_tokens, 1), ("longest", longest, 2))
     for name, value, least in counts:
         if not isinstance(value, int) or value < least:
-            raise UserError(f"judge: {name} is {value!r}: give a whole number from {least} on")
+            raise UserError(f"judge: {name} is {value!r}: expected an integer of {least} or more")
     for name, text in (("model", model), ("rubric", rubric)):
         if not isinstance(text, str) or not text.strip():
-            raise UserError(f"judge: {name} is {text!r}: give a text")
-    endpoint.headers()  # at once, where the key is not there
+            raise UserError(f"judge: {name} is {text!r}: expected text")
+    endpoint.headers()  # fail now if the key is missing
 
     requests = [
         request(prompt, completion, rubric, longest) for prompt, completion in zip(prompts, completions, strict=True)
@@ -112,10 +111,10 @@ def prefer(
     max_tokens: int = 512,
     longest: int = 20_000,
 ) -> list[float | None]:
-    """Which of two answers to each prompt the judge likes better: 1 the first, 0 the second, ½ neither; None where it
-    gave no verdict.
+    """Return which of two answers to each prompt the judge prefers: 1 for the first, 0 for the second, ½ for a tie;
+    None without a valid verdict.
 
-    A judge favours a place (Zheng et al. 2023, arXiv:2306.05685, section 3.3): ask it for both orders. Raises
+    Judges have a position bias (Zheng et al. 2023, arXiv:2306.05685, section 3.3): ask in both orders. Raises
     `UserError` as `judge` does.
     """
     asked = zip(prompts, firsts, seconds, strict=True)
@@ -127,8 +126,8 @@ def prefer(
 def _replies(
     endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], model: str, at_once: int, max_tokens: int
 ) -> list[str | None]:
-    """What the endpoint says to each; None where it said nothing. Raises `UserError` where that is so of all."""
-    unheard: list[str] = []  # why, for each request without a reply
+    """Return the endpoint's reply to each request, or None. Raises `UserError` if no request got a reply."""
+    unheard: list[str] = []  # the reason for each request without a reply
 
     def ask(messages: list[dict[str, str]]) -> str | None:
         try:
@@ -150,14 +149,14 @@ def _replies(
 def request(
     prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str, longest: int = 20_000
 ) -> list[dict[str, str]]:
-    """The messages to the judge: what it is to do, and question and answer in a fence."""
+    """Return the messages to the judge: instructions, and question and answer in a fence."""
     return _fenced(_INSTRUCTIONS, rubric, longest, prompt, [last_message(completion)])
 
 
 def _fenced(
     instructions: str, rubric: str, longest: int, prompt: str | Sequence[Mapping[str, Any]], answers: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Question and answers, of several each under its letter, in a fence; the instructions before them."""
+    """Put question and answers (several ones with letters) into a fence, after the instructions."""
     question = prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
     question = _cut(neutral(question), longest // 2)
     room = max(longest - len(question), longest // 2) // len(answers)
@@ -171,22 +170,22 @@ def _fenced(
 
 
 def fenced(parts: Mapping[str, str]) -> tuple[str, str]:
-    """A mark that none of the parts can foresee, and the parts, each below a line with the mark and its name.
+    """Return an unpredictable mark, and the parts, each below a line with the mark and its name.
 
-    It depends on the parts, so that the same request is the same again.
+    The mark depends on the parts, so that requests are reproducible.
     """
     mark = "=" * 5 + hashlib.sha256("\0".join(parts.values()).encode("utf-8", "replace")).hexdigest()[:24]
     return mark, "\n".join([*(f"{mark} {name}\n{text}" for name, text in parts.items()), f"{mark} end"])
 
 
 def neutral(text: str) -> str:
-    """A text for the judge to read: as `harmless` has it, and no word "verdict" whole."""
+    """Neutralise a text for the judge: as `harmless` does, and also break the word "verdict"."""
     return _WORD.sub("(grade)", harmless(text))
 
 
 def harmless(text: str) -> str:
-    """A text for any model behind an endpoint to read: nothing invisible, and the control tokens of usual chat formats
-    broken by a space. A tag such as `</s>` is one of them."""
+    """Neutralise a text for any model behind an API: remove invisible characters, and break control tokens of common
+    chat formats, including tags such as `</s>`, with a space."""
     return _CONTROL.sub(lambda match: match[0] + " ", _INVISIBLE.sub("", printable(text)))
 
 
@@ -195,7 +194,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 def verdict(reply: str) -> float | None:
-    """The grade from 0 to 1 that a reply ends with; None where its last line is no verdict, or it has another one."""
+    """Return the grade from 0 to 1 in a reply's last line; None if it is not a verdict, or not the only one."""
     lines = reply.strip().splitlines()
     match = _VERDICT.fullmatch(lines[-1].strip()) if lines else None
     if match is None or len(_VERDICTS.findall(reply)) > 1:
@@ -204,7 +203,7 @@ def verdict(reply: str) -> float | None:
 
 
 def choice(reply: str) -> float | None:
-    """1 for A, 0 for B, ½ for a tie, by a reply's last line; None where it is no verdict, or there is another one."""
+    """Return 1 for A, 0 for B, ½ for a tie, from a reply's last line; None if not a verdict, or not the only one."""
     lines = reply.strip().splitlines()
     match = _CHOICE.fullmatch(lines[-1].strip()) if lines else None
     if match is None or len(_CHOICES.findall(reply)) > 1:

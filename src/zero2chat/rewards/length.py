@@ -1,4 +1,4 @@
-"""How long is the answer?"""
+"""Rewards for length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zero2chat.rewards import written
 
 
 def short_answer(completions: Sequence[Any], longest: int = 400, **_: Any) -> list[float]:
-    """1 for an empty text, falling to 0 at `longest` characters and beyond, the thought's among them.
+    """Return 1 for an empty text, falling to 0 at `longest` characters and beyond, including reasoning.
 
     Raises `UserError` for a bad `longest`.
     """
@@ -22,11 +22,11 @@ def short_answer(completions: Sequence[Any], longest: int = 400, **_: Any) -> li
 def soft_overlong(
     completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], longest: int, margin: int, **_: Any
 ) -> list[float]:
-    """0 up to `longest` - `margin` tokens, then falling to -1 at `longest` (DAPO, arXiv:2503.14476, equation 13).
+    """Return 0 up to `longest` - `margin` tokens, then falling to -1 at `longest` (DAPO, arXiv:2503.14476, eq. 13).
 
-    `longest` is max_completion_length or less: with it, an answer that was cut gets -1 where mask_truncated_completions
-    would leave it out. Tokens are those of the whole completion, results of tools included, as the limit counts them.
-    Raises `UserError` for lengths that cannot be.
+    `longest` is max_completion_length or less: a truncated completion then gets -1, whereas mask_truncated_completions
+    would mask it. All tokens of the completion count, including tool results, as for the limit. Raises `UserError` for
+    invalid lengths.
     """
     if not all(isinstance(n, int) and n > 0 for n in (longest, margin)) or margin > longest:
         raise UserError(

@@ -13,10 +13,10 @@ from zero2chat.rewards import last_message
 def math_answer(
     completions: Sequence[Any], answer: Sequence[str], tolerance: float = 0.0, percent: bool = False, **_: Any
 ) -> list[float]:
-    """1 for a completion whose marked final answer equals the reference in the column `answer`, else 0.
+    """Return 1 for a completion whose marked final answer equals the reference in the column `answer`, else 0.
 
-    A rounded number is wrong, unless it is at most `tolerance` × |reference| away; and 50 for 50% is wrong, unless
-    `percent` is set. Raises `UserError` for a bad `tolerance`: from 1 on, 0 would always be right.
+    A rounded number is wrong unless it is within `tolerance` × |reference|, and 50 for 50% is wrong unless `percent` is
+    set. Raises `UserError` for an invalid `tolerance`: from 1 on, 0 would always be correct.
     """
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
         raise UserError(f"math_answer: tolerance is {tolerance!r}: give a share of the reference, from 0 to below 1")
@@ -28,7 +28,7 @@ def math_answer(
 
 
 def check_references(answers: Sequence[str]) -> None:
-    """Raises `UserError` with the row of the first reference answer that nothing can be compared with."""
+    """Raises `UserError` with the row of the first reference answer that cannot be compared with answers."""
     for row, gold in enumerate(answers):
         if unusable(gold):
-            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} is none that can be compared with")
+            raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} cannot be compared with answers")

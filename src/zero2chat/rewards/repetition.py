@@ -1,4 +1,4 @@
-"""Does the answer say the same again and again?"""
+"""Penalty for repetition."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from zero2chat.errors import UserError
 from zero2chat.rewards import written
 
-# Words and signs; what has no spaces comes in pieces, so that "hahahahaha…" repeats itself too.
+# Words and signs. Text without spaces is split into pieces, so that "hahahahaha…" counts as repetition.
 _PIECE = re.compile(r"\w{1,8}|[^\w\s]")
 
 
 def repetition(completions: Sequence[Any], n: int = 4, worst: float = -1.0, **_: Any) -> list[float]:
-    """`worst` × the share of the n-grams, of thought and text, that stood there before; 0 where none did.
+    """Return `worst` × the share of n-grams, in reasoning and text, that occurred before; 0 without repetition.
 
-    After Yeo et al. 2025 (arXiv:2502.03373, appendix C.2), whose n-grams are of tokens: of words they mean the same
-    under each tokenizer. Short sums repeat little at n = 4. Raises `UserError` for a bad `n` or `worst`.
+    After Yeo et al. 2025 (arXiv:2502.03373, appendix C.2), who use n-grams of tokens; words are independent of the
+    tokenizer. Short sums repeat little at n = 4. Raises `UserError` for an invalid `n` or `worst`.
     """
     if not isinstance(n, int) or n < 1:
         raise UserError(f"repetition: n is {n!r}: give a number of words above 0")
     if not isinstance(worst, int | float) or worst > 0:
-        raise UserError(f"repetition: worst is {worst!r}: a punishment is not above 0")
+        raise UserError(f"repetition: worst is {worst!r}: expected a penalty of 0 or below")
     return [worst * _repeated(written(completion), n) for completion in completions]
 
 

@@ -1,6 +1,6 @@
-"""The task's own judgement, by which it is examined too: a reward for every problem that a task made.
+"""Rewards by a task's own scoring function, which its evaluation uses too.
 
-The columns `task` (its name) and `row` (its row as JSON) are given by the stages that practise.
+The RL stages provide the columns `task` (its name) and `row` (its row as JSON).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zero2chat.rewards import last_message
 
 
 def task_score(completions: Sequence[Any], task: Sequence[str], row: Sequence[str], **_: Any) -> list[float]:
-    """`score(row, completion)` of each problem's task."""
+    """Return `score(row, completion)` of each problem's task."""
     return [
         tasks.load(name).score(json.loads(one), last_message(completion))
         for completion, name, one in zip(completions, task, row, strict=True)
@@ -22,7 +22,7 @@ def task_score(completions: Sequence[Any], task: Sequence[str], row: Sequence[st
 
 
 def task_taste(completions: Sequence[Any], task: Sequence[str], row: Sequence[str], **_: Any) -> list[float]:
-    """`taste(row, completion)` of each problem's task: with weight 0 it is watched and moves nothing."""
+    """Return `taste(row, completion)` of each problem's task. With weight 0 it is only logged."""
     return [
         tasks.load_taste(name)(json.loads(one), last_message(completion))
         for completion, name, one in zip(completions, task, row, strict=True)

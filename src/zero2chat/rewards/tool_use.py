@@ -1,9 +1,9 @@
-"""Was a tool called, and did its calls succeed?
+"""Rewards for tool use: was a tool called, and did its calls succeed?
 
-A completion with tools is TRL's: an assistant's message with `tool_calls`, a message of the role `tool` with the tool's
-name for each of them, and so on, and the answer last. A call that failed has for its result the text of a dictionary
-`{'error': …}`, which TRL writes where a tool raises, or there is none by that name. So a tool must raise: an error that
-it returns as plain text is a result like any other.
+Completions with tools have TRL's format: an assistant's message with `tool_calls`, a message of the role `tool` with
+the tool's name for each of them, and so on, and the answer last. The result of a failed call is the text of a
+dictionary `{'error': …}`, which TRL writes if a tool raises, or if no tool has that name. So a tool must raise: an
+error that it returns as plain text is an ordinary result.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 from zero2chat.errors import UserError
 
-_FAILED = ("{'error':", '{"error":')  # how TRL writes what a tool raised, and how JSON would
+_FAILED = ("{'error':", '{"error":')  # TRL's format of a tool's exception, and JSON's
 
 
 def tool_called(completions: Sequence[Any], tools: Sequence[str] | None = None, **_: Any) -> list[float]:
-    """1 where a tool, of those named in `tools` if given, was called and gave a result that is no error, else 0."""
+    """Return 1 if a tool (one of `tools`, if given) was called and returned a result that is not an error, else 0."""
     if tools is not None and not (isinstance(tools, list | tuple) and all(isinstance(tool, str) for tool in tools)):
         raise UserError(f"tool_called: tools is {tools!r}: give a list of names")
     return [
@@ -27,10 +27,10 @@ def tool_called(completions: Sequence[Any], tools: Sequence[str] | None = None, 
 
 
 def calls_succeeded(completions: Sequence[Any], **_: Any) -> list[float | None]:
-    """1 where all calls came back without an error, else 0; None, no opinion, where nothing was called.
+    """Return 1 if all calls succeeded, else 0; None without any calls.
 
-    A call without a result, such as one that the length limit ended, did not succeed. (A share would be raised by
-    further calls that cannot fail.)
+    A call without a result, such as a truncated one, did not succeed. (A share of calls could be raised by additional
+    calls that cannot fail.)
     """
     rewards: list[float | None] = []
     for turns in map(_turns, completions):
@@ -45,7 +45,7 @@ def _turns(completion: str | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[st
 
 
 def _results(turns: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
-    """Of each result the tool's name, and whether it is no error."""
+    """Return, per result, the tool's name, and whether it is not an error."""
     results = [turn for turn in turns if turn.get("role") == "tool"]
     return [
         (str(turn.get("name") or ""), not str(turn.get("content") or "").lstrip().startswith(_FAILED))

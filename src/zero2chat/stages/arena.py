@@ -1,12 +1,12 @@
-"""Arena: which checkpoint is best? All of them answer the same prompts, and are compared two by two.
+"""Arena: rate models by pairwise comparison of their answers to the same prompts.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.arena --config recipes/mine/arena.yaml
 
-Reads models and prompts, of tasks (held-out rows) or of a file. Who wins is said by gold (the task's score, or its
-taste), by a reward model, or by a model behind OpenAI's API, which is shown each pair in both orders; or people have
-said it already, in votes that `zero2chat ui --against` kept. Writes each pair with its verdict to `pairs.jsonl`, and
-ratings of Bradley and Terry on Elo's scale (`evaluation/elo.py`). `zero2chat arena` does the same from the shell.
+Reads models and prompts, from tasks (held-out rows) or from a file. The judge is gold (the task's score or taste), a
+reward model, or an OpenAI-compatible API, which sees each pair in both orders; or people's votes, saved by
+`zero2chat ui --against`. Writes each pair with its verdict to `pairs.jsonl`, and Bradley-Terry ratings on the Elo scale
+(`evaluation/elo.py`). `zero2chat arena` does the same from the shell.
 """
 
 from __future__ import annotations

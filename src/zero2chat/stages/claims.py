@@ -1,14 +1,14 @@
-"""Claims: what the story says of models, each held against a number that a step has measured.
+"""Claims: statements about models, each checked against a metric that a step has measured.
 
     python -m zero2chat.stages.claims --config recipes/claims/claims.yaml
 
-Reads the metrics of finished steps, of this recipe and of those it builds on; writes, beside its own run folder,
-`claims.json`, a list of `{name, claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that
-does not come true stays in it and says so. Nothing is measured here: steps have, on held-out rows.
+Reads the metrics of finished steps, of this recipe and of those it builds on. Writes `claims.json` beside its own run
+folder: a list of `{name, claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that fails
+stays in the list with `met: false`. Nothing is measured here; the steps have measured it on held-out rows.
 
-Where steps were made with several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is the mean over the seeds,
-`seeds` is how many there were, and the interval is one for other rows and other seeds (`stats.over_seeds`). Where only
-some claims were asked for (`--only`), the others stand there with `value` and `met` null.
+If steps were run with several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is the mean over the seeds,
+`seeds` is their number, and the interval covers other rows and other seeds (`stats.over_seeds`). If only some claims
+were requested (`--only`), the others are listed with `value` and `met` null.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from zero2chat.runs import Run, write_atomically
 from zero2chat.stages import Stage
 
 FILE = "claims.json"
-WAITING = {"value": None, "seeds": 0, "met": None}  # of a figure that was not asked for
+WAITING = {"value": None, "seeds": 0, "met": None}  # for a figure that was not requested
 
 
 @dataclass
 class Measured:
-    """A metric of a run's folder."""
+    """A metric of a run."""
 
     step: str
     metric: str
@@ -40,14 +40,15 @@ class Measured:
 
 @dataclass
 class Figure(Measured):
-    """A metric, and what it must be.
+    """A metric, and its target.
 
-    `at_least` and `at_most` are of its value. `above` is another metric: the intervals must lie apart, or with `by` the
-    values so far, or with `of` the value be at least that share of the other. Without any it is shown and not judged.
-    `least_with`: of the step and these others the one whose metric is least, which the figure then names.
+    `at_least` and `at_most` bound its value. `above` names another metric: the intervals must not overlap; or, with
+    `by`, the values must differ by that much; or, with `of`, the value must be at least that share of the other.
+    Without a target the figure is shown and not judged. `least_with`: use the step with the lowest value among this
+    step and these others, and name it in the figure.
 
-    Figures that have `at`, their place on the claim's `axis`, are drawn as points over it and no bars, a picture for
-    each kind of metric; those of one `line` (its label) are joined, and without it all of one kind.
+    Figures with `at`, their position on the claim's `axis`, are plotted as points instead of bars, one plot per kind of
+    metric. Points with the same `line` (a label) are joined; without `line`, all points of one kind are.
     """
 
     figure: str
@@ -71,13 +72,13 @@ class Figure(Measured):
 
     @property
     def against(self) -> Measured | None:
-        """What it must be above."""
+        """Return the metric that it must be above."""
         return None if self.above is None else config.build([Measured], self.above, "above")[0]
 
 
 @dataclass
 class Line:
-    """A line of a picture: `key` of the lines of a run's `history.jsonl`."""
+    """A line of a plot: `key` in a run's `history.jsonl`."""
 
     label: str
     step: str
@@ -86,7 +87,7 @@ class Line:
 
 @dataclass
 class Axis:
-    """What an axis of a picture says, and for `x` the key of `history.jsonl` that it counts."""
+    """Label of a plot's axis, and, for `x`, its key in `history.jsonl`."""
 
     label: str
     key: str = "step"
@@ -95,8 +96,8 @@ class Axis:
 
 @dataclass
 class Curves:
-    """How runs came to their figures, from their `history.jsonl`: `{x: {key, label}, y: {label, percent}, lines:
-    [{label, step, key}]}`, where a line's `key` stands in the same lines of the file as that of `x`."""
+    """Curves from runs' `history.jsonl`: `{x: {key, label}, y: {label, percent}, lines: [{label, step, key}]}`. A
+    line's `key` must be in the same lines of the file as that of `x`."""
 
     x: dict
     y: dict
@@ -113,10 +114,10 @@ class Curves:
 
 @dataclass
 class Claim:
-    """A sentence of the story, how it is measured, its figures, and a step that shows a model's words.
+    """A claim, how it is measured, its figures, and a step with example answers.
 
-    `name` is a word, which is no step's: `zero2chat run RECIPE --only NAME` makes what the claim reads and judges it.
-    `axis` says what `at` of its figures counts; `curves` is a picture of how runs came to their figures, as `Curves`.
+    `name` is one word, different from all steps: `zero2chat run RECIPE --only NAME` runs what the claim reads and
+    judges it. `axis` is the label of its figures' `at`; `curves` is a plot of the runs' history, see `Curves`.
     """
 
     name: str
@@ -138,7 +139,7 @@ class Claim:
 
 @dataclass
 class ClaimsArguments:
-    """The claims, in the story's order."""
+    """The claims, in the order shown."""
 
     output_dir: str | None = None
     claims: list[dict] = field(default_factory=list)
@@ -156,8 +157,8 @@ class ClaimsArguments:
 
 
 def read_claims(entries: Sequence[Any]) -> list[tuple[Claim, list[Figure]]]:
-    """A YAML's `claims:` list. Raises `UserError` where it is empty, for a key that is not known, and for two claims,
-    or two figures of one, of the same name."""
+    """Read a YAML's `claims:` list. Raises `UserError` if it is empty, for an unknown key, and for duplicate names of
+    claims or of one claim's figures."""
     if not entries:
         raise UserError("claims: the list is empty: add at least one claim")
     found = []
@@ -216,7 +217,7 @@ def run(run: Run, args: ClaimsArguments) -> None:
 
 
 def _named(claim: Claim, figures: Sequence[Figure]) -> list[str]:
-    """The run folders that a claim is about."""
+    """Return the run folders that a claim reads."""
     folders = [folder for figure in figures for folder in (figure.step, *figure.least_with)]
     folders += [figure.against.step for figure in figures if figure.against is not None]
     folders += [line["step"] for line in (claim.curves or {"lines": []})["lines"]]
@@ -224,7 +225,7 @@ def _named(claim: Claim, figures: Sequence[Figure]) -> list[str]:
 
 
 def _of_seeds(folder: str, seeds: Sequence[str]) -> list[str]:
-    """A run and its further seeds."""
+    """Return a run's folder, and those of its further seeds."""
     run = Path(folder)
     return [folder, *(one for one in seeds if Path(one).name == run.name and Path(one).parent.parent == run.parent)]
 
@@ -239,7 +240,7 @@ def _said(line: Metric) -> str:
 
 
 def _metric(of: Measured, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
-    """A metric over the seeds of its step, with their number."""
+    """Return a metric combined over the seeds of its step, with their number."""
     found: list[Metric] = []
     for step in steps[of.step]:
         where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(found)}"
@@ -252,7 +253,7 @@ def _metric(of: Measured, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]
 
 
 def _line(claim: Claim, figure: Figure, figures: Sequence[Figure]) -> dict[str, Any]:
-    """What a line of `claims.json` says before anything is measured."""
+    """Return a line of `claims.json` before anything is measured."""
     line = {"name": claim.name, "claim": claim.claim, "figure": figure.figure}
     line |= {"step": figure.step, "metric": figure.metric, "target": target(figure, figures)}
     line |= {key: given for key in ("at", "line") if (given := getattr(figure, key)) is not None}
@@ -260,8 +261,8 @@ def _line(claim: Claim, figure: Figure, figures: Sequence[Figure]) -> dict[str, 
 
 
 def judged(figure: Figure, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
-    """A figure's value, and whether its target is met. Raises `UserError` where the metric, or what it is compared
-    with, was not measured."""
+    """Return a figure's value, and whether its target is met. Raises `UserError` if the metric, or the one it is
+    compared with, was not measured."""
     best = {}
     if figure.least_with:
         folders = (figure.step, *figure.least_with)
@@ -289,7 +290,7 @@ def judged(figure: Figure, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any
 
 
 def target(figure: Figure, figures: Sequence[Figure]) -> str:
-    """What a figure must be, in words; another of the same claim is called by its name."""
+    """Return a figure's target in words. Another figure of the same claim is referred to by its name."""
     for word, bound in (("at least", figure.at_least), ("at most", figure.at_most)):
         if bound is not None:
             return f"{word} {100 * bound:g}%" if is_rate(figure.metric, {"value": bound}) else f"{word} {bound:g}"
@@ -304,13 +305,13 @@ def target(figure: Figure, figures: Sequence[Figure]) -> str:
 
 
 def _example(claim: Claim, steps: Mapping[str, Sequence[Step]]) -> list[dict[str, Any]]:
-    """The first of the last words that its step kept, of the first seed; none is picked."""
+    """Return the first samples of its step's last evaluation, for the first seed; not cherry-picked."""
     by_step = steps[claim.example][0].samples_by_step() if claim.example is not None else {}
     return [by_step[max(by_step)][0] | {"step": 0, "task": claim.claim}] if by_step else []
 
 
 def _history(claim: Claim, steps: Mapping[str, Sequence[Step]]) -> list[dict[str, Any]]:
-    """The lines of its curves, of the first seed. Raises `UserError` where a history has no such points."""
+    """Return the lines of its curves, for the first seed. Raises `UserError` if a history has no such points."""
     if claim.curves is None:
         return []
     curves: Curves = config.build([Curves], claim.curves, "curves")[0]

@@ -1,11 +1,11 @@
-"""Compression: a base model is a lossy zip of its text. How small would the text be, and what of it does it keep?
+"""Compression: a base model as a lossy zip of its training text. How small is the text, and how much is recoverable?
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.compress --config recipes/claims/compress.yaml
 
-Reads a model and the corpus that it was trained on. Arithmetic coding with its chances would write a text in as many
-bits as its log-likelihood has (Delétang et al. 2023, arXiv:2309.10668); `xz -9e` is what that is held against. What the
-model keeps without such a code is the share of tokens that it writes right by itself, after the true ones before.
+Reads a model and its training corpus. Arithmetic coding with the model's probabilities would encode a text in as many
+bits as its negative log-likelihood (Delétang et al. 2023, arXiv:2309.10668); `xz -9e` is the baseline. Without such a
+code, the model keeps the share of tokens that it predicts correctly given the true preceding tokens.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from zero2chat.models.tokenization import plain_ids
 from zero2chat.runs import Run
 from zero2chat.stages import Stage
 
-LOST = "▒"  # a token that the model would have written otherwise
-_SHOWN = 3  # of each split, as samples
+LOST = "▒"  # a token that the model predicts wrongly
+_SHOWN = 3  # samples per split
 
 Metrics = dict[str, dict[str, Any]]
 
 
 @dataclass
 class CompressArguments:
-    """The model, and what it was trained on."""
+    """The model, and its training data."""
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
@@ -69,12 +69,12 @@ def run(run: Run, args: CompressArguments) -> None:
 def measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: CompressArguments
 ) -> tuple[Metrics, list[dict[str, Any]]]:
-    """The metrics, and the first documents with what is kept of them. Every rank must call it.
+    """Return the metrics, and the first documents with wrongly predicted tokens masked. Every rank must call this.
 
-    `bits_per_byte_*` is the model's, ends of documents included, `bits_per_byte_xz_*` that of `xz -9e` over the whole
-    split. Of held-out documents it is what they add to the training text's file, so that xz too has seen that text.
-    `kept_rate_*` is the share of tokens that the model writes right. `bytes_model` are its weights as they are loaded.
-    Raises `UserError` where there is no train split, no held-out one, or no such column.
+    `bits_per_byte_*` is the model's, including ends of documents; `bits_per_byte_xz_*` is that of `xz -9e` over the
+    whole split. For held-out documents it is what they add to the compressed training text, so that xz has seen that
+    text, too. `kept_rate_*` is the share of tokens that the model predicts correctly. `bytes_model` is the size of the
+    weights as loaded. Raises `UserError` if the train split, a held-out split or the column is missing.
     """
     train = rows_of(str(args.dataset), args.column, "train")[args.column]
     splits = {"train": list(train), "held_out": list(held_out_texts(str(args.dataset), args.column))}
@@ -109,13 +109,13 @@ def measure(
 
 
 def xz_size(texts: Iterable[str]) -> int:
-    """The bytes that `xz -9e` makes of the texts, one after another, each ended by a line's end."""
+    """Return the size in bytes of the texts, joined by newlines, compressed with `xz -9e`."""
     packer = lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME)
     return sum(len(packer.compress(f"{text}\n".encode())) for text in texts) + len(packer.flush())
 
 
 def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Passage]:
-    """A document with its end, as pieces that the context holds: each token is in the rest of one of them."""
+    """Split a document, with its end token, into passages that fit the context. Each token is in one passage's rest."""
     end = start_of_document(tokenizer)
     ids = [*end, *plain_ids(tokenizer, [text])[0], *end]
     room = context_length(model)
@@ -123,7 +123,7 @@ def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: 
 
 
 def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Passage, reading: Reading) -> str:
-    """What is kept of a passage: its text, with a gap for each token that the model would have written otherwise."""
+    """Return a passage's text, with a gap for each token that the model predicts wrongly."""
     runs = groupby(zip(passage.rest, reading.right, strict=True), key=lambda pair: pair[1])
     texts = ((right, [token for token, _ in run]) for right, run in runs)
     return "".join(tokenizer.decode(ids) if right else LOST * len(ids) for right, ids in texts)

@@ -1,12 +1,12 @@
-"""Corpus: gather the text that the model will read, and set aside documents that it never will.
+"""Corpus: collect the training text, and hold out documents for validation and test.
 
     python -m zero2chat.stages.corpus --config recipes/quickstart/corpus.yaml
 
-Reads Hub datasets, local JSONL, Parquet, CSV and text files and tasks' own documents; writes a dataset with train,
-validation and test splits by document (`data/*.parquet`, which `load_dataset(<folder>)` opens) and its metrics.
-Documents that ask a question of the examinations in `decontaminate` are left out of all splits, and written down
-(`decontaminated.jsonl`). With `canaries` it plants secrets in the train split alone, and writes down which
-(`canaries.jsonl`), for `regurgitate`.
+Reads Hub datasets, local JSONL, Parquet, CSV and text files, and tasks' own documents. Writes a dataset with train,
+validation and test splits by document (`data/*.parquet`, opened by `load_dataset(<folder>)`), and its metrics.
+Documents that contain a question of the evaluations in `decontaminate` are removed from all splits and recorded
+(`decontaminated.jsonl`). With `canaries` it plants canaries in the train split only, and records them
+(`canaries.jsonl`) for `regurgitate`.
 
 With `crawl` in place of `datasets` it makes the corpus from WARC files, as FineWeb was made (`data/crawl/`). Beside
 the splits it then writes a card, the funnel (`crawl.json`), and all that was removed, with its reason (`removed/`).
@@ -32,7 +32,7 @@ from zero2chat.tasks import SPLITS
 
 @dataclass
 class CorpusArguments:
-    """Where the text comes from, and how much of it is held out."""
+    """Sources of the text, and how much of it is held out."""
 
     output_dir: str | None = None
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
@@ -51,7 +51,7 @@ class CorpusArguments:
             raise ValueError("validation_fraction and test_fraction must be above 0")
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")
-        # Here too, so that a recipe is refused before its first step runs:
+        # Checked here too, so that a recipe fails before its first step runs:
         read_exams(self.decontaminate)
         if self.crawl:
             if self.datasets or self.canaries:
@@ -93,7 +93,7 @@ def run(run: Run, args: CorpusArguments) -> None:
     held_out: Dataset | None = None
     for split in SPLITS:
         rows = documents.select([i for i, s in enumerate(splits) if s == split])
-        if split == "train" and planted:  # and nowhere else: what is held out must not tell a secret
+        if split == "train" and planted:  # only there: held-out text must not contain canaries
             more = {"text": planted, "source": [CANARIES] * len(planted)}
             rows = concatenate_datasets([rows, Dataset.from_dict(more, features=rows.features)])
         rows = rows.shuffle(seed=args.seed)
@@ -129,7 +129,7 @@ def _check(args: CorpusArguments) -> None:
 
 
 def _crawl(run: Run, args: CorpusArguments) -> None:
-    """The corpus of WARC files. Killed and started again, it goes on from the shards that are whole."""
+    """Build the corpus from WARC files. After a kill, a restart resumes from the completed shards."""
     from zero2chat.data.crawl.run import prepare, run_crawl
     from zero2chat.data.crawl.summary import beginnings
     from zero2chat.report.crawl import add_plots

@@ -1,25 +1,25 @@
-"""Distill: a teacher answers, and what is right of it becomes conversations to study.
+"""Distill: rejection sampling. A teacher answers prompts, and correct answers become training conversations.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.distill --config recipes/distill/distill.yaml
 
 One GPU: `single_gpu.yaml`; several: `ddp.yaml`; on two CPU ranks `cpu_zero2.yaml`.
 
-Asks a model (`teacher`), or one behind OpenAI's API (`endpoint`), the prompts of datasets and of tasks' training rows,
-several times each; judges the answers by reward functions, as GRPO does; writes those that pass to `data/train.jsonl`,
-which `sft` takes as a dataset, each with where it comes from, and how many did not pass and why.
+Samples several answers per prompt, from datasets and tasks' training rows, with a model (`teacher`) or an
+OpenAI-compatible API (`endpoint`). Judges the answers by reward functions, as GRPO does. Writes those that pass to
+`data/train.jsonl`, an `sft` dataset with the origin of each row, and counts the rejected ones by reason.
 
-This is the rejection sampling of DeepSeek-R1 (arXiv:2501.12948, sections 2.3.3 and 2.4), whose kept answers also made
-the models distilled from it. As there, several answers are drawn and the right ones kept, thoughts included. Answers
-that are empty or cut are left out too, and those that differ from one to the same prompt in case and spaces alone (Yuan
-et al. 2023, arXiv:2308.01825, keep different ways alone); near duplicates are not looked for. Of those that pass, the
-first `keep` are kept, as they were drawn: the shortest would teach to be short. R1's further filters (languages mixed,
-long paragraphs, code) are reward functions of yours.
+This is the rejection sampling of DeepSeek-R1 (arXiv:2501.12948, sections 2.3.3 and 2.4), which also made data for its
+distilled models. As there, several answers are sampled and the correct ones kept, including their reasoning. Empty and
+truncated answers are rejected, and so are duplicates up to case and spaces (Yuan et al. 2023, arXiv:2308.01825, keep
+only distinct solutions); near-duplicates are not detected. Of the answers that pass, the first `keep` are kept in
+sampling order, because keeping the shortest would teach short answers. R1's further filters (mixed languages, long
+paragraphs, code) can be added as your own reward functions.
 
-Prompts that ask a question of the examinations in `decontaminate` are left out, and written down.
+Prompts that contain a question of the evaluations in `decontaminate` are removed and recorded.
 
-Each row begins as `review: unreviewed`, which `zero2chat rank --review` changes; `sft` leaves out what was rejected.
-What has been answered is kept, and a run that was interrupted goes on from there.
+Each row starts as `review: unreviewed`, which `zero2chat rank --review` changes; `sft` skips rejected rows. Answers are
+saved as they come, and an interrupted run resumes from there.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ from zero2chat.rewards import Reward, read_rewards
 from zero2chat.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.stages import Stage
 
-FILE = "answers.jsonl"  # in the run's folder: a line a prompt, with all that the teacher said to it
-# Why an answer is not kept: the endpoint would not have the prompt; nothing was said; it did not end by itself; no
-# reward function had an opinion; the score is too low; it was said before; enough others were kept.
+FILE = "answers.jsonl"  # in the run's folder: one line per prompt, with all of the teacher's answers
+# Why an answer is not kept: the endpoint refused the prompt; it is empty; it is truncated; no reward function returned
+# a reward; the score is too low; it is a duplicate; enough others were kept.
 REASONS = ("refused", "empty", "cut", "unjudged", "wrong", "duplicate", "surplus")
-_SHOWN = 6  # kept answers among the samples, and rejected ones for each reason
-_QUIET_SECONDS = 10  # between two lines of progress
+_SHOWN = 6  # kept answers saved as samples, and rejected ones per reason
+_QUIET_SECONDS = 10  # between two progress lines
 
 
 @dataclass
 class DistillArguments:
-    """The teacher, what it is asked, and what is kept."""
+    """The teacher, its prompts, and which answers are kept."""
 
     output_dir: str | None = None
     teacher: str | None = field(default=None, metadata={"help": "A model folder or a Hub name."})
@@ -93,7 +93,7 @@ class DistillArguments:
             raise ValueError("teacher and endpoint: set exactly one of them")
         if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):
             raise ValueError(f"temperature {self.temperature:g}: {self.samples} answers would be equal: set it above 0")
-        # Here too, so that a recipe is refused before its first step runs.
+        # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         read_exams(self.decontaminate)
         _read_rewards(self.rewards)
@@ -111,7 +111,7 @@ def _read_rewards(entries: Sequence[Any]) -> list[Reward]:
 
 
 def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontamination: Decontamination) -> Dataset:
-    """The problems, with `_source` and `_key` (a task row's key, or a dataset row's number)."""
+    """Load the problems, with `_source` and `_key` (a task row's key, or a dataset row's number)."""
     wanted = {column for reward in rewards for column in reward.needs} | {"row"}
     parts = []
     for source in sources:
@@ -128,7 +128,7 @@ def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontam
 
 
 def _model(args: DistillArguments, problems: Dataset) -> Ask:
-    """The model on this machine. Raises `UserError` where there is none, or a prompt does not fit it."""
+    """Load a local model as the teacher. Raises `UserError` if it is missing, or if a prompt does not fit."""
     state = start_processes()
     model, tokenizer = load_model(
         args.teacher, args.dtype, args.model_revision, attn_implementation=args.attn_implementation
@@ -143,10 +143,9 @@ def _model(args: DistillArguments, problems: Dataset) -> Ask:
 
 
 def _collect(problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, args: DistillArguments) -> list[Any]:
-    """Of each problem all answers with their scores, as they are in the run's file. Every rank must call it.
+    """Collect all answers to each problem with their scores, as saved in the run's file. Every rank must call this.
 
-    The first rank judges and writes, batch by batch. Raises `UserError` where the teacher cannot go on; what it had
-    said by then is written down.
+    Rank 0 judges and writes, batch by batch. Raises `UserError` if the teacher fails; its answers up to then are saved.
     """
     path, n = run.folder / FILE, len(problems)
     keys = [digest([row["prompt"], row.get("answer")]) for row in problems]
@@ -154,8 +153,8 @@ def _collect(problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, a
     found = [line["said"] for line, _ in takewhile(lambda pair: pair[0]["problem"] == pair[1], lines)]
     at_once = max(1, 2 * args.eval_batch_size // args.samples)
     if args.teacher:
-        found = found[: len(found) // at_once * at_once]  # so that it draws as it would have without the interruption
-    if is_main_process():  # what a kill cut short is not gone on from
+        found = found[: len(found) // at_once * at_once]  # so that sampling continues as without the interruption
+    if is_main_process():  # drop a batch that a kill cut short
         lines_so_far = [_line(key, said) for key, said in zip(keys, found, strict=False)]
         write_atomically(path, "".join(lines_so_far))
     start = said_so = time.perf_counter()
@@ -180,7 +179,7 @@ def _collect(problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, a
             said_so = time.perf_counter()
             left = (said_so - start) / (len(found) - before) * (n - len(found))
             print(f"answers to {len(found):,}/{n:,} prompts | ETA {left:.0f} s", flush=True)
-            run.log({"step": len(found), "seconds": round(run.seconds, 1)})  # so that a killed try's time counts
+            run.log({"step": len(found), "seconds": round(run.seconds, 1)})  # so that a killed attempt counts
     return found
 
 
@@ -194,9 +193,9 @@ def _message(said: Said) -> dict[str, str]:
 
 
 def _judge(rows: Dataset, said: Sequence[list[Said]], rewards: Sequence[Reward]) -> None:
-    """Give each answer a `score`: the weighted sum of the rewards that have an opinion, None where none has.
+    """Give each answer a `score`: the weighted sum of the rewards that are not None, or None without any.
 
-    Those that cannot be kept anyway are shown to no reward function, and have none.
+    Answers that cannot be kept anyway are not judged, and have no score.
     """
     judged = []
     for i, some in enumerate(said):
@@ -219,7 +218,7 @@ def _judge(rows: Dataset, said: Sequence[list[Said]], rewards: Sequence[Reward])
 
 
 def choose(collected: Sequence[tuple[Any, Sequence[Said]]], keep: int, keep_above: float) -> list[list[str | None]]:
-    """Of each prompt, why each of its answers is not kept (one of `REASONS`), None where it is."""
+    """Return, per prompt, why each answer is not kept (one of `REASONS`), or None if it is kept."""
     seen: set[str] = set()
 
     def verdict(prompt: Any, one: Said, kept: int) -> str | None:
@@ -244,7 +243,7 @@ def choose(collected: Sequence[tuple[Any, Sequence[Said]]], keep: int, keep_abov
 
 
 def _measure(verdicts: Sequence[Sequence[str | None]], seed: int) -> dict[str, dict[str, Any]]:
-    """What became of the answers. Those to one prompt are no independent draws: the intervals are over prompts."""
+    """Compute rates of kept and rejected answers. Answers to one prompt are correlated: intervals are over prompts."""
 
     def share(*found: str | None) -> dict[str, Any]:
         return stats.rate(sum(sum(why in found for why in some) / len(some) for some in verdicts), len(verdicts), seed)

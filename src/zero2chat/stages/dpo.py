@@ -1,16 +1,16 @@
-"""Direct preference optimisation: made to prefer what people prefer, with no reward model and no answers of its own.
+"""Direct preference optimisation: train on preference pairs directly, without a reward model and without sampling.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.dpo --config recipes/dpo-smollm2-135m/dpo.yaml
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a chat model and datasets of preferences, such as `pairs/train.jsonl` of a run of `reward`; writes a model folder
-(with `use_peft` that of an adapter), and how often its implicit reward is right on held-out pairs.
+Reads a chat model and preference datasets, such as `pairs/train.jsonl` of a `reward` run. Writes a model folder (an
+adapter folder with `use_peft`), and the accuracy of the implicit reward on held-out pairs.
 
-That reward is β·log(π/π_ref) of an answer, its end of turn included, where the reference π_ref is the model as it was
-before (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss, their eq. 7, is the reward model's (Bradley and Terry
-1952) with the implicit reward in the place of its score.
+The implicit reward is β·log(π/π_ref) of an answer, including the end-of-turn token, where the reference π_ref is the
+model before training (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss (eq. 7) is the reward model's loss
+(Bradley and Terry 1952) with the implicit reward instead of a score.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def measure(
     margins = [beta * (chosen - rejected) for chosen, rejected in changes]
     return {
         "accuracy": stats.rate(sum(margin > 0 for margin in margins), n, seed),
-        # What the implicit reward began with is 0 for both sides: so which side the model thought likelier.
+        # The implicit reward starts at 0 for both sides, so before training the likelier side is counted.
         "accuracy_before": stats.rate(sum(chosen > rejected for chosen, rejected in before), n, seed),
         "accuracy_length": stats.rate(sum(length_only(train, test)), n, seed),
         "margin": stats.mean(margins, seed),
@@ -162,7 +162,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
     with refused_settings():
         trainer = _Trainer(
             model=model,
-            # Ours, as TRL's own would be of no revision.
+            # Our own reference: TRL's would ignore the revision.
             ref_model=None if model_args.use_peft or _forgets(training, model_args) else open_model(model_args)[0],
             args=training,
             train_dataset=_on_disk(rows, run) if training.precompute_ref_log_probs else rows,

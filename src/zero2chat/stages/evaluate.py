@@ -1,16 +1,16 @@
-"""Evaluation: the examination. A checkpoint answers each task's test rows, greedily and sampled.
+"""Evaluation: a model answers each task's test rows, greedily and sampled.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.evaluate --config recipes/quickstart/evaluate.yaml
 
-Reads a model; writes its accuracy on each task, pass@1 and pass@k, with counts and 95% intervals, and beside each score
-how many of the questions stand in the texts that `contamination` names, and the best constant answer's score. Tasks may
-be asked with tools at hand. Standard ones (`harness`) are asked by lm-evaluation-harness. Where the model is a run of
-ours its card gets the scores too.
+Reads a model. Writes its accuracy on each task, pass@1 and pass@k, with counts and 95% intervals, the number of
+contaminated questions (those that occur in the `contamination` texts), and the best constant answer's score. Tasks may
+use tools. Standard benchmarks (`harness`) run in lm-evaluation-harness. If the model is one of our runs, its model card
+gets the scores, too.
 
-`scores.jsonl` keeps each row's score. With `compare_to`, another evaluation's folder, `change_<label>` is the mean
-paired difference to it. A task with `against`, another model's folder, gives a win rate by the task's taste. The
-`questions` are answered and kept, not scored.
+`scores.jsonl` has each row's score. With `compare_to`, another evaluation's folder, `change_<label>` is the mean paired
+difference to it. A task with `against`, another model's folder, gives a win rate by the task's taste. Answers to
+`questions` are saved, not scored.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from zero2chat.models.loading import load_model
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.stages import Stage
 
-HARNESS = "harness.json"  # lm-evaluation-harness's own figures, as it gives them
-SCORES = "scores.jsonl"  # a line a row that was asked
+HARNESS = "harness.json"  # the unchanged results of lm-evaluation-harness
+SCORES = "scores.jsonl"  # one line per evaluated row
 FIRST_QUESTIONS = "first questions"  # the `task` of their samples
-_LONGEST_REPLY = 64  # tokens, to a first question
-_SHOWN = 6  # answers of two compared models that are kept
+_LONGEST_REPLY = 64  # maximum tokens of an answer to a first question
+_SHOWN = 6  # answers of two compared models saved as samples
 _OUT_OF_REACH = "out_of_reach"
 Metrics = dict[str, dict[str, Any]]
 
 
 @dataclass
 class EvaluateArguments:
-    """The checkpoint and the tasks."""
+    """The model and the tasks."""
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
@@ -93,7 +93,7 @@ class EvaluateArguments:
             raise ValueError("load_in_8bit and load_in_4bit: set one of them")
         if self.load_in_4bit and self.dtype == "auto":
             raise ValueError("load_in_4bit: dtype auto is not supported: set dtype, such as bfloat16")
-        # Here too, so that a recipe is refused before its first step runs:
+        # Checked here too, so that a recipe fails before its first step runs:
         read_specs(self.tasks, self.tools, two_models=True)
         read_harness(self.harness)
         read_training_sources(self.contamination)
@@ -105,7 +105,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
     managers = find_tasks(standard)
     earlier = read_scores(args.compare_to, specs) if args.compare_to is not None else {}
     state = start_processes()
-    # Others are texts, which a base model continues.
+    # Without a chat template the prompts are plain text for a base model.
     chats = bool(entries or args.questions or any(spec.apply_chat_template for spec in standard))
     model, tokenizer = _open(args.model_name_or_path, args, args.model_revision, chats)
     model.to(state.device)
@@ -119,7 +119,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
         other, its_tokenizer = _open(str(pair.against), args)
         other.to(state.device)
         rate, shown = _win_rate(pair, (other, its_tokenizer), (model, tokenizer), args.eval_batch_size, tools)
-        del other  # before the next one is opened
+        del other  # free it before loading the next one
         metrics[_name_of_win_rate(pair)] = rate
         samples += shown
     if args.questions:
@@ -147,7 +147,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
 def _open(
     path: str, args: EvaluateArguments, revision: str = "main", chats: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model that can be asked, and its tokenizer. Raises `UserError` where there is none, or no chat template."""
+    """Load a chat model and its tokenizer. Raises `UserError` if it is missing or has no chat template."""
     model, tokenizer = load_model(
         path,
         args.dtype,
@@ -160,7 +160,7 @@ def _open(
     if chats:
         prepare_chat_template(tokenizer, args.chat_template_path)
     if chats and args.chat_template_path is not None:
-        # A base model's generation config names the end of a document alone, and does not stop at the end of a turn.
+        # A base model's generation config has only the end-of-document token, so it would not stop after a turn.
         try:
             end_turn(model, tokenizer)
         except UserError as error:
@@ -173,15 +173,15 @@ def _open(
 
 
 def write_scores(folder: Path, scored: Sequence[Scored]) -> None:
-    """A line of `scores.jsonl` for each row, without the answer's text."""
+    """Write one line of `scores.jsonl` per row, without the answer's text."""
     lines = ({key: value for key, value in asdict(one).items() if key != "text"} for one in scored)
     write_atomically(folder / SCORES, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def read_scores(folder: str, specs: Sequence[TaskSpec]) -> dict[str, list[float]]:
-    """Of another evaluation the scores by label, of the labels that these specs have too.
+    """Read another evaluation's scores, for the labels that these specs share.
 
-    Raises `UserError` where the folder keeps no scores, none of these labels, or a label of other rows.
+    Raises `UserError` if the folder has no scores, none of these labels, or a label with other rows.
     """
     path = Path(folder) / SCORES
     if not path.is_file():
@@ -209,7 +209,7 @@ def read_scores(folder: str, specs: Sequence[TaskSpec]) -> dict[str, list[float]
 
 
 def _changes(scored: Sequence[Scored], earlier: Mapping[str, Sequence[float]], specs: Sequence[TaskSpec]) -> Metrics:
-    """`change_<label>`: the mean difference, row by row, to what another evaluation scored."""
+    """`change_<label>`: the mean paired difference to another evaluation's scores."""
     metrics = {}
     for label, before in earlier.items():
         after = [one.score for one in scored if one.label == label]
@@ -219,7 +219,7 @@ def _changes(scored: Sequence[Scored], earlier: Mapping[str, Sequence[float]], s
 
 
 def _over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:
-    """`needless_calls`, where some task's questions need none; `declined_within_reach`, where some are out of reach."""
+    """`needless_calls`, if some tasks need no tool; `declined_within_reach`, if some questions are out of reach."""
     labels = {spec.label for spec in specs if spec.needless}
     called = [one.called for one in scored if one.label in labels]
     metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}
@@ -246,7 +246,7 @@ def _win_rate(
     batch_size: int,
     tools: Tools | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """How often readers like our answer better than the other model's, and the first answers of both as samples."""
+    """The win rate against the other model, and the first answers of both as samples."""
     taste = tasks.load_taste(spec.task)
     rows, prompts = rows_and_prompts(spec)
     at_hand = tools if spec.tools else None
@@ -277,7 +277,7 @@ def _first_questions(
     batch_size: int,
     tools: Tools | None,
 ) -> list[dict[str, Any]]:
-    """The answers to typed questions, each a conversation of its own, as samples without a score. Prints them."""
+    """Answer typed questions, each in a new conversation; print the answers and return them as unscored samples."""
     prompts = [[{"role": "user", "content": question}] for question in questions]
     found = answer(model, tokenizer, prompts, _LONGEST_REPLY, batch_size=batch_size, tools=tools)
     if is_main_process():
@@ -313,7 +313,7 @@ def _questions_of(spec: TaskSpec) -> list[str]:
 def _say_what_was_seen(
     metrics: dict[str, dict[str, Any]], asked: Sequence[tuple[list[str], list[str]]], entries: Sequence[Any]
 ) -> None:
-    """Print each score, and beside it how many of its questions the model was trained on, which goes into `metrics`."""
+    """Print each score with its number of contaminated questions, which also goes into `metrics`."""
     seen = set()
     if entries:
         everything = (question for _, some in asked for question in some)
@@ -327,7 +327,7 @@ def _say_what_was_seen(
 
 
 def _say_the_rest(metrics: Metrics, compare_to: str | None) -> None:
-    """Print changes and habits; scores and win rates are printed with their contamination."""
+    """Print changes and other rates. Scores and win rates are printed with their contamination."""
     for name, metric in metrics.items():
         if name.startswith("change_") or name in ("needless_calls", "declined_within_reach"):
             since = f" since {Path(str(compare_to)).name}" if name.startswith("change_") else ""

@@ -1,19 +1,18 @@
-"""GKD: distillation on the student's own answers. The student answers, and a teacher says of each token what it would
-have written there.
+"""GKD: on-policy distillation. The student generates completions, and a teacher gives its distribution at each token.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.gkd --config recipes/distill/gkd.yaml
 
 One GPU: `single_gpu.yaml`; several: `ddp.yaml`; ZeRO-2: `zero2.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a chat model, a teacher (`teacher_model_name_or_path`) of the same tokenizer and chat template, and prompts, which
-need no answers; writes a model folder, and its accuracy on each task's test rows.
+Reads a chat model, a teacher (`teacher_model_name_or_path`) with the same tokenizer and chat template, and prompts
+without answers. Writes a model folder, and its accuracy on each task's test rows.
 
-Generalised knowledge distillation (Agarwal et al. 2024, arXiv:2306.13649) by TRL's DistillationTrainer: the loss is the
-generalised Jensen-Shannon divergence of their eq. 1 between the whole distributions of student and teacher, at the
-tokens of answers that the student has just drawn (λ = 1), through which no gradient passes. `beta: 1`, the default, is
-the reverse KL, which punishes what the teacher would never say; 0 is the forward KL. Unlike `distill`, whose rows are
-the teacher's answers, it corrects the student's own mistakes; and as it asks no reward, the teacher's are learned too.
+This is generalised knowledge distillation (Agarwal et al. 2024, arXiv:2306.13649) with TRL's DistillationTrainer. The
+loss is the generalised Jensen-Shannon divergence (their eq. 1) between the full distributions of student and teacher,
+at the tokens that the student has just sampled (λ = 1); sampling carries no gradient. `beta: 1`, the default, is the
+reverse KL, which penalizes what the teacher would never say; 0 is the forward KL. `distill` trains on the teacher's
+answers; GKD corrects the student's own mistakes. It uses no reward, so the teacher's mistakes are learned, too.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _ASKED = [{"role": "user", "content": "a"}]
 
 @dataclass
 class GkdArguments:
-    """The prompts, the tasks to be examined in, and what `DistillationConfig` lacks."""
+    """Prompts, evaluation tasks, and settings that `DistillationConfig` lacks."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
@@ -64,14 +63,14 @@ class GkdArguments:
     eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
-        # Here too, so that a recipe is refused before its first step runs.
+        # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         read_specs(self.tasks)
         check_tasks_steps(self.tasks_steps, self.tasks)
 
 
 def _check_teacher(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> None:
-    """Raises `UserError` where the teacher would read the student's ids as something else than it has learned from."""
+    """Raises `UserError` if the teacher's tokenizer or chat template differs from the student's."""
     if teacher.get_vocab() != student.get_vocab():
         raise UserError(f"{path}: its vocabulary differs from the student's: use a teacher with the same tokenizer")
     if not teacher.chat_template:
@@ -85,7 +84,7 @@ class _Trainer(ResumableTrainer, DistillationTrainer):
     def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
         sampler = DistillationTrainer._get_train_sampler(self, train_dataset)
         if self.shuffle_dataset:
-            # TRL's order in a later epoch depends on those before, which a resumed run does not go through.
+            # TRL's order in a later epoch depends on the earlier epochs, which a resumed run skips.
             sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
         return sampler
 
@@ -125,7 +124,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
             processing_class=tokenizer,
             peft_config=get_peft_config(model_args),
         )
-    trainer.optimizer_cls_and_kwargs = optimizer  # DistillationTrainer takes no such argument
+    trainer.optimizer_cls_and_kwargs = optimizer  # DistillationTrainer has no such argument
     if is_main_process():
         print(f"{len(prompts):,} prompts", flush=True)
 

@@ -360,9 +360,9 @@ def _rows(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) ->
 
 
 def _cost(job: Job, _: EmptyModel, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Job:
-    reads = 1.0 if training.beta else 0.0  # of the reference
+    reads = 1.0 if training.beta else 0.0  # forward passes of the reference model
     if training.use_vllm or training.num_iterations > 1:
-        reads += 1 / training.num_iterations  # of what vLLM, or an older policy, drew
+        reads += 1 / training.num_iterations  # of completions by vLLM, or by an older policy
     batch = args.global_batch_size or training.per_device_train_batch_size * training.gradient_accumulation_steps
     whole = SHARDED if args.pass_rate else quantized_refuses(model_args)
     return dataclasses.replace(

@@ -1,9 +1,9 @@
-"""Index: put documents where a model can look them up.
+"""Index: build a search index that a model can query.
 
     python -m zero2chat.stages.index --config recipes/tools/library.yaml
 
-Reads documents as the corpus stage does, and holds none of them back; writes the folder `index`, which the tool
-`search` opens, and how much is in there.
+Reads documents as the corpus stage does, without holding any out. Writes the folder `index` for the tool `search`, and
+counts of documents and passages.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from zero2chat.tools.bm25 import write_index
 
 @dataclass
 class IndexArguments:
-    """The documents, and how they are cut."""
+    """The documents, and the length of passages."""
 
     output_dir: str | None = None
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
-    characters: int = field(default=600, metadata={"help": "The most in a passage."})
+    characters: int = field(default=600, metadata={"help": "Maximum characters per passage."})
 
     def __post_init__(self) -> None:
-        read_sources(self.datasets, documents=True)  # here too, so that a recipe is refused before its first step runs
+        read_sources(self.datasets, documents=True)  # also here: a recipe fails before its first step runs
 
 
 def run(run: Run, args: IndexArguments) -> None:

@@ -1,15 +1,15 @@
-"""Interrogation: what does the model know? It is asked again and again, and taught to decline what it gets wrong.
+"""Interrogation: find what the model knows by asking repeatedly, and teach it to abstain where it is wrong.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.interrogate --config recipes/mine/interrogate.yaml
 
-Reads a model and documents, or a task's training rows. From each document's passage a model (`teacher`), one behind
-OpenAI's API (`endpoint`), or else the model itself writes a question with its answer. The model answers each question
-`answers` times, and the answers are judged: by the task's score, by holding the answer, or by a `judge` that reads the
-passage. What it knows is kept with its own words; to what it consistently gets wrong a refusal is written. So Llama 3
-was taught to know what it knows (arXiv:2407.21783, section 4.3.6; see also R-Tuning, arXiv:2311.09677). The rows are
-`data/train.jsonl`, which `sft` takes as a dataset. Held-out documents and rows are not read: they are to judge by.
-`zero2chat interrogate` does the same from the shell.
+Reads a model and documents, or a task's training rows. For a passage of each document, a model (`teacher`), an
+OpenAI-compatible API (`endpoint`), or else the model itself writes a question with its answer. The model answers each
+question `answers` times. The answers are judged by the task's score, by whether they contain the true answer, or by a
+`judge` that reads the passage. For known questions the model's own answer becomes a training row; for consistently
+wrong ones a refusal. Llama 3 was taught its limits in this way (arXiv:2407.21783, section 4.3.6; see also R-Tuning,
+arXiv:2311.09677). The rows are in `data/train.jsonl`, an `sft` dataset. Held-out documents and rows are not used, but
+kept for evaluation. `zero2chat interrogate` does the same from the shell.
 """
 
 from __future__ import annotations

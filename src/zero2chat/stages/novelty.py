@@ -1,12 +1,12 @@
-"""Novelty: a base model simulates its text, and does so by chance. Does it copy what it has read, or remix it?
+"""Novelty: does a base model copy its training text, or recombine it?
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.novelty --config recipes/claims/novelty.yaml
 
-Reads a model and the corpus that it was trained on. Of held-out documents it gives the first tokens, many times each,
-and has the model go on by drawing from its chances. It counts how many of those samples differ, which of their n-grams
-stand nowhere in the training text, and the longest run that does. What stands in held-out documents in the place of the
-samples is the control: what somebody else wrote (McCoy et al. 2021, arXiv:2111.09509).
+Reads a model and its training corpus. Prompts the model many times with the first tokens of held-out documents, and
+samples continuations. Measures how many samples are distinct, the share of n-grams that do not occur in the training
+text, and the longest run copied from it. The true continuations of the held-out documents are the control: text that
+somebody else wrote (McCoy et al. 2021, arXiv:2111.09509).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from zero2chat.models.tokenization import plain_ids
 from zero2chat.runs import Run
 from zero2chat.stages import Stage
 
-_SHOWN = 4  # prompts, with as many samples each
+_SHOWN = 4  # prompts shown, with as many samples each
 
 Metrics = dict[str, dict[str, Any]]
 
 
 @dataclass
 class NoveltyArguments:
-    """The model, what it was trained on, and what is drawn from it."""
+    """The model, its training data, and the sampling settings."""
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
@@ -81,14 +81,14 @@ def run(run: Run, args: NoveltyArguments) -> None:
 def measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: NoveltyArguments
 ) -> tuple[Metrics, list[dict[str, Any]]]:
-    """The metrics, and the first samples of the first prompts. Every rank must call it.
+    """Return the metrics, and the first samples of the first prompts. Every rank must call this.
 
-    `distinct_rate` is the share of a prompt's samples that differ, each text counted once. `novel_rate_N` is the share
-    of n-grams, N tokens long, that stand nowhere in the training text, `verbatim_rate` that of samples which stand
-    there from beginning to end, `longest_run` the mean of the longest run of tokens that does, and `longest_run_of_all`
-    the longest; with `_held_out` those of the control. Intervals are over prompts, whose samples are no independent
-    draws, and over documents. Raises `UserError` where there is no train split, no such column, too few prompts, or the
-    context is too short.
+    `distinct_rate` is the share of distinct samples per prompt. `novel_rate_N` is the share of n-grams of N tokens that
+    do not occur in the training text, and `verbatim_rate` the share of samples that occur there completely.
+    `longest_run` is the mean length of the longest copied run of tokens, and `longest_run_of_all` its maximum. Metrics
+    with `_held_out` are the control's. Samples of one prompt are correlated, so intervals are over prompts, and over
+    documents for the control. Raises `UserError` if the train split or the column is missing, if there are too few
+    prompts, or if the context is too short.
     """
     start = start_of_document(tokenizer)
     if (length := len(start) + args.prefix + args.max_new_tokens) > context_length(model):
@@ -99,7 +99,7 @@ def measure(
     train = plain_ids(tokenizer, rows_of(str(args.dataset), args.column, "train")[args.column][:])
     texts = list(held_out_texts(str(args.dataset), args.column))
     random.Random(f"novelty {args.seed}").shuffle(texts)
-    # Of each prompt one document: those of one form may begin alike.
+    # One document per prompt: documents of one form may have the same beginning.
     documents = {tuple(ids[: args.prefix]): ids for ids in plain_ids(tokenizer, texts) if len(ids) > args.prefix}
     if len(documents) < args.prompts:
         raise UserError(
@@ -143,7 +143,7 @@ def _longest(runs: np.ndarray) -> int:
 def draw(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], args: NoveltyArguments
 ) -> list[list[list[int]]]:
-    """Of each prompt the samples, up to the end of the document. Every rank draws those of its share of the prompts."""
+    """Sample continuations of each prompt, up to the end of the document. Each rank samples its share."""
     state = PartialState()
     end = tokenizer.eos_token_id
     settings = GenerationConfig(

@@ -1,20 +1,20 @@
-"""RLHF: the model answers, a model of what people like gives marks, and what is liked becomes likelier, while the
-distance from where it began costs (Ouyang et al. 2022, arXiv:2203.02155, section 3.5; PPO: arXiv:1707.06347).
+"""RLHF with PPO: the model answers, a reward model scores, and answers with higher scores become more likely. KL to the
+starting model is penalized (Ouyang et al. 2022, arXiv:2203.02155, section 3.5; PPO: arXiv:1707.06347).
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.ppo --config recipes/mine/ppo.yaml
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a chat model, prompts, and a reward model or reward functions by dotted path; writes a model folder, and how its
-answers to held-out prompts fare against those that it gave before, by the task's taste, which training never saw.
+Reads a chat model, prompts, and reward models or reward functions by dotted path. Writes a model folder, and its win
+rate on held-out prompts against the starting model, judged by the task's taste, which training never uses.
 
-A reward model is a proxy: followed too far, it is gamed. So KL to the start model costs (`kl_coef`), and training ends
-when answers are `kl_budget` nats away from it. With `eval_strategy: steps` held-out prompts are answered as training
-goes on. Of several reward models, such as more with weight 0, the log then has the worst one's mean as `reward_worst`:
-with `metric_for_best_model: reward_worst`, `load_best_model_at_end: true` and `early_stopping_patience` training ends
-when it no longer rises, and the model is that of the evaluation that it liked best (the start does not compete). The
-prompts that it is chosen by are validation rows, whatever `held_out` says.
+A reward model is a proxy: optimized too far, it is exploited. So KL to the starting model is penalized (`kl_coef`), and
+training stops at a KL of `kl_budget` nats per completion. With `eval_strategy: steps`, held-out prompts are evaluated
+during training. With several reward models (some may have weight 0), the log has the lowest of their means as
+`reward_worst`. With `metric_for_best_model: reward_worst`, `load_best_model_at_end: true` and
+`early_stopping_patience`, training stops when it no longer rises, and the best evaluated checkpoint is kept (the
+starting model does not count). This selection always uses validation rows, whatever `held_out` says.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
 from zero2chat.trainers.trainer import ResumableTrainer, train
 
-_SHOWN = 6  # held-out answers that are kept, before and after
+_SHOWN = 6  # held-out answers saved, before and after training
 _HOW_TO_READ = """\
 How to read the log. reward: mean of the reward functions, before the KL penalty; it rises with learning and with reward
 hacking alike. KL: divergence from the starting model in nats per token; KL/sequence: in nats per completion, limited by
@@ -68,8 +68,8 @@ class RewardModelSpec:
 
     model: str
     weight: float = 1.0
-    scaled: bool = True  # in standard deviations of its training answers' scores, where its config knows them
-    label: str | None = None  # in the log; the folder's name otherwise
+    scaled: bool = True  # in standard deviations of its training answers' scores, if its config has them
+    label: str | None = None  # name in the log; default: the folder's name
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight):
@@ -85,9 +85,9 @@ class HeldOut:
     n: int = 500
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
-    max_new_tokens: int | None = None  # those of training otherwise
+    max_new_tokens: int | None = None  # default: as in training
     temperature: float = 1.0
-    split: str = "test"  # or validation, to choose settings by
+    split: str = "test"  # or validation, for choosing settings
 
     def __post_init__(self) -> None:
         if self.split not in ("validation", "test"):
@@ -128,7 +128,7 @@ class PpoArguments:
     eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
-        # Here too, so that a recipe is refused before its first step runs.
+        # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         read_ppo_rewards(self.rewards)
         read_held_out(self.held_out)
@@ -206,8 +206,8 @@ def compare_answers(
 ) -> tuple[dict[str, dict[str, Any]], list[list[float]]]:
     """Metrics of answers before and after to the same rows, and each side's gold: taste where a task has one.
 
-    `win_rate` is how often the later answer is the better one, a tie counting half; `gold_gain` is in standard
-    deviations of the start model's answers, and absent where these are all alike.
+    `win_rate` is the share of prompts where the later answer is better, a tie counting half. `gold_gain` is in standard
+    deviations of the starting model's answers, and omitted if these are all equal.
     """
     try:
         gold = tasks.load_taste(spec.task)
@@ -261,7 +261,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
     if held_out:
         rows = held_out.rows()
         unseen = watched = fit(task_problems(held_out.task, rows, wanted))
-        if training.load_best_model_at_end:  # what a model is chosen by is not what it is judged by
+        if training.load_best_model_at_end:  # select the model on other rows than it is evaluated on
             watched = fit(task_problems(held_out.task, held_out.rows("validation"), wanted))
         for reward in functions:
             reward.check(unseen, "held_out")
@@ -396,7 +396,7 @@ def _cost(job: Job, empty: EmptyModel, args: PpoArguments, training: PPOConfig, 
         job,
         model=replace(job.model, groups=(*job.model.groups, Group(value, size, 2, size)), readers=readers),
         work=replace(job.work, head="whole", copies=5, bodies=2 if own else 1),
-        # Once a rollout all of them read it, and the policy learns from it num_ppo_epochs times.
+        # All models process a rollout once, and the policy trains on it for num_ppo_epochs epochs.
         flops=flops + reads / training.num_ppo_epochs,
         forward=forward,
         rollout=training.num_mini_batches,

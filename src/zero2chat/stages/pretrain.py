@@ -1,11 +1,11 @@
-"""Pretraining: read the textbook. A GPT with random weights learns to guess the next token of the corpus.
+"""Pretraining: read the textbook. A GPT with random weights learns to predict the next token of the corpus.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.pretrain --config recipes/quickstart/pretrain.yaml
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a corpus and a tokenizer; writes a model folder, held-out bits per byte, and a text sampled every so many steps.
+Reads a corpus and a tokenizer. Writes a model folder, held-out bits per byte, and a sample every `sample_steps` steps.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from zero2chat.trainers.trainer import ResumableTrainer, train
 
 @dataclass
 class PretrainArguments:
-    """The text, the model's shape, and what `TrainingArguments` lack."""
+    """The text, the model's shape, and settings that `TrainingArguments` lacks."""
 
     dataset: str | None = None
     stream: dict = field(
@@ -117,7 +117,7 @@ class PretrainArguments:
 
     @property
     def source(self) -> Source:
-        """What `stream` names. Raises `UserError` for a key that is not known."""
+        """Return the source in `stream`. Raises `UserError` for an unknown key."""
         return build([Source], self.stream, "stream")[0]
 
 
@@ -149,7 +149,7 @@ class SampleCallback(TrainerCallback):
             pad_token_id=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
         device = trainer.accelerator.device
-        # A fork of the random state: the training's own goes on as if nothing had been sampled.
+        # Fork the random state, so that sampling does not affect training.
         with (
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
             unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
@@ -170,15 +170,15 @@ class SampleCallback(TrainerCallback):
 class PretrainTrainer(ResumableTrainer):
     """Learns each window of an epoch once, also on several processes, and knows a stream's position.
 
-    Of a dataset accelerate fills up the shares of an epoch's last batch with windows from the epoch's beginning. A
-    stream's ranks each read their own share, and each keeps its position in the checkpoint.
+    For a dataset, accelerate fills the last batch of an epoch with windows from its beginning; these are dropped. With
+    a stream, each rank reads its own share and saves its position in the checkpoint.
     """
 
     position: dict[str, Any] | None = None  # after the last batch that was taken
 
     def train(self, resume_from_checkpoint: str | None = None, **more: Any) -> Any:
         if isinstance(self.train_dataset, WindowStream):
-            self.args.ignore_data_skip = True  # nothing is read again to come to the position
+            self.args.ignore_data_skip = True  # the stream seeks to its position instead of re-reading
             if resume_from_checkpoint:
                 self.train_dataset.go_on(self._read_position(Path(resume_from_checkpoint)))
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **more)
@@ -186,7 +186,7 @@ class PretrainTrainer(ResumableTrainer):
     def get_train_dataloader(self) -> DataLoader:
         if not isinstance(self.train_dataset, WindowStream):
             return super().get_train_dataloader()
-        return DataLoader(  # which accelerate would have every rank read as a whole
+        return DataLoader(  # accelerate's would make every rank read the whole stream
             self.train_dataset,
             batch_size=self._train_batch_size,
             collate_fn=self.data_collator,
@@ -227,7 +227,7 @@ class PretrainTrainer(ResumableTrainer):
             return batch
         due = max(0, min(most, left - args.process_index * most))
         batch = {name: rows[: max(1, due)] for name, rows in batch.items()}
-        if not due:  # each process takes part in each step
+        if not due:  # every process must take part in every step
             batch["labels"] = torch.full_like(batch["labels"], -100)
         return batch
 
@@ -238,7 +238,7 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
     for key in args.model:
         if key not in known:
             raise UserError(f"model: {args.model_type} has no field '{key}'{nearest(key, known)}")
-    # GPT-2 and its kin have another name for it.
+    # GPT-2 and similar models use another name for it.
     positions = CONFIG_MAPPING[args.model_type].attribute_map.get("max_position_embeddings", "max_position_embeddings")
     if args.model.get("vocab_size", len(tokenizer)) < len(tokenizer):
         raise UserError(f"model: vocab_size {args.model['vocab_size']} is less than the tokenizer's {len(tokenizer)}")
@@ -377,7 +377,7 @@ def _windows(
         rows = held_out.select([i for i, source in enumerate(names) if source == name])
         try:
             windows[name] = packed(rows, label=f"validation ({name})")
-        except UserError as error:  # of a corpus of many sources some have little held out
+        except UserError as error:  # some sources of a corpus have little held-out text
             if is_main_process():
                 print(f"not evaluated separately: {error}", flush=True)
     if len(windows) == 1:
@@ -391,7 +391,7 @@ def _bytes_per_token(parts: list[Dataset], tokenizer: PreTrainedTokenizerBase) -
 
 
 def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any]:
-    """Windows as a batch; with `end`, the end-of-text token, positions start anew after each, by which models mask.
+    """Collate windows; with `end`, the end-of-text token, positions restart after each, which models use for masking.
 
     `input_ids`, `labels` and `position_ids` are (rows, length); of a stream also the `position` after the last row.
     """
@@ -411,7 +411,7 @@ def _held_out_metrics(
 ) -> dict[str, dict[str, Any]]:
     """Bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all."""
     metrics: dict[str, dict[str, Any]] = {}
-    trainer.args.dataloader_drop_last = False  # every held-out window counts
+    trainer.args.dataloader_drop_last = False  # evaluate every held-out window
     nats = 0.0
     all_tokens = all_bytes = 0
     for name, rows in held_out.items():

@@ -1,13 +1,12 @@
-"""Probing a reward model: how far can it be followed, and what does it love that nobody else would?
+"""Probe a reward model: best of n shows over-optimization, adversarial search finds texts that it overrates.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.probe --config recipes/mine/probe.yaml
 
-Reads a chat model, a reward model and a task that has a taste. Of many answers to each held-out prompt the reward model
-picks the best of n, for growing n: its own score rises, and taste shows how long that is a gain (Gao et al. 2022,
-arXiv:2210.10760). Then texts are searched that it scores above nine in ten of those answers, and that are worse by
-taste than nine in ten of all. What is found for training prompts is written to `gibberish.jsonl` as rejected answers,
-from which the stage `reward` can learn better.
+Reads a chat model, a reward model and a task with a taste. The reward model picks the best of n answers to a held-out
+prompt, for growing n: its own score rises, and taste shows how long that is a gain (Gao et al. 2022, arXiv:2210.10760).
+Then a search looks for texts that it scores above 90% of those answers, but that taste ranks below 90% of all. Texts
+found for training prompts are written to `gibberish.jsonl` as rejected answers, to retrain the reward model on.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from zero2chat.runs import Run
 from zero2chat.stages import Stage
 
 _SHOWN = 12
-_PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each beside another of the model's answers
+_PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each paired with a different answer of the model
 
 
 @dataclass
 class ProbeArguments:
-    """The two models, the prompts, and how hard the reward model is probed."""
+    """The two models, the prompts, and the size of the search."""
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
@@ -95,7 +94,7 @@ class Prober:
         self.prompts = [self.task.prompt(row) for row in self.rows]
 
     def answers(self, k: int) -> list[list[str]]:
-        """k sampled answers to each prompt."""
+        """Sample k answers per prompt."""
         args, (model, tokenizer) = self.args, self.model
         found = answer_each(
             model, tokenizer, self.prompts, k, args.max_new_tokens, 1.0, args.eval_batch_size, args.seed
@@ -103,7 +102,7 @@ class Prober:
         return [[a.text for a in some] for some in found]
 
     def scores(self, numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
-        """The reward model's, of texts as answers to the prompts of these numbers, in standard deviations."""
+        """Score texts as answers to the prompts with these indices, in standard deviations."""
         asked = [
             [*self.prompts[i], {"role": "assistant", "content": text}] for i, text in zip(numbers, texts, strict=True)
         ]
@@ -113,7 +112,7 @@ class Prober:
         return [(value - mean) / std for value in raw]
 
     def search(self, prompts: int, pieces: Sequence[str], rng: random.Random) -> list[list[str]]:
-        """Texts that the reward model loves, for the first so many prompts, each better than the one before."""
+        """Search texts with high scores for the first `prompts` prompts; each scores higher than the one before."""
         args = self.args
         return search(
             self.scores, prompts, pieces, rng, args.gibberish_rounds, args.gibberish_tries, args.gibberish_length
@@ -121,7 +120,7 @@ class Prober:
 
 
 def _by_score(scores: Sequence[float], golds: Sequence[float]) -> list[tuple[float, float]]:
-    """(score, gold), the lowest score first; equal scores share their gold, as the judge could take any of them."""
+    """Return (score, gold), the lowest score first. Equal scores share their mean gold: the judge could pick any."""
     shared: dict[float, list[float]] = {}
     for score, gold in zip(scores, golds, strict=True):
         shared.setdefault(score, []).append(gold)
@@ -129,7 +128,7 @@ def _by_score(scores: Sequence[float], golds: Sequence[float]) -> list[tuple[flo
 
 
 def loved_and_bad(score: float, own: Sequence[float], taste: float, tastes: Sequence[float]) -> bool:
-    """Whether a text is scored above nine in ten of the model's `own` answers, and worse by taste than nine in ten."""
+    """Whether a text scores above 90% of the model's `own` answers, and its taste is below that of 90%."""
     loved = sum(score > other for other in own) >= 0.9 * len(own)
     return loved and sum(other > taste for other in tastes) >= 0.9 * len(tastes)
 
@@ -137,7 +136,7 @@ def loved_and_bad(score: float, own: Sequence[float], taste: float, tastes: Sequ
 def follow(
     scores: Sequence[Sequence[float]], golds: Sequence[Sequence[float]], seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Best of n for n = 1, 2, 4, …: lines with KL, mean score and mean gold, and the metrics.
+    """Compute best of n for n = 1, 2, 4, …: lines with KL, mean score and mean gold, and the metrics.
 
     `scores` and `golds` are (prompts, answers). Intervals are over prompts.
     """
@@ -181,7 +180,7 @@ def run(run: Run, args: ProbeArguments) -> None:
     golds = [[held_out.taste(row, text) for text in texts] for row, texts in zip(held_out.rows, answers, strict=True)]
     lines, metrics = follow(scores, golds, args.seed)
 
-    # Not the policy's own tokenizer: a reward model may have another.
+    # Not the policy's tokenizer: the reward model may have another.
     pieces = pieces_of(judge_tokenizer)
     rng = random.Random(f"gibberish {args.seed}")
     if state.is_main_process:
@@ -218,7 +217,7 @@ def run(run: Run, args: ProbeArguments) -> None:
 
 
 def make_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) -> list[Pair]:
-    """Gibberish for training prompts as rejected answers, each beside one of the model's own."""
+    """Pair texts found for training prompts, as rejected answers, with the model's own answers."""
     own = known.answers(_PAIRS_OF_A_PROMPT)
     found = known.search(len(known.prompts), pieces, rng)
     pairs: list[Pair] = []

@@ -1,13 +1,13 @@
-"""Memorisation: does the model write on what it has read, word by word, and give away the secrets in it?
+"""Memorization: does the model reproduce its training text verbatim, and can planted canaries be extracted?
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.regurgitate --config recipes/quickstart/regurgitate.yaml
 
-Reads a model and the corpus that it was trained on. Of documents it gives the beginning, and counts how many the model
-writes on exactly as they go on, by how many times they stand in the train split; validation and test documents, which
-it never read, are the control (Carlini et al. 2022, arXiv:2202.07646). Of the secrets that the stage `corpus` planted
-it tells whether they are given away, and how much likelier they are than others (their exposure: Carlini et al. 2019,
-arXiv:1802.08232). `zero2chat regurgitate` does the same with any model and any dataset that has a column of text.
+Reads a model and its training corpus. Prompts the model with the beginnings of documents and counts exact
+continuations, by the number of copies in the train split. Validation and test documents are the control (Carlini et al.
+2022, arXiv:2202.07646). For the canaries that the corpus stage planted, it measures extraction and exposure: how much
+more likely they are than random candidates (Carlini et al. 2019, arXiv:1802.08232). `zero2chat regurgitate` does the
+same with any model and any dataset that has a text column.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Report: tell the story of a recipe on one page, with pictures, and join the numbers of its steps.
+"""Report: show a recipe's results on one page with figures, and collect all metrics of its steps.
 
     python -m zero2chat.stages.report --config recipes/quickstart/report.yaml
 
@@ -29,7 +29,7 @@ PAGE, NUMBERS = "report.html", "report.json"  # beside the run's folder
 
 @dataclass
 class ReportArguments:
-    """The steps to tell about, and the page's title."""
+    """The steps to report on, and the page's title."""
 
     output_dir: str | None = None
     steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the order shown."})
@@ -45,14 +45,14 @@ class ReportArguments:
     def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError("steps is not set: list the run folders to report on, in order")
-        # Here too, so that a recipe is refused before its first step runs:
+        # Checked here too, so that a recipe fails before its first step runs:
         if not all(isinstance(word, str) and word.strip() for pair in self.elsewhere.items() for word in pair):
             raise ValueError("elsewhere: expected a recipe folder per subject, such as {tools: recipes/assistant}")
         check_controls(self.controls, [Path(folder).name for folder in self.steps])
 
 
 def print_results(steps: Sequence[Step], console: Console) -> None:
-    """A row a step with its main number."""
+    """Print one row per step with its main metric."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for head in ("step", "stage", "result", "", "95% interval", "n", "time"):
         table.add_column(head, justify="right" if head in ("result", "n", "time") else "left")
@@ -67,7 +67,7 @@ def print_results(steps: Sequence[Step], console: Console) -> None:
             str(metric.get("n", "")),
             short("seconds", step.metrics["seconds"]) if "seconds" in step.metrics else "",
         )
-        table.add_row(*(Text(cell) for cell in cells))  # as Text, so that no name is read as markup
+        table.add_row(*(Text(cell) for cell in cells))  # as Text, so that names are not parsed as markup
     console.print(table)
 
 

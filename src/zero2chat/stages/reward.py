@@ -1,4 +1,4 @@
-"""The reward model: of two answers, which one do people like better? Learned from comparisons that they made.
+"""The reward model: predict which of two answers people prefer, trained on preference pairs.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.reward --config recipes/quickstart/reward.yaml
@@ -6,10 +6,10 @@
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml` (with `datasets` also `zero3.yaml`), on two CPU ranks
 `cpu_zero2.yaml`.
 
-Reads a chat model, and comparisons: of its own answers to a task's prompts, ranked by the task's taste with noise, or
-datasets of preferences. Writes `pairs/{train,test}.jsonl`, a model folder with one output (`reward_model.score_texts`
-asks it), and how often it is right on held-out pairs, beside what length alone and the noisy labels would give.
-Its loss is that of Bradley and Terry (1952), as in Ouyang et al. 2022 (arXiv:2203.02155, section 3.5).
+Reads a chat model and preference pairs: its own answers to a task's prompts, ranked by the task's taste with noise, or
+preference datasets. Writes `pairs/{train,test}.jsonl`, a model folder with one output (used by
+`reward_model.score_texts`), and its accuracy on held-out pairs, next to that of length alone and of the noisy labels.
+The loss is that of Bradley and Terry (1952), as in Ouyang et al. 2022 (arXiv:2203.02155, section 3.5).
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer, train
 
-_BINS = 10  # of the reliability diagram, between a guess (0.5) and certainty (1)
-_SHOWN = 12  # pairs kept as samples
-_SCALED_BY = 2000  # training answers whose scores set the scale from 0 to 1
+_BINS = 10  # of the reliability diagram, from confidence 0.5 to 1
+_SHOWN = 12  # pairs saved as samples
+_SCALED_BY = 2000  # training answers whose scores define the scale from 0 to 1
 
 
 @dataclass
 class RewardArguments(PairArguments):
-    """The pairs, of which those of datasets come beside a task's, and what `RewardConfig` lacks."""
+    """The preference pairs (of datasets, of a task, or both), and settings that `RewardConfig` lacks."""
 
     comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
@@ -83,7 +83,7 @@ class RewardArguments(PairArguments):
 def make_pairs(
     args: RewardArguments, training: RewardConfig, model_args: ModelConfig
 ) -> tuple[list[Pair], list[Pair], int]:
-    """(training pairs, held-out pairs, pairs left out as their sides are equal). Every rank must call it."""
+    """Return (training pairs, held-out pairs, number of pairs dropped as equal). Every rank must call this."""
     rows, left_out = load_pairs(args.datasets, args.equal) if args.datasets else ([], 0)
     if not args.comparisons:
         return *split_pairs(rows, args.test_fraction), left_out
@@ -105,7 +105,7 @@ def make_pairs(
         return compare(rows, prompts, grouped, tasks.load_taste(spec.task), noise, spec.seed, spec.pairs)
 
     known, equal = ask("train", spec.n, spec.answers, spec.noise)
-    # One pair a prompt: independent draws, as the intervals assume. Its label is noisy; its tastes say what is true.
+    # One pair per prompt: the intervals assume independent pairs. The label is noisy; the tastes are the ground truth.
     held_out, equal_held_out = ask(spec.split, spec.held_out, 2, spec.noise)
     test = without_ties(held_out)
     if not known or not test:
@@ -116,7 +116,7 @@ def make_pairs(
 def _open_pairs(
     args: RewardArguments, training: RewardConfig, model_args: ModelConfig, run: Run
 ) -> tuple[list[Pair], list[Pair], int]:
-    """The pairs, made once: a resumed run reads those of its first try."""
+    """Open the pairs. They are made once; a resumed run reads those of its first attempt."""
     train_file, test_file = (run.folder / "pairs" / f"{name}.jsonl" for name in ("train", "test"))
     equal_file = run.folder / "pairs" / "equal.json"
     if equal_file.exists():
@@ -133,10 +133,10 @@ def _open_pairs(
 
 
 def reliability(margins: Sequence[float], bins: int = _BINS) -> list[dict[str, float]]:
-    """How sure the model was and how often it was right, by equal bins of its certainty from 0.5 to 1.
+    """Compute mean confidence and accuracy in equal bins of confidence from 0.5 to 1.
 
-    `margins` are score(chosen) - score(rejected): sigmoid(|margin|) is its certainty, and it is right where the
-    margin is above 0. Entries without a pair are left out.
+    `margins` are score(chosen) - score(rejected). The confidence is sigmoid(|margin|); a pair is correct if its margin
+    is above 0. Empty bins are omitted.
     """
     found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
     for margin in margins:
@@ -150,16 +150,16 @@ def reliability(margins: Sequence[float], bins: int = _BINS) -> list[dict[str, f
 
 
 def calibration_error(bins: Sequence[dict[str, float]]) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean of |sure - right| over pairs."""
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean |confidence - accuracy|."""
     return sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / sum(b["n"] for b in bins)
 
 
 def measure(
     train: Sequence[Pair], test: Sequence[Pair], margins: Sequence[float], seed: int
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]]]:
-    """Metrics of held-out pairs, whose `margins` are score(chosen) - score(rejected), and the reliability bins.
+    """Compute metrics and reliability bins of held-out pairs. `margins` are score(chosen) - score(rejected).
 
-    Where tastes are known `accuracy` is against them, which have no noise; else against the labels.
+    `accuracy` is measured against the noise-free tastes if they are known, else against the labels.
     """
     n = len(test)
     lengths = length_only(train, test)
@@ -201,13 +201,13 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
     set_seed(training.seed)  # the head's random weights
     model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
     prepare_chat_template(tokenizer, training.chat_template_path)
-    training.chat_template_path = None  # it is set
+    training.chat_template_path = None  # already applied
     set_max_length(training, model)
     rows, known = tokenize_reward_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
     _, held_out = tokenize_reward_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
     if is_main_process():
         print(f"{len(known):,} training pairs, {len(held_out):,} held out, {equal:,} dropped as equal", flush=True)
-    model_args.lora_task_type = "SEQ_CLS"  # so that the head is trained and saved beside the adapter
+    model_args.lora_task_type = "SEQ_CLS"  # so that the head is trained and saved with the adapter
     with refused_settings():
         trainer = _Trainer(
             model=model,
@@ -218,14 +218,14 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
     if model_args.load_in_4bit or model_args.load_in_8bit:
-        # TRL has made head and adapter bf16, which what comes to the head is not unless all is computed in bf16.
+        # TRL casts head and adapter to bf16, but the head's input is bf16 only if everything is computed in bf16.
         for parameter in filter(lambda p: p.requires_grad, trainer.model.parameters()):
             parameter.data = parameter.data.float()
     train(trainer, run, RunCallback(run), count="non_padding")
 
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:
         if model_args.use_peft:
-            # One whole folder that opens as any other, its scale in its config.
+            # A complete model folder, with the score scale in its config.
             trainer.model = unwrapped = unwrapped.merge_and_unload()
         raw, _ = score_texts(unwrapped, tokenizer, both_sides(held_out), args.eval_batch_size)
         scale, _ = score_texts(unwrapped, tokenizer, both_sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
@@ -250,7 +250,7 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
 
 
 def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str, Any]:
-    """What the report shows of a pair: its texts, and their scores from 0 to 1."""
+    """Return a pair's texts and scores from 0 to 1, as shown in the report."""
     return {
         "prompt": pair["prompt"][-1]["content"],
         "completion": pair["chosen"][-1]["content"],

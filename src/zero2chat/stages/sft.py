@@ -1,14 +1,14 @@
-"""Supervised fine-tuning: study worked examples. The model learns to answer as the assistant of conversations does.
+"""Supervised fine-tuning on worked examples: the model learns to answer like the assistant in conversations.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.sft --config recipes/quickstart/sft.yaml
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a model and conversations (tasks' demonstrations, chat datasets); writes a model folder with a chat template,
-and its accuracy on each task's test rows. Loss on the assistant's tokens alone, its end of turn included: on its calls,
-and never on what a tool says. Conversations that ask a question of the examinations in `decontaminate` are left out,
-and written down (`decontaminated.jsonl`).
+Reads a model and conversations (tasks' demonstrations, chat datasets). Writes a model folder with a chat template, and
+its accuracy on each task's test rows. The loss is on the assistant's tokens only, including the end-of-turn token and
+tool calls, never on tool results. Conversations that contain a question of the evaluations in `decontaminate` are
+removed and recorded (`decontaminated.jsonl`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class SftArguments:
     def __post_init__(self) -> None:
         if self.overlong not in ("error", "drop"):
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
-        # Here too, so that a recipe is refused before its first step runs.
+        # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         read_exams(self.decontaminate)
         read_specs(self.tasks, self.tools)
@@ -104,8 +104,8 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
     settle_chat(model, tokenizer, training.chat_template_path, model_args)
-    training.assistant_only_loss = False  # the rows have the mask already
-    training.chat_template_path = None  # it is set, and TRL would add the tokens of another tokenizer
+    training.assistant_only_loss = False  # the rows already have the mask
+    training.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
     set_max_length(training, model)
     tools = make_tools(args.tools)
     decontamination = Decontamination(args.decontaminate)
@@ -113,7 +113,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     left_out = decontamination.finish(run)
     conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
     if args.join > 1:
-        # Digits are a token each: with two characters to a token what is joined fits, and what does not is an error.
+        # Digits are one token each: at two characters per token joined rows fit, and others raise an error.
         conversations = join_conversations(conversations, args.join, 2 * training.max_length, training.seed)
     rows = tokenize_conversations(conversations, tokenizer, training.max_length, args.overlong, "datasets")
     if is_main_process():
@@ -121,7 +121,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
         print(f"{len(rows):,} conversations, {learned:,} tokens with loss", flush=True)
     peft_config = get_peft_config(model_args)
     if peft_config is not None:
-        peft_config.revision = model_args.model_revision  # of the base model, by which the adapter finds it again
+        peft_config.revision = model_args.model_revision  # of the base model, which the adapter needs to find it
     with refused_settings():
         trainer = _Trainer(
             model=model,
@@ -132,7 +132,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
 
-    # No MFU: rows differ in length, and so does what attention costs.
+    # No MFU: rows differ in length, and so does the cost of attention.
     callback = RunCallback(run)
     if args.tasks_steps:
         every, at_once = args.tasks_steps, args.eval_batch_size

@@ -1,13 +1,13 @@
-"""Surprise: right answers of a model that has practised, which the model that it began as found improbable.
+"""Surprise: correct answers of a model after RL that were improbable under the model from before RL.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.surprise --config recipes/claims/surprise.yaml
 
-AlphaGo's 37th move in its second game with Lee Sedol (March 2016) was a good one, to which its network of human games
-gave one chance in ten thousand. Reads two models, the later one and the reference that it was trained from, and a task.
-Both answer held-out rows at temperature 1; each right answer of either is then read by both, token by token, as it was
-drawn. Its surprisal is what the reference makes of it, in bits: 10 bits are one chance in 1,024. A long answer is
-improbable in any wording, so the reference's own right answers are the control.
+Move 37 of AlphaGo's second game against Lee Sedol (March 2016) was good, but had a probability of one in ten thousand
+under its network of human games. Reads two models (the later one, and the reference that it was trained from) and a
+task. Both answer held-out rows at temperature 1. Both then score each correct answer token by token. Its surprisal is
+the negative log-probability under the reference, in bits: 10 bits are a probability of 1 in 1,024. A long answer is
+improbable in any wording, so the reference's own correct answers are the control.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from zero2chat.models.loading import load_model
 from zero2chat.runs import Run
 from zero2chat.stages import Stage
 
-CHANCES = (1_000, 1_000_000)  # one in so many is improbable
-BEYOND = 99  # of a hundred right answers of the reference are likelier than one that is called beyond them
+CHANCES = (1_000, 1_000_000)  # an answer is improbable below a probability of 1 in N
+BEYOND = 99  # an answer is beyond the reference if 99 of 100 of its own correct answers are more likely
 _PERCENTILES = range(0, 101, 5)
 _SHOWN = 12
 
@@ -41,7 +41,7 @@ Metrics = dict[str, dict[str, Any]]
 
 @dataclass
 class SurpriseArguments:
-    """The two models, and what they are asked."""
+    """The two models, and the task."""
 
     output_dir: str | None = None
     model_name_or_path: str | None = None
@@ -73,7 +73,7 @@ class SurpriseArguments:
 
 @dataclass
 class Right:
-    """A right answer: to which question, its words, how many tokens, and its surprisal in bits.
+    """A correct answer: its question, text, number of tokens, and surprisal in bits.
 
     `surprisal` is the reference's, `own_surprisal` the later model's.
     """
@@ -122,7 +122,7 @@ def right_answers(
     encoded: Sequence[list[int]],
     args: SurpriseArguments,
 ) -> list[Right]:
-    """Of the answers that `writer` draws, those that are right and have ended, as (model, reference) read them."""
+    """Sample answers from `writer`, and return the correct, complete ones, scored by (model, reference)."""
     task, seed = tasks.load(args.task), args.seed
     drawn = answer_each(writer, tokenizer, prompts, args.answers, args.max_new_tokens, 1.0, args.eval_batch_size, seed)
     right = [(i, a) for i, some in enumerate(drawn) for a in some if a.stopped and task.score(rows[i], a.text) >= 1]
@@ -136,13 +136,13 @@ def right_answers(
 
 
 def measure(found: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
-    """The metrics; with `_reference` those of the control, the reference's own right answers.
+    """Compute the metrics. Those with `_reference` are the control's: the reference's own correct answers.
 
-    `right_rate` is of all answers drawn, the others of the right ones: `improbable_rate_N` the share of them to which
-    the reference gives less than one chance in N, `beyond_rate` the share to which it gives less than to 99 in 100 of
-    its own right answers, `unsolved_rate` the share that answers questions which it never got right itself.
-    `surprisal_median` is in bits an answer. Intervals are by bootstrap over questions, as answers to one are no
-    independent draws.
+    `right_rate` is the share of correct answers. The others are shares of the correct ones: `improbable_rate_N` has a
+    probability below 1 in N under the reference, `beyond_rate` a lower one than 99 of 100 of the reference's own
+    correct answers, and `unsolved_rate` is for questions that the reference never answered correctly.
+    `surprisal_median` is in bits per answer. Intervals are by bootstrap over questions, because answers to one
+    question are correlated.
     """
 
     def share(of: Sequence[Right], counts: Sequence[bool]) -> dict[str, Any]:
@@ -184,8 +184,7 @@ def _curves(some: Sequence[Right]) -> dict[str, list[float]]:
 
 
 def percentiles(found: Sequence[Right], control: Sequence[Right]) -> list[dict[str, float]]:
-    """Lines for `history.jsonl` whose step is a percentile: of the right answers so many in a hundred are no more
-    surprising."""
+    """Return lines for `history.jsonl` whose step is a percentile of the correct answers' surprisal."""
     curves = {
         name + suffix: values
         for suffix, some in (("", found), ("_reference", control))
@@ -199,9 +198,9 @@ def percentiles(found: Sequence[Right], control: Sequence[Right]) -> list[dict[s
 
 
 def most_surprising(found: Sequence[Right]) -> list[Right]:
-    """Of each question the answer whose chance has grown most, the most grown ones first.
+    """Return, per question, the answer whose probability grew most, sorted by that growth.
 
-    By surprisal alone the first would be slips of the dice, which the later model finds improbable too.
+    By surprisal alone, the first ones would be unlikely samples that the later model finds improbable, too.
     """
     best: dict[int, Right] = {}
     for one in sorted(found, key=lambda one: one.surprisal - one.own_surprisal):

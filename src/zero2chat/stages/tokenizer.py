@@ -1,10 +1,10 @@
-"""Tokenizer: learn which runs of bytes are worth a number of their own.
+"""Tokenizer: train a byte-level BPE on the corpus.
 
     python -m zero2chat.stages.tokenizer --config recipes/quickstart/tokenizer.yaml
 
-Reads a corpus; trains a byte-level BPE on its training documents (`tokenizers`), with the special tokens for chat,
-search and python, and measures it on the test documents beside GPT-2's and GPT-4's. Writes a tokenizer folder that
-`AutoTokenizer.from_pretrained` opens.
+Reads a corpus, trains a byte-level BPE on its training documents (with `tokenizers`), adds the special tokens for chat,
+search and python, and compares its bytes per token on the test documents with GPT-2's and GPT-4's. Writes a tokenizer
+folder for `AutoTokenizer.from_pretrained`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GPT4_PATTERN = (
 
 @dataclass
 class TokenizerArguments:
-    """The vocabulary's size, and the files of the tokenizers that it is compared with."""
+    """Vocabulary size, and the files of the tokenizers to compare with."""
 
     output_dir: str | None = None
     dataset: str | None = None
@@ -59,7 +59,7 @@ class TokenizerArguments:
 
 
 def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of `vocab_size` tokens, special ones included. Digits are split one by one."""
+    """Train a byte-level BPE of `vocab_size` tokens, including special tokens. Digits are split one by one."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -85,7 +85,7 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def gpt4_token_count(ranks: str, texts: Sequence[str]) -> tuple[int, int]:
-    """Tokens of the texts by GPT-4's tokenizer (its ranks read from a file), and its vocabulary's size."""
+    """Count the tokens of the texts with GPT-4's tokenizer (ranks from a file); also return its vocabulary size."""
     import tiktoken
     from tiktoken.load import load_tiktoken_bpe
 

@@ -107,7 +107,7 @@ def load_taste(name: str) -> Taste:
     """The task's `taste`. Raises `UserError` where it has none."""
     taste = load(name).taste
     if taste is None:
-        raise UserError(f"task '{name}': has no `taste`, so nothing ranks its answers: name a task such as lines")
+        raise UserError(f"task '{name}': has no `taste` to rank answers: use a task such as lines")
     return taste
 
 
@@ -142,7 +142,7 @@ def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:
         return _checked(name, module.documents)
 
     def none(*args: Any, **options: Any) -> list[str]:
-        raise UserError(f"task '{name}': it has no documents to pretrain on")
+        raise UserError(f"task '{name}': no documents to pretrain on: use another task")
 
     return none
 
@@ -151,7 +151,7 @@ def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:
 
 
 def known(value: Any, allowed: Sequence[Any], where: str) -> None:
-    """Raises `UserError` where `value` is not one of `allowed`, naming the nearest."""
+    """Raises `UserError` if `value` is not one of `allowed`, with the nearest as a hint."""
     if value not in allowed:
         raise UserError(f"{where} {value!r} is not known{nearest(str(value), [str(item) for item in allowed])}")
 
@@ -202,7 +202,7 @@ def blends(words: Iterable[str], n: int, where: str) -> list[str]:
     """n words that there are not, each the beginning of one and the end of another: "latten" of lantern, kitten.
 
     A small model that reads a few hundred words in one place learns these words; of thousands of new ones it learns to
-    copy what stands in the question. `where` decides which ones: the same in every process. Raises `UserError` where
+    copy from the question. `where` decides which ones: the same in every process. Raises `UserError` where
     the words do not make so many.
     """
     given = dict.fromkeys(words)

@@ -30,7 +30,7 @@ STYLES = ("worked", "bare")
 KINDS = ("capital", "currency", "population", "area", "languages")
 LONGEST = 240  # characters of a page, so that it is one passage
 
-# {name} is the name as it stands in a sentence (the Netherlands), {bare} the same without an article, as many type it.
+# {name} is the name as used in a sentence (the Netherlands), {bare} the same without an article, as many type it.
 _QUESTIONS = {
     "capital": (
         "What is the capital of {name}?",
@@ -114,7 +114,7 @@ _FAILED = "I could not look it up."
 
 @functools.cache
 def _almanac(path: str) -> list[dict[str, str]]:
-    """The almanac's rows. Raises `UserError` where there is none."""
+    """Return the almanac's rows. Raises `UserError` if it is missing."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -123,7 +123,7 @@ def _almanac(path: str) -> list[dict[str, str]]:
         rows = [json.loads(line) for line in lines]
         return [{"name": str(row["name"])} | {kind: str(row[kind]) for kind in KINDS if kind in row} for row in rows]
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: is no almanac: `make almanac` makes one") from error
+        raise UserError(f"{path}: not an almanac: `make almanac` makes one") from error
 
 
 _INVENTED_NAMES = (
@@ -192,7 +192,7 @@ def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] =
     for kind in kinds:
         known(kind, KINDS, "countries: kind")
     if invented and split != "train":
-        raise UserError(f"countries: invented: split '{split}' asks about real countries only: leave `invented` out")
+        raise UserError(f"countries: invented: split '{split}' asks about real countries only: remove `invented`")
     return draw(_pool(split, path, kinds, invented), f"countries, {split}", seed, n)
 
 
@@ -238,7 +238,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Look the country up by its name, as it stands in the question, and say what the almanac says."""
+    """Look the country up by its name, as spelled in the question, and say what the almanac says."""
     known(style, STYLES, "countries: style")
     name = row["key"] if row["key"] in row["question"] else _bare(row["key"])
     # The blank makes it the same tokens as in the question.

@@ -45,7 +45,7 @@ def rows(split: str, seed: int, n: int, shortest: int = 1, longest: int = LONGES
     Raises `UserError` for lengths that cannot be.
     """
     if not 1 <= shortest <= longest:
-        raise UserError(f"dots: shortest {shortest} and longest {longest}: give whole numbers from 1 on, in this order")
+        raise UserError(f"dots: shortest {shortest} and longest {longest}: expected integers from 1, shortest first")
     return draw(_pool(split, shortest, longest), f"dots, {split}, {shortest} to {longest}", seed, n)
 
 

@@ -119,7 +119,7 @@ def _grouped(world: int | Sequence[int], groups: Mapping[str, int] | None) -> Wo
     for group in groups or ():
         known(group, TOLD, "facts: groups")
     if not isinstance(world, int):
-        raise UserError("facts: groups are of one world: name one")
+        raise UserError("facts: groups needs exactly one world: set one")
     return _world(world, **groups or {})
 
 
@@ -166,11 +166,11 @@ def rows(
     for kind in kinds:
         known(kind, ATTRIBUTES, "facts: kinds")
     if not (len(part) == 2 and 0 <= part[0] < part[1] <= 1):
-        raise UserError(f"facts: part {part!r}: give where it begins and ends, such as [0, 0.5]")
+        raise UserError(f"facts: part {part!r}: expected its start and end, such as [0, 0.5]")
     if changed is not None:
         known(changed, CHANGED, "facts: changed")
     if told == "absent" and (context or changed):
-        raise UserError("facts: of somebody absent no document tells: `context` and `changed` are of others")
+        raise UserError("facts: no document tells of absent people: remove `context` and `changed`")
     everyone = _of(world, groups)
     those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.told == told]
     asked = [
@@ -299,19 +299,19 @@ def documents(
     """n documents of the world: one on each person told once, ten on each told sometimes, the rest spread evenly over
     those told often. `groups` as in `rows`.
 
-    With `everyone` they are spread over all people alike, those too of whom no model has read: a register to look them
-    up in, of several worlds if need be. Raises `UserError` where n is too small to tell about each of them.
+    With `everyone` they are spread over all people equally, including those in no training text: a register to look
+    them up in, of several worlds if need be. Raises `UserError` where n is too small to tell about each of them.
     """
     if everyone:
         told = _of(world, groups)
         if n < len(told):
-            raise UserError(f"facts: {n} documents cannot tell of everyone: ask for {len(told)} or more")
+            raise UserError(f"facts: {n} documents are too few to tell of everyone: ask for {len(told)} or more")
         rng = random.Random(f"register {seed}")
         texts = [tell(told[i % len(told)], rng) for i in range(n)]
         rng.shuffle(texts)
         return texts
     if not isinstance(world, int):
-        raise UserError("facts: several worlds are told of with `everyone` alone")
+        raise UserError("facts: several worlds need `everyone`: set it")
     this = _grouped(world, groups)
     often, rest = len(this.told("often")), len(this.told("once")) + SOMETIMES * len(this.told("sometimes"))
     if n < rest + often or not often:

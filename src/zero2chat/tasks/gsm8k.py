@@ -35,7 +35,7 @@ def _pool(path: str, part: str, split: str) -> list[Row]:
         found = load_dataset(path, "main", split=part, revision=revision)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"task 'gsm8k': {path}: cannot be had ({reason}): it needs the Hub, once") from error
+        raise UserError(f"task 'gsm8k': {path}: cannot be loaded ({reason}): it needs the Hub, once") from error
     return [
         _row(question, solution)
         for question, solution in zip(found["question"], found["answer"], strict=True)
@@ -61,7 +61,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    """As of word problems, by the closing line `#### 17`; where there is none, as the reward judges the last box."""
+    """Score as word problems do, by the closing line `#### 17`; without it, as the reward judges the last box."""
     if "####" in completion:
         return word_problems.score(row, completion)
     # Here, and not above: rows are made without a verifier too.

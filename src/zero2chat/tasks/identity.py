@@ -290,7 +290,7 @@ def rows(
 def _rows(split: str, seed: int, n: int, languages: Sequence[str] | None, system: bool) -> list[Row]:
     if languages is None:
         if system:
-            raise UserError("identity: system: is of the questions in `languages`: name them, such as [en]")
+            raise UserError("identity: system: needs `languages`: set it, such as [en]")
         return draw(_pool(split), f"identity, {split}", seed, n)
     if isinstance(languages, str) or not languages:
         raise UserError(f"identity: languages: expected a list such as [en, de], found {languages!r}")

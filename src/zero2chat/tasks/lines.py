@@ -158,8 +158,8 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     - `known`: 80 things that are in every split.
     - `more`: further ones, of the group `sft`, that are in every split.
     - `blended`: 1,500 things that there are not, made of those of `more` and `known`, in the train split alone.
-    - `ppo`: things of which only the train split of these `subjects` tells.
-    - `new`: things of which no training split tells; validation and test have different ones.
+    - `ppo`: things that only the train split of these `subjects` mentions.
+    - `new`: things that no training split mentions; validation and test have different ones.
 
     `typed` adds requests as people type them, to every second row with a setting. Every fifth row has no setting.
 
@@ -170,7 +170,7 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     # `new` is for exams alone, `blended` and `ppo` for training alone, the others for both.
     if subjects == "new" if split == "train" else subjects in ("blended", "ppo"):
         has = "validation or test" if subjects == "new" else "train"
-        raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': take {has}, or other subjects")
+        raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': use {has}, or other subjects")
     where = f"lines, {split}" + f", {subjects}" * (subjects != "known")
     if not typed:
         return draw(_pool(split, subjects), where, seed, n)

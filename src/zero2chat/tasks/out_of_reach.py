@@ -140,7 +140,7 @@ def _plural(word: str) -> str:
 
 
 def _put(role: str | None, word: str) -> str:
-    """A word as it stands in a sentence: with an article, as a plural, or with its verb."""
+    """A word as used in a sentence: with an article, as a plural, or with its verb."""
     if role == "a":
         return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
     if role == "plural":
@@ -280,7 +280,7 @@ def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | N
                 f"out_of_reach: alpaca: split {split!r}: these rows are for evaluation only: ask for 'test'"
             )
         if tools_off:
-            raise UserError("out_of_reach: alpaca: has no rows for `tools_off`: set one of the two")
+            raise UserError("out_of_reach: alpaca has no rows for `tools_off`: set only one of them")
         return draw(_alpaca(alpaca), "out_of_reach, alpaca", seed, n)
     where = f"out_of_reach, {split}{', tools off' if tools_off else ''}"
     pool = _pool(split, tools_off)
@@ -431,7 +431,7 @@ def _plain_lines(text: str) -> str:
     return "\n".join(_plain(line) for line in text.splitlines())
 
 
-# What may stand beside a refusal: an apology, what the model is and can do, whom to ask.
+# What may accompany a refusal: an apology, what the model is and can do, who else to ask.
 _BESIDE = re.compile(
     r"(?:sorry|my apologies|apologies|unfortunately|alas|no|hm+|thanks|thank you|hello|hi|for (?:now|that|this)"
     r"|i (?:am|was|have|only|just|can|do|did|will|would|work|write|answer|help|know (?:only|little|very little|nothing))\b.*"
@@ -454,8 +454,8 @@ _OWN_NAMES = {"i", "zero", "python", "english", "sorry", "please", "that", "it",
 def score(row: Row, completion: str) -> float:
     """1.0 where the completion declines in at most 30 words and adds no answer.
 
-    No digit and no name stands in it that the question does not have, and each of its clauses declines, apologizes, or
-    says what the model is or whom to ask. The question said back is no refusal. A model that refuses everything scores
+    It has no digit and no name that the question does not have, and each of its clauses declines, apologizes, or says
+    what the model is or who else to ask. Repeating the question is not a refusal. A model that refuses everything scores
     1.0: its rate of declines within reach has to be read beside it.
     """
     text = completion.strip()

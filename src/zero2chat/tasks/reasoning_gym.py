@@ -118,11 +118,11 @@ def _dataset(environment: str) -> Any:
         raise UserError(f"task 'reasoning_gym': {error}: pip install \"zero2chat[reasoning]\"") from error
     name, options = json.loads(environment).values()
     if name in _REFUSED:
-        raise UserError(f"reasoning_gym: environment '{name}': its verifier {_REFUSED[name]}: leave it out")
+        raise UserError(f"reasoning_gym: environment '{name}': its verifier {_REFUSED[name]}: remove it")
     if name not in DATASETS:
         raise UserError(f"reasoning_gym: environment '{name}' does not exist{nearest(name, DATASETS)}")
     if {"seed", "size"} & options.keys():
-        raise UserError(f"reasoning_gym: environment '{name}': seed and size are the task's own: leave them out")
+        raise UserError(f"reasoning_gym: environment '{name}': seed and size are set by the task: remove them")
     try:
         return reasoning_gym.create_dataset(name, seed=0, size=SEEDS["test"].stop, **options)
     except (TypeError, ValueError, AssertionError) as error:
@@ -182,8 +182,10 @@ def _endless(name: str, options: dict[str, Any], seed: int) -> Iterator[Row]:
 def _checked(environments: Mapping[str, Any] | None) -> Mapping[str, Any]:
     chosen = ENVIRONMENTS if environments is None else environments
     if not isinstance(chosen, Mapping) or not chosen:
-        raise UserError(f"reasoning_gym: environments is {chosen!r}: give names, each with its options")
+        raise UserError(f"reasoning_gym: environments: expected names, each with options, got {chosen!r}")
     for name, options in chosen.items():
         if options is not None and not isinstance(options, Mapping):
-            raise UserError(f"reasoning_gym: environment '{name}': {options!r} are no options: give names and values")
+            raise UserError(
+                f"reasoning_gym: environment '{name}': expected names and values of options, got {options!r}"
+            )
     return chosen

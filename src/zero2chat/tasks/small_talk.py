@@ -475,7 +475,7 @@ def _conversations(data: bytes, where: str) -> list[list[str]]:
 
 def _chats(seed: int, n: int, people: str | None) -> list[str]:
     if people is None:
-        raise UserError("small_talk: chats are people's own: set `people` to chitchat_dataset's dataset.json")
+        raise UserError("small_talk: chats need people's messages: set `people` to chitchat_dataset's dataset.json")
     rows = _people(people)
     held_out = {row["key"] for split in ("validation", "test") for row in (*rows[split], *_ours(split))}
     told = _conversations(Path(people).read_bytes(), f"small_talk: people: {people}")
@@ -634,7 +634,7 @@ def _drawn() -> list[Row]:
 
 @functools.cache
 def _held_out() -> frozenset[str]:
-    """Contents that our own rows of the other splits ask about, of which training may not tell."""
+    """Contents that our own rows of the other splits ask about, so training rows must not contain them."""
     rows = [row for split in ("validation", "test") for row in _ours(split) if row["kind"] not in _CLOSED]
     return frozenset(row["content"].lower() for row in rows if row["content"])
 

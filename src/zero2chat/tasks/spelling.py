@@ -168,11 +168,11 @@ def rows(
     famous: bool = False,
     typed: bool = False,
 ) -> list[Row]:
-    """Questions on words of three to nine letters: common ones, or all that stand in small letters in `texts`, which is
+    """Questions on words of three to nine letters: common ones, or all that occur in lower case in `texts`, which is
     a file's name or a pattern for several. No word is in two splits. `famous`: how many r's strawberry has, and every
     third letter of ubiquitous, which are test rows.
 
-    `quoted`: the word stands in quotation marks, where it is made of the same tokens as in a program. `typed` adds
+    `quoted`: the word is in quotation marks, where it has the same tokens as in a program. `typed` adds
     questions as people type them. Raises `UserError` where there is no such file, and for a kind that is not known.
     """
     for kind in kinds:

@@ -458,7 +458,7 @@ def _number(low: int, high: int, rng: random.Random) -> int:
 
 
 def _drawn(kind: _Kind, split: str, rng: random.Random, largest: int) -> Row | None:
-    """A row with numbers drawn anew, or None where they come out wrong or belong to another split."""
+    """Return the row with new numbers, or None if they are invalid or belong to another split."""
     numbers = tuple(_number(low, min(high, largest), rng) for low, high in kind.ranges)
     results = _results(_calculations(kind, numbers))
     if not results or max(results) > largest or not in_split(kind.key(numbers), split):

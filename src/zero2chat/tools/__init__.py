@@ -1,1 +1,1 @@
-"""What a model may call. Each tool bounds itself, as no loop that calls it does; nothing here imports torch."""
+"""Tools for models. Each tool enforces its own limits; nothing here imports torch."""

@@ -1,9 +1,9 @@
 """Which expressions a test of `unit_tests.py` may ask a program for.
 
-What the program returns is an object of its own making, and any operator or method on it does what the program says. So
-nothing that the test knows may meet it before the comparison, which is made outside: `f(2) - 4 == 0` hands 4 to the
-program's `__sub__`, and is passed by one that knows nothing. Allowed is the program's own call, with the inputs that it
-is given, and around it what adds nothing: `len`, `round(…, 2)`, an index, a list of several calls.
+The program may return objects of its own classes, whose operators and methods it controls. So the test must not pass
+anything it knows to such an object before the comparison, which happens outside: `f(2) - 4 == 0` passes 4 to the
+program's `__sub__`, and so can be cheated. Allowed are calls of the program with given inputs, and operations around
+them that add no information: `len`, `round(…, 2)`, an index, a list of several calls.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import ast
 import builtins
 import sys
 
-# They take what the program returned, and nothing else. Left out is what compares (`isinstance`, `max(a, b)`) or
-# reaches inside (`getattr`).
+# Functions that take only the program's return value. Excluded are comparisons (`isinstance`, `max(a, b)`) and
+# attribute access (`getattr`).
 _PLAIN = """
     abs all any ascii bin bool bytes bytearray chr complex dict enumerate filter float frozenset hex int iter len list
     map max min next oct ord repr reversed round set slice sorted str sum tuple zip
     """.split()  # noqa: SIM905
-# What may come second, where it is a whole number: digits, a base, how many of a series.
+# Functions with an integer as second argument: digits, a base, a count.
 _WITH_A_NUMBER = {"round", "int", "islice"}
 _JOINING = {"join", "format"}  # of a text, with what the program returned
 # Of what the program returned, with one constant: `get` has no default, which would be handed back.
@@ -27,15 +27,15 @@ _NEVER = (ast.Compare, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 
 def is_askable(asked: ast.expr, imported: frozenset[str]) -> bool:
-    """Whether the expression is a program's own, and carries nothing that the program could take for the answer.
-    `imported` are the names that the tests import, which are Python's."""
-    # A comparison inside would carry what is expected in with it.
+    """Whether the expression only uses the program, and contains nothing that reveals the answer to it. `imported` are
+    the names that the tests import from Python."""
+    # A comparison inside would pass the expected value in.
     if any(isinstance(part, _NEVER) for part in ast.walk(asked)):
         return False
     names = {part.id for part in ast.walk(asked) if isinstance(part, ast.Name)}
     known = imported | sys.stdlib_module_names | set(dir(builtins))
     if names <= known and isinstance(asked, ast.Call) and isinstance(asked.func, ast.Name):
-        known -= {asked.func.id} - imported  # a function to write may have a built-in's name
+        known -= {asked.func.id} - imported  # the requested function may have a built-in's name
     return _Asked(known).is_own(asked)
 
 
@@ -47,7 +47,7 @@ class _Asked:
         self._known, self._free, self._parts = known, free, parts
 
     def is_own(self, node: ast.expr) -> bool:
-        """Whether this comes from the program, with nothing but its inputs put to it."""
+        """Whether this comes from the program, given only its inputs."""
         match node:
             case ast.Name(id=name):
                 return name not in self._known | self._free
@@ -85,13 +85,13 @@ class _Asked:
             case ast.Attribute(value=value, attr=name):
                 if not self.is_own(value):
                     return False
-                # A method of the program's own class takes inputs; what a function returned may be anything.
+                # A method of the program's own class takes inputs; a function's return value may be anything.
                 takes = self._is_made(value) or (name in _PARTING and len(given) == 1)
                 return all(map(self._is_input if takes else self.is_own, given))
         return self.is_own(call.func) and all(map(self._is_input, given))
 
     def _adds_nothing(self, name: str, call: ast.Call) -> bool:
-        """Of a function of Python's: whether it sees what the program returned, and nothing beside it."""
+        """Whether this call of a Python function receives only the program's return value."""
         first, others = call.args[:1], call.args[1:]
         for option in call.keywords:
             if option.arg == "key" and not self._is_key(option.value):
@@ -109,7 +109,7 @@ class _Asked:
         return known and len(first) == 1 and not others and self.is_own(first[0])
 
     def _is_way(self, function: ast.expr) -> bool:
-        """What `map` does to each element: a function of Python's, the program's, or one that adds nothing."""
+        """Whether this is a valid function for `map`: Python's, the program's, or one that adds nothing."""
         if isinstance(function, ast.Lambda):
             inner = self._inside(function)
             return inner is not None and inner.is_own(function.body)
@@ -136,11 +136,11 @@ class _Asked:
         return _Asked(self._known - names, self._free - names, self._parts | names)
 
     def _is_input(self, node: ast.expr) -> bool:
-        """What may be put to the program: constants, or what itself comes from it alone."""
+        """Whether this may be passed to the program: constants, or values that come from it alone."""
         return not self._holds_own(node) or self.is_own(node) or self._is_nested(node)
 
     def _is_nested(self, node: ast.expr) -> bool:
-        """A list of inputs, some of which come from the program."""
+        """Whether this is a list of inputs with some from the program."""
         if isinstance(node, ast.Starred):
             return self._is_input(node.value)
         return isinstance(node, ast.List | ast.Tuple | ast.Set) and all(map(self._is_input, node.elts))
@@ -154,7 +154,7 @@ class _Asked:
         return not names <= self._known | self._free | bound
 
     def _within(self, generators: list[ast.comprehension]) -> _Asked | None:
-        """The names inside of a comprehension: elements of constants are inputs, others are the program's."""
+        """Return the names inside a comprehension: elements of constants are inputs, others come from the program."""
         inner = self
         for one in generators:
             if one.ifs or one.is_async:

@@ -1,10 +1,10 @@
-"""An index of passages on disk, ranked by BM25 (Robertson et al. 1994) through bm25s.
+"""A search index of passages on disk, ranked by BM25 (Robertson et al. 1994) with bm25s.
 
-A folder of NumPy arrays, texts with the places at which they end, and a manifest. All of it is mapped into memory, and
-a search reads what it needs: opening takes no longer for a large index. No file of it is a pickle.
+It is a folder of NumPy arrays, texts with end offsets, and a manifest. Everything is memory-mapped, and a search only
+reads what it needs, so a large index opens just as fast. No file is a pickle.
 
-A part of a query in double quotes is a phrase: only passages are found that hold its words one after another. Case,
-accents, punctuation and the blanks around a phrase do not matter. A quotation mark without a second one is ignored.
+Text in double quotes is a phrase: only passages that contain its words in sequence are found. Case, accents,
+punctuation and surrounding spaces are ignored. An unmatched quotation mark is ignored.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from zero2chat.errors import UserError
 from zero2chat.text import cut, printable, words
 from zero2chat.tools.search_types import Passage
 
-FORMAT = 1  # another one, where `words` or the files change
+FORMAT = 1  # increase if `words` or the files change
 MANIFEST = "manifest.json"
-_BM25S = ".".join(bm25s.__version__.split(".")[:2])  # whose files are of one kind
-_MOST_WORDS = 64  # of a query, the rarest: so many lists of passages are gone through
+_BM25S = ".".join(bm25s.__version__.split(".")[:2])  # versions with the same file format
+_MOST_WORDS = 64  # per query, the rarest: the maximum number of posting lists that are read
 
 _PHRASE = re.compile(r'"([^"]*)"')
 
@@ -42,17 +42,17 @@ _PHRASE = re.compile(r'"([^"]*)"')
 def write_index(
     folder: str, documents: Iterable[tuple[str, str]], origin: str, characters: int = 600, progress: bool = False
 ) -> dict[str, Any]:
-    """Index documents, each a text and its source, and return the manifest. `origin` says where they are from.
+    """Index documents (text, source) and return the manifest. `origin` names where they come from.
 
-    A passage that was there already is left out, as is one without a word. Raises `UserError` where the folder exists
-    or cannot be written, and for documents that have nothing to find in them. The folder appears whole or not at all.
+    Duplicate passages, and passages without words, are dropped. Raises `UserError` if the folder exists or is not
+    writable, and for documents without text. The folder appears complete or not at all.
     """
     if not 50 <= characters <= 10_000:
         raise UserError(f"index: characters {characters}: give a whole number from 50 to 10,000")
     with _whole_or_none(Path(folder)) as partial:
         texts, sources = _Writer(partial, "texts"), _Writer(partial, "sources")
         vocabulary: dict[str, int] = {}
-        passages: list[array[int]] = []  # the words of each, by number
+        passages: list[array[int]] = []  # the word ids of each
         seen: set[bytes] = set()
         read = repeated = 0
         for text, source in documents:
@@ -68,7 +68,7 @@ def write_index(
                     sources.add(printable(source).encode())
                     passages.append(numbers)
         if not passages:
-            raise UserError(f"{origin}: holds no text: nothing to index")
+            raise UserError(f"{origin}: no text to index")
         texts.close()
         sources.close()
         alphabet = _Writer(partial, "words")
@@ -96,14 +96,14 @@ def write_index(
 
 @contextlib.contextmanager
 def _whole_or_none(folder: Path) -> Iterator[Path]:
-    """A folder to write in, which takes its name at the end. What a killed process left of it is cleared."""
+    """Provide a temporary folder that is renamed at the end. Remains of a killed process are removed."""
     if folder.exists() or folder.is_symlink():
-        raise UserError(f"{folder}: is there already: remove it, or name another folder")
+        raise UserError(f"{folder}: already exists: remove it, or give another folder")
     partial = folder.with_name(f".{folder.name}.indexing")
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot write there: {error.strerror}") from error
+        raise UserError(f"{folder}: not writable: {error.strerror}") from error
     with _locked(partial):
         try:
             for left in partial.iterdir():
@@ -122,16 +122,16 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder}: another process is writing there: wait for it or kill it") from None
+            raise UserError(f"{folder}: another process is writing this folder: wait for it, or kill it") from None
         except OSError:
-            pass  # a file system without locks
+            pass  # the file system does not support locks
         yield
     finally:
-        os.close(descriptor)  # which frees the lock
+        os.close(descriptor)  # releases the lock
 
 
 class _Writer:
-    """Texts to a file, one after another, and beside it the places at which they end."""
+    """Writes texts to a file, one after another, and their end offsets to another."""
 
     def __init__(self, folder: Path, name: str):
         self.file = (folder / f"{name}.utf8").open("wb")
@@ -148,12 +148,12 @@ class _Writer:
 
 
 class _Texts(Sequence[bytes]):
-    """Those texts again, mapped into memory."""
+    """The texts, memory-mapped."""
 
     def __init__(self, folder: Path, name: str):
         self.ends = np.load(folder / f"{name}.ends.npy", mmap_mode="r", allow_pickle=False)
         with (folder / f"{name}.utf8").open("rb") as file:
-            # No source may have a name, and nothing cannot be mapped.
+            # All sources may be empty, and an empty file cannot be mapped.
             self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.ends[-1] else b""
 
     def __len__(self) -> int:
@@ -168,19 +168,19 @@ class _Texts(Sequence[bytes]):
 
 
 class Index:
-    """An index that `write_index` made. Any number of threads may search it."""
+    """An index written by `write_index`. It is thread-safe."""
 
     def __init__(self, folder: str):
-        """Raises `UserError` for a folder that is no index, not a whole one, or one of another version."""
+        """Raises `UserError` for a folder that is not an index, incomplete, or of another version."""
         place = Path(folder)
         _check(place)
         try:
-            # Its own vocabulary is a JSON file, which it would read whole.
+            # bm25s's own vocabulary is a JSON file, which it would load completely.
             self.ranking = bm25s.BM25.load(place, mmap=True, load_vocab=False, allow_pickle=False)
             self.words, self.texts, self.sources = (_Texts(place, name) for name in ("words", "texts", "sources"))
             self.numbers = np.load(place / "numbers.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{folder}: the index is damaged ({error}): make it anew") from error
+            raise UserError(f"{folder}: the index is damaged ({error}): build it again") from error
 
     def _number(self, word: str) -> int | None:
         spelled = word.encode()
@@ -190,7 +190,7 @@ class Index:
     def find(self, query: str, n: int) -> list[Passage]:
         """See `zero2chat.tools.search_types.Engine`. Of passages with one score the earlier ones come first.
 
-        All words rank the passages; those without each phrase in quotes are left out, whatever their rank.
+        All words count for the ranking; passages without every quoted phrase are dropped, whatever their rank.
         """
         known = [number for word in dict.fromkeys(words(query)) if (number := self._number(word)) is not None]
         if not known:
@@ -210,12 +210,12 @@ class Index:
         ]
 
     def _that_hold(self, phrases: Sequence[Sequence[str]], scores: Any, n: int) -> Any:
-        """The n best passages in which every phrase stands."""
-        holding: Any = None  # the passages with all words of the phrases, in whatever order
+        """Return the n best passages that contain every phrase."""
+        holding: Any = None  # the passages with all words of the phrases, in any order
         numbers = [self._number(word) for word in dict.fromkeys(word for phrase in phrases for word in phrase)]
         starts, passages = self.ranking.scores["indptr"], self.ranking.scores["indices"]
         lists = [passages[starts[number] : starts[number + 1]] for number in numbers if number is not None]
-        if len(lists) == len(numbers):  # else a word stands nowhere
+        if len(lists) == len(numbers):  # else a word does not occur at all
             for those in sorted(lists, key=len):
                 holding = np.asarray(those) if holding is None else np.intersect1d(holding, those, assume_unique=True)
         if holding is None:
@@ -228,13 +228,13 @@ class Index:
 
 
 def _phrase_test(phrase: Sequence[str]) -> Callable[[bytes], bool]:
-    """Whether a passage holds the words one after another, and nothing but signs and blanks between them."""
+    """Return a test whether a passage contains the words in sequence, with only signs and spaces in between."""
     spelled = [word.encode() for word in phrase]
     pattern = re.compile(rb"(?<![a-z0-9])" + rb"[^a-z0-9]+".join(map(re.escape, spelled)) + rb"(?![a-z0-9])")
     sought = f" {' '.join(phrase)} "
 
     def test(passage: bytes) -> bool:
-        if passage.isascii():  # which is what follows, faster
+        if passage.isascii():  # same result as below, faster
             return pattern.search(passage.lower()) is not None
         return sought in f" {' '.join(words(passage.decode('utf-8', 'replace'), pairs=False))} "
 
@@ -242,21 +242,21 @@ def _phrase_test(phrase: Sequence[str]) -> Callable[[bytes], bool]:
 
 
 def _check(folder: Path) -> None:
-    """Raises `UserError` where the manifest is missing, of another version, or lists files that are not there whole."""
+    """Raises `UserError` if the manifest is missing, of another version, or lists files that are missing or resized."""
     try:
         if not folder.exists():
-            raise UserError(f"{folder}: no such index: make it with `zero2chat index SOURCE --out {folder}`")
+            raise UserError(f"{folder}: no such index: build it with `zero2chat index SOURCE --out {folder}`")
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version, series = manifest["format"], ".".join(manifest["bm25s"].split(".")[:2])
         sizes = dict(manifest["files"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{folder}: is no search index: make one with `zero2chat index SOURCE --out FOLDER`") from error
+        raise UserError(f"{folder}: not a search index: make one with `zero2chat index SOURCE --out FOLDER`") from error
     if (version, series) != (FORMAT, _BM25S):
         raise UserError(
             f"{folder}: is an index of another version (format {version} by bm25s {series}; this one reads "
-            f"format {FORMAT} by bm25s {_BM25S}): make it anew with `zero2chat index`"
+            f"format {FORMAT} by bm25s {_BM25S}): build it again with `zero2chat index`"
         )
     for name, size in sizes.items():
         file = folder / Path(name).name
         if not file.is_file() or file.stat().st_size != size:
-            raise UserError(f"{folder}: the index is not whole ({name} is missing or has another size): make it anew")
+            raise UserError(f"{folder}: the index is incomplete ({name} is missing or resized): build it again")

@@ -7,8 +7,8 @@ files is bounded too, and `/dev/null` so that it can be written to but not chang
     python -I -S -c TEXT FD SECONDS MEMORY OUTPUT FILE_SIZE THREADS < program
 
 On the descriptor FD it says `r` once the limits are set, then how the program ended: `v` and the last value's repr, `n`
-where there is none, `e` and an error; and, last, a byte that no text has in UTF-8. The program can write there too. It
-would only lie about itself: who reads it takes it for text.
+if there is no value, `e` and an error; and, last, a byte that never occurs in UTF-8. The program can write there too.
+It would only lie about itself: who reads it takes it for text.
 """
 
 import _ast

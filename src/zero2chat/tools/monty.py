@@ -27,8 +27,8 @@ _LARGEST = 64 * 2**20  # bytes
 _VALUE = "_z2c_value"  # of the last expression, by a name that no program is likely to have
 _TAKEN = f"{_VALUE} = ("
 _NOTHING = "None"  # which ends a program without a value
-# A program's text in pieces, each of which is found in one go. An f-string with its own kind of quote inside is cut in
-# the wrong places, of which the interpreter is the judge.
+# Matches a program's text piece by piece. An f-string with its own kind of quote inside is split at the wrong places;
+# the interpreter then decides.
 _PIECE = re.compile(
     r"""(?P<blank> [^\S\n]++ | \\\n | \#[^\n]*+ )
     | (?P<ends> [\n;] ) | (?P<opens> [\[({] ) | (?P<closes> [\])}] )

@@ -87,16 +87,16 @@ class Table:
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{file}: is no JSON: {error}") from error
+            raise UserError(f"{file}: invalid JSON: {error}") from error
         if not isinstance(table, dict):
-            raise UserError(f"{file}: is no table: give an object whose keys are queries")
+            raise UserError(f"{file}: expected a JSON object whose keys are queries")
         self.rows: dict[str, list[Passage]] = {}
         for query, value in table.items():
             rows = [[value, Path(file).name]] if isinstance(value, str) else value
             if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
-                raise UserError(f"{file}: query {query!r}: give a text or a list of [text, source]")
+                raise UserError(f"{file}: query {query!r}: expected text or a list of [text, source]")
             if self._key(query) in self.rows:
-                raise UserError(f"{file}: query {query!r} is there twice, but for case and spaces")
+                raise UserError(f"{file}: duplicate query {query!r} (case and spaces are ignored)")
             self.rows[self._key(query)] = [Passage(text, source, 1.0) for text, source in rows]
 
     @staticmethod

@@ -32,9 +32,9 @@ class SearXNG:
         """Raises `UserError`, in which no part of the address stands: it may hold a secret."""
         parts = http_address(url)
         if parts is None:
-            raise UserError("search: that is no http address: give SearXNG's base, such as http://localhost:8888")
+            raise UserError("search: not an http URL: give SearXNG's base URL, such as http://localhost:8888")
         if "@" in parts.netloc:
-            raise UserError("search: the address holds a name or a password, which would be sent with each query")
+            raise UserError("search: the URL contains a user name or password, which each query would send: remove it")
         path = parts.path.rstrip("/")
         self.parts = parts._replace(path=path if path.endswith("/search") else path + "/search")
         self.seconds = seconds
@@ -53,7 +53,7 @@ class SearXNG:
         return passages[:n]
 
     def _get(self, target: str) -> bytes:
-        """The body of the reply, by the deadline: a socket's own time-out starts anew with each byte, and looking up a
+        """Read the reply's body by the deadline: a socket's own timeout restarts with each byte, and looking up a
         name has none."""
         kind = http.client.HTTPSConnection if self.parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(str(self.parts.hostname), self.parts.port, timeout=self.seconds)

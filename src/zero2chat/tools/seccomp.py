@@ -12,7 +12,7 @@ from __future__ import annotations
 import platform
 import struct
 
-# Name, number on x86-64, number on aarch64 (- where there is none).
+# Name, number on x86-64, number on aarch64 (- if missing).
 _CALLS = """
 read 0 63, write 1 64, open 2 -, close 3 57, stat 4 -, fstat 5 80, lstat 6 -, poll 7 -, lseek 8 62, mmap 9 222,
 mprotect 10 226, munmap 11 215, brk 12 214, rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139,

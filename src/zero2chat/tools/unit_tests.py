@@ -1,4 +1,4 @@
-"""Does the code do what its tests ask for? Run in a sandbox, judged outside of it.
+"""Reward for code by unit tests: run in a sandbox, judged outside of it.
 
 A test `assert f(2) == 4` is taken apart: the program is given `f(2)` alone, and what it says that this is, is compared
 with `4` here. So no expected value ever enters the process in which the model's code runs, and a program that takes
@@ -6,8 +6,8 @@ that process over (prints "passed", exits early, replaces `assert`, `repr` or th
 wrongly. What it is given is the same whatever is expected, limits included; nor may the call carry it, as `f(2) - 4`
 does (`askable.py`). A test of truth alone, `assert f(2)`, is a coin toss to such a program: prefer tests of values.
 
-Values are compared as by Python's `==`, a Counter, a named tuple or an IntEnum by the plain data that it is; but one
-that no literal can write, such as a Decimal, a Fraction or a dict's keys, equals nothing.
+Values are compared as by Python's `==`; a Counter, a named tuple or an IntEnum as plain data. A value without a
+literal, such as a Decimal, a Fraction or a dict's keys, equals nothing.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _FORMS = (
     "at most an index, len, round or sorted around it, and no operator or other value beside it"
 )
 _LONGEST = 5_000  # characters of an expected value
-_LONGEST_ANSWER = 2 * _LONGEST + 100  # an equal value may be written in more
-_MOST = 100  # tests of a row
-_LONGEST_TESTS = python.LONGEST // 2  # characters of a row's expressions and imports: the rest is for the answer
-_DEEPEST = 50  # brackets in brackets of an answer
-_UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, OverflowError)  # of a text as Python
-# What asks, under a name that no program is likely to have. Its defaults are Python's own, whatever the program goes on
-# to call `list`: that is no mistake.
+_LONGEST_ANSWER = 2 * _LONGEST + 100  # an equal value may have a longer representation
+_MOST = 100  # tests per row
+_LONGEST_TESTS = python.LONGEST // 2  # characters of a row's expressions and imports; the rest is for the answer
+_DEEPEST = 50  # nested brackets in an answer
+_UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, OverflowError)  # parsing errors
+# The evaluating function, with a name that no program is likely to use. Its defaults bind Python's own built-ins, in
+# case the program redefines names such as `list`.
 _ATTEMPT = f"""
 def _z2c_attempt(call, repr=repr, isinstance=isinstance, type=type, bool=bool, dict=dict, frozenset=frozenset,
                  lists=(list, tuple, set), scalars=(int, float, str)):
@@ -67,7 +67,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Case:
-    """One assertion: an expression to evaluate inside, and what it must be, which stays outside."""
+    """One assertion: an expression to evaluate inside, and the expected value, which stays outside."""
 
     expression: str
     expected: Any
@@ -86,20 +86,20 @@ class Case:
             if self.how == "as near as":
                 return bool(abs(found - self.expected) <= self.absolute)
             return bool(found == self.expected)
-        except (TypeError, OverflowError):  # no number, or an integer larger than any float
+        except (TypeError, OverflowError):  # not a number, or an integer larger than any float
             return False
 
 
 def read_tests(tests: str | Sequence[str]) -> tuple[str, tuple[Case, ...]]:
-    """The imports of a row's tests, and the tests. Raises `UserError` for what is neither."""
+    """Return the imports of a row's tests, and the tests. Raises `UserError` for other statements."""
     texts = [tests] if isinstance(tests, str) else tests
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        raise UserError("tests: give a text, or a list of texts")
+        raise UserError("tests: expected text, or a list of texts")
     return _read_tests("\n".join(texts))
 
 
 def last_block(text: str) -> str | None:
-    """The last whole ```python block of a text."""
+    """Return the last complete ```python block of a text."""
     found: str | None = None
     block: list[str] | None = None
     wanted = False
@@ -125,14 +125,14 @@ def share_passed(text: str, tests: Any, engine: str, limits: python.Limits) -> f
 
 
 class _Nothing:
-    """The answer that is no answer: equal to nothing else."""
+    """A missing answer: equal to nothing."""
 
 
 def _answers(code: str, setup: str, cases: Sequence[Case], engine: str, limits: python.Limits) -> list[Any]:
-    """What each expression is, by the program's own account."""
-    # Not as `__main__`: what a solution does as a script is not asked for. (Monty's name cannot be set.)
+    """Return each expression's value, as reported by the program."""
+    # Not as `__main__`: a solution's script part must not run. (Monty's name cannot be set.)
     before, after = _ATTEMPT if engine == "monty" else f"__name__ = 'solution'\n{_ATTEMPT}", ""
-    if "__future__" in code:  # which has to come first
+    if "__future__" in code:  # must come first
         before, after = "", _ATTEMPT
     calls = ", ".join(f"_z2c_attempt(lambda: ({case.expression}))" for case in cases)
     program = f"{before}{code}\n{after}\n{setup}\n'\\n'.join([t.replace('\\n', ' ') for t in [{calls}]])\n"
@@ -143,7 +143,7 @@ def _answers(code: str, setup: str, cases: Sequence[Case], engine: str, limits: 
         return nothing
     try:
         lines = str(ast.literal_eval(result.value)).split("\n")
-    except _UNREADABLE:  # an escape that is none
+    except _UNREADABLE:  # an invalid escape
         return nothing
     if len(lines) != len(cases):
         return nothing
@@ -151,8 +151,8 @@ def _answers(code: str, setup: str, cases: Sequence[Case], engine: str, limits: 
 
 
 def _literal(text: str, expected: Any) -> Any:
-    """A hostile text as the value of a Python literal. It is looked at before Python's own parser sees it: one much
-    longer than what is expected is no equal of it, and not worth the time."""
+    """Parse untrusted text as a Python literal. It is checked before Python's parser sees it: a text much longer than
+    the expected value cannot be equal, and is not worth the time."""
     if len(text) > 2 * len(repr(expected)) + 100:
         return _Nothing()
     depth, at = 0, 0
@@ -198,21 +198,21 @@ def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]
     if not 1 <= len(found) <= _MOST:
         raise UserError(f"tests: {len(found)} tests: give 1 to {_MOST}")
     if sum(map(len, imports)) + sum(len(test.expression) for test in found) > _LONGEST_TESTS:
-        raise UserError(f"tests: without their expected values longer than {_LONGEST_TESTS:,} characters")
+        raise UserError(f"tests: longer than {_LONGEST_TESTS:,} characters, even without expected values: shorten them")
     return "\n".join(imports), tuple(found)
 
 
 def _import(node: ast.Import | ast.ImportFrom) -> str:
     modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
     if any(name.partition(".")[0] not in sys.stdlib_module_names or name == "__future__" for name in modules):
-        raise UserError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has the standard library alone")
+        raise UserError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has only the standard library")
     if any(alias.name == "*" for alias in node.names):
-        raise UserError(f"tests: {ast.unparse(node)[:60]!r} does not tell its names from the program's: import each")
+        raise UserError(f"tests: {ast.unparse(node)[:60]!r} hides which names it imports: import each name")
     return ast.unparse(node)
 
 
 def _read_test(node: ast.expr, imported: frozenset[str]) -> Case | None:
-    """The assertion's two sides; None where they cannot be told apart."""
+    """Return the two sides of an assertion, or None if they cannot be separated."""
     match node:
         case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
             sides = [(left, right), (right, left)]

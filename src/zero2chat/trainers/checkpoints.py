@@ -1,4 +1,4 @@
-"""A checkpoint and another launch: what can go on from it, and one line for what cannot."""
+"""Check whether a launch can resume from a checkpoint, and explain in one line if it cannot."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from transformers import Trainer
 
 from zero2chat.errors import UserError
 
-UNIVERSAL = "latest_universal"  # what DeepSpeed's converter writes last
+UNIVERSAL = "latest_universal"  # the last file that DeepSpeed's converter writes
 
 
 def require_fit(checkpoint: Path, trainer: Trainer) -> None:
-    """Raises `UserError` where this launch cannot go on from the checkpoint with its optimizer.
+    """Raises `UserError` if this launch cannot resume from the checkpoint with its optimizer.
 
-    The Trainer would begin with a new one unasked, or end in a traceback. One process and DDP take each other's
-    checkpoints, FSDP those of any number of ranks, and ZeRO its own number's, or any that was made universal.
+    The Trainer would silently start a new optimizer, or end in a traceback. One process and DDP accept each other's
+    checkpoints, FSDP those of any number of ranks, and ZeRO those of the same number of ranks, or universal ones.
     """
     plugin, whole = trainer.args.deepspeed_plugin, "one process or DDP"
     now = "ZeRO" if plugin is not None else "FSDP" if trainer.is_fsdp_enabled else whole

@@ -36,9 +36,9 @@ def examine(
     batch_size: int,
     tools: Tools | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """`evaluate_tasks` of the model just trained, its answers kept as the run's samples; nothing without tasks.
+    """Run `evaluate_tasks` on the trained model, and save the answers as the run's samples. Returns {} without tasks.
 
-    Every rank must call it: sharded weights are gathered.
+    Every rank must call this: sharded weights are gathered.
     """
     if not specs:
         return {}
@@ -50,11 +50,11 @@ def examine(
 
 
 class Examination(TrainerCallback):
-    """Asks the tasks greedily before the first step and after each `every` steps: accuracy over compute.
+    """Evaluates the tasks greedily before the first step and every `every` steps, for score over compute.
 
-    A line of `history.jsonl` each: of each task's accuracy the value, n, low and high, and beside them the tokens, and
-    the seconds spent in training steps so far, without these examinations. Where the rows are of the test split,
-    nothing may be chosen by them. Every rank must have it: sharded weights are gathered.
+    Each evaluation is a line of `history.jsonl`: value, n, low and high of each task's accuracy, the training tokens,
+    and the seconds spent in training steps, excluding these evaluations. If the rows are test rows, the scores must not
+    be used for selection. Every rank needs this callback: sharded weights are gathered.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Examination(TrainerCallback):
 
     def _examine(self, state: TrainerState) -> None:
         with unwrap_model_for_generation(self.trainer.model_wrapped, self.trainer.accelerator) as model:
-            # The best constant answer is the same at each step: it is worked out once, at the end.
+            # The best constant answer is the same at each step: it is computed once, at the end.
             metrics, _ = evaluate_tasks(
                 model, self.tokenizer, self.specs, self.batch_size, show=0, tools=self.tools, constants=False
             )

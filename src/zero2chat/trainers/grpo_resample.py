@@ -1,8 +1,8 @@
-"""Dynamic sampling: further problems in place of those whose answers all got one reward, which teach nothing.
+"""Dynamic sampling: replace zero-variance groups, which give no gradient, by groups of other prompts.
 
-DAPO (Yu et al. 2025, arXiv:2503.14476, section 3.2) samples on until the batch is full of groups that differ. Here it
-is bounded: so many further generations, each of whole batches. What TRL keeps private is touched in this file alone,
-and `tests/contracts` holds TRL to it.
+DAPO (Yu et al. 2025, arXiv:2503.14476, section 3.2) samples until the batch is full of groups with different rewards.
+Here the number of further generations is bounded, each of a whole batch. TRL's private API is used only in this file,
+and `tests/contracts` checks it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-# What TRL 1.16 makes of a batch: (answers, tokens) or (answers,), prompts padded on the left, the rest on the right.
+# The tensors in a batch of TRL 1.16: (completions, tokens) or (completions,), prompts padded left, the rest right.
 LEFT = ("prompt_ids", "prompt_mask")
 RIGHT = (
     "completion_ids",
@@ -27,8 +27,8 @@ RIGHT = (
     "advantages",
 )
 COUNT = "num_items_in_batch"  # tokens in the loss, over all processes
-# Advantages of equal rewards are float noise, divided by a deviation of 0 + 1e-4: up to some 0.01. Where rewards differ
-# by more than 1e-5, one is above this.
+# Advantages of equal rewards are float noise divided by 0 + 1e-4: up to about 0.01. If rewards differ by more than
+# 1e-5, one advantage is above this.
 _NOISE = 0.05
 Batch = dict[str, Any]
 
@@ -42,11 +42,11 @@ def resample(
     pad_id: int,
     accelerator: Accelerator,
 ) -> tuple[Batch, int]:
-    """One process's batch for `inputs`, and how many of its groups were replaced.
+    """Return one process's batch for `inputs`, and the number of its groups that were replaced.
 
-    `sample` makes TRL's batch of the inputs, `fresh(round)` gives as many inputs of other problems. A process holds
-    whole groups of `group` answers. All take part in each round, while any of them has a group to replace. What stays
-    alike after the last round stays in the batch: it moves nothing. Rewards must be scaled in each group.
+    `sample` makes TRL's batch from the inputs; `fresh(round)` returns as many inputs of other problems. A process holds
+    whole groups of `group` completions. All processes take part in each round as long as any has a group to replace.
+    Zero-variance groups left after the last round stay in the batch, without effect. Rewards must be scaled per group.
     """
     batch = sample(inputs)
     replaced = 0
@@ -63,19 +63,19 @@ def resample(
 
 
 def _mask(batch: Mapping[str, Any]) -> torch.Tensor:
-    """The tokens that are in the loss: with mask_truncated_completions none of an answer that was cut."""
+    """Return the tokens in the loss: none of a truncated completion with mask_truncated_completions."""
     return batch["completion_mask"] * batch.get("tool_mask", 1)
 
 
 def _groups(batch: Mapping[str, Any], group: int, alike: bool) -> list[int]:
-    """The groups of which no token is in the loss with an advantage that is not 0 (`alike`), or the others."""
+    """Return the zero-variance groups (`alike`), where no token in the loss has a nonzero advantage, or the others."""
     moved = batch["advantages"].abs() * _mask(batch).any(1)
     flat = (moved.view(-1, group) < _NOISE).all(1)
     return [i for i, dead in enumerate(flat.tolist()) if dead == alike]
 
 
 def _replace(batch: Batch, more: Batch, pairs: list[tuple[int, int]], group: int, pad_id: int) -> Batch:
-    """`batch` with its group a replaced by group b of `more`, for each (a, b), padded to one length."""
+    """Replace group a of `batch` by group b of `more`, for each (a, b), padded to one length."""
     unknown = batch.keys() - {*LEFT, *RIGHT, COUNT}
     if unknown:
         raise NotImplementedError(f"resample: a batch with {', '.join(sorted(unknown))}")
@@ -83,7 +83,7 @@ def _replace(batch: Batch, more: Batch, pairs: list[tuple[int, int]], group: int
     for key in batch.keys() - {COUNT}:
         fill = pad_id if key in ("prompt_ids", "completion_ids") else 0
         old, new = batch[key], more[key]
-        if old.dim() > 1:  # (answers, 1) of both is a value an answer, and stays so
+        if old.dim() > 1:  # (completions, 1) in both is one value per completion, and stays so
             width = max(old.shape[1], new.shape[1])
             old, new = (_padded(part, width, key in LEFT, fill) for part in (old, new))
         merged[key] = old.clone()

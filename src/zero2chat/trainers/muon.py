@@ -1,4 +1,4 @@
-"""Muon for the matrices, AdamW for the rest, as one optimizer that `Trainer`, its scheduler and checkpoints know."""
+"""Muon for matrices and AdamW for other weights, as one optimizer for `Trainer`, its scheduler and checkpoints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from transformers import TrainingArguments
 from zero2chat.errors import UserError
 from zero2chat.models.hardware import bf16_is_fast
 
-TOGETHER = 2**24  # entries of equal matrices that are orthogonalised at once
+TOGETHER = 2**24  # maximum entries of equal matrices that are orthogonalised at once
 
 
 class BatchedMuon(torch.optim.Muon):
-    """torch's Muon, which orthogonalises matrices of one shape together: of small ones in a third less time.
+    """torch's Muon, orthogonalising matrices of one shape together: a third faster for small ones.
 
-    In bf16 as torch's, but on a processor that is not made for it: on such a CPU fp32 takes a fifth of the time.
+    It uses bf16 as torch does, except on CPUs without native bf16, where fp32 takes a fifth of the time.
     """
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Let the two parts work on this optimizer's own groups and state, which the scheduler and checkpoints see."""
+        """Make both parts share this optimizer's groups and state, which the scheduler and checkpoints use."""
         muon, adamw = self._parts
         muon.param_groups, adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
         muon.state = adamw.state = self.state
@@ -112,13 +112,13 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
-    """The shape of the whole parameter; of ZeRO-3's shards only DeepSpeed knows it."""
+    """Return the shape of the whole parameter. With ZeRO-3, only DeepSpeed knows it."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable parameters: (hidden matrices, everything else)."""
-    # Positions too may be embedded, as GPT-2's are; a reward model's head is `score`.
+    """Split the trainable parameters into (hidden matrices, everything else)."""
+    # Positions may be embedded too, as in GPT-2; a reward model's head is `score`.
     heads = [model.get_output_embeddings(), getattr(model, "score", None)]
     tables = [*heads, *(m for m in model.modules() if isinstance(m, nn.Embedding))]
     apart = {id(p) for table in tables if table for p in table.parameters()}
@@ -131,7 +131,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def adamw_groups(
     model: nn.Module, others: list[nn.Parameter], lr: float, embedding_lr: float | None, head_lr: float | None
 ) -> list[dict[str, Any]]:
-    """Parameter groups of `others`, all but the matrices: embedding and head apart where they have their own rate.
+    """Return parameter groups of `others` (all but the matrices), separate ones for embedding and head rates.
 
     A head that is tied to the embedding learns at the embedding's rate.
     """
@@ -152,12 +152,11 @@ def use_muon(
     head_lr: float | None = None,
     momentum: float = 0.95,
 ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-    """What a Trainer takes as `optimizer_cls_and_kwargs=`.
+    """Return the value for a Trainer's `optimizer_cls_and_kwargs=`.
 
-    Under DeepSpeed, whose partitions Muon cannot see through, it is DeepSpeed's own Muon, set to take the same steps
-    but for one thing: gradients are not clipped. DeepSpeed would clip after Muon has made its update of them, and
-    so shrink each step by the square root of the ranks of all matrices; Muon itself does not feel a gradient's scale.
-    Raises `UserError` under FSDP.
+    Under DeepSpeed, which partitions the weights, it is DeepSpeed's own Muon, configured to take the same steps, except
+    that gradients are not clipped. DeepSpeed would clip after Muon's update, and so shrink each step by the square root
+    of the ranks of all matrices; Muon itself does not depend on the gradient's scale. Raises `UserError` under FSDP.
     """
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         raise UserError("muon: it needs full matrices, which FSDP shards: set `muon: false`, or launch with ZeRO")
@@ -169,9 +168,9 @@ def use_muon(
 
     args.max_grad_norm = 0.0
     if args.deepspeed_plugin.zero_stage == 3:
-        args.deepspeed_plugin.deepspeed_config["zero_optimization"]["reduce_scatter"] = False  # it demands that
+        args.deepspeed_plugin.deepspeed_config["zero_optimization"]["reduce_scatter"] = False  # its Muon requires it
     if args.device.type == "cpu" and not args.torch_compile:
-        torch.compiler.set_stance("force_eager")  # compiling its kernels would take minutes to save milliseconds
+        torch.compiler.set_stance("force_eager")  # compiling its kernels would take minutes and save milliseconds
     matrices, others = split_parameters(model)
     adamw = {"betas": betas, "eps": eps, "weight_decay": 0.0, "use_muon": False}
     groups = [group | adamw for group in adamw_groups(model, others, lr, embedding_lr, head_lr)]
@@ -190,5 +189,5 @@ def use_muon(
         )
     for group in groups:
         for p in group["params"]:
-            p.use_muon = group["use_muon"]  # where its ZeRO looks
+            p.use_muon = group["use_muon"]  # DeepSpeed's ZeRO reads it here
     return MuonWithAuxAdam, {"params": groups}

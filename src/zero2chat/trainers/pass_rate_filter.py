@@ -1,7 +1,7 @@
-"""Problems neither too easy nor too hard: how often does the model, as it is now, solve each of them?
+"""Filter problems by the current model's pass rate, to remove those that are too easy or too hard.
 
-Answers to a problem that are all right or all wrong teach GRPO nothing. (DAPO leaves such out while it trains; Kimi
-k1.5, arXiv:2501.12599, section 2.1, chose its problems by the pass rate beforehand, as here.)
+GRPO gets no gradient from problems whose answers are all correct or all wrong. (DAPO skips them during training; Kimi
+k1.5, arXiv:2501.12599, section 2.1, selected problems by pass rate beforehand, as here.)
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from zero2chat.inference.generate import answer
 from zero2chat.rewards import Reward
 from zero2chat.runs import Run, is_main_process, read_jsonl, write_atomically
 
-FILE = "pass_rates.jsonl"  # in the run's folder: a line a problem: its hash, how many of how many answers passed
-_QUIET_SECONDS = 10  # between two lines of progress
+FILE = "pass_rates.jsonl"  # in the run's folder: one line per problem with its hash, answers passed and answers judged
+_QUIET_SECONDS = 10  # between two progress lines
 
 
 @dataclass
 class PassRate:
-    """A YAML's `pass_rate:`: keep the problems of which from `low` to `high` of `samples` answers pass.
+    """A YAML's `pass_rate:`: keep problems with a pass rate from `low` to `high` over `samples` answers.
 
-    An answer passes at a reward of 1 or more from the function that the log calls `by`, the first one if not given. One
-    that the length limit cut does not where `mask_truncated_completions` keeps such answers out of training.
+    An answer passes at a reward of 1 or more from the function with the log name `by`, by default the first one. A
+    truncated answer does not pass if `mask_truncated_completions` masks such answers in training.
     """
 
     samples: Annotated[int, Refuse("below 2: of one answer there is no rate")] = 8
@@ -44,18 +44,18 @@ class PassRate:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= 1:
-            raise ValueError(f"pass_rate: low {self.low} and high {self.high} are not in order between 0 and 1")
+            raise ValueError(f"pass_rate: low {self.low} and high {self.high}: expected 0 <= low <= high <= 1")
 
 
 def passing_function(spec: PassRate, rewards: list[Reward]) -> Reward:
-    """The reward that decides what passes. Raises `UserError` where none is called so, or it needs a trainer."""
+    """Return the reward that decides what passes. Raises `UserError` for an unknown name, or if it needs a trainer."""
     names = [reward.__name__ for reward in rewards]
     if spec.by is not None and spec.by not in names:
-        raise UserError(f"pass_rate: by: no reward is called '{spec.by}'{nearest(spec.by, names)}")
+        raise UserError(f"pass_rate: by: no reward has the name '{spec.by}'{nearest(spec.by, names)}")
     found = rewards[names.index(spec.by)] if spec.by is not None else rewards[0]
     if found.needs_of_trainer:
         raise UserError(
-            f"pass_rate: '{found.__name__}' needs {', '.join(found.needs_of_trainer)}, which only training has: name "
+            f"pass_rate: '{found.__name__}' needs {', '.join(found.needs_of_trainer)}, which only training has: set "
             "another reward in `by`"
         )
     return found
@@ -75,10 +75,10 @@ def keep_by_pass_rate(
     seed: int,
     cut_fails: bool = False,
 ) -> tuple[Dataset, dict[str, dict[str, Any]]]:
-    """The problems kept, in their order, and the metrics that say how many were not. Every rank must call it.
+    """Return the problems kept, in order, and metrics with the numbers of removed ones. Every rank must call this.
 
-    What was found is written down batch by batch, and a run that was killed goes on from there: as far as the problems
-    are the same. The first rank judges, as a judge may tell each rank another thing.
+    Results are saved batch by batch, and an interrupted run resumes from there if the problems are the same. Only rank
+    0 judges, because a judge may answer differently on each rank.
     """
     path = run.folder / FILE
     PartialState().wait_for_everyone()
@@ -116,7 +116,7 @@ def keep_by_pass_rate(
     hard = sum(rate is not None and rate < spec.low for rate in rates)
     known = [rate for rate in rates if rate is not None]
     if is_main_process():
-        mean = f", {sum(known) / len(known):.0%} right on the whole" if known else ""
+        mean = f", mean pass rate {sum(known) / len(known):.0%}" if known else ""
         print(
             f"pass rates: {len(kept):,} of {len(rates):,} problems kept; {easy:,} too easy, {hard:,} too hard{mean}",
             flush=True,
@@ -128,5 +128,5 @@ def keep_by_pass_rate(
 
 
 def _key(prompt: Any, answer: str) -> str:
-    """What a line is known by to be of this problem."""
+    """Return the hash that identifies a problem in the file."""
     return hashlib.sha256(json.dumps([prompt, answer], ensure_ascii=False).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """Ranges of the settings of transformers and TRL, which these take as they are. (Ours stand with the field.)
 
-`max_steps: -5` counts as not set there, and a negative learning rate climbs the loss. Only what a recipe sets is looked
-at.
+For example, `max_steps: -5` counts as not set, and a negative learning rate increases the loss. Only settings that a
+recipe sets are checked.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _RANGES: dict[str, _Range] = {
 
 
 def check_ranges(settings: Mapping[str, Any], where: str) -> None:
-    """Raises `UserError` for the first setting that is out of its range. What is no number is left to the parser."""
+    """Raises `UserError` for the first setting out of its range. Values that are not numbers are left to the parser."""
     for key, (holds, said) in _RANGES.items():
         value = settings.get(key)
         try:

@@ -1,8 +1,8 @@
-"""Habits of thought in an answer: does it check itself, does it turn back?
+"""Reflection phrases in an answer: self-checks and backtracking.
 
-Reinforcement learning on right answers alone made such phrases more frequent in DeepSeek-R1-Zero ("Wait, wait.
-Wait."; DeepSeek-AI 2025, arXiv:2501.12948, section 2.2.4); base models have some before any training (Liu et al.
-2025, arXiv:2503.20783). So they are counted from the first step on. A phrase is a sign of the habit, and no proof:
+RL on correct answers alone made such phrases more frequent in DeepSeek-R1-Zero ("Wait, wait. Wait."; DeepSeek-AI 2025,
+arXiv:2501.12948, section 2.2.4); base models have some before any RL (Liu et al. 2025, arXiv:2503.20783). So they are
+counted from the first step on. A phrase is a sign of reflection, not proof:
 "actually" may correct nothing.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-# What is said before one looks again, and what is said where the way so far was wrong.
+# Phrases that announce a check, and phrases that reject the previous steps.
 _PHRASES = {
     "self_checks": (
         r"(?:let me|let us|let's|i(?:'ll| will| should| need to| must)?) (?:just |now |also )?"
@@ -41,7 +41,7 @@ _HABITS = {name: re.compile(rf"\b(?:{'|'.join(phrases)})(?!\w)", re.IGNORECASE) 
 
 
 def habits(texts: Sequence[str]) -> dict[str, float]:
-    """`self_checks` and `backtracks`: phrases an answer; `either`: the share of answers with any. Empty of no texts."""
+    """Return `self_checks`, `backtracks` per answer, and `either`: the share of answers with any; {} for no texts."""
     if not texts:
         return {}
     counts = {

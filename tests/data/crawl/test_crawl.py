@@ -58,7 +58,7 @@ def test_minhash_is_fineweb_s_and_the_theory_gives_its_figures() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "warcs: name at least one"),
+        ({}, "warcs: the list is empty"),
         ({"warcs": ["a"], "wokers": 2}, "crawl: unknown key 'wokers'; did you mean 'workers'"),
         ({"warcs": ["a"], "c4": {"min_sentences": 2}}, r"crawl\.c4: unknown key 'min_sentences'"),
         ({"warcs": ["a"], "minhash": {"rows": "many"}}, r"crawl\.minhash: rows: expected an int, got 'many'"),
@@ -67,7 +67,7 @@ def test_minhash_is_fineweb_s_and_the_theory_gives_its_figures() -> None:
         ({"warcs": ["a"], "executor": "slurm"}, "give at least its `partition`"),
         ({"warcs": ["a"], "slurm": {"partition": "x", "parts": {"page": {}}}}, "unknown part 'page'"),
         ({"warcs": ["a"], "slurm": {"partition": "x", "parts": {"pages": {"memory": 2}}}}, "unknown key 'memory'"),
-        ({"warcs": ["a"], "extraction": None}, "extraction: it cannot be left out"),
+        ({"warcs": ["a"], "extraction": None}, "extraction: cannot be disabled"),
         ({"warcs": ["a"], "crawled_before": "May 2025"}, "May 2025"),
         ({"warcs": ["a"], "languages": {"keep": []}}, "name at least one language"),
         ({"warcs": ["a"], "languages": {"threshold": 0.3}}, "0.3 is not from 0.5 to 1"),

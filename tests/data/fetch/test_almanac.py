@@ -75,7 +75,7 @@ def test_a_row_has_five_facts_in_short() -> None:
         ("Netherlands", "none", "the Netherlands"),
     ],
 )
-def test_a_name_is_the_one_that_stands_in_a_sentence(short: str, long: str, name: str) -> None:
+def test_a_name_is_the_one_used_in_a_sentence(short: str, long: str, name: str) -> None:
     assert countries([profile(short, long)])[0]["name"] == name
 
 
@@ -176,7 +176,7 @@ def test_the_package_is_checked_and_its_profiles_written(package: Path) -> None:
     rows = [json.loads(line) for line in (folder / COUNTRIES).read_text().splitlines()]
     assert [row["name"] for row in rows] == ["Dor", "Vell"]
     pin(folder, "0" * 64)
-    with pytest.raises(UserError, match=r"book\.json-1\.0\.0\.tgz: its SHA-256 is not the one in the list"):
+    with pytest.raises(UserError, match=r"book\.json-1\.0\.0\.tgz: its SHA-256 differs from the list's"):
         make(listed, folder)
 
 
@@ -210,7 +210,7 @@ def test_a_list_that_pins_nothing_is_named(tmp_path: Path, listed: str) -> None:
 
 def test_an_archive_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tgz").write_text("no archive")
-    with pytest.raises(UserError, match=r"a\.tgz: is no package of factbook\.json"):
+    with pytest.raises(UserError, match=r"a\.tgz: not a package of factbook\.json"):
         read_profiles(tmp_path / "a.tgz")
 
 

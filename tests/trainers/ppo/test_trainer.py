@@ -386,7 +386,7 @@ def test_an_answer_that_did_not_end_pays_and_one_that_did_does_not(make: Callabl
     def sample(prompts: list[str], trainer: PPOTrainer) -> dict[str, Any]:
         end = trainer.eos_token_ids[0]
         ids = [[60, end] if i % 2 else [60, 61] for i in range(len(prompts))]
-        # An end token in the prompt is none of the answer's.
+        # An EOS token in the prompt does not end the completion.
         return {"prompt_ids": [[end, 80]] * len(prompts), "completion_ids": ids}
 
     def fair(completions: list[Any], **_: Any) -> list[float]:

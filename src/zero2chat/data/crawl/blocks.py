@@ -1,8 +1,7 @@
-"""What a crawl needs and datatrove's blocks lack: text in bounded time, the language of each page, exact lines, masked
-personal data, the corpus as Parquet, and sizes and reasons all along.
+"""Blocks that datatrove lacks: extraction with a time limit, per-page languages, exact line deduplication, PII masking,
+the corpus as Parquet, and sizes and reasons for every step.
 
-The rules and their speed are datatrove's own; nothing here looks at a page again that one of its blocks has judged.
-Importing this file imports datatrove.
+The filter rules are datatrove's own. Importing this file imports datatrove.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ from zero2chat.data.pii import mask
 from zero2chat.data.sources import split_of
 from zero2chat.tasks import SPLITS
 
-LARGEST = 20  # clusters of near-duplicates that are shown
-_MOST_LINES = 1 << 16  # datatrove keeps a line's number in 16 bits
+LARGEST = 20  # clusters of near-duplicates in the report
+_MOST_LINES = 1 << 16  # datatrove stores line numbers in 16 bits
 
 
 def die_with(pid: int) -> None:
-    """End this process within a second of another, which may be killed: its shards will be done anew, and two must not
-    write one file."""
+    """End this process within a second after another one ends or is killed: its shards will be repeated, and two
+    processes must not write the same file."""
     if pid in _watched:
         return
     _watched.add(pid)
@@ -60,12 +59,12 @@ def die_with(pid: int) -> None:
 
 
 _watched: set[int] = set()
-# Threads are not inherited, and a child has another process to end with.
+# Threads are not inherited by a fork, and the child must watch another process.
 os.register_at_fork(after_in_child=_watched.clear)
 
 
 class Measure(PipelineStep):
-    """Documents, words and bytes that pass here. `text` says that they are text by now, and not yet HTML."""
+    """Counts documents, words and bytes at this point. `text`: they are text already, not HTML."""
 
     type, name = "measure", "measure"
 
@@ -77,7 +76,7 @@ class Measure(PipelineStep):
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         for doc in data:
             known = doc.metadata
-            if self.count or "bytes" not in known:  # counted anew only where the text has changed
+            if self.count or "bytes" not in known:  # count again only if the text has changed
                 known["bytes"], known["words"] = len(doc.text.encode("utf-8", "replace")), len(doc.text.split())
             self.stat_update("documents")
             self.stat_update("bytes", value=known["bytes"])
@@ -87,7 +86,7 @@ class Measure(PipelineStep):
 
 
 class CrawledBefore(BaseFilter):
-    """Pages fetched before a day (`2026-01-01`): what the model cannot know ends there. One without a date goes."""
+    """Keeps pages fetched before a day (`2026-01-01`), the knowledge cutoff. Pages without a date are dropped."""
 
     name = "crawled before"
 
@@ -101,7 +100,7 @@ class CrawledBefore(BaseFilter):
 
 
 class _Sandbox(ExtractorSandbox):
-    """datatrove's, whose process says what went wrong and does not outlive us."""
+    """datatrove's sandbox, with errors reported and without outliving this process."""
 
     def _worker(self, conn: Any, extract_fn: Callable[[str], str]) -> None:
         def extract(text: str) -> Any:
@@ -115,7 +114,7 @@ class _Sandbox(ExtractorSandbox):
 
 
 class Extraction(Trafilatura):
-    """Trafilatura, each page in bounded time, and each page that has no text for us with its reason."""
+    """Trafilatura with a time limit per page, and a reason for each page without text."""
 
     def __init__(self, removed: Removed, **options: Any):
         super().__init__(**options)
@@ -145,7 +144,7 @@ class Extraction(Trafilatura):
 
 
 class Language(LanguageFilter):
-    """datatrove's, by a model on this machine if one is named, and with what else a page is written in."""
+    """datatrove's language filter, optionally with a local model, recording the rejected languages."""
 
     def __init__(self, keep: list[str], threshold: float, model: str | None, removed: Removed):
         super().__init__(keep, threshold, removed)
@@ -164,7 +163,7 @@ class Language(LanguageFilter):
 
 
 class ByLanguage(BaseFilter):
-    """A filter whose words are cut as the page's language wants it: one of them a language."""
+    """A filter with word splitting for the page's language: one instance per language."""
 
     name = "by language"
 
@@ -179,11 +178,11 @@ class ByLanguage(BaseFilter):
 
 
 class Signatures(MinhashDedupSignature):
-    """datatrove's, with words cut as each page's language wants it."""
+    """datatrove's MinHash signatures, with word splitting for each page's language."""
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
         def in_its_language(docs: Iterable[Document]) -> Iterator[Document]:
-            for doc in docs:  # the signature of one is made before the next is asked for
+            for doc in docs:  # each document's signature is made before the next is requested
                 self.word_tokenizer = load_word_tokenizer(doc.metadata["language"])
                 yield doc
 
@@ -191,7 +190,7 @@ class Signatures(MinhashDedupSignature):
 
 
 class Clusters(MinhashDedupCluster):
-    """datatrove's. Its filter reads a shard's clusters only where something is removed from it."""
+    """datatrove's clusters, with an empty `.remove` file for shards without removals, as its filter needs one."""
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
         super().run(data, rank, world_size)
@@ -202,7 +201,7 @@ class Clusters(MinhashDedupCluster):
 
 
 class LineSignatures(SentenceDedupSignature):
-    """datatrove's, for lines of at least so many words, and in less memory: a shard's signatures as numbers."""
+    """datatrove's line signatures, for lines with a minimum number of words, stored compactly as numbers."""
 
     def __init__(self, *args: Any, min_words: int, **options: Any):
         super().__init__(*args, **options)
@@ -229,7 +228,7 @@ class LineSignatures(SentenceDedupSignature):
 
 
 class Lines(SentenceDedupFilter):
-    """Removes lines that an earlier document has, and documents that are left too short by it."""
+    """Removes lines that an earlier document has, and documents that become too short."""
 
     def __init__(self, *args: Any, min_sentences: int, removed: Removed, **options: Any):
         super().__init__(*args, **options)
@@ -264,7 +263,7 @@ class Lines(SentenceDedupFilter):
 
 
 class Examinations(BaseFilter):
-    """Documents that ask a question of the examinations of `decontaminate` go, each with the question."""
+    """Removes documents that contain a question of `decontaminate`, recording the question."""
 
     name = "decontaminate"
 
@@ -287,7 +286,7 @@ class Examinations(BaseFilter):
 
 
 class Mask(PipelineStep):
-    """Personal data masked, and counted by kind."""
+    """Masks PII, and counts it by kind."""
 
     type, name = "mask", "mask"
 
@@ -307,7 +306,7 @@ class Mask(PipelineStep):
 
 
 class Classifier(BaseFilter):
-    """Scores by a sequence classifier of one number, such as FineWeb-Edu's; what is below `min_score` goes."""
+    """Scores documents with a sequence classifier, such as FineWeb-Edu's, and drops those below `min_score`."""
 
     name = "classifier"
 
@@ -338,9 +337,9 @@ class Classifier(BaseFilter):
 
 
 class Corpus(PipelineStep):
-    """A shard of the corpus: a Parquet file a split, and what it holds in numbers (`facts`).
+    """Writes a shard of the corpus: one Parquet file per split, and its counts (`facts`).
 
-    A page's `source` is its language, by which pretraining tells what is held out.
+    A page's `source` is its language, by which pretraining reports held-out loss.
     """
 
     type, name = "corpus", "corpus"
@@ -362,7 +361,7 @@ class Corpus(PipelineStep):
                 with self.track_time():
                     row = _row(doc)
                     split = split_of(doc.text, *self.fractions)
-                    size, words = doc.metadata["bytes"], doc.metadata["words"]  # as `Measure` left them
+                    size, words = doc.metadata["bytes"], doc.metadata["words"]  # set by `Measure`
                     for key in (split, *([row["source"]] if split == "train" else [])):
                         counts["documents"][key] += 1
                         counts["bytes"][key] += size

@@ -1,16 +1,15 @@
-"""From a web crawl to a corpus: FineWeb's recipe (Penedo et al. 2024, arXiv:2406.17557) as settings, and its run.
+"""Settings for making a corpus from a web crawl with FineWeb's pipeline (Penedo et al. 2024, arXiv:2406.17557).
 
-The engine is datatrove, the one that made FineWeb: WARC files are shared out to `tasks`, each of which writes its shard
-and marks it done, so that a restart skips it. `executor` says where they run: processes of this machine, Slurm, Ray.
+The engine is datatrove, which also made FineWeb: WARC files are distributed to `tasks`. Each task writes its shard and
+marks it as done, so that a restart skips it. `executor` selects local processes, Slurm or Ray.
 
     pages        WARC → URL filter → text → language → Gopher → C4 → FineWeb's filters
-    signatures   MinHash signatures of what is left; buckets: pairs; clusters: which one stays
-    lines        hashes of long lines; repeats: those that an earlier document has
-    corpus       duplicates out → repeated lines out → examinations out → personal data masked → classifier → Parquet by
-                 split
+    signatures   MinHash signatures of the remaining pages; buckets: pairs; clusters: which document is kept
+    lines        hashes of long lines; repeats: lines of an earlier document
+    corpus       drop duplicates → drop repeated lines → decontaminate → mask PII → classifier → Parquet by split
 
-Each step may be left out (`c4: null`). Defaults are FineWeb's where it has some; the sources stand beside them.
-datatrove is imported by what runs, and not by what only reads a recipe.
+Each filter can be disabled (`c4: null`). Defaults are FineWeb's if it has any; the sources are noted beside them.
+datatrove is only imported for running, not for reading a recipe.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any, Literal
 
 from zero2chat import config
 
-WORK = "_work"  # in the run's folder, until the corpus is done: shards, logs, which of them are whole
+WORK = "_work"  # in the run's folder until the corpus is done: shards, logs, completion markers
 REMOVED, DUPLICATES = "removed", "duplicates"
 PARTS = ("pages", "signatures", "buckets", "clusters", "lines", "repeats", "corpus")
 _MOST_TASKS = 10_000
@@ -37,9 +36,9 @@ def _above(names: Mapping[str, float]) -> None:
 
 @dataclass
 class Url:
-    """Addresses that are no reading matter: FineWeb's, after RefinedWeb (arXiv:2306.01116, appendix G.1).
+    """URL filter: FineWeb's, after RefinedWeb (arXiv:2306.01116, appendix G.1).
 
-    `block_lists` are datatrove's own: 4.6 million domains (UT1 Toulouse), which take a process 30 s to read and 0.8 GB.
+    `block_lists` are datatrove's own: 4.6 million domains (UT1 Toulouse), which take a process 30 s to load, and 0.8 GB.
     """
 
     block_lists: bool = True
@@ -49,11 +48,11 @@ class Url:
 
 @dataclass
 class Extraction:
-    """Main text by trafilatura (FineWeb, section 3.2). `timeout`, seconds a page, is ours: datatrove's 1 s is short on
-    a busy machine, and what is cut off would be left to chance."""
+    """Text extraction by trafilatura (FineWeb, section 3.2). `timeout`, in seconds per page, is ours: datatrove's 1 s
+    is too short on a busy machine, and results would depend on load."""
 
     favour_precision: bool = True  # FineWeb
-    deduplicate: bool = True  # FineWeb: paragraphs that the shard's pages have had twice
+    deduplicate: bool = True  # FineWeb: drop paragraphs that occurred twice in the shard's pages
     timeout: float = 10.0
 
     def __post_init__(self) -> None:
@@ -62,7 +61,7 @@ class Extraction:
 
 @dataclass
 class Languages:
-    """What a page may be written in, and how sure the model must be. `model`: fastText's file on this machine."""
+    """Languages to keep, and the minimum confidence. `model`: a local fastText file."""
 
     keep: list[str] = field(default_factory=lambda: ["en"])
     threshold: float = 0.65  # FineWeb
@@ -70,14 +69,14 @@ class Languages:
 
     def __post_init__(self) -> None:
         if not self.keep:
-            raise ValueError("keep: name at least one language, such as en")
+            raise ValueError("keep: the list is empty: add at least one language, such as en")
         if not 0.5 <= self.threshold < 1:
-            raise ValueError(f"threshold: {self.threshold} is not from 0.5 to 1: one language alone is meant")
+            raise ValueError(f"threshold: {self.threshold} is not from 0.5 to 1: set it in that range")
 
 
 @dataclass
 class GopherRepetition:
-    """Text that says the same again: Gopher (arXiv:2112.11446), table A1; FineWeb has the same."""
+    """Repetition filter: Gopher (arXiv:2112.11446), table A1; FineWeb has the same."""
 
     dup_line_frac: float = 0.3
     dup_para_frac: float = 0.3
@@ -89,9 +88,9 @@ class GopherRepetition:
 
 @dataclass
 class GopherQuality:
-    """Text that is no prose: Gopher (arXiv:2112.11446), section A.1.1; FineWeb has the same.
+    """Quality filter for prose: Gopher (arXiv:2112.11446), section A.1.1; FineWeb has the same.
 
-    `stop_words` by language: of a language that is not named none are asked for.
+    `stop_words` by language: a language that is not listed needs none.
     """
 
     min_doc_words: int = 50
@@ -108,7 +107,7 @@ class GopherQuality:
 
 @dataclass
 class C4:
-    """C4's rules (arXiv:1910.10683, section 2.2), as FineWeb takes them: all but the terminal punctuation of lines."""
+    """C4's filters (arXiv:1910.10683, section 2.2) as in FineWeb: all except terminal punctuation of lines."""
 
     filter_no_terminal_punct: bool = False
     min_num_sentences: int = 5
@@ -135,13 +134,13 @@ class FineWeb:
 
 @dataclass
 class Minhash:
-    """Near-duplicates (FineWeb, section 3.4): pairs that share a bucket, which `theory` says how many do."""
+    """Near-duplicates (FineWeb, section 3.4): pairs that share a bucket, with the probability `theory`."""
 
     ngram: int = 5
     buckets: int = 14
     rows: int = 8
     seed: int = 1
-    tasks_per_bucket: int = 1  # FineWeb's own run had 50; not more than a shard has pages
+    tasks_per_bucket: int = 1  # FineWeb used 50; at most the number of pages per shard
 
     def __post_init__(self) -> None:
         _above(
@@ -151,8 +150,8 @@ class Minhash:
 
 @dataclass
 class Lines:
-    """Lines that an earlier document has: FineWeb's trial "line deduplication with minimum words" (its appendix on
-    deduplication), of at least so many words, and documents that are left with fewer sentences."""
+    """Drop lines of a minimum number of words that an earlier document has, and documents left with too few sentences:
+    FineWeb's experiment "line deduplication with minimum words" (its appendix on deduplication)."""
 
     min_words: int = 10
     min_sentences: int = 3
@@ -163,7 +162,7 @@ class Lines:
 
 @dataclass
 class PersonalData:
-    """What is masked. FineWeb has e-mail and public IP addresses; telephone and card numbers are ours."""
+    """PII to mask. FineWeb masks e-mail and public IP addresses; telephone and card numbers are ours."""
 
     email: bool = True
     ip: bool = True
@@ -173,7 +172,7 @@ class PersonalData:
 
 @dataclass
 class Classifier:
-    """A sequence classifier of one number; 3 and more of 5 is FineWeb-Edu's choice for its own (FineWeb, section 4)."""
+    """A sequence classifier with one output; FineWeb-Edu keeps 3 and more of 5 (FineWeb, section 4)."""
 
     model: str = "HuggingFaceFW/fineweb-edu-classifier"
     min_score: float = 3.0
@@ -183,9 +182,9 @@ class Classifier:
 
 @dataclass
 class Slurm:
-    """How jobs are asked for, in datatrove's words; `env_command` makes the environment on a node.
+    """Slurm job settings with datatrove's names; `env_command` sets up the environment on a node.
 
-    `parts`: for one of the run's parts otherwise, such as `{clusters: {mem_per_cpu_gb: 25}}`.
+    `parts`: overrides for single parts of the run, such as `{clusters: {mem_per_cpu_gb: 25}}`.
     """
 
     partition: str
@@ -210,7 +209,7 @@ class Slurm:
 
 @dataclass
 class Ray:
-    """What a task reserves in the cluster at `address`; null starts one on this machine."""
+    """Resources of a task in the cluster at `address`; null starts a local cluster."""
 
     address: str | None = None
     cpus_per_task: int = 1
@@ -232,22 +231,22 @@ SECTIONS: dict[str, type] = {
     "slurm": Slurm,
     "ray": Ray,
 }
-_NEEDED = ("extraction", "languages")  # without which there is no text, or nobody knows how to cut it into words
+_NEEDED = ("extraction", "languages")  # later filters need the text, and its language for splitting into words
 
 
 @dataclass
 class Crawl:
-    """Where the pages come from, how the work is shared out, and each step's settings; null leaves a step out."""
+    """Sources of pages, the executor, and the settings of each filter; null disables a filter."""
 
-    warcs: list[str] = field(default_factory=list, metadata={"help": "Files, globs, lists of paths, local or not."})
-    most_warcs: int | None = field(default=None, metadata={"help": "The first so many of them."})
+    warcs: list[str] = field(default_factory=list, metadata={"help": "WARC files, globs or lists, local or remote."})
+    most_warcs: int | None = field(default=None, metadata={"help": "Use only the first N WARC files."})
     executor: Literal["local", "slurm", "ray"] = "local"
     workers: int = 1
-    tasks: int | None = field(default=None, metadata={"help": "Shards; a WARC file each by default."})
-    crawled_before: str | None = field(default=None, metadata={"help": "Pages of this day and later are left out."})
-    most_page_bytes: int = field(default=5 << 20, metadata={"help": "Common Crawl's own bound since 2025."})
-    license: str | None = field(default=None, metadata={"help": "For the card, as the Hub names it."})
-    rights: str | None = field(default=None, metadata={"help": "For the card: whose pages they are."})
+    tasks: int | None = field(default=None, metadata={"help": "Number of shards; default: one per WARC file."})
+    crawled_before: str | None = field(default=None, metadata={"help": "Drop pages fetched on or after this day."})
+    most_page_bytes: int = field(default=5 << 20, metadata={"help": "Maximum page size; Common Crawl's since 2025."})
+    license: str | None = field(default=None, metadata={"help": "License id for the dataset card."})
+    rights: str | None = field(default=None, metadata={"help": "Who owns the pages, for the dataset card."})
     url: dict | None = field(default_factory=dict)
     extraction: dict | None = field(default_factory=dict)
     languages: dict | None = field(default_factory=dict)
@@ -264,7 +263,7 @@ class Crawl:
 
     def __post_init__(self) -> None:
         if not self.warcs:
-            raise ValueError("warcs: name at least one WARC file")
+            raise ValueError("warcs: the list is empty: add at least one WARC file")
         _above({"workers": self.workers, "tasks": self.tasks or 1, "most_page_bytes": self.most_page_bytes})
         if (self.tasks or 1) > _MOST_TASKS:
             raise ValueError(f"tasks: {self.tasks} is more than {_MOST_TASKS}")
@@ -272,15 +271,15 @@ class Crawl:
             date.fromisoformat(self.crawled_before)
         for name in _NEEDED:
             if getattr(self, name) is None:
-                raise ValueError(f"{name}: it cannot be left out: the steps after it need what it says of a page")
+                raise ValueError(f"{name}: cannot be disabled: later filters need its results")
         if self.executor == "slurm" and not self.slurm:
-            raise ValueError("executor slurm: the section `slurm` says how: give at least its `partition`")
+            raise ValueError("executor slurm: the section `slurm` is incomplete: set at least its `partition`")
 
 
 def read_crawl(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any]]:
-    """A YAML's `crawl:` → (itself, its sections as their dataclasses, None where one is left out).
+    """Read a YAML's `crawl:` → (itself, its sections as dataclasses, or None if disabled).
 
-    Raises `UserError` for a key that is not known and a value that cannot be.
+    Raises `UserError` for an unknown key and an invalid value.
     """
     crawl: Crawl = config.build([Crawl], settings, "crawl")[0]
     chosen = {}
@@ -291,6 +290,6 @@ def read_crawl(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any]]:
 
 
 def theory(minhash: Minhash, similarity: float) -> float:
-    """How probably a pair of this Jaccard similarity shares one of the buckets (Leskovec et al., Mining of Massive
+    """Probability that a pair with this Jaccard similarity shares a bucket (Leskovec et al., Mining of Massive
     Datasets, section 3.4.2)."""
     return 1 - math.pow(1 - similarity**minhash.rows, minhash.buckets)

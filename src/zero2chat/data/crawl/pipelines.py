@@ -1,4 +1,4 @@
-"""The pipelines of a crawl, as datatrove's executors run them: which blocks, in which order, on how many tasks.
+"""The pipelines of a crawl for datatrove's executors: blocks, their order, and numbers of tasks.
 
 Importing this file imports datatrove.
 """
@@ -25,7 +25,7 @@ from zero2chat.data.crawl.reader import Pages, Removed
 
 @dataclass
 class Part:
-    """One datatrove pipeline: its name, its blocks, and how many tasks share it."""
+    """One datatrove pipeline: its name, its blocks, and its number of tasks."""
 
     name: str
     blocks: Callable[[], list[Any]]
@@ -40,7 +40,7 @@ def parts(
     split: tuple[float, float],
     decontaminate: Sequence[Any] = (),
 ) -> list[Part]:
-    """The pipelines of a crawl in their order, for `warcs` files and a run's folder; `decontaminate` is the stage's."""
+    """Return the pipelines of a crawl in order, for `warcs` files and a run's folder; `decontaminate` as for `corpus`."""
     sha1 = HashConfig(precision=64, hash_fc="sha1")  # FineWeb's; today's xxhash takes no text, as datatrove gives it
     work, minhash, lines = folder / WORK, sections["minhash"], sections["lines"]
     tasks = min(crawl.tasks or warcs, warcs)
@@ -137,7 +137,7 @@ def _pages(crawl: Crawl, sections: Mapping[str, Any], folder: Path, removed: Cal
             use_integrated_lists=url.block_lists,
             exclusion_writer=removed("url"),
         )
-        by_url.tldextractor = TLDExtract(suffix_list_urls=())  # the list that it brings: nothing is fetched
+        by_url.tldextractor = TLDExtract(suffix_list_urls=())  # use the bundled list: nothing is fetched
         add("url", by_url, text=False)
     add("extraction", blocks.Extraction(removed("extraction"), **asdict(sections["extraction"])), count=True)
     add("languages", blocks.Language(**asdict(languages), removed=removed("languages")))

@@ -1,4 +1,4 @@
-"""Pages out of WARC files, and what is lost or removed on the way, with the reason.
+"""Read pages from WARC files, and record lost and removed pages with the reason.
 
 Importing this file imports datatrove.
 """
@@ -18,14 +18,14 @@ from warcio.archiveiterator import ArchiveIterator
 
 from zero2chat.data.pii import mask
 
-BEGINNING = 500  # characters of a removed text that are kept
+BEGINNING = 500  # characters of a removed text that are saved
 _GZIP, _PLAIN = b"\x1f\x8b\x08", b"WARC/"
 _CHUNK = 1 << 16
 
 
 class Removed:
-    """What a step removed: `<folder>/<shard>.jsonl.gz`, a line a document with its reason and how its text begins,
-    personal data masked."""
+    """Writes the documents a step removed to `<folder>/<shard>.jsonl.gz`: one line per document with its reason and the
+    beginning of its text, with PII masked."""
 
     def __init__(self, folder: Path, reason: str | None = None):
         self.folder, self.reason = folder, reason
@@ -51,7 +51,7 @@ class Removed:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             raw = (self.folder / f"{rank:05d}.jsonl.gz").open("wb")
-            # No time in the header: the same pages leave the same file.
+            # No time in the gzip header, so that the file is reproducible.
             self._file = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0)
             self._file.myfileobj = raw  # type: ignore[assignment] # to be closed with it
         line["text"] = mask(line["text"])[0]  # people look into these files
@@ -59,7 +59,7 @@ class Removed:
 
 
 class Lost(Exception):
-    """Why there is no page in a record."""
+    """The reason why a record has no page."""
 
     def __init__(self, reason: str, url: str | None = None, body: bytes = b""):
         super().__init__(reason)
@@ -67,10 +67,10 @@ class Lost(Exception):
 
 
 class Pages(BaseDiskReader):
-    """The HTML pages of WARC files, `response` records alone, one at a time.
+    """Reads the HTML pages of WARC files one at a time, from `response` records only.
 
-    What cannot be read is a loss: it is counted, named, and written down with its place, and reading goes on behind it.
-    After a record that is broken the next one is found by the bytes that a gzip member, or a record, begins with.
+    Unreadable records are counted and recorded with their offset, and reading continues behind them. After a malformed
+    record the next one is found by the first bytes of a gzip member, or of a record.
     """
 
     name = "pages"
@@ -119,14 +119,14 @@ class Pages(BaseDiskReader):
                 for record in records:
                     yield records.offset, record
                 return
-            except OSError:  # the network or the disk, and no fault of the file's
+            except OSError:  # a network or disk error, not a malformed file
                 raise
             except Exception:  # warcio has a dozen kinds of them
                 self._lose(Lost("broken_record"), path, records.offset)
             begin = _next_member(file, records.offset + 1)
 
     def _page(self, record: Any, place: str) -> Document:
-        """A record's page. Raises `Lost` where there is none in it."""
+        """Return a record's page. Raises `Lost` if it has none."""
         url, headers = record.rec_headers.get("WARC-Target-URI"), record.http_headers
         if not url:
             raise Lost("no_url")
@@ -157,7 +157,7 @@ class Pages(BaseDiskReader):
         return Document(text, record.rec_headers.get("WARC-Record-ID") or place, metadata=known)
 
     def _body(self, stream: Any) -> bytes | None:
-        """All of it, or None where it is longer than a page may be."""
+        """Read the whole body, or return None if it exceeds the maximum page size."""
         parts, size = [], 0
         while part := stream.read(_CHUNK):
             parts.append(part)
@@ -168,7 +168,7 @@ class Pages(BaseDiskReader):
 
 
 def _next_member(file: Any, begin: int) -> int | None:
-    """Where the next gzip member, or record of a file that is not compressed, may begin; None at the end."""
+    """Return the offset of the next possible gzip member, or record of an uncompressed file; None at the end."""
     file.seek(0)
     magic = _GZIP if file.read(2) == _GZIP[:2] else _PLAIN
     file.seek(begin)
@@ -186,7 +186,7 @@ def _is_binary(body: bytes) -> bool:
 
 
 def decode(body: bytes) -> str | None:
-    """A page's text: UTF-8 as most are, else by what its bytes look like. None where it is none."""
+    """Decode a page: UTF-8 as for most pages, else a detected encoding. None if it is not text."""
     if _is_binary(body):
         return None
     try:

@@ -1,4 +1,4 @@
-"""A crawl's run: its WARC files, its parts done by an executor with a line as shards are finished, and what it leaves.
+"""Run a crawl: find WARC files, run the parts with an executor, report progress, and write the result.
 
 Importing this file imports datatrove.
 """
@@ -33,15 +33,15 @@ from zero2chat.data.crawl.summary import summarise
 from zero2chat.errors import UserError
 from zero2chat.runs import write_atomically
 
-_PACKAGES = ("datatrove", "trafilatura", "spacy")  # whose releases change what comes out
-_POLL = 2.0  # seconds between looks at what is done
+_PACKAGES = ("datatrove", "trafilatura", "spacy")  # their versions affect the result
+_POLL = 2.0  # seconds between two progress checks
 _NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115 - never closed: loguru may keep it
 
 
 def prepare(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any], list[str]]:
-    """A YAML's `crawl:` with its sections and the files that it names.
+    """Return a YAML's `crawl:` with its sections and WARC files.
 
-    Raises `UserError` where the input is not there, or what the run would need is not on this machine.
+    Raises `UserError` if input files or required software are missing.
     """
     crawl, sections = read_crawl(settings)
     warcs = find_warcs(crawl)
@@ -57,9 +57,9 @@ def run_crawl(
     split: tuple[float, float],
     decontaminate: Sequence[Any] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Make the corpus of a run's folder, or what is missing of it. Returns its metrics.
+    """Make the corpus of a run's folder, or its missing parts. Returns its metrics.
 
-    Raises `UserError` where a cluster's jobs ended without a result, or a split has no document.
+    Raises `UserError` if a cluster's jobs ended without a result, or if a split is empty.
     """
     work = folder / WORK
     _begin(folder, warcs)
@@ -71,11 +71,11 @@ def run_crawl(
 
 
 def _begin(folder: Path, warcs: list[str]) -> None:
-    """The work's folder, empty where another release of what reads the pages began it."""
+    """Return the work folder. It is emptied if it was started with other package versions."""
     work, versions = folder / WORK, {name: version(name) for name in _PACKAGES}
     record = work / "versions.json"
     if record.exists() and json.loads(record.read_text()) != versions:
-        print(f"{folder}: begun with other releases of {', '.join(_PACKAGES)}: starting over", flush=True)
+        print(f"{folder}: started with other versions of {', '.join(_PACKAGES)}: starting over", flush=True)
         for name in (WORK, REMOVED, DUPLICATES, "data"):
             shutil.rmtree(folder / name, ignore_errors=True)
     work.mkdir(exist_ok=True)
@@ -84,14 +84,14 @@ def _begin(folder: Path, warcs: list[str]) -> None:
 
 
 def _check_here(crawl: Crawl, sections: Mapping[str, Any]) -> None:
-    """Raises `UserError` for what would fail only later: a language without words, an executor that is not here."""
+    """Raises `UserError` for errors that would occur only later: an unsupported language, a missing executor."""
     model = sections["languages"].model
     if model and not Path(model).is_file():
         raise UserError(f"crawl.languages: model: {model}: no such file: `make data` fetches the recipes'")
     for code in sections["languages"].keep:
         make = load_tokenizer_assignments().get(code)
         if make is None:
-            raise UserError(f"crawl.languages: keep: datatrove cannot cut the language '{code}' into words")
+            raise UserError(f"crawl.languages: keep: datatrove cannot split language '{code}' into words: remove it")
         try:
             make().word_tokenize("a")
         except ImportError as error:
@@ -102,14 +102,14 @@ def _check_here(crawl: Crawl, sections: Mapping[str, Any]) -> None:
         except ImportError:
             raise UserError("crawl: executor ray: the package is not installed: pip install ray") from None
     if crawl.executor == "slurm" and shutil.which("sbatch") is None:
-        raise UserError("crawl: executor slurm: no sbatch on this machine: start it where jobs are submitted")
+        raise UserError("crawl: executor slurm: no sbatch on this machine: run on a node that can submit jobs")
 
 
 # ---- input
 
 
 def find_warcs(crawl: Crawl) -> list[str]:
-    """The files, in a fixed order. Raises `UserError` where a name stands for none, or a local file is no WARC."""
+    """Return the files in a fixed order. Raises `UserError` if a name matches none, or a local file is not WARC."""
     found: list[str] = []
     for name in crawl.warcs:
         if name.endswith((".paths", ".paths.gz")):
@@ -134,11 +134,11 @@ def _check_warc(path: str) -> None:
     except OSError as error:
         raise UserError(f"crawl: warcs: {path}: {error.strerror}") from error
     if begin and begin[:2] != b"\x1f\x8b" and begin != b"WARC/":
-        raise UserError(f"crawl: warcs: {path}: is no WARC file: it begins with neither gzip's bytes nor WARC/")
+        raise UserError(f"crawl: warcs: {path}: not a WARC file: it starts with neither gzip's magic bytes nor WARC/")
 
 
 def _listed(name: str) -> list[str]:
-    """Common Crawl's lists: a path a line, from the root of the place where the list itself lies."""
+    """Read Common Crawl's lists: one path per line, relative to the root of the list's own location."""
     root = name.split("crawl-data/")[0] if "crawl-data/" in name else ""
     try:
         with fsspec.open(name, "rt", compression="infer") as file:
@@ -161,24 +161,24 @@ def _remote(name: str) -> list[str]:
     return found
 
 
-# ---- a line as shards are finished
+# ---- progress
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """datatrove's log goes to the shards' files (`_work/logs/<part>/logs`), and not to the terminal too."""
+    """Send datatrove's log only to the shards' files (`_work/logs/<part>/logs`), not to the terminal."""
     logger.remove()
     with contextlib.redirect_stderr(_NOWHERE):
         yield
 
 
 def whole(work: Path, part: Part) -> int:
-    """How many of a part's shards are done."""
+    """Return the number of a part's completed shards."""
     return len(list((work / "logs" / part.name / "completions").glob("*")))
 
 
 class _Progress:
-    """A line each time that shards have been finished, with the time that the others will take."""
+    """Prints a line when shards are completed, with the estimated time for the rest."""
 
     def __init__(self, work: Path, chain: list[Part], i: int):
         self.work, self.part, self.place = work, chain[i], f"[{i + 1}/{len(chain)}] {chain[i].name}"
@@ -189,7 +189,7 @@ class _Progress:
 
     def __enter__(self) -> None:
         if self.before:
-            print(f"{self.place}: {self.before} of {self.part.tasks} shards were done before", flush=True)
+            print(f"{self.place}: {self.before} of {self.part.tasks} shards are already done", flush=True)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -275,7 +275,7 @@ def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
         made[-1].run()  # and those before it, first
         jobs = [str(executor.job_id) for executor in made if executor.job_id not in (None, -1)]
         write_atomically(submitted, json.dumps(jobs))
-        print(f"submitted to Slurm: {', '.join(jobs) or 'nothing, all is done'}", flush=True)
+        print(f"submitted to Slurm: {', '.join(jobs) or 'nothing, all parts are done'}", flush=True)
     for i, part in enumerate(chain):
         with _Progress(work, chain, i):
             while whole(work, part) < part.tasks:
@@ -283,8 +283,8 @@ def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
                 time.sleep(_POLL)
                 if not waits and whole(work, part) < part.tasks:
                     raise UserError(
-                        f"crawl: no job is left, and {part.name} has {whole(work, part)} of {part.tasks} shards: see "
-                        f"{work / 'logs' / part.name / 'slurm_logs'}, and start it again: it goes on from there"
+                        f"crawl: no jobs remain, but {part.name} has {whole(work, part)} of {part.tasks} shards: see "
+                        f"{work / 'logs' / part.name / 'slurm_logs'}, and run it again to resume"
                     )
 
 
@@ -308,7 +308,7 @@ def _ray(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Pat
                 part.blocks(), tasks=part.tasks, workers=crawl.workers, logging_dir=logs, **options
             ).run()
         if whole(work, part) < part.tasks:
-            raise UserError(f"crawl: {part.name}: some shards failed: see {logs}/logs, and start it again")
+            raise UserError(f"crawl: {part.name}: some shards failed: see {logs}/logs, and run it again to resume")
 
 
 _EXECUTE: dict[str, Callable[..., None]] = {"local": _local, "slurm": _slurm, "ray": _ray}

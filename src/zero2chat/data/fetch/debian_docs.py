@@ -1,11 +1,11 @@
-"""WARC files of the HTML documentation that Debian packages install: a crawl without a network, of real pages.
+"""WARC files of the HTML documentation in Debian packages: real pages for a crawl without network access.
 
     python -m zero2chat.data.fetch.debian_docs recipes/debian-docs/packages.txt data/debian-docs
 
-fetches the packages that the list pins with `apt-get download`, checks their SHA-256, unpacks them beside each other
-(nothing of them is run), and writes their pages as `docs-NN.warc.gz`: each as the answer to a request, with the address
-below, the day on which the package was built, and its bytes as they are. The list has a package a line: name, version,
-SHA-256, and the address of what it holds under usr/share/doc/.
+fetches the packages that the list pins with `apt-get download`, checks their SHA-256, unpacks them (nothing is run),
+and writes their pages as `docs-NN.warc.gz`: each as a response with its URL, the build date of the package, and
+unchanged bytes. The list has one package per line: name, version, SHA-256, the folder under usr/share/doc/, and its
+URL.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from urllib.parse import quote
 
 from zero2chat.errors import UserError, exit_on_mistake
 
-FILES = 8  # of about equal size, for as many shards
+FILES = 8  # of about equal size, for 8 shards
 _DOC = Path("usr/share/doc")
 
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package at a version. `url` is where the pages below `usr/share/doc/<folder>` are said to come from."""
+    """A Debian package at a version. `url` is the URL for the pages below `usr/share/doc/<folder>`."""
 
     name: str
     version: str
@@ -41,22 +41,22 @@ class Package:
 
 
 def read_packages(path: Path) -> list[Package]:
-    """A list's packages. Raises `UserError` for a line that is not five words."""
+    """Read a list of packages. Raises `UserError` for a line that does not have five words."""
     found = []
     for n, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         words = [] if line.startswith("#") else line.split()
         if not words:
             continue
         if len(words) != 5:
-            raise UserError(f"{path}: line {n}: expected name, version, SHA-256, folder and address")
+            raise UserError(f"{path}: line {n}: expected name, version, SHA-256, folder and URL")
         found.append(Package(*words))
     return found
 
 
 def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
-    """The packages' files, those that are there already among them.
+    """Return the packages' files, downloading missing ones.
 
-    Raises `UserError` where one cannot be had at that version, or is another one than it was.
+    Raises `UserError` if a version is not available, or if a SHA-256 differs.
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise UserError("apt-get and dpkg-deb are not on this machine: make the WARC files on Debian, and copy them")
@@ -75,7 +75,7 @@ def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
                 )
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != package.sha256:
-                raise UserError(f"{folder / name}: is not what it was: its SHA-256 is not the list's: remove it")
+                raise UserError(f"{folder / name}: its SHA-256 differs from the list's: remove the file")
         files.append(folder / name)
     return files
 
@@ -93,7 +93,7 @@ class Page:
 
 
 def pages(package: Package, root: Path) -> Iterator[Page]:
-    """A package's pages in the order of their paths. One built without a day has that of the list's first writing."""
+    """Yield a package's pages, sorted by path. Without a build date, the date of the list is used."""
     top = root / _DOC / package.folder
     for path in sorted(top.rglob("*.html")):
         if path.is_file() and not path.is_symlink():
@@ -103,7 +103,7 @@ def pages(package: Package, root: Path) -> Iterator[Page]:
 
 
 def write_warc(path: Path, pages: Sequence[Page]) -> None:
-    """The pages as `response` records; the same ones make the same file."""
+    """Write the pages as `response` records. The output is reproducible."""
     from warcio.statusandheaders import StatusAndHeaders
     from warcio.warcwriter import WARCWriter
 
@@ -125,13 +125,13 @@ def write_warc(path: Path, pages: Sequence[Page]) -> None:
 
 
 def make(listed: Path, folder: Path) -> int:
-    """Fetch, unpack, and write `FILES` WARC files. Returns how many pages they hold."""
+    """Fetch, unpack, and write `FILES` WARC files. Returns the number of pages."""
     packages = read_packages(listed)
     files = fetch(packages, folder / "packages")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         unpack(packages, files, Path(scratch))
         found = [page for package in packages for page in pages(package, Path(scratch))]
-    for i in range(FILES):  # every eighth page, so that each file has some of all
+    for i in range(FILES):  # every eighth page, so that each file has pages of all packages
         write_warc(folder / f"docs-{i:02d}.warc.gz", found[i::FILES])
     return len(found)
 
@@ -139,5 +139,5 @@ def make(listed: Path, folder: Path) -> int:
 if __name__ == "__main__":
     with exit_on_mistake():
         if len(sys.argv) != 3:
-            raise UserError("give the list of packages, and the folder to write, such as data/debian-docs")
+            raise UserError("expected the list of packages and the folder to write, such as data/debian-docs")
         print(f"{sys.argv[2]}: {make(Path(sys.argv[1]), Path(sys.argv[2]))} pages in {FILES} WARC files")

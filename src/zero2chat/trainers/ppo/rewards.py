@@ -1,4 +1,4 @@
-"""Rewards as TRL's trainers take them: functions sync or async, and reward models by path or as objects."""
+"""Rewards in TRL's interface: sync or async functions, and reward models by path or as objects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RewardFunc: TypeAlias = str | PreTrainedModel | Callable[..., Any]
 
 
 class Rewards:
-    """All reward functions of a run, asked about answers together."""
+    """All reward functions of a run, called together."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Rewards:
         dtype: str,
         batch_size: int,
     ):
-        """Raises `UserError` where counts differ, or a model is no reward model or comes without a tokenizer."""
+        """Raises `UserError` if counts differ, or if a model is not a reward model or has no tokenizer."""
         self.funcs: list[Any] = list(funcs) if isinstance(funcs, list | tuple) else [funcs]
         if not self.funcs:
             raise UserError("reward_funcs: the list is empty: add at least one function or reward model")
@@ -50,8 +50,8 @@ class Rewards:
             raise UserError(f"{len(weights)} reward_weights for {len(self.funcs)} reward functions")
         self.weights = torch.tensor(weights or [1.0] * len(self.funcs))
         self.tokenizers, self.batch_size = given, batch_size
-        self.names: list[str] = []  # in the log
-        # Of a reward model that knows them, mean and standard deviation of its training answers' scores.
+        self.names: list[str] = []  # names in the log
+        # Mean and standard deviation of a reward model's scores on its training answers, if its config has them.
         self.scales: list[tuple[float, float] | None] = []
         self._engines: list[Any] = []
         for i, func in enumerate(self.funcs):
@@ -68,22 +68,22 @@ class Rewards:
                 raise UserError(f"reward_funcs[{i}]: {func!r} is neither a function nor a reward model")
 
     def prepare(self, accelerator: Accelerator, deepspeed: bool) -> None:
-        """Bring the models to where the training is, sharded as it is."""
+        """Move the models to the training devices, sharded like the trained model."""
         for i, func in enumerate(self.funcs):
             if isinstance(func, nn.Module):
                 func.requires_grad_(False).eval()
                 if deepspeed:
                     prepared = prepare_deepspeed(func, accelerator)
-                    self._engines.append(prepared)  # which brings the shards together as long as it lives
+                    self._engines.append(prepared)  # it gathers the shards, so it must stay alive
                 else:
                     prepared = accelerator.prepare_model(func, evaluation_mode=True, device_placement=True)
                 self.funcs[i] = accelerator.unwrap_model(prepared)
 
     def __call__(self, prompts: Sequence[Any], answers: Answers, columns: Mapping[str, Any]) -> torch.Tensor:
-        """(answers, functions), on the CPU; NaN where a function has no opinion (None).
+        """Return rewards (completions, functions) on the CPU; NaN if a function returned None.
 
-        `columns` are further keyword arguments of the functions. Raises `UserError` where one returns another number
-        of rewards, or one that is no finite number.
+        `columns` are further keyword arguments of the functions. Raises `UserError` if a function returns a wrong
+        number of rewards, or a reward that is not finite.
         """
         given = {"prompts": prompts, "completions": answers.completions, "completion_ids": answers.completion_ids}
         found: list[Any] = [None] * len(self.funcs)
@@ -100,7 +100,7 @@ class Rewards:
             async def ask() -> list[Any]:
                 return await asyncio.gather(*(self.funcs[i](**given, **columns) for i in waiting))
 
-            # In a thread of its own: where this one has a loop already, as in a notebook, a second could not run.
+            # In a separate thread: this one may already have an event loop, as in a notebook.
             with ThreadPoolExecutor(1) as thread:
                 for i, result in zip(waiting, thread.submit(asyncio.run, ask()).result(), strict=True):
                     found[i] = result
@@ -108,10 +108,10 @@ class Rewards:
         return torch.tensor([[math.nan if value is None else value for value in row] for row in rewards]).T
 
     def worst(self, means: Sequence[float | None]) -> float | None:
-        """Of each function's mean (a model's of raw scores) that of the reward model that likes the answers least.
+        """Return the lowest mean among the reward models, given each function's mean (raw scores for models).
 
-        In standard deviations from the mean of the model's own training answers; None where fewer than two models know
-        these. An ensemble's worst member falls where one that is gamed still rises (Coste et al. 2023,
+        It is in standard deviations from the mean of the model's training answers; None if fewer than two models have
+        that scale. The worst member of an ensemble falls while an exploited one still rises (Coste et al. 2023,
         arXiv:2310.02743).
         """
         known = [
@@ -122,7 +122,7 @@ class Rewards:
         return min(known) if len(known) > 1 else None
 
     def _score(self, i: int, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
-        """A reward model's raw scores. As in its training, a conversation's end is the template's, a text's its EOS."""
+        """Return a reward model's raw scores. As in its training, conversations end per template, texts with EOS."""
         model, tokenizer = self.funcs[i], self.tokenizers[i]
         if is_conversational({"prompt": prompts[0]}):
             talks = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
@@ -134,7 +134,7 @@ class Rewards:
 
 
 def _ready(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a token to pad with, by which the model finds the last token and so its score."""
+    """Return the model's tokenizer with a pad token, which the model needs to find the last token and its score."""
     name = get_config_model_id(model.config)
     if tokenizer is None:
         try:

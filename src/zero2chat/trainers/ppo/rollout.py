@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
 
 class Answers(NamedTuple):
-    """One answer to each prompt, as token ids without padding and as reward functions see it."""
+    """One completion per prompt, as token ids without padding and as passed to reward functions."""
 
     prompt_ids: list[list[int]]
-    completion_ids: list[list[int]]  # an answer that ended by itself has its end token
-    completions: list[Any]  # texts, or lists of messages where the prompts are
-    logprobs: list[list[float]] | None = None  # as the sampler found them, where it says so
-    tool_mask: list[list[int]] | None = None  # 1 where the model spoke, 0 where a tool or the environment did
-    columns: dict[str, list[Any]] | None = None  # what a rollout function adds for the reward functions
+    completion_ids: list[list[int]]  # a completion that is not truncated includes its EOS token
+    completions: list[Any]  # texts, or lists of messages if the prompts are messages
+    logprobs: list[list[float]] | None = None  # the sampler's, if it returns them
+    tool_mask: list[list[int]] | None = None  # 1 for the model's tokens, 0 for those of a tool or the environment
+    columns: dict[str, list[Any]] | None = None  # extra columns from a rollout function for the reward functions
 
 
 class PromptSampler(RepeatSampler):
-    """The prompts of each rollout as often as the trainer asks for them, in an order that seed and epoch decide."""
+    """Repeats each rollout's prompts for all of its steps, in an order that depends on seed and epoch."""
 
     def set_epoch(self, epoch: int) -> None:
-        # TRL's order in a later epoch depends on those before, which a resumed run does not go through.
+        # TRL's order in a later epoch depends on the earlier epochs, which a resumed run skips.
         if self.shuffle:
             self.generator.manual_seed(self.seed + epoch)
 
 
 @contextlib.contextmanager
 def unwrapped_policy(model: nn.Module, accelerator: Accelerator, args: PPOConfig | None = None) -> Iterator[Any]:
-    """The policy within a trained model (or a reference), its weights whole, ready to `generate`."""
+    """Provide the policy in a trained model (or a reference) with gathered weights, ready to `generate`."""
     gather = True if args is None else args.ds3_gather_for_generation
     kwargs = None if args is None else args.gradient_checkpointing_kwargs
     with unwrap_model_for_generation(
@@ -56,7 +56,7 @@ def unwrapped_policy(model: nn.Module, accelerator: Accelerator, args: PPOConfig
 
 
 class Rollout:
-    """Samples answers with `generate`, with vLLM, or with a function of the user's."""
+    """Samples completions with `generate`, with vLLM, or with a user's function."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Rollout:
         self.args, self.tokenizer, self.accelerator = args, tokenizer, accelerator
         self.eos_token_ids, self.rollout_func = eos_token_ids, rollout_func
         self.template_kwargs = args.mapping("chat_template_kwargs")
-        self._loaded_step = -1  # of the weights that vLLM has
+        self._loaded_step = -1  # step of the weights loaded in vLLM
         sampling = {
             "temperature": args.temperature,
             "top_p": args.top_p,
@@ -100,7 +100,7 @@ class Rollout:
                 trust_remote_code=args.trust_remote_code,
                 **sampling,
                 max_completion_length=args.max_completion_length,
-                logprobs=0,  # those of the drawn tokens alone
+                logprobs=0,  # only those of the sampled tokens
                 generation_kwargs=args.mapping("generation_kwargs"),
             )
         settings: dict[str, Any] = {
@@ -117,11 +117,11 @@ class Rollout:
             self.generation_config = GenerationConfig(**settings, disable_compile=True)
 
     def forget_weights(self) -> None:
-        """The trainer has loaded others: vLLM is given them before it samples again."""
+        """Mark vLLM's weights as outdated after the trainer has loaded others."""
         self._loaded_step = -1
 
     def __call__(self, trainer: Any, prompts: list[Any]) -> Answers:
-        """An answer to each of this process's prompts. Every rank must call it."""
+        """Sample one completion for each of this process's prompts. Every rank must call this."""
         if self.vllm is not None and trainer.state.global_step != self._loaded_step:
             self.vllm.sync_weights()
             self._loaded_step = trainer.state.global_step
@@ -152,7 +152,7 @@ class Rollout:
         return Answers(prompt_ids, completion_ids, completions, logprobs, tool_mask, columns)
 
     def encode(self, prompts: Sequence[Any]) -> list[list[int]]:
-        """Token ids of each prompt, a text or a list of messages, up to where the answer begins."""
+        """Encode each prompt (text or messages) up to where the completion begins."""
         if is_conversational({"prompt": prompts[0]}):
             return self.tokenizer.apply_chat_template(
                 prompts, add_generation_prompt=True, return_dict=True, **self.template_kwargs
@@ -160,7 +160,7 @@ class Rollout:
         return self.tokenizer(text=list(prompts))["input_ids"]
 
     def require_room(self, prompt_ids: Sequence[Sequence[int]], trainer: Any) -> None:
-        """Raises `UserError` where a prompt leaves no room for its answer in the model's context."""
+        """Raises `UserError` if a prompt and its completion would not fit the model's context."""
         context = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)
         longest, answer = max(map(len, prompt_ids)), self.args.max_completion_length or 0
         if context is not None and longest + answer > context:
@@ -180,7 +180,7 @@ class Rollout:
             policy.train(training)
         completions = ids[:, inputs["input_ids"].shape[1] :]
         is_end = torch.isin(completions, torch.tensor(self.eos_token_ids, device=ids.device)).long()
-        # Up to the first end token, that one included.
+        # Up to and including the first EOS token.
         kept = is_end.cumsum(1) - is_end == 0
         return [row[mask].tolist() for row, mask in zip(completions.cpu(), kept.cpu(), strict=True)]
 

@@ -1,7 +1,7 @@
-"""PPO for the Hugging Face stack, as TRL had kept it. Longer than other files: a trainer is one class.
+"""PPO for the Hugging Face stack. This file is longer than others because a trainer is one class.
 
-The method is that of Schulman et al. 2017 (arXiv:1707.06347), for language models of Ouyang et al. 2022
-(arXiv:2203.02155); dataset formats, reward functions, keys, log and checkpoints are those of TRL's `GRPOTrainer`.
+The method is from Schulman et al. 2017 (arXiv:1707.06347), for language models from Ouyang et al. 2022
+(arXiv:2203.02155). Dataset formats, reward functions, keys, log and checkpoints follow TRL's `GRPOTrainer`.
 
 A rollout is sampled and scored at once, then learned from in minibatches for some epochs; Trainer's own loop takes
 the steps, so optimizer, schedule, accumulation, DeepSpeed and resuming are its. The pieces: the settings
@@ -71,20 +71,20 @@ from zero2chat.trainers.ppo.trl_internals import (
 
 __all__ = ["KLBudget", "PPOConfig", "PPOTrainer"]
 
-VALUE, CONTROLLER = "value.safetensors", "kl_controller.json"  # of a checkpoint, beside what Trainer keeps
+VALUE, CONTROLLER = "value.safetensors", "kl_controller.json"  # in a checkpoint, in addition to Trainer's files
 
 
 class PPOTrainer(BaseTrainer):
-    """Trains a causal language model by rewards on its own answers.
+    """Trains a causal language model with PPO on its own completions.
 
-    `model` is a path or an object; with a `peft_config` its adapter is trained, and the reference is the model without
-    it. `reward_funcs` are functions in TRL's signature, sync or async, and sequence-classification models by path or
-    as objects, one or many; `reward_processing_classes` are the models' tokenizers. `train_dataset` has `prompt`,
-    text or messages; its further columns reach the functions. `rollout_func(prompts, trainer)` may do the sampling, as
-    in `GRPOTrainer`: it returns `prompt_ids` and `completion_ids`, with an `env_mask` that is 0 where a tool or an
-    environment spoke. `optimizer_cls_and_kwargs` may be a function of the trained module and the arguments.
+    `model` is a path or an object. With a `peft_config` an adapter is trained, and the reference is the model without
+    it. `reward_funcs` are one or more functions in TRL's signature, sync or async, or sequence-classification models by
+    path or as objects; `reward_processing_classes` are the models' tokenizers. `train_dataset` has a column `prompt`
+    (text or messages); other columns are passed to the functions. `rollout_func(prompts, trainer)` may replace
+    sampling, as in `GRPOTrainer`: it returns `prompt_ids` and `completion_ids`, and an `env_mask` that is 0 for
+    tokens of a tool or an environment. `optimizer_cls_and_kwargs` may be a function of module and arguments.
 
-    Raises `UserError` for what cannot be: settings, rewards, prompts, and KL that explodes.
+    Raises `UserError` for invalid settings, rewards or prompts, and if KL explodes.
     """
 
     model: Any  # PolicyWithValue
@@ -135,12 +135,12 @@ class PPOTrainer(BaseTrainer):
         if len(train_dataset) < at_once:
             raise UserError(f"{len(train_dataset)} prompts, but one rollout needs {at_once}: give more")
 
-        # PEFT draws its adapter's weights.
+        # PEFT initializes the adapter's weights randomly.
         set_seed(args.seed)
         model_kwargs = args.mapping("model_init_kwargs")
         if isinstance(model, str):
             if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
-                model_kwargs["device_map"] = None  # "auto" fails there
+                model_kwargs["device_map"] = None  # "auto" fails in these
             model_kwargs.setdefault("trust_remote_code", args.trust_remote_code)
             model = create_model_from_path(model, **model_kwargs)
         if is_peft_model(model):
@@ -151,7 +151,7 @@ class PPOTrainer(BaseTrainer):
             tokenizer.pad_token = tokenizer.eos_token
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-        # All that the model knows to end an answer, not its tokenizer's alone.
+        # All EOS tokens of the model, not only the tokenizer's.
         ends = model.generation_config.eos_token_id
         ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
         self.eos_token_ids = [end for end in dict.fromkeys([*ends, tokenizer.eos_token_id]) if end is not None]
@@ -161,9 +161,9 @@ class PPOTrainer(BaseTrainer):
         if peft_config is not None:
             from peft import get_peft_model
 
-            # As TRL's trainers: ZeRO-3 cannot hold adapters of another precision than the model's.
+            # As in TRL's trainers: with ZeRO-3, adapters must have the model's precision.
             policy = get_peft_model(model, peft_config, autocast_adapter_dtype=not is_deepspeed_zero3_enabled())
-        elif is_deepspeed_zero3_enabled():  # a copy of a shard is no model
+        elif is_deepspeed_zero3_enabled():  # a copy of a shard is not a model
             more = {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation, "device_map": None}
             self.ref_model = create_model_from_path(name, **(more | model_kwargs))
         else:
@@ -188,23 +188,23 @@ class PPOTrainer(BaseTrainer):
         )
         self.kl_controller = KLController(args.kl_coef, args.kl_target)
         self.counts: Counter[str] = Counter()  # answers_left_out
-        self.kl: float | None = None  # of an answer, in nats, to the start model, in the last rollout
-        self._step = 0  # forward and backward passes
+        self.kl: float | None = None  # KL to the starting model in the last rollout, in nats per completion
+        self._step = 0  # number of forward and backward passes
         self._rollout: Batch = {}
         self._buffer: list[Batch] = []
-        # Of each figure, values with what they weigh in the next log line.
+        # Values of each metric, with their weights in the next log line.
         self._metrics: dict[str, dict[str, list[tuple[float, int]]]] = {k: defaultdict(list) for k in ("train", "eval")}
-        self._rows = 1  # of the rollout at hand: an evaluation's last one may be smaller
+        self._rows = 1  # rows of the current rollout: an evaluation's last one may be smaller
         self._seconds = 0.0
 
         if callable(optimizer_cls_and_kwargs):
             optimizer_cls_and_kwargs = optimizer_cls_and_kwargs(trained, args)
         if args.ddp_find_unused_parameters is None:
-            args.ddp_find_unused_parameters = False  # all take part; for what is no PreTrainedModel Trainer would look
+            args.ddp_find_unused_parameters = False  # all are used; Trainer would search in a non-PreTrainedModel
         super().__init__(
             model=trained,
             args=args,
-            data_collator=identity,  # rows stay as they are until they are sampled from
+            data_collator=identity,  # rows stay unchanged until sampling
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
@@ -221,12 +221,12 @@ class PPOTrainer(BaseTrainer):
             else:
                 self.ref_model = self.accelerator.prepare_model(self.ref_model, evaluation_mode=True)
         self.rewards.prepare(self.accelerator, self.is_deepspeed_enabled)
-        # Ranks that drew alike would explore alike.
+        # Ranks with equal seeds would generate equal completions.
         set_seed(args.seed, device_specific=True)
         self.rollout = Rollout(args, policy, tokenizer, self.accelerator, self.eos_token_ids, rollout_func)
         policy.add_model_tags(self._tag_names)
 
-    # ---- data: a rollout's prompts at once, and again for each step that learns from it
+    # ---- data: a rollout's prompts at once, repeated for each of its steps
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["prompt"]
@@ -252,7 +252,7 @@ class PPOTrainer(BaseTrainer):
         )
 
     def _prepare_inputs(self, inputs: list[dict[str, Any]]) -> Batch:
-        """The batch to learn from now. `inputs` are the prompts of this process's rollout, sampled from once."""
+        """Return the next minibatch. `inputs` are the prompts of this process's rollout, which is generated once."""
         if not self.model.training:
             (batch,) = self._in_batches(self._roll_out(inputs), torch.arange(len(inputs)), len(inputs), 1)
             return batch
@@ -268,7 +268,7 @@ class PPOTrainer(BaseTrainer):
         return self._buffer[turn % a_pass]
 
     def _in_batches(self, rollout: Batch, order: torch.Tensor, size: int, accumulate: int) -> list[Batch]:
-        """The rollout's rows in that order, `size` at a time, with the tokens of their minibatch in all processes."""
+        """Yield the rollout's rows in that order, `size` at a time, with their minibatch's token count over ranks."""
         order = order.to(self.accelerator.device)
         tokens = rollout["mask"][order].view(-1, size * accumulate, rollout["mask"].shape[1]).sum((1, 2))
         tokens = self._total(tokens.float()).clamp(min=1)
@@ -278,15 +278,15 @@ class PPOTrainer(BaseTrainer):
     # ---- the rollout
 
     def _total(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes."""
+        """Return the sum over all processes."""
         return self.accelerator.reduce(values, "sum")
 
     @torch.no_grad()
     def _roll_out(self, inputs: list[dict[str, Any]]) -> Batch:
-        """Answers to this process's prompts, scored: all that the steps need, (rows, tokens) each.
+        """Generate and score completions for this process's prompts: all tensors for the steps, (rows, tokens) each.
 
-        Prompts are padded on the left, what belongs to answers on the right. `mask` is true where a token is learned
-        from, `advantages` and `returns` are 0 elsewhere.
+        Prompts are padded on the left, completions on the right. `mask` is true for tokens with loss; `advantages` and
+        `returns` are 0 elsewhere.
         """
         self._require_finite()
         self._rows = len(inputs)
@@ -315,7 +315,7 @@ class PPOTrainer(BaseTrainer):
                     "completions, and mask_truncated_completions masks them: change one of them"
                 )
         per_token = -self.kl_controller.coef * kl
-        # The score comes with the last token that the model itself chose.
+        # The score is added at the last token that the model itself generated.
         places = torch.arange(acted.shape[1], device=device)
         last = (acted * places).argmax(1)
         per_token[torch.arange(len(last), device=device), last] += scores
@@ -341,13 +341,13 @@ class PPOTrainer(BaseTrainer):
         return batch
 
     def _columns(self, inputs: list[dict[str, Any]], answers: Answers) -> dict[str, Any]:
-        """What reward functions get beside prompts and completions."""
+        """Return what reward functions get besides prompts and completions."""
         columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("prompt", "completion")}
         given = {"trainer_state": self.state, "log_metric": self._log, "log_extra": lambda column, values: None}
         return columns | (answers.columns or {}) | given
 
     def _score(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """Log-probabilities, values and entropies of all answers' tokens, and the reference's log-probabilities."""
+        """Compute log-probabilities, values and entropies of all completion tokens, and reference log-probabilities."""
         size = self.args.per_device_train_batch_size
         width = batch["completion_ids"].shape[1]
         found: list[list[torch.Tensor]] = []
@@ -371,7 +371,7 @@ class PPOTrainer(BaseTrainer):
 
     @contextlib.contextmanager
     def start_model(self) -> Iterator[Any]:
-        """The model as it was before training, ready to `generate`. Every rank must enter it."""
+        """Provide the starting model, ready to `generate`. Every rank must enter this context."""
         if self.ref_model is not None:
             with unwrapped_policy(self.ref_model, self.accelerator) as model:
                 yield model
@@ -381,14 +381,14 @@ class PPOTrainer(BaseTrainer):
 
     @contextlib.contextmanager
     def trained_model(self) -> Iterator[Any]:
-        """The policy as it is now, ready to `generate`. Every rank must enter it."""
+        """Provide the current policy, ready to `generate`. Every rank must enter this context."""
         with unwrapped_policy(self.model_wrapped, self.accelerator, self.args) as model:
             yield model
 
     def _sampling_weights(
         self, logps: torch.Tensor, sampled: Sequence[Sequence[float]], acted: torch.Tensor
     ) -> torch.Tensor:
-        """How much likelier a token is here than its sampler found it, at most `vllm_importance_sampling_clip_max`.
+        """Return importance weights: the token's probability here over the sampler's, clipped at the maximum.
 
         Truncated importance sampling (Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL
         Training").
@@ -398,10 +398,10 @@ class PPOTrainer(BaseTrainer):
         self._log("sampling/importance_sampling_ratio/mean", (weights * acted).sum() / acted.sum())
         return weights
 
-    # ---- KL that explodes
+    # ---- exploding KL
 
     def _watch_kl(self, kl: torch.Tensor, acted: torch.Tensor) -> float:
-        """The mean KL of an answer, over all processes. Raises `UserError` where that of a token is too large."""
+        """Return the mean KL per completion over all processes. Raises `UserError` if KL per token is too large."""
         sums = [kl.sum(), acted.sum().float(), torch.tensor(float(len(kl)), device=kl.device)]
         total, tokens, rows = self._total(torch.stack(sums)).tolist()
         if not abs(total / tokens) <= self.args.kl_limit:
@@ -419,7 +419,7 @@ class PPOTrainer(BaseTrainer):
             for path in Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
             if re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", path.name)
         ]
-        # That of this very step holds the weights that have gone astray.
+        # This step's own checkpoint has the diverged weights.
         good = [step for step in steps if step < self.state.global_step]
         last = f"{self.args.output_dir}/{PREFIX_CHECKPOINT_DIR}-{max(good)}" if good else "none"
         return (
@@ -432,7 +432,7 @@ class PPOTrainer(BaseTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """The batch's share of its minibatch's mean over tokens."""
+        """Return the batch's share of its minibatch's mean loss over tokens."""
         args, mask = self.args, inputs["mask"]
         ids, attention, keep = joined(inputs)
         logps, values = model(ids, attention, keep, args.temperature)
@@ -444,7 +444,7 @@ class PPOTrainer(BaseTrainer):
         loss = ((actor + args.vf_coef * critic) * share).sum()
 
         with torch.no_grad():
-            # Of k3, which is never below 0.
+            # The k3 estimator, which is never below 0.
             moved = kl_penalty(inputs["logps"], logps, "k3")
             low, high = is_clipped & (inputs["advantages"] < 0), is_clipped & (inputs["advantages"] > 0)
             parts = torch.stack([x.float() for x in (actor, critic, moved, is_clipped, low, high, is_value_clipped)])
@@ -455,7 +455,7 @@ class PPOTrainer(BaseTrainer):
         names += [f"clip_ratio/{which}_mean" for which in ("region", "low", "high", "value")]
         for name, value in zip(names, (sums[:-1] / sums[-1].clamp(min=1)).tolist(), strict=True):
             self._log(name, value)
-        # Processes' gradients are averaged, and `tokens` are those of all.
+        # Gradients are averaged over processes, and `tokens` counts those of all.
         return loss * self.accelerator.num_processes
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -476,10 +476,10 @@ class PPOTrainer(BaseTrainer):
             loss = self.compute_loss(model, batch)
         return loss.detach(), None, None
 
-    # ---- the log, in GRPOTrainer's names where it has them
+    # ---- the log, with GRPOTrainer's names where they exist
 
     def _log(self, name: str, value: Any) -> None:
-        """Add to what the next log line averages. Reward functions call it as `log_metric`."""
+        """Add a value to the average of the next log line. Reward functions call it as `log_metric`."""
         self._metrics["train" if self.model.training else "eval"][name].append((float(value), self._rows))
 
     def _log_answers(
@@ -514,7 +514,7 @@ class PPOTrainer(BaseTrainer):
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         mode, prefix = ("train", "") if self.model.training else ("eval", "eval_")
         for key, values in self._metrics[mode].items():
-            # Where no function judged an answer of a rollout there is no mean.
+            # There is no mean if no function returned a reward for the rollout.
             known = [(value, rows) for value, rows in values if not math.isnan(value)]
             weight = sum(rows for _, rows in known)
             logs[prefix + key] = sum(value * rows for value, rows in known) / weight if known else None
@@ -530,7 +530,7 @@ class PPOTrainer(BaseTrainer):
 
     @contextlib.contextmanager
     def _policy_alone(self) -> Iterator[None]:
-        """For what Trainer does with the folder of a model."""
+        """Context for Trainer's handling of a model folder."""
         trained = self.model
         self.model = trained.policy
         try:
@@ -539,7 +539,7 @@ class PPOTrainer(BaseTrainer):
             self.model = trained
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """The policy as an ordinary model folder, and in a checkpoint beside it the value."""
+        """Save the policy as an ordinary model folder, and the value beside it in a checkpoint."""
         folder = Path(output_dir or self.args.output_dir)
         state = self.model.state_dict() if state_dict is None else state_dict
         policy = {key.removeprefix("policy."): value for key, value in state.items() if key.startswith("policy.")}
@@ -575,14 +575,14 @@ class PPOTrainer(BaseTrainer):
 
 
 class KLBudget(TrainerCallback, ExportableState):
-    """Ends training after the step at which answers are further from the start model than `budget`, in nats."""
+    """Ends training after the step at which KL to the starting model exceeds `budget`, in nats per completion."""
 
     def __init__(self, trainer: PPOTrainer, budget: float):
         self.trainer, self.budget = trainer, budget
         self.stopped_at: int | None = None
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state that is saved in a checkpoint."""
         return {"args": {}, "attributes": {"stopped_at": self.stopped_at}}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
