@@ -1,0 +1,102 @@
+"""Rows as `zero2chat preview` shows them: what a stage's `rows` returns, and what those functions share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import ModelConfig
+
+from zero2chat.data.preferences import Pair, load_preferences
+from zero2chat.data.prompts import encode_prompts, load_parts
+from zero2chat.data.sources import Source, mix, read_sources, rows_kept
+from zero2chat.inference.tool_format import Tools
+from zero2chat.models.chat_template import end_turn, prepare_chat_template
+from zero2chat.models.loading import context_length, load_model
+from zero2chat.rewards import Reward
+
+LOSS = "carries loss"
+
+
+@dataclass(frozen=True)
+class Side:
+    """A sequence that the model sees: its ids, and 1 for each that is marked, such as those that carry loss."""
+
+    ids: Sequence[int]
+    marked: Sequence[int]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a stage. `where(i)` names row i, `sides(i)` are its sequences: one, or chosen and rejected."""
+
+    unit: str
+    marks: str  # what a marked token is
+    n: int
+    sources: Counter[str]
+    where: Callable[[int], str]
+    sides: Callable[[int], Sequence[Side]]
+    tokenizer: PreTrainedTokenizerBase
+    limit: tuple[str, int] | None = None  # its name, and the most tokens of a row
+    fate: str = ""  # of longer rows
+    ends: frozenset[int] = frozenset()  # with which a marked span should end
+
+
+def open_empty(model_args: ModelConfig, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model without weights, and its tokenizer with the chat template."""
+    model, tokenizer = load_model(model_args.model_name_or_path, None, model_args.model_revision, weights=False)
+    prepare_chat_template(tokenizer, template)
+    return model, tokenizer
+
+
+def mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset, Counter[str]]:
+    """The mixture that the stage makes, and how many rows of each source are in it."""
+    fractions = [source.fraction for source in sources]
+    counts: Counter[str] = Counter()
+    for source, n in zip(sources, rows_kept(parts, fractions, lambda _: 1), strict=True):
+        counts[str(source.label)] += n
+    return mix(parts, fractions, size=lambda _: 1), counts
+
+
+def mixed_pairs(args: Any) -> tuple[list[Pair], Counter[str]]:
+    """The preference pairs of `args.datasets`, and how many of each source there are."""
+    sources = read_sources(args.datasets)
+    pairs, counts = mixed([load_preferences(source, args.equal)[0] for source in sources], sources)
+    return list(pairs), counts
+
+
+def fate_of(overlong: str) -> str:
+    """What happens to rows over `max_length`."""
+    return "dropped" if overlong == "drop" else "an error: raise it, or set `overlong: drop`"
+
+
+def prompt_rows(
+    args: Any,
+    training: Any,
+    model_args: ModelConfig,
+    rewards: Sequence[Reward],
+    tools: Tools | None = None,
+    answers: bool = True,
+) -> Rows:
+    """The prompts of `args.datasets`, as a stage that samples completions tokenizes them."""
+    sources = read_sources(args.datasets)
+    model, tokenizer = open_empty(model_args, args.chat_template_path)
+    end_turn(model, tokenizer)
+    problems, counts = mixed(load_parts(sources, rewards, answers), sources)
+    _, ids = encode_prompts(problems, tokenizer, tools, training.chat_template_kwargs)
+    return Rows(
+        "prompts",
+        "carries loss: nothing in the prompt; the completion will",
+        len(ids),
+        counts,
+        lambda i: f"prompt {i}",
+        lambda i: [Side(ids[i], [0] * len(ids[i]))],
+        tokenizer,
+        ("the context minus max_completion_length", context_length(model) - (training.max_completion_length or 0)),
+        "an error: lower it, or remove these rows",
+    )
