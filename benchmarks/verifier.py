@@ -3,9 +3,9 @@
     python benchmarks/verifier.py [--rows 2000] [--ordinary 10000] [--bombs 1000] [--json]
 
 First, answers like GSM8K's are judged row by row, by Math-Verify's `parse` and `verify` and by
-`zero2chat.math_verifier.verify.judge`, alternating in one process. Then ordinary rows, numeric and symbolic, are judged with
-and without bombs (answers that are very expensive to judge) among them; the 95th percentile of an ordinary row's time
-is compared. About a minute on two cores.
+`zero2chat.math_verifier.verify.judge`, alternating in one process. Then ordinary rows, numeric and symbolic, are
+judged with and without bombs (answers that are very expensive to judge) among them; the 95th percentile of an ordinary
+row's time is compared. About a minute on two cores.
 """
 
 from __future__ import annotations

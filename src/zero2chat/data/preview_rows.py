@@ -24,7 +24,7 @@ LOSS = "carries loss"
 
 @dataclass(frozen=True)
 class Side:
-    """A sequence that the model sees: its ids, and 1 for each that is marked, such as those that carry loss."""
+    """A sequence that the model sees: its ids, and a mask of the marked ones, such as those with loss."""
 
     ids: Sequence[int]
     marked: Sequence[int]
@@ -33,7 +33,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a stage. `where(i)` names row i, `sides(i)` are its sequences: one, or chosen and rejected."""
+    """The rows of a stage. `where(i)` names row i; `sides(i)` returns its sequences: one, or chosen and rejected."""
 
     unit: str
     marks: str  # what a marked token is
