@@ -68,9 +68,7 @@ class Source:
         if not 0 <= self.failing < 1:
             raise ValueError(f"failing: {self.failing} is not a share from 0 to below 1")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
-            raise ValueError(
-                "retell: only for a task's documents, without tools: set `task`, or remove retell"
-            )
+            raise ValueError("retell: only for a task's documents, without tools: set `task`, or remove retell")
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
@@ -127,8 +125,8 @@ def is_file(path: str | None) -> bool:
 def load_source(source: Source, as_text: bool = False, streaming: bool = False) -> Dataset | IterableDataset:
     """Load the rows of a source with a `path`. Raises `UserError` if they cannot be loaded, or if there are none.
 
-    `as_text` keeps a CSV's cells as text: 007 is not converted to a number, nor None to a missing value. `streaming` returns
-    an `IterableDataset`, whose rows are fetched on demand.
+    `as_text` keeps a CSV's cells as text: 007 is not converted to a number, nor None to a missing value. `streaming`
+    returns an `IterableDataset`, whose rows are fetched on demand.
     """
     path, files = source.path or "", source.data_files
     if files is None and Path(path).suffix in _BUILDERS:

@@ -148,10 +148,10 @@ def _edges(gold: Node, answer: Node) -> dict[str, set[Fraction]]:
             continue
         level += part
         names = variables(part) if isinstance(part[0], str) else set()
-        if len(names) == 1 and len(found.get(*names, ())) < 4 * _MOST_MARKS:
-            (name,) = names
-            for half in range(-4, 5):
-                found.setdefault(name, set()).update(_turns(("add", part, ("number", Fraction(half, 2))), name))
+        for name in names if len(names) == 1 else ():
+            if len(marks := found.setdefault(name, set())) < 4 * _MOST_MARKS:
+                for half in range(-4, 5):
+                    marks.update(_turns(("add", part, ("number", Fraction(half, 2))), name))
     return found
 
 

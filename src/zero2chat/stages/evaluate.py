@@ -107,7 +107,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
     state = start_processes()
     # Without a chat template the prompts are plain text for a base model.
     chats = bool(entries or args.questions or any(spec.apply_chat_template for spec in standard))
-    model, tokenizer = _open(args.model_name_or_path, args, args.model_revision, chats)
+    model, tokenizer = _open(str(args.model_name_or_path), args, args.model_revision, chats)
     model.to(state.device)
     tools = make_tools(args.tools)
 
@@ -140,7 +140,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
         write_scores(run.folder, scored)
         if raw:
             write_atomically(run.folder / HARNESS, json.dumps(raw, indent=2) + "\n")
-        add_scores(args.model_name_or_path, run.folder, metrics)
+        add_scores(str(args.model_name_or_path), run.folder, metrics)
     run.finish(metrics | {"bytes_model": {"value": model.get_memory_footprint()}})
 
 

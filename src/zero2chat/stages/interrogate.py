@@ -36,7 +36,7 @@ def run(run: Run, args: InterrogateArguments) -> None:
 
 
 def _result(args: InterrogateArguments) -> Result:
-    metrics, findings = interrogate(*load_for_use(args.model_name_or_path), args)
+    metrics, findings = interrogate(*load_for_use(str(args.model_name_or_path)), args)
     return Result(metrics, as_table(metrics), as_rows(args, findings))
 
 

@@ -250,11 +250,13 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
     settle_chat(model, tokenizer, args.chat_template_path, model_args)
     functions = [reward for reward in rewards if isinstance(reward, Reward)]
     wanted = {column for reward in functions for column in reward.needs}
+    assert training.max_completion_length is not None  # see _check
+    template_kwargs: Any = training.chat_template_kwargs  # a mapping: a text has been parsed
     fit = functools.partial(
         safe_problems,
         tokenizer=tokenizer,
         room=context_length(model) - training.max_completion_length,
-        template_kwargs=training.chat_template_kwargs,
+        template_kwargs=template_kwargs,
     )
     parts = load_parts(sources, functions, answers=False)
     unseen = watched = None

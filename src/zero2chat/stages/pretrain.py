@@ -294,7 +294,7 @@ def derive(
 
 
 def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
-    tokenizer = load_tokenizer(args.tokenizer)
+    tokenizer = load_tokenizer(str(args.tokenizer))
     derived = derive(args, training, run.settings, tokenizer)
     if derived and is_main_process():
         print(f"depth {args.depth}: " + ", ".join(f"{name} {value}" for name, value in derived.items()), flush=True)
@@ -428,7 +428,7 @@ def _held_out_metrics(
 
 
 def _rows(args: PretrainArguments, training: TrainingArguments) -> Rows:
-    tokenizer = load_tokenizer(args.tokenizer)
+    tokenizer = load_tokenizer(str(args.tokenizer))
     if args.stream:
         fraction = args.validation_fraction
         _, documents, _ = open_stream(args.source, args.column, tokenizer, args.max_length, 1, fraction)

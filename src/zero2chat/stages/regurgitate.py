@@ -34,7 +34,7 @@ def run(run: Run, args: RegurgitateArguments) -> None:
 
 
 def _result(args: RegurgitateArguments) -> Result:
-    metrics, samples = measure(*load_for_use(args.model_name_or_path), args)
+    metrics, samples = measure(*load_for_use(str(args.model_name_or_path)), args)
     lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
     return Result(metrics, as_table(metrics), lines)
 
