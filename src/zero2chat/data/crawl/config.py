@@ -38,7 +38,7 @@ def _above(names: Mapping[str, float]) -> None:
 class Url:
     """URL filter: FineWeb's, after RefinedWeb (arXiv:2306.01116, appendix G.1).
 
-    `block_lists` are datatrove's own: 4.6 million domains (UT1 Toulouse). Loading them takes 30 s and 0.8 GB per process.
+    `block_lists` are datatrove's own: 4.6 million domains (UT1 Toulouse). Loading takes 30 s and 0.8 GB per process.
     """
 
     block_lists: bool = True
