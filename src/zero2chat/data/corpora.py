@@ -68,9 +68,7 @@ class Source:
         if not 0 <= self.failing < 1:
             raise ValueError(f"failing: {self.failing} is not a share from 0 to below 1")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
-            raise ValueError(
-                "retell: only for a task's documents, without tools: set `task`, or remove retell"
-            )
+            raise ValueError("retell: only for a task's documents, without tools: set `task`, or remove retell")
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 

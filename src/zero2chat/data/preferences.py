@@ -220,8 +220,7 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
         if equal == "drop":
             return None
         raise UserError(
-            f"{where}: chosen and rejected are equal: remove the row, or set `equal: drop` "
-            "to drop all such rows"
+            f"{where}: chosen and rejected are equal: remove the row, or set `equal: drop` to drop all such rows"
         )
     if not prompt:
         raise UserError(f"{where}: no prompt: add a column 'prompt', or start both chosen and rejected with it")

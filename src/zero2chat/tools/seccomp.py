@@ -1,10 +1,9 @@
-"""A seccomp filter for the engine `bubblewrap`: the system calls that Python needs, and no others.
+"""A seccomp filter for the engine `bubblewrap` that only allows the system calls that Python needs.
 
-What it takes away, beside calls that have been ways out of containers: processes (a thread is all that `clone` makes,
-so that one address space is all there is to bound), sockets but for a pair of one's own, and every kind of memory that
-no limit counts (memory files, System V segments, message queues, keys, larger buffers of sockets and pipes), leases on
-the host's files and notice of what happens to them. Locks are not taken, though the program is told that they are: one
-process alone has nobody to lock out but the host, whose files it reads.
+Besides calls known from container escapes it blocks: processes (`clone` only makes threads, so only one address space
+must be limited), sockets except socket pairs, every kind of memory outside of limits (memory files, System V segments,
+message queues, keys, larger buffers of sockets and pipes), and leases and notifications on the host's files. File locks
+are faked: the program is told that they succeed, because a real lock could only affect the host, whose files it reads.
 """
 
 from __future__ import annotations
