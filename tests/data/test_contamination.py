@@ -168,7 +168,10 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
     ("entry", "said"),
     [
         ({"tsk": "facts"}, r"decontaminate\[0\]: unknown key 'tsk'; did you mean 'task'"),
-        ({"task": "facts", "n": 5, "split": "train"}, r"decontaminate\[0\]: task 'facts': split 'train' is training data"),
+        (
+            {"task": "facts", "n": 5, "split": "train"},
+            r"decontaminate\[0\]: task 'facts': split 'train' is training data",
+        ),
         ({"task": "facts", "n": 5, "split": "tset"}, "split 'tset' is not known; did you mean 'test'"),
         ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
         ({"task": "facts"}, "`n` is not set: set it to the number of rows"),

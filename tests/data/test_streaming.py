@@ -92,7 +92,9 @@ def test_held_out_documents_are_those_that_a_corpus_would_hold_out_and_are_never
 
 
 def test_what_cannot_be_held_out_or_read_is_refused_in_a_line(source: Source, tokenizer: Any) -> None:
-    with pytest.raises(UserError, match=r"web: validation_fraction .* holds out 1[0-9] documents, but .*documents is 50"):
+    with pytest.raises(
+        UserError, match=r"web: validation_fraction .* holds out 1[0-9] documents, but .*documents is 50"
+    ):
         open_stream(source, "text", tokenizer, LENGTH, 50, FRACTION)
     with pytest.raises(UserError, match="web: no column 'body'; it has text"):
         open_stream(source, "body", tokenizer, LENGTH, 3, FRACTION)

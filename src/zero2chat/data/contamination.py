@@ -10,12 +10,12 @@ words of it, or all words of a shorter one, but only if these words identify it:
   only phrasing; a question with nothing else counts by all of its words in sequence.
 - At least `LEAST` of them are not numbers. "2 + 3 = ?" has the words 2 and 3, which many books contain in sequence, and
   1 to 13 in sequence is a table of contents. Such a question only counts if it is a whole text: a document, or a turn
-  of a conversation. (Brown et al. use no fewer than 8 words. Theirs are windows into long examples; ours are whole short
+  of a conversation. (Brown et al. use at least 8 words. Theirs are windows into long examples; ours are whole short
   questions, and many questions have 5 to 7 words, such as those for the capital of a country.)
 
 A text is removed completely, even a long one. Brown et al. remove 200 characters around each match, and drop texts
-split into more than 10 pieces; but the rest still discusses the question, and one removed book is rarely missed. Removed
-texts are recorded with question and words, so that an overly broad rule is noticed.
+split into more than 10 pieces; but the rest still discusses the question, and one removed book is rarely missed.
+Removed texts are recorded with question and words, so that an overly broad rule is noticed.
 """
 
 from __future__ import annotations

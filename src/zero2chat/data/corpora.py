@@ -125,8 +125,8 @@ def is_file(path: str | None) -> bool:
 def load_source(source: Source, as_text: bool = False, streaming: bool = False) -> Dataset | IterableDataset:
     """Load the rows of a source with a `path`. Raises `UserError` if they cannot be loaded, or if there are none.
 
-    `as_text` keeps a CSV's cells as text: 007 is not converted to a number, nor None to a missing value. `streaming` returns
-    an `IterableDataset`, whose rows are fetched on demand.
+    `as_text` keeps a CSV's cells as text: 007 is not converted to a number, nor None to a missing value. `streaming`
+    returns an `IterableDataset`, whose rows are fetched on demand.
     """
     path, files = source.path or "", source.data_files
     if files is None and Path(path).suffix in _BUILDERS:

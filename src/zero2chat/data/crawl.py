@@ -38,7 +38,7 @@ def _above(names: Mapping[str, float]) -> None:
 class Url:
     """URL filter: FineWeb's, after RefinedWeb (arXiv:2306.01116, appendix G.1).
 
-    `block_lists` are datatrove's own: 4.6 million domains (UT1 Toulouse), which take a process 30 s to load, and 0.8 GB.
+    `block_lists` are datatrove's own: 4.6 million domains (UT1 Toulouse); a process needs 30 s and 0.8 GB to load them.
     """
 
     block_lists: bool = True

@@ -40,7 +40,7 @@ def parts(
     split: tuple[float, float],
     decontaminate: Sequence[Any] = (),
 ) -> list[Part]:
-    """Return the pipelines of a crawl in order, for `warcs` files and a run's folder; `decontaminate` as for `corpus`."""
+    """Return a crawl's pipelines in order, for `warcs` files and a run's folder; `decontaminate` as for `corpus`."""
     sha1 = HashConfig(precision=64, hash_fc="sha1")  # FineWeb's; today's xxhash takes no text, as datatrove gives it
     work, minhash, lines = folder / WORK, sections["minhash"], sections["lines"]
     tasks = min(crawl.tasks or warcs, warcs)

@@ -54,7 +54,7 @@ _SHOWN = 12  # pairs kept as samples
 
 @dataclass
 class DpoArguments(PairArguments):
-    """The pairs, and what `DPOConfig` lacks."""
+    """Preference pairs, and settings that `DPOConfig` lacks."""
 
     train_pairs: int | None = field(
         default=None, metadata={"help": "Maximum training pairs; the held-out pairs stay the same."}
@@ -81,7 +81,7 @@ ARGUMENTS = (DpoArguments, DPOConfig, ModelConfig)
 def tokenize_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair]]:
-    """Columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
+    """Return columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
 
     The answer is what the chat template marks as the assistant's turn, from its header to its end of turn. Control
     tokens in the text are neutralised. Raises `UserError` if a side is more than one answer, or if the template rejects
@@ -103,7 +103,7 @@ def tokenize_pairs(
 
 
 def _encode(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, where: str) -> tuple[list[int], int]:
-    """The ids of prompt and answer, and where the answer begins."""
+    """Return the token ids of prompt and answer, and the index at which the answer begins."""
     if len(pair[side]) > 1:
         raise UserError(f"{where}: {side} has {len(pair[side])} turns: move all but the last into the prompt")
     try:
@@ -125,7 +125,7 @@ def _encode(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, where: st
 
 @contextlib.contextmanager
 def _reference(trainer: DPOTrainer, model_args: ModelConfig) -> Iterator[Any]:
-    """The model as it was: the adapter's base, the trainer's copy, or opened again where it needed none."""
+    """Return the model before training: the adapter's base, the trainer's copy, or a newly loaded model."""
     if model_args.use_peft:
         with trainer.accelerator.unwrap_model(trainer.model_wrapped).disable_adapter():
             yield trainer.model_wrapped
@@ -139,7 +139,7 @@ def _reference(trainer: DPOTrainer, model_args: ModelConfig) -> Iterator[Any]:
 
 @torch.no_grad()
 def log_probs(trainer: DPOTrainer, model: Any, rows: Dataset, batch_size: int) -> list[tuple[float, float]]:
-    """Of each pair the log-probability, in nats, of the chosen and of the rejected answer, in order.
+    """Return the log-probability, in nats, of each pair's chosen and rejected answer, in order.
 
     Every rank must call it, with the same rows.
     """
@@ -165,7 +165,7 @@ def measure(
     beta: float,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Metrics of held-out pairs, given `log_probs` of the reference and of the trained model."""
+    """Return metrics of held-out pairs, from `log_probs` of the reference and of the trained model."""
     n = len(test)
     changes = [(a - b, c - d) for (a, c), (b, d) in zip(after, before, strict=True)]
     margins = [beta * (chosen - rejected) for chosen, rejected in changes]
@@ -185,7 +185,7 @@ def measure(
 
 class _Trainer(ResumableTrainer, DPOTrainer):
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        """The rows are tokens already. TRL would also learn what the template writes after the end of turn."""
+        """Return the tokenized rows as they are. TRL would also train on the template's text after the turn."""
         return dataset
 
 
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _on_disk(rows: Dataset, run: Run) -> Dataset:
-    """The rows in the run's folder, where all ranks and a resumed run find the log-probabilities that TRL adds."""
+    """Save the rows in the run's folder, so that all ranks and a resumed run find TRL's cached log-probabilities."""
     folder = run.folder / "_rows"
     if is_main_process():
         rows.save_to_disk(folder)
@@ -253,7 +253,7 @@ def _on_disk(rows: Dataset, run: Run) -> Dataset:
 
 
 def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: float) -> dict[str, Any]:
-    """What the report shows of a pair: its texts, and their implicit rewards."""
+    """Return a pair's sample for the report: its texts and their implicit rewards."""
     return {
         "prompt": pair["prompt"][-1]["content"],
         "completion": pair["chosen"][-1]["content"],
