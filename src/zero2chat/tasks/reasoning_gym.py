@@ -1,10 +1,10 @@
-"""Puzzles of reasoning-gym's environments, made without end and scored by the environments' own verifiers.
+"""Puzzles of reasoning-gym's environments, generated without limit and scored by the environments' verifiers.
 
 reasoning-gym (Stojanovski et al. 2025, arXiv:2505.24760; Apache-2.0) comes with `pip install "zero2chat[reasoning]"`.
-A row's split is by its seed, as no seed is in two splits, and by its question, which two seeds may share.
+A row's split depends on its seed (no seed is in two splits) and on its question (two seeds may share one).
 
-Some of its verifiers hand the answer to `eval` or to sympy's parser, which evaluates too: a model's text could run
-anything here. One makes a fraction of it, which `1e999999999` keeps busy for ever. Those environments are refused.
+Some of its verifiers pass the answer to `eval` or to sympy's parser, which also evaluates code, so a model's text could
+run anything. One converts it to a fraction, which never ends for `1e999999999`. These environments are refused.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ _WORDINGS = ("#### {}", "The answer is {}.\n#### {}", "It is {}.\n#### {}", "I f
 
 
 def rows(split: str, seed: int, n: int, environments: Mapping[str, Any] | None = None) -> list[Row]:
-    """n puzzles, of each environment in turn. `environments`: name → its own options; `ENVIRONMENTS` if not given.
+    """Return n puzzles, alternating between environments. `environments`: name → options; default `ENVIRONMENTS`.
 
-    Raises `UserError` for an environment or option that reasoning-gym does not know, one whose verifier cannot be
-    trusted with answers, one whose answers are not of one line, and where n distinct puzzles are not to be had.
+    Raises `UserError` for an unknown environment or option, for an environment with an unsafe verifier or with answers
+    of several lines, and if there are fewer than n distinct puzzles.
     """
     known(split, SPLITS, "split")
     chosen = _checked(environments)
@@ -73,7 +73,7 @@ def rows(split: str, seed: int, n: int, environments: Mapping[str, Any] | None =
 
 
 def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Iterator[Row]:
-    """Distinct puzzles of the split, until there are none that are easily found. Raises `UserError` for none at all."""
+    """Yield distinct puzzles of the split until new ones become rare. Raises `UserError` if there are none."""
     seeds = SEEDS[split]
     environment = json.dumps({"name": name, "options": options}, sort_keys=True)
     dataset = _dataset(environment)
@@ -110,7 +110,7 @@ def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Itera
 
 @functools.lru_cache(maxsize=64)
 def _dataset(environment: str) -> Any:
-    """reasoning-gym's dataset whose item i is the puzzle of seed i."""
+    """Return reasoning-gym's dataset, with the puzzle of seed i at index i."""
     try:
         import reasoning_gym
         from reasoning_gym.factory import DATASETS
@@ -134,14 +134,14 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """The answer after `####`; `worked` says it in a sentence before, at times. Steps are what practice has to find."""
+    """Return the answer after `####`, with `worked` sometimes after a sentence. RL has to find the steps."""
     known(style, STYLES, "reasoning_gym: style")
     wording = _WORDINGS[0] if style == "bare" else rng.choice(_WORDINGS)
     return wording.format(*[row["answer"]] * 2)
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where each `####` is followed by one and the same answer, and the environment's verifier gives it all."""
+    """Return 1.0 if every `####` is followed by the same answer, and the verifier gives it the full score."""
     finals = {part.split("\n")[0].strip() for part in completion.split("####")[1:]}
     if len(finals) != 1:
         return 0.0
@@ -157,9 +157,9 @@ def score(row: Row, completion: str) -> float:
 
 
 def documents(seed: int, n: int, environments: Mapping[str, Any] | None = None) -> list[str]:
-    """n pages with six puzzles of one environment and their answers, all from train rows.
+    """Return n pages with six puzzles of one environment and their answers each, all from train rows.
 
-    An environment with fewer puzzles tells them again.
+    An environment with fewer puzzles repeats them.
     """
     rng = random.Random(f"reasoning_gym pages {seed}")
     chosen = _checked(environments)
