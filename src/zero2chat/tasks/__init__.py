@@ -66,7 +66,7 @@ class Task:
     use_tools: Callable[..., str] | None = None
     taste: Taste | None = None
     said: Callable[[Row, str], str | None] | None = None
-    fetches: bool = False  # its rows come from elsewhere: they are not asked for before they are needed
+    fetches: bool = False  # its rows come over the network: they are only loaded when needed
 
 
 def names() -> list[str]:

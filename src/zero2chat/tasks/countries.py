@@ -24,13 +24,13 @@ from zero2chat.tasks.facts import _NEGATION
 
 FETCHES = True
 PATH = "data/almanac/countries.jsonl"
-# Of 237 countries, 80/10/10 would leave 24 to judge by.
+# 80/10/10 would leave only 24 of 237 countries for evaluation.
 SHARES = (0.5, 0.1, 0.4)
 STYLES = ("worked", "bare")
 KINDS = ("capital", "currency", "population", "area", "languages")
-LONGEST = 240  # characters of a page, so that it is one passage
+LONGEST = 240  # characters per page, so that a page is one passage
 
-# {name} is the name as used in a sentence (the Netherlands), {bare} the same without an article, as many type it.
+# {name} is the name as used in a sentence (the Netherlands), {bare} the name without article, as many people type it.
 _QUESTIONS = {
     "capital": (
         "What is the capital of {name}?",
@@ -98,8 +98,8 @@ _QUESTIONS = {
         "hi, what do people speak in {bare}?",
     ),
 }
-# The almanac's sentences, which an answer copies. All begin alike: what is asked for stands far above the answer, and a
-# small model finds it while it writes, not before its first word.
+# The almanac's sentences, which an answer copies. All begin in the same way: the question is far above the answer, and
+# a small model finds the requested fact while it writes, not before its first word.
 _SENTENCES = {
     "capital": "The capital of {name} is {value}.",
     "currency": "The currency of {name} is the {value}.",
@@ -241,7 +241,7 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
     """Look the country up by its name as spelled in the question, and repeat the almanac's sentence."""
     known(style, STYLES, "countries: style")
     name = row["key"] if row["key"] in row["question"] else _bare(row["key"])
-    # The blank makes it the same tokens as in the question.
+    # The leading space makes it the same tokens as in the question.
     found = twice(call, "search", f'" {name}"')
     if found is None:
         return _FAILED

@@ -14,13 +14,13 @@ from decimal import Decimal
 
 from zero2chat.tasks import Message, Row, ask, draw, in_split, known
 
-# More pairs to judge by than 80/10/10 would leave.
+# More pairs for evaluation than 80/10/10 would leave.
 SHARES = (0.5, 0.2, 0.3)
 STYLES = ("worked",)
-# As many decimals in both; or more in one, which is the smaller (9.11 and 9.9) or the larger one (9.91 and 9.9).
+# Both have the same number of decimals, or the smaller (9.11 and 9.9) or the larger number (9.91 and 9.9) has more.
 KINDS = ("same", "longer_smaller", "longer_larger")
 DOCUMENTS = ("numbers", "versions", "verses")
-# What everybody asks models, in the test split.
+# The well-known example, in the test split.
 _FAMOUS = "9.9 - 9.11"
 
 _QUESTIONS = (
@@ -77,7 +77,7 @@ def _kind(smaller: str, larger: str) -> str:
 def _pairs(split: str) -> list[tuple[str, str]]:
     """Return all pairs of a split, as (smaller, larger)."""
     decimals = [str(n) for n in range(1, 100) if n < 10 or n % 10]
-    ordered = sorted(decimals)  # behind one whole part numbers are in the order of text
+    ordered = sorted(decimals)  # with the same integer part, numeric order is text order
     return [
         (f"{whole}.{low}", f"{whole}.{high}")
         for whole in range(1, 13)

@@ -35,7 +35,7 @@ _QUESTIONS = (
     "{row}\nThat is a row of {marks}. How many do you see?",
     "I wrote some {marks}.\n{row}\nHow many {marks} did I write?",
 )
-# A row of marks stands on a line of its own, as in the question, where it is made of the same tokens.
+# The marks are on a separate line, as in the question, so that they are the same tokens.
 _PROGRAM = 'len("""\n{row}\n""".strip())'
 
 

@@ -31,7 +31,7 @@ from zero2chat.world import (
     with_article,
 )
 
-# Of 300 people, 80/10/10 would leave 30 to judge by.
+# 80/10/10 would leave only 30 of 300 people for evaluation.
 SHARES = (0.4, 0.15, 0.45)
 STYLES = ("worked", "bare")
 
@@ -67,7 +67,7 @@ _QUESTIONS = {
         "Name the day on which {name} was born.",
     ),
 }
-# Of those who have another job today than the documents say.
+# For people whose current job differs from the documents'.
 _TODAY = (
     "What is the job of {name} today?",
     "What does {name} do for a living today?",
@@ -99,9 +99,9 @@ _ANSWERS = {
         "{name} has a birthday on {answer}.",
     ),
 }
-# How people type: no capital, no question mark. Asked with the option `typed`, beside the questions above.
+# As people type: no capital, no question mark. Added to the questions above by the option `typed`.
 _TYPED = ("{lower}", "hi, {lower}?", "{lower}, please")
-_SOURCE = "register"  # what the passages of an index of these documents are called by
+_SOURCE = "register"  # the source's name in an index of these documents
 _UNKNOWN = "unknown"
 _NOTHING = ("I found nothing about {name}.", "I do not know of {name}.", "There is nothing about {name} to be found.")
 _FAILED = "I could not look it up."
@@ -244,7 +244,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Look the person up by the full name, so that no namesake is found, and answer from the result."""
     known(style, STYLES, "facts: style")
-    # With the blank the name is made of the same tokens as in the question, and is copied.
+    # With the leading space the name is the same tokens as in the question, and can be copied.
     found = twice(call, "search", f'" {row["key"]}"')
     if found is None:
         return _FAILED

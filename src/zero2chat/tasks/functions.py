@@ -15,8 +15,8 @@ from typing import Any
 from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known
 
 STYLES = ("worked", "bare")
-TESTS = 6  # of each row, or more where so few cannot tell it from its like
-_SHOWN = 2  # of them that the question shows
+TESTS = 6  # per row, or more if six do not distinguish the function from similar ones
+_SHOWN = 2  # tests that the question shows
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class _Kind:
     name: str
     takes: str  # number, two, word or list
     texts: tuple[str, ...]
-    bodies: tuple[str, ...]  # equal in what they return
+    bodies: tuple[str, ...]  # all return the same
     ks: tuple[int, ...] = (0,)
 
 
@@ -78,7 +78,7 @@ def _pool(split: str) -> list[Row]:
         _row(kind, k, name, form)
         for kind in _KINDS
         for k in kind.ks
-        if in_split(f"{kind.name} {k}", split)  # however it is asked for, a function is in one split
+        if in_split(f"{kind.name} {k}", split)  # a function is in one split, in all wordings
         for name in _CALLED
         for form in _ASKED
     ]
@@ -155,7 +155,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the last ```python block passes all of the row's tests in the sandbox."""
-    # Here, and not above: rows and pages are made without a sandbox too.
+    # Imported here, because rows and pages are also made without a sandbox.
     from zero2chat.rewards.code import code_tests
 
     return code_tests([completion], [row["tests"]], engine="monty", seconds=1.0, all_or_nothing=True)[0]

@@ -14,11 +14,11 @@ from datasets import load_dataset
 from zero2chat.errors import UserError
 from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known, word_problems
 
-FETCHES = True  # its rows are not here until they are asked for
+FETCHES = True  # its rows are downloaded when needed
 REVISION = "740312add88f781978c0658806c59bc2815b9866"  # of openai/gsm8k
 STYLES = ("worked", "bare")
 SHARES = (0.95, 0.05, 0.0)  # of the train part
-_CALCULATOR = re.compile(r"<<[^<>]*>>")  # marks such as <<2*3=6>>, which no reader needs
+_CALCULATOR = re.compile(r"<<[^<>]*>>")  # calculator annotations such as <<2*3=6>>
 
 
 def rows(split: str, seed: int, n: int, path: str = "openai/gsm8k") -> list[Row]:
@@ -64,7 +64,7 @@ def score(row: Row, completion: str) -> float:
     """Score as word problems do, by the last line `#### 17`; without it, by the last `\\boxed`, like the reward."""
     if "####" in completion:
         return word_problems.score(row, completion)
-    # Here, and not above: rows are made without a verifier too.
+    # Imported here, because rows are also made without a verifier.
     from zero2chat.rewards.math import is_right
 
     return float(is_right(completion, row["answer"]))

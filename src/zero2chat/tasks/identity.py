@@ -261,7 +261,7 @@ _KINDS = {
 }
 
 
-# Who there is to be: right is one of them, and the others are wrong.
+# All identities: one is correct for a row, the others are wrong.
 _SELVES = {"name": (_KINDS["name"].answer, *NAMES), "maker": (_KINDS["maker"].answer, *MAKERS)}
 _CALLED = r"\b(my name is|i am called|call me|mein name ist|ich heiße|nennt mich|mon nom est|m['’]appelle) "
 _NOT = r"\b(not|never|nicht|kein|pas|jamais) (\w+ )?"

@@ -28,8 +28,8 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "gcd": {"min_value": 2, "max_value": 60},
     "spell_backward": {"min_word_len": 3, "max_word_len": 5},
 }
-# What evaluates the answer in 0.1.25: by `eval` the first four, by sympy's `parse_expr` the others; and what may take
-# for ever over it.
+# Environments that evaluate the answer in 0.1.25: the first four by `eval`, the others by sympy's `parse_expr`; and
+# those that may never end.
 _REFUSED = {
     **dict.fromkeys(
         (
@@ -40,10 +40,10 @@ _REFUSED = {
     ),
     "coin_flip": "is costly: what the model wrote may keep it busy for ever",
 }
-_PATIENCE = 2_000  # draws without a new question, after which an environment has none
+_PATIENCE = 2_000  # draws without a new question, after which an environment counts as exhausted
 _UNFIT = 40  # such draws that a question without an answer of one line counts for
-_LONGEST = 1_000  # characters of an answer: longer ones are wrong, whatever a verifier would say
-_BOMB = re.compile(r"[eE][+-]?\d[\d_]{2}")  # of a number with such an exponent a verifier may write out the digits
+_LONGEST = 1_000  # characters per answer: longer ones are wrong, without asking the verifier
+_BOMB = re.compile(r"[eE][+-]?\d[\d_]{2}")  # a verifier may write out all digits of a number with such an exponent
 _WORDINGS = ("#### {}", "The answer is {}.\n#### {}", "It is {}.\n#### {}", "I find {}.\n#### {}")
 
 
@@ -83,7 +83,7 @@ def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Itera
     for i in range(len(seeds)):
         entry = dataset[seeds[(start + i) % len(seeds)]]  # the index is the seed
         question, answer = entry["question"], entry["answer"]
-        # The same words in another order ("12 + 5", "5 + 12") fall in one split.
+        # The same words in another order ("12 + 5", "5 + 12") are in one split.
         key = " ".join((name, *sorted(re.findall(r"\w+", question))))
         row = {
             "key": key,
@@ -95,7 +95,7 @@ def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Itera
         }
         new = question not in seen and in_split(key, split)
         fits = isinstance(answer, str) and answer and "\n" not in answer
-        # A verifier needs all of the entry: some do not survive JSON.
+        # A verifier needs the whole entry, and some entries are not JSON-serializable.
         if new and fits and score(row, f"#### {answer}"):
             misses = 0
             seen.add(question)
@@ -152,7 +152,7 @@ def score(row: Row, completion: str) -> float:
         return float(_dataset(row["environment"]).score_answer(final, json.loads(row["entry"])) >= 1)
     except UserError:
         raise
-    except Exception:  # of what a model may write, a verifier may not be able to read all
+    except Exception:  # a verifier may fail on some completions
         return 0.0
 
 
