@@ -223,7 +223,7 @@ class Session:
     def _make_room(self, turn: int) -> None:
         """Drop the oldest turns until `n` tokens fit and a quarter of the context is left for the answer.
 
-        (Less than a quarter where `max_new_tokens` asks for less, or the message alone leaves no more.)
+        (Less than a quarter if `max_new_tokens` is lower, or if the message alone leaves less.)
         """
         answer = min(self.sampling.max_new_tokens, self.limit // 4)
         while self.turns and len(self._context()) + turn + answer > self.limit:

@@ -14,7 +14,7 @@ LEAD = (
     "Claims about language models can be tested on small models too. Each claim is shown with its experiment, its "
     "measured figures, and an example of a model's answers. Claims that failed are listed as well, and marked."
 )
-# Of a figure or a claim that is met, is not, has no target, and waits: how it is marked, said and coloured
+# Mark, text and colour of a figure or claim that is met, is not met, has no target, or is not measured yet
 _MET, _MISSED, _SHOWN, _WAITS = (
     ("✓", "met", "right"),
     ("✗", "not met", "wrong"),

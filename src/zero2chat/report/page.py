@@ -27,7 +27,7 @@ from zero2chat.report.parts import (
 from zero2chat.report.steps import Metric, Step
 from zero2chat.report.style import CSS
 
-# The browser itself then refuses scripts and requests, whatever a model wrote.
+# The browser itself then blocks scripts and requests, even if a model's text contains them.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -82,7 +82,7 @@ def _section(step: Step) -> str:
 def _evaluations(steps: Sequence[Step]) -> str:
     """Return accuracies of tasks that several evaluations ran: one column each, and one for the best constant answer.
 
-    Empty where there are none.
+    Returns "" if there are none.
     """
     found = [(step, scores(step).get("accuracy", {})) for step in steps if step.stage == "evaluate"]
     tasks = dict.fromkeys(task for _, metrics in found for task in metrics)
@@ -108,7 +108,7 @@ def _evaluations(steps: Sequence[Step]) -> str:
 def _side_by_side(steps: Sequence[Step]) -> str:
     """Return the recipe's table: scores of steps on the tasks evaluated in several steps; "" if there are none.
 
-    Evaluations have a table of their own first. The long one is left out where it would repeat that.
+    Evaluations have a separate table, which comes first. The long table is omitted if it would repeat that one.
     """
     # Accuracies of pairs are by several standards, and of no tasks.
     measured = {step.name: found for step in steps if step.stage not in ("dpo", "reward") and (found := scores(step))}

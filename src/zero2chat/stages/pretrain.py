@@ -126,7 +126,7 @@ ARGUMENTS = (PretrainArguments, TrainingArguments)
 
 
 class SampleCallback(TrainerCallback):
-    """Lets the model go on with each prompt every `every` steps, as one watches a child learn to speak."""
+    """Samples a continuation of each prompt every `every` steps, for the report."""
 
     def __init__(self, run: Run, prompts: Sequence[str], every: int, tokens: int):
         self.run, self.prompts, self.every, self.tokens = run, prompts, every, tokens
@@ -377,8 +377,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _windows(
     args: PretrainArguments, tokenizer: PreTrainedTokenizerBase, train_rows: Dataset, held_out: Dataset
 ) -> dict[str, Dataset]:
-    """Windows of "train" and of each held-out source; one too small for a window is left out, which is said. Raises
-    `UserError` where all are."""
+    """Return windows of "train" and of each held-out source. A source too small for a window is dropped with a message.
+    Raises `UserError` if all are too small."""
     packed = functools.partial(
         pack_documents, column=args.column, tokenizer=tokenizer, length=args.max_length, processes=args.dataset_num_proc
     )
