@@ -99,7 +99,7 @@ class HeldOut:
             raise ValueError("held_out: n must be above 1, max_new_tokens above 0, temperature 0 or more")
 
     def rows(self, split: str | None = None) -> list[tasks.Row]:
-        """Of its split, or of another. Raises `UserError` for an option or n that the task does not have."""
+        """Return rows of its split, or of another one. Raises `UserError` for an option or n that the task lacks."""
         return tasks.load(self.task).rows(split or self.split, self.seed, self.n, **self.options)
 
 

@@ -237,7 +237,7 @@ class PretrainTrainer(ResumableTrainer):
 
 
 def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A model of the given shape with random weights. Raises `UserError` for a field its config does not know."""
+    """Return a model of the given shape with random weights. Raises `UserError` for a field its config lacks."""
     known = list(CONFIG_MAPPING[args.model_type]().to_dict())
     for key in args.model:
         if key not in known:
@@ -420,7 +420,7 @@ def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any
 def _held_out_metrics(
     trainer: Trainer, held_out: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, dict[str, Any]]:
-    """Bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all."""
+    """Return bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all."""
     metrics: dict[str, dict[str, Any]] = {}
     trainer.args.dataloader_drop_last = False  # evaluate every held-out window
     nats = 0.0

@@ -151,19 +151,19 @@ _LONGEST = 400
 
 
 def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = False) -> list[Row]:
-    """Requests for a line about a thing at one of 16 times; no thing at its time is in two splits.
+    """Return requests for a line about a thing at one of 16 times; each (thing, time) is in one split only.
 
-    `subjects` says which things:
+    `subjects` selects the things:
 
-    - `known`: 80 things that are in every split.
-    - `more`: further ones, of the group `sft`, that are in every split.
-    - `blended`: 1,500 things that there are not, made of those of `more` and `known`, in the train split alone.
+    - `known`: 80 things, in every split.
+    - `more`: additional ones, of the group `sft`, in every split.
+    - `blended`: 1,500 invented things, made of those of `more` and `known`, only in the train split.
     - `ppo`: things that only the train split of these `subjects` mentions.
     - `new`: things that no training split mentions; validation and test have different ones.
 
     `typed` adds requests as people type them, to every second row with a setting. Every fifth row has no setting.
 
-    Raises `UserError` for unknown `subjects`, for a split that they do not have, and where there are fewer than n rows.
+    Raises `UserError` for unknown `subjects`, for a split that they do not have, and if there are fewer than n rows.
     """
     known(split, SPLITS, "split")
     known(subjects, SUBJECTS, "lines: subjects")
@@ -277,7 +277,7 @@ _RAMBLES = (
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """A line of any quality, always about the topic: each ingredient of `taste` is there or not by its own throw."""
+    """Return a line about the topic, of any quality: each ingredient of `taste` is drawn independently."""
     known(style, STYLES, "lines: style")
     topic = row["topic"]
     adjective = rng.choice(_ADJECTIVES if rng.random() < 0.45 else _DULL_ADJECTIVES) if rng.random() < 0.75 else ""
@@ -362,11 +362,11 @@ def _request(row: Row) -> str:
 def taste(row: Row, completion: str) -> float:
     """Return how well readers like the line, from 0 to 1.
 
-    What they like, and how much of the whole it is: an image, one and no more (0.3); words for what the senses
-    meet, best two different ones (0.3); 9 to 14 words, a little less on either side (0.2); no cliché (0.1); a full
-    stop at its end (0.1). A line that names only the topic or its setting is worth half of that, one that names
-    neither a quarter; each word said again takes a quarter of the whole away; what reads as no English is worth
-    0.1; many lines, or more than 400 characters, nothing.
+    The parts and their weights: exactly one image (0.3); sensory words, best two different ones (0.3); 9 to 14 words,
+    with less for slightly shorter or longer lines (0.2); no cliché (0.1); a final full stop (0.1). A line that names
+    only the topic or only its setting gets half of that, one that names neither a quarter. Each repeated word costs a
+    quarter of the total. Text that does not look like English gets 0.1; several lines, or more than 400 characters,
+    get 0.
     """
     text = completion.strip()
     if not text or len(text) > _LONGEST or "\n" in text:

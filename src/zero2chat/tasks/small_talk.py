@@ -207,7 +207,7 @@ _OPENINGS = ("Hi! ", "Hello. ", "Hey, ", "Hello there! ", "Hi Zero, ", "So, ", "
 
 
 def _mash() -> Iterator[str]:
-    """Nonsense as fingers make it: rows of keys, one letter again and again, words that there are not, marks alone."""
+    """Yield typed nonsense: rows of keys, one letter repeated, invented words, only punctuation."""
     rng = random.Random("small_talk, nonsense")
     rows = ("asdfghjkl", "qwertyuiop", "zxcvbnm", "sdfjkl", "fjdk")
     for _ in range(260):
@@ -634,7 +634,7 @@ def _drawn() -> list[Row]:
 
 @functools.cache
 def _held_out() -> frozenset[str]:
-    """Contents that our own rows of the other splits ask about, so training rows must not contain them."""
+    """Return contents of our own rows in the other splits, which training rows must not contain."""
     rows = [row for split in ("validation", "test") for row in _ours(split) if row["kind"] not in _CLOSED]
     return frozenset(row["content"].lower() for row in rows if row["content"])
 
@@ -688,12 +688,12 @@ def rows(
 
 
 def prompt(row: Row) -> list[Message]:
-    """The question as one user turn."""
+    """Return the question as one user turn."""
     return ask(row)
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """One of the kind's answers, with the content as the user typed it."""
+    """Return one of the kind's answers, with the content as the user typed it."""
     known(style, STYLES, "small_talk: style")
     return rng.choice(_KINDS[row["kind"]].demonstrations).format(c=row["content"])
 
@@ -748,10 +748,10 @@ def _takings(row: Row) -> set[str]:
 
 
 def documents(seed: int, n: int, people: str | None = None, chats: bool = False) -> list[str]:
-    """Pages of a phrase book: three to six exchanges of train rows, question and answer on lines of their own.
+    """Return pages of a phrase book: three to six exchanges of train rows, with question and answer on separate lines.
 
-    With `chats` people's own conversations in their place, an utterance a line, without those that a validation or test
-    row asks. Raises `UserError` where there are fewer, or none as `people` is not given.
+    With `chats` the pages are people's conversations instead, one utterance per line, without utterances of validation
+    and test rows. Raises `UserError` if there are fewer than n pages, or if `people` is missing.
     """
     if chats:
         return _chats(seed, n, people)

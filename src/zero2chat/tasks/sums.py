@@ -249,7 +249,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def _steps(kind: str, a: int, b: int) -> str:
-    """`7 + 8 = 15, 4 + 3 + 1 = 8` for 47 plus 38, `12 - 7 = 5, 5 - 1 - 1 = 3` for 52 minus 17."""
+    """Return `7 + 8 = 15, 4 + 3 + 1 = 8` for 47 plus 38, `12 - 7 = 5, 5 - 1 - 1 = 3` for 52 minus 17."""
     (tens, ones), (tens_b, ones_b) = divmod(a, 10), divmod(b, 10)
     if kind == "plus":
         result = ones + ones_b
@@ -264,8 +264,8 @@ def _steps(kind: str, a: int, b: int) -> str:
 
 
 def _multiples(times: int, number: int) -> str:
-    """`two: 8 + 8 = 16, three: 16 + 8 = 24` for 3 times 8: counted additions, so that it sees when to stop, and no
-    product is told that a test row asks for."""
+    """Return `two: 8 + 8 = 16, three: 16 + 8 = 24` for 3 times 8: the model sees from the count when to stop, and no
+    product is stated that a test row asks for."""
     return ", ".join(f"{_COUNTED[i]}: {number * i} + {number} = {number * (i + 1)}" for i in range(1, times))
 
 
