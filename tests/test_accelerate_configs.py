@@ -122,7 +122,7 @@ def test_cpu_ddp_hides_the_gpus_and_starts_two_ranks() -> None:
     assert (args.nproc_per_node, environment["CUDA_VISIBLE_DEVICES"]) == ("2", "-1,-1")
 
 
-# In the place of Slurm's, on a cluster whose job has two machines of four GPUs; accelerate says what it was given.
+# Replacements of Slurm's commands, for a job of two machines with four GPUs each; accelerate prints its arguments.
 SLURM = {
     "scontrol": 'test "$*" = "show hostnames gpu[1-2]" && printf "gpu1\\ngpu2\\n"',
     "srun": 'test "$1" = --kill-on-bad-exit=1 && shift; for i in 0 1; do SLURM_NODEID=$i "$@"; done',

@@ -94,7 +94,7 @@ def _ui(args: argparse.Namespace) -> None:
 
 
 def _default_model() -> str:
-    """The model of a command that names none, said on stderr."""
+    """Return the default model of a command without one, and print it on stderr."""
     from zero2chat.chat.defaults import default_model
 
     model = default_model()

@@ -25,12 +25,12 @@ def in_json(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-# Control characters, joiners and marks of direction, lone surrogates, and what has no meaning of its own.
+# Control characters, joiners and direction marks, lone surrogates, and unassigned or private characters.
 _UNPRINTABLE = regex.compile(r"(?V1)[\p{C}--[\n\t]]+")
 
 
 def printable(text: str) -> str:
-    """The text without characters that hide or steer; line ends and tabs stay."""
+    """Remove invisible and control characters from a text; newlines and tabs stay."""
     return _UNPRINTABLE.sub("", text)
 
 

@@ -130,7 +130,7 @@ def _distinct_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Messages, answers: int, sampling: Sampling
 ) -> list[str]:
     """Return the prompt's distinct answers in the order shown."""
-    # One seed per prompt: with the same seed, the answers to all prompts would start alike.
+    # One seed per prompt: with the same seed, the answers to all prompts would start in the same way.
     rng = random.Random(f"rank {sampling.seed} {prompt_key(prompt)}")
     drawn = answer(
         model,

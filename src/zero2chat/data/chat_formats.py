@@ -71,7 +71,7 @@ class Shape:
 
 
 def of_column(column: str) -> Shape:
-    """Conversations in one column, with either pair of names: role and content, or from and value."""
+    """Return the shape of conversations in one column, with keys role and content, or from and value."""
     return Shape("chat", (column,), lambda row, where: read_messages(row[column], where))
 
 
@@ -131,7 +131,7 @@ def recognise(columns: Sequence[str], shapes: Sequence[Shape], label: str | None
 
 
 def read_turns(value: Any, role: str, where: str) -> list[Message]:
-    """Messages, one message, or a text as one turn of `role`. Raises `UserError` for anything else."""
+    """Read messages, one message, or a text as one turn of `role`. Raises `UserError` for anything else."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     turns = [value] if isinstance(value, Mapping) else value
@@ -141,14 +141,14 @@ def read_turns(value: Any, role: str, where: str) -> list[Message]:
 
 
 def read_messages(value: Any, where: str) -> list[Message]:
-    """Turns as messages with a role of `ROLES`, content, and where there are some `tool_calls` in OpenAI's form."""
+    """Convert turns to messages with a role of `ROLES`, content, and `tool_calls`, if any, in OpenAI's format."""
     if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
         raise UserError(f"{where}: expected a list of {{role, content}} or {{from, value}}")
     return [_read_turn(turn, where) for turn in value]
 
 
 def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
-    """The messages with role and content alone. Raises `UserError` where one calls a tool."""
+    """Return the messages with only role and content. Raises `UserError` if one calls a tool."""
     if any("tool_calls" in message for message in messages):
         raise UserError(f"{where}: calls a tool, which only sft conversations support: remove the row")
     return [{"role": message["role"], "content": message["content"]} for message in messages]
@@ -193,7 +193,7 @@ def _text(content: Any, where: str) -> str:
 
 
 def _read_call(call: Any, where: str) -> dict[str, Any]:
-    """A call in OpenAI's form, its arguments as an object or as JSON. A table fills them up with None, which go."""
+    """Read a call in OpenAI's format, with arguments as an object or JSON. Drops Arrow's None for missing arguments."""
     function = call.get("function", call) if isinstance(call, dict) else None
     function = function if isinstance(function, dict) else {}
     arguments = _from_json(function.get("arguments"), "the arguments of a call are", where)
@@ -204,7 +204,7 @@ def _read_call(call: Any, where: str) -> dict[str, Any]:
 
 
 def read_tools(schemas: Any, where: str) -> list[Any]:
-    """A row's column `tools`: schemas in OpenAI's form or the bare functions, as a list or as JSON."""
+    """Read a row's column `tools`: schemas in OpenAI's format or only their functions, as a list or as JSON."""
     schemas = _from_json(schemas or [], "tools:", where)
     if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):
         raise UserError(f"{where}: tools: expected a list of schemas")
@@ -215,7 +215,7 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
 
 
 def _from_json(value: Any, what: str, where: str) -> Any:
-    """What a text says in JSON; other values as they are."""
+    """Parse a text as JSON; return other values unchanged."""
     if not isinstance(value, str):
         return value
     try:

@@ -33,7 +33,7 @@ def which_fit(lengths: Sequence[tuple[int, int]], max_length: int, overlong: str
 def tokenize_dpo_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair]]:
-    """Columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
+    """Return columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
 
     The answer is what the chat template marks as the assistant's turn, from its header to its end of turn. Control
     tokens in the text are neutralised. Raises `UserError` if a side is more than one answer, or if the template rejects
@@ -57,7 +57,7 @@ def tokenize_dpo_pairs(
 
 
 def _encode_side(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, where: str) -> tuple[list[int], int]:
-    """The ids of prompt and answer, and where the answer begins."""
+    """Return the token ids of prompt and answer, and the index at which the answer begins."""
     if len(pair[side]) > 1:
         raise UserError(f"{where}: {side} has {len(pair[side])} turns: move all but the last into the prompt")
     try:

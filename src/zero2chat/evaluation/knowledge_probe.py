@@ -49,7 +49,7 @@ Whoever is asked does not see it: name whom or what the question is about. The q
 answer is a few words, copied from the passage.
 
 {passage}"""
-# Shown first: without an example a small model tells of the passage in its own way.
+# Shown first: without an example a small model summarizes the passage in another format.
 _EXAMPLE = (
     "The bridge over the Dunmere was opened on 4 May 1872. It was built by Mary Holt, who had never built one before, "
     "and it cost nine thousand pounds.",

@@ -70,7 +70,7 @@ class Parcel:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Size of each file, in bytes."""
+        """Return the size of each file, in bytes."""
         return {n: len(f) if isinstance(f, bytes) else f.stat().st_size for n, f in self.files.items()}
 
 

@@ -223,7 +223,7 @@ class Session:
     def _make_room(self, turn: int) -> None:
         """Drop the oldest turns until `n` tokens fit and a quarter of the context is left for the answer.
 
-        (Less than a quarter where `max_new_tokens` asks for less, or the message alone leaves no more.)
+        (Less than a quarter if `max_new_tokens` is lower, or if the message alone leaves less.)
         """
         answer = min(self.sampling.max_new_tokens, self.limit // 4)
         while self.turns and len(self._context()) + turn + answer > self.limit:
@@ -249,7 +249,7 @@ class Session:
         return token
 
     def _draw(self, logits: Any) -> int:
-        """[1, vocabulary] → an id."""
+        """Draw a token id from logits (1, vocabulary)."""
         if self.sampling.temperature == 0:
             return int(logits.argmax())
         warped = self.sampling.processors()(torch.empty(1, 0, dtype=torch.long), logits)
@@ -265,13 +265,13 @@ class _Words:
         self._shown = 0
 
     def add(self, token: int) -> str:
-        """What can be read with one token more, and could not before."""
+        """Add a token, and return the text that became readable."""
         self._ids.append(token)
         # While the last character's bytes are not all there, it decodes to U+FFFD.
         return self._new(self._tokenizer.decode(self._ids).rstrip("\ufffd"))
 
     def rest(self) -> str:
-        """What has not come yet, whole or not."""
+        """Return the remaining text, even if it is incomplete."""
         return self._new(self._tokenizer.decode(self._ids))
 
     def _new(self, text: str) -> str:

@@ -205,7 +205,7 @@ def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
     steps = "steps not known: set max_steps" if step["steps"] is None else f"{step['steps']:,} steps"
     hours = "hours not known" if step["hours"] is None else f"{_short(step['hours'])} hours"
     price = "price not known (--price)" if step["price"] is None else f"{step['price']:,.2f} dollars"
-    at_once = f"{step['micro_batch']} at once × {step['accumulation']}"
+    at_once = f"micro-batch {step['micro_batch']}, gradient accumulation {step['accumulation']}"
     fits = f"{step['config']} is the cheapest config that fits" if step["config"] else "no shipped config fits"
     lines = [
         f"{step['parameters']:,} parameters{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs per token{twice}",

@@ -90,7 +90,7 @@ def _pretrained(step: Step, steps: Sequence[Step], args: Any, training: Any) -> 
 
 
 def _empty(config: PreTrainedConfig, scores: bool = False) -> PreTrainedModel:
-    """The model without weights, in fp32, with a language model's head or with one output."""
+    """Return the model without weights, in fp32, with a language model's head or with one output."""
     kind: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     config.num_labels = 1
     with torch.device("meta"):
@@ -98,7 +98,7 @@ def _empty(config: PreTrainedConfig, scores: bool = False) -> PreTrainedModel:
 
 
 def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelConfig | None) -> Model:
-    """What a rank keeps of the model that a step trains."""
+    """Return what a rank keeps of the model that a step trains."""
     size = 2 if options is not None and options.dtype in ("auto", "bfloat16", "float16") else 4
     moment = 1 if "8bit" in str(training.optim) else size
     peft = get_peft_config(options) if options is not None else None

@@ -1,4 +1,4 @@
-"""The arena: which of several checkpoints answers best, with ratings, how often each wins, and one real pair."""
+"""The arena's section: checkpoints compared in pairs. Ratings, win rates, and one example pair."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ KEY = {"rating": "rating of the best model", "comparisons": "comparisons of two 
 
 
 def rated(step: Step) -> dict[str, Metric]:
-    """Each model's rating, the best first."""
+    """Return each model's rating, best first."""
     return dict(sorted(step.named("rating_(.+)").items(), key=lambda item: -item[1]["value"]))
 
 
 def points(metric: Metric) -> tuple[str, str]:
-    """A rating and its interval, in whole points."""
+    """Format a rating and its interval, in whole points."""
     low, high = finite(metric.get("low")), finite(metric.get("high"))
     between = f"{low:.0f}–{high:.0f}" if low is not None and high is not None else ""
     return f"{metric['value']:.0f}", between
 
 
 def against(step: Step) -> dict[tuple[str, str], Metric]:
-    """How often a model wins against another, a draw half a win; the one that is rated higher stands first."""
+    """Return win rates by pair, with ties counted as half a win; the higher-rated model comes first."""
     found = {tuple(names.split("_against_")): m for names, m in step.named("win_rate_(.+_against_.+)").items()}
     return {(names[0], names[-1]): metric for names, metric in found.items()}
 
@@ -47,7 +47,7 @@ def _ratings(step: Step) -> str:
 
 
 def _example(sample: Mapping[str, Any]) -> str:
-    """A prompt, with the answer that won and the one that lost."""
+    """Return a prompt with the winning and the losing answer."""
     said = [(sample.get("winner"), sample.get("completion"), "won"), (sample.get("loser"), sample.get("other"), "lost")]
     cells = [f"{esc(text or '', 600) or '<i>nothing</i>'}<br><small>{esc(name)}</small>" for name, text, _ in said]
     return table(("asked", *(how for _, _, how in said)), [(esc(sample.get("prompt", ""), 400), *cells)])

@@ -1,4 +1,4 @@
-"""Claims: what the story says of models, each with its number, and whether it came true here."""
+"""The claims' section: statements about models, each with its measured number, and whether its target was met."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAD = (
     "Claims about language models can be tested on small models too. Each claim is shown with its experiment, its "
     "measured figures, and an example of a model's answers. Claims that failed are listed as well, and marked."
 )
-# Of a figure or a claim that is met, is not, has no target, and waits: how it is marked, said and coloured
+# Mark, text and colour of a figure or claim that is met, is not met, has no target, or is not measured yet
 _MET, _MISSED, _SHOWN, _WAITS = (
     ("✓", "met", "right"),
     ("✗", "not met", "wrong"),
@@ -26,7 +26,7 @@ _KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes per token", "
 
 
 def by_claim(step: Step) -> dict[str, list[Metric]]:
-    """The figures of each claim, in the story's order."""
+    """Return the figures of each claim, in the order of the claims."""
     found: dict[str, list[Metric]] = {}
     for metric in step.metrics.values():
         if "claim" in metric:
@@ -35,7 +35,7 @@ def by_claim(step: Step) -> dict[str, list[Metric]]:
 
 
 def _outcome(figures: Sequence[Metric]) -> tuple[str, str, str]:
-    """What became of figures: met where all that have a target are."""
+    """Return the result of figures: met if all figures with a target meet it."""
     if all(figure["value"] is None for figure in figures):
         return _WAITS
     met = [figure["met"] for figure in figures if figure.get("met") is not None]
@@ -43,7 +43,7 @@ def _outcome(figures: Sequence[Metric]) -> tuple[str, str, str]:
 
 
 def contents(step: Step) -> list[tuple[str, str, str, str]]:
-    """(anchor, mark, title, what became of it) of each claim, for the page's list of contents."""
+    """Return (anchor, mark, title, result) of each claim, for the page's table of contents."""
     found = []
     for i, (claim, figures) in enumerate(by_claim(step).items()):
         mark, said, kind = _outcome(figures)
@@ -75,7 +75,7 @@ def section(step: Step) -> str:
 
 
 def _seeds(figures: Sequence[Metric]) -> str:
-    """Of how many seeds the figures are."""
+    """Say how many seeds the figures are from."""
     most = max((figure.get("seeds") or 0 for figure in figures), default=1)
     if most <= 1:
         return "All figures are from one seed."
@@ -85,7 +85,7 @@ def _seeds(figures: Sequence[Metric]) -> str:
 
 
 def _result(figures: Sequence[Metric]) -> str:
-    """The figures that have a target, large; of a claim without any its first one."""
+    """Return the figures with a target, in large type; for a claim without one, the first figure."""
     text = ""
     for figure in [one for one in figures if one.get("met") is not None] or figures[:1]:
         mark, outcome, kind = _outcome([figure])
@@ -97,8 +97,8 @@ def _result(figures: Sequence[Metric]) -> str:
 
 
 def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[str]:
-    """How runs came to their figures; the figures over their axis, a picture for each kind of metric; and as bars the
-    others that are measured in the same way as the first of them."""
+    """Plot the runs' curves; the figures over their axis, one plot per kind of metric; and as bars the other figures
+    that are measured in the same way as the first of them."""
     anchor = _anchor(step, i)
     found = []
     logged = [line for line in step.history if line.get("claim") == claim]
@@ -139,7 +139,7 @@ def _kind(figure: Metric) -> str:
 
 
 def _in_words(claim: str, figures: Sequence[Metric]) -> str:
-    """A picture for those who cannot see it."""
+    """Describe a figure in words, as its alternative text."""
     return f"{claim}: " + ", ".join(f"{one['figure']} {short(one['metric'], one)}" for one in figures) + "."
 
 

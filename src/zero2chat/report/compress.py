@@ -1,4 +1,4 @@
-"""Compression: how small the model would make its text, beside xz, and what it keeps of it without such a code."""
+"""The section of compression: the model's compressed size of text compared with xz, and what the weights retain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The corpus: how much text, from where, and what it looks like."""
+"""The corpus's section: amount of text, its sources, and examples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPLITS = {
 
 
 def _shares(step: Step) -> tuple[dict[str, Metric], dict[str, Metric]]:
-    """(bytes, documents) by source."""
+    """Return (bytes, documents) by source."""
     both = (step.named("bytes_(.+)"), step.named("documents_(.+)"))
     size, count = ({name: metric for name, metric in found.items() if name not in _SPLITS} for found in both)
     return size, count

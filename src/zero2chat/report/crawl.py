@@ -1,4 +1,4 @@
-"""What was done to a crawl: what each step left and removed, and what the corpus is made of. Of `crawl.json` alone.
+"""Processing of a crawl: what each step kept and removed, and the corpus's composition. Reads only `crawl.json`.
 
 It is a part of the corpus's section, and its pictures are files too, for the corpus's card. What pages say is hostile.
 """
@@ -41,7 +41,7 @@ _BARS = 20
 
 
 def figures(told: Mapping[str, Any], key: str) -> dict[str, str]:
-    """Name → figure, those that there is something to draw for; `key` begins their ids."""
+    """Return name → figure, for figures with data; their ids start with `key`."""
     steps = told["funnel"]
     names = [_step(step["step"]) for step in steps]
     left = {kind: {_step(s["step"]): {"value": s[kind]} for s in steps if s[kind]} for kind in ("documents", "tokens")}
@@ -77,7 +77,7 @@ def _largest(caption: str, counts: Mapping[str, Any]) -> Drawn:
 
 
 def _binned(caption: str, counts: Mapping[str, Any]) -> Drawn:
-    """Counts by a number, from each power of two to below the next."""
+    """Return counts in bins by powers of two."""
     bins: Counter[int] = Counter()
     for number, n in counts.items():
         bins[1 << max(int(number).bit_length() - 1, 0)] += n
@@ -86,7 +86,7 @@ def _binned(caption: str, counts: Mapping[str, Any]) -> Drawn:
 
 
 def part(told: Mapping[str, Any], key: str) -> str:
-    """The crawl's part of a corpus's section; `key` begins its figures' ids."""
+    """Return the crawl's part of a corpus's section; its figures' ids start with `key`."""
     drawn = figures(told, key)
     text = paragraph(
         "The text comes from web pages. Each filter below removes what is unsuitable for training: pages in other "
@@ -148,7 +148,7 @@ def _duplicates(told: Mapping[str, Any], figure: str) -> str:
 
 
 def add_plots(folder: Path, card: str) -> None:
-    """Draw the pictures of a run's `crawl.json` as `plots/*.svg`, and add them to its card, the file named `card`."""
+    """Draw the figures of a run's `crawl.json` as `plots/*.svg`, and add them to its dataset card, the file `card`."""
     (folder / "plots").mkdir(exist_ok=True)
     lines = ["\n## In pictures\n"]
     for name, figure in figures(json.loads((folder / CRAWL).read_text(encoding="utf-8")), "plot").items():
@@ -159,7 +159,7 @@ def add_plots(folder: Path, card: str) -> None:
 
 
 def decontaminated(metrics: Mapping[str, Metric]) -> str:
-    """How many documents were left out because they ask an examination's question; empty where nobody looked."""
+    """Return how many documents were removed because they contain an evaluation question; "" if not checked."""
     found = metrics.get("decontaminated")
     if found is None or finite(found["value"]) is None:
         return ""

@@ -1,4 +1,4 @@
-"""Distillation: what a teacher said, and how much of it was fit to study."""
+"""The section of distillation: a teacher's completions, and how many were kept for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Direct preference optimisation: how often the model prefers what people do, and what that does to both answers."""
+"""The section of DPO: accuracy of the implicit reward, and log-probabilities of chosen and rejected answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation: the exam, task by task, with intervals, the best constant answers and what a model said."""
+"""The section of evaluation: scores by task with intervals, the best constant answers, and sample completions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8", "called")
 
 
 def scores(step: Step) -> dict[str, dict[str, Metric]]:
-    """Kind of score (and `called`, the share that calls a tool) → task → metric, for those that the step measured."""
+    """Return kind of score (and `called`, the share that calls a tool) → task → metric, if measured."""
     found: dict[str, dict[str, Metric]] = {kind: {} for kind in _KINDS}
     for name, metric in step.named("(.+)").items():
         kind = next((kind for kind in _KINDS if name.startswith(kind + "_")), None)
@@ -39,12 +39,12 @@ def scores(step: Step) -> dict[str, dict[str, Metric]]:
 
 
 def constants(step: Step) -> dict[str, Metric]:
-    """Task → what the best constant answer scores."""
+    """Return task → score of the best constant answer."""
     return step.named("constant_(.+)")
 
 
 def beside(step: Step, task: str) -> list[str]:
-    """What stands below a task's accuracy: the best constant answer, and the change since another evaluation."""
+    """Return the text below a task's accuracy: the best constant answer, and the change from another evaluation."""
     found = []
     if metric := constants(step).get(task):
         found.append(f"best constant answer {short('constant', metric)}")
@@ -55,14 +55,14 @@ def beside(step: Step, task: str) -> list[str]:
 
 
 def score_figure(step: Step) -> str:
-    """A bar for each task and kind of score; empty where none was measured."""
+    """Plot a bar per task and kind of score; "" if none was measured."""
     kinds = {kind: metrics for kind, metrics in scores(step).items() if kind != "called"}
     tasks = list(dict.fromkeys(task for metrics in kinds.values() for task in metrics))
     return bars(f"{step.anchor}-tasks", "Accuracy by task, with 95% intervals.", tasks, kinds)
 
 
 def score_table(step: Step) -> str:
-    """A row a task, a column a kind of score."""
+    """Return a table with one row per task and one column per kind of score."""
     kinds = scores(step)
     tasks = dict.fromkeys(task for metrics in kinds.values() for task in metrics)
 
@@ -82,14 +82,14 @@ def score_table(step: Step) -> str:
 
 
 def harness_table(step: Step) -> str:
-    """A row a figure of lm-evaluation-harness, `task.metric`; empty where it was not asked."""
+    """Return a table with one row per metric of lm-evaluation-harness, `task.metric`; "" if it was not run."""
     found = step.named(r"(.+\..+)")
     rows = ((esc(name), exact(metric["value"]), small_print(name, metric)) for name, metric in found.items())
     return table(("by lm-evaluation-harness", "score", ""), rows) if found else ""
 
 
 def win_rates(step: Step) -> str:
-    """A row a comparison with another model; empty where there was none."""
+    """Return a table with one row per comparison with another model; "" if there is no comparison."""
     found = step.named(r"win_rate_?(.*)")
     entries = step.settings.get("tasks")
     against = {
@@ -120,7 +120,7 @@ def _first_line(sample: dict[str, object]) -> str:
 
 
 def together(steps: Sequence[Step]) -> tuple[str, str] | None:
-    """What several evaluations said to the same typed questions: a title and a table. None of fewer than two."""
+    """Return title and table of several evaluations' answers to the same typed questions; None for fewer than two."""
     said = {
         step.name: {
             clean(sample.get("prompt", "")): _first_line(sample)

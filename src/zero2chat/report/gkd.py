@@ -1,4 +1,4 @@
-"""Distillation on the student's own answers: how near it came to its teacher, and the scores it led to."""
+"""The section of on-policy distillation (GKD): divergence from the teacher, and the scores afterwards."""
 
 from __future__ import annotations
 

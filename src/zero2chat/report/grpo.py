@@ -1,4 +1,4 @@
-"""Practice: how reward, length, entropy and habits went, one problem before and after, and the scores it led to."""
+"""The section of GRPO: reward, length, entropy and habits, one problem before and after, and the scores afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HABITS = {"self_checks": "self-checks", "backtracks": "backtracking"}
 
 
 def _second_thoughts(points: Points) -> str:
-    """How many answers had any at the beginning and at the end: a curve of rare things looks like noise."""
+    """Count completions with second thoughts at the beginning and the end: a curve of rare events looks like noise."""
     if not points:
         return ""
     tenth = -(-len(points) // 10)

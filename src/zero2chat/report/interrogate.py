@@ -1,4 +1,4 @@
-"""Interrogation: what the model knows, how far it agrees with itself, and what it is taught of it."""
+"""The section of interrogation: what the model knows, how consistent its answers are, and what it is taught."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RATES = ("correct", "wrong", "not_attempted", "known", "unknown", "unsure", "de
 
 
 def by_source(step: Step) -> dict[str, dict[str, Metric]]:
-    """Source of questions → verdict or kind → its rate; "all" is of all together, the first."""
+    """Return source of questions → verdict or kind → rate; the first source, "all", combines the others."""
     found: dict[str, dict[str, Metric]] = {}
     for rate in _RATES:
         whole = {"all": step.metrics[f"{rate}_rate"]} if step.value(f"{rate}_rate") is not None else {}
@@ -33,7 +33,7 @@ def by_source(step: Step) -> dict[str, dict[str, Metric]]:
 
 
 def _example(samples: list[Mapping[str, Any]]) -> str:
-    """Of the first question of each kind all answers, and what is taught."""
+    """Return all answers to the first question of each kind, and what is taught."""
     first: dict[str, Mapping[str, Any]] = {}
     for sample in samples:
         if isinstance(sample.get("answers"), list):

@@ -1,4 +1,4 @@
-"""Novelty: distinct samples per prompt, and the share of their text that occurs in the training text."""
+"""The section of novelty: distinct samples per prompt, and the share of their text found in the training text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRITERS = {"the model": "", "held-out text": "_held_out"}
 
 
 def by_length(step: Step, suffix: str) -> dict[str, Metric]:
-    """The shares of novel n-grams by their length, as one says it; `suffix` is the control's."""
+    """Return the shares of novel n-grams by length; `suffix` is the control's."""
     found = step.named(rf"novel_rate_(\d+){suffix}")
     return {f"{n} tokens" if n > 1 else "1 token": found[str(n)] for n in sorted(map(int, found))}
 

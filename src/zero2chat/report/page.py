@@ -1,4 +1,4 @@
-"""The page: its head and contents, and a section a step. No script, no request: one file is all of it."""
+"""The page: header, table of contents, and one section per step. One file, without scripts or network requests."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from zero2chat.report.parts import (
 from zero2chat.report.steps import Metric, Step
 from zero2chat.report.style import CSS
 
-# The browser itself then refuses scripts and requests, whatever a model wrote.
+# The browser itself then blocks scripts and requests, even if a model's text contains them.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def section_module(stage: str) -> ModuleType | None:
-    """`report/<stage>.py` where it has a `section`; None for a stage without a section of its own."""
+    """Return `report/<stage>.py` if it has a `section`, else None."""
     name = f"{__package__}.{stage}"
     if not stage.isidentifier() or importlib.util.find_spec(name) is None:
         return None
@@ -45,7 +45,7 @@ def _title(step: Step) -> str:
 
 
 def _control(step: Step) -> str:
-    """` · control of grpo`, of a control."""
+    """Return ` · control of grpo` for a control, else ""."""
     return f" · control of {esc(step.control_of)}" if step.control_of else ""
 
 
@@ -55,7 +55,7 @@ def _key(step: Step) -> Mapping[str, str]:
 
 
 def main_result(step: Step) -> tuple[str, Metric, str] | None:
-    """(name, metric, label) of the step's main number; None where it has none."""
+    """Return (name, metric, label) of the step's main metric, or None."""
     found = headline(step, _key(step))
     return (found[0], step.metrics[found[0]], found[1]) if found else None
 
@@ -80,9 +80,9 @@ def _section(step: Step) -> str:
 
 
 def _evaluations(steps: Sequence[Step]) -> str:
-    """Accuracies of the tasks that several evaluations asked: a column each, in order, and the best constant answer's.
+    """Return accuracies of tasks that several evaluations ran: one column each, and one for the best constant answer.
 
-    Empty where there are none.
+    Returns "" if there are none.
     """
     found = [(step, scores(step).get("accuracy", {})) for step in steps if step.stage == "evaluate"]
     tasks = dict.fromkeys(task for _, metrics in found for task in metrics)
@@ -106,9 +106,9 @@ def _evaluations(steps: Sequence[Step]) -> str:
 
 
 def _side_by_side(steps: Sequence[Step]) -> str:
-    """The chain's table: what each step scored on the tasks that more than one was asked; empty where none was.
+    """Return the recipe's table: scores of steps on the tasks evaluated in several steps; "" if there are none.
 
-    Evaluations have a table of their own first. The long one is left out where it would repeat that.
+    Evaluations have a separate table, which comes first. The long table is omitted if it would repeat that one.
     """
     # Accuracies of pairs are by several standards, and of no tasks.
     measured = {step.name: found for step in steps if step.stage not in ("dpo", "reward") and (found := scores(step))}
@@ -145,7 +145,7 @@ def _side_by_side(steps: Sequence[Step]) -> str:
 
 
 def _together(steps: Sequence[Step]) -> list[tuple[str, str]]:
-    """(title, content) of what the stages have to say of several steps at once."""
+    """Return (title, content) of the stages' sections that combine several steps."""
     modules = dict.fromkeys(section_module(step.stage) for step in steps)
     found = (module.together(steps) for module in modules if module is not None and hasattr(module, "together"))
     return [part for part in found if part is not None]
@@ -155,7 +155,7 @@ _LEAD = "This page shows what each step of the recipe produced, its metrics, and
 
 
 def _elsewhere(elsewhere: Mapping[str, str]) -> str:
-    """What this page does not show, each with a link to the recipe that does; nothing where nothing is named."""
+    """Return a list of other recipes for subjects that this page does not show, with links; "" if none are named."""
     if not elsewhere:
         return ""
     # The page lies in runs/<recipe>/, two folders below the recipes.
@@ -167,7 +167,7 @@ def _elsewhere(elsewhere: Mapping[str, str]) -> str:
 
 
 def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | None, elsewhere: Mapping[str, str]) -> str:
-    """The page's beginning: each step's main number; of a stage that joins the others (with a `LEAD`) its own alone."""
+    """Return the page's header: each step's main metric, or only that of a stage with a `LEAD`."""
     results = []
     seconds = [value for step in steps if (value := step.value("seconds")) is not None]
     leads = {step.name: lead for step in steps if (lead := getattr(section_module(step.stage), "LEAD", None))}
@@ -210,8 +210,8 @@ def render(
     introduction: str | None = None,
     elsewhere: Mapping[str, str] | None = None,
 ) -> str:
-    """The whole page. `introduction` is its first paragraph; `elsewhere` names recipes that show what this one does
-    not, each by its subject. Equal input gives equal text."""
+    """Return the page. `introduction` is its first paragraph; `elsewhere` maps subjects that this recipe does not
+    show to recipes that do. Equal input gives equal text."""
     parts = [*_together(steps), *([("Scores, step by step", side)] if (side := _side_by_side(steps)) else [])]
     extra = "".join(
         f'<li><a href="#all-{i}"><i>⇄</i><span><b>{title}</b></span></a></li>\n' for i, (title, _) in enumerate(parts)

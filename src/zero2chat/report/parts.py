@@ -26,13 +26,13 @@ _CONTROLS |= dict.fromkeys(
 
 
 def clean(value: Any) -> str:
-    """Any value as text that every file and renderer can take."""
+    """Convert any value to text that can be written to any file."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text.translate(_CONTROLS).encode("utf-8", "replace").decode()
 
 
 def esc(value: Any, limit: int | None = None) -> str:
-    """Text from outside (a model, a file, a user), harmless in HTML, and cut after `limit` characters."""
+    """Escape text from outside (a model, a file, a user) for HTML, truncated to `limit` characters."""
     text = clean(value)
     if limit is not None and len(text) > limit:
         text = text[:limit].rstrip() + " …"
@@ -40,7 +40,7 @@ def esc(value: Any, limit: int | None = None) -> str:
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph of our own HTML."""
+    """Return a paragraph of trusted HTML."""
     return f'<p class="{kind}">{text}</p>\n' if kind else f"<p>{text}</p>\n"
 
 
@@ -53,7 +53,7 @@ def lacks(file: str, what: str) -> str:
 
 
 def is_rate(name: str, metric: Metric) -> bool:
-    """Whether a metric is shown in percent."""
+    """Return whether a metric is shown in percent."""
     value = finite(metric["value"])
     return bool(_RATE.match(name)) and value is not None and 0 <= value <= 1
 
@@ -73,7 +73,7 @@ def _scaled(value: float, units: Sequence[str]) -> str:
 
 
 def exact(value: Any) -> str:
-    """`12,345`, `1.4312`; whatever is no number as text."""
+    """Format a number as `12,345` or `1.4312`; return other values as text."""
     number = finite(value)
     if number is None or isinstance(value, bool):
         return esc(value)
@@ -83,7 +83,7 @@ def exact(value: Any) -> str:
 
 
 def short(name: str, metric: Metric) -> str:
-    """A metric's value as one reads it aloud: `83.0%`, `12.3 MB`, `3.3 million`, `4 min`, `1.43`."""
+    """Format a metric's value for reading: `83.0%`, `12.3 MB`, `3.3 million`, `4 min`, `1.43`."""
     value = finite(metric["value"])
     if value is None or isinstance(metric["value"], bool):
         return esc(metric["value"])
@@ -99,7 +99,7 @@ def short(name: str, metric: Metric) -> str:
 
 
 def interval(name: str, metric: Metric) -> str:
-    """`80.0–86.0%`, or nothing where the metric has no interval."""
+    """Format the metric's interval as `80.0–86.0%`, or "" if it has none."""
     low, high = finite(metric.get("low")), finite(metric.get("high"))
     if low is None or high is None:
         return ""
@@ -107,7 +107,7 @@ def interval(name: str, metric: Metric) -> str:
 
 
 def change(metric: Metric) -> str:
-    """A difference of two rates, with its interval: `+3.2 points (+1.0 to +5.4)`."""
+    """Format a difference of two rates with its interval: `+3.2 points (+1.0 to +5.4)`."""
     value, low, high = (finite(metric.get(key)) for key in ("value", "low", "high"))
     if value is None:
         return esc(metric["value"])
@@ -116,7 +116,7 @@ def change(metric: Metric) -> str:
 
 
 def small_print(name: str, metric: Metric) -> str:
-    """`95%: 80.0–86.0% · n = 500 · 3 contaminated · 3 seeds`, as far as the metric has them."""
+    """Format the metric's details: `95%: 80.0–86.0% · n = 500 · 3 contaminated · 3 seeds`, as far as it has them."""
     parts = [f"95%: {between}"] if (between := interval(name, metric)) else []
     if metric.get("n") is not None:
         parts.append(f"n = {exact(metric['n'])}")
@@ -131,7 +131,7 @@ def small_print(name: str, metric: Metric) -> str:
 
 
 def card(label: str, value: str, below: str = "") -> str:
-    """One number, large. All three are HTML."""
+    """Return one number in large type. All three arguments are HTML."""
     small = f"<small>{below}</small>" if below else ""
     return f'<div class="card"><b>{value}</b><span>{label}</span>{small}</div>'
 
@@ -142,13 +142,13 @@ def metric_card(name: str, metric: Metric, label: str, below: str = "") -> str:
 
 
 def cards(step: Step, names: Mapping[str, str]) -> str:
-    """The metrics among `names` (metric → label) that the step has."""
+    """Return cards for the metrics in `names` (metric → label) that the step has."""
     found = [metric_card(name, step.metrics[name], label) for name, label in names.items() if name in step.metrics]
     return f'<div class="cards">{"".join(found)}</div>\n' if found else ""
 
 
 def headline(step: Step, names: Mapping[str, str]) -> tuple[str, str] | None:
-    """(metric, label) of a step's main number: the first of `names` that it has, whole or for one task."""
+    """Return (metric, label) of a step's main metric: the first of `names` that it has, overall or for one task."""
     for name, label in names.items():
         if name in step.metrics:
             return name, label
@@ -159,7 +159,7 @@ def headline(step: Step, names: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of HTML cells; the first column names the row."""
+    """Return a table of HTML cells; the first column names the row."""
     top = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join(
         f"<tr><th>{row[0]}</th>" + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n" for row in rows
@@ -168,7 +168,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def metrics_table(step: Step) -> str:
-    """Every metric of the step with its interval, rows and seed."""
+    """Return a table of all metrics of the step with interval, rows and seed."""
     return table(
         ("metric", "value", "95% interval", "n", "seed"),
         (
@@ -197,7 +197,7 @@ def folded(summary: str, content: str) -> str:
 
 
 def mark(score: Any) -> tuple[str, str]:
-    """(css class, text) of a score between 0 and 1."""
+    """Return (CSS class, text) for a score between 0 and 1."""
     value = finite(score)
     if value is None:
         return "unscored", "not scored"
@@ -207,7 +207,7 @@ def mark(score: Any) -> tuple[str, str]:
 
 
 def _compared(won: Any) -> tuple[str, str]:
-    """(css class, text) of an answer that won against another (1), lost (0), or did neither."""
+    """Return (CSS class, text) for an answer that won against another (1), lost (0), or tied."""
     value = finite(won)
     return ("right", "better") if value == 1 else ("wrong", "worse") if value == 0 else ("partly", "as good")
 
@@ -231,9 +231,9 @@ def _answer(sample: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
 
 
 def answers(step: Step, shown: int = 3, more: int = 20) -> str:
-    """The last questions and answers, the first `shown` of each task open and up to `more` folded.
+    """Return the last questions and answers: the first `shown` of each task open, up to `more` folded.
 
-    Where the same questions were asked at an earlier training step, the first answer stands beside the last.
+    If the same questions were asked at an earlier training step, the first answer is shown next to the last.
     """
     by_step = step.samples_by_step()
     if not by_step:

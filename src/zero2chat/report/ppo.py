@@ -1,4 +1,4 @@
-"""RLHF: how reward and the distance from the start went, whether taste followed, and lines before and after."""
+"""The section of PPO: reward and KL to the starting model, the gold reward, and answers before and after."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY = {
 
 
 def held_out(step: Step, name: str, in_deviations: bool = False) -> Points:
-    """(√KL, mean reward `name`) of the evaluations on held-out prompts, in their order.
+    """Return (√KL, mean reward `name`) of the evaluations on held-out prompts, in order.
 
     `in_deviations` gives the gain since the first one, in standard deviations of the answers then.
     """
@@ -36,9 +36,9 @@ def held_out(step: Step, name: str, in_deviations: bool = False) -> Points:
 
 
 def together(steps: Sequence[Step]) -> tuple[str, str] | None:
-    """How far each reward model could be followed, by PPO and by picking the best of n: a title and its content.
+    """Return title and content: reward overoptimization for each reward model, with PPO and with best of n.
 
-    True taste is the reward with the label `gold`.
+    The gold reward is the one with the label `gold`.
     """
     led = {step.name: held_out(step, "gold") for step in steps if step.stage == "ppo"}
     picked = {step.name: probe.best_of_n(step, "gold") for step in steps if step.stage == "probe"}

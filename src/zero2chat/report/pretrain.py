@@ -1,4 +1,4 @@
-"""Pretraining: the loss, the bits per byte on unread text, and babble that becomes language."""
+"""The section of pretraining: loss, bits per byte on held-out text, and samples during training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOMENTS = 8
 
 
 def loss_curves(step: Step) -> dict[str, Points]:
-    """Label → points: the training loss, and the loss on unread text, as a whole or by source."""
+    """Return label → points: the training loss, and the loss on held-out text, overall or by source."""
     lines = {"training": step.curve("loss")}
     for key, points in step.curves("(?:eval|val)_(?:.+_)?loss").items():
         source = re.sub("^(?:eval|val)_|_?loss$", "", key)
@@ -36,7 +36,7 @@ def _bits_per_byte(step: Step) -> dict[str, Points]:
 
 
 def training_figures(step: Step) -> str:
-    """The curves that every training step has."""
+    """Return the curves that every training step has."""
     return gallery(
         curves(
             f"{step.anchor}-loss",
@@ -54,7 +54,7 @@ def training_figures(step: Step) -> str:
 
 
 def machine_figures(step: Step) -> str:
-    """Learning rate, gradient norm and speed, for whoever tunes the run."""
+    """Return curves for tuning: learning rate, gradient norm and speed."""
     return gallery(
         *(
             curves(f"{step.anchor}-{key}", caption, {label: step.curve(key)}, label)
@@ -69,13 +69,13 @@ def machine_figures(step: Step) -> str:
 
 
 def _at(points: Points, step: int) -> float | None:
-    """The last value up to a step."""
+    """Return the last value up to a step."""
     before = [y for x, y in points if x <= step]
     return before[-1] if before else None
 
 
 def _when(step: Step, number: int) -> str:
-    """`step 400 · 1,638,400 tokens read · loss 3.2`, as far as the history knows."""
+    """Format `step 400 · 1,638,400 tokens read · loss 3.2`, as far as the history has the values."""
     parts = [f"<b>step {number:,}</b>"]
     if (tokens := _at(step.curve("tokens"), number)) is not None:
         parts.append(f"{exact(tokens)} tokens")
@@ -85,14 +85,14 @@ def _when(step: Step, number: int) -> str:
 
 
 def _spread(items: list[Any], n: int) -> list[Any]:
-    """n items evenly spread over the list, its ends among them."""
+    """Return n items evenly spread over the list, including both ends."""
     if len(items) <= n:
         return items
     return [items[round(i * (len(items) - 1) / (n - 1))] for i in range(n)]
 
 
 def timeline(step: Step, prompts: int = 2) -> str:
-    """What the model wrote at moments of its training, the first of them to the last."""
+    """Return the model's samples at several training steps, from first to last."""
     by_step = step.samples_by_step()
     text = ""
     for number in _spread(list(by_step), _MOMENTS):

@@ -1,4 +1,4 @@
-"""What a reward model was found to love: the best of n answers by its score and by taste, and texts searched for it."""
+"""The section of reward-model probes: best of n by proxy and gold reward, and texts found by search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = {
 
 
 def best_of_n(step: Step, key: str) -> Points:
-    """(√KL, mean `proxy` or `gold` of the best of n), n growing."""
+    """Return (√KL, mean `proxy` or `gold` reward of the best of n), by increasing n."""
     return [(math.sqrt(kl), y) for (_, kl), (_, y) in zip(step.curve("kl"), step.curve(key), strict=True)]
 
 

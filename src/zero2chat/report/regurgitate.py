@@ -1,4 +1,4 @@
-"""Memorisation: what the model recites word by word, and which secrets it gives away, by how often it has read them."""
+"""The section of memorization: verbatim recall of documents and canaries, by number of copies in the training text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def times(copies: int) -> str:
 
 
 def by_copies(step: Step, kind: str) -> dict[int, Metric]:
-    """A kind's metrics by how many times the training text has what they are of; 0 is the control."""
+    """Return a kind's metrics by number of copies in the training text; 0 is the control."""
     found = step.named(rf"{kind}_(\d+|held_out)")
     return dict(sorted((0 if name == "held_out" else int(name), metric) for name, metric in found.items()))
 

@@ -18,7 +18,7 @@ _SAID = {True: "yes", False: "**no**", None: ""}
 
 
 def markdown(folders: Sequence[Path]) -> str:
-    """A table a step, and of claims one of what became of each. Raises `UserError` where a folder holds no finished
+    """Return one table per step, and a table of claims and results. Raises `UserError` if a folder has no finished
     step."""
     made = ", ".join(f"`zero2chat run recipes/{folder.name}`" for folder in folders)
     lines = [

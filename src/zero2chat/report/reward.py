@@ -1,4 +1,4 @@
-"""The reward model: how often it prefers what people prefer, how sure it is, and pairs with its scores."""
+"""The section of reward models: accuracy on held-out preference pairs, calibration, and pairs with scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BARS = {
 
 
 def _reliability(step: Step) -> list[Mapping[str, Any]]:
-    """The last bins of the history: `sure`, `right`, `n`."""
+    """Return the last bins of the history: `sure`, `right`, `n`."""
     found = [line["reliability"] for line in step.history if isinstance(line.get("reliability"), list)]
     bins = found[-1] if found else []
     return [
@@ -39,7 +39,7 @@ def _reliability(step: Step) -> list[Mapping[str, Any]]:
 
 
 def reliability_figure(step: Step) -> str:
-    """How often it was right against how sure it was; on the diagonal the two agree. Empty without bins."""
+    """Plot accuracy over confidence; a calibrated model is on the diagonal. Returns "" without bins."""
     bins = _reliability(step)
     if not bins:
         return ""
@@ -74,13 +74,13 @@ def reliability_figure(step: Step) -> str:
 
 
 def accuracy_bars(step: Step, labels: Mapping[str, str], caption: str) -> str:
-    """Rates of one step by metric, each with its interval, under their labels."""
+    """Plot rates of one step by metric with intervals and labels."""
     measured = {label: step.metrics[name] for name, label in labels.items() if step.value(name) is not None}
     return bars(f"{step.anchor}-accuracy", caption, list(measured), {"accuracy": measured}, measure="accuracy")
 
 
 def pairs_table(step: Step, given: Callable[[Mapping[str, Any], str], list[str]]) -> str:
-    """The first held-out pairs: the answer that people preferred, the other, and what the model has `given` to each.
+    """Return a table of the first held-out pairs: the chosen and the rejected answer, each with its `given` value.
 
     `given` takes a sample and "chosen" or "rejected".
     """
@@ -108,7 +108,7 @@ def _given(sample: Mapping[str, Any], side: str) -> list[str]:
 
 
 def _people(step: Step) -> str:
-    """Who compared the answers, as the settings say, and how many of the comparisons were met."""
+    """Return who compared the answers, according to the settings, and how many comparisons training used."""
     made = step.settings.get("comparisons")
     if isinstance(made, dict):
         who = (

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: from continuing a document to answering a question."""
+"""The section of supervised fine-tuning."""
 
 from __future__ import annotations
 

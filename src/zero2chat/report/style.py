@@ -1,4 +1,4 @@
-"""The page's style sheet: light and dark, for the desk, the phone and the printer."""
+"""The page's style sheet: light and dark, for desktop, phone and print."""
 
 CSS = """
 :root { color-scheme: light dark;

@@ -1,4 +1,4 @@
-"""Surprise: right answers after practice, and how improbable they were before."""
+"""The section of surprise: correct completions after RL, and their probability before it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINES = {
 
 
 def chance(bits: object) -> str:
-    """`1 in 2,300`, with two figures that count."""
+    """Format a probability as `1 in 2,300`, with two significant digits."""
     value = finite(bits)
     if value is None:
         return ""

@@ -1,4 +1,4 @@
-"""The tokenizer: text in colour, and how short a text becomes as bits, bytes and tokens."""
+"""The tokenizer's section: coloured tokens, and the length of a text in bits, bytes and tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HUES = 6
 
 
 def _length(step: Step, suffix: str) -> float | None:
-    """Tokens of 5,000 characters, at the measured bytes a token."""
+    """Return the number of tokens of 5,000 characters, from the measured bytes per token."""
     size = step.value(f"bytes_per_token{suffix}")
     return _CHARACTERS / size if size else None
 
@@ -28,7 +28,7 @@ def _alphabet(step: Step, suffix: str) -> str:
 
 
 def _example(step: Step) -> str:
-    """The textbook's example: the same text as bits, bytes and tokens of three tokenizers."""
+    """Return an example: the same text as bits, bytes and tokens of three tokenizers."""
     rows: list[tuple[str, str, float, str]] = [
         ("bits", "2", 8.0 * _CHARACTERS, "eight per byte"),
         ("bytes", "256", float(_CHARACTERS), "one per character, in plain English"),
@@ -57,7 +57,7 @@ def _example(step: Step) -> str:
 
 
 def coloured(tokens: list[Any]) -> str:
-    """The tokens side by side, neighbours in different colours; a line's end is drawn as ↵."""
+    """Return the tokens in alternating colours; a newline is drawn as ↵."""
     spans = (
         f'<span class="t{i % _HUES + 1}">{esc(token).replace(chr(10), "↵<br>")}</span>'
         for i, token in enumerate(tokens)

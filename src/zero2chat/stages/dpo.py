@@ -50,7 +50,7 @@ _SHOWN = 12  # pairs kept as samples
 
 @dataclass
 class DpoArguments(PairArguments):
-    """The pairs, and what `DPOConfig` lacks."""
+    """Preference pairs, and settings that `DPOConfig` lacks."""
 
     train_pairs: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Maximum training pairs; the held-out pairs stay the same."}
@@ -69,7 +69,7 @@ class DpoArguments(PairArguments):
 
 @contextlib.contextmanager
 def _reference(trainer: DPOTrainer, model_args: ModelConfig) -> Iterator[Any]:
-    """The model as it was: the adapter's base, the trainer's copy, or opened again where it needed none."""
+    """Return the model before training: the adapter's base, the trainer's copy, or a newly loaded model."""
     if model_args.use_peft:
         with trainer.accelerator.unwrap_model(trainer.model_wrapped).disable_adapter():
             yield trainer.model_wrapped
@@ -83,7 +83,7 @@ def _reference(trainer: DPOTrainer, model_args: ModelConfig) -> Iterator[Any]:
 
 @torch.no_grad()
 def log_probs(trainer: DPOTrainer, model: Any, rows: Dataset, batch_size: int) -> list[tuple[float, float]]:
-    """Of each pair the log-probability, in nats, of the chosen and of the rejected answer, in order.
+    """Return the log-probability, in nats, of each pair's chosen and rejected answer, in order.
 
     Every rank must call it, with the same rows.
     """
@@ -109,7 +109,7 @@ def measure(
     beta: float,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Metrics of held-out pairs, given `log_probs` of the reference and of the trained model."""
+    """Return metrics of held-out pairs, from `log_probs` of the reference and of the trained model."""
     n = len(test)
     changes = [(a - b, c - d) for (a, c), (b, d) in zip(after, before, strict=True)]
     margins = [beta * (chosen - rejected) for chosen, rejected in changes]
@@ -129,7 +129,7 @@ def measure(
 
 class _Trainer(ResumableTrainer, DPOTrainer):
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        """The rows are tokens already. TRL would also learn what the template writes after the end of turn."""
+        """Return the tokenized rows as they are. TRL would also train on the template's text after the turn."""
         return dataset
 
 
@@ -189,7 +189,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
 
 
 def _on_disk(rows: Dataset, run: Run) -> Dataset:
-    """The rows in the run's folder, where all ranks and a resumed run find the log-probabilities that TRL adds."""
+    """Save the rows in the run's folder, so that all ranks and a resumed run find TRL's cached log-probabilities."""
     folder = run.folder / "_rows"
     if is_main_process():
         rows.save_to_disk(folder)
@@ -198,7 +198,7 @@ def _on_disk(rows: Dataset, run: Run) -> Dataset:
 
 
 def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: float) -> dict[str, Any]:
-    """What the report shows of a pair: its texts, and their implicit rewards."""
+    """Return a pair's sample for the report: its texts and their implicit rewards."""
     return {
         "prompt": pair["prompt"][-1]["content"],
         "completion": pair["chosen"][-1]["content"],

@@ -209,7 +209,7 @@ def read_scores(folder: str, specs: Sequence[TaskSpec]) -> dict[str, list[float]
 
 
 def _changes(scored: Sequence[Scored], earlier: Mapping[str, Sequence[float]], specs: Sequence[TaskSpec]) -> Metrics:
-    """`change_<label>`: the mean paired difference to another evaluation's scores."""
+    """Return `change_<label>`: the mean paired difference to another evaluation's scores."""
     metrics = {}
     for label, before in earlier.items():
         after = [one.score for one in scored if one.label == label]
@@ -219,7 +219,7 @@ def _changes(scored: Sequence[Scored], earlier: Mapping[str, Sequence[float]], s
 
 
 def _over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:
-    """`needless_calls`, if some tasks need no tool; `declined_within_reach`, if some questions are out of reach."""
+    """Return `needless_calls` if some tasks need no tool, and `declined_within_reach` if some are out of reach."""
     labels = {spec.label for spec in specs if spec.needless}
     called = [one.called for one in scored if one.label in labels]
     metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}
@@ -246,7 +246,7 @@ def _win_rate(
     batch_size: int,
     tools: Tools | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The win rate against the other model, and the first answers of both as samples."""
+    """Return the win rate against the other model, and the first answers of both as samples."""
     taste = tasks.load_taste(spec.task)
     rows, prompts = rows_and_prompts(spec)
     at_hand = tools if spec.tools else None

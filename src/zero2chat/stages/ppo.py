@@ -64,7 +64,7 @@ token; near 0 the model no longer explores."""
 
 @dataclass
 class RewardModelSpec:
-    """An entry of a YAML's `rewards:` list that is a model: the stage `reward`'s, or any sequence classifier."""
+    """A model in a YAML's `rewards:` list: one trained by the stage `reward`, or any sequence classifier."""
 
     model: str
     weight: float = 1.0
@@ -79,7 +79,7 @@ class RewardModelSpec:
 
 @dataclass
 class HeldOut:
-    """A YAML's `held_out:` rows of a task, which start model and trained model both answer, to be compared."""
+    """A YAML's `held_out:`: rows of a task that the starting model and the trained model answer, for comparison."""
 
     task: str
     n: int = 500
@@ -96,13 +96,13 @@ class HeldOut:
             raise ValueError("held_out: n must be above 1, max_new_tokens above 0, temperature 0 or more")
 
     def rows(self, split: str | None = None) -> list[tasks.Row]:
-        """Of its split, or of another. Raises `UserError` for an option or n that the task does not have."""
+        """Return rows of its split, or of another one. Raises `UserError` for an option or n that the task lacks."""
         return tasks.load(self.task).rows(split or self.split, self.seed, self.n, **self.options)
 
 
 @dataclass
 class PpoArguments:
-    """The prompts, the rewards, what is held out, and what `PPOConfig` lacks."""
+    """Prompts, rewards, held-out prompts, and settings that `PPOConfig` lacks."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
     rewards: list[dict] = field(
@@ -136,7 +136,7 @@ class PpoArguments:
 
 
 def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
-    """A YAML's `rewards:` list. Raises `UserError` for an entry that cannot be, or an empty list."""
+    """Read a YAML's `rewards:` list. Raises `UserError` for an invalid entry or an empty list."""
     if not isinstance(entries, list) or not entries:
         raise UserError("rewards: the list is empty: add a model, such as runs/quickstart/reward, or a function")
     found: list[Reward | RewardModelSpec] = []
@@ -155,7 +155,7 @@ def _label(reward: Reward | RewardModelSpec) -> str:
 
 
 def read_held_out(entry: Mapping[str, Any] | None) -> HeldOut | None:
-    """A YAML's `held_out:`. Raises `UserError` for a key, task, option or n that cannot be."""
+    """Read a YAML's `held_out:`. Raises `UserError` for an invalid key, task, option or n."""
     if entry is None:
         return None
     spec: HeldOut = build([HeldOut], entry, "held_out")[0]
@@ -168,7 +168,7 @@ def read_held_out(entry: Mapping[str, Any] | None) -> HeldOut | None:
 
 
 def _check_checkpoints(training: PPOConfig) -> None:
-    """Raises `UserError` where a checkpoint would fall into a rollout."""
+    """Raises `UserError` if a checkpoint would be saved in the middle of a rollout."""
     key = "eval_steps" if training.save_strategy == "best" else "save_steps"
     every = getattr(training, key) or 0
     saves = every if every >= 1 else math.ceil(every * training.max_steps)
@@ -182,7 +182,7 @@ def _check_checkpoints(training: PPOConfig) -> None:
 
 
 def _check_evaluation(args: PpoArguments, training: PPOConfig, rewards: Sequence[Reward | RewardModelSpec]) -> None:
-    """Raises `UserError` for an evaluation without rows, and for a best model by what is not measured or not kept."""
+    """Raises `UserError` for an evaluation without rows, and if the best model's metric or checkpoint is missing."""
     during = training.eval_strategy != "no"
     if (during or training.eval_on_start) and args.held_out is None:
         raise UserError("eval_strategy: no rows to evaluate on: set held_out")
@@ -204,7 +204,7 @@ def _check_evaluation(args: PpoArguments, training: PPOConfig, rewards: Sequence
 def compare_answers(
     spec: HeldOut, rows: Sequence[tasks.Row], before: Sequence[Answer], after: Sequence[Answer]
 ) -> tuple[dict[str, dict[str, Any]], list[list[float]]]:
-    """Metrics of answers before and after to the same rows, and each side's gold: taste where a task has one.
+    """Return metrics that compare answers to the same rows before and after training, and each side's gold rewards.
 
     `win_rate` is the share of prompts where the later answer is better, a tie counting half. `gold_gain` is in standard
     deviations of the starting model's answers, and omitted if these are all equal.
@@ -353,7 +353,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
 def _open_rewards(
     rewards: Sequence[Reward | RewardModelSpec], dtype: str | None
 ) -> tuple[list[Any], list[float], list[Any]]:
-    """Functions and models, their weights, and the models' tokenizers."""
+    """Return reward functions and models, their weights, and the models' tokenizers."""
     funcs: list[Any] = []
     weights: list[float] = []
     tokenizers: list[Any] = []

@@ -122,7 +122,7 @@ class PretrainArguments:
 
 
 class SampleCallback(TrainerCallback):
-    """Lets the model go on with each prompt every `every` steps, as one watches a child learn to speak."""
+    """Samples a continuation of each prompt every `every` steps, for the report."""
 
     def __init__(self, run: Run, prompts: Sequence[str], every: int, tokens: int):
         self.run, self.prompts, self.every, self.tokens = run, prompts, every, tokens
@@ -233,7 +233,7 @@ class PretrainTrainer(ResumableTrainer):
 
 
 def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A model of the given shape with random weights. Raises `UserError` for a field its config does not know."""
+    """Return a model of the given shape with random weights. Raises `UserError` for a field its config lacks."""
     known = list(CONFIG_MAPPING[args.model_type]().to_dict())
     for key in args.model:
         if key not in known:
@@ -366,8 +366,8 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
 def _windows(
     args: PretrainArguments, tokenizer: PreTrainedTokenizerBase, train_rows: Dataset, held_out: Dataset
 ) -> dict[str, Dataset]:
-    """Windows of "train" and of each held-out source; one too small for a window is left out, which is said. Raises
-    `UserError` where all are."""
+    """Return windows of "train" and of each held-out source. A source too small for a window is dropped with a message.
+    Raises `UserError` if all are too small."""
     packed = functools.partial(
         pack_documents, column=args.column, tokenizer=tokenizer, length=args.max_length, processes=args.dataset_num_proc
     )
@@ -409,7 +409,7 @@ def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any
 def _held_out_metrics(
     trainer: Trainer, held_out: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, dict[str, Any]]:
-    """Bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all."""
+    """Return bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all."""
     metrics: dict[str, dict[str, Any]] = {}
     trainer.args.dataloader_drop_last = False  # evaluate every held-out window
     nats = 0.0

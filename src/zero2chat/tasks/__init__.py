@@ -1,28 +1,28 @@
-"""What a model can be asked and scored on, one module a task.
+"""Tasks that a model can be trained and evaluated on, one module per task.
 
-A task is a module with four functions (and `documents`, where pretraining text about it makes sense):
+A task is a module with four functions (and `documents`, if pretraining text about it makes sense):
 
-- `rows(split, seed, n, **options)`: n distinct rows, the same ones in every process. A row is a JSON-able
-  dict with at least `key` (decides the split), `question`, `answer`; a task's rows have the same columns.
+- `rows(split, seed, n, **options)`: n distinct rows, the same in every process. A row is a JSON-serializable dict with
+  at least `key` (determines the split), `question`, `answer`; all rows of a task have the same columns.
 - `prompt(row)`: messages that end with a user's turn.
-- `demonstration(row, rng, style="worked")`: a right answer, in wording that `rng` picks.
+- `demonstration(row, rng, style="worked")`: a correct answer, with wording chosen by `rng`.
 - `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
-- `documents(seed, n, **options)`: n plain texts, none of them made from a validation or test row.
+- `documents(seed, n, **options)`: n plain texts, none made from a validation or test row.
 
-`use_tools(row, rng, call, style="worked")`, where a module has it, is an answer found with tools: `call(name,
-argument)` runs one, adds call and result to the conversation, and returns the text, or None where the call failed.
-Tools that are of no use for a task's questions are not called: its demonstrations stay as they are.
+`use_tools(row, rng, call, style="worked")` (optional) is an answer found with tools: `call(name, argument)` runs a
+tool, adds call and result to the conversation, and returns the text, or None if the call failed. Without this function
+a task's demonstrations do not use tools.
 
-`taste(row, completion)`, where a module has it, is how well readers like a completion: the gold of the preference
-stages, which see noisy comparisons that it makes, never itself.
+`taste(row, completion)` (optional) is the gold reward of the preference stages, which only see noisy comparisons made
+from it.
 
-`said(row, completion)`, where a module has it, is what a completion gives as the answer, in short, so that two that say
-the same in other words are known as such; None where it declines to answer.
+`said(row, completion)` (optional) is the short form of a completion's answer, so that different wordings of the same
+answer are equal; None if it abstains.
 
-A module whose rows come over the network says `FETCHES = True`; a recipe is then read without them.
+A module that fetches its rows over the network sets `FETCHES = True`; recipes are then checked without loading rows.
 
-Training data, rewards and evaluation all read tasks, and every task splits by `in_split`: what is held out is
-held out everywhere.
+Training data, rewards and evaluation all use tasks, and every task splits by `in_split`, so held-out rows are held out
+everywhere.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ CallTool = Callable[[str, str], str | None]
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
-_TRIES = 20  # for each blended word
+_TRIES = 20  # per blended word
 _FUNCTIONS = ("rows", "prompt", "demonstration", "score")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task's module as `load` hands it out: its functions, with options checked before the call."""
+    """A task's functions, with checks of options before each call."""
 
     name: str
     rows: Callable[..., list[Row]]
@@ -66,18 +66,18 @@ class Task:
     use_tools: Callable[..., str] | None = None
     taste: Taste | None = None
     said: Callable[[Row, str], str | None] | None = None
-    fetches: bool = False  # its rows come from elsewhere: they are not asked for before they are needed
+    fetches: bool = False  # its rows come over the network: they are only loaded when needed
 
 
 def names() -> list[str]:
-    """The short names of the tasks that come with the package."""
+    """Return the short names of the built-in tasks."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
 def load(name: str) -> Task:
-    """The task of a short name (`facts`) or of a module's dotted path (`my_package.my_task`).
+    """Load a task by its short name (`facts`) or by a module's dotted path (`my_package.my_task`).
 
-    Raises `UserError` where there is no such module, or one of the four functions is missing in it.
+    Raises `UserError` if the module is missing, or lacks one of the four functions.
     """
     if not all(part.isidentifier() for part in name.split(".")) or ("." not in name and name not in names()):
         known = nearest(name, names()) or f"; known: {', '.join(names())}"
@@ -104,7 +104,7 @@ def load(name: str) -> Task:
 
 
 def load_taste(name: str) -> Taste:
-    """The task's `taste`. Raises `UserError` where it has none."""
+    """Return the task's `taste`. Raises `UserError` if it has none."""
     taste = load(name).taste
     if taste is None:
         raise UserError(f"task '{name}': has no `taste` to rank answers: use a task such as lines")
@@ -112,7 +112,7 @@ def load_taste(name: str) -> Taste:
 
 
 def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, refusing an option that its signature does not know and a split that does not exist."""
+    """Wrap `function` with checks for unknown options and splits."""
 
     @functools.wraps(function)
     def checked(*args: Any, **given: Any) -> Any:
@@ -133,7 +133,7 @@ def _refuse_unknown(name: str, function: Callable[..., Any], given: Iterable[str
 
 
 def check_options(task: Task, options: Iterable[str]) -> None:
-    """Raises `UserError` for an option that the task's rows do not know, without asking for rows."""
+    """Raises `UserError` for an option that the task's rows do not have, without making rows."""
     _refuse_unknown(task.name, task.rows, options)
 
 
@@ -147,7 +147,7 @@ def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:
     return none
 
 
-# ---- what the tasks' modules share
+# ---- helpers for tasks
 
 
 def known(value: Any, allowed: Sequence[Any], where: str) -> None:
@@ -157,10 +157,10 @@ def known(value: Any, allowed: Sequence[Any], where: str) -> None:
 
 
 def in_split(key: str, split: str, shares: tuple[float, float, float] = SHARES) -> bool:
-    """Whether a row's key falls in the split. Raises `UserError` for an unknown split.
+    """Whether a row's key is in the split. Raises `UserError` for an unknown split.
 
-    A key's `place` decides, so that splits are disjoint by construction. `shares` (of train, validation, test; they
-    sum to 1) are for a task with few keys, which then always uses the same.
+    The key's `place` decides, so splits are disjoint by construction. `shares` (of train, validation, test, with sum 1)
+    are for tasks with few keys, which must always use the same shares.
     """
     known(split, SPLITS, "split")
     at, (train, validation, _) = place(key), shares
@@ -169,14 +169,14 @@ def in_split(key: str, split: str, shares: tuple[float, float, float] = SHARES) 
 
 
 def place(key: str) -> float:
-    """A key's place between 0 and 1, by its SHA-256: the same in every process."""
+    """Return a key's place between 0 and 1, from its SHA-256: the same in every process."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
 def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind") -> list[Row]:
-    """n rows of a finite pool in an order of `seed`, one of each kind in turn while there are any.
+    """Draw n rows of a finite pool in an order by `seed`, alternating between kinds as long as possible.
 
-    Another column than `kind` may say what takes turns. Raises `UserError` where the pool is smaller.
+    Another column than `kind` may be used for alternating. Raises `UserError` if the pool is smaller than n.
     """
     rows = list(pool)
     if n > len(rows):
@@ -191,7 +191,7 @@ def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind") -
 
 
 def twice(call: CallTool, name: str, argument: str) -> str | None:
-    """What a call found; where it failed, what the same call finds when it is made again."""
+    """Return the result of a call; if it failed, the result of a second attempt."""
     return call(name, argument) or call(name, argument)
 
 
@@ -199,11 +199,10 @@ _CUT = re.compile("(?<=[aeiouy])(?=[^aeiouy ]+[aeiouy])")  # before the consonan
 
 
 def blends(words: Iterable[str], n: int, where: str) -> list[str]:
-    """n words that there are not, each the beginning of one and the end of another: "latten" of lantern, kitten.
+    """Make n nonexistent words from the beginning of one word and the end of another: "latten" from lantern, kitten.
 
-    A small model that reads a few hundred words in one place learns these words; of thousands of new ones it learns to
-    copy from the question. `where` decides which ones: the same in every process. Raises `UserError` where
-    the words do not make so many.
+    With a few hundred words in one place, a small model memorizes them; with thousands of new ones it learns to copy
+    from the question. `where` seeds the choice: the same in every process. Raises `UserError` if too few can be made.
     """
     given = dict.fromkeys(words)
     halves = [(word[: at.start()], word[at.start() :]) for word in given for at in _CUT.finditer(word)]
@@ -219,7 +218,7 @@ def blends(words: Iterable[str], n: int, where: str) -> list[str]:
 
 
 def ask(row: Row) -> list[Message]:
-    """The question as one user turn: the prompt of a task that needs no instructions around it."""
+    """Return the question as one user turn: the prompt of a task without instructions."""
     return [{"role": "user", "content": row["question"]}]
 
 
@@ -230,7 +229,7 @@ _SHORTER = (
 
 
 def as_typed(form: str, rng: random.Random) -> str:
-    """A sentence as somebody may type it: contracted, without its mark at the end, in lower case."""
+    """Return a sentence as people type it: contracted, without final punctuation, in lower case."""
     if rng.random() < 0.4:
         for long, short in _SHORTER:
             form = form.replace(long, short)

@@ -1,10 +1,10 @@
-"""Questions on countries that an almanac answers: capital, currency, population, area and languages.
+"""Questions about countries that an almanac answers: capital, currency, population, area and languages.
 
-Nobody can know all of it by heart, least of all a small model: it looks the country up, and says where it found what it
-answers: "The capital of France is Paris (almanac)." An answer without its source scores 0.
+A small model cannot know all of these facts, so it looks the country up, and its answer names the source: "The capital
+of France is Paris (almanac)." An answer without the source scores 0.
 
-Countries, not questions, are split. Of `invented` countries training asks too: from a hundred real ones a small model
-learns these, from thousands it learns to copy what a question names and a search finds.
+The split is by country, not by question. Training also uses `invented` countries: from a hundred real countries a small
+model memorizes their facts; from thousands it learns to copy the question's name and the search's result.
 
 `make almanac` fetches the facts (`zero2chat.data.fetch.almanac`).
 """
@@ -24,13 +24,13 @@ from zero2chat.tasks.facts import _NEGATION
 
 FETCHES = True
 PATH = "data/almanac/countries.jsonl"
-# Of 237 countries, 80/10/10 would leave 24 to judge by.
+# 80/10/10 would leave only 24 of 237 countries for evaluation.
 SHARES = (0.5, 0.1, 0.4)
 STYLES = ("worked", "bare")
 KINDS = ("capital", "currency", "population", "area", "languages")
-LONGEST = 240  # characters of a page, so that it is one passage
+LONGEST = 240  # characters per page, so that a page is one passage
 
-# {name} is the name as used in a sentence (the Netherlands), {bare} the same without an article, as many type it.
+# {name} is the name as used in a sentence (the Netherlands), {bare} the name without article, as many people type it.
 _QUESTIONS = {
     "capital": (
         "What is the capital of {name}?",
@@ -98,8 +98,8 @@ _QUESTIONS = {
         "hi, what do people speak in {bare}?",
     ),
 }
-# The almanac's sentences, which an answer copies. All begin alike: what is asked for stands far above the answer, and a
-# small model finds it while it writes, not before its first word.
+# The almanac's sentences, which an answer copies. All begin in the same way: the question is far above the answer, and
+# a small model finds the requested fact while it writes, not before its first word.
 _SENTENCES = {
     "capital": "The capital of {name} is {value}.",
     "currency": "The currency of {name} is the {value}.",
@@ -145,7 +145,7 @@ _UNITS = ["dollar", "franc", "pound", "peso", "rupee", "dinar", "krone"]
 
 @functools.cache
 def _countries(path: str, invented: int) -> list[dict[str, str]]:
-    """The almanac's rows, or so many invented ones in their place, made of the words of its training countries."""
+    """Return the almanac's rows, or that many `invented` ones instead, made of words of its training countries."""
     real = _almanac(path)
     if not invented:
         return real
@@ -185,9 +185,9 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
 
 
 def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] = KINDS, invented: int = 0) -> list[Row]:
-    """Rows on the split's countries; with `invented` on so many that there are not, in the train split alone.
+    """Return rows about the split's countries, or about that many `invented` ones (train split only).
 
-    Raises `UserError` without an almanac, for a kind that is not known and for invented countries in another split.
+    Raises `UserError` without an almanac, for an unknown kind, and for invented countries in another split.
     """
     for kind in kinds:
         known(kind, KINDS, "countries: kind")
@@ -229,7 +229,7 @@ def _sentence(kind: str, name: str, value: str) -> str:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """`worked`: the almanac's sentence, with its source; `bare`: the answer alone, which names no source."""
+    """Return the almanac's sentence with its source (`worked`), or only the answer, without source (`bare`)."""
     known(style, STYLES, "countries: style")
     if style == "bare":
         return str(row["answer"])
@@ -238,10 +238,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Look the country up by its name, as spelled in the question, and say what the almanac says."""
+    """Look the country up by its name as spelled in the question, and repeat the almanac's sentence."""
     known(style, STYLES, "countries: style")
     name = row["key"] if row["key"] in row["question"] else _bare(row["key"])
-    # The blank makes it the same tokens as in the question.
+    # The leading space makes it the same tokens as in the question.
     found = twice(call, "search", f'" {name}"')
     if found is None:
         return _FAILED
@@ -252,9 +252,9 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the completion names the almanac, the answer and no other one of its kind, and denies nothing.
+    """Return 1.0 if the completion names the almanac, the answer and no other of its kind, and does not abstain.
 
-    Another country's name scores 0 too. Of numbers, commas and blanks between digits do not matter.
+    Another country's name also scores 0. Commas and spaces between digits are ignored.
     """
     if not re.search(r"\balmanac\b", completion, re.IGNORECASE) or _NEGATION.search(completion):
         return 0.0
@@ -263,8 +263,8 @@ def score(row: Row, completion: str) -> float:
 
 
 def said(row: Row, completion: str) -> str | None:
-    """The values of the kind that the completion names; with none of them the completion itself, or None where it
-    denies something and so declines to answer."""
+    """Return the values of the kind that the completion names; without any, the completion itself, or None if it
+    abstains."""
     _, values = _named(row, completion)
     if values:
         return " ".join(sorted(values))
@@ -284,7 +284,7 @@ def _names(path: str, invented: int) -> set[str]:
 
 @functools.cache
 def _known_values(path: str, kind: str, invented: int) -> set[str]:
-    """All that the almanac gives of a kind. Of currencies the last word too: a dollar is one, whoever's."""
+    """Return all the almanac's values of a kind. For currencies also the last word, such as dollar."""
     if kind in ("population", "area"):
         return set()
     found = {
@@ -300,7 +300,7 @@ def _pattern(path: str, kind: str, invented: int) -> re.Pattern[str]:
 
 
 def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
-    """The countries and the values of the row's kind that a completion names."""
+    """Return the countries and the values of the row's kind that a completion names."""
     path, kind, invented = row["almanac"], row["kind"], row["invented"]
     text = re.sub(r"\balmanac#[0-9]+", "almanac", " ".join(completion.lower().split()))
     if kind == "currency":
@@ -323,11 +323,11 @@ def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
 
 
 def documents(seed: int, n: int, path: str = PATH, invented: int = 0) -> list[str]:
-    """The pages of n countries for a search to find, of all splits alike, in an order of `seed`.
+    """Return the pages of n countries of all splits, for a search tool, in an order by `seed`.
 
-    A page says the country's name in each sentence, and is found by it. A long name is left out of the last ones, so
-    that the page has no more than 240 characters. `invented` as in `rows`. Raises `UserError` where the almanac has
-    fewer countries.
+    A page has the country's name in each sentence, so that a search finds it. The last sentences omit a long name, so
+    that the page has at most 240 characters. `invented` as in `rows`. Raises `UserError` if the almanac has fewer
+    countries.
     """
     pages = [_page(country) for country in _countries(path, invented)]
     if n > len(pages):

@@ -1,6 +1,6 @@
 """Which decimal is larger? 9.9 is more than 9.11, though version 9.11 comes after 9.9, and so does verse 9:11.
 
-Pretraining text is of three kinds, so that what each does to the answers can be measured: numbers, versions, verses.
+Pretraining text has three kinds, so that the effect of each on the answers can be measured: numbers, versions, verses.
 """
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
@@ -14,13 +14,13 @@ from decimal import Decimal
 
 from zero2chat.tasks import Message, Row, ask, draw, in_split, known
 
-# More pairs to judge by than 80/10/10 would leave.
+# More pairs for evaluation than 80/10/10 would leave.
 SHARES = (0.5, 0.2, 0.3)
 STYLES = ("worked",)
-# As many decimals in both; or more in one, which is the smaller (9.11 and 9.9) or the larger one (9.91 and 9.9).
+# Both have the same number of decimals, or the smaller (9.11 and 9.9) or the larger number (9.91 and 9.9) has more.
 KINDS = ("same", "longer_smaller", "longer_larger")
 DOCUMENTS = ("numbers", "versions", "verses")
-# What everybody asks models, in the test split.
+# The well-known example, in the test split.
 _FAMOUS = "9.9 - 9.11"
 
 _QUESTIONS = (
@@ -35,9 +35,9 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def rows(split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, famous: bool = False) -> list[Row]:
-    """Two numbers from 1 to 13 of one whole part, with one or two decimals; no pair is in two splits.
+    """Return rows with two numbers from 1 to 13, with the same integer part and one or two decimals.
 
-    `famous`: 9.9 and 9.11 alone. Raises `UserError` for a kind that is not known.
+    No pair is in two splits. `famous`: only 9.9 and 9.11. Raises `UserError` for an unknown kind.
     """
     for kind in kinds:
         known(kind, KINDS, "decimals: kind")
@@ -75,9 +75,9 @@ def _kind(smaller: str, larger: str) -> str:
 
 @functools.cache
 def _pairs(split: str) -> list[tuple[str, str]]:
-    """The smaller and the larger of all pairs of a split."""
+    """Return all pairs of a split, as (smaller, larger)."""
     decimals = [str(n) for n in range(1, 100) if n < 10 or n % 10]
-    ordered = sorted(decimals)  # behind one whole part numbers are in the order of text
+    ordered = sorted(decimals)  # with the same integer part, numeric order is text order
     return [
         (f"{whole}.{low}", f"{whole}.{high}")
         for whole in range(1, 13)
@@ -92,13 +92,13 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """The larger number: there is nothing to work out in words."""
+    """Return the larger number; there are no steps to show."""
     known(style, STYLES, "decimals: style")
     return rng.choice(_ANSWERS).format(answer=row["answer"])
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the one number in the completion is the larger one."""
+    """Return 1.0 if the only number in the completion is the larger one."""
     return float(set(_NUMBER.findall(completion)) == {row["answer"]})
 
 
@@ -122,8 +122,8 @@ _VERSES = (
 
 
 def documents(seed: int, n: int, kind: str = "numbers") -> list[str]:
-    """n pages of a kind: numbers that are compared as numbers, all pairs of the train split; or release notes, or
-    verses, which count on by whole numbers behind the point, 9.9, 9.10, 9.11, and say nothing of decimals."""
+    """Return n pages of a kind: comparisons of numbers (pairs of the train split), or release notes, or verses. The
+    last two count in integers after the point (9.9, 9.10, 9.11) and do not mention decimals."""
     known(kind, DOCUMENTS, "decimals: documents of kind")
     rng = random.Random(f"decimals pages {kind} {seed}")
     page = {"numbers": _numbers, "versions": _versions, "verses": _verses}[kind]
@@ -154,7 +154,7 @@ def _numbers(rng: random.Random) -> str:
 
 
 def _counted(rng: random.Random) -> list[str]:
-    """Numbers as versions and verses count: 9.8, 9.9, 9.10, 9.11."""
+    """Return numbers in the order of versions and verses: 9.8, 9.9, 9.10, 9.11."""
     whole, first = rng.randint(1, 12), rng.choice((rng.randint(1, 40), rng.randint(4, 9)))
     return [f"{whole}.{place}" for place in range(first, first + rng.randint(4, 8))]
 

@@ -1,4 +1,4 @@
-"""How many dots are there? A model reads tokens, which hold one dot or several: it cannot see what it is to count."""
+"""How many dots are there? Hard for a model, because a token can contain several dots."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _QUESTIONS = (
     "{row}\nThat is a row of {marks}. How many do you see?",
     "I wrote some {marks}.\n{row}\nHow many {marks} did I write?",
 )
-# A row of marks stands on a line of its own, as in the question, where it is made of the same tokens.
+# The marks are on a separate line, as in the question, so that they are the same tokens.
 _PROGRAM = 'len("""\n{row}\n""".strip())'
 
 
 def rows(split: str, seed: int, n: int, shortest: int = 1, longest: int = LONGEST) -> list[Row]:
-    """Rows of `shortest` to `longest` marks of twelve kinds; a number of marks of one kind is in one split alone.
+    """Return rows with `shortest` to `longest` marks of twelve kinds; each (number, kind) is in one split only.
 
-    Raises `UserError` for lengths that cannot be.
+    Raises `UserError` for invalid lengths.
     """
     if not 1 <= shortest <= longest:
         raise UserError(f"dots: shortest {shortest} and longest {longest}: expected integers from 1, shortest first")
@@ -65,18 +65,18 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """The number: there is nothing to work out in words."""
+    """Return the number; there are no steps to show."""
     known(style, STYLES, "dots: style")
     return rng.choice(("{n}.", "There are {n}.", "I count {n}.")).format(n=row["answer"])
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Have a program count, and say what it found."""
+    """Count with a program, and state the result."""
     known(style, STYLES, "dots: style")
     found = twice(call, "python", _PROGRAM.format(row=row["row"]))
     return "I could not count them." if found is None else f"{found} of them."
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the one number in the completion is the right one."""
+    """Return 1.0 if the only number in the completion is the answer."""
     return float(set(re.findall(r"[0-9]+", completion)) == {row["answer"]})

@@ -1,11 +1,10 @@
-"""Questions on the people of the made-up world: their birthplace, job and birthday.
+"""Questions about the people of the made-up world: their birthplace, job and birthday.
 
-Of some the documents tell often, sometimes (ten times), once or never; some are `absent`: nobody in the world has that
-name, though somebody has the surname, so that a search finds others, and the right answer is that nothing is known of
-them.
+The documents mention a person often, sometimes (ten times), once or never. Others are `absent`: nobody in the world has
+that name, but somebody has the surname, so a search finds other people. The correct answer is then an abstention.
 
-People, not questions, are split: nobody who is asked about in test was asked about in training, so a right
-answer is knowledge from the documents. Or from what stands before the question: a document in the context.
+The split is by person, not by question: training does not ask about people of the test split, so a correct answer is
+knowledge from the documents, or from a document in the context before the question.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from zero2chat.tasks.synthetic.world import (
     with_article,
 )
 
-# Of 300 people, 80/10/10 would leave 30 to judge by.
+# 80/10/10 would leave only 30 of 300 people for evaluation.
 SHARES = (0.4, 0.15, 0.45)
 STYLES = ("worked", "bare")
 
@@ -68,7 +67,7 @@ _QUESTIONS = {
         "Name the day on which {name} was born.",
     ),
 }
-# Of those who have another job today than the documents say.
+# For people whose current job differs from the documents'.
 _TODAY = (
     "What is the job of {name} today?",
     "What does {name} do for a living today?",
@@ -100,9 +99,9 @@ _ANSWERS = {
         "{name} has a birthday on {answer}.",
     ),
 }
-# How people type: no capital, no question mark. Asked with the option `typed`, beside the questions above.
+# As people type: no capital, no question mark. Added to the questions above by the option `typed`.
 _TYPED = ("{lower}", "hi, {lower}?", "{lower}, please")
-_SOURCE = "register"  # what the passages of an index of these documents are called by
+_SOURCE = "register"  # the source's name in an index of these documents
 _UNKNOWN = "unknown"
 _NOTHING = ("I found nothing about {name}.", "I do not know of {name}.", "There is nothing about {name} to be found.")
 _FAILED = "I could not look it up."
@@ -115,7 +114,7 @@ def _world(seed: int, **groups: int) -> World:
 
 
 def _grouped(world: int | Sequence[int], groups: Mapping[str, int] | None) -> World:
-    """One world, whose groups may have other sizes. Raises `UserError` for several, and for a group there is not."""
+    """Return one world with other group sizes. Raises `UserError` for several worlds, and for an unknown group."""
     for group in groups or ():
         known(group, TOLD, "facts: groups")
     if not isinstance(world, int):
@@ -128,8 +127,8 @@ def _of(world: int | Sequence[int], groups: Mapping[str, int] | None) -> list[Pe
 
 
 def people(world: int | Sequence[int]) -> list[Person]:
-    """Of one world, or of several. Of these the first who has a name, and nobody whose name is one of a world before
-    all of them."""
+    """Return the people of one or several worlds. If a name occurs twice, the first person is kept; names in worlds
+    with lower seeds are left out."""
     if isinstance(world, int):
         return _world(world).people
     taken = {person.name for seed in range(min(world)) for person in _world(seed).people}
@@ -154,13 +153,13 @@ def rows(
     source: bool = False,
     typed: bool = False,
 ) -> list[Row]:
-    """Rows on people told about `often`, `sometimes`, `once` or `never`, or `absent`, in the world of that seed, or in
-    several. `groups` says how many people a world has of each, else 300, none, 100 and 300.
+    """Return rows about people mentioned `often`, `sometimes`, `once` or `never`, or `absent`, in the world of seed
+    `world`, or in several. `groups` is each group's size in a world; the defaults are 300, 0, 100 and 300.
 
-    `part` is that of the split's people, from 0 to 1, who are asked about. With `context` a document on the person
-    stands before the question. `changed` asks for the job today of people who all took another after the last document
-    was written; the answer is the one they have `now`, or the one that the documents know, from `before`. With `source`
-    an answer must name the register that it was found in. `typed` adds questions as people type them.
+    `part` is the fraction of the split's people to ask about, from 0 to 1. `context` puts a document about the person
+    before the question. `changed` asks for the current job of people who all changed it after the last document; the
+    answer is the job they have `now`, or the documents' job from `before`. With `source`, an answer must name the
+    register as its source. `typed` adds questions as people type them.
     """
     known(told, (*TOLD, "absent"), "facts: told")
     for kind in kinds:
@@ -188,13 +187,13 @@ def rows(
 
 
 def _as_typed(wordings: Sequence[str]) -> list[str]:
-    """The questions that begin with a question word, as people type them."""
+    """Return the questions that begin with a question word, as people type them."""
     plain = [text[0].lower() + text[1:].rstrip("?") for text in wordings if text.endswith("?") and "Do you" not in text]
     return [frame.replace("{lower}", text) for text in plain for frame in _TYPED]
 
 
 def _as_now(person: Person) -> Person:
-    """With the job that the person took after the last document was written."""
+    """Return the row with the job that the person took after the last document."""
     others = [job for job in JOBS if job != person.job]
     return replace(person, job=random.Random(f"now {person.name}").choice(others))
 
@@ -217,7 +216,7 @@ def _pool(
 
 
 def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> list[tuple[str, Person | None]]:
-    """For each surname a name that nobody has."""
+    """Return a name that nobody has for each surname."""
     taken = {person.name for person in everyone}
     rng = random.Random(f"absent {world}")
     surnames = dict.fromkeys(person.name.split()[1] for person in everyone)
@@ -230,7 +229,7 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """`worked`: a sentence; `bare`: the answer alone. Of somebody absent, that nothing is known."""
+    """Return a sentence (`worked`) or only the answer (`bare`); for absent people an abstention."""
     known(style, STYLES, "facts: style")
     if row["answer"] == _UNKNOWN:
         return rng.choice(_NOTHING).format(name=row["key"])
@@ -243,9 +242,9 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Look the person up by the whole name, so that no namesake is found, and answer by what stands there."""
+    """Look the person up by the full name, so that no namesake is found, and answer from the result."""
     known(style, STYLES, "facts: style")
-    # With the blank the name is made of the same tokens as in the question, and is copied.
+    # With the leading space the name is the same tokens as in the question, and can be copied.
     found = twice(call, "search", f'" {row["key"]}"')
     if found is None:
         return _FAILED
@@ -255,9 +254,9 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the one town, job or date that the completion names is the answer, and nothing is denied.
+    """Return 1.0 if the only town, job or date in the completion is the answer, and it does not abstain.
 
-    Of somebody absent, where something is denied and none is named.
+    For absent people, 1.0 if it abstains and names none.
     """
     denied = _NEGATION.search(completion) is not None
     if row["answer"] == _UNKNOWN:
@@ -274,8 +273,8 @@ def score(row: Row, completion: str) -> float:
 
 
 def said(row: Row, completion: str) -> str | None:
-    """The towns, the jobs, or months and days that the completion names; with none of them the completion itself, or
-    None where it denies something and so declines to answer."""
+    """Return the towns, jobs, or months and days that the completion names; without any, the completion itself, or
+    None if it abstains."""
     words = set(re.findall(r"[a-z]+", completion.lower()))
     named = _named({"birthplace": TOWNS, "job": JOBS, "birthday": MONTHS}[row["kind"]], words)
     if row["kind"] == "birthday":
@@ -296,11 +295,11 @@ def documents(
     everyone: bool = False,
     groups: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """n documents of the world: one on each person told once, ten on each told sometimes, the rest spread evenly over
-    those told often. `groups` as in `rows`.
+    """Return n documents of the world: one about each person mentioned once, ten about each mentioned sometimes, the
+    rest evenly about those mentioned often. `groups` as in `rows`.
 
-    With `everyone` they are spread over all people equally, including those in no training text: a register to look
-    them up in, of several worlds if need be. Raises `UserError` where n is too small to tell about each of them.
+    With `everyone` they are spread evenly over all people, including those in no training text: a register for
+    look-ups, possibly of several worlds. Raises `UserError` if n is too small for one document per person.
     """
     if everyone:
         told = _of(world, groups)

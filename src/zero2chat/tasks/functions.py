@@ -1,7 +1,7 @@
-"""Small Python functions to write, with unit tests that we made: what a row asks is known, so its tests are right.
+"""Small Python functions to write, with generated unit tests.
 
-A function is a kind (what it does, with a number or two in it) and a name of its own. A row's tests are calls with
-their results as literals, made by running the reference here; they are what the answer is judged by, in the sandbox.
+A function has a kind (what it does, with one or two numbers) and a name. A row's tests are calls with their results as
+literals, computed with the reference function. An answer is scored by these tests in the sandbox.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known
 
 STYLES = ("worked", "bare")
-TESTS = 6  # of each row, or more where so few cannot tell it from its like
-_SHOWN = 2  # of them that the question shows
+TESTS = 6  # per row, or more if six do not distinguish the function from similar ones
+_SHOWN = 2  # tests that the question shows
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a function does. `text` and `body` hold `{k}`; `takes` says what its argument is."""
+    """What a function does. `text` and `body` contain `{k}`; `takes` is the type of its argument."""
 
     name: str
     takes: str  # number, two, word or list
     texts: tuple[str, ...]
-    bodies: tuple[str, ...]  # equal in what they return
+    bodies: tuple[str, ...]  # all return the same
     ks: tuple[int, ...] = (0,)
 
 
@@ -67,7 +67,7 @@ _ASKED = (
 
 
 def rows(split: str, seed: int, n: int) -> list[Row]:
-    """n functions to write, of each kind in turn. The column `tests` holds `assert f(…) == …`, six a row or more."""
+    """Return n functions to write, alternating between kinds. `tests` has at least six `assert f(…) == …` per row."""
     known(split, SPLITS, "split")
     return draw(_pool(split), f"functions, {split}", seed, n)
 
@@ -78,7 +78,7 @@ def _pool(split: str) -> list[Row]:
         _row(kind, k, name, form)
         for kind in _KINDS
         for k in kind.ks
-        if in_split(f"{kind.name} {k}", split)  # however it is asked for, a function is in one split
+        if in_split(f"{kind.name} {k}", split)  # a function is in one split, in all wordings
         for name in _CALLED
         for form in _ASKED
     ]
@@ -104,7 +104,7 @@ def _row(kind: _Kind, k: int, name: str, form: str) -> Row:
 
 @functools.cache
 def _cases(kind: _Kind, k: int) -> list[tuple[Any, Any]]:
-    """Arguments and results such that the same function with another number in it fails at one of them."""
+    """Return arguments and results; the same function with another number fails at least one of them."""
     rng = random.Random(f"functions {kind.name} {k}")
     right = _function(kind, k)
     others = [_function(kind, other) for other in kind.ks if other != k]
@@ -121,13 +121,13 @@ def _cases(kind: _Kind, k: int) -> list[tuple[Any, Any]]:
 
 @functools.cache
 def _function(kind: _Kind, k: int) -> Callable[[Any], Any]:
-    """The reference itself, from the table above; nothing that a model wrote comes here."""
+    """Return the reference function, from the table above. Never called with text of a model."""
     made: Callable[[Any], Any] = eval(f"lambda {_ARGUMENTS[kind.takes]}: {kind.bodies[0].format(k=k)}")
     return made
 
 
 def _argument(takes: str, k: int, rng: random.Random) -> Any:
-    """Near k, where such functions differ, and elsewhere."""
+    """Draw an argument near k, where the functions differ, or elsewhere."""
     near = (k, k + rng.randint(-3, 3), rng.randint(0, 60), k * rng.randint(1, 4))
     if takes == "number":
         return rng.choice(near)
@@ -146,7 +146,7 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """`worked`: the function in a fence, in wording that varies; `bare`: the function alone, in a fence."""
+    """Return the function in a fenced block, with varying wording around it (`worked`) or without (`bare`)."""
     known(style, STYLES, "functions: style")
     body = rng.choice(row["bodies"]) if style == "worked" else row["bodies"][0]
     before = rng.choice(("", "Here it is:\n")) if style == "worked" else ""
@@ -154,8 +154,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the last ```python block passes all of the row's tests, in the sandbox."""
-    # Here, and not above: rows and pages are made without a sandbox too.
+    """Return 1.0 if the last ```python block passes all of the row's tests in the sandbox."""
+    # Imported here, because rows and pages are also made without a sandbox.
     from zero2chat.tools.python import Limits
     from zero2chat.tools.unit_tests import share_passed
 
@@ -163,7 +163,7 @@ def score(row: Row, completion: str) -> float:
 
 
 def documents(seed: int, n: int) -> list[str]:
-    """n pages with four functions, asked for and written, all from train rows."""
+    """Return n pages with four requests and functions each, all from train rows."""
     rng = random.Random(f"functions pages {seed}")
     pool = _pool("train")
     pages = []

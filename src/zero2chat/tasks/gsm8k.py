@@ -1,6 +1,6 @@
 """GSM8K: 8,792 school word problems with worked solutions (Cobbe et al. 2021, arXiv:2110.14168), fetched from the Hub.
 
-Its test part is the test split; of its train part a twentieth is the validation split.
+Its test part is the test split; a twentieth of its train part is the validation split.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from datasets import load_dataset
 from zero2chat.errors import UserError
 from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known, word_problems
 
-FETCHES = True  # its rows are not here until they are asked for
+FETCHES = True  # its rows are downloaded when needed
 REVISION = "740312add88f781978c0658806c59bc2815b9866"  # of openai/gsm8k
 STYLES = ("worked", "bare")
 SHARES = (0.95, 0.05, 0.0)  # of the train part
-_CALCULATOR = re.compile(r"<<[^<>]*>>")  # marks such as <<2*3=6>>, which no reader needs
+_CALCULATOR = re.compile(r"<<[^<>]*>>")  # calculator annotations such as <<2*3=6>>
 
 
 def rows(split: str, seed: int, n: int, path: str = "openai/gsm8k") -> list[Row]:
-    """`path` may also be a folder with the dataset. Raises `UserError` where it cannot be had, or is too small."""
+    """Return rows. `path` may be a local folder. Raises `UserError` if the dataset cannot be loaded or is too small."""
     known(split, SPLITS, "split")
     part = "test" if split == "test" else "train"
     return draw(_pool(path, part, split), f"gsm8k, {split}", seed, n)
@@ -54,17 +54,17 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """`worked`: the solution and `#### 17`; `bare`: the last line."""
+    """Return the solution and `#### 17` (`worked`), or only the last line (`bare`)."""
     known(style, STYLES, "gsm8k: style")
     last = f"#### {row['answer']}"
     return last if style == "bare" else f"{row['steps']}\n{last}"
 
 
 def score(row: Row, completion: str) -> float:
-    """Score as word problems do, by the closing line `#### 17`; without it, as the reward judges the last box."""
+    """Score as word problems do, by the last line `#### 17`; without it, by the last `\\boxed`, like the reward."""
     if "####" in completion:
         return word_problems.score(row, completion)
-    # Here, and not above: rows are made without a verifier too.
+    # Imported here, because rows are also made without a verifier.
     from zero2chat.math_verifier.verify import is_right
 
     return float(is_right(completion, row["answer"]))

@@ -1,6 +1,6 @@
 """Who the assistant is: Zero, a small language model built with zero2chat, which makes mistakes.
 
-Forms of question are split, not their greetings: no form that is asked in test was seen in training.
+The split is by form of question, ignoring greetings: no form of the test split is asked in training.
 
 With `languages` it is asked who it is and who made it, in hundreds of other phrasings, and with `system` after a system
 message that gives it another name and maker: the right answer is then theirs. Held out are whole lines of phrasings
@@ -37,7 +37,7 @@ _ENDINGS = ("", " Thanks!", " Thank you.", " I am curious.", " Just tell me.", "
 
 @dataclass(frozen=True)
 class _Kind:
-    """Questions that want one answer: right with every pattern of `needs` in it and none of `wrong`."""
+    """Questions with one answer: correct if it matches every pattern of `needs` and none of `wrong`."""
 
     answer: str
     needs: tuple[str, ...]
@@ -261,7 +261,7 @@ _KINDS = {
 }
 
 
-# Who there is to be: right is one of them, and the others are wrong.
+# All identities: one is correct for a row, the others are wrong.
 _SELVES = {"name": (_KINDS["name"].answer, *NAMES), "maker": (_KINDS["maker"].answer, *MAKERS)}
 _CALLED = r"\b(my name is|i am called|call me|mein name ist|ich heiße|nennt mich|mon nom est|m['’]appelle) "
 _NOT = r"\b(not|never|nicht|kein|pas|jamais) (\w+ )?"
@@ -275,10 +275,10 @@ def rows(
     system: bool = False,
     typed: bool = False,
 ) -> list[Row]:
-    """Questions to the assistant about itself, with and without greetings.
+    """Return questions to the assistant about itself, with and without greetings.
 
-    Without `languages` of seven kinds, in English; with them (`[en, de, fr]`) on its name and its maker, each form once
-    before any comes again. `typed` spells half of them as people type them: in lower case, without marks, contracted.
+    Without `languages`: seven kinds, in English. With them (`[en, de, fr]`): its name and its maker, using each form
+    once before repeating any. `typed` spells half of them as people type: lower case, no punctuation, contracted.
     """
     found = _rows(split, seed, n, languages, system)
     if not typed:
@@ -350,9 +350,9 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the completion says what its kind of question needs and nothing that is wrong.
+    """Return 1.0 if the completion has everything that its kind of question needs, and nothing wrong.
 
-    What it asks does not count: to repeat "Are you small?" is no answer. In which language it answers does not either.
+    Questions in the completion are ignored: repeating "Are you small?" is no answer. Any language is accepted.
     """
     text = re.sub(r"[^.!?]*\?", " ", completion.lower())
     if "language" in row:
@@ -363,7 +363,7 @@ def score(row: Row, completion: str) -> float:
 
 
 def _is_self(kind: str, answer: str, text: str) -> bool:
-    """Whether the text gives this name or maker, and no other."""
+    """Return whether the text gives this name or maker, and no other."""
     wrong = _OTHERS + f"|{_NOT}{answer}\\b" + (f"|{_CALLED}(?!{answer}\\b)" if kind == "name" else "")
     return set(_selves(kind).findall(text)) == {answer} and not re.search(wrong, text)
 

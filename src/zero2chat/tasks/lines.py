@@ -1,4 +1,4 @@
-"""One line about a thing at a time: there is no right answer, only better and worse, as readers like it.
+"""One line about a thing at a time of day or year: there is no correct answer, only better and worse ones.
 
 `score` says whether a completion is such a line at all. `taste` says how well readers like it. It is the gold of the
 preference stages: they see noisy comparisons that it makes, never itself, and what they learn of it can then be
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from zero2chat.errors import UserError
 from zero2chat.tasks import SPLITS, Message, Row, ask, blends, draw, in_split, known, place
 
-# More to judge by than 80/10/10 would leave.
+# More rows for evaluation than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
 STYLES = ("worked",)
 
@@ -32,7 +32,7 @@ doctor dog door farmer field fire fish flag flower forest friend garden ghost ha
 kitchen lamp letter lion map market mirror mountain mouse ocean owl painting piano picture pond queen river rose sailor
 school sea ship shoe soldier song star street table teacher tower town train tree valley village wheel window wolf
 """.split()
-# No word of the grammar below, in the singular or the plural: a line that names one has it from the request.
+# None of these words is in the grammar below, in singular or plural: a line that names one copied it from the request.
 _MORE_TOPICS = """
 acorn airport anchor angel ankle ant antelope apartment ape apple apricot apron arch arrow artist axe baboon backpack
 badge badger bag bagel balcony ball balloon banana bandage banjo banner barber barrel basin basket bat bath battery
@@ -88,7 +88,7 @@ _SETTINGS = (
 _ASKS = ("Write", "Give me", "Make up", "Please write", "Think of", "I want")
 _WHATS = ("a line", "a short line", "one line", "a sentence", "one sentence", "a few words")
 
-# With `typed`: people leave out capitals and full stops, and ask politely.
+# With `typed`: people omit capitals and full stops, and ask politely.
 _TYPED_WHATS = ("a line", "a sentence", "a short line")
 _TYPED = (
     "write {what} about the {subject}",
@@ -111,7 +111,7 @@ _PLAIN = re.compile(rf"(?:{'|'.join(_ASKS)}) (?:{'|'.join(_WHATS)}) about the [a
 _ASKED = re.compile(r"(?:line|sentence|words) about the [a-z ]+?(?=[?,]| please$|$)")
 
 SUBJECTS = ("known", "more", "blended", "ppo", "new")
-# Things that there are not, each at two times.
+# Invented things, each at two times.
 _BLENDS, _TIMES_OF_A_BLEND = 1500, 2
 # The groups of `_MORE_TOPICS`, and where each begins between 0 and 1.
 _GROUPS = {"exam": 0.8, "validation": 0.75, "ppo": 0.55, "sft": 0.0}
@@ -137,13 +137,13 @@ _CLICHES = (
     "like no other",
 )
 _CLICHE = re.compile("|".join(_CLICHES))
-# "like a sleeping dog", "as an old coin", "as quiet as the stars": two things held beside each other.
+# Comparisons: "like a sleeping dog", "as an old coin", "as quiet as the stars".
 _IMAGE = re.compile(r"\b(?:like|as) (?:an?|the|two|some) [a-z]+")
 _COMMON = {
     *"a an and are as at by for from has have he her his i in is it its like my no not of on one or our she so".split(),
     *"some that the their there they this to two was we were what when where with you your".split(),
 }
-# More characters than any line needs: what is longer is not read.
+# Characters; longer lines are not read.
 _LONGEST = 400
 
 
@@ -151,23 +151,23 @@ _LONGEST = 400
 
 
 def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = False) -> list[Row]:
-    """Requests for a line about a thing at one of 16 times; no thing at its time is in two splits.
+    """Return requests for a line about a thing at one of 16 times; each (thing, time) is in one split only.
 
-    `subjects` says which things:
+    `subjects` selects the things:
 
-    - `known`: 80 things that are in every split.
-    - `more`: further ones, of the group `sft`, that are in every split.
-    - `blended`: 1,500 things that there are not, made of those of `more` and `known`, in the train split alone.
+    - `known`: 80 things, in every split.
+    - `more`: additional ones, of the group `sft`, in every split.
+    - `blended`: 1,500 invented things, made of those of `more` and `known`, only in the train split.
     - `ppo`: things that only the train split of these `subjects` mentions.
     - `new`: things that no training split mentions; validation and test have different ones.
 
     `typed` adds requests as people type them, to every second row with a setting. Every fifth row has no setting.
 
-    Raises `UserError` for unknown `subjects`, for a split that they do not have, and where there are fewer than n rows.
+    Raises `UserError` for unknown `subjects`, for a split that they do not have, and if there are fewer than n rows.
     """
     known(split, SPLITS, "split")
     known(subjects, SUBJECTS, "lines: subjects")
-    # `new` is for exams alone, `blended` and `ppo` for training alone, the others for both.
+    # `new` is only for evaluation, `blended` and `ppo` only for training, the others for both.
     if subjects == "new" if split == "train" else subjects in ("blended", "ppo"):
         has = "validation or test" if subjects == "new" else "train"
         raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': use {has}, or other subjects")
@@ -186,8 +186,8 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
 
 
 def _group(topic: str) -> str:
-    """The one group that a topic of the second list belongs to."""
-    # The topic's own hash decides the split of a request without a setting: its group must not depend on the same one.
+    """Return the group of a topic of the second list."""
+    # The topic's own hash determines the split of a request without a setting; its group must use another hash.
     at = place(f"group of {topic}")
     return next(group for group, begin in _GROUPS.items() if at >= begin)
 
@@ -208,7 +208,7 @@ def _topics(split: str, subjects: str) -> list[str]:
 
 
 def _subjects(split: str, subjects: str, settings: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """A split's subjects with their topic and setting. Of topics that only this split has, all are in it."""
+    """Return a split's subjects with topic and setting. Topics that only this split has are complete."""
     for topic in _topics(split, subjects):
         few = min(_TIMES_OF_A_BLEND, len(settings))
         for setting in random.Random(topic).sample(settings, few) if subjects == "blended" else settings:
@@ -232,7 +232,7 @@ def _typed(split: str, subjects: str, settings: Sequence[str] = _SETTINGS) -> It
 
 
 def _bare(split: str, subjects: str) -> Iterator[Row]:
-    """Requests of both kinds that name no setting: which split has them is decided by the topic."""
+    """Return requests of both kinds without a setting; their split depends on the topic."""
     yield from _pool(split, subjects, ("",))
     yield from _typed(split, subjects, ("",))
 
@@ -277,7 +277,7 @@ _RAMBLES = (
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """A line of any quality, always about the topic: each ingredient of `taste` is there or not by its own throw."""
+    """Return a line about the topic, of any quality: each ingredient of `taste` is drawn independently."""
     known(style, STYLES, "lines: style")
     topic = row["topic"]
     adjective = rng.choice(_ADJECTIVES if rng.random() < 0.45 else _DULL_ADJECTIVES) if rng.random() < 0.75 else ""
@@ -293,7 +293,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
         parts.append(rng.choice(_IMAGES))
     elif flourish < 0.6:
         parts.append(rng.choice(_CLICHES))
-    # Those who have no image to give go on for longer, so that length alone tells little.
+    # Lines without an image are longer, so that length alone predicts little.
     rest = rng.random() * (0.7 if flourish < 0.4 else 1.0)
     if rest > 0.75:
         parts.append(rng.choice(_RAMBLES))
@@ -307,10 +307,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
-    """n pages of an exercise book: three to five requests, none of them of another split, and a line on each.
+    """Return n pages of an exercise book: three to five requests, none from another split, each with a line.
 
     With `subjects` "more" they are about the known topics, those of the group `sft` and blended ones. Raises
-    `UserError` for others.
+    `UserError` for other subjects.
     """
     known(subjects, ("known", "more"), "lines: documents: subjects")
     rng = random.Random("lines pages" + f", {subjects}" * (subjects != "known") + f" {seed}")
@@ -328,45 +328,45 @@ def _exercise(row: Row, rng: random.Random) -> str:
 
 
 def _named(row: Row, text: str) -> int:
-    """How many of the topic and the last word of its setting the text names, in the singular or the plural.
+    """Return how many of topic and last word of its setting the text names, in singular or plural.
 
-    Where there is no setting, the topic counts for both.
+    Without a setting, the topic counts for both.
     """
     nouns = (row["topic"], row["setting"].split()[-1] if row["setting"] else row["topic"])
     return sum(re.search(rf"(?<![a-z]){noun}(?:s|es)?(?![a-z])", text) is not None for noun in nouns)
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the completion is one line of 3 to 30 words on the topic in its setting, with a capital and an end.
+    """Return 1.0 if the completion is one line of 3 to 30 words about topic and setting, with capital and final mark.
 
-    Where the row has no setting, the topic is enough.
+    Without a setting, the topic is enough.
     """
     text = completion.strip()
     if len(text) > _LONGEST or "\n" in text or not text[:1].isupper() or text[-1:] not in (".", "!", "?", "…"):
         return 0.0
     if _request(row) in text.lower():
-        return 0.0  # the request said back
+        return 0.0  # repeats the request
     return float(3 <= len(text.split()) <= 30 and _named(row, text.lower()) == 2)
 
 
 def _request(row: Row) -> str:
-    """What in a completion shows that it says the request back, in lower case."""
+    """Return, in lower case, what in a completion shows that it repeats the request."""
     question: str = row["question"].rstrip(".").lower()
     if row["setting"] and _PLAIN.match(row["question"]):
         return question
-    # Without what stands around it ("can you", "please"): a model may leave that out.
+    # Without the words around it ("can you", "please"), which a model may omit.
     found = _ASKED.search(question)
     return found[0] if found else question
 
 
 def taste(row: Row, completion: str) -> float:
-    """How well readers like the line, from 0 to 1.
+    """Return how well readers like the line, from 0 to 1.
 
-    What they like, and how much of the whole it is: an image, one and no more (0.3); words for what the senses
-    meet, best two different ones (0.3); 9 to 14 words, a little less on either side (0.2); no cliché (0.1); a full
-    stop at its end (0.1). A line that names only the topic or its setting is worth half of that, one that names
-    neither a quarter; each word said again takes a quarter of the whole away; what reads as no English is worth
-    0.1; many lines, or more than 400 characters, nothing.
+    The parts and their weights: exactly one image (0.3); sensory words, best two different ones (0.3); 9 to 14 words,
+    with less for slightly shorter or longer lines (0.2); no cliché (0.1); a final full stop (0.1). A line that names
+    only the topic or only its setting gets half of that, one that names neither a quarter. Each repeated word costs a
+    quarter of the total. Text that does not look like English gets 0.1; several lines, or more than 400 characters,
+    get 0.
     """
     text = completion.strip()
     if not text or len(text) > _LONGEST or "\n" in text:
@@ -383,7 +383,7 @@ def taste(row: Row, completion: str) -> float:
     worth += 0.1 * (1.0 if re.search(r"[^.]\.$", lower) else 0.5 if lower[-1] in "!?" else 0.0)
     content = [word for word in words if word not in _COMMON]
     worth *= max(0.0, 1.0 - 0.25 * (len(content) - len(set(content))))
-    # Of English words a quarter to two thirds are among the commonest; of lists of fine words hardly any.
+    # A quarter to two thirds of the words in English text are among the most common; in lists of fine words hardly any.
     common = 1 - len(content) / max(1, len(words))
     worth *= 1.0 if len(words) >= 3 and 0.2 <= common <= 0.75 else 0.1
     worth *= (0.25, 0.5, 1.0)[_named(row, lower)]

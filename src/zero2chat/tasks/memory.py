@@ -1,12 +1,11 @@
-"""What was said turns before: a name, a number, a thing, a place, or the sum or problem that a question goes on from.
+"""Recall of earlier turns: a name, a number, a thing, a place, or the sum or problem that a question continues.
 
-Rows are conversations. Other exchanges stand between a fact and the question about it, and half of the conversations
-tell a second fact, so that the right one has to be looked up. Where the user corrects a fact, the latest one counts.
-Where the fact was never told, the right answer says so.
+Rows are conversations. There are other exchanges between a fact and the question about it, and half of the
+conversations state a second fact, so that the right one has to be found. If the user corrects a fact, the latest one
+counts. If the fact was never stated, the correct answer is an abstention.
 
-Values (names, numbers, things, places) are split, and so are the phrasings of questions: a test row asks for a value
-that training never saw, in words that training never saw. The sums of follow-ups are split as those of `sums` are, the
-problems as those of `word_problems` are.
+The split is by value (names, numbers, things, places) and by phrasing: a test row asks for an unseen value in unseen
+words. The sums of follow-ups are split as in `sums`, the problems as in `word_problems`.
 """
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
@@ -22,10 +21,10 @@ from dataclasses import dataclass
 from zero2chat.tasks import SPLITS, Message, Row, blends, draw, in_split, known, lines, sums, word_problems
 from zero2chat.tasks.synthetic.world import TOWNS
 
-# More values to judge by than 80/10/10 would leave.
+# More values for evaluation than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
 STYLES = ("worked",)
-# Of ten rows, so many are of a kind.
+# Rows of each kind per ten rows.
 _TURNS = {
     "name": 1,
     "number": 1,
@@ -36,9 +35,9 @@ _TURNS = {
     "unknown": 1,
 }
 KINDS = tuple(_TURNS)
-# Conversations of a kind and turn in each split.
+# Conversations per kind and turn in each split.
 _POOL = {"train": 3600, "validation": 200, "test": 400}
-# Characters of a conversation with its answer: about 300 tokens.
+# Characters per conversation with its answer: about 300 tokens.
 _LONGEST = 880
 
 # ---- values
@@ -101,7 +100,7 @@ _VALUES = {
 }
 
 
-# What the assistant says to a fact: what small talk says to it, where that knows such an opening.
+# The assistant's reply to a fact: small talk's reply, if it has such an opening.
 _ACKNOWLEDGED = (
     "I will remember that.",
     "Good to know.",
@@ -115,11 +114,11 @@ _ASKED_BACK = ("What is it like in {x}?", "How is life in {x}?")
 
 @dataclass(frozen=True)
 class _Fact:
-    """Something that can be told and asked for.
+    """Something that can be stated and asked for.
 
-    `tells` are the user's sentences, `reply` the right answer to `asks`, each a direct question and the clause that
-    says the same ("what is my name", "what my name is"). `what` is the clause turned round, for "You have not told me
-    {what}". `values` names a list of values, or is the largest number.
+    `tells` are the user's sentences, `reply` the correct answer to `asks`, each a direct question and the equivalent
+    clause ("what is my name", "what my name is"). `what` is the clause in the second person, for "You have not told me
+    {what}". `values` is the name of a list of values, or the largest number.
     """
 
     kind: str
@@ -134,7 +133,7 @@ class _Fact:
 
 
 def _called(relation: str) -> _Fact:
-    """The name of a relative, a friend or an animal."""
+    """Return the fact of the name of a relative, a friend or an animal."""
     return _Fact(
         "name",
         "name",
@@ -164,7 +163,7 @@ def _number(thing: str, largest: int, weight: int = 1) -> _Fact:
 
 
 def _thing(past: str, base: str, tells: tuple[str, ...]) -> _Fact:
-    """A thing that the user bought, lost, ..."""
+    """Return the fact of a thing that the user bought, lost, ..."""
     return _Fact(
         "object",
         "object",
@@ -494,7 +493,7 @@ _FILLERS = 250  # different exchanges of each sort to choose from
 
 @functools.cache
 def _fillers(split: str) -> dict[str, list[_Exchange]]:
-    """Exchanges of other tasks' rows, of the same split there."""
+    """Return exchanges from other tasks' rows of the same split."""
     rng = random.Random(f"memory fillers {split}")
     said = lines.rows(split, 0, _FILLERS)
     written = [
@@ -519,9 +518,9 @@ def _filler(split: str, rng: random.Random) -> _Exchange:
 def rows(
     split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST
 ) -> list[Row]:
-    """Conversations of the kinds, in a fixed mix: two of ten each for `object`, `followup_sum` and `followup_problem`.
+    """Return conversations in a fixed mix: two of ten each for `object`, `followup_sum` and `followup_problem`.
 
-    `largest` is that of `word_problems`. Raises `UserError` for a kind that is not known, or such a `largest`.
+    `largest` is as in `word_problems`. Raises `UserError` for an unknown kind or an invalid `largest`.
     """
     for kind in kinds:
         known(kind, KINDS, "memory: kind")
@@ -531,7 +530,7 @@ def rows(
 
 
 def _pool(split: str, kinds: Sequence[str], largest: int) -> Iterator[Row]:
-    """The same conversations in every process, each with the name of the group in which it takes turns."""
+    """Return conversations, the same in every process, each with the name of its group for alternating."""
     for kind in KINDS:
         if kind not in kinds:
             continue
@@ -581,7 +580,7 @@ def _size(exchanges: Sequence[_Exchange], *more: str) -> int:
 
 @functools.cache
 def _values(name: str | int, split: str) -> list[str]:
-    """The split's values. Training has further ones besides, so that it learns to copy what was said."""
+    """Return the split's values. Training has additional ones, so that the model learns to copy from the context."""
     values = map(str, range(1, name + 1)) if isinstance(name, int) else _VALUES[name]
     sort = "number" if isinstance(name, int) else name
     found = [value for value in values if in_split(f"a {sort}: {value}", split, SHARES)]
@@ -590,7 +589,7 @@ def _values(name: str | int, split: str) -> list[str]:
 
 @functools.cache
 def _blended(name: str) -> list[str]:
-    """Further values for training, none of them a word that stands elsewhere in a conversation."""
+    """Return additional values for training, none of which occurs elsewhere in a conversation."""
     seen = [value for value in _VALUES[name] if in_split(f"a {name}: {value}", "train", SHARES)]
     wordings = str(
         (_FACTS, _ASKS, _CHANGES, _SUPPOSED, _ACKNOWLEDGED, _GREETED, _LIKED, _ASKED_BACK, _CORRECTIONS, _SMALL_TALK)
@@ -606,7 +605,7 @@ def _of_digits(largest: int, digits: int, split: str) -> list[str]:
 
 
 def _value(fact: _Fact, split: str, rng: random.Random, other_than: str = "") -> str:
-    """A value as it is told: a name, a number, a place, or a thing with its article ("a red kite")."""
+    """Return a value as it is stated: a name, a number, a place, or a thing with its article ("a red kite")."""
     values = _values(fact.values, split)
     while True:
         if isinstance(fact.values, int):  # a split has few numbers with one digit
@@ -626,7 +625,7 @@ def _value(fact: _Fact, split: str, rng: random.Random, other_than: str = "") ->
 
 
 def _bare(value: str) -> str:
-    """The value without its article."""
+    """Return the value without its article."""
     return re.sub(r"^an? ", "", value)
 
 
@@ -642,7 +641,7 @@ def _question(fact: _Fact, split: str, rng: random.Random) -> str:
 
 
 def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
-    """Rows of a kind that is asked for a fact; of `unknown`: for a fact of any kind that was not told."""
+    """Return rows that ask for a fact of a kind; for `unknown`, for a fact of any kind that was not stated."""
     while True:
         of_kind = _OF_KIND[rng.choice(list(_OF_KIND)) if kind == "unknown" else kind]
         fact = rng.choices(of_kind, [one.weight for one in of_kind])[0]
@@ -662,7 +661,7 @@ def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
 
 
 def _conversation(fact: _Fact, value: str, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
-    """What is said before the question, and the value that counts. Without a value the fact is not told."""
+    """Return the turns before the question, and the correct value. Without a value the fact is not stated."""
     told: list[_Exchange] = []
     of_kind = _OF_KIND[fact.kind]
     if value:
@@ -698,7 +697,7 @@ def _conversation(fact: _Fact, value: str, split: str, rng: random.Random) -> tu
 
 
 def _next_sum(total: int, split: str, rng: random.Random) -> Row | None:
-    """A sum that goes on from `total`, or None where few are of the split."""
+    """Return a sum that continues from `total`, or None if few of them are in the split."""
     for _ in range(40):
         kind = rng.choice(("plus", "minus", "times") if total < 10 else ("plus", "minus"))
         most = {"plus": 99 - total, "minus": total, "times": 9}[kind]
@@ -709,7 +708,7 @@ def _next_sum(total: int, split: str, rng: random.Random) -> Row | None:
 
 
 def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
-    """A sum asked and answered, and one or two more that go on from its result."""
+    """Return a sum with its answer, and one or two more that continue from its result."""
     first = [row for row in sums.rows(split, 0, 3 * _POOL[split]) if int(row["answer"]) < 100]
     while True:
         row = rng.choice(first)
@@ -736,7 +735,7 @@ def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
 
 
 def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: random.Random) -> list[str]:
-    """Two different right answers."""
+    """Return two different correct answers."""
     found = {demonstration(row, rng): None}
     while len(found) < 2:
         found[demonstration(row, rng)] = None
@@ -746,8 +745,8 @@ def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: r
 # ---- rows that go on from a word problem
 
 _MORE = "there were {n} more {things}"
-# What the wordings of word_problems look like, and what can be changed in each: the place of a number among the two,
-# and the change. 2 is a number that is added to the result.
+# The wordings of word_problems, and what can be changed in each: the index of a number, and the change. Index 2 is a
+# number that is added to the result.
 _PROBLEMS: tuple[tuple[str, str, tuple[tuple[int, str], ...]], ...] = (
     (
         "combine",
@@ -834,7 +833,7 @@ _CHANGEABLE = {kind: [(text, changes) for of, text, changes in _PROBLEMS if of =
 
 
 def _changed(row: Row, at: int, n: int, largest: int) -> tuple[Row, str] | None:
-    """The problem with another number, and the key that decides its split; None where no small number comes out."""
+    """Return the problem with another number, and its split's key; None if the result is not a small number."""
     left, operator, right = row["steps"][0].split()
     kind, notes = row["kind"], row["notes"]
     if at == 2:
@@ -855,7 +854,7 @@ def _changed(row: Row, at: int, n: int, largest: int) -> tuple[Row, str] | None:
 
 
 def _of_problem(split: str, rng: random.Random, largest: int) -> Iterator[Row]:
-    """A word problem asked and answered, and the same with another number."""
+    """Return a word problem with its answer, and the same problem with another number."""
     problems = word_problems.rows(split, 0, 2 * _POOL[split], levels=[1], largest=largest)
     first = [row for row in problems if row["kind"] in _CHANGEABLE]
     while True:
@@ -888,7 +887,7 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """What was said; of a follow-up the worked sum, as the tasks `sums` and `word_problems` show it."""
+    """Return the stated value; for a follow-up, the worked sum as in the tasks `sums` and `word_problems`."""
     known(style, STYLES, "memory: style")
     return str(rng.choice(row["replies"]))
 
@@ -903,7 +902,7 @@ _MOST_WORDS = 25
 
 @functools.cache
 def _sorts() -> dict[str, frozenset[str]]:
-    """What names a value: of names and places words with a capital letter, of things any."""
+    """Return the pattern of a value: capitalized words for names and places, any words for things."""
     every = {name: {*values, *_blended(name)} for name, values in _VALUES.items()}
     things = [values for name, values in every.items() if name not in ("name", "place")]
     return {
@@ -914,7 +913,7 @@ def _sorts() -> dict[str, frozenset[str]]:
 
 
 def _named(kind: str, text: str) -> list[str]:
-    """The values of a kind that a text names, in their order; of `unknown`: of all kinds."""
+    """Return the values of a kind that a text names, in order; for `unknown`, of all kinds."""
     words = re.findall(r"[A-Za-z]+|[0-9]+(?:[.,][0-9]+)*", text)
     if kind == "number":
         return [word for word in words if word[0].isdigit()]
@@ -932,10 +931,10 @@ def _declines(text: str) -> bool:
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the completion is short and names what was said, and no other value of its kind.
+    """Return 1.0 if the completion is short and names the stated value, and no other value of its kind.
 
-    `unknown`: where it says that this was not told, or that the user has not told it, and names no value and nothing
-    else. Follow-ups are scored as `sums` and `word_problems` do.
+    For `unknown`: if it says that this was not stated, or that the user has not told it, and names no value and nothing
+    else. Follow-ups are scored as in `sums` and `word_problems`.
     """
     kind, answer, text = row["kind"], row["answer"], completion.strip()
     if text == row["question"].strip():
@@ -950,7 +949,7 @@ def score(row: Row, completion: str) -> float:
     named = _named(kind, text)
     if kind == "unknown":
         asked = [fact.what for fact in _FACTS if re.search(rf"\b{fact.what}\b", text, re.IGNORECASE)]
-        # "You have not told me" needs not to say what; "I do not know" does.
+        # "You have not told me" is complete; "I do not know" has to say what.
         said_so = _NOT_TOLD.search(text) is not None and (asked == [answer] or (not asked and "told me" in text))
         return float(said_so and not named)
     if _declines(text):
@@ -959,7 +958,7 @@ def score(row: Row, completion: str) -> float:
 
 
 def said(row: Row, completion: str) -> str | None:
-    """The value that the completion names, or of a follow-up the number; None where it declines or names nothing."""
+    """Return the value that the completion names, or a follow-up's number; None if it abstains or names nothing."""
     if row["kind"] in ("followup_sum", "followup_problem"):
         return sums.said(row, completion.split("####")[-1])
     named = _named(row["kind"], completion)
@@ -970,7 +969,7 @@ def said(row: Row, completion: str) -> str | None:
 
 
 def documents(seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST) -> list[str]:
-    """n pages, a conversation of the train split on each, a line a turn. `kinds` and `largest` as in `rows`."""
+    """Return n pages with one train conversation each, one line per turn. `kinds` and `largest` as in `rows`."""
     rng = random.Random(f"memory pages {seed}")
     for kind in kinds:
         known(kind, KINDS, "memory: kind")

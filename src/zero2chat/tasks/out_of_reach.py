@@ -1,4 +1,4 @@
-"""Requests that a small assistant cannot serve: the right answer says so and makes nothing up.
+"""Requests that a small assistant cannot serve: the correct answer is an abstention.
 
 The requests come from forms with slots (`synthetic/out_of_reach/`: `forms.txt`, `words.txt`). Forms and slot words are
 both split: a test row asks in an unseen form about an unseen topic. Out of reach means with and without tools; with
@@ -96,7 +96,7 @@ _AGREE = {"is": ("is", "are"), "Is": ("Is", "Are"), "does": ("does", "do"), "was
 
 
 def _sections(name: str) -> dict[str, list[str]]:
-    """The lines of a file under their `[headings]`."""
+    """Return a file's lines by `[heading]`."""
     found: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in (_FOLDER / name).read_text(encoding="utf-8").splitlines():
@@ -109,7 +109,7 @@ def _sections(name: str) -> dict[str, list[str]]:
 
 @functools.cache
 def _words() -> dict[str, list[str]]:
-    """The words of each slot: those of words.txt, and numbers."""
+    """Return each slot's words: those of words.txt, and numbers."""
     words = {
         slot: [word for line in lines for word in re.split(r",\s*", line) if word]
         for slot, lines in _sections("words.txt").items()
@@ -140,7 +140,7 @@ def _plural(word: str) -> str:
 
 
 def _put(role: str | None, word: str) -> str:
-    """A word as used in a sentence: with an article, as a plural, or with its verb."""
+    """Return a word as used in a sentence: with an article, as a plural, or with its verb."""
     if role == "a":
         return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
     if role == "plural":
@@ -153,7 +153,7 @@ def _put(role: str | None, word: str) -> str:
 
 
 def _filled(form: str, split: str) -> Iterator[tuple[str, str]]:
-    """Pairs of a key and a sentence: the form with words of the split in its slots."""
+    """Return (key, sentence): the form with words of the split in its slots."""
     slots = list(dict.fromkeys(slot for _, slot in _SLOT.findall(form)))
     if not slots:
         yield form, form
@@ -184,7 +184,7 @@ _Spell = Callable[[str], str]
 
 
 def _lower(text: str) -> str:
-    """With a small letter at the start, where the first word is no abbreviation."""
+    """Return the text with a lower-case first letter, unless the first word is an abbreviation."""
     return text[0].lower() + text[1:] if re.match(r"[A-Z][a-z]+\b", text) else text
 
 
@@ -234,7 +234,7 @@ _REQUESTS: tuple[_Spell, ...] = (
 
 
 def _spellings(text: str) -> Sequence[_Spell]:
-    """The ways in which people type a question, a command, or something else."""
+    """Return ways in which people type a question, a command, or another sentence."""
     if _ASKING.match(text) and text.endswith("?") and not re.search(r"[.:?] ", text):
         return _QUESTIONS
     if text.endswith(".") and "?" not in text and not _TOLD.match(text) and not _ASKING.match(text):
@@ -245,7 +245,7 @@ def _spellings(text: str) -> Sequence[_Spell]:
 
 @functools.cache
 def _pool(split: str, tools_off: bool) -> dict[str, list[Row]]:
-    """The split's rows by kind. Their column `form` is for taking turns."""
+    """Return the split's rows by kind; their column `form` is used for alternating."""
     known(split, SPLITS, "split")
     found: dict[str, list[Row]] = {}
     seen: set[str] = set()
@@ -267,7 +267,7 @@ def _pool(split: str, tools_off: bool) -> dict[str, list[Row]]:
 
 
 def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | None = None) -> list[Row]:
-    """Requests out of reach, one of each kind in turn, and each form of a kind once before any comes again.
+    """Return requests out of reach, alternating between kinds; each form is used once before any is repeated.
 
     `tools_off` adds sums of longer numbers, letters of words and facts about countries. `alpaca` is the path of
     `alpaca_en_demo.json`, or of the LLaMA-Factory sdist that holds it: rows are then its short instructions only, in
@@ -314,7 +314,7 @@ _WITHIN = re.compile(
 
 @functools.cache
 def _alpaca(path: str) -> list[Row]:
-    """The short instructions of a file in Alpaca's form that are out of reach."""
+    """Return the short instructions out of reach of a file in Alpaca's format."""
     where = f"out_of_reach: alpaca: {path}"
     try:
         if tarfile.is_tarfile(path):
@@ -350,7 +350,7 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """A short refusal: one that fits the kind of request, or a general one."""
+    """Return a short refusal: one that fits the kind of request, or a general one."""
     known(style, STYLES, "out_of_reach: style")
     own = _OWN.get(row["kind"], REFUSALS)
     return rng.choice(own if rng.random() < _OWN_SHARE else REFUSALS)
@@ -400,7 +400,7 @@ _SHORT = {"n't": " not", "'m": " am", "'ve": " have", "'re": " are", "'ll": " wi
 
 
 def _plain(text: str) -> str:
-    """In lower case, one kind of apostrophe, and no contractions."""
+    """Return the text in lower case, with one kind of apostrophe, without contractions."""
     text = re.sub(r"\s+", " ", text.lower().replace("’", "'").strip())
     text = re.sub(r"\bcan't\b|\bcan not\b", "cannot", text).replace("won't", "will not")
     text = re.sub(r"\b(that|it|there|nobody|here)'s\b", r"\1 is", text)
@@ -410,10 +410,10 @@ def _plain(text: str) -> str:
 
 
 def declines(text: str) -> bool:
-    """Whether a text says that it cannot, does not know, found nothing or was not told.
+    """Return whether a text abstains: it cannot, does not know, found nothing or was not told.
 
-    The first sentence that says anything decides: an answer with a reservation after it does not decline. Questions
-    that the text asks do not count.
+    Only the first sentence with content counts, so an answer followed by a reservation is no abstention. Questions in
+    the text are ignored.
     """
     sentences = re.split(r"(?<=[.!?;\n])\s+|\n+|,? but (?=i (?:can\b(?! ?not)))", _plain_lines(text))
     for sentence in sentences:
@@ -452,7 +452,7 @@ _OWN_NAMES = {"i", "zero", "python", "english", "sorry", "please", "that", "it",
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the completion declines in at most 30 words and adds no answer.
+    """Return 1.0 if the completion abstains in at most 30 words and adds no answer.
 
     It has no digit and no name that the question does not have, and each of its clauses declines, apologizes, or says
     what the model is or who else to ask. Repeating the question is not a refusal. A model that refuses everything scores
@@ -489,7 +489,7 @@ def _is_no_answer(clause: str) -> bool:
 
 
 def said(row: Row, completion: str) -> str | None:
-    """None where the completion declines, else the completion."""
+    """Return None if the completion abstains, else the completion."""
     return None if declines(completion) else completion.strip()
 
 
@@ -497,7 +497,7 @@ _TITLES = ("What a small model cannot do", "Requests out of reach", "Asked and d
 
 
 def documents(seed: int, n: int) -> list[str]:
-    """n pages of a few requests and refusals, all from the train split."""
+    """Return n pages with a few requests and refusals each, all from the train split."""
     rng = random.Random(f"out of reach pages {seed}")
     every = rows("train", seed, sum(map(len, _pool("train", False).values())))
     pages = []

@@ -1,10 +1,10 @@
-"""Puzzles of reasoning-gym's environments, made without end and scored by the environments' own verifiers.
+"""Puzzles of reasoning-gym's environments, generated without limit and scored by the environments' verifiers.
 
 reasoning-gym (Stojanovski et al. 2025, arXiv:2505.24760; Apache-2.0) comes with `pip install "zero2chat[reasoning]"`.
-A row's split is by its seed, as no seed is in two splits, and by its question, which two seeds may share.
+A row's split depends on its seed (no seed is in two splits) and on its question (two seeds may share one).
 
-Some of its verifiers hand the answer to `eval` or to sympy's parser, which evaluates too: a model's text could run
-anything here. One makes a fraction of it, which `1e999999999` keeps busy for ever. Those environments are refused.
+Some of its verifiers pass the answer to `eval` or to sympy's parser, which also evaluates code, so a model's text could
+run anything. One converts it to a fraction, which never ends for `1e999999999`. These environments are refused.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "gcd": {"min_value": 2, "max_value": 60},
     "spell_backward": {"min_word_len": 3, "max_word_len": 5},
 }
-# What evaluates the answer in 0.1.25: by `eval` the first four, by sympy's `parse_expr` the others; and what may take
-# for ever over it.
+# Environments that evaluate the answer in 0.1.25: the first four by `eval`, the others by sympy's `parse_expr`; and
+# those that may never end.
 _REFUSED = {
     **dict.fromkeys(
         (
@@ -40,18 +40,18 @@ _REFUSED = {
     ),
     "coin_flip": "is costly: what the model wrote may keep it busy for ever",
 }
-_PATIENCE = 2_000  # draws without a new question, after which an environment has none
+_PATIENCE = 2_000  # draws without a new question, after which an environment counts as exhausted
 _UNFIT = 40  # such draws that a question without an answer of one line counts for
-_LONGEST = 1_000  # characters of an answer: longer ones are wrong, whatever a verifier would say
-_BOMB = re.compile(r"[eE][+-]?\d[\d_]{2}")  # of a number with such an exponent a verifier may write out the digits
+_LONGEST = 1_000  # characters per answer: longer ones are wrong, without asking the verifier
+_BOMB = re.compile(r"[eE][+-]?\d[\d_]{2}")  # a verifier may write out all digits of a number with such an exponent
 _WORDINGS = ("#### {}", "The answer is {}.\n#### {}", "It is {}.\n#### {}", "I find {}.\n#### {}")
 
 
 def rows(split: str, seed: int, n: int, environments: Mapping[str, Any] | None = None) -> list[Row]:
-    """n puzzles, of each environment in turn. `environments`: name → its own options; `ENVIRONMENTS` if not given.
+    """Return n puzzles, alternating between environments. `environments`: name → options; default `ENVIRONMENTS`.
 
-    Raises `UserError` for an environment or option that reasoning-gym does not know, one whose verifier cannot be
-    trusted with answers, one whose answers are not of one line, and where n distinct puzzles are not to be had.
+    Raises `UserError` for an unknown environment or option, for an environment with an unsafe verifier or with answers
+    of several lines, and if there are fewer than n distinct puzzles.
     """
     known(split, SPLITS, "split")
     chosen = _checked(environments)
@@ -73,7 +73,7 @@ def rows(split: str, seed: int, n: int, environments: Mapping[str, Any] | None =
 
 
 def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Iterator[Row]:
-    """Distinct puzzles of the split, until there are none that are easily found. Raises `UserError` for none at all."""
+    """Yield distinct puzzles of the split until new ones become rare. Raises `UserError` if there are none."""
     seeds = SEEDS[split]
     environment = json.dumps({"name": name, "options": options}, sort_keys=True)
     dataset = _dataset(environment)
@@ -83,7 +83,7 @@ def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Itera
     for i in range(len(seeds)):
         entry = dataset[seeds[(start + i) % len(seeds)]]  # the index is the seed
         question, answer = entry["question"], entry["answer"]
-        # The same words in another order ("12 + 5", "5 + 12") fall in one split.
+        # The same words in another order ("12 + 5", "5 + 12") are in one split.
         key = " ".join((name, *sorted(re.findall(r"\w+", question))))
         row = {
             "key": key,
@@ -95,7 +95,7 @@ def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Itera
         }
         new = question not in seen and in_split(key, split)
         fits = isinstance(answer, str) and answer and "\n" not in answer
-        # A verifier needs all of the entry: some do not survive JSON.
+        # A verifier needs the whole entry, and some entries are not JSON-serializable.
         if new and fits and score(row, f"#### {answer}"):
             misses = 0
             seen.add(question)
@@ -110,7 +110,7 @@ def _puzzles(name: str, options: dict[str, Any], split: str, seed: int) -> Itera
 
 @functools.lru_cache(maxsize=64)
 def _dataset(environment: str) -> Any:
-    """reasoning-gym's dataset whose item i is the puzzle of seed i."""
+    """Return reasoning-gym's dataset, with the puzzle of seed i at index i."""
     try:
         import reasoning_gym
         from reasoning_gym.factory import DATASETS
@@ -134,14 +134,14 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """The answer after `####`; `worked` says it in a sentence before, at times. Steps are what practice has to find."""
+    """Return the answer after `####`, with `worked` sometimes after a sentence. RL has to find the steps."""
     known(style, STYLES, "reasoning_gym: style")
     wording = _WORDINGS[0] if style == "bare" else rng.choice(_WORDINGS)
     return wording.format(*[row["answer"]] * 2)
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where each `####` is followed by one and the same answer, and the environment's verifier gives it all."""
+    """Return 1.0 if every `####` is followed by the same answer, and the verifier gives it the full score."""
     finals = {part.split("\n")[0].strip() for part in completion.split("####")[1:]}
     if len(finals) != 1:
         return 0.0
@@ -152,14 +152,14 @@ def score(row: Row, completion: str) -> float:
         return float(_dataset(row["environment"]).score_answer(final, json.loads(row["entry"])) >= 1)
     except UserError:
         raise
-    except Exception:  # of what a model may write, a verifier may not be able to read all
+    except Exception:  # a verifier may fail on some completions
         return 0.0
 
 
 def documents(seed: int, n: int, environments: Mapping[str, Any] | None = None) -> list[str]:
-    """n pages with six puzzles of one environment and their answers, all from train rows.
+    """Return n pages with six puzzles of one environment and their answers each, all from train rows.
 
-    An environment with fewer puzzles tells them again.
+    An environment with fewer puzzles repeats them.
     """
     rng = random.Random(f"reasoning_gym pages {seed}")
     chosen = _checked(environments)

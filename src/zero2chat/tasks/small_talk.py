@@ -1,10 +1,10 @@
-"""Small talk: greetings, thanks, moods, likes and the other openings that people type to an assistant.
+"""Small talk: greetings, thanks, moods, likes and other openings that people type to an assistant.
 
 The phrasings are our own, made from patterns and lists of words, or, with `people`, also real people's: short
-utterances of the chitchat-dataset package (MIT), sorted into the same kinds by what the whole utterance says. Some kinds
-have a content, such as a name or a food, that the answer has to repeat as the user typed it.
+utterances of the chitchat-dataset package (MIT), sorted into the same kinds by what the whole utterance says. Some
+kinds have a content, such as a name or a food, that the answer has to repeat as the user typed it.
 
-Training also asks in wordings drawn from the patterns that sort people's, where their key is in training.
+Training also uses wordings drawn from the patterns that classify people's utterances, if their key is in training.
 
 A row's key is its wording without case, punctuation, greetings and repeats, so that two spellings of one wording fall
 into one split. Of our own phrasings with a content, form and content are split too: test asks in unseen forms about
@@ -40,9 +40,9 @@ from zero2chat.tasks.synthetic.world import FIRST_NAMES, JOBS
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
 _MOST_WORDS = 30  # of an answer
-_SURFACES = 4  # spellings of one wording that become rows, at most
+_SURFACES = 4  # most spellings of one wording that become rows
 _LONGEST_PAGE = 1000  # characters of a conversation that becomes a page
-_FEWEST_LINES = 4  # below which it is left out
+_FEWEST_LINES = 4  # shorter conversations are left out
 
 # ---- kinds: what is asked, in our words and in people's, and what is answered
 
@@ -101,8 +101,8 @@ def _kinds() -> dict[str, _Kind]:
 
 
 _KINDS = _kinds()
-# Kinds whose openings are also served by the answers of others: to "that was very helpful" people say "thank you" or
-# "I am glad that you think so", and to "where do you live?" that they are a program.
+# Kinds whose openings also accept the answers of other kinds: "that was very helpful" accepts "thank you" and "I am
+# glad that you think so", and "where do you live?" accepts being a program.
 _SERVED_BY = {
     "praise": ("reaction",),
     "reaction": ("praise", "acknowledgement"),
@@ -139,7 +139,7 @@ _WORD = re.compile(r"[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*")
 
 @dataclass(frozen=True)
 class _Word:
-    """A plain word and where it is in the text: without case, apostrophes and hyphens."""
+    """A plain word (without case, apostrophes and hyphens) and its position in the text."""
 
     plain: str
     start: int
@@ -147,7 +147,7 @@ class _Word:
 
 
 def _words_of(text: str) -> list[_Word]:
-    """The text's words; contractions such as "I'm" are two with one place."""
+    """Return the text's words; contractions such as "I'm" are two words with the same position."""
     found = []
     for match in _WORD.finditer(_SMILEY.sub(lambda smiley: " " * len(smiley.group()), text)):
         plain = re.sub(r"([a-z])\1{2,}", r"\1", match.group().lower().replace("'", "").replace("-", ""))
@@ -156,7 +156,7 @@ def _words_of(text: str) -> list[_Word]:
 
 
 def _cuts(words: Sequence[_Word]) -> Iterator[Sequence[_Word]]:
-    """The words as they are, then with one leading filler less at a time, then without fillers at the end too."""
+    """Yield the words unchanged, then with leading fillers removed one by one, then also without final fillers."""
     start, end = 0, len(words)
     starts = [0]
     while start < end - 1:
@@ -173,7 +173,7 @@ def _cuts(words: Sequence[_Word]) -> Iterator[Sequence[_Word]]:
 
 
 def key_of(text: str) -> str:
-    """A wording as its letters and digits, without case, greetings, fillers at its end and repeats.
+    """Return a wording's letters and digits, without case, greetings, final fillers and repeats.
 
     "Hey, how are you?", "how are you" and "How are youuu!!" have one key.
     """
@@ -188,7 +188,7 @@ _NO_WORD = set("to and of in on for with by and or up out off into over from at"
 
 
 def _content(text: str, words: Sequence[_Word]) -> str:
-    """The words as they were typed, or nothing where they are no thing of one to three words."""
+    """Return the words as typed, or "" if they are not a content of one to three words."""
     plain = [word.plain for word in words]
     if not 1 <= len(plain) <= 3 or _NO_CONTENT & set(plain) or plain[-1] in _NO_END or plain[0] in _NO_WORD:
         return ""
@@ -207,7 +207,7 @@ _OPENINGS = ("Hi! ", "Hello. ", "Hey, ", "Hello there! ", "Hi Zero, ", "So, ", "
 
 
 def _mash() -> Iterator[str]:
-    """Nonsense as fingers make it: rows of keys, one letter again and again, words that there are not, marks alone."""
+    """Yield typed nonsense: rows of keys, one letter repeated, invented words, only punctuation."""
     rng = random.Random("small_talk, nonsense")
     rows = ("asdfghjkl", "qwertyuiop", "zxcvbnm", "sdfjkl", "fjdk")
     for _ in range(260):
@@ -226,7 +226,7 @@ def _mash() -> Iterator[str]:
 
 
 def _doings() -> list[tuple[str, str]]:
-    """What somebody is doing, and of it the words to take up: ("going to ", "the beach")."""
+    """Return what somebody is doing, and the part that the answer repeats: ("going to ", "the beach")."""
     found = []
     for line in _WORDS["doings"].strip().splitlines():
         start, contents = re.fullmatch(r"(.*)\{(.*)\}", line).groups()  # type: ignore[union-attr]
@@ -238,7 +238,7 @@ def _doings() -> list[tuple[str, str]]:
 # Kinds whose words are in every split, in forms that are not: there are four times of day only, and whether "bummed" is
 # good or bad nobody can tell who has not met the word.
 _CLOSED = ("day_greeting", "feeling_good", "feeling_bad")
-# Kinds whose forms tell the content whatever it is: training fills them with blended words too, so that it learns to copy.
+# Forms of these kinds fit any content: training also fills them with blended words, so that the model learns to copy.
 _BLENDED = {
     "introduction": 400,
     "likes": 150,
@@ -284,7 +284,7 @@ def _our_rows(name: str, split: str) -> Iterator[Row]:
 
 
 def _filled(name: str, split: str) -> Iterator[tuple[str, str, str]]:
-    """Forms with what to fill in: words before the content, and the content. Only those of the split."""
+    """Return the split's forms with the words before the content, and the content."""
     if name == "nonsense":
         yield from ((mash, "", "") for mash in dict.fromkeys(_mash()))
         return
@@ -329,7 +329,7 @@ _MASH = re.compile(
 
 
 def _is_mash(text: str) -> bool:
-    """Whether a text is only keys pressed, or one letter again and again."""
+    """Return whether a text is only random keys, or one letter repeated."""
     words = re.findall(r"[a-z]+", text.lower())
     if (
         not words
@@ -352,7 +352,7 @@ _GROUP = re.compile(r"\((?!\?)|\(\?P<\w+>")
 
 @functools.cache
 def _sorter() -> tuple[re.Pattern[str], dict[str, list[int]]]:
-    """One pattern for all kinds, a group each, and which groups within are the kind's content."""
+    """Return one pattern with a group per kind, and which inner groups are the kind's content."""
     parts, contents, number = [], {}, 1
     order = sorted((name for name in _KINDS if _KINDS[name].people), key=_PRECEDENCE.index)
     for name in order:
@@ -363,7 +363,7 @@ def _sorter() -> tuple[re.Pattern[str], dict[str, list[int]]]:
     return re.compile("|".join(f"{part}(?![^\n])" for part in parts)), contents
 
 
-# The first that fits decides: "good, how are you?" asks, and "I love talking to you" is praise, not a taste.
+# The first match counts: "good, how are you?" asks, and "I love talking to you" is praise, not a taste.
 _PRECEDENCE = (
     *"greeting day_greeting presence farewell thanks how_are_you fine meeting laughter person abilities help apology".split(),
     *"feeling_good feeling_bad praise complaint reaction back_question doing personal favorite tastes origin job".split(),
@@ -389,7 +389,7 @@ _JOB = re.compile(
 
 
 def _sorted(text: str) -> tuple[str, str] | None:
-    """Kind and content of an utterance, or None where it is of none, or its content is not to be taken up."""
+    """Return kind and content of an utterance, or None if it has no kind, or its content is unsuitable."""
     if _is_mash(text):
         return "nonsense", ""
     words = _words_of(text)
@@ -413,7 +413,7 @@ def _sorted(text: str) -> tuple[str, str] | None:
 
 
 def _held(name: str, text: str, words: Sequence[_Word]) -> str:
-    """The content of an utterance of a kind, as typed, or nothing."""
+    """Return the content of an utterance of a kind, as typed, or ""."""
     plain = " ".join(word.plain for word in words)
     typed = text[words[0].start : words[-1].end]
     if name == "introduction":
@@ -433,7 +433,7 @@ _ALL_NAMES = frozenset(_CONTENTS["names"])
 
 @functools.cache
 def _people(path: str) -> dict[str, tuple[Row, ...]]:
-    """The rows of people's own phrasings by split. Raises `UserError` where the file is missing or of another form.
+    """Return rows of people's phrasings by split. Raises `UserError` if the file is missing or malformed.
 
     To sort 220,000 utterances takes ten seconds, and each process of a recipe would do it again: what was found is kept
     in a file beside the dataset, for this very dataset and this very module.
@@ -451,15 +451,15 @@ def _people(path: str) -> dict[str, tuple[Row, ...]]:
         if before["digest"] == digest:
             return {split: tuple(rows) for split, rows in before["rows"].items()}
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not kept yet, or not whole
+        pass  # not cached yet, or incomplete
     found = _sort_people(data, where)
-    with contextlib.suppress(OSError):  # a folder that cannot be written costs the time again, and nothing else
+    with contextlib.suppress(OSError):  # without a cache it only takes longer
         write_atomically(kept, json.dumps({"digest": digest, "rows": found}))
     return found
 
 
 def _conversations(data: bytes, where: str) -> list[list[str]]:
-    """What was said, in its order, in each conversation."""
+    """Return each conversation's utterances in order."""
     try:
         conversations = json.loads(data)
     except ValueError as error:
@@ -492,13 +492,13 @@ def _chats(seed: int, n: int, people: str | None) -> list[str]:
 
 
 def _plain_line(raw: str) -> str:
-    """An utterance in one line, or nothing where it holds what nobody is to repeat."""
+    """Return an utterance as one line, or "" if it contains something that must not be repeated."""
     text = " ".join(raw.replace("\u2019", "'").replace("\u2018", "'").split())
     fits = text and _PLAIN.fullmatch(text) and not _PRIVATE.search(text) and not _BLOCKED.search(text)
     return text if fits else ""
 
 
-# How else people may have typed it: the question, and the content, which is spelled likewise.
+# Other ways to type the question and, in the same way, the content.
 _RESPELLED: tuple[Callable[[str], str], ...] = (
     str.lower,
     str.upper,
@@ -517,7 +517,7 @@ _SPELLINGS = 2  # more ones of each of people's train rows, where they are sorte
 
 @functools.cache
 def _theirs(people: str, split: str) -> tuple[Row, ...]:
-    """People's rows of a split; in training also in other spellings, as they write the same in many."""
+    """Return people's rows of a split; in training also in other spellings, because people use many."""
     rows = _people(people)[split]
     if split != "train":
         return rows
@@ -559,7 +559,7 @@ def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
 # ---- more wordings for training, drawn from the patterns that sort people's
 
 _ANY = "\u00a7"  # stands for any word
-_DRAWS = 1800  # of each kind's pattern
+_DRAWS = 1800  # per kind's pattern
 _OF_A_WORD = 24  # wordings with the same word, at most, but where another of their words is rarer
 _MOST_DRAWN = 4000  # words of a kind's wordings, at most
 _SHORT = (
@@ -578,20 +578,20 @@ _ASKS = re.compile(
 
 
 def _free(name: str) -> list[str]:
-    """Words for the places that a kind's pattern leaves free: those of training."""
+    """Return training words for the free places of a kind's pattern."""
     words = [*_KINDS[name].words, *(_blended(name) if name in _BLENDED else ())] or _LISTS["things"]
     bare = {word.split()[-1].lower() for word in words if in_split(word, "train", SHARES)}
     return sorted(word for word in bare if word.isalpha() and in_split(word, "train", SHARES))
 
 
 def _finite(pattern: str) -> str:
-    """The pattern with a mark for each word that it leaves free, and nothing in it more than twice."""
+    """Return the pattern with a mark for each free word, and at most two repeats of anything."""
     pattern = re.sub(r"\\w\+|\.(?:\{\d+,\d+\}|\+)", _ANY, pattern).replace(".*", f"{_ANY}?")
     return re.sub(r"(?<=[\w)])\+", "{1,2}", re.sub(r"(?<=[\w)])\*", "?", pattern))
 
 
 def _as_typed(plain: str, rng: random.Random) -> str:
-    """Plain words as somebody may type them: contracted, with capitals and marks, or without."""
+    """Return plain words as people may type them: with or without contractions, capitals and punctuation."""
     for long, short in _SHORT:
         if rng.random() < 0.6:
             plain = re.sub(rf"\b{long}\b", rng.choice(short.split()), plain)
@@ -605,10 +605,10 @@ def _as_typed(plain: str, rng: random.Random) -> str:
 
 
 def _drawn() -> list[Row]:
-    """Rows of train in wordings that the kinds' patterns allow, whoever may have typed them.
+    """Return train rows in wordings that the kinds' patterns match.
 
-    A pattern names common words and rare ones alike: of its wordings those are kept that have a word that few before
-    them have, so that "ciao" is learned as "bye" is.
+    A pattern has both common and rare words. Wordings with a word that few earlier ones have are kept, so that "ciao"
+    is learned as well as "bye".
     """
     found: dict[str, Row] = {}
     for name in _KINDS:
@@ -634,7 +634,7 @@ def _drawn() -> list[Row]:
 
 @functools.cache
 def _held_out() -> frozenset[str]:
-    """Contents that our own rows of the other splits ask about, so training rows must not contain them."""
+    """Return contents of our own rows in the other splits, which training rows must not contain."""
     rows = [row for split in ("validation", "test") for row in _ours(split) if row["kind"] not in _CLOSED]
     return frozenset(row["content"].lower() for row in rows if row["content"])
 
@@ -645,11 +645,12 @@ def _held_out() -> frozenset[str]:
 def rows(
     split: str, seed: int, n: int, people: str | None = None, intents: Sequence[str] | None = None, share: float = 0.5
 ) -> list[Row]:
-    """Openings of small talk, one of each intent in turn.
+    """Return openings of small talk, alternating between intents.
 
-    With `people`, the path of chitchat_dataset's dataset.json, at least `share` of any first rows are people's own
-    utterances, and of the rest of training's half are drawn from the patterns that sort these. `intents` leaves only these kinds. Raises `UserError` for a file, an intent or a share that cannot be,
-    and where there are fewer rows.
+    With `people`, the path of chitchat_dataset's dataset.json, at least `share` of the first rows, for any number of
+    them, are people's own utterances. Half of the other training rows are drawn from the patterns that classify these
+    utterances. `intents` selects kinds. Raises `UserError` for an invalid file, intent or share, and if there are too
+    few rows.
     """
     known(split, ("train", "validation", "test"), "split")
     if intents is not None:
@@ -666,7 +667,7 @@ def rows(
     where = f"small_talk, {split}"
     if not people:
         return draw(ours, where, seed, n)
-    # Of the first i rows, so many are people's, so that n rows begin as fewer do.
+    # The number of people's rows among the first i, so that n rows begin with the same rows as fewer do.
     enough = min(n, math.floor(len(theirs) / share) if share else n, len(ours) + len(theirs))
     if n > enough:
         raise UserError(
@@ -687,12 +688,12 @@ def rows(
 
 
 def prompt(row: Row) -> list[Message]:
-    """The question as one user turn."""
+    """Return the question as one user turn."""
     return ask(row)
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """One of the kind's answers, with the content as the user typed it."""
+    """Return one of the kind's answers, with the content as the user typed it."""
     known(style, STYLES, "small_talk: style")
     return rng.choice(_KINDS[row["kind"]].demonstrations).format(c=row["content"])
 
@@ -706,7 +707,7 @@ _PERSON = re.compile(r"\bi(?: am|'m) (?:a |an )?(?:real )?(?:person|human|man|wo
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where a completion says what its kind of opening needs, with the content, and nothing of another kind.
+    """Return 1.0 if a completion has what its kind of opening needs, with the content, and nothing of another kind.
 
     A few kinds are served by the answers of others too, and laughter is by laughter. At most 30 words. A content comes
     once, right after the kind's core and before a mark, with at most two more of the user's words on either side of it;
@@ -715,7 +716,7 @@ def score(row: Row, completion: str) -> float:
     text = " ".join(completion.split())
     if not text or len(text.split()) > _MOST_WORDS or _PERSON.search(text):
         return 0.0
-    # To repeat what was said is no answer, but where it is one: goodbye to "Goodbye, Zero".
+    # Repeating the opening is no answer, unless it is one: goodbye to "Goodbye, Zero".
     if key_of(text) == key_of(row["question"]) and text not in _KINDS[row["kind"]].demonstrations:
         return 0.0
     cores = _cores()
@@ -735,7 +736,7 @@ def score(row: Row, completion: str) -> float:
 
 
 def _takings(row: Row) -> set[str]:
-    """Ways to say the content: alone, and with up to two of the user's words before and after it."""
+    """Return ways to repeat the content: alone, and with up to two of the user's words before and after it."""
     words, content = row["question"].lower().split(), row["content"].lower().split()
     bare = [word.strip(".,!?") for word in words]
     ways = {" ".join(content)}
@@ -747,10 +748,10 @@ def _takings(row: Row) -> set[str]:
 
 
 def documents(seed: int, n: int, people: str | None = None, chats: bool = False) -> list[str]:
-    """Pages of a phrase book: three to six exchanges of train rows, question and answer on lines of their own.
+    """Return pages of a phrase book: three to six exchanges of train rows, with question and answer on separate lines.
 
-    With `chats` people's own conversations in their place, an utterance a line, without those that a validation or test
-    row asks. Raises `UserError` where there are fewer, or none as `people` is not given.
+    With `chats` the pages are people's conversations instead, one utterance per line, without utterances of validation
+    and test rows. Raises `UserError` if there are fewer than n pages, or if `people` is missing.
     """
     if chats:
         return _chats(seed, n, people)

@@ -1,4 +1,4 @@
-"""Letters of words: spell, count, find, reverse. Hard for a model that reads tokens, and easy to check."""
+"""Letters of words: spell, count, find, reverse. Hard for a model that reads tokens, easy to check."""
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from zero2chat.errors import UserError
 from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
 
-# More words to judge by than 80/10/10 would leave.
+# More words for evaluation than 80/10/10 would leave.
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked", "bare")
 
@@ -102,7 +102,7 @@ _QUESTIONS = {
         "Which letters do you get if you take every third one of {word}?",
     ),
 }
-# How people type, with the option `typed`: the word never comes first, where it would have no blank before it.
+# As people type, with the option `typed`: the word never comes first, where it would have no leading space.
 _TYPED = {
     "spell": ("spell {word}", "can you spell {word}?", "how is {word} spelled?", "how do i spell {word}"),
     "length": (
@@ -136,7 +136,7 @@ KINDS = ("spell", "length", "count", "reverse", "first", "last")
 _NUMBERS = "zero one two three four five six seven eight nine".split()
 
 
-# Programs that find the answer out; {text} is the word as a string.
+# Programs that compute the answer; {text} is the word as a string.
 _PROGRAMS = {
     "spell": 'print("-".join({text}))',
     "length": "len({text})",
@@ -146,7 +146,7 @@ _PROGRAMS = {
     "last": "print({text}[-1])",
     "third": 'print("-".join({text}[2::3]))',
 }
-# What was found comes first, where it is made of the same tokens as in the tool's turn.
+# The result comes first, where it is the same tokens as in the tool's turn.
 _FOUND = {
     "spell": "{found}, that is how it is spelled.",
     "length": "{found} letters.",
@@ -168,12 +168,12 @@ def rows(
     famous: bool = False,
     typed: bool = False,
 ) -> list[Row]:
-    """Questions on words of three to nine letters: common ones, or all that occur in lower case in `texts`, which is
-    a file's name or a pattern for several. No word is in two splits. `famous`: how many r's strawberry has, and every
-    third letter of ubiquitous, which are test rows.
+    """Return questions about words of three to nine letters: common ones, or all lower-case words in `texts` (a file's
+    name or a glob pattern). No word is in two splits. `famous`: the number of r's in strawberry, and every third letter
+    of ubiquitous; both are test rows.
 
-    `quoted`: the word is in quotation marks, where it has the same tokens as in a program. `typed` adds
-    questions as people type them. Raises `UserError` where there is no such file, and for a kind that is not known.
+    `quoted` puts the word in quotation marks, where it has the same tokens as in a program. `typed` adds questions as
+    people type them. Raises `UserError` for a missing file, and for an unknown kind.
     """
     for kind in kinds:
         known(kind, tuple(_QUESTIONS), "spelling: kind")
@@ -212,7 +212,7 @@ def _pool(
                     yield _row(word, kind, "", question, answer, quoted)
         if "count" not in kinds:
             continue
-        # The letter that occurs most, the one in the middle, and one that is not there.
+        # The most frequent letter, the one in the middle, and one that does not occur.
         absent = next(letter for letter in "etaoinsrhz" if letter not in word)
         for letter in sorted({max(word, key=word.count), word[len(word) // 2], absent}):
             for question in questions["count"]:
@@ -237,7 +237,7 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """`worked`: spelled first and then answered; `bare`: the answer alone."""
+    """Return the spelled word and the answer (`worked`), or only the answer (`bare`)."""
     known(style, STYLES, "spelling: style")
     if style == "bare":
         return str(row["answer"])
@@ -253,10 +253,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Have a program look at the letters, and say what it found; `bare`: that alone."""
+    """Examine the letters with a program, and state the result; `bare`: only the result."""
     known(style, STYLES, "spelling: style")
     word, letter = row["key"], row["letter"]
-    # Without quotation marks the word is copied with its blank: " banana" is made of other tokens than "banana".
+    # Without quotation marks the word is copied with its leading space: " banana" has other tokens than "banana".
     text = f'"{word}"' if f'"{word}"' in row["question"] else f'" {word}".strip()'
     found = twice(call, "python", _PROGRAMS[row["kind"]].format(text=text, letter=letter))
     if found is None:
@@ -264,7 +264,7 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
     return found if style == "bare" else _FOUND[row["kind"]].format(found=found)
 
 
-# Three letters or more with hyphens, commas or blanks between them: "c-a-t", "c, a, t". All words have three.
+# Three letters or more with hyphens, commas or spaces between them: "c-a-t", "c, a, t". All words have three.
 _SPELLED = re.compile(r"(?<![\w'’-])[a-z](?:(?:\s*[-,]\s*|\s+)[a-z]){2,}(?![\w'’-])")
 _APART = re.compile(_SPELLED.pattern.replace("{2,}", "+"))  # every third letter may be two
 
@@ -273,7 +273,7 @@ _LETTER = re.compile(r"(?<![\w'’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b)\w))(?!
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the completion gives the answer and no other one of its kind."""
+    """Return 1.0 if the completion gives the answer and no other of its kind."""
     text = completion.lower()
     kind, answer = row["kind"], row["answer"]
     if kind == "spell":
@@ -287,14 +287,14 @@ def score(row: Row, completion: str) -> float:
         digits = {word for word in words if word.isdigit()}
         return float((digits or {str(_NUMBERS.index(word)) for word in words if word in _NUMBERS}) == {answer})
     if kind == "reverse":
-        # Any order of the word's letters is a try at it; the word itself is named along the way.
+        # Any order of the word's letters is an attempt; the word itself may be named as well.
         tries = {word for word in words if sorted(word) == sorted(answer) and word != row["key"]}
         return float(tries == {answer})
     return float(set(_LETTER.findall(rest)) == {answer})
 
 
 def documents(seed: int, n: int) -> list[str]:
-    """n pages of a spelling book, a few words each, all from the train split."""
+    """Return n pages of a spelling book with a few words each, all from the train split."""
     rng = random.Random(f"spelling pages {seed}")
     words = [word for word in _WORDS if in_split(word, "train", SHARES)]
     pages = []

@@ -1,11 +1,11 @@
-"""Sums as people type them: two numbers added, subtracted or multiplied.
+"""Arithmetic as people type it: two numbers added, subtracted or multiplied.
 
-A model without tools is asked sums with numbers of up to two digits (products: of one digit; with `factor`, one of
-them may be larger). With Python it is asked sums with numbers of up to six digits.
+Without tools, numbers have up to two digits (in products one digit; with `factor`, one number may be larger). With
+Python, they have up to six digits.
 
-Split are pairs of numbers with their operation, in both orders where the order does not matter: if 3 plus 5 is a test
-sum, neither 3 plus 5 nor 5 plus 3 is asked in training, in any wording. The written-out steps of larger training sums
-and the pages of other tasks may still add the same two digits.
+The split is by pair of numbers and operation, in both orders for addition and multiplication: if 3 plus 5 is a test
+sum, training asks neither 3 plus 5 nor 5 plus 3, in any wording. The written steps of larger training sums and the
+pages of other tasks may still add the same two digits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from operator import add, mul, sub
 from zero2chat.errors import UserError
 from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
 
-# More pairs of one-digit numbers to judge by than 80/10/10 would leave.
+# More pairs of one-digit numbers for evaluation than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
 STYLES = ("worked", "bare")
 OPERATIONS = ("plus", "minus", "times")
@@ -115,12 +115,11 @@ def rows(
     operations: Sequence[str] = OPERATIONS,
     factor: int = 9,
 ) -> list[Row]:
-    """Sums with numbers that have as many digits as `digits` says, up to six.
+    """Return sums with numbers of `digits` digits, up to six.
 
-    With digits of at most 2, products are of a one-digit number and one of at most `factor`: those of one-digit numbers
-    are so few that to count them out is learned by heart, and not as a rule. Results are never negative. Raises
-    `UserError` for a number of digits that is not from 1 to 6, an operation that is not known, or a factor that is not
-    from 9 to 99.
+    With at most 2 digits, products have a one-digit number and one of at most `factor`: products of one-digit numbers
+    are so few that a model would memorize them instead of the rule. Results are never negative. Raises `UserError` for
+    digits outside 1 to 6, an unknown operation, or a factor outside 9 to 99.
     """
     known(factor, range(9, 100), "sums: factor")
     pool = ({**row, "turn": turn} for turn, row in _pool(split, _checked(digits, operations), operations, factor))
@@ -141,12 +140,12 @@ def _checked(digits: Sequence[int], operations: Sequence[str]) -> list[int]:
 
 
 def key(kind: str, a: int, b: int) -> str:
-    """The key that decides a sum's split: the same for both orders of an addition or a product."""
+    """Return the key that determines a sum's split: the same for both orders of an addition or a product."""
     return " ".join([kind, *map(str, (a, b) if kind == "minus" else sorted((a, b)))])
 
 
 def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = 9) -> Iterator[tuple[str, Row]]:
-    """Rows, each with the name of the group in which it takes turns."""
+    """Return rows, each with the name of its group for alternating."""
     return _large(split, digits, operations) if digits[-1] > 2 else _small(split, digits, operations, factor)
 
 
@@ -171,7 +170,7 @@ def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor:
 
 
 def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    """There are too many pairs to list: a fixed sample, the same for every split."""
+    """Return a fixed sample of the pairs, the same for every split: there are too many to list."""
     for kind in OPERATIONS:
         if kind not in operations:
             continue
@@ -191,7 +190,7 @@ def _number(digits: int, rng: random.Random) -> int:
 
 
 def _questions(kind: str, a: int, b: int, many: int, rng: random.Random) -> dict[str, None]:
-    """The pair in `many` wordings, with and without capital, greeting and question mark."""
+    """Return the pair in `many` wordings, with and without capital, greeting and question mark."""
     found: dict[str, None] = {}
     for wording in rng.sample(_WORDINGS[kind], many):
         text = wording.format(a=a, b=b, word=kind, sign=_SIGNS[kind])
@@ -215,7 +214,7 @@ def _row(kind: str, a: int, b: int, question: str = "") -> Row:
 
 
 def of_numbers(kind: str, a: int, b: int) -> Row:
-    """The row of a sum in one wording: for tasks that ask a sum in words of their own."""
+    """Return the row of a sum in one wording, for tasks with their own wordings."""
     return _row(kind, a, b, f"What is {a} {kind} {b}?")
 
 
@@ -227,11 +226,11 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """`worked`: the sum with its result, and the steps where a number has two digits, and those of a product; `bare`:
-    the result alone.
+    """Return the sum with its result, with steps for two-digit numbers and products (`worked`), or only the result
+    (`bare`).
 
-    The steps take the ones first and then the tens, always in this form: a small model carries and borrows reliably
-    only where it writes both down. Those of a product count additions of either number.
+    The steps are always the ones first, then the tens: a small model only carries and borrows reliably if it writes
+    both down. A product's steps are counted additions of either number.
     """
     known(style, STYLES, "sums: style")
     kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
@@ -250,7 +249,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def _steps(kind: str, a: int, b: int) -> str:
-    """`7 + 8 = 15, 4 + 3 + 1 = 8` for 47 plus 38, `12 - 7 = 5, 5 - 1 - 1 = 3` for 52 minus 17."""
+    """Return `7 + 8 = 15, 4 + 3 + 1 = 8` for 47 plus 38, `12 - 7 = 5, 5 - 1 - 1 = 3` for 52 minus 17."""
     (tens, ones), (tens_b, ones_b) = divmod(a, 10), divmod(b, 10)
     if kind == "plus":
         result = ones + ones_b
@@ -265,15 +264,15 @@ def _steps(kind: str, a: int, b: int) -> str:
 
 
 def _multiples(times: int, number: int) -> str:
-    """`two: 8 + 8 = 16, three: 16 + 8 = 24` for 3 times 8: counted additions, so that it sees when to stop, and no
-    product is told that a test row asks for."""
+    """Return `two: 8 + 8 = 16, three: 16 + 8 = 24` for 3 times 8: the model sees from the count when to stop, and no
+    product is stated that a test row asks for."""
     return ", ".join(f"{_COUNTED[i]}: {number * i} + {number} = {number * (i + 1)}" for i in range(1, times))
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Have a program compute a sum of larger numbers, and say what it found; `bare`: that alone.
+    """Compute a sum of larger numbers with a program, and state the result; `bare`: only the result.
 
-    Small sums are done in the head: a call that nobody needs takes time.
+    Small sums are answered without a call, which would only take time.
     """
     known(style, STYLES, "sums: style")
     kind, a, b = row["kind"], row["a"], row["b"]
@@ -295,7 +294,7 @@ _MOST_WORDS = 60
 
 
 def _numbers(text: str) -> list[tuple[str, int, int]]:
-    """Numbers without their commas, each with its start and end. In `12-5` the minus is an operator, no sign."""
+    """Return numbers without commas, each with start and end. In `12-5` the minus is an operator, not a sign."""
     found = []
     for match in _NUMBER.finditer(text):
         start = match.start()
@@ -305,9 +304,9 @@ def _numbers(text: str) -> list[tuple[str, int, int]]:
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the completion is one line that claims the answer last and no other result.
+    """Return 1.0 if the completion is one line that states the answer last, and no other result.
 
-    Steps on the way are allowed where they are true: every other number in the line has to be one of the sum's own.
+    True intermediate steps are allowed; every other number in the line has to be one of the sum's.
     """
     text = completion.strip()
     answer, given = row["answer"], {row["a"], row["b"]}
@@ -326,12 +325,12 @@ def score(row: Row, completion: str) -> float:
             if number != answer:
                 return 0.0
             claims += 1
-    # In "What is 6 minus 3" the last number is the answer by chance: it has to be claimed, or to stand alone.
+    # In "What is 6 minus 3" the last number is the answer by chance: it has to be stated as the result, or be alone.
     return float(claims > 0 or len(found) == 1)
 
 
 def _without_step(match: re.Match[str], row: Row) -> str:
-    """Nothing for a true equation that is not the sum itself; any other one stays to be judged."""
+    """Remove a true equation that is not the sum itself; keep any other for scoring."""
     total = int(match[1])
     for sign, number in re.findall(r"([-+*x×]) ?([0-9]+)", match[2]):
         total = total + int(number) if sign == "+" else total - int(number) if sign == "-" else total * int(number)
@@ -341,7 +340,7 @@ def _without_step(match: re.Match[str], row: Row) -> str:
 
 
 def said(row: Row, completion: str) -> str | None:
-    """The last number, None where the completion names none."""
+    """Return the last number, or None if there is none."""
     numbers = _numbers(completion)
     return numbers[-1][0] if numbers else None
 
@@ -354,7 +353,7 @@ _TITLES = ("Sums", "Sums to learn", "Exercises in sums", "A page of sums")
 def documents(
     seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS, factor: int = 9
 ) -> list[str]:
-    """n pages of 10 to 16 worked sums, all from train rows. `digits`, `operations` and `factor` as in `rows`."""
+    """Return n pages of 10 to 16 worked sums, all from train rows. `digits`, `operations` and `factor` as in `rows`."""
     known(factor, range(9, 100), "sums: factor")
     rng = random.Random(f"sums pages {seed}")
     groups: dict[str, list[Row]] = {}
@@ -375,6 +374,6 @@ def documents(
 
 
 def _told(row: Row, rng: random.Random) -> str:
-    """The worked sum, which on a page has to say what it is the result of."""
+    """Return the worked sum, which on a page has to include the sum itself."""
     text = demonstration(row, rng)
     return text if text.startswith(row["a"]) else f"{row['a']} {row['kind']} {row['b']} is {row['answer']}."

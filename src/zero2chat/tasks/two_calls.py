@@ -1,6 +1,6 @@
-"""Questions that need two tools: look a birthday up, and multiply by its day, which a small model does badly itself.
+"""Questions that need two tool calls: look up a birthday, then multiply by its day.
 
-People are split as those of `facts` are.
+The split is by person, as in `facts`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ANSWERS = ("That makes {found}.", "The result is {found}.")
 
 
 def rows(split: str, seed: int, n: int, told: str = "never", world: int | Sequence[int] = 0) -> list[Row]:
-    """Rows on people told about `often`, `once` or `never`, in the world of seed `world`, or in several."""
+    """Return rows about people mentioned `often`, `once` or `never`, in the world of seed `world`, or in several."""
     known(told, TOLD, "two_calls: told")
     return draw(_pool(split, told, world), f"two_calls, {split}, told {told}", seed, n)
 
@@ -54,7 +54,7 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """The product; `guessed`: as somebody says it who does it in the head, often wrong."""
+    """Return the product; `guessed`: as in mental arithmetic, often wrong."""
     known(style, STYLES, "two_calls: style")
     found = int(row["answer"])
     if style == "guessed":
@@ -63,7 +63,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Look the birthday up, and have a program multiply; `guessed`: multiply in the head."""
+    """Look up the birthday, and multiply with a program; `guessed`: multiply without it."""
     known(style, STYLES, "two_calls: style")
     found = twice(call, "search", row["key"])
     if found is None or row["key"] not in found:
@@ -75,5 +75,5 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where the one number in the completion is the product, but for the numbers that were multiplied."""
+    """Return 1.0 if the only number in the completion is the product; the two factors are ignored."""
     return float(set(re.findall(r"[0-9]+", completion)) - {row["day"], row["factor"]} == {row["answer"]})

@@ -1,6 +1,6 @@
-"""Word problems of one to three steps with small numbers, and worked solutions. Long for its many wordings.
+"""Word problems of one to three steps with small numbers, and worked solutions. The file is long: many wordings.
 
-The form of the solutions, a final line `#### 17`, is GSM8K's (Cobbe et al. 2021, arXiv:2110.14168).
+The solutions end with a line `#### 17`, like GSM8K's (Cobbe et al. 2021, arXiv:2110.14168).
 """
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
@@ -20,9 +20,9 @@ LEVELS = (1, 2, 3)
 
 # A number's range (both ends included): a term, a factor, an amount of money.
 _TERM, _FACTOR, _MONEY = (2, 50), (2, 9), (10, 99)
-LARGEST = 99  # of every number and every intermediate result, unless the option `largest` says less
-_SUMS = 0.4  # of the schoolbook's pages are sums without a story
-_PATIENCE = 20_000  # draws for one row, after which there is nothing new to find
+LARGEST = 99  # limit of every number and intermediate result, unless the option `largest` is lower
+_SUMS = 0.4  # fraction of the textbook's pages that are sums without a story
+_PATIENCE = 20_000  # draws for one row, after which no new one is expected
 
 _NAMES = """
 Ada Ben Carl Dina Emma Finn Gina Hugo Iris Jack Kate Leo Mia Noah Olga Paul Rosa Sam Tina Uma Vera Will Zoe
@@ -413,10 +413,10 @@ _KINDS = (
 
 
 def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[Row]:
-    """Problems with as many steps as `levels` say, and no number, given or to be found, above `largest`.
+    """Return problems with as many steps as in `levels`, and no number or result above `largest`.
 
-    The numbers of a kind of problem never meet in two splits. Raises `UserError` where n distinct problems are not to
-    be had, a level is not one of 1, 2, 3, or `largest` is not from 20 to 99.
+    No kind of problem has the same numbers in two splits. Raises `UserError` if there are fewer than n distinct
+    problems, for a level other than 1, 2, 3, and for `largest` outside 20 to 99.
     """
     _check_largest(largest)
     rng = random.Random(f"word_problems {split} {seed}")
@@ -435,7 +435,7 @@ def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest:
                 found[row["question"]] = row
                 break
         else:
-            of_level.remove(kind)  # of small numbers, a kind may have none in this split
+            of_level.remove(kind)  # a kind may have no small numbers in this split
     return list(found.values())
 
 
@@ -453,12 +453,12 @@ def _check_largest(largest: int) -> None:
 
 
 def _number(low: int, high: int, rng: random.Random) -> int:
-    """Small mostly: a small model has to learn its sums from few examples."""
+    """Draw a number, mostly small: a small model has to learn its sums from few examples."""
     return rng.randint(low, min(high, low + 12) if rng.random() < 0.7 else high)
 
 
 def _drawn(kind: _Kind, split: str, rng: random.Random, largest: int) -> Row | None:
-    """Return the row with new numbers, or None if they are invalid or belong to another split."""
+    """Draw numbers for a row of the kind; return None if they are invalid or belong to another split."""
     numbers = tuple(_number(low, min(high, largest), rng) for low, high in kind.ranges)
     results = _results(_calculations(kind, numbers))
     if not results or max(results) > largest or not in_split(kind.key(numbers), split):
@@ -467,7 +467,7 @@ def _drawn(kind: _Kind, split: str, rng: random.Random, largest: int) -> Row | N
 
 
 def _calculations(kind: _Kind, numbers: tuple[int, ...]) -> list[str]:
-    """The steps with their numbers: `["3 * 4", "#1 + 5"]`."""
+    """Return the steps with their numbers: `["3 * 4", "#1 + 5"]`."""
     values = dict(zip("abcd", map(str, numbers), strict=False))
     return [" ".join(values.get(part, part) for part in step.split()) for step in kind.steps]
 
@@ -500,9 +500,9 @@ def _fill(step: str, results: list[int]) -> tuple[int, str, int]:
 
 
 def _results(steps: Sequence[str], slip_at: int = -1, slip: int = 0) -> list[int]:
-    """The result of each step, with an error of `slip` in step `slip_at`, which later steps go on with.
+    """Return the result of each step, with an error of `slip` in step `slip_at`, which later steps use.
 
-    Empty where a result is no whole number from 1 to 99.
+    Returns [] if a result is not an integer from 1 to 99.
     """
     results: list[int] = []
     for i, step in enumerate(steps):
@@ -528,7 +528,7 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """`worked`: the steps and `#### 17`; `bare`: the last line; `flawed`: one slip, and where it leads."""
+    """Return steps and `#### 17` (`worked`), the last line (`bare`), or steps with one error (`flawed`)."""
     known(style, STYLES, "word_problems: style")
     if style == "bare":
         return f"#### {row['answer']}"
@@ -537,7 +537,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def _slipped(row: Row, rng: random.Random) -> list[int]:
-    """Results with one slip, after which all else still comes out whole and the final answer is wrong."""
+    """Return results with one error, after which all results are still integers and the final answer is wrong."""
     slips = [(at, by) for at in range(len(row["steps"])) for by in (-10, -2, -1, 1, 2, 10)]
     rng.shuffle(slips)
     tries = (_results(row["steps"], at, by) for at, by in slips)
@@ -561,7 +561,7 @@ _FINAL = re.compile(r"\$?(-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)\.?
 
 
 def score(row: Row, completion: str) -> float:
-    """1.0 where every `####` is followed by the answer and by nothing else on its line, and there is one."""
+    """Return 1.0 if there is a `####`, and each is followed by the answer and nothing else on its line."""
     finals = [part.split("\n")[0].strip() for part in completion.split("####")[1:]]
     matches = [_FINAL.fullmatch(final) for final in finals]
     numbers = {Decimal(match[1].replace(",", "")) if match else None for match in matches}
@@ -569,7 +569,7 @@ def score(row: Row, completion: str) -> float:
 
 
 def _sum(rng: random.Random, largest: int) -> str:
-    """A line such as `7 * 8 = 56.`, its numbers and its result from 1 to `largest`."""
+    """Return a line such as `7 * 8 = 56.`, with numbers and result from 1 to `largest`."""
     operator = rng.choice("++--*/")
     if operator in "+-":
         a = rng.randint(2, largest)
@@ -581,7 +581,7 @@ def _sum(rng: random.Random, largest: int) -> str:
 
 
 def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[str]:
-    """n pages of a schoolbook: two to four worked problems of a level, all from train rows, or a page of sums.
+    """Return n pages of a textbook: two to four worked problems of a level, all from train rows, or a page of sums.
 
     `levels` and `largest` as in `rows`.
     """
@@ -603,7 +603,7 @@ def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = 
         for _ in range(rng.randint(2, 4)):
             row = next(queues[level])
             solution = _explained(row, _results(row["steps"]), rng)
-            # The mark of a final answer in half of them: a chat model that had never read it would unlearn much else
+            # Half of them have the mark of a final answer: a chat model that has never read it would unlearn much
             # before it could write it.
             closing = rng.choice(("\n#### {}", "\n#### {}", " The answer is {}.", " Answer: {}."))
             parts.append(f"{row['question']}\n{solution}{closing.format(row['answer'])}")

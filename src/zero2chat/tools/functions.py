@@ -1,8 +1,8 @@
-"""The tools as functions: typed and described, so that transformers makes their schemas, and the same ones in training
-(TRL's `tools=`) and in a conversation.
+"""The tools as functions with type hints and docstrings, from which transformers makes the schemas. Training (TRL's
+`tools=`) and chat use the same functions.
 
-Each takes what the model wrote and returns the text that it is told. Where there is nothing to tell it raises, with one
-line for the model: TRL and `zero2chat.inference.tool_format` both write that as `{'error': …}`.
+Each takes the model's argument and returns the text shown to the model. On failure it raises with one line for the
+model, which TRL and `zero2chat.inference.tool_format` both render as `{'error': …}`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NAMES = ("search", "python")
 
 
 def search_in(texts: Search) -> Callable[[str], str]:
-    """The function `search`, in these texts."""
+    """Return the function `search` for these texts."""
     from zero2chat.tools.search import as_text
 
     def search(query: str) -> str:

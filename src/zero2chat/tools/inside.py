@@ -1,14 +1,14 @@
-"""What runs in the sandbox of the engine `bubblewrap`, before and after the model's program: its text is handed to
-`python -c`, and it imports little, because that is most of a short run's time.
+"""The code that runs in the sandbox of the engine `bubblewrap` around the model's program. Its text is passed to
+`python -c`. It imports little, because imports take most of a short run's time.
 
-It begins with one capability more than the program has, to mount what bwrap cannot: a scratch folder whose number of
-files is bounded too, and `/dev/null` so that it can be written to but not changed. Then it gives the capability up.
+It starts with one capability, to mount what bwrap cannot: a scratch folder with a limited number of files, and a
+`/dev/null` that can be written to but not changed. Then it drops the capability.
 
     python -I -S -c TEXT FD SECONDS MEMORY OUTPUT FILE_SIZE THREADS < program
 
-On the descriptor FD it says `r` once the limits are set, then how the program ended: `v` and the last value's repr, `n`
-if there is no value, `e` and an error; and, last, a byte that never occurs in UTF-8. The program can write there too.
-It would only lie about itself: who reads it takes it for text.
+On the descriptor FD it writes `r` when the limits are set, then how the program ended: `v` and the last value's repr,
+`n` if there is no value, `e` and an error; and, last, a byte that never occurs in UTF-8. The program can write there
+too. That only affects its own result: the reader treats it as untrusted text.
 """
 
 import _ast
@@ -24,17 +24,17 @@ CAPABILITIES = 0x20080522  # the version of capset's structures
 
 
 def call(function: str, *arguments: int | bytes | None) -> int:
-    """A function of the C library, as `ctypes` calls it, which takes longer to import than all the rest here."""
+    """Call a function of the C library, as `ctypes` does, whose import would take longer than everything else here."""
     return _ctypes.call_cdeclfunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), function), arguments)  # type: ignore[arg-type]
 
 
 def mount(scratch: int) -> None:
-    """Mount the scratch folder and `/dev/null`, and give up the right to mount anything."""
+    """Mount the scratch folder and `/dev/null`, then drop the right to mount."""
     if os.getuid() != NOBODY or os.uname().nodename != "sandbox":
         sys.exit("this is no sandbox")  # here it would be the host's own folder
     options = f"size={scratch},nr_inodes={max(64, scratch // 4096)},mode=755"
     made = call("mount", b"tmpfs", SCRATCH.encode(), b"tmpfs", MS_NOSUID | MS_NODEV, options.encode())
-    # The kernel does not let go of a flag that the host's own mount has.
+    # The kernel does not allow clearing a flag of the host's own mount.
     kept = os.statvfs(NULL).f_flag & MS_NOEXEC
     kept |= MS_RDONLY | MS_NOSUID | MS_REMOUNT | MS_BIND
     changed = call("mount", None, NULL.encode(), None, kept, None)
@@ -52,7 +52,7 @@ def restrict(seconds: int, memory: int, file_size: int, threads: int) -> None:
         (resource.RLIMIT_FSIZE, file_size),
         (resource.RLIMIT_NPROC, threads),
         (resource.RLIMIT_NOFILE, 64),
-        (resource.RLIMIT_CORE, 1),  # 0 would not keep a dump from a program of the host's that takes them
+        (resource.RLIMIT_CORE, 1),  # 0 would not prevent a dump to a host program that collects them
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_SIGPENDING, 64),
     ):
@@ -60,7 +60,7 @@ def restrict(seconds: int, memory: int, file_size: int, threads: int) -> None:
 
 
 def execute(source: str) -> object:
-    """The value of the last expression of a program, run as a fresh `__main__`."""
+    """Run a program as a fresh `__main__` and return the value of its last expression."""
     module = sys.modules["__main__"] = type(sys)("__main__")
     names = module.__dict__
     names["__builtins__"] = sys.modules["builtins"]
@@ -75,7 +75,7 @@ def execute(source: str) -> object:
 
 
 def told(error: BaseException, source: str) -> str:
-    """An error in a few lines: where in the program, and what."""
+    """Describe an error in a few lines: its place in the program, and the message."""
     lines = source.split("\n")
     frames, trace = [], error.__traceback__
     while trace is not None:
@@ -103,7 +103,7 @@ def told(error: BaseException, source: str) -> str:
 
 
 def ended(source: str, longest: int) -> str:
-    """How a program ended, in the words of this file's docstring."""
+    """Report how a program ended, in the format of this file's docstring."""
     try:
         value = execute(source)
         return "n" if value is None else "v" + repr(value)[:longest]
@@ -120,7 +120,7 @@ def main() -> None:
     mount(file_size)
     restrict(seconds, memory, file_size, threads)
     os.write(fd, b"r")
-    # Names of ours, before the program can change what they stand for.
+    # Bind these names before the program can change them.
     write, leave, modules = os.write, os._exit, sys.modules
     text = ended(source, output + 1)
     try:

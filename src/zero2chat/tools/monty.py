@@ -1,11 +1,11 @@
-"""The engine `monty`: Pydantic's interpreter in Rust, in worker processes that are kept warm.
+"""The engine `monty`: Pydantic's Python interpreter in Rust, in persistent worker processes.
 
-The language has no way out of it: no files, network, processes, foreign functions or frames exist in it, and no host
-function is lent to it. What stands between a program and the host is that interpreter alone: its worker is an ordinary
-process of yours, so a memory bug in it would be a way out. Sleeping takes no time.
+The language has no access to the outside: no files, network, processes, foreign functions or frames, and no host
+functions. The interpreter is the only barrier to the host: its worker is an ordinary process, so a memory bug in it
+would be a way out. Sleeping takes no time.
 
-What comes back is text of bounded length. A value itself is copied whole on its way here, each part as often as it is
-named in it: `[s] * 200` is two hundred texts. So the program is fed with its last expression turned into text in there.
+Results are text of limited length. A value would be copied completely, each part as often as it is referenced: `[s] *
+200` is two hundred texts. So the last expression is converted to text inside the interpreter.
 The interpreter also hands over what a `return` outside of functions gives, which is no Python: see `_return_outside`.
 """
 
@@ -20,13 +20,13 @@ from typing import Any
 from zero2chat.errors import UserError
 from zero2chat.tools.python import Limits, Result, shortened
 
-_RECYCLE = 5_000  # programs a worker runs before a fresh one takes its place
+_RECYCLE = 5_000  # programs per worker before it is replaced
 _MOST_AT_ONCE = 256 * 1024  # bytes of one print
-_GRACE = 0.25  # seconds past its limit after which a worker that does not stop is killed
+_GRACE = 0.25  # seconds past its limit after which a worker is killed
 _LARGEST = 64 * 2**20  # bytes
-_VALUE = "_z2c_value"  # of the last expression, by a name that no program is likely to have
+_VALUE = "_z2c_value"  # holds the last expression's value; a name that no program is likely to use
 _TAKEN = f"{_VALUE} = ("
-_NOTHING = "None"  # which ends a program without a value
+_NOTHING = "None"  # appended, so that the program has no value
 # Matches a program's text piece by piece. An f-string with its own kind of quote inside is split at the wrong places;
 # the interpreter then decides.
 _PIECE = re.compile(
@@ -53,7 +53,7 @@ def _workers() -> Any:
     global _pool, _pid
     with _opening:
         if _pool is not None and _pid != os.getpid():
-            # The pool's own threads are not in the child, and a new pool would wait for them for ever.
+            # The pool's threads do not exist in a forked child, and a new pool would wait for them forever.
             raise UserError("python: monty cannot run in a fork of a process that has used it: start it by spawn")
         if _pool is None:
             try:
@@ -69,7 +69,7 @@ def _workers() -> Any:
                 except BaseException:
                     pool.__exit__(None, None, None)
                     raise
-            except Exception as error:  # no binary, or one that does not start, or is another program
+            except Exception as error:  # the binary is missing, does not start, or is another program
                 raise UserError(
                     f"python: the engine monty does not start ({error}): pip install --force-reinstall pydantic-monty "
                     "pydantic-monty-runtime, or use the engine bubblewrap"
@@ -93,7 +93,7 @@ def run(code: str, limits: Limits) -> Result:
     outside = _return_outside(code)
     if outside:
         return Result("", error=f"SyntaxError: 'return' outside function (line {outside})")
-    # Collected in Rust, which takes half the time of a callback. A print that oversteps it is lost whole.
+    # Collected in Rust, which takes half the time of a callback. A print that exceeds the limit is lost completely.
     most = 4 * limits.output + _MOST_AT_ONCE
     printed = monty.CollectString(max_bytes=most)
     session = pool.checkout(
@@ -145,7 +145,7 @@ def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
         last = ""
     if last:
         try:
-            # Whether it is an expression, the interpreter says, and runs none of it.
+            # The interpreter checks whether it is an expression, without running it.
             session.feed_run(f"async def {_VALUE}():\n return ({last}\n)\nNone", print_callback=_nowhere)
         except monty.MontyError:
             last = ""
@@ -202,7 +202,7 @@ def _closed(text: str) -> bool:
 
 
 def _last_statement(code: str) -> tuple[int, int]:
-    """From where to where it is, if it is a simple one; else nothing. Of what is no program it is any part."""
+    """Return the span of the last statement if it is simple, else an empty span; arbitrary for invalid code."""
     start, end, depth, ended, compound = 0, 0, 0, "\n", True
     for piece in _PIECE.finditer(code):
         kind, at = piece.lastgroup, piece.start()
@@ -223,11 +223,11 @@ def _last_statement(code: str) -> tuple[int, int]:
 
 
 def _nowhere(stream: str, text: str) -> None:
-    """What a value's `__repr__` prints."""
+    """Discard what a value's `__repr__` prints."""
 
 
 def _told(mistake: Any, code: str) -> str:
-    """The interpreter's traceback as a model can use it: the lines of its own program."""
+    """Convert the interpreter's traceback for the model: with the lines of its own program."""
     told = str(mistake.display() if hasattr(mistake, "display") else mistake)
     lines = re.sub(r'File "[^"\n]*", ', "", told).split("\n")
     own = code.split("\n")
@@ -236,9 +236,9 @@ def _told(mistake: Any, code: str) -> str:
         del lines[at - 1 : at + 2]
     for i, line in enumerate(lines[1:], 1):
         where = re.match(r"  line (\d+)", lines[i - 1])
-        if where and int(where[1]) > len(own):  # a line that was put after the program, which ends there
+        if where and int(where[1]) > len(own):  # a line that we appended after the program's end
             lines[i - 1] = lines[i - 1].replace(where[1], str(len(own)), 1)
             lines[i : i + 2] = [f"    {own[-1].strip()}", ""]
-        elif line.startswith(f"    {_TAKEN}"):  # the last expression, as the program has it
+        elif line.startswith(f"    {_TAKEN}"):  # restore the last expression as in the program
             lines[i : i + 2] = [line.replace(_TAKEN, "", 1), lines[i + 1].replace(" " * len(_TAKEN), "", 1)]
     return "\n".join(line if len(line) <= 200 else line[:200] + "…" for line in lines[:40] if line)

@@ -1,11 +1,11 @@
-"""Python that a model wrote, run where it can do no harm.
+"""Run Python code written by a model in a sandbox.
 
-Two engines behind one function. `monty` is an interpreter of its own in a worker process: a subset of Python, in a
-fraction of a millisecond. `bubblewrap` is this machine's CPython in Linux namespaces: all of the language and its
-standard library, in some ten milliseconds. Both give a program no network and none of the host's files or environment,
-and bound its time, memory, output, processes and scratch space.
+There are two engines. `monty` is a separate interpreter in a worker process: a subset of Python, in a fraction of a
+millisecond. `bubblewrap` is the local CPython in Linux namespaces: the full language and its standard library, in about
+ten milliseconds. Both block access to the network and to the host's files and environment, and limit time, memory,
+output, processes and scratch space.
 
-It fails closed: where an engine cannot be had, or its sandbox cannot be set up, that is an error, and the program is
+They fail closed: if an engine is not available, or its sandbox cannot be set up, that is an error, and the program does
 not run.
 """
 
@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from zero2chat.errors import UserError, nearest
 
 ENGINES = ("monty", "bubblewrap")
-LONGEST = 100_000  # characters of a program
+LONGEST = 100_000  # characters per program
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use. `output` bounds stdout, the value and the error, each on its own.
+    """Resource limits of a program. `output` limits stdout, the value and the error separately.
 
-    Raises `UserError` for what is too little or too much.
+    Raises `UserError` for a limit that is too low or too high.
     """
 
     seconds: float = 5.0
-    memory: int = 256 * 2**20  # bytes; Monty takes at most 64 MiB
+    memory: int = 256 * 2**20  # bytes; at most 64 MiB with Monty
     output: int = 10_000  # characters
     scratch: int = 16 * 2**20  # bytes of files; Monty has none
 
@@ -43,8 +43,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Result:
-    """What a program printed (stderr too), the repr of its last expression (None where there is none, or it is None),
-    and what went wrong (None where nothing did). All of it is text from a program that nobody vouches for."""
+    """A program's output (including stderr), the repr of its last expression (None if missing, or None itself), and its
+    error, if any. All of it is untrusted text."""
 
     stdout: str
     value: str | None = None
@@ -52,26 +52,26 @@ class Result:
 
     @property
     def text(self) -> str:
-        """What a model is told."""
+        """Return the result as shown to a model."""
         parts = [self.stdout.rstrip("\n"), self.value or "", self.error or ""]
         return "\n".join(part for part in parts if part) or "(no output)"
 
 
 def run(code: str, engine: str = "monty", limits: Limits | None = None) -> Result:
-    """Run a program from nothing: no state is left for the next one. From any thread, several at once.
+    """Run a program without any state from earlier ones. Thread-safe.
 
-    Raises `UserError` where the engine is unknown, is not installed, or cannot set up its sandbox here.
+    Raises `UserError` if the engine is unknown or not installed, or cannot set up its sandbox.
     """
     if engine not in ENGINES:
         raise UserError(f"python: no engine '{engine}'{nearest(str(engine), list(ENGINES))}")
     module = importlib.import_module(f"zero2chat.tools.{engine}")
     if len(code) > LONGEST:
         return Result("", error=f"The program is too long: {len(code):,} characters, at most {LONGEST:,}.")
-    code = code.removeprefix("\ufeff")  # a byte-order mark, as CPython leaves it out of a file
+    code = code.removeprefix("\ufeff")  # a byte-order mark, which CPython ignores in a file
     result: Result = module.run(code.encode("utf-8", "replace").decode(), limits or Limits())
     return result
 
 
 def shortened(text: str, limit: int) -> str:
-    """The text, or its first `limit` characters and a word on the rest."""
+    """Return the text, or its first `limit` characters with a note."""
     return text if len(text) <= limit else f"{text[:limit]}… (cut after {limit:,} characters)"

@@ -1,8 +1,8 @@
-"""Looking something up: one interface, and behind it an index on disk, a search engine on the web, or a fixed table.
+"""Search: one interface for an index on disk, a web search engine, or a fixed table.
 
-Whatever is behind it, a query has a bounded length, and what comes back is a few passages of bounded length, each with
-its source, without control characters. What was found was written by others: it is text to read, and may say anything.
-Control tokens in it are neutralised where it enters a conversation, as all tokenizers write theirs differently.
+Every backend limits the length of queries and returns a few passages of limited length with their sources, without
+control characters. Passages are untrusted text. Control tokens in them are neutralised when they enter a conversation,
+because they depend on the tokenizer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zero2chat.errors import UserError
 from zero2chat.text import printable
 from zero2chat.tools.search_types import Engine, Passage, Search, SearchFailed
 
-LONGEST = 1000  # characters of a query
+LONGEST = 1000  # characters per query
 _LONGEST_SOURCE = 300
 
 
@@ -39,11 +39,11 @@ class _Bounded:
 
 
 def open_search(where: str, passages: int = 3, characters: int = 1000) -> Search:
-    """A search in a folder that `zero2chat index` made, by a SearXNG at an http address, or in a table.
+    """Open a search in an index folder by `zero2chat index`, with SearXNG at an http URL, or in a table.
 
-    A table is a JSON file of `{query: text}` or `{query: [[text, source], …]}`; a query is found by its words, whatever
-    its case and spaces. A search gives at most so many passages of so many characters. Raises `UserError` where it
-    cannot be opened; whether somebody is at the address shows when it is asked.
+    A table is a JSON file of `{query: text}` or `{query: [[text, source], …]}`; case and spaces of a query are ignored.
+    A search returns at most `passages` passages with `characters` characters. Raises `UserError` if it cannot be
+    opened; the URL is only contacted by a search.
     """
     for name, given, most in (("passages", passages, 100), ("characters", characters, 100_000)):
         if not isinstance(given, int) or not 1 <= given <= most:
@@ -63,7 +63,7 @@ def open_search(where: str, passages: int = 3, characters: int = 1000) -> Search
 
 
 def as_text(passages: Sequence[Passage]) -> str:
-    """What a model is told: a line a passage, with its number and source, so that no text can pass for another one."""
+    """Format passages for the model: one line each, with number and source, so that a text cannot look like another."""
     parts = ([_line(found.source), _line(found.text)] for found in passages)
     lines = [f"[{n}] {': '.join(filter(None, both))}" for n, both in enumerate(parts, 1)]
     return "\n".join(lines) or "(nothing found)"
@@ -79,7 +79,7 @@ def _line(text: str) -> str:
 
 
 class Table:
-    """Passages for queries that are known beforehand: for tests, and for training without a search engine."""
+    """Passages for known queries: for tests, and for training without a search engine."""
 
     def __init__(self, file: str):
         try:

@@ -10,20 +10,20 @@ from typing import Protocol
 class Passage:
     text: str
     source: str  # a document's id, a file's name or a URL
-    score: float  # the higher the better; comparable within one search only
+    score: float  # higher is better; only comparable within one search
 
 
 class SearchFailed(Exception):
-    """Why a query could not be served, in one line that a model can read."""
+    """The reason why a query failed, in one line for the model."""
 
 
 class Search(Protocol):
     def search(self, query: str) -> list[Passage]:
-        """The best first, and none where nothing is found. Raises `SearchFailed`."""
+        """Return passages, the best first, or [] if nothing is found. Raises `SearchFailed`."""
 
 
 class Engine(Protocol):
-    """What stands behind a search."""
+    """A search backend."""
 
     def find(self, query: str, n: int) -> list[Passage]:
-        """At most n passages of any length, the best first, for a query that is not empty. Raises `SearchFailed`."""
+        """Return at most n passages of any length, the best first, for a non-empty query. Raises `SearchFailed`."""

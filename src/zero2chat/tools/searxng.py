@@ -1,8 +1,8 @@
-"""A search engine over HTTP: SearXNG's JSON API (`search?q=…&format=json`), which its settings must allow.
+"""Web search with SearXNG's JSON API (`search?q=…&format=json`), which its settings must allow.
 
-The address is a user's, what comes back is anybody's. Time is bounded as a whole, also against a server that sends a
-byte now and then, and so are the bytes that are read. Nothing is taken from the environment but the certificates that
-OpenSSL trusts: no proxy and no password of another program. Redirects are not followed.
+The URL is set by the user; replies are untrusted. The total time is limited, also for a server that sends single bytes
+slowly, and so is the size of replies. From the environment only OpenSSL's certificates are used: no proxy, and no
+password of another program. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from zero2chat.errors import UserError
 from zero2chat.text import http_address
 from zero2chat.tools.search_types import Passage, SearchFailed
 
-SECONDS = 10.0  # for one query, all in all
-LARGEST = 2_000_000  # bytes of a reply
+SECONDS = 10.0  # in total per query
+LARGEST = 2_000_000  # bytes per reply
 
 
 class SearXNG:
-    """The one at `url`: its base, such as http://localhost:8888, or its page /search; what the address asks for besides
-    (`?language=en&engines=wikipedia`) is asked for too."""
+    """SearXNG at `url`: its base URL, such as http://localhost:8888, or its page /search. Query parameters in the URL
+    (`?language=en&engines=wikipedia`) are kept."""
 
     def __init__(self, url: str, seconds: float = SECONDS):
-        """Raises `UserError`, in which no part of the address stands: it may hold a secret."""
+        """Raises `UserError`, which contains no part of the URL: it may hold a secret."""
         parts = http_address(url)
         if parts is None:
             raise UserError("search: not an http URL: give SearXNG's base URL, such as http://localhost:8888")
@@ -68,13 +68,13 @@ class SearXNG:
             finally:
                 connection.close()
 
-        # Not a pool's: a process does not wait for it at its end.
+        # A daemon thread, not a pool's: the process does not wait for it at exit.
         thread = threading.Thread(target=get, daemon=True)
         thread.start()
         thread.join(self.seconds)
         if thread.is_alive():
-            with contextlib.suppress(OSError, AttributeError):  # AttributeError: it has no socket yet
-                connection.sock.shutdown(socket.SHUT_RDWR)  # which ends the thread too
+            with contextlib.suppress(OSError, AttributeError):  # AttributeError: no socket yet
+                connection.sock.shutdown(socket.SHUT_RDWR)  # also ends the thread
             raise SearchFailed(f"The search failed: no whole reply within {self.seconds:g} seconds.")
         if bodies:
             return bodies[0]
@@ -99,7 +99,7 @@ _HINTS = {
 
 
 def _failure(error: Exception, seconds: float) -> Exception:
-    """What went wrong as a model is told it, or the error itself where it is a mistake of ours."""
+    """Return the error for the model, or the exception itself if it is our own mistake."""
     if isinstance(error, SearchFailed):
         return error
     if isinstance(error, TimeoutError):
@@ -112,7 +112,7 @@ def _failure(error: Exception, seconds: float) -> Exception:
 
 
 def _passage(result: Any) -> Passage:
-    """Raises `TypeError` or `AttributeError` for what is no result. A part that is missing or null is empty."""
+    """Convert a result. Raises `TypeError` or `AttributeError` if it is invalid. Missing or null parts are empty."""
     title, excerpt, url = (result.get(key) or "" for key in ("title", "content", "url"))
     text = "\n".join(part.strip() for part in (title, excerpt) if part.strip())
     score = result.get("score")

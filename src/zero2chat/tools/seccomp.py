@@ -1,10 +1,9 @@
-"""A seccomp filter for the engine `bubblewrap`: the system calls that Python needs, and no others.
+"""A seccomp filter for the engine `bubblewrap` that only allows the system calls that Python needs.
 
-What it takes away, beside calls that have been ways out of containers: processes (a thread is all that `clone` makes,
-so that one address space is all there is to bound), sockets but for a pair of one's own, and every kind of memory that
-no limit counts (memory files, System V segments, message queues, keys, larger buffers of sockets and pipes), leases on
-the host's files and notice of what happens to them. Locks are not taken, though the program is told that they are: one
-process alone has nobody to lock out but the host, whose files it reads.
+Besides calls known from container escapes it blocks: processes (`clone` only makes threads, so only one address space
+must be limited), sockets except socket pairs, every kind of memory outside of limits (memory files, System V segments,
+message queues, keys, larger buffers of sockets and pipes), and leases and notifications on the host's files. File locks
+are faked: the program is told that they succeed, because a real lock could only affect the host, whose files it reads.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ dup3 292 24, pipe2 293 59, preadv 295 69, pwritev 296 70, renameat2 316 276, get
 membarrier 324 283, copy_file_range 326 285, preadv2 327 286, pwritev2 328 287, statx 332 291, rseq 334 293,
 close_range 436 436, faccessat2 439 439, epoll_pwait2 441 441
 """
-# Number on x86-64, on aarch64, index of the argument, what that argument may be, and for what the call does nothing and
-# is said to have succeeded.
+# Number on x86-64, on aarch64, index of the argument, its allowed values, and the values for which the call is skipped
+# but reports success.
 _NARROWED: tuple[tuple[int, int, int, tuple[int, ...], tuple[int, ...]], ...] = (
     (16, 29, 1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451), ()),  # ioctl: is it a terminal, how much is there, …
     (157, 167, 0, (15, 16), ()),  # prctl: a thread's name
@@ -62,7 +61,7 @@ _CLONE3 = (435, 435)
 _MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # as the kernel names them to a filter
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
-_PRETEND = 0x00050000  # the program is told that it succeeded
+_PRETEND = 0x00050000  # the call is skipped but reports success
 _NUMBER, _MACHINE, _ARGUMENTS = 0, 4, 16  # offsets in what a filter looks at; little-endian, so low halves come first
 
 Instruction = tuple[int, int, int, int]  # code, instructions to skip if true, if false, operand

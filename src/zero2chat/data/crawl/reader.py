@@ -121,7 +121,7 @@ class Pages(BaseDiskReader):
                 return
             except OSError:  # a network or disk error, not a malformed file
                 raise
-            except Exception:  # warcio has a dozen kinds of them
+            except Exception:  # warcio raises a dozen kinds of errors
                 self._lose(Lost("broken_record"), path, records.offset)
             begin = _next_member(file, records.offset + 1)
 

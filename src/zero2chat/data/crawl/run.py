@@ -214,9 +214,9 @@ class _Progress:
 
 
 class _Local(LocalPipelineExecutor):
-    """datatrove's, whose processes say nothing to the terminal and do not outlive this one.
+    """datatrove's executor, with processes that print nothing and end together with this one.
 
-    Its own `run` has a server process, for logging alone, that a kill would leave behind.
+    Its own `run` starts a server process, only for logging, which would survive a kill.
     """
 
     pipeline: list[Any]
@@ -252,8 +252,8 @@ def _local(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
 
 
 def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Path) -> None:
-    """Submit what is missing, each part after the one before it, and wait. Started again while its jobs wait or run, it
-    goes on waiting for them."""
+    """Submit the missing parts, each depending on the previous one, and wait. If its jobs are already queued or
+    running, it waits for these jobs."""
     submitted = work / "jobs.json"
     jobs = json.loads(submitted.read_text()) if submitted.exists() else []
     if not _queued(jobs):

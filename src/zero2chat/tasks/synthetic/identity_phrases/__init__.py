@@ -1,8 +1,8 @@
-"""How people ask who somebody is and who made them, in three languages, and names and makers to be given.
+"""How people ask for somebody's name and maker, in three languages, and names and makers for system messages.
 
-A line of a language's `NAME` and `MAKER` is a pattern: `{a|b}` stands for either, and nothing for an empty one, so that
-a line makes several forms. Lines are split, not forms: what is asked in test differs from all that was seen by more
-than a word.
+A line of a language's `NAME` and `MAKER` is a pattern: `{a|b}` means either, and an alternative may be empty, so a line
+makes several forms. The split is by line, not by form, so that test questions differ from training questions by more
+than one word.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _ENDS = (
     "mon mus na nan nas nel ner nia nio nis nor pa per ra ran rel ria ric rin ro rus sa sel sha sia so ta tan tas tel "
     "tia to tor va van vel vi vin za zen zo"
 )
-_NO_NAMES = "Also Anna Corner Data Hello Model Panel".split()  # words, and whom the questions speak of
-# So many that none is learned by heart: they have to be read in the system message.
+_NO_NAMES = "Also Anna Corner Data Hello Model Panel".split()  # English words, and a person in the questions
+# Too many to memorize: the model has to copy the name from the system message.
 NAMES = [
     name
     for name in dict.fromkeys(start + end for start in _STARTS.split() for end in _ENDS.split())
@@ -41,19 +41,19 @@ MAKERS = [f"{colour} {place}" for colour in _COLOURS for place in _PLACES]
 
 
 def patterns(language: str, kind: str) -> list[str]:
-    """The lines that ask for a `name` or a `maker`."""
+    """Return the lines that ask for a `name` or a `maker`."""
     module = LANGUAGES[language]
     return {"name": module.NAME, "maker": module.MAKER}[kind].strip().splitlines()
 
 
 def answers(language: str, kind: str) -> tuple[str, ...]:
-    """Sentences that give it, with `{answer}` in the place of it."""
+    """Return sentences that answer it, with the placeholder `{answer}`."""
     module = LANGUAGES[language]
     return {"name": module.NAME_ANSWERS, "maker": module.MAKER_ANSWERS}[kind]
 
 
 def forms(pattern: str) -> list[str]:
-    """All that a pattern makes, in order."""
+    """Return all forms of a pattern, in order."""
     parts = re.split(r"\{([^}]*)\}", pattern)
     choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
     return ["".join(chosen) for chosen in itertools.product(*choices)]
