@@ -164,7 +164,7 @@ def test_the_readmes_results_are_those_of_the_recipes_pages() -> None:
     rows = [row for row in _rows(ROOT / "README.md") if len(row) == 3]
     (head, _, *rows) = rows
     assert len(rows) == 8
-    recipes = [re.search(r"\((recipes/\w+/README\.md)#scores\)", cell)[1] for cell in head[1:]]  # type: ignore[index]
+    recipes = [re.search(r"\((recipes/\w+/README\.md)#expected-scores\)", cell)[1] for cell in head[1:]]  # type: ignore[index]
     for label, *cells in rows:
         name = label[label.index("`") : label.rindex("`") + 1]
         for recipe, cell in zip(recipes, cells, strict=True):

@@ -72,7 +72,7 @@ def test_help_names_every_command(capsys, model_folder):
 
 def test_forgotten_turns_are_told_in_one_line(capsys, model_folder):
     out = said(capsys, model_folder, "Who was born in Lisbon in 1971?\n" * 6)
-    told = [line for line in out.splitlines() if line.startswith("(the context is full: ")]
+    told = [line for line in out.splitlines() if line.startswith("(the context is full; ")]
     assert told
     assert told[0] == "(the context is full; oldest turns dropped: 1)"
 

@@ -76,7 +76,7 @@ def test_a_dataset_that_was_saved_to_disk() -> None:
         ("none", (), "none: cannot load none"),
         ("empty", (), "empty: the folder is empty"),
         ("programs", (), "programs: cannot load programs"),
-        ("latin", (), "latin/l.txt: is not UTF-8"),
+        ("latin", (), "latin/l.txt: not UTF-8"),
     ],
 )
 def test_what_has_no_documents_is_named(source: str, more: tuple[str, ...], says: str) -> None:

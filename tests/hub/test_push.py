@@ -201,7 +201,7 @@ def test_an_interrupted_push_goes_on_and_sends_only_what_was_missing(
     hub.broken = {oids[-1]}
     ((code, _, err),) = push(["--repo", "me/mine"])
     assert code == 1
-    assert err.startswith("error: me/mine: http://127.0.0.1")
+    assert err.startswith("error: me/mine: no connection to http://127.0.0.1")
     assert err.endswith(": push again, uploaded files are not sent twice\n")
     assert err.count("\n") == 1
     assert set(hub.files("me/mine")) == {".gitattributes"}  # all or nothing

@@ -213,7 +213,7 @@ def test_settings_are_read_from_text(loaded):
     assert session.sampling == Sampling(temperature=0.5, top_k=3)
     for name, value, says in (
         ("temprature", "1", "did you mean 'temperature'"),
-        ("top_k", "many", "top_k: 'many' is no whole number"),
+        ("top_k", "many", "top_k: expected an integer, got 'many'"),
         ("temperature", "warm", "temperature: expected a number, got 'warm'"),
     ):
         with pytest.raises(UserError, match=says):

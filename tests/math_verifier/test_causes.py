@@ -26,7 +26,8 @@ def test_the_suite_is_large_and_half_of_it_wrong(rows: list[Any]) -> None:
 
 
 def test_no_row_is_both_right_and_wrong(rows: list[Any]) -> None:
-    assert len({(row.gold, row.text) for row in rows}) == len(rows)
+    right = {(row.gold, row.text) for row in rows if row.right}
+    assert not right & {(row.gold, row.text) for row in rows if not row.right}
 
 
 def test_nothing_wrong_is_accepted_and_at_most_three_in_a_hundred_right_ones_refused(rows: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import resource
 import runpy
 import subprocess
@@ -144,8 +145,10 @@ def _walks(n: int) -> tuple[float, int]:
         assert judge(text, gold).reason in _REASONS, (text, gold)
         slowest = max(slowest, time.monotonic() - start)
     worker_pool.close()  # so that its workers count
-    each = (resource.getrusage(whose).ru_maxrss << 10 for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return slowest, max(each)
+    # Not its own ru_maxrss: that of the process which started it counts in it.
+    own = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert own
+    return slowest, max(int(own[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) << 10
 
 
 def test_of_ten_thousand_walks_none_raises_or_takes_two_seconds_or_much_memory() -> None:

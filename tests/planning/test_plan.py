@@ -191,10 +191,10 @@ def test_rlhf_at_8b_takes_what_its_page_says_of_eight_gpus() -> None:
         ({"recipe": "recipes/none"}, "recipes/none: not a recipe"),
         ({"recipe": "recipes/benchmarks-smollm2-135m"}, "no training steps"),
         ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
-        ({"gpus": 0}, "---gpus 0: expected 1 or more"),
-        ({"nodes": 0}, "---nodes 0: expected 1 or more"),
+        ({"gpus": 0}, "--gpus 0: expected 1 or more"),
+        ({"nodes": 0}, "--nodes 0: expected 1 or more"),
         ({"mfu": 1.5}, "--mfu 1.5: expected a number above 0, at most 1"),
-        ({"price": -1.0}, "--price -1.0 is below 0"),
+        ({"price": -1.0}, "--price -1.0: expected 0 or more"),
         ({"gpus": 3}, "gemma-3-1b/sft.yaml: global_batch_size 128 cannot be divided among 3 processes"),
     ],
 )

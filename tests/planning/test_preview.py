@@ -167,7 +167,7 @@ def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytes
         ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
         ([sft, "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),
         ([sft, "--row", "3"], "--row 3: the rows are 0 to 2"),
-        ([sft, "--n", "-1"], "--n -1: is below 0"),
+        ([sft, "--n", "-1"], "--n -1: expected 0 or more"),
     ):
         with pytest.raises(SystemExit) as end:
             cli.main(["preview", "--config", *arguments])

@@ -260,7 +260,7 @@ def test_all_claims_need_all_steps(launched: list[str]) -> None:
         _run(only="claims")
     with pytest.raises(UserError, match=r"--only: unknown step or claim 'raeding'; did you mean 'reading'\?"):
         _run(only="raeding")
-    with pytest.raises(UserError, match=r"--set other\.…: with --only reading the step other does not run"):
+    with pytest.raises(UserError, match=r"--set other\.…: step other does not run with --only reading"):
         _run("other.max_steps=2", only="reading")
 
 

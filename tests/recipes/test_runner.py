@@ -348,7 +348,7 @@ def test_a_change_before_the_wanted_steps_stops_them(launched: list[str]) -> Non
     _write(Path("recipes/r"), STEPS, corpus=CORPUS)
     with pytest.raises(UserError, match=r"^tokenizer: vocab_size unset → 300"):
         _run("tokenizer.vocab_size=300", only="report")
-    with pytest.raises(UserError, match=r"--set other\.…: with --only report the step other does not run"):
+    with pytest.raises(UserError, match=r"--set other\.…: step other does not run with --only report"):
         _run("other.vocab_size=400", only="report")
     with pytest.raises(UserError, match=r"--set report\.…: with --only corpus the step report does not run"):
         _run("report.title=x", only="corpus")

@@ -23,7 +23,7 @@ def test_how_near_the_student_came_is_drawn(tmp_path: Path, write_run: Callable[
     history = [{"step": n, "loss": 1 / n, "entropy": 0.5, "completions/mean_length": 9.0} for n in (1, 2, 3)]
     metrics = {"accuracy_sums": {"value": 0.5, "n": 10, "low": 0.2, "high": 0.8}}
     text = gkd.section(read_step(write_run(tmp_path / "g", "gkd", metrics, history), 1))
-    for shown in ("Divergence from the teacher, on the model's own completions.", "nats per token", "50.0%"):
+    for shown in ("Divergence from the teacher, on the model&#x27;s own completions.", "nats per token", "50.0%"):
         assert shown in text
     bare = read_step(write_run(tmp_path / "bare", "gkd", metrics), 2)
     assert "no <code>history.jsonl</code>" in gkd.section(bare)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def test_an_option_that_cannot_be_is_refused_when_the_recipe_is_read(
     function: str, options: dict[str, Any], message: str
 ) -> None:
     given = (JUDGE if function == "judge.judge" else {}) | options
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=re.escape(message)):
         read_rewards([{"function": f"zero2chat.rewards.{function}", "options": given}])
 
 

@@ -271,7 +271,7 @@ def _scramble(folder: Path) -> None:
         (lambda folder: (folder / "tokenizer.json").unlink(), "HERE/model: no tokenizer"),
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "HERE/model: cannot load the tokenizer"),
         (lambda folder: (folder / "config.json").unlink(), "HERE/model: no model (no config.json)"),
-        (lambda folder: (folder / "config.json").write_text("{"), "HERE/model: the "),
+        (lambda folder: (folder / "config.json").write_text("{"), "HERE/model: cannot load the tokenizer"),
         (lambda folder: (folder / "model.safetensors").unlink(), "HERE/model: cannot load the model"),
         (_cut, "HERE/model: cannot load the model"),
         (_scramble, "HERE/model: cannot load the model"),

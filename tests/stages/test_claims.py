@@ -132,7 +132,7 @@ def test_what_was_not_measured_is_refused_and_nothing_is_written(
     ("changes", "message"),
     [
         ({"at_least": 0.5, "at_most": 0.6}, "set one of them"),
-        ({"by": 0.1}, "set `above`"),
+        ({"by": 0.1}, "need `above`: set it"),
         ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
         ({"above": {"step": "a"}}, "metric"),
         ({"atleast": 0.5}, "did you mean 'at_least'"),

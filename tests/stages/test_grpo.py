@@ -170,7 +170,7 @@ def test_what_is_rewarded_becomes_likelier(base: Callable[..., Path], capsys: py
     assert metrics["accuracy"]["n"] == 8
     said = capsys.readouterr().out
     assert "How to read the log. loss: near 0 by construction" in said
-    for shown in ("reward 0.", "alike ", "cut ", "length ", "entropy ", "tokens/s", "ETA"):
+    for shown in ("reward 0.", "zero-variance groups ", "truncated ", "length ", "entropy ", "tokens/s", "ETA"):
         assert shown in said
 
     # Before and after, of the same questions.

@@ -50,5 +50,5 @@ def test_what_a_stopped_run_left_is_made_again(made: Callable[..., Path]) -> Non
 def test_bad_settings_are_one_line(made: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="characters 7: give a whole number from 50"):
         made(characters=7)
-    with pytest.raises(UserError, match="facts: 500 documents cannot tell of everyone"):
+    with pytest.raises(UserError, match="facts: 500 documents are too few to tell of everyone"):
         made(datasets=[{"task": "facts", "n": 500, "options": {"everyone": True}}])

@@ -131,7 +131,7 @@ def test_what_is_liked_becomes_likelier_and_is_measured_against_the_start(
     assert metrics["kl"]["value"] > 0.1
     said = capsys.readouterr().out
     assert "How to read the log. reward: mean of the reward functions" in said
-    for shown in ("reward 0.", "cut ", "length ", "entropy ", "KL ", "tokens/s", "ETA"):
+    for shown in ("reward 0.", "truncated ", "length ", "entropy ", "KL ", "tokens/s", "ETA"):
         assert shown in said
     names = {"policy_loss", "value_loss", "explained_variance", "clip_ratio/region_mean", "kl_sequence", "kl_coef"}
     assert names <= lines[-2].keys() | lines[-1].keys()

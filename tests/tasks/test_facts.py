@@ -113,7 +113,7 @@ def test_a_register_tells_of_everyone_alike() -> None:
     counts = Counter(match[0] for text in texts if (match := names.search(text)))
     assert set(counts.values()) == {2}
     assert len(counts) == 700
-    with pytest.raises(UserError, match="699 documents cannot tell of everyone: ask for 700 or more"):
+    with pytest.raises(UserError, match="699 documents are too few to tell of everyone: ask for 700 or more"):
         facts.documents(seed=0, n=699, everyone=True)
 
 

@@ -193,7 +193,7 @@ def test_blended_topics_are_no_words_of_any_list_and_are_asked_for_in_training_a
     assert len(topics) > 1000
     assert not topics & {*lines._TOPICS, *lines._MORE_TOPICS}
     assert all(lines.score(row, lines.demonstration(row, random.Random(i))) == 1.0 for i, row in enumerate(rows[:500]))
-    with pytest.raises(UserError, match="'blended' has no rows in split 'test': take train"):
+    with pytest.raises(UserError, match="'blended' has no rows in split 'test': use train"):
         lines.rows("test", 0, 5, subjects="blended")
 
 
@@ -291,9 +291,9 @@ def test_without_a_setting_taste_asks_for_the_topic_alone() -> None:
     ("split", "subjects", "says"),
     [
         ("train", "knwon", r"lines: subjects 'knwon' is not known; did you mean 'known'\?"),
-        ("train", "new", r"'new' has no rows in split 'train': take validation or test, or other subjects"),
-        ("test", "ppo", r"'ppo' has no rows in split 'test': take train, or other subjects"),
-        ("validation", "ppo", r"'ppo' has no rows in split 'validation': take train, or other subjects"),
+        ("train", "new", r"'new' has no rows in split 'train': use validation or test, or other subjects"),
+        ("test", "ppo", r"'ppo' has no rows in split 'test': use train, or other subjects"),
+        ("validation", "ppo", r"'ppo' has no rows in split 'validation': use train, or other subjects"),
         ("tets", "new", r"split 'tets' is not known; did you mean 'test'\?"),
     ],
 )
