@@ -104,7 +104,7 @@ docs: .venv/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . build/docs
 	@echo build/docs/index.html
 
-# With the assistant where it is made (runs/assistant), else with the quickstart's last model
+# Opens runs/assistant if it exists, else the quickstart's last model
 chat: install
 	$(BIN)/zero2chat chat
 
