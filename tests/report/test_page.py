@@ -12,26 +12,12 @@ from pathlib import Path
 import pytest
 
 import zero2chat.report
+from zero2chat import stages
 from zero2chat.report.page import render, section_module
 from zero2chat.report.steps import read_step, read_steps
 
-STAGES = (
-    "corpus",
-    "tokenizer",
-    "pretrain",
-    "sft",
-    "dpo",
-    "reward",
-    "ppo",
-    "grpo",
-    "evaluate",
-    "arena",
-    "interrogate",
-    "regurgitate",
-    "surprise",
-    "compress",
-    "novelty",
-)
+# `index` and `report` have no section; that of `claims` needs more than a run folder, that of `probe` a whole history.
+STAGES = [name for name in stages.names() if name not in ("claims", "index", "probe", "report")]
 # What a model, a user or a broken file might put into any text.
 HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example onerror=x>\x00\ud800$\\frac{"
 
@@ -214,7 +200,7 @@ def test_a_bare_step_says_what_is_missing(tmp_path: Path, stage: str, write_run:
     text = render([read_step(write_run(tmp_path / stage, stage, {"seconds": 1}), 1)], "tiny", "Bare")
     _check(text)
     assert "The run has no <code>samples.jsonl</code>, so" in text
-    draws = stage in ("pretrain", "sft", "dpo", "reward", "ppo", "grpo", "surprise")
+    draws = stages.described(stage).kind == "trains" or stage == "surprise"
     assert ("The run has no <code>history.jsonl</code>" in text) == draws
 
 
