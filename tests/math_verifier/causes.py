@@ -522,6 +522,11 @@ def named_lists(rng: random.Random) -> Made:
                 [f"x={b}, y={a}", f"({b},{a})", f"{b} {one}, {a} {two}"],
             ),
             (
+                f"\\{{{a},{b}\\}}",
+                [f"{b}, {a}", f"x={b} or x={a}", f"x_1={a}, x_2={b}"],
+                [f"x={a}, y={b}", f"{a} {one} and {b} {two}", f"({a},{b})"],
+            ),
+            (
                 f"{small}, {large}",
                 [f"Minimum: {small}, Maximum: {large}", f"\\text{{Min}}={small}, \\text{{Max}}={large}"],
                 [f"Maximum: {large}, Minimum: {small + 1}", f"Minimum: {large}, Maximum: {small}"],
