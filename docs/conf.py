@@ -11,7 +11,7 @@ _PAGES = ("docs", "recipes", "chat_templates", "README.md")
 project = "zero2chat"
 extensions = ["myst_parser"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "docs/*.md", "recipes/**README.md", "chat_templates/README.md"]
+include_patterns = ["README.md", "docs/*.md", "docs/course/*.md", "recipes/**README.md", "chat_templates/README.md"]
 # All else is not even looked at: the data, the runs and the environments are large.
 exclude_patterns = sorted(path.name for path in _ROOT.iterdir() if path.name not in _PAGES)
 
