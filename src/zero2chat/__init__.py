@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 # Before any Hugging Face library is imported: nothing is sent out unless the user asks for it.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# What the stack will drop is for `make canary` to tell, not for every run's log.
+# `make canary` reports deprecations of the libraries; every run's log should not.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch|accelerate)\.")
 if not sys.stderr.isatty():  # in a log, progress bars are noise
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

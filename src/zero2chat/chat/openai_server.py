@@ -157,7 +157,7 @@ class _Chat(ChatCompletionHandler):
         except (UserError, TemplateError) as error:
             raise HTTPException(400, str(error)) from error
         except _GenerationCancelled as left:
-            raise HTTPException(499, "the client has disconnected") from left  # which nobody reads
+            raise HTTPException(499, "the client has disconnected") from left  # nobody receives it
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise HTTPException(400, f"invalid request: {type(error).__name__}: {error}") from error
 

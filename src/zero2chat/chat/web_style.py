@@ -71,7 +71,7 @@ CSS = """
 .gradio-container button { white-space: nowrap; font-size: .95rem; }
 """
 
-# Text gets into the page as textContent alone. A click keeps the alternatives open; Escape or a click elsewhere
+# Text is only inserted as textContent. A click keeps the alternatives open; Escape or a click elsewhere
 # closes them.
 SCRIPT = """<script>
 (() => {

@@ -100,7 +100,7 @@ def _system(row: Row, where: str) -> list[Message]:
     return read_turns(row["system"], "system", f"{where}: system") if row.get("system") else []
 
 
-# In the order in which they are looked for: UltraChat has `prompt` beside `messages`.
+# Tried in this order: UltraChat has `prompt` in addition to `messages`.
 CONVERSATIONS = (
     of_column("messages"),
     Shape("ShareGPT", ("conversations",), _sharegpt, ("system",)),
@@ -164,7 +164,7 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
         raise UserError(f"{where}: unknown role {role!r}; known: {', '.join(ROLES)}")
     calls = [_read_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
     read: Message = {"role": role, "content": _text("" if content is None and calls else content, where)}
-    if isinstance(turn.get("reasoning_content"), str):  # the thought, which the chat template sets apart
+    if isinstance(turn.get("reasoning_content"), str):  # the reasoning, which the chat template renders separately
         read["reasoning_content"] = turn["reasoning_content"]
     if calls:
         read["tool_calls"] = calls

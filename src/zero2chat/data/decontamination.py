@@ -88,7 +88,7 @@ def training_texts(sources: Iterable[Source]) -> Iterator[str]:
 
     For a task these are the demonstrations used by `sft`. Raises `UserError` if a source cannot be loaded.
     """
-    from zero2chat.data.conversations import load_conversations  # torch and TRL, which a corpus has no use for
+    from zero2chat.data.conversations import load_conversations  # imports torch and TRL, which a corpus does not need
 
     for source in sources:
         if source.task is not None:

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-# Placeholders. One style for all kinds, which no markup and no chat template uses.
+# Placeholders, in a style that no markup and no chat template uses.
 PLACEHOLDERS = {"email": "[EMAIL]", "card": "[CARD]", "ip": "[IP]", "phone": "[PHONE]"}
 
 _WORD = r"[^\W_]"  # a letter or digit of any script

@@ -55,7 +55,7 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    ranked: list[tuple[str, int]] = []  # a line's prompt, and of how many lines its ranking is
+    ranked: list[tuple[str, int]] = []  # a line's prompt, and the number of lines of its ranking
     for number, line in enumerate(lines, 1):
         where = f"{path}, line {number}"
         row = _read_row(line)

@@ -114,7 +114,7 @@ def _try_documents(source: Source) -> None:
     try:
         make(seed=source.seed, n=min(n, _FEW_DOCUMENTS), **source.options)
     except UserError:
-        make(seed=source.seed, n=n, **source.options)  # perhaps so few are not enough
+        make(seed=source.seed, n=n, **source.options)  # perhaps these documents are too few
 
 
 def is_file(path: str | None) -> bool:

@@ -18,7 +18,7 @@ from zero2chat.data.packing import token_windows
 from zero2chat.data.sources import Source, load_source, require_column, split_of
 from zero2chat.errors import UserError
 
-BLOCK = 1000  # documents that are tokenised and packed together
+BLOCK = 1000  # documents that are tokenized and packed together
 
 
 class WindowStream(TorchIterableDataset):

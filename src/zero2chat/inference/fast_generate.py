@@ -268,7 +268,7 @@ class _Decoder:
         device, dtype = prompts.device, self.embedding.dtype
         seen = prompts if mask is None else torch.cat([prompts, mask.long()], 1)
         _, back, counts = seen.unique(dim=0, return_inverse=True, return_counts=True)
-        # Of each group of equal rows, the first.
+        # The first of each group of equal rows.
         first = torch.sort(back, stable=True).indices[counts.cumsum(0) - counts]
 
         cos, sin = self.rotary(self.embedding[:1], torch.arange(capacity, device=device)[None])
@@ -276,7 +276,7 @@ class _Decoder:
         # x · cos + rotate_half(x) · sin, where rotate_half negates the first half: the sign goes into sin.
         sin = torch.cat([-sin[:, : self.dim // 2], sin[:, self.dim // 2 :]], -1)
         self.cos, self.sin = cos[:, None], sin[:, None]  # (position, 1, head dim)
-        self.positions: torch.Tensor | None = None  # (rows,): of the next token; None where it is `length` in each row
+        self.positions: torch.Tensor | None = None  # (rows,): of the next token; None if it is `length` in every row
         self.bias: torch.Tensor | None = None  # (rows, 1, 1, capacity), on attention's scores
         bias = None
         positions = torch.arange(length, device=device)[None]

@@ -55,7 +55,7 @@ def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     Llama 3's base models have such tokens: they were never trained on chat turns.
     """
     weight = model.get_input_embeddings().weight
-    if "embed_tokens" in trained or weight.shape[0] == 0:  # as ZeRO-3 has sharded it
+    if "embed_tokens" in trained or weight.shape[0] == 0:  # ZeRO-3 has sharded it
         return
     turns = tokenizer.apply_chat_template(_TURNS, return_dict=True)["input_ids"]
     empty = [i for i in sorted(set(turns)) if weight[i].abs().max() <= _ZERO]

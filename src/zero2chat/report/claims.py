@@ -21,7 +21,7 @@ _MET, _MISSED, _SHOWN, _WAITS = (
     ("·", "no target", "unscored"),
     ("…", "not measured yet", "unscored"),
 )
-# What an axis says of a kind of metric
+# Axis label by kind of metric
 _KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes per token", "accuracy": "accuracy"}
 
 

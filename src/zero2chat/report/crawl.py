@@ -34,8 +34,8 @@ STEPS = {
     "personal_data": "PII",
     "classifier": "classifier",
 }
-_REASONS = 12  # of all steps, the most frequent
-_EXAMPLES = 3  # removed texts a step
+_REASONS = 12  # the most frequent, over all steps
+_EXAMPLES = 3  # removed texts per step
 _CLUSTERS = 8
 _BARS = 20
 

@@ -22,7 +22,7 @@ KEY = {
     "stop_rate": "of answers end with the EOS token",
     "bytes_model": "model weights",
 }
-# The longer names first: `accuracy_sampled_sums` is the sampled accuracy on `sums`.
+# Longer names first: `accuracy_sampled_sums` is the sampled accuracy on `sums`.
 _KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8", "called")
 
 

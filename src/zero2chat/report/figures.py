@@ -20,8 +20,8 @@ SERIES = ("#2b6cb0", "#c2571a", "#2f855a", "#8a4fb5", "#b7791f", "#c53a6b", "#3a
 _VARIABLES = {INK: "ink", SOFT: "soft", RULE: "rule"} | {hue: f"c{i}" for i, hue in enumerate(SERIES, start=1)}
 _STYLE = {
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "zero2chat",  # the same picture has the same ids each time
-    "text.parse_math": False,  # a task named "$x" is no formula
+    "svg.hashsalt": "zero2chat",  # the same figure always has the same ids
+    "text.parse_math": False,  # a task named "$x" is not a formula
     "font.size": 9.5,
     "axes.edgecolor": RULE,
     "axes.labelcolor": SOFT,
@@ -55,7 +55,7 @@ def _svg(figure: Figure, key: str, alt: str) -> str:
     """Render the figure as `<svg>`. Its ids start with `key`, which must be unique on the page."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks is drawn by the reader's own
+        warnings.simplefilter("ignore")  # glyphs that matplotlib's font lacks are drawn with the reader's font
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

@@ -110,7 +110,7 @@ def _side_by_side(steps: Sequence[Step]) -> str:
 
     Evaluations have a separate table, which comes first. The long table is omitted if it would repeat that one.
     """
-    # Accuracies of pairs are by several standards, and of no tasks.
+    # Accuracies on preference pairs use several standards, and are not accuracies on tasks.
     measured = {step.name: found for step in steps if step.stage not in ("dpo", "reward") and (found := scores(step))}
     askers: dict[str, list[str]] = {}
     for name, by_kind in measured.items():
@@ -158,7 +158,7 @@ def _elsewhere(elsewhere: Mapping[str, str]) -> str:
     """Return a list of other recipes for subjects that this page does not show, with links; "" if none are named."""
     if not elsewhere:
         return ""
-    # The page lies in runs/<recipe>/, two folders below the recipes.
+    # The page is in runs/<recipe>/, two folders below the repository's root.
     links = (
         f'{esc(subject)} (<a href="../../{esc(recipe)}/README.md">{esc(PurePath(recipe).name)}</a>)'
         for subject, recipe in elsewhere.items()

@@ -14,8 +14,8 @@ _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
     r"|(?:constant|called)(?:_|$)|needless_calls$|declined_within_reach$"
 )
-# Control characters are shown as the pictures Unicode has for them, and where it has none as �; newline and tab keep
-# their meaning. Among them are those that turn the text's direction, as web pages have them to hide what they say.
+# Control characters are shown as Unicode's pictures of them, or as �; newline and tab are kept. This includes
+# characters that change the text's direction, with which web pages can hide text.
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 _CONTROLS |= dict.fromkeys(
     [*range(0x80, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xE0000, 0xE0080)], 0xFFFD

@@ -35,7 +35,7 @@ def markdown(folders: Sequence[Path]) -> str:
         if not found:
             raise UserError(f"{folder}: no finished step there: `zero2chat run recipes/{folder.name}` makes them")
         steps = [step for step in read_steps([str(path) for path in found]) if step.stage != "report"]
-        # Claims first: the other steps are what they were made of.
+        # Claims first: they are computed from the other steps.
         for step in sorted(steps, key=lambda step: step.stage != "claims"):
             table = _claims(step) if step.stage == "claims" else _metrics(step)
             seeds = max((metric.get("seeds", 1) for metric in step.metrics.values()), default=1)

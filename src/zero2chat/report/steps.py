@@ -13,7 +13,7 @@ from typing import Any
 from zero2chat.errors import UserError, nearest
 from zero2chat.runs import CRAWL, HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
-Metric = dict[str, Any]  # {"value": …, and where they make sense "n", "low", "high", "seed"}
+Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high", "seed"}
 Points = list[tuple[float, float]]
 
 

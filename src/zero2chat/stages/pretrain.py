@@ -258,7 +258,7 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
         return AutoModelForCausalLM.from_config(
             shape, dtype=torch.float32, attn_implementation=args.attn_implementation
         )
-    # A width that no head divides, an activation that does not exist, a size below 0, an attention not installed
+    # A width not divisible by the heads, an unknown activation, a size below 0, an attention that is not installed
     except (ValueError, TypeError, KeyError, RuntimeError, ImportError, StrictDataclassError) as error:
         raise UserError(f"model: {error}") from error
 
@@ -349,7 +349,7 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
         _bytes_per_token([windows["train"]], tokenizer),
         _bytes_per_token(list(held_out.values()), tokenizer),
     )
-    # Keys and values are kept for a next token, which here none asks for; beside them no document would be masked.
+    # Training needs no cache of keys and values, and with a cache transformers does not mask documents.
     model.config.use_cache = False
     train(trainer, run, speed)
     metrics = _held_out_metrics(trainer, held_out, tokenizer)

@@ -215,7 +215,7 @@ class Index:
         numbers = [self._number(word) for word in dict.fromkeys(word for phrase in phrases for word in phrase)]
         starts, passages = self.ranking.scores["indptr"], self.ranking.scores["indices"]
         lists = [passages[starts[number] : starts[number + 1]] for number in numbers if number is not None]
-        if len(lists) == len(numbers):  # else a word does not occur at all
+        if len(lists) == len(numbers):  # otherwise a word does not occur
             for those in sorted(lists, key=len):
                 holding = np.asarray(those) if holding is None else np.intersect1d(holding, those, assume_unique=True)
         if holding is None:

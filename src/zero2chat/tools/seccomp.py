@@ -58,11 +58,11 @@ _NARROWED: tuple[tuple[int, int, int, tuple[int, ...], tuple[int, ...]], ...] = 
 )
 _CLONE3 = (435, 435)
 
-_MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # as the kernel names them to a filter
+_MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # the kernel's constants for filters
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 _PRETEND = 0x00050000  # the call is skipped but reports success
-_NUMBER, _MACHINE, _ARGUMENTS = 0, 4, 16  # offsets in what a filter looks at; little-endian, so low halves come first
+_NUMBER, _MACHINE, _ARGUMENTS = 0, 4, 16  # offsets in the filter's input; little-endian, so low halves come first
 
 Instruction = tuple[int, int, int, int]  # code, instructions to skip if true, if false, operand
 
@@ -75,13 +75,18 @@ def filter_program(machine: str | None = None) -> bytes:
     lines: list[Instruction] = [
         (_LOAD, 0, 0, _MACHINE),
         (_EQUAL, 1, 0, name),
-        (_RETURN, 0, 0, _KILL),  # another machine's call numbers mean other calls
+        (_RETURN, 0, 0, _KILL),  # on another architecture the numbers mean other calls
         (_LOAD, 0, 0, _NUMBER),
     ]
     if machine == "x86_64":  # the x32 numbers
         lines += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _EPERM)]
     lines += [
-        (_EQUAL, 0, 1, _CLONE3[column]),  # its flags lie in memory, unseen: the C library falls back to clone
+        (
+            _EQUAL,
+            0,
+            1,
+            _CLONE3[column],
+        ),  # its flags are in memory, where a filter cannot see them: the C library falls back to clone
         (_RETURN, 0, 0, _ENOSYS),
     ]
     for *numbers, index, known, pretended in _NARROWED:

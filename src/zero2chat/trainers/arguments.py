@@ -113,7 +113,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
         lambda value, others: value != "random" and "teacher_model_name_or_path" in others,
         "completions are generated during training, so lengths are unknown: remove this setting",
     ),
-    # Of SFTConfig
+    # SFTConfig
     ("model_init_kwargs", _given, "the stage loads the model itself: set dtype and attn_implementation"),
     ("dataset_text_field", _given, "conversations are read from `messages`: see datasets"),
     ("completion_only_loss", _given, "the loss is always on the assistant's turns: remove this setting"),
@@ -122,10 +122,10 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     ("eos_token", _given, "the chat template decides the EOS token: remove this setting"),
     ("pad_token", _given, "the tokenizer's own pad token is used: remove this setting"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it splits conversations: set bfd"),
-    # Of DistillationConfig
+    # DistillationConfig
     ("teacher_model_init_kwargs", _given, "the stage loads the teacher itself: remove this setting"),
     ("max_tool_calling_iterations", _given, "gkd has no tools: remove this setting"),
-    # Of DPOConfig
+    # DPOConfig
     ("truncation_mode", lambda value, _: value != "keep_start", "pairs are never truncated: use overlong"),
     ("sync_ref_model", _true, "a resumed run would have another reference model: remove this setting"),
     (
@@ -133,7 +133,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
         lambda value, others: value and "precompute_ref_log_probs" in others,
         "TRL's DPO does not support it: remove this setting",
     ),
-    # Of GRPOConfig and PPOConfig
+    # GRPOConfig and PPOConfig
     ("reward_weights", _given, "each entry of `rewards` has its own weight: remove this setting"),
 )
 

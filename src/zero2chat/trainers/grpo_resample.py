@@ -83,7 +83,7 @@ def _replace(batch: Batch, more: Batch, pairs: list[tuple[int, int]], group: int
     for key in batch.keys() - {COUNT}:
         fill = pad_id if key in ("prompt_ids", "completion_ids") else 0
         old, new = batch[key], more[key]
-        if old.dim() > 1:  # (completions, 1) in both is one value per completion, and stays so
+        if old.dim() > 1:  # (completions, 1) in both: one value per completion, which is not padded
             width = max(old.shape[1], new.shape[1])
             old, new = (_padded(part, width, key in LEFT, fill) for part in (old, new))
         merged[key] = old.clone()

@@ -41,7 +41,9 @@ def parts(
     decontaminate: Sequence[Any] = (),
 ) -> list[Part]:
     """Return a crawl's pipelines in order, for `warcs` files and a run's folder; `decontaminate` as for `corpus`."""
-    sha1 = HashConfig(precision=64, hash_fc="sha1")  # FineWeb's; today's xxhash takes no text, as datatrove gives it
+    sha1 = HashConfig(
+        precision=64, hash_fc="sha1"
+    )  # FineWeb's; current xxhash does not accept text, which datatrove passes
     work, minhash, lines = folder / WORK, sections["minhash"], sections["lines"]
     tasks = min(crawl.tasks or warcs, warcs)
 

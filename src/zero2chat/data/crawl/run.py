@@ -228,7 +228,7 @@ class _Local(LocalPipelineExecutor):
         if self.workers == 1:
             pipeline = self.pipeline
             for rank in ranks:
-                self.pipeline = deepcopy(pipeline)  # with statistics of its own
+                self.pipeline = deepcopy(pipeline)  # it has separate statistics
                 self._run_for_rank(rank)
         elif ranks:
             with multiprocess.get_context("forkserver").Pool(self.workers) as pool:
@@ -243,7 +243,7 @@ class _Local(LocalPipelineExecutor):
 
 
 def _local(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Path) -> None:
-    # Each part has processes of its own: what they import is imported once, by the server that they are forked from.
+    # Each part has separate processes. Their imports happen once, in the server that they are forked from.
     multiprocess.set_forkserver_preload(["zero2chat.data.crawl.run"])
     for i, part in enumerate(chain):
         workers, logs = min(crawl.workers, part.tasks), str(work / "logs" / part.name)
@@ -272,7 +272,7 @@ def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
                     **options | per_part.get(part.name, {}),
                 )
             )
-        made[-1].run()  # and those before it, first
+        made[-1].run()  # including the earlier parts
         jobs = [str(executor.job_id) for executor in made if executor.job_id not in (None, -1)]
         write_atomically(submitted, json.dumps(jobs))
         print(f"submitted to Slurm: {', '.join(jobs) or 'nothing, all parts are done'}", flush=True)

@@ -31,12 +31,12 @@ Country = dict[str, str]
 
 _PIN = re.compile(r"(\S+)==(\S+)\s+--hash=sha256:([0-9a-f]{64})")
 _NUMBER = re.compile(r"([0-9][0-9,]*(?:\.[0-9]+)?)(\s+million\b)?")
-# Within a sentence these names have an article: the Cook Islands, the Central African Republic, the Isle of Man.
+# In a sentence these names have an article: the Cook Islands, the Central African Republic, the Isle of Man.
 _WITH_ARTICLE = re.compile(
     r"(?:Islands|Republic|Kingdom|States|Emirates|Strip|Bank)$|^(?:Isle|Republic|Democratic|Federated|Holy)\b"
     r"|^(?:Bahamas|Comoros|Gambia|Maldives|Netherlands|Philippines|Seychelles)$"
 )
-# Exchange rates name currencies in the plural, and some by words that nobody uses.
+# Exchange rates use plural names of currencies, and some uncommon names.
 _MONEY = {
     "Communaute Financiere Africaine": "CFA",
     "Cooperation Financiere en Afrique Centrale": "CFA",
@@ -64,8 +64,8 @@ _SINGULAR = {
 _ADOPTED = re.compile(r"\b(?:the US dollar is used|the US dollar became|uses the euro)\b")
 # Official, but not in all of the country
 _LOCAL = re.compile(r"\bofficial,? (?:only )?in\b|\blocally\b|\bused officially\b")
-_LANGUAGES = 2  # the most that a row has
-_MANY = 40  # percent who speak a language that is no official one
+_LANGUAGES = 2  # maximum per row
+_MANY = 40  # percent of speakers from which a non-official language counts
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ def _name(profile: dict[str, Any]) -> str:
     name, full = _plain(short), _plain(long)
     abbreviated = re.fullmatch("[A-Z]{2,4}", name)
     misleading = name.startswith("The ") and name not in full  # The Dominican
-    shared = "(" in short and full.endswith(f" the {name}")  # there are two that are called Congo
-    shared |= full.endswith(f" {name}") and " of " not in full  # and two that are called Virgin Islands
+    shared = "(" in short and full.endswith(f" the {name}")  # two countries are called Congo
+    shared |= full.endswith(f" {name}") and " of " not in full  # two are called Virgin Islands
     if not name or (full and (abbreviated or misleading or shared)):
         name = full
     bare = name.removeprefix("The ")
@@ -214,7 +214,7 @@ def _currency(profile: dict[str, Any], euro_rates: set[str]) -> str:
     """Return the currency in the singular; empty without a recent rate, or with the euro's rates but another name."""
     text = _money_text(profile)
     rates = _at(profile, "Economy", "Exchange rates")
-    if any(key.endswith("per US dollar") for key in rates):  # its own currency in others'
+    if any(key.endswith("per US dollar") for key in rates):  # the currency's rate in others
         return "US dollar"
     if adopted := _ADOPTED.search(text):
         return "euro" if "euro" in adopted[0] else "US dollar"

@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from zero2chat.errors import UserError, exit_on_mistake
 
-FILES = 8  # of about equal size, for 8 shards
+FILES = 8  # files of about equal size, for 8 shards
 _DOC = Path("usr/share/doc")
 
 

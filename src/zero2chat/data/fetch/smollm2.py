@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL, PREFERENCES = "model", "preferences.jsonl"
-# Control tokens of SmolLM2's that its chat never uses, named as chat_templates/chatml.jinja asks for those of tools.
+# Control tokens of SmolLM2 that its chat never uses, renamed to the tool tokens of chat_templates/chatml.jinja.
 TOOL_TOKENS = {
     "search_start": "<issue_start>",
     "search_end": "<issue_closed>",
