@@ -350,7 +350,7 @@ def test_a_change_before_the_wanted_steps_stops_them(launched: list[str]) -> Non
         _run("tokenizer.vocab_size=300", only="report")
     with pytest.raises(UserError, match=r"--set other\.…: step other does not run with --only report"):
         _run("other.vocab_size=400", only="report")
-    with pytest.raises(UserError, match=r"--set report\.…: with --only corpus the step report does not run"):
+    with pytest.raises(UserError, match=r"--set report\.…: step report does not run with --only corpus"):
         _run("report.title=x", only="corpus")
     assert len(launched) == 4
     assert Path("runs/r/report/metrics.json").exists()
