@@ -176,12 +176,23 @@ def test_the_readmes_results_are_those_of_the_recipes_pages() -> None:
                 assert cell == f"{end} ({interval})", (recipe, name)
 
 
+def test_grpos_log_is_printed_as_its_page_says() -> None:
+    from zero2chat.trainers.callbacks import _shown
+
+    rows = [row for row in _rows(ROOT / "docs" / "grpo.md") if len(row) == 3]
+    named = {row[0].strip("`"): row[1] for row in rows[rows.index(["key", "printed as", "meaning"]) + 2 :]}
+    printed = {key: label for key, label in named.items() if label and "," not in key}
+    assert len(printed) == 7
+    for key, label in printed.items():
+        assert f" | {label} " in _shown({"step": 1, key: 0.5}, 2, None), key
+
+
 def test_the_verifiers_page_says_what_the_verifier_says() -> None:
     from zero2chat.math_verifier.verify import judge
 
     page = (ROOT / "docs" / "math-verifier.md").read_text()
     strict, right = page.split("## What stays strict")[1].split("These answers are right:")
-    for text, correct, least in ((strict, False, 12), (right, True, 6)):
+    for text, correct, least in ((strict, False, 14), (right, True, 6)):
         rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", text, re.MULTILINE)
         assert len(rows) >= least
         for answer, gold in rows:
