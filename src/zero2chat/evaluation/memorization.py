@@ -21,6 +21,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from zero2chat.data.packing import require_text
 from zero2chat.data.sources import Source, load_source
 from zero2chat.errors import UserError
+from zero2chat.inference.generate import complete, generating
 from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 from zero2chat.runs import is_main_process
 
@@ -108,20 +109,12 @@ def read(model: PreTrainedModel, passages: Sequence[Passage], batch_size: int = 
     return [everyones[i] for i in range(len(passages))]
 
 
-@torch.inference_mode()
 def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passage: Passage) -> str:
     """Continue the prompt greedily for as many tokens as the rest has."""
-    given = torch.tensor([passage.ids[: passage.given]], device=model.device)
-    settings = GenerationConfig(
-        do_sample=False,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-        max_new_tokens=len(passage.ids) - passage.given,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    written = model.generate(given, attention_mask=torch.ones_like(given), generation_config=settings)
-    text: str = tokenizer.decode(written[0, passage.given :])
+    settings = GenerationConfig(do_sample=False, max_new_tokens=len(passage.rest), pad_token_id=tokenizer.pad_token_id)
+    with generating(model, seed=0):
+        (written,) = complete(model, [passage.ids[: passage.given]], settings)
+    text: str = tokenizer.decode(written)
     return text
 
 

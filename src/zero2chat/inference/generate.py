@@ -1,11 +1,13 @@
-"""Answers to many prompts at once: each rank answers its share, with tools where they are at hand, and all get all."""
+"""Generation for many prompts at once: `complete` for token ids, `answer` for conversations, with tools if given."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -31,6 +33,35 @@ class Answer:
     ids: list[int] = field(default_factory=list)  # all ids after the prompt, including the stop token
 
 
+@contextlib.contextmanager
+def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """Evaluation mode and a random state from `seed`. Afterwards the model's mode and the random state are restored."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+    model.train(was_training)
+
+
+def complete(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], settings: GenerationConfig, **options: Any
+) -> list[list[int]]:
+    """Continue each prompt of one batch: the generated ids, up to and including the first EOS token of `settings`.
+
+    Prompts of different lengths are padded on the left. `options` go to `generate`.
+    """
+    length = max(map(len, prompts))
+    padding = [length - len(prompt) for prompt in prompts]
+    ids = [[settings.pad_token_id] * n + list(prompt) for n, prompt in zip(padding, prompts, strict=True)]
+    inputs = {"input_ids": ids, "attention_mask": [[0] * n + [1] * (length - n) for n in padding]}
+    tensors = {name: torch.tensor(rows, device=model.device) for name, rows in inputs.items()}
+    output = model.generate(**tensors, generation_config=settings, **options)[:, length:].tolist()
+    eos = settings.eos_token_id
+    ends = eos if isinstance(eos, list) else [eos]
+    return [row[: next((n for n, token in enumerate(row, 1) if token in ends), None)] for row in output]
+
+
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[Mapping[str, str]]], tools: Tools | None = None
 ) -> list[list[int]]:
@@ -42,7 +73,6 @@ def encode_prompts(
     return ids
 
 
-@torch.inference_mode()
 def answer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -91,30 +121,22 @@ def answer(
     turns = [Unfolding(ids, tokenizer, written, room) for ids in encoded]
     mine = batches[state.process_index :: state.num_processes]
     asked = {i for batch in mine for i in batch}
-    was_training = model.training
-    model.eval()
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed * 1_000_003 + state.process_index)
+    with generating(model, seed * 1_000_003 + state.process_index):
         while mine:
             for batch in mine:
-                inputs = tokenizer.pad(
-                    {"input_ids": [turns[i].ids for i in batch]}, padding_side="left", return_tensors="pt"
-                ).to(model.device)
-                length = inputs["input_ids"].shape[1]
                 generation.max_new_tokens = min(max_new_tokens, room - len(turns[batch[0]].ids))
                 # Explicit: under ZeRO-3 (weights are gathered here) the default waits for ranks with fewer batches.
-                output = model.generate(
-                    **inputs,
-                    generation_config=generation,
+                drawn = complete(
+                    model,
+                    [turns[i].ids for i in batch],
+                    generation,
                     synced_gpus=sharded,
                     custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
-                )[:, length:].tolist()
-                for i, ids in zip(batch, output, strict=True):
+                )
+                for i, ids in zip(batch, drawn, strict=True):
                     turns[i].read(ids, ends)
             called = [i for batch in mine for i in batch if turns[i].goes_on]
             mine = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
-    model.train(was_training)
     everyones = dict(gather_object([(i, _answer(turns[i], tokenizer)) for i in sorted(asked)]))
     return [everyones[i] for i in range(len(encoded))]
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -27,6 +26,7 @@ from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import copied_runs, held_out_texts, rows_of, start_of_document
 from zero2chat.inference.fast_generate import fast_sample
+from zero2chat.inference.generate import complete, generating
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import plain_ids
@@ -139,7 +139,6 @@ def _longest(runs: np.ndarray) -> int:
     return int(runs.max(initial=0))
 
 
-@torch.inference_mode()
 def draw(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], args: NoveltyArguments
 ) -> list[list[list[int]]]:
@@ -154,15 +153,11 @@ def draw(
         eos_token_id=end,
         pad_token_id=end if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
-    torch.manual_seed(args.seed * 1_000_003 + state.process_index)
     found = []
-    for i in range(state.process_index, len(prompts), state.num_processes):
-        given = torch.tensor([prompts[i]] * args.samples, device=model.device)
-        written = model.generate(
-            given, attention_mask=torch.ones_like(given), generation_config=settings, custom_generate=fast_sample
-        )
-        rows = written[:, given.shape[1] :].tolist()
-        found.append((i, [row[: row.index(end)] if end in row else row for row in rows]))
+    with generating(model, args.seed * 1_000_003 + state.process_index):
+        for i in range(state.process_index, len(prompts), state.num_processes):
+            written = complete(model, [prompts[i]] * args.samples, settings, custom_generate=fast_sample)
+            found.append((i, [[token for token in row if token != end] for row in written]))
     everyones = dict(gather_object(found))
     return [everyones[i] for i in range(len(prompts))]
 

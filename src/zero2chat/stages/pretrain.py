@@ -44,6 +44,7 @@ from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.errors import UserError, nearest
 from zero2chat.hub.push import finish_model_folder
+from zero2chat.inference.generate import complete, generating
 from zero2chat.models.hardware import flops_per_token, parameter_count, peak_flops
 from zero2chat.models.loading import load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
@@ -148,23 +149,13 @@ class SampleCallback(TrainerCallback):
             eos_token_id=eos,
             pad_token_id=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
-        device = trainer.accelerator.device
-        # Fork the random state, so that sampling does not affect training.
         with (
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
             unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
-            torch.inference_mode(),
+            generating(model, trainer.args.seed),
         ):
-            torch.manual_seed(trainer.args.seed)
-            training = model.training
-            model.eval()
-            texts = []
-            for prompt in self.prompts:  # one by one: GPT-2's tokenizer has no padding
-                ids = tokenizer(prompt, return_tensors="pt").input_ids.to(device)
-                output = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=generation)
-                texts.append(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
-            model.train(training)
-        return texts
+            # One by one: GPT-2's tokenizer has no padding.
+            drawn = [complete(model, [tokenizer(prompt).input_ids], generation)[0] for prompt in self.prompts]
+        return [tokenizer.decode(ids, skip_special_tokens=True) for ids in drawn]
 
 
 class PretrainTrainer(ResumableTrainer):

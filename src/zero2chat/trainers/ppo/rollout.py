@@ -12,6 +12,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
+from zero2chat.inference.generate import complete
 from zero2chat.trainers.ppo.trl_internals import (
     RepeatSampler,
     VLLMGeneration,
@@ -170,19 +171,12 @@ class Rollout:
             )
 
     def _generate(self, trainer: Any, prompt_ids: list[list[int]]) -> list[list[int]]:
-        inputs = self.tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(
-            self.accelerator.device
-        )
         with unwrapped_policy(trainer.model_wrapped, self.accelerator, self.args) as policy, torch.no_grad():
             training = policy.training
             policy.eval()
-            ids = policy.generate(**inputs, generation_config=self.generation_config)
+            completion_ids = complete(policy, prompt_ids, self.generation_config)
             policy.train(training)
-        completions = ids[:, inputs["input_ids"].shape[1] :]
-        is_end = torch.isin(completions, torch.tensor(self.eos_token_ids, device=ids.device)).long()
-        # Up to and including the first EOS token.
-        kept = is_end.cumsum(1) - is_end == 0
-        return [row[mask].tolist() for row, mask in zip(completions.cpu(), kept.cpu(), strict=True)]
+        return completion_ids
 
     def _messages(self, prompt_ids: list[list[int]], completion_ids: list[list[int]]) -> list[list[dict[str, Any]]]:
         if getattr(self.tokenizer, "response_template", None) is not None:
