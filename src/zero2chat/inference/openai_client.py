@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Annotated, Any
 from urllib.parse import SplitResult
 
+import httpx2
+
 from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.text import http_address
+from zero2chat.tools.bounded_http import fetch, reason
 
-_LARGEST_REPLY = 1_000_000  # bytes
+_LARGEST_REPLY = 1_000_000  # bytes; a longer one is not a chat completion
 _REFUSED = (401, 403, 404, 405)  # every request would fail
 _UNREAD = (400, 413, 422)  # this request would fail again
 
@@ -30,13 +30,6 @@ class NoReply(Exception):
     def __init__(self, reason: str, unread: bool = False):
         super().__init__(reason)
         self.unread = unread
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, which would send the key to another host."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 class Endpoint:
@@ -78,31 +71,31 @@ class Endpoint:
         Raises `NoReply` if the last attempt fails, and `UserError` if the endpoint would refuse every request. Errors
         never contain the request, which holds the key.
         """
-        opener = urllib.request.build_opener(_NoRedirect)
-        headers, body, reason = self.headers(), json.dumps(request).encode(), ""
+        url, headers, body, why = self._parts.geturl(), self.headers(), json.dumps(request).encode(), ""
         for attempt in range(self.retries + 1):
             if attempt:
                 time.sleep(min(0.5 * 2 ** (attempt - 1), 8))
             try:
-                asked = urllib.request.Request(self._parts.geturl(), body, headers, method="POST")
-                with opener.open(asked, timeout=self.timeout) as response:
-                    found = json.loads(_read(response, time.monotonic() + self.timeout))
-                choice: dict[str, Any] = found["choices"][0]
-                choice["message"].keys()
-                choice["message"]["content"]
-                return choice
-            except urllib.error.HTTPError as error:
-                error.close()
-                if error.code in _REFUSED or 300 <= error.code < 400:
-                    raise UserError(f"{self.who}: {self} answers {error.code}: check url, model and key") from None
-                reason = f"it answers {error.code}"
-                if error.code in _UNREAD:
-                    raise NoReply(reason, unread=True) from None
-            except (OSError, http.client.HTTPException) as error:  # no connection, or a timeout
-                reason = str(error) or type(error).__name__
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                reason = "the reply is not a chat completion"
-        raise NoReply(reason)
+                status, reply = fetch(
+                    "POST", url, headers, body, seconds=self.timeout, largest=_LARGEST_REPLY, proxies=True
+                )
+            except httpx2.HTTPError as error:
+                why = reason(error)
+                continue
+            if status in _REFUSED or 300 <= status < 400:
+                raise UserError(f"{self.who}: {self} answers {status}: check url, model and key")
+            if status in _UNREAD:
+                raise NoReply(f"it answers {status}", unread=True)
+            why = f"it answers {status}"
+            if 200 <= status < 300:
+                try:
+                    choice: dict[str, Any] = json.loads(reply)["choices"][0]
+                    choice["message"].keys()
+                    choice["message"]["content"]
+                    return choice
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                    why = "the reply is not a chat completion"
+        raise NoReply(why)
 
 
 @dataclass
@@ -123,13 +116,3 @@ class EndpointSpec:
 
     def open(self) -> Endpoint:
         return Endpoint("endpoint", self.url, self.key_variable, self.timeout, self.retries)
-
-
-def _read(response: Any, deadline: float) -> bytes:
-    """Read the body by `deadline`: a socket's own timeout restarts with each byte."""
-    body = b""
-    while piece := response.read1(65_536):
-        body += piece
-        if time.monotonic() > deadline or len(body) > _LARGEST_REPLY:
-            raise TimeoutError("the reply is too slow or too long")
-    return body

@@ -7,17 +7,16 @@ password of another program. Redirects are not followed.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
-import socket
-import threading
 from math import isfinite
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+import httpx2
+
 from zero2chat.errors import UserError
 from zero2chat.text import http_address
+from zero2chat.tools.bounded_http import fetch, reason
 from zero2chat.tools.search_types import Passage, SearchFailed
 
 SECONDS = 10.0  # in total per query
@@ -41,9 +40,8 @@ class SearXNG:
 
     def find(self, query: str, n: int) -> list[Passage]:
         """See `zero2chat.tools.search_types.Engine`. A passage is a result's title and excerpt."""
-        asked = dict(parse_qsl(self.parts.query)) | {"q": query, "format": "json"}
         try:
-            reply = json.loads(self._get(f"{self.parts.path}?{urlencode(asked)}"))
+            reply = json.loads(self._ask(query))
             passages = [passage for passage in map(_passage, reply["results"]) if passage.text]
             silent = not passages and reply.get("unresponsive_engines")
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -52,63 +50,29 @@ class SearXNG:
             raise SearchFailed("The search failed: the engines that it asks have not answered.")
         return passages[:n]
 
-    def _get(self, target: str) -> bytes:
-        """Read the reply's body by the deadline: a socket's own timeout restarts with each byte, and looking up a
-        name has none."""
-        kind = http.client.HTTPSConnection if self.parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(str(self.parts.hostname), self.parts.port, timeout=self.seconds)
-        bodies: list[bytes] = []
-        errors: list[Exception] = []
-
-        def get() -> None:
-            try:
-                bodies.append(_body(connection, target))
-            except Exception as error:
-                errors.append(error)
-            finally:
-                connection.close()
-
-        # A daemon thread, not a pool's: the process does not wait for it at exit.
-        thread = threading.Thread(target=get, daemon=True)
-        thread.start()
-        thread.join(self.seconds)
-        if thread.is_alive():
-            with contextlib.suppress(OSError, AttributeError):  # AttributeError: no socket yet
-                connection.sock.shutdown(socket.SHUT_RDWR)  # also ends the thread
-            raise SearchFailed(f"The search failed: no whole reply within {self.seconds:g} seconds.")
-        if bodies:
-            return bodies[0]
-        raise _failure(errors[0], self.seconds)
-
-
-def _body(connection: http.client.HTTPConnection, target: str) -> bytes:
-    connection.request("GET", target, headers={"Accept": "application/json", "User-Agent": "zero2chat"})
-    response = connection.getresponse()
-    if response.status != 200:
-        raise SearchFailed(f"The search failed: the server answers {response.status}{_HINTS.get(response.status, '')}.")
-    body = response.read(LARGEST + 1)
-    if len(body) > LARGEST:
-        raise SearchFailed(f"The search failed: the reply has over {LARGEST:,} bytes.")
-    return body
+    def _ask(self, query: str) -> bytes:
+        asked = dict(parse_qsl(self.parts.query)) | {"q": query, "format": "json"}
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "zero2chat"}
+        url = self.parts._replace(query=urlencode(asked), fragment="").geturl()
+        try:
+            status, body = fetch("GET", url, headers, seconds=self.seconds, largest=LARGEST)
+        except httpx2.TimeoutException:
+            raise SearchFailed(f"The search failed: no whole reply within {self.seconds:g} seconds.") from None
+        except httpx2.ProtocolError:
+            raise SearchFailed("The search failed: the reply is no HTTP.") from None
+        except httpx2.HTTPError as error:
+            raise SearchFailed(f"The search failed: no connection ({reason(error)}).") from None
+        if status != 200:
+            raise SearchFailed(f"The search failed: the server answers {status}{_HINTS.get(status, '')}.")
+        if len(body) > LARGEST:
+            raise SearchFailed(f"The search failed: the reply has over {LARGEST:,} bytes.")
+        return body
 
 
 _HINTS = {
     403: " (are `formats: [html, json]` allowed in SearXNG's settings?)",
     429: " (too many requests)",
 } | dict.fromkeys((301, 302, 303, 307, 308), ", a redirect, which is not followed")
-
-
-def _failure(error: Exception, seconds: float) -> Exception:
-    """Return the error for the model, or the exception itself if it is our own mistake."""
-    if isinstance(error, SearchFailed):
-        return error
-    if isinstance(error, TimeoutError):
-        return SearchFailed(f"The search failed: no whole reply within {seconds:g} seconds.")
-    if isinstance(error, OSError):
-        return SearchFailed(f"The search failed: no connection ({error.strerror or type(error).__name__}).")
-    if isinstance(error, http.client.HTTPException | ValueError):
-        return SearchFailed("The search failed: the reply is no HTTP.")
-    return error
 
 
 def _passage(result: Any) -> Passage:

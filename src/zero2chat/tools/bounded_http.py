@@ -1,0 +1,67 @@
+"""One HTTP request with a limit on its total time and on the size of the reply."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+from collections.abc import Mapping
+from functools import cache
+
+import httpx2
+
+_ssl_context = cache(ssl.create_default_context)  # OpenSSL's certificates, as set in the environment
+
+
+def fetch(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    content: bytes | None = None,
+    *,
+    seconds: float,
+    largest: int,
+    proxies: bool = False,
+) -> tuple[int, bytes]:
+    """Send a request; return the status, and the body if the status is a success. Redirects are not followed.
+
+    The body is read until it has more than `largest` bytes. One that breaks off is returned as it is. `proxies` uses
+    those of the environment. Raises `httpx2.HTTPError`, which is a `TimeoutException` after `seconds`.
+    """
+    client = httpx2.Client(timeout=seconds, verify=_ssl_context(), trust_env=proxies)
+    found: list[tuple[int, bytes] | Exception] = []
+
+    def send() -> None:
+        try:
+            request = httpx2.Request(method, url, headers=headers, content=content)
+            response = client.send(request, stream=True)
+            body = bytearray()
+            with contextlib.suppress(httpx2.RemoteProtocolError):
+                for piece in response.iter_raw() if response.is_success else ():
+                    body += piece
+                    if len(body) > largest:
+                        break
+            found.append((response.status_code, bytes(body)))
+        except (httpx2.InvalidURL, UnicodeError):
+            found.append(httpx2.ConnectError("the host's name is invalid"))
+        except Exception as error:
+            found.append(error)
+        finally:
+            client.close()
+
+    # The client's own timeout restarts with each byte, and looking up a name has none. A daemon thread, not a pool's:
+    # the process does not wait for it at exit. Closing the connection ends it.
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    client.close()
+    if not found:
+        raise httpx2.TimeoutException("timed out")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def reason(error: httpx2.HTTPError) -> str:
+    """Return why a request failed, without error numbers: "Connection refused"."""
+    return str(error).rpartition("] ")[2] or type(error).__name__
