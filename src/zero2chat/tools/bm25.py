@@ -10,10 +10,8 @@ punctuation and surrounding spaces are ignored. An unmatched quotation mark is i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import mmap
-import os
 import re
 import shutil
 from array import array
@@ -22,10 +20,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import bm25s
 import numpy as np
+from filelock import FileLock, Timeout
 
 from zero2chat.errors import UserError
 from zero2chat.text import cut, printable, words
@@ -33,6 +32,7 @@ from zero2chat.tools.search_types import Passage
 
 FORMAT = 1  # increase if `words` or the files change
 MANIFEST = "manifest.json"
+_LOCK = "lock"  # in a folder that is being written
 _BM25S = ".".join(bm25s.__version__.split(".")[:2])  # versions with the same file format
 _MOST_WORDS = 64  # per query, the rarest: the maximum number of posting lists that are read
 
@@ -88,7 +88,7 @@ def write_index(
             "passages": len(passages),
             "repeated": repeated,
             "characters": characters,
-            "files": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
+            "files": {file.name: file.stat().st_size for file in _files(partial)},
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return manifest
@@ -100,34 +100,29 @@ def _whole_or_none(folder: Path) -> Iterator[Path]:
     if folder.exists() or folder.is_symlink():
         raise UserError(f"{folder}: already exists: remove it, or give another folder")
     partial = folder.with_name(f".{folder.name}.indexing")
+    lock = FileLock(partial / _LOCK, timeout=0)
     try:
         partial.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{partial}: another process is writing this folder: wait for it, or kill it") from None
     except OSError as error:
         raise UserError(f"{folder}: not writable: {error.strerror}") from error
-    with _locked(partial):
-        try:
-            for left in partial.iterdir():
-                left.unlink()
-            yield partial
-            partial.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder}: another process is writing this folder: wait for it, or kill it") from None
-        except OSError:
-            pass  # the file system does not support locks
-        yield
+        for left in _files(partial):
+            left.unlink()
+        yield partial
+        partial.rename(folder)
+        (folder / _LOCK).unlink()
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     finally:
-        os.close(descriptor)  # releases the lock
+        lock.release()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.name != _LOCK)
 
 
 class _Writer:
@@ -147,8 +142,8 @@ class _Writer:
         np.save(self.places, np.frombuffer(self.ends, np.int64), allow_pickle=False)
 
 
-class _Texts(Sequence[bytes]):
-    """The texts, memory-mapped."""
+class _Texts:
+    """What a `_Writer` has written, memory-mapped."""
 
     def __init__(self, folder: Path, name: str):
         self.ends = np.load(folder / f"{name}.ends.npy", mmap_mode="r", allow_pickle=False)
@@ -159,11 +154,7 @@ class _Texts(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    @overload
-    def __getitem__(self, i: int) -> bytes: ...
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[bytes]: ...
-    def __getitem__(self, i: Any) -> Any:
+    def __getitem__(self, i: int) -> bytes:
         return self.bytes[int(self.ends[i]) : int(self.ends[i + 1])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import ssl
 import threading
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from functools import cache
 
 import httpx2
 
+# Its lines of level INFO show each URL, whose query may hold a key.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 _ssl_context = cache(ssl.create_default_context)  # OpenSSL's certificates, as set in the environment
 
 
