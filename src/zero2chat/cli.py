@@ -134,13 +134,13 @@ def _rank(args: argparse.Namespace) -> None:
 
         review(args.review)
         return
-    from zero2chat.annotation.ranking import rank
+    from zero2chat.annotation.ranking import rank_answers
     from zero2chat.data.prompts import read_prompts
     from zero2chat.inference.session import Sampling
 
     sampling = Sampling(args.temperature, seed=args.seed, max_new_tokens=args.max_new_tokens)
     prompts = read_prompts(args.task, args.prompts, args.n, args.seed)
-    rank(args.model, prompts, args.out, args.answers, sampling)
+    rank_answers(args.model, prompts, args.out, args.answers, sampling)
 
 
 def _next(args: argparse.Namespace) -> None:

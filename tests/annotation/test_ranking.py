@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from zero2chat.annotation import ranking
-from zero2chat.annotation.ranking import GUIDELINES, HELP, pairs_of_order, parse_order, rank
+from zero2chat.annotation.ranking import GUIDELINES, HELP, pairs_of_order, parse_order, rank_answers
 from zero2chat.data.preference_files import read_rankings
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.prompts import read_prompts
@@ -55,7 +55,7 @@ def asked(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
     def ask(typed: str, prompts: list[Any] = PROMPTS, answers: int = 4, seed: int = 0, out: str = "mine.jsonl") -> str:
         sampling = Sampling(temperature=1.0, seed=seed, max_new_tokens=6)
-        rank(str(model_folder), prompts, tmp_path / out, answers, sampling, io.StringIO(typed))
+        rank_answers(str(model_folder), prompts, tmp_path / out, answers, sampling, io.StringIO(typed))
         return capsys.readouterr().out
 
     return ask
@@ -304,7 +304,7 @@ def test_ctrl_c_while_the_model_answers_ends_it_with_what_was_ranked(
     asking = iter([ranking.answer])
     monkeypatch.setattr("builtins.input", lambda _: "1 2 3 4")
     monkeypatch.setattr(ranking, "answer", lambda *a, **b: next(asking, _interrupted)(*a, **b))
-    rank(str(model_folder), PROMPTS, tmp_path / "mine.jsonl", 4, SAMPLING, Keyboard())
+    rank_answers(str(model_folder), PROMPTS, tmp_path / "mine.jsonl", 4, SAMPLING, Keyboard())
     assert len(kept(tmp_path)) == 6
     with pytest.raises(KeyboardInterrupt):  # a pipe's reader is to know of it
         asked("1 2 3 4\n")
@@ -366,9 +366,9 @@ def test_what_cannot_be_ranked_is_said_before_anything_is_asked(
 def test_a_folder_in_the_files_place_and_a_temperature_of_0_are_refused(model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").mkdir()
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
-        rank(str(model_folder), PROMPTS, tmp_path / "mine.jsonl")
+        rank_answers(str(model_folder), PROMPTS, tmp_path / "mine.jsonl")
     with pytest.raises(UserError, match="temperature: 0 makes all answers equal"):
-        rank(str(model_folder), PROMPTS, tmp_path / "other.jsonl", sampling=Sampling(temperature=0))
+        rank_answers(str(model_folder), PROMPTS, tmp_path / "other.jsonl", sampling=Sampling(temperature=0))
 
 
 def test_a_model_that_cannot_chat_or_refuses_a_prompt_is_named(model_folder: Path, tmp_path: Path) -> None:
@@ -376,10 +376,10 @@ def test_a_model_that_cannot_chat_or_refuses_a_prompt_is_named(model_folder: Pat
     template = folder / "chat_template.jinja"
     template.write_text("{{ raise_exception('no such role') }}")
     with pytest.raises(UserError, match="base: its chat template refuses a prompt: no such role"):
-        rank(str(folder), PROMPTS, tmp_path / "mine.jsonl")
+        rank_answers(str(folder), PROMPTS, tmp_path / "mine.jsonl")
     template.unlink()
     with pytest.raises(UserError, match="base: has no chat template"):
-        rank(str(folder), PROMPTS, tmp_path / "mine.jsonl")
+        rank_answers(str(folder), PROMPTS, tmp_path / "mine.jsonl")
 
 
 # ---- what it is for

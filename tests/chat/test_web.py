@@ -21,8 +21,8 @@ import torch
 
 from zero2chat import cli
 from zero2chat.chat import web as page_module
-from zero2chat.chat.web import LONGEST, WAITING, Model, Page, application, ui
-from zero2chat.chat.web_html import Alphabet, Answer
+from zero2chat.chat.web import LONGEST, WAITING, ChatPage, SharedModel, application, ui
+from zero2chat.chat.web_html import Alphabet, AnswerMarkup
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
@@ -81,15 +81,15 @@ def scripts(monkeypatch) -> dict[str, Any]:
     return known
 
 
-def one(loaded, **more) -> Page:
-    return Page([Model("runs/mine", *loaded, GREEDY, more.pop("system", None), more.pop("tools", None))])
+def one(loaded, **more) -> ChatPage:
+    return ChatPage([SharedModel("runs/mine", *loaded, GREEDY, more.pop("system", None), more.pop("tools", None))])
 
 
-def two(loaded, out: Path | None = None, system: str | None = None) -> Page:
-    return Page([Model(name, *loaded, GREEDY, system, None) for name in ("runs/mine", "runs/yours")], out)
+def two(loaded, out: Path | None = None, system: str | None = None) -> ChatPage:
+    return ChatPage([SharedModel(name, *loaded, GREEDY, system, None) for name in ("runs/mine", "runs/yours")], out)
 
 
-def asked(page: Page, visitor, question: str):
+def asked(page: ChatPage, visitor, question: str):
     return list(page.ask(visitor, question))[-1]
 
 
@@ -166,7 +166,7 @@ def test_a_call_and_its_result_are_blocks_of_their_own(loaded, scripts):
 
 
 def test_a_call_that_fails_is_shown_as_an_error(loaded):
-    answer = Answer(Alphabet(loaded[1]))
+    answer = AnswerMarkup(Alphabet(loaded[1]))
     answer.close(Call("serch", "<b>"))
     answer.close(ToolResult("{'error': \"There is no tool 'serch'\"}", failed=True))
     assert 'class="result error"' in answer.html
@@ -396,7 +396,7 @@ def test_one_answer_is_written_at_a_time_and_few_wait(loaded):
 
 def test_each_of_two_models_has_the_tools_it_is_given(model_folder, monkeypatch):
     pytest.importorskip("gradio")
-    given: list[Model] = []
+    given: list[SharedModel] = []
     monkeypatch.setattr(page_module, "application", lambda page, address: given.extend(page.models))
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
     tools = Tools([search])
@@ -497,7 +497,7 @@ def serve() -> Iterator[Any]:
 
     running: list[tuple[Any, threading.Thread]] = []
 
-    def start(page: Page) -> str:
+    def start(page: ChatPage) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(application(page, "127.0.0.1"), log_level="critical", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)

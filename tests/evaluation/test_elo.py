@@ -10,10 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from zero2chat.evaluation.elo import CENTRE, ELO, STYLE, Comparison, NotConnected, Ratings, rate, style_of, unbeaten
+from zero2chat.evaluation.elo import (
+    CENTRE,
+    ELO,
+    STYLE,
+    NotConnected,
+    Ratings,
+    ScoredPair,
+    fit_ratings,
+    style_of,
+    unbeaten,
+)
 
 
-def some(truth: Sequence[float], prompts: int, seed: int = 0, draws: float = 0.2) -> list[Comparison]:
+def some(truth: Sequence[float], prompts: int, seed: int = 0, draws: float = 0.2) -> list[ScoredPair]:
     """Comparisons of all pairs on each prompt, by models whose true strengths these are, in log-odds."""
     rng = random.Random(seed)
     found = []
@@ -22,11 +32,11 @@ def some(truth: Sequence[float], prompts: int, seed: int = 0, draws: float = 0.2
             for b in range(a):
                 chance = 1 / (1 + math.exp(truth[b] - truth[a]))
                 score = 0.5 if rng.random() < draws else float(rng.random() < chance)
-                found.append(Comparison(prompt, a, b, score))
+                found.append(ScoredPair(prompt, a, b, score))
     return found
 
 
-def by_mm(comparisons: Sequence[Comparison], n: int) -> list[float]:
+def by_mm(comparisons: Sequence[ScoredPair], n: int) -> list[float]:
     """The same maximum by minorisation and maximisation (Hunter 2004, eq. 3), a draw half a win for each."""
     wins, met = np.zeros((n, n)), np.zeros((n, n))
     for c in comparisons:
@@ -54,32 +64,34 @@ def values(found: Ratings | None) -> list[float]:
     [
         some([0.0, 0.7, 1.5, -2.0], 60),
         some([0.0, 3.0], 300, seed=1, draws=0.0),
-        [*some([0.0, 1.0, 0.5], 5, seed=2), *(Comparison(9, 3, 0, s) for s in (1.0, 0.0, 0.25, 0.75, 1.0))],
+        [*some([0.0, 1.0, 0.5], 5, seed=2), *(ScoredPair(9, 3, 0, s) for s in (1.0, 0.0, 0.25, 0.75, 1.0))],
         some(list(np.linspace(-1, 1, 12)), 8, seed=3),
     ],
 )
-def test_ratings_are_those_of_a_reference_that_finds_them_another_way(comparisons: list[Comparison]) -> None:
+def test_ratings_are_those_of_a_reference_that_finds_them_another_way(comparisons: list[ScoredPair]) -> None:
     n = 1 + max(max(c.a, c.b) for c in comparisons)
-    found = rate(comparisons, n, resamples=100)
+    found = fit_ratings(comparisons, n, resamples=100)
     assert values(found) == pytest.approx(by_mm(comparisons, n), abs=1e-3)
     assert found is not None
     assert found.draws == 0
     assert all(one.low <= one.value <= one.high for one in found.models)
-    anchored = values(rate(comparisons, n, anchor=1, resamples=100))
+    anchored = values(fit_ratings(comparisons, n, anchor=1, resamples=100))
     assert anchored[1] == CENTRE
     assert np.diff(anchored) == pytest.approx(np.diff(values(found)))
 
 
 def test_a_draw_is_half_a_win_and_who_stands_first_does_not_matter() -> None:
-    draw = [Comparison(i, 0, 1, 0.5) for i in range(8)]
-    halves = [Comparison(i, 0, 1, float(i % 2)) for i in range(8)]
-    assert values(rate(draw, 2, resamples=100)) == pytest.approx([1000, 1000])
-    assert values(rate(halves, 2, resamples=100)) == pytest.approx([1000, 1000])
+    draw = [ScoredPair(i, 0, 1, 0.5) for i in range(8)]
+    halves = [ScoredPair(i, 0, 1, float(i % 2)) for i in range(8)]
+    assert values(fit_ratings(draw, 2, resamples=100)) == pytest.approx([1000, 1000])
+    assert values(fit_ratings(halves, 2, resamples=100)) == pytest.approx([1000, 1000])
     comparisons = some([0.0, 1.0, -0.4], 40)
-    turned = [Comparison(c.prompt, c.b, c.a, 1 - c.score) for c in comparisons]
-    assert values(rate(turned, 3, resamples=100)) == pytest.approx(values(rate(comparisons, 3, resamples=100)))
-    three_to_one = [Comparison(i, 0, 1, float(i % 4 > 0)) for i in range(8)]
-    first, second = values(rate(three_to_one, 2, resamples=100))
+    turned = [ScoredPair(c.prompt, c.b, c.a, 1 - c.score) for c in comparisons]
+    assert values(fit_ratings(turned, 3, resamples=100)) == pytest.approx(
+        values(fit_ratings(comparisons, 3, resamples=100))
+    )
+    three_to_one = [ScoredPair(i, 0, 1, float(i % 4 > 0)) for i in range(8)]
+    first, second = values(fit_ratings(three_to_one, 2, resamples=100))
     assert first - second == pytest.approx(400 * math.log10(3))
 
 
@@ -90,7 +102,7 @@ def test_comparisons_of_one_prompt_are_one_draw() -> None:
     fresh = [c._replace(prompt=10 * i + k) for i, c in enumerate(once) for k in range(10)]
     widths = []
     for comparisons in (once, again, fresh):
-        found = rate(comparisons, 2, resamples=400)
+        found = fit_ratings(comparisons, 2, resamples=400)
         assert found is not None
         widths.append(found.models[0].high - found.models[0].low)
     assert widths[1] == pytest.approx(widths[0])
@@ -101,20 +113,20 @@ def test_the_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     truth = [0.5, -0.5]
     held = 0
     for seed in range(40):
-        found = rate(some(truth, 60, seed=seed, draws=0.0), 2, resamples=100, seed=seed)
+        found = fit_ratings(some(truth, 60, seed=seed, draws=0.0), 2, resamples=100, seed=seed)
         assert found is not None
         held += found.models[0].low <= CENTRE + ELO * 0.5 <= found.models[0].high
     assert held >= 34  # 38 expected; fewer in 1 of 100 cases
 
 
 def test_who_won_everything_is_named_and_gets_a_finite_rating() -> None:
-    comparisons = [Comparison(i, a, b, 1.0) for i in range(20) for a, b in ((0, 1), (0, 2))]
-    comparisons += [Comparison(i, 1, 2, float(i % 2)) for i in range(20)]
+    comparisons = [ScoredPair(i, a, b, 1.0) for i in range(20) for a, b in ((0, 1), (0, 2))]
+    comparisons += [ScoredPair(i, 1, 2, float(i % 2)) for i in range(20)]
     assert unbeaten(comparisons, 3) == [0]
-    found = rate(comparisons, 3, resamples=100)
+    found = fit_ratings(comparisons, 3, resamples=100)
     assert found is not None
     assert found.draws == 3
-    with_draws = [*comparisons, *(Comparison(99, a, b, 0.5) for a, b in ((0, 1), (0, 2), (1, 2)))]
+    with_draws = [*comparisons, *(ScoredPair(99, a, b, 0.5) for a, b in ((0, 1), (0, 2), (1, 2)))]
     assert values(found) == pytest.approx(by_mm(with_draws, 3), abs=1e-3)
     assert all(math.isfinite(one.low) and math.isfinite(one.high) for one in found.models)
     # How much better is not known. That it wins in 98 of 100 cases or so is: of 40, by Wilson, in over 91.
@@ -127,18 +139,18 @@ def test_who_won_everything_is_named_and_gets_a_finite_rating() -> None:
 
 
 def test_models_that_never_met_are_named() -> None:
-    comparisons = [Comparison(0, 0, 1, 0.5), Comparison(0, 2, 3, 1.0)]
+    comparisons = [ScoredPair(0, 0, 1, 0.5), ScoredPair(0, 2, 3, 1.0)]
     with pytest.raises(NotConnected) as caught:
-        rate(comparisons, 5)
+        fit_ratings(comparisons, 5)
     assert caught.value.apart == [2, 3, 4]
     # By way of a third they did.
-    assert rate([*comparisons, Comparison(1, 1, 2, 0.5), Comparison(1, 3, 2, 1.0), Comparison(1, 4, 0, 0.5)], 5)
+    assert fit_ratings([*comparisons, ScoredPair(1, 1, 2, 0.5), ScoredPair(1, 3, 2, 1.0), ScoredPair(1, 4, 0, 0.5)], 5)
 
 
 # ---- style
 
 
-def with_length(truth: Sequence[float], taste: float, prompts: int) -> tuple[list[Comparison], list[list[float]]]:
+def with_length(truth: Sequence[float], taste: float, prompts: int) -> tuple[list[ScoredPair], list[list[float]]]:
     """Judged by a judge who likes length; the last model writes longer answers."""
     rng = random.Random(0)
     comparisons, styles = [], []
@@ -148,14 +160,14 @@ def with_length(truth: Sequence[float], taste: float, prompts: int) -> tuple[lis
             for b in range(a):
                 style = style_of(texts[a], texts[b])
                 logit = truth[a] - truth[b] + taste * style[0]
-                comparisons.append(Comparison(prompt, a, b, float(rng.random() < 1 / (1 + math.exp(-logit)))))
+                comparisons.append(ScoredPair(prompt, a, b, float(rng.random() < 1 / (1 + math.exp(-logit)))))
                 styles.append(style)
     return comparisons, styles
 
 
 def test_with_style_they_are_those_of_a_logistic_regression_and_length_is_not_paid_for() -> None:
     comparisons, styles = with_length([0.0, 0.6, 0.6], 3.0, 400)
-    found = rate(comparisons, 3, styles=styles, resamples=100)
+    found = fit_ratings(comparisons, 3, styles=styles, resamples=100)
     assert found is not None
     assert list(found.style) == ["length"]  # no answer has a heading
 
@@ -180,24 +192,24 @@ def test_with_style_they_are_those_of_a_logistic_regression_and_length_is_not_pa
     assert values(found) == pytest.approx(reference, abs=1e-3)
     assert found.style["length"].value == pytest.approx(float(ratings[3]), abs=1e-3)
 
-    plain = values(rate(comparisons, 3, resamples=100))
+    plain = values(fit_ratings(comparisons, 3, resamples=100))
     assert plain[2] - plain[1] > 80  # length alone
     assert abs(values(found)[2] - values(found)[1]) < 40
 
 
 def test_style_that_cannot_be_told_from_the_models_gives_no_ratings() -> None:
-    comparisons = [Comparison(i, 0, 1, float(i % 3 > 0)) for i in range(30)]
+    comparisons = [ScoredPair(i, 0, 1, float(i % 3 > 0)) for i in range(30)]
     always_longer = [style_of("xx", "x")] * 30
-    assert rate(comparisons, 2, styles=always_longer, resamples=100) is None
+    assert fit_ratings(comparisons, 2, styles=always_longer, resamples=100) is None
     decides = [style_of("xx", "x") if c.score else style_of("x", "xx") for c in comparisons]
-    assert rate(comparisons, 2, styles=decides, resamples=100) is None
+    assert fit_ratings(comparisons, 2, styles=decides, resamples=100) is None
     comparisons = some([0.0, 0.4, 0.8], 30)
     alike = [[0.1 * (c.a - c.b), 0.0, 0.0, 0.0] for c in comparisons]
-    assert rate(comparisons, 3, styles=alike, resamples=100) is None
+    assert fit_ratings(comparisons, 3, styles=alike, resamples=100) is None
     # What can be told is used, beside what cannot.
     rng = random.Random(0)
     beside = [[rng.uniform(-1, 1), one[0], 0.0, 0.0] for one in alike]
-    found = rate(comparisons, 3, styles=beside, resamples=100)
+    found = fit_ratings(comparisons, 3, styles=beside, resamples=100)
     assert found is not None
     assert list(found.style) == ["length"]
 

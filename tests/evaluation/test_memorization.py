@@ -11,11 +11,11 @@ import torch
 from transformers import AutoTokenizer
 
 from zero2chat.evaluation.memorization import (
-    Passage,
+    Excerpt,
     copied_runs,
     exposure,
     passages_of,
-    read,
+    predict,
     start_of_document,
     write,
 )
@@ -40,10 +40,10 @@ def test_what_is_read_as_verbatim_is_what_is_written_and_likelihoods_are_the_mod
         ids = start_of_document(tokenizer) + tokenizer.encode(text)[:given]
         own = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=rest, eos_token_id=-1)[0].tolist()
         other = [*own[:-1], (own[-1] + 1) % 512]
-        passages += [Passage(own, len(ids)), Passage(other, len(ids))]
+        passages += [Excerpt(own, len(ids)), Excerpt(other, len(ids))]
         texts.append(tokenizer.decode(own[len(ids) :]))
     for size in (1, 64):
-        readings = read(model, passages, batch_size=size)
+        readings = predict(model, passages, batch_size=size)
         assert [reading.verbatim for reading in readings] == [True, False] * 4
         for passage, reading in zip(passages, readings, strict=True):
             with torch.inference_mode():

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
-from zero2chat.evaluation.tasks import evaluate_rows, evaluate_tasks, read_specs
+from zero2chat.evaluation.tasks import evaluate_tasks, read_specs
 from zero2chat.inference.generate import answer
 from zero2chat.stats import pass_at_k
 
@@ -65,7 +65,7 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
             {"task": "my_tasks.exam", "n": 7, "options": {"topic": "more"}, "label": "more", "max_new_tokens": 6},
         ]
     )
-    metrics, samples = evaluate_tasks(*opened, specs, show=3, constants=False)
+    metrics, samples, _ = evaluate_tasks(*opened, specs, show=3, constants=False)
     rows = {"exam": exam.rows("test", 2, 11), "more": exam.rows("test", 0, 7, topic="more")}
     calls = list(exam.CALLS)
     assert [key for key, _ in calls] == [row["key"] for label in rows for row in rows[label]]
@@ -88,7 +88,7 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
     assert metrics["accuracy"]["low"] < metrics["accuracy"]["value"] < metrics["accuracy"]["high"]
     width = {name: metrics[name]["high"] - metrics[name]["low"] for name in ("accuracy", "accuracy_more")}
     assert width["accuracy"] < width["accuracy_more"]
-    alone, _ = evaluate_tasks(*opened, specs[:1], constants=False)
+    alone, *_ = evaluate_tasks(*opened, specs[:1], constants=False)
     assert alone["accuracy"] | {"seed": 2} == alone["accuracy_exam"]
 
     assert [(s["task"], s["prompt"]) for s in samples] == [
@@ -139,13 +139,13 @@ def test_stop_rate_counts_the_answers_that_ended_by_themselves(model_folder: Pat
     counts = {token: sum(token in ids for ids in answers) for ids in answers for token in ids}
     end = next(token for token, count in counts.items() if 0 < count < 12)
     model.generation_config.eos_token_id = end
-    metrics, _ = evaluate_tasks(model, tokenizer, specs)
+    metrics, *_ = evaluate_tasks(model, tokenizer, specs)
     assert metrics["stop_rate"]["value"] == round(counts[end] / 12, 4)
 
 
 def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: Any, exam: ModuleType) -> None:
     specs = read_specs([{"task": "my_tasks.exam", "n": 6, "samples": 4, "seed": 1, "max_new_tokens": 5}])
-    metrics, _ = evaluate_tasks(*opened, specs, constants=False)
+    metrics, *_ = evaluate_tasks(*opened, specs, constants=False)
     rows = {row["key"]: row for row in exam.rows("test", 1, 6)}
     drawn = list(exam.CALLS)[6:]
     assert [key for key, _ in drawn] == [key for key in rows for _ in range(4)]
@@ -169,7 +169,7 @@ def test_the_best_constant_answer_stands_beside_each_score(
     opened: Any, exam: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     specs = read_specs([{"task": "my_tasks.exam", "n": 9, "max_new_tokens": 2}])
-    metrics, _ = evaluate_tasks(*opened, specs)
+    metrics, *_ = evaluate_tasks(*opened, specs)
     rows = exam.rows("test", 0, 9)
     best = max(sum(exam.score(row, other["answer"]) for row in rows) for other in rows)
     assert (metrics["constant_exam"]["value"], metrics["constant_exam"]["n"]) == (round(best / 9, 4), 9)
@@ -179,7 +179,7 @@ def test_the_best_constant_answer_stands_beside_each_score(
 
 def test_each_row_is_kept_with_its_answer(opened: Any, exam: ModuleType) -> None:
     specs = read_specs([{"task": "my_tasks.exam", "n": 5, "max_new_tokens": 4}])
-    metrics, _, scored = evaluate_rows(*opened, specs)
+    metrics, _, scored = evaluate_tasks(*opened, specs)
     rows = exam.rows("test", 0, 5)
     said = answer(*opened, [exam.prompt(row) for row in rows], 4)
     assert [(one.label, one.key, one.text) for one in scored] == [
@@ -193,7 +193,7 @@ def test_each_row_is_kept_with_its_answer(opened: Any, exam: ModuleType) -> None
 def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exam, "score", lambda row, completion: 0.5)
     specs = read_specs([{"task": "my_tasks.exam", "n": 2, "samples": 2, "max_new_tokens": 2}])
-    metrics, _ = evaluate_tasks(*opened, specs)
+    metrics, *_ = evaluate_tasks(*opened, specs)
     assert (metrics["accuracy_sampled_exam"]["value"], metrics["pass_at_2_exam"]["value"]) == (0.5, 0.0)
 
 

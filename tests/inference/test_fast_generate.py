@@ -23,7 +23,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from zero2chat.errors import UserError
 from zero2chat.inference import fast_generate
-from zero2chat.inference.fast_generate import draw, fast_sample, use_fast_rollouts
+from zero2chat.inference.fast_generate import draw_tokens, fast_sample, use_fast_rollouts
 from zero2chat.models.loading import load_model
 
 SIZES: dict[str, Any] = {
@@ -154,7 +154,7 @@ def test_the_result_is_as_long_as_its_longest_row(every: int, monkeypatch: pytes
 def test_draws_follow_the_softmax_and_never_a_score_of_minus_infinity() -> None:
     scores = torch.tensor([-torch.inf, 0.0, 1.0, -torch.inf, 2.0, -1.0, -torch.inf])
     torch.manual_seed(0)
-    counts = draw(scores.expand(100_000, -1)).bincount(minlength=7)
+    counts = draw_tokens(scores.expand(100_000, -1)).bincount(minlength=7)
     expected = scores.softmax(-1) * 100_000
     kept = expected > 0
     assert counts[~kept].sum() == 0

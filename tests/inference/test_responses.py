@@ -6,7 +6,7 @@ from transformers import AddedToken, AutoTokenizer
 from trl.chat_template_utils import parse_response, qwen3_training_chat_template
 
 from zero2chat.errors import UserError
-from zero2chat.inference.responses import Answer, AnswerReader, OfferedTools
+from zero2chat.inference.responses import AnswerReader, OfferedTools, StreamedAnswer
 from zero2chat.models.tokenization import control_ids, neutral, plain_ids
 
 TURN_END = 3
@@ -146,7 +146,7 @@ def test_trls_tool_loop_reads_the_calls_of_functions_with_the_reader(own):
 
 
 def test_an_answer_told_token_by_token_holds_back_a_call_until_it_is_one(own):
-    answer = Answer(AnswerReader(own, {TURN_END}).format([SEARCH]))
+    answer = StreamedAnswer(AnswerReader(own, {TURN_END}).format([SEARCH]))
     told = [answer.read(token) for token in own.encode("a<SEARCH_START>b<SEARCH_END>c<|im_end|>")]
     assert [own.decode(ids) for ids, _ in told] == ["a", "", "", "", "c", ""]
     assert [found.arguments for _, found in told if found] == [{"query": "b"}]

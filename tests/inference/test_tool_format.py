@@ -13,7 +13,15 @@ from trl.chat_template_utils import qwen2_5_chat_template, qwen3_training_chat_t
 from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_calls import Unfolding
-from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, call_message, open_tools, render
+from zero2chat.inference.tool_format import (
+    Call,
+    CallFormat,
+    ToolResult,
+    Tools,
+    call_message,
+    open_tools,
+    render_messages,
+)
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import control_ids, neutral, neutralise
 from zero2chat.tools.functions import python
@@ -463,9 +471,9 @@ def test_no_text_from_outside_makes_a_call_or_a_turn(loaded, monkeypatch, attemp
         script = Script(monkeypatch, session)
         name = "python" if where == "output" else "search"
         question = [{"role": "user", "content": "?"}]
-        before = render(tokenizer, question, session.tools, header=True)
+        before = render_messages(tokenizer, question, session.tools, header=True)
         called = [*question, call_message(name, session.tools.example(name))]
-        call = render(tokenizer, called, session.tools).removeprefix(before).removesuffix("<|im_end|>\n")
+        call = render_messages(tokenizer, called, session.tools).removeprefix(before).removesuffix("<|im_end|>\n")
         script(user, call, tokenizer.encode(neutral(copied, tokenizer)))
         script("And now?", "So.")
         return [token for token in script.fed if token in control]

@@ -14,7 +14,7 @@ import pytest
 from zero2chat.errors import UserError
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.rewards import judge as module
-from zero2chat.rewards.judge import choice, judge, neutral, prefer, request, verdict
+from zero2chat.rewards.judge import choice, judge, neutral_to_judge, prefer, request, verdict
 
 
 class Server(ThreadingHTTPServer):
@@ -273,7 +273,7 @@ def test_a_text_cannot_leave_its_fence_nor_write_a_verdict() -> None:
 
 def test_plain_text_is_judged_as_it_is_and_a_long_one_is_cut() -> None:
     text = "x² < 5 and [A, B] for a<b\n\tvector<int> v; <b>José</div> 日本語 🙂"
-    assert neutral(text) == text
+    assert neutral_to_judge(text) == text
     _, user = request("q" * 100_000, "a" * 100_000, "r")
     assert 20_000 < len(user["content"]) < 20_500
     assert user["content"].count("(cut here)") == 2
@@ -291,7 +291,7 @@ def test_a_long_hostile_text_takes_no_time() -> None:
         "[A" * 50_000,
     ):
         start = time.monotonic()
-        neutral(text)
+        neutral_to_judge(text)
         assert time.monotonic() - start < 5
 
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from zero2chat import runs, stats, tasks
 from zero2chat.errors import UserError
 from zero2chat.evaluation import lm_eval
-from zero2chat.evaluation.tasks import Scored, evaluate_rows, read_specs, rows_and_prompts
+from zero2chat.evaluation.tasks import Scored, evaluate_tasks, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.tokenization import set_chat_template
@@ -79,7 +79,7 @@ def test_a_checkpoint_is_examined_on_each_task(
     set_chat_template(tokenizer, given["chat_template_path"])
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     end_turn(model, tokenizer)
-    found, samples, scored = evaluate_rows(model, tokenizer, read_specs(entries))
+    found, samples, scored = evaluate_tasks(model, tokenizer, read_specs(entries))
     assert metrics == found
     assert set(found) == {
         *("accuracy", "accuracy_facts", "accuracy_once", "accuracy_sampled", "accuracy_sampled_facts", "stop_rate"),

@@ -43,7 +43,7 @@ Judge what is written, not what was perhaps meant, and each answer on its own.""
 Order = list[list[int]]
 
 
-def rank(
+def rank_answers(
     model_path: str,
     prompts: Sequence[Messages],
     out: str | Path,

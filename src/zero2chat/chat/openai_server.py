@@ -17,7 +17,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from zero2chat.chat.request_filter import listen, take_own_names
 from zero2chat.errors import UserError, nearest
-from zero2chat.inference.responses import CONTENT_ONLY, Answer, AnswerReader, without_calls
+from zero2chat.inference.responses import CONTENT_ONLY, AnswerReader, StreamedAnswer, without_calls
 from zero2chat.inference.session import Sampling
 from zero2chat.inference.tool_format import CallFormat
 from zero2chat.models.loading import context_length, end_ids, load_for_use
@@ -299,7 +299,7 @@ class _Streamer(DirectStreamer):
         response_parser: Any,
     ):
         super().__init__(tokenizer._tokenizer, loop, queue, response_parser=response_parser)
-        self._answer = Answer(written)
+        self._answer = StreamedAnswer(written)
 
     def put(self, value: Any) -> None:
         if self._first:  # the prompt

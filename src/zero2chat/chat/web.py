@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.chat.request_filter import Guard, listen, take_own_names
-from zero2chat.chat.web_html import SHADES, Alphabet, Answer, text
+from zero2chat.chat.web_html import SHADES, Alphabet, AnswerMarkup, text
 from zero2chat.chat.web_style import CSS, SCRIPT
 from zero2chat.data.preference_files import append_ranking, mend, read_rankings
 from zero2chat.errors import UserError
@@ -43,7 +43,7 @@ _MONO = ["ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"]
 
 
 @dataclass
-class Model:
+class SharedModel:
     """A model shared by all visitors, with its sampling settings, system prompt and tools."""
 
     name: str
@@ -67,12 +67,12 @@ class Model:
 
 
 @dataclass
-class Turn:
+class Exchange:
     """A question and its answer: by one model, or by two in an order hidden from the visitor."""
 
     question: str
-    models: list[Model]
-    answers: list[Answer]
+    models: list[SharedModel]
+    answers: list[AnswerMarkup]
     texts: list[str] = field(default_factory=list)  # set when all are complete
     named: bool = True
     chosen: int | None = None
@@ -107,28 +107,28 @@ class Visitor:
     """The state of one browser tab."""
 
     session: Session | None = None  # for one model; with two, each question is a new conversation
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[Exchange] = field(default_factory=list)
     asked: int = 0
     stopped: bool = False
     votes: Counter[str] = field(default_factory=Counter)
 
     @property
-    def ballot(self) -> Turn | None:
+    def ballot(self) -> Exchange | None:
         """Return the turn to vote on."""
         turn = self.turns[-1] if self.turns else None
         return turn if turn and turn.texts and not turn.named else None
 
 
-class Page:
+class ChatPage:
     """The page's actions. It holds the models; a visitor's state is in the `Visitor` passed in."""
 
-    def __init__(self, models: list[Model], out: Path | None = None):
+    def __init__(self, models: list[SharedModel], out: Path | None = None):
         self.models, self.out = models, out
 
     def arrive(self) -> Visitor:
         return Visitor(self.models[0].session() if len(self.models) == 1 else None)
 
-    def ask(self, visitor: Visitor, question: str) -> Iterator[Turn]:
+    def ask(self, visitor: Visitor, question: str) -> Iterator[Exchange]:
         """Yield the growing turn every `_TICK` seconds. A mistake is shown as its note."""
         question = question.strip()
         if not question:
@@ -140,7 +140,7 @@ class Page:
         models = random.sample(self.models, len(self.models))
         visitor.asked += 1
         sessions = [visitor.session] if visitor.session else [model.session(visitor.asked) for model in models]
-        turn = Turn(question, models, [Answer(model.alphabet) for model in models], named=len(models) == 1)
+        turn = Exchange(question, models, [AnswerMarkup(model.alphabet) for model in models], named=len(models) == 1)
         dropped = sum(session.dropped for session in sessions)
         for session in sessions:
             session.record = []
@@ -178,7 +178,7 @@ class Page:
         turn.texts = texts
         yield turn
 
-    def _step(self, session: Session, reply: Iterator[Any], answer: Answer) -> bool:
+    def _step(self, session: Session, reply: Iterator[Any], answer: AnswerMarkup) -> bool:
         """Return the next piece of an answer, if any."""
         piece = next(reply, None)
         self._take(session, answer)
@@ -186,13 +186,13 @@ class Page:
             answer.close(piece)
         return piece is not None
 
-    def _take(self, session: Session, answer: Answer) -> None:
+    def _take(self, session: Session, answer: AnswerMarkup) -> None:
         for drawn in session.record or []:
             answer.add(drawn)
         session.record = []
 
-    def _refused(self, visitor: Visitor, question: str, why: str) -> Turn:
-        turn = Turn(question, [], [], note=why, mistake=True)
+    def _refused(self, visitor: Visitor, question: str, why: str) -> Exchange:
+        turn = Exchange(question, [], [], note=why, mistake=True)
         visitor.turns = [*visitor.turns, turn][-TURNS:]
         return turn
 
@@ -355,7 +355,7 @@ def ui(
     with listen(host, port) as listener:
         sampling = sampling or Sampling()
         compared = [(model, tools), (against, against_tools)] if against else [(model, tools)]
-        page = Page([Model(name, *load_for_use(name), sampling, system, its) for name, its in compared], file)
+        page = ChatPage([SharedModel(name, *load_for_use(name), sampling, system, its) for name, its in compared], file)
         if file:
             mend(file, whole)
         address, port = listener.getsockname()[:2]
@@ -365,7 +365,7 @@ def ui(
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def application(page: Page, address: str) -> Any:
+def application(page: ChatPage, address: str) -> Any:
     """Return the server's ASGI application."""
     import fastapi
     import gradio as gr

@@ -38,7 +38,7 @@ class Alphabet:
         self.control = control_ids(tokenizer)
 
 
-class Answer:
+class AnswerMarkup:
     """An answer during generation: `html` is its current markup."""
 
     def __init__(self, alphabet: Alphabet):

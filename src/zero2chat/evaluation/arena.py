@@ -19,7 +19,7 @@ from zero2chat.config import Refuse, build
 from zero2chat.data.preference_files import read_votes
 from zero2chat.data.prompts import read_prompts
 from zero2chat.errors import UserError
-from zero2chat.evaluation.elo import STYLE, Comparison, NotConnected, rate, style_of, unbeaten
+from zero2chat.evaluation.elo import STYLE, NotConnected, ScoredPair, fit_ratings, style_of, unbeaten
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer, answer_each
 from zero2chat.inference.openai_client import EndpointSpec
@@ -103,7 +103,7 @@ class Bout(NamedTuple):
     why: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
-def compare(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict[str, Any]], str]:
+def compare_models(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict[str, Any]], str]:
     """Return the metrics, the first decided pairs as rows for `samples.jsonl`, and all pairs as JSON lines.
 
     Every rank must call this; rank 0 judges, and the others get nothing. Raises `UserError` if a model or judge is not
@@ -285,11 +285,11 @@ def _asked(args: ArenaArguments, spec: EndpointSpec, bouts: Sequence[Bout]) -> l
 def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], anchor: int | None) -> Metrics:
     """Compute ratings, the best first, and pairwise win rates. Raises `UserError` if ratings cannot be computed."""
     decided = [bout for bout in bouts if bout.score is not None]
-    comparisons = [Comparison(bout.prompt, *bout.models, float(bout.score or 0)) for bout in decided]
+    comparisons = [ScoredPair(bout.prompt, *bout.models, float(bout.score or 0)) for bout in decided]
     if not comparisons:
         raise UserError(f"the judge gave no verdict on any of {len(bouts)} pairs: set another judge or rubric")
     try:
-        found = rate(comparisons, len(names), anchor, resamples=args.resamples, seed=args.seed)
+        found = fit_ratings(comparisons, len(names), anchor, resamples=args.resamples, seed=args.seed)
     except NotConnected as error:
         apart = ", ".join(names[i] for i in error.apart)
         raise UserError(
@@ -336,12 +336,12 @@ def _with_style(
     args: ArenaArguments,
     names: Sequence[str],
     decided: Sequence[Bout],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[ScoredPair],
     anchor: int | None,
     metric: Callable[[Any, int], dict[str, Any]],
 ) -> Metrics:
     styles = [style_of(*bout.answers) for bout in decided]
-    found = rate(comparisons, len(names), anchor, styles, args.resamples, args.seed)
+    found = fit_ratings(comparisons, len(names), anchor, styles, args.resamples, args.seed)
     if found is None:
         print("style: its effect cannot be separated from the models: no style-controlled ratings", flush=True)
         return {}

@@ -33,7 +33,7 @@ STYLE = {
 }
 
 
-class Comparison(NamedTuple):
+class ScoredPair(NamedTuple):
     prompt: int  # index
     a: int  # index of a model
     b: int
@@ -70,8 +70,8 @@ def style_of(a: str, b: str) -> list[float]:
     return [(of_a - of_b) / max(of_a + of_b, 1) for of_a, of_b in counts]
 
 
-def rate(
-    comparisons: Sequence[Comparison],
+def fit_ratings(
+    comparisons: Sequence[ScoredPair],
     n: int,
     anchor: int | None = None,
     styles: Sequence[Sequence[float]] | None = None,
@@ -118,7 +118,7 @@ def rate(
 class _Model:
     """The comparisons as a logistic regression without intercept: rows of differences, with a score each."""
 
-    def __init__(self, comparisons: Sequence[Comparison], n: int, styles: Sequence[Sequence[float]] | None):
+    def __init__(self, comparisons: Sequence[ScoredPair], n: int, styles: Sequence[Sequence[float]] | None):
         self.n = n
         sides = np.array([(c.a, c.b) for c in comparisons])
         self.scores = np.array([c.score for c in comparisons])
@@ -189,7 +189,7 @@ def _reach(edges: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return found
 
 
-def unbeaten(comparisons: Sequence[Comparison], n: int) -> list[int]:
+def unbeaten(comparisons: Sequence[ScoredPair], n: int) -> list[int]:
     """Return models that never lost to, or drew with, a model outside the set; empty if ratings are finite."""
     model = _Model(comparisons, n, None)
     reach = _reach(model._beaten(np.ones(len(comparisons))))

@@ -18,12 +18,12 @@ from zero2chat.data.canaries import never_planted, read_canaries
 from zero2chat.data.decontamination import in_a_row
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import (
-    Passage,
-    Reading,
+    Excerpt,
+    Prediction,
     exposure,
     held_out_texts,
     passages_of,
-    read,
+    predict,
     rows_of,
     start_of_document,
     write,
@@ -69,7 +69,7 @@ class RegurgitateArguments:
                 raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
 
 
-def measure(
+def measure_extraction(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: RegurgitateArguments
 ) -> tuple[Metrics, list[dict[str, Any]]]:
     """Return the metrics, and the first texts of each kind as rows for `samples.jsonl`. Every rank must call this.
@@ -87,7 +87,7 @@ def measure(
         )
     samples: list[dict[str, Any]] = []
 
-    def keep(passage: Passage, reading: Reading, task: str, **more: Any) -> None:
+    def keep(passage: Excerpt, reading: Prediction, task: str, **more: Any) -> None:
         prompt = passage.ids[len(start_of_document(tokenizer)) : passage.given]
         samples.append(
             {"prompt": tokenizer.decode(prompt), "completion": write(model, tokenizer, passage), "task": task}
@@ -97,7 +97,7 @@ def measure(
     canaries = read_canaries(Path(str(args.dataset)))
     groups, metrics = _documents(tokenizer, args, {canary.text for canary in canaries})
     for name, passages in groups.items():
-        readings = read(model, passages, args.eval_batch_size)
+        readings = predict(model, passages, args.eval_batch_size)
         verbatim = sum(reading.verbatim for reading in readings)
         metrics[f"extraction_rate_{name}"] = stats.rate(verbatim, len(passages), args.seed)
         for passage, reading in zip(passages[:_SHOWN], readings, strict=False):
@@ -107,7 +107,7 @@ def measure(
     for canary in canaries:
         others = never_planted(canary, args.candidates - 1, args.seed)
         passages = passages_of(tokenizer, [canary.text, *others])
-        own, *theirs = read(model, passages, args.eval_batch_size)
+        own, *theirs = predict(model, passages, args.eval_batch_size)
         bits = exposure(own.log_likelihood, [reading.log_likelihood for reading in theirs])
         if len(found[canary.copies]) < _SHOWN:
             keep(passages[0], own, f"canaries seen {times(canary.copies)}", exposure=round(bits, 2))
@@ -121,11 +121,11 @@ def measure(
 
 def _documents(
     tokenizer: PreTrainedTokenizerBase, args: RegurgitateArguments, planted: set[str]
-) -> tuple[dict[str, list[Passage]], Metrics]:
+) -> tuple[dict[str, list[Excerpt]], Metrics]:
     """Return beginnings of held-out documents, and of train documents by their number of copies.
 
     Excludes canaries, and documents whose continuation occurs more often in the training text than the document itself,
-    because it may have been learned elsewhere; the metrics count them. Raises `UserError` as `measure` does.
+    because it may have been learned elsewhere; the metrics count them. Raises `UserError` as `measure_extraction` does.
     """
     train = rows_of(str(args.dataset), args.column, "train")
     copies: Counter[int] = Counter()  # keyed by the text's hash: the corpus may be larger than memory
@@ -168,15 +168,15 @@ def _draw(
     texts: Sequence[str],
     known: list[tuple[int, int]],
     rng: random.Random,
-) -> list[Passage]:
+) -> list[Excerpt]:
     """Return the beginnings of n texts (or of all that are long enough), with their index and number of copies."""
     start, length = start_of_document(tokenizer), args.prefix + args.continuation
-    found: list[Passage] = []
+    found: list[Excerpt] = []
     rng.shuffle(known)
     for i, copies in known:
         ids = plain_ids(tokenizer, [texts[i]])[0][:length]
         if len(ids) == length:
-            found.append(Passage(start + ids, len(start) + args.prefix, copies))
+            found.append(Excerpt(start + ids, len(start) + args.prefix, copies))
         if len(found) == args.n:
             break
     return found

@@ -48,7 +48,7 @@ class HarnessSpec:
 
 
 @dataclass
-class Result:
+class HarnessResult:
     """The result of one entry."""
 
     metrics: dict[str, dict[str, Any]]  # by `label.metric`, or `label.metric.filter` if there are filters
@@ -147,7 +147,7 @@ def run_harness(
     spec: HarnessSpec,
     manager: Any,
     batch_size: int,
-) -> Result | None:
+) -> HarnessResult | None:
     """Evaluate one entry. With several processes each evaluates its share, and only rank 0 has the result.
 
     Raises `UserError` if the task's data cannot be loaded.
@@ -179,7 +179,7 @@ def run_harness(
     if found is None:
         return None
     asked = {name: _rows(found["samples"][name]) for name in loaded["tasks"]}
-    return Result(
+    return HarnessResult(
         metrics=_metrics(spec, found, asked),
         questions=[_question(loaded["tasks"][name], row["doc"]) for name, rows in asked.items() for row in rows],
         raw=json.loads(json.dumps({key: found[key] for key in _RAW}, default=str)),

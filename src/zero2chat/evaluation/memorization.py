@@ -27,7 +27,7 @@ from zero2chat.runs import is_main_process
 
 
 @dataclass
-class Passage:
+class Excerpt:
     """A text as ids. The first `given` ids (1 or more) are the prompt; the model is asked for the rest."""
 
     ids: list[int]
@@ -39,7 +39,7 @@ class Passage:
         return tuple(self.ids[self.given :])
 
 
-class Reading(NamedTuple):
+class Prediction(NamedTuple):
     log_likelihood: float  # of the rest given the prompt, in nats
     right: tuple[bool, ...]  # per token of the rest: whether it is the top prediction after the true ones before it
 
@@ -73,16 +73,16 @@ def start_of_document(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [] if start is None else [start]
 
 
-def passages_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Passage]:
+def passages_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Excerpt]:
     """Encode texts of one form as passages. The prompt is their common prefix in tokens."""
     start = start_of_document(tokenizer)
     rows = [start + ids for ids in plain_ids(tokenizer, texts)]
     given = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))))
-    return [Passage(ids, given) for ids in rows]
+    return [Excerpt(ids, given) for ids in rows]
 
 
 @torch.inference_mode()
-def read(model: PreTrainedModel, passages: Sequence[Passage], batch_size: int = 64) -> list[Reading]:
+def predict(model: PreTrainedModel, passages: Sequence[Excerpt], batch_size: int = 64) -> list[Prediction]:
     """Score each passage, in order. Every rank must call this; each scores its share, and all get all results.
 
     Nothing is decoded: greedy decoding reproduces the rest if and only if each token is the top prediction after the
@@ -104,12 +104,12 @@ def read(model: PreTrainedModel, passages: Sequence[Passage], batch_size: int = 
         logits = model(input_ids=ids[:, :-1], logits_to_keep=rest.shape[1]).logits.float()  # (rows, rest, vocabulary)
         nats = F.cross_entropy(logits.flatten(0, 1), rest.flatten(), reduction="none").view_as(rest).sum(1)
         right = map(tuple, (logits.argmax(-1) == rest).tolist())
-        found += [(i, Reading(-n, r)) for i, n, r in zip(batch, nats.tolist(), right, strict=True)]
+        found += [(i, Prediction(-n, r)) for i, n, r in zip(batch, nats.tolist(), right, strict=True)]
     everyones = dict(gather_object(found))
     return [everyones[i] for i in range(len(passages))]
 
 
-def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passage: Passage) -> str:
+def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passage: Excerpt) -> str:
     """Continue the prompt greedily for as many tokens as the rest has."""
     settings = GenerationConfig(do_sample=False, max_new_tokens=len(passage.rest), pad_token_id=tokenizer.pad_token_id)
     with generating(model, seed=0):

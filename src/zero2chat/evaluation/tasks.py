@@ -131,8 +131,8 @@ def evaluate_tasks(
     seed: int = 0,
     tools: Tools | None = None,
     constants: bool = True,
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Return metrics of all tasks, and the first `show` greedy answers of each as rows for `samples.jsonl`.
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[Scored]]:
+    """Return metrics of all tasks, the first `show` greedy answers of each as rows for `samples.jsonl`, and all rows.
 
     `accuracy` is the mean of the tasks' greedy accuracies, `accuracy_sampled` that of the sampled ones. `stop_rate` is
     the share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
@@ -141,20 +141,6 @@ def evaluate_tasks(
     that can tell (`said`). For tasks with `tools`, `called_*` is the share of greedy answers with a tool call. With
     `constants`, `constant_*` is the score of the best constant answer.
     """
-    return evaluate_rows(model, tokenizer, specs, batch_size, show, seed, tools, constants)[:2]
-
-
-def evaluate_rows(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    specs: Sequence[TaskSpec],
-    batch_size: int = 128,
-    show: int = 6,
-    seed: int = 0,
-    tools: Tools | None = None,
-    constants: bool = True,
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[Scored]]:
-    """Return what `evaluate_tasks` returns, and each row with its greedy answer."""
     metrics: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
     scored: list[Scored] = []

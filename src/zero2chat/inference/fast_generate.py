@@ -129,7 +129,7 @@ def fast_sample(
         )
 
 
-def draw(scores: torch.Tensor) -> torch.Tensor:
+def draw_tokens(scores: torch.Tensor) -> torch.Tensor:
     """Sample one token per row from the softmax of fp32 scores (rows, vocabulary), by inverse transform.
 
     A token's probability is exact to 2⁻²⁴, the precision of fp32. A score of -inf has probability 0.
@@ -168,7 +168,7 @@ def _decode(
         scores = logits.float()
         if processors:
             scores = processors(ids[row, :end], scores)
-        tokens = draw(scores) if config.do_sample else scores.argmax(-1)
+        tokens = draw_tokens(scores) if config.do_sample else scores.argmax(-1)
         ids[row, end] = tokens
         if end + 1 == length + steps:
             break

@@ -77,7 +77,7 @@ class AnswerReader:
         their own tokens although the text does not contain their names, and an answer truncated inside a call is not
         an error.
         """
-        answer, kept, calls = Answer(self.format(tools)), list[int](), []
+        answer, kept, calls = StreamedAnswer(self.format(tools)), list[int](), []
         for token in map(int, response):
             ids, call = answer.read(token)
             kept += ids
@@ -93,7 +93,7 @@ class AnswerReader:
         return message
 
 
-class Answer:
+class StreamedAnswer:
     """One answer, parsed token by token."""
 
     def __init__(self, written: CallFormat):

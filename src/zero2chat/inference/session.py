@@ -18,7 +18,7 @@ from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, T
 from zero2chat.errors import UserError, nearest
 from zero2chat.inference.next_token import Drawn, as_drawn
 from zero2chat.inference.tool_calls import Calls
-from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render
+from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render_messages
 from zero2chat.models.loading import context_length, end_ids
 from zero2chat.models.tokenization import control_ids, neutral
 
@@ -123,7 +123,7 @@ class Session:
     # ---- from messages to ids
 
     def _render(self, messages: list[dict[str, Any]], header: bool = False) -> str:
-        return render(self.tokenizer, messages, self.tools, header)
+        return render_messages(self.tokenizer, messages, self.tools, header)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)

@@ -242,21 +242,21 @@ class CallFormat:
     def _result_text(self, name: str, text: str) -> str:
         call = call_message(name, self.tools.example(name))
         told = {"role": "tool", "name": name, "content": text}
-        rendered = render(self.tokenizer, [*_QUESTION, call, told], self.tools, header=True)
+        rendered = render_messages(self.tokenizer, [*_QUESTION, call, told], self.tools, header=True)
         mark = next(mark for mark in self.marks.values() if mark.name in (name, None))
         end = self.tokenizer.added_tokens_decoder[mark.end].content
         return rendered[rendered.rindex(end) + len(end) :]
 
     def _rest(self, before: list[dict[str, Any]], after: list[dict[str, Any]], header: bool = False) -> str:
-        rendered = render(self.tokenizer, before, self.tools, header)
-        return render(self.tokenizer, after, self.tools).removeprefix(rendered)
+        rendered = render_messages(self.tokenizer, before, self.tools, header)
+        return render_messages(self.tokenizer, after, self.tools).removeprefix(rendered)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
 
-def render(
+def render_messages(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], tools: Tools | None, header: bool = False
 ) -> str:
     """Render a conversation, maybe with the next answer's header. Raises `UserError` if the template rejects it."""

@@ -27,20 +27,20 @@ def exact_match(
         return text if case else text.casefold()
 
     texts = [last_message(c) if whole else final_text(last_message(c)) for c in completions]
-    golds = [plain(reference(gold)) for gold in answer]
+    golds = [plain(reference_answer(gold)) for gold in answer]
     return [float(text is not None and plain(text) == gold) for text, gold in zip(texts, golds, strict=True)]
 
 
 def check_references(answers: Sequence[str]) -> None:
     """Raises `UserError` with the row of the first reference that no final answer can equal."""
     for row, gold in enumerate(answers):
-        if not reference(gold):
+        if not reference_answer(gold):
             raise UserError(f"row {row}: the reference answer is empty")
-        if _TAG.search(reference(gold)):
+        if _TAG.search(reference_answer(gold)):
             raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} contains an answer tag")
 
 
-def reference(gold: Any) -> str:
+def reference_answer(gold: Any) -> str:
     """Return a reference's final answer: the text after its last `####`, as in GSM8K's solutions, or all of it."""
     return str(gold).rpartition("####")[2].strip()
 

@@ -158,10 +158,10 @@ def _fenced(
 ) -> list[dict[str, str]]:
     """Put question and answers (several ones with letters) into a fence, after the instructions."""
     question = prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
-    question = _cut(neutral(question), longest // 2)
+    question = _cut(neutral_to_judge(question), longest // 2)
     room = max(longest - len(question), longest // 2) // len(answers)
     names = ["answer"] if len(answers) == 1 else [f"answer {chr(65 + i)}" for i in range(len(answers))]
-    parts = {name: _cut(neutral(answer), room) for name, answer in zip(names, answers, strict=True)}
+    parts = {name: _cut(neutral_to_judge(answer), room) for name, answer in zip(names, answers, strict=True)}
     mark, text = fenced({"question": question} | parts)
     return [
         {"role": "system", "content": instructions.format(fence=mark, rubric=rubric)},
@@ -178,7 +178,7 @@ def fenced(parts: Mapping[str, str]) -> tuple[str, str]:
     return mark, "\n".join([*(f"{mark} {name}\n{text}" for name, text in parts.items()), f"{mark} end"])
 
 
-def neutral(text: str) -> str:
+def neutral_to_judge(text: str) -> str:
     """Neutralise a text for the judge: as `harmless` does, and also break the word "verdict"."""
     return _WORD.sub("(grade)", harmless(text))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from zero2chat.errors import UserError
 from zero2chat.rewards import last_message
-from zero2chat.rewards.exact import final_text, reference
+from zero2chat.rewards.exact import final_text, reference_answer
 
 # At most 30 digits: longer numbers are not answers, and would be costly.
 _NUMBER = re.compile(
@@ -32,7 +32,7 @@ def numeric_match(
     rewards = []
     for completion, gold in zip(completions, answer, strict=True):
         text = last_message(completion) if whole else final_text(last_message(completion))
-        found, expected = number(text or ""), number(reference(gold))
+        found, expected = number(text or ""), number(reference_answer(gold))
         if expected is None:
             raise UserError(f"numeric_match: the reference answer {str(gold)[:60]!r} is not a number")
         rewards.append(float(found is not None and abs(found - expected) <= Fraction(within) * abs(expected)))
@@ -42,7 +42,7 @@ def numeric_match(
 def check_references(answers: Sequence[str]) -> None:
     """Raises `UserError` with the row of the first reference that is not a number."""
     for row, gold in enumerate(answers):
-        if number(reference(gold)) is None:
+        if number(reference_answer(gold)) is None:
             raise UserError(f"row {row}: the reference answer {str(gold)[:60]!r} is not a number")
 
 

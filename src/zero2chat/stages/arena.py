@@ -14,7 +14,7 @@ from __future__ import annotations
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.evaluation.arena import FILE, ArenaArguments, as_tables, compare
+from zero2chat.evaluation.arena import FILE, ArenaArguments, as_tables, compare_models
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_for_use, load_model
 from zero2chat.runs import Run, write_atomically
@@ -28,7 +28,7 @@ def run(run: Run, args: ArenaArguments) -> None:
         model, tokenizer = load_model(path, args.dtype)
         return model.to(state.device), tokenizer
 
-    metrics, samples, lines = compare(args, load)
+    metrics, samples, lines = compare_models(args, load)
     if state.is_main_process:
         Console(highlight=False).print(as_tables(metrics))
         write_atomically(run.folder / FILE, lines)
@@ -37,7 +37,7 @@ def run(run: Run, args: ArenaArguments) -> None:
 
 
 def _result(args: ArenaArguments) -> Result:
-    metrics, _, lines = compare(args, load_for_use)
+    metrics, _, lines = compare_models(args, load_for_use)
     return Result(metrics, as_tables(metrics), lines)
 
 

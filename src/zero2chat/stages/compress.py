@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat import stats
 from zero2chat.config import Refuse
 from zero2chat.errors import UserError
-from zero2chat.evaluation.memorization import Passage, Reading, held_out_texts, read, rows_of, start_of_document
+from zero2chat.evaluation.memorization import Excerpt, Prediction, held_out_texts, predict, rows_of, start_of_document
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import plain_ids
@@ -91,7 +91,7 @@ def measure(
         rng = random.Random(f"compress {args.seed} {split}")
         drawn = rng.sample(texts, min(args.n or len(texts), len(texts)))
         documents = [_passages(model, tokenizer, text) for text in drawn]
-        readings = iter(read(model, [one for some in documents for one in some], args.eval_batch_size))
+        readings = iter(predict(model, [one for some in documents for one in some], args.eval_batch_size))
         found = [[next(readings) for _ in some] for some in documents]
         bits = [-sum(reading.log_likelihood for reading in some) / math.log(2) for some in found]
         kept = [[sum(reading.right) for reading in some] for some in found]
@@ -114,15 +114,15 @@ def xz_size(texts: Iterable[str]) -> int:
     return sum(len(packer.compress(f"{text}\n".encode())) for text in texts) + len(packer.flush())
 
 
-def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Passage]:
+def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Excerpt]:
     """Split a document, with its end token, into passages that fit the context. Each token is in one passage's rest."""
     end = start_of_document(tokenizer)
     ids = [*end, *plain_ids(tokenizer, [text])[0], *end]
     room = context_length(model)
-    return [Passage(ids[start : start + room + 1], 1) for start in range(0, len(ids) - 1, room)]
+    return [Excerpt(ids[start : start + room + 1], 1) for start in range(0, len(ids) - 1, room)]
 
 
-def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Passage, reading: Reading) -> str:
+def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Excerpt, reading: Prediction) -> str:
     """Return a passage's text, with a gap for each token that the model predicts wrongly."""
     runs = groupby(zip(passage.rest, reading.right, strict=True), key=lambda pair: pair[1])
     texts = ((right, [token for token, _ in run]) for right, run in runs)

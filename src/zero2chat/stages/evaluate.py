@@ -29,7 +29,7 @@ from zero2chat.config import Refuse
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.errors import UserError
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
-from zero2chat.evaluation.tasks import Scored, TaskSpec, evaluate_rows, read_specs, rows_and_prompts
+from zero2chat.evaluation.tasks import Scored, TaskSpec, evaluate_tasks, read_specs, rows_and_prompts
 from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.generate import answer
 from zero2chat.inference.tool_format import Tools, make_tools
@@ -111,7 +111,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
     model.to(state.device)
     tools = make_tools(args.tools)
 
-    metrics, samples, scored = evaluate_rows(
+    metrics, samples, scored = evaluate_tasks(
         model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=tools
     )
     metrics |= _changes(scored, earlier, specs) | _over_tasks(scored, specs)

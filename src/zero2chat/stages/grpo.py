@@ -330,7 +330,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     # starts.)
     if specs and not (is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled):
         few = [dataclasses.replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in specs]
-        _, samples = evaluate_tasks(model.to(training.device), tokenizer, few, show=_SHOWN, tools=tools)
+        _, samples, _ = evaluate_tasks(model.to(training.device), tokenizer, few, show=_SHOWN, tools=tools)
         if trainer.is_world_process_zero():
             run.sample_anew(0, samples)
 

@@ -335,7 +335,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
                 samples[step].append({"prompt": row["question"], "completion": text.text} | shown)
     if specs:
         with trainer.trained_model() as current:
-            more, shown_answers = evaluate_tasks(current, tokenizer, specs, args.eval_batch_size, seed=training.seed)
+            more, shown_answers, _ = evaluate_tasks(current, tokenizer, specs, args.eval_batch_size, seed=training.seed)
         metrics |= more
         samples[trainer.state.global_step] += shown_answers
     if trainer.is_world_process_zero():

@@ -16,7 +16,7 @@ import json
 
 from rich.console import Console
 
-from zero2chat.evaluation.extraction import RegurgitateArguments, as_table, measure
+from zero2chat.evaluation.extraction import RegurgitateArguments, as_table, measure_extraction
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_for_use, load_model
 from zero2chat.runs import Run
@@ -26,7 +26,7 @@ from zero2chat.stages import Result, Stage
 def run(run: Run, args: RegurgitateArguments) -> None:
     state = start_processes()
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
-    metrics, samples = measure(model.to(state.device), tokenizer, args)
+    metrics, samples = measure_extraction(model.to(state.device), tokenizer, args)
     if state.is_main_process:
         Console(highlight=False).print(as_table(metrics))
         run.sample_anew(0, samples)
@@ -34,7 +34,7 @@ def run(run: Run, args: RegurgitateArguments) -> None:
 
 
 def _result(args: RegurgitateArguments) -> Result:
-    metrics, samples = measure(*load_for_use(str(args.model_name_or_path)), args)
+    metrics, samples = measure_extraction(*load_for_use(str(args.model_name_or_path)), args)
     lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
     return Result(metrics, as_table(metrics), lines)
 

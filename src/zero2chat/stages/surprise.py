@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat import stats, tasks
 from zero2chat.config import Refuse
 from zero2chat.errors import UserError
-from zero2chat.evaluation.memorization import Passage, read
+from zero2chat.evaluation.memorization import Excerpt, predict
 from zero2chat.inference.generate import answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
@@ -126,9 +126,10 @@ def right_answers(
     task, seed = tasks.load(args.task), args.seed
     drawn = answer_each(writer, tokenizer, prompts, args.answers, args.max_new_tokens, 1.0, args.eval_batch_size, seed)
     right = [(i, a) for i, some in enumerate(drawn) for a in some if a.stopped and task.score(rows[i], a.text) >= 1]
-    passages = [Passage(encoded[i] + a.ids, given=len(encoded[i])) for i, a in right]
+    passages = [Excerpt(encoded[i] + a.ids, given=len(encoded[i])) for i, a in right]
     own, before = (
-        [-reading.log_likelihood / log(2) for reading in read(each, passages, args.eval_batch_size)] for each in models
+        [-reading.log_likelihood / log(2) for reading in predict(each, passages, args.eval_batch_size)]
+        for each in models
     )
     return [
         Right(i, a.text, len(a.ids), bits, own_bits) for (i, a), bits, own_bits in zip(right, before, own, strict=True)

@@ -43,7 +43,7 @@ def examine(
     if not specs:
         return {}
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
-        metrics, samples = evaluate_tasks(model, tokenizer, specs, batch_size, seed=trainer.args.seed, tools=tools)
+        metrics, samples, _ = evaluate_tasks(model, tokenizer, specs, batch_size, seed=trainer.args.seed, tools=tools)
     if trainer.is_world_process_zero():
         run.sample_anew(trainer.state.global_step, samples)
     return metrics
@@ -83,7 +83,7 @@ class Examination(TrainerCallback):
     def _examine(self, state: TrainerState) -> None:
         with unwrap_model_for_generation(self.trainer.model_wrapped, self.trainer.accelerator) as model:
             # The best constant answer is the same at each step: it is computed once, at the end.
-            metrics, _ = evaluate_tasks(
+            metrics, *_ = evaluate_tasks(
                 model, self.tokenizer, self.specs, self.batch_size, show=0, tools=self.tools, constants=False
             )
         line: dict[str, Any] = {"step": state.global_step}
