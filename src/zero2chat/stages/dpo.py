@@ -106,7 +106,7 @@ def log_probs(trainer: DPOTrainer, model: Any, rows: Dataset, batch_size: int) -
     return found
 
 
-def measure(
+def margin_metrics(
     train: Sequence[Pair],
     test: Sequence[Pair],
     before: Sequence[tuple[float, float]],
@@ -178,7 +178,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
     after = log_probs(trainer, trainer.model_wrapped, test, args.eval_batch_size)
     with _reference(trainer, model_args) as reference:
         before = log_probs(trainer, reference, test, args.eval_batch_size)
-    metrics = measure(known, held_out, before, after, training.beta, training.seed) | {
+    metrics = margin_metrics(known, held_out, before, after, training.beta, training.seed) | {
         "pairs_train": {"value": len(known)},
         "pairs_test": {"value": len(held_out)},
         "pairs_equal": {"value": equal},

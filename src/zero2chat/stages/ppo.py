@@ -149,11 +149,7 @@ def read_held_out(entry: Mapping[str, Any] | None) -> HeldOut | None:
     if entry is None:
         return None
     spec: HeldOut = build([HeldOut], entry, "held_out")[0]
-    task = tasks.load(spec.task)
-    if task.fetches:
-        tasks.check_options(task, spec.options)
-    else:
-        spec.rows()
+    tasks.check_rows(spec.task, spec.split, spec.seed, spec.n, spec.options)
     return spec
 
 

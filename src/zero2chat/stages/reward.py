@@ -156,7 +156,7 @@ def calibration_error(bins: Sequence[dict[str, float]]) -> float:
     return sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / sum(b["n"] for b in bins)
 
 
-def measure(
+def preference_metrics(
     train: Sequence[Pair], test: Sequence[Pair], margins: Sequence[float], seed: int
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]]]:
     """Compute metrics and reliability bins of held-out pairs. `margins` are score(chosen) - score(rejected).
@@ -233,7 +233,9 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
         scale, _ = score_texts(unwrapped, tokenizer, both_sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
         set_scale(unwrapped, scale)
     chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
-    metrics, bins = measure(known, held_out, [a - b for a, b in zip(chosen, rejected, strict=True)], training.seed)
+    metrics, bins = preference_metrics(
+        known, held_out, [a - b for a, b in zip(chosen, rejected, strict=True)], training.seed
+    )
     batch = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
     metrics |= {
         "pairs_train": {"value": len(known)},
