@@ -141,9 +141,8 @@ def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
     def write(path: Path, text: str) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(interrogate, "load_for_use", lambda path: (None, None))
+    monkeypatch.setattr("zero2chat.models.loading.load_for_use", lambda path: (None, None))
     monkeypatch.setattr(interrogate, "interrogate", lambda *_: ({"questions": {"value": 3}}, []))
-    monkeypatch.setattr(interrogate, "as_table", lambda _: "")
     monkeypatch.setattr(interrogate, "as_rows", lambda *_: "")
     monkeypatch.setattr(runs, "write_atomically", write)
     with pytest.raises(SystemExit) as end:

@@ -9,9 +9,9 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, ClassVar, Literal, NoReturn, get_type_hints
 
 import yaml
 
@@ -48,6 +48,23 @@ class Refuse:
             if found := re.search(pattern, self.words.partition(":")[0]):
                 return refuses(value, *map(float, found.groups()))
         raise TypeError(f"Refuse({self.words!r}): unknown wording")
+
+
+@dataclass
+class MeasuringArguments:
+    """Settings of the stages that measure a model. A subclass lists in `needs` what must be set."""
+
+    needs: ClassVar[tuple[str, ...]] = ("model_name_or_path",)
+
+    output_dir: str | None = None
+    model_name_or_path: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    seed: int = field(default=0, metadata={"help": "Seed for choosing rows, for sampling and for intervals."})
+
+    def __post_init__(self) -> None:
+        for key in self.needs:
+            if getattr(self, key) is None:
+                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
 
 
 def check_ranges(kind: type, values: Mapping[str, Any]) -> None:

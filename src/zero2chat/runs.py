@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import glob
 import hashlib
 import json
@@ -14,30 +14,18 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from zero2chat.errors import UserError
 
-STACK = (
-    "torch",
-    "transformers",
-    "trl",
-    "accelerate",
-    "datasets",
-    "tokenizers",
-    "peft",
-    "deepspeed",
-    "zero2chat",
-)
-RUN, METRICS, HISTORY, SAMPLES, MANIFEST = (
-    "run.json",
-    "metrics.json",
-    "history.jsonl",
-    "samples.jsonl",
-    "checkpoint.json",
-)
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+STACK = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers", "peft", "deepspeed", "zero2chat")
+RUN, METRICS, HISTORY, SAMPLES = "run.json", "metrics.json", "history.jsonl", "samples.jsonl"
+MANIFEST = "checkpoint.json"
 CRAWL = "crawl.json"  # counts of a crawl, per filter step of `corpus`
 REVIEWED = Path("data", "train.jsonl")  # written by `distill`, then edited by `zero2chat rank --review`
 LOCK = "_lock"  # names that begin with an underscore are never pushed
@@ -247,68 +235,62 @@ def is_untouched(folder: Path) -> bool:
 
 # ---- one writer at a time
 
-_locks: dict[Path, int] = {}  # folder → descriptor; the system releases the lock when the process ends, even if killed
-
-
-def _forget_locks() -> None:
-    for descriptor in _locks.values():
-        os.close(descriptor)
-    _locks.clear()
-
-
-# A worker that outlives its process must not keep the lock. (Programs that are started inherit no descriptor.)
-os.register_at_fork(after_in_child=_forget_locks)
+_locks: dict[Path, tuple[FileLock, int]] = {}  # folder → its lock, and the lock file's inode
+_UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def _holds(folder: Path) -> bool:
-    descriptor = _locks.get(folder.resolve())
-    path = folder / LOCK  # missing, or a different file, if the folder was removed since
-    return descriptor is not None and path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+    held, path = _locks.get(folder.resolve()), folder / LOCK
+    # The file is missing, or a different one, if the folder was removed since.
+    return held is not None and path.exists() and path.stat().st_ino == held[1]
 
 
-def _take(folder: Path) -> int:
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+def _acquire(folder: Path) -> FileLock:
+    """Raises `UserError` if another process holds the lock."""
+    from filelock import FileLock, Timeout
+
+    # The system releases it when the process ends, even if killed. Forked workers do not inherit it.
+    made = FileLock(folder / LOCK, blocking=False, thread_local=False, fallback_to_soft=False)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.read(descriptor, 32).decode() or "unknown"
-        os.close(descriptor)
+        made.acquire()
+    except Timeout:
+        pid = (folder / LOCK).read_text() or "unknown"
         raise UserError(
             f"{folder}: another process (pid {pid}) is writing this folder: wait for it, or kill it"
         ) from None
-    except OSError:
-        pass  # the file system does not support locks
-    return descriptor
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    return made
 
 
 def lock(folder: Path) -> None:
     """Lock the folder while this process lives. Raises `UserError` if another process holds the lock."""
     if _holds(folder):
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _take(folder)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-    except OSError as error:
-        raise UserError(f"{folder}: not writable ({error.strerror}): set another output_dir") from error
     stale = _locks.pop(folder.resolve(), None)
     if stale is not None:
-        os.close(stale)
-    _locks[folder.resolve()] = descriptor
+        stale[0].release()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = _acquire(folder)
+        (folder / LOCK).write_text(str(os.getpid()))
+    except OSError as error:
+        raise UserError(f"{folder}: not writable ({error.strerror}): set another output_dir") from error
+    _locks[folder.resolve()] = made, (folder / LOCK).stat().st_ino
 
 
 def unlock(folder: Path) -> None:
     """Release the lock and remove its file."""
     if _holds(folder):
         (folder / LOCK).unlink()
-        os.close(_locks.pop(folder.resolve()))
+        _locks.pop(folder.resolve())[0].release()
 
 
 def require_free(folder: Path) -> None:
     """Raises `UserError` if another process is writing the folder."""
     if (folder / LOCK).exists() and not _holds(folder):
-        os.close(_take(folder))
+        _acquire(folder).release()
 
 
 class Run:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+Metrics = dict[str, dict[str, Any]]  # by name: `value`, and as far as they are known `n`, `low`, `high` and `seed`
+
 
 def rate(successes: float, n: int, seed: int | None = None) -> dict[str, Any]:
     """Return a rate with Wilson's 95% score interval (Wilson 1927).

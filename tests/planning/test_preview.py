@@ -119,7 +119,7 @@ def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str
     _, rows = open_rows(config("dpo", datasets=[{"path": path}], max_length=64))
     learned = [[i for i, mine in zip(side.ids, side.marked, strict=True) if mine] for side in rows.sides(0)]
     assert [rows.tokenizer.decode(ids) for ids in learned] == ["Ada.<|im_end|>", "No.<|im_end|>"]
-    assert (preview.measure(rows)["answers"], preview.measure(rows)["answers_ended"]) == (2, 2)
+    assert (preview.figures_of(rows)["answers"], preview.figures_of(rows)["answers_ended"]) == (2, 2)
     comparisons = {"task": "lines", "n": 4, "held_out": 4}
     with pytest.raises(UserError, match=r"comparisons: the stage has not sampled these pairs yet.*run/pairs"):
         open_rows(config("reward", comparisons=comparisons, max_length=64))
@@ -137,7 +137,7 @@ def test_of_practice_the_prompts_are_shown_up_to_where_the_answer_begins(
     assert text.startswith("<|im_start|>user\n")
     assert text.endswith("<|im_start|>assistant\n")
     assert rows.limit == ("the context minus max_completion_length", 28)
-    assert preview.measure(rows)["marked"] == 0
+    assert preview.figures_of(rows)["marked"] == 0
 
 
 def test_of_a_corpus_the_windows_are_shown(tmp_path: Path, config: Callable[..., str], tokenizer_folder: Path) -> None:

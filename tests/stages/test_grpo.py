@@ -617,7 +617,7 @@ def test_a_group_over_several_processes_cannot_be_replaced(base: Callable[..., P
 def test_settings_are_refused_before_a_model_is_loaded(
     base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpo, "open_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(grpo, "open_chat_model", lambda *_, **__: pytest.fail("a model was loaded"))
     for changes in (
         {"resample": 1, "scale_rewards": "batch"},
         {"pass_rate": {}, "min_p": 0.1},

@@ -25,7 +25,7 @@ def test_a_declaration_is_read_as_it_is(name: str) -> None:
     assert stage.name == name
     read = dataclasses.asdict(stages.described(name))
     assert read == {key: getattr(stage, key) for key in read}
-    for field in ("rows", "cost", "again", "result"):
+    for field in ("rows", "cost", "again", "table", "measure"):
         assert (name in stages.names(field)) == (getattr(stage, field) is not None)
     assert stage.main.__func__ is stages.Stage.main  # type: ignore[attr-defined]
 

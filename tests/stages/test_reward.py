@@ -256,7 +256,7 @@ def pair(chosen: int, rejected: int) -> dict[str, Any]:
 
 def test_accuracy_is_held_against_taste_and_not_against_the_noisy_label() -> None:
     test = [pair(1, 1) | {"taste_chosen": a, "taste_rejected": b} for a, b in ((0.9, 0.1), (0.2, 0.4), (0.3, 0.1))]
-    metrics, bins = reward.measure([pair(3, 1)], test, [2.0, -1.0, -1.0], seed=0)
+    metrics, bins = reward.preference_metrics([pair(3, 1)], test, [2.0, -1.0, -1.0], seed=0)
     assert metrics["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
     assert metrics["accuracy_noisy"]["value"] == pytest.approx(1 / 3, abs=1e-4)
     assert metrics["noise_ceiling"]["value"] == pytest.approx(2 / 3, abs=1e-4)

@@ -160,7 +160,7 @@ def test_shares_are_counted_over_right_answers_and_beyond_is_by_the_control() ->
     )
     found = [_right(0, 9.0), _right(0, 11.0), _right(1, 21.0), _right(2, 5.0)]
     control = [_right(0, 4.0), _right(0, 10.0), _right(3, 3.0)]
-    metrics = surprise.measure(found, control, args)
+    metrics = surprise.surprisal_metrics(found, control, args)
     values = {name: metric["value"] for name, metric in metrics.items()}
     assert values["right_rate"] == 0.25
     assert values["right_rate_reference"] == pytest.approx(3 / 16, abs=1e-4)
@@ -172,8 +172,8 @@ def test_shares_are_counted_over_right_answers_and_beyond_is_by_the_control() ->
     assert values["surprisal_per_token_median"] == 5.0
     assert metrics["beyond_rate"]["low"] < 0.5 < metrics["beyond_rate"]["high"]
     # Of a model that was never right there is nothing to weigh.
-    assert set(surprise.measure([], [], args)) == {"right_rate", "right_rate_reference"}
-    assert "beyond_rate" not in surprise.measure(found, [], args)
+    assert set(surprise.surprisal_metrics([], [], args)) == {"right_rate", "right_rate_reference"}
+    assert "beyond_rate" not in surprise.surprisal_metrics(found, [], args)
     assert surprise.percentiles([], [])[0] == {"step": 0}
 
 

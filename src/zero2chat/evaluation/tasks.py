@@ -78,11 +78,7 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: 
             if not two_models:
                 raise UserError(f"task {spec.task}: against: only the evaluate stage compares two models: remove it")
             tasks.load_taste(spec.task)
-        task = tasks.load(spec.task)
-        if task.fetches:
-            tasks.check_options(task, spec.options)
-        else:
-            task.rows(spec.split, spec.seed, spec.n, **spec.options)
+        tasks.check_rows(spec.task, spec.split, spec.seed, spec.n, spec.options)
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("tasks: two entries have the same label: set `label`")
     return specs

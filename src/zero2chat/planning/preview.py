@@ -60,7 +60,7 @@ def _stage_of(config: str) -> str:
 # ---- display
 
 
-def measure(rows: Rows) -> dict[str, Any]:
+def figures_of(rows: Rows) -> dict[str, Any]:
     """Compute lengths in tokens (of a row's longest sequence), rows over the limit, and the shares of marked tokens."""
     lengths: list[int] = []
     tokens = marked = spans = ended = 0
@@ -124,7 +124,7 @@ def as_json(stage: str, rows: Rows, numbers: Sequence[int]) -> dict[str, Any]:
         }
         for i in numbers
     ]
-    return {"stage": stage, "unit": rows.unit, "marks": rows.marks} | measure(rows) | {"examples": examples}
+    return {"stage": stage, "unit": rows.unit, "marks": rows.marks} | figures_of(rows) | {"examples": examples}
 
 
 def show(rows: Rows, numbers: Sequence[int], console: Console) -> None:
@@ -141,7 +141,7 @@ def show(rows: Rows, numbers: Sequence[int], console: Console) -> None:
             shown = show_side(side, rows.tokenizer, coloured)
             shown.rstrip()
             console.print(shown, soft_wrap=True)
-    console.print(Text("\n" + "\n".join(_said(rows, measure(rows)))), soft_wrap=True)
+    console.print(Text("\n" + "\n".join(_said(rows, figures_of(rows)))), soft_wrap=True)
 
 
 def show_side(side: Side, tokenizer: PreTrainedTokenizerBase, coloured: bool = True) -> Text:

@@ -22,6 +22,7 @@ from zero2chat.errors import exit_on_mistake
 if TYPE_CHECKING:
     from zero2chat.data.preview_rows import Rows
     from zero2chat.models.training_job import Job
+    from zero2chat.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,30 +42,33 @@ class Description:
 
 
 class Result(NamedTuple):
-    """What a stage finds without a run folder: its metrics, a table of them, and the lines of `--out`."""
+    """What a stage measures on a model: metrics, samples for the report, and `lines`, a text of all details."""
 
     metrics: Mapping[str, Any]
-    shown: Any
-    lines: str
+    samples: Sequence[Mapping[str, Any]] = ()
+    lines: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Description):
     """A stage. `arguments` are the dataclasses that its YAML fills; each function gets an instance of each.
 
-    `rows` and `cost` are optional: without them `zero2chat preview` or `plan` do not know the stage. The command
-    `zero2chat <name>` needs an `output_dir`, unless `result` says what to print without one.
+    The work is `run`, or, of a stage that measures a model, `measure`. `rows` and `cost` are optional: without them
+    `zero2chat preview` or `plan` do not know the stage. The command `zero2chat <name>` needs an `output_dir`, unless a
+    `table` says how to print the metrics without one.
     """
 
     arguments: tuple[type, ...]
-    run: Callable[..., None]  # (run, *arguments): the work, which ends in `run.finish` or `finish_model_folder`
+    run: Callable[..., None] | None = None  # (run, *arguments): ends in `run.finish` or `finish_model_folder`
+    measure: Callable[..., Result] | None = None  # (arguments, load): `load(path)` → (model, tokenizer)
+    table: Callable[[Mapping[str, Any]], Any] | None = None  # (metrics of `measure`) → what is printed
+    keeps: str | Path = ""  # the file in the run folder for the lines of `measure`
     check: Callable[..., Any] | None = None  # (*arguments) → raises `UserError` before the run folder is created
     identity: Callable[..., dict[str, Any]] | None = None  # (settings, *arguments) → those the result depends on
     beside: tuple[str, ...] = ()  # files written beside the run folder; if one is missing, the run is not done
     again: Callable[..., None] | None = None  # (*arguments): what a finished run prints again
     rows: Callable[..., Rows] | None = None  # (*arguments) → what the model will see
     cost: Callable[..., Job] | None = None  # (job, empty_model, *arguments) → the job with what the stage adds to it
-    result: Callable[..., Result] | None = None  # (*arguments)
     positional: str = ""  # the key that the words before a command's first option fill
 
     def build(self, settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
@@ -108,7 +112,32 @@ class Stage(Description):
             from transformers import set_seed
 
             set_seed(common.seed)
-        self.run(run, *arguments)
+        (self.run or self._measured)(run, *arguments)
+
+    def _measured(self, run: Run, args: Any) -> None:
+        """`run` of a stage that declares `measure`."""
+        from rich.console import Console
+
+        from zero2chat.models.hardware import start_processes
+        from zero2chat.models.loading import load_model
+        from zero2chat.runs import write_atomically
+
+        assert self.measure is not None
+        state = start_processes()
+
+        def load(path: str) -> tuple[Any, Any]:
+            model, tokenizer = load_model(path, args.dtype)
+            return model.to(state.device), tokenizer
+
+        found = self.measure(args, load)
+        if state.is_main_process:
+            if self.table is not None:
+                Console(highlight=False).print(self.table(found.metrics))
+            if self.keeps:
+                (run.folder / self.keeps).parent.mkdir(exist_ok=True)
+                write_atomically(run.folder / self.keeps, found.lines)
+            run.sample_anew(0, found.samples)
+        run.finish(found.metrics)
 
     def command(self) -> None:
         """`main` as a program: a user's mistake is one line and exit code 2."""

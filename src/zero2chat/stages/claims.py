@@ -185,7 +185,7 @@ def _asked(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]:
     return settings | {"claims": [entry for entry in args.claims if entry["name"] in args.only]}
 
 
-def judge(args: ClaimsArguments) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+def judge_claims(args: ClaimsArguments) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """The lines of `claims.json`, the examples as samples, and the curves. Raises `UserError` where one is missing."""
     claims = read_claims(args.claims)
     asked = [(claim, figures) for claim, figures in claims if args.only is None or claim.name in args.only]
@@ -202,7 +202,7 @@ def judge(args: ClaimsArguments) -> tuple[list[dict[str, Any]], list[dict[str, A
 
 
 def run(run: Run, args: ClaimsArguments) -> None:
-    lines, samples, history = judge(args)
+    lines, samples, history = judge_claims(args)
     run.clear()
     write_atomically(run.folder.parent / FILE, json.dumps(lines, indent=2, ensure_ascii=False) + "\n")
     run.sample_anew(0, samples)
@@ -335,7 +335,7 @@ STAGE = Stage(
     joins=True,
     beside=(FILE,),
     arguments=(ClaimsArguments,),
-    check=judge,
+    check=judge_claims,
     identity=_asked,
     run=run,
 )

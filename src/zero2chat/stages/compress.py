@@ -16,57 +16,38 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
-from zero2chat.config import Refuse
+from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Excerpt, Prediction, held_out_texts, predict, rows_of, start_of_document
-from zero2chat.models.hardware import start_processes
-from zero2chat.models.loading import context_length, load_model
+from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
-from zero2chat.runs import Run
-from zero2chat.stages import Stage
+from zero2chat.stages import Result, Stage
+from zero2chat.stats import Metrics
 
 LOST = "▒"  # a token that the model predicts wrongly
 _SHOWN = 3  # samples per split
 
-Metrics = dict[str, dict[str, Any]]
-
 
 @dataclass
-class CompressArguments:
+class CompressArguments(MeasuringArguments):
     """The model, and its training data."""
 
-    output_dir: str | None = None
-    model_name_or_path: str | None = None
+    needs = ("model_name_or_path", "dataset")
+
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
     n: Annotated[int | None, Refuse("below 1")] = field(
         default=None, metadata={"help": "Documents per split; default: all."}
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     eval_batch_size: Annotated[int, Refuse("below 1")] = 32
-    seed: int = field(default=0, metadata={"help": "Seed for choosing documents, and for intervals."})
-
-    def __post_init__(self) -> None:
-        for key in ("model_name_or_path", "dataset"):
-            if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
 
 
-def run(run: Run, args: CompressArguments) -> None:
-    state = start_processes()
-    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
-    metrics, samples = measure(model.to(state.device), tokenizer, args)
-    if state.is_main_process:
-        run.sample_anew(0, samples)
-    run.finish(metrics)
-
-
-def measure(
+def compression(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: CompressArguments
 ) -> tuple[Metrics, list[dict[str, Any]]]:
     """Return the metrics, and the first documents with wrongly predicted tokens masked. Every rank must call this.
@@ -134,7 +115,7 @@ STAGE = Stage(
     story="How far a model compresses its training text, and what of it the model keeps.",
     kind="answers",
     arguments=(CompressArguments,),
-    run=run,
+    measure=lambda args, load: Result(*compression(*load(args.model_name_or_path), args)),
 )
 main = STAGE.main
 

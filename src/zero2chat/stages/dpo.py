@@ -36,12 +36,17 @@ from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed_pairs, 
 from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
-from zero2chat.models.chat_template import end_turn, settle_chat
-from zero2chat.models.loading import refuse_adapter
+from zero2chat.models.chat_template import end_turn
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch, set_max_length
+from zero2chat.trainers.arguments import (
+    open_chat_model,
+    open_model,
+    refused_settings,
+    set_global_batch,
+    set_max_length,
+)
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import ResumableTrainer, train
 
@@ -101,7 +106,7 @@ def log_probs(trainer: DPOTrainer, model: Any, rows: Dataset, batch_size: int) -
     return found
 
 
-def measure(
+def margin_metrics(
     train: Sequence[Pair],
     test: Sequence[Pair],
     before: Sequence[tuple[float, float]],
@@ -148,9 +153,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
 
     pairs, equal = load_pairs(args.datasets, args.equal)
     known, held_out = split_pairs(pairs, args.test_fraction)
-    model, tokenizer = open_model(model_args)
-    refuse_adapter(model, model_args.model_name_or_path)
-    settle_chat(model, tokenizer, args.chat_template_path, model_args)
+    model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     set_max_length(training, model)
     rows, known = tokenize_dpo_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
     test, held_out = tokenize_dpo_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
@@ -175,7 +178,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
     after = log_probs(trainer, trainer.model_wrapped, test, args.eval_batch_size)
     with _reference(trainer, model_args) as reference:
         before = log_probs(trainer, reference, test, args.eval_batch_size)
-    metrics = measure(known, held_out, before, after, training.beta, training.seed) | {
+    metrics = margin_metrics(known, held_out, before, after, training.beta, training.seed) | {
         "pairs_train": {"value": len(known)},
         "pairs_test": {"value": len(held_out)},
         "pairs_equal": {"value": equal},

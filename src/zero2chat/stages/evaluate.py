@@ -19,13 +19,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig, get_quantization_config
 
 from zero2chat import stats, tasks
-from zero2chat.config import Refuse
+from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.errors import UserError
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
@@ -38,6 +38,7 @@ from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.stages import Stage
+from zero2chat.stats import Metrics
 
 HARNESS = "harness.json"  # the unchanged results of lm-evaluation-harness
 SCORES = "scores.jsonl"  # one line per evaluated row
@@ -45,17 +46,13 @@ FIRST_QUESTIONS = "first questions"  # the `task` of their samples
 _LONGEST_REPLY = 64  # maximum tokens of an answer to a first question
 _SHOWN = 6  # answers of two compared models saved as samples
 _OUT_OF_REACH = "out_of_reach"
-Metrics = dict[str, dict[str, Any]]
 
 
 @dataclass
-class EvaluateArguments:
+class EvaluateArguments(MeasuringArguments):
     """The model and the tasks."""
 
-    output_dir: str | None = None
-    model_name_or_path: str | None = None
     model_revision: str = "main"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     attn_implementation: str | None = None
     load_in_8bit: bool = field(default=False, metadata={"help": "Weights in 8 bits (LLM.int8, bitsandbytes)."})
     load_in_4bit: bool = field(default=False, metadata={"help": "Weights in 4 bits (NF4, bitsandbytes)."})
@@ -76,11 +73,9 @@ class EvaluateArguments:
     )
     question_tools: bool = field(default=False, metadata={"help": "Give the tools for `questions` too."})
     eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
-    seed: int = field(default=0, metadata={"help": "Seed for sampling; each task's `seed` chooses its rows."})
 
     def __post_init__(self) -> None:
-        if self.model_name_or_path is None:
-            raise ValueError("model_name_or_path is not set: set it to the model to evaluate")
+        super().__post_init__()
         if not self.tasks and not self.harness and not self.questions:
             raise ValueError("tasks and harness are empty: add at least one task, or set `questions`")
         if any(not question.strip() for question in self.questions):

@@ -17,8 +17,7 @@ answers; GKD corrects the student's own mistakes. It uses no reward, so the teac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated
+from dataclasses import dataclass, replace
 
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
@@ -26,47 +25,30 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from trl import DistillationConfig, DistillationTrainer, ModelConfig, get_peft_config
 
-from zero2chat.config import Refuse
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError
-from zero2chat.evaluation.tasks import read_specs
-from zero2chat.hub.push import finish_model_folder
+from zero2chat.export.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
-from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.hardware import flops_per_token, parameter_count
-from zero2chat.models.loading import context_length, load_model, refuse_adapter
-from zero2chat.models.training_job import EmptyModel, Job, quantized_refuses, vllm_share
+from zero2chat.models.loading import context_length, load_model
+from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch
+from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
+from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.trainer import ResumableTrainer, train
+from zero2chat.trainers.trainer import ResumableTrainer
 
 _ASKED = [{"role": "user", "content": "a"}]
 
 
 @dataclass
-class GkdArguments:
+class GkdArguments(TaskStepsArguments):
     """Prompts, evaluation tasks, and settings that `DistillationConfig` lacks."""
 
-    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
-    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
-    tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
-        default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
-    )
-    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Completions per step, all processes."})
     chat_template_path: str | None = None
-    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
-
-    def __post_init__(self) -> None:
-        # Checked here too, so that a recipe fails before its first step runs.
-        read_sources(self.datasets)
-        read_specs(self.tasks)
-        check_tasks_steps(self.tasks_steps, self.tasks)
 
 
 def _check_teacher(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> None:
@@ -92,17 +74,14 @@ class _Trainer(ResumableTrainer, DistillationTrainer):
 def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
     if training.teacher_model_name_or_path is None:
         raise UserError("teacher_model_name_or_path is not set: set it to a model folder or a Hub name")
-    if training.max_completion_length is None:
-        raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
+    check_merge(args.merge_adapter, model_args, training)
 
 
 def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
-    sources, specs = read_sources(args.datasets), read_specs(args.tasks)
+    sources = read_sources(args.datasets)
     set_global_batch(training, args.global_batch_size)
 
-    model, tokenizer = open_model(model_args)
-    refuse_adapter(model, model_args.model_name_or_path)
-    settle_chat(model, tokenizer, args.chat_template_path, model_args)
+    model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     revision = training.teacher_model_revision or "main"
     teacher, of_teacher = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
     _check_teacher(of_teacher, tokenizer, training.teacher_model_name_or_path)
@@ -128,19 +107,13 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     if is_main_process():
         print(f"{len(prompts):,} prompts", flush=True)
 
-    callback = RunCallback(run)
-    if args.tasks_steps:
-        trainer.add_callback(
-            Examination(trainer, tokenizer, specs, run, callback, args.tasks_steps, args.eval_batch_size)
-        )
-    train(trainer, run, callback, count="no")  # TRL counts the tokens
-
-    metrics = {"prompts": {"value": len(prompts)}}
-    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size)
-    finish_model_folder(run, trainer, tokenizer, metrics)
+    train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "no")  # TRL counts the tokens
+    finish_with_tasks(trainer, model, tokenizer, run, args, {"prompts": {"value": len(prompts)}})
 
 
-def _cost(job: Job, empty: EmptyModel, _: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> Job:
+def _cost(
+    job: Job, empty: EmptyModel, args: GkdArguments, training: DistillationConfig, model_args: ModelConfig
+) -> Job:
     teacher = empty(training.teacher_model_name_or_path, False)
     return replace(
         job,
@@ -149,7 +122,7 @@ def _cost(job: Job, empty: EmptyModel, _: GkdArguments, training: DistillationCo
         flops=job.flops + flops_per_token(teacher, job.work.length) / 3,
         rollout=1.0,
         vllm=vllm_share(training),
-        refused=quantized_refuses(model_args),
+        refused=NOT_WHOLE if args.merge_adapter else quantized_refuses(model_args),
         unit="answers",
     )
 

@@ -18,11 +18,10 @@ With `tools` a completion may contain tool calls. The tools' results are part of
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import torch
@@ -38,26 +37,24 @@ from zero2chat.data.preview_rows import Rows, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError
-from zero2chat.evaluation.tasks import evaluate_tasks, read_specs
-from zero2chat.export.merge import check_merge, merge_trained
-from zero2chat.hub.push import finish_model_folder
+from zero2chat.evaluation.tasks import evaluate_tasks
+from zero2chat.export.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, make_tools
-from zero2chat.models.chat_template import settle_chat
-from zero2chat.models.loading import context_length, refuse_adapter
+from zero2chat.models.loading import context_length
 from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch
+from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
+from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
 from zero2chat.trainers.grpo_resample import resample
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pass_rate_filter import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.trainers.reflection_phrases import habits
-from zero2chat.trainers.trainer import ResumableTrainer, train
+from zero2chat.trainers.trainer import ResumableTrainer
 
 _SHOWN = 6  # completions per task saved before the first step
 _HOW_TO_READ = """\
@@ -69,15 +66,10 @@ reached max_completion_length. entropy: nats per token; near 0 the model no long
 
 
 @dataclass
-class GrpoArguments:
+class GrpoArguments(TaskStepsArguments):
     """Problems, rewards, evaluation tasks, and settings that `GRPOConfig` lacks."""
 
-    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of problems: prompt and answer."})
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
-    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
-    tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
-        default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
-    )
     tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, available in each problem."})
     pass_rate: dict | None = field(
         default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high, by."}
@@ -89,22 +81,13 @@ class GrpoArguments:
             "as the first."
         },
     )
-    merge_adapter: bool = field(
-        default=False, metadata={"help": "With use_peft: save the whole model with the adapter merged in."}
-    )
-    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Completions per step, all processes."})
     chat_template_path: str | None = None
-    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
-        # Checked here too, so that a recipe fails before its first step runs.
-        read_sources(self.datasets)
+        super().__post_init__()
         rewards = read_rewards(self.rewards)
         if (pass_rate := _pass_rate(self)) is not None:
             passing_function(pass_rate, rewards)
-        read_specs(self.tasks, self.tools)
-        check_tasks_steps(self.tasks_steps, self.tasks)
 
 
 def _set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
@@ -254,8 +237,6 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
     check_merge(args.merge_adapter, model_args, training)
-    if training.max_completion_length is None:
-        raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
     if args.tools and (training.use_vllm or args.pass_rate is not None or args.resample):
         raise UserError("tools: completions with calls need transformers: remove use_vllm, pass_rate and resample")
     if args.pass_rate is not None and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
@@ -265,16 +246,14 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
 
 
 def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:
-    sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
+    sources, specs = read_sources(args.datasets), args.specs
     rewards, pass_rate = read_rewards(args.rewards), _pass_rate(args)
     set_global_batch(training, args.global_batch_size)
     _set_generations(training, run.settings)
     if args.resample:
         _check_resampling(training)
 
-    model, tokenizer = open_model(model_args)
-    refuse_adapter(model, model_args.model_name_or_path)
-    settle_chat(model, tokenizer, args.chat_template_path, model_args)
+    model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     tools, ends = make_tools(args.tools), model.generation_config.eos_token_id
     call_format = CallFormat(tools, tokenizer, ends) if tools else None
     parts = load_parts(sources, rewards)
@@ -329,18 +308,14 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     # Sample a few evaluation prompts before training, for comparison. (Sharded weights cannot generate before training
     # starts.)
     if specs and not (is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled):
-        few = [dataclasses.replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in specs]
+        few = [replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in specs]
         _, samples, _ = evaluate_tasks(model.to(training.device), tokenizer, few, show=_SHOWN, tools=tools)
         if trainer.is_world_process_zero():
             run.sample_anew(0, samples)
 
     callback = RunCallback(run)
     trainer.counts = callback.counts
-    if args.tasks_steps:
-        every, at_once = args.tasks_steps, args.eval_batch_size
-        trainer.add_callback(Examination(trainer, tokenizer, specs, run, callback, every, at_once, tools))
-    train(trainer, run, callback, count="no")  # TRL counts the tokens
-
+    train_with_tasks(trainer, tokenizer, run, args, callback, "no", tools)  # TRL counts the tokens
     metrics: dict[str, dict[str, Any]] = {
         "problems": {"value": len(problems)},
         "answers_left_out": {"value": trainer.counts["answers_left_out"]},
@@ -348,11 +323,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     }
     if args.resample:
         metrics["groups_replaced"] = {"value": trainer.counts["groups_replaced"]}
-    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
-    if args.merge_adapter and trainer.is_world_process_zero():
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        trainer.model = merge_trained(trained, model, tokenizer, run)
-    finish_model_folder(run, trainer, tokenizer, metrics)
+    finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
 
 
 def _rows(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Rows:
@@ -365,12 +336,10 @@ def _cost(job: Job, _: EmptyModel, args: GrpoArguments, training: GRPOConfig, mo
         reads += 1 / training.num_iterations  # of completions by vLLM, or by an older policy
     batch = args.global_batch_size or training.per_device_train_batch_size * training.gradient_accumulation_steps
     whole = SHARDED if args.pass_rate else quantized_refuses(model_args)
-    return dataclasses.replace(
+    return replace(
         job,
-        model=dataclasses.replace(
-            job.model, readers=job.parameters if training.beta and not model_args.use_peft else 0
-        ),
-        work=dataclasses.replace(job.work, head="tiles"),
+        model=replace(job.model, readers=job.parameters if training.beta and not model_args.use_peft else 0),
+        work=replace(job.work, head="tiles"),
         flops=job.flops + reads * job.forward,
         rollout=training.generation_batch_size / batch,
         vllm=vllm_share(training),

@@ -14,30 +14,16 @@ kept for evaluation. `zero2chat interrogate` does the same from the shell.
 
 from __future__ import annotations
 
-from rich.console import Console
+from typing import Any
 
 from zero2chat.evaluation.knowledge_probe import InterrogateArguments, as_rows, as_table, interrogate, samples_of
-from zero2chat.models.hardware import start_processes
-from zero2chat.models.loading import load_for_use, load_model
-from zero2chat.runs import REVIEWED, Run, write_atomically
+from zero2chat.runs import REVIEWED
 from zero2chat.stages import Result, Stage
 
 
-def run(run: Run, args: InterrogateArguments) -> None:
-    state = start_processes()
-    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
-    metrics, findings = interrogate(model.to(state.device), tokenizer, args)
-    if state.is_main_process:
-        Console(highlight=False).print(as_table(metrics))
-        (run.folder / REVIEWED).parent.mkdir(exist_ok=True)
-        write_atomically(run.folder / REVIEWED, as_rows(args, findings))
-        run.sample_anew(0, samples_of(findings))
-    run.finish(metrics)
-
-
-def _result(args: InterrogateArguments) -> Result:
-    metrics, findings = interrogate(*load_for_use(str(args.model_name_or_path)), args)
-    return Result(metrics, as_table(metrics), as_rows(args, findings))
+def measure(args: InterrogateArguments, load: Any) -> Result:
+    metrics, findings = interrogate(*load(args.model_name_or_path), args)
+    return Result(metrics, samples_of(findings), as_rows(args, findings))
 
 
 STAGE = Stage(
@@ -46,8 +32,9 @@ STAGE = Stage(
     kind="answers",
     arguments=(InterrogateArguments,),
     positional="model_name_or_path",
-    result=_result,
-    run=run,
+    measure=measure,
+    table=as_table,
+    keeps=REVIEWED,
 )
 main = STAGE.main
 

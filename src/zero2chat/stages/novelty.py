@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from accelerate import PartialState
@@ -22,28 +22,25 @@ from accelerate.utils import gather_object
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
-from zero2chat.config import Refuse
+from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import copied_runs, held_out_texts, rows_of, start_of_document
 from zero2chat.inference.fast_generate import fast_sample
 from zero2chat.inference.generate import complete, generating
-from zero2chat.models.hardware import start_processes
-from zero2chat.models.loading import context_length, load_model
+from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
-from zero2chat.runs import Run
-from zero2chat.stages import Stage
+from zero2chat.stages import Result, Stage
+from zero2chat.stats import Metrics
 
 _SHOWN = 4  # prompts shown, with as many samples each
 
-Metrics = dict[str, dict[str, Any]]
-
 
 @dataclass
-class NoveltyArguments:
+class NoveltyArguments(MeasuringArguments):
     """The model, its training data, and the sampling settings."""
 
-    output_dir: str | None = None
-    model_name_or_path: str | None = None
+    needs = ("model_name_or_path", "dataset")
+
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
     prompts: Annotated[int, Refuse("below 1")] = field(
@@ -55,13 +52,9 @@ class NoveltyArguments:
     temperature: Annotated[float, Refuse("not above 0: sampling needs one above 0")] = 1.0
     lengths: list[int] = field(default_factory=lambda: [2, 4, 8, 16], metadata={"help": "N-gram lengths in tokens."})
     n: int = field(default=500, metadata={"help": "Held-out documents for the control."})
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    seed: int = field(default=0, metadata={"help": "Seed for documents, samples and intervals."})
 
     def __post_init__(self) -> None:
-        for key in ("model_name_or_path", "dataset"):
-            if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
+        super().__post_init__()
         if self.n < self.prompts:
             raise ValueError(f"n {self.n} is below prompts {self.prompts}: raise n")
         for length in self.lengths:
@@ -69,16 +62,7 @@ class NoveltyArguments:
                 raise ValueError(f"lengths: {length} is not from 1 to max_new_tokens {self.max_new_tokens}")
 
 
-def run(run: Run, args: NoveltyArguments) -> None:
-    state = start_processes()
-    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
-    metrics, samples = measure(model.to(state.device), tokenizer, args)
-    if state.is_main_process:
-        run.sample_anew(0, samples)
-    run.finish(metrics)
-
-
-def measure(
+def novelty_of(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: NoveltyArguments
 ) -> tuple[Metrics, list[dict[str, Any]]]:
     """Return the metrics, and the first samples of the first prompts. Every rank must call this.
@@ -167,7 +151,7 @@ STAGE = Stage(
     story="Whether the samples of a base model copy its training text or are new.",
     kind="answers",
     arguments=(NoveltyArguments,),
-    run=run,
+    measure=lambda args, load: Result(*novelty_of(*load(args.model_name_or_path), args)),
 )
 main = STAGE.main
 

@@ -34,21 +34,21 @@ from zero2chat.data.preview_rows import Rows, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems, task_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError
-from zero2chat.evaluation.tasks import evaluate_tasks, read_specs
+from zero2chat.evaluation.tasks import evaluate_tasks
 from zero2chat.export.merge import check_merge, merge_trained
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.generate import Answer, answer
-from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.hardware import flops_per_token, parameter_count
-from zero2chat.models.loading import context_length, refuse_adapter
+from zero2chat.models.loading import context_length
 from zero2chat.models.reward_model import load_reward_model, scale_of
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Group, Job, vllm_share
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch
+from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch
 from zero2chat.trainers.callbacks import EarlyStopping, RunCallback
+from zero2chat.trainers.eval_callback import TaskArguments
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
 from zero2chat.trainers.trainer import ResumableTrainer, train
@@ -101,38 +101,28 @@ class HeldOut:
 
 
 @dataclass
-class PpoArguments:
+class PpoArguments(TaskArguments):
     """Prompts, rewards, held-out prompts, and settings that `PPOConfig` lacks."""
 
-    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompts."})
     rewards: list[dict] = field(
         default_factory=list, metadata={"help": "Reward models (model, weight) and functions (function, weight)."}
     )
     held_out: dict | None = field(default=None, metadata={"help": "Held-out rows for the comparison: task, n, seed, …"})
-    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
     kl_budget: Annotated[float | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Stop at this KL from the starting model, in nats per completion."}
     )
     early_stopping_patience: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Stop if metric_for_best_model has not improved for N evaluations."}
     )
-    merge_adapter: bool = field(
-        default=False, metadata={"help": "With use_peft: save the whole model with the adapter merged in."}
-    )
-    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Completions per step, all processes."})
     max_prompt_length: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Drop longer prompts; if not set, a prompt that does not fit is an error."}
     )
     chat_template_path: str | None = None
-    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
-        # Checked here too, so that a recipe fails before its first step runs.
-        read_sources(self.datasets)
+        super().__post_init__()
         read_ppo_rewards(self.rewards)
         read_held_out(self.held_out)
-        read_specs(self.tasks)
 
 
 def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
@@ -159,11 +149,7 @@ def read_held_out(entry: Mapping[str, Any] | None) -> HeldOut | None:
     if entry is None:
         return None
     spec: HeldOut = build([HeldOut], entry, "held_out")[0]
-    task = tasks.load(spec.task)
-    if task.fetches:
-        tasks.check_options(task, spec.options)
-    else:
-        spec.rows()
+    tasks.check_rows(spec.task, spec.split, spec.seed, spec.n, spec.options)
     return spec
 
 
@@ -233,24 +219,23 @@ class _Trainer(ResumableTrainer, PPOTrainer):
 
 def _check(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> None:
     check_merge(args.merge_adapter, model_args, training)
-    if training.max_completion_length is None:
-        raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
 
 
 def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> None:
-    sources, specs, held_out = read_sources(args.datasets), read_specs(args.tasks), read_held_out(args.held_out)
-    rewards = read_ppo_rewards(args.rewards)
+    sources, held_out, rewards = (
+        read_sources(args.datasets),
+        read_held_out(args.held_out),
+        read_ppo_rewards(args.rewards),
+    )
     set_global_batch(training, args.global_batch_size)
     _check_checkpoints(training)
     _check_evaluation(args, training, rewards)
     training.per_device_eval_batch_size = args.eval_batch_size
 
-    model, tokenizer = open_model(model_args)
-    refuse_adapter(model, model_args.model_name_or_path)
-    settle_chat(model, tokenizer, args.chat_template_path, model_args)
+    model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     functions = [reward for reward in rewards if isinstance(reward, Reward)]
     wanted = {column for reward in functions for column in reward.needs}
-    assert training.max_completion_length is not None  # see _check
+    assert training.max_completion_length is not None  # refused before
     template_kwargs: Any = training.chat_template_kwargs  # a mapping: a text has been parsed
     fit = functools.partial(
         safe_problems,
@@ -333,9 +318,11 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
             for row, text, value in list(zip(rows, texts, gold, strict=True))[:_SHOWN]:
                 shown = {"task": held_out.task.rpartition(".")[2], "score": value, "answer": row["answer"]}
                 samples[step].append({"prompt": row["question"], "completion": text.text} | shown)
-    if specs:
+    if args.tasks:
         with trainer.trained_model() as current:
-            more, shown_answers, _ = evaluate_tasks(current, tokenizer, specs, args.eval_batch_size, seed=training.seed)
+            more, shown_answers, _ = evaluate_tasks(
+                current, tokenizer, args.specs, args.eval_batch_size, seed=training.seed
+            )
         metrics |= more
         samples[trainer.state.global_step] += shown_answers
     if trainer.is_world_process_zero():

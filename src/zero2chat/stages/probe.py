@@ -14,10 +14,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from zero2chat import stats, tasks
-from zero2chat.config import Refuse
+from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.preference_files import write_pairs
 from zero2chat.data.preferences import Pair
 from zero2chat.errors import UserError
@@ -35,11 +35,11 @@ _PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each paired with a differe
 
 
 @dataclass
-class ProbeArguments:
+class ProbeArguments(MeasuringArguments):
     """The two models, the prompts, and the size of the search."""
 
-    output_dir: str | None = None
-    model_name_or_path: str | None = None
+    needs = ("model_name_or_path", "reward_model")
+
     reward_model: str | None = None
     task: str = "lines"
     options: dict = field(default_factory=dict)
@@ -62,26 +62,18 @@ class ProbeArguments:
     gibberish_length: Annotated[int, Refuse("too small, below 1")] = field(
         default=12, metadata={"help": "Maximum tokens per text found."}
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     eval_batch_size: Annotated[int, Refuse("below 1")] = 128
-    seed: int = field(default=0, metadata={"help": "Seed for prompts, answers and search."})
 
     def __post_init__(self) -> None:
-        for key in ("model_name_or_path", "reward_model"):
-            if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set: set it to a model folder")
+        super().__post_init__()
         if self.gibberish_prompts > self.n:
             raise ValueError(f"gibberish_prompts {self.gibberish_prompts} is more than n {self.n}")
         if self.split not in ("validation", "test"):
             raise ValueError(f"split '{self.split}' is neither validation nor test")
         tasks.load_taste(self.task)
-        task = tasks.load(self.task)
-        if task.fetches:
-            tasks.check_options(task, self.options)
-            return
-        task.rows(self.split, self.seed, self.n, **self.options)
+        tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
         if self.gibberish_train:
-            task.rows("train", self.seed, self.gibberish_train, **self.options)
+            tasks.check_rows(self.task, "train", self.seed, self.gibberish_train, self.options)
 
 
 class Prober:

@@ -13,40 +13,25 @@ same with any model and any dataset that has a text column.
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from rich.console import Console
-
-from zero2chat.evaluation.extraction import RegurgitateArguments, as_table, measure_extraction
-from zero2chat.models.hardware import start_processes
-from zero2chat.models.loading import load_for_use, load_model
-from zero2chat.runs import Run
+from zero2chat.evaluation import extraction
 from zero2chat.stages import Result, Stage
 
 
-def run(run: Run, args: RegurgitateArguments) -> None:
-    state = start_processes()
-    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
-    metrics, samples = measure_extraction(model.to(state.device), tokenizer, args)
-    if state.is_main_process:
-        Console(highlight=False).print(as_table(metrics))
-        run.sample_anew(0, samples)
-    run.finish(metrics)
-
-
-def _result(args: RegurgitateArguments) -> Result:
-    metrics, samples = measure_extraction(*load_for_use(str(args.model_name_or_path)), args)
-    lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
-    return Result(metrics, as_table(metrics), lines)
+def measure(args: extraction.RegurgitateArguments, load: Any) -> Result:
+    metrics, samples = extraction.measure_extraction(*load(args.model_name_or_path), args)
+    return Result(metrics, samples, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
 
 
 STAGE = Stage(
     name="regurgitate",
     story="How much of its training text a model has memorized.",
     kind="answers",
-    arguments=(RegurgitateArguments,),
+    arguments=(extraction.RegurgitateArguments,),
     positional="model_name_or_path",
-    result=_result,
-    run=run,
+    measure=measure,
+    table=extraction.as_table,
 )
 main = STAGE.main
 

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -28,7 +28,6 @@ from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
-from zero2chat.config import Refuse
 from zero2chat.data.preference_files import read_pairs, write_pairs
 from zero2chat.data.preference_tokens import both_sides, tokenize_reward_pairs
 from zero2chat.data.preferences import (
@@ -50,7 +49,13 @@ from zero2chat.models.reward_model import load_reward_model, score_texts, set_sc
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
 from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch, set_max_length
+from zero2chat.trainers.arguments import (
+    MuonArguments,
+    open_model,
+    refused_settings,
+    set_global_batch,
+    set_max_length,
+)
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer, train
@@ -61,13 +66,10 @@ _SCALED_BY = 2000  # training answers whose scores define the scale from 0 to 1
 
 
 @dataclass
-class RewardArguments(PairArguments):
+class RewardArguments(PairArguments, MuonArguments):
     """The preference pairs (of datasets, of a task, or both), and settings that `RewardConfig` lacks."""
 
     comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
-    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Pairs per step, all processes."})
-    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
         if not (self.comparisons or self.datasets):
@@ -154,7 +156,7 @@ def calibration_error(bins: Sequence[dict[str, float]]) -> float:
     return sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / sum(b["n"] for b in bins)
 
 
-def measure(
+def preference_metrics(
     train: Sequence[Pair], test: Sequence[Pair], margins: Sequence[float], seed: int
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]]]:
     """Compute metrics and reliability bins of held-out pairs. `margins` are score(chosen) - score(rejected).
@@ -231,7 +233,9 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
         scale, _ = score_texts(unwrapped, tokenizer, both_sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
         set_scale(unwrapped, scale)
     chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
-    metrics, bins = measure(known, held_out, [a - b for a, b in zip(chosen, rejected, strict=True)], training.seed)
+    metrics, bins = preference_metrics(
+        known, held_out, [a - b for a, b in zip(chosen, rejected, strict=True)], training.seed
+    )
     batch = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
     metrics |= {
         "pairs_train": {"value": len(known)},

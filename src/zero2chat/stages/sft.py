@@ -13,10 +13,9 @@ removed and recorded (`decontaminated.jsonl`).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from datasets import Dataset
@@ -32,34 +31,26 @@ from zero2chat.data.conversations import (
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed, open_empty
 from zero2chat.data.sources import Source, mix, read_sources
-from zero2chat.evaluation.tasks import read_specs
-from zero2chat.export.merge import check_merge, merge_trained
-from zero2chat.hub.push import finish_model_folder
+from zero2chat.export.merge import check_merge
 from zero2chat.inference.tool_format import Tools, make_tools
-from zero2chat.models.chat_template import end_turn, settle_chat
-from zero2chat.models.loading import refuse_adapter
+from zero2chat.models.chat_template import end_turn
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import open_model, refused_settings, set_global_batch, set_max_length
+from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.eval_callback import Examination, check_tasks_steps, examine
+from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.trainer import ResumableTrainer, train
+from zero2chat.trainers.trainer import ResumableTrainer
 
 
 @dataclass
-class SftArguments:
+class SftArguments(TaskStepsArguments):
     """The conversations, the tasks to be examined in, and what `SFTConfig` lacks."""
 
-    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of conversations."})
     decontaminate: list[dict] = field(
         default_factory=list,
         metadata={"help": "Evaluation sets whose questions are removed from the data: tasks, datasets, files."},
-    )
-    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
-    tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
-        default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
     )
     tools: dict = field(
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
@@ -68,21 +59,12 @@ class SftArguments:
         default=1, metadata={"help": "Join up to N conversations into one, in random combinations."}
     )
     overlong: str = field(default="error", metadata={"help": "Conversations over max_length: error or drop."})
-    merge_adapter: bool = field(
-        default=False, metadata={"help": "With use_peft: save the whole model with the adapter merged in."}
-    )
-    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
-    global_batch_size: int | None = field(default=None, metadata={"help": "Sequences per step, all processes."})
-    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
     def __post_init__(self) -> None:
         if self.overlong not in ("error", "drop"):
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
-        # Checked here too, so that a recipe fails before its first step runs.
-        read_sources(self.datasets)
         read_exams(self.decontaminate)
-        read_specs(self.tasks, self.tools)
-        check_tasks_steps(self.tasks_steps, self.tasks)
+        super().__post_init__()
 
 
 class _Trainer(ResumableTrainer, SFTTrainer):
@@ -98,12 +80,10 @@ def _load(sources: Sequence[Source], tools: Tools | None, decontamination: Decon
 
 
 def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> None:
-    sources, specs = read_sources(args.datasets), read_specs(args.tasks, args.tools)
+    sources = read_sources(args.datasets)
     set_global_batch(training, args.global_batch_size)
 
-    model, tokenizer = open_model(model_args)
-    refuse_adapter(model, model_args.model_name_or_path)
-    settle_chat(model, tokenizer, training.chat_template_path, model_args)
+    model, tokenizer = open_chat_model(model_args, training.chat_template_path)
     training.assistant_only_loss = False  # the rows already have the mask
     training.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
     set_max_length(training, model)
@@ -133,18 +113,9 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
         )
 
     # No MFU: rows differ in length, and so does the cost of attention.
-    callback = RunCallback(run)
-    if args.tasks_steps:
-        every, at_once = args.tasks_steps, args.eval_batch_size
-        trainer.add_callback(Examination(trainer, tokenizer, specs, run, callback, every, at_once, tools))
-    train(trainer, run, callback, count="non_padding")
-
+    train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "non_padding", tools)
     metrics = {"conversations": {"value": len(rows)}} | left_out
-    metrics |= examine(trainer, tokenizer, specs, run, args.eval_batch_size, tools)
-    if args.merge_adapter and trainer.is_world_process_zero():
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        trainer.model = merge_trained(trained, model, tokenizer, run)
-    finish_model_folder(run, trainer, tokenizer, metrics)
+    finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
 
 
 def _check(args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> None:
@@ -179,9 +150,9 @@ def _rows(args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> R
 
 def _cost(job: Job, _: EmptyModel, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Job:
     counted = not training.packing and all("task" in one and one.get("fraction") is None for one in args.datasets)
-    return dataclasses.replace(
+    return replace(
         job,
-        work=dataclasses.replace(job.work, head="tiles"),
+        work=replace(job.work, head="tiles"),
         rows=sum(one["n"] for one in args.datasets) if counted else None,
         refused=NOT_WHOLE if args.merge_adapter else quantized_refuses(model_args),
         unit="conversations",

@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import log
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats, tasks
-from zero2chat.config import Refuse
+from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Excerpt, predict
 from zero2chat.inference.generate import answer_each, encode_prompts
@@ -30,21 +30,20 @@ from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run
 from zero2chat.stages import Stage
+from zero2chat.stats import Metrics
 
 CHANCES = (1_000, 1_000_000)  # an answer is improbable below a probability of 1 in N
 BEYOND = 99  # an answer is beyond the reference if 99 of 100 of its own correct answers are more likely
 _PERCENTILES = range(0, 101, 5)
 _SHOWN = 12
 
-Metrics = dict[str, dict[str, Any]]
-
 
 @dataclass
-class SurpriseArguments:
+class SurpriseArguments(MeasuringArguments):
     """The two models, and the task."""
 
-    output_dir: str | None = None
-    model_name_or_path: str | None = None
+    needs = ("model_name_or_path", "reference_model")
+
     reference_model: str | None = field(default=None, metadata={"help": "The model from before training."})
     task: str = "word_problems"
     options: dict = field(default_factory=dict)
@@ -54,21 +53,13 @@ class SurpriseArguments:
         default=8, metadata={"help": "Samples per question and model, at temperature 1."}
     )
     max_new_tokens: Annotated[int, Refuse("below 1")] = 96
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     eval_batch_size: Annotated[int, Refuse("below 1")] = 128
-    seed: int = field(default=0, metadata={"help": "Seed for questions and sampling."})
 
     def __post_init__(self) -> None:
-        for key in ("model_name_or_path", "reference_model"):
-            if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set: set it to a model folder")
+        super().__post_init__()
         if self.split not in ("validation", "test"):
             raise ValueError(f"split '{self.split}' is neither validation nor test")
-        task = tasks.load(self.task)
-        if task.fetches:
-            tasks.check_options(task, self.options)
-        else:
-            task.rows(self.split, self.seed, self.n, **self.options)
+        tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
 
 
 @dataclass
@@ -104,7 +95,7 @@ def run(run: Run, args: SurpriseArguments) -> None:
         )
     models = (model.to(state.device), reference.to(state.device))
     found, control = (right_answers(each, models, tokenizer, rows, prompts, encoded, args) for each in models)
-    metrics = measure(found, control, args)
+    metrics = surprisal_metrics(found, control, args)
     if state.is_main_process:
         for line in percentiles(found, control):
             run.log(line)
@@ -136,7 +127,7 @@ def right_answers(
     ]
 
 
-def measure(found: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
+def surprisal_metrics(found: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
     """Compute the metrics. Those with `_reference` are the control's: the reference's own correct answers.
 
     `right_rate` is the share of correct answers. The others are shares of the correct ones: `improbable_rate_N` has a

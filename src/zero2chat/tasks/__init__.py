@@ -35,7 +35,7 @@ import pkgutil
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -135,6 +135,15 @@ def _refuse_unknown(name: str, function: Callable[..., Any], given: Iterable[str
 def check_options(task: Task, options: Iterable[str]) -> None:
     """Raises `UserError` for an option that the task's rows do not have, without making rows."""
     _refuse_unknown(task.name, task.rows, options)
+
+
+def check_rows(name: str, split: str, seed: int, n: int, options: Mapping[str, Any]) -> None:
+    """Raises `UserError` for an option or n that the task does not have. Only a task that fetches makes no rows."""
+    task = load(name)
+    if task.fetches:
+        check_options(task, options)
+    else:
+        task.rows(split, seed, n, **options)
 
 
 def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:

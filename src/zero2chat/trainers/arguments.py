@@ -6,27 +6,37 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 from trl import GRPOConfig, ModelConfig, get_quantization_config
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
 
 from zero2chat import config, host_watchdog
+from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.hub.push import check_branch, require_token
+from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.hardware import bf16_is_fast, cpu_backend, is_deepspeed, is_on_cpu, keep_memory
-from zero2chat.models.loading import context_length, load_model
+from zero2chat.models.loading import context_length, load_model, refuse_adapter
 from zero2chat.runs import is_main_process
 from zero2chat.trainers.ranges import check_ranges
+
+
+@dataclass
+class MuonArguments:
+    """Settings of the stages that train a model further, with Muon if wanted, and use it on held-out rows."""
+
+    muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
+    global_batch_size: int | None = field(
+        default=None, metadata={"help": "Sequences, pairs or completions per step, all processes."}
+    )
+    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
 
 def _given(value: Any, _: Mapping[str, Any]) -> bool:
@@ -173,6 +183,8 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
     for key, refused, why in _REFUSED:
         if settings.get(key) is not None and refused(values.get(key), values):
             raise UserError(f"{where}: {key}: {why}")
+    if values.get("max_completion_length", 0) is None:
+        raise UserError(f"{where}: max_completion_length is not set: set it to the maximum tokens per completion")
     if values["push_to_hub"] and is_main_process():
         check_branch(values["hub_revision"])  # now, not after the training
         require_token()
@@ -224,6 +236,14 @@ def open_model(
         quantization_config=get_quantization_config(model_args),
         **options,
     )
+
+
+def open_chat_model(model_args: ModelConfig, template: str | None) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load a model to train for chat, with its chat template settled. Raises `UserError` if it is an adapter."""
+    model, tokenizer = open_model(model_args)
+    refuse_adapter(model, model_args.model_name_or_path)
+    settle_chat(model, tokenizer, template, model_args)
+    return model, tokenizer
 
 
 def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:

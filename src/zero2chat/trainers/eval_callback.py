@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from transformers import (
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
@@ -16,37 +19,92 @@ from transformers import (
 )
 from trl.models import unwrap_model_for_generation
 
-from zero2chat.evaluation.tasks import TaskSpec, evaluate_tasks
+from zero2chat.config import Refuse
+from zero2chat.data.sources import read_sources
+from zero2chat.evaluation.tasks import TaskSpec, evaluate_tasks, read_specs
+from zero2chat.export.merge import merge_trained
+from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.tool_format import Tools
 from zero2chat.runs import Run
+from zero2chat.trainers.arguments import MuonArguments
 from zero2chat.trainers.callbacks import RunCallback
+from zero2chat.trainers.trainer import ResumableTrainer, train
 
 
-def check_tasks_steps(every: int | None, entries: Sequence[Any]) -> None:
-    """Raises `ValueError` for `tasks_steps:` without tasks."""
-    if every is not None and not entries:
-        raise ValueError("tasks_steps: there are no tasks to evaluate: set tasks")
+@dataclass
+class TaskArguments(MuonArguments):
+    """Settings of the stages that train an assistant, and evaluate it on tasks at the end."""
+
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of conversations or prompts."})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
+    merge_adapter: bool = field(
+        default=False, metadata={"help": "With use_peft: save the whole model with the adapter merged in."}
+    )
+
+    def __post_init__(self) -> None:
+        # Checked here too, so that a recipe fails before its first step runs.
+        read_sources(self.datasets)
+        self.specs  # noqa: B018
+
+    @functools.cached_property
+    def specs(self) -> list[TaskSpec]:
+        """Return the tasks. Raises `UserError` for an entry that is invalid, or needs tools that are not defined."""
+        return read_specs(self.tasks, getattr(self, "tools", ()))
 
 
-def examine(
-    trainer: Trainer,
+@dataclass
+class TaskStepsArguments(TaskArguments):
+    """Settings of the stages that also evaluate the tasks during training."""
+
+    tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
+        default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tasks_steps is not None and not self.tasks:
+            raise ValueError("tasks_steps: there are no tasks to evaluate: set tasks")
+
+
+def train_with_tasks(
+    trainer: ResumableTrainer,
     tokenizer: PreTrainedTokenizerBase,
-    specs: Sequence[TaskSpec],
     run: Run,
-    batch_size: int,
+    args: TaskStepsArguments,
+    callback: RunCallback,
+    count: str,
     tools: Tools | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Run `evaluate_tasks` on the trained model, and save the answers as the run's samples. Returns {} without tasks.
+) -> None:
+    """Train, and evaluate the tasks every `tasks_steps` steps. `count` is that of `train`."""
+    if args.tasks_steps:
+        every, at_once = args.tasks_steps, args.eval_batch_size
+        trainer.add_callback(Examination(trainer, tokenizer, args.specs, run, callback, every, at_once, tools))
+    train(trainer, run, callback, count)
 
-    Every rank must call this: sharded weights are gathered.
+
+def finish_with_tasks(
+    trainer: Trainer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    run: Run,
+    args: TaskArguments,
+    metrics: Mapping[str, Any],
+    tools: Tools | None = None,
+) -> None:
+    """Evaluate the tasks on the trained model, and finish the run. `model` is the model given to the trainer.
+
+    The answers become the run's samples. Every rank must call this: sharded weights are gathered.
     """
-    if not specs:
-        return {}
-    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model:
-        metrics, samples, _ = evaluate_tasks(model, tokenizer, specs, batch_size, seed=trainer.args.seed, tools=tools)
-    if trainer.is_world_process_zero():
-        run.sample_anew(trainer.state.global_step, samples)
-    return metrics
+    scores: dict[str, Any] = {}
+    if specs := args.specs:
+        seed = trainer.args.seed
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as trained:
+            scores, samples, _ = evaluate_tasks(trained, tokenizer, specs, args.eval_batch_size, seed=seed, tools=tools)
+        if trainer.is_world_process_zero():
+            run.sample_anew(trainer.state.global_step, samples)
+    if args.merge_adapter and trainer.is_world_process_zero():
+        trainer.model = merge_trained(trainer.accelerator.unwrap_model(trainer.model), model, tokenizer, run)
+    finish_model_folder(run, trainer, tokenizer, {**metrics, **scores})
 
 
 class Examination(TrainerCallback):
