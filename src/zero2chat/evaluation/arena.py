@@ -31,10 +31,10 @@ from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.runs import is_main_process
+from zero2chat.stats import Metrics
 
 FILE = "pairs.jsonl"  # in the run's folder: one line per pair of answers
 _SHOWN = 2  # pairs per two models saved as samples
-Metrics = dict[str, dict[str, Any]]
 Load = Callable[[str], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 

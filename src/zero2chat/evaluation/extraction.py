@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
-from zero2chat.config import Refuse
+from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.canaries import never_planted, read_canaries
 from zero2chat.data.decontamination import in_a_row
 from zero2chat.errors import UserError
@@ -33,18 +33,18 @@ from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.regurgitate import by_copies, times
 from zero2chat.report.steps import Step
+from zero2chat.stats import Metrics
 
 HELD_OUT = "held_out"
 _SHOWN = 3  # samples per group
-Metrics = dict[str, dict[str, Any]]
 
 
 @dataclass
-class RegurgitateArguments:
+class RegurgitateArguments(MeasuringArguments):
     """The model, its training data, and the lengths of prompts and continuations."""
 
-    output_dir: str | None = None
-    model_name_or_path: str | None = None
+    needs = ("model_name_or_path", "dataset")
+
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
     prefix: Annotated[int, Refuse("below 1")] = field(
@@ -59,14 +59,7 @@ class RegurgitateArguments:
     candidates: Annotated[int, Refuse("below 2")] = field(
         default=1024, metadata={"help": "Candidates that each canary is ranked among."}
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     eval_batch_size: Annotated[int, Refuse("below 1")] = 64
-    seed: int = field(default=0, metadata={"help": "Seed for documents and candidates."})
-
-    def __post_init__(self) -> None:
-        for key in ("model_name_or_path", "dataset"):
-            if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
 
 
 def measure_extraction(

@@ -16,7 +16,7 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats, tasks
-from zero2chat.config import Refuse, build
+from zero2chat.config import MeasuringArguments, Refuse, build
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError
@@ -30,6 +30,7 @@ from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step
 from zero2chat.rewards.judge import fenced, harmless, judge
 from zero2chat.runs import is_main_process
+from zero2chat.stats import Metrics
 from zero2chat.text import cut
 
 # Kinds of questions. Only the first two become rows: in between nothing is certain, and a model that already declines
@@ -59,15 +60,12 @@ _WRITTEN = re.compile(r"question\W*?:\s*(\S[^\n]*)\s*\n\s*\W*answer\W*?:\s*(\S[^
 _RUBRIC = """\
 The text that comes before the question says what is true. 10 where the answer is right by it, 0 where it is wrong or \
 says nothing of what was asked. More than was asked for is no fault unless it is wrong by the text."""
-Metrics = dict[str, dict[str, Any]]
 
 
 @dataclass
-class InterrogateArguments:
+class InterrogateArguments(MeasuringArguments):
     """The model, the sources of questions, the teacher and the judge, and the thresholds."""
 
-    output_dir: str | None = None
-    model_name_or_path: str | None = None
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources: documents (path) or tasks."})
     teacher: str | None = field(default=None, metadata={"help": "Model that writes questions (default: the model)."})
     endpoint: dict | None = field(default=None, metadata={"help": "API instead of `teacher`: url, model, …"})
@@ -84,14 +82,11 @@ class InterrogateArguments:
         default="at_once",
         metadata={"help": "Refuse at_once, or at_the_gap: after the model's own words, before its error."},
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     chat_template_path: str | None = None
     eval_batch_size: Annotated[int, Refuse("below 1")] = 128
-    seed: int = field(default=0, metadata={"help": "Seed for passages, sampling and wordings."})
 
     def __post_init__(self) -> None:
-        if self.model_name_or_path is None:
-            raise ValueError("model_name_or_path is not set: set it to the model to ask")
+        super().__post_init__()
         if self.teacher is not None and self.endpoint is not None:
             raise ValueError("teacher and endpoint exclude each other: set one of them")
         if not self.temperature > 0:

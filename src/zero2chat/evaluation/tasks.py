@@ -127,7 +127,7 @@ def evaluate_tasks(
     seed: int = 0,
     tools: Tools | None = None,
     constants: bool = True,
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[Scored]]:
+) -> tuple[stats.Metrics, list[dict[str, Any]], list[Scored]]:
     """Return metrics of all tasks, the first `show` greedy answers of each as rows for `samples.jsonl`, and all rows.
 
     `accuracy` is the mean of the tasks' greedy accuracies, `accuracy_sampled` that of the sampled ones. `stop_rate` is
@@ -137,7 +137,7 @@ def evaluate_tasks(
     that can tell (`said`). For tasks with `tools`, `called_*` is the share of greedy answers with a tool call. With
     `constants`, `constant_*` is the score of the best constant answer.
     """
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics: stats.Metrics = {}
     samples: list[dict[str, Any]] = []
     scored: list[Scored] = []
     for spec in specs:
