@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat.chat.request_filter import Guard, listen, take_own_names
 from zero2chat.chat.web_html import SHADES, Alphabet, AnswerMarkup, text
-from zero2chat.chat.web_style import CSS, SCRIPT
 from zero2chat.data.preference_files import append_ranking, mend, read_rankings
 from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
@@ -381,8 +380,8 @@ def application(page: ChatPage, address: str) -> Any:
         blocks,
         path="/",
         theme=theme,
-        css=CSS,
-        head=SCRIPT,
+        css=Path(__file__).with_suffix(".css").read_text(encoding="utf-8"),
+        head=f"<script>\n{Path(__file__).with_suffix('.js').read_text(encoding='utf-8')}</script>",
         footer_links=[],
         run_history=False,
         show_error=False,

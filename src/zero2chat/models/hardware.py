@@ -11,9 +11,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import PartialState
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from zero2chat import host_watchdog
 from zero2chat.errors import UserError

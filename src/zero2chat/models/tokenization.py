@@ -54,9 +54,9 @@ _COLOURS = ("black on bright_cyan", "black on bright_yellow")
 @cache
 def _alphabet() -> dict[str, int]:
     """Return the characters with which a byte-level BPE represents the 256 bytes (GPT-2, Radford et al. 2019)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    return {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 def _spelled(token: str) -> bytes:

@@ -55,6 +55,8 @@ _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
+_MOST_TOKENS = 512  # of a reply
+
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +70,7 @@ def judge(
     timeout: float = 60.0,
     retries: int = 2,
     at_once: int = 8,
-    max_tokens: int = 512,
+    max_tokens: int = _MOST_TOKENS,
     longest: int = 20_000,
     log_metric: Callable[[str, float], None] | None = None,
     **_: Any,
@@ -108,7 +110,6 @@ def prefer(
     seconds: Sequence[str],
     rubric: str = RUBRIC,
     at_once: int = 8,
-    max_tokens: int = 512,
     longest: int = 20_000,
 ) -> list[float | None]:
     """Return which of two answers to each prompt the judge prefers: 1 for the first, 0 for the second, ½ for a tie;
@@ -119,19 +120,23 @@ def prefer(
     """
     asked = zip(prompts, firsts, seconds, strict=True)
     requests = [_fenced(_BETTER, rubric, longest, prompt, [first, second]) for prompt, first, second in asked]
-    replies = _replies(endpoint, requests, model, at_once, max_tokens)
+    replies = _replies(endpoint, requests, model, at_once)
     return [None if reply is None else choice(reply) for reply in replies]
 
 
 def _replies(
-    endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], model: str, at_once: int, max_tokens: int
+    endpoint: Endpoint,
+    requests: Sequence[list[dict[str, str]]],
+    model: str,
+    at_once: int,
+    max_tokens: int = _MOST_TOKENS,
 ) -> list[str | None]:
     """Return the endpoint's reply to each request, or None. Raises `UserError` if no request got a reply."""
     unheard: list[str] = []  # the reason for each request without a reply
 
     def ask(messages: list[dict[str, str]]) -> str | None:
         try:
-            found = endpoint.ask({"model": model, "temperature": 0, "max_tokens": max_tokens, "messages": messages})
+            found = endpoint.ask({"model": model, "temperature": 0, "max_tokens": most, "messages": messages})
         except NoReply as error:
             _log.warning("judge: %s: no reply: %s", endpoint, error)
             unheard.append(str(error))
@@ -195,17 +200,15 @@ def _cut(text: str, longest: int) -> str:
 
 def verdict(reply: str) -> float | None:
     """Return the grade from 0 to 1 in a reply's last line; None if it is not a verdict, or not the only one."""
-    lines = reply.strip().splitlines()
-    match = _VERDICT.fullmatch(lines[-1].strip()) if lines else None
-    if match is None or len(_VERDICTS.findall(reply)) > 1:
-        return None
-    return int(match[1]) / 10
+    grade = _last_line(reply, _VERDICT, _VERDICTS)
+    return None if grade is None else int(grade) / 10
 
 
 def choice(reply: str) -> float | None:
     """Return 1 for A, 0 for B, ½ for a tie, from a reply's last line; None if not a verdict, or not the only one."""
-    lines = reply.strip().splitlines()
-    match = _CHOICE.fullmatch(lines[-1].strip()) if lines else None
-    if match is None or len(_CHOICES.findall(reply)) > 1:
-        return None
-    return {"A": 1.0, "B": 0.0, "TIE": 0.5}[match[1]]
+    return {"A": 1.0, "B": 0.0, "TIE": 0.5, None: None}[_last_line(reply, _CHOICE, _CHOICES)]
+
+
+def _last_line(reply: str, form: re.Pattern[str], any_verdict: re.Pattern[str]) -> str | None:
+    match = form.fullmatch((reply.strip().splitlines() or [""])[-1].strip())
+    return match[1] if match and len(any_verdict.findall(reply)) == 1 else None
