@@ -125,11 +125,7 @@ def prefer(
 
 
 def _replies(
-    endpoint: Endpoint,
-    requests: Sequence[list[dict[str, str]]],
-    model: str,
-    at_once: int,
-    max_tokens: int = _MOST_TOKENS,
+    endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], model: str, at_once: int, most: int = _MOST_TOKENS
 ) -> list[str | None]:
     """Return the endpoint's reply to each request, or None. Raises `UserError` if no request got a reply."""
     unheard: list[str] = []  # the reason for each request without a reply
