@@ -15,14 +15,14 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats, tasks
-from zero2chat.config import Refuse, build
+from zero2chat.config import Refuse
 from zero2chat.data.preference_files import read_votes
 from zero2chat.data.prompts import read_prompts
 from zero2chat.errors import UserError
 from zero2chat.evaluation.elo import STYLE, NotConnected, ScoredPair, fit_ratings, style_of, unbeaten
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer, answer_each
-from zero2chat.inference.openai_client import EndpointSpec
+from zero2chat.inference.openai_client import Endpoint, read_endpoint
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import find_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts
@@ -82,8 +82,7 @@ class ArenaArguments:
         for spec in read_specs(self.tasks):
             if self.taste:
                 tasks.load_taste(spec.task)
-        if self.endpoint is not None:
-            build([EndpointSpec], self.endpoint, "endpoint")
+        read_endpoint(self.endpoint, "endpoint")
         if self.models:
             _anchor(self, self.models)
 
@@ -114,7 +113,8 @@ def compare_models(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict
     else:
         paths = args.models
         _look(args)
-        endpoint = _endpoint(args)
+        if endpoint := read_endpoint(args.endpoint, "endpoint"):
+            endpoint.headers()  # fail now if the API key is missing
         bouts = list(_bouts(args, load))
         if not is_main_process():
             return {}, [], ""
@@ -245,28 +245,12 @@ def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
     return [_by_worth(bout, *(worth[bout.prompt, text] for text in bout.answers)) for bout in bouts]
 
 
-def _endpoint(args: ArenaArguments) -> EndpointSpec | None:
-    """Return the judge. Raises `UserError` if its API key is missing."""
-    if args.endpoint is None:
-        return None
-    spec: EndpointSpec = build([EndpointSpec], args.endpoint, "endpoint")[0]
-    spec.open().headers()
-    return spec
-
-
-def _asked(args: ArenaArguments, spec: EndpointSpec, bouts: Sequence[Bout]) -> list[Bout]:
+def _asked(args: ArenaArguments, endpoint: Endpoint, bouts: Sequence[Bout]) -> list[Bout]:
     """Judge each pair in both orders. A pair of equal answers is a draw and is not sent."""
     differ = [bout for bout in bouts if bout.answers[0].strip() != bout.answers[1].strip()]
     sides = [[bout.answers[side] for bout in differ] for side in (0, 1)]
-    found = prefer(
-        spec.open(),
-        str(spec.model),
-        [bout.messages for bout in differ] * 2,
-        sides[0] + sides[1],
-        sides[1] + sides[0],
-        args.rubric,
-        spec.at_once,
-    )
+    prompts = [bout.messages for bout in differ] * 2
+    found = prefer(endpoint, prompts, sides[0] + sides[1], sides[1] + sides[0], args.rubric)
     verdicts = iter(zip(found[: len(differ)], found[len(differ) :], strict=True))
     judged = []
     for bout in bouts:

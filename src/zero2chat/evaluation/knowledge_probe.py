@@ -16,19 +16,19 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats, tasks
-from zero2chat.config import MeasuringArguments, Refuse, build
+from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError
 from zero2chat.evaluation.abstention import REFUSALS, agreement, contains, declines, gist, normal
-from zero2chat.inference.openai_client import EndpointSpec
+from zero2chat.inference.openai_client import read_endpoint
 from zero2chat.inference.samplers import ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model
 from zero2chat.report.interrogate import by_source
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step
-from zero2chat.rewards.judge import fenced, harmless, judge
+from zero2chat.rewards.judge import fenced, grade, harmless
 from zero2chat.runs import is_main_process
 from zero2chat.stats import Metrics
 from zero2chat.text import cut
@@ -101,8 +101,7 @@ class InterrogateArguments(MeasuringArguments):
             if source.split.startswith(("validation", "test")):
                 raise ValueError(f"{source.label}: split '{source.split}' is held out: set split: train")
         for key in ("endpoint", "judge"):
-            if getattr(self, key) is not None:
-                build([EndpointSpec], getattr(self, key), key)
+            read_endpoint(getattr(self, key), key)
 
 
 class Question(NamedTuple):
@@ -142,8 +141,8 @@ def interrogate(
     """
     prepare_chat_template(tokenizer, None if tokenizer.chat_template else args.chat_template_path)
     for key in ("endpoint", "judge"):
-        if (given := getattr(args, key)) is not None:
-            build([EndpointSpec], given, key)[0].open().headers()  # fail now if the API key is missing
+        if endpoint := read_endpoint(getattr(args, key), key):
+            endpoint.headers()  # fail now if the API key is missing
     questions, metrics = _questions(model, tokenizer, args)
     ask = ask_model(model, tokenizer, args.answers, args.temperature, args.max_new_tokens, args.eval_batch_size)
     said, _ = ask([question.prompt for question in questions], args.seed)
@@ -207,10 +206,10 @@ def _questions(
     if not passages:
         return questions, {}
     asked = [_writer_prompt(passage) for _, passage in passages]
-    if args.endpoint is not None:
+    if endpoint := read_endpoint(args.endpoint, "endpoint"):
         found: list[Any] = [None]
         if is_main_process():  # one process sends many concurrent requests
-            said, failure = ask_endpoint(build([EndpointSpec], args.endpoint, "endpoint")[0], 1, 0.0, 256)(asked, 0)
+            said, failure = ask_endpoint(endpoint, 1, 0.0, 256)(asked, 0)
             found = [failure or said]
         (written,) = broadcast_object_list(found)
         if isinstance(written, UserError):
@@ -290,7 +289,8 @@ def _judge(
 ) -> list[list[str]]:
     """Return one of `VERDICTS` per answer. Without a judge's verdict, an answer counts as wrong."""
     found = [[_verdict(question, text) for text in some] for question, some in zip(questions, texts, strict=True)]
-    if args.judge is None:
+    endpoint = read_endpoint(args.judge, "judge")
+    if endpoint is None:
         return found
     places = [
         (i, k)
@@ -299,13 +299,10 @@ def _judge(
         for k, verdict in enumerate(found[i])
         if verdict != DECLINED
     ]
-    spec: EndpointSpec = build([EndpointSpec], args.judge, "judge")[0]
     prompts = [[{"role": "text", "content": questions[i].passage}, *questions[i].prompt] for i, _ in places]
-    answers = [texts[i][k] for i, k in places]
-    limits = (spec.timeout, spec.retries, spec.at_once)
-    grades = judge(answers, prompts, str(spec.url), str(spec.model), _RUBRIC, spec.key_variable, *limits)
-    for (i, k), grade in zip(places, grades, strict=True):
-        found[i][k] = RIGHT if grade is not None and grade > 0.5 else WRONG
+    grades = grade(endpoint, prompts, [texts[i][k] for i, k in places], _RUBRIC)
+    for (i, k), value in zip(places, grades, strict=True):
+        found[i][k] = RIGHT if value is not None and value > 0.5 else WRONG
     return found
 
 

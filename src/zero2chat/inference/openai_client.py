@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from urllib.parse import SplitResult
 
 import httpx2
 
-from zero2chat.config import Refuse
+from zero2chat.config import Refuse, build
 from zero2chat.errors import UserError
 from zero2chat.text import http_address
 from zero2chat.tools.bounded_http import fetch, reason
@@ -32,23 +32,31 @@ class NoReply(Exception):
         self.unread = unread
 
 
+@dataclass
 class Endpoint:
-    """`url` is the base URL, such as http://localhost:8000/v1, and `key_variable` the environment variable with the
-    key. A request has `timeout` seconds per attempt, and `retries` further attempts. `who` is used in messages."""
+    """An API at `<url>/chat/completions`, as a YAML's `endpoint:` or `judge:` sets it."""
 
-    def __init__(self, who: str, url: Any, key_variable: str | None = None, timeout: float = 60.0, retries: int = 2):
-        """Raises `UserError` for invalid settings. No part of a bad URL is shown: it may hold a secret."""
-        self.who, self.key_variable, self.timeout, self.retries = who, key_variable, timeout, retries
-        parts = http_address(url)
+    url: str | None = None  # the base URL, such as http://localhost:8000/v1
+    model: str | None = None
+    key_variable: str | None = field(default=None, metadata={"help": "Environment variable with the API key."})
+    timeout: float = 600.0  # seconds per attempt
+    retries: int = 3  # further attempts per request
+    at_once: Annotated[int, Refuse("not above 0")] = 8  # requests
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for invalid settings. No part of a bad URL is shown: it may hold a secret."""
+        if not self.model:
+            raise ValueError("model is not set: set it to the model's name at the endpoint")
+        parts = http_address(self.url)
         if parts is None:
-            raise UserError(f"{who}: url is not an http URL: set the endpoint's base, such as http://localhost:8000/v1")
+            raise ValueError("url is not an http URL: set the endpoint's base, such as http://localhost:8000/v1")
         if "@" in parts.netloc:
-            raise UserError(f"{who}: url contains a user name or password: set key_variable instead")
+            raise ValueError("url contains a user name or password: set key_variable instead")
         self._parts: SplitResult = parts._replace(path=parts.path.rstrip("/") + "/chat/completions", fragment="")
-        if not isinstance(timeout, int | float) or not isfinite(timeout) or timeout < 0.1:
-            raise UserError(f"{who}: timeout: expected 0.1 seconds or more, got {timeout!r}")
-        if not isinstance(retries, int) or retries < 0:
-            raise UserError(f"{who}: retries: expected an integer of 0 or more, got {retries!r}")
+        if not isinstance(self.timeout, int | float) or not isfinite(self.timeout) or self.timeout < 0.1:
+            raise ValueError(f"timeout: expected 0.1 seconds or more, got {self.timeout!r}")
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise ValueError(f"retries: expected an integer of 0 or more, got {self.retries!r}")
 
     def __str__(self) -> str:
         """Return scheme, host and path, without the query, which may hold a key."""
@@ -60,18 +68,19 @@ class Endpoint:
         if self.key_variable is not None:
             if not os.environ.get(self.key_variable):
                 raise UserError(
-                    f"{self.who}: the environment variable {self.key_variable} is not set: set it to the API key"
+                    f"endpoint: the environment variable {self.key_variable} is not set: set it to the API key"
                 )
             headers["Authorization"] = f"Bearer {os.environ[self.key_variable]}"
         return headers
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> dict[str, Any]:
         """Send a request and return the first of the reply's `choices`, whose `message` is a mapping with `content`.
 
         Raises `NoReply` if the last attempt fails, and `UserError` if the endpoint would refuse every request. Errors
         never contain the request, which holds the key.
         """
-        url, headers, body, why = self._parts.geturl(), self.headers(), json.dumps(request).encode(), ""
+        url, headers, why = self._parts.geturl(), self.headers(), ""
+        body = json.dumps({"model": self.model, "messages": messages, **options}).encode()
         for attempt in range(self.retries + 1):
             if attempt:
                 time.sleep(min(0.5 * 2 ** (attempt - 1), 8))
@@ -83,7 +92,7 @@ class Endpoint:
                 why = reason(error)
                 continue
             if status in _REFUSED or 300 <= status < 400:
-                raise UserError(f"{self.who}: {self} answers {status}: check url, model and key")
+                raise UserError(f"endpoint: {self} answers {status}: check url, model and key")
             if status in _UNREAD:
                 raise NoReply(f"it answers {status}", unread=True)
             why = f"it answers {status}"
@@ -98,21 +107,6 @@ class Endpoint:
         raise NoReply(why)
 
 
-@dataclass
-class EndpointSpec:
-    """A YAML's `endpoint:`, used as `<url>/chat/completions`."""
-
-    url: str | None = None
-    model: str | None = None
-    key_variable: str | None = field(default=None, metadata={"help": "Environment variable with the API key."})
-    timeout: float = 600.0  # seconds per attempt
-    retries: int = 3
-    at_once: Annotated[int, Refuse("not above 0")] = 8  # requests
-
-    def __post_init__(self) -> None:
-        if not self.model:
-            raise ValueError("model is not set: set it to the model's name at the endpoint")
-        self.open()
-
-    def open(self) -> Endpoint:
-        return Endpoint("endpoint", self.url, self.key_variable, self.timeout, self.retries)
+def read_endpoint(given: Mapping[str, Any] | None, where: str) -> Endpoint | None:
+    """Return the API that the setting `where` describes, if any. Raises `UserError` for an invalid one."""
+    return None if given is None else build([Endpoint], given, where)[0]

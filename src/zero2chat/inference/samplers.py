@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import answer_each
-from zero2chat.inference.openai_client import EndpointSpec, NoReply
+from zero2chat.inference.openai_client import Endpoint, NoReply
 from zero2chat.models.tokenization import THINK_END, THINK_START
 
 if TYPE_CHECKING:
@@ -47,15 +47,13 @@ def _said(text: str) -> Said:
     return {"content": match[2], "reasoning_content": match[1]} if match else {"content": text}
 
 
-def ask_endpoint(spec: EndpointSpec, samples: int, temperature: float, longest: int) -> Ask:
+def ask_endpoint(endpoint: Endpoint, samples: int, temperature: float, longest: int) -> Ask:
     """Sample from an API in the same way. Raises `UserError` if the API key is missing."""
-    endpoint = spec.open()
     endpoint.headers()
-    request = {"model": spec.model, "temperature": temperature, "max_tokens": longest}
 
     def one(prompt: Messages) -> Said:
         try:
-            choice = endpoint.ask(request | {"messages": prompt})
+            choice = endpoint.ask(prompt, temperature=temperature, max_tokens=longest)
         except NoReply as error:
             if not error.unread:
                 raise
@@ -69,7 +67,7 @@ def ask_endpoint(spec: EndpointSpec, samples: int, temperature: float, longest: 
 
     def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], UserError | None]:
         found: list[list[Said]] = []
-        with ThreadPoolExecutor(spec.at_once) as pool:
+        with ThreadPoolExecutor(endpoint.at_once) as pool:
             waiting = [[pool.submit(one, prompt) for _ in range(samples)] for prompt in prompts]
             try:
                 for some in waiting:

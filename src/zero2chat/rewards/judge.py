@@ -56,6 +56,7 @@ _INVISIBLE = re.compile(
 )
 
 _MOST_TOKENS = 512  # of a reply
+_LONGEST = 20_000  # characters of question and answers together
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def judge(
     retries: int = 2,
     at_once: int = 8,
     max_tokens: int = _MOST_TOKENS,
-    longest: int = 20_000,
+    longest: int = _LONGEST,
     log_metric: Callable[[str, float], None] | None = None,
     **_: Any,
 ) -> list[float | None]:
@@ -82,7 +83,6 @@ def judge(
     characters of question and answer together, at most half of them for the question. Raises `UserError` for invalid
     options, a missing key, and if the endpoint refuses the requests or answers none of them.
     """
-    endpoint = Endpoint("judge", url, key_variable, timeout, retries)
     counts = (("at_once", at_once, 1), ("max_tokens", max_tokens, 1), ("longest", longest, 2))
     for name, value, least in counts:
         if not isinstance(value, int) or value < least:
@@ -90,27 +90,38 @@ def judge(
     for name, text in (("model", model), ("rubric", rubric)):
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"judge: {name} is {text!r}: expected text")
+    try:
+        endpoint = Endpoint(url, model, key_variable, timeout, retries, at_once)
+    except ValueError as error:
+        raise UserError(f"judge: {error}") from error
     endpoint.headers()  # fail now if the key is missing
-
-    requests = [
-        request(prompt, completion, rubric, longest) for prompt, completion in zip(prompts, completions, strict=True)
-    ]
-    replies = _replies(endpoint, requests, model, at_once, max_tokens)
-    grades = [None if reply is None else verdict(reply) for reply in replies]
+    grades = grade(endpoint, prompts, completions, rubric, max_tokens, longest)
     if log_metric is not None and grades:
         log_metric("judge/left_out", grades.count(None) / len(grades))
     return grades
 
 
+def grade(
+    endpoint: Endpoint,
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    rubric: str,
+    max_tokens: int = _MOST_TOKENS,
+    longest: int = _LONGEST,
+) -> list[float | None]:
+    """Return the grade of each answer, as `judge` does."""
+    asked = zip(prompts, completions, strict=True)
+    requests = [request(prompt, completion, rubric, longest) for prompt, completion in asked]
+    return [None if reply is None else verdict(reply) for reply in _replies(endpoint, requests, max_tokens)]
+
+
 def prefer(
     endpoint: Endpoint,
-    model: str,
     prompts: Sequence[Any],
     firsts: Sequence[str],
     seconds: Sequence[str],
     rubric: str = RUBRIC,
-    at_once: int = 8,
-    longest: int = 20_000,
+    longest: int = _LONGEST,
 ) -> list[float | None]:
     """Return which of two answers to each prompt the judge prefers: 1 for the first, 0 for the second, ½ for a tie;
     None without a valid verdict.
@@ -120,19 +131,18 @@ def prefer(
     """
     asked = zip(prompts, firsts, seconds, strict=True)
     requests = [_fenced(_BETTER, rubric, longest, prompt, [first, second]) for prompt, first, second in asked]
-    replies = _replies(endpoint, requests, model, at_once)
-    return [None if reply is None else choice(reply) for reply in replies]
+    return [None if reply is None else choice(reply) for reply in _replies(endpoint, requests)]
 
 
 def _replies(
-    endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], model: str, at_once: int, most: int = _MOST_TOKENS
+    endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], max_tokens: int = _MOST_TOKENS
 ) -> list[str | None]:
     """Return the endpoint's reply to each request, or None. Raises `UserError` if no request got a reply."""
     unheard: list[str] = []  # the reason for each request without a reply
 
     def ask(messages: list[dict[str, str]]) -> str | None:
         try:
-            found = endpoint.ask({"model": model, "temperature": 0, "max_tokens": most, "messages": messages})
+            found = endpoint.ask(messages, temperature=0, max_tokens=max_tokens)
         except NoReply as error:
             _log.warning("judge: %s: no reply: %s", endpoint, error)
             unheard.append(str(error))
@@ -140,7 +150,7 @@ def _replies(
         text = found["message"]["content"]
         return text if isinstance(text, str) else None
 
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(endpoint.at_once) as pool:
         replies = list(pool.map(ask, requests))
     if unheard and len(unheard) == len(replies):
         raise UserError(f"judge: {endpoint}: no reply to any of {len(replies)} requests: {unheard[-1]}")
@@ -148,7 +158,7 @@ def _replies(
 
 
 def request(
-    prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str, longest: int = 20_000
+    prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str, longest: int = _LONGEST
 ) -> list[dict[str, str]]:
     """Return the messages to the judge: instructions, and question and answer in a fence."""
     return _fenced(_INSTRUCTIONS, rubric, longest, prompt, [last_message(completion)])

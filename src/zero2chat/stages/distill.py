@@ -36,13 +36,13 @@ from typing import Annotated, Any, Literal
 from datasets import Dataset
 
 from zero2chat import stats
-from zero2chat.config import Refuse, build
+from zero2chat.config import Refuse
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, mix, read_sources
 from zero2chat.errors import UserError
-from zero2chat.inference.openai_client import EndpointSpec
+from zero2chat.inference.openai_client import read_endpoint
 from zero2chat.inference.samplers import Ask, Said, ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
@@ -97,8 +97,7 @@ class DistillArguments:
         read_sources(self.datasets)
         read_exams(self.decontaminate)
         _read_rewards(self.rewards)
-        if self.endpoint is not None:
-            build([EndpointSpec], self.endpoint, "endpoint")
+        read_endpoint(self.endpoint, "endpoint")
 
 
 def _read_rewards(entries: Sequence[Any]) -> list[Reward]:
@@ -261,15 +260,15 @@ def _measure(verdicts: Sequence[Sequence[str | None]], seed: int) -> dict[str, d
 
 def run(run: Run, args: DistillArguments) -> None:
     sources, rewards = read_sources(args.datasets), _read_rewards(args.rewards)
-    spec = None if args.endpoint is None else build([EndpointSpec], args.endpoint, "endpoint")[0]
-    if spec and not is_main_process():  # one process asks, with many requests at once
+    endpoint = read_endpoint(args.endpoint, "endpoint")
+    if endpoint and not is_main_process():  # one process asks, with many requests at once
         return
     decontamination = Decontamination(args.decontaminate)
     problems = _load_prompts(sources, rewards, decontamination)
     left_out = decontamination.finish(run)
     ask = (
-        ask_endpoint(spec, args.samples, args.temperature, args.max_completion_length)
-        if spec
+        ask_endpoint(endpoint, args.samples, args.temperature, args.max_completion_length)
+        if endpoint
         else _model(args, problems)
     )
     collected = _collect(problems, ask, rewards, run, args)
@@ -280,7 +279,7 @@ def run(run: Run, args: DistillArguments) -> None:
     metrics = _measure(verdicts, args.seed) | left_out
     shown: Counter[str | None] = Counter()
     lines, samples = [], []
-    origin = {"teacher": spec.model if spec else args.teacher, "temperature": args.temperature}
+    origin = {"teacher": endpoint.model if endpoint else args.teacher, "temperature": args.temperature}
     for row, said, some in zip(problems, collected, verdicts, strict=True):
         for i, (one, why) in enumerate(zip(said, some, strict=True)):
             message = _message(one)
