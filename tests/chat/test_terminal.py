@@ -16,7 +16,7 @@ from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_model
 from zero2chat.tools.bm25 import write_index
-from zero2chat.tools.functions import python
+from zero2chat.tools.tool_functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=8)
 

@@ -24,7 +24,7 @@ from zero2chat.inference.tool_format import (
 )
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import control_ids, neutral, neutralise
-from zero2chat.tools.functions import python
+from zero2chat.tools.tool_functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=400)
 INJECTIONS = [json.loads(line) for line in (Path(__file__).parents[1] / "injections.jsonl").read_text().splitlines()]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zero2chat.chat.terminal import typed
+from zero2chat.chat.terminal import typed, until_interrupted
 from zero2chat.data.preference_files import append_ranking, mend, read_rankings
 from zero2chat.data.preferences import Messages, pairs_of_ranking
 from zero2chat.data.prompts import prompt_key
@@ -77,7 +77,7 @@ def rank_answers(
     orders = typed(lines)
     print(HELP, flush=True)
     rankings = pairs = 0
-    try:
+    with until_interrupted(lines):
         for place, prompt in left:
             print(f"\nPrompt {place} of {len(prompts)}")
             show(console, [(message["role"], message["content"]) for message in prompt])
@@ -96,10 +96,6 @@ def rank_answers(
                 continue
             append_ranking(file, model_path, prompt, [(texts[a], texts[b]) for a, b in made])
             rankings, pairs = rankings + 1, pairs + len(made)
-    except KeyboardInterrupt:
-        if not lines.isatty():
-            raise
-        print()
     print(f"{rankings} rankings, {pairs} pairs added to {out}")
 
 

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from zero2chat.annotation.ranking import show
-from zero2chat.chat.terminal import typed
+from zero2chat.chat.terminal import typed, until_interrupted
 from zero2chat.data.review_states import ACCEPTED, REJECTED, STATES, UNREVIEWED
 from zero2chat.errors import UserError
 from zero2chat.models.tokenization import visible
@@ -42,7 +42,7 @@ def review(file: str | Path, lines: TextIO | None = None) -> None:
     keys = typed(lines)
     print(HELP, flush=True)
     at = 0
-    try:
+    with until_interrupted(lines):
         while at < len(places):
             row = rows[places[at]]
             print(f"\nRow {at + 1} of {len(places)}{_origin(row)}")
@@ -58,10 +58,6 @@ def review(file: str | Path, lines: TextIO | None = None) -> None:
                 _write(path, rows, written)
                 written = path.stat()
             at += 1
-    except KeyboardInterrupt:
-        if not lines.isatty():
-            raise
-        print()
     counts = Counter(row["review"] for row in rows)
     print(f"{path}: {', '.join(f'{counts[state]} {state}' for state in STATES)}")
 

@@ -16,7 +16,7 @@ from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, make_tools, open_tools
 from zero2chat.models.tokenization import visible
 from zero2chat.runs import METRICS, RUN
-from zero2chat.tools.functions import NAMES
+from zero2chat.tools.tool_functions import NAMES
 
 AUTO, NONE = "auto", "none"
 _MODELS = ("runs/assistant/grpo", "runs/quickstart/grpo")

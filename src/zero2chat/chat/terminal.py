@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -46,13 +47,21 @@ def chat(
         if line == "/quit":
             break
         try:
-            _command(session, line) if line.startswith("/") else _print_answer(session, line)
+            with until_interrupted(lines):
+                _command(session, line) if line.startswith("/") else _print_answer(session, line)
         except UserError as error:
             print(f"error: {error}", flush=True)
-        except KeyboardInterrupt:
-            if not lines.isatty():
-                raise
-            print(flush=True)
+
+
+@contextlib.contextmanager
+def until_interrupted(lines: TextIO) -> Iterator[None]:
+    """End a dialogue at Ctrl-C in a terminal. Through a pipe, the interrupt ends the program."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not lines.isatty():
+            raise
+        print(flush=True)
 
 
 def typed(lines: TextIO) -> Iterator[str]:

@@ -132,14 +132,10 @@ def _look(args: ArenaArguments) -> None:
     for path in filter(None, [args.reward_model, *args.models]):
         find_model(path)
         try:
-            _with_template(load_tokenizer(path), args if path != args.reward_model else None)
+            template = None if path == args.reward_model else args.chat_template_path
+            prepare_chat_template(load_tokenizer(path), template, replace=False)
         except UserError as error:
             raise UserError(str(error) if path in str(error) else f"{path}: {error}") from error
-
-
-def _with_template(tokenizer: PreTrainedTokenizerBase, args: ArenaArguments | None) -> PreTrainedTokenizerBase:
-    prepare_chat_template(tokenizer, None if tokenizer.chat_template or args is None else args.chat_template_path)
-    return tokenizer
 
 
 def names_of(paths: Sequence[str]) -> list[str]:
@@ -178,7 +174,7 @@ def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
     said: list[list[list[list[str]]]] = []  # by model, task, prompt: one answer, or `samples`
     for path in args.models:
         model, tokenizer = load(path)
-        _with_template(tokenizer, args)
+        prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
         said.append([_answers(model, tokenizer, spec, prompts, args) for spec, _, prompts in asked])
         if is_main_process():
             print(f"{path}: {sum(len(prompts) for _, _, prompts in asked):,} prompts answered", flush=True)

@@ -139,7 +139,7 @@ def interrogate(
 
     Raises `UserError` if the documents yield no question, or if a model or API is not available.
     """
-    prepare_chat_template(tokenizer, None if tokenizer.chat_template else args.chat_template_path)
+    prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
     for key in ("endpoint", "judge"):
         if endpoint := read_endpoint(getattr(args, key), key):
             endpoint.headers()  # fail now if the API key is missing

@@ -17,8 +17,8 @@ from transformers.utils.chat_template_utils import DocstringParsingException, Ty
 from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
 from zero2chat.models.tokenization import control_ids, neutral
-from zero2chat.tools.functions import NAMES, python, search_in
 from zero2chat.tools.python import run, shortened
+from zero2chat.tools.tool_functions import NAMES, python, search_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

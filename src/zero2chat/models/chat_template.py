@@ -17,9 +17,10 @@ _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"
 _ZERO = 1e-16  # what an embedding that was never trained does not exceed
 
 
-def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) -> None:
-    """Set the chat template from a file, if given. Raises `UserError` if there is no template, or if it is invalid."""
-    if path is not None:
+def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None, replace: bool = True) -> None:
+    """Set the chat template from a file, if given; without `replace` only if the tokenizer has none. Raises `UserError`
+    if there is no template, or if it is invalid."""
+    if path is not None and (replace or tokenizer.chat_template is None):
         set_chat_template(tokenizer, path)
     if tokenizer.chat_template is None:
         raise UserError(
