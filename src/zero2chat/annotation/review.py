@@ -105,7 +105,6 @@ def _is_conversation(messages: Any) -> bool:
 
 
 def _write(path: Path, rows: list[dict[str, Any]], read: os.stat_result) -> None:
-    """Replace the rows in the file."""
     now = path.stat() if path.exists() else None
     if now is None or (now.st_ino, now.st_size, now.st_mtime_ns) != (read.st_ino, read.st_size, read.st_mtime_ns):
         raise UserError(f"{path}: another process has changed the file: start again; earlier decisions are saved")
@@ -125,7 +124,6 @@ def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _origin(row: dict[str, Any]) -> str:
-    """Return the row's model, source and rewards."""
     origin = row.get("origin")
     origin = origin if isinstance(origin, dict) else {}
     shown = [f"{key} {origin[key]}" for key in ("source", "teacher", "score") if key in origin]

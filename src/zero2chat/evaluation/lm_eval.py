@@ -49,8 +49,6 @@ class HarnessSpec:
 
 @dataclass
 class HarnessResult:
-    """The result of one entry."""
-
     metrics: dict[str, dict[str, Any]]  # by `label.metric`, or `label.metric.filter` if there are filters
     questions: list[str]  # of the evaluated rows
     raw: dict[str, Any]  # lm-evaluation-harness's own results, including each task of a group

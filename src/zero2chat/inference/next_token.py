@@ -56,7 +56,6 @@ def next_tokens(
 
 
 def as_drawn(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int, top: int = 5) -> Drawn:
-    """Return the record of a token sampled from these logits, [vocabulary]."""
     first, *likeliest = _likeliest(logits, tokenizer, top, [token])
     return Drawn(first, likeliest)
 

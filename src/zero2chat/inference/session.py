@@ -249,7 +249,6 @@ class Session:
         return token
 
     def _draw(self, logits: Any) -> int:
-        """Draw a token id from logits (1, vocabulary)."""
         if self.sampling.temperature == 0:
             return int(logits.argmax())
         warped = self.sampling.processors()(torch.empty(1, 0, dtype=torch.long), logits)

@@ -115,7 +115,6 @@ class Unfolding:
 
     @property
     def text(self) -> str:
-        """Return the text after the last call."""
         text: str = self._tokenizer.decode(self.ids[self._turn :])
         return text
 

@@ -161,7 +161,6 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[i
 
 
 def context_length(model: PreTrainedModel) -> int:
-    """Return the model's context length in tokens."""
     return int(model.config.get_text_config().max_position_embeddings)
 
 

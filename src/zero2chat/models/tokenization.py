@@ -125,7 +125,6 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, special: bool = True) ->
 
 
 def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the ids of the control tokens."""
     return set(tokenizer.convert_tokens_to_ids(_control_tokens(tokenizer)))
 
 
