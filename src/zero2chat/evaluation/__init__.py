@@ -1,1 +1,1 @@
-"""How good a model is: tasks of ours and standard ones, ratings, what it knows and what it has memorized."""
+"""Evaluation: our tasks, standard benchmarks, ratings, knowledge and memorization."""

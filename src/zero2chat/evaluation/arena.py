@@ -1,4 +1,4 @@
-"""Models compared two by two on the same prompts: who answers what, who wins, and the ratings that come of it."""
+"""Compare models pairwise on the same prompts: generate answers, judge them, and compute ratings."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _anchor(args: ArenaArguments, paths: Sequence[str]) -> int | None:
     return found[0] if found else None
 
 
-# ---- who says what
+# ---- answers
 
 
 def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
@@ -221,7 +221,7 @@ def _voted(path: str) -> tuple[list[str], list[Bout]]:
     return models, bouts
 
 
-# ---- who wins
+# ---- verdicts
 
 
 def _by_worth(bout: Bout, a: float, b: float) -> Bout:
@@ -259,7 +259,7 @@ def _asked(args: ArenaArguments, endpoint: Endpoint, bouts: Sequence[Bout]) -> l
     return judged
 
 
-# ---- what comes of it
+# ---- metrics
 
 
 def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], anchor: int | None) -> Metrics:

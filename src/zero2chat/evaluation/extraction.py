@@ -1,4 +1,4 @@
-"""What a model gives away word by word of the text that it was trained on: documents, and planted secrets."""
+"""Extraction: how much of its training text, documents and planted canaries, a model reproduces verbatim."""
 
 from __future__ import annotations
 

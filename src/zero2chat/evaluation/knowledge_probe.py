@@ -1,4 +1,4 @@
-"""What a model knows: questions on documents or of tasks, asked again and again, judged, and what is taught of them."""
+"""Knowledge probe: ask a model each question several times, judge the answers, and make training rows from them."""
 
 from __future__ import annotations
 
@@ -313,7 +313,7 @@ def _verdict(question: Question, text: str) -> str:
     return RIGHT if contains(text, question.answer) else DECLINED if declines(text) else WRONG
 
 
-# ---- what comes of it
+# ---- metrics, rows and samples
 
 
 def _measure(findings: Sequence[Finding], seed: int) -> Metrics:

@@ -1,4 +1,4 @@
-"""A model's chat template: set from a file, what ends a turn by it, and what pads."""
+"""A model's chat template: set it from a file, and derive the stop token and the pad token from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zero2chat.models.tokenization import pad_apart, set_chat_template, visible
 from zero2chat.runs import is_main_process
 
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-_ZERO = 1e-16  # what an embedding that was never trained does not exceed
+_ZERO = 1e-16  # largest absolute value of an untrained embedding
 
 
 def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None, replace: bool = True) -> None:

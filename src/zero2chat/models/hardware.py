@@ -1,4 +1,4 @@
-"""What this machine is and gives: its peak, bf16, memory, and what joins its processes."""
+"""This machine: its peak FLOP/s, bf16, memory, and the backend that connects its processes."""
 
 from __future__ import annotations
 

@@ -100,14 +100,8 @@ def bytes_to_ids(tokenizer: PreTrainedTokenizerBase, data: bytes) -> list[int]:
 
 def ids_to_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> bytes:
     """Decode ids to bytes. Special tokens have no bytes."""
-    added = tokenizer.added_tokens_decoder
-    spelled = b""
-    for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
-        if token_id not in added:
-            spelled += _spelled(token)
-        elif not added[token_id].special:
-            spelled += token.encode()
-    return spelled
+    table = token_bytes(tokenizer)
+    return b"".join(table[token_id] for token_id in ids)
 
 
 # ---- control tokens in untrusted text

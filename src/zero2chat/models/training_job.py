@@ -93,12 +93,12 @@ class Job:
 
 
 def quantized_refuses(options: ModelConfig) -> tuple[str, ...]:
-    """The accelerate configs that cannot shard quantized weights."""
+    """Return the accelerate configs that cannot shard quantized weights."""
     return SHARDED if options.load_in_4bit or options.load_in_8bit else ()
 
 
 def vllm_share(training: Any) -> tuple[float, bool] | None:
-    """vLLM's share of the GPU that it has in common with training, and whether it sleeps meanwhile."""
+    """Return vLLM's share of a GPU that training uses too, and whether it sleeps during training."""
     if not training.use_vllm or training.vllm_mode != "colocate":
         return None
     return training.vllm_gpu_memory_utilization, training.vllm_enable_sleep_mode

@@ -1,4 +1,4 @@
-"""Is the answer right? What the last box or `####` marks, against the reference: see `math_verifier/`."""
+"""Reward for a correct final answer, in the last box or after the last `####`: see `math_verifier/`."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ would be a way out. Sleeping takes no time.
 
 Results are text of limited length. A value would be copied completely, each part as often as it is referenced: `[s] *
 200` is two hundred texts. So the last expression is converted to text inside the interpreter.
-The interpreter also hands over what a `return` outside of functions gives, which is no Python: see `_return_outside`.
+The interpreter also accepts a `return` outside of functions, which Python does not: see `_return_outside`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def run(code: str, limits: Limits) -> Result:
     try:
         with session:
             program, ending = _told_as_text(session, code, limits.output + 1)
-            if outside is None:  # what is called returns to its caller, and no further
+            if outside is None:  # inside `exec`, a `return` does not end the program
                 inputs, program = {"_z2c_code": program}, _CALLED
                 value = session.feed_run(f"{program}\n{ending}", inputs=inputs, print_callback=printed)
             else:
@@ -135,8 +135,8 @@ def run(code: str, limits: Limits) -> Result:
 
 
 def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
-    """The program, and what comes after it: a text, the repr of its last expression, or None. An f-string is always
-    text, whatever the program has made of `repr`."""
+    """Return the program, and the expression appended to it: its last value's repr as text, or None. An f-string is
+    always text, even if the program redefines `repr`."""
     import pydantic_monty as monty
 
     start, end = _last_statement(code)
@@ -155,10 +155,10 @@ def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
 
 
 def _return_outside(code: str) -> int | None:
-    """The line of a `return` that stands in no function; 0 where there is none, None where that is hard to say."""
+    """Return the line of a `return` outside of functions; 0 without one, None if only the interpreter can tell."""
     if not _RETURN.search(code):
         return 0
-    functions: list[int] = []  # how far in are those that the line is in
+    functions: list[int] = []  # indentation of the functions that contain the line
     depth, started, one_line = 0, False, False
     for piece in _PIECE.finditer(code):
         kind, at = piece.lastgroup, piece.start()
@@ -177,14 +177,14 @@ def _return_outside(code: str) -> int | None:
             started = True
         depth += (kind == "opens") - (kind == "closes")
         if piece[0][0] in "'\"" and _F_STRING.search(code, max(0, at - 2), at) and not _closed(piece[0]):
-            return None  # it goes on beyond the quote, and where it ends, the interpreter alone can say
+            return None  # it continues beyond this quote, and only the interpreter knows where it ends
         if not functions and piece[0][0] not in "'\"" and _RETURN.search(piece[0]):
             return code.count("\n", 0, at) + 1
     return 0
 
 
 def _closed(text: str) -> bool:
-    """Whether an f-string's last quote is in none of its braces. It may be where this is False, too."""
+    """Whether an f-string's last quote is outside of its braces. False may also mean that this is unclear."""
     other, depth, at = "'" if text[0] == '"' else '"', 0, 0
     while at < len(text):
         if depth == 0 and text[at : at + 2] in ("{{", "}}"):

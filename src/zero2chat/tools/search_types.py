@@ -1,4 +1,4 @@
-"""What a search is asked and gives: one interface for every engine."""
+"""Types of the search tool: one interface for all backends."""
 
 from __future__ import annotations
 
