@@ -50,32 +50,33 @@ def write_index(
     if not 50 <= characters <= 10_000:
         raise UserError(f"index: characters {characters}: give a whole number from 50 to 10,000")
     with _whole_or_none(Path(folder)) as partial:
-        texts, sources = _Writer(partial, "texts"), _Writer(partial, "sources")
         vocabulary: dict[str, int] = {}
         passages: list[array[int]] = []  # the word ids of each
+        sources: list[bytes] = []
         seen: set[bytes] = set()
-        read = repeated = 0
-        for text, source in documents:
-            read += 1
-            for passage in cut(printable(text), characters):
-                digest = blake2b(passage.encode(), digest_size=16).digest()
-                if digest in seen:
-                    repeated += 1
-                    continue
-                seen.add(digest)
-                if numbers := array("i", [vocabulary.setdefault(word, len(vocabulary)) for word in words(passage)]):
-                    texts.add(passage.encode())
-                    sources.add(printable(source).encode())
-                    passages.append(numbers)
+        counts = {"documents": 0, "repeated": 0}
+
+        def kept() -> Iterator[bytes]:
+            for text, source in documents:
+                counts["documents"] += 1
+                name = printable(source).encode()
+                for passage in cut(printable(text), characters):
+                    digest = blake2b(passage.encode(), digest_size=16).digest()
+                    if digest in seen:
+                        counts["repeated"] += 1
+                        continue
+                    seen.add(digest)
+                    if numbers := array("i", [vocabulary.setdefault(word, len(vocabulary)) for word in words(passage)]):
+                        passages.append(numbers)
+                        sources.append(name)
+                        yield passage.encode()
+
+        _write_texts(partial, "texts", kept())
         if not passages:
             raise UserError(f"{origin}: no text to index")
-        texts.close()
-        sources.close()
-        alphabet = _Writer(partial, "words")
+        _write_texts(partial, "sources", sources)
         ordered = sorted((word.encode(), number) for word, number in vocabulary.items())
-        for word, _ in ordered:
-            alphabet.add(word)
-        alphabet.close()
+        _write_texts(partial, "words", (word for word, _ in ordered))
         np.save(partial / "numbers.npy", np.array([number for _, number in ordered], np.int32), allow_pickle=False)
         ranking = bm25s.BM25(method="lucene")
         ranking.index((passages, vocabulary), create_empty_token=False, show_progress=progress)
@@ -84,9 +85,9 @@ def write_index(
             "format": FORMAT,
             "bm25s": bm25s.__version__,
             "origin": origin,
-            "documents": read,
+            "documents": counts["documents"],
             "passages": len(passages),
-            "repeated": repeated,
+            "repeated": counts["repeated"],
             "characters": characters,
             "files": {file.name: file.stat().st_size for file in _files(partial)},
         }
@@ -125,25 +126,18 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.name != _LOCK)
 
 
-class _Writer:
-    """Writes texts to a file, one after another, and their end offsets to another."""
-
-    def __init__(self, folder: Path, name: str):
-        self.file = (folder / f"{name}.utf8").open("wb")
-        self.places = folder / f"{name}.ends.npy"
-        self.ends = array("q", [0])
-
-    def add(self, text: bytes) -> None:
-        self.file.write(text)
-        self.ends.append(self.ends[-1] + len(text))
-
-    def close(self) -> None:
-        self.file.close()
-        np.save(self.places, np.frombuffer(self.ends, np.int64), allow_pickle=False)
+def _write_texts(folder: Path, name: str, texts: Iterable[bytes]) -> None:
+    """Write texts to a file, one after another, and their end offsets to another."""
+    ends = array("q", [0])
+    with (folder / f"{name}.utf8").open("wb") as file:
+        for text in texts:
+            file.write(text)
+            ends.append(ends[-1] + len(text))
+    np.save(folder / f"{name}.ends.npy", np.frombuffer(ends, np.int64), allow_pickle=False)
 
 
 class _Texts:
-    """What a `_Writer` has written, memory-mapped."""
+    """What `_write_texts` has written, memory-mapped."""
 
     def __init__(self, folder: Path, name: str):
         self.ends = np.load(folder / f"{name}.ends.npy", mmap_mode="r", allow_pickle=False)
