@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from zero2chat.errors import UserError
-from zero2chat.inference.generate import answer
+from zero2chat.inference.generate import answer, complete, generating
 from zero2chat.inference.tool_format import Tools
 
 QUESTIONS = ["1+1", "Who are you, and what do you know of the harbour at night?", "Why?", "naïve 한국어", "1+2"]
@@ -70,6 +76,19 @@ def test_with_tools_generation_goes_on_with_what_they_said(opened: Any, monkeypa
     assert (cut.text, cut.calls, cut.stopped) == (says["1+2"][0], 0, False)
     assert len(seen) == 4  # the three, and the one that called once more
     assert all(text.startswith("<|im_start|>system\nsearch(query)<|im_end|>") for text in seen)
+
+
+def test_completions_of_unlike_prompts_end_with_the_first_end_each(opened: Any) -> None:
+    model, tokenizer = opened
+    prompts = [tokenizer.encode(text) for text in ("Ada was", "The assistant says that the harbour", "42")]
+    settings = GenerationConfig(do_sample=False, max_new_tokens=8, eos_token_id=-1, pad_token_id=tokenizer.pad_token_id)
+    with generating(model, seed=0):
+        whole = complete(model, prompts, settings)
+        assert whole == [complete(model, [prompt], settings)[0] for prompt in prompts]
+        end = settings.eos_token_id = whole[0][3]
+        ended = complete(model, prompts, settings)
+    assert [len(row) for row in whole] == [8, 8, 8]
+    assert ended == [row[: row.index(end) + 1] if end in row else row for row in whole]
 
 
 def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -> list[int]:
