@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -139,7 +139,10 @@ def _word(word: str) -> Any:
 
 
 def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """Build one instance of each dataclass from a mapping. `where` names the mapping in messages."""
+    """Build one instance of each dataclass from a mapping. `where` names the mapping in messages.
+
+    Fields that are dataclasses, or lists of them, are built from their mappings in the same way.
+    """
     if not isinstance(settings, Mapping):
         raise UserError(f"{where}: expected `key: value` pairs, found {settings!r}")
     hints = {name: hint for cls in classes for name, hint in get_type_hints(cls).items()}
@@ -152,6 +155,8 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
             values[key] = _converted(value, hints[key], known[key])
         except ValueError as error:
             raise UserError(f"{where}: {key}: {error}") from error
+        except UserError as error:  # of a dataclass in this one
+            raise UserError(f"{where}: {error}") from error
     missing = [key for key, one in known.items() if key not in values and one.default is one.default_factory is MISSING]
     if missing:
         raise UserError(f"{where}: these settings are required: {', '.join(f'--{key}' for key in missing)}")
@@ -177,7 +182,7 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
 
 
 def _converted(value: Any, hint: Any, field: Field[Any]) -> Any:
-    """Convert a YAML or command-line value to the field's type. Mappings are left to the dataclass.
+    """Convert a YAML or command-line value to the field's type. Mappings of a `dict` field are left as they are.
 
     Raises `ValueError` if it cannot be converted.
     """
@@ -188,12 +193,16 @@ def _converted(value: Any, hint: Any, field: Field[Any]) -> Any:
         if NoneType not in origins and field.default is not None:
             raise ValueError("null is not allowed: set a value, or remove the key")
         return None
+    if is_dataclass(kinds[0]):
+        return value if isinstance(value, kinds[0]) else build([kinds[0]], value, field.name)[0]
     if (isinstance(value, Mapping) and dict in origins) or (isinstance(value, bool) and bool in origins):
         return value
     scalars = [kind for kind in kinds if (get_origin(kind) or kind) not in (list, dict, NoneType)]
     if list in origins and (isinstance(value, list) or not scalars):
         (kind,) = get_args(origins[list]) or (Any,)
         items = value if isinstance(value, list) else [value]
+        if is_dataclass(kind):
+            return [build([kind], item, f"{field.name}[{i}]")[0] for i, item in enumerate(items)]
         return [item if isinstance(item, Mapping) or kind is dict else _scalar(item, kind, ()) for item in items]
     choices = field.metadata.get("choices", ())
     special = next((kind for kind in scalars if kind is not str), None)

@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal
 from datasets import Dataset
 
 from zero2chat import stats
-from zero2chat.config import Refuse, build
+from zero2chat.config import Refuse
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.review_states import UNREVIEWED
@@ -65,7 +65,9 @@ class DistillArguments:
 
     output_dir: str | None = None
     teacher: str | None = field(default=None, metadata={"help": "A model folder or a Hub name."})
-    endpoint: dict | None = field(default=None, metadata={"help": "Instead of `teacher`: url, model, key_variable, …"})
+    endpoint: EndpointSpec | None = field(
+        default=None, metadata={"help": "Instead of `teacher`: url, model, key_variable, …"}
+    )
     model_revision: str = "main"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     attn_implementation: str | None = None
@@ -97,8 +99,6 @@ class DistillArguments:
         read_sources(self.datasets)
         read_exams(self.decontaminate)
         _read_rewards(self.rewards)
-        if self.endpoint is not None:
-            build([EndpointSpec], self.endpoint, "endpoint")
 
 
 def _read_rewards(entries: Sequence[Any]) -> list[Reward]:
@@ -261,7 +261,7 @@ def _measure(verdicts: Sequence[Sequence[str | None]], seed: int) -> dict[str, d
 
 def run(run: Run, args: DistillArguments) -> None:
     sources, rewards = read_sources(args.datasets), _read_rewards(args.rewards)
-    spec = None if args.endpoint is None else build([EndpointSpec], args.endpoint, "endpoint")[0]
+    spec = args.endpoint
     if spec and not is_main_process():  # one process asks, with many requests at once
         return
     decontamination = Decontamination(args.decontaminate)

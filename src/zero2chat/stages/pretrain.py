@@ -37,7 +37,7 @@ from transformers import (
 )
 from trl.models import unwrap_model_for_generation
 
-from zero2chat.config import Refuse, build
+from zero2chat.config import Refuse
 from zero2chat.data.packing import count_target_bytes, pack_documents
 from zero2chat.data.preview_rows import LOSS, Rows, Side
 from zero2chat.data.sources import Source, load_source, require_column
@@ -60,8 +60,8 @@ class PretrainArguments:
     """The text, the model's shape, and settings that `TrainingArguments` lacks."""
 
     dataset: str | None = None
-    stream: dict = field(
-        default_factory=dict, metadata={"help": "Text to stream instead of `dataset`: load_dataset's keys."}
+    stream: Source | None = field(
+        default=None, metadata={"help": "Text to stream instead of `dataset`: load_dataset's keys."}
     )
     validation_fraction: Annotated[float, Refuse("not between 0 and 1")] = field(
         default=0.01, metadata={"help": "Share of a stream's documents to hold out."}
@@ -103,9 +103,9 @@ class PretrainArguments:
     def __post_init__(self) -> None:
         if self.tokenizer is None:
             raise ValueError("tokenizer is not set: set it to a tokenizer folder or a Hub name")
-        if (self.dataset is None) != bool(self.stream):
+        if (self.dataset is None) == (self.stream is None):
             raise ValueError("dataset and stream: set exactly one of them")
-        if self.stream and self.source.path is None:
+        if self.stream is not None and self.stream.path is None:
             raise ValueError("stream: tasks cannot be streamed: set path to a dataset")
         for name in ("embedding_learning_rate", "head_learning_rate"):
             if getattr(self, name) is not None and not self.muon:
@@ -114,11 +114,6 @@ class PretrainArguments:
             raise ValueError("sample_prompts: a prompt is empty: write some text")
         if self.model_type not in CONFIG_MAPPING:
             raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")
-
-    @property
-    def source(self) -> Source:
-        """Return the source in `stream`. Raises `UserError` for an unknown key."""
-        return build([Source], self.stream, "stream")[0]
 
 
 class SampleCallback(TrainerCallback):
@@ -303,7 +298,7 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
     if args.stream:
         fraction, held = args.validation_fraction, args.validation_documents
         stream, train_rows, held_rows = open_stream(
-            args.source, args.column, tokenizer, args.max_length, held, fraction
+            args.stream, args.column, tokenizer, args.max_length, held, fraction
         )
         stream.share(training.process_index, training.world_size)
     else:
@@ -431,7 +426,7 @@ def _rows(args: PretrainArguments, training: TrainingArguments) -> Rows:
     tokenizer = load_tokenizer(str(args.tokenizer))
     if args.stream:
         fraction = args.validation_fraction
-        _, documents, _ = open_stream(args.source, args.column, tokenizer, args.max_length, 1, fraction)
+        _, documents, _ = open_stream(args.stream, args.column, tokenizer, args.max_length, 1, fraction)
     else:
         documents = load_source(Source(path=args.dataset, split="train", label="train"))
         require_column(documents, args.column, args.dataset)
