@@ -36,7 +36,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 )
 
 
-def check_ranges(settings: Mapping[str, Any], where: str) -> None:
+def check_trainer_ranges(settings: Mapping[str, Any], where: str) -> None:
     """Raises `UserError` for the first setting out of its range. Values that are not numbers are left to the parser."""
     for said, holds, keys in _RANGES:
         for key in keys.split():
