@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -25,6 +26,7 @@ _RANGES: tuple[tuple[str, Callable[..., bool]], ...] = (
     (r"not above (\S+)", lambda value, bound: not value > bound),
     (r"(?:below|less than) (\S+)", lambda value, least: not value >= least),
 )
+_BOOLEANS = dict.fromkeys(("yes", "true", "t", "y", "1"), True) | dict.fromkeys(("no", "false", "f", "n", "0"), False)
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,6 @@ def check_ranges(kind: type, values: Mapping[str, Any]) -> None:
         for rule in getattr(hint, "__metadata__", ()):
             if isinstance(rule, Refuse) and rule.holds(values.get(name)):
                 raise ValueError(f"{name} {values[name]} is {rule.words}")
-
-
-def _parser(classes: Sequence[type]) -> Any:
-    from trl import TrlParser  # takes seconds
-
-    class Parser(TrlParser):
-        def error(self, message: str) -> NoReturn:
-            raise UserError(message)
-
-    return Parser(classes)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -147,35 +139,37 @@ def _word(word: str) -> Any:
 
 
 def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """Build one instance of each dataclass from a mapping. `where` names the mapping in messages."""
+    """Build one instance of each dataclass from a mapping. `where` names the mapping in messages.
+
+    Fields that are dataclasses, or lists of them, are built from their mappings in the same way.
+    """
     if not isinstance(settings, Mapping):
         raise UserError(f"{where}: expected `key: value` pairs, found {settings!r}")
-    parser = _parser(classes)
-    # A flag that defaults to true has a second action, `--no_flag`, under the same name. The first one converts.
-    actions = {action.dest: action for action in reversed(parser._actions) if action.dest != "help"}
-    hints = {name: str(hint) for cls in classes for name, hint in get_type_hints(cls).items()}
-    # Some fields of transformers default to None although their type does not allow it.
-    empty = {f.name for cls in classes for f in fields(cls) if f.default is None or "None" in hints[f.name]}
+    hints = {name: hint for cls in classes for name, hint in get_type_hints(cls).items()}
+    known = {one.name: one for cls in classes for one in fields(cls) if one.init}
     values = {}
     for key, value in settings.items():
-        if key not in actions:
-            raise UserError(f"{where}: unknown key '{key}'{nearest(str(key), list(actions))}")
-        if value is None and key not in empty and "Optional" not in hints[key]:
-            raise UserError(f"{where}: {key}: null is not allowed: set a value, or remove the key")
-        values[key] = _convert(actions[key], hints[key], value, where)
+        if key not in known:
+            raise UserError(f"{where}: unknown key '{key}'{nearest(str(key), list(known))}")
+        try:
+            values[key] = _converted(value, hints[key], known[key])
+        except ValueError as error:
+            raise UserError(f"{where}: {key}: {error}") from error
+        except UserError as error:  # of a dataclass in this one
+            raise UserError(f"{where}: {error}") from error
+    missing = [key for key, one in known.items() if key not in values and one.default is one.default_factory is MISSING]
+    if missing:
+        raise UserError(f"{where}: these settings are required: {', '.join(f'--{key}' for key in missing)}")
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UserError(f"{where}: seed: expected an integer from 0 to {2**32 - 1}, got {seed}")
-    for cls in classes:
-        try:
-            check_ranges(cls, values)
-        except ValueError as error:
-            raise UserError(f"{where}: {error}") from error
-    parser.set_defaults_with_config(**values)
     infinite = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+    built: list[Any] = []
     try:
-        # By default the parser would also read a file named after the program, with the suffix `.args`.
-        built = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
+        for cls in classes:
+            check_ranges(cls, values)
+        for cls in classes:
+            built.append(cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values}))
     except (UserError, ValueError, TypeError, ImportError) as error:  # also a dataclass's own field checks
         said = str(error)
         # An error that quotes the number needs no second message about it.
@@ -184,36 +178,63 @@ def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> t
             raise UserError(f"{where}: {said}") from error
     if infinite:
         raise UserError(f"{where}: {infinite[0]}: expected a finite number, got {values[infinite[0]]}")
-    return built
+    return tuple(built)
 
 
-def _convert(action: argparse.Action, hint: str, value: Any, where: str) -> Any:
-    """Convert a YAML or command-line value to the field's type. Mappings are left to the dataclass."""
+def _converted(value: Any, hint: Any, field: Field[Any]) -> Any:
+    """Convert a YAML or command-line value to the field's type. Mappings of a `dict` field are left as they are.
+
+    Raises `ValueError` if it cannot be converted.
+    """
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    origins = {get_origin(kind) or kind: kind for kind in kinds}
     if value is None:
+        # Some fields of transformers default to None although their type does not allow it.
+        if NoneType not in origins and field.default is not None:
+            raise ValueError("null is not allowed: set a value, or remove the key")
+        return None
+    if is_dataclass(kinds[0]):
+        return value if isinstance(value, kinds[0]) else build([kinds[0]], value, field.name)[0]
+    if (isinstance(value, Mapping) and dict in origins) or (isinstance(value, bool) and bool in origins):
         return value
-    if action.nargs in ("+", "*"):
+    scalars = [kind for kind in kinds if (get_origin(kind) or kind) not in (list, dict, NoneType)]
+    if list in origins and (isinstance(value, list) or not scalars):
+        (kind,) = get_args(origins[list]) or (Any,)
         items = value if isinstance(value, list) else [value]
-        return [item if isinstance(item, Mapping) else _convert_one(action, item, where) for item in items]
-    # The parser knows only the first type of `str | list[str]` and `dict | str`.
-    if (isinstance(value, list) and "list" in hint) or (isinstance(value, Mapping) and "dict" in hint):
-        return value
-    return _convert_one(action, value, where)
-
-
-def _convert_one(action: argparse.Action, value: Any, where: str) -> Any:
-    if action.type is dict:
-        return value
-    if value in (False, "False") and action.choices and "no" in action.choices:
-        value = "no"  # YAML reads a bare `no` as false
-    convert = action.type if callable(action.type) else str
+        if is_dataclass(kind):
+            return [build([kind], item, f"{field.name}[{i}]")[0] for i, item in enumerate(items)]
+        return [item if isinstance(item, Mapping) or kind is dict else _scalar(item, kind, ()) for item in items]
+    choices = field.metadata.get("choices", ())
+    special = next((kind for kind in scalars if kind is not str), None)
+    if special is None:
+        return _scalar(value, str if scalars else dict, choices)
     try:
-        if isinstance(value, list | Mapping):
+        return _scalar(value, special, choices)
+    except ValueError:
+        # Of `int | str` any text is left, but not of `IntervalStrategy | str`.
+        if str not in scalars or (isinstance(special, type) and issubclass(special, Enum)):
+            raise
+        return _scalar(value, str, choices)
+
+
+def _scalar(value: Any, kind: Any, choices: Sequence[Any]) -> Any:
+    if kind is Any:
+        return value
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+    elif isinstance(kind, type) and issubclass(kind, Enum):
+        choices = [one.value for one in kind]
+    if value in (False, "False") and "no" in choices:
+        value = "no"  # YAML reads a bare `no` as false
+    text = str(value)
+    if choices:
+        if text not in map(str, choices):
+            raise ValueError(f"{value!r} is not one of {', '.join(map(str, choices))}")
+        return next(choice for choice in choices if str(choice) == text)
+    try:
+        if isinstance(value, list | Mapping) or kind is dict:
             raise ValueError
-        converted = convert(value if isinstance(value, str) else str(value))
-    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
-        name = getattr(convert, "__name__", "value").replace("string_to_bool", "true or false")
-        kind = name if name.startswith("true") else f"an {name}" if name == "int" else f"a {name}"
-        raise UserError(f"{where}: {action.dest}: expected {kind}, got {value!r}") from error
-    if action.choices and converted not in action.choices:
-        raise UserError(f"{where}: {action.dest}: {value!r} is not one of {', '.join(map(str, action.choices))}")
-    return converted
+        return _BOOLEANS[text.lower()] if kind is bool else kind(text)
+    except (ValueError, TypeError, KeyError) as error:
+        name = "true or false" if kind is bool else "an int" if kind is int else f"a {kind.__name__}"
+        raise ValueError(f"expected {name}, got {value!r}") from error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from trl.kernels import chunked_logprob
 from trl.models import unwrap_model_for_generation
 from trl.trainer import utils as trl_utils
 
+from zero2chat import config
 from zero2chat.trainers.arguments import score_what_is_learned
 from zero2chat.trainers.grpo_resample import COUNT, LEFT, RIGHT
 
@@ -193,20 +194,18 @@ def test_grpo_masks_all_of_an_answer_that_was_cut(
     assert trainer.scale_rewards == "group"
 
 
-@dataclass
-class Fields:
-    """For the parser below."""
-
-    width: int
-    name: str = "a"
-
-
-def test_the_parser_takes_defaults_in_place_of_arguments() -> None:
-    parser = TrlParser([Fields])
-    parser.set_defaults_with_config(width=3, name="b")
-    (fields,) = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
-    assert fields == Fields(3, "b")
-    assert {action.dest for action in parser._actions} == {"help", "width", "name"}
+@pytest.mark.parametrize("kind", [TrainingArguments, SFTConfig, GRPOConfig])
+def test_settings_become_what_trls_parser_makes_of_them(kind: type, tmp_path: Path) -> None:
+    """`config.build` reads them itself, because importing TRL takes seconds."""
+    settings = {"output_dir": str(tmp_path), "learning_rate": 0.5, "save_strategy": "no", "optim": "adamw_torch"}
+    settings |= {"lr_scheduler_type": "cosine", "report_to": "none", "label_names": ["labels"], "use_cpu": True}
+    parser = TrlParser([kind])
+    parser.set_defaults_with_config(**settings)
+    (wanted,) = parser.parse_args_into_dataclasses(args=[], look_for_args_file=False)
+    (built,) = config.build([kind], settings, "here")
+    assert built.to_dict() | {"logging_dir": ""} == wanted.to_dict() | {"logging_dir": ""}
+    known = {action.dest for action in parser._actions} - {"help"}
+    assert known == {field.name for field in dataclasses.fields(kind) if field.init}
 
 
 def test_the_configs_have_the_fields_that_stages_read() -> None:

@@ -493,7 +493,7 @@ def test_a_step_that_failed_before_it_made_anything_takes_other_settings(launche
     _run(only="corpus")
     steps = load_recipe("recipes/r")
     tokenizer = next(step for step in steps if step.name == "tokenizer")
-    runs.write_identity(tokenizer.folder, {"fingerprint": runner.fingerprint(tokenizer, steps), "seconds": 1.5})
+    runs.write_identity(tokenizer.folder, {"fingerprint": runner.step_fingerprint(tokenizer, steps), "seconds": 1.5})
     assert _run("tokenizer.vocab_size=300", only="tokenizer") == {"tokenizer": "made"}
     assert _run("tokenizer.vocab_size=300", only="tokenizer") == {"tokenizer": "done"}
     assert json.loads(Path("runs/r/tokenizer/run.json").read_text())["seconds"] > 1.5

@@ -117,7 +117,7 @@ SETTINGS = [
     ("pretrain", {"per_device_train_batch_size": 0}, "per_device_train_batch_size 0 is not above 0"),
     ("pretrain", {"model_type": "qwen33"}, "unknown model_type 'qwen33'; did you mean 'qwen3'?"),
     ("pretrain", {"model_type": "vit", "model": {}}, "model: Unrecognized configuration class"),
-    ("pretrain", {"model": "small"}, "HERE/x.yaml: argument --model: invalid dict value: 'small'"),
+    ("pretrain", {"model": "small"}, "HERE/x.yaml: model: expected a dict, got 'small'"),
     ("pretrain", {"model": {"hiden_size": 32}}, "model: qwen3 has no field 'hiden_size'; did you mean 'hidden_size'?"),
     ("pretrain", {"model": {"hidden_size": "big"}}, "model: Validation error for field 'hidden_size'"),
     ("pretrain", {"model": {"hidden_size": -4}}, "model: "),

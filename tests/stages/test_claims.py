@@ -151,9 +151,9 @@ def test_two_claims_of_one_name_are_refused() -> None:
         "figures": [{"figure": "x", "step": "s", "metric": "m"}],
     }
     with pytest.raises(UserError, match="claims: duplicate name 'knows'"):
-        claims.read_claims([one, one | {"claim": "It knows more"}])
+        build([claims.ClaimsArguments], {"claims": [one, one | {"claim": "It knows more"}]}, "claims.yaml")
     with pytest.raises(UserError, match="claims: duplicate name 'It knows'"):
-        claims.read_claims([one, one | {"name": "more"}])
+        build([claims.ClaimsArguments], {"claims": [one, one | {"name": "more"}]}, "claims.yaml")
 
 
 def _of_seed(step: Path, seed: int, value: float) -> str:
@@ -224,7 +224,7 @@ def test_curves_are_of_keys_that_stand_in_one_line_and_others_are_named(
 def test_a_claim_that_cannot_be_drawn_is_refused_when_the_recipe_is_read(changes: dict[str, Any], message: str) -> None:
     one = {"name": "n", "claim": "c", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
     with pytest.raises(UserError, match=message):
-        claims.read_claims([one | changes])
+        build([claims.ClaimsArguments], {"claims": [one | changes]}, "claims.yaml")
 
 
 def test_only_names_claims(tmp_path: Path, step: Path, write_yaml: Any) -> None:

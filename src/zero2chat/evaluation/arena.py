@@ -22,7 +22,7 @@ from zero2chat.errors import UserError
 from zero2chat.evaluation.elo import STYLE, NotConnected, ScoredPair, fit_ratings, style_of, unbeaten
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer, answer_each
-from zero2chat.inference.openai_client import Endpoint, read_endpoint
+from zero2chat.inference.openai_client import Endpoint
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import find_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts
@@ -48,7 +48,9 @@ class ArenaArguments:
     prompts: str | None = field(default=None, metadata={"help": "File of prompts instead of tasks: .txt or .jsonl."})
     taste: bool = field(default=False, metadata={"help": "Judge by the tasks' taste instead of their score."})
     reward_model: str | None = None
-    endpoint: dict | None = field(default=None, metadata={"help": "API of a judge model: url, model, key_variable, …"})
+    endpoint: Endpoint | None = field(
+        default=None, metadata={"help": "API of a judge model: url, model, key_variable, …"}
+    )
     rubric: str = field(default=RUBRIC, metadata={"help": "Criteria given to the judge model."})
     votes: str | None = field(default=None, metadata={"help": "File of people's votes; names models and prompts."})
     anchor: str | None = field(default=None, metadata={"help": "Model rated 1000 (default: the mean is 1000)."})
@@ -82,7 +84,6 @@ class ArenaArguments:
         for spec in read_specs(self.tasks):
             if self.taste:
                 tasks.load_taste(spec.task)
-        read_endpoint(self.endpoint, "endpoint")
         if self.models:
             _anchor(self, self.models)
 
@@ -113,13 +114,13 @@ def compare_models(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict
     else:
         paths = args.models
         _look(args)
-        if endpoint := read_endpoint(args.endpoint, "endpoint"):
-            endpoint.headers()  # fail now if the API key is missing
+        if args.endpoint is not None:
+            args.endpoint.headers()  # fail now if the API key is missing
         bouts = list(_bouts(args, load))
         if not is_main_process():
             return {}, [], ""
-        if endpoint is not None:
-            bouts = _asked(args, endpoint, bouts)
+        if args.endpoint is not None:
+            bouts = _asked(args.endpoint, args.rubric, bouts)
         elif args.reward_model is not None:
             bouts = _rewarded(args, bouts)
     names = names_of(paths)
@@ -241,12 +242,12 @@ def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
     return [_by_worth(bout, *(worth[bout.prompt, text] for text in bout.answers)) for bout in bouts]
 
 
-def _asked(args: ArenaArguments, endpoint: Endpoint, bouts: Sequence[Bout]) -> list[Bout]:
+def _asked(endpoint: Endpoint, rubric: str, bouts: Sequence[Bout]) -> list[Bout]:
     """Judge each pair in both orders. A pair of equal answers is a draw and is not sent."""
     differ = [bout for bout in bouts if bout.answers[0].strip() != bout.answers[1].strip()]
     sides = [[bout.answers[side] for bout in differ] for side in (0, 1)]
     prompts = [bout.messages for bout in differ] * 2
-    found = prefer(endpoint, prompts, sides[0] + sides[1], sides[1] + sides[0], args.rubric)
+    found = prefer(endpoint, prompts, sides[0] + sides[1], sides[1] + sides[0], rubric)
     verdicts = iter(zip(found[: len(differ)], found[len(differ) :], strict=True))
     judged = []
     for bout in bouts:

@@ -21,7 +21,7 @@ from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError
 from zero2chat.evaluation.abstention import REFUSALS, agreement, contains, declines, gist, normal
-from zero2chat.inference.openai_client import read_endpoint
+from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model
@@ -68,8 +68,10 @@ class InterrogateArguments(MeasuringArguments):
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources: documents (path) or tasks."})
     teacher: str | None = field(default=None, metadata={"help": "Model that writes questions (default: the model)."})
-    endpoint: dict | None = field(default=None, metadata={"help": "API instead of `teacher`: url, model, …"})
-    judge: dict | None = field(default=None, metadata={"help": "API that judges answers on documents: url, model, …"})
+    endpoint: Endpoint | None = field(default=None, metadata={"help": "API instead of `teacher`: url, model, …"})
+    judge: Endpoint | None = field(
+        default=None, metadata={"help": "API that judges answers on documents: url, model, …"}
+    )
     characters: Annotated[int, Refuse("below 100")] = field(
         default=1000, metadata={"help": "Maximum characters per passage."}
     )
@@ -100,8 +102,6 @@ class InterrogateArguments(MeasuringArguments):
         for source in read_sources(self.datasets):
             if source.split.startswith(("validation", "test")):
                 raise ValueError(f"{source.label}: split '{source.split}' is held out: set split: train")
-        for key in ("endpoint", "judge"):
-            read_endpoint(getattr(self, key), key)
 
 
 class Question(NamedTuple):
@@ -140,9 +140,8 @@ def interrogate(
     Raises `UserError` if the documents yield no question, or if a model or API is not available.
     """
     prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
-    for key in ("endpoint", "judge"):
-        if endpoint := read_endpoint(getattr(args, key), key):
-            endpoint.headers()  # fail now if the API key is missing
+    for endpoint in filter(None, (args.endpoint, args.judge)):
+        endpoint.headers()  # fail now if the API key is missing
     questions, metrics = _questions(model, tokenizer, args)
     ask = ask_model(model, tokenizer, args.answers, args.temperature, args.max_new_tokens, args.eval_batch_size)
     said, _ = ask([question.prompt for question in questions], args.seed)
@@ -206,10 +205,10 @@ def _questions(
     if not passages:
         return questions, {}
     asked = [_writer_prompt(passage) for _, passage in passages]
-    if endpoint := read_endpoint(args.endpoint, "endpoint"):
+    if args.endpoint is not None:
         found: list[Any] = [None]
         if is_main_process():  # one process sends many concurrent requests
-            said, failure = ask_endpoint(endpoint, 1, 0.0, 256)(asked, 0)
+            said, failure = ask_endpoint(args.endpoint, 1, 0.0, 256)(asked, 0)
             found = [failure or said]
         (written,) = broadcast_object_list(found)
         if isinstance(written, UserError):
@@ -289,8 +288,7 @@ def _judge(
 ) -> list[list[str]]:
     """Return one of `VERDICTS` per answer. Without a judge's verdict, an answer counts as wrong."""
     found = [[_verdict(question, text) for text in some] for question, some in zip(questions, texts, strict=True)]
-    endpoint = read_endpoint(args.judge, "judge")
-    if endpoint is None:
+    if args.judge is None:
         return found
     places = [
         (i, k)
@@ -300,7 +298,7 @@ def _judge(
         if verdict != DECLINED
     ]
     prompts = [[{"role": "text", "content": questions[i].passage}, *questions[i].prompt] for i, _ in places]
-    grades = grade(endpoint, prompts, [texts[i][k] for i, k in places], _RUBRIC)
+    grades = grade(args.judge, prompts, [texts[i][k] for i, k in places], _RUBRIC)
     for (i, k), value in zip(places, grades, strict=True):
         found[i][k] = RIGHT if value is not None and value > 0.5 else WRONG
     return found

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult
 
 import httpx2
 
-from zero2chat.config import Refuse, build
+from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.text import http_address
 from zero2chat.tools.bounded_http import fetch, reason
@@ -105,8 +105,3 @@ class Endpoint:
                 except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                     why = "the reply is not a chat completion"
         raise NoReply(why)
-
-
-def read_endpoint(given: Mapping[str, Any] | None, where: str) -> Endpoint | None:
-    """Return the API that the setting `where` describes, if any. Raises `UserError` for an invalid one."""
-    return None if given is None else build([Endpoint], given, where)[0]

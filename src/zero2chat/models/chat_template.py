@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import ModelConfig
-from trl.chat_template_utils import has_generation_markers
 
 from zero2chat.errors import UserError
 from zero2chat.models.tokenization import pad_apart, set_chat_template, visible
 from zero2chat.runs import is_main_process
+
+if TYPE_CHECKING:
+    from trl import ModelConfig
 
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
 _ZERO = 1e-16  # largest absolute value of an untrained embedding
@@ -74,6 +76,8 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     Raises `UserError` if the template does not mark the assistant's tokens, or does not end the turn with a special
     token, so that the model could not learn to stop; and if no separate pad token is available.
     """
+    from trl.chat_template_utils import has_generation_markers  # trl takes seconds, and not all stages train
+
     if not has_generation_markers(tokenizer.chat_template):
         raise UserError(
             "the chat template has no {% generation %} markers, so the assistant's tokens are unknown: add them"

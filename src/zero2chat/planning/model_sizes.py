@@ -10,107 +10,34 @@ from zero2chat.errors import UserError, nearest
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-_QWEN3 = {"model_type": "qwen3", "vocab_size": 151_936, "num_key_value_heads": 8, "head_dim": 128}
-_QWEN3 |= {"max_position_embeddings": 32_768}
-
-# The fields of each config.json that determine the size, and the number of parameters shown on the Hub.
-DIMENSIONS: dict[str, tuple[dict[str, Any], int]] = {
-    "HuggingFaceTB/SmolLM2-135M-Instruct": (
-        {
-            "model_type": "llama",
-            "vocab_size": 49_152,
-            "hidden_size": 576,
-            "intermediate_size": 1536,
-            "num_hidden_layers": 30,
-            "num_attention_heads": 9,
-            "num_key_value_heads": 3,
-            "max_position_embeddings": 8192,
-            "tie_word_embeddings": True,
-        },
-        134_515_008,
-    ),
-    "HuggingFaceTB/SmolLM3-3B-Base": (
-        {
-            "model_type": "smollm3",
-            "vocab_size": 128_256,
-            "hidden_size": 2048,
-            "intermediate_size": 11_008,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 4,
-            "max_position_embeddings": 65_536,
-            "tie_word_embeddings": True,
-        },
-        3_075_098_624,
-    ),
-    "Qwen/Qwen3-0.6B-Base": (
-        _QWEN3
-        | {
-            "hidden_size": 1024,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 16,
-            "tie_word_embeddings": True,
-        },
-        596_049_920,
-    ),
-    "Qwen/Qwen3-1.7B-Base": (
-        _QWEN3
-        | {
-            "hidden_size": 2048,
-            "intermediate_size": 6144,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 16,
-            "tie_word_embeddings": True,
-        },
-        1_720_574_976,
-    ),
-    "Qwen/Qwen3-8B-Base": (
-        _QWEN3
-        | {
-            "hidden_size": 4096,
-            "intermediate_size": 12_288,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 32,
-            "tie_word_embeddings": False,
-        },
-        8_190_735_360,
-    ),
-    "google/gemma-3-1b-pt": (
-        {
-            "model_type": "gemma3_text",
-            "vocab_size": 262_144,
-            "hidden_size": 1152,
-            "intermediate_size": 6912,
-            "num_hidden_layers": 26,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 1,
-            "head_dim": 256,
-            "sliding_window": 512,
-            "max_position_embeddings": 32_768,
-            "tie_word_embeddings": True,
-        },
-        999_885_952,
-    ),
-    "meta-llama/Llama-3.1-8B": (
-        {
-            "model_type": "llama",
-            "vocab_size": 128_256,
-            "hidden_size": 4096,
-            "intermediate_size": 14_336,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "max_position_embeddings": 131_072,
-            "tie_word_embeddings": False,
-        },
-        8_030_261_248,
-    ),
+# The fields of each config.json that determine the size; "-": the default of its class. Last, the number of
+# parameters that the Hub shows. The columns from `vocab_size` on are `_FIELDS`.
+_TABLE = """
+HuggingFaceTB/SmolLM2-135M-Instruct  llama         49152   576   1536  30   9  3    -    -    8192  tied    134515008
+HuggingFaceTB/SmolLM3-3B-Base        smollm3      128256  2048  11008  36  16  4    -    -   65536  tied   3075098624
+Qwen/Qwen3-0.6B-Base                 qwen3        151936  1024   3072  28  16  8  128    -   32768  tied    596049920
+Qwen/Qwen3-1.7B-Base                 qwen3        151936  2048   6144  28  16  8  128    -   32768  tied   1720574976
+Qwen/Qwen3-8B-Base                   qwen3        151936  4096  12288  36  32  8  128    -   32768  untied 8190735360
+google/gemma-3-1b-pt                 gemma3_text  262144  1152   6912  26   4  1  256  512   32768  tied    999885952
+meta-llama/Llama-3.1-8B              llama        128256  4096  14336  32  32  8    -    -  131072  untied 8030261248
+"""
+_FIELDS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+_FIELDS += ("num_key_value_heads", "head_dim", "sliding_window", "max_position_embeddings")
+_SAME = {
+    "meta-llama/Llama-3.1-8B-Instruct": "meta-llama/Llama-3.1-8B",
+    "HuggingFaceTB/SmolLM2-135M": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "data/smollm2-135m/model": "HuggingFaceTB/SmolLM2-135M-Instruct",  # extracted from a package by `make smollm`
 }
-DIMENSIONS["meta-llama/Llama-3.1-8B-Instruct"] = DIMENSIONS["meta-llama/Llama-3.1-8B"]
-DIMENSIONS["HuggingFaceTB/SmolLM2-135M"] = DIMENSIONS["HuggingFaceTB/SmolLM2-135M-Instruct"]
-# The same weights, extracted from a package by `make smollm`
-DIMENSIONS["data/smollm2-135m/model"] = DIMENSIONS["HuggingFaceTB/SmolLM2-135M-Instruct"]
+
+
+def _read(row: str) -> tuple[str, tuple[dict[str, Any], int]]:
+    name, model_type, *numbers, tied, count = row.split()
+    fields = {key: int(number) for key, number in zip(_FIELDS, numbers, strict=True) if number != "-"}
+    return name, ({"model_type": model_type, **fields, "tie_word_embeddings": tied == "tied"}, int(count))
+
+
+DIMENSIONS: dict[str, tuple[dict[str, Any], int]] = dict(map(_read, _TABLE.strip().splitlines()))
+DIMENSIONS |= {name: DIMENSIONS[other] for name, other in _SAME.items()}
 
 
 def config_of(name: str) -> PreTrainedConfig:

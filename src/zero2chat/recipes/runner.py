@@ -74,19 +74,13 @@ def _check_files(step: Step) -> None:
             raise UserError(f"{step.config}: {key}: {text}: no such file{hint}")
 
 
-def fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
-    """Return the step's fingerprint, with those of the steps in its `after`. Those must be done."""
-    after = {}
-    for before in step.after:
-        folder = next(s.folder for s in steps if s.name == before)
-        after[before] = runs.input_digest(str(folder))
-    return runs.fingerprint(step.stage, step.settings) | {"after": after}
-
-
-def _current(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
-    """Return the fingerprint in the form in which it is saved."""
-    current: dict[str, Any] = json.loads(json.dumps(fingerprint(step, steps), default=str))
-    return current
+def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
+    """Return the step's fingerprint as it is saved, with those of the steps in its `after`. Those must be done."""
+    folders = {other.name: str(other.folder) for other in steps}
+    after = {before: runs.input_digest(folders[before]) for before in step.after}
+    current = runs.fingerprint(step.stage, step.settings) | {"after": after}
+    saved: dict[str, Any] = json.loads(json.dumps(current, default=str))
+    return saved
 
 
 def _changes(step: Step, identity: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -116,7 +110,7 @@ def _check_upstream(wanted: Sequence[Step], upstream: Sequence[Step], steps: Seq
             runs.input_digest(str(step.folder))
         identity = runs.read_run(step.folder)
         if identity and all((folders[name] / runs.METRICS).exists() for name in (step.name, *step.after)):
-            _refuse_changes(step, identity, _current(step, steps))
+            _refuse_changes(step, identity, step_fingerprint(step, steps))
 
 
 def run(
@@ -270,7 +264,7 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
 def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
     """Write the step's `run.json` and return the command to launch; None if the step is done."""
     command = step.command()
-    new = _current(step, steps)
+    new = step_fingerprint(step, steps)
     identity = runs.read_run(step.folder)
     if identity is not None and step.joins and _changes(step, identity, new):
         print(f"{step.name}: its inputs have changed: running it again", flush=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zero2chat import config, stats
+from zero2chat import stats
 from zero2chat.errors import UserError, nearest
 from zero2chat.report.parts import interval, is_rate, short
 from zero2chat.report.steps import Metric, Step, finite, read_step
@@ -56,7 +56,7 @@ class Figure(Measured):
     line: str | None = None
     at_least: float | None = None
     at_most: float | None = None
-    above: dict | None = None
+    above: Measured | None = None
     by: float | None = None
     of: float | None = None
     least_with: list[str] = field(default_factory=list)
@@ -68,12 +68,6 @@ class Figure(Measured):
             raise ValueError(f"{self.figure}: `by` and `of` need `above`: set it")
         if self.by is not None and self.of is not None:
             raise ValueError(f"{self.figure}: by and of: set one of them")
-        self.against  # noqa: B018  (raises for a wrong key)
-
-    @property
-    def against(self) -> Measured | None:
-        """Return the metric that it must be above."""
-        return None if self.above is None else config.build([Measured], self.above, "above")[0]
 
 
 @dataclass
@@ -99,17 +93,13 @@ class Curves:
     """Curves from runs' `history.jsonl`: `{x: {key, label}, y: {label, percent}, lines: [{label, step, key}]}`. A
     line's `key` must be in the same lines of the file as that of `x`."""
 
-    x: dict
-    y: dict
-    lines: list[dict]
+    x: Axis
+    y: Axis
+    lines: list[Line]
 
     def __post_init__(self) -> None:
         if not self.lines:
             raise ValueError("lines is empty: add at least one line")
-        for key, axis in (("x", self.x), ("y", self.y)):
-            config.build([Axis], axis, f"curves.{key}")
-        for i, line in enumerate(self.lines):
-            config.build([Line], line, f"curves.lines[{i}]")
 
 
 @dataclass
@@ -123,18 +113,17 @@ class Claim:
     name: str
     claim: str
     experiment: str
-    figures: list[dict]
+    figures: list[Figure]
     example: str | None = None
     axis: str | None = None
-    curves: dict | None = None
+    curves: Curves | None = None
 
     def __post_init__(self) -> None:
         if not self.figures:
             raise ValueError(f"{self.claim}: figures is empty: add at least one metric")
-        if (self.axis is None) != all("at" not in figure for figure in self.figures):
+        if (self.axis is None) != all(figure.at is None for figure in self.figures):
             raise ValueError(f"{self.claim}: `axis` is the label of its figures' `at`: set both or neither")
-        if self.curves is not None:
-            config.build([Curves], self.curves, "curves")
+        _once([figure.figure for figure in self.figures], "figures")
 
 
 @dataclass
@@ -142,7 +131,7 @@ class ClaimsArguments:
     """The claims, in the order shown."""
 
     output_dir: str | None = None
-    claims: list[dict] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
     only: list[str] | None = field(default=None, metadata={"help": "Names of the claims to judge; others are skipped."})
     seeds: list[str] = field(
         default_factory=list,
@@ -150,26 +139,19 @@ class ClaimsArguments:
     )
 
     def __post_init__(self) -> None:
-        names = [claim.name for claim, _ in read_claims(self.claims)]
+        if not self.claims:
+            raise UserError("claims: the list is empty: add at least one claim")
+        names = [claim.name for claim in self.claims]
+        _once(names, "claims")
+        _once([claim.claim for claim in self.claims], "claims")
         for name in self.only or ():
             if name not in names:
                 raise UserError(f"only: unknown claim '{name}'{nearest(name, names)}")
 
-
-def read_claims(entries: Sequence[Any]) -> list[tuple[Claim, list[Figure]]]:
-    """Read a YAML's `claims:` list. Raises `UserError` if it is empty, for an unknown key, and for duplicate names of
-    claims or of one claim's figures."""
-    if not entries:
-        raise UserError("claims: the list is empty: add at least one claim")
-    found = []
-    for i, entry in enumerate(entries):
-        claim: Claim = config.build([Claim], entry, f"claims[{i}]")[0]
-        figures = [config.build([Figure], one, f"claims[{i}].figures[{k}]")[0] for k, one in enumerate(claim.figures)]
-        _once([figure.figure for figure in figures], f"claims[{i}].figures")
-        found.append((claim, figures))
-    _once([claim.name for claim, _ in found], "claims")
-    _once([claim.claim for claim, _ in found], "claims")
-    return found
+    @property
+    def asked(self) -> list[Claim]:
+        """Return the claims to judge."""
+        return [claim for claim in self.claims if self.only is None or claim.name in self.only]
 
 
 def _once(names: Sequence[str], where: str) -> None:
@@ -182,22 +164,20 @@ def _asked(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]:
     """The settings without the claims that are not asked for: what those wait for need not be there."""
     if args.only is None:
         return settings
-    return settings | {"claims": [entry for entry in args.claims if entry["name"] in args.only]}
+    return settings | {"claims": [entry for entry in settings["claims"] if entry["name"] in args.only]}
 
 
 def judge_claims(args: ClaimsArguments) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """The lines of `claims.json`, the examples as samples, and the curves. Raises `UserError` where one is missing."""
-    claims = read_claims(args.claims)
-    asked = [(claim, figures) for claim, figures in claims if args.only is None or claim.name in args.only]
-    wanted = dict.fromkeys(name for claim, figures in asked for name in _named(claim, figures))
+    wanted = dict.fromkeys(name for claim in args.asked for name in _named(claim))
     steps = {name: [read_step(folder, 1) for folder in _of_seeds(name, args.seeds)] for name in wanted}
     lines = [
-        _line(claim, figure, figures) | (judged(figure, steps) if (claim, figures) in asked else WAITING)
-        for claim, figures in claims
-        for figure in figures
+        _line(claim, figure) | (judged(figure, steps) if claim in args.asked else WAITING)
+        for claim in args.claims
+        for figure in claim.figures
     ]
-    samples = [sample for claim, _ in asked for sample in _example(claim, steps)]
-    history = [points for claim, _ in asked for points in _history(claim, steps)]
+    samples = [sample for claim in args.asked for sample in _example(claim, steps)]
+    history = [points for claim in args.asked for points in _history(claim, steps)]
     return lines, samples, history
 
 
@@ -216,11 +196,11 @@ def run(run: Run, args: ClaimsArguments) -> None:
     run.finish(counts | {f"{i:02d}_{line['metric']}": line for i, line in enumerate(lines, start=1)})
 
 
-def _named(claim: Claim, figures: Sequence[Figure]) -> list[str]:
+def _named(claim: Claim) -> list[str]:
     """Return the run folders that a claim reads."""
-    folders = [folder for figure in figures for folder in (figure.step, *figure.least_with)]
-    folders += [figure.against.step for figure in figures if figure.against is not None]
-    folders += [line["step"] for line in (claim.curves or {"lines": []})["lines"]]
+    folders = [folder for figure in claim.figures for folder in (figure.step, *figure.least_with)]
+    folders += [figure.above.step for figure in claim.figures if figure.above is not None]
+    folders += [line.step for line in claim.curves.lines] if claim.curves is not None else []
     return folders + ([claim.example] if claim.example is not None else [])
 
 
@@ -252,10 +232,10 @@ def _metric(of: Measured, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]
     return stats.over_seeds(found, is_rate(of.metric, found[0])) | {"seeds": len(found)}
 
 
-def _line(claim: Claim, figure: Figure, figures: Sequence[Figure]) -> dict[str, Any]:
+def _line(claim: Claim, figure: Figure) -> dict[str, Any]:
     """Return a line of `claims.json` before anything is measured."""
     line = {"name": claim.name, "claim": claim.claim, "figure": figure.figure}
-    line |= {"step": figure.step, "metric": figure.metric, "target": target(figure, figures)}
+    line |= {"step": figure.step, "metric": figure.metric, "target": target(figure, claim.figures)}
     line |= {key: given for key in ("at", "line") if (given := getattr(figure, key)) is not None}
     return line | ({"axis": claim.axis} if figure.at is not None else {}) | {"experiment": claim.experiment}
 
@@ -275,7 +255,7 @@ def judged(figure: Figure, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any
         met = value >= figure.at_least
     elif figure.at_most is not None:
         met = value <= figure.at_most
-    elif (against := figure.against) is not None:
+    elif (against := figure.above) is not None:
         other = _metric(against, steps)
         if figure.by is not None:
             met = value - other["value"] >= figure.by
@@ -294,7 +274,7 @@ def target(figure: Figure, figures: Sequence[Figure]) -> str:
     for word, bound in (("at least", figure.at_least), ("at most", figure.at_most)):
         if bound is not None:
             return f"{word} {100 * bound:g}%" if is_rate(figure.metric, {"value": bound}) else f"{word} {bound:g}"
-    if (against := figure.against) is None:
+    if (against := figure.above) is None:
         return ""
     names = {(other.step, other.metric): f"“{other.figure}”" for other in reversed(figures)}
     named = names.get((against.step, against.metric), f"{against.metric} of {against.step}")
@@ -314,11 +294,8 @@ def _history(claim: Claim, steps: Mapping[str, Sequence[Step]]) -> list[dict[str
     """Return the lines of its curves, for the first seed. Raises `UserError` if a history has no such points."""
     if claim.curves is None:
         return []
-    curves: Curves = config.build([Curves], claim.curves, "curves")[0]
-    x, y = (config.build([Axis], axis, "curves")[0] for axis in (curves.x, curves.y))
-    found = []
-    for entry in curves.lines:
-        line: Line = config.build([Line], entry, "curves.lines")[0]
+    x, y, found = claim.curves.x, claim.curves.y, []
+    for line in claim.curves.lines:
         points = steps[line.step][0].curve(line.key, x.key)
         if not points:
             keys = ", ".join(sorted({key for logged in steps[line.step][0].history for key in logged}))

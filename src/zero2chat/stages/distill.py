@@ -42,7 +42,7 @@ from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, mix, read_sources
 from zero2chat.errors import UserError
-from zero2chat.inference.openai_client import read_endpoint
+from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import Ask, Said, ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
@@ -65,7 +65,9 @@ class DistillArguments:
 
     output_dir: str | None = None
     teacher: str | None = field(default=None, metadata={"help": "A model folder or a Hub name."})
-    endpoint: dict | None = field(default=None, metadata={"help": "Instead of `teacher`: url, model, key_variable, …"})
+    endpoint: Endpoint | None = field(
+        default=None, metadata={"help": "Instead of `teacher`: url, model, key_variable, …"}
+    )
     model_revision: str = "main"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     attn_implementation: str | None = None
@@ -97,7 +99,6 @@ class DistillArguments:
         read_sources(self.datasets)
         read_exams(self.decontaminate)
         _read_rewards(self.rewards)
-        read_endpoint(self.endpoint, "endpoint")
 
 
 def _read_rewards(entries: Sequence[Any]) -> list[Reward]:
@@ -260,7 +261,7 @@ def _measure(verdicts: Sequence[Sequence[str | None]], seed: int) -> dict[str, d
 
 def run(run: Run, args: DistillArguments) -> None:
     sources, rewards = read_sources(args.datasets), _read_rewards(args.rewards)
-    endpoint = read_endpoint(args.endpoint, "endpoint")
+    endpoint = args.endpoint
     if endpoint and not is_main_process():  # one process asks, with many requests at once
         return
     decontamination = Decontamination(args.decontaminate)

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import ModelConfig, get_quantization_config
 
 from zero2chat import stats, tasks
 from zero2chat.config import MeasuringArguments, Refuse
@@ -143,15 +142,13 @@ def _open(
     path: str, args: EvaluateArguments, revision: str = "main", chats: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a chat model and its tokenizer. Raises `UserError` if it is missing or has no chat template."""
-    model, tokenizer = load_model(
-        path,
-        args.dtype,
-        revision,
-        attn_implementation=args.attn_implementation,
-        quantization_config=get_quantization_config(
-            ModelConfig(dtype=args.dtype, load_in_8bit=args.load_in_8bit, load_in_4bit=args.load_in_4bit)
-        ),
-    )
+    options: dict[str, Any] = {"attn_implementation": args.attn_implementation}
+    if args.load_in_8bit or args.load_in_4bit:
+        from trl import ModelConfig, get_quantization_config  # trl takes seconds
+
+        quantized = ModelConfig(dtype=args.dtype, load_in_8bit=args.load_in_8bit, load_in_4bit=args.load_in_4bit)
+        options["quantization_config"] = get_quantization_config(quantized)
+    model, tokenizer = load_model(path, args.dtype, revision, **options)
     if chats:
         prepare_chat_template(tokenizer, args.chat_template_path)
     if chats and args.chat_template_path is not None:

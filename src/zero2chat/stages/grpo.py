@@ -32,7 +32,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
 
-from zero2chat.config import Refuse, build
+from zero2chat.config import Refuse
 from zero2chat.data.preview_rows import Rows, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems
 from zero2chat.data.sources import mix, read_sources
@@ -71,7 +71,7 @@ class GrpoArguments(TaskStepsArguments):
 
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, available in each problem."})
-    pass_rate: dict | None = field(
+    pass_rate: PassRate | None = field(
         default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high, by."}
     )
     resample: Annotated[int, Refuse("below 0")] = field(
@@ -86,8 +86,8 @@ class GrpoArguments(TaskStepsArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         rewards = read_rewards(self.rewards)
-        if (pass_rate := _pass_rate(self)) is not None:
-            passing_function(pass_rate, rewards)
+        if self.pass_rate is not None:
+            passing_function(self.pass_rate, rewards)
 
 
 def _set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
@@ -229,10 +229,6 @@ def _others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rn
     return [i for i in drawn if problems[i]["prompt"] not in prompts] or drawn
 
 
-def _pass_rate(args: GrpoArguments) -> PassRate | None:
-    return None if args.pass_rate is None else build([PassRate], args.pass_rate, "pass_rate")[0]
-
-
 def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
@@ -247,7 +243,7 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
 
 def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:
     sources, specs = read_sources(args.datasets), args.specs
-    rewards, pass_rate = read_rewards(args.rewards), _pass_rate(args)
+    rewards, pass_rate = read_rewards(args.rewards), args.pass_rate
     set_global_batch(training, args.global_batch_size)
     _set_generations(training, run.settings)
     if args.resample:

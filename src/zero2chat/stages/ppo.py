@@ -93,7 +93,8 @@ class HeldOut:
         if self.split not in ("validation", "test"):
             raise ValueError(f"split '{self.split}' is neither validation nor test")
         if self.n < 2 or (self.max_new_tokens is not None and self.max_new_tokens < 1) or self.temperature < 0:
-            raise ValueError("held_out: n must be above 1, max_new_tokens above 0, temperature 0 or more")
+            raise ValueError("n must be above 1, max_new_tokens above 0, temperature 0 or more")
+        tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
 
     def rows(self, split: str | None = None) -> list[tasks.Row]:
         """Return rows of its split, or of another one. Raises `UserError` for an option or n that the task lacks."""
@@ -107,7 +108,9 @@ class PpoArguments(TaskArguments):
     rewards: list[dict] = field(
         default_factory=list, metadata={"help": "Reward models (model, weight) and functions (function, weight)."}
     )
-    held_out: dict | None = field(default=None, metadata={"help": "Held-out rows for the comparison: task, n, seed, …"})
+    held_out: HeldOut | None = field(
+        default=None, metadata={"help": "Held-out rows for the comparison: task, n, seed, …"}
+    )
     kl_budget: Annotated[float | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Stop at this KL from the starting model, in nats per completion."}
     )
@@ -122,7 +125,6 @@ class PpoArguments(TaskArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         read_ppo_rewards(self.rewards)
-        read_held_out(self.held_out)
 
 
 def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
@@ -142,15 +144,6 @@ def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
 
 def _label(reward: Reward | RewardModelSpec) -> str:
     return str(reward.label if isinstance(reward, RewardModelSpec) else reward.__name__)
-
-
-def read_held_out(entry: Mapping[str, Any] | None) -> HeldOut | None:
-    """Read a YAML's `held_out:`. Raises `UserError` for an invalid key, task, option or n."""
-    if entry is None:
-        return None
-    spec: HeldOut = build([HeldOut], entry, "held_out")[0]
-    tasks.check_rows(spec.task, spec.split, spec.seed, spec.n, spec.options)
-    return spec
 
 
 def _check_checkpoints(training: PPOConfig) -> None:
@@ -222,11 +215,7 @@ def _check(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> 
 
 
 def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> None:
-    sources, held_out, rewards = (
-        read_sources(args.datasets),
-        read_held_out(args.held_out),
-        read_ppo_rewards(args.rewards),
-    )
+    sources, rewards, held_out = read_sources(args.datasets), read_ppo_rewards(args.rewards), args.held_out
     set_global_batch(training, args.global_batch_size)
     _check_checkpoints(training)
     _check_evaluation(args, training, rewards)

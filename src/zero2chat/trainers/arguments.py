@@ -25,7 +25,7 @@ from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.hardware import bf16_is_fast, cpu_backend, is_deepspeed, is_on_cpu, keep_memory
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
 from zero2chat.runs import is_main_process
-from zero2chat.trainers.ranges import check_ranges
+from zero2chat.trainers.ranges import check_trainer_ranges
 
 
 @dataclass
@@ -171,7 +171,7 @@ def score_what_is_learned() -> None:
 
 def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
     """`config.build` with machine-dependent settings. Also raises `UserError` for the settings in `_REFUSED`."""
-    check_ranges(settings, where)
+    check_trainer_ranges(settings, where)
     filled = for_this_machine(settings)
     if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("global_batch_size"):
         # GRPOConfig checks that groups fit its batch before `set_global_batch` sets the accumulation steps.

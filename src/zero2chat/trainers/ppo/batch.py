@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from zero2chat.trainers.ppo.rollout import Answers
+from zero2chat.trainers.ppo.rollout import Completions
 
 Batch = dict[str, torch.Tensor]
 
@@ -18,7 +18,7 @@ def padded(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype, dev
     return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill).to(device)
 
 
-def as_tensors(answers: Answers, pad_id: int, device: torch.device) -> Batch:
+def as_tensors(answers: Completions, pad_id: int, device: torch.device) -> Batch:
     """Return ids and masks of prompts and completions; `acted` is true for tokens that the model itself generated."""
     long, flag = torch.long, torch.bool
     prompts = padded([ids[::-1] for ids in answers.prompt_ids], pad_id, long, device).flip(1)

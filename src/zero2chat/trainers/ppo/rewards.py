@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat.errors import UserError
 from zero2chat.models.reward_model import encode, load_reward_model, scale_of, score_ids
 from zero2chat.rewards import checked_rewards
-from zero2chat.trainers.ppo.rollout import Answers
+from zero2chat.trainers.ppo.rollout import Completions
 from zero2chat.trainers.ppo.trl_internals import (
     get_callable_name,
     get_config_model_id,
@@ -79,7 +79,7 @@ class Rewards:
                     prepared = accelerator.prepare_model(func, evaluation_mode=True, device_placement=True)
                 self.funcs[i] = accelerator.unwrap_model(prepared)
 
-    def __call__(self, prompts: Sequence[Any], answers: Answers, columns: Mapping[str, Any]) -> torch.Tensor:
+    def __call__(self, prompts: Sequence[Any], answers: Completions, columns: Mapping[str, Any]) -> torch.Tensor:
         """Return rewards (completions, functions) on the CPU; NaN if a function returned None.
 
         `columns` are further keyword arguments of the functions. Raises `UserError` if a function returns a wrong

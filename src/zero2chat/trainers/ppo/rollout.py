@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from zero2chat.trainers.ppo.config import PPOConfig
 
 
-class Answers(NamedTuple):
+# Settings of vLLM, in `PPOConfig` with the prefix `vllm_`.
+_VLLM = ("mode", "model_impl", "enable_sleep_mode", "structured_outputs_regex", "server_base_url", "server_host")
+_VLLM += ("server_port", "server_timeout", "group_port", "gpu_memory_utilization", "max_model_length")
+_VLLM += ("tensor_parallel_size",)
+
+
+class Completions(NamedTuple):
     """One completion per prompt, as token ids without padding and as passed to reward functions."""
 
     prompt_ids: list[list[int]]
@@ -72,32 +78,16 @@ class Rollout:
         self.eos_token_ids, self.rollout_func = eos_token_ids, rollout_func
         self.template_kwargs = args.mapping("chat_template_kwargs")
         self._loaded_step = -1  # step of the weights loaded in vLLM
-        sampling = {
-            "temperature": args.temperature,
-            "top_p": args.top_p,
-            "top_k": args.top_k,
-            "min_p": args.min_p,
-            "repetition_penalty": args.repetition_penalty,
-        }
+        chosen = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        sampling = {key: getattr(args, key) for key in chosen}
         self.vllm: Any = None
         if args.use_vllm:
             self.vllm = VLLMGeneration(
                 model=policy,
                 accelerator=accelerator,
                 processing_class=tokenizer,
-                mode=args.vllm_mode,
-                structured_outputs_regex=args.vllm_structured_outputs_regex,
-                server_base_url=args.vllm_server_base_url,
-                server_host=args.vllm_server_host,
-                server_port=args.vllm_server_port,
-                group_port=args.vllm_group_port,
-                server_timeout=args.vllm_server_timeout,
-                tensor_parallel_size=args.vllm_tensor_parallel_size,
-                gpu_memory_utilization=args.vllm_gpu_memory_utilization,
-                max_model_length=args.vllm_max_model_length,
+                **{key: getattr(args, f"vllm_{key}") for key in _VLLM},
                 max_num_seqs=args.rollout_batch_size * args.vllm_tensor_parallel_size,
-                enable_sleep_mode=args.vllm_enable_sleep_mode,
-                model_impl=args.vllm_model_impl,
                 trust_remote_code=args.trust_remote_code,
                 **sampling,
                 max_completion_length=args.max_completion_length,
@@ -121,7 +111,7 @@ class Rollout:
         """Mark vLLM's weights as outdated after the trainer has loaded others."""
         self._loaded_step = -1
 
-    def __call__(self, trainer: Any, prompts: list[Any]) -> Answers:
+    def __call__(self, trainer: Any, prompts: list[Any]) -> Completions:
         """Sample one completion for each of this process's prompts. Every rank must call this."""
         if self.vllm is not None and trainer.state.global_step != self._loaded_step:
             self.vllm.sync_weights()
@@ -150,7 +140,7 @@ class Rollout:
             completions: list[Any] = self._messages(prompt_ids, completion_ids)
         else:
             completions = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
-        return Answers(prompt_ids, completion_ids, completions, logprobs, tool_mask, columns)
+        return Completions(prompt_ids, completion_ids, completions, logprobs, tool_mask, columns)
 
     def encode(self, prompts: Sequence[Any]) -> list[list[int]]:
         """Encode each prompt (text or messages) up to where the completion begins."""

@@ -59,7 +59,7 @@ from zero2chat.trainers.ppo.losses import (
 )
 from zero2chat.trainers.ppo.model import PolicyWithValue, Value, new_score, open_value, token_scores
 from zero2chat.trainers.ppo.rewards import RewardFunc, Rewards
-from zero2chat.trainers.ppo.rollout import Answers, PromptSampler, Rollout, unwrapped_policy
+from zero2chat.trainers.ppo.rollout import Completions, PromptSampler, Rollout, unwrapped_policy
 from zero2chat.trainers.ppo.trl_internals import (
     BaseTrainer,
     create_model_from_path,
@@ -340,7 +340,7 @@ class PPOTrainer(BaseTrainer):
             batch["weights"] = self._sampling_weights(logps, answers.logprobs, acted)
         return batch
 
-    def _columns(self, inputs: list[dict[str, Any]], answers: Answers) -> dict[str, Any]:
+    def _columns(self, inputs: list[dict[str, Any]], answers: Completions) -> dict[str, Any]:
         """Return what reward functions get besides prompts and completions."""
         columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("prompt", "completion")}
         given = {"trainer_state": self.state, "log_metric": self._log, "log_extra": lambda column, values: None}
@@ -484,7 +484,7 @@ class PPOTrainer(BaseTrainer):
 
     def _log_answers(
         self,
-        answers: Answers,
+        answers: Completions,
         lengths: torch.Tensor,
         ended: torch.Tensor,
         by_function: torch.Tensor,

@@ -1,0 +1,143 @@
+"""Pretraining's trainer: windows of a dataset or of a stream, and samples of text while it trains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
+from trl.models import unwrap_model_for_generation
+
+from zero2chat.data.streaming import WindowStream
+from zero2chat.errors import UserError
+from zero2chat.inference.generate import complete, generating
+from zero2chat.runs import Run
+from zero2chat.trainers.trainer import ResumableTrainer
+
+
+def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any]:
+    """Collate windows; with `end`, the end-of-text token, positions restart after each, which models use for masking.
+
+    `input_ids`, `labels` and `position_ids` are (rows, length); of a stream also the `position` after the last row.
+    """
+    ids = torch.stack([row["input_ids"] for row in rows]).long()
+    batch: dict[str, Any] = {"input_ids": ids, "labels": ids}
+    if end is not None:
+        places = torch.arange(ids.shape[1]).expand_as(ids)
+        starts = torch.where(ids.roll(1, dims=1) == end, places, 0)
+        batch["position_ids"] = places - starts.cummax(dim=1).values
+    if "position" in rows[-1]:
+        batch["position"] = rows[-1]["position"]
+    return batch
+
+
+class SampleCallback(TrainerCallback):
+    """Samples a continuation of each prompt every `every` steps, for the report."""
+
+    def __init__(self, run: Run, prompts: Sequence[str], every: int, tokens: int):
+        self.run, self.prompts, self.every, self.tokens = run, prompts, every, tokens
+        self.trainer: Trainer | None = None
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
+        if state.global_step % self.every and state.global_step < state.max_steps:
+            return
+        assert self.trainer is not None
+        tokenizer = self.trainer.processing_class
+        for prompt, completion in zip(self.prompts, self._complete(self.trainer, tokenizer), strict=True):
+            if state.is_world_process_zero:
+                self.run.sample(state.global_step, prompt, completion)
+                print(f"step {state.global_step} sample: {prompt}{completion!r}", flush=True)
+
+    def _complete(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        eos = tokenizer.eos_token_id
+        generation = GenerationConfig(
+            max_new_tokens=self.tokens,
+            do_sample=True,
+            temperature=0.8,
+            top_k=0,
+            eos_token_id=eos,
+            pad_token_id=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        )
+        with (
+            unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
+            generating(model, trainer.args.seed),
+        ):
+            # One by one: GPT-2's tokenizer has no padding.
+            drawn = [complete(model, [tokenizer(prompt).input_ids], generation)[0] for prompt in self.prompts]
+        return [tokenizer.decode(ids, skip_special_tokens=True) for ids in drawn]
+
+
+class PretrainTrainer(ResumableTrainer):
+    """Learns each window of an epoch once, also on several processes, and knows a stream's position.
+
+    For a dataset, accelerate fills the last batch of an epoch with windows from its beginning; these are dropped. With
+    a stream, each rank reads its own share and saves its position in the checkpoint.
+    """
+
+    position: dict[str, Any] | None = None  # after the last batch that was taken
+
+    def train(self, resume_from_checkpoint: str | None = None, **more: Any) -> Any:
+        if isinstance(self.train_dataset, WindowStream):
+            self.args.ignore_data_skip = True  # the stream seeks to its position instead of re-reading
+            if resume_from_checkpoint:
+                self.train_dataset.go_on(self._read_position(Path(resume_from_checkpoint)))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **more)
+
+    def get_train_dataloader(self) -> DataLoader:
+        if not isinstance(self.train_dataset, WindowStream):
+            return super().get_train_dataloader()
+        return DataLoader(  # accelerate's would make every rank read the whole stream
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def _position_file(self, checkpoint: Path, rank: int) -> Path:
+        return checkpoint / f"position-{rank}.json"
+
+    def _read_position(self, checkpoint: Path) -> dict[str, Any]:
+        ranks = self.args.world_size
+        if not self._position_file(checkpoint, ranks - 1).exists() or self._position_file(checkpoint, ranks).exists():
+            raise UserError(
+                f"{checkpoint}: saved with another number of processes than {ranks}: launch with as many as before"
+            )
+        return json.loads(self._position_file(checkpoint, self.args.process_index).read_text())
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.position is not None:
+            checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            self._position_file(checkpoint, self.args.process_index).write_text(json.dumps(self.position))
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        take = self._of_stream if isinstance(self.train_dataset, WindowStream) else self._without_repeats
+        return super().get_batch_samples(map(take, epoch_iterator), num_batches, device)
+
+    def _of_stream(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        self.position = batch.pop("position")
+        return batch
+
+    def _without_repeats(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        args, most = self.args, self.args.per_device_train_batch_size
+        left = len(self.train_dataset) % (most * args.world_size)  # windows in the last batch of all processes
+        last = self.accelerator.gradient_state.end_of_dataloader
+        if args.world_size == 1 or args.dataloader_drop_last or not last or not left:
+            return batch
+        due = max(0, min(most, left - args.process_index * most))
+        batch = {name: rows[: max(1, due)] for name, rows in batch.items()}
+        if not due:  # every process must take part in every step
+            batch["labels"] = torch.full_like(batch["labels"], -100)
+        return batch
