@@ -360,7 +360,7 @@ class Comparison:
         (bare, unit, scale), (other, other_unit, other_scale) = mine, theirs
         radians = unit.pop("radian", 0) or other_unit.pop("radian", 0)
         if bool(unit) != bool(other_unit) and (scale if other_unit else other_scale) != 1:
-            return False  # "3 hours per day" is a share, "3 hours" is none
+            return False  # "3 hours per day" is a share, "3 hours" is not
         if unit and other_unit:
             if unit != other_unit:
                 return False

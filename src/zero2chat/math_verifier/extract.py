@@ -80,11 +80,11 @@ def reference(gold: str) -> str:
 
 
 def final_answer(text: str) -> str | None:
-    """What stands in the last `\\boxed{}`, or after the last `####` on its line, whichever comes last.
+    """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
-    "" where nothing stands there; None where there is neither, or a box that is not closed. A thought that is over and
-    LaTeX's comments do not count. Of boxes in a box the outer one counts, and boxes joined by "or" or "and" are one
-    answer. A box that is a part of a formula, as in `-\\boxed{5}`, is read with what stands beside it.
+    "" if it is empty; None if there is neither, or if the box is not closed. Finished thoughts and LaTeX comments are
+    skipped. Of nested boxes the outermost counts, and boxes joined by "or" or "and" are one answer. If a box is part
+    of a formula, as in `-\\boxed{5}`, the formula is the answer.
     """
     text = _shown(text)
     box = max(text.rfind(name) for name in _BOXES)
@@ -145,8 +145,9 @@ def _without_comments(text: str) -> str:
 
 
 def _last_box(text: str) -> tuple[int, str | None]:
-    """Where the last box starts that stands in no other one, and what is in it, or in those that it is joined to;
-    None where it is not closed."""
+    """Return the start of the last outermost box, and its content together with that of the boxes joined to it.
+
+    The content is None if the box is not closed."""
     boxes: list[tuple[int, int, str]] = []  # closed ones: start, end, content
     opened: list[tuple[int, int]] = []  # braces: where the box starts, or -1, and where the content does
     last = -1

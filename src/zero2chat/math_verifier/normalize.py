@@ -317,7 +317,7 @@ def _equations(node: Node) -> list[Node]:
 
 
 def _by_half_turns(node: Any, name: str) -> bool:
-    """Whether a variable stands in a product with pi, or with degrees."""
+    """Whether a variable is multiplied or divided by pi, or by degrees."""
     if not isinstance(node, tuple) or not node:
         return False
     if node[0] in ("mul", "div") and name in variables(node) and ("'pi'" in repr(node) or "'degrees'" in repr(node)):

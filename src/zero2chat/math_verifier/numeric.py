@@ -92,7 +92,7 @@ def _index(node: Node) -> tuple[str, Node, Node] | None:
 
 
 class Exact:
-    """Values as fractions. Raises `NeedsDigits` for what is none, `NoValue` for 1/0, `TooLarge` before it is costly."""
+    """Values as fractions. Raises `NeedsDigits` if irrational, `NoValue` for 1/0, `TooLarge` before it is costly."""
 
     def __init__(self, point: Point | None = None):
         self._point = dict(point or {})

@@ -45,7 +45,7 @@ _HEDGING = """
     tie between close closest best guessing tentatively is are was were be been seems seem appears looks gives does
 """
 _HEDGES = frozenset(_HEDGING.split())
-# Words of which capitals say nothing. Of others, capitals may tell names apart: rR, ABC and abc.
+# Words whose capitals carry no meaning. Other words may differ by case alone: rR, ABC and abc.
 _SHORT = """
     yes no odd tie all any one two six ten red man win or and of the an is it to in on by at not even none true zero
     four five nine real both left east west none pair
@@ -73,7 +73,7 @@ def read_gold(text: str) -> Reading:
 
 
 def read_answer(text: str) -> Reading:
-    """What stands in an answer. Raises nothing."""
+    """Read an answer. Raises nothing."""
     if len(text) > LONGEST:
         return Reading(problem="too_large")
     number = plain_number(text)

@@ -147,7 +147,7 @@ def same(gold: Region, answer: Region, ranks: Callable[[list[Node]], list[int] |
 
 
 def _pieces(found: Region, places: dict[Node, int], last: int) -> frozenset[int] | None:
-    """Which pieces of the line a region has; None where a span is none, such as (2, 1) and [3, infinity]."""
+    """Which pieces of the line a region has; None if a span is empty, such as (2, 1) and [3, infinity]."""
     if found[0] == "span":
         _, left, low, high, right = found
         if low == INFINITY or high == _LOWEST:

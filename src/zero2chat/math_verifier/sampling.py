@@ -46,7 +46,7 @@ class Sampling:
         return self._enough(closed)
 
     def factor(self, gold: Node, answer: Node) -> int | None:
-        """The sign of the number c with `answer = c * gold` everywhere; None where there is none."""
+        """The sign of the number c with `answer = c * gold` everywhere, or None."""
         closed = not (variables(gold) or variables(answer))
         if not closed and steps_apart(gold, answer):
             return None
@@ -72,7 +72,7 @@ class Sampling:
         return 1 if ratio.real > 0 else -1
 
     def ranks(self, nodes: Sequence[Node]) -> list[int] | None:
-        """Where each number stands in their order, equal ones at one place; None for those that have no order."""
+        """Return each number's rank, equal numbers sharing one; None if they have no order."""
         try:
             numbers, far = self._all(nodes)
         except (NoValue, Undecided, ArithmeticError):
@@ -170,7 +170,7 @@ _SLACK = Fraction(1, 10**20)  # of a quotient of two values
 
 
 def _value(numbers: Exact, node: Node) -> Any:
-    """The value; None where there is none."""
+    """Return the value, or None if it is undefined."""
     try:
         return numbers.number(node) if isinstance(numbers, Digits) else numbers.value(node)
     except (NoValue, ZeroDivisionError):

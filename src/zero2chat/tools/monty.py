@@ -155,7 +155,7 @@ def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
 
 
 def _return_outside(code: str) -> int | None:
-    """The line of a `return` that stands in no function; 0 where there is none, None where that is hard to say."""
+    """Return the line of a `return` outside any function; 0 if there is no such line, None if it cannot be told."""
     if not _RETURN.search(code):
         return 0
     functions: list[int] = []  # how far in are those that the line is in
