@@ -35,7 +35,7 @@ from zero2chat.text import cut
 # Kinds of questions. Only the first two become rows: in between nothing is certain, and a model that already declines
 # has nothing to learn.
 KINDS = ("known", "unknown", "unsure", "declined")
-RIGHT, WRONG, DECLINED = VERDICTS = ("correct", "wrong", "not_attempted")
+RIGHT, WRONG, DECLINED = VERDICTS = ("correct", "wrong", "abstention")
 # Why a passage yielded no question: none was written; its answer is not in the passage, is too long, or is contained in
 # the question; it is a duplicate, possibly of the example.
 LEFT_OUT = ("unwritten", "not_in_text", "too_long", "given_away", "repeated")
