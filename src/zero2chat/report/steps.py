@@ -16,7 +16,11 @@ from zero2chat.runs import CRAWL, HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high", "seed"}
 Points = list[tuple[float, float]]
 # Metrics of runs made before they were renamed, with or without a label after the name. Until the next release.
-_RENAMED = {"not_attempted_rate": "abstention_rate", "answers_left_out": "unscored_completions"}
+_RENAMED = {
+    "not_attempted_rate": "abstention_rate",
+    "answers_left_out": "unscored_completions",
+    "pairs_met": "pairs_seen",
+}
 
 
 @dataclass
