@@ -1,4 +1,4 @@
-"""Where in a text its final answer stands."""
+"""Find the final answer in a text."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _LAST_EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*([^=]+)$")
 
 
 def reference(gold: str) -> str:
-    """The final answer of a reference: what its last box or `####` marks, as in GSM8K, or all of it."""
+    """Return the final answer of a reference: what the last box or `####` (as in GSM8K) marks, or else all of it."""
     gold = str(gold)
     found = final_answer(gold)
     return gold.strip() if found is None else found
@@ -104,7 +104,7 @@ def final_answer(text: str) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """A text without the thoughts that are over. What precedes a lone </think> is one: the prompt opened it."""
+    """Remove finished thoughts. The text before a lone </think> is one, because the prompt may have opened it."""
     if "<!--" in text or "{comment}" in text:
         text = _COMMENT.sub(" ", text)
     if "</" not in text and "<|/" not in text:
@@ -122,8 +122,9 @@ def _shown(text: str) -> str:
 
 
 def _without_comments(text: str) -> str:
-    """Without the comments that hold a mark. A percent sign after a number, or tied to a word, is one, unless an answer
-    is marked before it on its line."""
+    """Remove LaTeX comments that contain an answer mark. A percent sign after a number or directly after a word does
+    not start a comment, unless an answer is marked before it on the same line.
+    """
     lines = []
     for line in text.split("\n"):
         marks = (*_BOXES, "####")
@@ -185,7 +186,7 @@ def _last_box(text: str) -> tuple[int, str | None]:
 
 
 def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
-    """What is in a box, with what stands beside the box and changes its number; "" where the box is struck out."""
+    """Return a box's content, extended by adjacent text that changes its value; "" if the box is struck out."""
     before, after = text[max(0, start - _NEAR) : start], text[end : end + _NEAR]
     stop = _FORMULA_END.search(after)
     blank = "=" in re.sub("[<>!]=", "", after[: stop.start()] if stop else after)  # \boxed{3} + 2 = 5
@@ -223,7 +224,7 @@ def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
 
 
 def _before_braces(before: str) -> list[str]:
-    """What precedes each brace that is still open at the end of a text."""
+    """Return the text before each brace that is still open at the end."""
     opened: list[int] = []
     for match in re.finditer(r"\\.|[{}]", before, re.DOTALL):
         if match[0] == "{":
@@ -234,7 +235,7 @@ def _before_braces(before: str) -> list[str]:
 
 
 def _in_formula(text: str, at: int) -> bool:
-    """Whether a place in a text stands between dollar signs, or in \\( \\) or \\[ \\]."""
+    """Whether a position in a text is between dollar signs, or in \\( \\) or \\[ \\]."""
     before = text[:at].replace("\\$", "").replace("$$", "\\$")
     if (before.count("$") - before.count("\\$")) % 2 or before.count("\\$") % 2:
         return True
@@ -242,8 +243,11 @@ def _in_formula(text: str, at: int) -> bool:
 
 
 def unmarked_answer(text: str) -> str | None:
-    """The answer of a text that marks none: all of it where it is short and no prose, or what follows the last
-    "the answer is", or the last equals sign of its last line. None where there is nothing of the kind."""
+    """Return the answer of a text without an answer mark, or None.
+
+    It is the whole text if that is short and not prose, or what follows the last "the answer is", or what follows the
+    last equals sign of the last line.
+    """
     text = _shown(text).strip()
     if any(name in text for name in (*_BOXES, "####")):
         return None  # a box that is not closed
