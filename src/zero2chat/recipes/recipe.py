@@ -164,7 +164,7 @@ def _with_inputs(steps: Sequence[Step], where: Path) -> list[Step]:
             raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
     found = []
     for step in steps:
-        read = []
+        read: list[str] = []
         for path in runs.input_paths(step.settings):
             maker = next((makers[owner] for owner in owners(path) if owner in makers), None)
             if maker == step.name:
