@@ -138,8 +138,8 @@ def evaluate_tasks(
     the share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
     `pass_at_k_*` counts only answers with score 1 as correct. If a task scores only 0 or 1, pass@1 equals the sampled
     accuracy. `seed` changes the samples. `abstention_rate_*` is the share of greedy answers that abstain, for tasks
-    that can tell (`said`). For tasks with `tools`, `called_*` is the share of greedy answers with a tool call. With
-    `constants`, `constant_*` is the score of the best constant answer.
+    that can tell (`said`). For tasks with `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call.
+    With `constants`, `constant_*` is the score of the best constant answer.
     """
     return evaluate_rows(model, tokenizer, specs, batch_size, show, seed, tools, constants)[:2]
 
@@ -171,7 +171,7 @@ def evaluate_rows(
             declined = sum(bool(one.declined) for one in found)
             metrics[f"abstention_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)
         if at_hand:
-            metrics[f"called_{spec.label}"] = stats.rate(sum(one.called for one in found), len(rows), spec.seed)
+            metrics[f"tool_call_rate_{spec.label}"] = stats.rate(sum(one.called for one in found), len(rows), spec.seed)
         for row, a, one in list(zip(rows, greedy, found, strict=True))[:show]:
             more = {"task": spec.label, "score": one.score, "answer": row["answer"]}
             samples.append({"prompt": row["question"], "completion": a.whole or a.text} | more)

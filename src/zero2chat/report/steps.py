@@ -20,6 +20,7 @@ _RENAMED = {
     "not_attempted_rate": "abstention_rate",
     "answers_left_out": "unscored_completions",
     "pairs_met": "pairs_seen",
+    "called": "tool_call_rate",
 }
 
 
