@@ -21,6 +21,8 @@ _RENAMED = {
     "answers_left_out": "unscored_completions",
     "pairs_met": "pairs_seen",
     "called": "tool_call_rate",
+    "documents_left_out": "documents_excluded",
+    "held_out_left_out": "held_out_excluded",
 }
 
 
