@@ -1,4 +1,4 @@
-"""A model's chat template: set from a file, what ends a turn by it, and what pads."""
+"""Set a model's chat template from a file, and derive the end-of-turn token and the pad token from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine is and gives: its peak, bf16, memory, and what joins its processes."""
+"""Properties of this machine: peak FLOP/s, bf16 support, memory, and the backend that connects processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the answer right? What the last box or `####` marks, against the reference: see `math_verifier/`."""
+"""Reward for a right answer: what the last box or `####` marks, compared with the reference by `math_verifier/`."""
 
 from __future__ import annotations
 

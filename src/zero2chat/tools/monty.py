@@ -135,8 +135,10 @@ def run(code: str, limits: Limits) -> Result:
 
 
 def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
-    """The program, and what comes after it: a text, the repr of its last expression, or None. An f-string is always
-    text, whatever the program has made of `repr`."""
+    """Return the program, and code for its value as text: the repr of its last expression, or None.
+
+    An f-string is always text, even if the program replaced `repr`.
+    """
     import pydantic_monty as monty
 
     start, end = _last_statement(code)
@@ -184,7 +186,7 @@ def _return_outside(code: str) -> int | None:
 
 
 def _closed(text: str) -> bool:
-    """Whether an f-string's last quote is in none of its braces. It may be where this is False, too."""
+    """Whether an f-string's last quote is outside all of its braces. May be False although it is outside."""
     other, depth, at = "'" if text[0] == '"' else '"', 0, 0
     while at < len(text):
         if depth == 0 and text[at : at + 2] in ("{{", "}}"):
