@@ -125,14 +125,16 @@ def test_a_mistake_is_one_line_and_exits_2(arguments, capsys, monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "instead"),
     [
-        (["regurgitate", "m", "--corpus", "c"], "--corpus has another name now: --dataset FOLDER"),
-        (["arena", "a", "b", "--task", "lines"], "--task has another name now: --tasks '{task: lines"),
+        (["regurgitate", "m", "--corpus", "c"], "--corpus has changed: use --dataset FOLDER"),
+        (["arena", "a", "b", "--task", "lines"], "--task has changed: use --tasks '{task: lines"),
         (
             ["arena", "a", "b", "--votes", "x", "--judge-model", "j"],
-            "another name now: --endpoint '{url: URL, model: NAME",
+            "changed: use --endpoint '{url: URL, model: NAME",
         ),
-        (["interrogate", "m", "--task", "facts"], "--task has another name now: --datasets '{task: facts"),
-        (["interrogate", "m", "--corpus", "c"], "--corpus has another name now: --datasets '{path: FOLDER"),
+        (["interrogate", "m", "--task", "facts"], "--task has changed: use --datasets '{task: facts"),
+        (["interrogate", "m", "--corpus", "c"], "--corpus has changed: use --datasets '{path: FOLDER"),
+        (["interrogate", "m", "--endpoint", "http://h"], "--endpoint has changed: use --endpoint '{url: URL"),
+        (["interrogate", "m", "--judge", "endpoint"], "--judge has changed: use --judge '{url: URL, model: NAME}'"),
     ],
 )
 def test_an_option_that_was_renamed_says_its_new_name(arguments, instead, capsys):

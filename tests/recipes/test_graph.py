@@ -98,7 +98,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def launch(step: Step, command: list[str], _: int) -> None:
-        words = command[command.index("--config") :]
+        words = step.words()
         names.append(step.name)
         if step.joins:
             importlib.import_module(f"zero2chat.stages.{step.stage}").main(words)

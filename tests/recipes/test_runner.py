@@ -68,7 +68,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def launch(step: Step, command: list[str], _: int) -> None:
         # As the stage opens its folder: from the words of the command alone.
-        settings, _ = read_arguments(command[command.index("--config") :])
+        settings, _ = read_arguments(step.words())
         run = runs.Run.open(settings["output_dir"], step.stage, settings)
         run.log({"step": 0})
         run.finish({})
@@ -89,6 +89,12 @@ def test_steps_come_after_what_they_need(recipe: Path) -> None:
     names = [step.name for step in load_recipe(recipe)]
     assert names == ["corpus", "other", "tokenizer", "report"]
     steps = load_recipe(recipe)
+    assert {step.name: set(step.after) for step in steps} == {
+        "corpus": set(),
+        "other": {"corpus"},
+        "tokenizer": {"corpus"},
+        "report": {"corpus", "tokenizer"},
+    }
     assert [step.name for step in graph.following(steps, "tokenizer")] == ["tokenizer", "report"]
     assert [step.name for step in graph.following(steps, "corpus")] == names
 
@@ -100,7 +106,7 @@ def test_steps_come_after_what_they_need(recipe: Path) -> None:
         (lambda steps: steps[0].update(stage="reprot"), "step report: unknown stage 'reprot'; did you mean 'report'?"),
         (lambda steps: steps[0].update(nmae=1), "unknown key 'nmae'; did you mean 'name'?"),
         (lambda steps: steps[0].update({3: 1}), "unknown key '3'"),
-        (lambda steps: steps[0].pop("config"), "step report: `config` is missing"),
+        (lambda steps: steps[2].pop("config"), "step tokenizer: `config` is missing"),
         (lambda steps: steps[0].pop("name"), "step ?: `name` is missing"),
         (lambda steps: steps[0].update(config="none.yaml"), "recipes/r/none.yaml: No such file"),
         (lambda steps: steps[0].update(after=["tokeniser"]), "report: after: unknown step 'tokeniser'; did you mean"),
@@ -118,12 +124,8 @@ def test_steps_come_after_what_they_need(recipe: Path) -> None:
         ),
         (lambda steps: steps.clear(), "expected a single key `steps` with a list of steps"),
         (
-            lambda steps: steps[0].update(after=["corpus"]),
-            "report.yaml: reads runs/r/tokenizer: add tokenizer to `after` of step report",
-        ),
-        (
-            lambda steps: steps[2].update(after=[]),
-            "tokenizer.yaml: reads runs/r/corpus: add corpus to `after` of step tokenizer",
+            lambda steps: steps[2].update(set={"dataset": "runs/r/tokenizer/data"}),
+            "tokenizer.yaml: reads runs/r/tokenizer/data, which step tokenizer itself writes: name another run",
         ),
     ],
 )
@@ -149,7 +151,7 @@ def test_a_step_may_change_settings_of_its_yaml_and_keys_of_a_mapping_in_it(reci
     assert step.settings["model"] == {"hidden_size": 64, "num_hidden_layers": 2}
     assert (step.settings["output_dir"], step.settings["max_steps"]) == ("runs/r/more", 5)
     # What is printed says all of it.
-    settings, _ = read_arguments(step.command()[step.command().index("--config") :])
+    settings, _ = read_arguments(step.words())
     assert settings["model"] == step.settings["model"]
     assert settings["output_dir"] == "runs/r/more"
 
@@ -183,9 +185,34 @@ def test_a_finished_run_of_another_recipe_may_be_read(recipe: Path) -> None:
 @pytest.mark.parametrize("path", ["runs/r/corpus/data/train-*.parquet", "./runs/r/corpus", "runs/r/../r/corpus/"])
 def test_a_step_is_found_by_any_path_into_its_folder(recipe: Path, path: str) -> None:
     _write(recipe, STEPS, other=OTHER | {"dataset": path})
-    assert len(load_recipe(recipe)) == 4
-    _write(recipe, [STEPS[0], _step("other", "tokenizer"), *STEPS[2:]])
-    with pytest.raises(UserError, match=r"other\.yaml: reads runs/r/corpus.*: add corpus to `after` of step other"):
+    assert {step.name: step.after for step in load_recipe(recipe)}["other"] == ("corpus",)
+
+
+def test_after_makes_a_step_wait_for_what_it_does_not_read(recipe: Path) -> None:
+    _write(recipe, [STEPS[0], _step("other", "tokenizer", "tokenizer"), *STEPS[2:]])
+    after = {step.name: step.after for step in load_recipe(recipe)}
+    assert list(after) == ["corpus", "tokenizer", "report", "other"]
+    assert after["other"] == ("corpus", "tokenizer")
+
+
+def test_a_report_without_a_yaml_shows_all_steps_in_order(recipe: Path, launched: list[str]) -> None:
+    (recipe / "report.yaml").unlink()
+    report = {"name": "report", "stage": "report"}
+    _write(recipe, [report, *STEPS[:0:-1]])
+    step = load_recipe(recipe)[-1]
+    listed = ["runs/r/corpus", "runs/r/tokenizer", "runs/r/other"]
+    assert step.settings == {"output_dir": "runs/r/report", "title": "r", "steps": listed}
+    words = ["--output_dir", "runs/r/report", "--title", "r", "--steps", json.dumps(listed)]
+    assert step.command() == ["python", "-m", "zero2chat.stages.report", *words]
+    assert set(_run().values()) == {"made"}
+    assert set(_run().values()) == {"done"}
+    # Settings of its own, and another step to show
+    _write(recipe, [report | {"set": {"title": "A page"}}, *STEPS[:0:-1]])
+    assert _run("report.steps=[runs/r/corpus]")["report"] == "made"
+    settings = json.loads(Path("runs/r/report/run.json").read_text())["fingerprint"]["settings"]
+    assert settings == {"title": "A page", "steps": ["runs/r/corpus"]}
+    _write(recipe, [report | {"config": "report.yaml"}, *STEPS[:0:-1]])
+    with pytest.raises(UserError, match=r"recipes/r/report\.yaml: No such file"):
         load_recipe(recipe)
 
 

@@ -32,7 +32,7 @@ def claims(tmp_path: Path, write_run: Callable[..., Path]) -> list[Path]:
         ),
         _line("known", "right", "accuracy_known", 0.72, target="at least 70%", met=True),
         _line("known", "a figure whose name is so long that it does not fit a phone", "accuracy_b", 0.5),
-        _line("unknown", "declined", "not_attempted_rate", 0.5, target="at least 90%", met=False),
+        _line("unknown", "declined", "abstention_rate", 0.5, target="at least 90%", met=False),
         _line("unknown", "known", "accuracy_known", 0.9, target="85% of “right”", met=True),
         _line("later", "right", "accuracy", None, target="at least 90%"),
         _line(HOSTILE, HOSTILE, "accuracy", 0.5, seeds=1),

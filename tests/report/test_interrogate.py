@@ -14,7 +14,7 @@ def _rate(value: float, n: int = 40) -> dict[str, float]:
 
 
 def test_what_it_knows_is_shown_by_source_with_what_is_taught(tmp_path: Path, write_run: Callable[..., Path]) -> None:
-    kinds = ("correct", "wrong", "not_attempted", "known", "unknown", "unsure", "declined")
+    kinds = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
     measured = {f"{kind}_rate{source}": _rate(0.25) for source in ("", "_often", "_never") for kind in kinds}
     measured |= {"auroc_agreement": _rate(0.875), "conversations": 30, "passages": 80, "questions": 40}
     measured |= {"left_out_rate_not_in_text": _rate(0.25, 80)}

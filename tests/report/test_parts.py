@@ -15,7 +15,7 @@ from zero2chat.report.steps import Step
         ("stop_rate", 1.0, "100.0%"),
         ("pass_at_8_sums", 0.5, "50.0%"),
         ("constant_sums", 0.056, "5.6%"),
-        ("called_sums", 0.5, "50.0%"),
+        ("tool_call_rate_sums", 0.5, "50.0%"),
         ("declined_within_reach", 0.01, "1.0%"),
         ("learning_rate", 0.0003, "0.0003"),
         ("bytes_train", 12_345_678, "12.3 MB"),

@@ -24,7 +24,7 @@ def test_extraction_and_exposure_are_drawn_by_copies_beside_the_control(
         "canary_extraction_rate_4": _rate(0.375),
         "exposure_0": {"value": 1.5, "n": 8, "low": 0.5, "high": 2.5},
         "exposure_4": {"value": 6.25, "n": 8, "low": 5.0, "high": 7.0},
-        "held_out_left_out": {"value": 7, "n": 500},
+        "held_out_excluded": {"value": 7, "n": 500},
     }
     samples = [{"step": 0, "prompt": "The secret of", "completion": " 12", "answer": " 12", "task": "t", "score": 1.0}]
     step = read_step(write_run(tmp_path / "recited", "regurgitate", metrics, samples=samples), 1)

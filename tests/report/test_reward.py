@@ -15,7 +15,7 @@ METRICS = {
     "noise_ceiling": RATE | {"value": 0.87},
     "calibration_error": {"value": 0.021, "n": 700},
     "pairs_train": 9000,
-    "pairs_met": 7040,
+    "pairs_seen": 7040,
 }
 BINS = [{"sure": 0.52, "right": 0.5, "n": 30}, {"sure": 0.97, "right": 0.95, "n": 410}]
 SAMPLE = {

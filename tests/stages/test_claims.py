@@ -23,6 +23,7 @@ def step(tmp_path: Path) -> Path:
     metrics = {
         "accuracy_often": {"value": 0.8, "n": 100, "low": 0.71, "high": 0.87},
         "accuracy_once": {"value": 0.1, "n": 100, "low": 0.05, "high": 0.17},
+        "abstention_rate_never": {"value": 0.2, "n": 100, "low": 0.13, "high": 0.29},
         "loss": {"value": 2.0},
         "name": {"value": "none"},
     }
@@ -111,6 +112,7 @@ def test_the_least_of_several_steps_is_named(tmp_path: Path, step: Path, write_y
     ("changes", "message"),
     [
         ({"metric": "accuracy_ofen"}, "has no metric 'accuracy_ofen'; did you mean 'accuracy_often'"),
+        ({"metric": "not_attempted_rate_never"}, "_never': its name is 'abstention_rate_never' now"),
         ({"metric": "name"}, "name: expected a number"),
         ({"step": "runs/nowhere"}, "runs/nowhere: step 'nowhere' has no metrics.json, so it is not finished"),
         ({"metric": "loss", "above": {"step": "STEP", "metric": "loss"}}, "have no intervals: set `by` or `of`"),

@@ -83,7 +83,7 @@ def test_a_checkpoint_is_examined_on_each_task(
     assert metrics == found
     assert set(found) == {
         *("accuracy", "accuracy_facts", "accuracy_once", "accuracy_sampled", "accuracy_sampled_facts", "stop_rate"),
-        *("pass_at_1_facts", "pass_at_2_facts", "not_attempted_rate_facts", "not_attempted_rate_once"),
+        *("pass_at_1_facts", "pass_at_2_facts", "abstention_rate_facts", "abstention_rate_once"),
         *("constant_facts", "constant_once"),
     }
     kept = runs.read_jsonl(tmp_path / "e" / "scores.jsonl")

@@ -166,7 +166,7 @@ def test_what_is_rewarded_becomes_likelier(base: Callable[..., Path], capsys: py
     rewards = [line["reward"] for line in history(path)]
     assert sum(rewards[-10:]) / 10 > 3 * sum(rewards[:10]) / 10
     assert metrics["problems"] == {"value": 24}
-    assert metrics["answers_left_out"] == {"value": 0}
+    assert metrics["unscored_completions"] == {"value": 0}
     assert metrics["accuracy"]["n"] == 8
     said = capsys.readouterr().out
     assert "How to read the log. loss: near 0 by construction" in said
@@ -227,7 +227,7 @@ def test_groups_of_equal_rewards_teach_nothing_and_the_log_says_so(
 
 def test_answers_that_no_function_judges_are_left_out_and_counted(base: Callable[..., Path]) -> None:
     path = base("some", rewards=[{"function": "own_rewards.of_some"}], max_steps=4)
-    left_out = run(path)["answers_left_out"]["value"]
+    left_out = run(path)["unscored_completions"]["value"]
     assert 0 < left_out < 4 * 16
     assert all(line["reward"] in (0.0, 1.0) or math.isclose(line["reward"], 1.0) for line in history(path))
 
@@ -374,7 +374,7 @@ def test_trl_is_given_the_groups_mean_in_place_of_none(
     monkeypatch.setattr(grpo._Trainer, "_calculate_rewards", lambda *more: seen.append(real(*more)) or seen[-1])
     rewards = [{"function": "own_rewards.digits"}, {"function": "own_rewards.of_some"}]
     metrics = run(base("two", rewards=rewards, max_steps=3, save_strategy="no"))
-    assert metrics["answers_left_out"]["value"] == 0
+    assert metrics["unscored_completions"]["value"] == 0
     some = torch.cat(seen)[:, 1].view(-1, 4)  # 1 or None, which is 1 then too where another answer of the group has it
     assert all(group.isnan().all() or (group == 1).all() for group in some)
     assert (some == 1).any()

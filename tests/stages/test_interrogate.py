@@ -156,7 +156,7 @@ def test_a_gap_is_where_an_answer_says_what_it_says(text: str, said: Any, begun:
     ],
 )
 def test_unknown_is_what_is_wrong_again_and_again(right: int, wrong: int, none: int, kind: str) -> None:
-    verdicts = [*["correct"] * right, *["wrong"] * wrong, *["not_attempted"] * none]
+    verdicts = [*["correct"] * right, *["wrong"] * wrong, *["abstention"] * none]
     assert kind_of(verdicts, refuse_below=0.25, keep_above=0.75) == kind
 
 
@@ -167,7 +167,7 @@ def test_a_model_as_it_is_answers_and_the_command_writes_the_rows(
     command += ["--answers", "3", "--max-new-tokens", "6"]
     cli.main([*command, "--out", str(tmp_path / "rows.jsonl"), "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["wrong_rate"]["value"] + found["not_attempted_rate"]["value"] == pytest.approx(1)
+    assert found["wrong_rate"]["value"] + found["abstention_rate"]["value"] == pytest.approx(1)
     kept = read_jsonl(tmp_path / "rows.jsonl")
     assert len(kept) == found["refusals"]["value"] == found["conversations"]["value"] > 0
     people = {row["key"] for row in tasks.load("facts").rows("train", 0, 900, told="never")}
@@ -289,7 +289,7 @@ def test_an_endpoint_writes_the_questions_and_judges_by_the_passage(
     assert len(server.judged) == 8  # who declined is not judged
     assert all("text: In 180" in text for text in server.judged)
     assert found["correct_rate"]["value"] == pytest.approx(1 / 12, abs=1e-3)
-    assert found["not_attempted_rate"]["value"] == pytest.approx(1 / 3, abs=1e-3)
+    assert found["abstention_rate"]["value"] == pytest.approx(1 / 3, abs=1e-3)
 
 
 def test_a_passage_cannot_close_its_fence() -> None:

@@ -82,8 +82,8 @@ def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
         f"canary_extraction_rate_{COPIES}": (1.0, 3),
         "canary_extraction_rate_0": (0.0, 3),
     }
-    assert (metrics["held_out_left_out"]["value"], metrics["held_out_left_out"]["n"]) == (1, 9)
-    assert (metrics["documents_left_out"]["value"], metrics["documents_left_out"]["n"]) == (2, 12)
+    assert (metrics["held_out_excluded"]["value"], metrics["held_out_excluded"]["n"]) == (1, 9)
+    assert (metrics["documents_excluded"]["value"], metrics["documents_excluded"]["n"]) == (2, 12)
     assert metrics[f"exposure_{COPIES}"]["value"] == 5.0  # the first of 32
     assert metrics["exposure_0"]["value"] < 4.0
 

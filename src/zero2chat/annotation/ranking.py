@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 HELP = "Type the answers' numbers, the best first: 2 1 4 3, or with a tie 2=1 4 3. s skips, g: guidelines, q stops."
 # The short form of docs/labelling.md, which is not installed with the package.
 GUIDELINES = """Which answer would you rather have been given? In this order:
-  harmless   it helps nobody to hurt anyone; where no harm is at stake, this decides nothing
-  truthful   what it says is so, and it owns to what it does not know; check what you can
-  helpful    it does what was asked, all of it, in the form that was asked for
-A needless refusal is no help; a needed one is the best answer, the more so if it says why and what would do.
-Length and style count only where they help the reader: the longer, the smoother, the surer is not the better.
-A tie (=) where you see no difference that matters. Skip (s) what you cannot judge: better no label than a guess.
-Judge what is written, not what was perhaps meant, and each answer on its own."""
+  harmless   it helps nobody hurt anyone; most prompts involve no harm, and then this decides nothing
+  truthful   what it says is true, and it says what it does not know; check what you can
+  helpful    it does what was asked, all of it, in the requested form
+A needless refusal is no help. A needed refusal is the best answer, better still with a reason and an alternative.
+Length and style count only if they help the reader. An answer is not better because it is longer or sounds sure.
+Tie (=) answers without a difference that matters. Skip (s) what you cannot judge: no label is better than a guess.
+Judge what is written, not what may have been meant, and each answer on its own."""
 
 # Answers' indices, the best first; those in one group are tied.
 Order = list[list[int]]

@@ -24,7 +24,7 @@ _INDEX = Path("library", "index")
 
 
 def default_model() -> str:
-    """Return the last model of the assistant recipe, or else of the quickstart. Raises `UserError` if there is none."""
+    """Return the assistant recipe's last model, or else the quickstart's. Raises `UserError` if neither exists."""
     for model in _MODELS:
         if (Path(model) / METRICS).exists():
             return model

@@ -14,19 +14,19 @@ from zero2chat.errors import UserError
 if TYPE_CHECKING:
     from zero2chat.stages import Stage
 
-# What a command's options were called, and how to give the same now. To be removed in the next release.
+# Options that commands no longer have, or that are mappings now, and how to give the same. Until the next release.
 _TASK = "--tasks '{task: lines, n: 200, options: {…}}'"
 _ROWS = "--datasets '{task: facts, n: 200, options: {…}}'"
 _DOCUMENTS = "--datasets '{path: FOLDER, column: text, n: 200}'"
 _ENDPOINT = "--endpoint '{url: URL, model: NAME, key_variable: VARIABLE}'"
 _RENAMED = {
     "arena": dict.fromkeys(("task", "n", "split", "samples", "option"), _TASK)
-    | dict.fromkeys(("judge_model", "key_variable"), _ENDPOINT)
+    | dict.fromkeys(("endpoint", "judge_model", "key_variable"), _ENDPOINT)
     | {"chat_template": "--chat_template_path FILE"},
     "interrogate": dict.fromkeys(("task", "n", "option"), _ROWS)
     | dict.fromkeys(("corpus", "column"), _DOCUMENTS)
-    | dict.fromkeys(("endpoint_model", "key_variable"), _ENDPOINT)
-    | {"chat_template": "--chat_template_path FILE"},
+    | dict.fromkeys(("endpoint", "endpoint_model", "key_variable"), _ENDPOINT)
+    | {"judge": "--judge '{url: URL, model: NAME}'", "chat_template": "--chat_template_path FILE"},
     "regurgitate": {"corpus": "--dataset FOLDER"},
 }
 
@@ -60,9 +60,9 @@ def _print_measured(stage: Stage, words: Sequence[str]) -> None:
 
     settings, _ = config.read_arguments(words)
     renamed = _RENAMED.get(stage.name, {})
-    for key in settings:
-        if key in renamed:
-            raise UserError(f"{stage.name}: --{key} has another name now: {renamed[key]}")
+    for key, value in settings.items():
+        if key in renamed and not isinstance(value, dict):
+            raise UserError(f"{stage.name}: --{key} has changed: use {renamed[key]}")
     as_json, out = settings.pop("json", None), settings.pop("out", None)
     (arguments,) = stage.build(settings, stage.name)
     file = _new_file(out)

@@ -116,7 +116,7 @@ PREFERENCES = (
 
 
 def recognise(columns: Sequence[str], shapes: Sequence[Shape], label: str | None) -> Shape:
-    """Return the first format whose columns all exist. Raises `UserError` if there is none."""
+    """Return the first format whose columns all exist. Raises `UserError` if no format fits."""
     for shape in shapes:
         if set(shape.columns) <= set(columns):
             return shape

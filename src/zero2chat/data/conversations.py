@@ -25,12 +25,12 @@ _OUT_OF_ORDER = "It is out of order just now."
 
 
 def load_conversations(source: Source, split: str = "train", tools: Tools | None = None) -> Dataset:
-    """Load rows with `messages`, `tools` (schemas of the available tools) and `where` (source label and row number).
+    """Load a task's demonstrations, or a dataset, as rows with `messages`, `tools` and `where`.
 
-    Of a task's demonstrations, or of a dataset in one of the shapes that `chat_formats.py` knows, or whose `column`
-    holds messages. The first two are JSON: in a table all calls would have the arguments of all tools. A demonstration
-    with `tools` really calls them, where the task has a use for them. Raises `UserError`, with the row's number, where
-    one is no conversation, and where the columns are no known shape.
+    `tools` are the schemas of the available tools, and `where` is the source's label with the row's number. A dataset
+    has a format of `chat_formats.py`, or messages in `column`. `messages` and `tools` are JSON, because in a table each
+    call would have the arguments of all tools. With `tools`, demonstrations really call them where the task has a use
+    for them. Raises `UserError` for columns of no known format, and with its number for a row that is no conversation.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")

@@ -48,14 +48,14 @@ class Rows:
 
 
 def open_empty(model_args: ModelConfig, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model without weights, and its tokenizer with the chat template."""
+    """Return the model without weights, and its tokenizer with the chat template."""
     model, tokenizer = load_model(model_args.model_name_or_path, None, model_args.model_revision, weights=False)
     prepare_chat_template(tokenizer, template)
     return model, tokenizer
 
 
 def mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset, Counter[str]]:
-    """The mixture that the stage makes, and how many rows of each source are in it."""
+    """Return the stage's mixture, and the number of its rows from each source."""
     fractions = [source.fraction for source in sources]
     counts: Counter[str] = Counter()
     for source, n in zip(sources, rows_kept(parts, fractions, lambda _: 1), strict=True):
@@ -64,14 +64,14 @@ def mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset,
 
 
 def mixed_pairs(args: Any) -> tuple[list[Pair], Counter[str]]:
-    """The preference pairs of `args.datasets`, and how many of each source there are."""
+    """Return the preference pairs of `args.datasets`, and the number of pairs from each source."""
     sources = read_sources(args.datasets)
     pairs, counts = mixed([load_preferences(source, args.equal)[0] for source in sources], sources)
     return list(pairs), counts
 
 
 def fate_of(overlong: str) -> str:
-    """What happens to rows over `max_length`."""
+    """Say whether rows over `max_length` are dropped or are an error."""
     return "dropped" if overlong == "drop" else "an error: raise it, or set `overlong: drop`"
 
 
@@ -83,7 +83,7 @@ def prompt_rows(
     tools: Tools | None = None,
     answers: bool = True,
 ) -> Rows:
-    """The prompts of `args.datasets`, as a stage that samples completions tokenizes them."""
+    """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions."""
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty(model_args, args.chat_template_path)
     end_turn(model, tokenizer)

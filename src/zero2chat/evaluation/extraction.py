@@ -151,7 +151,7 @@ def _documents(
     metrics: Metrics = {}
     for kind, names in (("held_out", {HELD_OUT}), ("documents", kept.keys() - {HELD_OUT})):
         before, after = (sum(len(groups[name]) for name in names) for groups in (drawn, kept))
-        metrics[f"{kind}_left_out"] = {"value": before - after, "n": before}
+        metrics[f"{kind}_excluded"] = {"value": before - after, "n": before}
     return {name: passages for name, passages in kept.items() if passages}, metrics
 
 

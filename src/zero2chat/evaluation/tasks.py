@@ -133,9 +133,9 @@ def evaluate_tasks(
     `accuracy` is the mean of the tasks' greedy accuracies, `accuracy_sampled` that of the sampled ones. `stop_rate` is
     the share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
     `pass_at_k_*` counts only answers with score 1 as correct. If a task scores only 0 or 1, pass@1 equals the sampled
-    accuracy. `seed` changes the samples. `not_attempted_rate_*` is the share of greedy answers that abstain, for tasks
-    that can tell (`said`). For tasks with `tools`, `called_*` is the share of greedy answers with a tool call. With
-    `constants`, `constant_*` is the score of the best constant answer.
+    accuracy. `seed` changes the samples. `abstention_rate_*` is the share of greedy answers that abstain, for tasks
+    that can tell (`said`). For tasks with `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call.
+    With `constants`, `constant_*` is the score of the best constant answer.
     """
     metrics: stats.Metrics = {}
     samples: list[dict[str, Any]] = []
@@ -151,9 +151,9 @@ def evaluate_tasks(
         metrics[f"accuracy_{spec.label}"] = stats.rate(sum(one.score for one in found), len(rows), spec.seed)
         if task.said is not None:
             declined = sum(bool(one.declined) for one in found)
-            metrics[f"not_attempted_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)
+            metrics[f"abstention_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)
         if at_hand:
-            metrics[f"called_{spec.label}"] = stats.rate(sum(one.called for one in found), len(rows), spec.seed)
+            metrics[f"tool_call_rate_{spec.label}"] = stats.rate(sum(one.called for one in found), len(rows), spec.seed)
         for row, a, one in list(zip(rows, greedy, found, strict=True))[:show]:
             more = {"task": spec.label, "score": one.score, "answer": row["answer"]}
             samples.append({"prompt": row["question"], "completion": a.whole or a.text} | more)

@@ -1,1 +1,1 @@
-"""A model on the Hugging Face Hub: what goes up, and its card."""
+"""A model on the Hugging Face Hub: the files that are pushed, and the model card."""

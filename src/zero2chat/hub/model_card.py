@@ -130,7 +130,7 @@ def _name(folder: Path) -> str:
 
 
 def _license_of(base: str | None) -> str | None:
-    """Return the license in a local base model's card; None if there is none, or if the model is not local."""
+    """Return the license in a local base model's card; None if the card has no license or the model is not local."""
     found = None
     if base and (Path(base) / CARD).is_file():
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError):

@@ -1,1 +1,1 @@
-"""Is this answer that one: found in a text, read by a grammar, compared exactly. The way in is `verify.judge`."""
+"""Check whether an answer equals a reference: find it in a text, parse it, compare exactly. Start at `verify.judge`."""

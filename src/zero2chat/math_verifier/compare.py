@@ -1,4 +1,4 @@
-"""Whether two answers say the same. What cannot be decided is different."""
+"""Compare two parsed answers. If equality cannot be decided, the answers count as different."""
 
 from __future__ import annotations
 
@@ -42,10 +42,11 @@ _ONE: Node = ("number", Fraction(1))
 
 
 class Comparison:
-    """Compares a gold answer's tree with an answer's. With `digits`, in a worker, irrational numbers too; without,
-    they raise `NeedsDigits`. Raises `TooLarge` for what is costly to work out, or has many parts to match.
+    """Compare the tree of a gold answer with the tree of an answer.
 
-    `tolerance` is a share of a number by which an answer's may differ.
+    With `digits`, as in a worker, irrational numbers are compared too; otherwise they raise `NeedsDigits`. Raises
+    `TooLarge` if a value is costly to compute or too many parts have to be matched. `tolerance` is the allowed relative
+    difference between numbers.
     """
 
     def __init__(self, gold: Node, answer: Node, digits: bool = False, tolerance: float = 0.0):
@@ -58,7 +59,7 @@ class Comparison:
 
     @property
     def sampled(self) -> bool:
-        """Whether equality rests on points at which the variables were tried."""
+        """Whether equality rests on sampled values of the variables."""
         return self._values.sampled
 
     def equal(self) -> bool:
@@ -70,8 +71,9 @@ class Comparison:
             raise TooLarge("too many parts to match")
 
     def _for_integers(self) -> bool:
-        """`n\\pi` for `k\\pi`: where both say, or imply, that a letter stands for any integer, whichever letter it is,
-        and whether k or k + 1."""
+        """Match `n\\pi` with `k\\pi` if both say or imply that the letter is any integer. The letter may differ, and k
+        may be shifted by 1.
+        """
         gold, name, domain = integer_parameter(self._gold)
         answer, other, other_domain = integer_parameter(self._answer)
         if domain and other is None:  # which the reference alone says
@@ -151,8 +153,10 @@ class Comparison:
     # Names
 
     def _named(self, node: Node) -> tuple[Node | None, Node | None]:
-        """`x = 3` as the name x and 3, `x \\in S` as x and S, `S = 2 + 3 = 5` as S and 5; None for the value where
-        such a chain does not hold."""
+        """Split `x = 3` into the name x and 3, `x \\in S` into x and S, `S = 2 + 3 = 5` into S and 5.
+
+        The value is None if the chain of equations is false.
+        """
         if node[0] == "modulo" and node[1][0] == "relation" and node[1][1] == ("equiv",) and not variables(node):
             left, right = node[1][2]
             remainder: Node = ("call", "mod", ("add", left, ("neg", right)), node[2])
@@ -242,7 +246,9 @@ class Comparison:
         return self._unordered(self._values_of_one_name(mine), self._values_of_one_name(theirs))
 
     def _labels(self, listed: Sequence[Node]) -> list[str]:
-        """What each item is called, as in `x = 1`, `Minimum: 1` and `7 goats`, where each one is; or else nothing."""
+        """Return the label of each item, as in `x = 1`, `Minimum: 1` and `7 goats`; an empty list unless all items have
+        one.
+        """
         found = []
         for item in listed:
             name = self._named(item)[0]
@@ -268,7 +274,7 @@ class Comparison:
         return True
 
     def _values_of_one_name(self, items: list[Node]) -> list[Node]:
-        """Of `x=1, x=2` the values: solutions in any order."""
+        """Return the values of `x=1, x=2`: solutions in any order."""
         named = [self._named(item) for item in items]
         names = {name for name, _ in named}
         if len(names) == 1 and None not in names and all(value is not None for _, value in named):
@@ -279,7 +285,7 @@ class Comparison:
         return items
 
     def _assigned(self, gold: Node, answer: Node) -> bool:
-        """`x = 3, y = 4` against `(3, 4)`."""
+        """Match `x = 3, y = 4` with `(3, 4)`."""
         (listed, pair) = (gold, answer) if gold[0] == "list" else (answer, gold)
         labels = self._labels(listed[2])
         if len(set(labels)) < max(2, len(labels)) or not in_order(labels):
@@ -292,7 +298,7 @@ class Comparison:
     # Inequalities and equations
 
     def _regions(self, gold: Node, answer: Node) -> bool | None:
-        """Whether two inequalities, intervals or unions are the same numbers; None for anything else."""
+        """Whether two inequalities, intervals or unions contain the same numbers; None for other kinds of answers."""
         ours, others = regions.region(gold), regions.region(answer)
         if not ours or not others:
             return None
@@ -360,7 +366,7 @@ class Comparison:
         (bare, unit, scale), (other, other_unit, other_scale) = mine, theirs
         radians = unit.pop("radian", 0) or other_unit.pop("radian", 0)
         if bool(unit) != bool(other_unit) and (scale if other_unit else other_scale) != 1:
-            return False  # "3 hours per day" is a share, "3 hours" is none
+            return False  # "3 hours per day" is a share, "3 hours" is not
         if unit and other_unit:
             if unit != other_unit:
                 return False
@@ -389,7 +395,7 @@ class Comparison:
         return self._values.same(gold, answer)
 
     def _structure(self, gold: Node, answer: Node) -> bool:
-        """Part by part: for what has no value, such as `1 + 2 + \\ldots + n`."""
+        """Compare expressions that have no value part by part, such as `1 + 2 + \\ldots + n`."""
         if gold[0] != answer[0] or len(gold) != len(answer) or gold[0] in ("unit", "variable", "number", "constant"):
             return gold == answer
         for mine, theirs in zip(gold[1:], answer[1:], strict=True):

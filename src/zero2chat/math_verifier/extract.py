@@ -1,4 +1,4 @@
-"""Where in a text its final answer stands."""
+"""Find the final answer in a text."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ _LAST_EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*([^=]+)$")
 
 
 def reference(gold: str) -> str:
-    """The final answer of a reference: what its last box or `####` marks, as in GSM8K, or all of it."""
+    """Return the final answer of a reference: what the last box or `####` (as in GSM8K) marks, or else all of it."""
     gold = str(gold)
     found = final_answer(gold)
     return gold.strip() if found is None else found
 
 
 def final_answer(text: str) -> str | None:
-    """What stands in the last `\\boxed{}`, or after the last `####` on its line, whichever comes last.
+    """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
-    "" where nothing stands there; None where there is neither, or a box that is not closed. A thought that is over and
-    LaTeX's comments do not count. Of boxes in a box the outer one counts, and boxes joined by "or" or "and" are one
-    answer. A box that is a part of a formula, as in `-\\boxed{5}`, is read with what stands beside it.
+    "" if it is empty; None if there is neither, or if the box is not closed. Finished thoughts and LaTeX comments are
+    skipped. Of nested boxes the outermost counts, and boxes joined by "or" or "and" are one answer. If a box is part
+    of a formula, as in `-\\boxed{5}`, the formula is the answer.
     """
     text = _shown(text)
     box = max(text.rfind(name) for name in _BOXES)
@@ -104,7 +104,7 @@ def final_answer(text: str) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """A text without the thoughts that are over. What precedes a lone </think> is one: the prompt opened it."""
+    """Remove finished thoughts. The text before a lone </think> is one, because the prompt may have opened it."""
     if "<!--" in text or "{comment}" in text:
         text = _COMMENT.sub(" ", text)
     if "</" not in text and "<|/" not in text:
@@ -122,8 +122,9 @@ def _shown(text: str) -> str:
 
 
 def _without_comments(text: str) -> str:
-    """Without the comments that hold a mark. A percent sign after a number, or tied to a word, is one, unless an answer
-    is marked before it on its line."""
+    """Remove LaTeX comments that contain an answer mark. A percent sign after a number or directly after a word does
+    not start a comment, unless an answer is marked before it on the same line.
+    """
     lines = []
     for line in text.split("\n"):
         marks = (*_BOXES, "####")
@@ -145,8 +146,9 @@ def _without_comments(text: str) -> str:
 
 
 def _last_box(text: str) -> tuple[int, str | None]:
-    """Where the last box starts that stands in no other one, and what is in it, or in those that it is joined to;
-    None where it is not closed."""
+    """Return the start of the last outermost box, and its content together with that of the boxes joined to it.
+
+    The content is None if the box is not closed."""
     boxes: list[tuple[int, int, str]] = []  # closed ones: start, end, content
     opened: list[tuple[int, int]] = []  # braces: where the box starts, or -1, and where the content does
     last = -1
@@ -184,7 +186,7 @@ def _last_box(text: str) -> tuple[int, str | None]:
 
 
 def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
-    """What is in a box, with what stands beside the box and changes its number; "" where the box is struck out."""
+    """Return a box's content, extended by adjacent text that changes its value; "" if the box is struck out."""
     before, after = text[max(0, start - _NEAR) : start], text[end : end + _NEAR]
     stop = _FORMULA_END.search(after)
     blank = "=" in re.sub("[<>!]=", "", after[: stop.start()] if stop else after)  # \boxed{3} + 2 = 5
@@ -222,7 +224,7 @@ def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
 
 
 def _before_braces(before: str) -> list[str]:
-    """What precedes each brace that is still open at the end of a text."""
+    """Return the text before each brace that is still open at the end."""
     opened: list[int] = []
     for match in re.finditer(r"\\.|[{}]", before, re.DOTALL):
         if match[0] == "{":
@@ -233,7 +235,7 @@ def _before_braces(before: str) -> list[str]:
 
 
 def _in_formula(text: str, at: int) -> bool:
-    """Whether a place in a text stands between dollar signs, or in \\( \\) or \\[ \\]."""
+    """Whether a position in a text is between dollar signs, or in \\( \\) or \\[ \\]."""
     before = text[:at].replace("\\$", "").replace("$$", "\\$")
     if (before.count("$") - before.count("\\$")) % 2 or before.count("\\$") % 2:
         return True
@@ -241,8 +243,11 @@ def _in_formula(text: str, at: int) -> bool:
 
 
 def unmarked_answer(text: str) -> str | None:
-    """The answer of a text that marks none: all of it where it is short and no prose, or what follows the last
-    "the answer is", or the last equals sign of its last line. None where there is nothing of the kind."""
+    """Return the answer of a text without an answer mark, or None.
+
+    It is the whole text if that is short and not prose, or what follows the last "the answer is", or what follows the
+    last equals sign of the last line.
+    """
     text = _shown(text).strip()
     if any(name in text for name in (*_BOXES, "####")):
         return None  # a box that is not closed

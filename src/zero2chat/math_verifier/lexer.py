@@ -1,4 +1,4 @@
-"""An answer's text as tokens: LaTeX, plain text and Unicode alike, without what only moves ink."""
+"""Split an answer into tokens. LaTeX, plain text and Unicode give the same tokens; spacing and styling are removed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from zero2chat.math_verifier import units
 
 
 class Unreadable(ValueError):
-    """The text is no mathematics that this grammar knows."""
+    """The text is not mathematics that this grammar covers."""
 
 
 class TooLarge(ValueError):
-    """It would take long, or much memory, to work out."""
+    """Computing the value would take too much time or memory."""
 
 
 class Token(NamedTuple):
@@ -105,7 +105,9 @@ _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
 
 def clean(text: str) -> str:
-    """Without dollar signs, bold stars, spacing and a full stop at the end; Unicode as LaTeX. Runs in linear time."""
+    """Remove dollar signs, bold markup, spacing and a final full stop, and convert Unicode to LaTeX. Runs in linear
+    time.
+    """
     text = text.translate(_TRANSLATE)
     if text.lstrip().startswith("~"):  # ~5 is about 5; later on, and within dollar signs, it is LaTeX's space
         text = f"\\approx {text.lstrip(' ~')}"
@@ -125,7 +127,7 @@ def clean(text: str) -> str:
 
 
 def _without_clause(text: str) -> str:
-    """Without "for all x"; with "where k is an integer" as a formula."""
+    """Remove "for all x", and turn "where k is an integer" into a formula."""
     tail = _tail(text)
     if _FOR_ALL.search(tail):
         return text[:-_TAIL] + _FOR_ALL.sub("", tail)
@@ -141,7 +143,7 @@ def _tail(text: str) -> str:
 
 
 def stated_domain(text: str) -> str | None:
-    """R of an answer that ends with "for all real x", or with "for all x \\in \\mathbb{R}"."""
+    """Return "R" if an answer ends with "for all real x" or with "for all x \\in \\mathbb{R}"."""
     if "for" not in text[-_TAIL:] and "∀" not in text[-_TAIL:] and "where" not in text[-_TAIL:]:
         return None
     found = _FOR_ALL.search(_tail(text.translate(_TRANSLATE).replace("$", "").strip(" .")))
@@ -151,7 +153,7 @@ def stated_domain(text: str) -> str | None:
 
 
 def tokenize(cleaned: str) -> list[Token]:
-    """Raises `Unreadable` for a character that no formula has."""
+    """Return the tokens of a cleaned answer. Raises `Unreadable` for a character that occurs in no formula."""
     text = _unwrapped(_without_grouping(cleaned))
     tokens: list[Token] = []
     at = 0
@@ -183,7 +185,7 @@ def tokenize(cleaned: str) -> list[Token]:
 
 
 def _without_grouping(text: str) -> str:
-    """`1,234` as 1234, but not within brackets, where a comma separates."""
+    """Read `1,234` as 1234, except in brackets, where a comma separates items."""
     if "," not in text:
         return text
     depth, at, parts = 0, 0, []
@@ -196,7 +198,7 @@ def _without_grouping(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """\\text{cm} as \\x02cm\\x03, \\mathrm{e} as e, \\mathbb{R} as a set's name."""
+    """Replace \\text{cm} by \\x02cm\\x03, \\mathrm{e} by e, and \\mathbb{R} by the name of a set."""
     text = text.replace("\x02", " ").replace("\x03", " ")
     trailing = _TRAILING_UNIT.search(text[-40:])
     if trailing and all(name is None or units.known(name) for name in (trailing[1], trailing[3])):
@@ -247,7 +249,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _of_word(word: str, spaced: bool) -> list[Token]:
-    """A run of letters: a function, a unit or word, or a product of letters."""
+    """Return the tokens of a run of letters: a function, a unit or word, or a product of letters."""
     if word in _WORDS_OF_MATHS:
         return [Token("command", _SAME.get(word, word), spaced)]
     if word.lower() in ("or", "and", "infinity"):
@@ -264,7 +266,7 @@ _SHORT_WORDS = frozenset({
 
 
 def _words_joined(tokens: list[Token]) -> list[Token]:
-    """Neighbouring words as one text; "or" and "and" alone as signs."""
+    """Join neighbouring words into one text token. A lone "or" or "and" becomes a sign."""
     joined: list[Token] = []
     for token in tokens:
         word = token.value.strip().lower().strip(",")

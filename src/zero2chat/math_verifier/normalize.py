@@ -1,4 +1,4 @@
-"""What an answer amounts to: a name and its value, intervals, a quantity and its unit, one expression for each sign."""
+"""Normalize an answer's tree: a name and its value, intervals, a quantity and its unit, one expression per sign."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
 
 
 def plain(node: Node) -> Node:
-    """The reals as an interval, one thing in brackets as itself, a condition in braces as the condition."""
+    """Replace the reals by an interval, a single item in brackets by the item, and a condition in braces by the
+    condition.
+    """
     if node == ("domain", "R"):
         return REALS
     if node in _HALVES:
@@ -48,7 +50,7 @@ def plain(node: Node) -> Node:
 
 
 def same_letter(gold: Node, answer: Node) -> Node:
-    """The set `{y : y > 3}` as `{x : x > 3}`: the letter of such a set is nobody's business."""
+    """Rename the bound letter of a set: `{y : y > 3}` becomes `{x : x > 3}`."""
     if gold[0] == answer[0] == "builder":
         ours, others = _bound(gold), _bound(answer)
         if ours and others and ours not in variables(answer):
@@ -57,7 +59,7 @@ def same_letter(gold: Node, answer: Node) -> Node:
 
 
 def _bound(builder: Node) -> str | None:
-    """The x of `{x : x > 3}`, the k of `{2k : k \\in \\mathbb{Z}}`."""
+    """Return the bound letter of a set: x of `{x : x > 3}`, k of `{2k : k \\in \\mathbb{Z}}`."""
     item, condition = builder[1:]
     if item[0] != "variable" and condition[0] == "relation" and condition[1] == ("in",):
         item = condition[2][0]
@@ -65,7 +67,7 @@ def _bound(builder: Node) -> str | None:
 
 
 def replaced(node: Any, name: str, by: Node) -> Any:
-    """A node with another expression for a variable."""
+    """Replace a variable by an expression."""
     if not isinstance(node, tuple):
         return node
     if node == ("variable", name):
@@ -74,7 +76,7 @@ def replaced(node: Any, name: str, by: Node) -> Any:
 
 
 def without_percent(node: Any) -> Any:
-    """A tree without percent signs."""
+    """Remove the percent signs from a tree."""
     if not isinstance(node, tuple):
         return node
     if len(node) == 2 and node[0] == "percent":
@@ -83,12 +85,12 @@ def without_percent(node: Any) -> Any:
 
 
 def size(node: Any) -> int:
-    """How many nodes there are in a tree."""
+    """Return the number of nodes in a tree."""
     return 1 + sum(size(part) for part in node if isinstance(part, tuple)) if isinstance(node, tuple) else 0
 
 
 def chain_spread(node: Node) -> Node:
-    """`x = y = 1` as the list `x = 1, y = 1`; `(x, y) = (1, 2)` as the list `x = 1, y = 2`."""
+    """Convert `x = y = 1` into the list `x = 1, y = 1`, and `(x, y) = (1, 2)` into the list `x = 1, y = 2`."""
     if node[0] == "relation" and node[1] == ("=",) and node[2][0][0] == node[2][1][0] == "tuple":
         names, values = node[2]
         if (
@@ -106,14 +108,14 @@ def chain_spread(node: Node) -> Node:
 
 
 def last_of_chain(node: Node) -> Node:
-    """`AB = CD = 5` as `AB = 5`; any other relation as it is."""
+    """Convert `AB = CD = 5` into `AB = 5`. Other relations are returned unchanged."""
     signs, terms = node[1], node[2]
     chain = len(signs) > 1 and set(signs) == {"="} and not variables(terms[-1])
     return ("relation", ("=",), (terms[0], terms[-1])) if chain and all(map(is_result, terms[:-1])) else node
 
 
 def is_name(node: Node) -> bool:
-    """Whether a node may stand left of "=" as the name of what is asked for: letters, `f(x)`, `(x, y)`, words."""
+    """Whether a node can be the name left of "=": letters, `f(x)`, `(x, y)` or words."""
     kind = node[0]
     if kind in ("variable", "defined", "nothing", "unit") or node[:2] == ("big", "lim"):
         return True
@@ -129,8 +131,10 @@ def is_name(node: Node) -> bool:
 
 
 def asks_for(node: Node) -> bool:
-    """Whether what stands left of "=" names one quantity, so that its value alone is an answer too. `x + y = 5` does
-    not: it is an equation."""
+    """Whether the left side of "=" names a single quantity, so that the value alone is also an answer.
+
+    `x + y = 5` names none: it is an equation.
+    """
     kind = node[0]
     if kind == "unit":
         return not denies(node[1])
@@ -148,22 +152,23 @@ def asks_for(node: Node) -> bool:
 
 
 def _capital(node: Node) -> bool:
-    """Whether a node is a name such as A, AB, \\theta or \\vec{v}, and no unknown."""
+    """Whether a node is a name such as A, AB, \\theta or \\vec{v}, as opposed to an unknown."""
     if node[0] == "mul":
         return all(_capital(part) for part in node[1:])
     return node[0] == "variable" and (len(node[1].split("_")[0]) > 1 or node[1][0].isupper() or node[1] == "z")
 
 
 def is_result(node: Node) -> bool:
-    """Whether an answer may call its value by this name, where the reference has no name: `a + b = 5` for 5."""
+    """Whether an answer may name its value like this if the reference has no name: `a + b = 5` for 5."""
     if node[0] in ("add", "mul", "div"):
         return all(part[0] == "neg" or is_result(part) for part in node[1:])
     return asks_for(node)
 
 
 def in_order(names: list[str]) -> bool:
-    """Whether values may be listed in the order in which they are named. Letters that have an order, such as x and y,
-    must be in it; w and d, or words, have none."""
+    """Whether named values may be listed in this order. Letters with an alphabetical order, such as x and y, must
+    follow it; letters such as w and d, and words, need not.
+    """
     groups = ("abcdefgh", "ijklmno", "pqrst", "uvwxyz")
     for i, name in enumerate(names):
         for later in names[i + 1 :]:
@@ -174,8 +179,9 @@ def in_order(names: list[str]) -> bool:
 
 
 def alike(ours: list[str], others: list[str]) -> bool:
-    """Whether words name the same things in the same order, though shortened: `min` and `max` for `minimum` and
-    `maximum`."""
+    """Whether words name the same things in the same order, also if abbreviated: `min` and `max` for `minimum` and
+    `maximum`.
+    """
     return all(
         min(len(a), len(b)) > 1 and (a.startswith(b) or b.startswith(a)) for a, b in zip(ours, others, strict=True)
     )
@@ -192,7 +198,7 @@ def same_name(gold: Node, answer: Node) -> bool:
 
 
 def renamed(node: Node, name: Node, gold_name: Node) -> Node:
-    """f(t) = t^2 as f(x) = x^2."""
+    """Rename a function's parameters: f(t) = t^2 becomes f(x) = x^2."""
     if name[0] != "defined" or gold_name[0] != "defined" or name[2] == gold_name[2]:
         return node
     # The x of f(y) = x^2 is another one than that of f(x) = x^2.
@@ -206,7 +212,7 @@ def renamed(node: Node, name: Node, gold_name: Node) -> Node:
 
 
 def items_of(node: Node) -> list[Node]:
-    """The items of a set or list, with what plus-or-minus makes of them; of a set, each once."""
+    """Return the items of a set or list, with plus-or-minus expanded. The items of a set are unique."""
     items = node[2] if node[0] == "list" else node[1]
     found = []
     for item in items:
@@ -216,7 +222,7 @@ def items_of(node: Node) -> list[Node]:
 
 
 def signs_spread(node: Node) -> Node:
-    """`2 \\pm 1` as the list 3, 1: all the signs of one expression go together."""
+    """Expand `2 \\pm 1` to the list 3, 1. All signs of one expression change together."""
 
     def chosen(part: Any, plus: bool) -> Any:
         if not isinstance(part, tuple):
@@ -243,7 +249,7 @@ def as_quotient(node: Node) -> Node:
 
 
 def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
-    """A quantity as its number, its unit, and the unit's size in base units; None where a word is no unit."""
+    """Split a quantity into its number, its unit, and the unit's size in base units; None if a word is not a unit."""
     kind = node[0]
     if kind == "unit":
         found = read_unit(node[1])
@@ -281,7 +287,7 @@ def _pure_unit(node: Node) -> bool:
 
 
 def degrees(node: Node) -> Node | None:
-    """Of an angle in degrees how many; None for any other number."""
+    """Return the number of degrees of an angle in degrees; None for any other number."""
     if node[0] == "degrees":
         return node[1]
     if node[0] == "neg" and node[1][0] == "degrees":
@@ -296,8 +302,10 @@ def times(node: Node, size: Fraction) -> Node:
 
 
 def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
-    """An answer such as `k\\pi, k \\in \\mathbb{Z}` without its clause, the parameter, and the clause's set; the set is
-    None where it is implied, as in `k\\pi`. Neither is set for an answer without an integer parameter."""
+    """Split `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter, and the set of the clause.
+
+    The set is None if it is implied, as in `k\\pi`. Both are None for an answer without an integer parameter.
+    """
     if node[0] == "list" and node[1] in (",", "and"):
         last = node[2][-1]
         if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
@@ -317,7 +325,7 @@ def _equations(node: Node) -> list[Node]:
 
 
 def _by_half_turns(node: Any, name: str) -> bool:
-    """Whether a variable stands in a product with pi, or with degrees."""
+    """Whether a variable is multiplied or divided by pi, or by degrees."""
     if not isinstance(node, tuple) or not node:
         return False
     if node[0] in ("mul", "div") and name in variables(node) and ("'pi'" in repr(node) or "'degrees'" in repr(node)):

@@ -1,4 +1,4 @@
-"""What an expression is worth: exactly, as a fraction, or to as many digits as asked for, and never at great cost."""
+"""Evaluate an expression exactly, as a fraction, or to a given number of digits, at bounded cost."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _SIMPLE = frozenset(("number", "variable", "add", "mul", "div", "neg", "pow", "p
 
 
 class NeedsDigits(Exception):
-    """No fraction: its digits have to be worked out, which a worker does."""
+    """The value is not a fraction. A worker has to compute its digits."""
 
 
 class NoValue(ValueError):
-    """It has no value, at this point or at all."""
+    """The expression has no value, at this point or anywhere."""
 
 
 class Undecided(ValueError):
-    """Digits alone cannot tell its value, such as a floor of what seems to be a whole number."""
+    """Digits alone do not determine the value, as in the floor of a number that looks like an integer."""
 
 
 # Where an expression is worked out: a variable's value, or its real and imaginary part.
@@ -54,7 +54,9 @@ Point = Mapping[str, Fraction | tuple[Fraction, Fraction]]
 
 
 def has_value(node: Node) -> bool:
-    """Whether a node is made of what `value` knows. Dots, units, sets and the like are compared by their parts."""
+    """Whether a node consists of kinds that `value` can evaluate. Dots, units and sets are compared part by part
+    instead.
+    """
     kind = node[0]
     if kind == "constant":
         return node[1] in ("pi", "e", "i")
@@ -67,7 +69,7 @@ def has_value(node: Node) -> bool:
 
 
 def variables(node: Any) -> set[str]:
-    """The names of a node's free variables."""
+    """Return the names of a node's free variables."""
     if not isinstance(node, tuple) or not node:
         return set()
     if node[0] == "variable":
@@ -82,7 +84,7 @@ def variables(node: Any) -> set[str]:
 
 
 def _index(node: Node) -> tuple[str, Node, Node] | None:
-    """Of a sum or product `k`, its first and its last value; None where it has no such form."""
+    """Return the index of a sum or product with its first and last value; None if it has another form."""
     low, high = node[2], node[3]
     if low[0] == "relation" and low[1] == ("=",) and low[2][0][0] == "variable" and high[0] != "nothing":
         return low[2][0][1], low[2][1], high
@@ -92,7 +94,7 @@ def _index(node: Node) -> tuple[str, Node, Node] | None:
 
 
 class Exact:
-    """Values as fractions. Raises `NeedsDigits` for what is none, `NoValue` for 1/0, `TooLarge` before it is costly."""
+    """Values as fractions. Raises `NeedsDigits` if irrational, `NoValue` for 1/0, `TooLarge` before it is costly."""
 
     def __init__(self, point: Point | None = None):
         self._point = dict(point or {})
@@ -138,7 +140,7 @@ class Exact:
         raise NoValue(f"{kind} has no value")
 
     def _checked(self, found: Any) -> Any:
-        """The number itself, its cost accounted for."""
+        """Return the number, after adding its cost to the budget."""
         if isinstance(found, Fraction):
             bits = max(found.numerator.bit_length(), found.denominator.bit_length())
             if bits > _MOST_BITS:
@@ -238,7 +240,7 @@ class Exact:
         raise NeedsDigits
 
     def _repeated(self, node: Node) -> Any:
-        """A sum or product of a few terms, added up."""
+        """Return a sum or product of a few terms."""
         index = _index(node)
         if index is None or not isinstance(index[1], tuple):
             raise NoValue("no plain sum")
@@ -264,11 +266,10 @@ class Exact:
 
 
 class Digits(Exact):
-    """Values to `digits` decimal digits, complex where they must be; fractions stay fractions as long as they can.
+    """Values to `digits` decimal digits, complex if necessary. Fractions stay exact as long as possible.
 
-    With `real`, what has a complex part has no value: \\ln x where x < 0. `size` adds up how many digits the parts'
-    sizes are away from 1: two numbers built of such parts can agree in that many digits, and hardly in more, without
-    being equal.
+    With `real`, a complex result counts as no value: \\ln x where x < 0. `size` sums how many digits the parts are away
+    from 1. Two different numbers built of such parts may agree in about that many digits, but hardly in more.
     """
 
     def __init__(self, point: Point | None = None, digits: int = 60, real: bool = False):
@@ -281,7 +282,7 @@ class Digits(Exact):
         self._real = real
 
     def number(self, node: Node) -> Any:
-        """The value, as a number of this many digits."""
+        """Return the value as a number of this many digits."""
         return self._float(self.value(node))
 
     def _float(self, found: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Answers read by recursive descent into plain tuples. Nothing is worked out here, and nothing is ever evaluated.
+"""Parse answers by recursive descent into plain tuples. Nothing is evaluated here.
 Longer than other files: a grammar is read in one piece.
 
 A node is a tuple whose first entry names its kind:
@@ -44,7 +44,7 @@ NUMBER_ONE: Node = ("number", Fraction(1))
 
 
 def read(text: str) -> Node:
-    """The tree of an answer. Raises `Unreadable`, or `TooLarge` for one that is too long or too deep."""
+    """Parse an answer into a tree. Raises `Unreadable`, or `TooLarge` if it is too long or too deep."""
     found = Parser(_one_quantity(tokenize(clean(text)))).whole()
     level: list[Any] = [found]
     for _ in range(_TALLEST):
@@ -55,7 +55,7 @@ def read(text: str) -> Node:
 
 
 def _one_quantity(tokens: list[Token]) -> list[Token]:
-    """`2 hours 15 minutes` as 2.25 hours: numbers with units of one measure, each smaller than the one before."""
+    """Read `2 hours 15 minutes` as 2.25 hours: numbers with units of one measure, in descending order."""
     parts = [token for token in tokens if token.value != "and"]
     numbers, words = parts[::2], parts[1::2]
     if not 2 <= len(words) == len(numbers) <= 4 or any(token.kind != "text" for token in words):
@@ -124,7 +124,7 @@ class Parser:
             raise TooLarge("nested too deeply")
 
     def _listing(self) -> Node:
-        """Items between commas, "or" and "and", as far as they go."""
+        """Parse items separated by commas, "or" and "and"."""
         self._deeper()
         items, joined = [self._item()], set()
         while self._is(",", ";", "or", "and", "\\\\"):
@@ -174,7 +174,9 @@ class Parser:
         return found
 
     def _remainder(self, found: Node) -> Node:
-        """Of `17 \\bmod 5 = 2` the left side, a number. In `x = 2 \\bmod 5` it is a class, which is read later."""
+        """Parse the left side of `17 \\bmod 5 = 2`, a number. In `x = 2 \\bmod 5` it is a residue class, which is
+        parsed later.
+        """
         start = self._at
         if not self._take("bmod", "mod"):
             return found
@@ -185,7 +187,7 @@ class Parser:
         return found
 
     def _definition(self) -> Node | None:
-        """`f(x) =`, `P(x, y) =`: the name of a function and of what it takes."""
+        """Parse `f(x) =` or `P(x, y) =`: a function's name and its parameters."""
         if self._peek().kind != "letter":
             return None
         name, at, parameters = self._peek().value, 1, []
@@ -279,7 +281,7 @@ class Parser:
         return factors[0] if len(factors) == 1 else ("mul", *factors)
 
     def _may_lead(self, at: int) -> bool:
-        """Whether a number may be a factor though it does not come first: `n 2^n`, `(n+1)2^n`, `2!3!`."""
+        """Whether a number may be a factor that is not the first one: `n 2^n`, `(n+1)2^n`, `2!3!`."""
         before, number = self._tokens[at - 1], self._tokens[at]
         return before.value in (")", "!", "}") or (number.spaced and before.kind not in ("number", "text"))
 
@@ -368,7 +370,7 @@ class Parser:
         raise Unreadable(f"unexpected {what}")
 
     def _argument(self) -> Node:
-        """`{…}`, or one token: of \\frac12 the 1."""
+        """Parse `{…}`, or a single token: the 1 of \\frac12."""
         token = self._next()
         if token.kind == "sign" and token.value == "{":
             found = self._listing()
@@ -458,7 +460,7 @@ class Parser:
         return ("number", Fraction(mantissa) * Fraction(10) ** int(exponent or 0))
 
     def _digits_under_line(self) -> str:
-        """`{16}`, or one digit."""
+        """Parse `{16}`, or a single digit."""
         braces = self._take("{")
         token = self._next()
         if braces:
@@ -588,7 +590,9 @@ class Parser:
         return found if raised is None else ("pow", found, raised)
 
     def _applied(self) -> Node:
-        """Of `\\sin 2x` the 2x: factors up to a sign or the next function."""
+        """Parse a function's argument without brackets: factors up to a sign or the next function, such as 2x of `\\sin
+        2x`.
+        """
         self._deeper()
         factors = [self._unary()]
         while self._starts_factor() and not (self._peek().kind == "command" and self._peek().value in FUNCTIONS):
@@ -670,12 +674,12 @@ class Parser:
 
 
 def _no_number(node: Node) -> bool:
-    """Whether a node is called as vectors and sets are."""
+    """Whether a node is named like a vector or a set."""
     return node[0] == "variable" and (node[1].startswith(("vec ", "over", "hat ")) or node[1].isupper())
 
 
 def _proper(node: Node) -> bool:
-    """Whether it is a fraction of whole numbers between 0 and 1, or such a one in percent."""
+    """Whether a node is a fraction of integers between 0 and 1, or such a fraction in percent."""
     if node[0] == "percent":
         node = node[1]
     if node[0] != "div" or not node[1][0] == node[2][0] == "number":

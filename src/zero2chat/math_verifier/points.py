@@ -1,9 +1,9 @@
-"""Where two expressions in variables are compared: at points of several sizes and of both signs.
+"""Choose the points at which two expressions in variables are compared, of several sizes and of both signs.
 
-Two expressions that agree at all of these points are taken for equal. What tells most wrong answers from right ones
-are a sign (`|x + k|` for `x + k`), a step (`\\lfloor x\\rfloor` for `x`) and a period (`\\sin \\pi x` for 0), so the
-points are fractions, lie on both sides of each constant and beyond all of them, and depend on both expressions: nobody
-can write an answer that is right at these points alone.
+Two expressions that agree at all of these points count as equal. Wrong answers mostly differ from right ones by a sign
+(`|x + k|` for `x + k`), a step (`\\lfloor x\\rfloor` for `x`) or a period (`\\sin \\pi x` for 0). So the points are
+fractions, lie on both sides of each constant and beyond all constants, and depend on both expressions: nobody can write
+an answer that is right at these points alone.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ _KINKED = ("abs", "floor", "ceil", "max", "min", "root", "ln", "log")
 
 
 def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]]:
-    """Where to compare: at no point but the empty one where there are no variables. Otherwise an empty point parts
-    those that are always tried from more, for expressions that had no value at most of the others. With each goes
-    whether it is no matter there that one side has no value: near its poles, n!/(n-2)! has none where n(n-1) has one;
-    \\ln(a/b) is \\ln a - \\ln b, though both may be negative; and a^x is e^{x \\ln a}, though (-2)^3 has a value.
+    """Yield the points at which to compare, each with whether one side may lack a value there.
+
+    Without variables the only point is the empty one. Otherwise an empty point separates the points that are always
+    tried from additional ones, for expressions without a value at most of the others. One side may lack a value near
+    poles (n!/(n-2)! has none where n(n-1) has one), because \\ln(a/b) equals \\ln a - \\ln b although both may be
+    negative, and because a^x equals e^{x \\ln a} although (-2)^3 has a value.
     """
     names = sorted(variables(gold) | variables(answer))
     if not names:
@@ -107,15 +109,18 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
 
 
 def steps_apart(gold: Node, answer: Node) -> bool:
-    """Whether one side alone has steps of a kind, in a variable that is not whole: what a floor adds may vanish at all
-    but a few points, which no sample meets. `\\lceil\\sin^2 x\\rceil` is 1, save at multiples of pi."""
+    """Whether only one side has a kind of step, such as a floor, in a variable that is not an integer.
+
+    A step may change the value at a few points only, which no sample hits: `\\lceil\\sin^2 x\\rceil` is 1 except at
+    multiples of pi.
+    """
     whole = _implied(gold, _NATURAL, ("big",)) | _implied(gold, _WHOLE, ("pow",))
     kinds = [{_step_kind(step) for step in _steps(side) if variables(step) - whole} for side in (gold, answer)]
     return kinds[0] != kinds[1]
 
 
 def _steps(node: Any) -> list[Node]:
-    """The floors and ceilings in an expression, and the powers of zero, which jump as well."""
+    """Return the floors and ceilings in an expression, and the powers of zero, which jump as well."""
     if not isinstance(node, tuple) or not node:
         return []
     found = [step for part in node for step in _steps(part)]
@@ -127,7 +132,7 @@ def _steps(node: Any) -> list[Node]:
 
 
 def _step_kind(node: Any) -> str:
-    """What a step is taken of: something periodic, a polynomial or quotient, or something else."""
+    """Classify a step by its argument: periodic, a polynomial or quotient, or something else."""
     if not isinstance(node, tuple) or not node:
         return "plain"
     if node[0] == "call" and node[1] in _PERIODIC:
@@ -139,7 +144,7 @@ def _step_kind(node: Any) -> str:
 
 
 def _edges(gold: Node, answer: Node) -> dict[str, set[Fraction]]:
-    """For each variable, where polynomials in the steps of one side alone are whole or half, or turn."""
+    """Return, by variable, where polynomials in the steps of one side are an integer or a half-integer, or turn."""
     found: dict[str, set[Fraction]] = {}
     level: list[Any] = list({*_steps(gold)} ^ {*_steps(answer)})[:_MOST_MARKS]
     while level:
@@ -162,7 +167,7 @@ def _lenient(point: Point) -> bool:
 
 
 def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fraction) -> Fraction:
-    """A fraction whose denominator nobody knows: at multiples of a known one, a sine may vanish."""
+    """Return a fraction with an unpredictable denominator: a sine may vanish at multiples of a known one."""
     share = Fraction(rng.randint(1, 9_999), rng.randint(10_000, 99_999))
     if size in ("whole", "zero"):  # where floors and ceilings jump
         return Fraction(rng.randint(1, 12) if size == "whole" else 0)
@@ -183,7 +188,7 @@ def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fract
 
 
 def _implied(node: Any, calls: tuple[str, ...], kinds: tuple[str, ...]) -> set[str]:
-    """The variables that an expression is defined for at whole numbers alone, such as the n of n! and (-1)^n."""
+    """Return the variables for which an expression is defined at integers only, such as n in n! and (-1)^n."""
     if not isinstance(node, tuple) or not node:
         return set()
     found: set[str] = set().union(*(_implied(part, calls, kinds) for part in node))
@@ -203,7 +208,7 @@ def _below_zero(base: Node) -> bool:
 
 
 def _exponents(node: Any) -> set[str]:
-    """The variables in exponents of what may be negative."""
+    """Return the variables in exponents of bases that may be negative."""
     if not isinstance(node, tuple) or not node:
         return set()
     found: set[str] = set().union(*(_exponents(part) for part in node))
@@ -213,7 +218,7 @@ def _exponents(node: Any) -> set[str]:
 
 
 def _marks(gold: Node, answer: Node) -> list[Fraction]:
-    """The constants of both expressions, and where absolute values and the like have their kink, in order."""
+    """Return the constants of both expressions and the kinks of absolute values and similar functions, sorted."""
     found: set[Fraction] = set()
 
     def gather(node: Any) -> None:
@@ -236,7 +241,7 @@ def _marks(gold: Node, answer: Node) -> list[Fraction]:
 
 
 def _worth(node: Node, point: Point) -> list[Fraction]:
-    """A node's value, where it is a fraction of no great size."""
+    """Return a node's value as a list: one fraction, or nothing if there is no fraction of moderate size."""
     if not has_value(node):
         return []
     try:
@@ -247,7 +252,7 @@ def _worth(node: Node, point: Point) -> list[Fraction]:
 
 
 def _kinks(node: Any) -> dict[str, set[Fraction]]:
-    """For each variable, where polynomials in it vanish, or turn, whose absolute value, root or the like is taken."""
+    """Return, by variable, the zeros and turning points of polynomials inside an absolute value, a root or the like."""
     found: dict[str, set[Fraction]] = {}
     level = [node]
     while level:
@@ -265,7 +270,7 @@ def _kinks(node: Any) -> dict[str, set[Fraction]]:
 
 
 def _turns(node: Node, name: str) -> list[Fraction]:
-    """Where a polynomial of low degree vanishes, and where its derivatives do, to some digits."""
+    """Return approximate zeros of a polynomial of low degree and of its derivatives."""
     values: list[Fraction] = []
     for at in range(_DEGREE + 2):
         worth = _worth(node, {name: Fraction(at)})
@@ -283,7 +288,7 @@ def _turns(node: Node, name: str) -> list[Fraction]:
 
 
 def _zeros(coefficients: list[Fraction]) -> list[Fraction]:
-    """Where a polynomial vanishes, and its derivatives do, in order and to some digits. The lowest power is first."""
+    """Return approximate zeros of a polynomial and of its derivatives, sorted. The lowest power comes first."""
     while coefficients and not coefficients[-1]:
         coefficients = coefficients[:-1]
     if len(coefficients) < 2:

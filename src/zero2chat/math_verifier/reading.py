@@ -1,4 +1,4 @@
-"""An answer, read: a tree where the grammar knows it, or else an option, words, or the signs as they stand."""
+"""Read an answer as a tree if the grammar covers it, else as an option, as words, or as its tokens."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _HEDGING = """
     tie between close closest best guessing tentatively is are was were be been seems seem appears looks gives does
 """
 _HEDGES = frozenset(_HEDGING.split())
-# Words of which capitals say nothing. Of others, capitals may tell names apart: rR, ABC and abc.
+# Words whose capitals carry no meaning. Other words may differ by case alone: rR, ABC and abc.
 _SHORT = """
     yes no odd tie all any one two six ten red man win or and of the an is it to in on by at not even none true zero
     four five nine real both left east west none pair
@@ -54,7 +54,7 @@ _SHORT_WORDS = frozenset(_SHORT.split())
 
 
 class Reading(NamedTuple):
-    """An answer, read. Exactly one of the first three is set, or `problem`."""
+    """An answer that was read. Exactly one of the first three fields is set, or `problem`."""
 
     tree: Node | None = None
     words: str | None = None
@@ -68,12 +68,12 @@ class Reading(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def read_gold(text: str) -> Reading:
-    """As `read_answer`; references are read once."""
+    """Return `read_answer` of a reference. References are read once and cached."""
     return read_answer(text)
 
 
 def read_answer(text: str) -> Reading:
-    """What stands in an answer. Raises nothing."""
+    """Read an answer. Raises nothing."""
     if len(text) > LONGEST:
         return Reading(problem="too_large")
     number = plain_number(text)
@@ -108,7 +108,7 @@ def read_answer(text: str) -> Reading:
 
 
 def unwrapped(text: str) -> str:
-    """A text without what sets words in a formula, and without marks at its ends."""
+    """Remove the commands that set words in a formula, and punctuation at both ends."""
     return " ".join(_WRAPPER.sub(r"\1", _WRAPPER.sub(r"\1", text)).split()).strip(" .,;:!")
 
 
@@ -128,7 +128,7 @@ def _of_mathematics(cleaned: str) -> Reading:
 
 
 def _hedged(rest: str) -> bool:
-    """Whether what follows an option's letter names another one, or takes it back."""
+    """Whether the text after an option's letter names another option, or takes the choice back."""
     if re.fullmatch(
         r"(?:none|all) of (?:these|those|them|the (?:above|others|other options))", rest.lower().strip(" .")
     ):
@@ -139,7 +139,7 @@ def _hedged(rest: str) -> bool:
 
 
 def says(text: str, word: str) -> bool:
-    """Whether a text says yes, or no: the word first, and nothing after it that takes it back. "Yes, it is." """
+    """Whether a text says yes, or no, as its first word, and does not take it back: "Yes, it is." """
     text = _WRAPPER.sub(r"\1", text[:200]).casefold()
     spoken = re.findall(r"[a-z']+", text)
     if word == "no" and re.match(r"\W*no\s+(?!because|since|as\b|it\b|th)[a-z]", text):
@@ -150,7 +150,7 @@ def says(text: str, word: str) -> bool:
 
 
 def same_words(found: str, expected: str) -> bool:
-    """Whether two phrases are one. Capitals count, save in words of a language."""
+    """Whether two phrases are equal. Case matters, except in words of a language."""
     if found == expected:
         return True
     ours, others = expected.split(), found.split()
@@ -171,7 +171,7 @@ def _same_word(one: str, other: str) -> bool:
 
 
 def same_tokens(found: Reading, expected: Reading) -> bool:
-    """Whether two answers that the grammar does not know are written alike."""
+    """Whether two answers that the grammar does not cover are written the same."""
     ours, others = expected.tokens or (), found.tokens or ()
     return len(ours) == len(others) and all(
         a == b or (a[0] == b[0] == "text" and same_words(b[1], a[1])) for a, b in zip(ours, others, strict=True)
@@ -179,5 +179,5 @@ def same_tokens(found: Reading, expected: Reading) -> bool:
 
 
 def plain_number(text: str) -> Fraction | None:
-    """The number that a text is, where it is a plain one."""
+    """Return the number if the text is a plain number."""
     return Fraction(text.replace(",", "")) if _NUMBER.fullmatch(text) else None

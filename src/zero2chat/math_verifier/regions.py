@@ -1,4 +1,4 @@
-"""Intervals, inequalities, and points joined by unions and conditions, as sets of numbers.
+"""Read intervals, inequalities and points, joined by unions and conditions, as sets of numbers.
 
 A region is built of spans: ("span", "(" or "[", low, high, ")" or "]"), ("or", …), ("and", …) and ("not", region).
 """
@@ -19,8 +19,11 @@ _MOST_ENDS = 60
 
 
 def region(node: Node, inside: bool = False) -> Region | None:
-    """The numbers that an inequality in one variable, an interval, or several joined stand for; None for anything
-    else. `inside` a union, sets of numbers and equations are regions too."""
+    """Return the numbers that an inequality in one variable, an interval, or several of them joined describe; else
+    None.
+
+    `inside` a union, sets of numbers and equations count as regions too.
+    """
     node = plain(node)
     kind = node[0]
     if kind == "tuple" and len(node[2]) == 2:
@@ -61,7 +64,7 @@ def _point(at: Node) -> Region:
 
 
 def unknowns(node: Node) -> set[str]:
-    """The variables of the conditions in a region: x of `x > 3`, none of (3, 4)."""
+    """Return the variables in a region's conditions: x of `x > 3`, none of (3, 4)."""
     if node[0] == "relation":
         return variables(node)
     if node[0] == "list":
@@ -108,7 +111,7 @@ def _solved(node: Node, inside: bool) -> Region | None:
 
 
 def _middle(node: Node) -> Node | None:
-    """The 2 of |x - 2|, the 0 of |x|."""
+    """Return the center of an absolute value: 2 of |x - 2|, 0 of |x|."""
     if node[0] == "variable":
         return ("number", Fraction(0))
     if node[0] != "add" or node[1][0] != "variable" or any(variables(part) for part in node[2:]):
@@ -117,7 +120,7 @@ def _middle(node: Node) -> Node | None:
 
 
 def ends(found: Region) -> Iterator[Node]:
-    """The finite ends of a region's spans."""
+    """Return the finite endpoints of a region's spans."""
     if found[0] == "span":
         yield from (end for end in found[2:4] if end not in (INFINITY, _LOWEST))
     else:
@@ -126,13 +129,13 @@ def ends(found: Region) -> Iterator[Node]:
 
 
 def spans(found: Region) -> list[Region] | None:
-    """A union's spans, side by side; None for any other region."""
+    """Return a union's spans; None for any other region."""
     parts = [found] if found[0] == "span" else list(found[1:]) if found[0] == "or" else []
     return parts if parts and all(part[0] == "span" for part in parts) else None
 
 
 def same(gold: Region, answer: Region, ranks: Callable[[list[Node]], list[int] | None]) -> bool | None:
-    """Whether two regions are the same numbers; None where their ends have no order, as with letters in them."""
+    """Whether two regions contain the same numbers; None if the order of their ends is unknown, as with letters."""
     numbers = list(dict.fromkeys([*ends(gold), *ends(answer)]))
     if len(numbers) > _MOST_ENDS or not all(has_value(end) and not variables(end) for end in numbers):
         return None
@@ -147,7 +150,9 @@ def same(gold: Region, answer: Region, ranks: Callable[[list[Node]], list[int] |
 
 
 def _pieces(found: Region, places: dict[Node, int], last: int) -> frozenset[int] | None:
-    """Which pieces of the line a region has; None where a span is none, such as (2, 1) and [3, infinity]."""
+    """Return which pieces of the number line a region contains; None if a span is empty, such as (2, 1) and [3,
+    infinity].
+    """
     if found[0] == "span":
         _, left, low, high, right = found
         if low == INFINITY or high == _LOWEST:

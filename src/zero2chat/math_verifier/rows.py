@@ -1,4 +1,4 @@
-"""Rows to judge, from a file."""
+"""Read the rows to judge from a file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from zero2chat.errors import UserError
 
 
 def read_rows(path: str) -> list[tuple[str, str]]:
-    """The `gold` and `answer` of each line of a JSONL file; blank lines are left out.
+    """Return `gold` and `answer` of each line of a JSONL file. Blank lines are skipped.
 
-    Raises `UserError` for a file that cannot be read, and with its number for a line that is no such row.
+    Raises `UserError` if the file cannot be read, or for a line without both, with its number.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")

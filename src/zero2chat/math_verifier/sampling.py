@@ -1,5 +1,6 @@
-"""Whether two expressions have the same value: exactly, to as many digits as it takes, and at several points where
-there are variables."""
+"""Decide whether two expressions have the same value: exactly, to enough digits, and at several points of their
+variables.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +21,16 @@ _Pair = tuple[Any, Any, Any]  # both values, and by how much equal ones may diff
 
 
 class Sampling:
-    """Compares the values of expressions. Without `digits`, those that are no fractions raise `NeedsDigits`.
+    """Compare the values of expressions.
 
-    `sampled` says whether any equality so far rests on points at which variables were tried.
+    Without `digits`, values that are not fractions raise `NeedsDigits`. `sampled` tells whether any equality so far
+    rests on sampled points of variables.
     """
 
     def __init__(self, seed: bytes, digits: bool, imaginary: bool, tolerance: float):
-        """`imaginary` says whether complex values count: where i is written nowhere, they lie outside the domain of an
-        expression in real variables."""
+        """`imaginary`: whether complex values count. If i occurs nowhere, they are outside the domain of a real
+        expression.
+        """
         self.sampled = False
         self._seed, self._digits, self._imaginary = seed, digits, imaginary
         self._tolerance = Fraction(tolerance)
@@ -46,7 +49,7 @@ class Sampling:
         return self._enough(closed)
 
     def factor(self, gold: Node, answer: Node) -> int | None:
-        """The sign of the number c with `answer = c * gold` everywhere; None where there is none."""
+        """Return the sign of the constant c with `answer = c * gold` everywhere, or None."""
         closed = not (variables(gold) or variables(answer))
         if not closed and steps_apart(gold, answer):
             return None
@@ -72,7 +75,7 @@ class Sampling:
         return 1 if ratio.real > 0 else -1
 
     def ranks(self, nodes: Sequence[Node]) -> list[int] | None:
-        """Where each number stands in their order, equal ones at one place; None for those that have no order."""
+        """Return each number's rank, equal numbers sharing one; None if they have no order."""
         try:
             numbers, far = self._all(nodes)
         except (NoValue, Undecided, ArithmeticError):
@@ -108,8 +111,10 @@ class Sampling:
         return False
 
     def _pairs(self, gold: Node, answer: Node, closed: bool) -> Iterator[_Pair | None]:
-        """Both values, point by point; None where only one has a value. Points where neither has one are left out,
-        and those that lead to very large numbers."""
+        """Return both values at each point; None if only one side has a value somewhere.
+
+        Points without any value, and points that lead to very large numbers, are skipped.
+        """
         self._skipped = self._agreed = 0
         for i, (point, lenient) in enumerate(points(gold, answer, self._seed)):
             if not point and not closed:
@@ -158,7 +163,7 @@ class Sampling:
         return mine, theirs, numbers.number(("number", Fraction(1, 10 ** (60 + size))))
 
     def _alike(self, mine: Any, theirs: Any, far: Any, closed: bool) -> bool | None:
-        """Whether two values are one; None where neither is real, and it does not matter."""
+        """Whether two values are equal; None if neither is real and a missing value is allowed there."""
         apart = abs(mine - theirs)
         if apart <= far or (closed and self._tolerance and apart <= self._tolerance * abs(mine)):
             return True
@@ -170,7 +175,7 @@ _SLACK = Fraction(1, 10**20)  # of a quotient of two values
 
 
 def _value(numbers: Exact, node: Node) -> Any:
-    """The value; None where there is none."""
+    """Return the value, or None if it is undefined."""
     try:
         return numbers.number(node) if isinstance(numbers, Digits) else numbers.value(node)
     except (NoValue, ZeroDivisionError):

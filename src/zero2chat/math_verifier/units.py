@@ -1,4 +1,4 @@
-"""Units of measurement: what they are called, and what they are in terms of each other."""
+"""Units of measurement: their names, and their size in base units."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ Unit = dict[str, int]  # measure: power
 
 
 def scale(word: str) -> Fraction | None:
-    """The number that a word after a number multiplies it by: `million`, `dozen`, `fifths`."""
+    """Return the factor that a word after a number stands for: `million`, `dozen`, `fifths`."""
     word = word.strip().lower()
     if word in _PARTS:
         return _PARTS[word]
@@ -101,7 +101,7 @@ def scale(word: str) -> Fraction | None:
 
 
 def ordinal(word: str) -> int | None:
-    """5 for `fifth`."""
+    """Return 5 for `fifth`."""
     word = word.strip().lower()
     if word in ("first", "second"):
         return ("first", "second").index(word) + 1
@@ -110,12 +110,12 @@ def ordinal(word: str) -> int | None:
 
 
 def ordinal_suffix(number: int) -> str:
-    """`st` of 21st."""
+    """Return the suffix of an ordinal number: `st` of 21st."""
     return "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
 
 
 def counts_otherwise(words: str) -> bool:
-    """Whether words after a number change what number it is, deny it, or leave it open."""
+    """Whether words after a number change its value, deny it, or leave it open."""
     if _DONE.search(words.lower()):
         return True
     return any(
@@ -125,7 +125,7 @@ def counts_otherwise(words: str) -> bool:
 
 
 def denies(words: str) -> bool:
-    """Whether words before a number say that it is not the one, or not quite."""
+    """Whether words before a number say that it is not the answer, or only approximately."""
     return _DENYING.search(words.lower()) is not None
 
 
@@ -134,7 +134,7 @@ def known(name: str) -> bool:
 
 
 def in_parts(name: str) -> tuple[str, Fraction] | None:
-    """The measure and size of a unit that is told with smaller ones beside it, as in 2 hours 15 minutes."""
+    """Return measure and size of a unit that can be followed by smaller ones, as in 2 hours 15 minutes."""
     found = _lookup(name)
     return found if found and found[0] in ("second", "month", "inch", "pound", "dollar") else None
 
@@ -147,8 +147,10 @@ def _lookup(name: str) -> tuple[str, Fraction] | None:
 
 
 def read_unit(text: str) -> tuple[Unit, Fraction] | None:
-    """A unit such as `km/h`, `square centimeters` or `red apples` by its measures, and its size in their base units;
-    None for words that are no unit."""
+    """Split a unit such as `km/h`, `square centimeters` or `red apples` into its measures and its size in base units.
+
+    Returns None for words that are not a unit.
+    """
     words = text.strip(" .()").replace("-", " ")
     words = re.sub(r"\bper\b", "/", _SPEEDS.get(words, words))
     over, measures, size = 1, Unit(), Fraction(1)

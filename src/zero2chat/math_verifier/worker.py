@@ -1,9 +1,10 @@
-"""A process that works digits out. A line of JSON in, `[answer, gold, tolerance,
-percent]`; a line out, the reason. Ends with its stdin.
+"""A process that computes digits: a line of JSON in, `[answer, gold, tolerance, percent]`, a line with the reason out.
+
+It ends when its stdin closes.
 
     python -m zero2chat.math_verifier.worker MEGABYTES SECONDS
 
-It holds to its own memory limit. Whoever asks kills it when it is late; should nobody be left to, the alarm does.
+It limits its own memory. The process that asks kills it if it takes too long, and an alarm does if that process died.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Worker processes that are killed and replaced when they are late.
+"""Worker processes that are killed and replaced if they take too long.
 
-A few are kept warm, and one that was killed is replaced at once, so that the next question finds another one ready.
-They start with the first question, and end with this process, however it ends: their stdin closes. A process that forks
-gets workers of its own.
+A few are kept ready, and a killed one is replaced at once, so that the next question does not wait. They start with the
+first question and end with this process, because their stdin closes. A forked process gets its own workers.
 """
 
 from __future__ import annotations
@@ -43,7 +42,9 @@ class _Worker:
         return self._process.poll() is None
 
     def answer(self, question: str) -> str:
-        """Raises `TimeoutError` where it is late, `EOFError` where it dies: it is of no use any more."""
+        """Ask one question. Raises `TimeoutError` if it takes too long, `EOFError` if the worker dies; do not reuse it
+        then.
+        """
         if not self._ready:
             self._ready = self._line(_STARTING) == "ready"
         assert self._process.stdin is not None
@@ -74,7 +75,7 @@ class _Worker:
         self.disown()
 
     def disown(self) -> None:
-        """Let go of its pipes, as a forked child must, or it would outlive its owner."""
+        """Close its pipes, as a forked child must. Otherwise the worker would outlive its owner."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -89,7 +90,7 @@ class _Pool:
         self._closed = False
 
     def ask(self, question: str) -> str:
-        """Raises nothing: a worker that is late is a timeout, one that dies over the question found it too large."""
+        """Return a worker's reason. "timeout" if it takes too long, "too_large" if it dies on the question."""
         until = time.monotonic() + SECONDS / 4
         while True:
             worker, spoilt = self._borrow(), True
@@ -155,20 +156,20 @@ _pool = _Pool()
 
 
 def ask(answer: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> str:
-    """What a worker says of an answer and a gold answer: equal, equal_sampled, different, too_large, error; or
-    timeout, and it is gone."""
+    """Return a worker's reason for an answer and a gold answer: equal, equal_sampled, different, too_large, timeout or
+    error. After a timeout the worker is replaced."""
     return _pool.ask(json.dumps([answer, gold, tolerance, percent]))
 
 
 def close() -> None:
-    """End the workers now. The next question starts new ones."""
+    """Stop the workers. The next question starts new ones."""
     global _pool
     _pool.close()
     _pool = _Pool()
 
 
 def pids() -> list[int]:
-    """The workers' process ids."""
+    """Return the workers' process ids."""
     return _pool.pids()
 
 

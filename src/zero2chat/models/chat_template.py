@@ -1,4 +1,4 @@
-"""A model's chat template: set it from a file, and derive the stop token and the pad token from it."""
+"""Set a model's chat template from a file, and derive the end-of-turn token and the pad token from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This machine: its peak FLOP/s, bf16, memory, and the backend that connects its processes."""
+"""Properties of this machine: peak FLOP/s, bf16 support, memory, and the backend that connects processes."""
 
 from __future__ import annotations
 

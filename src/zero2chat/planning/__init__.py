@@ -1,1 +1,1 @@
-"""What a recipe will take, and what its stages will see."""
+"""Look ahead of a run: the memory, time and cost of a recipe, and the rows that its stages will see."""

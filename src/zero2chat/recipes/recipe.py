@@ -13,11 +13,15 @@ from zero2chat import config, runs, stages
 from zero2chat.errors import UserError, nearest
 
 ACCELERATE_CONFIGS = Path("accelerate_configs")
+FILE = "recipe.yaml"
 
 
 @dataclass
 class Step:
-    """One use of a stage in a recipe. `settings` are its YAML merged with the command line's overrides."""
+    """One use of a stage in a recipe. `settings` are its YAML merged with the command line's overrides.
+
+    `config` is that YAML, or the recipe's own file if the step has none.
+    """
 
     name: str
     stage: str
@@ -46,14 +50,19 @@ class Step:
 
     def command(self) -> list[str]:
         """Return the command that runs this step, ready to paste into a shell."""
-        module = ["-m", f"zero2chat.stages.{self.stage}", "--config", str(self.config)]
-        for key, value in self.overrides.items():
-            structured = value is None or isinstance(value, list | dict)
-            module += [f"--{key}", json.dumps(value, ensure_ascii=False) if structured else str(value)]
+        module = ["-m", f"zero2chat.stages.{self.stage}", *self.words()]
         if self.is_plain:
             return ["python", *module]
         launch = ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml"
         return ["accelerate", "launch", "--quiet", "--config_file", str(launch), *module]
+
+    def words(self) -> list[str]:
+        """Return the stage's part of the command line: `--config X.yaml --key value …`."""
+        words = [] if self.config.name == FILE else ["--config", str(self.config)]
+        for key, value in self.overrides.items():
+            structured = value is None or isinstance(value, list | dict)
+            words += [f"--{key}", json.dumps(value, ensure_ascii=False) if structured else str(value)]
+        return words
 
     def arguments(self) -> tuple[Any, ...]:
         """Build the stage's dataclasses from the settings. Raises the same `UserError` as the stage."""
@@ -65,14 +74,14 @@ def load_recipe(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     accelerate_config: str | None = None,
 ) -> list[Step]:
-    """The steps in an order where each follows what it needs.
+    """Return the steps in topological order. A step's `after` are the steps whose runs it reads, and those it names.
 
-    Raises `UserError` for unknown keys, stages, steps or accelerate configs, a cycle, a step that reads another step's
-    run without naming it in `after`, and two steps that write the same folder.
+    Raises `UserError` for unknown keys, stages, steps or accelerate configs, a cycle, and two steps that write the same
+    folder.
     """
     folder = Path(recipe)
-    told = config.load_yaml(folder / "recipe.yaml")
-    where = folder / "recipe.yaml"
+    where = folder / FILE
+    told = config.load_yaml(where)
     if set(told) != {"steps"} or not isinstance(told["steps"], list) or not told["steps"]:
         raise UserError(f"{where}: expected a single key `steps` with a list of steps")
     steps = [_read_step(entry, folder, where, overrides or {}, accelerate_config) for entry in told["steps"]]
@@ -85,8 +94,11 @@ def load_recipe(
     for step in steps:
         for before in step.after:
             require_known(before, names, f"{where}: step {step.name}: after", "step")
-    _check_folders(steps, where)
-    return _in_order(steps, where)
+    for step in steps:
+        if step.stage == "report" and "steps" not in step.settings:
+            listed = [str(other.folder) for other in steps if other.stage != "report"]
+            step.settings["steps"] = step.overrides["steps"] = listed
+    return _in_order(_with_inputs(steps, where), where)
 
 
 def require_known(name: str, known: Sequence[str], where: str, kind: str) -> None:
@@ -106,7 +118,8 @@ def _read_step(
         raise UserError(f"{where}: expected a step with the keys {', '.join(known)}, got {entry!r}")
     for key in entry:
         require_known(key, known, str(where), "key")
-    for key in ("name", "stage", "config"):
+    has_yaml = "config" in entry or entry.get("stage") != "report"  # without one, a report shows all steps in order
+    for key in ("name", "stage", "config") if has_yaml else ("name", "stage"):
         if not isinstance(entry.get(key), str):
             raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
     require_known(entry["stage"], stages.names(), f"{where}: step {entry['name']}", "stage")
@@ -124,8 +137,10 @@ def _read_step(
     own = entry.get("set") or {}
     if not isinstance(own, dict):
         raise UserError(f"{where}: step {entry['name']}: `set`: expected a mapping of settings, got {own!r}")
-    path = folder / entry["config"]
-    settings = config.load_yaml(path)
+    path = folder / entry.get("config", FILE)
+    settings = config.load_yaml(path) if has_yaml else {}
+    if not has_yaml:
+        own = {"output_dir": str(Path("runs", folder.name, entry["name"])), "title": folder.name} | own
     # If a setting is a mapping, the recipe may override single keys. The other keys keep the YAML's values.
     merged = {
         key: settings[key] | value if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
@@ -140,17 +155,23 @@ def _read_step(
     return Step(entry["name"], entry["stage"], path, tuple(after), launch, chosen, settings)
 
 
-def _check_folders(steps: Sequence[Step], where: Path) -> None:
+def _with_inputs(steps: Sequence[Step], where: Path) -> list[Step]:
+    """Add to each step's `after` the steps whose runs its settings name."""
     makers: dict[str, str] = {}
     for step in steps:
         other = makers.setdefault(os.path.normpath(step.folder), step.name)
         if other != step.name:
             raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
+    found = []
     for step in steps:
+        read: list[str] = []
         for path in runs.input_paths(step.settings):
             maker = next((makers[owner] for owner in owners(path) if owner in makers), None)
-            if maker is not None and maker not in step.after:
-                raise UserError(f"{step.config}: reads {path}: add {maker} to `after` of step {step.name} in {where}")
+            if maker == step.name:
+                raise UserError(f"{step.config}: reads {path}, which step {maker} itself writes: name another run")
+            read += [maker] if maker else []
+        found.append(replace(step, after=tuple(dict.fromkeys((*read, *step.after)))))
+    return found
 
 
 def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
@@ -159,7 +180,8 @@ def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
     while waiting:
         ready = [s for s in waiting if all(b in [o.name for o in ordered] for b in s.after)]
         if not ready:
-            raise UserError(f"{where}: the steps {', '.join(s.name for s in waiting)} form a cycle: mend their `after`")
+            names = ", ".join(step.name for step in waiting)
+            raise UserError(f"{where}: the steps {names} form a cycle: change what they read, or their `after`")
         ordered.append(ready[0])
         waiting.remove(ready[0])
     return ordered

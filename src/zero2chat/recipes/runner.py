@@ -273,7 +273,7 @@ def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
     if identity is not None:
         _refuse_changes(step, identity, new)
         if (step.folder / runs.METRICS).exists():
-            _skip(step, command)
+            _skip(step)
             return None
     launch = {"recipe": recipe, "step": step.name, "command": shlex.join(command)}  # for the model card
     runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new, "launch": launch})
@@ -281,9 +281,9 @@ def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
     return command
 
 
-def _skip(step: Step, command: Sequence[str]) -> None:
+def _skip(step: Step) -> None:
     if step.stage in stages.names("again"):  # and writes again what is missing beside its folder
-        stages.load(step.stage).main(command[command.index("--config") :])
+        stages.load(step.stage).main(step.words())
     else:
         print(f"{step.name}: done already, skipped", flush=True)
 

@@ -15,7 +15,7 @@ KEY = {
     "accuracy_sampled": "accuracy when sampled",
     "pass_at_1": "pass@1",
     "pass_at_8": "pass@8",
-    "called": "of answers call a tool",
+    "tool_call_rate": "of answers call a tool",
     "win_rate": "win rate against the other model",
     "needless_calls": "of answers call a tool although none is needed",
     "declined_within_reach": "abstention rate on answerable questions",
@@ -23,18 +23,18 @@ KEY = {
     "bytes_model": "model weights",
 }
 # Longer names first: `accuracy_sampled_sums` is the sampled accuracy on `sums`.
-_KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8", "called")
+_KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8", "tool_call_rate")
 
 
 def scores(step: Step) -> dict[str, dict[str, Metric]]:
-    """Return kind of score (and `called`, the share that calls a tool) → task → metric, if measured."""
+    """Return kind of score (and `tool_call_rate`) → task → metric, if measured."""
     found: dict[str, dict[str, Metric]] = {kind: {} for kind in _KINDS}
     for name, metric in step.named("(.+)").items():
         kind = next((kind for kind in _KINDS if name.startswith(kind + "_")), None)
         # `accuracy_sampled` alone is the mean over tasks, not the accuracy on a task "sampled".
         if kind is not None and name not in _KINDS:
             found[kind][name.removeprefix(kind + "_")] = metric
-    order = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "called")
+    order = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "tool_call_rate")
     return {kind: found[kind] for kind in order if found[kind]}
 
 
@@ -56,7 +56,7 @@ def beside(step: Step, task: str) -> list[str]:
 
 def score_figure(step: Step) -> str:
     """Plot a bar per task and kind of score; "" if none was measured."""
-    kinds = {kind: metrics for kind, metrics in scores(step).items() if kind != "called"}
+    kinds = {kind: metrics for kind, metrics in scores(step).items() if kind != "tool_call_rate"}
     tasks = list(dict.fromkeys(task for metrics in kinds.values() for task in metrics))
     return bars(f"{step.anchor}-tasks", "Accuracy by task, with 95% intervals.", tasks, kinds)
 

@@ -17,7 +17,7 @@ KEY = {
     "problems_too_hard": "problems filtered out as too hard",
     "pass_rate_before": "mean pass rate of all problems before training",
     "groups_replaced": "zero-variance groups replaced by other problems",
-    "answers_left_out": "completions without any reward",
+    "unscored_completions": "completions without any reward",
 }
 _HABITS = {"self_checks": "self-checks", "backtracks": "backtracking"}
 

@@ -13,13 +13,13 @@ TITLE = "What does it know?"
 KEY = {
     "correct_rate": "of answers are correct",
     "wrong_rate": "of answers are wrong, without abstaining",
-    "not_attempted_rate": "declined",
+    "abstention_rate": "of answers abstain",
     "auroc_agreement": "AUROC of self-agreement as a predictor of correctness (chance: 0.5)",
     "known_rate": "of questions are known",
     "unknown_rate": "of questions are consistently wrong: refusals are written",
     "conversations": "training conversations written",
 }
-_RATES = ("correct", "wrong", "not_attempted", "known", "unknown", "unsure", "declined")
+_RATES = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
 
 
 def by_source(step: Step) -> dict[str, dict[str, Metric]]:
@@ -62,7 +62,7 @@ def section(step: Step) -> str:
     sources = by_source(step)
     groups = {
         verdict: {source: rates[verdict] for source, rates in sources.items()}
-        for verdict in ("correct", "wrong", "not_attempted")
+        for verdict in ("correct", "wrong", "abstention")
     }
     at = {float(share): m for share, m in step.named(r"right_rate_at_agreement_([\d.]+)").items()}
     points = [(share, value) for share, m in sorted(at.items()) if (value := finite(m["value"])) is not None]

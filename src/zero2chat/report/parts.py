@@ -12,7 +12,7 @@ from zero2chat.report.steps import Metric, Step, finite
 
 _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
-    r"|(?:constant|called)(?:_|$)|needless_calls$|declined_within_reach$"
+    r"|constant(?:_|$)|needless_calls$|declined_within_reach$"
 )
 # Control characters are shown as Unicode's pictures of them, or as �; newline and tab are kept. This includes
 # characters that change the text's direction, with which web pages can hide text.

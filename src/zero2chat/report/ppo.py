@@ -19,7 +19,7 @@ KEY = {
     "gold_after": "gold reward after training",
     "kl": "nats per completion: KL from the starting model",
     "stopped_at": "step at which the KL budget was reached",
-    "answers_left_out": "completions without any reward",
+    "unscored_completions": "completions without any reward",
     "best_step": "step of the checkpoint that was kept",
 }
 

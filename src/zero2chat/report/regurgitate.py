@@ -49,7 +49,7 @@ def section(step: Step) -> str:
         "story",
     )
     text += cards(step, KEY) + _figures(step)
-    if (left := step.value("held_out_left_out")) is not None:
+    if (left := step.value("held_out_excluded")) is not None:
         text += paragraph(
             f"Excluded from the control: {exact(left)} documents whose continuation occurs in the training text too.",
             "aside",

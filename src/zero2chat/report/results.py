@@ -26,7 +26,7 @@ def markdown(folders: Sequence[Path]) -> str:
         "",
         "Every number here was written by `make results` from the `metrics.json` of each step that these commands",
         f"made on two CPU cores: {made}.",
-        "It is one run's; where a number of seeds is given, the mean over them. Intervals are at 95%.",
+        "Each value is from one run, or the mean over the number of seeds that is given. Intervals are at 95%.",
     ]
     for folder in folders:
         found = sorted(

@@ -19,7 +19,7 @@ KEY = {
     "accuracy_length": "accuracy of preferring the longer answer",
     "noise_ceiling": "of the noisy labels are correct (ceiling)",
     "calibration_error": "calibration error",
-    "pairs_met": "training pairs used",
+    "pairs_seen": "training pairs used",
 }
 _BARS = {
     "accuracy": "the reward model",
@@ -117,7 +117,7 @@ def _people(step: Step) -> str:
         )
     else:
         who = "The preference pairs come from the files and datasets in the settings."
-    met, known = step.value("pairs_met"), step.value("pairs_train")
+    met, known = step.value("pairs_seen"), step.value("pairs_train")
     some = met is not None and known is not None and met < known
     return who + (f" Of {known:,.0f} comparisons, training used {met:,.0f}." if some else "")
 

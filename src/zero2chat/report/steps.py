@@ -15,6 +15,15 @@ from zero2chat.runs import CRAWL, HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
 Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high", "seed"}
 Points = list[tuple[float, float]]
+# Metrics of runs made before they were renamed, with or without a label after the name. Until the next release.
+_RENAMED = {
+    "not_attempted_rate": "abstention_rate",
+    "answers_left_out": "unscored_completions",
+    "pairs_met": "pairs_seen",
+    "called": "tool_call_rate",
+    "documents_left_out": "documents_excluded",
+    "held_out_left_out": "held_out_excluded",
+}
 
 
 @dataclass
@@ -82,6 +91,14 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path}: invalid JSON ({error}): run its step again") from error
 
 
+def renamed(metric: str) -> str:
+    """Return a metric's present name."""
+    for old, new in _RENAMED.items():
+        if metric == old or metric.startswith(f"{old}_"):
+            return new + metric.removeprefix(old)
+    return metric
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         return [line for line in read_jsonl(path) if isinstance(line, dict)]
@@ -105,7 +122,7 @@ def read_step(folder: str | Path, position: int) -> Step:
         name=folder.resolve().name,
         stage=str(identity.get("stage", "unknown")),
         position=position,
-        metrics=metrics,
+        metrics={renamed(name): metric for name, metric in metrics.items()},
         settings=identity.get("settings", {}),
         history=_lines(folder / HISTORY),
         samples=_lines(folder / SAMPLES),

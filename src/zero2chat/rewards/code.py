@@ -1,4 +1,4 @@
-"""Does the code do what its tests ask for? `tools/unit_tests.py` runs it in a sandbox and judges it outside."""
+"""Reward for code: the share of its unit tests that pass. `tools/unit_tests.py` runs them in a sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reward for a correct final answer, in the last box or after the last `####`: see `math_verifier/`."""
+"""Reward for a right answer: what the last box or `####` marks, compared with the reference by `math_verifier/`."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from typing import Any
 from zero2chat import stats
 from zero2chat.errors import UserError, nearest
 from zero2chat.report.parts import interval, is_rate, short
-from zero2chat.report.steps import Metric, Step, finite, read_step
+from zero2chat.report.steps import Metric, Step, finite, read_step, renamed
 from zero2chat.runs import Run, write_atomically
 from zero2chat.stages import Stage
 
@@ -225,7 +225,9 @@ def _metric(of: Measured, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]
     for step in steps[of.step]:
         where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(found)}"
         if of.metric not in step.metrics:
-            raise UserError(f"{where} has no metric '{of.metric}'{nearest(of.metric, list(step.metrics))}")
+            new = renamed(of.metric)
+            hint = f": its name is '{new}' now" if new in step.metrics else nearest(of.metric, list(step.metrics))
+            raise UserError(f"{where} has no metric '{of.metric}'{hint}")
         if finite(step.metrics[of.metric]["value"]) is None:
             raise UserError(f"{where}: {of.metric}: expected a number")
         found.append(step.metrics[of.metric])

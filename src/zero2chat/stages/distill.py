@@ -303,7 +303,7 @@ def run(run: Run, args: DistillArguments) -> None:
 
 STAGE = Stage(
     name="distill",
-    story="Conversations with a teacher's answers, of which those that pass the rewards are kept.",
+    story="Conversations with a teacher's answers, filtered by the rewards.",
     kind="answers",
     arguments=(DistillArguments,),
     run=run,

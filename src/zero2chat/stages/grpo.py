@@ -187,7 +187,7 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
         # (completions of all processes, functions)
         rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         # No function returned a reward for these.
-        self.counts["answers_left_out"] += int(rewards.isnan().all(1).sum())
+        self.counts["unscored_completions"] += int(rewards.isnan().all(1).sum())
         for name, rate in habits([written(completion) for completion in completions]).items():
             self._log_metric(f"habits/{name}", rate)
         return _filled(rewards, self.num_generations)
@@ -314,7 +314,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     train_with_tasks(trainer, tokenizer, run, args, callback, "no", tools)  # TRL counts the tokens
     metrics: dict[str, dict[str, Any]] = {
         "problems": {"value": len(problems)},
-        "answers_left_out": {"value": trainer.counts["answers_left_out"]},
+        "unscored_completions": {"value": trainer.counts["unscored_completions"]},
         **chosen,
     }
     if args.resample:

@@ -279,7 +279,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
     metrics: dict[str, dict[str, Any]] = {
         "prompts": {"value": len(problems)},
         "steps": {"value": trainer.state.global_step},
-        "answers_left_out": {"value": trainer.counts["answers_left_out"]},
+        "unscored_completions": {"value": trainer.counts["unscored_completions"]},
     }
     if training.load_best_model_at_end and trainer.state.best_global_step is not None:
         metrics["best_step"] = {"value": trainer.state.best_global_step}

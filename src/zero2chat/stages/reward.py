@@ -239,7 +239,7 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
     batch = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
     metrics |= {
         "pairs_train": {"value": len(known)},
-        "pairs_met": {"value": min(len(known), trainer.state.global_step * batch)},
+        "pairs_seen": {"value": min(len(known), trainer.state.global_step * batch)},
         "pairs_test": {"value": len(held_out)},
         "pairs_equal": {"value": equal},
     }

@@ -589,7 +589,7 @@ def _values(name: str | int, split: str) -> list[str]:
 
 @functools.cache
 def _blended(name: str) -> list[str]:
-    """Return additional values for training, none of which occurs elsewhere in a conversation."""
+    """Return additional values for training that occur nowhere else in a conversation."""
     seen = [value for value in _VALUES[name] if in_split(f"a {name}: {value}", "train", SHARES)]
     wordings = str(
         (_FACTS, _ASKS, _CHANGES, _SUPPOSED, _ACKNOWLEDGED, _GREETED, _LIKED, _ASKED_BACK, _CORRECTIONS, _SMALL_TALK)

@@ -340,7 +340,7 @@ def _without_step(match: re.Match[str], row: Row) -> str:
 
 
 def said(row: Row, completion: str) -> str | None:
-    """Return the last number, or None if there is none."""
+    """Return the last number, or None without one."""
     numbers = _numbers(completion)
     return numbers[-1][0] if numbers else None
 

@@ -116,7 +116,9 @@ class _Asked:
         return isinstance(function, ast.Name) and (function.id in _PLAIN or self.is_own(function))
 
     def _is_key(self, function: ast.expr) -> bool:
-        """Whether this is a valid sort key: as for `_is_way`, also negated or a tuple, or a method as `str.lower`."""
+        """Whether this is a valid sort key: a function as in `_is_way`, a tuple of several, a negated one, or
+        `str.lower`.
+        """
         match function:
             case ast.Attribute(value=ast.Name(id=kind), attr=name) if kind in self._known:
                 return not name.startswith("__")
@@ -128,7 +130,7 @@ class _Asked:
         return inner is not None and all(map(inner.is_own, by))
 
     def _inside(self, function: ast.Lambda) -> _Asked | None:
-        """Return the names inside a lambda; None if it has default values, as `lambda x, y=4`."""
+        """Return the names inside a function of elements; None if it has values of its own, as in `lambda x, y=4`."""
         given = function.args
         if given.defaults or any(given.kw_defaults):
             return None
@@ -169,8 +171,9 @@ class _Asked:
         return inner
 
     def _is_made(self, value: ast.expr) -> bool:
-        """Whether a value is an instance of a class of the program, by its name; a name; or what a method of one of
-        these returns."""
+        """Whether a value is a new instance of one of the program's classes, a plain name, or what their methods
+        return.
+        """
         while isinstance(value, ast.Attribute | ast.Call):
             if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
                 return value.func.id[:1].isupper() and value.func.id not in self._known

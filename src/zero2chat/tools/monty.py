@@ -135,8 +135,10 @@ def run(code: str, limits: Limits) -> Result:
 
 
 def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
-    """Return the program, and the expression appended to it: its last value's repr as text, or None. An f-string is
-    always text, even if the program redefines `repr`."""
+    """Return the program, and code for its value as text: the repr of its last expression, or None.
+
+    An f-string is always text, even if the program replaced `repr`.
+    """
     import pydantic_monty as monty
 
     start, end = _last_statement(code)
@@ -155,7 +157,7 @@ def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
 
 
 def _return_outside(code: str) -> int | None:
-    """Return the line of a `return` outside of functions; 0 without one, None if only the interpreter can tell."""
+    """Return the line of a `return` outside any function; 0 if there is no such line, None if it cannot be told."""
     if not _RETURN.search(code):
         return 0
     functions: list[int] = []  # indentation of the functions that contain the line
@@ -184,7 +186,7 @@ def _return_outside(code: str) -> int | None:
 
 
 def _closed(text: str) -> bool:
-    """Whether an f-string's last quote is outside of its braces. False may also mean that this is unclear."""
+    """Whether an f-string's last quote is outside all of its braces. May be False although it is outside."""
     other, depth, at = "'" if text[0] == '"' else '"', 0, 0
     while at < len(text):
         if depth == 0 and text[at : at + 2] in ("{{", "}}"):

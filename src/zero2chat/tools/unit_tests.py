@@ -1,11 +1,10 @@
 """Reward for code by unit tests: run in a sandbox, judged outside of it.
 
-A test `assert f(2) == 4` is taken apart: the program is given `f(2)` alone, and what it says that this is, is compared
-with `4` here. So no expected value ever enters the process in which the model's code runs, and a program that takes
-that process over (prints "passed", exits early, replaces `assert`, `repr` or this module's few lines) can only answer
-wrongly. What it is given is the same whatever is expected, limits included; nor may the call carry it, as `f(2) - 4`
-does (`askable.py`). A test of truth alone, `assert f(2)`, is a coin toss to such a program: prefer tests of values.
-
+A test `assert f(2) == 4` is taken apart: the program gets only `f(2)`, and the value that it reports is compared with
+`4` here. No expected value enters the process in which the model's code runs. A program that takes over that process
+(prints "passed", exits early, replaces `assert`, `repr` or this module's few lines) can therefore only answer wrongly.
+The program's input, limits included, does not depend on the expected value, and the call may not contain it, as `f(2) -
+4` does (`askable.py`). A program can pass a bare test of truth, `assert f(2)`, by guessing, so prefer tests of values.
 Values are compared as by Python's `==`; a Counter, a named tuple or an IntEnum as plain data. A value without a
 literal, such as a Decimal, a Fraction or a dict's keys, equals nothing.
 """
@@ -115,7 +114,7 @@ def last_block(text: str) -> str | None:
 
 
 def share_passed(text: str, tests: Any, engine: str, limits: python.Limits) -> float:
-    """The share of a row's tests that the last ```python block of a text passes."""
+    """Return the share of a row's tests that the last ```python block of a text passes."""
     setup, cases = read_tests(tests)
     code = last_block(text)
     if code is None:

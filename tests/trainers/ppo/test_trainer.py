@@ -370,7 +370,7 @@ def test_answers_that_no_function_judges_are_left_out_and_counted(make: Callable
 
     trainer = make(odd, num_ppo_epochs=1, max_steps=1, per_device_train_batch_size=16)
     batch = next_batch(trainer)
-    assert trainer.counts["answers_left_out"] == 8
+    assert trainer.counts["unscored_completions"] == 8
     assert int((batch["mask"].sum(1) == 0).sum()) == 8
     assert batch["advantages"][batch["mask"].sum(1) == 0].abs().max() == 0
     # Where nothing at all is judged there is nothing to learn, and no NaN.

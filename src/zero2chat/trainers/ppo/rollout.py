@@ -1,4 +1,4 @@
-"""How `PPOTrainer` samples answers: prompts are rendered, answers cut at their end and read as by `GRPOTrainer`."""
+"""Sample answers for `PPOTrainer`. Prompts are rendered, and answers truncated and parsed, as in `GRPOTrainer`."""
 
 from __future__ import annotations
 

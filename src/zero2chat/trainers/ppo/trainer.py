@@ -187,7 +187,7 @@ class PPOTrainer(BaseTrainer):
             args.per_device_train_batch_size,
         )
         self.kl_controller = KLController(args.kl_coef, args.kl_target)
-        self.counts: Counter[str] = Counter()  # answers_left_out
+        self.counts: Counter[str] = Counter()  # unscored_completions
         self.kl: float | None = None  # KL to the starting model in the last rollout, in nats per completion
         self._step = 0  # number of forward and backward passes
         self._rollout: Batch = {}
@@ -495,7 +495,7 @@ class PPOTrainer(BaseTrainer):
         prompt_tokens = torch.tensor(float(sum(map(len, answers.prompt_ids))), device=lengths.device)
         lengths, ended, by_function, rewards, left_out = map(gather, (lengths, ended, by_function, rewards, left_out))
         if self.model.training:
-            self.counts["answers_left_out"] += int(left_out.sum())
+            self.counts["unscored_completions"] += int(left_out.sum())
             self.state.num_input_tokens_seen += int(self._total(prompt_tokens)) + int(lengths.sum())
             self._metrics["train"]["num_tokens"] = [(float(self.state.num_input_tokens_seen), 1)]
         by_end = lengths[ended] if ended.any() else torch.zeros(1)
