@@ -20,7 +20,10 @@ _CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-J])[).:]*")
 _CHOICES = re.compile(r"\(?[A-H]\)?(?:\s*(?:,|and|,\s*and|\\?&)\s*\(?[A-H]\)?)+")
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
-_LABELLED = re.compile(r"\(([A-J])\)\s*(?=\S)|([A-J])[).:]\s+(?=\S)")
+# (B) 12, B. blue; in small letters where it can be no product: b) blue, (b) blue.
+_LABELLED = re.compile(
+    r"(?:\((?P<fenced>[A-J])\)\s*|(?P<marked>[A-J])[).:]\s+|(?P<small>[a-j])\)\s+|\((?P<spoken>[a-j])\)\s+(?=[A-Za-z]{3}))(?=\S)"
+)
 _ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
 # "xy" and "x y", but no word of two letters.
 _PRODUCT = re.compile(
@@ -60,7 +63,7 @@ class Reading(NamedTuple):
     words: str | None = None
     tokens: tuple[tuple[str, str], ...] | None = None  # kinds and signs of what the grammar does not know
     number: Fraction | None = None  # of a tree that is a plain number
-    choice: str | None = None  # A to J
+    choice: str | None = None  # A to J; "?" where what follows the letter names another one, or takes it back
     ordinal: int | None = None  # of "25th"
     domain: str | None = None  # where it holds, as in "for all x in R"
     problem: str = ""  # no_answer, too_large
@@ -86,14 +89,14 @@ def read_answer(text: str) -> Reading:
         if choice:
             return Reading(words=choice[1], choice=choice[1])
         labelled = _LABELLED.match(plain)
-        letter = (labelled[1] or labelled[2]) if labelled else None
-        if letter and labelled:
+        if labelled:
             # (A) 5: an option with what it says.
             rest = plain[labelled.end() :]
             found = read_answer(rest)
-            return (
-                found._replace(choice=None if found.choice or _hedged(rest) else letter) if not found.problem else found
-            )
+            if found.problem:
+                return found
+            letter = str(labelled[str(labelled.lastgroup)]).upper()
+            return found._replace(choice="?" if found.choice or _hedged(rest) else letter)
         if _CHOICES.fullmatch(plain):
             return Reading(words="".join(sorted(re.findall(r"\b[A-H]\b", plain))))
         ordinal = _ORDINAL.fullmatch(plain)
@@ -127,13 +130,18 @@ def _of_mathematics(cleaned: str) -> Reading:
         return Reading(tokens=tuple((token.kind, token.value.strip()) for token in tokens))
 
 
+def without_label(text: str) -> str:
+    """What an option says: `blue` of `(B) blue`."""
+    return _LABELLED.sub("", unwrapped(clean(text)), count=1)
+
+
 def _hedged(rest: str) -> bool:
     """Whether what follows an option's letter names another one, or takes it back."""
     if re.fullmatch(
         r"(?:none|all) of (?:these|those|them|the (?:above|others|other options))", rest.lower().strip(" .")
     ):
         return False
-    if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])", rest):
+    if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|(?:^|[ ,;])\(?[a-j]\)", rest):
         return True
     return bool(_HEDGES & set(re.findall(r"[a-z']+", re.sub(r"\\[A-Za-z]+", " ", rest).lower())))
 

@@ -28,6 +28,7 @@ from zero2chat.math_verifier.reading import (
     same_tokens,
     same_words,
     says,
+    without_label,
 )
 
 __all__ = ["Verdict", "compare", "final_answer", "judge", "reference", "unusable", "with_digits"]
@@ -97,10 +98,13 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
         bare = expected.words == expected.choice or found.words == found.choice
         if expected.choice != found.choice or bare:
             return "equal" if expected.choice == found.choice else "different"
-    if expected.words in YES_OR_NO or (expected.words or "").lower() in YES_OR_NO:
-        return "equal" if says(answer, str(expected.words).lower()) else "different"
+    if (expected.words or "").lower() in YES_OR_NO:
+        said = without_label(answer) if expected.choice and found.choice else answer
+        return "equal" if says(said, str(expected.words).lower()) else "different"
     if expected.words is not None:
-        same = not expected.choice and found.words is not None and same_words(found.words, expected.words)
+        # A letter alone is no text that stands for the option: "the B" is not (B).
+        spoken = found.choice or expected.words != expected.choice
+        same = spoken and found.words is not None and same_words(found.words, expected.words)
         return "equal" if same else "different"
     if found.words is not None:
         return "different"
