@@ -90,6 +90,7 @@ def test_no_soup_of_tokens_raises() -> None:
 
 def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge(*ROOTS).correct
+    monkeypatch.setattr(worker_pool, "PATIENCE", 1.5)
     before = set(worker_pool.pids())
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
@@ -103,6 +104,26 @@ def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: py
         os.kill(pid, signal.SIGCONT)
     assert judge(*ROOTS).correct
     assert len(worker_pool.pids()) == worker_pool.WORKERS
+
+
+def test_a_worker_that_has_to_wait_for_a_processor_still_answers() -> None:
+    before = worker_pool.pids()
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    awake = threading.Timer(2 * worker_pool.SECONDS, lambda: [os.kill(pid, signal.SIGCONT) for pid in before])
+    awake.start()
+    assert judge(*ROOTS).correct
+    assert worker_pool.pids() == before
+    awake.join()
+
+
+def test_a_worker_that_has_used_its_time_up_ends_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_pool.close()
+    monkeypatch.setattr(worker_pool, "SECONDS", 1e-6)
+    assert judge(*ROOTS).reason == "timeout"
+    monkeypatch.undo()
+    worker_pool.close()
+    assert judge(*ROOTS).correct
 
 
 def test_a_worker_that_died_is_replaced() -> None:

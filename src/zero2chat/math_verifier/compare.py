@@ -222,6 +222,8 @@ class Comparison:
         ours, others = self._labels(mine), self._labels(theirs)
         stems = [{label.split("_")[0] for label in labels} for labels in (ours, others)]
         if len(set(ours)) > 1 and len(set(others)) > 1:
+            if gold[0] == answer[0] == "list" and (gold[1] == "or") != (answer[1] == "or"):
+                return False  # x = 1 and y = 2 against x = 1 or y = 2
             if len(set(ours)) == len(ours) and sorted(ours) == sorted(others):
                 order = [others.index(label) for label in ours]  # name by name
                 return self._each(mine, [theirs[i] for i in order])
@@ -336,7 +338,14 @@ class Comparison:
         return gold[1] == turned and self._each(gold[2], answer[2][::-1])
 
     def _congruent(self, gold: Node, answer: Node, by: Node) -> bool:
-        """x \\equiv 3 against x \\equiv 10, both modulo 7."""
+        """x \\equiv 3 against x \\equiv 10, or 10 alone, both modulo 7."""
+        sides = [
+            side[2][1]
+            if side[0] == "relation" and side[1] == ("equiv",) and side[2][0][0] == "variable" and other[0] != "relation"
+            else side
+            for side, other in ((gold, answer), (answer, gold))
+        ]
+        gold, answer = sides
         if gold[0] == answer[0] == "relation" and gold[1] == answer[1] == ("equiv",) and gold[2][0] == answer[2][0]:
             gold, answer = gold[2][1], answer[2][1]
         apart: Node = ("add", gold, ("neg", answer))
@@ -358,7 +367,9 @@ class Comparison:
         if mine is None or theirs is None:
             return self._structure(gold, answer)
         (bare, unit, scale), (other, other_unit, other_scale) = mine, theirs
-        radians = unit.pop("radian", 0) or other_unit.pop("radian", 0)
+        radians = [measures.pop("radian", 0) for measures in (unit, other_unit)]
+        if any(radians) and (unit or other_unit):
+            return False
         if bool(unit) != bool(other_unit) and (scale if other_unit else other_scale) != 1:
             return False  # "3 hours per day" is a share, "3 hours" is none
         if unit and other_unit:
@@ -371,7 +382,7 @@ class Comparison:
             bare, other = times(bare, scale), times(other, other_scale)
         elif ("percent" in repr(other)) != ("percent" in repr(bare)) or "degrees" in repr((bare, other)):
             return False
-        return self._number(bare, other) if radians else self._angles(bare, other)
+        return self._number(bare, other) if any(radians) else self._angles(bare, other)
 
     def _angles(self, gold: Node, answer: Node) -> bool:
         mine, theirs = degrees(gold), degrees(answer)

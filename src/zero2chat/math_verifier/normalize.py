@@ -59,7 +59,9 @@ def same_letter(gold: Node, answer: Node) -> Node:
 def _bound(builder: Node) -> str | None:
     """The x of `{x : x > 3}`, the k of `{2k : k \\in \\mathbb{Z}}`."""
     item, condition = builder[1:]
-    if item[0] != "variable" and condition[0] == "relation" and condition[1] == ("in",):
+    if item[0] == "relation" and item[1] == ("in",):
+        item = item[2][0]
+    elif item[0] != "variable" and condition[0] == "relation" and condition[1] == ("in",):
         item = condition[2][0]
     return item[1] if item[0] == "variable" else None
 
@@ -303,12 +305,21 @@ def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
         if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
             domain = last[2][1][1]
             rest = node[2][:-1]
-            if domain[:1] in ("Z", "N") and last[2][0][1] in variables(rest):
+            if domain[:1] in ("Z", "N") and last[2][0][1] in variables(rest) and not _asked(rest, last[2][0][1]):
                 return (rest[0] if len(rest) == 1 else ("list", node[1], rest)), last[2][0][1], domain
     free = variables(node) - {term[2][0][1] for term in _equations(node) if term[2][0][0] == "variable"}
     if len(free) == 1 and free <= set("kmnl") and _by_half_turns(node, min(free)):
         return node, free.pop(), None
     return node, None, None
+
+
+def _asked(node: Any, name: str) -> bool:
+    """Whether a letter is what is asked for, and stands for no integer of one's own choice: the n of `n \\ge 3`."""
+    if not isinstance(node, tuple) or not node:
+        return False
+    if node[0] == "relation" and name in variables(node):
+        return name in variables(node[2][0]) or node[1] not in (("=",), ("ne",))
+    return any(_asked(part, name) for part in node)
 
 
 def _equations(node: Node) -> list[Node]:

@@ -25,10 +25,11 @@ _LABELLED = re.compile(
     r"(?:\((?P<fenced>[A-J])\)\s*|(?P<marked>[A-J])[).:]\s+|(?P<small>[a-j])\)\s+|\((?P<spoken>[a-j])\)\s+(?=[A-Za-z]{3}))(?=\S)"
 )
 _ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
-# "xy" and "x y", but no word of two letters.
+# "xy", "rR", "x y" and "ab - c", but no word of two letters.
+_NO_WORD = r"(?!(?i:no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)\b)"
 _PRODUCT = re.compile(
-    r"[A-Za-z](?: [A-Za-z])*"
-    r"|(?!no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)[a-z]{2}"
+    rf"[A-Za-z](?: [A-Za-z])*|{_NO_WORD}(?:[a-z][A-Za-z]|[A-Z][a-z])"
+    rf"|{_NO_WORD}[A-Za-z]{{1,2}}(?: ?- ?{_NO_WORD}[A-Za-z]{{1,2}})+"
 )
 # Words that the grammar knows.
 _MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the real numbers", "reals"} | {
@@ -45,7 +46,7 @@ _HEDGING = """
     fails failed fail nope nah bad mistake error
     almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
     isn wasn aren doesn don couldn shouldn wouldn ain't other another others also too versus vs unknown undecided
-    tie between close closest best guessing tentatively is are was were be been seems seem appears looks gives does
+    tie between close closest best hopefully apparently supposedly seemingly allegedly arguably guessing tentatively is are was were be been seems seem appears looks gives does
 """
 _HEDGES = frozenset(_HEDGING.split())
 # Words of which capitals say nothing. Of others, capitals may tell names apart: rR, ABC and abc.
@@ -105,7 +106,7 @@ def read_answer(text: str) -> Reading:
         if _WORDS.fullmatch(plain) and not _PRODUCT.fullmatch(plain) and plain.lower() not in _MATHS_WORDS:
             spoken = _ARTICLE.sub("", plain)
             return Reading(words=_SAME_WORDS.get(spoken.lower(), spoken), ordinal=units.ordinal(spoken))
-        return _of_mathematics(cleaned)._replace(domain=stated_domain(text))
+        return _of_mathematics(plain if _PRODUCT.fullmatch(plain) else cleaned)._replace(domain=stated_domain(text))
     except (TooLarge, RecursionError):
         return Reading(problem="too_large")
 

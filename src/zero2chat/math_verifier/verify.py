@@ -45,7 +45,8 @@ class Verdict(NamedTuple):
 
 
 def judge(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
-    """Whether the final answer of a text equals a gold answer, and why. Within 2 seconds, whatever the text.
+    """Whether the final answer of a text equals a gold answer, and why. Within 2 seconds of processor time,
+    whatever the text.
 
     The answer is what the last box or `####` marks. In a text with neither it is what follows the last "the answer is",
     or all of a text that is no prose. `tolerance` and `percent`, see `compare`.
