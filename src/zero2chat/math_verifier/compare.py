@@ -24,21 +24,18 @@ from zero2chat.math_verifier.normalize import (
     last_of_chain,
     plain,
     renamed,
-    replaced,
     same_letter,
     same_name,
     signs_spread,
-    size,
     split,
     times,
 )
 from zero2chat.math_verifier.numeric import has_value, variables
-from zero2chat.math_verifier.parser import Node
 from zero2chat.math_verifier.sampling import Sampling
+from zero2chat.math_verifier.tree import ONE, Node, replaced, size
 from zero2chat.math_verifier.units import CURRENCIES
 
 _MOST_STEPS = 100_000  # nodes that are looked at, over all attempts to match parts: about 0.2 s
-_ONE: Node = ("number", Fraction(1))
 
 
 class Comparison:
@@ -84,7 +81,7 @@ class Comparison:
         k: Node = ("variable", name)
         ways: list[Node] = [k]
         if (domain or other_domain or "Z") == "Z":
-            ways += [("add", k, _ONE), ("add", k, ("neg", _ONE)), ("neg", k), ("add", ("neg", k), ("neg", _ONE))]
+            ways += [("add", k, ONE), ("add", k, ("neg", ONE)), ("neg", k), ("add", ("neg", k), ("neg", ONE))]
         return any(self._same(gold, replaced(answer, other, way)) for way in ways)
 
     def _same(self, gold: Node, answer: Node) -> bool:
@@ -339,13 +336,8 @@ class Comparison:
 
     def _congruent(self, gold: Node, answer: Node, by: Node) -> bool:
         """x \\equiv 3 against x \\equiv 10, or 10 alone, both modulo 7."""
-        sides = [
-            side[2][1]
-            if side[0] == "relation" and side[1] == ("equiv",) and side[2][0][0] == "variable" and other[0] != "relation"
-            else side
-            for side, other in ((gold, answer), (answer, gold))
-        ]
-        gold, answer = sides
+        if gold[0] != answer[0]:
+            gold, answer = _remainder_of(gold), _remainder_of(answer)
         if gold[0] == answer[0] == "relation" and gold[1] == answer[1] == ("equiv",) and gold[2][0] == answer[2][0]:
             gold, answer = gold[2][1], answer[2][1]
         apart: Node = ("add", gold, ("neg", answer))
@@ -418,3 +410,9 @@ class Comparison:
         if has_value(gold) and has_value(answer):
             return self._values.same(gold, answer)
         return self._structure(gold, answer) or (gold[0] in ("relation", "list", "set") and self._same(gold, answer))
+
+
+def _remainder_of(node: Node) -> Node:
+    """The 3 of `x \\equiv 3`."""
+    congruent = node[0] == "relation" and node[1] == ("equiv",) and node[2][0][0] == "variable"
+    return node[2][1] if congruent else node

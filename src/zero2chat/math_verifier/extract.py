@@ -20,7 +20,8 @@ _OPERATOR = r"times|cdot|ast|div|pm|mp|bmod|cup|cap|setminus|sin|cos|tan|ln|lg|l
 # What beside a box makes it a part of a formula: \boxed{5}^2, -\boxed{5}, 2\cdot\boxed{5}. In prose "- \boxed{5}" is a
 # line of a list, and \boxed{5}! is a cry.
 _AFTER = re.compile(
-    rf"[A-Za-z0-9⁰¹²³⁴-⁹½¼¾]|\{{\s*\d|[.:]\d|(?:,|\\?[ ]|\\,|\{{,\}})\d{{3}}(?!\d)|{_GAP}\d+/\d|(?:\\[!,]|\\hspace\{{[^{{}}]*\}})+\d|\\?%|{_GAP}(?:[\^_]{_GAP}[A-Za-z0-9{{\\]|\\%|[*/+−-]{_GAP}[\d({{\\]"
+    rf"[A-Za-z0-9⁰¹²³⁴-⁹½¼¾]|\{{\s*\d|[.:]\d|(?:,|\\?[ ]|\\,|\{{,\}})\d{{3}}(?!\d)|{_GAP}\d+/\d|\\?%"
+    rf"|(?:\\[!,]|\\hspace\{{[^{{}}]*\}})+\d|{_GAP}(?:[\^_]{_GAP}[A-Za-z0-9{{\\]|\\%|[*/+−-]{_GAP}[\d({{\\]"
     rf"|\\(?:{_OPERATOR}|infty|[lcd]?dots|circ|choose|over|overline|alpha|beta|theta)(?![A-Za-z]))"
 )
 _AFTER_IN_FORMULA = re.compile(rf"{_GAP}(?:!(?!=)|[A-Za-z]|\((?!\\text|[A-Za-z]{{2}})|[*/+−-]{_GAP}[A-Za-z])")
@@ -208,7 +209,7 @@ def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
         return f"{found} {operated[0]}"
     bars = before.endswith("|") and after.startswith("|")
     if bars and text[text.rfind("\n", 0, start) + 1 : end + 1].count("|") == 2:  # no row of a table
-        return f"|{found}|"
+        found, before, after = f"|{found}|", before[:-1], after[1:]
     inside = _in_formula(text, start)
     before, inner = _TAGS.sub("", before), found
     for opening, closing in _BRACKETS:  # (\boxed{5})^2

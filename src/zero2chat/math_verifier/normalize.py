@@ -6,19 +6,16 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat.math_verifier.numeric import variables
-from zero2chat.math_verifier.parser import Node
+from zero2chat.math_verifier.tree import Node, replaced
 from zero2chat.math_verifier.units import CURRENCIES, Unit, denies, read_unit
 
 INFINITY: Node = ("constant", "infty")
 REALS: Node = ("tuple", "(", (("neg", INFINITY), INFINITY), ")")
+_ZERO: Node = ("number", Fraction(0))
 _HALVES: dict[Node, Node] = {
-    **{
-        ("domain", f"R{sign}"): ("tuple", "(", (("number", Fraction(0)), INFINITY), ")") for sign in ("^+", "_+", "_>0")
-    },
-    **{
-        ("domain", f"R{sign}"): ("tuple", "(", (("neg", INFINITY), ("number", Fraction(0))), ")")
-        for sign in ("^-", "_<0")
-    },
+    ("domain", f"R{sign}"): ("tuple", "(", ends, ")")
+    for ends, signs in (((_ZERO, INFINITY), ("^+", "_+", "_>0")), ((("neg", INFINITY), _ZERO), ("^-", "_<0")))
+    for sign in signs
 }
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
 
@@ -64,29 +61,6 @@ def _bound(builder: Node) -> str | None:
     elif item[0] != "variable" and condition[0] == "relation" and condition[1] == ("in",):
         item = condition[2][0]
     return item[1] if item[0] == "variable" else None
-
-
-def replaced(node: Any, name: str, by: Node) -> Any:
-    """A node with another expression for a variable."""
-    if not isinstance(node, tuple):
-        return node
-    if node == ("variable", name):
-        return by
-    return tuple(replaced(part, name, by) for part in node)
-
-
-def without_percent(node: Any) -> Any:
-    """A tree without percent signs."""
-    if not isinstance(node, tuple):
-        return node
-    if len(node) == 2 and node[0] == "percent":
-        return without_percent(node[1])
-    return tuple(without_percent(part) for part in node)
-
-
-def size(node: Any) -> int:
-    """How many nodes there are in a tree."""
-    return 1 + sum(size(part) for part in node if isinstance(part, tuple)) if isinstance(node, tuple) else 0
 
 
 def chain_spread(node: Node) -> Node:

@@ -8,32 +8,17 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat.math_verifier.lexer import TooLarge
-from zero2chat.math_verifier.parser import Node
+from zero2chat.math_verifier.tree import Node
 
 _MOST_BITS = 2**16  # of a numerator or denominator
 _MOST_WORK = 3_000_000  # for one value, in units of `Exact._spend`: some tens of milliseconds
 _MOST_DIGITS = 4000  # by which an irrational number may differ from 1 in size, over all its parts
 _MOST_TERMS = 2000  # of a sum or product
 _ANALYTIC = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan")
-_COMPUTED = frozenset(
-    (
-        "factorial",
-        "root",
-        "binom",
-        "abs",
-        "floor",
-        "ceil",
-        "gcd",
-        "lcm",
-        "mod",
-        "max",
-        "min",
-        "ln",
-        "log",
-        "exp",
-        "gamma",
-    )
-) | set(_ANALYTIC)
+_COMPUTED = frozenset({
+    *_ANALYTIC, "factorial", "root", "binom", "abs", "floor", "ceil", "gcd", "lcm", "mod", "max", "min", "ln", "log",
+    "exp", "gamma",
+})  # fmt: skip
 _SIMPLE = frozenset(("number", "variable", "add", "mul", "div", "neg", "pow", "percent", "degrees"))
 
 
@@ -108,16 +93,12 @@ class Exact:
             return self._variable(self._point[node[1]])
         if kind == "constant":
             return self._constant(node[1])
-        if kind == "add":
+        if kind in ("add", "mul"):
             total = self.value(node[1])
             for part in node[2:]:
-                total = self._checked(total + self.value(part))
+                total, found = self._matched(total, self.value(part))
+                total = self._checked(total + found if kind == "add" else total * found)
             return total
-        if kind == "mul":
-            product = self.value(node[1])
-            for part in node[2:]:
-                product = self._checked(product * self.value(part))
-            return product
         if kind == "div":
             return self._divided(self.value(node[1]), self.value(node[2]))
         if kind == "neg":
@@ -136,6 +117,10 @@ class Exact:
             except (TypeError, IndexError) as error:
                 raise NoValue(f"{node[1]} of these has no value") from error
         raise NoValue(f"{kind} has no value")
+
+    def _matched(self, one: Any, other: Any) -> tuple[Any, Any]:
+        """Two numbers that can be added and divided."""
+        return one, other
 
     def _checked(self, found: Any) -> Any:
         """The number itself, its cost accounted for."""
@@ -166,6 +151,7 @@ class Exact:
         raise NeedsDigits
 
     def _divided(self, top: Any, bottom: Any) -> Any:
+        top, bottom = self._matched(top, bottom)
         if bottom == 0:
             raise NoValue("a division by zero")
         return self._checked(top / bottom)
@@ -193,7 +179,7 @@ class Exact:
     def _call(self, name: str, given: list[Any]) -> Any:
         exact = all(isinstance(number, Fraction) for number in given)
         whole = exact and all(number.denominator == 1 for number in given)
-        if name in ("abs",) and exact:
+        if name == "abs" and exact:
             return abs(given[0])
         if name in ("max", "min") and exact:
             return (max if name == "max" else min)(given)
@@ -243,9 +229,7 @@ class Exact:
         if index is None or not isinstance(index[1], tuple):
             raise NoValue("no plain sum")
         name, low, high = index[0], self.value(index[1]), self.value(index[2])
-        if not (isinstance(low, Fraction) and isinstance(high, Fraction)) or low.denominator != 1 != high.denominator:
-            raise NoValue("a sum between fractions")
-        if high.denominator != 1 or low.denominator != 1:
+        if any(not isinstance(end, Fraction) or end.denominator != 1 for end in (low, high)):
             raise NoValue("a sum between fractions")
         if high - low >= _MOST_TERMS:
             raise TooLarge("a sum of too many terms")
@@ -317,25 +301,10 @@ class Digits(Exact):
     def _degrees(self, angle: Any) -> Any:
         return self._float(angle) * self._mp.pi / 180
 
-    def _divided(self, top: Any, bottom: Any) -> Any:
-        if not isinstance(bottom, Fraction) or not isinstance(top, Fraction):
-            top, bottom = self._float(top), self._float(bottom)
-        return super()._divided(top, bottom)
-
-    def value(self, node: Node) -> Any:
-        if node[0] in ("add", "mul"):
-            # Fractions and floats do not mix.
-            total: Any = None
-            for part in node[1:]:
-                found = self.value(part)
-                if total is None:
-                    total = found
-                    continue
-                if isinstance(total, Fraction) != isinstance(found, Fraction):
-                    total, found = self._float(total), self._float(found)
-                total = self._checked(total + found if node[0] == "add" else total * found)
-            return total
-        return super().value(node)
+    def _matched(self, one: Any, other: Any) -> tuple[Any, Any]:
+        if isinstance(one, Fraction) != isinstance(other, Fraction):  # fractions and floats do not mix
+            return self._float(one), self._float(other)
+        return one, other
 
     def _irrational_power(self, base: Any, exponent: Any) -> Any:
         mp = self._mp

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from zero2chat.math_verifier import units
 from zero2chat.math_verifier.extract import LONGEST
 from zero2chat.math_verifier.lexer import TooLarge, Unreadable, clean, stated_domain, tokenize
-from zero2chat.math_verifier.parser import Node, read
+from zero2chat.math_verifier.parser import read
+from zero2chat.math_verifier.tree import Node
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
@@ -46,7 +47,8 @@ _HEDGING = """
     fails failed fail nope nah bad mistake error
     almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
     isn wasn aren doesn don couldn shouldn wouldn ain't other another others also too versus vs unknown undecided
-    tie between close closest best hopefully apparently supposedly seemingly allegedly arguably guessing tentatively is are was were be been seems seem appears looks gives does
+    tie between close closest best hopefully apparently supposedly seemingly allegedly arguably guessing tentatively
+    is are was were be been seems seem appears looks gives does
 """
 _HEDGES = frozenset(_HEDGING.split())
 # Words of which capitals say nothing. Of others, capitals may tell names apart: rR, ABC and abc.
@@ -142,7 +144,9 @@ def _hedged(rest: str) -> bool:
         r"(?:none|all) of (?:these|those|them|the (?:above|others|other options))", rest.lower().strip(" .")
     ):
         return False
-    if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|(?:^|[ ,;])\(?[a-j]\)", rest):
+    if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|(?:^|[ ,;])\([a-j]\)", rest):
+        return True
+    if rest.count(")") > rest.count("(") and re.search(r"(?:^|[ ,;])[a-j]\)", rest):
         return True
     return bool(_HEDGES & set(re.findall(r"[a-z']+", re.sub(r"\\[A-Za-z]+", " ", rest).lower())))
 

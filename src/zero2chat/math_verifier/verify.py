@@ -1,11 +1,11 @@
 """Is this answer that one? Exact, strict, and bounded in time and memory whatever is written.
 
 `judge(text, gold)` finds the final answer of a text (`extract.py`), reads it into a tree (`reading.py`, `lexer.py`,
-`parser.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`, `regions.py`): fractions
-exactly, irrational numbers to as many digits as it takes to tell them apart, at many points where there are variables
-(`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are worked out in worker processes
-(`worker_pool.py`, `worker.py`), which are killed and replaced when they overrun; what would clearly be too much never
-gets there. Usable from any thread and any process.
+`parser.py`, `atoms.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`, `regions.py`):
+fractions exactly, irrational numbers to as many digits as it takes to tell them apart, expressions with variables at
+many points (`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are worked out in
+worker processes (`worker_pool.py`, `worker.py`), which are killed and replaced when they overrun; what would clearly be
+too much never gets there. Usable from any thread and any process.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from zero2chat.math_verifier import worker_pool
 from zero2chat.math_verifier.compare import Comparison
 from zero2chat.math_verifier.extract import LONGEST, final_answer, reference, unmarked_answer
 from zero2chat.math_verifier.lexer import TooLarge
-from zero2chat.math_verifier.normalize import without_percent
 from zero2chat.math_verifier.numeric import Exact, NeedsDigits, NoValue, Undecided, has_value, variables
-from zero2chat.math_verifier.parser import Node
 from zero2chat.math_verifier.reading import (
     YES_OR_NO,
     plain_number,
@@ -30,6 +28,7 @@ from zero2chat.math_verifier.reading import (
     says,
     without_label,
 )
+from zero2chat.math_verifier.tree import Node, without_percent
 
 __all__ = ["Verdict", "compare", "final_answer", "judge", "reference", "unusable", "with_digits"]
 
