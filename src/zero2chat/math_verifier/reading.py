@@ -32,6 +32,7 @@ _PRODUCT = re.compile(
     rf"[A-Za-z](?: [A-Za-z])*|{_NO_WORD}(?:[a-z][A-Za-z]|[A-Z][a-z])"
     rf"|{_NO_WORD}[A-Za-z]{{1,2}}(?: ?- ?{_NO_WORD}[A-Za-z]{{1,2}})+"
 )
+_LETTERS = re.compile(rf"\\text\s*\{{({_NO_WORD}(?:[a-z][A-Z]|[A-Z][a-z]))\}}")  # \text{Mm}
 # Words that the grammar knows.
 _MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the real numbers", "reals"} | {
     f"{the}{what}" for the in ("", "the ") for what in ("empty set", "no solution", "no solutions")
@@ -108,7 +109,8 @@ def read_answer(text: str) -> Reading:
         if _WORDS.fullmatch(plain) and not _PRODUCT.fullmatch(plain) and plain.lower() not in _MATHS_WORDS:
             spoken = _ARTICLE.sub("", plain)
             return Reading(words=_SAME_WORDS.get(spoken.lower(), spoken), ordinal=units.ordinal(spoken))
-        return _of_mathematics(plain if _PRODUCT.fullmatch(plain) else cleaned)._replace(domain=stated_domain(text))
+        letters = _LETTERS.fullmatch(cleaned)
+        return _of_mathematics(letters[1] if letters else cleaned)._replace(domain=stated_domain(text))
     except (TooLarge, RecursionError):
         return Reading(problem="too_large")
 
