@@ -976,7 +976,12 @@ def words_around_boxes(rng: random.Random) -> Made:
         *(f"\\boxed{{{n}}} times {m}", f"\\boxed{{{n}}} plus ${m}$", f"\\boxed{{{n}}} divided by {m}"),
         *(f"the opposite of \\boxed{{{n}}}", f"the reciprocal of $\\boxed{{{n}}}$", f"{{\\boxed{{{n}}}}}^{m}"),
         *(f"\\boxed{{{n}}} more than {m}", f"\\boxed{{{n}}} 1/2", f"\\boxed{{{n}}}\\text{{ half}}"),
-        *(f"\\sqrt[\\boxed{{{n}}}]{{2}}", f"\\boxed{{{n}}}\\ 000", f"\\boxed{{{n}}}\\hspace{{-2pt}}5"),
+        *(
+            f"\\log_{{{m}}}\\boxed{{{n}}}",
+            f"\\sqrt[\\boxed{{{n}}}]{{2}}",
+            f"\\boxed{{{n}}}\\ 000",
+            f"\\boxed{{{n}}}\\hspace{{-2pt}}5",
+        ),
         *(f"|\\boxed{{-{n}}}|-{m}", f"\\boxed{{{n}}}{{{m}}}", f"\\boxed{{{n}}}\\choose {m}"),
     ]
     return str(n), right, wrong

@@ -28,7 +28,7 @@ _AFTER_IN_FORMULA = re.compile(rf"{_GAP}(?:!(?!=)|[A-Za-z]|\((?!\\text|[A-Za-z]{
 _UNIT_AFTER = re.compile(rf"{_GAP}\\(?:text|mathrm|textrm|mbox)\s*\{{\s*([A-Za-z]+)\s*\}}")
 _BEFORE = re.compile(
     rf"(?:\d\.?|(?<!-)[-−]|[=(<>,]\s*[-−]{_GAP}|(?:[\d)}}]|(?<![A-Za-z])[A-Za-z])\s?[*/+<>^_]{_GAP}|(?:[≠¬√½¼¾]|!=){_GAP}|\\sqrt\s*\["
-    rf"|\\(?:{_OPERATOR}|sum|prod|int|neq?|not|neg|lnot|[lg]t){_GAP})\Z"
+    rf"|\\(?:{_OPERATOR}|sum|prod|int|neq?|not|neg|lnot|[lg]t){_GAP}(?:[_^](?:\{{[^{{}}]*\}}|\w){_GAP})*)\Z"
 )
 _BEFORE_IN_FORMULA = re.compile(rf"[-−]{_GAP}\Z")
 _FORMULA_START = re.compile(r"\$|\\[(\[]|\n|&|\\\\|(?<![<>!])=|[.,;:]\s|(?<![A-Za-z\\])[A-Za-z]{2,}(?=[\s:*])")
