@@ -5,7 +5,9 @@ functions. The interpreter is the only barrier to the host: its worker is an ord
 would be a way out. Sleeping takes no time.
 
 Results are text of limited length. A value would be copied completely, each part as often as it is referenced: `[s] *
-200` is two hundred texts. So the last expression is converted to text inside the interpreter.
+200` is two hundred texts. So the last expression is converted to text inside the interpreter. Only an error's
+message comes as it is: for a moment it may take about twice the worker's memory.
+
 The interpreter also hands over what a `return` outside of functions gives, which is no Python: see `_return_outside`.
 """
 
