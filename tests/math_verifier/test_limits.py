@@ -67,6 +67,7 @@ def test_a_reference_takes_no_longer(name: str) -> None:
         ("5", "", "bad_reference"),
         ("5", "?", "bad_reference"),
         ("\\sqrt{2}", "\\sqrt{2}+10^{-300}", "different"),
+        ("10", "(-\\sqrt{1+0\\pi})!", "different"),  # a pole of mpmath's
     ],
 )
 def test_a_verdict_says_why(text: str, gold: str, reason: str) -> None:

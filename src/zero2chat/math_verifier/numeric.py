@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -357,7 +357,7 @@ class Digits(Exact):
             if any(abs(self._float(number)) > 1000 for number in given):
                 raise TooLarge("a factorial of too many digits")
             called = {"factorial": mp.factorial, "gamma": mp.gamma, "binom": mp.binomial}[name]
-            return self._checked(called(*(self._float(number) for number in given)))
+            return self._called(called, *map(self._float, given))
         if name in ("floor", "ceil"):
             if mp.im(x) != 0:
                 raise NoValue("complex numbers have no order")
@@ -373,5 +373,12 @@ class Digits(Exact):
             if abs(x) > 10**40:
                 raise TooLarge("an angle of too many digits")
             called = getattr(mp, {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}.get(name, name))
-            return self._checked(called(x))
+            return self._called(called, x)
         raise NoValue(f"{name} is not computed")
+
+    def _called(self, function: Callable[..., Any], *given: Any) -> Any:
+        try:
+            found = function(*given)
+        except ValueError as error:  # at a pole
+            raise NoValue(str(error)) from error
+        return self._checked(found)
