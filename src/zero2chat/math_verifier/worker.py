@@ -19,6 +19,8 @@ import sys
 def main() -> None:
     megabytes, seconds, patience = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    for timer in (signal.SIGPROF, signal.SIGALRM):  # should that process ignore them
+        signal.signal(timer, signal.SIG_DFL)
     import mpmath  # noqa: F401  # the one slow import, before the first question
 
     from zero2chat.math_verifier.verify import with_digits
