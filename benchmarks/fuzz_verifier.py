@@ -10,6 +10,7 @@ their seed: `--seed N --minutes 0` repeats that one walk.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import resource
@@ -17,6 +18,8 @@ import runpy
 import time
 from collections import Counter
 from pathlib import Path
+
+import psutil
 
 from zero2chat.math_verifier import worker_pool
 from zero2chat.math_verifier.reading import read_answer
@@ -39,15 +42,25 @@ def tries(seed: int) -> list[tuple[str, str, str]]:
     return found
 
 
+def _spent() -> float:
+    """Seconds of processor time of this process and of the workers."""
+    seconds = time.process_time()
+    for pid in worker_pool.pids():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            seconds += sum(psutil.Process(pid).cpu_times()[:2])
+    return seconds
+
+
 def fault(expected: str, gold: str, text: str) -> tuple[str, float, str]:
-    """What is wrong with a verdict ("" if nothing), its seconds, and its reason."""
-    start = time.perf_counter()
+    """What is wrong with a verdict ("" if nothing), its seconds of processor time, and its reason."""
+    start = _spent()
     try:
         verdict = judge(text, gold)
         unusable(gold)
     except Exception as error:
-        return f"raised {error!r}", time.perf_counter() - start, "raised"
-    seconds = time.perf_counter() - start
+        return f"raised {error!r}", _spent() - start, "raised"
+    # A worker that has used its time up is gone.
+    seconds = worker_pool.SECONDS if verdict.reason == "timeout" else _spent() - start
     if verdict.reason == "error":
         return "an error", seconds, verdict.reason
     if seconds > _SECONDS:

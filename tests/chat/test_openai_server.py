@@ -380,6 +380,18 @@ def test_their_other_endpoints_are_not_there(here, path):
         ({"frequency_penalty": -2}, "frequency_penalty is out of range"),
         ({"stop": ["x" * 101]}, "stop: expected at most 4 strings"),
         ({"stop": ["x"] * 5}, "stop: expected at most 4 strings"),
+        ({"extra_body": {"stop": [["x"]]}}, "stop: expected at most 4 strings"),
+        ({"extra_body": {"stop": {"x": 1}}}, "stop: expected at most 4 strings"),
+        ({"extra_body": {"temperature": 10**400}}, "invalid request: OverflowError"),
+        ({"n": 2}, "n: only one completion per request is supported"),
+        (
+            {
+                "messages": [
+                    user([{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}])  # type: ignore[arg-type]
+                ]
+            },
+            "messages: content of type 'image_url' is not supported: send text",
+        ),
         ({"tools": [SEARCH] * 129}, "tools: 129 are too many"),
         ({"tools": [tool("weather", "town")]}, "does not render calls of weather"),
         ({"messages": [user("many words " * 400)]}, "more than the model's context of 512: shorten it"),

@@ -197,7 +197,7 @@ def calculus(rng: random.Random) -> Made:
 
 
 NOUNS = "goats toys apples marbles students pencils people cookies tickets houses rabbits coins flowers stickers teachers bottles games chairs eggs sheep ways pages stamps oranges solutions triangles".split()
-OTHERWISE = "below zero;above par;score;lakh;crore;million;dozen;hundred;thousand;basis points;percent;percentage points;per mille;per cent;more;less;fewer;and a half;or more;or less;at most;at least;squared;cubed;factorial;times;over seven;out of ten;minus one;short;remainder one;to one;ppm;negative;wrong;not;if x is even;billion;gross;below;above;higher;lower;older;quintillion;bps;modulo seven;in debt;under;past;before noon;approximately;maybe;or six;incorrect;rejected;off;too many;ago".split(
+OTHERWISE = "below zero;above par;score;lakh;crore;million;dozen;hundred;thousand;basis points;percent;percentage points;per mille;per cent;more;less;fewer;and a half;or more;or less;at most;at least;squared;cubed;factorial;times;over seven;out of ten;minus one;short;remainder one;to one;ppm;negative;wrong;not;if x is even;billion;gross;below;above;higher;lower;older;quintillion;bps;modulo seven;in debt;under;past;before noon;approximately;maybe;hopefully;ish;nil;googols;conjugate;or six;incorrect;rejected;off;too many;ago".split(
     ";"
 )
 
@@ -759,7 +759,12 @@ def remainders(rng: random.Random) -> Made:
     m = rng.randint(3, 30)
     a = rng.randint(0, m - 1)
     k = rng.randint(1, 6)
-    right = [f"x\\equiv {a + k * m}\\pmod{{{m}}}", f"x\\equiv {a - k * m}\\pmod{{{m}}}", f"x\\equiv {a} \\mod {m}"]
+    right = [
+        f"{a + k * m}\\pmod{{{m}}}",
+        f"x\\equiv {a + k * m}\\pmod{{{m}}}",
+        f"x\\equiv {a - k * m}\\pmod{{{m}}}",
+        f"x\\equiv {a} \\mod {m}",
+    ]
     wrong = [
         *(f"x\\equiv {a + 1}\\pmod{{{m}}}", f"x\\equiv {a}\\pmod{{{m + 1}}}", f"x\\not\\equiv {a}\\pmod{{{m}}}"),
         *(
@@ -888,6 +893,100 @@ def distances(rng: random.Random) -> Made:
     )
 
 
+COLORS = "blue red green yellow purple white black orange".split()
+
+
+def options_with_words(rng: random.Random) -> Made:
+    """An option with its text as the reference."""
+    a, b = rng.sample("ABCDE", 2)
+    word, other = rng.sample([*COLORS, "12", "3/4", "x^2+1", "yes", "Monday"], 2)
+    right = [a, f"({a})", f"({a}) {word}", f"{a}. {word}", f"{a.lower()}) {word}", f"\\textbf{{({a})}} {word}"]
+    wrong = [
+        *(f"({a}) {other}", f"({b}) {word}", b, f"({a}) {word} or ({b}) {other}", f"({b}) ({a}) {word}"),
+        *(f"not ({a})", f"({a}) {word}?", f"{b.lower()}) {word}", f"({a}) hopefully {word}", f"{a} or {b}"),
+    ]
+    return rng.choice((f"({a}) {word}", f"{a}. {word}", f"{a.lower()}) {word}")), right, wrong
+
+
+def asked_integers(rng: random.Random) -> Made:
+    """A condition on an integer, which is no parameter: it cannot be moved by one, or turned about."""
+    n = rng.choice("nmk")
+    a = rng.randint(2, 30)
+    sign, other = rng.choice((("\\ge", ">"), ("\\le", "<"), (">", "\\ge"), ("<", "\\le")))
+    where = f", {n}\\in\\mathbb{{Z}}"
+    wrong = [
+        *(f"{n}{sign} {a + 1}{where}", f"{n}{sign} {a - 1}{where}", f"{n}{other} {a}{where}", f"{n}={a}{where}"),
+        *(f"-{n}{sign} {a}{where}", f"{n}{sign} {a}, {n}\\in\\mathbb{{R}}", f"{n}{sign} {-a}{where}"),
+    ]
+    return f"{n}{sign} {a}{where}", [f"{n}{sign} {a}{where}", f"{n} {sign} {a}, \\quad {n} \\in \\mathbb Z"], wrong
+
+
+def names_joined(rng: random.Random) -> Made:
+    """Values of several names hold together; one or the other of them is another answer."""
+    n, m = rng.sample(range(2, 60), 2)
+    if rng.random() < 0.5:
+        one, other = rng.sample(NOUNS, 2)
+        pair = f"{n}\\text{{ {one}}}", f"{m}\\text{{ {other}}}"
+        changed = f"{m}\\text{{ {one}}} and {n}\\text{{ {other}}}"
+    else:
+        one, other = rng.choice(("xy", "ab", "pq", "mn"))
+        pair = f"{one}={n}", f"{other}={m}"
+        changed = f"{one}={m} and {other}={n}"
+    right = [f"{pair[0]}, {pair[1]}", f"{pair[0]} and {pair[1]}", f"{pair[1]} and {pair[0]}"]
+    wrong = [f"{pair[0]} or {pair[1]}", f"{pair[0]}\\text{{ or }}{pair[1]}", pair[0], changed]
+    return rng.choice(right), right, wrong
+
+
+def letters(rng: random.Random) -> Made:
+    """Products and differences of single letters, which are no words."""
+    a, b, c = rng.sample("bcdfjpqrvw", 3)
+    if rng.random() < 0.5:
+        gold = f"{a}{b.upper()}"
+        return (
+            gold,
+            [f"{b.upper()}{a}", f"{b.upper()} {a}", f"{a}\\cdot {b.upper()}"],
+            [
+                *(f"{a}{b}", f"{a.upper()}{b}", f"{a.upper()}{b.upper()}", f"{a}+{b.upper()}", f"{a}{c.upper()}"),
+            ],
+        )
+    right = [f"-({b}-{a})", f"{a}+(-{b})", f"-{b}+{a}"]
+    return f"{a}-{b}", right, [f"{b}-{a}", f"|{a}-{b}|", f"{a}{b}", f"{a}-{c}", f"{a.upper()}-{b}", f"{a}-|{b}|"]
+
+
+def capital_units(rng: random.Random) -> Made:
+    """Units that capitals tell apart, and units of angles."""
+    n = rng.randint(2, 90)
+    return rng.choice(
+        (
+            (f"{n}\\text{{ mm}}", [f"{n} mm", f"{n}"], [f"{n}\\text{{ Mm}}", f"{n}\\text{{ m}}"]),
+            (f"{n}\\text{{ mL}}", [f"{n} ml", f"{n}"], [f"{n}\\text{{ ML}}", f"{n}\\text{{ L}}"]),
+            (f"{n}\\text{{ mg}}", [f"{n} mg"], [f"{n}\\text{{ Mg}}", f"{n}\\text{{ g}}"]),
+            (f"{n}\\text{{ km}}", [f"{n} KM", f"{n} Km"], [f"{n}\\text{{ KG}}", f"{n}\\text{{ m}}"]),
+            (f"{n}\\text{{ radians}}", [f"{n}\\text{{ rad}}"], [f"{n}\\text{{ grads}}", f"{n}^\\circ"]),
+            (f"{n}", [f"{n}\\text{{ cm}}"], [f"{n} M", f"{n}\\text{{ bn}}", f"{n}\\text{{ thou}}"]),
+        )
+    )
+
+
+def words_around_boxes(rng: random.Random) -> Made:
+    """Words and signs beside a box by which it is another number."""
+    n, m = rng.sample(range(2, 60), 2)
+    right = [f"So it is \\boxed{{{n}}} times.", f"| total | \\boxed{{{n}}} |", f"\\boxed{{{n}}} more than before"]
+    wrong = [
+        *(f"\\boxed{{{n}}} times {m}", f"\\boxed{{{n}}} plus ${m}$", f"\\boxed{{{n}}} divided by {m}"),
+        *(f"the opposite of \\boxed{{{n}}}", f"the reciprocal of $\\boxed{{{n}}}$", f"{{\\boxed{{{n}}}}}^{m}"),
+        *(f"\\boxed{{{n}}} more than {m}", f"\\boxed{{{n}}} 1/2", f"\\boxed{{{n}}}\\text{{ half}}"),
+        *(
+            f"\\log_{{{m}}}\\boxed{{{n}}}",
+            f"\\sqrt[\\boxed{{{n}}}]{{2}}",
+            f"\\boxed{{{n}}}\\ 000",
+            f"\\boxed{{{n}}}\\hspace{{-2pt}}5",
+        ),
+        *(f"|\\boxed{{-{n}}}|-{m}", f"\\boxed{{{n}}}{{{m}}}", f"\\boxed{{{n}}}\\choose {m}"),
+    ]
+    return str(n), right, wrong
+
+
 MAKERS: dict[str, Callable[[random.Random], Made]] = {
     maker.__name__.replace("_", " "): maker
     for maker in (
@@ -905,6 +1004,7 @@ MAKERS: dict[str, Callable[[random.Random], Made]] = {
             distances,
             quantities,
         ),
+        *(options_with_words, asked_integers, names_joined, letters, capital_units, words_around_boxes),
     )
 }
 

@@ -67,6 +67,7 @@ def test_a_reference_takes_no_longer(name: str) -> None:
         ("5", "", "bad_reference"),
         ("5", "?", "bad_reference"),
         ("\\sqrt{2}", "\\sqrt{2}+10^{-300}", "different"),
+        ("10", "(-\\sqrt{1+0\\pi})!", "different"),  # a pole of mpmath's
     ],
 )
 def test_a_verdict_says_why(text: str, gold: str, reason: str) -> None:
@@ -90,6 +91,7 @@ def test_no_soup_of_tokens_raises() -> None:
 
 def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge(*ROOTS).correct
+    monkeypatch.setattr(worker_pool, "PATIENCE", 1.5)
     before = set(worker_pool.pids())
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
@@ -103,6 +105,26 @@ def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: py
         os.kill(pid, signal.SIGCONT)
     assert judge(*ROOTS).correct
     assert len(worker_pool.pids()) == worker_pool.WORKERS
+
+
+def test_a_worker_that_has_to_wait_for_a_processor_still_answers() -> None:
+    before = worker_pool.pids()
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    awake = threading.Timer(2 * worker_pool.SECONDS, lambda: [os.kill(pid, signal.SIGCONT) for pid in before])
+    awake.start()
+    assert judge(*ROOTS).correct
+    assert worker_pool.pids() == before
+    awake.join()
+
+
+def test_a_worker_that_has_used_its_time_up_ends_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_pool.close()
+    monkeypatch.setattr(worker_pool, "SECONDS", 1e-3)
+    assert judge("+".join(f"\\sqrt{{{n}}}" for n in range(2, 300)), "\\sqrt{7}").reason == "timeout"
+    monkeypatch.undo()
+    worker_pool.close()
+    assert judge(*ROOTS).correct
 
 
 def test_a_worker_that_died_is_replaced() -> None:

@@ -79,6 +79,8 @@ CARRYING = [
     "[x.less(4) for x in f(2)] == [0]",
     "Counter(f(2)).pop('a', 4) == 4",
     "Decimal(f(2)).compare(4) == 0",
+    "eval('f(2) - 4') == 0",
+    "exec('f(2) - 4') is None",
 ]
 
 

@@ -158,7 +158,7 @@ class _Chat(ChatCompletionHandler):
             raise HTTPException(400, str(error)) from error
         except _GenerationCancelled as left:
             raise HTTPException(499, "the client has disconnected") from left  # nobody receives it
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise HTTPException(400, f"invalid request: {type(error).__name__}: {error}") from error
 
     def _validate_request(self, body: dict[str, Any]) -> None:
@@ -166,6 +166,8 @@ class _Chat(ChatCompletionHandler):
         for field in REFUSED:
             if body.get(field):
                 raise UserError(f"{field} is not supported")
+        if body.get("n") not in (None, 1):
+            raise UserError("n: only one completion per request is supported: send several requests")
         longest = body.get("max_completion_tokens")
         given = {
             "temperature": body.get("temperature"),
@@ -178,7 +180,8 @@ class _Chat(ChatCompletionHandler):
             raise UserError("frequency_penalty is out of range: give 0 to 2")
         stops = body.get("stop") or []
         stops = [stops] if isinstance(stops, str) else stops
-        if len(stops) > MOST_STOPS or any(not 0 < len(stop) <= LONGEST_STOP for stop in stops):
+        valid = isinstance(stops, list) and len(stops) <= MOST_STOPS
+        if not valid or any(not isinstance(stop, str) or not 0 < len(stop) <= LONGEST_STOP for stop in stops):
             raise UserError(f"stop: expected at most {MOST_STOPS} strings of 1 to {LONGEST_STOP} characters")
         tools = body.get("tools") or []
         if len(tools) > MOST_TOOLS:
@@ -187,6 +190,11 @@ class _Chat(ChatCompletionHandler):
         self._reader.format(body["tools"])
 
     def get_processor_inputs_from_messages(self, messages: list[dict[str, Any]], modality: Any) -> list[dict[str, Any]]:
+        for message in messages:
+            parts = message["content"] if isinstance(message.get("content"), list) else []
+            for part in parts:
+                if part["type"] != "text":
+                    raise UserError(f"messages: content of type {part['type']!r} is not supported: send text")
         read = super().get_processor_inputs_from_messages(messages, modality)
         for message, sent in zip(read, messages, strict=True):
             # transformers drops the text before a call, which this model was trained with.

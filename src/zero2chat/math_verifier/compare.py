@@ -24,21 +24,18 @@ from zero2chat.math_verifier.normalize import (
     last_of_chain,
     plain,
     renamed,
-    replaced,
     same_letter,
     same_name,
     signs_spread,
-    size,
     split,
     times,
 )
 from zero2chat.math_verifier.numeric import has_value, variables
-from zero2chat.math_verifier.parser import Node
 from zero2chat.math_verifier.sampling import Sampling
+from zero2chat.math_verifier.tree import ONE, Node, replaced, size
 from zero2chat.math_verifier.units import CURRENCIES
 
 _MOST_STEPS = 100_000  # nodes that are looked at, over all attempts to match parts: about 0.2 s
-_ONE: Node = ("number", Fraction(1))
 
 
 class Comparison:
@@ -86,7 +83,7 @@ class Comparison:
         k: Node = ("variable", name)
         ways: list[Node] = [k]
         if (domain or other_domain or "Z") == "Z":
-            ways += [("add", k, _ONE), ("add", k, ("neg", _ONE)), ("neg", k), ("add", ("neg", k), ("neg", _ONE))]
+            ways += [("add", k, ONE), ("add", k, ("neg", ONE)), ("neg", k), ("add", ("neg", k), ("neg", ONE))]
         return any(self._same(gold, replaced(answer, other, way)) for way in ways)
 
     def _same(self, gold: Node, answer: Node) -> bool:
@@ -226,6 +223,8 @@ class Comparison:
         ours, others = self._labels(mine), self._labels(theirs)
         stems = [{label.split("_")[0] for label in labels} for labels in (ours, others)]
         if len(set(ours)) > 1 and len(set(others)) > 1:
+            if gold[0] == answer[0] == "list" and (gold[1] == "or") != (answer[1] == "or"):
+                return False  # x = 1 and y = 2 against x = 1 or y = 2
             if len(set(ours)) == len(ours) and sorted(ours) == sorted(others):
                 order = [others.index(label) for label in ours]  # name by name
                 return self._each(mine, [theirs[i] for i in order])
@@ -342,7 +341,9 @@ class Comparison:
         return gold[1] == turned and self._each(gold[2], answer[2][::-1])
 
     def _congruent(self, gold: Node, answer: Node, by: Node) -> bool:
-        """x \\equiv 3 against x \\equiv 10, both modulo 7."""
+        """x \\equiv 3 against x \\equiv 10, or 10 alone, both modulo 7."""
+        if gold[0] != answer[0]:
+            gold, answer = _remainder_of(gold), _remainder_of(answer)
         if gold[0] == answer[0] == "relation" and gold[1] == answer[1] == ("equiv",) and gold[2][0] == answer[2][0]:
             gold, answer = gold[2][1], answer[2][1]
         apart: Node = ("add", gold, ("neg", answer))
@@ -364,7 +365,9 @@ class Comparison:
         if mine is None or theirs is None:
             return self._structure(gold, answer)
         (bare, unit, scale), (other, other_unit, other_scale) = mine, theirs
-        radians = unit.pop("radian", 0) or other_unit.pop("radian", 0)
+        radians = [measures.pop("radian", 0) for measures in (unit, other_unit)]
+        if any(radians) and (unit or other_unit):
+            return False
         if bool(unit) != bool(other_unit) and (scale if other_unit else other_scale) != 1:
             return False  # "3 hours per day" is a share, "3 hours" is not
         if unit and other_unit:
@@ -377,7 +380,7 @@ class Comparison:
             bare, other = times(bare, scale), times(other, other_scale)
         elif ("percent" in repr(other)) != ("percent" in repr(bare)) or "degrees" in repr((bare, other)):
             return False
-        return self._number(bare, other) if radians else self._angles(bare, other)
+        return self._number(bare, other) if any(radians) else self._angles(bare, other)
 
     def _angles(self, gold: Node, answer: Node) -> bool:
         mine, theirs = degrees(gold), degrees(answer)
@@ -413,3 +416,9 @@ class Comparison:
         if has_value(gold) and has_value(answer):
             return self._values.same(gold, answer)
         return self._structure(gold, answer) or (gold[0] in ("relation", "list", "set") and self._same(gold, answer))
+
+
+def _remainder_of(node: Node) -> Node:
+    """The 3 of `x \\equiv 3`."""
+    congruent = node[0] == "relation" and node[1] == ("equiv",) and node[2][0][0] == "variable"
+    return node[2][1] if congruent else node

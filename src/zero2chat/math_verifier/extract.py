@@ -15,19 +15,20 @@ _THOUGHT = re.compile(r"<\|?(/?)(?:think|thinking|thoughts?|reasoning|reflection
 _MOST_PERCENTS = 50  # of a line: the first ones
 _COMMENT = re.compile(r"<!--.*?(?:-->|$)|\\begin\{comment\}.*?(?:\\end\{comment\}|$)", re.DOTALL)
 _NEAR = 200  # characters beside a box that are looked at
-_GAP = r"(?:[ \t]|\\[,;:! ])*"
+_GAP = r"(?:[ \t]|\\[,;:! ]|\\[hv]space\*?\{[^{}]*\})*"
 _OPERATOR = r"times|cdot|ast|div|pm|mp|bmod|cup|cap|setminus|sin|cos|tan|ln|lg|log|exp|pi|sqrt|[dtc]?frac"
 # What beside a box makes it a part of a formula: \boxed{5}^2, -\boxed{5}, 2\cdot\boxed{5}. In prose "- \boxed{5}" is a
 # line of a list, and \boxed{5}! is a cry.
 _AFTER = re.compile(
-    rf"[A-Za-z0-9⁰¹²³⁴-⁹½¼¾]|[.:]\d|(?:,|\\,|\{{,\}})\d{{3}}(?!\d)|\\?%|{_GAP}(?:[\^_]{_GAP}[A-Za-z0-9{{\\]|\\%|[*/+−-]{_GAP}[\d({{\\]"
-    rf"|\\(?:{_OPERATOR}|infty|[lcd]?dots|circ|over|overline|alpha|beta|theta)(?![A-Za-z]))"
+    rf"[A-Za-z0-9⁰¹²³⁴-⁹½¼¾]|\{{\s*\d|[.:]\d|(?:,|\\?[ ]|\\,|\{{,\}})\d{{3}}(?!\d)|{_GAP}\d+/\d|\\?%"
+    rf"|(?:\\[!,]|\\hspace\{{[^{{}}]*\}})+\d|{_GAP}(?:[\^_]{_GAP}[A-Za-z0-9{{\\]|\\%|[*/+−-]{_GAP}[\d({{\\]"
+    rf"|\\(?:{_OPERATOR}|infty|[lcd]?dots|circ|choose|over|overline|alpha|beta|theta)(?![A-Za-z]))"
 )
 _AFTER_IN_FORMULA = re.compile(rf"{_GAP}(?:!(?!=)|[A-Za-z]|\((?!\\text|[A-Za-z]{{2}})|[*/+−-]{_GAP}[A-Za-z])")
 _UNIT_AFTER = re.compile(rf"{_GAP}\\(?:text|mathrm|textrm|mbox)\s*\{{\s*([A-Za-z]+)\s*\}}")
 _BEFORE = re.compile(
-    rf"(?:\d\.?|(?<!-)[-−]|[=(<>,]\s*[-−]{_GAP}|(?:[\d)}}]|(?<![A-Za-z])[A-Za-z])\s?[*/+<>^_]{_GAP}|(?:[≠¬√½¼¾]|!=){_GAP}"
-    rf"|\\(?:{_OPERATOR}|sum|prod|int|neq?|not|neg|lnot|[lg]t){_GAP})\Z"
+    rf"(?:\d\.?|(?<!-)[-−]|[=(<>,]\s*[-−]{_GAP}|(?:[\d)}}]|(?<![A-Za-z])[A-Za-z])\s?[*/+<>^_]{_GAP}|(?:[≠¬√½¼¾]|!=){_GAP}|\\sqrt\s*\["
+    rf"|\\(?:{_OPERATOR}|sum|prod|int|neq?|not|neg|lnot|[lg]t){_GAP}(?:[_^](?:\{{[^{{}}]*\}}|\w){_GAP})*)\Z"
 )
 _BEFORE_IN_FORMULA = re.compile(rf"[-−]{_GAP}\Z")
 _FORMULA_START = re.compile(r"\$|\\[(\[]|\n|&|\\\\|(?<![<>!])=|[.,;:]\s|(?<![A-Za-z\\])[A-Za-z]{2,}(?=[\s:*])")
@@ -44,7 +45,8 @@ _TUPLE_BEFORE = re.compile(rf"(?:[(\[]|\\\{{)[^()\[\]A-Za-z$]*,{_GAP}\Z")
 _TUPLE_AFTER = re.compile(rf"{_GAP},[^()\[\]A-Za-z$]*(?:[)\]]|\\\}})")
 # Words beside a box by which it is another number, or none. Bounds and rounding ("at least", "about") say no other one.
 _WORDS_BEFORE = re.compile(
-    r"(?:\b(?:not|never|neither|cannot|minus|negative|except|twice|(?:half|root|square|cube) of"
+    r"(?:\b(?:not|never|neither|cannot|minus|negative|except|twice|(?:half|thirds?|quarters?|root|square|cube|opposite|negative|inverse|reciprocal"
+    r"|absolute value|double|triple|complement|conjugate|factorial) of"
     r"|(?:more|less|fewer|greater|larger|smaller) than)|n't)(?: be| equal(?: to)?| the answer)?[ \t$*}]{0,4}\Z",
     re.IGNORECASE,
 )
@@ -53,10 +55,13 @@ _WORDS_AFTER = re.compile(
     r"(?P<words>(?P<first>[A-Za-z]+)(?:[ '-]+[A-Za-z]+){0,3})"
 )
 _CHANGED = re.compile(
-    r"(?:wrong|incorrect|percent|per cent|per mille|squared|cubed|factorial|below zero|basis points"
+    r"(?:wrong|incorrect|half|percent|per cent|per mille|squared|cubed|factorial|below zero|basis points"
     r"|and (?:a|one|two|three|four) [a-z]*(?:half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s?"
     r"|(?:isn't|wasn't|is not|was not) (?:right|correct|true|it|the answer)|degrees below"
     r"|(?:is|was|cannot be) (?:wrong|incorrect|false|rejected|excluded|the wrong))\b"
+)
+_OPERATED = re.compile(
+    r"[ \t$*]*(?:times|plus|minus|(?:divided|multiplied) by|(?:more|less|fewer|greater) than)\s+[$(\\-]{0,3}\d"
 )
 _ALTERNATIVE = re.compile(r"(?:or\s*\}?|and\s*\})\s*\$?\s*(?:-?\d|\\(?!text))")
 # What joins \boxed{1} and \boxed{2} into one answer.
@@ -201,6 +206,12 @@ def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
         return f"{found}\\text{{ {words['first']}}}"
     if words and (_CHANGED.match(words["words"].lower()) or _ALTERNATIVE.match(after, words.start("words"))):
         return f"{found} {words['words']}"
+    operated = _OPERATED.match(after)
+    if operated:  # \boxed{5} times 2
+        return f"{found} {operated[0]}"
+    bars = before.endswith("|") and after.startswith("|")
+    if bars and text[text.rfind("\n", 0, start) + 1 : end + 1].count("|") == 2:  # no row of a table
+        found, before, after = f"|{found}|", before[:-1], after[1:]
     inside = _in_formula(text, start)
     before, inner = _TAGS.sub("", before), found
     for opening, closing in _BRACKETS:  # (\boxed{5})^2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import NamedTuple
 
 from zero2chat.math_verifier import units
@@ -161,7 +162,7 @@ def tokenize(cleaned: str) -> list[Token]:
         start = at
         at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
         if at == len(text):
-            return _words_joined(tokens)
+            return _one_quantity(_words_joined(tokens))
         match = _TOKEN.match(text, at)
         if match is None:
             raise Unreadable(f"unknown character {text[at]!r}")
@@ -277,3 +278,24 @@ def _words_joined(tokens: list[Token]) -> list[Token]:
         else:
             joined.append(token)
     return joined
+
+
+def _one_quantity(tokens: list[Token]) -> list[Token]:
+    """`2 hours 15 minutes` as 2.25 hours: numbers with units of one measure, each smaller than the one before."""
+    parts = [token for token in tokens if token.value != "and"]
+    numbers, words = parts[::2], parts[1::2]
+    if not 2 <= len(words) == len(numbers) <= 4 or any(token.kind != "text" for token in words):
+        return tokens
+    if any(token.kind != "number" or not token.value.replace(".", "", 1).isdigit() for token in numbers):
+        return tokens
+    measured = [units.in_parts(token.value.strip()) for token in words]
+    sizes = [unit[1] for unit in measured if unit]
+    if len({unit and unit[0] for unit in measured}) > 1 or len(sizes) < len(words) or sizes != sorted(set(sizes))[::-1]:
+        return tokens
+    total = sum(Fraction(token.value) * size for token, size in zip(numbers, sizes, strict=True)) / sizes[0]
+    whole = [Token("number", str(total.numerator)), words[0]]
+    return (
+        whole
+        if total.denominator == 1
+        else [whole[0], Token("sign", "/"), Token("number", str(total.denominator)), words[0]]
+    )

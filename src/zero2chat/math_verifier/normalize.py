@@ -1,4 +1,4 @@
-"""Normalize an answer's tree: a name and its value, intervals, a quantity and its unit, one expression per sign."""
+"""What an answer amounts to: a name and its value, intervals, a quantity and its unit, one expression for each sign."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat.math_verifier.numeric import variables
-from zero2chat.math_verifier.parser import Node
+from zero2chat.math_verifier.tree import Node, replaced
 from zero2chat.math_verifier.units import CURRENCIES, Unit, denies, read_unit
 
 INFINITY: Node = ("constant", "infty")
 REALS: Node = ("tuple", "(", (("neg", INFINITY), INFINITY), ")")
+_ZERO: Node = ("number", Fraction(0))
 _HALVES: dict[Node, Node] = {
-    **{
-        ("domain", f"R{sign}"): ("tuple", "(", (("number", Fraction(0)), INFINITY), ")") for sign in ("^+", "_+", "_>0")
-    },
-    **{
-        ("domain", f"R{sign}"): ("tuple", "(", (("neg", INFINITY), ("number", Fraction(0))), ")")
-        for sign in ("^-", "_<0")
-    },
+    ("domain", f"R{sign}"): ("tuple", "(", ends, ")")
+    for ends, signs in (((_ZERO, INFINITY), ("^+", "_+", "_>0")), ((("neg", INFINITY), _ZERO), ("^-", "_<0")))
+    for sign in signs
 }
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
 
 
 def plain(node: Node) -> Node:
-    """Replace the reals by an interval, a single item in brackets by the item, and a condition in braces by the
-    condition.
-    """
+    """The reals as an interval, one thing in brackets as itself, a condition in braces as the condition."""
     if node == ("domain", "R"):
         return REALS
     if node in _HALVES:
@@ -50,7 +45,7 @@ def plain(node: Node) -> Node:
 
 
 def same_letter(gold: Node, answer: Node) -> Node:
-    """Rename the bound letter of a set: `{y : y > 3}` becomes `{x : x > 3}`."""
+    """The set `{y : y > 3}` as `{x : x > 3}`: the letter of such a set is nobody's business."""
     if gold[0] == answer[0] == "builder":
         ours, others = _bound(gold), _bound(answer)
         if ours and others and ours not in variables(answer):
@@ -59,38 +54,17 @@ def same_letter(gold: Node, answer: Node) -> Node:
 
 
 def _bound(builder: Node) -> str | None:
-    """Return the bound letter of a set: x of `{x : x > 3}`, k of `{2k : k \\in \\mathbb{Z}}`."""
+    """The x of `{x : x > 3}`, the k of `{2k : k \\in \\mathbb{Z}}`."""
     item, condition = builder[1:]
-    if item[0] != "variable" and condition[0] == "relation" and condition[1] == ("in",):
+    if item[0] == "relation" and item[1] == ("in",):
+        item = item[2][0]
+    elif item[0] != "variable" and condition[0] == "relation" and condition[1] == ("in",):
         item = condition[2][0]
     return item[1] if item[0] == "variable" else None
 
 
-def replaced(node: Any, name: str, by: Node) -> Any:
-    """Replace a variable by an expression."""
-    if not isinstance(node, tuple):
-        return node
-    if node == ("variable", name):
-        return by
-    return tuple(replaced(part, name, by) for part in node)
-
-
-def without_percent(node: Any) -> Any:
-    """Remove the percent signs from a tree."""
-    if not isinstance(node, tuple):
-        return node
-    if len(node) == 2 and node[0] == "percent":
-        return without_percent(node[1])
-    return tuple(without_percent(part) for part in node)
-
-
-def size(node: Any) -> int:
-    """Return the number of nodes in a tree."""
-    return 1 + sum(size(part) for part in node if isinstance(part, tuple)) if isinstance(node, tuple) else 0
-
-
 def chain_spread(node: Node) -> Node:
-    """Convert `x = y = 1` into the list `x = 1, y = 1`, and `(x, y) = (1, 2)` into the list `x = 1, y = 2`."""
+    """`x = y = 1` as the list `x = 1, y = 1`; `(x, y) = (1, 2)` as the list `x = 1, y = 2`."""
     if node[0] == "relation" and node[1] == ("=",) and node[2][0][0] == node[2][1][0] == "tuple":
         names, values = node[2]
         if (
@@ -108,14 +82,14 @@ def chain_spread(node: Node) -> Node:
 
 
 def last_of_chain(node: Node) -> Node:
-    """Convert `AB = CD = 5` into `AB = 5`. Other relations are returned unchanged."""
+    """`AB = CD = 5` as `AB = 5`; any other relation as it is."""
     signs, terms = node[1], node[2]
     chain = len(signs) > 1 and set(signs) == {"="} and not variables(terms[-1])
     return ("relation", ("=",), (terms[0], terms[-1])) if chain and all(map(is_result, terms[:-1])) else node
 
 
 def is_name(node: Node) -> bool:
-    """Whether a node can be the name left of "=": letters, `f(x)`, `(x, y)` or words."""
+    """Whether a node may stand left of "=" as the name of what is asked for: letters, `f(x)`, `(x, y)`, words."""
     kind = node[0]
     if kind in ("variable", "defined", "nothing", "unit") or node[:2] == ("big", "lim"):
         return True
@@ -131,10 +105,8 @@ def is_name(node: Node) -> bool:
 
 
 def asks_for(node: Node) -> bool:
-    """Whether the left side of "=" names a single quantity, so that the value alone is also an answer.
-
-    `x + y = 5` names none: it is an equation.
-    """
+    """Whether what stands left of "=" names one quantity, so that its value alone is an answer too. `x + y = 5` does
+    not: it is an equation."""
     kind = node[0]
     if kind == "unit":
         return not denies(node[1])
@@ -152,23 +124,22 @@ def asks_for(node: Node) -> bool:
 
 
 def _capital(node: Node) -> bool:
-    """Whether a node is a name such as A, AB, \\theta or \\vec{v}, as opposed to an unknown."""
+    """Whether a node is a name such as A, AB, \\theta or \\vec{v}, and no unknown."""
     if node[0] == "mul":
         return all(_capital(part) for part in node[1:])
     return node[0] == "variable" and (len(node[1].split("_")[0]) > 1 or node[1][0].isupper() or node[1] == "z")
 
 
 def is_result(node: Node) -> bool:
-    """Whether an answer may name its value like this if the reference has no name: `a + b = 5` for 5."""
+    """Whether an answer may call its value by this name, where the reference has no name: `a + b = 5` for 5."""
     if node[0] in ("add", "mul", "div"):
         return all(part[0] == "neg" or is_result(part) for part in node[1:])
     return asks_for(node)
 
 
 def in_order(names: list[str]) -> bool:
-    """Whether named values may be listed in this order. Letters with an alphabetical order, such as x and y, must
-    follow it; letters such as w and d, and words, need not.
-    """
+    """Whether values may be listed in the order in which they are named. Letters that have an order, such as x and y,
+    must be in it; w and d, or words, have none."""
     groups = ("abcdefgh", "ijklmno", "pqrst", "uvwxyz")
     for i, name in enumerate(names):
         for later in names[i + 1 :]:
@@ -179,9 +150,8 @@ def in_order(names: list[str]) -> bool:
 
 
 def alike(ours: list[str], others: list[str]) -> bool:
-    """Whether words name the same things in the same order, also if abbreviated: `min` and `max` for `minimum` and
-    `maximum`.
-    """
+    """Whether words name the same things in the same order, though shortened: `min` and `max` for `minimum` and
+    `maximum`."""
     return all(
         min(len(a), len(b)) > 1 and (a.startswith(b) or b.startswith(a)) for a, b in zip(ours, others, strict=True)
     )
@@ -198,7 +168,7 @@ def same_name(gold: Node, answer: Node) -> bool:
 
 
 def renamed(node: Node, name: Node, gold_name: Node) -> Node:
-    """Rename a function's parameters: f(t) = t^2 becomes f(x) = x^2."""
+    """f(t) = t^2 as f(x) = x^2."""
     if name[0] != "defined" or gold_name[0] != "defined" or name[2] == gold_name[2]:
         return node
     # The x of f(y) = x^2 is another one than that of f(x) = x^2.
@@ -212,7 +182,7 @@ def renamed(node: Node, name: Node, gold_name: Node) -> Node:
 
 
 def items_of(node: Node) -> list[Node]:
-    """Return the items of a set or list, with plus-or-minus expanded. The items of a set are unique."""
+    """The items of a set or list, with what plus-or-minus makes of them; of a set, each once."""
     items = node[2] if node[0] == "list" else node[1]
     found = []
     for item in items:
@@ -222,7 +192,7 @@ def items_of(node: Node) -> list[Node]:
 
 
 def signs_spread(node: Node) -> Node:
-    """Expand `2 \\pm 1` to the list 3, 1. All signs of one expression change together."""
+    """`2 \\pm 1` as the list 3, 1: all the signs of one expression go together."""
 
     def chosen(part: Any, plus: bool) -> Any:
         if not isinstance(part, tuple):
@@ -249,7 +219,7 @@ def as_quotient(node: Node) -> Node:
 
 
 def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
-    """Split a quantity into its number, its unit, and the unit's size in base units; None if a word is not a unit."""
+    """A quantity as its number, its unit, and the unit's size in base units; None where a word is no unit."""
     kind = node[0]
     if kind == "unit":
         found = read_unit(node[1])
@@ -287,7 +257,7 @@ def _pure_unit(node: Node) -> bool:
 
 
 def degrees(node: Node) -> Node | None:
-    """Return the number of degrees of an angle in degrees; None for any other number."""
+    """Of an angle in degrees how many; None for any other number."""
     if node[0] == "degrees":
         return node[1]
     if node[0] == "neg" and node[1][0] == "degrees":
@@ -302,21 +272,28 @@ def times(node: Node, size: Fraction) -> Node:
 
 
 def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
-    """Split `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter, and the set of the clause.
-
-    The set is None if it is implied, as in `k\\pi`. Both are None for an answer without an integer parameter.
-    """
+    """An answer such as `k\\pi, k \\in \\mathbb{Z}` without its clause, the parameter, and the clause's set; the set is
+    None where it is implied, as in `k\\pi`. Neither is set for an answer without an integer parameter."""
     if node[0] == "list" and node[1] in (",", "and"):
         last = node[2][-1]
         if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
             domain = last[2][1][1]
             rest = node[2][:-1]
-            if domain[:1] in ("Z", "N") and last[2][0][1] in variables(rest):
+            if domain[:1] in ("Z", "N") and last[2][0][1] in variables(rest) and not _asked(rest, last[2][0][1]):
                 return (rest[0] if len(rest) == 1 else ("list", node[1], rest)), last[2][0][1], domain
     free = variables(node) - {term[2][0][1] for term in _equations(node) if term[2][0][0] == "variable"}
     if len(free) == 1 and free <= set("kmnl") and _by_half_turns(node, min(free)):
         return node, free.pop(), None
     return node, None, None
+
+
+def _asked(node: Any, name: str) -> bool:
+    """Whether a letter is what is asked for, and stands for no integer of one's own choice: the n of `n \\ge 3`."""
+    if not isinstance(node, tuple) or not node:
+        return False
+    if node[0] == "relation" and name in variables(node):
+        return name in variables(node[2][0]) or node[1] not in (("=",), ("ne",))
+    return any(_asked(part, name) for part in node)
 
 
 def _equations(node: Node) -> list[Node]:
@@ -325,7 +302,7 @@ def _equations(node: Node) -> list[Node]:
 
 
 def _by_half_turns(node: Any, name: str) -> bool:
-    """Whether a variable is multiplied or divided by pi, or by degrees."""
+    """Whether a variable stands in a product with pi, or with degrees."""
     if not isinstance(node, tuple) or not node:
         return False
     if node[0] in ("mul", "div") and name in variables(node) and ("'pi'" in repr(node) or "'degrees'" in repr(node)):

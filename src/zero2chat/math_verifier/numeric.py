@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
 from zero2chat.math_verifier.lexer import TooLarge
-from zero2chat.math_verifier.parser import Node
+from zero2chat.math_verifier.tree import Node
 
 _MOST_BITS = 2**16  # of a numerator or denominator
 _MOST_WORK = 3_000_000  # for one value, in units of `Exact._spend`: some tens of milliseconds
 _MOST_DIGITS = 4000  # by which an irrational number may differ from 1 in size, over all its parts
 _MOST_TERMS = 2000  # of a sum or product
 _ANALYTIC = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan")
-_COMPUTED = frozenset(
-    (
-        "factorial",
-        "root",
-        "binom",
-        "abs",
-        "floor",
-        "ceil",
-        "gcd",
-        "lcm",
-        "mod",
-        "max",
-        "min",
-        "ln",
-        "log",
-        "exp",
-        "gamma",
-    )
-) | set(_ANALYTIC)
+_COMPUTED = frozenset({
+    *_ANALYTIC, "factorial", "root", "binom", "abs", "floor", "ceil", "gcd", "lcm", "mod", "max", "min", "ln", "log",
+    "exp", "gamma",
+})  # fmt: skip
 _SIMPLE = frozenset(("number", "variable", "add", "mul", "div", "neg", "pow", "percent", "degrees"))
 
 
@@ -110,16 +95,12 @@ class Exact:
             return self._variable(self._point[node[1]])
         if kind == "constant":
             return self._constant(node[1])
-        if kind == "add":
+        if kind in ("add", "mul"):
             total = self.value(node[1])
             for part in node[2:]:
-                total = self._checked(total + self.value(part))
+                total, found = self._matched(total, self.value(part))
+                total = self._checked(total + found if kind == "add" else total * found)
             return total
-        if kind == "mul":
-            product = self.value(node[1])
-            for part in node[2:]:
-                product = self._checked(product * self.value(part))
-            return product
         if kind == "div":
             return self._divided(self.value(node[1]), self.value(node[2]))
         if kind == "neg":
@@ -138,6 +119,10 @@ class Exact:
             except (TypeError, IndexError) as error:
                 raise NoValue(f"{node[1]} of these has no value") from error
         raise NoValue(f"{kind} has no value")
+
+    def _matched(self, one: Any, other: Any) -> tuple[Any, Any]:
+        """Two numbers that can be added and divided."""
+        return one, other
 
     def _checked(self, found: Any) -> Any:
         """Return the number, after adding its cost to the budget."""
@@ -168,6 +153,7 @@ class Exact:
         raise NeedsDigits
 
     def _divided(self, top: Any, bottom: Any) -> Any:
+        top, bottom = self._matched(top, bottom)
         if bottom == 0:
             raise NoValue("a division by zero")
         return self._checked(top / bottom)
@@ -195,7 +181,7 @@ class Exact:
     def _call(self, name: str, given: list[Any]) -> Any:
         exact = all(isinstance(number, Fraction) for number in given)
         whole = exact and all(number.denominator == 1 for number in given)
-        if name in ("abs",) and exact:
+        if name == "abs" and exact:
             return abs(given[0])
         if name in ("max", "min") and exact:
             return (max if name == "max" else min)(given)
@@ -245,9 +231,7 @@ class Exact:
         if index is None or not isinstance(index[1], tuple):
             raise NoValue("no plain sum")
         name, low, high = index[0], self.value(index[1]), self.value(index[2])
-        if not (isinstance(low, Fraction) and isinstance(high, Fraction)) or low.denominator != 1 != high.denominator:
-            raise NoValue("a sum between fractions")
-        if high.denominator != 1 or low.denominator != 1:
+        if any(not isinstance(end, Fraction) or end.denominator != 1 for end in (low, high)):
             raise NoValue("a sum between fractions")
         if high - low >= _MOST_TERMS:
             raise TooLarge("a sum of too many terms")
@@ -318,25 +302,10 @@ class Digits(Exact):
     def _degrees(self, angle: Any) -> Any:
         return self._float(angle) * self._mp.pi / 180
 
-    def _divided(self, top: Any, bottom: Any) -> Any:
-        if not isinstance(bottom, Fraction) or not isinstance(top, Fraction):
-            top, bottom = self._float(top), self._float(bottom)
-        return super()._divided(top, bottom)
-
-    def value(self, node: Node) -> Any:
-        if node[0] in ("add", "mul"):
-            # Fractions and floats do not mix.
-            total: Any = None
-            for part in node[1:]:
-                found = self.value(part)
-                if total is None:
-                    total = found
-                    continue
-                if isinstance(total, Fraction) != isinstance(found, Fraction):
-                    total, found = self._float(total), self._float(found)
-                total = self._checked(total + found if node[0] == "add" else total * found)
-            return total
-        return super().value(node)
+    def _matched(self, one: Any, other: Any) -> tuple[Any, Any]:
+        if isinstance(one, Fraction) != isinstance(other, Fraction):  # fractions and floats do not mix
+            return self._float(one), self._float(other)
+        return one, other
 
     def _irrational_power(self, base: Any, exponent: Any) -> Any:
         mp = self._mp
@@ -389,7 +358,7 @@ class Digits(Exact):
             if any(abs(self._float(number)) > 1000 for number in given):
                 raise TooLarge("a factorial of too many digits")
             called = {"factorial": mp.factorial, "gamma": mp.gamma, "binom": mp.binomial}[name]
-            return self._checked(called(*(self._float(number) for number in given)))
+            return self._called(called, *map(self._float, given))
         if name in ("floor", "ceil"):
             if mp.im(x) != 0:
                 raise NoValue("complex numbers have no order")
@@ -405,5 +374,12 @@ class Digits(Exact):
             if abs(x) > 10**40:
                 raise TooLarge("an angle of too many digits")
             called = getattr(mp, {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}.get(name, name))
-            return self._checked(called(x))
+            return self._called(called, x)
         raise NoValue(f"{name} is not computed")
+
+    def _called(self, function: Callable[..., Any], *given: Any) -> Any:
+        try:
+            found = function(*given)
+        except ValueError as error:  # at a pole
+            raise NoValue(str(error)) from error
+        return self._checked(found)

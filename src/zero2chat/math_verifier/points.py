@@ -17,7 +17,7 @@ from typing import Any
 
 from zero2chat.math_verifier.lexer import TooLarge
 from zero2chat.math_verifier.numeric import Exact, NeedsDigits, NoValue, Point, Undecided, has_value, variables
-from zero2chat.math_verifier.parser import Node
+from zero2chat.math_verifier.tree import Node
 
 ENOUGH = 6  # points at which two expressions agree
 # How large a variable is, point by point. Small numbers first: most wrong answers are wrong there already.

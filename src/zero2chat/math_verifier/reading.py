@@ -11,7 +11,8 @@ from typing import NamedTuple
 from zero2chat.math_verifier import units
 from zero2chat.math_verifier.extract import LONGEST
 from zero2chat.math_verifier.lexer import TooLarge, Unreadable, clean, stated_domain, tokenize
-from zero2chat.math_verifier.parser import Node, read
+from zero2chat.math_verifier.parser import read
+from zero2chat.math_verifier.tree import Node
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
@@ -20,13 +21,18 @@ _CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-J])[).:]*")
 _CHOICES = re.compile(r"\(?[A-H]\)?(?:\s*(?:,|and|,\s*and|\\?&)\s*\(?[A-H]\)?)+")
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
-_LABELLED = re.compile(r"\(([A-J])\)\s*(?=\S)|([A-J])[).:]\s+(?=\S)")
-_ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
-# "xy" and "x y", but no word of two letters.
-_PRODUCT = re.compile(
-    r"[A-Za-z](?: [A-Za-z])*"
-    r"|(?!no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)[a-z]{2}"
+# (B) 12, B. blue; in small letters where it can be no product: b) blue, (b) blue.
+_LABELLED = re.compile(
+    r"(?:\((?P<fenced>[A-J])\)\s*|(?P<marked>[A-J])[).:]\s+|(?P<small>[a-j])\)\s+|\((?P<spoken>[a-j])\)\s+(?=[A-Za-z]{3}))(?=\S)"
 )
+_ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
+# "xy", "rR", "x y" and "ab - c", but no word of two letters.
+_NO_WORD = r"(?!(?i:no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)\b)"
+_PRODUCT = re.compile(
+    rf"[A-Za-z](?: [A-Za-z])*|{_NO_WORD}(?:[a-z][A-Za-z]|[A-Z][a-z])"
+    rf"|{_NO_WORD}[A-Za-z]{{1,2}}(?: ?- ?{_NO_WORD}[A-Za-z]{{1,2}})+"
+)
+_LETTERS = re.compile(rf"\\text\s*\{{({_NO_WORD}(?:[a-z][A-Z]|[A-Z][a-z]))\}}")  # \text{Mm}
 # Words that the grammar knows.
 _MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the real numbers", "reals"} | {
     f"{the}{what}" for the in ("", "the ") for what in ("empty set", "no solution", "no solutions")
@@ -42,7 +48,8 @@ _HEDGING = """
     fails failed fail nope nah bad mistake error
     almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
     isn wasn aren doesn don couldn shouldn wouldn ain't other another others also too versus vs unknown undecided
-    tie between close closest best guessing tentatively is are was were be been seems seem appears looks gives does
+    tie between close closest best hopefully apparently supposedly seemingly allegedly arguably guessing tentatively
+    is are was were be been seems seem appears looks gives does
 """
 _HEDGES = frozenset(_HEDGING.split())
 # Words whose capitals carry no meaning. Other words may differ by case alone: rR, ABC and abc.
@@ -60,7 +67,7 @@ class Reading(NamedTuple):
     words: str | None = None
     tokens: tuple[tuple[str, str], ...] | None = None  # kinds and signs of what the grammar does not know
     number: Fraction | None = None  # of a tree that is a plain number
-    choice: str | None = None  # A to J
+    choice: str | None = None  # A to J; "?" where what follows the letter names another one, or takes it back
     ordinal: int | None = None  # of "25th"
     domain: str | None = None  # where it holds, as in "for all x in R"
     problem: str = ""  # no_answer, too_large
@@ -86,14 +93,14 @@ def read_answer(text: str) -> Reading:
         if choice:
             return Reading(words=choice[1], choice=choice[1])
         labelled = _LABELLED.match(plain)
-        letter = (labelled[1] or labelled[2]) if labelled else None
-        if letter and labelled:
+        if labelled:
             # (A) 5: an option with what it says.
             rest = plain[labelled.end() :]
             found = read_answer(rest)
-            return (
-                found._replace(choice=None if found.choice or _hedged(rest) else letter) if not found.problem else found
-            )
+            if found.problem:
+                return found
+            letter = str(labelled[str(labelled.lastgroup)]).upper()
+            return found._replace(choice="?" if found.choice or _hedged(rest) else letter)
         if _CHOICES.fullmatch(plain):
             return Reading(words="".join(sorted(re.findall(r"\b[A-H]\b", plain))))
         ordinal = _ORDINAL.fullmatch(plain)
@@ -102,7 +109,8 @@ def read_answer(text: str) -> Reading:
         if _WORDS.fullmatch(plain) and not _PRODUCT.fullmatch(plain) and plain.lower() not in _MATHS_WORDS:
             spoken = _ARTICLE.sub("", plain)
             return Reading(words=_SAME_WORDS.get(spoken.lower(), spoken), ordinal=units.ordinal(spoken))
-        return _of_mathematics(cleaned)._replace(domain=stated_domain(text))
+        letters = _LETTERS.fullmatch(cleaned)
+        return _of_mathematics(letters[1] if letters else cleaned)._replace(domain=stated_domain(text))
     except (TooLarge, RecursionError):
         return Reading(problem="too_large")
 
@@ -127,13 +135,20 @@ def _of_mathematics(cleaned: str) -> Reading:
         return Reading(tokens=tuple((token.kind, token.value.strip()) for token in tokens))
 
 
+def without_label(text: str) -> str:
+    """What an option says: `blue` of `(B) blue`."""
+    return _LABELLED.sub("", unwrapped(clean(text)), count=1)
+
+
 def _hedged(rest: str) -> bool:
     """Whether the text after an option's letter names another option, or takes the choice back."""
     if re.fullmatch(
         r"(?:none|all) of (?:these|those|them|the (?:above|others|other options))", rest.lower().strip(" .")
     ):
         return False
-    if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])", rest):
+    if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|(?:^|[ ,;])\([a-j]\)", rest):
+        return True
+    if rest.count(")") > rest.count("(") and re.search(r"(?:^|[ ,;])[a-j]\)", rest):
         return True
     return bool(_HEDGES & set(re.findall(r"[a-z']+", re.sub(r"\\[A-Za-z]+", " ", rest).lower())))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from zero2chat.math_verifier.normalize import FLIP, INFINITY, plain
 from zero2chat.math_verifier.numeric import has_value, variables
-from zero2chat.math_verifier.parser import Node
+from zero2chat.math_verifier.tree import Node
 
 Region = tuple[Any, ...]
 _LOWEST: Node = ("neg", INFINITY)

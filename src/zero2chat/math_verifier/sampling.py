@@ -11,8 +11,8 @@ from typing import Any
 
 from zero2chat.math_verifier.lexer import TooLarge
 from zero2chat.math_verifier.numeric import Digits, Exact, NeedsDigits, NoValue, Point, Undecided, variables
-from zero2chat.math_verifier.parser import Node
 from zero2chat.math_verifier.points import ENOUGH, points, steps_apart
+from zero2chat.math_verifier.tree import Node
 
 _FINE = 3  # points at which digits are worked out until no difference can hide; at the others, 25 of them
 _ROUGH_SIZE = 30  # digits by which numbers may differ from 1 in size for 25 digits to be sure

@@ -61,33 +61,36 @@ _OTHER_WORDS = """
     least most half third quarter double twice triple quadruple percent percentage squared cubed about approximately
     nearly almost roughly around approx circa over under between either neither all any some none both factorial root
     cube cubes square power inverse reciprocal negative opposite base pair pairs couple couples fold mod modulo
-    modulus choose where when for with without false true wrong incorrect invalid rejected reject
-    extraneous impossible excluded discarded undefined unknown unsure possibly probably maybe perhaps say guess
-    of out into by per in on off above below beneath beyond past before after within outside up down short shy away
-    ago hence behind ahead early late until till since upto against versus vs among across along
-    higher lower bigger smaller larger lesser older younger longer shorter taller faster slower further farther later
-    earlier sooner nearer closer better worse heavier lighter wider deeper warmer colder hotter cooler cheaper extra
-    additional surplus deficit debt owed owing loss lost missing short overdrawn debit
-    basis bps ppm ppb mille permille promille permil permill pct pips arab kharab fails failed works
-    first next last previous every each other another remainder rem quotient divided multiplied raised
-    grand kilo mega giga tera milli micro nano centi deci deca hecto tens ones teens oh zero zeros zeroes one two
-    four five six seven eight nine ten eleven twelve thirteen twenty thirty forty fifty sixty seventy eighty ninety
-    hex hexadecimal octal binary decimal ternary imaginary complex bc bce ad ce googol googolplex centuple tenfold
-    umpteen umpteenth nth duo duos trio trios quartet quartets quintet quintets sextet sextets octet octets ream reams
-    exactly precisely even odd unless because so therefore hence thus though
-    although however instead rather otherwise also too again should would could can cannot may might must will
-    isn aren don doesn never ever nowhere
+    modulus choose where when for with without false true wrong incorrect invalid rejected reject extraneous
+    impossible excluded discarded undefined unknown unsure possibly probably maybe perhaps say guess of out into by
+    per in on off above below beneath beyond past before after within outside up down short shy away ago hence behind
+    ahead early late until till since upto against versus vs among across along higher lower bigger smaller larger
+    lesser older younger longer shorter taller faster slower further farther later earlier sooner nearer closer better
+    worse heavier lighter wider deeper warmer colder hotter cooler cheaper extra additional surplus deficit debt owed
+    owing loss lost missing overdrawn debit basis bps ppm ppb mille permille promille permil permill pct pips arab
+    kharab fails failed works first next last previous every each other another remainder rem quotient divided
+    multiplied raised grand kilo mega giga tera milli micro nano centi deci deca hecto tens ones teens oh zero zeros
+    zeroes one two four five six seven eight nine ten eleven twelve thirteen twenty thirty forty fifty sixty seventy
+    eighty ninety hex hexadecimal octal binary decimal ternary imaginary complex bc bce ad ce googol googols
+    googolplex googolplexes centuple complement conjugate negation negatives transpose derivative ish nil null zilch
+    nought naught mil mils mill thou mio percents percentile percentiles umpteen umpteenth nth duo duos trio trios
+    quartet quartets quintet quintets sextet sextets octet octets ream reams exactly precisely even odd unless because
+    so therefore thus though although however instead rather otherwise also too again should would could can cannot
+    may might must will isn aren don doesn never ever nowhere
 """
 _NO_UNIT = frozenset(_OTHER_WORDS.split())
-# "5 doubled", "5 repeating", "5 something"; but "5 buildings", "5 seeds", "5 evening".
+# "5 doubled", "5 repeating", "5 hopefully"; but "5 buildings", "5 seeds", "5 evening".
 _DONE = re.compile(
     r"(?<![a-z])(?!(?:str|spr|even|morn|build|paint|draw|shill|ceil|wedd|meet|sibl|duckl|dumpl|earr|farth|sterl)ing$)"
-    r"(?!(?:bre|spe)ed$)[a-z]{3,}(?:ed|ing)$"
+    r"(?!(?:bre|spe)ed$)[a-z]{3,}(?:ed|ing)$|fold$"
+    r"|(?<![a-z])(?!(?:fami|butterf|dragonf|dai|week|month|year|hour|assemb|supp|rep|jel|dol|bul|bel|li)ly\b)[a-z]{2,}ly\b"
 )
 _DENYING = re.compile(
     r"\b(?:not|no|wrong|incorrect|false|isn|never|except|but|or|unless|reject\w*|approx\w*|invalid)\b"
 )
 _ORDINAL = re.compile(rf"(?:.*[ -])?(?:first|second|nth|zeroth|{'|'.join(_ORDINAL_STEMS)})|.*illionths?|.*illions?")
+# Short names in which capitals say nothing. Mm, Mg and M are other units than mm, mg and m; and ML than mL.
+_ANY_CASE = frozenset({"cm", "km", "kg", "hz", "kj", "kw", "ft", "yd", "mi", "lb", "oz", "hr", "yr", "in"})
 Unit = dict[str, int]  # measure: power
 
 
@@ -140,7 +143,9 @@ def in_parts(name: str) -> tuple[str, Fraction] | None:
 
 
 def _lookup(name: str) -> tuple[str, Fraction] | None:
-    for spelt in (name, name.removesuffix("s"), name.lower(), name.lower().removesuffix("s")):
+    low = name.lower()
+    anyhow = (low, low.removesuffix("s")) if len(low) > 2 or low in _ANY_CASE else ()
+    for spelt in (name, name.removesuffix("s"), *anyhow):
         if spelt in _TABLE:
             return _TABLE[spelt]
     return None
@@ -169,6 +174,8 @@ def read_unit(text: str) -> tuple[Unit, Fraction] | None:
         power = {"s": 2, "c": 3}[(match[1] or match[3])[0]] if match[1] or match[3] else int(match[4] or 1)
         name = match[2]
         found = _lookup(name)
+        if power > 1 and name in ("root", "roots"):
+            return None
         if found is None:
             # "pieces of cake": only at its ends would "of" change anything.
             inner = re.sub(r"(?<=[a-z]) of (?=[a-z])", " ", name.lower())

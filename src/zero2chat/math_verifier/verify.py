@@ -1,11 +1,11 @@
-"""Check whether an answer equals a reference: exact, strict, and bounded in time and memory for any input.
+"""Is this answer that one? Exact, strict, and bounded in time and memory whatever is written.
 
 `judge(text, gold)` finds the final answer of a text (`extract.py`), reads it into a tree (`reading.py`, `lexer.py`,
-`parser.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`, `regions.py`): fractions
-exactly, irrational numbers to as many digits as distinguish them, expressions with variables at many points
-(`sampling.py`, `points.py`, `numeric.py`). Nothing is evaluated as code. Digits are computed in worker processes
-(`worker_pool.py`, `worker.py`), which are killed and replaced if they take too long; expressions that are clearly too
-costly are refused before. Usable from any thread and any process.
+`parser.py`, `atoms.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`, `regions.py`):
+fractions exactly, irrational numbers to as many digits as it takes to tell them apart, expressions with variables at
+many points (`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are worked out in
+worker processes (`worker_pool.py`, `worker.py`), which are killed and replaced when they overrun; what would clearly be
+too much never gets there. Usable from any thread and any process.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from zero2chat.math_verifier import worker_pool
 from zero2chat.math_verifier.compare import Comparison
 from zero2chat.math_verifier.extract import LONGEST, final_answer, reference, unmarked_answer
 from zero2chat.math_verifier.lexer import TooLarge
-from zero2chat.math_verifier.normalize import without_percent
 from zero2chat.math_verifier.numeric import Exact, NeedsDigits, NoValue, Undecided, has_value, variables
-from zero2chat.math_verifier.parser import Node
 from zero2chat.math_verifier.reading import (
     YES_OR_NO,
     plain_number,
@@ -28,7 +26,9 @@ from zero2chat.math_verifier.reading import (
     same_tokens,
     same_words,
     says,
+    without_label,
 )
+from zero2chat.math_verifier.tree import Node, without_percent
 
 __all__ = ["Verdict", "compare", "final_answer", "judge", "reference", "unusable", "with_digits"]
 
@@ -36,21 +36,19 @@ _log = logging.getLogger(__name__)
 
 
 class Verdict(NamedTuple):
-    """Whether an answer is correct, and why.
-
-    `reason` is equal, equal_sampled (at sampled values of the variables), different, no_answer, too_large, timeout,
-    bad_reference, or error for a bug.
-    """
+    """`reason`: equal, equal_sampled (at the points where the variables were tried), different, no_answer, too_large,
+    timeout, bad_reference, or error for what should not happen."""
 
     correct: bool
     reason: str
 
 
 def judge(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
-    """Compare the final answer of a text with a gold answer, within 2 seconds for any text.
+    """Whether the final answer of a text equals a gold answer, and why. Within 2 seconds of processor time,
+    whatever the text.
 
-    The answer is what the last box or `####` marks. In a text without such a mark it is what follows the last "the
-    answer is", or the whole text if that is not prose. For `tolerance` and `percent` see `compare`.
+    The answer is what the last box or `####` marks. In a text with neither it is what follows the last "the answer is",
+    or all of a text that is no prose. `tolerance` and `percent`, see `compare`.
     """
     try:
         marked = final_answer(text)
@@ -61,10 +59,10 @@ def judge(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -
 
 
 def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
-    """Compare an answer with a gold answer, both without marks, as `final_answer` returns them.
+    """Whether an answer equals a gold answer; both bare, as `final_answer` finds them.
 
-    By default 0.333 is not 1/3, and 50 is not 50%. `tolerance` is the allowed relative difference between numbers. With
-    `percent`, a missing or extra percent sign is ignored.
+    By default 0.333 is not 1/3, and 50 is not 50%. `tolerance` is the share of a number by which an answer's may
+    differ; with `percent`, a missing or surplus percent sign does not count.
     """
     try:
         reason = _compare((answer or "").strip(), gold, tolerance, percent)
@@ -100,10 +98,13 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
         bare = expected.words == expected.choice or found.words == found.choice
         if expected.choice != found.choice or bare:
             return "equal" if expected.choice == found.choice else "different"
-    if expected.words in YES_OR_NO or (expected.words or "").lower() in YES_OR_NO:
-        return "equal" if says(answer, str(expected.words).lower()) else "different"
+    if (expected.words or "").lower() in YES_OR_NO:
+        said = without_label(answer) if expected.choice and found.choice else answer
+        return "equal" if says(said, str(expected.words).lower()) else "different"
     if expected.words is not None:
-        same = not expected.choice and found.words is not None and same_words(found.words, expected.words)
+        # A letter alone is no text that stands for the option: "the B" is not (B).
+        spoken = found.choice or expected.words != expected.choice
+        same = spoken and found.words is not None and same_words(found.words, expected.words)
         return "equal" if same else "different"
     if found.words is not None:
         return "different"
@@ -129,7 +130,7 @@ def _outcome(gold: Node, answer: Node, digits: bool, tolerance: float, percent: 
 
 
 def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> str:
-    """Finish `compare` in a worker: compute the digits of irrational numbers, and return the reason."""
+    """As `compare` goes on in a worker: the reason, with the digits of irrational numbers worked out."""
     found, expected = read_answer(answer).tree, read_gold(gold).tree
     try:
         return _outcome(expected, found, True, tolerance, percent) if found and expected else "different"
@@ -140,7 +141,7 @@ def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = 
 
 
 def unusable(gold: str) -> bool:
-    """Whether a gold answer cannot be compared with anything."""
+    """Whether nothing can be compared with this gold answer."""
     found = read_gold(reference(gold))
     if found.problem or (found.tokens is not None and any(value == "\\" for _, value in found.tokens)):
         return True
@@ -155,5 +156,5 @@ def unusable(gold: str) -> bool:
 
 
 def is_right(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> bool:
-    """Whether a text's marked final answer equals the reference. Unmarked answers do not count."""
+    """Whether a text's marked final answer equals the reference. An unmarked answer does not count."""
     return compare(final_answer(text), reference(gold), tolerance, percent).correct

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -18,8 +19,9 @@ import time
 from pathlib import Path
 
 WORKERS = 2  # one to ask, and a spare one
-SECONDS = 1.5  # for a question; more is a timeout
-_STARTING = 10.0  # seconds for a new worker to say that it is ready
+SECONDS = 1.5  # of processor time for a question; more is a timeout, on a busy machine as on any other
+PATIENCE = 15  # seconds by the clock: a worker may have to wait for a processor
+_STARTING = 60.0  # seconds for a new worker to say that it is ready
 MEGABYTES = 384
 
 
@@ -28,7 +30,7 @@ class _Worker:
         # As this process would import it, whatever the current folder is by now.
         paths = os.pathsep.join([str(Path(__file__).parents[2]), *(path for path in sys.path if path)])
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-m", "zero2chat.math_verifier.worker", str(MEGABYTES), str(int(SECONDS) + 1)],
+            [sys.executable, "-S", "-m", "zero2chat.math_verifier.worker", *map(str, (MEGABYTES, SECONDS, PATIENCE))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -52,7 +54,12 @@ class _Worker:
             self._process.stdin.write(f"{question}\n".encode())
         except OSError as error:
             raise EOFError from error
-        return self._line(SECONDS)
+        try:
+            return self._line(PATIENCE)
+        except EOFError:
+            if self._process.wait(PATIENCE) == -signal.SIGPROF:
+                raise TimeoutError from None
+            raise
 
     def _line(self, seconds: float) -> str:
         assert self._process.stdout is not None

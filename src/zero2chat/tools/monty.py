@@ -5,7 +5,9 @@ functions. The interpreter is the only barrier to the host: its worker is an ord
 would be a way out. Sleeping takes no time.
 
 Results are text of limited length. A value would be copied completely, each part as often as it is referenced: `[s] *
-200` is two hundred texts. So the last expression is converted to text inside the interpreter.
+200` is two hundred texts. So the last expression is converted to text inside the interpreter. Only an error's message
+is copied as it is: for a moment it may take about twice the worker's memory.
+
 The interpreter also accepts a `return` outside of functions, which Python does not: see `_return_outside`.
 """
 
@@ -18,12 +20,13 @@ import threading
 from typing import Any
 
 from zero2chat.errors import UserError
-from zero2chat.tools.python import Limits, Result, shortened
+from zero2chat.tools.python import LONGEST, Limits, Result, shortened
 
 _RECYCLE = 5_000  # programs per worker before it is replaced
 _MOST_AT_ONCE = 256 * 1024  # bytes of one print
 _GRACE = 0.25  # seconds past its limit after which a worker is killed
 _LARGEST = 64 * 2**20  # bytes
+_LONGEST_ERROR = 4 * LONGEST  # characters that are looked at: a message may take all of the worker's memory
 _VALUE = "_z2c_value"  # holds the last expression's value; a name that no program is likely to use
 _TAKEN = f"{_VALUE} = ("
 _NOTHING = "None"  # appended, so that the program has no value
@@ -230,7 +233,7 @@ def _nowhere(stream: str, text: str) -> None:
 
 def _told(mistake: Any, code: str) -> str:
     """Convert the interpreter's traceback for the model: with the lines of its own program."""
-    told = str(mistake.display() if hasattr(mistake, "display") else mistake)
+    told = str(mistake.display() if hasattr(mistake, "display") else mistake)[:_LONGEST_ERROR]
     lines = re.sub(r'File "[^"\n]*", ', "", told).split("\n")
     own = code.split("\n")
     if f"    {_CALLED}" in lines:  # no line of the program's

@@ -1,0 +1,40 @@
+"""Answers as trees of plain tuples. A node is a tuple whose first entry names its kind:
+
+("number", Fraction)  ("constant", "pi" | "e" | "i" | "infty" | "emptyset")  ("variable", name)  ("dots",)
+("add", …)  ("mul", …)  ("div", a, b)  ("neg", a)  ("pow", a, b)  ("pm", a)  ("mp", a)  ("call", name, a, …)
+("percent", a)  ("degrees", a)  ("unit", words)  ("based", digits, base)  ("domain", "R")
+("list", joined, items)  ("set", items)  ("tuple", "(", items, "]")  ("builder", item, condition)
+("relation", signs, terms)  ("defined", name, parameters)  ("union", …)  ("inter", …)  ("minus", a, b)
+("ratio", …)  ("modulo", a, n)  ("matrix", rows)  ("cases", rows)  ("big", name, low, high, body)
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+Node = tuple[Any, ...]
+ONE: Node = ("number", Fraction(1))
+
+
+def replaced(node: Any, name: str, by: Node) -> Any:
+    """A node with another expression for a variable."""
+    if not isinstance(node, tuple):
+        return node
+    if node == ("variable", name):
+        return by
+    return tuple(replaced(part, name, by) for part in node)
+
+
+def without_percent(node: Any) -> Any:
+    """A tree without percent signs."""
+    if not isinstance(node, tuple):
+        return node
+    if len(node) == 2 and node[0] == "percent":
+        return without_percent(node[1])
+    return tuple(without_percent(part) for part in node)
+
+
+def size(node: Any) -> int:
+    """How many nodes there are in a tree."""
+    return 1 + sum(size(part) for part in node if isinstance(part, tuple)) if isinstance(node, tuple) else 0
