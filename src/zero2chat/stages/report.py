@@ -28,8 +28,6 @@ PAGE, NUMBERS = "report.html", "report.json"  # beside the run's folder
 
 @dataclass
 class ReportArguments:
-    """The steps to report on, and the page's title."""
-
     output_dir: str | None = None
     steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the order shown."})
     title: str = "An assistant from nothing"
