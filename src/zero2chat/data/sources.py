@@ -94,14 +94,14 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
 
 
 def _try_rows(source: Source) -> None:
-    task = tasks.load(str(source.task))
+    task, n = tasks.load(str(source.task)), source.n or 1
     options = dict(source.options)
     styles = options.pop("styles", None)
-    if task.fetches:
-        tasks.check_options(task, options)
+    if task.fetches or not isinstance(styles, dict):
+        tasks.check_rows(task.name, source.split, source.seed, n, options)
         return
-    rows = task.rows(source.split, source.seed, source.n, **options)
-    for style in styles if isinstance(styles, dict) else ():
+    rows = task.rows(source.split, source.seed, n, **options)
+    for style in styles:
         task.demonstration(rows[0], random.Random(0), style=style)
 
 

@@ -70,9 +70,7 @@ class Step:
 
 
 def load_recipe(
-    recipe: str | Path,
-    overrides: Mapping[str, Mapping[str, Any]] | None = None,
-    accelerate_config: str | None = None,
+    recipe: str | Path, overrides: Mapping[str, Mapping[str, Any]] | None = None, accelerate_config: str | None = None
 ) -> list[Step]:
     """Return the steps in topological order. A step's `after` are the steps whose runs it reads, and those it names.
 
@@ -107,11 +105,7 @@ def require_known(name: str, known: Sequence[str], where: str, kind: str) -> Non
 
 
 def _read_step(
-    entry: Any,
-    folder: Path,
-    where: Path,
-    overrides: Mapping[str, Mapping[str, Any]],
-    accelerate_config: str | None,
+    entry: Any, folder: Path, where: Path, overrides: Mapping[str, Mapping[str, Any]], accelerate_config: str | None
 ) -> Step:
     known = ("name", "stage", "config", "set", "after", "accelerate_config")
     if not isinstance(entry, dict):
@@ -125,10 +119,7 @@ def _read_step(
     require_known(entry["stage"], stages.names(), f"{where}: step {entry['name']}", "stage")
     launch = accelerate_config or entry.get("accelerate_config", "cpu")
     require_known(
-        launch,
-        sorted(p.stem for p in ACCELERATE_CONFIGS.glob("*.yaml")),
-        f"step {entry['name']}",
-        "accelerate config",
+        launch, sorted(p.stem for p in ACCELERATE_CONFIGS.glob("*.yaml")), f"step {entry['name']}", "accelerate config"
     )
     after = entry.get("after") or []
     after = [after] if isinstance(after, str) else after

@@ -168,7 +168,6 @@ def names(giving: str | None = None) -> list[str]:
 
 
 def load(name: str) -> Stage:
-    """Import a stage."""
     stage: Stage = importlib.import_module(f"{__name__}.{name}").STAGE
     return stage
 

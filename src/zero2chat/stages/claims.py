@@ -128,8 +128,6 @@ class Claim:
 
 @dataclass
 class ClaimsArguments:
-    """The claims, in the order shown."""
-
     output_dir: str | None = None
     claims: list[Claim] = field(default_factory=list)
     only: list[str] | None = field(default=None, metadata={"help": "Names of the claims to judge; others are skipped."})

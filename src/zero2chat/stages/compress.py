@@ -35,8 +35,6 @@ _SHOWN = 3  # samples per split
 
 @dataclass
 class CompressArguments(MeasuringArguments):
-    """The model, and its training data."""
-
     needs = ("model_name_or_path", "dataset")
 
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})

@@ -32,8 +32,6 @@ from zero2chat.tasks import SPLITS
 
 @dataclass
 class CorpusArguments:
-    """Sources of the text, and how much of it is held out."""
-
     output_dir: str | None = None
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
     decontaminate: list[dict] = field(

@@ -40,13 +40,7 @@ from zero2chat.models.chat_template import end_turn
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import (
-    open_chat_model,
-    open_model,
-    refused_settings,
-    set_global_batch,
-    set_max_length,
-)
+from zero2chat.trainers.arguments import open_chat_model, open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import ResumableTrainer, train
 

@@ -49,8 +49,6 @@ _OUT_OF_REACH = "out_of_reach"
 
 @dataclass
 class EvaluateArguments(MeasuringArguments):
-    """The model and the tasks."""
-
     model_revision: str = "main"
     attn_implementation: str | None = None
     load_in_8bit: bool = field(default=False, metadata={"help": "Weights in 8 bits (LLM.int8, bitsandbytes)."})

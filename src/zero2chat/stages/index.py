@@ -19,8 +19,6 @@ from zero2chat.tools.bm25 import write_index
 
 @dataclass
 class IndexArguments:
-    """The documents, and the length of passages."""
-
     output_dir: str | None = None
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources, each with load_dataset's keys."})
     characters: int = field(default=600, metadata={"help": "Maximum characters per passage."})

@@ -37,8 +37,6 @@ _SHOWN = 4  # prompts shown, with as many samples each
 
 @dataclass
 class NoveltyArguments(MeasuringArguments):
-    """The model, its training data, and the sampling settings."""
-
     needs = ("model_name_or_path", "dataset")
 
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})

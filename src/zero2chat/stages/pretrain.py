@@ -279,10 +279,7 @@ def _held_out_metrics(
     for name, rows in held_out.items():
         tokens, size = count_target_bytes(rows, tokenizer)
         loss = trainer.evaluate(eval_dataset=rows, metric_key_prefix=f"eval_{name}")[f"eval_{name}_loss"]
-        metrics[f"val_bits_per_byte_{name}"] = {
-            "value": round(loss * tokens / math.log(2) / size, 4),
-            "n": size,
-        }
+        metrics[f"val_bits_per_byte_{name}"] = {"value": round(loss * tokens / math.log(2) / size, 4), "n": size}
         nats, all_tokens, all_bytes = nats + loss * tokens, all_tokens + tokens, all_bytes + size
     metrics["val_loss"] = {"value": round(nats / all_tokens, 4), "n": all_tokens}
     metrics["val_bits_per_byte"] = {"value": round(nats / math.log(2) / all_bytes, 4), "n": all_bytes}

@@ -86,7 +86,6 @@ class Prober:
         self.prompts = [self.task.prompt(row) for row in self.rows]
 
     def answers(self, k: int) -> list[list[str]]:
-        """Sample k answers per prompt."""
         args, (model, tokenizer) = self.args, self.model
         found = answer_each(
             model, tokenizer, self.prompts, k, args.max_new_tokens, 1.0, args.eval_batch_size, args.seed

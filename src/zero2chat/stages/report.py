@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zero2chat.report.page import main_result, render, section_module
 from zero2chat.report.parts import clean, interval, short
 from zero2chat.report.steps import Step, check_controls, join_metrics, read_steps
 from zero2chat.runs import Run, write_atomically
@@ -29,8 +28,6 @@ PAGE, NUMBERS = "report.html", "report.json"  # beside the run's folder
 
 @dataclass
 class ReportArguments:
-    """The steps to report on, and the page's title."""
-
     output_dir: str | None = None
     steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the order shown."})
     title: str = "An assistant from nothing"
@@ -53,6 +50,8 @@ class ReportArguments:
 
 def print_results(steps: Sequence[Step], console: Console) -> None:
     """Print one row per step with its main metric."""
+    from zero2chat.report.page import main_result
+
     table = Table(box=None, header_style="dim", pad_edge=False)
     for head in ("step", "stage", "result", "", "95% interval", "n", "time"):
         table.add_column(head, justify="right" if head in ("result", "n", "time") else "left")
@@ -77,6 +76,8 @@ def _show(args: ReportArguments) -> None:
 
 
 def run(run: Run, args: ReportArguments) -> None:
+    from zero2chat.report.page import render, section_module  # matplotlib takes as long as the rest
+
     steps, folder = read_steps(args.steps, args.controls), run.folder.parent
     run.clear()
     metrics = join_metrics(steps)

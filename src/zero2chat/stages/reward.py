@@ -49,13 +49,7 @@ from zero2chat.models.reward_model import load_reward_model, score_texts, set_sc
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
 from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import (
-    MuonArguments,
-    open_model,
-    refused_settings,
-    set_global_batch,
-    set_max_length,
-)
+from zero2chat.trainers.arguments import MuonArguments, open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer, train

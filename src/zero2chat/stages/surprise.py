@@ -40,8 +40,6 @@ _SHOWN = 12
 
 @dataclass
 class SurpriseArguments(MeasuringArguments):
-    """The two models, and the task."""
-
     needs = ("model_name_or_path", "reference_model")
 
     reference_model: str | None = field(default=None, metadata={"help": "The model from before training."})

@@ -33,8 +33,6 @@ GPT4_PATTERN = (
 
 @dataclass
 class TokenizerArguments:
-    """Vocabulary size, and the files of the tokenizers to compare with."""
-
     output_dir: str | None = None
     dataset: str | None = None
     column: str = "text"

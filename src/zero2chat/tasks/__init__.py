@@ -37,6 +37,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -137,13 +138,19 @@ def check_options(task: Task, options: Iterable[str]) -> None:
     _refuse_unknown(task.name, task.rows, options)
 
 
+_made: set[tuple[Any, ...]] = set()  # rows that a check has made: a recipe's steps often name the same ones
+
+
 def check_rows(name: str, split: str, seed: int, n: int, options: Mapping[str, Any]) -> None:
     """Raises `UserError` for an option or n that the task does not have. Only a task that fetches makes no rows."""
     task = load(name)
     if task.fetches:
         check_options(task, options)
-    else:
+        return
+    rows = (inspect.unwrap(task.rows), Path.cwd(), split, seed, n, repr(options))
+    if rows not in _made:
         task.rows(split, seed, n, **options)
+        _made.add(rows)
 
 
 def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:

@@ -9,13 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accelerate import PartialState
-from transformers import (
-    EarlyStoppingCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from zero2chat import host_watchdog
@@ -52,7 +46,6 @@ class RunCallback(TrainerCallback, ExportableState):
         self.ended = False
 
     def state(self) -> dict[str, Any]:
-        """Return the state that is saved in a checkpoint."""
         return {"args": {}, "attributes": {"all_seconds": self.all_seconds, "counts": dict(self.counts)}}
 
     @property

@@ -9,10 +9,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import (
-    PrinterCallback,
-    Trainer,
-)
+from transformers import PrinterCallback, Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import DistillationConfig, GRPOConfig
 

@@ -76,8 +76,7 @@ class PPOConfig(BaseConfig):
     # Rollouts by vLLM
     use_vllm: bool = field(default=False, metadata={"help": "Generate with vLLM instead of `generate`."})
     vllm_mode: str = field(
-        default="colocate",
-        metadata={"help": "server: a running vLLM server; colocate: in this process."},
+        default="colocate", metadata={"help": "server: a running vLLM server; colocate: in this process."}
     )
     vllm_model_impl: str = field(default="vllm", metadata={"help": "transformers or vllm."})
     vllm_enable_sleep_mode: bool = field(default=False, metadata={"help": "Free vLLM's memory during optimization."})
@@ -165,5 +164,4 @@ class PPOConfig(BaseConfig):
 
     @property
     def steps_per_rollout(self) -> int:
-        """Optimizer steps per rollout."""
         return self.num_ppo_epochs * self.num_mini_batches

@@ -68,7 +68,6 @@ class Rewards:
                 raise UserError(f"reward_funcs[{i}]: {func!r} is neither a function nor a reward model")
 
     def prepare(self, accelerator: Accelerator, deepspeed: bool) -> None:
-        """Move the models to the training devices, sharded like the trained model."""
         for i, func in enumerate(self.funcs):
             if isinstance(func, nn.Module):
                 func.requires_grad_(False).eval()

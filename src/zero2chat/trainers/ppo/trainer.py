@@ -582,7 +582,6 @@ class KLBudget(TrainerCallback, ExportableState):
         self.stopped_at: int | None = None
 
     def state(self) -> dict[str, Any]:
-        """Return the state that is saved in a checkpoint."""
         return {"args": {}, "attributes": {"stopped_at": self.stopped_at}}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
