@@ -17,7 +17,7 @@ Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high
 Points = list[tuple[float, float]]
 
 
-@dataclass
+@dataclass(eq=False)  # hashed by identity
 class Step:
     """One finished step. `missing`: files that its folder lacks; `crawl`: a crawl's summary; `control_of`: the step
     that this one is a control of."""
@@ -47,20 +47,15 @@ class Step:
         found = ((re.fullmatch(pattern, name), metric) for name, metric in self.metrics.items())
         return {match[1]: metric for match, metric in found if match and finite(metric["value"]) is not None}
 
-    def curve(self, key: str, x: str = "step") -> Points:
-        """Return (step, value) of the history lines with `key`, sorted by step, or by the key `x`."""
-        pairs = ((finite(line.get(x)), finite(line.get(key))) for line in self.history)
+    def curve(self, key: str) -> Points:
+        """Return (step, value) of the history lines with `key`, sorted by step."""
+        pairs = ((finite(line.get("step")), finite(line.get(key))) for line in self.history)
         return sorted((x, y) for x, y in pairs if x is not None and y is not None)
 
     def curves(self, pattern: str) -> dict[str, Points]:
         """Return curves by history key, for keys that match completely."""
         keys = sorted({key for line in self.history for key in line if re.fullmatch(pattern, key)})
         return {key: points for key in keys if (points := self.curve(key))}
-
-    def rewards(self) -> dict[str, Points]:
-        """Return mean reward curves by reward function or model."""
-        found = self.curves("rewards/.+/mean")
-        return {re.sub("^rewards/|/mean$", "", key): points for key, points in found.items()}
 
     def samples_by_step(self) -> dict[int, list[dict[str, Any]]]:
         """Return samples in file order, by training step, ascending."""
@@ -73,6 +68,12 @@ class Step:
 def finite(value: Any) -> float | None:
     """Return the value if it is a finite number, else None."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def bounds(metric: Metric) -> tuple[float, float] | None:
+    """Return the interval's low and high end, or None if the metric has no interval."""
+    low, high = finite(metric.get("low")), finite(metric.get("high"))
+    return None if low is None or high is None else (low, high)
 
 
 def _read(path: Path) -> Any:
