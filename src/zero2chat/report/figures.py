@@ -231,9 +231,9 @@ def bars(
     def draw(axes: Axes) -> None:
         thick = 0.8 / len(groups)
         for hue, label, places, metrics in _rows(axes, names, groups, thick):
-            values, style = [metric["value"] for metric in metrics], {"color": hue, "alpha": 0.8}
-            name = _label(label.replace("_", " "))
-            axes.barh(places, values, thick * 0.86, xerr=_spread(metrics), ecolor=INK, label=name, **style)
+            values, name = [metric["value"] for metric in metrics], _label(label.replace("_", " "))
+            style = {"color": hue, "alpha": 0.8, "error_kw": {"color": INK, "ecolor": INK, "elinewidth": 1}}
+            axes.barh(places, values, thick * 0.86, xerr=_spread(metrics), label=name, **style)
             for at, metric in zip(places, metrics, strict=True):
                 note(axes, f" {short(measure or label, metric)}", (_top(metric), at), 2, 0, va="center")
         if all(is_rate(measure or label, metric) for (label, _), metric in shown.items()):
