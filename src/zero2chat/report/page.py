@@ -112,7 +112,7 @@ def _side_by_side(steps: Sequence[Step]) -> str:
     if not shared:
         return ""
     kinds = list(dict.fromkeys(kind for by_kind in measured.values() for kind in by_kind))
-    figures = []
+    figures: list[str] = []
     for kind in kinds:
         groups = {step.name: each[kind] for step, each in measured.items() if shared.keys() & each.get(kind, {})}
         caption = f"{kind.replace('_', ' ').capitalize()}, with 95% intervals: {', '.join(groups)}."

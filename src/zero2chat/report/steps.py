@@ -47,9 +47,9 @@ class Step:
         found = ((re.fullmatch(pattern, name), metric) for name, metric in self.metrics.items())
         return {match[1]: metric for match, metric in found if match and finite(metric["value"]) is not None}
 
-    def curve(self, key: str) -> Points:
-        """Return (step, value) of the history lines with `key`, sorted by step."""
-        pairs = ((finite(line.get("step")), finite(line.get(key))) for line in self.history)
+    def curve(self, key: str, x: str = "step") -> Points:
+        """Return (step, value) of the history lines with `key`, sorted by step, or by the key `x`."""
+        pairs = ((finite(line.get(x)), finite(line.get(key))) for line in self.history)
         return sorted((x, y) for x, y in pairs if x is not None and y is not None)
 
     def curves(self, pattern: str) -> dict[str, Points]:
