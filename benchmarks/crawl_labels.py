@@ -38,7 +38,7 @@ import pyarrow.parquet as pq
 import yaml
 from lxml import html
 
-from zero2chat.data.crawl.config import Minhash, theory
+from zero2chat.data.crawl.settings import Minhash, theory
 from zero2chat.data.decontamination import in_a_row
 from zero2chat.data.fetch.debian_docs import Package, Page, fetch, unpack, write_warc
 from zero2chat.data.pii import PLACEHOLDERS

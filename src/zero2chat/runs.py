@@ -56,6 +56,11 @@ def write_atomically(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSONL file atomically: a killed run leaves all rows or none."""
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file. A last line that a kill cut short is dropped."""
     if not path.exists():
@@ -374,7 +379,7 @@ class Run:
         """Write the samples of an evaluation, replacing those of the same step from a killed attempt."""
         lines = [line for line in read_jsonl(self.folder / SAMPLES) if line["step"] != step]
         lines += [{"step": step, **sample} for sample in samples]
-        write_atomically(self.folder / SAMPLES, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        write_jsonl(self.folder / SAMPLES, lines)
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
@@ -389,7 +394,7 @@ class Run:
             path = self.folder / name
             kept = [line for line in read_jsonl(path) if line["step"] <= step and (step or name == SAMPLES)]
             if path.exists():
-                write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+                write_jsonl(path, kept)
 
     # ---- checkpoints
 

@@ -11,11 +11,11 @@ import pytest
 
 from zero2chat.data.preference_files import read_pairs, write_pairs
 from zero2chat.data.preferences import (
-    compare,
     length_only,
     load_preferences,
     pairs_of_ranking,
     rank,
+    ranked_pairs,
     read_comparisons,
     without_ties,
 )
@@ -60,7 +60,7 @@ def test_a_ranking_gives_all_its_pairs_or_its_neighbours_the_better_one_first() 
 
 def test_pairs_hold_messages_and_tastes_and_equal_sides_are_left_out_and_counted() -> None:
     answers = [["0.1", "0.7", "0.1 "], ["0.3", "0.3"]]
-    pairs, equal = compare([ROW] * 2, [PROMPT] * 2, answers, worth, noise=0.0, seed=0)
+    pairs, equal = ranked_pairs([ROW] * 2, [PROMPT] * 2, answers, worth, noise=0.0, seed=0)
     assert equal == 2
     assert [(pair["chosen"], pair["rejected"][0]["content"].strip()) for pair in pairs] == [(said("0.7"), "0.1")] * 2
     assert all(pair["prompt"] == PROMPT for pair in pairs)
@@ -69,14 +69,14 @@ def test_pairs_hold_messages_and_tastes_and_equal_sides_are_left_out_and_counted
 
 def test_noise_turns_some_labels_and_a_seed_gives_the_same_ones() -> None:
     answers = [["0.5", "0.45"]] * 400
-    made = [compare([ROW] * 400, [PROMPT] * 400, answers, worth, noise=0.1, seed=seed)[0] for seed in (0, 0, 1)]
+    made = [ranked_pairs([ROW] * 400, [PROMPT] * 400, answers, worth, noise=0.1, seed=seed)[0] for seed in (0, 0, 1)]
     assert made[0] == made[1] != made[2]
     turned = sum(pair["taste_chosen"] < pair["taste_rejected"] for pair in made[0]) / 400
     assert turned == pytest.approx(1 - 1 / (1 + math.exp(-0.5)), abs=0.08)
 
 
 def test_pairs_of_one_taste_have_no_truth() -> None:
-    pairs, _ = compare([ROW], [PROMPT], [["0.5", "0.50", "0.7"]], worth, noise=0.0, seed=0)
+    pairs, _ = ranked_pairs([ROW], [PROMPT], [["0.5", "0.50", "0.7"]], worth, noise=0.0, seed=0)
     assert len(pairs) == 3
     assert [pair["chosen"] for pair in without_ties(pairs)] == [said("0.7")] * 2
 
@@ -87,12 +87,12 @@ def test_pairs_of_one_taste_have_no_truth() -> None:
         ({"task": "facts"}, "task 'facts': has no `taste`"),
         ({"task": "lines_"}, "did you mean 'lines'"),
         ({"noize": 0.1}, "unknown key 'noize'.*did you mean 'noise'"),
-        ({"noise": -1}, "noise: -1.0 is not 0 or above"),
-        ({"temperature": 0}, "temperature: 0.0 is not above 0"),
-        ({"noise": "nan"}, "noise: nan is not 0 or above"),
-        ({"answers": 1}, "answers: 1 is too few to compare"),
-        ({"pairs": "most"}, "pairs: 'most' is neither all nor adjacent"),
-        ({"n": 0}, "must be above 0"),
+        ({"noise": -1}, "noise -1.0 is below 0"),
+        ({"temperature": 0}, "temperature 0.0 is not above 0: all answers would be equal"),
+        ({"noise": "nan"}, "noise nan is below 0"),
+        ({"answers": 1}, "answers 1 is below 2: too few to compare"),
+        ({"pairs": "most"}, "pairs: 'most' is not one of all, adjacent"),
+        ({"n": 0}, "n 0 is not above 0"),
         ({"held_out": 1_000_000}, "1000000 rows asked for"),
         ({"options": {"mood": "sad"}}, "unknown option 'mood'"),
     ],
@@ -123,7 +123,7 @@ def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path: P
 
 
 def test_the_pairs_that_a_run_keeps_are_a_dataset(tmp_path: Path) -> None:
-    pairs, _ = compare([ROW], [PROMPT], [["0.1", "0.7", "0.3"]], worth, noise=0.0, seed=0)
+    pairs, _ = ranked_pairs([ROW], [PROMPT], [["0.1", "0.7", "0.3"]], worth, noise=0.0, seed=0)
     write_pairs(tmp_path / "pairs" / "train.jsonl", pairs)
     assert read_pairs(tmp_path / "pairs" / "train.jsonl") == pairs
     read, _ = load_preferences(Source(path=str(tmp_path / "pairs" / "train.jsonl"), n=2))

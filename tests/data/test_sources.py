@@ -105,7 +105,7 @@ def test_without_fractions_nothing_is_lost() -> None:
         ([{"path": "a.csv"}, {"n": 3}], "datasets[1]: a dataset needs either `path` or `task`"),
         ([{"path": "a.csv", "task": "facts", "n": 1}], "either `path` or `task`"),
         ([{"task": "facts"}], "task facts: `n` is not set: set it to the number of rows"),
-        ([{"path": "a.csv", "n": -1}], "n: -1 is not above 0"),
+        ([{"path": "a.csv", "n": -1}], "n -1 is not above 0"),
         ([{"path": "a.csv", "n": "many"}], "n: expected an int, got 'many'"),
         ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set all of them or none"),
     ],

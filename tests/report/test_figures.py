@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from zero2chat.report.figures import bars, curves, points
+from zero2chat.report.figures import bars, curves, metric_curves
 
 
 def _svg(figure: str) -> ElementTree.Element:
@@ -58,9 +58,9 @@ def test_points_have_a_tick_each_their_values_and_zero_has_room_on_a_logarithmic
         (number, {"value": value, "low": value, "high": value + 0.05})
         for number, value in ((0, 0.01), (1, 0.02), (10, 0.1), (100, 0.7))
     ]
-    figure = points("a", "Recall.", {"right": line}, "documents", "right", "accuracy_often", "In words.")
+    figure = metric_curves("a", "Recall.", {"right": line}, "documents", "right", "accuracy_often", "In words.")
     texts = ["".join(node.itertext()).strip() for node in _svg(figure).iter() if node.tag.endswith("text")]
     assert [text for text in texts if text in ("0", "1", "10", "100")] == ["0", "1", "10", "100"]
     assert {"1.0%", "2.0%", "10.0%", "70.0%", "documents"} <= set(texts)
     assert 'aria-label="In words."' in figure
-    assert points("a", "Recall.", {}, "documents", "right", "accuracy") == ""
+    assert metric_curves("a", "Recall.", {}, "documents", "right", "accuracy") == ""

@@ -6,15 +6,15 @@ number of copies in the training text. Canaries with 0 copies are the control.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from zero2chat import config
+from zero2chat.config import Refuse, build
 from zero2chat.errors import UserError
-from zero2chat.runs import read_jsonl, write_atomically
+from zero2chat.runs import read_jsonl, write_jsonl
 
 CANARIES = "canaries"  # the source of their documents
 FILE = "canaries.jsonl"  # in a corpus's folder
@@ -26,11 +26,9 @@ class Planting:
     """Settings: `n` canaries for each number of `copies`, and as many with 0 copies."""
 
     copies: list[int]
-    n: int = 8
+    n: Annotated[int, Refuse("not above 0")] = 8
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n {self.n} is not above 0")
         if not self.copies or min(self.copies) < 1 or len(set(self.copies)) < len(self.copies):
             raise ValueError(f"copies {self.copies}: expected distinct integers above 0")
 
@@ -50,7 +48,7 @@ class Canary:
 
 def read_planting(settings: Mapping[str, object]) -> Planting:
     """Read a YAML's `canaries:`. Raises `UserError` for an unknown key or an invalid number."""
-    planting: Planting = config.build([Planting], settings, "canaries")[0]
+    planting: Planting = build([Planting], settings, "canaries")[0]
     return planting
 
 
@@ -81,7 +79,7 @@ def never_planted(canary: Canary, n: int, seed: int) -> list[str]:
 
 
 def write_canaries(folder: Path, canaries: Sequence[Canary]) -> None:
-    write_atomically(folder / FILE, "".join(json.dumps(asdict(canary)) + "\n" for canary in canaries))
+    write_jsonl(folder / FILE, map(asdict, canaries))
 
 
 def read_canaries(folder: Path) -> list[Canary]:

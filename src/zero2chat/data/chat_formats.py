@@ -16,9 +16,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
+from zero2chat.runs import is_main_process
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Message = dict[str, Any]
 Row = Mapping[str, Any]
@@ -115,16 +119,22 @@ PREFERENCES = (
 )
 
 
-def recognise(columns: Sequence[str], shapes: Sequence[Shape], label: str | None) -> Shape:
-    """Return the first format whose columns all exist. Raises `UserError` if no format fits."""
-    for shape in shapes:
-        if set(shape.columns) <= set(columns):
-            return shape
-    known = "; ".join(shape.described(shape.columns) for shape in shapes)
-    raise UserError(
-        f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: rename them, or set "
-        "`column` to the one that holds messages"
-    )
+def recognise(rows: Dataset, shapes: Sequence[Shape], label: str | None, unit: str) -> Shape:
+    """Return the first format whose columns all exist, and print it with the number of rows, which are `unit`.
+
+    Raises `UserError` if there is none.
+    """
+    columns = rows.column_names
+    shape = next((shape for shape in shapes if set(shape.columns) <= set(columns)), None)
+    if shape is None:
+        known = "; ".join(shape.described(shape.columns) for shape in shapes)
+        raise UserError(
+            f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: rename them, or set "
+            "`column` to the one that holds messages"
+        )
+    if is_main_process():
+        print(f"{label}: {len(rows):,} {unit}, read as {shape.described(columns)}", flush=True)
+    return shape
 
 
 # ---- turns
@@ -156,7 +166,7 @@ def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
 
 def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
     if turn.get("role") is None and isinstance(turn.get("from"), str):
-        return _read_sharegpt(turn["from"], turn.get("value"), where)
+        turn = _of_sharegpt(turn["from"], turn.get("value"), where)
     role, content, calls = turn.get("role"), turn.get("content"), turn.get("tool_calls") or []
     if not isinstance(role, str):
         raise UserError(f"{where}: expected a list of {{role, content}} or {{from, value}}")
@@ -173,14 +183,14 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
     return read
 
 
-def _read_sharegpt(speaker: str, value: Any, where: str) -> Message:
+def _of_sharegpt(speaker: str, value: Any, where: str) -> Message:
+    """Return ShareGPT's turn with role and content, or with the calls of a `function_call`."""
     if speaker not in _SPEAKERS:
         raise UserError(f"{where}: unknown role {speaker!r}; known: {', '.join(_SPEAKERS)}")
     if speaker != "function_call":
-        return {"role": _SPEAKERS[speaker], "content": _text(value, where)}
+        return {"role": _SPEAKERS[speaker], "content": value}
     called = _from_json(value, "a function_call is", where)
-    calls = [_read_call(call, where) for call in (called if isinstance(called, list) else [called])]
-    return {"role": "assistant", "content": "", "tool_calls": calls}
+    return {"role": "assistant", "content": "", "tool_calls": called if isinstance(called, list) else [called]}
 
 
 def _text(content: Any, where: str) -> str:

@@ -13,12 +13,13 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.data.chat_formats import CONVERSATIONS, of_column, read_tools, recognise
+from zero2chat.data.packing import which_fit
 from zero2chat.data.review_states import leave_out_rejected
-from zero2chat.data.sources import Source, load_source, require_column
+from zero2chat.data.sources import Source, first_rows, load_source, require_column
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, call_message, failed
 from zero2chat.models.tokenization import neutral
-from zero2chat.runs import cores, is_main_process
+from zero2chat.runs import cores
 
 _A_PROCESS = 4000  # conversations that are worth a process of their own
 _OUT_OF_ORDER = "It is out of order just now."
@@ -50,20 +51,14 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
             )
         rng = random.Random(f"{source.seed} {split}")
         rows = task.rows(split, source.seed, source.n, **options)
-        found = [
-            ([*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)], schemas) for row in rows
-        ]
-        return _as_dataset(found, str(source.label))
-    rows = leave_out_rejected(load_source(source, as_text=True), source.label)
+        shown = [[*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)] for row in rows]
+        return _as_dataset([(messages, schemas) for messages in shown], str(source.label))
+    rows = first_rows(leave_out_rejected(load_source(source, as_text=True), source.label), source.n)
     if source.column == "text":
-        shape = recognise(rows.column_names, CONVERSATIONS, source.label)
+        shape = recognise(rows, CONVERSATIONS, source.label, "conversations")
     else:
         require_column(rows, source.column, source.label)
-        shape = of_column(source.column)
-    if source.n is not None:
-        rows = rows.select(range(min(source.n, len(rows))))
-    if is_main_process():
-        print(f"{source.label}: {len(rows):,} conversations, read as {shape.described(rows.column_names)}", flush=True)
+        shape = recognise(rows, [of_column(source.column)], source.label, "conversations")
     found = []
     for i, row in enumerate(rows):
         where = f"{source.label}, row {i}"
@@ -105,13 +100,8 @@ def join_conversations(conversations: Dataset, most: int, longest: int, seed: in
         joined[-1]["size"] += size
         room[tools[i]] -= 1
     every = [row for rows in by_tools.values() for row in rows]
-    return Dataset.from_dict(
-        {
-            "messages": [json.dumps(row["messages"]) for row in every],
-            "tools": [row["tools"] for row in every],
-            "where": [row["where"] for row in every],
-        }
-    )
+    columns = {"messages": [json.dumps(row["messages"]) for row in every]}
+    return Dataset.from_dict(columns | {key: [row[key] for row in every] for key in ("tools", "where")})
 
 
 def _demonstrate(
@@ -183,23 +173,8 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
 def tokenize_conversations(
     conversations: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> Dataset:
-    """Return `input_ids` and `assistant_masks`, as `encode_conversations` makes them.
-
-    Conversations longer than `max_length` tokens are never truncated: with `overlong="error"` they raise a `UserError`
-    with their number; with `"drop"` they are dropped and counted.
-    """
+    """Return `input_ids` and `assistant_masks` of the conversations that fit (`which_fit`)."""
     encoded = encode_conversations(conversations, tokenizer)
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    too_long = [i for i, length in enumerate(lengths) if length > max_length]
-    if too_long:
-        longest = max(range(len(lengths)), key=lengths.__getitem__)
-        said = (
-            f"{label}: {len(too_long)} of {len(lengths)} conversations are longer than max_length {max_length} "
-            f"({encoded['where'][longest]} is the longest, {lengths[longest]} tokens)"
-        )
-        if overlong == "error" or len(too_long) == len(lengths):
-            raise UserError(f"{said}: raise max_length, or set `overlong: drop` to drop them")
-        print(f"{said}: dropped", flush=True)
-        dropped = set(too_long)
-        encoded = encoded.select([i for i in range(len(lengths)) if i not in dropped])
-    return encoded.remove_columns("where")
+    lengths, where = [len(ids) for ids in encoded["input_ids"]], encoded["where"]
+    kept = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
+    return encoded.select(kept).remove_columns("where")

@@ -30,9 +30,9 @@ from typing import Any, NamedTuple, TypeVar
 from datasets import Dataset
 
 from zero2chat import tasks
-from zero2chat.data.sources import Source, is_file, load_source, read_sources, require_column
+from zero2chat.data.sources import Source, first_rows, is_file, load_source, read_sources, require_column
 from zero2chat.errors import UserError
-from zero2chat.runs import Run, is_main_process, strings, write_atomically
+from zero2chat.runs import Run, is_main_process, strings, write_jsonl
 from zero2chat.text import words
 
 WORDS = 13
@@ -95,13 +95,9 @@ def training_texts(sources: Iterable[Source]) -> Iterator[str]:
             # Tool results are excluded: they come from running the tools.
             rows: Iterable[Any] = map(json.loads, load_conversations(replace(source, tools=False))["messages"])
         else:
-            rows = _first(load_source(source), source.n)
+            rows = first_rows(load_source(source), source.n)
         for row in rows:
             yield from (text for _, text in strings(row))
-
-
-def _first(rows: Dataset, n: int | None) -> Dataset:
-    return rows if n is None else rows.select(range(min(n, len(rows))))
 
 
 def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
@@ -185,7 +181,7 @@ def load_questions(sources: Iterable[Source]) -> Questions:
             asked = tasks.load(source.task).rows(source.split, source.seed, source.n, **source.options)
             some = [row["question"] for row in asked]
         else:
-            rows = _first(load_source(source), source.n)
+            rows = first_rows(load_source(source), source.n)
             own = [name for name in _ASKED if name in rows.column_names] if source.column == "text" else []
             column = own[0] if own else source.column
             require_column(rows, column, source.label)
@@ -240,8 +236,7 @@ class Decontamination:
             return {}
         removed = Counter(line["exam"] for line in self._removed)
         if is_main_process():
-            lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in self._removed]
-            write_atomically(run.folder / FILE, "".join(lines))
+            write_jsonl(run.folder / FILE, self._removed)
             counts = ", ".join(f"{exam} {n:,}" for exam, n in removed.most_common()) or "none"
             print(
                 f"decontaminate: {len(self._removed):,} of {self._rows:,} rows contain one of {len(self._questions):,} "

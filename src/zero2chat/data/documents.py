@@ -29,8 +29,7 @@ def read_documents(
     if place.is_dir() and not any(place.iterdir()):
         raise UserError(f"{source}: the folder is empty")
     rows = load_source(Source(path=source, split=split, column=column))
-    require_column(rows, column, source, "--column")
-    require_text(rows, column, source)
+    require_text(rows, column, source, "--column")
     columns = [column]
     if source_column is not None:
         require_column(rows, source_column, source, "--source-column")

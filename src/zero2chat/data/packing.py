@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from accelerate import PartialState
@@ -10,17 +10,15 @@ from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat.data.sources import require_column
+from zero2chat.data.sources import require_text
 from zero2chat.errors import UserError
 from zero2chat.models.tokenization import plain_ids, token_bytes
+from zero2chat.runs import is_main_process
 
 
-def require_text(rows: Dataset, column: str, label: str) -> None:
-    """Raise `UserError` if the column is missing, or if a row is not text."""
-    require_column(rows, column, label)
-    kind = getattr(rows.features[column], "dtype", "values of several types")
-    if kind not in ("string", "large_string"):
-        raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `column`")
+def require_filled(rows: Dataset, column: str, label: str) -> None:
+    """Raise `UserError` if the column is missing, does not hold text, or is null in some row."""
+    require_text(rows, column, label)
     if rows.data.column(column).null_count == 0:
         return
     for i, text in enumerate(rows[column]):  # a selection may exclude the nulls
@@ -43,6 +41,33 @@ def token_windows(
     return np.asarray(row[:whole], dtype=np.int32).reshape(-1, length), row[whole:]
 
 
+def which_fit(
+    lengths: Sequence[int],
+    max_length: int,
+    overlong: str,
+    label: str,
+    what: str,
+    name: Callable[[int], str] = "row {}".format,
+) -> list[int]:
+    """Return the indices of the rows of at most `max_length` tokens, given their lengths. Rows are never truncated.
+
+    With `overlong="error"`, or if no row fits, longer rows raise `UserError`; else they are dropped and counted. `what`
+    describes them in the message, such as "conversations are longer than"; `name` names a row.
+    """
+    kept = [i for i, length in enumerate(lengths) if length <= max_length]
+    if len(kept) < len(lengths):
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        said = (
+            f"{label}: {len(lengths) - len(kept)} of {len(lengths)} {what} max_length {max_length} "
+            f"({name(longest)} is the longest, {lengths[longest]} tokens)"
+        )
+        if overlong == "error" or not kept:
+            raise UserError(f"{said}: raise max_length, or set `overlong: drop` to drop them")
+        if is_main_process():
+            print(f"{said}: dropped", flush=True)
+    return kept
+
+
 def pack_documents(
     documents: Dataset,
     column: str,
@@ -54,10 +79,10 @@ def pack_documents(
     """Return rows of `input_ids` (length,), made by `token_windows`.
 
     Each process drops its last, incomplete window. Windows of documents on disk are cached on disk: each node's first
-    rank makes them, and the others open its file.
-    Raises `UserError` if a document is not text, or if the documents do not fill a single window.
+    rank makes them, and the other ranks open its file. Raises `UserError` if a document is not text, or if the
+    documents do not fill a single window.
     """
-    require_text(documents, column, label)
+    require_filled(documents, column, label)
     processes = None if processes is None else min(processes, len(documents))
     rest: Sequence[int] = ()
 

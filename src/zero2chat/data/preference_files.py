@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +13,13 @@ from zero2chat.data.chat_formats import read_turns, text_turns
 from zero2chat.data.preferences import Messages, Pair
 from zero2chat.data.prompts import prompt_key
 from zero2chat.errors import UserError
-from zero2chat.runs import read_jsonl, write_atomically
+from zero2chat.runs import read_jsonl, write_jsonl
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write JSON lines atomically: a killed run leaves all pairs or none."""
+    """Write the pairs that a run keeps, in a folder that may be new."""
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
+    write_jsonl(path, pairs)
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -51,34 +51,17 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
         raise UserError(f"{path}: no folder {path.parent}: create it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UserError(f"{path}: not writable: give another file")
-    try:
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     ranked: list[tuple[str, int]] = []  # a line's prompt, and the number of lines of its ranking
-    for number, line in enumerate(lines, 1):
-        where = f"{path}, line {number}"
-        row = _read_row(line)
-        if row is None and number == len(lines) and _is_cut(line):
-            lines.pop()
-        elif row is None:
+    sizes: list[int] = []
+    for where, line, row in _lines(path) if path.exists() else ():
+        if row is None:
             raise UserError(f"{where}: not a ranking by `zero2chat rank`: give another file")
-        else:
-            ranked.append((prompt_key(read_turns(row["prompt"], "user", f"{where}: prompt")), row["pairs"]))
+        ranked.append((prompt_key(read_turns(row["prompt"], "user", f"{where}: prompt")), row["pairs"]))
+        sizes.append(len(line))
     last = len(list(itertools.takewhile(lambda line: line == ranked[-1], reversed(ranked))))
     if last and last < ranked[-1][1]:
-        del ranked[-last:], lines[-last:]
-    return {prompt for prompt, _ in ranked}, sum(map(len, lines))
-
-
-def _read_row(line: bytes) -> Pair | None:
-    """Parse one of our lines; None if it is not one."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    ours = isinstance(row, dict) and tuple(row) == _COLUMNS and isinstance(row["pairs"], int)
-    return row if ours else None
+        del ranked[-last:], sizes[-last:]
+    return {prompt for prompt, _ in ranked}, sum(sizes)
 
 
 def read_votes(path: str | Path) -> list[Vote]:
@@ -86,15 +69,8 @@ def read_votes(path: str | Path) -> list[Vote]:
 
     Raises `UserError` if there are no votes, and, with its line, for an invalid vote.
     """
-    try:
-        lines = Path(path).read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     votes: list[Vote] = []
-    for number, line in enumerate(lines, 1):
-        row, where = _read_row(line), f"{path}, line {number}"
-        if row is None and number == len(lines) and _is_cut(line):
-            break
+    for where, _, row in _lines(Path(path)):
         models = str(row["model"]).split(" > ") if row else []
         if row is None or len(set(models)) != 2 or len(models) != 2:
             raise UserError(f"{where}: not a vote between two models: give one from `zero2chat ui --against … --out`")
@@ -106,6 +82,25 @@ def read_votes(path: str | Path) -> list[Vote]:
     if not votes:
         raise UserError(f"{path}: no votes in the file")
     return votes
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes, Pair | None]]:
+    """Yield each line's place, the line, and its pair, or None if it is not one of ours.
+
+    An incomplete last line is left out. Raises `UserError` if the file cannot be read.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        ours = isinstance(row, dict) and tuple(row) == _COLUMNS and isinstance(row["pairs"], int)
+        if ours or number < len(lines) or not _is_cut(line):
+            yield f"{path}, line {number}", line, row if ours else None
 
 
 def _is_cut(line: bytes) -> bool:
@@ -128,7 +123,8 @@ def mend(path: Path, whole: int) -> None:
 
 def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tuple[str, str]]) -> None:
     """Append a ranking's pairs, (better, worse), in one write, synced to disk. Raises `UserError` if that fails."""
-    rows = [_row(model, prompt, chosen, rejected, len(pairs)) for chosen, rejected in pairs]
+    sides = [([{"role": "assistant", "content": text}] for text in pair) for pair in pairs]
+    rows = [dict(zip(_COLUMNS, (len(pairs), model, prompt, *both), strict=True)) for both in sides]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
         with path.open("ab") as file:
@@ -139,8 +135,3 @@ def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tup
         raise UserError(
             f"{path}: this ranking cannot be written ({error.strerror}); earlier rankings are saved"
         ) from error
-
-
-def _row(model: str, prompt: Messages, chosen: str, rejected: str, pairs: int) -> Pair:
-    sides = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
-    return dict(zip(_COLUMNS, (pairs, model, prompt, *sides), strict=True))

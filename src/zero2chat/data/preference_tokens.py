@@ -1,4 +1,4 @@
-"""Pairs of preferred and rejected answers as tokens, as DPO's trainer and the reward model's take them."""
+"""Tokenize preference pairs for DPO and for reward models."""
 
 from __future__ import annotations
 
@@ -8,26 +8,13 @@ from datasets import Dataset
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from zero2chat.data.packing import which_fit
 from zero2chat.data.preferences import Pair
 from zero2chat.errors import UserError
 from zero2chat.models.reward_model import encode
 from zero2chat.models.tokenization import neutral
-from zero2chat.runs import is_main_process
 
-
-def which_fit(lengths: Sequence[tuple[int, int]], max_length: int, overlong: str, label: str) -> list[int]:
-    """Return the indices of pairs with both sides within `max_length`, given their lengths in tokens.
-
-    A longer pair raises `UserError` with `overlong="error"`, else it is dropped and counted.
-    """
-    fits = [max(both) <= max_length for both in lengths]
-    if not all(fits):
-        said = f"{label}: {fits.count(False)} of {len(fits)} pairs have an answer longer than max_length {max_length}"
-        if overlong == "error" or not any(fits):
-            raise UserError(f"{said} (row {fits.index(False)}): raise max_length, or set `overlong: drop`")
-        if is_main_process():
-            print(f"{said}: dropped", flush=True)
-    return [i for i, fit in enumerate(fits) if fit]
+_TOO_LONG = "pairs have an answer longer than"
 
 
 def tokenize_dpo_pairs(
@@ -36,8 +23,8 @@ def tokenize_dpo_pairs(
     """Return columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept.
 
     The answer is what the chat template marks as the assistant's turn, from its header to its end of turn. Control
-    tokens in the text are neutralised. Raises `UserError` if a side is more than one answer, or if the template rejects
-    it. A pair that is too long raises, too, or is dropped (`which_fit`).
+    tokens in the text are neutralised. Raises `UserError` if a side has more than one answer, or if the template
+    rejects it; a pair that is too long is an error or is dropped (`which_fit`).
     """
     found: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
     for i, pair in enumerate(pairs):
@@ -51,8 +38,8 @@ def tokenize_dpo_pairs(
             raise UserError(f"{where}: the chat template renders the prompt differently before the two answers")
         for column, ids in zip(found, (chosen[:start], chosen[start:], rejected[start:]), strict=True):
             found[column].append(ids)
-    lengths = [(len(p) + len(a), len(p) + len(b)) for p, a, b in zip(*found.values(), strict=True)]
-    kept = which_fit(lengths, max_length, overlong, label)
+    lengths = [len(prompt) + max(len(a), len(b)) for prompt, a, b in zip(*found.values(), strict=True)]
+    kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG)
     return Dataset.from_dict(found).select(kept), [pairs[i] for i in kept]
 
 
@@ -84,10 +71,10 @@ def tokenize_reward_pairs(
 ) -> tuple[Dataset, list[Pair]]:
     """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring, and the pairs kept.
 
-    A pair with an answer over `max_length` raises `UserError` if `overlong="error"`, else it is dropped and counted.
+    A pair that is too long is an error or is dropped (`which_fit`).
     """
     ids = encode(tokenizer, both_sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
-    kept = which_fit([(len(a), len(b)) for a, b in both], max_length, overlong, label)
+    kept = which_fit([max(len(a), len(b)) for a, b in both], max_length, overlong, label, _TOO_LONG)
     rows = Dataset.from_dict({"chosen_ids": [both[i][0] for i in kept], "rejected_ids": [both[i][1] for i in kept]})
     return rows, [pairs[i] for i in kept]

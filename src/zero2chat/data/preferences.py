@@ -7,16 +7,15 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
-from zero2chat.config import build
+from zero2chat.config import Refuse, build
 from zero2chat.data.chat_formats import PREFERENCES, Shape, read_turns, recognise, text_turns
-from zero2chat.data.sources import Source, load_source, mix, read_sources, split_of
+from zero2chat.data.sources import Source, first_rows, load_source, mix, read_sources, split_of
 from zero2chat.errors import UserError
-from zero2chat.runs import is_main_process
 
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected.
@@ -31,16 +30,17 @@ class PairArguments:
     """Settings of preference datasets, shared by the stages that train on them."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompt, chosen and rejected."})
-    test_fraction: float = field(default=0.1, metadata={"help": "Share of the datasets' prompts to hold out."})
-    overlong: str = field(default="error", metadata={"help": "Pairs with an answer over max_length: error or drop."})
-    equal: str = field(default="error", metadata={"help": "Pairs with equal chosen and rejected: error or drop."})
+    test_fraction: Annotated[float, Refuse("not between 0 and 1")] = field(
+        default=0.1, metadata={"help": "Share of the datasets' prompts to hold out."}
+    )
+    overlong: Literal["error", "drop"] = field(
+        default="error", metadata={"help": "Pairs with an answer over max_length: error or drop."}
+    )
+    equal: Literal["error", "drop"] = field(
+        default="error", metadata={"help": "Pairs with equal chosen and rejected: error or drop."}
+    )
 
     def __post_init__(self) -> None:
-        for key in ("overlong", "equal"):
-            if getattr(self, key) not in ("error", "drop"):
-                raise ValueError(f"{key}: '{getattr(self, key)}' is neither error nor drop")
-        if not 0 < self.test_fraction < 1:
-            raise ValueError(f"test_fraction: {self.test_fraction} is not between 0 and 1")
         # Checked here too, so that a recipe fails before its first step runs.
         if self.datasets:
             read_sources(self.datasets)
@@ -57,30 +57,16 @@ class Comparisons:
     """
 
     task: str
-    n: int = 1000
-    answers: int = 4
-    pairs: str = "all"
-    noise: float = 0.1
-    held_out: int = 700
-    split: str = "test"
+    n: Annotated[int, Refuse("not above 0")] = 1000
+    answers: Annotated[int, Refuse("below 2: too few to compare")] = 4
+    pairs: Literal["all", "adjacent"] = "all"
+    noise: Annotated[float, Refuse("below 0")] = 0.1
+    held_out: Annotated[int, Refuse("not above 0")] = 700
+    split: Literal["validation", "test"] = "test"
     seed: int = 0
-    max_new_tokens: int = 48
-    temperature: float = 1.0
+    max_new_tokens: Annotated[int, Refuse("not above 0")] = 48
+    temperature: Annotated[float, Refuse("not above 0: all answers would be equal")] = 1.0
     options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.n < 1 or self.held_out < 1 or self.max_new_tokens < 1:
-            raise ValueError("n, held_out and max_new_tokens must be above 0")
-        if self.answers < 2:
-            raise ValueError(f"answers: {self.answers} is too few to compare: set 2 or more")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature: {self.temperature} is not above 0: all answers would be equal")
-        if not (self.noise >= 0 and math.isfinite(self.noise)):
-            raise ValueError(f"noise: {self.noise} is not 0 or above")
-        if self.split not in ("validation", "test"):
-            raise ValueError(f"split: '{self.split}' is neither validation nor test")
-        if self.pairs not in ("all", "adjacent"):
-            raise ValueError(f"pairs: '{self.pairs}' is neither all nor adjacent")
 
 
 def read_comparisons(settings: dict[str, Any]) -> Comparisons:
@@ -117,7 +103,7 @@ def pairs_of_ranking(order: Sequence[int], which: str = "all") -> list[tuple[int
     return [(better, worse) for place, better in enumerate(order) for worse in order[place + 1 :]]
 
 
-def compare(
+def ranked_pairs(
     rows: Sequence[tasks.Row],
     prompts: Sequence[Messages],
     answers: Sequence[Sequence[str]],
@@ -187,15 +173,11 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
     """
     if source.task is not None:
         raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
-    rows = load_source(source, as_text=True)
+    rows = first_rows(load_source(source, as_text=True), source.n)
     for column in ("chosen", "rejected"):
         if column not in rows.column_names:
             raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
-    if source.n is not None:
-        rows = rows.select(range(min(source.n, len(rows))))
-    shape = recognise(rows.column_names, PREFERENCES, source.label)
-    if is_main_process():
-        print(f"{source.label}: {len(rows):,} pairs, read as {shape.described(rows.column_names)}", flush=True)
+    shape = recognise(rows, PREFERENCES, source.label, "pairs")
     pairs = [_read_pair(row, shape, f"{source.label}, row {i}", equal) for i, row in enumerate(rows)]
     kept = [pair for pair in pairs if pair is not None]
     if not kept:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
 from zero2chat.data.preferences import Pair, load_preferences
-from zero2chat.data.prompts import encode_prompts, load_parts
+from zero2chat.data.prompts import encode_problems, load_parts
 from zero2chat.data.sources import Source, mix, read_sources, rows_kept
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.chat_template import end_turn, prepare_chat_template
@@ -88,7 +88,7 @@ def prompt_rows(
     model, tokenizer = open_empty(model_args, args.chat_template_path)
     end_turn(model, tokenizer)
     problems, counts = mixed(load_parts(sources, rewards, answers), sources)
-    _, ids = encode_prompts(problems, tokenizer, tools, training.chat_template_kwargs)
+    _, ids = encode_problems(problems, tokenizer, tools, training.chat_template_kwargs)
     return Rows(
         "prompts",
         "carries loss: nothing in the prompt; the completion will",

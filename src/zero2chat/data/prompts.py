@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, Features, Value
@@ -11,9 +12,10 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
+from zero2chat.config import build
 from zero2chat.data.chat_formats import read_turns, text_turns
-from zero2chat.data.preferences import MESSAGES
-from zero2chat.data.sources import Source, load_source, require_column
+from zero2chat.data.preferences import MESSAGES, Messages
+from zero2chat.data.sources import Source, first_rows, load_source, require_column
 from zero2chat.errors import UserError
 from zero2chat.models.tokenization import neutral
 from zero2chat.runs import is_main_process
@@ -21,14 +23,8 @@ from zero2chat.runs import is_main_process
 if TYPE_CHECKING:
     from zero2chat.inference.tool_format import Tools
     from zero2chat.rewards import Reward
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from zero2chat.config import build
-from zero2chat.data.preferences import Messages
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+_TASK_PROMPTS = 50  # where a task is named and no number
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
@@ -43,9 +39,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
         return task_problems(source.task, rows, wanted)
-    found = load_source(source)
-    if source.n is not None:
-        found = found.select(range(min(source.n, len(found))))
+    found = first_rows(load_source(source), source.n)
     for column in ("prompt", "answer") if answers else ("prompt",):
         require_column(found, column, source.label)
     has_answers = "answer" in found.column_names
@@ -89,7 +83,7 @@ def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] 
     return made
 
 
-def encode_prompts(
+def encode_problems(
     problems: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     tools: Tools | None = None,
@@ -127,7 +121,7 @@ def safe_problems(
 
     Raises `UserError` if none remains, or if one has over `room` tokens.
     """
-    problems, encoded = encode_prompts(problems, tokenizer, tools, template_kwargs)
+    problems, encoded = encode_problems(problems, tokenizer, tools, template_kwargs)
     lengths = [len(ids) for ids in encoded]
     if longest is not None:
         kept = [i for i, length in enumerate(lengths) if length <= longest]
@@ -148,18 +142,13 @@ def safe_problems(
     return problems
 
 
-_TASK_PROMPTS = 50  # where a task is named and no number
-
-
 def read_prompts(task: str | None, path: str | None, n: int | None = None, seed: int = 0) -> list[Messages]:
     """Return the first `n` prompts of a task's training rows, or of a file: .txt (one per line) or .jsonl.
 
     Duplicates are removed. Raises `UserError` if there are no prompts.
     """
-    if task is not None and n is None:
-        n = _TASK_PROMPTS
-    label = task or "prompts"
-    settings = {"task": task, "path": path, "n": n, "seed": seed, "label": label}
+    n = _TASK_PROMPTS if task is not None and n is None else n
+    settings = {"task": task, "path": path, "n": n, "seed": seed, "label": task or "prompts"}
     (source,) = build([Source], settings, "rank")
     kind = Path(path or "").suffix
     if path is not None and kind not in (".txt", ".jsonl"):

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from datasets import (
     Dataset,
@@ -23,7 +23,8 @@ from datasets import (
 )
 from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, DatasetNotFoundError
 
-from zero2chat import config, tasks
+from zero2chat import tasks
+from zero2chat.config import Refuse, build
 from zero2chat.errors import UserError
 
 _BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".txt": "text", ".md": "text"}
@@ -49,13 +50,13 @@ class Source:
     revision: str | None = None
     column: str = "text"
     task: str | None = None
-    n: int | None = None
+    n: Annotated[int | None, Refuse("not above 0")] = None
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     fraction: float | None = None
     label: str | None = None
     tools: bool = False
-    failing: float = 0.0
+    failing: Annotated[float, Refuse("not from 0 to below 1")] = 0.0
     retell: str | None = None
 
     def __post_init__(self) -> None:
@@ -63,10 +64,6 @@ class Source:
             raise ValueError("a dataset needs either `path` or `task`")
         if self.task is not None and not self.n:
             raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
-        if self.n is not None and self.n < 1:
-            raise ValueError(f"n: {self.n} is not above 0")
-        if not 0 <= self.failing < 1:
-            raise ValueError(f"failing: {self.failing} is not a share from 0 to below 1")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
             raise ValueError("retell: only for a task's documents, without tools: set `task`, or remove retell")
         if self.label is None:
@@ -80,41 +77,36 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
     """
     if not datasets:
         raise UserError(f"{where}: the list is empty: add at least one dataset")
-    sources = [config.build([Source], entry, f"{where}[{i}]")[0] for i, entry in enumerate(datasets)]
+    sources = [build([Source], entry, f"{where}[{i}]")[0] for i, entry in enumerate(datasets)]
     for i, source in enumerate(sources):
         if documents and source.label in tasks.SPLITS:
             raise UserError(f"{where}[{i}]: label: '{source.label}' is the name of a split: set another `label`")
         if documents and source.retell:
             raise UserError(f"{where}[{i}]: retell: only for conversations, but these are documents: remove it")
         if source.task is not None:
-            _try_documents(source) if documents or source.retell else _try_rows(source)
+            _try(source, documents=documents or source.retell is not None)
     if len({source.fraction is None for source in sources}) == 2:
         raise UserError(f"{where}: `fraction` is set for some and missing for others: set all of them or none")
     return sources
 
 
-def _try_rows(source: Source) -> None:
-    task, n = tasks.load(str(source.task)), source.n or 1
-    options = dict(source.options)
-    styles = options.pop("styles", None)
-    if task.fetches or not isinstance(styles, dict):
+def _try(source: Source, documents: bool) -> None:
+    """Raise `UserError` if the task cannot make these rows or documents with these options."""
+    task, n, options = tasks.load(str(source.task)), source.n or 1, dict(source.options)
+    styles = None if documents else options.pop("styles", None)
+    if not documents and (task.fetches or not isinstance(styles, dict)):
         tasks.check_rows(task.name, source.split, source.seed, n, options)
-        return
-    rows = task.rows(source.split, source.seed, n, **options)
-    for style in styles:
-        task.demonstration(rows[0], random.Random(0), style=style)
-
-
-def _try_documents(source: Source) -> None:
-    task = tasks.load(str(source.task))
-    if task.fetches:
-        tasks.check_options(task, source.options)
-        return
-    make, n = task.documents, source.n or 1
-    try:
-        make(seed=source.seed, n=min(n, _FEW_DOCUMENTS), **source.options)
-    except UserError:
-        make(seed=source.seed, n=n, **source.options)  # perhaps these documents are too few
+    elif task.fetches:
+        tasks.check_options(task, options)
+    elif documents:
+        try:
+            task.documents(seed=source.seed, n=min(n, _FEW_DOCUMENTS), **options)
+        except UserError:
+            task.documents(seed=source.seed, n=n, **options)  # perhaps these documents are too few
+    else:
+        rows = task.rows(source.split, source.seed, n, **options)
+        for style in styles or ():
+            task.demonstration(rows[0], random.Random(0), style=style)
 
 
 def is_file(path: str | None) -> bool:
@@ -185,10 +177,17 @@ def require_column(rows: Dataset, column: str, label: str | None, setting: str =
         raise UserError(f"{label}: no column '{column}'; it has {', '.join(rows.column_names)}: set `{setting}`")
 
 
-def require_text(rows: Dataset, column: str, label: str | None) -> None:
+def require_text(rows: Dataset, column: str, label: str | None, setting: str = "column") -> None:
+    """Raise `UserError` if the column is missing, or if it does not hold text. Nulls are allowed."""
+    require_column(rows, column, label, setting)
     kind = getattr(rows.features[column], "dtype", "values of several types")
     if kind not in ("string", "large_string"):
-        raise UserError(f"{label}: column '{column}' holds {kind}, not text")
+        raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `{setting}`")
+
+
+def first_rows(rows: Dataset, n: int | None) -> Dataset:
+    """Return the first `n` rows, or all of them."""
+    return rows if n is None else rows.select(range(min(n, len(rows))))
 
 
 def load_documents(source: Source) -> Dataset:
@@ -198,13 +197,10 @@ def load_documents(source: Source) -> Dataset:
         rows = Dataset.from_dict({"text": texts})
     else:
         rows = load_source(source)
-        require_column(rows, source.column, source.label)
-        if source.n is not None:
-            rows = rows.select(range(min(source.n, len(rows))))
-        rows = rows.select_columns([source.column])
+        require_text(rows, source.column, source.label)
+        rows = first_rows(rows, source.n).select_columns([source.column])
         if source.column != "text":
             rows = rows.rename_column(source.column, "text")
-    require_text(rows, "text", source.label)
     rows = rows.filter(lambda text: bool(text and text.strip()), input_columns="text")
     if len(rows) == 0:
         raise UserError(f"{source.label}: every document is empty")

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset as TorchIterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat.data.packing import token_windows
-from zero2chat.data.sources import Source, load_source, require_column, split_of
+from zero2chat.data.sources import Source, load_source, require_text, split_of
 from zero2chat.errors import UserError
 
 BLOCK = 1000  # documents that are tokenized and packed together
@@ -66,10 +66,7 @@ def open_stream(
     `UserError` if the source cannot be loaded, lacks the column, or has too few documents.
     """
     rows = load_source(source, streaming=True)
-    first = next(iter(rows))
-    require_column(Dataset.from_list([first]), column, source.label)
-    if not isinstance(first[column], str):
-        raise UserError(f"{source.label}: column '{column}' is not text: set `column`")
+    require_text(Dataset.from_list([next(iter(rows))]), column, source.label)
     rows = rows.select_columns([column])
 
     def side(text: str | None, split: str) -> bool:

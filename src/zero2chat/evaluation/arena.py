@@ -26,7 +26,7 @@ from zero2chat.inference.openai_client import Endpoint
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import find_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts
-from zero2chat.report.arena import against, points, rated
+from zero2chat.report.arena import against, rated, rating_cells
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Step
 from zero2chat.rewards.judge import RUBRIC, prefer
@@ -376,8 +376,8 @@ def as_tables(metrics: Metrics) -> Group:
     head = ["model", "rating", "95%", "comparisons", *(["style-controlled", "95%"] if styled else [])]
     table = Table(*head, box=None)
     for name, metric in rated(step).items():
-        other = points(metrics[f"style_rating_{name}"]) if styled else ()
-        table.add_row(name, *points(metric), exact(metric["n"]), *other)
+        other = rating_cells(metrics[f"style_rating_{name}"]) if styled else ()
+        table.add_row(name, *rating_cells(metric), exact(metric["n"]), *other)
     pairs = Table("model", "against", "wins, draws ½", "95%", "prompts", box=None)
     for (a, b), metric in against(step).items():
         pairs.add_row(a, b, short("win_rate", metric), interval("win_rate", metric), exact(metric["n"]))
@@ -385,6 +385,6 @@ def as_tables(metrics: Metrics) -> Group:
     if worths := step.named("style_points_(.+)"):
         worth = Table("style", "points per standard deviation", "95%", box=None)
         for name in filter(worths.__contains__, STYLE):
-            worth.add_row(name, *points(worths[name]))
+            worth.add_row(name, *rating_cells(worths[name]))
         tables += ["", worth]
     return Group(*tables)

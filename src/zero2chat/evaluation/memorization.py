@@ -18,7 +18,7 @@ from datasets import Dataset
 from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.data.packing import require_text
+from zero2chat.data.packing import require_filled
 from zero2chat.data.sources import Source, load_source
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import complete, generating
@@ -53,7 +53,7 @@ def rows_of(dataset: str, column: str, split: str) -> Dataset:
     """Load a split of a model's training text. Raises `UserError` if the split is missing, or the column is not
     text."""
     rows = load_source(Source(path=dataset, split=split, label=f"{dataset} ({split})"))
-    require_text(rows, column, f"{dataset} ({split})")
+    require_filled(rows, column, f"{dataset} ({split})")
     return rows
 
 

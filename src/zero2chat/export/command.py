@@ -50,8 +50,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
         raise UserError(f"{run}: is a LoRA adapter: add --merge to merge it into its base model")
     if merge and not adapter:
         raise UserError(f"{run}: not an adapter (no adapter_config.json): remove --merge")
-    name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]).strip("/"))
-    name = f"{name}-{gguf or 'merged'}"
+    name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]).strip("/")) + f"-{gguf or 'merged'}"
     target = Path(out or f"exports/{name}")
     if target.exists() or target.is_symlink():
         raise UserError(f"{target}: already exists: move it away, or give another --out")
@@ -77,12 +76,8 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             types = _write_gguf(run, source, file, gguf, Path(packages))
             shown = ", ".join(f"{n} {kind}" for kind, n in types.items())
             template = write_beside(file, name, tokenizer, _ends(source, tokenizer), shown)
-            made |= {
-                "file": str(target / file.name),
-                "bytes": file.stat().st_size,
-                "types": types,
-                "template": template,
-            }
+            made |= {"file": str(target / file.name), "bytes": file.stat().st_size}
+            made |= {"types": types, "template": template}
             if merge:
                 shutil.rmtree(source)
     return made
@@ -185,10 +180,8 @@ def _ends(source: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Return the stop tokens."""
     from transformers import GenerationConfig
 
-    ends = None
-    if (source / "generation_config.json").exists():
-        ends = GenerationConfig.from_pretrained(str(source)).eos_token_id
-    ends = tokenizer.eos_token_id if ends is None else ends
-    return [
-        str(tokenizer.convert_ids_to_tokens(i)) for i in (ends if isinstance(ends, list) else [ends]) if i is not None
-    ]
+    generates = (source / "generation_config.json").exists()
+    own = GenerationConfig.from_pretrained(str(source)).eos_token_id if generates else None
+    ends = tokenizer.eos_token_id if own is None else own
+    every = ends if isinstance(ends, list) else [ends]
+    return [str(tokenizer.convert_ids_to_tokens(i)) for i in every if i is not None]

@@ -56,9 +56,7 @@ def check_merge(merge: bool, model_args: ModelConfig, training: TrainingArgument
     if merge and not model_args.use_peft:
         raise UserError("merge_adapter: there is no adapter without use_peft: remove it, or set use_peft")
     if merge and (training.deepspeed_plugin is not None or training.fsdp):
-        raise UserError(
-            "merge_adapter: sharded weights are not merged here: use ddp.yaml, or `zero2chat export --merge`"
-        )
+        raise UserError("merge_adapter: sharded weights are not merged: use ddp.yaml, or `zero2chat export --merge`")
 
 
 def merge_trained(trained: Any, model: PreTrainedModel, tokenizer: Any, run: Run) -> PreTrainedModel:

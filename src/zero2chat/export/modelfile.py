@@ -62,15 +62,14 @@ def write_beside(file: Path, name: str, tokenizer: PreTrainedTokenizerBase, ends
         lines.append(f'TEMPLATE """{CHATML}"""')
         lines += [f'SYSTEM """{system}"""'] if system else []
     elif tokenizer.chat_template:
-        lines.append(
-            "# Its chat template is not ChatML, so none is written here: Ollama takes the one that it knows for"
-        )
-        lines.append(f"# the template in {file.name}, or none. `ollama show --template` shows which.")
+        lines += [
+            "# The chat template is not ChatML, so no TEMPLATE is written here: Ollama uses its own version of the",
+            f"# template in {file.name}, or none. `ollama show --template` shows which.",
+        ]
     lines += [f'PARAMETER stop "{end}"' for end in ends]
     (file.parent / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (file.parent / "README.md").write_text(
-        _readme(file.name, name, bool(tokenizer.chat_template), types), encoding="utf-8"
-    )
+    readme = _readme(file.name, name, bool(tokenizer.chat_template), types)
+    (file.parent / "README.md").write_text(readme, encoding="utf-8")
     return system is not None
 
 
@@ -101,6 +100,6 @@ ollama run {name.lower()}
 
 LM Studio: `lms import {file}`, then choose it under "My Models".
 
-These programs read control tokens in what a user types as control tokens: break them before you open a server to
-others. Tools of zero2chat do not run there.
+These programs interpret control tokens in a user's message: escape them before you open a server to others. The tools
+of zero2chat do not run there.
 """

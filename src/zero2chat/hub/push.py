@@ -11,15 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from httpx2 import HTTPError
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    ModelCard,
-    constants,
-    get_token,
-    logging,
-)
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants, get_token, logging
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from yaml import YAMLError
@@ -75,10 +67,7 @@ class Parcel:
 
 
 def finish_model_folder(
-    run: Run,
-    trainer: Trainer,
-    tokenizer: PreTrainedTokenizerBase,
-    metrics: Mapping[str, Mapping[str, Any]],
+    run: Run, trainer: Trainer, tokenizer: PreTrainedTokenizerBase, metrics: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Write weights, tokenizer, model card and metrics, then push if `push_to_hub` is set. Every rank must call this.
 
@@ -102,11 +91,8 @@ def finish_model_folder(
             sent = send(parcel, private)
         except (UserError, NotPushed) as error:
             again = f"zero2chat push {run.folder} --repo {repo}" + " --private" * private
-            raise UserError(
-                f"{run.folder}: done, but the push failed: {error}; to try again: "
-                + again
-                + (f" --revision {branch}" if branch else "")
-            ) from None
+            again += f" --revision {branch}" if branch else ""
+            raise UserError(f"{run.folder}: done, but the push failed: {error}; to try again: {again}") from None
         print(f"{run.folder}: pushed to {sent['url']}", flush=True)
 
 
@@ -134,7 +120,7 @@ def pack(
         raise UserError(f"{folder}: not a run (no {RUN}): give a trained step's folder, such as runs/quickstart/sft")
     identity = read_run(folder) or {}
     step = int(revision[5:]) if revision and re.fullmatch(r"step-\d+", revision) else None
-    source = _finished(folder) if step is None else _checkpoint(folder, step)
+    source = _source(folder, step)
     files: dict[str, Path | bytes] = dict(_listed(source))
     _check_weights(source, files)
     own = source / CARD
@@ -179,24 +165,17 @@ def _check_names(repo: str, base: str | None) -> None:
             raise UserError(f"{option} {name}: {error}") from error
 
 
-def _finished(folder: Path) -> Path:
-    if not (folder / METRICS).exists():
-        there = _steps(folder)
+def _source(folder: Path, step: int | None) -> Path:
+    """Return the finished run's folder, or its checkpoint. Raises `UserError` if it is missing or incomplete."""
+    whole = checkpoints(folder)
+    there = [f"step-{known}" for known in whole]
+    if step is None and not (folder / METRICS).exists():
         hint = f", or push a checkpoint: --revision {there[-1]} (available: {', '.join(there)})" if there else ""
         raise UserError(f"{folder}: not done (no {METRICS}): `zero2chat run` its recipe first{hint}")
-    return folder
-
-
-def _checkpoint(folder: Path, step: int) -> Path:
-    whole = checkpoints(folder)
-    if step not in whole:
-        there = f"available: {', '.join(_steps(folder))}" if whole else "the folder has no checkpoints"
-        raise UserError(f"{folder}: no complete checkpoint of step {step}: {there}")
-    return whole[step]
-
-
-def _steps(folder: Path) -> list[str]:
-    return [f"step-{step}" for step in checkpoints(folder)]
+    if step is not None and step not in whole:
+        known = f"available: {', '.join(there)}" if there else "the folder has no checkpoints"
+        raise UserError(f"{folder}: no complete checkpoint of step {step}: {known}")
+    return folder if step is None else whole[step]
 
 
 def _listed(source: Path) -> Iterator[tuple[str, Path]]:
@@ -261,15 +240,10 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
             api.create_branch(repo, branch=parcel.branch, exist_ok=True)
         there = api.list_repo_files(repo, revision=parcel.branch)
         stale = [n for n in there if n not in parcel.files and any(fnmatch(n, pattern) for pattern in _MODEL_FILES)]
-        commit = api.create_commit(
-            repo,
-            [
-                *(CommitOperationDelete(name) for name in stale),
-                *(CommitOperationAdd(name, file) for name, file in parcel.files.items()),
-            ],
-            commit_message=f"zero2chat push {parcel.card.data.get('model_name') or ''}".rstrip(),
-            revision=parcel.branch,
-        )
+        changes: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
+        changes += [CommitOperationAdd(name, file) for name, file in parcel.files.items()]
+        message = f"zero2chat push {parcel.card.data.get('model_name') or ''}".rstrip()
+        commit = api.create_commit(repo, changes, commit_message=message, revision=parcel.branch)
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         raise _refusal(error, parcel.repo, token) from None
     where = f"{url}/tree/{parcel.branch}" if parcel.branch else str(url)

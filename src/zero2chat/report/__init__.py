@@ -3,5 +3,6 @@
 To add a section, add `report/<stage>.py` with `def section(step: Step) -> str` (HTML). It may also set `TITLE` (its
 heading) and `KEY` (metric → label: the step's main metrics; the first one goes into the page's header). If it combines
 other steps' results, it may set `LEAD` (the page's first paragraph) and `contents(step)` (its entries in the table of
-contents). Sections only read `steps.Step`, and pass every text that is not their own through `esc`.
+contents). Sections only read `steps.Step`, and pass every text that is not their own through `esc`. Most sections are
+`parts.opening` (story and main metrics), `figures.charts` (curves of training) and `parts.answers` or `parts.examples`.
 """

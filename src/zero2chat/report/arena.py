@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zero2chat.report.figures import bars, dots, gallery
-from zero2chat.report.parts import cards, esc, exact, lacks, paragraph, short, table
-from zero2chat.report.steps import Metric, Step, finite
+from zero2chat.report.parts import esc, exact, examples, opening, paragraph, short, spoken, table
+from zero2chat.report.steps import Metric, Step, bounds
 
 TITLE = "Who is best?"
+STORY = (
+    "All models answer the same prompts. For each pair of answers, one wins or it is a draw. Many such comparisons "
+    "give Elo-style ratings, as in chess: a lead of 400 points means ten wins for each loss."
+)
 KEY = {"rating": "rating of the best model", "comparisons": "comparisons of two answers", "draw_rate": "draws"}
 
 
@@ -18,11 +22,9 @@ def rated(step: Step) -> dict[str, Metric]:
     return dict(sorted(step.named("rating_(.+)").items(), key=lambda item: -item[1]["value"]))
 
 
-def points(metric: Metric) -> tuple[str, str]:
+def rating_cells(metric: Metric) -> tuple[str, str]:
     """Format a rating and its interval, in whole points."""
-    low, high = finite(metric.get("low")), finite(metric.get("high"))
-    between = f"{low:.0f}–{high:.0f}" if low is not None and high is not None else ""
-    return f"{metric['value']:.0f}", between
+    return f"{metric['value']:.0f}", "{:.0f}–{:.0f}".format(*ends) if (ends := bounds(metric)) else ""
 
 
 def against(step: Step) -> dict[tuple[str, str], Metric]:
@@ -31,44 +33,38 @@ def against(step: Step) -> dict[tuple[str, str], Metric]:
     return {(names[0], names[-1]): metric for names, metric in found.items()}
 
 
-def _ratings(step: Step) -> str:
-    styled = step.named("style_rating_(.+)")
+def _ratings(step: Step, styled: Mapping[str, Metric]) -> str:
     head = ["model", "rating", "95%", "comparisons", *(["style-controlled", "95%"] if styled else [])]
-
-    def row(name: str, metric: Metric) -> list[str]:
-        return [
+    rows = [
+        (
             esc(name),
-            *points(metric),
+            *rating_cells(metric),
             exact(metric.get("n", "")),
-            *(points(styled[name]) if name in styled else ()),
-        ]
+            *(rating_cells(styled[name]) if name in styled else ()),
+        )
+        for name, metric in rated(step).items()
+    ]
+    return table(head, rows)
 
-    return table(head, [row(name, metric) for name, metric in rated(step).items()])
 
-
-def _example(sample: Mapping[str, Any]) -> str:
-    """Return a prompt with the winning and the losing answer."""
-    said = [(sample.get("winner"), sample.get("completion"), "won"), (sample.get("loser"), sample.get("other"), "lost")]
-    cells = [f"{esc(text or '', 600) or '<i>nothing</i>'}<br><small>{esc(name)}</small>" for name, text, _ in said]
-    return table(("asked", *(how for _, _, how in said)), [(esc(sample.get("prompt", ""), 400), *cells)])
+def _example(samples: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first prompt, with the winning and the losing answer."""
+    sample = samples[0]
+    sides = (("completion", "winner"), ("other", "loser"))
+    cells = [f"{spoken(sample.get(said) or '', 600)}<br><small>{esc(sample.get(name))}</small>" for said, name in sides]
+    return table(("asked", "won", "lost"), [(esc(sample.get("prompt", ""), 400), *cells)])
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "All models answer the same prompts. For each pair of answers, one wins or it is a draw. Many such comparisons "
-        "give Elo-style ratings, as in chess: a lead of 400 points means ten wins for each loss.",
-        "story",
-    )
-    text += cards(step, {key: label for key, label in KEY.items() if key != "rating"})
-    styled = step.named("style_rating_(.+)")
-    names = list(rated(step))
+    ratings, styled = rated(step), step.named("style_rating_(.+)")
     pairs = {f"{a} against {b}": metric for (a, b), metric in against(step).items()}
-    groups = {"rating": rated(step)} | ({"style-controlled": styled} if styled else {})
+    groups = {"rating": ratings} | ({"style-controlled": styled} if styled else {})
+    text = opening(step, STORY, {key: label for key, label in KEY.items() if key != "rating"})
     text += gallery(
-        dots(f"{step.anchor}-ratings", "Ratings, with 95% intervals over prompts.", names, groups),
+        dots(f"{step.anchor}-ratings", "Ratings, with 95% intervals over prompts.", list(ratings), groups),
         bars(f"{step.anchor}-pairs", "Win rates; a draw is half.", list(pairs), {"won": pairs}, measure="win_rate"),
     )
-    text += _ratings(step)
+    text += _ratings(step, styled)
     if draws := step.value("draws_added"):
         text += paragraph(
             f"A model won every comparison with others, so no finite rating fits. Therefore a "
@@ -82,7 +78,4 @@ def section(step: Step) -> str:
             "decisions. Without position bias this would be 50%.",
             "aside",
         )
-    text += "<h3>An example pair</h3>\n"
-    if not step.samples:
-        return text + lacks("samples.jsonl", "a pair is")
-    return text + paragraph("The first pair with a winner; not cherry-picked.", "aside") + _example(step.samples[0])
+    return text + examples(step, "An example pair", _example, "The first pair with a winner; not cherry-picked.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 
-from zero2chat.report.figures import bars, curves, dots, gallery, points
-from zero2chat.report.parts import esc, exact, paragraph, short, small_print, table
+from zero2chat.report.figures import bars, curves, dots, gallery, metric_curves
+from zero2chat.report.parts import esc, exact, paragraph, quote, short, spoken, table, with_details
 from zero2chat.report.steps import Metric, Step
 
 TITLE = "The story, measured"
@@ -27,10 +28,10 @@ _KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes per token", "
 
 def by_claim(step: Step) -> dict[str, list[Metric]]:
     """Return the figures of each claim, in the order of the claims."""
-    found: dict[str, list[Metric]] = {}
+    found: dict[str, list[Metric]] = defaultdict(list)
     for metric in step.metrics.values():
         if "claim" in metric:
-            found.setdefault(metric["claim"], []).append(metric)
+            found[metric["claim"]].append(metric)
     return found
 
 
@@ -68,8 +69,7 @@ def section(step: Step) -> str:
         else:
             text += _result(figures) + gallery(*_figures(step, i, claim, figures), _table(figures))
         if (sample := examples.get(claim)) is not None:
-            asked, said = esc(sample.get("prompt", ""), 400), esc(sample.get("completion", ""), 400)
-            text += f'<blockquote class="said"><cite>{asked}</cite>{said or "<i>nothing</i>"}</blockquote>\n'
+            text += quote(esc(sample.get("prompt", ""), 400), spoken(sample.get("completion", ""), 400))
         text += "</article>\n"
     return text
 
@@ -100,7 +100,7 @@ def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[
     """Plot the runs' curves; the figures over their axis, one plot per kind of metric; and as bars the other figures
     that are measured in the same way as the first of them."""
     anchor = _anchor(step, i)
-    found = []
+    found: list[str] = []
     logged = [line for line in step.history if line.get("claim") == claim]
     if logged:
         lines = {str(line["line"]): line["points"] for line in logged}
@@ -108,29 +108,24 @@ def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[
         ends = ", ".join(f"{label} ends at {exact(line[-1][1])}" for label, line in lines.items())
         caption, alt = f"{y[:1].upper()}{y[1:]}, over {x} (first seed).", f"{claim}: {y} over {x}: {ends}."
         found.append(curves(f"{anchor}-curves", caption, lines, y, x=x, percent=percent, peaks=False, alt=alt))
-    kinds: dict[str, list[Metric]] = {}
-    for figure in figures:
-        if "at" in figure:
-            kinds.setdefault(_kind(figure), []).append(figure)
-    for kind, alike in kinds.items():
-        placed: dict[str, list[tuple[float, Metric]]] = {}
+    over_axis = [figure for figure in figures if "at" in figure]
+    for kind in dict.fromkeys(map(_kind, over_axis)):
+        alike = [figure for figure in over_axis if _kind(figure) == kind]
+        placed: dict[str, list[tuple[float, Metric]]] = defaultdict(list)
         for figure in alike:
-            placed.setdefault(figure.get("line") or kind, []).append((figure["at"], figure))
+            placed[figure.get("line") or kind].append((figure["at"], figure))
         x, y = str(alike[0].get("axis", "")), _KINDS.get(kind, str(alike[0]["metric"]).replace("_", " "))
         intervals = ", with 95% intervals" if any("low" in figure for figure in alike) else ""
         caption, alt = f"{y[:1].upper()}{y[1:]}, over {x}{intervals}.", _in_words(claim, alike)
-        found.append(points(f"{anchor}-{kind}", caption, placed, x, y, alike[0]["metric"], alt))
+        found.append(metric_curves(f"{anchor}-{kind}", caption, placed, x, y, alike[0]["metric"], alt))
     rest = [figure for figure in figures if "at" not in figure]
     named = {str(figure["figure"]): figure for figure in rest if _kind(figure) == _kind(rest[0])}
     if len(named) > 1:
-        groups: Mapping[str, Mapping[str, Metric]] = {_kind(rest[0]): named}
-        words = _in_words(claim, list(named.values()))
+        groups, words = {_kind(rest[0]): named}, _in_words(claim, list(named.values()))
         if _kind(rest[0]) == "rating":
             found.append(dots(anchor, "Ratings with 95% intervals.", list(named), groups, words))
         else:
-            found.append(
-                bars(anchor, "Figures with 95% intervals.", list(named), groups, measure=rest[0]["metric"], alt=words)
-            )
+            found.append(bars(anchor, "Figures with 95% intervals.", list(named), groups, rest[0]["metric"], words))
     return found
 
 
@@ -144,9 +139,4 @@ def _in_words(claim: str, figures: Sequence[Metric]) -> str:
 
 
 def _table(figures: Sequence[Metric]) -> str:
-    rows = []
-    for figure in figures:
-        small = small_print(figure["metric"], figure)
-        value = short(figure["metric"], figure) + (f"<br><small>{small}</small>" if small else "")
-        rows.append((esc(figure["figure"]), value))
-    return table(("figure", "measured"), rows)
+    return table(("figure", "measured"), ((esc(one["figure"]), with_details(one["metric"], one)) for one in figures))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import answers, cards, paragraph
-from zero2chat.report.steps import Step
+from zero2chat.report.parts import answers, opening
+from zero2chat.report.steps import Metric, Step
 
 TITLE = "A lossy zip of its text"
 KEY = {
@@ -16,10 +16,15 @@ KEY = {
 }
 _PLACES = {"training text": "train", "held-out text": "held_out"}
 _MEASURES = {"the model": "bits_per_byte", "xz -9e": "bits_per_byte_xz"}
+STORY = (
+    "Prediction is compression: with a model's probabilities, a text can be coded losslessly in as many bits as its "
+    "surprisal. The model alone, without the code, recovers only the tokens that it predicts correctly. That is its "
+    "lossy copy of the training text."
+)
 
 
-def _figures(step: Step) -> str:
-    def by_place(measure: str) -> dict[str, dict[str, object]]:
+def section(step: Step) -> str:
+    def by_place(measure: str) -> dict[str, Metric]:
         names = {place: f"{measure}_{split}" for place, split in _PLACES.items()}
         return {place: step.metrics[name] for place, name in names.items() if name in step.metrics}
 
@@ -28,24 +33,10 @@ def _figures(step: Step) -> str:
         "primed with the training text."
     )
     kept = "Share of tokens that are the model's top prediction, given the true preceding tokens."
-    return gallery(
-        bars(
-            f"{step.anchor}-coded",
-            coded,
-            list(_PLACES),
-            {label: by_place(measure) for label, measure in _MEASURES.items()},
-            measure="bits_per_byte",
-        ),
+    sizes = {label: by_place(measure) for label, measure in _MEASURES.items()}
+    figures = gallery(
+        bars(f"{step.anchor}-coded", coded, list(_PLACES), sizes, measure="bits_per_byte"),
         bars(f"{step.anchor}-kept", kept, list(_PLACES), {"kept": by_place("kept_rate")}, measure="kept_rate"),
     )
-
-
-def section(step: Step) -> str:
-    text = paragraph(
-        "Prediction is compression: with a model's probabilities, a text can be coded losslessly in as many bits as "
-        "its surprisal. The model alone, without the code, recovers only the tokens that it predicts correctly. That "
-        "is its lossy copy of the training text.",
-        "story",
-    )
-    text += cards(step, KEY) + _figures(step)
-    return text + "<h3>What it keeps, with ▒ for each token that it predicts wrongly</h3>\n" + answers(step)
+    title = "What it keeps, with ▒ for each token that it predicts wrongly"
+    return opening(step, STORY, KEY) + figures + answers(step, title)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from zero2chat.report import crawl
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import cards, esc, lacks, paragraph, short, table
-from zero2chat.report.steps import Metric, Step
+from zero2chat.report.parts import esc, examples, opening, quote, short, table
+from zero2chat.report.steps import Step
 
 TITLE = "Collecting the textbook"
 KEY = {
@@ -14,6 +17,10 @@ KEY = {
     "documents_validation": "validation documents",
     "documents_test": "test documents",
 }
+STORY = (
+    "Training starts with text. This step collected the training text and held out some documents that no training "
+    "step ever sees. How well the model predicts <em>those</em> shows whether it generalizes or only memorizes."
+)
 _SPLITS = {
     "train": "the model is trained on it",
     "validation": "held out, for tuning",
@@ -21,42 +28,27 @@ _SPLITS = {
 }
 
 
-def _shares(step: Step) -> tuple[dict[str, Metric], dict[str, Metric]]:
-    """Return (bytes, documents) by source."""
-    both = (step.named("bytes_(.+)"), step.named("documents_(.+)"))
-    size, count = ({name: metric for name, metric in found.items() if name not in _SPLITS} for found in both)
-    return size, count
+def _amounts(step: Step) -> str:
+    """Return a figure of the sources' sizes, and a table of documents and bytes by split and by source."""
+    count, size = step.named("documents_(.+)"), step.named("bytes_(.+)")
+    rows = []
+    for name in [*_SPLITS, *(name for name in {**size, **count} if name not in _SPLITS)]:
+        kinds = (("documents_", count), ("bytes_", size))
+        cells = [short(kind, found[name]) if name in found else "" for kind, found in kinds]
+        if any(cells):
+            rows.append((f"{esc(name)} <small>{_SPLITS.get(name, 'source')}</small>", *cells))
+    sources = {name: metric for name, metric in size.items() if name not in _SPLITS}
+    caption = "Training text by source, in bytes."
+    figure = bars(f"{step.anchor}-sources", caption, list(sources), {"bytes_train": sources})
+    return gallery(figure, table(("text", "documents", "size"), rows) if rows else "")
+
+
+def _beginnings(samples: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(quote(esc(s.get("prompt", "")), esc(s.get("completion", ""), 500)) for s in samples[:6])
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "Training starts with text. This step collected the training text and held out some documents that no "
-        "training step ever sees. How well the model predicts <em>those</em> shows whether it generalizes or only "
-        "memorizes.",
-        "story",
-    )
-    text += cards(step, KEY) + crawl.decontaminated(step.metrics)
+    text = opening(step, STORY, KEY) + crawl.decontaminated(step.metrics)
     if step.crawl:
-        text += crawl.part(step.crawl, f"{step.anchor}-crawl")
-    size, count = _shares(step)
-    figure = bars(f"{step.anchor}-sources", "Training text by source, in bytes.", list(size), {"bytes_train": size})
-    rows = []
-    for name in [*_SPLITS, *dict.fromkeys([*size, *count])]:
-        cells = [
-            short(f"{kind}_", step.metrics[f"{kind}_{name}"]) if f"{kind}_{name}" in step.metrics else ""
-            for kind in ("documents", "bytes")
-        ]
-        if any(cells):
-            label = (
-                f"{name} <small>{_SPLITS[name]}</small>" if name in _SPLITS else f"{esc(name)} <small>source</small>"
-            )
-            rows.append((label, *cells))
-    text += gallery(figure, table(("text", "documents", "size"), rows) if rows else "")
-
-    text += "<h3>Examples</h3>\n"
-    if not step.samples:
-        return text + lacks("samples.jsonl", "documents are")
-    for sample in step.samples[:6]:
-        source, head = esc(sample.get("prompt", "")), esc(sample.get("completion", ""), 500)
-        text += f'<blockquote class="said"><cite>{source}</cite>{head}</blockquote>\n'
-    return text
+        text += crawl.crawl_part(step.crawl, f"{step.anchor}-crawl")
+    return text + _amounts(step) + examples(step, "Examples", _beginnings)

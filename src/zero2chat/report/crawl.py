@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat.report.figures import as_file, bars, gallery
-from zero2chat.report.parts import esc, exact, folded, paragraph, short, table
+from zero2chat.report.parts import esc, exact, folded, paragraph, quote, short, table
 from zero2chat.report.steps import Metric, finite
 from zero2chat.runs import CRAWL, write_atomically
 
@@ -45,12 +45,9 @@ def figures(told: Mapping[str, Any], key: str) -> dict[str, str]:
     steps = told["funnel"]
     names = [_step(step["step"]) for step in steps]
     left = {kind: {_step(s["step"]): {"value": s[kind]} for s in steps if s[kind]} for kind in ("documents", "tokens")}
+    funnel = "Documents that remain after each filter, from the pages read to the corpus."
     drawn = {
-        "funnel": (
-            "Documents that remain after each filter, from the pages read to the corpus.",
-            names,
-            left["documents"],
-        ),
+        "funnel": (funnel, names, left["documents"]),
         "tokens": (f"Tokens that remain after each filter ({told['tokenizer']}).", names, left["tokens"]),
         "languages": _largest("Documents of the corpus by language", told["languages"]),
         "lengths": _binned("Documents of the corpus by length, in tokens.", told["lengths"]),
@@ -85,7 +82,7 @@ def _binned(caption: str, counts: Mapping[str, Any]) -> Drawn:
     return caption, list(metrics), metrics
 
 
-def part(told: Mapping[str, Any], key: str) -> str:
+def crawl_part(told: Mapping[str, Any], key: str) -> str:
     """Return the crawl's part of a corpus's section; its figures' ids start with `key`."""
     drawn = figures(told, key)
     text = paragraph(
@@ -115,18 +112,13 @@ def _removed(told: Mapping[str, Any]) -> str:
         text += folded(f"{len(rows) - _REASONS} more reasons", table(head, rows[_REASONS:]))
     if told.get("lines_removed"):
         text += paragraph(f"Repeated lines removed from documents that were kept: {exact(told['lines_removed'])}.")
-    by_step: dict[str, list[Mapping[str, Any]]] = {}
-    for example in told["examples"]:
-        by_step.setdefault(example["step"], []).append(example)
-    for step, examples in sorted(
-        by_step.items(), key=lambda pair: list(STEPS).index(pair[0]) if pair[0] in STEPS else 99
-    ):
-        shown = "".join(
-            f'<blockquote class="said"><cite>{esc(e.get("reason"))} · {esc(e.get("url") or "no address", 120)}</cite>'
-            f"{esc(e.get('text') or '', 300)}</blockquote>\n"
+    for step in sorted({e["step"] for e in told["examples"]}, key=lambda step: ([*STEPS, step].index(step), step)):
+        examples = [example for example in told["examples"] if example["step"] == step]
+        shown = [
+            quote(f"{esc(e.get('reason'))} · {esc(e.get('url') or 'no address', 120)}", esc(e.get("text") or "", 300))
             for e in examples[:_EXAMPLES]
-        )
-        text += folded(f"Removed by {esc(_step(step))}", shown)
+        ]
+        text += folded(f"Removed by {esc(_step(step))}", "".join(shown))
     return text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zero2chat.report.parts import answers, cards, paragraph
+from zero2chat.report.parts import answers, opening
 from zero2chat.report.steps import Step
 
 TITLE = "A teacher's answers"
@@ -16,11 +16,11 @@ KEY = {
     "rejected_rate_duplicate": "of answers rejected: duplicates",
 }
 
+STORY = (
+    "Worked examples need not be written by people. A stronger model, the teacher, answers each prompt several times. "
+    "Answers that pass the check become training examples for another model."
+)
+
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "Worked examples need not be written by people. A stronger model, the teacher, answers each prompt several "
-        "times. Answers that pass the check become training examples for another model.",
-        "story",
-    )
-    return text + cards(step, KEY) + "<h3>Kept and rejected answers</h3>\n" + answers(step)
+    return opening(step, STORY, KEY) + answers(step, "Kept and rejected answers")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zero2chat.report.figures import curves, gallery
-from zero2chat.report.parts import cards, lacks, paragraph
-from zero2chat.report.reward import accuracy_bars, pairs_table
+from zero2chat.report.figures import charts, history_curves
+from zero2chat.report.parts import opening
+from zero2chat.report.reward import CHANCE_LOSS, accuracy_bars, pairs_table
 from zero2chat.report.steps import Step, finite
 
 TITLE = "Learning to prefer"
@@ -20,6 +20,11 @@ KEY = {
     "rejected_change": "nats: change of log-probability, rejected",
     "pairs_train": "training pairs",
 }
+STORY = (
+    "Preference pairs can train the model directly. DPO raises the probability of the chosen answer relative to the "
+    "rejected one, both measured against the reference model. It needs no reward model and samples no answers. Often "
+    "both answers become less likely, the rejected one more so: only the margin is trained."
+)
 _BARS = {"accuracy": "implicit reward", "accuracy_before": "before DPO", "accuracy_length": "longer answer"}
 
 
@@ -29,31 +34,13 @@ def _given(sample: Mapping[str, Any], side: str) -> list[str]:
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "Preference pairs can train the model directly. DPO raises the probability of the chosen answer relative to "
-        "the rejected one, both measured against the reference model. It needs no reward model and samples no answers. "
-        "Often both answers become less likely, the rejected one more so: only the margin is trained.",
-        "story",
+    rewards = {name: f"rewards/{name}" for name in ("chosen", "rejected")} | {"margin": "rewards/margins"}
+    caption = "Implicit rewards of training pairs: chosen, rejected, and their margin."
+    figures = charts(
+        step,
+        accuracy_bars(step, _BARS),
+        history_curves(step, "loss", CHANCE_LOSS, "loss"),
+        history_curves(step, "margins", caption, "implicit reward", rewards),
     )
-    text += cards(step, KEY)
-    text += gallery(
-        accuracy_bars(step, _BARS, "Accuracy on held-out pairs, with 95% intervals."),
-        curves(f"{step.anchor}-loss", "Loss (chance: ln 2 ≈ 0.69).", {"training": step.curve("loss")}, "loss"),
-        curves(
-            f"{step.anchor}-margins",
-            "Implicit rewards on training pairs: chosen, rejected, and their margin.",
-            {
-                "preferred": step.curve("rewards/chosen"),
-                "other": step.curve("rewards/rejected"),
-                "margin": step.curve("rewards/margins"),
-            },
-            "implicit reward",
-        ),
-    )
-    if not step.history:
-        text += lacks("history.jsonl", "the curves are")
-    text += "<h3>Pairs and their implicit rewards</h3>\n"
-    if not step.samples:
-        return text + lacks("samples.jsonl", "pairs are")
-    story = "The first held-out pairs; not cherry-picked. Above 0, an answer became more likely in training."
-    return text + paragraph(story, "aside") + pairs_table(step, _given)
+    table = pairs_table(step, _given, "implicit rewards", "Above 0, an answer became more likely in training.")
+    return opening(step, STORY, KEY) + figures + table

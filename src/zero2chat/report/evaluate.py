@@ -22,20 +22,19 @@ KEY = {
     "stop_rate": "of answers end with the EOS token",
     "bytes_model": "model weights",
 }
-# Longer names first: `accuracy_sampled_sums` is the sampled accuracy on `sums`.
-_KINDS = ("accuracy_sampled", "accuracy", "pass_at_1", "pass_at_8", "tool_call_rate")
+_KINDS = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "tool_call_rate")
+STORY = (
+    "Evaluation. The project's tasks ask held-out questions that their training rows do not contain. A score on a few "
+    "hundred questions is noisy, so each is shown with its 95% interval: about 95 of a hundred such intervals contain "
+    "the true score. The best constant answer is the score of giving the same, best answer to every question."
+)
 
 
 def scores(step: Step) -> dict[str, dict[str, Metric]]:
-    """Return kind of score (and `tool_call_rate`) → task → metric, if measured."""
-    found: dict[str, dict[str, Metric]] = {kind: {} for kind in _KINDS}
-    for name, metric in step.named("(.+)").items():
-        kind = next((kind for kind in _KINDS if name.startswith(kind + "_")), None)
-        # `accuracy_sampled` alone is the mean over tasks, not the accuracy on a task "sampled".
-        if kind is not None and name not in _KINDS:
-            found[kind][name.removeprefix(kind + "_")] = metric
-    order = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "tool_call_rate")
-    return {kind: found[kind] for kind in order if found[kind]}
+    """Return kind of score (and `tool_call_rate`, the share that calls a tool) → task → metric, if measured."""
+    # `accuracy_sampled_sums` is the sampled accuracy on `sums`; `accuracy_sampled` alone is the mean over tasks.
+    found = {kind: step.named(rf"{kind}_(?!sampled$|sampled_)(.+)") for kind in _KINDS}
+    return {kind: metrics for kind, metrics in found.items() if metrics}
 
 
 def constants(step: Step) -> dict[str, Metric]:
@@ -67,18 +66,19 @@ def score_table(step: Step) -> str:
     tasks = dict.fromkeys(task for metrics in kinds.values() for task in metrics)
 
     def cell(kind: str, task: str) -> str:
-        metric = kinds[kind].get(task)
-        if metric is None:
+        if (metric := kinds[kind].get(task)) is None:
             return ""
-        below = [
-            f"<small>{line}</small>" for line in small_print(kind, metric).removeprefix("95%: ").split(" · ") if line
-        ]
-        if kind == "accuracy":
-            below += [f"<small>{line}</small>" for line in beside(step, task)]
-        return "<br>".join([short(kind, metric), *below])
+        below = [line for line in small_print(kind, metric).removeprefix("95%: ").split(" · ") if line]
+        below += beside(step, task) if kind == "accuracy" else []
+        return "<br>".join([short(kind, metric), *(f"<small>{line}</small>" for line in below)])
 
     head = ("task", *(kind.replace("_", " ") for kind in kinds))
     return table(head, ((esc(task), *(cell(kind, task) for kind in kinds)) for task in tasks))
+
+
+def scores_part(step: Step) -> str:
+    """Return the figure and the table of the scores; "" if none was measured."""
+    return gallery(score_figure(step), score_table(step)) if scores(step) else ""
 
 
 def harness_table(step: Step) -> str:
@@ -97,16 +97,12 @@ def win_rates(step: Step) -> str:
         for entry in (entries if isinstance(entries, list) else [])
         if isinstance(entry, dict) and entry.get("against")
     }
-    rows = (
-        (
-            esc(label or "win_rate"),
-            esc(against.get(label or "win_rate", "")),
-            short("win_rate", metric),
-            small_print("win_rate", metric),
-        )
-        for label, metric in found.items()
-    )
-    return table(("win rate", "against", "wins, a tie counting half", ""), rows) if found else ""
+    rows = []
+    for name, metric in found.items():
+        label = name or "win_rate"
+        measured = short("win_rate", metric), small_print("win_rate", metric)
+        rows.append((esc(label), esc(against.get(label, "")), *measured))
+    return table(("win rate", "against", "wins, a tie counting half", ""), rows) if rows else ""
 
 
 _FIRST_QUESTIONS = "first questions"  # the task of their samples
@@ -144,18 +140,9 @@ def together(steps: Sequence[Step]) -> tuple[str, str] | None:
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "Evaluation. The project's tasks ask held-out questions that their training rows do not contain. A score on a "
-        "few hundred questions is noisy, so each is shown with its 95% interval: about 95 of a hundred such intervals "
-        "contain the true score. The best constant answer is the score of giving the same, best answer to every "
-        "question.",
-        "story",
-    )
+    text = paragraph(STORY, "story")
     if not any("contaminated" in metric for metric in step.metrics.values()):
         text += paragraph("Contamination was not checked: the questions may appear in the training data.")
-    text += cards(step, KEY) + harness_table(step) + win_rates(step)
-    if scores(step):
-        text += gallery(score_figure(step), score_table(step))
-    elif not harness_table(step) and not win_rates(step):
-        text += paragraph("The step measured no score per task.", "note")
-    return text + "<h3>Questions and answers</h3>\n" + answers(step)
+    tables = harness_table(step) + win_rates(step) + scores_part(step)
+    text += cards(step, KEY) + (tables or paragraph("The step measured no score per task.", "note"))
+    return text + answers(step)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from zero2chat.report.parts import clean, esc, is_rate, short
-from zero2chat.report.steps import Metric, Points, Step, finite
+from zero2chat.report.parts import clean, esc, is_rate, lacks, short
+from zero2chat.report.steps import Metric, Points, Step, bounds
 
 INK, SOFT, RULE = "#1d2329", "#5d6873", "#dde2e7"
 SERIES = ("#2b6cb0", "#c2571a", "#2f855a", "#8a4fb5", "#b7791f", "#c53a6b", "#3a8f9e", "#6b7280")
@@ -34,6 +38,11 @@ _STYLE = {
     "grid.linewidth": 0.7,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "legend.handlelength": 1.2,
+    "legend.columnspacing": 1.2,
+    "errorbar.capsize": 2,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
 }
 _WIDTH = 5.4  # inches: 389 units of the SVG, about the width of a phone, so that its text is legible there
 _POINTS = 300
@@ -72,9 +81,18 @@ def _svg(figure: Figure, key: str, alt: str) -> str:
     return f'<svg {view[0]} role="img" aria-label="{esc(alt)}">\n{inner}\n'
 
 
-def _figure(figure: Figure, key: str, caption: str, alt: str = "") -> str:
-    """Render a figure with its caption. `alt` describes it in words if the caption does not."""
-    return f"<figure>\n{_svg(figure, key, alt or caption)}<figcaption>{esc(caption)}</figcaption></figure>\n"
+def drawn(key: str, caption: str, draw: Callable[[Axes], None], height: float = 3.0, alt: str = "") -> str:
+    """Return a figure with its caption, drawn by `draw`. `alt` describes it in words if the caption does not.
+
+    Several labelled series get a legend. The height is in inches.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        if len(axes.get_legend_handles_labels()[1]) > 1:
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3)
+        return f"<figure>\n{_svg(figure, key, alt or caption)}<figcaption>{esc(caption)}</figcaption></figure>\n"
 
 
 def as_file(figure: str) -> str:
@@ -104,11 +122,8 @@ def curves(
     begins there. `peaks=False` disables the mark.
     """
     lines = {label: points for label, points in lines.items() if points}
-    if not lines:
-        return ""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
-        axes = figure.subplots()
+
+    def draw(axes: Axes) -> None:
         for i, (label, points) in enumerate(lines.items()):
             xs, ys = zip(*_thinned(points), strict=True)
             hue = SERIES[i % len(SERIES)]
@@ -117,28 +132,37 @@ def curves(
                 peak = max(zip(xs, ys, strict=True), key=lambda point: point[1])
                 if peak[0] != xs[-1]:
                     axes.plot(*peak, color=hue, marker="*", ms=11)
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
+        axes.set(xlabel=x, ylabel=y)
         axes.grid(axis="y")
-        axes.tick_params(length=0)
         if x == "training step":
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         if percent:
             axes.set_ylim(-0.02, 1.02)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
-        if len(lines) > 1:
-            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.3, columnspacing=1.2)
-        return _figure(figure, key, caption, alt)
+            axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+
+    return drawn(key, caption, draw, alt=alt) if lines else ""
+
+
+def history_curves(
+    step: Step, name: str, caption: str, y: str, lines: Mapping[str, str] | None = None, **options: Any
+) -> str:
+    """Plot a step's history over training steps: the key `name`, or `lines`, label → key. `options` are `curves`'."""
+    points = {label: step.curve(key) for label, key in (lines or {y: name}).items()}
+    return curves(f"{step.anchor}-{name}", caption, points, y, **options)
+
+
+def reward_figure(step: Step) -> str:
+    """Plot each reward during training, by reward function or model."""
+    found = step.curves("rewards/.+/mean")
+    lines = {key.removeprefix("rewards/").removesuffix("/mean"): points for key, points in found.items()}
+    return curves(f"{step.anchor}-reward", "Training reward, by reward function.", lines, "mean reward")
 
 
 def length_figure(step: Step) -> str:
     """Plot the length of completions during training."""
-    lines = {
-        "all": step.curve("completions/mean_length"),
-        "ended with the EOS token": step.curve("completions/mean_terminated_length"),
-    }
-    return curves(f"{step.anchor}-length", "Mean length of completions, in tokens.", lines, "tokens")
+    lines = {"all": "completions/mean_length", "ended with the EOS token": "completions/mean_terminated_length"}
+    return history_curves(step, "length", "Mean length of completions, in tokens.", "tokens", lines)
 
 
 def scores_figure(step: Step) -> str:
@@ -150,8 +174,42 @@ def scores_figure(step: Step) -> str:
 
 def entropy_figure(step: Step) -> str:
     """Plot the policy's entropy during training."""
-    caption = "Entropy of the policy: how much it still explores."
-    return curves(f"{step.anchor}-entropy", caption, {"entropy": step.curve("entropy")}, "nats per token")
+    caption = "The entropy of the policy shows how much it still explores."
+    return history_curves(step, "entropy", caption, "nats per token")
+
+
+def _spread(metrics: Sequence[Metric]) -> np.ndarray:
+    """Return how far the intervals reach below and above their values, as `errorbar` takes them; NaN without one."""
+    reach = [(m["value"] - ends[0], ends[1] - m["value"]) if (ends := bounds(m)) else (math.nan,) * 2 for m in metrics]
+    return np.maximum(0.0, reach).T
+
+
+def _top(metric: Metric) -> float:
+    return max([metric["value"], *(bounds(metric) or ())])
+
+
+def note(axes: Axes, text: str, at: tuple[float, float], right: float, up: float, **style: Any) -> None:
+    """Write a text beside a point, moved to the right and up by so many points of type."""
+    axes.annotate(text, at, xytext=(right, up), textcoords="offset points", **{"fontsize": 8.5} | style)
+
+
+def _rows(
+    axes: Axes, names: Sequence[str], groups: Mapping[str, Mapping[str, Metric]], apart: float
+) -> Iterator[tuple[str, str, list[float], list[Metric]]]:
+    """Label one row per name, the first on top. Yield each group: its colour, label, places, and metrics there.
+
+    In a row, the groups are `apart`.
+    """
+    axes.set_yticks(range(len(names)), [_label(name) for name in names])
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    axes.spines["bottom"].set_visible(False)
+    for i, (label, metrics) in enumerate(groups.items()):
+        offset = (i - (len(groups) - 1) / 2) * apart
+        places = {place + offset: metrics[name] for place, name in enumerate(names) if name in metrics}
+        yield SERIES[i % len(SERIES)], label, list(places), list(places.values())
 
 
 def bars(
@@ -168,51 +226,50 @@ def bars(
     percent, bytes in MB); by default it is each group's label.
     """
     names = [name for name in names if any(name in metrics for metrics in groups.values())]
-    if not names:
-        return ""
-    shown = [metric for metrics in groups.values() for name, metric in metrics.items() if name in names]
-    rates = all(is_rate(measure or label, metric) for label, metrics in groups.items() for metric in metrics.values())
-    thick = 0.8 / len(groups)
-    with matplotlib.rc_context(_STYLE):
-        height = (0.8 if len(groups) > 1 else 0.5) + len(names) * max(0.42, 0.25 * len(groups))
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        axes = figure.subplots()
-        reach = max(finite(m.get("high")) or finite(m["value"]) or 0.0 for m in shown)
-        for i, (label, metrics) in enumerate(groups.items()):
-            offset = (i - (len(groups) - 1) / 2) * thick
-            places = {place + offset: metrics[name] for place, name in enumerate(names) if name in metrics}
-            values = [metric["value"] for metric in places.values()]
-            hue, name = SERIES[i % len(SERIES)], _label(label.replace("_", " "))
-            axes.barh(list(places), values, thick * 0.86, color=hue, alpha=0.8, label=name)
-            for at, metric in places.items():
-                value, low, high = metric["value"], finite(metric.get("low")), finite(metric.get("high"))
-                end = value
-                if low is not None and high is not None:
-                    spread = [[max(0.0, value - low)], [max(0.0, high - value)]]
-                    axes.errorbar(value, at, xerr=spread, color=INK, lw=1, capsize=2)
-                    end = max(value, high)
-                text = f" {short(measure or label, metric)}"
-                axes.annotate(text, (end, at), xytext=(2, 0), textcoords="offset points", va="center", fontsize=8.5)
-        axes.set_yticks(range(len(names)), [_label(name) for name in names])
-        axes.set_ylim(len(names) - 0.45, -0.55)
-        axes.set_xlim(0, 1.18 if rates else (reach * 1.2 or 1))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        if rates:
+    shown = {(label, name): metrics[name] for label, metrics in groups.items() for name in names if name in metrics}
+
+    def draw(axes: Axes) -> None:
+        thick = 0.8 / len(groups)
+        for hue, label, places, metrics in _rows(axes, names, groups, thick):
+            values, name = [metric["value"] for metric in metrics], _label(label.replace("_", " "))
+            style = {"color": hue, "alpha": 0.8, "error_kw": {"color": INK, "ecolor": INK, "elinewidth": 1}}
+            axes.barh(places, values, thick * 0.86, xerr=_spread(metrics), label=name, **style)
+            for at, metric in zip(places, metrics, strict=True):
+                note(axes, f" {short(measure or label, metric)}", (_top(metric), at), 2, 0, va="center")
+        if all(is_rate(measure or label, metric) for (label, _), metric in shown.items()):
+            axes.set_xlim(0, 1.18)
             axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        unit = measure or next(iter(groups))
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda v, _: f"{100 * v:.0f}%" if rates else short(unit, {"value": v}))
-        )
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0)
-        axes.spines["bottom"].set_visible(False)
-        if len(groups) > 1:
-            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.0, columnspacing=1.2)
-        return _figure(figure, key, caption, alt)
+            axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
+        else:
+            unit = measure or next(iter(groups))
+            axes.set_xlim(0, max(map(_top, shown.values())) * 1.2 or 1)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(unit, {"value": value})))
+
+    height = (0.8 if len(groups) > 1 else 0.5) + len(names) * max(0.42, 0.25 * len(groups))
+    return drawn(key, caption, draw, height, alt) if names else ""
 
 
-def points(
+def dots(
+    key: str, caption: str, names: Sequence[str], groups: Mapping[str, Mapping[str, Metric]], alt: str = ""
+) -> str:
+    """Plot values without a natural zero, such as ratings, with intervals: one row per name, one dot per group.
+
+    `groups` is label → name → metric.
+    """
+    names = [name for name in names if any(name in metrics for metrics in groups.values())]
+
+    def draw(axes: Axes) -> None:
+        for hue, label, places, metrics in _rows(axes, names, groups, 0.22):
+            values = [metric["value"] for metric in metrics]
+            axes.errorbar(values, places, xerr=_spread(metrics), fmt="o", color=hue, ms=5, label=_label(label))
+            for at, value in zip(places, values, strict=True):
+                note(axes, f"{value:.0f}", (value, at), 0, 5, ha="center")
+        axes.margins(x=0.08)
+
+    return drawn(key, caption, draw, 0.9 + 0.42 * len(names), alt) if names else ""
+
+
+def metric_curves(
     key: str,
     caption: str,
     lines: Mapping[str, Sequence[tuple[float, Metric]]],
@@ -227,82 +284,36 @@ def points(
     the metric name that determines the format of values.
     """
     numbers = sorted({number for line in lines.values() for number, _ in line})
-    if not numbers:
-        return ""
-    above = [number for number in numbers if number > 0]
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
-        axes = figure.subplots()
+
+    def draw(axes: Axes) -> None:
         for i, (label, line) in enumerate(lines.items()):
-            hue, found = SERIES[i % len(SERIES)], sorted(line, key=lambda point: point[0])
-            xs, ys = [number for number, _ in found], [metric["value"] for _, metric in found]
-            ends = [(finite(metric.get("low")), finite(metric.get("high"))) for _, metric in found]
-            spread = [
-                [0.0 if low is None else max(0.0, value - low) for value, (low, _) in zip(ys, ends, strict=True)],
-                [0.0 if high is None else max(0.0, high - value) for value, (_, high) in zip(ys, ends, strict=True)],
-            ]
-            axes.errorbar(xs, ys, yerr=spread, color=hue, lw=1.7, marker="o", ms=4.5, elinewidth=1, capsize=2)
-            axes.plot([], [], color=hue, lw=1.7, marker="o", ms=4.5, label=_label(label))
-            for number, metric in found:
-                text, place = short(measure, metric), (number, finite(metric.get("high")) or metric["value"])
-                axes.annotate(
-                    text, place, xytext=(0, 6), textcoords="offset points", ha="center", color=hue, fontsize=8.5
-                )
+            hue, (xs, metrics) = SERIES[i % len(SERIES)], zip(*sorted(line, key=lambda point: point[0]), strict=True)
+            ys, style = [metric["value"] for metric in metrics], {"color": hue, "lw": 1.7, "ms": 4.5, "elinewidth": 1}
+            axes.errorbar(xs, ys, yerr=_spread(metrics), marker="o", label=_label(label), **style)
+            for number, metric in zip(xs, metrics, strict=True):
+                note(axes, short(measure, metric), (number, _top(metric)), 0, 6, ha="center", color=hue)
+        above = [number for number in numbers if number > 0]
         if above and above[-1] >= 10 * above[0]:
             axes.set_xscale("symlog", linthresh=above[0], linscale=0.5)
         axes.set_xticks(numbers, [f"{number:,g}" for number in numbers])
         axes.set_xticks([], minor=True)
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
+        axes.set(xlabel=x, ylabel=y)
         axes.grid(axis="y")
-        axes.tick_params(length=0)
         axes.margins(x=0.09, y=0.16)
         if all(is_rate(measure, metric) for line in lines.values() for _, metric in line):
             axes.set_ylim(-0.02, 1.12)
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
-        if len(lines) > 1:
-            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.3, columnspacing=1.2)
-        return _figure(figure, key, caption, alt)
+            axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
 
-
-def dots(
-    key: str, caption: str, names: Sequence[str], groups: Mapping[str, Mapping[str, Metric]], alt: str = ""
-) -> str:
-    """Plot values without a natural zero, such as ratings, with intervals: one row per name, one dot per group.
-
-    `groups` is label → name → metric.
-    """
-    names = [name for name in names if any(name in metrics for metrics in groups.values())]
-    if not names:
-        return ""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 0.9 + 0.42 * len(names)), layout="constrained")
-        axes = figure.subplots()
-        for i, (label, metrics) in enumerate(groups.items()):
-            hue = SERIES[i % len(SERIES)]
-            for k, name in enumerate(name for name in names if name in metrics):
-                metric, at = metrics[name], names.index(name) + 0.22 * (i - (len(groups) - 1) / 2)
-                value, low, high = metric["value"], finite(metric.get("low")), finite(metric.get("high"))
-                if low is not None and high is not None:
-                    axes.plot([low, high], [at, at], color=hue, lw=1.6, alpha=0.7)
-                axes.plot([value], [at], "o", color=hue, ms=5, label=None if k else _label(label))
-                axes.annotate(
-                    f"{value:.0f}", (value, at), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8
-                )
-        axes.set_yticks(range(len(names)), [_label(name) for name in names])
-        axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.margins(x=0.08)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.grid(axis="x")
-        axes.tick_params(length=0)
-        axes.spines["bottom"].set_visible(False)
-        if len(groups) > 1:
-            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, handlelength=1.0, columnspacing=1.2)
-        return _figure(figure, key, caption, alt)
+    return drawn(key, caption, draw, alt=alt) if numbers else ""
 
 
 def gallery(*figures: str, small: bool = False) -> str:
     """Arrange figures side by side if there is room: two per row, or three small ones."""
     found = [figure for figure in figures if figure]
     return f'<div class="gallery{" small" if small else ""}">\n{"".join(found)}</div>\n' if found else ""
+
+
+def charts(step: Step, *figures: str) -> str:
+    """Arrange the figures of a step's training, with a note if it has no history to draw."""
+    return gallery(*figures) + ("" if step.history else lacks("history.jsonl", "the curves are"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zero2chat.report.evaluate import score_figure, score_table, scores
-from zero2chat.report.figures import curves, entropy_figure, gallery, length_figure, scores_figure
-from zero2chat.report.parts import answers, cards, lacks, paragraph
+from zero2chat.report.evaluate import scores_part
+from zero2chat.report.figures import charts, entropy_figure, history_curves, length_figure, reward_figure, scores_figure
+from zero2chat.report.parts import answers, opening, paragraph
 from zero2chat.report.steps import Points, Step
 
 TITLE = "Practice problems"
@@ -19,7 +19,11 @@ KEY = {
     "groups_replaced": "zero-variance groups replaced by other problems",
     "unscored_completions": "completions without any reward",
 }
-_HABITS = {"self_checks": "self-checks", "backtracks": "backtracking"}
+STORY = (
+    "A textbook's chapter ends with practice problems that come with only the final answer. The model answers each "
+    "problem several times, and the attempts that led to a correct answer become more likely. Nobody shows it a "
+    "solution: it discovers for itself which way of working succeeds."
+)
 
 
 def _second_thoughts(points: Points) -> str:
@@ -35,40 +39,22 @@ def _second_thoughts(points: Points) -> str:
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "A textbook's chapter ends with practice problems that come with only the final answer. The model answers each "
-        "problem several times, and the attempts that led to a correct answer become more likely. Nobody shows it a "
-        "solution: it discovers for itself which way of working succeeds.",
-        "story",
+    groups = (
+        "Zero-variance groups, whose completions all got the same reward, give no gradient. Truncated completions "
+        "reached the length limit."
     )
-    text += cards(step, KEY)
-    text += gallery(
-        curves(f"{step.anchor}-reward", "Training reward, by reward function.", step.rewards(), "mean reward"),
-        curves(
-            f"{step.anchor}-groups",
-            "Zero-variance groups, whose completions all got the same reward, give no gradient. Truncated completions "
-            "reached the length limit.",
-            {
-                "zero-variance groups": step.curve("frac_reward_zero_std"),
-                "truncated": step.curve("completions/clipped_ratio"),
-            },
-            "share",
-            percent=True,
-        ),
+    shares = {"zero-variance groups": "frac_reward_zero_std", "truncated": "completions/clipped_ratio"}
+    habits = "Reflection: phrases such as “let me check” and “wait”. No reward asks for them."
+    phrases = {"self-checks": "habits/self_checks", "backtracking": "habits/backtracks"}
+    figures = charts(
+        step,
+        reward_figure(step),
+        history_curves(step, "groups", groups, "share", shares, percent=True),
         scores_figure(step),
         length_figure(step),
-        curves(
-            f"{step.anchor}-habits",
-            "Reflection: phrases such as “let me check” and “wait”. No reward asks for them.",
-            {label: step.curve(f"habits/{name}") for name, label in _HABITS.items()},
-            "phrases per completion",
-        ),
+        history_curves(step, "habits", habits, "phrases per completion", phrases),
         entropy_figure(step),
-        curves(f"{step.anchor}-kl", "KL from the reference model.", {"KL": step.curve("kl")}, "KL, nats per token"),
+        history_curves(step, "kl", "KL from the reference model.", "KL, nats per token"),
     )
-    text += _second_thoughts(step.curve("habits/either"))
-    if not step.history:
-        text += lacks("history.jsonl", "curves are")
-    if scores(step):
-        text += gallery(score_figure(step), score_table(step))
-    return text + "<h3>Before and after</h3>\n" + answers(step)
+    text = opening(step, STORY, KEY) + figures + _second_thoughts(step.curve("habits/either"))
+    return text + scores_part(step) + answers(step, "Before and after")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zero2chat.report.figures import bars, curves, gallery
-from zero2chat.report.parts import answers, cards, esc, exact, paragraph, table
-from zero2chat.report.steps import Metric, Step, finite
+from zero2chat.report.parts import answers, esc, exact, opening, paragraph, spoken, table
+from zero2chat.report.steps import Metric, Step
 
 TITLE = "What does it know?"
 KEY = {
@@ -19,6 +19,12 @@ KEY = {
     "unknown_rate": "of questions are consistently wrong: refusals are written",
     "conversations": "training conversations written",
 }
+STORY = (
+    "A model trained only on confident answers learns to be confident, whether it knows or not. So it is asked about "
+    "its training text, each question many times. Questions that it consistently answers correctly are known. For "
+    "questions that it consistently gets wrong, refusals are written as training rows, so that it learns to abstain "
+    "when it is uncertain."
+)
 _RATES = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
 
 
@@ -32,16 +38,16 @@ def by_source(step: Step) -> dict[str, dict[str, Metric]]:
     return {source: rates for source, rates in found.items() if set(_RATES) <= set(rates)}
 
 
-def _example(samples: list[Mapping[str, Any]]) -> str:
+def _example(step: Step) -> str:
     """Return all answers to the first question of each kind, and what is taught."""
     first: dict[str, Mapping[str, Any]] = {}
-    for sample in samples:
+    for sample in step.samples:
         if isinstance(sample.get("answers"), list):
             first.setdefault(str(sample.get("task", "")).split(",")[0], sample)
     rows = [
         (
             f"{esc(sample.get('prompt', ''), 300)}<br><small>{esc(kind)}</small>",
-            "<br>".join(esc(one, 120) or "<i>nothing</i>" for one in sample["answers"][:8]),
+            "<br>".join(spoken(one, 120) for one in sample["answers"][:8]),
             esc(sample.get("answer", ""), 120),
             esc(sample["taught"], 200) if sample.get("taught") else "",
         )
@@ -51,44 +57,23 @@ def _example(samples: list[Mapping[str, Any]]) -> str:
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "A model trained only on confident answers learns to be confident, whether it knows or not. So it is asked "
-        "about its training text, each question many times. Questions that it consistently answers correctly are "
-        "known. For questions that it consistently gets wrong, refusals are written as training rows, so that it "
-        "learns to abstain when it is uncertain.",
-        "story",
-    )
-    text += cards(step, KEY)
     sources = by_source(step)
+    verdicts = "Correct, wrong and abstaining answers by source, with 95% intervals over questions."
     groups = {
         verdict: {source: rates[verdict] for source, rates in sources.items()}
         for verdict in ("correct", "wrong", "abstention")
     }
     at = {float(share): m for share, m in step.named(r"right_rate_at_agreement_([\d.]+)").items()}
-    points = [(share, value) for share, m in sorted(at.items()) if (value := finite(m["value"])) is not None]
-    text += gallery(
-        bars(
-            f"{step.anchor}-verdicts",
-            "Correct, wrong and abstaining answers by source, with 95% intervals over questions.",
-            list(sources),
-            groups,
-            measure="rate",
-        )
-        if sources
-        else "",
-        curves(
-            f"{step.anchor}-agreement",
-            "Calibration: accuracy of the majority answer, by the share of answers that agree with it.",
-            {"accuracy": points},
-            "accuracy",
-            x="share of answers that agree",
-            percent=True,
-        ),
+    line = {"accuracy": [(share, metric["value"]) for share, metric in sorted(at.items())]}
+    calibration = "Calibration: accuracy of the majority answer, by the share of answers that agree with it."
+    x = "share of answers that agree"
+    text = opening(step, STORY, KEY) + gallery(
+        bars(f"{step.anchor}-verdicts", verdicts, list(sources), groups, measure="rate"),
+        curves(f"{step.anchor}-agreement", calibration, line, "accuracy", x=x, percent=True),
     )
     if (left := step.named("left_out_rate_(.+)")) and (passages := step.value("passages")) is not None:
         reasons = ", ".join(
             f"{exact(round(metric['value'] * passages))} {esc(why.replace('_', ' '))}" for why, metric in left.items()
         )
         text += paragraph(f"Of {exact(passages)} passages, some yielded no question: {reasons}.", "aside")
-    text += _example([dict(sample) for sample in step.samples])
-    return text + "<h3>Questions and the majority answer</h3>\n" + answers(step)
+    return text + _example(step) + answers(step, "Questions and the majority answer")

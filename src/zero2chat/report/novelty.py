@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import cards, esc, exact, lacks, paragraph, table
+from zero2chat.report.parts import esc, exact, examples, opening, table
 from zero2chat.report.steps import Metric, Step
 
 TITLE = "It remixes what it read"
@@ -13,6 +16,11 @@ KEY = {
     "verbatim_rate": "of samples occur verbatim in the training text",
     "longest_run": "tokens: longest run copied from the training text",
 }
+STORY = (
+    "The model continues the same prompt many times, and each sample is a new draw from its distribution. Short "
+    "n-grams of its samples occur in the training text, as they do in anybody's text; longer ones are new "
+    "combinations. Held-out documents are the control: they show how novel other people's text is."
+)
 _WRITERS = {"the model": "", "held-out text": "_held_out"}
 
 
@@ -23,18 +31,13 @@ def by_length(step: Step, suffix: str) -> dict[str, Metric]:
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "The model continues the same prompt many times, and each sample is a new draw from its distribution. Short "
-        "n-grams of its samples occur in the training text, as they do in anybody's text; longer ones are new "
-        "combinations. Held-out documents are the control: they show how novel other people's text is.",
-        "story",
-    )
     groups = {writer: metrics for writer, suffix in _WRITERS.items() if (metrics := by_length(step, suffix))}
     names = list(next(iter(groups.values()), {}))
     caption = "Share of n-grams of tokens that do not occur in the training text, by n."
-    text += cards(step, KEY) + gallery(bars(f"{step.anchor}-novel", caption, names, groups, measure="novel_rate"))
-    text += "<h3>One prompt, many samples</h3>\n"
-    if not step.samples:
-        return text + lacks("samples.jsonl", "samples are")
-    rows = [(esc(s.get("prompt")), esc(s.get("completion"), 400), exact(s.get("longest_run"))) for s in step.samples]
-    return text + table(("prompt", "continuation", "longest run copied from the training text"), rows)
+
+    def show(samples: Sequence[Mapping[str, Any]]) -> str:
+        rows = [(esc(s.get("prompt")), esc(s.get("completion"), 400), exact(s.get("longest_run"))) for s in samples]
+        return table(("prompt", "continuation", "longest run copied from the training text"), rows)
+
+    figure = gallery(bars(f"{step.anchor}-novel", caption, names, groups, measure="novel_rate"))
+    return opening(step, STORY, KEY) + figure + examples(step, "One prompt, many samples", show)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import ModuleType
+from typing import Any
 
 from zero2chat.report.evaluate import constants, scores
 from zero2chat.report.figures import bars, gallery
@@ -16,18 +18,19 @@ from zero2chat.report.parts import (
     esc,
     folded,
     headline,
-    interval,
+    lacks,
     metric_card,
     metrics_table,
     paragraph,
     settings_table,
     short,
     table,
+    with_interval,
 )
 from zero2chat.report.steps import Metric, Step
-from zero2chat.report.style import CSS
 
 # The browser itself then blocks scripts and requests, even if a model's text contains them.
+CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")  # for light, dark, phone and print
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -40,8 +43,13 @@ def section_module(stage: str) -> ModuleType | None:
     return module if hasattr(module, "section") else None
 
 
+def _said_by(step: Step, name: str, default: Any) -> Any:
+    """Return what a step's section says about itself under this name, such as `TITLE`."""
+    return getattr(section_module(step.stage), name, default)
+
+
 def _title(step: Step) -> str:
-    return str(getattr(section_module(step.stage), "TITLE", step.name))
+    return str(_said_by(step, "TITLE", step.name))
 
 
 def _control(step: Step) -> str:
@@ -49,34 +57,27 @@ def _control(step: Step) -> str:
     return f" · control of {esc(step.control_of)}" if step.control_of else ""
 
 
-def _key(step: Step) -> Mapping[str, str]:
-    key: Mapping[str, str] = getattr(section_module(step.stage), "KEY", {})
-    return key
-
-
 def main_result(step: Step) -> tuple[str, Metric, str] | None:
     """Return (name, metric, label) of the step's main metric, or None."""
-    found = headline(step, _key(step))
+    found = headline(step, _said_by(step, "KEY", {}))
     return (found[0], step.metrics[found[0]], found[1]) if found else None
 
 
 def _section(step: Step) -> str:
     module = section_module(step.stage)
     took = f" · {duration(seconds)}" if (seconds := step.value("seconds")) is not None else ""
-    text = f'<section id="{step.anchor}">\n'
-    text += f'<p class="eyebrow">{step.position} · {esc(step.name)} · stage {esc(step.stage)}{took}</p>\n'
     control = f" <small>control of {esc(step.control_of)}</small>" if step.control_of else ""
-    text += f"<h2>{esc(_title(step))}{control}</h2>\n"
+    text = (
+        f'<section id="{step.anchor}">\n'
+        f'<p class="eyebrow">{step.position} · {esc(step.name)} · stage {esc(step.stage)}{took}</p>\n'
+        f"<h2>{esc(_title(step))}{control}</h2>\n"
+    )
     if module is not None:
-        text += module.section(step)
-        text += folded("All numbers of this step", metrics_table(step))
+        text += module.section(step) + folded("All numbers of this step", metrics_table(step))
     else:
-        if "run.json" in step.missing:
-            text += paragraph("The run has no <code>run.json</code>, so its stage is unknown.", "note")
+        text += lacks("run.json", "its stage is") if "run.json" in step.missing else ""
         text += metrics_table(step)
-    if step.settings:
-        text += folded("Settings", settings_table(step))
-    return text + "</section>\n"
+    return text + (folded("Settings", settings_table(step)) if step.settings else "") + "</section>\n"
 
 
 def _evaluations(steps: Sequence[Step]) -> str:
@@ -84,25 +85,16 @@ def _evaluations(steps: Sequence[Step]) -> str:
 
     Returns "" if there are none.
     """
-    found = [(step, scores(step).get("accuracy", {})) for step in steps if step.stage == "evaluate"]
-    tasks = dict.fromkeys(task for _, metrics in found for task in metrics)
-    shared = [task for task in tasks if sum(task in metrics for _, metrics in found) > 1]
-    asked = [(step, metrics) for step, metrics in found if metrics.keys() & set(shared)]
-    floors = {task: metric for step, _ in asked for task, metric in constants(step).items()}
-
-    def cell(metric: Metric | None) -> str:
-        return f"{short('accuracy', metric)}<br><small>{interval('accuracy', metric)}</small>" if metric else ""
-
-    rows = (
-        (
-            esc(task),
-            *(cell(metrics.get(task)) for _, metrics in asked),
-            short("constant", floors[task]) if task in floors else "",
-        )
+    found = {step: scores(step).get("accuracy", {}) for step in steps if step.stage == "evaluate"}
+    shared = [task for task, n in Counter(task for metrics in found.values() for task in metrics).items() if n > 1]
+    asked = {step: metrics for step, metrics in found.items() if metrics.keys() & shared}
+    floors = {task: short("constant", metric) for step in asked for task, metric in constants(step).items()}
+    head = ("accuracy", *(esc(step.name) for step in asked), "best constant answer")
+    rows = [
+        (esc(task), *(with_interval("accuracy", metrics.get(task)) for metrics in asked.values()), floors.get(task, ""))
         for task in shared
-    )
-    head = ("accuracy", *(esc(step.name) for step, _ in asked), "best constant answer")
-    return table(head, rows) if shared else ""
+    ]
+    return table(head, rows) if rows else ""
 
 
 def _side_by_side(steps: Sequence[Step]) -> str:
@@ -111,35 +103,32 @@ def _side_by_side(steps: Sequence[Step]) -> str:
     Evaluations have a separate table, which comes first. The long table is omitted if it would repeat that one.
     """
     # Accuracies on preference pairs use several standards, and are not accuracies on tasks.
-    measured = {step.name: found for step in steps if step.stage not in ("dpo", "reward") and (found := scores(step))}
-    askers: dict[str, list[str]] = {}
-    for name, by_kind in measured.items():
+    measured = {step: found for step in steps if step.stage not in ("dpo", "reward") and (found := scores(step))}
+    askers: dict[str, list[Step]] = defaultdict(list)
+    for step, by_kind in measured.items():
         for task in dict.fromkeys(task for metrics in by_kind.values() for task in metrics):
-            askers.setdefault(task, []).append(name)
-    shared = {task: names for task, names in askers.items() if len(names) > 1}
+            askers[task].append(step)
+    shared = {task: asking for task, asking in askers.items() if len(asking) > 1}
     if not shared:
         return ""
     kinds = list(dict.fromkeys(kind for by_kind in measured.values() for kind in by_kind))
-
-    def cell(name: str, kind: str, task: str) -> str:
-        metric = measured[name].get(kind, {}).get(task)
-        return f"{short(kind, metric)}<br><small>{interval(kind, metric)}</small>" if metric else ""
-
-    rows = [
-        (esc(task), esc(name), *(cell(name, kind, task) for kind in kinds))
-        for task, names in shared.items()
-        for name in names
-    ]
     figures: list[str] = []
     for kind in kinds:
-        groups = {name: by_kind[kind] for name, by_kind in measured.items() if shared.keys() & by_kind.get(kind, {})}
+        groups = {step.name: each[kind] for step, each in measured.items() if shared.keys() & each.get(kind, {})}
         caption = f"{kind.replace('_', ' ').capitalize()}, with 95% intervals: {', '.join(groups)}."
         if len(groups) > 1:
             figures.append(bars(f"side-{len(figures)}", caption, list(shared), groups, measure=kind))
-    story = "Scores on the same questions after each step of training."
-    text = paragraph(story, "story") + _evaluations(steps)
-    evaluations = {step.name for step in steps if step.stage == "evaluate"}
-    if kinds != ["accuracy"] or any(name not in evaluations for names in shared.values() for name in names):
+
+    def cell(step: Step, kind: str, task: str) -> str:
+        return with_interval(kind, measured[step].get(kind, {}).get(task))
+
+    text = paragraph("Scores on the same questions after each step of training.", "story") + _evaluations(steps)
+    if kinds != ["accuracy"] or any(step.stage != "evaluate" for asking in shared.values() for step in asking):
+        rows = [
+            (esc(task), esc(step.name), *(cell(step, kind, task) for kind in kinds))
+            for task, asking in shared.items()
+            for step in asking
+        ]
         text += table(("task", "step", *(kind.replace("_", " ") for kind in kinds)), rows)
     return text + gallery(*figures)
 
@@ -168,12 +157,13 @@ def _elsewhere(elsewhere: Mapping[str, str]) -> str:
 
 def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | None, elsewhere: Mapping[str, str]) -> str:
     """Return the page's header: each step's main metric, or only that of a stage with a `LEAD`."""
-    results = []
+    results: list[str] = []
     seconds = [value for step in steps if (value := step.value("seconds")) is not None]
-    leads = {step.name: lead for step in steps if (lead := getattr(section_module(step.stage), "LEAD", None))}
+    leads = {step.name: lead for step in steps if (lead := _said_by(step, "LEAD", None))}
     for step in steps:
         if step.name in leads:
-            results += [metric_card(name, step.metrics[name], label) for name, label in _key(step).items()]
+            key = _said_by(step, "KEY", {})
+            results += (metric_card(name, step.metrics[name], label) for name, label in key.items())
         elif not leads and (found := main_result(step)) is not None:
             name, metric, label = found
             results.append(metric_card(name, metric, label, esc(step.name) + _control(step)))
@@ -198,7 +188,7 @@ def _contents(steps: Sequence[Step], extra: str) -> str:
             f'<li><a href="#{step.anchor}"><i>{step.position}</i><span><b>{esc(_title(step))}</b> '
             f"<small><code>{esc(step.name)}</code>{_control(step)}</small></span><small>{''.join(facts)}</small></a></li>\n"
         )
-        for anchor, mark, title, fact in getattr(section_module(step.stage), "contents", lambda _: [])(step):
+        for anchor, mark, title, fact in _said_by(step, "contents", lambda _: [])(step):
             text += f'<li><a href="#{anchor}"><i>{mark}</i><span>{title}</span><small>{fact}</small></a></li>\n'
     return f'<nav aria-label="Contents"><ol>\n{text}{extra}</ol></nav>\n'
 
@@ -223,7 +213,7 @@ def render(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
         + _top(steps, recipe, title, introduction, elsewhere or {})
         + _contents(steps, extra)
         + f"<main>\n{''.join(_section(step) for step in steps)}{whole}</main>\n"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from zero2chat.report.steps import Metric, Step, finite
+from zero2chat.report.steps import Metric, Step, bounds, finite
 
 _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
     r"|constant(?:_|$)|needless_calls$|declined_within_reach$"
 )
+_SHOWN, _MORE = 3, 20  # answers of a task: open, and folded
 # Control characters are shown as Unicode's pictures of them, or as �; newline and tab are kept. This includes
 # characters that change the text's direction, with which web pages can hide text.
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
@@ -39,9 +41,19 @@ def esc(value: Any, limit: int | None = None) -> str:
     return html.escape(text)
 
 
+def spoken(text: Any, limit: int | None = None) -> str:
+    """Escape what a model wrote; if it wrote nothing, say so."""
+    return esc(text, limit) or "<i>nothing</i>"
+
+
 def paragraph(text: str, kind: str = "") -> str:
     """Return a paragraph of trusted HTML."""
     return f'<p class="{kind}">{text}</p>\n' if kind else f"<p>{text}</p>\n"
+
+
+def quote(source: str, text: str) -> str:
+    """Return quoted text with its source above it. Both are HTML."""
+    return f'<blockquote class="said"><cite>{source}</cite>{text}</blockquote>\n'
 
 
 def lacks(file: str, what: str) -> str:
@@ -100,18 +112,18 @@ def short(name: str, metric: Metric) -> str:
 
 def interval(name: str, metric: Metric) -> str:
     """Format the metric's interval as `80.0–86.0%`, or "" if it has none."""
-    low, high = finite(metric.get("low")), finite(metric.get("high"))
-    if low is None or high is None:
+    if (ends := bounds(metric)) is None:
         return ""
+    low, high = ends
     return f"{100 * low:.1f}–{100 * high:.1f}%" if is_rate(name, metric) else f"{exact(low)}–{exact(high)}"
 
 
 def change(metric: Metric) -> str:
     """Format a difference of two rates with its interval: `+3.2 points (+1.0 to +5.4)`."""
-    value, low, high = (finite(metric.get(key)) for key in ("value", "low", "high"))
-    if value is None:
+    if (value := finite(metric["value"])) is None:
         return esc(metric["value"])
-    between = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    ends = bounds(metric)
+    between = f" ({100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})" if ends else ""
     return f"{100 * value:+.1f} points{between}"
 
 
@@ -125,6 +137,17 @@ def small_print(name: str, metric: Metric) -> str:
     if (metric.get("seeds") or 1) > 1:
         parts.append(f"{metric['seeds']} seeds")
     return " · ".join(parts)
+
+
+def with_interval(name: str, metric: Metric | None) -> str:
+    """Return the cell of a table: the value, and its interval below in small type; "" without a metric."""
+    return f"{short(name, metric)}<br><small>{interval(name, metric)}</small>" if metric else ""
+
+
+def with_details(name: str, metric: Metric) -> str:
+    """Return the cell of a table: the value, and its details below in small type."""
+    small = small_print(name, metric)
+    return short(name, metric) + (f"<br><small>{small}</small>" if small else "")
 
 
 # ---- cards and tables
@@ -145,6 +168,11 @@ def cards(step: Step, names: Mapping[str, str]) -> str:
     """Return cards for the metrics in `names` (metric → label) that the step has."""
     found = [metric_card(name, step.metrics[name], label) for name, label in names.items() if name in step.metrics]
     return f'<div class="cards">{"".join(found)}</div>\n' if found else ""
+
+
+def opening(step: Step, story: str, names: Mapping[str, str]) -> str:
+    """Return what a section begins with: its story, and cards for the metrics in `names`."""
+    return paragraph(story, "story") + cards(step, names)
 
 
 def headline(step: Step, names: Mapping[str, str]) -> tuple[str, str] | None:
@@ -169,19 +197,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def metrics_table(step: Step) -> str:
     """Return a table of all metrics of the step with interval, rows and seed."""
-    return table(
-        ("metric", "value", "95% interval", "n", "seed"),
+    rows = (
         (
-            (
-                f"<code>{esc(name)}</code>",
-                short(name, metric) if is_rate(name, metric) or name == "seconds" else exact(metric["value"]),
-                interval(name, metric),
-                exact(metric["n"]) if metric.get("n") is not None else "",
-                exact(metric["seed"]) if metric.get("seed") is not None else "",
-            )
-            for name, metric in step.metrics.items()
-        ),
+            f"<code>{esc(name)}</code>",
+            short(name, metric) if is_rate(name, metric) or name == "seconds" else exact(metric["value"]),
+            interval(name, metric),
+            *("" if metric.get(key) is None else exact(metric[key]) for key in ("n", "seed")),
+        )
+        for name, metric in step.metrics.items()
     )
+    return table(("metric", "value", "95% interval", "n", "seed"), rows)
 
 
 def settings_table(step: Step) -> str:
@@ -193,7 +218,14 @@ def folded(summary: str, content: str) -> str:
     return f"<details><summary>{summary}</summary>\n{content}</details>\n"
 
 
-# ---- questions and answers
+# ---- samples
+
+
+def examples(step: Step, title: str, show: Callable[[Sequence[Mapping[str, Any]]], str], about: str = "") -> str:
+    """Return `show` of the step's samples below a title and the remark `about`, or a note that it has none."""
+    if not step.samples:
+        return f"<h3>{title}</h3>\n" + lacks("samples.jsonl", "its samples are")
+    return f"<h3>{title}</h3>\n" + (paragraph(about, "aside") if about else "") + show(step.samples)
 
 
 def mark(score: Any) -> tuple[str, str]:
@@ -223,34 +255,32 @@ def _answer(sample: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
     if sample.get("answer") not in (None, ""):
         rows.append(("expected", sample["answer"]))
     lines = "".join(
-        f'<dt>{esc(label)}</dt><dd class="{label.split()[0]}">{esc(said, 900) or "<i>nothing</i>"}</dd>'
-        for label, said in rows
+        f'<dt>{esc(label)}</dt><dd class="{label.split()[0]}">{spoken(said, 900)}</dd>' for label, said in rows
     )
     task = f"<span>{esc(sample['task'])}</span>" if sample.get("task") else ""
     return f'<article class="answer {kind}"><header><b>{text}</b>{task}</header><dl>{lines}</dl></article>\n'
 
 
-def answers(step: Step, shown: int = 3, more: int = 20) -> str:
-    """Return the last questions and answers: the first `shown` of each task open, up to `more` folded.
+def answers(step: Step, title: str = "Questions and answers") -> str:
+    """Return the last questions and answers: the first `_SHOWN` of each task open, up to `_MORE` folded.
 
     If the same questions were asked at an earlier training step, the first answer is shown next to the last.
     """
-    by_step = step.samples_by_step()
-    if not by_step:
-        return lacks("samples.jsonl", "questions and answers are")
-    last = max(by_step)
-    first = min(by_step)
-    early = {clean(sample.get("prompt")): sample for sample in by_step[first]} if first != last else {}
-    count: dict[str, int] = {}
+    return examples(step, title, lambda _: _answers(list(step.samples_by_step().values())))
+
+
+def _answers(by_step: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    early = {clean(sample.get("prompt")): sample for sample in by_step[0]} if len(by_step) > 1 else {}
+    count: Counter[str] = Counter()
     top: list[str] = []
     rest: list[str] = []
-    for sample in by_step[last]:
+    for sample in by_step[-1]:
         task = clean(sample.get("task", ""))
-        count[task] = count.get(task, 0) + 1
-        (top if count[task] <= shown else rest).append(_answer(sample, early.get(clean(sample.get("prompt")))))
-    text = f"The first {shown} of each task, in order; not cherry-picked." if rest else "All saved samples, in order."
-    html_text = paragraph(text, "aside") + f'<div class="answers">{"".join(top)}</div>\n'
+        count[task] += 1
+        (top if count[task] <= _SHOWN else rest).append(_answer(sample, early.get(clean(sample.get("prompt")))))
+    about = f"The first {_SHOWN} of each task, in order; not cherry-picked." if rest else "All saved samples, in order."
+    text = paragraph(about, "aside") + f'<div class="answers">{"".join(top)}</div>\n'
     if rest:
-        label = f"{min(more, len(rest))} more" + (f" of {len(rest)}" if len(rest) > more else "")
-        html_text += folded(label, f'<div class="answers">{"".join(rest[:more])}</div>\n')
-    return html_text
+        label = f"{min(_MORE, len(rest))} more" + (f" of {len(rest)}" if len(rest) > _MORE else "")
+        text += folded(label, f'<div class="answers">{"".join(rest[:_MORE])}</div>\n')
+    return text

@@ -6,9 +6,17 @@ import math
 from collections.abc import Sequence
 
 from zero2chat.report import probe
-from zero2chat.report.evaluate import score_figure, score_table, scores
-from zero2chat.report.figures import curves, entropy_figure, gallery, length_figure
-from zero2chat.report.parts import answers, cards, lacks, paragraph
+from zero2chat.report.evaluate import scores_part
+from zero2chat.report.figures import (
+    charts,
+    curves,
+    entropy_figure,
+    gallery,
+    history_curves,
+    length_figure,
+    reward_figure,
+)
+from zero2chat.report.parts import answers, opening, paragraph
 from zero2chat.report.steps import Points, Step
 
 TITLE = "Learning to be liked"
@@ -22,6 +30,11 @@ KEY = {
     "unscored_completions": "completions without any reward",
     "best_step": "step of the checkpoint that was kept",
 }
+STORY = (
+    "The reward model now replaces the people: the model answers, the reward model scores, and answers with higher "
+    "scores become more likely. That works as long as the reward model judges correctly. Far from its training data "
+    "it prefers answers that nobody likes, so a KL penalty limits the distance."
+)
 
 
 def held_out(step: Step, name: str, in_deviations: bool = False) -> Points:
@@ -58,47 +71,19 @@ def together(steps: Sequence[Step]) -> tuple[str, str] | None:
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "The reward model now replaces the people: the model answers, the reward model scores, and answers with higher "
-        "scores become more likely. That works as long as the reward model judges correctly. Far from its training "
-        "data it prefers answers that nobody likes, so a KL penalty limits the distance.",
-        "story",
-    )
-    text += cards(step, KEY)
-    names = [name.removeprefix("eval_") for name in step.curves("eval_rewards/.+/mean")]
-    text += gallery(
-        curves(
-            f"{step.anchor}-limits",
-            "Gain of each reward on held-out prompts, by KL from the starting model. A star marks a peak.",
-            {name.split("/")[1]: held_out(step, name.split("/")[1], in_deviations=True) for name in names},
-            "standard deviations",
-            x="√KL, nats",
-        ),
-        curves(f"{step.anchor}-reward", "Training reward, by reward function.", step.rewards(), "mean reward"),
-        curves(
-            f"{step.anchor}-kl",
-            "Divergence from the starting model.",
-            {"KL": step.curve("kl_sequence")},
-            "KL, nats per completion",
-        ),
-        curves(
-            f"{step.anchor}-value",
-            "Explained variance of the value model (1 is perfect).",
-            {"explained variance": step.curve("explained_variance")},
-            "share",
-        ),
-        curves(
-            f"{step.anchor}-clipped",
-            "Tokens whose log-ratio was clipped, and completions that were truncated at the length limit.",
-            {"clipped": step.curve("clip_ratio/region_mean"), "truncated": step.curve("completions/clipped_ratio")},
-            "share",
-            percent=True,
-        ),
+    names = [key.split("/")[1] for key in step.curves("eval_rewards/.+/mean")]
+    gains = {name: held_out(step, name, in_deviations=True) for name in names}
+    gain = "Gain of each reward on held-out prompts, by KL from the starting model. A star marks a peak."
+    clipped = "Tokens whose log-ratio was clipped, and completions that were truncated at the length limit."
+    shares = {"clipped": "clip_ratio/region_mean", "truncated": "completions/clipped_ratio"}
+    figures = charts(
+        step,
+        curves(f"{step.anchor}-limits", gain, gains, "standard deviations", x="√KL, nats"),
+        reward_figure(step),
+        history_curves(step, "kl_sequence", "KL from the starting model.", "KL, nats per completion"),
+        history_curves(step, "explained_variance", "Explained variance of the value model (1 is perfect).", "share"),
+        history_curves(step, "clipped", clipped, "share", shares, percent=True),
         length_figure(step),
         entropy_figure(step),
     )
-    if not step.history:
-        text += lacks("history.jsonl", "curves are")
-    if scores(step):
-        text += gallery(score_figure(step), score_table(step))
-    return text + "<h3>Before and after</h3>\n" + answers(step)
+    return opening(step, STORY, KEY) + figures + scores_part(step) + answers(step, "Before and after")

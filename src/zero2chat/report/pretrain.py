@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from zero2chat.report.figures import bars, curves, gallery
-from zero2chat.report.parts import cards, esc, exact, lacks, paragraph
+from zero2chat.report.figures import bars, charts, curves, gallery, history_curves
+from zero2chat.report.parts import esc, exact, examples, opening
 from zero2chat.report.steps import Points, Step
 
 TITLE = "Reading the textbook"
@@ -18,7 +17,12 @@ KEY = {
     "tokens_per_second": "tokens per second",
     "mfu": "model FLOPs utilization (MFU)",
 }
-_MOMENTS = 8
+STORY = (
+    "The model starts with random weights. At every token of the text it predicts the next one, and each update makes "
+    "the true token more likely. Nobody teaches it grammar or facts; it learns whatever helps to predict. The result "
+    "is a base model: it continues documents, and does not yet answer questions."
+)
+_MOMENTS, _PROMPTS = 8, 2  # samples in the timeline: training steps, and prompts at each
 
 
 def loss_curves(step: Step) -> dict[str, Points]:
@@ -33,39 +37,6 @@ def loss_curves(step: Step) -> dict[str, Points]:
 def _bits_per_byte(step: Step) -> dict[str, Points]:
     found = step.curves("(?:eval|val)_(?:.+_)?bits_per_byte(?:_.+)?")
     return {re.sub("^(?:eval|val)_|_?bits_per_byte_?", "", key) or "all": points for key, points in found.items()}
-
-
-def training_figures(step: Step) -> str:
-    """Return the curves that every training step has."""
-    return gallery(
-        curves(
-            f"{step.anchor}-loss",
-            "Training and held-out loss: cross-entropy of the next token.",
-            loss_curves(step),
-            "loss",
-        ),
-        curves(
-            f"{step.anchor}-bpb",
-            "Bits per byte on held-out text (lower is better; 8 without any knowledge).",
-            _bits_per_byte(step),
-            "bits per byte",
-        ),
-    )
-
-
-def machine_figures(step: Step) -> str:
-    """Return curves for tuning: learning rate, gradient norm and speed."""
-    return gallery(
-        *(
-            curves(f"{step.anchor}-{key}", caption, {label: step.curve(key)}, label)
-            for key, label, caption in (
-                ("learning_rate", "learning rate", "Learning rate."),
-                ("grad_norm", "gradient norm", "Gradient norm before clipping."),
-                ("tokens_per_second", "tokens per second", "Training throughput."),
-            )
-        ),
-        small=True,
-    )
 
 
 def _at(points: Points, step: int) -> float | None:
@@ -84,53 +55,45 @@ def _when(step: Step, number: int) -> str:
     return " · ".join(parts)
 
 
-def _spread(items: list[Any], n: int) -> list[Any]:
-    """Return n items evenly spread over the list, including both ends."""
-    if len(items) <= n:
-        return items
-    return [items[round(i * (len(items) - 1) / (n - 1))] for i in range(n)]
-
-
-def timeline(step: Step, prompts: int = 2) -> str:
-    """Return the model's samples at several training steps, from first to last."""
+def timeline(step: Step) -> str:
+    """Return the model's samples at up to `_MOMENTS` training steps, from first to last."""
     by_step = step.samples_by_step()
+    numbers, n = list(by_step), min(len(by_step), _MOMENTS)
     text = ""
-    for number in _spread(list(by_step), _MOMENTS):
+    for number in [numbers[round(i * (len(numbers) - 1) / max(n - 1, 1))] for i in range(n)]:
         said = "".join(
             f'<blockquote class="said"><b>{esc(sample.get("prompt", ""), 300)}</b>'
             f"{esc(sample.get('completion', ''), 500)}</blockquote>"
-            for sample in by_step[number][:prompts]
+            for sample in by_step[number][:_PROMPTS]
         )
         text += f"<li><span>{_when(step, number)}</span>{said}</li>\n"
     return f'<ol class="timeline">\n{text}</ol>\n'
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "The model starts with random weights. At every token of the text it predicts the next one, and each update "
-        "makes the true token more likely. Nobody teaches it grammar or facts; it learns whatever helps to predict. "
-        "The result is a base model: it continues documents, and does not yet answer questions.",
-        "story",
-    )
-    text += cards(step, KEY)
-    if step.history:
-        text += training_figures(step)
-    else:
-        text += lacks("history.jsonl", "the loss curves are")
+    loss = "Training and held-out loss: cross-entropy of the next token."
+    over_training = "Bits per byte on held-out text (lower is better; 8 without any knowledge)."
+    by_source = "Bits per byte on held-out text after training, by source."
     sources = step.named("val_bits_per_byte_(.+)")
-    text += gallery(
-        bars(
-            f"{step.anchor}-sources",
-            "Bits per byte on held-out text after training, by source.",
-            list(sources),
-            {"val_bits_per_byte": sources},
-        )
+    machine = gallery(
+        history_curves(step, "learning_rate", "Learning rate.", "learning rate"),
+        history_curves(step, "grad_norm", "Gradient norm before clipping.", "gradient norm"),
+        history_curves(step, "tokens_per_second", "Training throughput.", "tokens per second"),
+        small=True,
     )
-    text += "<h3>Babble becomes language</h3>\n"
-    if step.samples:
-        text += paragraph("Samples during training. The prompt is in bold; samples are not cherry-picked.", "aside")
-        text += timeline(step)
-    else:
-        text += lacks("samples.jsonl", "what the model wrote is")
-    machine = machine_figures(step)
-    return text + (f"<h3>Under the bonnet</h3>\n{machine}" if machine else "")
+    return (
+        opening(step, STORY, KEY)
+        + charts(
+            step,
+            curves(f"{step.anchor}-loss", loss, loss_curves(step), "loss"),
+            curves(f"{step.anchor}-bpb", over_training, _bits_per_byte(step), "bits per byte"),
+        )
+        + gallery(bars(f"{step.anchor}-sources", by_source, list(sources), {"val_bits_per_byte": sources}))
+        + examples(
+            step,
+            "Babble becomes language",
+            lambda _: timeline(step),
+            "Samples during training. The prompt is in bold; samples are not cherry-picked.",
+        )
+        + (f"<h3>Under the bonnet</h3>\n{machine}" if machine else "")
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from zero2chat.report.figures import curves, gallery
-from zero2chat.report.parts import answers, cards, lacks, paragraph
+from zero2chat.report.figures import charts, curves
+from zero2chat.report.parts import answers, opening
 from zero2chat.report.steps import Points, Step
 
 TITLE = "Looking for what the reward model loves"
@@ -16,6 +16,11 @@ KEY = {
     "best_n": "n of best-of-n with the highest gold reward",
     "gibberish_pairs": "texts found, kept as rejected answers",
 }
+STORY = (
+    "A reward model has seen a few thousand answers, all from one model. Its scores for other texts are unreliable, "
+    "and some are far too high. Two methods find such texts before training exploits them: best-of-n sampling by its "
+    "score, and adversarial search for the texts with the highest score."
+)
 
 
 def best_of_n(step: Step, key: str) -> Points:
@@ -24,29 +29,14 @@ def best_of_n(step: Step, key: str) -> Points:
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "A reward model has seen a few thousand answers, all from one model. Its scores for other texts are "
-        "unreliable, and some are far too high. Two methods find such texts before training exploits them: best-of-n "
-        "sampling by its score, and adversarial search for the texts with the highest score.",
-        "story",
-    )
-    text += cards(step, KEY)
-    if not step.history:
-        return text + lacks("history.jsonl", "curves are")
-    text += gallery(
-        curves(
-            f"{step.anchor}-gold",
-            "Gold reward of the best of n answers (n = 1, 2, 4, …), by KL from the model.",
-            {"taste": best_of_n(step, "gold")},
-            "taste",
-            x="√KL, nats",
+    def figure(key: str, caption: str, label: str, y: str) -> str:
+        return curves(f"{step.anchor}-{key}", caption, {label: best_of_n(step, key)}, y, x="√KL, nats")
+
+    figures = charts(
+        step,
+        figure(
+            "gold", "Gold reward of the best of n answers (n = 1, 2, 4, …), by KL from the model.", "taste", "taste"
         ),
-        curves(
-            f"{step.anchor}-proxy",
-            "Reward model score of the same answers.",
-            {"score": best_of_n(step, "proxy")},
-            "standard deviations",
-            x="√KL, nats",
-        ),
+        figure("proxy", "Reward model score of the same answers.", "score", "standard deviations"),
     )
-    return text + "<h3>Texts with the highest scores</h3>\n" + answers(step)
+    return opening(step, STORY, KEY) + figures + answers(step, "Texts with the highest scores")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import answers, cards, exact, paragraph
+from zero2chat.report.parts import answers, exact, opening, paragraph
 from zero2chat.report.steps import Metric, Step
 
 TITLE = "Learned by heart"
@@ -12,6 +12,11 @@ KEY = {
     "extraction_rate_held_out": "of held-out documents (control)",
     "canary_extraction_rate": "of canaries are extracted",
 }
+STORY = (
+    "Has the student understood the textbook, or learned its pages by heart? The model gets the beginning of a "
+    "training document. If it continues it verbatim, the document counts as extracted. Held-out documents are the "
+    "control: they show how often a continuation is correct because it is easy to guess."
+)
 
 
 def times(copies: int) -> str:
@@ -42,13 +47,7 @@ def _figures(step: Step) -> str:
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "Has the student understood the textbook, or learned its pages by heart? The model gets the beginning of a "
-        "training document. If it continues it verbatim, the document counts as extracted. Held-out documents are the "
-        "control: they show how often a continuation is correct because it is easy to guess.",
-        "story",
-    )
-    text += cards(step, KEY) + _figures(step)
+    text = opening(step, STORY, KEY) + _figures(step)
     if (left := step.value("held_out_excluded")) is not None:
         text += paragraph(
             f"Excluded from the control: {exact(left)} documents whose continuation occurs in the training text too.",
@@ -60,4 +59,4 @@ def section(step: Step) -> str:
             "memorization before a canary can be extracted: its rank by likelihood among random candidates that the "
             "model never saw."
         )
-    return text + "<h3>Prompts and continuations</h3>\n" + answers(step)
+    return text + answers(step, "Prompts and continuations")

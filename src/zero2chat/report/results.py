@@ -29,12 +29,10 @@ def markdown(folders: Sequence[Path]) -> str:
         "Each value is from one run, or the mean over the number of seeds that is given. Intervals are at 95%.",
     ]
     for folder in folders:
-        found = sorted(
-            (path.parent for path in folder.glob(f"*/{METRICS}")), key=lambda path: (path / METRICS).stat().st_mtime
-        )
+        found = sorted(folder.glob(f"*/{METRICS}"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(f"{folder}: no finished step there: `zero2chat run recipes/{folder.name}` makes them")
-        steps = [step for step in read_steps([str(path) for path in found]) if step.stage != "report"]
+        steps = [step for step in read_steps([path.parent for path in found]) if step.stage != "report"]
         # Claims first: they are computed from the other steps.
         for step in sorted(steps, key=lambda step: step.stage != "claims"):
             table = _claims(step) if step.stage == "claims" else _metrics(step)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 
-from zero2chat.report.figures import _STYLE, _WIDTH, INK, SERIES, SOFT, _figure, bars, curves, gallery
-from zero2chat.report.parts import cards, esc, exact, lacks, paragraph, table
+from zero2chat.report.figures import SERIES, SOFT, bars, charts, drawn, history_curves, note
+from zero2chat.report.parts import cards, esc, exact, examples, paragraph, table
 from zero2chat.report.steps import Step, finite
 
 TITLE = "Learning what people like"
@@ -21,6 +20,13 @@ KEY = {
     "calibration_error": "calibration error",
     "pairs_seen": "training pairs used",
 }
+STORY = (
+    "Many tasks have no single correct answer, only better and worse ones. Writing good answers is hard for people; "
+    "choosing the better of two is easy. The reward model learns from many such comparisons to score any answer, and "
+    "can then judge more answers than people ever could."
+)
+CHANCE_LOSS = "Loss (chance: ln 2 ≈ 0.69)."
+Sample = Mapping[str, Any]
 _BARS = {
     "accuracy": "the reward model",
     "accuracy_length": "longer answer",
@@ -41,65 +47,49 @@ def _reliability(step: Step) -> list[Mapping[str, Any]]:
 def reliability_figure(step: Step) -> str:
     """Plot accuracy over confidence; a calibrated model is on the diagonal. Returns "" without bins."""
     bins = _reliability(step)
-    if not bins:
-        return ""
-    largest = max(b["n"] for b in bins)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
-        axes = figure.subplots()
+
+    def draw(axes: Axes) -> None:
+        largest, sure, right = max(b["n"] for b in bins), [b["sure"] for b in bins], [b["right"] for b in bins]
         axes.plot([0.5, 1], [0.5, 1], color=SOFT, lw=1, ls="--")
-        sure, right = [b["sure"] for b in bins], [b["right"] for b in bins]
         axes.plot(sure, right, color=SERIES[0], lw=1.2)
         axes.scatter(sure, right, s=[15 + 120 * b["n"] / largest for b in bins], color=SERIES[0], zorder=3)
         for b in bins:
-            axes.annotate(
-                exact(b["n"]),
-                (b["sure"], b["right"]),
-                xytext=(0, -14),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=INK,
-            )
-        axes.set_xlabel("predicted probability")
-        axes.set_ylabel("accuracy")
+            note(axes, exact(b["n"]), (b["sure"], b["right"]), 0, -14, ha="center")
+        axes.set(xlabel="predicted probability", ylabel="accuracy")
         axes.set_xlim(0.48, 1.02)
         axes.set_ylim(min(0.4, min(right) - 0.08), 1.04)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
+            axis.set_major_formatter(PercentFormatter(1, 0))
         axes.grid()
-        axes.tick_params(length=0)
-        caption = "Reliability diagram: on the dashed line the model is perfectly calibrated. Numbers count pairs."
-        return _figure(figure, f"{step.anchor}-reliability", caption)
+
+    caption = "Reliability diagram: on the dashed line the model is perfectly calibrated. Numbers count pairs."
+    return drawn(f"{step.anchor}-reliability", caption, draw) if bins else ""
 
 
-def accuracy_bars(step: Step, labels: Mapping[str, str], caption: str) -> str:
-    """Plot rates of one step by metric with intervals and labels."""
+def accuracy_bars(step: Step, labels: Mapping[str, str]) -> str:
+    """Plot accuracies of one step on held-out pairs. `labels` is metric → label."""
     measured = {label: step.metrics[name] for name, label in labels.items() if step.value(name) is not None}
+    caption = "Accuracy on held-out pairs, with 95% intervals."
     return bars(f"{step.anchor}-accuracy", caption, list(measured), {"accuracy": measured}, measure="accuracy")
 
 
-def pairs_table(step: Step, given: Callable[[Mapping[str, Any], str], list[str]]) -> str:
-    """Return a table of the first held-out pairs: the chosen and the rejected answer, each with its `given` value.
+def pairs_table(step: Step, given: Callable[[Sample, str], list[str]], what: str, about: str) -> str:
+    """Return the first held-out pairs as a table: the chosen and the rejected answer, each with its `given` values.
 
-    `given` takes a sample and "chosen" or "rejected".
+    `given` takes a sample and "chosen" or "rejected"; `what` names the values, and the sentence `about` explains them.
     """
-    samples = {str(sample.get("prompt")) + str(sample.get("completion")): sample for sample in step.samples}
 
-    def cell(sample: Mapping[str, Any], text: str, side: str) -> str:
+    def cell(sample: Sample, text: str, side: str) -> str:
         return f"{esc(sample.get(text, ''), 300)}<br><small>{' · '.join(given(sample, side))}</small>"
 
-    return table(
-        ("prompt", "chosen", "rejected"),
-        (
-            (
-                esc(sample.get("prompt", ""), 300),
-                cell(sample, "completion", "chosen"),
-                cell(sample, "rejected", "rejected"),
-            )
-            for sample in list(samples.values())[:3]
-        ),
-    )
+    def show(samples: Sequence[Sample]) -> str:
+        each = {str(sample.get("prompt")) + str(sample.get("completion")): sample for sample in samples}
+        first = list(each.values())[:3]
+        sides = [(cell(s, "completion", "chosen"), cell(s, "rejected", "rejected")) for s in first]
+        rows = ((esc(s.get("prompt", ""), 300), *both) for s, both in zip(first, sides, strict=True))
+        return table(("prompt", "chosen", "rejected"), rows)
+
+    return examples(step, f"Pairs and their {what}", show, f"The first held-out pairs; not cherry-picked. {about}")
 
 
 def _given(sample: Mapping[str, Any], side: str) -> list[str]:
@@ -123,30 +113,13 @@ def _people(step: Step) -> str:
 
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "Many tasks have no single correct answer, only better and worse ones. Writing good answers is hard for "
-        "people; choosing the better of two is easy. The reward model learns from many such comparisons to score any "
-        "answer, and can then judge more answers than people ever could.",
-        "story",
-    )
-    text += paragraph(esc(_people(step)))
-    text += cards(step, KEY)
-    text += gallery(
-        accuracy_bars(step, _BARS, "Accuracy on held-out pairs, with 95% intervals."),
+    caption = "Accuracy on training pairs during training."
+    figures = charts(
+        step,
+        accuracy_bars(step, _BARS),
         reliability_figure(step),
-        curves(f"{step.anchor}-loss", "Loss (chance: ln 2 ≈ 0.69).", {"training": step.curve("loss")}, "loss"),
-        curves(
-            f"{step.anchor}-train-accuracy",
-            "Accuracy on training pairs during training.",
-            {"training": step.curve("accuracy")},
-            "accuracy",
-            percent=True,
-        ),
+        history_curves(step, "loss", CHANCE_LOSS, "loss"),
+        history_curves(step, "train-accuracy", caption, "accuracy", {"training": "accuracy"}, percent=True),
     )
-    if not step.history:
-        text += lacks("history.jsonl", "the loss curve and the reliability diagram are")
-    text += "<h3>Pairs and their scores</h3>\n"
-    if not step.samples:
-        return text + lacks("samples.jsonl", "pairs are")
-    story = "The first held-out pairs; not cherry-picked. A score of 0.8 means: better than four in five answers."
-    return text + paragraph(story, "aside") + pairs_table(step, _given)
+    text = paragraph(STORY, "story") + paragraph(esc(_people(step))) + cards(step, KEY) + figures
+    return text + pairs_table(step, _given, "scores", "A score of 0.8 means: better than four in five answers.")

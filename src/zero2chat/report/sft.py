@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zero2chat.report.evaluate import score_figure, score_table, scores
-from zero2chat.report.figures import curves, gallery, scores_figure
-from zero2chat.report.parts import answers, cards, lacks, paragraph
+from zero2chat.report.evaluate import scores_part
+from zero2chat.report.figures import charts, curves, scores_figure
+from zero2chat.report.parts import answers, opening
 from zero2chat.report.pretrain import loss_curves
 from zero2chat.report.steps import Step
 
@@ -17,21 +17,13 @@ KEY = {
     "tokens": "training tokens",
 }
 
+STORY = (
+    "A textbook also has worked examples: a problem and an expert's solution. The model is now trained on "
+    "conversations in which an assistant answers well. It learns to imitate the assistant's turns, and to end its "
+    "answer."
+)
+
 
 def section(step: Step) -> str:
-    text = paragraph(
-        "A textbook also has worked examples: a problem and an expert's solution. The model is now trained on "
-        "conversations in which an assistant answers well. It learns to imitate the assistant's turns, and to end its "
-        "answer.",
-        "story",
-    )
-    text += cards(step, KEY)
-    text += gallery(
-        curves(f"{step.anchor}-loss", "Loss on the assistant's turns.", loss_curves(step), "loss"),
-        scores_figure(step),
-    )
-    if scores(step):
-        text += gallery(score_figure(step), score_table(step))
-    if not step.history:
-        text += lacks("history.jsonl", "the loss curve is")
-    return text + "<h3>Questions and answers</h3>\n" + answers(step)
+    loss = curves(f"{step.anchor}-loss", "Loss on the assistant's turns.", loss_curves(step), "loss")
+    return opening(step, STORY, KEY) + charts(step, loss, scores_figure(step)) + scores_part(step) + answers(step)

@@ -26,7 +26,7 @@ _RENAMED = {
 }
 
 
-@dataclass
+@dataclass(eq=False)  # hashed by identity
 class Step:
     """One finished step. `missing`: files that its folder lacks; `crawl`: a crawl's summary; `control_of`: the step
     that this one is a control of."""
@@ -66,11 +66,6 @@ class Step:
         keys = sorted({key for line in self.history for key in line if re.fullmatch(pattern, key)})
         return {key: points for key in keys if (points := self.curve(key))}
 
-    def rewards(self) -> dict[str, Points]:
-        """Return mean reward curves by reward function or model."""
-        found = self.curves("rewards/.+/mean")
-        return {re.sub("^rewards/|/mean$", "", key): points for key, points in found.items()}
-
     def samples_by_step(self) -> dict[int, list[dict[str, Any]]]:
         """Return samples in file order, by training step, ascending."""
         found: dict[int, list[dict[str, Any]]] = {}
@@ -82,6 +77,12 @@ class Step:
 def finite(value: Any) -> float | None:
     """Return the value if it is a finite number, else None."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def bounds(metric: Metric) -> tuple[float, float] | None:
+    """Return the interval's low and high end, or None if the metric has no interval."""
+    low, high = finite(metric.get("low")), finite(metric.get("high"))
+    return None if low is None or high is None else (low, high)
 
 
 def _read(path: Path) -> Any:

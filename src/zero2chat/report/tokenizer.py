@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zero2chat.report.parts import cards, clean, esc, exact, lacks, paragraph, small_print, table
+from zero2chat.report.parts import clean, esc, exact, examples, opening, paragraph, small_print, table
 from zero2chat.report.steps import Step
 
 TITLE = "From letters to numbers"
@@ -12,19 +13,12 @@ KEY = {
     "bytes_per_token": "bytes per token on held-out text",
     "vocab_size": "tokens in the vocabulary",
 }
+STORY = (
+    "A model reads numbers, not letters. The tokenizer splits text into frequent pieces, words or parts of words, and "
+    "gives each an id: a larger vocabulary buys shorter sequences."
+)
 _CHARACTERS = 5000
 _HUES = 6
-
-
-def _length(step: Step, suffix: str) -> float | None:
-    """Return the number of tokens of 5,000 characters, from the measured bytes per token."""
-    size = step.value(f"bytes_per_token{suffix}")
-    return _CHARACTERS / size if size else None
-
-
-def _alphabet(step: Step, suffix: str) -> str:
-    vocabulary = step.metrics.get(f"vocab_size{suffix}")
-    return exact(vocabulary["value"]) if vocabulary else ""
 
 
 def _example(step: Step) -> str:
@@ -34,23 +28,19 @@ def _example(step: Step) -> str:
         ("bytes", "256", float(_CHARACTERS), "one per character, in plain English"),
     ]
     for suffix, name in (("", "tokens, <b>ours</b>"), ("_gpt2", "tokens, GPT-2"), ("_gpt4", "tokens, GPT-4")):
-        length = _length(step, suffix)
-        if length is not None:
-            metric = step.metrics[f"bytes_per_token{suffix}"]
-            how = f"{exact(metric['value'])} bytes per token measured"
+        if size := step.value(f"bytes_per_token{suffix}"):
+            metric, vocabulary = step.metrics[f"bytes_per_token{suffix}"], step.metrics.get(f"vocab_size{suffix}")
+            how = f"{exact(size)} bytes per token measured"
             how += f", {small_print('bytes_per_token', metric)}" if metric.get("n") is not None else ""
-            rows.append((name, _alphabet(step, suffix), length, how))
-    longest = rows[0][2]
+            rows.append((name, exact(vocabulary["value"]) if vocabulary else "", _CHARACTERS / size, how))
+
+    def bar(length: float) -> str:
+        return f'<span class="bar" style="width:{6 * length / rows[0][2]:.2f}rem"></span>'
+
     return table(
         ("encoded as", "vocabulary", "sequence length", "", "because"),
         (
-            (
-                name,
-                symbols,
-                exact(round(length)),
-                f'<span class="bar" style="width:{6 * length / longest:.2f}rem"></span>',
-                f"<small>{why}</small>",
-            )
+            (name, symbols, exact(round(length)), bar(length), f"<small>{why}</small>")
             for name, symbols, length, why in rows
         ),
     )
@@ -65,14 +55,25 @@ def coloured(tokens: list[Any]) -> str:
     return f'<p class="tokens">{"".join(spans)}</p>\n'
 
 
+def _tokens(samples: Sequence[Mapping[str, Any]]) -> str:
+    text = ""
+    for sample in samples[:6]:
+        tokens, ids = sample.get("tokens"), sample.get("ids")
+        if not isinstance(tokens, list) or not tokens:
+            text += f'<p class="tokens">{esc(sample.get("prompt", ""), 600)}</p>\n'
+            continue
+        numbers = ""
+        if isinstance(ids, list):
+            numbers = f": {' '.join(esc(i) for i in ids[:24])}{' …' if len(ids) > 24 else ''}"
+        characters = exact(len(clean(sample.get("prompt", ""))))
+        text += coloured(tokens[:400])
+        text += paragraph(f"{characters} characters, {exact(len(tokens))} tokens{numbers}", "aside")
+    return text
+
+
 def section(step: Step) -> str:
-    text = paragraph(
-        "A model reads numbers, not letters. The tokenizer splits text into frequent pieces, words or parts of words, "
-        "and gives each an id: a larger vocabulary buys shorter sequences.",
-        "story",
-    )
-    text += cards(step, KEY)
-    text += "<h3>The textbook's example, worked out</h3>\n" + paragraph(
+    text = opening(step, STORY, KEY) + "<h3>The textbook's example, worked out</h3>\n"
+    text += paragraph(
         "Take 5,000 characters of English. As bits they are 40,000 symbols long; as bytes, 5,000; as GPT-4's tokens, "
         "the textbook says, about 1,300. The table repeats this calculation with the bytes per token measured on this "
         "recipe's held-out text."
@@ -80,19 +81,4 @@ def section(step: Step) -> str:
     text += _example(step)
     if step.value("bytes_per_token") is None:
         text += paragraph("The step measured no <code>bytes_per_token</code>, so the row for it is missing.", "note")
-
-    text += "<h3>Tokens in colour</h3>\n"
-    if not step.samples:
-        return text + lacks("samples.jsonl", "tokens are")
-    for sample in step.samples[:6]:
-        tokens, ids = sample.get("tokens"), sample.get("ids")
-        if not isinstance(tokens, list) or not tokens:
-            text += f'<p class="tokens">{esc(sample.get("prompt", ""), 600)}</p>\n'
-            continue
-        characters = len(clean(sample.get("prompt", "")))
-        text += coloured(tokens[:400])
-        numbers = (
-            f": {' '.join(esc(i) for i in ids[:24])}{' …' if len(ids) > 24 else ''}" if isinstance(ids, list) else ""
-        )
-        text += paragraph(f"{exact(characters)} characters, {exact(len(tokens))} tokens{numbers}", "aside")
-    return text
+    return text + examples(step, "Tokens in colour", _tokens)

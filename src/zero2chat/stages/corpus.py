@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datasets import Dataset, concatenate_datasets
 
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
-from zero2chat.data.crawl.config import WORK, read_crawl
+from zero2chat.data.crawl.settings import WORK, read_crawl
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.sources import load_documents, mix, read_sources, split_of
 from zero2chat.errors import UserError

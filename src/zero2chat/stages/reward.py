@@ -33,9 +33,9 @@ from zero2chat.data.preference_tokens import both_sides, tokenize_reward_pairs
 from zero2chat.data.preferences import (
     Pair,
     PairArguments,
-    compare,
     length_only,
     load_pairs,
+    ranked_pairs,
     read_comparisons,
     split_pairs,
     without_ties,
@@ -98,7 +98,7 @@ def make_pairs(
             model, tokenizer, prompts, k, spec.max_new_tokens, spec.temperature, args.eval_batch_size, spec.seed
         )
         grouped = [[a.text for a in some] for some in answers]
-        return compare(rows, prompts, grouped, tasks.load_taste(spec.task), noise, spec.seed, spec.pairs)
+        return ranked_pairs(rows, prompts, grouped, tasks.load_taste(spec.task), noise, spec.seed, spec.pairs)
 
     known, equal = ask("train", spec.n, spec.answers, spec.noise)
     # One pair per prompt: the intervals assume independent pairs. The label is noisy; the tastes are the ground truth.

@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
 from zero2chat.config import Refuse
-from zero2chat.data.packing import require_text
+from zero2chat.data.packing import require_filled
 from zero2chat.data.sources import Source, load_source
 from zero2chat.errors import UserError
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
@@ -98,7 +98,7 @@ def run(run: Run, args: TokenizerArguments) -> None:
 
     train, test = (load_source(Source(path=args.dataset, split=split)) for split in ("train", "test"))
     for split, rows in (("train", train), ("test", test)):
-        require_text(rows, args.column, f"{args.dataset} ({split})")
+        require_filled(rows, args.column, f"{args.dataset} ({split})")
     read = train if args.documents is None else train.select(range(min(args.documents, len(train))))
     tokenizer = train_tokenizer((text for text in read[args.column]), args.vocab_size)
     if len(tokenizer) < args.vocab_size:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.minhash import MinhashDedupCluster, MinhashDedupSignature
@@ -29,13 +28,13 @@ from datatrove.pipeline.extractors.base import ExtractorSandbox
 from datatrove.pipeline.extractors.trafilatura import Trafilatura
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.filters.language_filter import LanguageFilter
+from datatrove.pipeline.writers.parquet import ParquetWriter
 from datatrove.utils.text import split_into_sentences
 from datatrove.utils.word_tokenizers import load_word_tokenizer
 
 from zero2chat.data.crawl.reader import BEGINNING, Removed
 from zero2chat.data.pii import mask
 from zero2chat.data.sources import split_of
-from zero2chat.tasks import SPLITS
 
 LARGEST = 20  # clusters of near-duplicates in the report
 _MOST_LINES = 1 << 16  # datatrove stores line numbers in 16 bits
@@ -113,7 +112,7 @@ class _Sandbox(ExtractorSandbox):
         super()._worker(conn, extract)
 
 
-class Extraction(Trafilatura):
+class ExtractText(Trafilatura):
     """Trafilatura with a time limit per page, and a reason for each page without text."""
 
     def __init__(self, removed: Removed, **options: Any):
@@ -227,7 +226,7 @@ class LineSignatures(SentenceDedupSignature):
         self.save_hashes(rank, np.concatenate([*parts, np.array(waiting, dtype=kinds)]))
 
 
-class Lines(SentenceDedupFilter):
+class RepeatedLines(SentenceDedupFilter):
     """Removes lines that an earlier document has, and documents that become too short."""
 
     def __init__(self, *args: Any, min_sentences: int, removed: Removed, **options: Any):
@@ -305,7 +304,7 @@ class Mask(PipelineStep):
             yield doc
 
 
-class Classifier(BaseFilter):
+class ClassifierFilter(BaseFilter):
     """Scores documents with a sequence classifier, such as FineWeb-Edu's, and drops those below `min_score`."""
 
     name = "classifier"
@@ -350,17 +349,22 @@ class Corpus(PipelineStep):
         self.stats.name = "corpus"
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
-        writers: dict[str, pq.ParquetWriter] = {}
-        batches: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         dates: list[str] = []
         largest: list[dict[str, Any]] = []
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.duplicates as duplicates:
+        writer = ParquetWriter(
+            str(self.folder),
+            f"${{split}}-${{rank}}-of-{world_size:05d}.parquet",
+            compression="zstd",
+            adapter=lambda _, doc: _row(doc),
+            max_file_size=-1,
+            schema=SCHEMA,
+            use_content_defined_chunking=False,
+        )
+        with self.duplicates as duplicates, writer:
             for doc in data:
                 with self.track_time():
-                    row = _row(doc)
-                    split = split_of(doc.text, *self.fractions)
+                    row, split = _row(doc), split_of(doc.text, *self.fractions)
                     size, words = doc.metadata["bytes"], doc.metadata["words"]  # set by `Measure`
                     for key in (split, *([row["source"]] if split == "train" else [])):
                         counts["documents"][key] += 1
@@ -375,23 +379,9 @@ class Corpus(PipelineStep):
                         duplicates.line(rank, line | {"text": doc.text[:BEGINNING]})
                         counts["clusters"][str(line["size"])] += 1
                         largest = heapq.nlargest(LARGEST, [*largest, line], key=lambda c: (c["size"], c["kept"]))
-                    batches[split].append(row)
-                    if len(batches[split]) == 1000:
-                        self._write(writers, batches, split, rank, world_size)
-            for split in SPLITS:
-                self._write(writers, batches, split, rank, world_size)
-        for writer in writers.values():
-            writer.close()
+                    writer.write(doc, rank, split=split)
         self.facts.mkdir(parents=True, exist_ok=True)
         (self.facts / f"{rank:05d}.json").write_text(json.dumps({**counts, "dates": dates, "largest": largest}))
-
-    def _write(self, writers: dict[str, Any], batches: dict[str, Any], split: str, rank: int, shards: int) -> None:
-        if batches[split]:
-            if split not in writers:
-                path = self.folder / f"{split}-{rank:05d}-of-{shards:05d}.parquet"
-                writers[split] = pq.ParquetWriter(path, SCHEMA, compression="zstd")
-            writers[split].write_table(pa.Table.from_pylist(batches[split], SCHEMA))
-            batches[split].clear()
 
 
 SCHEMA = pa.schema(

@@ -19,8 +19,8 @@ from datatrove.utils.hashing import HashConfig
 from tldextract import TLDExtract
 
 from zero2chat.data.crawl import blocks
-from zero2chat.data.crawl.config import DUPLICATES, REMOVED, WORK, Crawl
 from zero2chat.data.crawl.reader import Pages, Removed
+from zero2chat.data.crawl.settings import DUPLICATES, REMOVED, WORK, Crawl
 
 
 @dataclass
@@ -41,9 +41,8 @@ def parts(
     decontaminate: Sequence[Any] = (),
 ) -> list[Part]:
     """Return a crawl's pipelines in order, for `warcs` files and a run's folder; `decontaminate` as for `corpus`."""
-    sha1 = HashConfig(
-        precision=64, hash_fc="sha1"
-    )  # FineWeb's; current xxhash does not accept text, which datatrove passes
+    # FineWeb's; current xxhash does not accept text, which datatrove passes.
+    sha1 = HashConfig(precision=64, hash_fc="sha1")
     work, minhash, lines = folder / WORK, sections["minhash"], sections["lines"]
     tasks = min(crawl.tasks or warcs, warcs)
 
@@ -52,18 +51,6 @@ def parts(
 
     def read() -> Any:
         return JsonlReader(str(work / "pages"), glob_pattern="*.jsonl.zst", add_file_path=False)
-
-    hashed = (
-        MinhashConfig(
-            n_grams=minhash.ngram,
-            num_buckets=minhash.buckets,
-            hashes_per_bucket=minhash.rows,
-            seed=minhash.seed,
-            hash_config=sha1,
-        )
-        if minhash
-        else None
-    )
 
     def unique(keep_reasons: bool) -> list[Any]:
         if not minhash:
@@ -79,7 +66,7 @@ def parts(
             chain += [blocks.Measure("minhash")]
         if lines:
             at = str(work / "repeats")
-            out = blocks.Lines(at, min_sentences=lines.min_sentences, removed=removed("lines"), config=by_line)
+            out = blocks.RepeatedLines(at, min_sentences=lines.min_sentences, removed=removed("lines"), config=by_line)
             out.stats.name = "lines"
             chain += [out, blocks.Measure("lines", count=True)]
         if decontaminate:
@@ -88,7 +75,7 @@ def parts(
             chain += [blocks.Mask([kind for kind, on in asdict(personal).items() if on])]
             chain += [blocks.Measure("personal_data", count=True)]
         if classifier := sections["classifier"]:
-            chain += [blocks.Classifier(**asdict(classifier), removed=removed("classifier"))]
+            chain += [blocks.ClassifierFilter(**asdict(classifier), removed=removed("classifier"))]
             chain += [blocks.Measure("classifier")]
         kept = Removed(folder / DUPLICATES)
         return [*chain, blocks.Corpus(folder / "data", work / "facts", kept, split)]
@@ -96,26 +83,21 @@ def parts(
     by_line = SentDedupConfig(n_sentences=1, split_sentences=False, hash_config=sha1)
     found = [Part("pages", lambda: _pages(crawl, sections, folder, removed), tasks)]
     if minhash:
+        options = {"n_grams": minhash.ngram, "num_buckets": minhash.buckets, "hashes_per_bucket": minhash.rows}
+        hashed = MinhashConfig(**options, seed=minhash.seed, hash_config=sha1)
         finders = minhash.buckets * minhash.tasks_per_bucket
+        kept = {"save_cluster_id": True, "save_cluster_size": True}
         signed, pairs, clusters = (str(work / name) for name in ("signatures", "buckets", "clusters"))
         found += [
             Part("signatures", lambda: [read(), blocks.Signatures(signed, hashed)], tasks),
-            Part(
-                "buckets",
-                lambda: [MinhashDedupBuckets(signed, pairs, config=hashed)],
-                finders,
-            ),
-            Part(
-                "clusters",
-                lambda: [blocks.Clusters(pairs, clusters, hashed, save_cluster_id=True, save_cluster_size=True)],
-                1,
-            ),
+            Part("buckets", lambda: [MinhashDedupBuckets(signed, pairs, config=hashed)], finders),
+            Part("clusters", lambda: [blocks.Clusters(pairs, clusters, hashed, **kept)], 1),
         ]
     if lines:
         at, repeats, ranges = str(work / "lines"), str(work / "repeats"), min(tasks, 64)
-        options = {"config": by_line, "min_words": lines.min_words, "finder_workers": ranges}
+        by_words = {"config": by_line, "min_words": lines.min_words, "finder_workers": ranges}
         found += [
-            Part("lines", lambda: [*unique(keep_reasons=False), blocks.LineSignatures(at, **options)], tasks),
+            Part("lines", lambda: [*unique(keep_reasons=False), blocks.LineSignatures(at, **by_words)], tasks),
             Part("repeats", lambda: [SentenceFindDedups(at, repeats, config=by_line)], ranges),
         ]
     return [*found, Part("corpus", corpus, tasks)]
@@ -141,7 +123,7 @@ def _pages(crawl: Crawl, sections: Mapping[str, Any], folder: Path, removed: Cal
         )
         by_url.tldextractor = TLDExtract(suffix_list_urls=())  # use the bundled list: nothing is fetched
         add("url", by_url, text=False)
-    add("extraction", blocks.Extraction(removed("extraction"), **asdict(sections["extraction"])), count=True)
+    add("extraction", blocks.ExtractText(removed("extraction"), **asdict(sections["extraction"])), count=True)
     add("languages", blocks.Language(**asdict(languages), removed=removed("languages")))
 
     def by_language(step: str, make: Callable[[str], Any], **measure: bool) -> None:

@@ -27,8 +27,8 @@ from datatrove.utils.word_tokenizers import load_tokenizer_assignments
 from loguru import logger
 
 from zero2chat.data.crawl.blocks import die_with
-from zero2chat.data.crawl.config import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl
 from zero2chat.data.crawl.pipelines import Part, parts
+from zero2chat.data.crawl.settings import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl
 from zero2chat.data.crawl.summary import summarise
 from zero2chat.errors import UserError
 from zero2chat.runs import write_atomically
@@ -61,18 +61,18 @@ def run_crawl(
 
     Raises `UserError` if a cluster's jobs ended without a result, or if a split is empty.
     """
-    work = folder / WORK
-    _begin(folder, warcs)
+    work, versions = folder / WORK, {name: version(name) for name in _PACKAGES}
+    _begin(folder, warcs, versions)
     chain = parts(crawl, sections, folder, len(warcs), split, decontaminate)
     print(f"{folder}: {len(warcs)} WARC files, {chain[0].tasks} shards, executor {crawl.executor}", flush=True)
     with quiet():
         _EXECUTE[crawl.executor](chain, crawl, sections, work)
-    return summarise(crawl, sections, folder, {name: version(name) for name in _PACKAGES})
+    return summarise(crawl, sections, folder, versions)
 
 
-def _begin(folder: Path, warcs: list[str]) -> None:
-    """Return the work folder. It is emptied if it was started with other package versions."""
-    work, versions = folder / WORK, {name: version(name) for name in _PACKAGES}
+def _begin(folder: Path, warcs: list[str], versions: Mapping[str, str]) -> None:
+    """Make the work folder. One that was started with other package versions is emptied."""
+    work = folder / WORK
     record = work / "versions.json"
     if record.exists() and json.loads(record.read_text()) != versions:
         print(f"{folder}: started with other versions of {', '.join(_PACKAGES)}: starting over", flush=True)
@@ -177,37 +177,35 @@ def whole(work: Path, part: Part) -> int:
     return len(list((work / "logs" / part.name / "completions").glob("*")))
 
 
-class _Progress:
-    """Prints a line when shards are completed, with the estimated time for the rest."""
+@contextlib.contextmanager
+def _progress(work: Path, chain: list[Part], i: int) -> Iterator[None]:
+    """Print a line whenever shards of part `i` are completed, with the estimated time for the rest."""
+    part, place, started, stop = chain[i], f"[{i + 1}/{len(chain)}] {chain[i].name}", time.time(), threading.Event()
+    before = seen = whole(work, part)
+    if before:
+        print(f"{place}: {before} of {part.tasks} shards are already done", flush=True)
 
-    def __init__(self, work: Path, chain: list[Part], i: int):
-        self.work, self.part, self.place = work, chain[i], f"[{i + 1}/{len(chain)}] {chain[i].name}"
-        self.before = self.seen = whole(work, self.part)
-        self.started = time.time()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+    def show() -> None:
+        nonlocal seen
+        done, seconds = whole(work, part), time.time() - started
+        if done > seen:
+            left = seconds * (part.tasks - done) / (done - before)
+            end = f", about {left:.0f} s left" if done < part.tasks else ""
+            print(f"{place}: {done} of {part.tasks} shards, {seconds:.0f} s{end}", flush=True)
+            seen = done
 
-    def __enter__(self) -> None:
-        if self.before:
-            print(f"{self.place}: {self.before} of {self.part.tasks} shards are already done", flush=True)
-        self._thread.start()
+    def watch() -> None:
+        while not stop.wait(_POLL):
+            show()
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._show()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(_POLL):
-            self._show()
-
-    def _show(self) -> None:
-        done, tasks, seconds = whole(self.work, self.part), self.part.tasks, time.time() - self.started
-        if done > self.seen:
-            left = seconds * (tasks - done) / (done - self.before)
-            end = f", about {left:.0f} s left" if done < tasks else ""
-            print(f"{self.place}: {done} of {tasks} shards, {seconds:.0f} s{end}", flush=True)
-            self.seen = done
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        show()
 
 
 # ---- executors
@@ -247,7 +245,7 @@ def _local(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
     multiprocess.set_forkserver_preload(["zero2chat.data.crawl.run"])
     for i, part in enumerate(chain):
         workers, logs = min(crawl.workers, part.tasks), str(work / "logs" / part.name)
-        with _Progress(work, chain, i):
+        with _progress(work, chain, i):
             _Local(part.blocks(), tasks=part.tasks, workers=workers, logging_dir=logs).run()
 
 
@@ -277,7 +275,7 @@ def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
         write_atomically(submitted, json.dumps(jobs))
         print(f"submitted to Slurm: {', '.join(jobs) or 'nothing, all parts are done'}", flush=True)
     for i, part in enumerate(chain):
-        with _Progress(work, chain, i):
+        with _progress(work, chain, i):
             while whole(work, part) < part.tasks:
                 waits = _queued(jobs)
                 time.sleep(_POLL)
@@ -303,7 +301,7 @@ def _ray(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: Pat
     ray.init(address=options.pop("address"), log_to_driver=False, ignore_reinit_error=True)
     for i, part in enumerate(chain):
         logs = str(work / "logs" / part.name)
-        with _Progress(work, chain, i):
+        with _progress(work, chain, i):
             RayPipelineExecutor(
                 part.blocks(), tasks=part.tasks, workers=crawl.workers, logging_dir=logs, **options
             ).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import heapq
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from zero2chat.data.crawl.blocks import LARGEST
-from zero2chat.data.crawl.config import DUPLICATES, REMOVED, WORK, Crawl
+from zero2chat.data.crawl.settings import DUPLICATES, REMOVED, WORK, Crawl
 from zero2chat.errors import UserError
 from zero2chat.hub.model_card import CARD, public
 from zero2chat.runs import CRAWL, write_atomically
@@ -59,22 +60,13 @@ def funnel(work: Path) -> list[dict[str, Any]]:
     return steps
 
 
-def _facts(work: Path) -> Iterator[dict[str, Any]]:
-    for file in sorted((work / "facts").glob("*.json")):
-        yield json.loads(file.read_text())
-
-
 def _total(facts: list[dict[str, Any]], key: str) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for fact in facts:
-        total.update(fact.get(key, {}))
-    return total
+    return sum((Counter(fact.get(key, {})) for fact in facts), Counter[str]())
 
 
 def _lines(file: Path, most: int) -> Iterator[dict[str, Any]]:
     with gzip.open(file, "rt", encoding="utf-8") as lines:
-        for _, line in zip(range(most), lines, strict=False):
-            yield json.loads(line)
+        yield from map(json.loads, itertools.islice(lines, most))
 
 
 def _examples(folder: Path) -> list[dict[str, Any]]:
@@ -110,7 +102,8 @@ def summarise(
     crawl: Crawl, sections: Mapping[str, Any], folder: Path, versions: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Write `crawl.json` and the card. Returns the metrics. Raises `UserError` if a split is empty."""
-    work, facts = folder / WORK, list(_facts(folder / WORK))
+    work = folder / WORK
+    facts = [json.loads(file.read_text()) for file in sorted((work / "facts").glob("*.json"))]
     steps = funnel(work)
     documents, sizes, words = (_total(facts, key) for key in ("documents", "bytes", "words"))
     for split in SPLITS:

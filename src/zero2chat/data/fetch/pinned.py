@@ -1,0 +1,28 @@
+"""Fetch a file with a package manager, and check it against a pinned SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from zero2chat.errors import UserError
+
+
+def fetch_pinned(file: Path, command: Sequence[str], sha256: str, hint: str = "") -> Path:
+    """Return the file, which the command fetches into its folder if it is missing.
+
+    Raises `UserError` if the command, whose last word is the package, fails (with the `hint`), and if the SHA-256
+    differs.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=False)
+        if done.returncode or not file.exists():
+            said = " ".join(done.stderr.split())[-200:] or "no file came"
+            raise UserError(f"{command[-1]}: {command[0]} cannot fetch it: {said}{hint}")
+    with file.open("rb") as content:
+        if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
+            raise UserError(f"{file}: its SHA-256 differs from the list's: remove the file and fetch it again")
+    return file
