@@ -245,8 +245,8 @@ def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_use
     if task.name == "word_problems":  # its rows are drawn, not listed: leave it few to draw from
         from zero2chat.tasks import word_problems
 
-        only = word_problems._Kind("one", ((2, 3), (2, 3)), ("a + b",), ("",), ("What is {a} + {b}?",))
-        monkeypatch.setattr(word_problems, "_KINDS", (only,))
+        only = word_problems.ProblemKind("one", ((2, 3), (2, 3)), ("a + b",), ("",), ("What is {a} + {b}?",))
+        monkeypatch.setattr(word_problems, "KINDS", (only,))
         with pytest.raises(UserError, match=r"1000 rows asked for, [0-4] distinct ones found"):
             task.rows("train", 0, 1000, levels=[1])
     else:
