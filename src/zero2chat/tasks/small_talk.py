@@ -139,8 +139,9 @@ def _people(path: str) -> dict[str, tuple[Row, ...]]:
         data = Path(path).read_bytes()
     except OSError:
         raise UserError(f"{where}: no such file: `make data` fetches the recipes'") from None
-    texts = (FOLDER / "small_talk" / "kinds.yaml", FOLDER / "small_talk" / "words.yaml", FOLDER / "utterances.py")
-    digest = hashlib.sha256(b"".join([data, *(text.read_bytes() for text in (*texts, Path(__file__)))])).hexdigest()
+    texts = [FOLDER / name for name in ("small_talk/kinds.yaml", "small_talk/words.yaml", "utterances.py")]
+    code = [text.read_bytes() for text in [*texts, Path(__file__)]]
+    digest = hashlib.sha256(b"".join([data, *code])).hexdigest()
     kept = Path(f"{path}.small_talk.json")
     try:
         before = json.loads(kept.read_text(encoding="utf-8"))

@@ -54,7 +54,7 @@ class ProblemKind:
 KINDS = tuple(
     ProblemKind(
         name=name,
-        ranges=tuple(map(tuple, kind["numbers"])),
+        ranges=tuple((low, high) for low, high in kind["numbers"]),
         steps=tuple(kind["steps"]),
         notes=tuple(kind["steps"].values()),
         texts=phrases(kind["texts"]),
