@@ -44,14 +44,15 @@ def _fact(fact: dict[str, Any], word: str, own: dict[str, Any]) -> Fact:
     def filled(text: str) -> str:
         return text.replace("<of>", word)
 
-    given = {name: fact[name] for name in ("values", "weight", "smallest", "heard") if name in fact}
+    given: dict[str, Any] = {"values": fact["kind"]}
+    given |= {name: fact[name] for name in ("values", "weight", "smallest", "heard") if name in fact}
     return Fact(
         kind=fact["kind"],
         tells=phrases(filled(fact["tells"])),
         asks=tuple((filled(direct), filled(clause)) for direct, clause in fact["asks"].items()),
         reply=filled(fact["reply"]),
         what=filled(fact["what"]),
-        **{"values": fact["kind"], **given, **own},
+        **(given | own),
     )
 
 
