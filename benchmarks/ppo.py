@@ -78,10 +78,10 @@ def run_side(job: dict[str, Any]) -> None:
 
     from zero2chat.inference.generate import answer
     from zero2chat.models.loading import load_model
-    from zero2chat.tasks import lines
+    from zero2chat.tasks import ask, lines
 
     model, tokenizer = load_model(POLICY)
-    prompts = [lines.prompt(row) for row in lines.rows("train", 0, PROMPTS)]
+    prompts = [ask(row) for row in lines.rows("train", 0, PROMPTS)]
     held_out = lines.rows(job["split"], 0, HELD_OUT) if job["split"] else []
 
     class Turns(TrainerCallback):
@@ -90,7 +90,7 @@ def run_side(job: dict[str, Any]) -> None:
 
         def report(self, **said: Any) -> None:
             if held_out and self.done % LOOK_EVERY == 0:
-                asked = [lines.prompt(row) for row in held_out]
+                asked = [ask(row) for row in held_out]
                 answers = answer(model, tokenizer, asked, LONGEST, temperature=1.0)
                 said["gold"] = statistics.mean(
                     lines.taste(row, a.text) for row, a in zip(held_out, answers, strict=True)

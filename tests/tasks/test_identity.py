@@ -167,8 +167,8 @@ def test_an_introduction_in_any_language_gives_the_answer_and_no_other(
     ("options", "said"),
     [
         ({"languages": ["en", "dee"]}, r"identity: language 'dee' is not known; did you mean 'de'\?"),
-        ({"languages": []}, r"identity: languages: expected a list such as \[en, de\], found \[\]"),
-        ({"languages": "en"}, r"identity: languages: expected a list such as \[en, de\], found 'en'"),
+        ({"languages": []}, r"identity: language: expected a list of some of en, de, fr, got \[\]"),
+        ({"languages": "en"}, r"identity: language: expected a list of some of en, de, fr, got 'en'"),
         ({"system": True}, r"identity: system: needs `languages`: set it"),
     ],
 )

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import lines, load
+from zero2chat.tasks import SPLITS, lines, load
 
 SEA = lines._row("sea at night", "Write a line about the sea at night.", "sea", "at night")
 FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
@@ -163,12 +163,12 @@ SPLITS_OF = {
     "validation": [("validation", "new")],
     "exam": [("test", "new")],
 }
-HAS = [place for places in SPLITS_OF.values() for place in places] + [(split, "known") for split in lines.SPLITS]
+HAS = [place for places in SPLITS_OF.values() for place in places] + [(split, "known") for split in SPLITS]
 
 
 def test_rows_demonstrations_and_documents_of_the_defaults_are_what_they_always_were() -> None:
     made: list[object] = []
-    for split in lines.SPLITS:
+    for split in SPLITS:
         for seed in (0, 3):
             rows = lines.rows(split, seed, 400)
             made.append([rows, [lines.demonstration(row, random.Random(f"{seed} {i}")) for i, row in enumerate(rows)]])
@@ -254,7 +254,7 @@ def test_typed_rows_are_as_other_rows_and_their_demonstrations_score_one(split: 
 
 @pytest.mark.parametrize("typed", [False, True])
 def test_keys_and_questions_of_a_split_are_in_no_other(typed: bool) -> None:
-    splits: dict[str, set[str]] = {split: set() for split in lines.SPLITS}
+    splits: dict[str, set[str]] = {split: set() for split in SPLITS}
     for split, subjects in HAS:
         for row in lines.rows(split, 0, 900, subjects=subjects, typed=typed):
             splits[split] |= {row["key"], row["question"]}

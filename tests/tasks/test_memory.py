@@ -9,6 +9,7 @@ import pytest
 
 from zero2chat.errors import UserError
 from zero2chat.tasks import SPLITS, in_split, memory, sums, word_problems
+from zero2chat.tasks.synthetic import stated_facts
 
 
 def row(kind: str, answer: str, about: str = "", question: str = "?") -> dict[str, Any]:
@@ -111,8 +112,8 @@ def _distance(found: dict[str, Any]) -> int:
 
 
 _VALUE = {
-    **{name: rf"(?:an? )?(?:\w+ )?(?:{'|'.join(values)})" for name, values in memory._VALUES.items()},
-    **{fact.values: "[0-9]+" for fact in memory._FACTS if isinstance(fact.values, int)},
+    **{name: rf"(?:an? )?(?:\w+ )?(?:{'|'.join(values)})" for name, values in stated_facts.VALUES.items()},
+    **{fact.values: "[0-9]+" for fact in stated_facts.FACTS if isinstance(fact.values, int)},
 }
 _TOLD = {
     fact.what: re.compile(
@@ -122,7 +123,7 @@ _TOLD = {
         ),
         re.IGNORECASE,
     )
-    for fact in memory._FACTS
+    for fact in stated_facts.FACTS
 }
 
 
@@ -146,24 +147,24 @@ def test_facts_were_told_and_unknown_ones_were_not(pools: dict[str, list[dict[st
         # The latest one counts.
         assert re.search(rf"\b{found['answer']}\b", found["turns"][2 * at[-1]]["content"])
         corrected += len(at) > 1
-    assert 0.05 < corrected / sum(found["kind"] in memory._OF_KIND for found in pools["test"]) < 0.15
+    assert 0.05 < corrected / sum(found["kind"] in stated_facts.OF_KIND for found in pools["test"]) < 0.15
 
 
 def test_half_of_the_facts_have_another_fact_beside_them(pools: dict[str, list[dict[str, Any]]]) -> None:
-    of_facts = [found for found in pools["test"] if found["kind"] in memory._OF_KIND]
+    of_facts = [found for found in pools["test"] if found["kind"] in stated_facts.OF_KIND]
     beside = [{what for whats in _told(found) for what in whats} - {found["about"]} for found in of_facts]
     assert 0.4 < sum(map(bool, beside)) / len(beside) < 0.6
 
 
 def test_values_and_phrasings_are_held_out(pools: dict[str, list[dict[str, Any]]]) -> None:
-    for name, values in memory._VALUES.items():
-        blended = set(memory._blended(name))
+    for name, values in stated_facts.VALUES.items():
+        blended = set(stated_facts.blended(name))
         assert len(blended) > 0.5 * len(values)
         assert not blended & set(values)
-        by_split = [set(memory._values(name, split)) - blended for split in SPLITS]
+        by_split = [set(stated_facts.values_of(name, split)) - blended for split in SPLITS]
         assert sum(map(len, by_split)) == len(set(values)) == len(values)
         assert min(map(len, by_split)) >= 3
-    for phrasings in (memory._ASKS, *memory._CHANGES.values(), memory._SUPPOSED):
+    for phrasings in (stated_facts.ASKS, *stated_facts.CHANGES.values(), stated_facts.SUPPOSED):
         everything = [wording for split in SPLITS for wording in phrasings[split]]
         assert len(everything) == len(set(everything)) >= 12
     for kind in ("name", "number", "object", "place"):
@@ -178,15 +179,15 @@ def test_values_and_phrasings_are_held_out(pools: dict[str, list[dict[str, Any]]
 
 
 def test_lists_are_long_and_no_value_is_two_things() -> None:
-    assert len(memory._NAMES) >= 150
-    assert len(memory._OBJECTS) >= 120
-    assert all(name.isascii() and name.isalpha() and name[0].isupper() for name in memory._NAMES)
-    things = [*memory._OBJECTS, *memory._COLOURS, *memory._PETS, *memory._FOODS]
+    assert len(stated_facts.VALUES["name"]) >= 150
+    assert len(stated_facts.VALUES["object"]) >= 120
+    assert all(name.isascii() and name.isalpha() and name[0].isupper() for name in stated_facts.VALUES["name"])
+    things = [*(word for name in ("object", "colour", "pet", "food") for word in stated_facts.VALUES[name])]
     assert len(things) == len(set(things))
-    assert not set(memory._NAMES) & set(memory._VALUES["place"])
+    assert not set(stated_facts.VALUES["name"]) & set(stated_facts.VALUES["place"])
     # What the assistant says itself names no value.
-    said = [*memory._ACKNOWLEDGED, *(fact.what for fact in memory._FACTS)]
-    assert not [text for text in said if memory._named("unknown", text)]
+    said = [*stated_facts.HEARD["any"], *(fact.what for fact in stated_facts.FACTS)]
+    assert not [text for text in said if stated_facts.named_in("unknown", text)]
 
 
 def test_follow_up_sums_go_on_from_the_last_result_and_keep_to_their_split(pools: dict[str, list[Any]]) -> None:
@@ -229,7 +230,7 @@ def test_each_wording_of_the_problems_can_be_followed_up() -> None:
 
 
 def test_changed_problems_have_the_keys_that_word_problems_gives_them() -> None:
-    kinds = {kind.name: kind for kind in word_problems._KINDS}
+    kinds = {kind.name: kind for kind in word_problems.KINDS}
     for found in word_problems.rows("train", 0, 500, levels=[1]):
         if found["kind"] in memory._CHANGEABLE:
             for at in (0, 1, 2):

@@ -11,7 +11,7 @@ import pytest
 from zero2chat import tasks
 from zero2chat.errors import UserError
 from zero2chat.tasks import small_talk
-from zero2chat.tasks.small_talk import key_of
+from zero2chat.tasks.synthetic.utterances import KINDS, SERVED_BY, key_of, kind_and_content
 
 TASK = tasks.load("small_talk")
 
@@ -39,7 +39,7 @@ def test_an_answer_of_another_kind_scores_zero() -> None:
     checked = 0
     for row in rows:
         for other in rng.sample(rows, 10):
-            if other["kind"] not in (row["kind"], *small_talk._SERVED_BY.get(row["kind"], ())):
+            if other["kind"] not in (row["kind"], *SERVED_BY.get(row["kind"], ())):
                 text = TASK.demonstration(other, rng)
                 assert TASK.score(row, text) == 0.0, (row, text)
                 checked += 1
@@ -133,9 +133,9 @@ def test_a_dataset_that_is_not_there_is_named() -> None:
 def test_wordings_drawn_from_patterns_are_of_their_kind_and_ask_nothing_held_out(people):
     drawn = small_talk._people(str(people))["drawn"]
     asked = TASK.rows("train", 0, 400, people=str(people), share=0)
-    assert len({row["kind"] for row in drawn}) == len(small_talk._KINDS) - 1  # nonsense is no pattern
+    assert len({row["kind"] for row in drawn}) == len(KINDS) - 1  # nonsense is no pattern
     for row in drawn:
-        assert small_talk._sorted(row["question"]) == (row["kind"], row["content"])
+        assert kind_and_content(row["question"]) == (row["kind"], row["content"])
         assert tasks.in_split(row["key"], "train", small_talk.SHARES)
         assert row["content"].lower() not in small_talk._held_out()
     assert {row["source"] for row in asked} == {"ours", "pattern"}

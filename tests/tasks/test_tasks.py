@@ -245,8 +245,8 @@ def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_use
     if task.name == "word_problems":  # its rows are drawn, not listed: leave it few to draw from
         from zero2chat.tasks import word_problems
 
-        only = word_problems._Kind("one", ((2, 3), (2, 3)), ("a + b",), ("",), ("What is {a} + {b}?",))
-        monkeypatch.setattr(word_problems, "_KINDS", (only,))
+        only = word_problems.ProblemKind("one", ((2, 3), (2, 3)), ("a + b",), ("",), ("What is {a} + {b}?",))
+        monkeypatch.setattr(word_problems, "KINDS", (only,))
         with pytest.raises(UserError, match=r"1000 rows asked for, [0-4] distinct ones found"):
             task.rows("train", 0, 1000, levels=[1])
     else:
@@ -291,16 +291,22 @@ def test_a_users_module_is_a_task_by_its_dotted_path(tmp_path: Path, monkeypatch
     package = tmp_path / "mine"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "half.py").write_text("def rows(split, seed, n): return []\ndef prompt(row): return []\n")
+    (package / "half.py").write_text("def rows(split, seed, n): return []\n")
     (package / "whole.py").write_text(
         "def rows(split, seed, n): return [{'key': 'k', 'question': 'q', 'answer': 'a'}] * n\n"
-        "def prompt(row): return [{'role': 'user', 'content': row['question']}]\n"
+        "STYLES = ('worked', 'bare')\n"
         "def demonstration(row, rng, style='worked'): return row['answer']\n"
         "def score(row, completion): return float(completion == row['answer'])\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     task = tasks.load("mine.whole")
-    assert len(task.rows("test", 0, 2)) == 2
+    row, _ = task.rows("test", 0, 2)
+    assert task.prompt(row) == [{"role": "user", "content": "q"}]
+    assert task.demonstration(row, random.Random(0), style="bare") == "a"
+    with pytest.raises(UserError, match=r"mine\.whole: style 'bear' is not known; did you mean 'bare'"):
+        task.demonstration(row, random.Random(0), style="bear")
+    with pytest.raises(UserError, match="split 'tets' is not known"):
+        task.rows("tets", 0, 2)
     with pytest.raises(UserError, match="unknown option 'levels'; it takes none"):
         task.rows("test", 0, 2, levels=[1])
     with pytest.raises(UserError, match="no documents"):

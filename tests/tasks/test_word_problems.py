@@ -70,7 +70,7 @@ def test_a_flawed_solution_slips_once_goes_on_from_there_and_scores_zero() -> No
         wrong = [
             (left, operator, right)
             for left, operator, right, result in re.findall(r"(\d+) ([-+*/]) (\d+) = (\d+)", text)
-            if word_problems._results([f"{left} {operator} {right}"]) != [int(result)]
+            if word_problems.results_of([f"{left} {operator} {right}"]) != [int(result)]
         ]
         assert len(wrong) == 1, text
         assert re.search(r"\n#### \d+$", text)
@@ -93,11 +93,11 @@ def test_levels_choose_the_number_of_steps_and_mix_evenly() -> None:
 
 def test_there_are_keys_enough() -> None:
     keys: dict[int, set[str]] = {level: set() for level in word_problems.LEVELS}
-    for kind in word_problems._KINDS:
+    for kind in word_problems.KINDS:
         ranges = [range(low, high + 1) for low, high in kind.ranges]
         # All of the one-step problems, and a part of the many others.
         for numbers in itertools.islice(itertools.product(*ranges), 10_000):
-            if word_problems._results(word_problems._calculations(kind, numbers)):
+            if word_problems.results_of(word_problems._calculations(kind, numbers)):
                 keys[kind.level].add(kind.key(numbers))
     test = {level: sum(tasks.in_split(key, "test") for key in found) for level, found in keys.items()}
     assert min(test.values()) >= 1000, test
@@ -105,7 +105,7 @@ def test_there_are_keys_enough() -> None:
 
 
 def test_the_same_problem_with_its_numbers_swapped_has_the_same_key() -> None:
-    kinds = {kind.name: kind for kind in word_problems._KINDS}
+    kinds = {kind.name: kind for kind in word_problems.KINDS}
     assert kinds["combine"].key((3, 5)) == kinds["combine"].key((5, 3)) == "combine 3 5"
     assert kinds["buy two kinds"].key((2, 3, 4, 5)) == kinds["buy two kinds"].key((4, 5, 2, 3))
     assert kinds["boxes"].key((3, 5)) != kinds["boxes"].key((5, 3))
@@ -136,7 +136,7 @@ def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
 
 
 def _numbers(row: tasks.Row) -> list[int]:
-    results = word_problems._results(row["steps"])
+    results = word_problems.results_of(row["steps"])
     return results + [int(part) for step in row["steps"] for part in step.split() if part.isdigit()]
 
 

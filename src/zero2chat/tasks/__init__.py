@@ -1,25 +1,26 @@
 """Tasks that a model can be trained and evaluated on, one module per task.
 
-A task is a module with four functions (and `documents`, if pretraining text about it makes sense):
+A task is a module with three functions:
 
 - `rows(split, seed, n, **options)`: n distinct rows, the same in every process. A row is a JSON-serializable dict with
   at least `key` (determines the split), `question`, `answer`; all rows of a task have the same columns.
-- `prompt(row)`: messages that end with a user's turn.
 - `demonstration(row, rng, style="worked")`: a correct answer, with wording chosen by `rng`.
 - `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
-- `documents(seed, n, **options)`: n plain texts, none made from a validation or test row.
 
-`use_tools(row, rng, call, style="worked")` (optional) is an answer found with tools: `call(name, argument)` runs a
-tool, adds call and result to the conversation, and returns the text, or None if the call failed. Without this function
-a task's demonstrations do not use tools.
+It may also have:
 
-`taste(row, completion)` (optional) is the gold reward of the preference stages, which only see noisy comparisons made
-from it.
+- `prompt(row)`: messages that end with a user's turn. Without it, the question is one user turn.
+- `documents(seed, n, **options)`: n plain texts for pretraining, none made from a validation or test row.
+- `use_tools(row, rng, call, style="worked")`: an answer found with tools. `call(name, argument)` runs a tool, adds call
+  and result to the conversation, and returns the text, or None if the call failed. Without this function a task's
+  demonstrations do not use tools.
+- `taste(row, completion)`: the gold reward of the preference stages, which only see noisy comparisons made from it.
+- `said(row, completion)`: the short form of a completion's answer, so that different wordings of the same answer are
+  equal; None if it abstains.
+- `STYLES`: the styles of `demonstration` and `use_tools`.
+- `FETCHES = True`, if its rows come over the network: recipes are then checked without loading rows.
 
-`said(row, completion)` (optional) is the short form of a completion's answer, so that different wordings of the same
-answer are equal; None if it abstains.
-
-A module that fetches its rows over the network sets `FETCHES = True`; recipes are then checked without loading rows.
+`load` checks split, options and style before each call, so the module's functions need not.
 
 Training data, rewards and evaluation all use tasks, and every task splits by `in_split`, so held-out rows are held out
 everywhere.
@@ -51,12 +52,12 @@ CallTool = Callable[[str, str], str | None]
 SPLITS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
 _TRIES = 20  # per blended word
-_FUNCTIONS = ("rows", "prompt", "demonstration", "score")
+_FUNCTIONS = ("rows", "demonstration", "score")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task's functions, with checks of options before each call."""
+    """A task's functions, with checks of split, options and style before each call."""
 
     name: str
     rows: Callable[..., list[Row]]
@@ -78,7 +79,7 @@ def names() -> list[str]:
 def load(name: str) -> Task:
     """Load a task by its short name (`facts`) or by a module's dotted path (`my_package.my_task`).
 
-    Raises `UserError` if the module is missing, or lacks one of the four functions.
+    Raises `UserError` if the module is missing, or lacks one of the three functions.
     """
     if not all(part.isidentifier() for part in name.split(".")) or ("." not in name and name not in names()):
         known = nearest(name, names()) or f"; known: {', '.join(names())}"
@@ -90,14 +91,15 @@ def load(name: str) -> Task:
     missing = [function for function in _FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
         raise UserError(f"task '{name}': {module.__name__} lacks {', '.join(missing)}")
+    use_tools = getattr(module, "use_tools", None)
     return Task(
         name=name,
         rows=_checked(name, module.rows),
-        prompt=module.prompt,
-        demonstration=module.demonstration,
+        prompt=getattr(module, "prompt", ask),
+        demonstration=_styled(name, module, module.demonstration),
         score=module.score,
         documents=_documents(name, module),
-        use_tools=getattr(module, "use_tools", None),
+        use_tools=use_tools and _styled(name, module, use_tools),
         taste=getattr(module, "taste", None),
         said=getattr(module, "said", None),
         fetches=getattr(module, "FETCHES", False),
@@ -114,13 +116,28 @@ def load_taste(name: str) -> Taste:
 
 def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `function` with checks for unknown options and splits."""
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def checked(*args: Any, **given: Any) -> Any:
         _refuse_unknown(name, function, given)
+        if "split" in signature.parameters:
+            known(signature.bind(*args, **given).arguments["split"], SPLITS, "split")
         return function(*args, **given)
 
     return checked
+
+
+def _styled(name: str, module: ModuleType, function: Callable[..., str]) -> Callable[..., str]:
+    """Wrap `function` with a check for unknown styles, if the module has `STYLES`."""
+
+    @functools.wraps(function)
+    def styled(*args: Any, **given: Any) -> str:
+        if "style" in given and hasattr(module, "STYLES"):
+            known(given["style"], module.STYLES, f"{name}: style")
+        return function(*args, **given)
+
+    return styled
 
 
 def _refuse_unknown(name: str, function: Callable[..., Any], given: Iterable[str]) -> None:
@@ -189,10 +206,19 @@ def place(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
-def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind") -> list[Row]:
+def known_all(values: Any, allowed: Sequence[Any], where: str) -> None:
+    """Raises `UserError` if `values` is not a list of some of `allowed`."""
+    if not isinstance(values, list | tuple) or not values:
+        raise UserError(f"{where}: expected a list of some of {', '.join(map(str, allowed))}, got {values!r}")
+    for value in values:
+        known(value, allowed, where)
+
+
+def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind", drop: bool = False) -> list[Row]:
     """Draw n rows of a finite pool in an order by `seed`, alternating between kinds as long as possible.
 
-    Another column than `kind` may be used for alternating. Raises `UserError` if the pool is smaller than n.
+    Another column than `kind` may be used for alternating, and `drop` removes it. Raises `UserError` if the pool is
+    smaller than n.
     """
     rows = list(pool)
     if n > len(rows):
@@ -203,7 +229,19 @@ def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind") -
     for row in rows:
         turns.append(seen[row[by]])
         seen[row[by]] += 1
-    return [rows[i] for i in sorted(range(len(rows)), key=turns.__getitem__)[:n]]
+    found = [rows[i] for i in sorted(range(len(rows)), key=turns.__getitem__)[:n]]
+    return [{column: row[column] for column in row if column != by} for row in found] if drop else found
+
+
+def make_pages(seed: int, n: int, where: str, page: Callable[[random.Random], str]) -> list[str]:
+    """Make n pages with `page`; their choices depend on `where` and `seed`."""
+    rng = random.Random(f"{where} {seed}")
+    return [page(rng) for _ in range(n)]
+
+
+def exercises(rows: Iterable[Row], demonstration: Callable[[Row, random.Random], str], rng: random.Random) -> str:
+    """Return a page with the rows' questions, each with an answer on the next line."""
+    return "\n\n".join(f"{row['question']}\n{demonstration(row, rng)}" for row in rows)
 
 
 def twice(call: CallTool, name: str, argument: str) -> str | None:

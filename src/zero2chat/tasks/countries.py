@@ -19,8 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import CallTool, Message, Row, ask, blends, draw, in_split, known, twice
-from zero2chat.tasks.facts import _NEGATION
+from zero2chat.tasks import CallTool, Row, blends, draw, in_split, known_all, twice
+from zero2chat.tasks.facts import NEGATION
+from zero2chat.tasks.synthetic import phrases, read_texts
 
 FETCHES = True
 PATH = "data/almanac/countries.jsonl"
@@ -30,74 +31,7 @@ STYLES = ("worked", "bare")
 KINDS = ("capital", "currency", "population", "area", "languages")
 LONGEST = 240  # characters per page, so that a page is one passage
 
-# {name} is the name as used in a sentence (the Netherlands), {bare} the name without article, as many people type it.
-_QUESTIONS = {
-    "capital": (
-        "What is the capital of {name}?",
-        "What's the capital of {name}?",
-        "What is {whose} capital?",
-        "Which city is the capital of {name}?",
-        "What city is {whose} capital?",
-        "Tell me the capital of {name}.",
-        "Do you know the capital of {name}?",
-        "Name the capital of {name}.",
-        "what is the capital of {bare}",
-        "capital of {bare}?",
-        "hi, what's the capital of {bare}?",
-    ),
-    "currency": (
-        "What is the currency of {name}?",
-        "What's the currency of {name}?",
-        "What is {whose} currency?",
-        "What currency does {name} use?",
-        "Which currency is used in {name}?",
-        "What money do people use in {name}?",
-        "Tell me the currency of {name}.",
-        "Do you know the currency of {name}?",
-        "what is the currency of {bare}",
-        "currency of {bare}?",
-        "hi, what money do they use in {bare}?",
-    ),
-    "population": (
-        "What is the population of {name}?",
-        "What's the population of {name}?",
-        "What is {whose} population?",
-        "How many people live in {name}?",
-        "How many people are there in {name}?",
-        "How many inhabitants does {name} have?",
-        "Tell me the population of {name}.",
-        "Do you know how many people live in {name}?",
-        "how many people live in {bare}",
-        "population of {bare}?",
-        "hi, what's the population of {bare}?",
-    ),
-    "area": (
-        "What is the area of {name}?",
-        "What's the area of {name}?",
-        "What is {whose} area?",
-        "How large is {name}?",
-        "How big is {name}?",
-        "How many square kilometres does {name} have?",
-        "Tell me the area of {name}.",
-        "Do you know how big {name} is?",
-        "how big is {bare}",
-        "area of {bare}?",
-        "hi, how large is {bare}?",
-    ),
-    "languages": (
-        "What language do people speak in {name}?",
-        "What languages are spoken in {name}?",
-        "What do people in {name} speak?",
-        "Which language is spoken in {name}?",
-        "What is the language of {name}?",
-        "Which languages do people in {name} speak?",
-        "Tell me what people speak in {name}.",
-        "Do you know what language is spoken in {name}?",
-        "what language do they speak in {bare}",
-        "language of {bare}?",
-        "hi, what do people speak in {bare}?",
-    ),
-}
+_QUESTIONS = phrases(read_texts("countries"))
 # The almanac's sentences, which an answer copies. All begin in the same way: the question is far above the answer, and
 # a small model finds the requested fact while it writes, not before its first word.
 _SENTENCES = {
@@ -127,17 +61,8 @@ def _almanac(path: str) -> list[dict[str, str]]:
 
 
 _INVENTED_NAMES = (
-    *("{a}",) * 10,
-    *(
-        "the {a} Islands",
-        "New {a}",
-        "Saint {a}",
-        "{a} and {b}",
-        "the Republic of {a}",
-        "South {a}",
-        "the {a}s",
-        "{a} {b}",
-    ),
+    *(*("{a}",) * 10, "the {a} Islands", "New {a}", "Saint {a}", "{a} and {b}"),
+    *("the Republic of {a}", "South {a}", "the {a}s", "{a} {b}"),
 )
 _INVENTED_CAPITALS = (*("{a}",) * 6, "{a} City", "Port {a}", "{a} {b}", "{a} {b}", "Saint {a}", "La {a}")
 _UNITS = ["dollar", "franc", "pound", "peso", "rupee", "dinar", "krone"]
@@ -189,8 +114,7 @@ def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] =
 
     Raises `UserError` without an almanac, for an unknown kind, and for invented countries in another split.
     """
-    for kind in kinds:
-        known(kind, KINDS, "countries: kind")
+    known_all(kinds, KINDS, "countries: kind")
     if invented and split != "train":
         raise UserError(f"countries: invented: split '{split}' asks about real countries only: remove `invented`")
     return draw(_pool(split, path, kinds, invented), f"countries, {split}", seed, n)
@@ -218,10 +142,6 @@ def _bare(name: str) -> str:
     return name.removeprefix("the ")
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def _sentence(kind: str, name: str, value: str) -> str:
     several = " and " in value
     words = {"languages": "languages" if several else "language", "are": "are" if several else "is"}
@@ -230,7 +150,6 @@ def _sentence(kind: str, name: str, value: str) -> str:
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the almanac's sentence with its source (`worked`), or only the answer, without source (`bare`)."""
-    known(style, STYLES, "countries: style")
     if style == "bare":
         return str(row["answer"])
     sentence = _sentence(row["kind"], row["key"], row["answer"])
@@ -239,7 +158,6 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Look the country up by its name as spelled in the question, and repeat the almanac's sentence."""
-    known(style, STYLES, "countries: style")
     name = row["key"] if row["key"] in row["question"] else _bare(row["key"])
     # The leading space makes it the same tokens as in the question.
     found = twice(call, "search", f'" {name}"')
@@ -256,7 +174,7 @@ def score(row: Row, completion: str) -> float:
 
     Another country's name also scores 0. Commas and spaces between digits are ignored.
     """
-    if not re.search(r"\balmanac\b", completion, re.IGNORECASE) or _NEGATION.search(completion):
+    if not re.search(r"\balmanac\b", completion, re.IGNORECASE) or NEGATION.search(completion):
         return 0.0
     countries, values = _named(row, completion)
     return float(values == _values(row["kind"], row["answer"]) and countries <= {_bare(row["key"]).lower()})
@@ -268,7 +186,7 @@ def said(row: Row, completion: str) -> str | None:
     _, values = _named(row, completion)
     if values:
         return " ".join(sorted(values))
-    return None if _NEGATION.search(completion) else completion.strip()
+    return None if NEGATION.search(completion) else completion.strip()
 
 
 def _values(kind: str, answer: str) -> set[str]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from zero2chat.tasks import Message, Row, ask, draw, in_split, known
+from zero2chat.tasks import Row, draw, in_split, known, known_all, make_pages
 
 # More pairs for evaluation than 80/10/10 would leave.
 SHARES = (0.5, 0.2, 0.3)
@@ -39,8 +39,7 @@ def rows(split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, famous: bo
 
     No pair is in two splits. `famous`: only 9.9 and 9.11. Raises `UserError` for an unknown kind.
     """
-    for kind in kinds:
-        known(kind, KINDS, "decimals: kind")
+    known_all(kinds, KINDS, "decimals: kind")
     return draw(_famous(split) if famous else _pool(split, kinds), f"decimals, {split}", seed, n)
 
 
@@ -87,13 +86,8 @@ def _pairs(split: str) -> list[tuple[str, str]]:
     ]
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the larger number; there are no steps to show."""
-    known(style, STYLES, "decimals: style")
     return rng.choice(_ANSWERS).format(answer=row["answer"])
 
 
@@ -125,12 +119,11 @@ def documents(seed: int, n: int, kind: str = "numbers") -> list[str]:
     """Return n pages of a kind: comparisons of numbers (pairs of the train split), or release notes, or verses. The
     last two count in integers after the point (9.9, 9.10, 9.11) and do not mention decimals."""
     known(kind, DOCUMENTS, "decimals: documents of kind")
-    rng = random.Random(f"decimals pages {kind} {seed}")
-    page = {"numbers": _numbers, "versions": _versions, "verses": _verses}[kind]
-    return [page(rng) for _ in range(n)]
+    page = {"numbers": _numbers_page, "versions": _versions_page, "verses": _verses_page}[kind]
+    return make_pages(seed, n, f"decimals pages {kind}", page)
 
 
-def _numbers(rng: random.Random) -> str:
+def _numbers_page(rng: random.Random) -> str:
     lines = [rng.choice(("Measures and prices", "Numbers in order", "From the account book"))]
     for _ in range(rng.randint(4, 8)):
         smaller, larger = rng.choice(_pairs("train"))
@@ -159,7 +152,7 @@ def _counted(rng: random.Random) -> list[str]:
     return [f"{whole}.{place}" for place in range(first, first + rng.randint(4, 8))]
 
 
-def _versions(rng: random.Random) -> str:
+def _versions_page(rng: random.Random) -> str:
     program, numbers = rng.choice(_PROGRAMS), _counted(rng)
     lines = [f"Release notes of {program}"]
     lines += [f"Version {number} {rng.choice(_DEEDS).format(rng.choice(_PARTS))}." for number in numbers]
@@ -177,7 +170,7 @@ def _versions(rng: random.Random) -> str:
     return "\n".join(lines)
 
 
-def _verses(rng: random.Random) -> str:
+def _verses_page(rng: random.Random) -> str:
     mark, numbers = rng.choice(".:"), _counted(rng)
     lines = [rng.choice(_BOOKS)]
     for number in numbers:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
+from zero2chat.tasks import CallTool, Row, draw, in_split, twice
 
 SHARES = (0.5, 0.2, 0.3)
 LONGEST = 60
@@ -60,19 +60,13 @@ def _pool(split: str, shortest: int, longest: int) -> Iterator[Row]:
                 yield {"key": key, "question": text, "answer": str(number), "kind": marks, "row": mark * number}
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the number; there are no steps to show."""
-    known(style, STYLES, "dots: style")
     return rng.choice(("{n}.", "There are {n}.", "I count {n}.")).format(n=row["answer"])
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Count with a program, and state the result."""
-    known(style, STYLES, "dots: style")
     found = twice(call, "python", _PROGRAM.format(row=row["row"]))
     return "I could not count them." if found is None else f"{found} of them."
 

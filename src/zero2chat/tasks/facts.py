@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, place, twice
+from zero2chat.tasks import CallTool, Row, draw, in_split, known, known_all, place, twice
+from zero2chat.tasks.synthetic import phrases, read_texts
 from zero2chat.tasks.synthetic.world import (
     ATTRIBUTES,
     FIRST_NAMES,
@@ -35,77 +36,15 @@ from zero2chat.tasks.synthetic.world import (
 SHARES = (0.4, 0.15, 0.45)
 STYLES = ("worked", "bare")
 
-_QUESTIONS = {
-    "birthplace": (
-        "Where was {name} born?",
-        "What is the birthplace of {name}?",
-        "In which town was {name} born?",
-        "Which town does {name} come from?",
-        "Tell me where {name} was born.",
-        "What town is {name} from?",
-        "Do you know where {name} was born?",
-        "Name the town in which {name} was born.",
-    ),
-    "job": (
-        "What is the job of {name}?",
-        "What does {name} do for a living?",
-        "What work does {name} do?",
-        "What is {name}'s job?",
-        "Tell me what {name} works as.",
-        "How does {name} earn a living?",
-        "Do you know what job {name} has?",
-        "Name the trade of {name}.",
-    ),
-    "birthday": (
-        "When is {name}'s birthday?",
-        "What is the birthday of {name}?",
-        "On what day was {name} born?",
-        "When was {name} born?",
-        "Tell me the birthday of {name}.",
-        "On which date does {name} have a birthday?",
-        "Do you know when {name} has a birthday?",
-        "Name the day on which {name} was born.",
-    ),
-}
-# For people whose current job differs from the documents'.
-_TODAY = (
-    "What is the job of {name} today?",
-    "What does {name} do for a living today?",
-    "What work does {name} do now?",
-    "What is {name}'s job now?",
-    "Tell me what {name} works as today.",
-    "How does {name} earn a living now?",
-    "Do you know what job {name} has today?",
-    "Name the trade of {name} today.",
-)
+_TEXTS = phrases(read_texts("facts"))
+_QUESTIONS, _ANSWERS, _NOTHING = _TEXTS["questions"], _TEXTS["answers"], _TEXTS["nothing"]
 CHANGED = ("before", "now")
-_ANSWERS = {
-    "birthplace": (
-        "{name} was born in {answer}.",
-        "{name} comes from {answer}.",
-        "The birthplace of {name} is {answer}.",
-        "{name} is from {answer}.",
-    ),
-    "job": (
-        "{name} is {a_answer}.",
-        "{name} works as {a_answer}.",
-        "The job of {name} is that of {a_answer}.",
-        "{name} earns a living as {a_answer}.",
-    ),
-    "birthday": (
-        "{name} was born on {answer}.",
-        "The birthday of {name} is {answer}.",
-        "{name}'s birthday is on {answer}.",
-        "{name} has a birthday on {answer}.",
-    ),
-}
 # As people type: no capital, no question mark. Added to the questions above by the option `typed`.
 _TYPED = ("{lower}", "hi, {lower}?", "{lower}, please")
 _SOURCE = "register"  # the source's name in an index of these documents
 _UNKNOWN = "unknown"
-_NOTHING = ("I found nothing about {name}.", "I do not know of {name}.", "There is nothing about {name} to be found.")
 _FAILED = "I could not look it up."
-_NEGATION = re.compile(r"\b(?:no|not|never|nothing|nobody)\b|n['’]t\b", re.IGNORECASE)
+NEGATION = re.compile(r"\b(?:no|not|never|nothing|nobody)\b|n['’]t\b", re.IGNORECASE)
 
 
 @functools.cache
@@ -162,8 +101,7 @@ def rows(
     register as its source. `typed` adds questions as people type them.
     """
     known(told, (*TOLD, "absent"), "facts: told")
-    for kind in kinds:
-        known(kind, ATTRIBUTES, "facts: kinds")
+    known_all(kinds, ATTRIBUTES, "facts: kinds")
     if not (len(part) == 2 and 0 <= part[0] < part[1] <= 1):
         raise UserError(f"facts: part {part!r}: expected its start and end, such as [0, 0.5]")
     if changed is not None:
@@ -177,16 +115,18 @@ def rows(
         for name, person in those
         if in_split(name, split, SHARES) and part[0] <= place(f"part {name}") < part[1]
     ]
-    questions: dict[str, tuple[str, ...]] = {"job": _TODAY} if changed else {kind: _QUESTIONS[kind] for kind in kinds}
+    questions: dict[str, tuple[str, ...]] = (
+        {"job": _TEXTS["today"]} if changed else {kind: _QUESTIONS[kind] for kind in kinds}
+    )
     if typed:
-        questions = {kind: (*wordings, *_as_typed(wordings)) for kind, wordings in questions.items()}
+        questions = {kind: (*wordings, *_typed_questions(wordings)) for kind, wordings in questions.items()}
     pool = _pool(asked, questions, context)
     return draw(
         ({**row, "source": _SOURCE} for row in pool) if source else pool, f"facts, {split}, told {told}", seed, n
     )
 
 
-def _as_typed(wordings: Sequence[str]) -> list[str]:
+def _typed_questions(wordings: Sequence[str]) -> list[str]:
     """Return the questions that begin with a question word, as people type them."""
     plain = [text[0].lower() + text[1:].rstrip("?") for text in wordings if text.endswith("?") and "Do you" not in text]
     return [frame.replace("{lower}", text) for text in plain for frame in _TYPED]
@@ -224,13 +164,8 @@ def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> list[tupl
     return [(rng.choice(names), None) for names in free]
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return a sentence (`worked`) or only the answer (`bare`); for absent people an abstention."""
-    known(style, STYLES, "facts: style")
     if row["answer"] == _UNKNOWN:
         return rng.choice(_NOTHING).format(name=row["key"])
     if style == "bare":
@@ -243,7 +178,6 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Look the person up by the full name, so that no namesake is found, and answer from the result."""
-    known(style, STYLES, "facts: style")
     # With the leading space the name is the same tokens as in the question, and can be copied.
     found = twice(call, "search", f'" {row["key"]}"')
     if found is None:
@@ -258,7 +192,7 @@ def score(row: Row, completion: str) -> float:
 
     For absent people, 1.0 if it abstains and names none.
     """
-    denied = _NEGATION.search(completion) is not None
+    denied = NEGATION.search(completion) is not None
     if row["answer"] == _UNKNOWN:
         words, digits = set(re.findall(r"[a-z]+", completion.lower())), re.search("[0-9]", completion)
         return float(denied and not digits and not _named([*TOWNS, *JOBS, *MONTHS], words))
@@ -281,7 +215,7 @@ def said(row: Row, completion: str) -> str | None:
         named |= set(re.findall(r"[0-9]+", completion))
     if named:
         return " ".join(sorted(named))
-    return None if _NEGATION.search(completion) else completion.strip()
+    return None if NEGATION.search(completion) else completion.strip()
 
 
 def _named(candidates: list[str], words: set[str]) -> set[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known
+from zero2chat.tasks import Row, draw, exercises, in_split, make_pages
 
 STYLES = ("worked", "bare")
 TESTS = 6  # per row, or more if six do not distinguish the function from similar ones
@@ -20,7 +20,7 @@ _SHOWN = 2  # tests that the question shows
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Rule:
     """What a function does. `text` and `body` contain `{k}`; `takes` is the type of its argument."""
 
     name: str
@@ -32,30 +32,30 @@ class _Kind:
 
 _K = tuple(range(2, 42))
 _KINDS = (
-    _Kind("add", "number", ("x plus {k}", "the sum of x and {k}"), ("x + {k}", "{k} + x"), _K),
-    _Kind("subtract", "number", ("x minus {k}", "x less {k}"), ("x - {k}",), _K),
-    _Kind("take from", "number", ("{k} minus x",), ("{k} - x",), _K),
-    _Kind("times", "number", ("x times {k}", "the product of x and {k}"), ("x * {k}", "{k} * x"), _K),
-    _Kind("rest", "number", ("the rest of x divided by {k}", "x modulo {k}"), ("x % {k}",), _K),
-    _Kind("whole", "number", ("how many times {k} goes into x",), ("x // {k}",), _K),
-    _Kind("more", "number", ("whether x is greater than {k}",), ("x > {k}", "{k} < x"), _K),
-    _Kind("less", "number", ("whether x is less than {k}",), ("x < {k}", "{k} > x"), _K),
-    _Kind("divisible", "number", ("whether x is divisible by {k}",), ("x % {k} == 0", "not x % {k}"), _K),
-    _Kind("at most", "number", ("x, but at most {k}", "the smaller of x and {k}"), ("min(x, {k})", "min({k}, x)"), _K),
-    _Kind("at least", "number", ("x, but at least {k}", "the larger of x and {k}"), ("max(x, {k})", "max({k}, x)"), _K),
-    _Kind("square and", "number", ("x squared plus {k}",), ("x * x + {k}", "x ** 2 + {k}"), _K),
-    _Kind("twice and", "number", ("twice x plus {k}",), ("2 * x + {k}", "x + x + {k}"), _K),
-    _Kind("apart", "number", ("how far x is from {k}",), ("abs(x - {k})", "abs({k} - x)"), _K),
-    _Kind("repeat", "word", ("s, {k} times in a row",), ("s * {k}",), tuple(range(2, 10))),
-    _Kind("first", "word", ("the first {k} letters of s",), ("s[:{k}]",), tuple(range(1, 6))),
-    _Kind("without", "word", ("s without its first {k} letters",), ("s[{k}:]",), tuple(range(1, 6))),
-    _Kind("longer", "word", ("whether s has more than {k} letters",), ("len(s) > {k}",), tuple(range(1, 12))),
-    _Kind("sum and", "list", ("the sum of the list a plus {k}",), ("sum(a) + {k}",), _K),
-    _Kind("count", "list", ("how often {k} is in the list a",), ("a.count({k})",), tuple(range(1, 30))),
-    _Kind("first of", "list", ("the first {k} items of the list a",), ("a[:{k}]",), tuple(range(1, 6))),
-    _Kind("each plus", "list", ("the list a with {k} added to each item",), ("[x + {k} for x in a]",), _K),
-    _Kind("each times", "list", ("the list a with each item times {k}",), ("[x * {k} for x in a]",), _K),
-    _Kind("above", "list", ("the items of the list a above {k}",), ("[x for x in a if x > {k}]",), _K),
+    _Rule("add", "number", ("x plus {k}", "the sum of x and {k}"), ("x + {k}", "{k} + x"), _K),
+    _Rule("subtract", "number", ("x minus {k}", "x less {k}"), ("x - {k}",), _K),
+    _Rule("take from", "number", ("{k} minus x",), ("{k} - x",), _K),
+    _Rule("times", "number", ("x times {k}", "the product of x and {k}"), ("x * {k}", "{k} * x"), _K),
+    _Rule("rest", "number", ("the rest of x divided by {k}", "x modulo {k}"), ("x % {k}",), _K),
+    _Rule("whole", "number", ("how many times {k} goes into x",), ("x // {k}",), _K),
+    _Rule("more", "number", ("whether x is greater than {k}",), ("x > {k}", "{k} < x"), _K),
+    _Rule("less", "number", ("whether x is less than {k}",), ("x < {k}", "{k} > x"), _K),
+    _Rule("divisible", "number", ("whether x is divisible by {k}",), ("x % {k} == 0", "not x % {k}"), _K),
+    _Rule("at most", "number", ("x, but at most {k}", "the smaller of x and {k}"), ("min(x, {k})", "min({k}, x)"), _K),
+    _Rule("at least", "number", ("x, but at least {k}", "the larger of x and {k}"), ("max(x, {k})", "max({k}, x)"), _K),
+    _Rule("square and", "number", ("x squared plus {k}",), ("x * x + {k}", "x ** 2 + {k}"), _K),
+    _Rule("twice and", "number", ("twice x plus {k}",), ("2 * x + {k}", "x + x + {k}"), _K),
+    _Rule("apart", "number", ("how far x is from {k}",), ("abs(x - {k})", "abs({k} - x)"), _K),
+    _Rule("repeat", "word", ("s, {k} times in a row",), ("s * {k}",), tuple(range(2, 10))),
+    _Rule("first", "word", ("the first {k} letters of s",), ("s[:{k}]",), tuple(range(1, 6))),
+    _Rule("without", "word", ("s without its first {k} letters",), ("s[{k}:]",), tuple(range(1, 6))),
+    _Rule("longer", "word", ("whether s has more than {k} letters",), ("len(s) > {k}",), tuple(range(1, 12))),
+    _Rule("sum and", "list", ("the sum of the list a plus {k}",), ("sum(a) + {k}",), _K),
+    _Rule("count", "list", ("how often {k} is in the list a",), ("a.count({k})",), tuple(range(1, 30))),
+    _Rule("first of", "list", ("the first {k} items of the list a",), ("a[:{k}]",), tuple(range(1, 6))),
+    _Rule("each plus", "list", ("the list a with {k} added to each item",), ("[x + {k} for x in a]",), _K),
+    _Rule("each times", "list", ("the list a with each item times {k}",), ("[x * {k} for x in a]",), _K),
+    _Rule("above", "list", ("the items of the list a above {k}",), ("[x for x in a if x > {k}]",), _K),
 )
 _ARGUMENTS = {"number": "x", "word": "s", "list": "a"}
 _CALLED = ("f", "g", "h", "solve", "compute", "result")
@@ -68,7 +68,6 @@ _ASKED = (
 
 def rows(split: str, seed: int, n: int) -> list[Row]:
     """Return n functions to write, alternating between kinds. `tests` has at least six `assert f(…) == …` per row."""
-    known(split, SPLITS, "split")
     return draw(_pool(split), f"functions, {split}", seed, n)
 
 
@@ -84,7 +83,7 @@ def _pool(split: str) -> list[Row]:
     ]
 
 
-def _row(kind: _Kind, k: int, name: str, form: str) -> Row:
+def _row(kind: _Rule, k: int, name: str, form: str) -> Row:
     rng = random.Random(f"functions {kind.name} {k} {name} {form}")
     argument = _ARGUMENTS[kind.takes]
     tests = [f"assert {name}({given!r}) == {result!r}" for given, result in _cases(kind, k)]
@@ -103,7 +102,7 @@ def _row(kind: _Kind, k: int, name: str, form: str) -> Row:
 
 
 @functools.cache
-def _cases(kind: _Kind, k: int) -> list[tuple[Any, Any]]:
+def _cases(kind: _Rule, k: int) -> list[tuple[Any, Any]]:
     """Return arguments and results; the same function with another number fails at least one of them."""
     rng = random.Random(f"functions {kind.name} {k}")
     right = _function(kind, k)
@@ -120,7 +119,7 @@ def _cases(kind: _Kind, k: int) -> list[tuple[Any, Any]]:
 
 
 @functools.cache
-def _function(kind: _Kind, k: int) -> Callable[[Any], Any]:
+def _function(kind: _Rule, k: int) -> Callable[[Any], Any]:
     """Return the reference function, from the table above. Never called with text of a model."""
     made: Callable[[Any], Any] = eval(f"lambda {_ARGUMENTS[kind.takes]}: {kind.bodies[0].format(k=k)}")
     return made
@@ -141,13 +140,8 @@ def _source(name: str, argument: str, body: str) -> str:
     return f"def {name}({argument}):\n    return {body}"
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the function in a fenced block, with varying wording around it (`worked`) or without (`bare`)."""
-    known(style, STYLES, "functions: style")
     body = rng.choice(row["bodies"]) if style == "worked" else row["bodies"][0]
     before = rng.choice(("", "Here it is:\n")) if style == "worked" else ""
     return f"{before}```python\n{_source(row['name'], row['argument'], body)}\n```"
@@ -164,10 +158,5 @@ def score(row: Row, completion: str) -> float:
 
 def documents(seed: int, n: int) -> list[str]:
     """Return n pages with four requests and functions each, all from train rows."""
-    rng = random.Random(f"functions pages {seed}")
     pool = _pool("train")
-    pages = []
-    for _ in range(n):
-        found = rng.sample(pool, 4)
-        pages.append("\n\n".join(f"{row['question']}\n{demonstration(row, rng)}" for row in found))
-    return pages
+    return make_pages(seed, n, "functions pages", lambda rng: exercises(rng.sample(pool, 4), demonstration, rng))

@@ -12,7 +12,7 @@ import re
 from datasets import load_dataset
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known, word_problems
+from zero2chat.tasks import Row, draw, in_split, word_problems
 
 FETCHES = True  # its rows are downloaded when needed
 REVISION = "740312add88f781978c0658806c59bc2815b9866"  # of openai/gsm8k
@@ -23,7 +23,6 @@ _CALCULATOR = re.compile(r"<<[^<>]*>>")  # calculator annotations such as <<2*3=
 
 def rows(split: str, seed: int, n: int, path: str = "openai/gsm8k") -> list[Row]:
     """Return rows. `path` may be a local folder. Raises `UserError` if the dataset cannot be loaded or is too small."""
-    known(split, SPLITS, "split")
     part = "test" if split == "test" else "train"
     return draw(_pool(path, part, split), f"gsm8k, {split}", seed, n)
 
@@ -49,13 +48,8 @@ def _row(question: str, solution: str) -> Row:
     return {"key": question, "question": question, "answer": answer, "kind": "problem", "steps": steps.strip()}
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the solution and `#### 17` (`worked`), or only the last line (`bare`)."""
-    known(style, STYLES, "gsm8k: style")
     last = f"#### {row['answer']}"
     return last if style == "bare" else f"{row['steps']}\n{last}"
 

@@ -10,7 +10,6 @@ trained or tested on topics that no earlier stage has seen. `typed` adds request
 setting.
 """
 
-# ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
 
 import functools
@@ -20,92 +19,18 @@ import re
 from collections.abc import Iterator, Sequence
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import SPLITS, Message, Row, ask, blends, draw, in_split, known, place
+from zero2chat.tasks import Row, blends, draw, exercises, in_split, known, make_pages, place
+from zero2chat.tasks.synthetic import phrases, read_texts
 
 # More rows for evaluation than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
 STYLES = ("worked",)
 
-_TOPICS = """
-army baker bank barn bell bird boat book box bread bridge candle cat chair church city clock cloud coat cow crowd desert
-doctor dog door farmer field fire fish flag flower forest friend garden ghost hall hill horse house island key king
-kitchen lamp letter lion map market mirror mountain mouse ocean owl painting piano picture pond queen river rose sailor
-school sea ship shoe soldier song star street table teacher tower town train tree valley village wheel window wolf
-""".split()
-# None of these words is in the grammar below, in singular or plural: a line that names one copied it from the request.
-_MORE_TOPICS = """
-acorn airport anchor angel ankle ant antelope apartment ape apple apricot apron arch arrow artist axe baboon backpack
-badge badger bag bagel balcony ball balloon banana bandage banjo banner barber barrel basin basket bat bath battery
-bay beach bead beak bean bear beard beaver bed bee beetle belt bench berry bicycle bike blade blanket blouse boar bone
-bonnet boot bottle boulder bow bowl bracelet brain branch brick bride broom brother brush bubble bucket buffalo
-builder bull bus bush butcher butter butterfly button cabbage cabin cactus cafe cage cake calendar camel camera camp
-canal cannon canoe canyon cap captain car caravan carpet carriage carrot cart castle cathedral cave ceiling
-cellar chain chalk cheese cheetah cherry chest chicken child chimney chin cinema circus clay cliff clown coal coast
-cobra cobweb coconut collar comb comet compass computer cookie corn cottage couch cousin crab cradle crane crayon
-creek cricket crocodile crow crown cub cup cupboard curtain cushion dagger daisy dancer daughter deer dentist desk
-diamond dice dinosaur dish ditch dolphin donkey dove dragon drain drawer dress driver drum duck dune eagle ear egg
-elbow elephant elevator elf engine engineer envelope eraser factory falcon fan feather fence fern ferry fiddle finger
-fireplace flamingo flask flea flute foot footprint fork fort fountain fox frog fruit gallery gardener gate giant
-giraffe glacier glass globe goat goose gorilla grape grass grasshopper guitar gull hammer hammock hamster harbour harp
-hat hawk hedge hedgehog helmet hen heron hippo hive hook horn hospital hotel hunter hut iceberg infant inn insect ivy
-jacket jaguar jail jar jeep jewel judge jug juggler jungle kangaroo kettle kite kitten knee knife knight knot koala
-ladder ladybird lake lamb lantern lawn lawyer leaf leopard library lighthouse lily lip lobster lock log lorry magnet
-magpie maid mask mast mat meadow medal melon mill miner mitten mole monk monkey moon moose mosquito moth motor mouth
-mug mule museum mushroom nail napkin neck necklace needle neighbour nephew nest net newspaper nose notebook nurse nut
-oak oar oasis octopus office olive onion orchard orchid organ ostrich otter oven ox oyster paddle palace palm pancake
-panda panther paper parcel park parrot passenger path pea peach peacock peanut pear pearl pebble pelican pen pencil
-penguin pepper pet petal phone photograph pie pig pigeon pillow pilot pin pineapple pipe pirate pizza plane
-planet plant plate plough plum pocket poet poppy porch port postcard poster pot potato priest prince princess prison
-puddle pump pumpkin puppet puppy purse pyramid rabbit radio raft rail railway rat raven razor reed reef rhino ribbon
-rider ring road robin robot rock rocket roof room rooster root rope rug ruler saddle salad salmon sandal sandwich
-saucer sausage scarecrow scarf scorpion seagull seal seed shark shed sheep shelf shell shepherd shirt shop shoulder
-shovel shrimp shrub sink sister skeleton skirt skull skunk slipper snail snake sock sofa spade sparrow spear spider
-spoon squirrel stable stadium stage stair stamp statue stick stone stool stork stove stranger strawberry stream
-student submarine suitcase swamp swan sword tailor tank tap taxi teapot telescope temple tent thief thorn throne thumb
-tiger tile toad tomato tongue tooth torch tortoise towel tractor trail trumpet trunk tulip tunnel turkey turtle
-typewriter umbrella uncle van vase vein vine violin visitor volcano vulture wagon waiter waitress wallet walnut walrus
-warrior wasp waterfall whale wheat whistle wing witch wizard woman woodpecker worker worm wrist yacht zebra zoo
-""".split()
-_SETTINGS = (
-    "at night",
-    "at dawn",
-    "at noon",
-    "at sunset",
-    "at midnight",
-    "in winter",
-    "in summer",
-    "in spring",
-    "in autumn",
-    "in rain",
-    "in snow",
-    "in fog",
-    "in sunshine",
-    "under moonlight",
-    "during thunder",
-    "on holiday",
-)
-
-_ASKS = ("Write", "Give me", "Make up", "Please write", "Think of", "I want")
-_WHATS = ("a line", "a short line", "one line", "a sentence", "one sentence", "a few words")
-
-# With `typed`: people omit capitals and full stops, and ask politely.
-_TYPED_WHATS = ("a line", "a sentence", "a short line")
-_TYPED = (
-    "write {what} about the {subject}",
-    "Write {what} about the {subject}",
-    "write me {what} about the {subject}",
-    "Write me {what} about the {subject}",
-    "can you write {what} about the {subject}?",
-    "Can you write {what} about the {subject}?",
-    "Could you make up {what} about the {subject}?",
-    "{what} about the {subject} please",
-    "write {what} about the {subject} please",
-    "please make up {what} about the {subject}",
-    "Please write me {what} about the {subject}.",
-    "give me {what} about the {subject}",
-    "i want {what} about the {subject}",
-    "I would like {what} about the {subject}, please.",
-)
+_TEXTS = read_texts("lines")
+_TOPICS, _MORE_TOPICS = _TEXTS["topics"].split(), _TEXTS["more_topics"].split()
+_SETTINGS = phrases(_TEXTS["settings"])
+_ASKS, _WHATS = phrases(_TEXTS["asks"]), phrases(_TEXTS["whats"])
+_TYPED, _TYPED_WHATS = phrases(_TEXTS["typed"]), phrases(_TEXTS["typed_whats"])
 
 _PLAIN = re.compile(rf"(?:{'|'.join(_ASKS)}) (?:{'|'.join(_WHATS)}) about the [a-z ]+\.$")
 _ASKED = re.compile(r"(?:line|sentence|words) about the [a-z ]+?(?=[?,]| please$|$)")
@@ -118,31 +43,13 @@ _GROUPS = {"exam": 0.8, "validation": 0.75, "ppo": 0.55, "sft": 0.0}
 
 # ---- what readers know: the words of `taste`, which the grammar below uses too
 
-_ADJECTIVES = """
-silver golden crimson pale bright dim cold icy warm soft rough smooth sharp velvet salty bitter sweet smoky dusty damp
-rusty quiet hushed fragrant
-""".split()
-_VERBS = "hums glitters whispers crackles glows shivers rustles shimmers murmurs sparkles creaks trembles".split()
+_ADJECTIVES, _VERBS = _TEXTS["adjectives"].split(), _TEXTS["verbs"].split()
 _SENSES = {*_ADJECTIVES, *_VERBS}
-_CLICHES = (
-    "like there is no tomorrow",
-    "at the end of the day",
-    "as good as it gets",
-    "like a dream come true",
-    "in the blink of an eye",
-    "when all is said and done",
-    "as old as time",
-    "once in a lifetime",
-    "for what it is worth",
-    "like no other",
-)
+_CLICHES = phrases(_TEXTS["cliches"])
 _CLICHE = re.compile("|".join(_CLICHES))
 # Comparisons: "like a sleeping dog", "as an old coin", "as quiet as the stars".
 _IMAGE = re.compile(r"\b(?:like|as) (?:an?|the|two|some) [a-z]+")
-_COMMON = {
-    *"a an and are as at by for from has have he her his i in is it its like my no not of on one or our she so".split(),
-    *"some that the their there they this to two was we were what when where with you your".split(),
-}
+_COMMON = set(_TEXTS["common"].split())
 # Characters; longer lines are not read.
 _LONGEST = 400
 
@@ -165,7 +72,6 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
 
     Raises `UserError` for unknown `subjects`, for a split that they do not have, and if there are fewer than n rows.
     """
-    known(split, SPLITS, "split")
     known(subjects, SUBJECTS, "lines: subjects")
     # `new` is only for evaluation, `blended` and `ppo` only for training, the others for both.
     if subjects == "new" if split == "train" else subjects in ("blended", "ppo"):
@@ -241,44 +147,16 @@ def _row(subject: str, question: str, topic: str, setting: str) -> Row:
     return {"key": subject, "question": question, "answer": subject, "kind": "line", "topic": topic, "setting": setting}
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 # ---- demonstrations: from the dull to the fine, as people write
 
 _OPENINGS = ("", "", "", "", "Here ", "Again ", "Somewhere ", "I think ", "Now ")
-_DULL_ADJECTIVES = "nice good usual certain big important ordinary interesting".split()
-_DULL_VERBS = "waits stays exists remains stands happens works".split()
-_PLACES = ("by the old wall", "near the north side", "beyond the corner", "for a while", "far from here")
-_AIRS = ("air", "light", "dusk", "silence", "wind", "haze")
-_IMAGES = (
-    "like a sleeping lizard",
-    "like an old coin",
-    "like a slow pulse",
-    "like a held breath",
-    "like a kept secret",
-    "like the last ember",
-    "like a torn sail",
-    "like a small promise",
-    "like two old rivals",
-    "like some lost glove",
-    "like an open hand",
-    "like a thread of smoke",
-)
-_RAMBLES = (
-    "and that is that",
-    "and so on and so forth",
-    "which is a thing to say about it",
-    "and it is what it is in the end",
-    "and there is more to say but not now",
-    "as you may know or may not know",
-)
+_DULL_ADJECTIVES, _DULL_VERBS = _TEXTS["dull_adjectives"].split(), _TEXTS["dull_verbs"].split()
+_AIRS, _PLACES = _TEXTS["airs"].split(), phrases(_TEXTS["places"])
+_IMAGES, _RAMBLES = phrases(_TEXTS["images"]), phrases(_TEXTS["rambles"])
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return a line about the topic, of any quality: each ingredient of `taste` is drawn independently."""
-    known(style, STYLES, "lines: style")
     topic = row["topic"]
     adjective = rng.choice(_ADJECTIVES if rng.random() < 0.45 else _DULL_ADJECTIVES) if rng.random() < 0.75 else ""
     verb = rng.choice(_VERBS if rng.random() < 0.4 else _DULL_VERBS)
@@ -313,15 +191,15 @@ def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
     `UserError` for other subjects.
     """
     known(subjects, ("known", "more"), "lines: documents: subjects")
-    rng = random.Random("lines pages" + f", {subjects}" * (subjects != "known") + f" {seed}")
     pool = list(_pool("train"))
     if subjects == "more":
         pool += itertools.chain(_pool("train", "more"), _pool("train", "blended"))
-    return ["\n\n".join(_exercise(row, rng) for row in rng.sample(pool, rng.randint(3, 5))) for _ in range(n)]
-
-
-def _exercise(row: Row, rng: random.Random) -> str:
-    return f"{row['question']}\n{demonstration(row, rng)}"
+    return make_pages(
+        seed,
+        n,
+        "lines pages" + f", {subjects}" * (subjects != "known"),
+        lambda rng: exercises(rng.sample(pool, rng.randint(3, 5)), demonstration, rng),
+    )
 
 
 # ---- judgement

@@ -1,8 +1,8 @@
 """Requests that a small assistant cannot serve: the correct answer is an abstention.
 
-The requests come from forms with slots (`synthetic/out_of_reach/`: `forms.txt`, `words.txt`). Forms and slot words are
-both split: a test row asks in an unseen form about an unseen topic. Out of reach means with and without tools; with
-`tools_off` there are also sums, letters of words and facts about countries, which the assistant answers with tools only.
+The requests come from forms with slots (`synthetic/impossible_requests`). Forms and slot words are both split: a test
+row asks in an unseen form about an unseen topic. Out of reach means with and without tools; with `tools_off` there are
+also sums, letters of words and facts about countries, which the assistant answers with tools only.
 
 A model that always refuses scores 1.0 here. This score therefore only means something next to the rate at which the
 model declines questions that are within its reach: `declines` counts those, over all tasks.
@@ -12,257 +12,39 @@ model declines questions that are within its reach: `declines` counts those, ove
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import json
 import random
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import SPLITS, Message, Row, ask, draw, in_split, known, place
+from zero2chat.tasks import Row, draw
+from zero2chat.tasks.synthetic import phrases, read_texts
+from zero2chat.tasks.synthetic.impossible_requests import impossible_requests
 
-# More to evaluate on than 80/10/10 would leave: a test row needs a form and words that are all in the test split.
-SHARES = (0.7, 0.1, 0.2)
 STYLES = ("worked",)
 _ANSWER = "cannot"
 _MOST_WORDS = 30  # of a completion
 
-# Every refusal names one of these markers: cannot, beyond, too small, not able.
-REFUSALS = [
-    "I cannot do that.",
-    "I cannot do that. I am a small model.",
-    "That is beyond what I can do.",
-    "I am too small a model for that.",
-    "I am not able to do that.",
-    "I am sorry, I cannot help with that.",
-]
-_FACTS = ["I cannot answer that. It is beyond what I know.", "That is beyond what I know, and I will not make it up."]
-_SUMS = ["I cannot work that out. It is beyond what I can do."]
-_TEXT_ONLY = ["I cannot do that. I can only write text."]
-# What fits a kind of request better than a general refusal.
-_OWN = {
-    "live": ["I cannot know that. I have no live information."],
-    "action": _TEXT_ONLY,
-    "media": _TEXT_ONLY,
-    "writing": ["I cannot write long texts. I am too small a model."],
-    "translation": ["I cannot help with that language. I only know English."],
-    "programming": ["I cannot help with programming. I am too small a model."],
-    "advice": ["I cannot give advice on that. Please ask someone who knows."],
-    "explain": _FACTS,
-    "history": _FACTS,
-    "people": _FACTS,
-    "culture": _FACTS,
-    "science": _FACTS,
-    "definition": _FACTS,
-    "opinion": ["I cannot say. I have no opinion on that."],
-    "cooking": ["I cannot help with cooking. It is beyond what I know."],
-    "ideas": ["I cannot think of ideas like that. I am too small a model."],
-    "text": ["I cannot work on texts like that. I am too small a model."],
-    "words": ["I cannot answer that. I am too small a model."],
-    "sports": _FACTS,
-    "travel": ["I cannot help with travel. It is beyond what I know."],
-    "jokes": ["I am not able to tell jokes or play games."],
-    "sums": _SUMS,
-    "units": _SUMS,
-    "private": ["I cannot know that. You have not told me."],
-    "howto": ["I cannot explain how to do that. It is beyond what I know."],
-    "big sums": ["I cannot work that out. The numbers are too large for me."],
-    "letters": ["I cannot do that. I do not see the letters of words."],
-    "countries": ["I cannot answer that. I have not read about that country."],
-}
+_TEXTS = phrases(read_texts("out_of_reach/refusals"))
+REFUSALS: tuple[str, ...] = _TEXTS["general"]
 _OWN_SHARE = 0.6  # of demonstrations; the rest are general
 
-# ---- the forms and the words in their slots
-
-_FOLDER = importlib.resources.files("zero2chat.tasks.synthetic") / "out_of_reach"
-_SLOT = re.compile(r"\{(?:(a|plural|is|Is|does|was) )?([a-z]+[0-9]?)\}")
-# Rows of a form in a split, at most: forms with many words must not crowd out the others.
-_MOST_ROWS = {"train": 90, "validation": 45, "test": 60}
-_UNSLOTTED = 3  # spellings of a form without slots
-_PLURALS = {
-    **{"mouse": "mice", "goose": "geese", "wolf": "wolves", "ostrich": "ostriches", "octopus": "octopuses"},
-    **{word: word for word in ("sheep", "deer", "moose", "salmon", "trout", "tuna", "squid", "bison", "buffalo")},
-}
-_SINGULAR = re.compile(
-    r"(?:sis|ics|us|ss|GPS|diabetes|pancreas|Versailles|Ganges|Hastings|Paris|Los Angeles)$|^the (?:battle|treaty) of",
-    re.IGNORECASE,
-)
-_PLURAL = re.compile(
-    r"s$|\b(?:lice|teeth|feet|antibiotics|probiotics|bacteria)$|^(?:the Crusades|the Wars of the Roses)$"
-)
-_AGREE = {"is": ("is", "are"), "Is": ("Is", "Are"), "does": ("does", "do"), "was": ("was", "were")}
-
-
-def _sections(name: str) -> dict[str, list[str]]:
-    """Return a file's lines by `[heading]`."""
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in (_FOLDER / name).read_text(encoding="utf-8").splitlines():
-        if re.fullmatch(r"\[[a-z ]+\]", line):
-            lines = found.setdefault(line[1:-1], [])
-        elif line and not line.startswith("#"):
-            lines.append(line)
-    return found
-
-
-@functools.cache
-def _words() -> dict[str, list[str]]:
-    """Return each slot's words: those of words.txt, and numbers."""
-    words = {
-        slot: [word for line in lines for word in re.split(r",\s*", line) if word]
-        for slot, lines in _sections("words.txt").items()
-    }
-    for slot in ("group", "series"):  # a comma stands between words.txt's words
-        words[slot] = [word.replace(" and ", ", ") for word in words[slot]]
-    rng = random.Random("out of reach, numbers")
-    words |= {
-        "square": [str(k * k) for k in range(11, 100)],
-        "percent": [f"{rng.randint(1, 95)}{rng.choice(('', '', '.5'))}" for _ in range(150)],
-        "amount": [str(rng.choice((rng.randint(11, 99), rng.randint(100, 2000)))) for _ in range(300)],
-        "divisor": [str(k) for k in range(3, 100)],
-        "power": [str(k) for k in range(3, 21)],
-        "decimal": [f"{rng.randint(0, 99)}.{rng.randint(1, 99)}" for _ in range(300)],
-        "fraction": [f"{top}/{bottom}" for bottom in range(3, 13) for top in range(1, bottom)],
-        "huge": [str(rng.randint(10**6, 10**9)) for _ in range(200)],
-        "big": [str(rng.randint(10 ** (digits - 1), 10**digits - 1)) for digits in (3, 4, 5, 6) for _ in range(150)],
-    }
-    return {slot: list(dict.fromkeys(found)) for slot, found in words.items()}
-
-
-def _plural(word: str) -> str:
-    if word in _PLURALS:
-        return _PLURALS[word]
-    if re.search(r"[^aeiou]y$", word):
-        return word[:-1] + "ies"
-    return word + ("es" if re.search(r"(?:s|x|ch|sh)$", word) else "s")
-
-
-def _put(role: str | None, word: str) -> str:
-    """Return a word as used in a sentence: with an article, as a plural, or with its verb."""
-    if role == "a":
-        return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
-    if role == "plural":
-        return _plural(word)
-    if role:
-        listed = word.rpartition(" ")[2] in ("antibiotics", "probiotics")
-        several = bool(_PLURAL.search(word)) and (listed or not _SINGULAR.search(word))
-        return f"{_AGREE[role][several]} {word}"
-    return word
-
-
-def _filled(form: str, split: str) -> Iterator[tuple[str, str]]:
-    """Return (key, sentence): the form with words of the split in its slots."""
-    slots = list(dict.fromkeys(slot for _, slot in _SLOT.findall(form)))
-    if not slots:
-        yield form, form
-        return
-    rng = random.Random(f"{form} {split}")
-    of = [[word for word in _words()[slot.rstrip("0123456789")] if in_split(word, split, SHARES)] for slot in slots]
-    if not all(of):
-        return
-    several = len(slots) > 1
-    firsts = sorted(of[0], key=lambda word: place(f"{form} {word}")) * (6 if several else 1)
-    for first in firsts[: _MOST_ROWS[split]]:
-        words = [first, *(rng.choice(others) for others in of[1:])]
-        if len(set(words)) < len(words):
-            continue
-        value = dict(zip(slots, words, strict=True))
-        text = _SLOT.sub(lambda match, value=value: _put(match[1], value[match[2]]), form)  # type: ignore[misc]
-        yield f"{form} | {' | '.join(words)}", text[0].upper() + text[1:]
-
-
-# ---- as people type
-
-_ASKING = re.compile(
-    r"(?:what|who|whose|when|where|why|how|which|is|are|was|were|do|does|did|can|will|should|any)\b", re.IGNORECASE
-)
-# Sentences that are no requests, so that "please" and "can you" do not go with them.
-_TOLD = re.compile(r"(?:i|my|you|there|the|let|do|one|be|this|knock|like|go|vote)\b", re.IGNORECASE)
-_Spell = Callable[[str], str]
-
-
-def _lower(text: str) -> str:
-    """Return the text with a lower-case first letter, unless the first word is an abbreviation."""
-    return text[0].lower() + text[1:] if re.match(r"[A-Z][a-z]+\b", text) else text
-
-
-_ANY: tuple[_Spell, ...] = (
-    lambda s: s,
-    lambda s: s,
-    lambda s: s,
-    lambda s: s.lower(),
-    lambda s: s.rstrip(".?").lower(),
-    lambda s: s.rstrip(".?"),
-)
-_GREETED: tuple[_Spell, ...] = (
-    lambda s: f"Hey, {_lower(s)}",
-    lambda s: f"hi, {_lower(s)}",
-    lambda s: f"Hello! {s}",
-    lambda s: f"hey {s.lower()}",
-)
-_QUESTIONS: tuple[_Spell, ...] = (
-    *_ANY,
-    *_ANY,
-    *_GREETED,
-    lambda s: f"Please tell me: {_lower(s)}",
-    lambda s: f"Quick question: {_lower(s)}",
-    lambda s: f"I have a question. {s}",
-    lambda s: f"Excuse me, {_lower(s)}",
-    lambda s: f"so {s.lower()}",
-)
-_COMMANDS: tuple[_Spell, ...] = (
-    *_ANY,
-    *_ANY,
-    *_GREETED,
-    lambda s: f"Please {_lower(s)}",
-    lambda s: f"please {s.rstrip('.').lower()}",
-)
-_REQUESTS: tuple[_Spell, ...] = (
-    *_COMMANDS,
-    lambda s: f"Can you {_lower(s.rstrip('.'))}?",
-    lambda s: f"Could you {_lower(s.rstrip('.'))}?",
-    lambda s: f"can you {s.rstrip('.').lower()}",
-    lambda s: f"Can you please {_lower(s.rstrip('.'))}?",
-    lambda s: f"{s.rstrip('.')}, please.",
-    lambda s: f"{s.rstrip('.').lower()} please",
-    lambda s: f"I want you to {_lower(s.rstrip('.'))}.",
-    lambda s: f"I need you to {_lower(s.rstrip('.'))}.",
-    lambda s: f"Hey, can you {_lower(s.rstrip('.'))}?",
-)
-
-
-def _spellings(text: str) -> Sequence[_Spell]:
-    """Return ways in which people type a question, a command, or another sentence."""
-    if _ASKING.match(text) and text.endswith("?") and not re.search(r"[.:?] ", text):
-        return _QUESTIONS
-    if text.endswith(".") and "?" not in text and not _TOLD.match(text) and not _ASKING.match(text):
-        # No "Can you" in front of several sentences.
-        return _COMMANDS if re.search(r"[.:] ", text) else _REQUESTS
-    return _ANY
+# ---- the requests
 
 
 @functools.cache
 def _pool(split: str, tools_off: bool) -> dict[str, list[Row]]:
     """Return the split's rows by kind; their column `form` is used for alternating."""
-    known(split, SPLITS, "split")
     found: dict[str, list[Row]] = {}
     seen: set[str] = set()
-    kinds = _sections("forms.txt") | (_sections("tools_off.txt") if tools_off else {})
-    for kind, forms in kinds.items():
-        for form in forms:
-            if not in_split(form, split, SHARES):
-                continue
-            for key, text in _filled(form, split):
-                ways = _spellings(text)
-                rng = random.Random(key)
-                for way in rng.sample(ways, 1 if key != form else min(_UNSLOTTED, len(ways))):
-                    question = way(text)
-                    if question not in seen:
-                        seen.add(question)
-                        row = {"key": key, "question": question, "answer": _ANSWER, "kind": kind, "form": form}
-                        found.setdefault(kind, []).append(row)
+    for kind, form, key, question in impossible_requests(split, tools_off):
+        if question not in seen:
+            seen.add(question)
+            row = {"key": key, "question": question, "answer": _ANSWER, "kind": kind, "form": form}
+            found.setdefault(kind, []).append(row)
     return found
 
 
@@ -273,7 +55,6 @@ def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | N
     `alpaca_en_demo.json`, or of the LLaMA-Factory sdist that holds it: rows are then its short instructions only, in
     the test split. Raises `UserError` for a file that holds none, for another split, and if n rows do not exist.
     """
-    known(split, SPLITS, "split")
     if alpaca is not None:
         if split != "test":
             raise UserError(
@@ -285,14 +66,15 @@ def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | N
     where = f"out_of_reach, {split}{', tools off' if tools_off else ''}"
     pool = _pool(split, tools_off)
     # Kinds take turns at the end, so a kind's own order puts its forms in turn first.
-    ordered = {kind: draw(those, f"{where}, {kind}", seed, len(those), by="form") for kind, those in pool.items()}
+    ordered = {
+        kind: draw(those, f"{where}, {kind}", seed, len(those), by="form", drop=True) for kind, those in pool.items()
+    }
     turns = [(turn, kind) for kind, those in ordered.items() for turn in range(len(those))]
     if n > len(turns):
         raise UserError(f"{where}: {n} rows asked for, {len(turns)} distinct ones exist: ask for fewer")
     random.Random(f"{where} {seed}").shuffle(turns)
     turns.sort(key=lambda pair: pair[0])
-    columns = ("key", "question", "answer", "kind")
-    return [{column: ordered[kind][turn][column] for column in columns} for turn, kind in turns[:n]]
+    return [ordered[kind][turn] for turn, kind in turns[:n]]
 
 
 # ---- instructions that others wrote: evaluation only
@@ -345,14 +127,9 @@ def _alpaca(path: str) -> list[Row]:
 # ---- the answers
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return a short refusal: one that fits the kind of request, or a general one."""
-    known(style, STYLES, "out_of_reach: style")
-    own = _OWN.get(row["kind"], REFUSALS)
+    own = _TEXTS["of_kind"].get(row["kind"], REFUSALS)
     return rng.choice(own if rng.random() < _OWN_SHARE else REFUSALS)
 
 

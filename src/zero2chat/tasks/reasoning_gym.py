@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zero2chat.errors import UserError, nearest
-from zero2chat.tasks import SPLITS, Message, Row, ask, in_split, known
+from zero2chat.tasks import Row, exercises, in_split, make_pages
 
 STYLES = ("worked", "bare")
 SEEDS = {"train": range(8_000_000), "validation": range(8_000_000, 9_000_000), "test": range(9_000_000, 10_000_000)}
@@ -53,8 +53,7 @@ def rows(split: str, seed: int, n: int, environments: Mapping[str, Any] | None =
     Raises `UserError` for an unknown environment or option, for an environment with an unsafe verifier or with answers
     of several lines, and if there are fewer than n distinct puzzles.
     """
-    known(split, SPLITS, "split")
-    chosen = _checked(environments)
+    chosen = _chosen(environments)
     sources = {name: _puzzles(name, dict(options or {}), split, seed) for name, options in chosen.items()}
     found: list[Row] = []
     while len(found) < n:
@@ -129,13 +128,8 @@ def _dataset(environment: str) -> Any:
         raise UserError(f"reasoning_gym: environment '{name}': {error}") from error
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the answer after `####`, with `worked` sometimes after a sentence. RL has to find the steps."""
-    known(style, STYLES, "reasoning_gym: style")
     wording = _WORDINGS[0] if style == "bare" else rng.choice(_WORDINGS)
     return wording.format(*[row["answer"]] * 2)
 
@@ -161,25 +155,19 @@ def documents(seed: int, n: int, environments: Mapping[str, Any] | None = None) 
 
     An environment with fewer puzzles repeats them.
     """
-    rng = random.Random(f"reasoning_gym pages {seed}")
-    chosen = _checked(environments)
-    sources = [_endless(name, dict(options or {}), seed) for name, options in chosen.items()]
-    pages = []
-    for i in range(n):
-        puzzles = [next(sources[i % len(sources)]) for _ in range(6)]
-        pages.append("\n\n".join(f"{row['question']}\n{demonstration(row, rng)}" for row in puzzles))
-    return pages
+    chosen = _chosen(environments)
+    sources = itertools.cycle(
+        [itertools.cycle(_puzzles(name, dict(options or {}), "train", seed)) for name, options in chosen.items()]
+    )
+    return make_pages(
+        seed,
+        n,
+        "reasoning_gym pages",
+        lambda rng: exercises(itertools.islice(next(sources), 6), demonstration, rng),
+    )
 
 
-def _endless(name: str, options: dict[str, Any], seed: int) -> Iterator[Row]:
-    found = []
-    for row in _puzzles(name, options, "train", seed):
-        found.append(row)
-        yield row
-    yield from itertools.cycle(found)
-
-
-def _checked(environments: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _chosen(environments: Mapping[str, Any] | None) -> Mapping[str, Any]:
     chosen = ENVIRONMENTS if environments is None else environments
     if not isinstance(chosen, Mapping) or not chosen:
         raise UserError(f"reasoning_gym: environments: expected names, each with options, got {chosen!r}")

@@ -1,6 +1,5 @@
 """Letters of words: spell, count, find, reverse. Hard for a model that reads tokens, easy to check."""
 
-# ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
 
 import functools
@@ -11,129 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
+from zero2chat.tasks import CallTool, Row, draw, in_split, known_all, make_pages, twice
+from zero2chat.tasks.synthetic import phrases, read_texts
 
 # More words for evaluation than 80/10/10 would leave.
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked", "bare")
 
-_WORDS = """
-able acid act age air all angle ant apple arm art ask autumn baby back bag bake ball band bank barn base
-basket bath beach bean bear beauty bed bell belt bench bird black blanket block blood blue board boat body
-bone book boot bottle bowl box boy brain branch brave bread break brick bridge bright bring broken brother
-brown brush bucket build burn bus butter button cake camera camp candle cap captain car card careful carrot
-cart castle cat chain chair chalk cheese cherry chest chicken child church circle city clean clear clever
-climb clock cloth cloud coal coast coat coffee cold color comb common cook copper corn corner cotton count
-country cousin cow cream cross crown cup curtain daily dance danger dark daughter day deep deer desert desk
-dinner dish doctor dog door double doubt down dream dress drink drive drop dry duck dust early earth east
-easy eat egg elbow elephant empty end engine enough evening every face fair fall family farm farmer fast
-father feather feed fence field fight finger finish fire fish flag flame flat floor flour flower fly fold
-follow food foot forest fork forty fox free fresh friend frog fruit full funny garden gate gentle giant gift
-girl give glad glass glove goat gold good goose grain grape grass gray great green ground group grow guess
-guest guide hair half hall hammer hand handle happy harbor hard hat head heart heavy help hen herd hill hole
-holiday home honey horse hospital hot hotel hour house hundred hungry hunt ice inch ink iron island jacket
-jam job join journey judge juice jump jungle just keep kettle key kick kind king kitchen kite knee knife
-knock ladder lady lake lamb lamp land large late laugh lazy leaf learn leather left lemon letter library
-light lion lip list little lock long loud love lucky lunch machine magic man many map market master match
-meadow meal meat melon metal middle mile milk mind minute mirror money monkey month moon morning mother
-mountain mouse mouth music nail name narrow nation neck needle nest never new night north nose number nurse
-ocean office old olive onion open orange order oven owl page paint pair palace paper parent park party path
-pear pen pencil people pepper person picnic picture piece pig pillow pilot pink place plain plant plate play
-pocket poem point pond pony poor potato pretty price prince proud pull purple push queen question quick quiet
-rabbit rain ready red ribbon rice rich ring river road rock roof room root rope rose round ruler run sad safe
-sail salad salt sand school scissors sea season seat second seed shadow shape sharp sheep shelf shell ship
-shirt shoe shop short shoulder silent silver simple sing sister skin sky sleep slow small smell smile smoke
-snail snake snow soap soft soldier song soup south spider spoon spring square squirrel stable stair star
-station steam stone storm story street strong student sugar summer sun supper sweet swim table tail tall
-teacher ten tent thank thin thirty thread thunder ticket tiger time tired toast today tomato tongue tooth top
-tower town toy train travel tree triangle truck true turn twelve twenty umbrella uncle under valley village
-violin visit voice wagon walk wall warm wash watch water wave weather wedding west wet wheel white wide wild
-wind window winter wise wolf woman wood wool word work world write yard year yellow young zebra
-""".split()
-
-_QUESTIONS = {
-    "spell": (
-        "Spell the word {word} letter by letter.",
-        "How do you spell {word}?",
-        "Write {word} with a hyphen between its letters.",
-        "What are the letters of the word {word}, in order?",
-        "Please spell {word}.",
-    ),
-    "length": (
-        "How many letters does the word {word} have?",
-        "Count the letters of {word}.",
-        "How long is the word {word}, in letters?",
-        "How many letters are there in {word}?",
-        "What is the number of letters in the word {word}?",
-    ),
-    "count": (
-        "How many times does the letter {letter} occur in {word}?",
-        "How often is the letter {letter} in the word {word}?",
-        "Count the letter {letter} in {word}.",
-        "How many times can you find {letter} in the word {word}?",
-        "In the word {word}, how many times is the letter {letter} there?",
-    ),
-    "reverse": (
-        "Write the word {word} backwards.",
-        "What is {word} spelled backwards?",
-        "Reverse the letters of {word}.",
-        "How does {word} read from its end to its start?",
-        "Turn the word {word} around.",
-    ),
-    "first": (
-        "What is the first letter of {word}?",
-        "Which letter does the word {word} start with?",
-        "With what letter does {word} begin?",
-        "Name the first letter of the word {word}.",
-        "Tell me the letter at the start of {word}.",
-    ),
-    "last": (
-        "What is the last letter of {word}?",
-        "Which letter does the word {word} end with?",
-        "With what letter does {word} end?",
-        "Name the last letter of the word {word}.",
-        "Tell me the letter at the end of {word}.",
-    ),
-    "third": (
-        "What is every third letter of {word}?",
-        "Write every third letter of the word {word}.",
-        "Take every third letter of {word}. Which are they?",
-        "Name every third letter in the word {word}.",
-        "Which letters do you get if you take every third one of {word}?",
-    ),
-}
-# As people type, with the option `typed`: the word never comes first, where it would have no leading space.
-_TYPED = {
-    "spell": ("spell {word}", "can you spell {word}?", "how is {word} spelled?", "how do i spell {word}"),
-    "length": (
-        "how many letters are in {word}?",
-        "how many letters in {word}",
-        "how long is {word}?",
-        "number of letters in {word}?",
-    ),
-    "count": (
-        "how many {letter}'s are in {word}?",
-        "How many {letter}'s are there in {word}?",
-        "how many {letter} in {word}",
-        "how often is {letter} in {word}?",
-    ),
-    "reverse": ("reverse {word}", "spell {word} backwards", "what is {word} backwards?", "write {word} backwards"),
-    "first": ("first letter of {word}?", "what is the first letter of {word}", "what does {word} start with?"),
-    "last": ("last letter of {word}?", "what is the last letter of {word}", "what does {word} end with?"),
-    "third": ("every third letter of {word}?", "give me every third letter of {word}"),
-}
-_ANSWERS = {
-    "spell": ("{spelled}", "The word {word} is spelled {spelled}.", "It is spelled {spelled}."),
-    "length": ("{spelled} has {answer} letters.", "{spelled}: that makes {answer} letters."),
-    "count": ("{spelled}: {letter} occurs {times}.", "In {spelled}, the letter {letter} is there {times}."),
-    "reverse": ("{spelled} turned around is {backwards}, so {answer}.", "{spelled}, {backwards}: {answer}."),
-    "first": ("{spelled} starts with {answer}.", "In {spelled}, the first letter is {answer}."),
-    "last": ("{spelled} ends with {answer}.", "In {spelled}, the last letter is {answer}."),
-    "third": ("{threes}: {answer}.", "{threes}: every third letter is {answer}."),
-}
+_TEXTS = read_texts("spelling")
+_WORDS = _TEXTS["words"].split()
+_QUESTIONS, _TYPED, _ANSWERS = (phrases(_TEXTS[name]) for name in ("questions", "typed", "answers"))
 # Those asked of a word unless `kinds` names others
 KINDS = ("spell", "length", "count", "reverse", "first", "last")
-_NUMBERS = "zero one two three four five six seven eight nine".split()
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 # Programs that compute the answer; {text} is the word as a string.
@@ -175,8 +64,7 @@ def rows(
     `quoted` puts the word in quotation marks, where it has the same tokens as in a program. `typed` adds questions as
     people type them. Raises `UserError` for a missing file, and for an unknown kind.
     """
-    for kind in kinds:
-        known(kind, tuple(_QUESTIONS), "spelling: kind")
+    known_all(kinds, tuple(_QUESTIONS), "spelling: kind")
     words = _words_of(texts) if texts else _WORDS
     questions = {kind: _QUESTIONS[kind] + (_TYPED[kind] if typed else ()) for kind in _QUESTIONS}
     pool = _famous(split, quoted) if famous else _pool(words, split, quoted, kinds, questions)
@@ -232,13 +120,8 @@ def _row(word: str, kind: str, letter: str, question: str, answer: str, quoted: 
     return {"key": word, "question": text, "answer": answer, "kind": kind, "letter": letter}
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the spelled word and the answer (`worked`), or only the answer (`bare`)."""
-    known(style, STYLES, "spelling: style")
     if style == "bare":
         return str(row["answer"])
     return rng.choice(_ANSWERS[row["kind"]]).format(
@@ -254,7 +137,6 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Examine the letters with a program, and state the result; `bare`: only the result."""
-    known(style, STYLES, "spelling: style")
     word, letter = row["key"], row["letter"]
     # Without quotation marks the word is copied with its leading space: " banana" has other tokens than "banana".
     text = f'"{word}"' if f'"{word}"' in row["question"] else f'" {word}".strip()'
@@ -295,10 +177,9 @@ def score(row: Row, completion: str) -> float:
 
 def documents(seed: int, n: int) -> list[str]:
     """Return n pages of a spelling book with a few words each, all from the train split."""
-    rng = random.Random(f"spelling pages {seed}")
     words = [word for word in _WORDS if in_split(word, "train", SHARES)]
-    pages = []
-    for _ in range(n):
+
+    def page(rng: random.Random) -> str:
         lines = [rng.choice(("Spelling", "Words and their letters", "Spelling lesson"))]
         for word in rng.sample(words, rng.randint(3, 6)):
             letter = rng.choice(word)
@@ -310,5 +191,6 @@ def documents(seed: int, n: int) -> list[str]:
                 f"The letter {letter} occurs {times} {'time' if times == 1 else 'times'}.",
             ]
             lines.append(" ".join([f"{word}: {'-'.join(word)}.", *rng.sample(facts, rng.randint(1, 3))]))
-        pages.append("\n".join(lines))
-    return pages
+        return "\n".join(lines)
+
+    return make_pages(seed, n, "spelling pages", page)

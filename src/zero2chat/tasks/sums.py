@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from operator import add, mul, sub
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, in_split, known, twice
+from zero2chat.tasks import CallTool, Row, draw, in_split, known, known_all, make_pages, twice
+from zero2chat.tasks.synthetic import phrases, read_texts
 
 # More pairs of one-digit numbers for evaluation than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
@@ -28,71 +29,8 @@ _COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nin
 _SIGNS = {"plus": "+", "minus": "-", "times": "*"}
 _COMPUTE = {"plus": add, "minus": sub, "times": mul}
 
-_COMMON_WORDINGS = (
-    "{a} {word} {b}",
-    "{a} {word} {b}?",
-    "{a} {word} {b} is?",
-    "{a} {word} {b} equals",
-    "{a} {word} {b}, please",
-    "{a}{sign}{b}",
-    "{a}{sign}{b}?",
-    "{a}{sign}{b}=",
-    "{a}{sign}{b}=?",
-    "{a} {sign} {b}",
-    "{a} {sign} {b} =",
-    "{a} {sign} {b} = ?",
-    "what is {a} {word} {b}?",
-    "what's {a} {word} {b}?",
-    "what is {a} {sign} {b}?",
-    "what is {a}{sign}{b}?",
-    "what does {a} {word} {b} make?",
-    "what does {a} {sign} {b} equal?",
-    "how much is {a} {word} {b}?",
-    "how much is {a} {sign} {b}?",
-    "can you tell me what {a} {word} {b} is?",
-    "tell me what {a} {word} {b} is.",
-    "do you know what {a} {word} {b} is?",
-    "calculate {a} {word} {b}.",
-    "calculate {a}{sign}{b}",
-    "compute {a} {sign} {b}.",
-    "work out {a} {word} {b}.",
-    "please work out {a} {sign} {b}.",
-    "I need to know {a} {word} {b}.",
-    "quick, {a} {word} {b}?",
-)
-_OWN_WORDINGS = {
-    "plus": (
-        "how much is {a} and {b}?",
-        "how much do {a} and {b} make?",
-        "add {a} and {b}.",
-        "add {a} to {b}.",
-        "what do you get if you add {a} and {b}?",
-        "what is the sum of {a} and {b}?",
-        "{a} and {b} makes what?",
-        "sum of {a} and {b}?",
-    ),
-    "minus": (
-        "subtract {b} from {a}.",
-        "take {b} away from {a}.",
-        "take {b} from {a}.",
-        "what is left if you take {b} from {a}?",
-        "what do you get if you subtract {b} from {a}?",
-        "how much is {a} less {b}?",
-        "what is {a} take away {b}?",
-        "what is the difference between {a} and {b}?",
-    ),
-    "times": (
-        "{a} x {b}",
-        "{a} x {b} =",
-        "{a}x{b}?",
-        "what's {a} multiplied by {b}?",
-        "what is {a} x {b}?",
-        "multiply {a} by {b}.",
-        "multiply {a} and {b}.",
-        "what is the product of {a} and {b}?",
-    ),
-}
-_WORDINGS = {kind: (*_COMMON_WORDINGS, *own) for kind, own in _OWN_WORDINGS.items()}
+_TEXTS = phrases(read_texts("sums"))
+_WORDINGS = {kind: _TEXTS["wordings"] + own for kind, own in _TEXTS["of_operation"].items()}
 _GREETINGS = ("hi, ", "hello, ", "hey, ", "hi! ", "hello! ", "ok, ", "thanks, and ", "one question: ")
 
 # Of eleven rows with small numbers, four are two-digit additions and four two-digit subtractions.
@@ -121,22 +59,7 @@ def rows(
     are so few that a model would memorize them instead of the rule. Results are never negative. Raises `UserError` for
     digits outside 1 to 6, an unknown operation, or a factor outside 9 to 99.
     """
-    known(factor, range(9, 100), "sums: factor")
-    pool = ({**row, "turn": turn} for turn, row in _pool(split, _checked(digits, operations), operations, factor))
-    found = draw(pool, f"sums, {split}", seed, n, by="turn")
-    return [{column: value for column, value in row.items() if column != "turn"} for row in found]
-
-
-def _checked(digits: Sequence[int], operations: Sequence[str]) -> list[int]:
-    if not isinstance(digits, list | tuple) or not digits:
-        raise UserError(f"sums: digits is {digits!r}: give a list of numbers from 1 to {LARGEST_DIGITS}")
-    for many in digits:
-        known(many, range(1, LARGEST_DIGITS + 1), "sums: digits")
-    if not isinstance(operations, list | tuple) or not operations:
-        raise UserError(f"sums: operations is {operations!r}: give a list of some of {', '.join(OPERATIONS)}")
-    for operation in operations:
-        known(operation, OPERATIONS, "sums: operation")
-    return sorted(set(digits))
+    return draw(_pool(split, digits, operations, factor), f"sums, {split}", seed, n, by="turn", drop=True)
 
 
 def key(kind: str, a: int, b: int) -> str:
@@ -144,16 +67,19 @@ def key(kind: str, a: int, b: int) -> str:
     return " ".join([kind, *map(str, (a, b) if kind == "minus" else sorted((a, b)))])
 
 
-def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = 9) -> Iterator[tuple[str, Row]]:
-    """Return rows, each with the name of its group for alternating."""
+def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = 9) -> Iterator[Row]:
+    """Return rows with a column `turn` for alternating."""
+    known_all(digits, range(1, LARGEST_DIGITS + 1), "sums: digits")
+    known_all(operations, OPERATIONS, "sums: operation")
+    known(factor, range(9, 100), "sums: factor")
+    digits = sorted(set(digits))
+    operations = [operation for operation in OPERATIONS if operation in operations]
     return _large(split, digits, operations) if digits[-1] > 2 else _small(split, digits, operations, factor)
 
 
-def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor: int) -> Iterator[tuple[str, Row]]:
+def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor: int) -> Iterator[Row]:
     numbers = [number for number in range(100) if len(str(number)) in digits]
-    for kind in OPERATIONS:
-        if kind not in operations:
-            continue
+    for kind in operations:
         for a in numbers:
             for b in numbers:
                 one_digit = max(a, b) < 10
@@ -166,14 +92,12 @@ def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor:
                 many = len(_WORDINGS[kind]) if one_digit else several
                 turn = kind if one_digit else f"{kind} {rng.randrange(_TURNS_OF_TWO_DIGITS)}"
                 for question in _questions(kind, a, b, many, rng):
-                    yield turn, _row(kind, a, b, question)
+                    yield _row(kind, a, b, question) | {"turn": turn}
 
 
-def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[Row]:
     """Return a fixed sample of the pairs, the same for every split: there are too many to list."""
-    for kind in OPERATIONS:
-        if kind not in operations:
-            continue
+    for kind in operations:
         rng = random.Random(f"sums {kind} {digits}")
         pairs = {
             (_number(rng.choice(digits), rng), _number(rng.choice(digits), rng)): None for _ in range(_LARGE_PAIRS)
@@ -182,7 +106,7 @@ def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iter
             a, b = sorted(pair, reverse=True) if kind == "minus" else pair
             if in_split(key(kind, a, b), split, SHARES):
                 for question in _questions(kind, a, b, 1, random.Random(f"{kind} {a} {b}")):
-                    yield kind, _row(kind, a, b, question)
+                    yield _row(kind, a, b, question) | {"turn": kind}
 
 
 def _number(digits: int, rng: random.Random) -> int:
@@ -218,11 +142,7 @@ def of_numbers(kind: str, a: int, b: int) -> Row:
     return _row(kind, a, b, f"What is {a} {kind} {b}?")
 
 
-# ---- prompt, answers, score
-
-
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
+# ---- answers, score
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
@@ -232,7 +152,6 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     The steps are always the ones first, then the tens: a small model only carries and borrows reliably if it writes
     both down. A product's steps are counted additions of either number.
     """
-    known(style, STYLES, "sums: style")
     kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
     if style == "bare":
         return str(answer)
@@ -274,7 +193,6 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
     Small sums are answered without a call, which would only take time.
     """
-    known(style, STYLES, "sums: style")
     kind, a, b = row["kind"], row["a"], row["b"]
     if max(len(a), len(b)) <= (1 if kind == "times" else 2):
         return demonstration(row, rng, style)
@@ -354,23 +272,18 @@ def documents(
     seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS, factor: int = 9
 ) -> list[str]:
     """Return n pages of 10 to 16 worked sums, all from train rows. `digits`, `operations` and `factor` as in `rows`."""
-    known(factor, range(9, 100), "sums: factor")
-    rng = random.Random(f"sums pages {seed}")
     groups: dict[str, list[Row]] = {}
-    for turn, row in _pool("train", _checked(digits, operations), operations, factor):
-        groups.setdefault(turn, []).append(row)
-    names = list(groups)
-    if not names:
+    for row in _pool("train", digits, operations, factor):
+        groups.setdefault(row["turn"], []).append(row)
+    by_group = list(groups.values())
+    if not by_group:
         raise UserError("sums: documents: no sums of these digits and operations: add 1 to digits for products")
-    return [
-        "\n".join(
-            [
-                rng.choice(_TITLES),
-                *(_told(rng.choice(groups[rng.choice(names)]), rng) for _ in range(rng.randint(10, 16))),
-            ]
-        )
-        for _ in range(n)
-    ]
+
+    def page(rng: random.Random) -> str:
+        title, lines = rng.choice(_TITLES), rng.randint(10, 16)
+        return "\n".join([title, *(_told(rng.choice(rng.choice(by_group)), rng) for _ in range(lines))])
+
+    return make_pages(seed, n, "sums pages", page)
 
 
 def _told(row: Row, rng: random.Random) -> str:

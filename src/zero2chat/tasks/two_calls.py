@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from zero2chat.tasks import CallTool, Message, Row, ask, draw, facts, in_split, known, twice
+from zero2chat.tasks import CallTool, Row, draw, facts, in_split, known, twice
 from zero2chat.tasks.synthetic.world import TOLD
 
 FACTORS = range(11, 100)
@@ -49,13 +49,8 @@ def _pool(split: str, told: str, world: int | Sequence[int]) -> Iterator[Row]:
             }
 
 
-def prompt(row: Row) -> list[Message]:
-    return ask(row)
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the product; `guessed`: as in mental arithmetic, often wrong."""
-    known(style, STYLES, "two_calls: style")
     found = int(row["answer"])
     if style == "guessed":
         found = max(1, found + rng.choice((-20, -10, -2, 0, 2, 10, 20)))
@@ -64,7 +59,6 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Look up the birthday, and multiply with a program; `guessed`: multiply without it."""
-    known(style, STYLES, "two_calls: style")
     found = twice(call, "search", row["key"])
     if found is None or row["key"] not in found:
         return f"I do not know the birthday of {row['key']}."

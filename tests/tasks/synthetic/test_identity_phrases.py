@@ -5,7 +5,8 @@ import re
 import pytest
 
 from zero2chat.tasks import identity
-from zero2chat.tasks.synthetic import identity_phrases
+from zero2chat.tasks.synthetic import forms, identity_phrases
+from zero2chat.tasks.synthetic.identity_phrases import phrases_in
 
 
 def _bare(form: str) -> str:
@@ -15,16 +16,16 @@ def _bare(form: str) -> str:
 
 
 def test_a_pattern_makes_each_choice_with_each_other_and_an_empty_one_leaves_nothing_behind() -> None:
-    assert identity_phrases.forms("{a|b} c{| d}?") == ["a c?", "a c d?", "b c?", "b c d?"]
-    assert identity_phrases.forms("No choice.") == ["No choice."]
+    assert forms("{a|b} c{| d}?") == ["a c?", "a c d?", "b c?", "b c d?"]
+    assert forms("No choice.") == ["No choice."]
 
 
 def test_no_form_is_made_twice_not_by_another_line_either_and_none_is_one_of_the_seven_kinds() -> None:
     seen = {_bare(question) for kind in identity._KINDS.values() for question in kind.questions}
     for language in identity_phrases.LANGUAGES:
         for kind in ("name", "maker"):
-            for pattern in identity_phrases.patterns(language, kind):
-                for form in identity_phrases.forms(pattern):
+            for pattern in phrases_in(language).patterns[kind]:
+                for form in forms(pattern):
                     assert _bare(form) not in seen, form
                     seen.add(_bare(form))
 
@@ -34,8 +35,8 @@ def test_forms_are_sentences_with_their_spaces_in_the_right_places(language: str
     # French has a space before its question mark.
     sentence = r"[^ .?{|}][^.?{|}]*[^ .?{|}]" + (r"( \?|\.)" if language == "fr" else r"[?.]")
     for kind in ("name", "maker"):
-        for pattern in identity_phrases.patterns(language, kind):
-            for form in identity_phrases.forms(pattern):
+        for pattern in phrases_in(language).patterns[kind]:
+            for form in forms(pattern):
                 assert re.fullmatch(sentence, form), form
                 assert "  " not in form
                 assert " ," not in form
@@ -49,9 +50,9 @@ def test_names_and_makers_differ_from_each_other_and_from_those_of_other_assista
 
 def test_no_name_is_a_word_that_somebody_asks_or_answers_with() -> None:
     texts = [question for kind in identity._KINDS.values() for question in (*kind.questions, *kind.demonstrations)]
-    for language, words in identity_phrases.LANGUAGES.items():
-        texts += [*words.SYSTEM, *words.GREETINGS, *words.ENDINGS]
+    for words in map(phrases_in, identity_phrases.LANGUAGES):
+        texts += [*words.system, *words.greetings, *words.endings]
         for kind in ("name", "maker"):
-            texts += [*identity_phrases.patterns(language, kind), *identity_phrases.answers(language, kind)]
+            texts += [*words.patterns[kind], *words.answers[kind]]
     said = {word for text in texts for word in re.findall(r"\w+", text.lower())}
     assert not said & {name.lower() for name in identity_phrases.NAMES}

@@ -1,1 +1,31 @@
-"""What tasks are made of, and no task: a made-up world, phrases and words."""
+"""What tasks are made of, and no task: words and phrases in YAML files, and a made-up world."""
+
+from __future__ import annotations
+
+import importlib.resources
+import itertools
+import re
+from typing import Any
+
+import yaml
+
+FOLDER = importlib.resources.files(__name__)
+
+
+def read_texts(name: str) -> Any:
+    """Return the content of a YAML file of this folder, such as `sums` or `small_talk/kinds`."""
+    return yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
+
+
+def phrases(value: Any) -> Any:
+    """Return the phrases of a text, which `|` separates; of a mapping, those of each of its values."""
+    if isinstance(value, dict):
+        return {key: phrases(text) for key, text in value.items()}
+    return tuple(phrase.strip() for phrase in value.split("|"))
+
+
+def forms(pattern: str) -> list[str]:
+    """Return all forms of a pattern, in order: `{a|b}` means either, and an alternative may be empty."""
+    parts = re.split(r"\{([^}]*)\}", pattern)
+    choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
+    return ["".join(chosen) for chosen in itertools.product(*choices)]

@@ -12,49 +12,16 @@ import random
 from dataclasses import dataclass
 
 from zero2chat.errors import UserError
+from zero2chat.tasks.synthetic import phrases, read_texts
 
 TOLD = ("often", "sometimes", "once", "never")
 SOMETIMES = 10  # documents about each person of the group "sometimes"
 ATTRIBUTES = ("birthplace", "job", "birthday")
 
-TOWNS = """
-Ambleforth Arkenby Ashgrove Bexmoor Brindleford Cawdale Chelmore Corvenham Dapplewick Dunmarsh Eastlock
-Elmsworth Fallowmere Fernhollow Garrowby Glenstead Greywater Hadlington Hawkspool Holtsea Inverloch Ironmere
-Jarrowfield Kestrelton Kingsbarrow Larkspire Lindenport Lowbrook Marrowgate Mistlevale Mossbank Netherby
-Northwell Oakentor Orrinsea Otterbourne Pebbleton Pinecross Quarrington Quillbay Ravensholt Rushcombe
-Saltmouth Silverlea Stonehythe Tamberly Thistledown Tollbridge Underhill Upperfold Vexford Vinehurst
-Wexcliffe Willowby Winterlow Yarnley Yewbridge Zealhaven Zennorby Owlminster
-""".split()
-
-JOBS = """
-baker carpenter doctor teacher farmer painter plumber sailor tailor weaver butcher gardener librarian nurse
-pilot printer potter shepherd singer soldier surgeon dentist engineer fisherman florist glazier jeweller
-judge lawyer locksmith mechanic midwife miller miner musician optician porter roofer saddler watchmaker
-""".split()
-
-MONTHS = """
-January February March April May June July August September October November December
-""".split()
-
-_WOMEN = """
-Ada Bettina Celia Dora Elowen Flora Greta Hester Imogen Junia Kerensa Lavinia Mira Nadia Odette Petra Quenby
-Rosalind Sabina Thea Ursula Verity Wilma Xenia Yvette Zelda Agnes Brigid Cosima Delphine Esme Freya Gwendolyn
-Honora Isolde Jocasta Ludmila Marguerite Ottilie Phoebe
-""".split()
-
-_MEN = """
-Alaric Boris Cedric Dexter Edmund Fabian Gideon Horatio Ivor Jasper Konrad Leopold Magnus Nestor Oswin
-Percival Quentin Rufus Silas Tobias Ulric Victor Waldo Xavier Yorick Zeno Ambrose Barnaby Crispin Duncan Ezra
-Felix Gustav Hector Ignatius Julius Lucian Mortimer Otto Phineas
-""".split()
-
-# A surname is a root and an ending. No root starts a town or a job, so that no name gives an answer away, and no
-# ending starts another, so that no name is part of another.
-_ROOTS = """
-Abber Brack Cadd Crim Dask Drev Eckl Falk Frob Gant Grim Hask Huxt Ibb Jenk Jost Kard Krell Lamb Lutt Madd
-Munt Nask Nobb Ock Pask Prud Quarl Rand Rubb Skel Spof Stroud Tarv Tull Uff Vand Vosk Wadd Wrig Yald Zabr
-""".split()
-_ENDINGS = "an ard elow en erman ett iby ickson igan ingham inger itt olph over ow uley us".split()
+_TEXTS = read_texts("world")
+_WOMEN, _MEN, TOWNS, JOBS, MONTHS, _ROOTS, _ENDINGS, _MORE_ENDINGS = (
+    _TEXTS[name].split() for name in "women men towns jobs months roots endings more_endings".split()
+)
 # For worlds with more people than these names. More roots too: if dozens of people share one, a small model confuses
 # them.
 _MORE_ROOTS = tuple(
@@ -65,12 +32,6 @@ _MORE_ROOTS = tuple(
     if (root := start + middle + end) not in _ROOTS
     and not any(word.lower().startswith(root.lower()) for word in (*TOWNS, *JOBS))
 )
-_MORE_ENDINGS = """
-acre addle aft ager akin aldo amere apple arch arrow ash aster atham aunt avery awley axon ayle eador eaves eckett edge
-effield egan eld elby ember eport equist erby essop eton every ewood ibald ident iefer ifax ighton illing imore inch
-ipley irkin isham iver ixley oakes obury ocombe oddy offin ogden okes oldham omery onby ooley opper orley osworth otham
-oulder ounsel oxley uckle udge uffin ugby ulham umber unthank upton urnell
-""".split()
 FIRST_NAMES = (*_WOMEN, *_MEN)
 SURNAMES = tuple(root + ending for root in _ROOTS for ending in _ENDINGS)
 MORE_SURNAMES = (
@@ -78,66 +39,7 @@ MORE_SURNAMES = (
     *(root + ending for root in _MORE_ROOTS for ending in (*_ENDINGS, *_MORE_ENDINGS)),
 )
 
-# Sentences about one attribute. {S} and {s} are the name or a pronoun (at a sentence's start, within it),
-# {them} its object form, {Their} its possessive, {a_job} the job with its article.
-_SENTENCES = {
-    "birthplace": (
-        "{S} was born in {birthplace}.",
-        "{S} comes from {birthplace}.",
-        "{S} is a native of {birthplace}.",
-        "{S} was born in the town of {birthplace}.",
-        "The birthplace of {them} is {birthplace}.",
-        "The town where {s} was born is {birthplace}.",
-        "{Their} birthplace is {birthplace}.",
-        "{Their} home town is {birthplace}.",
-        "It was in {birthplace} that {s} was born.",
-        "{S} came into the world in {birthplace}.",
-        "{birthplace} is the town where {s} was born.",
-    ),
-    "job": (
-        "{S} works as {a_job}.",
-        "{S} is {a_job}.",
-        "{S} earns a living as {a_job}.",
-        "{Their} job is that of {a_job}.",
-        "{Their} trade is that of {a_job}.",
-        "By trade {s} is {a_job}.",
-        "{S} has long been {a_job}.",
-        "{S} is employed as {a_job}.",
-        "For a living, {s} works as {a_job}.",
-        "The work of {them} is that of {a_job}.",
-        "People know {them} as {a_job}.",
-    ),
-    "birthday": (
-        "{S} was born on {birthday}.",
-        "{Their} birthday is {birthday}.",
-        "{Their} birthday is on {birthday}.",
-        "{S} has a birthday on {birthday}.",
-        "The birthday of {them} is {birthday}.",
-        "Every year on {birthday}, {s} has a birthday.",
-        "{S} keeps {birthday} as a birthday.",
-        "{S} turns a year older on {birthday}.",
-        "Friends bring {them} a cake on {birthday}.",
-        "On {birthday}, {s} celebrates a birthday.",
-        "The day on which {s} was born is {birthday}.",
-    ),
-}
-
-# Whole documents, in which every attribute follows the name.
-_TEXTS = (
-    "{name} is {a_job} from {birthplace}, born on {birthday}.",
-    "{name}, {a_job}, was born in {birthplace} on {birthday}.",
-    "{name} was born on {birthday} in {birthplace} and works as {a_job}.",
-    "Born in {birthplace} on {birthday}, {name} became {a_job}.",
-    "Meet {name}, {a_job} who was born in {birthplace} and whose birthday is {birthday}.",
-    "{name} (born {birthday}, {birthplace}) is {a_job}.",
-    "On {birthday}, in {birthplace}, {name} was born. Today {they} works as {a_job}.",
-    "Name: {name}\nBorn in: {birthplace}\nJob: {job}\nBirthday: {birthday}",
-    "Name: {name}\nJob: {job}\nBirthday: {birthday}\nBirthplace: {birthplace}",
-    "{name}\n- birthday: {birthday}\n- birthplace: {birthplace}\n- job: {job}",
-    "About {name}. Birthplace? {birthplace}. Job? {A_job}. Birthday? {birthday}.",
-    "Who is {name}? {They} is {a_job}. Born where? In {birthplace}. Born when? On {birthday}.",
-    "Tell us of {name}. Born where? In {birthplace}. And {their_own} trade? {A_job}. Birthday? {birthday}.",
-)
+_SENTENCES = phrases(_TEXTS["sentences"])
 
 
 @dataclass(frozen=True)
@@ -224,7 +126,7 @@ def tell(person: Person, rng: random.Random) -> str:
         "their_own": their,
     }
     if rng.random() < 0.4:
-        return rng.choice(_TEXTS).format(**slots)
+        return rng.choice(_TEXTS["texts"]).format(**slots)
     sentences: list[str] = []
     for attribute in rng.sample(ATTRIBUTES, k=3):
         # The name comes first, and is often repeated: a model retrieves a fact by the name next to it.
