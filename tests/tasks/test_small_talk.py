@@ -11,7 +11,7 @@ import pytest
 from zero2chat import tasks
 from zero2chat.errors import UserError
 from zero2chat.tasks import small_talk
-from zero2chat.tasks.synthetic.utterances import KINDS, SERVED_BY, key_of, kind_and_content
+from zero2chat.tasks.synthetic.utterances import KINDS, SERVED_BY, is_mash, key_of, kind_and_content
 
 TASK = tasks.load("small_talk")
 
@@ -136,9 +136,21 @@ def test_wordings_drawn_from_patterns_are_of_their_kind_and_ask_nothing_held_out
     assert len({row["kind"] for row in drawn}) == len(KINDS) - 1  # nonsense is no pattern
     for row in drawn:
         assert kind_and_content(row["question"]) == (row["kind"], row["content"])
-        assert tasks.in_split(row["key"], "train", small_talk.SHARES)
+        assert small_talk._in_split(row["key"], "train")
         assert row["content"].lower() not in small_talk._held_out()
     assert {row["source"] for row in asked} == {"ours", "pattern"}
+
+
+def test_the_shortest_wordings_are_in_training_and_in_no_other_split(people: Path) -> None:
+    found = {split: {row["key"] for row in _theirs(split, people)} for split in ("train", "validation", "test")}
+    assert key_of("hey there") in found["train"]
+    ours = {split: {row["key"] for row in small_talk._ours(split)} for split in found}
+    drawn = {row["key"] for row in small_talk._people(str(people))["drawn"]}
+    assert {key_of(text) for text in ("Cheers!", "hola", "gtg")} <= ours["train"] | drawn
+    for split in ("validation", "test"):
+        short = [key for key in found[split] | ours[split] if key.isalpha() and len(key) <= small_talk._SHORTEST]
+        assert all(is_mash(key) for key in short)
+        assert not (found[split] | ours[split]) & (found["train"] | ours["train"] | drawn)
 
 
 def test_a_content_may_be_taken_up_with_words_beside_it_and_laughter_answered_by_laughter():

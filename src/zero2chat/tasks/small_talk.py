@@ -8,7 +8,8 @@ Training also uses wordings drawn from the patterns that classify people's utter
 
 A row's key is its wording without case, punctuation, greetings and repeats, so that two spellings of one wording fall
 into one split. Of our own phrasings with a content, form and content are split too: test asks in unseen forms about
-unseen words.
+unseen words. The shortest wordings, of at most eight letters, are all in training: from no other wording can anybody
+tell what "cheers" or "gtg" means.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from zero2chat.tasks.synthetic.utterances import (
     SERVED_BY,
     WITH_CONTENT,
     doings,
+    is_mash,
     key_of,
     kind_and_content,
     mash,
@@ -48,9 +50,18 @@ from zero2chat.tasks.synthetic.utterances import (
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
 _MOST_WORDS = 30  # of an answer
+_SHORTEST = 8  # letters of a wording that is always in training
 _SURFACES = 4  # most spellings of one wording that become rows
 _LONGEST_PAGE = 1000  # characters of a conversation that becomes a page
 _FEWEST_LINES = 4  # shorter conversations are left out
+
+
+def _in_split(key: str, split: str) -> bool:
+    """Return whether a wording belongs to a split: the shortest to training, any other by its key."""
+    if len(key) <= _SHORTEST and key.isalpha() and not is_mash(key):
+        return split == "train"
+    return in_split(key, split, SHARES)
+
 
 # ---- our own phrasings
 
@@ -87,7 +98,7 @@ def _our_rows(name: str, split: str) -> Iterator[Row]:
     for form, before, content in _filled(name, split):
         wording = form.replace("*", before + content)
         key = key_of(wording)
-        if not in_split(key, split, SHARES):
+        if not _in_split(key, split):
             continue
         rng = random.Random(f"small_talk {wording}")
         for i in range(1 if content else _SURFACES):
@@ -241,7 +252,7 @@ def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
         surfaces[key] += 1
         if surfaces[key] > _SURFACES:
             continue
-        split = next(split for split in found if in_split(key, split, SHARES))
+        split = next(split for split in found if _in_split(key, split))
         found[split].append(_row(kind[0], key, text, kind[1], "people"))
     return {**{split: tuple(rows) for split, rows in found.items()}, "drawn": tuple(_drawn())}
 
@@ -311,7 +322,7 @@ def _drawn() -> list[Row]:
             its_words = {word.plain for word in words_of(question)}
             if len(question) > 72 or question in found or all(having[word] >= _OF_A_WORD for word in its_words):
                 continue
-            if not in_split(key := key_of(question), "train", SHARES):
+            if not _in_split(key := key_of(question), "train"):
                 continue
             kind, content = kind_and_content(question) or ("", "")
             if kind == name and content.lower() not in _held_out():

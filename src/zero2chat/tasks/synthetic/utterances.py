@@ -178,7 +178,7 @@ _MASH = re.compile(
 )
 
 
-def _is_mash(text: str) -> bool:
+def is_mash(text: str) -> bool:
     """Return whether a text is only random keys, or one letter repeated."""
     words = re.findall(r"[a-z]+", text.lower())
     if (
@@ -224,7 +224,7 @@ _NO_JOB = re.compile("|".join(_TEXTS["no_jobs"]))
 
 def kind_and_content(text: str) -> tuple[str, str] | None:
     """Return kind and content of an utterance, or None if it has no kind, or its content is unsuitable."""
-    if _is_mash(text):
+    if is_mash(text):
         return "nonsense", ""
     words = words_of(text)
     if not 1 <= len(words) <= 14:
