@@ -15,7 +15,7 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from zero2chat.data.conversations import load_conversations
-from zero2chat.data.fetch.smollm2 import HELD_OUT, MODEL, PREFERENCES, TOOL_CALLS, TOOL_CALLS_TEST, unpack
+from zero2chat.data.fetch.smollm2 import HELD_OUT, MODEL, PREFERENCES, TOOL_CALLS, TOOL_CALLS_TEST, TOOL_TOKENS, unpack
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
@@ -47,7 +47,8 @@ CALLS = [
     for i in range(HELD_OUT + 2)
 ]
 TALK = {"conversations": [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hi."}], "tools": "[]"}
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CALL_TOKENS = [token for token, _ in TOOL_TOKENS.values()]
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *CALL_TOKENS]
 WIDTH, HIDDEN = 32, 64
 
 
@@ -119,7 +120,13 @@ def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder: Path) ->
     model, tokenizer = load_model(folder / MODEL)
     assert not hasattr(model.config, "quantization_config")
     found = model.get_input_embeddings().weight
-    np.testing.assert_allclose(found.detach().numpy(), embeddings, rtol=2**-8)  # saved in bf16
+    calls = [tokenizer.convert_tokens_to_ids(token) for token in CALL_TOKENS]
+    kept = [i for i in range(len(embeddings)) if i not in calls]
+    np.testing.assert_allclose(found.detach().numpy()[kept], embeddings[kept], rtol=2**-8)  # saved in bf16
+    for at, (_, words) in zip(calls, TOOL_TOKENS.values(), strict=True):
+        mean = embeddings[tokenizer(words)["input_ids"]].mean(axis=0)
+        np.testing.assert_allclose(found.detach().numpy()[at], mean, atol=0.02)
+    assert [tokenizer.search_start, tokenizer.python_end] == [CALL_TOKENS[0], CALL_TOKENS[3]]
     assert model.get_output_embeddings().weight is found
     assert model.generation_config.eos_token_id == 2
     assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token) == ("<|im_end|>", "<|im_end|>", SPECIAL[0])

