@@ -10,7 +10,6 @@ their seed: `--seed N --minutes 0` repeats that one walk.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import random
 import resource
@@ -19,13 +18,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import psutil
-
 from zero2chat.math_verifier import worker_pool
 from zero2chat.math_verifier.reading import read_answer
 from zero2chat.math_verifier.verify import judge, unusable
 
 _LATEX = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "latex.py"))
+_TIMED = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "cost.py"))["timed"]
 _SECONDS, _MEGABYTES = 2.0, 512
 _MORE = ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+y-\\lfloor y\\rfloor", "+|q^2-5|+5-q^2")
 _NO_TERM = ("\\infty", "i", "pm", "!", "gcd", "sum", "prod", "bmod", "lim")
@@ -42,25 +40,14 @@ def tries(seed: int) -> list[tuple[str, str, str]]:
     return found
 
 
-def _spent() -> float:
-    """Seconds of processor time of this process and of the workers."""
-    seconds = time.process_time()
-    for pid in worker_pool.pids():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            seconds += sum(psutil.Process(pid).cpu_times()[:2])
-    return seconds
-
-
 def fault(expected: str, gold: str, text: str) -> tuple[str, float, str]:
     """What is wrong with a verdict ("" if nothing), its seconds of processor time, and its reason."""
-    start = _spent()
+    start = time.process_time()
     try:
-        verdict = judge(text, gold)
+        verdict, seconds = _TIMED(text, gold)
         unusable(gold)
     except Exception as error:
-        return f"raised {error!r}", _spent() - start, "raised"
-    # A worker that has used its time up is gone.
-    seconds = worker_pool.SECONDS if verdict.reason == "timeout" else _spent() - start
+        return f"raised {error!r}", time.process_time() - start, "raised"
     if verdict.reason == "error":
         return "an error", seconds, verdict.reason
     if seconds > _SECONDS:
