@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from zero2chat.math_verifier import units
 from zero2chat.math_verifier.lexer import FUNCTIONS, Token, TooLarge, Unreadable
 from zero2chat.math_verifier.tree import ONE, Node
-
-if TYPE_CHECKING:
-    from zero2chat.math_verifier.parser import Parser
 
 _TWO: Node = ("number", Fraction(2))
 _LONGEST = 4000  # digits of a number, with its exponent: Python writes out no more than 4,300
@@ -35,18 +32,44 @@ STARTS = FUNCTIONS | _GREEK | {*_CONSTANTS, *_DECORATED, "setR", "setZ", "setN",
 }  # fmt: skip
 
 
+class Reader(Protocol):
+    """The parser, as atoms see it: its position in the tokens, and the rules of the grammar that an atom may contain."""
+
+    tokens: list[Token]
+    at: int
+    depth: int
+    bars: int
+    outward: bool
+
+    def peek(self, ahead: int = 0) -> Token: ...
+    def sees(self, *values: str) -> bool: ...
+    def take(self, *values: str) -> bool: ...
+    def next(self) -> Token: ...
+    def need(self, *values: str) -> str: ...
+    def deeper(self, by: int = 1) -> None: ...
+    def starts_factor(self) -> bool: ...
+    def listing(self) -> Node: ...
+    def item(self) -> Node: ...
+    def sum(self) -> Node: ...
+    def product(self) -> Node: ...
+    def unary(self) -> Node: ...
+    def power(self) -> Node: ...
+    def raised(self, base: Node) -> Node: ...
+    def argument(self) -> Node: ...
+
+
 def unexpected(what: str) -> Node:
     raise Unreadable(f"unexpected {what}")
 
 
-def atom(parser: Parser) -> Node:
+def atom(parser: Reader) -> Node:
     parser.deeper()
     found = _inner_atom(parser)
     parser.depth -= 1
     return found
 
 
-def _inner_atom(parser: Parser) -> Node:
+def _inner_atom(parser: Reader) -> Node:
     token = parser.next()
     if token.kind == "number":
         return _number(parser, token.value)
@@ -96,7 +119,7 @@ def _inner_atom(parser: Parser) -> Node:
     return unexpected(value)
 
 
-def _number(parser: Parser, digits: str) -> Node:
+def _number(parser: Reader, digits: str) -> Node:
     if parser.sees("_"):
         parser.next()
         return ("based", digits, parser.argument())
@@ -112,7 +135,7 @@ def _number(parser: Parser, digits: str) -> Node:
     return ("number", Fraction(mantissa) * Fraction(10) ** int(exponent or 0))
 
 
-def _digits_under_line(parser: Parser) -> str:
+def _digits_under_line(parser: Reader) -> str:
     """`{16}`, or one digit."""
     braces = parser.take("{")
     token = parser.next()
@@ -123,7 +146,7 @@ def _digits_under_line(parser: Parser) -> str:
     return token.value
 
 
-def variable(parser: Parser, name: str) -> Node:
+def variable(parser: Reader, name: str) -> Node:
     if parser.take("_"):
         name += f"_{_written(parser.argument())}"
     return ("variable", name)
@@ -133,7 +156,7 @@ def _written(node: Node) -> str:
     return str(node[1]) if len(node) == 2 else repr(node)
 
 
-def _braces(parser: Parser) -> Node:
+def _braces(parser: Reader) -> Node:
     if parser.take("\\}"):
         return ("constant", "emptyset")
     parser.bars += 1  # a bar in here is "such that"
@@ -147,7 +170,7 @@ def _braces(parser: Parser) -> Node:
     return ("set", inner[2] if inner[0] == "list" else (inner,))
 
 
-def _fenced(parser: Parser, start: str) -> Node:
+def _fenced(parser: Reader, start: str) -> Node:
     bars, parser.bars = parser.bars, 0
     inner = parser.listing()
     parser.bars = bars
@@ -167,7 +190,7 @@ def _fenced(parser: Parser, start: str) -> Node:
     return ("tuple", start, (inner,), end)
 
 
-def _command(parser: Parser, name: str) -> Node:
+def _command(parser: Reader, name: str) -> Node:
     if name == "frac":
         return ("div", parser.argument(), parser.argument())
     if name == "sqrt":
@@ -209,7 +232,7 @@ def _command(parser: Parser, name: str) -> Node:
     return unexpected(f"\\{name}")
 
 
-def _power_of_domain(parser: Parser) -> str:
+def _power_of_domain(parser: Reader) -> str:
     parts = []
     while parser.sees("^", "_"):
         parts.append(parser.next().value)
@@ -225,7 +248,7 @@ def _power_of_domain(parser: Parser) -> str:
     return "".join(parts)
 
 
-def _call(parser: Parser, name: str) -> Node:
+def _call(parser: Reader, name: str) -> Node:
     base: Node | None = None
     raised: Node | None = None
     while parser.sees("_", "^"):
@@ -250,7 +273,7 @@ def _call(parser: Parser, name: str) -> Node:
     return found if raised is None else ("pow", found, raised)
 
 
-def _applied(parser: Parser) -> Node:
+def _applied(parser: Reader) -> Node:
     """Of `\\sin 2x` the 2x: factors up to a sign or the next function."""
     parser.deeper()
     factors = [parser.unary()]
@@ -265,7 +288,7 @@ def _applied(parser: Parser) -> Node:
     return factors[0] if len(factors) == 1 else ("mul", *factors)
 
 
-def _big(parser: Parser, name: str) -> Node:
+def _big(parser: Reader, name: str) -> Node:
     parser.deeper()
     low: Node = ("nothing",)
     high: Node = ("nothing",)
@@ -279,7 +302,7 @@ def _big(parser: Parser, name: str) -> Node:
     return ("big", name, low, high, body)
 
 
-def _environment(parser: Parser) -> Node:
+def _environment(parser: Reader) -> Node:
     name = _name_in_braces(parser)
     if name in ("array", "aligned", "align", "gathered"):
         if parser.sees("{"):
@@ -318,14 +341,14 @@ def _environment(parser: Parser) -> Node:
     return ("matrix" if name in (*_MATRICES, "array") else name, found)
 
 
-def _cell(parser: Parser) -> Node:
+def _cell(parser: Reader) -> Node:
     items = [parser.item()]
     while parser.take(",") and not parser.sees("&", "\\\\", "end"):
         items.append(parser.item())
     return items[0] if len(items) == 1 else ("list", ",", tuple(items))
 
 
-def _name_in_braces(parser: Parser) -> str:
+def _name_in_braces(parser: Reader) -> str:
     parser.need("{")
     name = ""
     while not parser.take("}"):
