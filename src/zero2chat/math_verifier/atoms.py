@@ -33,7 +33,7 @@ STARTS = FUNCTIONS | _GREEK | {*_CONSTANTS, *_DECORATED, "setR", "setZ", "setN",
 
 
 class Reader(Protocol):
-    """The parser, as atoms see it: its position in the tokens, and the rules of the grammar that an atom may contain."""
+    """The parser as atoms see it: its position in the tokens, and the rules that an atom may contain."""
 
     tokens: list[Token]
     at: int
