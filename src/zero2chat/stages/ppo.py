@@ -146,20 +146,6 @@ def _label(reward: Reward | RewardModelSpec) -> str:
     return str(reward.label if isinstance(reward, RewardModelSpec) else reward.__name__)
 
 
-def _check_checkpoints(training: PPOConfig) -> None:
-    """Raises `UserError` if a checkpoint would be saved in the middle of a rollout."""
-    key = "eval_steps" if training.save_strategy == "best" else "save_steps"
-    every = getattr(training, key) or 0
-    saves = every if every >= 1 else math.ceil(every * training.max_steps)
-    steps = training.steps_per_rollout
-    if training.save_strategy in ("steps", "best") and saves > 0 and saves % steps:
-        raise UserError(
-            f"{key} {every:g} is not a multiple of {steps}, the optimizer steps per rollout "
-            "(num_ppo_epochs × num_mini_batches): a run resumed from a checkpoint in between would lose its "
-            "completions"
-        )
-
-
 def _check_evaluation(args: PpoArguments, training: PPOConfig, rewards: Sequence[Reward | RewardModelSpec]) -> None:
     """Raises `UserError` for an evaluation without rows, and if the best model's metric or checkpoint is missing."""
     during = training.eval_strategy != "no"
@@ -217,7 +203,6 @@ def _check(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> 
 def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> None:
     sources, rewards, held_out = read_sources(args.datasets), read_ppo_rewards(args.rewards), args.held_out
     set_global_batch(training, args.global_batch_size)
-    _check_checkpoints(training)
     _check_evaluation(args, training, rewards)
     training.per_device_eval_batch_size = args.eval_batch_size
 

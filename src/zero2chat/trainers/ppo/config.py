@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -151,6 +152,19 @@ class PPOConfig(BaseConfig):
             raise ValueError(f"kl_estimator '{self.kl_estimator}' is neither k1 nor k3")
         if self.auto_find_batch_size:
             raise ValueError("auto_find_batch_size: the rollout's size depends on the batch size: remove it")
+        self._check_checkpoints()
+
+    def _check_checkpoints(self) -> None:
+        """Raise `ValueError` if a checkpoint would be saved in the middle of a rollout."""
+        key = "eval_steps" if self.save_strategy == "best" else "save_steps"
+        every = getattr(self, key) or 0
+        saves = every if every >= 1 else math.ceil(every * self.max_steps)
+        if self.save_strategy in ("steps", "best") and saves > 0 and saves % self.steps_per_rollout:
+            raise ValueError(
+                f"{key} {every:g} is not a multiple of {self.steps_per_rollout}, the optimizer steps per rollout "
+                "(num_ppo_epochs × num_mini_batches): a run resumed from a checkpoint in between would lose its "
+                "completions"
+            )
 
     def mapping(self, key: str) -> dict[str, Any]:
         """Return a mapping field, empty if not set. (TrainingArguments has already parsed JSON.)"""
