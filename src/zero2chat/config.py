@@ -193,7 +193,7 @@ def _converted(value: Any, hint: Any, field: Field[Any]) -> Any:
         if NoneType not in origins and field.default is not None:
             raise ValueError("null is not allowed: set a value, or remove the key")
         return None
-    if is_dataclass(kinds[0]):
+    if isinstance(kinds[0], type) and is_dataclass(kinds[0]):
         return value if isinstance(value, kinds[0]) else build([kinds[0]], value, field.name)[0]
     if (isinstance(value, Mapping) and dict in origins) or (isinstance(value, bool) and bool in origins):
         return value
@@ -201,7 +201,7 @@ def _converted(value: Any, hint: Any, field: Field[Any]) -> Any:
     if list in origins and (isinstance(value, list) or not scalars):
         (kind,) = get_args(origins[list]) or (Any,)
         items = value if isinstance(value, list) else [value]
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             return [build([kind], item, f"{field.name}[{i}]")[0] for i, item in enumerate(items)]
         return [item if isinstance(item, Mapping) or kind is dict else _scalar(item, kind, ()) for item in items]
     choices = field.metadata.get("choices", ())

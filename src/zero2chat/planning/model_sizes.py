@@ -21,8 +21,10 @@ Qwen/Qwen3-8B-Base                   qwen3        151936  4096  12288  36  32  8
 google/gemma-3-1b-pt                 gemma3_text  262144  1152   6912  26   4  1  256  512   32768  tied    999885952
 meta-llama/Llama-3.1-8B              llama        128256  4096  14336  32  32  8    -    -  131072  untied 8030261248
 """
-_FIELDS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-_FIELDS += ("num_key_value_heads", "head_dim", "sliding_window", "max_position_embeddings")
+_FIELDS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "sliding_window", "max_position_embeddings"),
+)
 _SAME = {
     "meta-llama/Llama-3.1-8B-Instruct": "meta-llama/Llama-3.1-8B",
     "HuggingFaceTB/SmolLM2-135M": "HuggingFaceTB/SmolLM2-135M-Instruct",

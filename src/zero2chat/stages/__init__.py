@@ -41,6 +41,9 @@ class Description:
         return self.story.partition(". ")[0].rstrip(".") + "."
 
 
+Load = Callable[[str], tuple[Any, Any]]  # a model's path → the model, on its device, and its tokenizer
+
+
 class Result(NamedTuple):
     """What a stage measures on a model: metrics, samples for the report, and `lines`, a text of all details."""
 
@@ -61,7 +64,7 @@ class Stage(Description):
     arguments: tuple[type, ...]
     run: Callable[..., None] | None = None  # (run, *arguments): ends in `run.finish` or `finish_model_folder`
     measure: Callable[..., Result] | None = None  # (arguments, load): `load(path)` → (model, tokenizer)
-    table: Callable[[Mapping[str, Any]], Any] | None = None  # (metrics of `measure`) → what is printed
+    table: Callable[[dict[str, dict[str, Any]]], Any] | None = None  # (metrics of `measure`) → what is printed
     keeps: str | Path = ""  # the file in the run folder for the lines of `measure`
     check: Callable[..., Any] | None = None  # (*arguments) → raises `UserError` before the run folder is created
     identity: Callable[..., dict[str, Any]] | None = None  # (settings, *arguments) → those the result depends on
@@ -132,7 +135,7 @@ class Stage(Description):
         found = self.measure(args, load)
         if state.is_main_process:
             if self.table is not None:
-                Console(highlight=False).print(self.table(found.metrics))
+                Console(highlight=False).print(self.table(dict(found.metrics)))
             if self.keeps:
                 (run.folder / self.keeps).parent.mkdir(exist_ok=True)
                 write_atomically(run.folder / self.keeps, found.lines)

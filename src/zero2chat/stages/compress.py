@@ -26,7 +26,7 @@ from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Excerpt, Prediction, held_out_texts, predict, rows_of, start_of_document
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
-from zero2chat.stages import Result, Stage
+from zero2chat.stages import Load, Result, Stage
 from zero2chat.stats import Metrics
 
 LOST = "▒"  # a token that the model predicts wrongly
@@ -108,12 +108,16 @@ def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Excerpt, reading: Pre
     return "".join(tokenizer.decode(ids) if right else LOST * len(ids) for right, ids in texts)
 
 
+def measure(args: CompressArguments, load: Load) -> Result:
+    return Result(*compression(*load(args.model_name_or_path), args))
+
+
 STAGE = Stage(
     name="compress",
     story="How far a model compresses its training text, and what of it the model keeps.",
     kind="answers",
     arguments=(CompressArguments,),
-    measure=lambda args, load: Result(*compression(*load(args.model_name_or_path), args)),
+    measure=measure,
 )
 main = STAGE.main
 

@@ -14,14 +14,12 @@ kept for evaluation. `zero2chat interrogate` does the same from the shell.
 
 from __future__ import annotations
 
-from typing import Any
-
 from zero2chat.evaluation.knowledge_probe import InterrogateArguments, as_rows, as_table, interrogate, samples_of
 from zero2chat.runs import REVIEWED
-from zero2chat.stages import Result, Stage
+from zero2chat.stages import Load, Result, Stage
 
 
-def measure(args: InterrogateArguments, load: Any) -> Result:
+def measure(args: InterrogateArguments, load: Load) -> Result:
     metrics, findings = interrogate(*load(args.model_name_or_path), args)
     return Result(metrics, samples_of(findings), as_rows(args, findings))
 

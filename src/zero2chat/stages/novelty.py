@@ -29,7 +29,7 @@ from zero2chat.inference.fast_generate import fast_sample
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
-from zero2chat.stages import Result, Stage
+from zero2chat.stages import Load, Result, Stage
 from zero2chat.stats import Metrics
 
 _SHOWN = 4  # prompts shown, with as many samples each
@@ -144,12 +144,16 @@ def draw(
     return [everyones[i] for i in range(len(prompts))]
 
 
+def measure(args: NoveltyArguments, load: Load) -> Result:
+    return Result(*novelty_of(*load(args.model_name_or_path), args))
+
+
 STAGE = Stage(
     name="novelty",
     story="Whether the samples of a base model copy its training text or are new.",
     kind="answers",
     arguments=(NoveltyArguments,),
-    measure=lambda args, load: Result(*novelty_of(*load(args.model_name_or_path), args)),
+    measure=measure,
 )
 main = STAGE.main
 

@@ -13,13 +13,12 @@ same with any model and any dataset that has a text column.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from zero2chat.evaluation import extraction
-from zero2chat.stages import Result, Stage
+from zero2chat.stages import Load, Result, Stage
 
 
-def measure(args: extraction.RegurgitateArguments, load: Any) -> Result:
+def measure(args: extraction.RegurgitateArguments, load: Load) -> Result:
     metrics, samples = extraction.measure_extraction(*load(args.model_name_or_path), args)
     return Result(metrics, samples, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
 

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 
 # Settings of vLLM, in `PPOConfig` with the prefix `vllm_`.
-_VLLM = ("mode", "model_impl", "enable_sleep_mode", "structured_outputs_regex", "server_base_url", "server_host")
-_VLLM += ("server_port", "server_timeout", "group_port", "gpu_memory_utilization", "max_model_length")
-_VLLM += ("tensor_parallel_size",)
+_VLLM = (
+    *("mode", "model_impl", "enable_sleep_mode", "structured_outputs_regex", "server_base_url", "server_host"),
+    *("server_port", "server_timeout", "group_port", "gpu_memory_utilization", "max_model_length"),
+    "tensor_parallel_size",
+)
 
 
 class Completions(NamedTuple):
