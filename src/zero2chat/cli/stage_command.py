@@ -73,7 +73,7 @@ def _print_measured(stage: Stage, words: Sequence[str]) -> None:
     if as_json:
         print_json(found.metrics)
     else:
-        console().print(stage.table(found.metrics))
+        console().print(stage.table(dict(found.metrics)))
     if file is not None:
         write_atomically(file, found.lines)
 

@@ -41,7 +41,7 @@ class Description:
         return self.story.partition(". ")[0].rstrip(".") + "."
 
 
-Load = Callable[[str], tuple[Any, Any]]  # a model's path → the model, on its device, and its tokenizer
+Load = Callable[[Any], tuple[Any, Any]]  # a model's path → the model, on its device, and its tokenizer
 
 
 class Result(NamedTuple):
