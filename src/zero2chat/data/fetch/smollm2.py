@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MODEL, PREFERENCES = "model", "preferences.jsonl"
 # Control tokens of SmolLM2 that its chat never uses, renamed to the tool tokens of chat_templates/chatml.jinja. No
 # training has touched them: their embeddings are all the same, so that no model could tell the start of a search from
-# the end of one. Each therefore gets the mean embedding of two words.
+# the end of one. Each therefore gets the mean embedding of two words, as long as these are: a shorter one would never
+# be more likely than the words themselves.
 TOOL_TOKENS = {
     "search_start": ("<issue_start>", "search query"),
     "search_end": ("<issue_closed>", "search results"),
@@ -57,7 +58,8 @@ def unpack(folder: Path) -> None:
         embeddings = model.get_input_embeddings().weight.data
         for token, words in TOOL_TOKENS.values():
             ids = tokenizer(words, add_special_tokens=False)["input_ids"]
-            embeddings[tokenizer.convert_tokens_to_ids(token)] = embeddings[ids].mean(dim=0)
+            mean, length = embeddings[ids].mean(dim=0), embeddings[ids].norm(dim=1).mean()
+            embeddings[tokenizer.convert_tokens_to_ids(token)] = mean / mean.norm() * length
         model.save_pretrained(folder / MODEL)
         tokenizer.save_pretrained(folder / MODEL)
     names = {name: token for name, (token, _) in TOOL_TOKENS.items()}
