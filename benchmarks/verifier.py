@@ -51,11 +51,11 @@ def by_ours(gold: str, text: str) -> bool:
 
 
 def rate(check: Callable[[str, str], bool], rows: list[tuple[str, str]]) -> float:
-    """Rows per second of processor time, to which other load on the machine does not count."""
-    start = time.process_time()
+    """Rows per second. By the clock: this process's own time would leave out what the verifier's workers compute."""
+    start = time.perf_counter()
     for gold, text in rows:
         check(gold, text)
-    return len(rows) / (time.process_time() - start)
+    return len(rows) / (time.perf_counter() - start)
 
 
 def latencies(rows: list[tuple[str, str, bool]]) -> list[float]:
