@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import sys
@@ -136,6 +137,17 @@ def test_sampling_follows_its_seed_and_moves_no_random_state_of_others(opened: A
     assert before[1] == random.getstate()
     torch.rand(3)  # nor does it follow theirs
     assert first == answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
+
+
+def test_a_model_in_training_is_in_training_again_after_a_failure(opened: Any) -> None:
+    model, _ = opened
+    model.train()
+    try:
+        with contextlib.suppress(KeyboardInterrupt), generating(model, 0):
+            raise KeyboardInterrupt
+        assert model.training
+    finally:
+        model.eval()
 
 
 def test_a_context_is_never_overrun(opened: Any) -> None:

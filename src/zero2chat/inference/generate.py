@@ -38,10 +38,12 @@ def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
     """Evaluation mode and a random state from `seed`. Afterwards the model's mode and the random state are restored."""
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-    model.train(was_training)
+    try:
+        with torch.inference_mode(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        model.train(was_training)
 
 
 def complete(
