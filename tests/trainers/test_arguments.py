@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from zero2chat import stages
 from zero2chat.errors import UserError
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages import pretrain, sft
@@ -182,3 +183,11 @@ def test_a_key_that_would_be_ignored_or_do_harm_is_refused(
 )
 def test_a_key_that_says_what_is_done_anyway_is_accepted(tmp_path: Path, stage: Any, settings: dict[str, Any]) -> None:
     assert _built(stage, tmp_path, **settings)
+
+
+@pytest.mark.parametrize("name", ["gkd", "grpo"])
+def test_completions_without_a_maximum_length_are_refused(tmp_path: Path, name: str) -> None:
+    reward = {"rewards": [{"function": "zero2chat.rewards.task.task_score"}]} if name == "grpo" else {}
+    settings = {"output_dir": str(tmp_path), "datasets": [{"task": "facts", "n": 4}], "max_completion_length": None}
+    with pytest.raises(UserError, match=r"x\.yaml: max_completion_length is not set: set it to the maximum tokens"):
+        stages.load(name).build(settings | reward, "x.yaml")
