@@ -8,8 +8,8 @@ Training also uses wordings drawn from the patterns that classify people's utter
 
 A row's key is its wording without case, punctuation, greetings and repeats, so that two spellings of one wording fall
 into one split. Of our own phrasings with a content, form and content are split too: test asks in unseen forms about
-unseen words. The shortest wordings, of at most eight letters, are all in training: from no other wording can anybody
-tell what "cheers" or "gtg" means.
+unseen words. Wordings whose key has at most eight letters are all in training, except random keys: no other wording
+tells what "cheers" or "gtg" means.
 """
 
 from __future__ import annotations
