@@ -128,6 +128,15 @@ def test_there_are_many_wordings() -> None:
     assert any(question[0].islower() for question in questions)
 
 
+def test_training_has_numbers_of_few_different_digits_and_the_exam_is_as_it_was() -> None:
+    def repeating(split: str) -> float:
+        rows = sums.rows(split, 0, 600, digits=[5, 6])
+        return sum(min(len(set(row["a"])), len(set(row["b"]))) <= 2 for row in rows) / len(rows)
+
+    assert repeating("train") > 0.25
+    assert repeating("test") < 0.05
+
+
 def test_larger_numbers_have_the_digits_that_are_asked_for() -> None:
     rows = sums.rows("test", seed=0, n=900, digits=[3, 6])
     assert {len(row[side]) for row in rows for side in "ab"} == {3, 6}

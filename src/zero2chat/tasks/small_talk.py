@@ -74,18 +74,25 @@ _OPENINGS = ("Hi! ", "Hello. ", "Hey, ", "Hello there! ", "Hi Zero, ", "So, ", "
 _CLOSED = ("day_greeting", "feeling_good", "feeling_bad")
 # Forms of these kinds fit any content: training also fills them with blended words, so that the model learns to copy.
 _BLENDED = {
-    **{"introduction": 400, "likes": 150, "dislikes": 150, "tastes": 150},
-    **{"favorite": 100, "origin": 200, "job": 150},
+    **{"introduction": 400, "likes": 150, "dislikes": 150, "tastes": 150, "activity": 150},
+    **{"favorite": 250, "origin": 200, "job": 150},
 }
+# Of these kinds also with as many contents of two words: people like "cop shows".
+_OF_TWO_WORDS = ("likes", "dislikes", "tastes", "activity", "job")
 
 
 @functools.cache
 def _blended(name: str) -> list[str]:
     every = {word for kind in KINDS.values() for word in kind.words}
     before = {"favorite": "favorite ", "job": "a "}.get(name, "")
-    seen = [word for word in KINDS[name].words if in_split(word, "train", SHARES)]
-    made = blends([word.removeprefix(before) for word in seen], _BLENDED[name], f"small_talk, {name}")
-    return [text for word in made if (text := before + word) not in every and " " not in word]
+    words = KINDS[name].words or LISTS["things"]
+    seen = [word.removeprefix(before) for word in words if in_split(word, "train", SHARES)]
+    made = [word for word in blends(seen, _BLENDED[name], f"small_talk, {name}") if " " not in word]
+    if name in _OF_TWO_WORDS:
+        rng = random.Random(f"small_talk, two words {name}")
+        bare = [word for word in seen if " " not in word]
+        made += [f"{rng.choice((*bare, *made))} {rng.choice((*bare, *made))}" for _ in made]
+    return [text for word in made if (text := before + word) not in every]
 
 
 @functools.cache
@@ -124,7 +131,9 @@ def _filled(name: str, split: str) -> Iterator[tuple[str, str, str]]:
     words = doings() if name == "activity" else [("", word) for word in KINDS[name].words]
     words = [(before, word) for before, word in words if name in _CLOSED or in_split(word, split, SHARES)]
     if split == "train" and name in _BLENDED:
-        words += [("", word) for word in _blended(name)]
+        rng = random.Random(f"small_talk, before {name}")
+        befores = sorted({before for before, _ in words})
+        words += [(rng.choice(befores), word) for word in _blended(name)]
     for form in wordings:
         if in_split(form, split, SHARES) or name == "day_greeting":
             yield from ((form, before, word) for before, word in words)

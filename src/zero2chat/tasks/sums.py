@@ -40,6 +40,9 @@ _WORDINGS_OF_TWO_DIGITS = 2
 _WORDINGS_OF_LARGER_PRODUCTS = 12
 # Pairs of an operation from which the splits of larger numbers are drawn.
 _LARGE_PAIRS = 12_000
+# Further training pairs of numbers with few different digits, such as 599966: numbers drawn at random seldom repeat a
+# digit, and a model trained on these alone drops or doubles one when it copies.
+_REPEATING_PAIRS = 6_000
 
 
 # ---- rows
@@ -96,12 +99,16 @@ def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor:
 
 
 def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[Row]:
-    """Return a fixed sample of the pairs, the same for every split: there are too many to list."""
+    """Return a fixed sample of the pairs: there are too many to list. Training also has pairs of repeating digits."""
     for kind in operations:
         rng = random.Random(f"sums {kind} {digits}")
         pairs = {
             (_number(rng.choice(digits), rng), _number(rng.choice(digits), rng)): None for _ in range(_LARGE_PAIRS)
         }
+        if split == "train":
+            for _ in range(_REPEATING_PAIRS):
+                repeating, other = _repeating(rng.choice(digits), rng), _number(rng.choice(digits), rng)
+                pairs[(repeating, other) if rng.random() < 0.5 else (other, repeating)] = None
         for pair in pairs:
             a, b = sorted(pair, reverse=True) if kind == "minus" else pair
             if in_split(key(kind, a, b), split, SHARES):
@@ -111,6 +118,12 @@ def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iter
 
 def _number(digits: int, rng: random.Random) -> int:
     return rng.randint(10 ** (digits - 1) if digits > 1 else 0, 10**digits - 1)
+
+
+def _repeating(digits: int, rng: random.Random) -> int:
+    """Return a number with at most two different digits."""
+    few = rng.sample("0123456789", 2)
+    return int("".join([max(few), *rng.choices(few, k=digits - 1)]))
 
 
 def _questions(kind: str, a: int, b: int, many: int, rng: random.Random) -> dict[str, None]:
