@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.math_verifier.verify import judge
+from zero2chat.math_verifier.verify import verify_answer
 
 _SUITE = runpy.run_path(str(Path(__file__).with_name("causes.py")))
 
@@ -31,7 +31,7 @@ def test_no_row_is_both_right_and_wrong(rows: list[Any]) -> None:
 
 
 def test_nothing_wrong_is_accepted_and_at_most_three_in_a_hundred_right_ones_refused(rows: list[Any]) -> None:
-    judged = [(row, judge(row.text, row.gold)) for row in rows]
+    judged = [(row, verify_answer(row.text, row.gold)) for row in rows]
     accepted = [row for row, verdict in judged if verdict.correct and not row.right]
     refused = [(row, verdict) for row, verdict in judged if row.right and not verdict.correct]
     shown = "\n".join(f"{row.category}: {row.gold!r}, {row.text!r}: {verdict.reason}" for row, verdict in refused)
@@ -41,12 +41,12 @@ def test_nothing_wrong_is_accepted_and_at_most_three_in_a_hundred_right_ones_ref
 
 
 def test_an_equality_that_rests_on_sampled_points_says_so() -> None:
-    assert judge("x^2+2x+1", "(x+1)^2") == (True, "equal_sampled")
-    assert judge("2y=4x+2", "y=2x+1") == (True, "equal_sampled")
-    assert judge("(1, x+x)", "(1, 2x)") == (True, "equal_sampled")
-    assert judge("\\sqrt{8}", "2\\sqrt{2}") == (True, "equal")
-    assert judge("x", "x") == (True, "equal")
-    assert judge("|x|", "x") == (False, "different")
+    assert verify_answer("x^2+2x+1", "(x+1)^2") == (True, "equal_sampled")
+    assert verify_answer("2y=4x+2", "y=2x+1") == (True, "equal_sampled")
+    assert verify_answer("(1, x+x)", "(1, 2x)") == (True, "equal_sampled")
+    assert verify_answer("\\sqrt{8}", "2\\sqrt{2}") == (True, "equal")
+    assert verify_answer("x", "x") == (True, "equal")
+    assert verify_answer("|x|", "x") == (False, "different")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_an_equality_that_rests_on_sampled_points_says_so() -> None:
 def test_rounding_and_percent_are_strict_unless_asked_otherwise(
     gold: str, answer: str, options: dict[str, Any]
 ) -> None:
-    assert not judge(answer, gold).correct
-    assert judge(answer, gold, **options).correct
-    assert not judge("77", gold, **options).correct
-    assert not judge("0.33", gold, tolerance=0.001).correct
+    assert not verify_answer(answer, gold).correct
+    assert verify_answer(answer, gold, **options).correct
+    assert not verify_answer("77", gold, **options).correct
+    assert not verify_answer("0.33", gold, tolerance=0.001).correct

@@ -31,7 +31,7 @@ from zero2chat.math_verifier.normalize import (
     times,
 )
 from zero2chat.math_verifier.numeric import has_value, variables
-from zero2chat.math_verifier.sampling import Sampling
+from zero2chat.math_verifier.sampling import ValueComparison
 from zero2chat.math_verifier.tree import ONE, Node, replaced, size
 from zero2chat.math_verifier.units import CURRENCIES
 
@@ -52,7 +52,7 @@ class Comparison:
         written = repr((gold, answer))
         # Nobody can write an answer that is right at the sampled points alone: they depend on it.
         seed = hashlib.blake2b(written.encode()).digest()
-        self._values = Sampling(seed, digits, "('constant', 'i')" in written, tolerance)
+        self._values = ValueComparison(seed, digits, "('constant', 'i')" in written, tolerance)
 
     @property
     def sampled(self) -> bool:

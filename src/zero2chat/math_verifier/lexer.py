@@ -105,7 +105,7 @@ _SHORT_NOUNS = frozenset({
 _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
 
-def clean(text: str) -> str:
+def clean_latex(text: str) -> str:
     """Remove dollar signs, bold markup, spacing and a final full stop, and convert Unicode to LaTeX. Runs in linear
     time.
     """

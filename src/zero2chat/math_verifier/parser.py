@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat.math_verifier.atoms import STARTS, atom, unexpected
-from zero2chat.math_verifier.lexer import Token, TooLarge, Unreadable, clean, tokenize
+from zero2chat.math_verifier.lexer import Token, TooLarge, Unreadable, clean_latex, tokenize
 from zero2chat.math_verifier.tree import Node
 
 _DEEPEST = 40  # brackets, fractions and powers in one another
@@ -20,7 +20,7 @@ _RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "
 
 def read(text: str) -> Node:
     """The tree of an answer. Raises `Unreadable`, or `TooLarge` for one that is too long or too deep."""
-    found = Parser(tokenize(clean(text))).whole()
+    found = Parser(tokenize(clean_latex(text))).whole()
     level: list[Any] = [found]
     for _ in range(_TALLEST):
         level = [part for node in level for part in node if isinstance(part, tuple)]

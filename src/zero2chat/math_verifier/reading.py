@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from zero2chat.math_verifier import units
 from zero2chat.math_verifier.extract import LONGEST
-from zero2chat.math_verifier.lexer import TooLarge, Unreadable, clean, stated_domain, tokenize
+from zero2chat.math_verifier.lexer import TooLarge, Unreadable, clean_latex, stated_domain, tokenize
 from zero2chat.math_verifier.parser import read
 from zero2chat.math_verifier.tree import Node
 
@@ -87,7 +87,7 @@ def read_answer(text: str) -> Reading:
     if number is not None:
         return Reading(("number", number), number=number)
     try:
-        cleaned = clean(_ANSWER_IS.sub("", text))
+        cleaned = clean_latex(_ANSWER_IS.sub("", text))
         plain = unwrapped(cleaned)
         choice = _CHOICE.fullmatch(plain)
         if choice:
@@ -137,7 +137,7 @@ def _of_mathematics(cleaned: str) -> Reading:
 
 def without_label(text: str) -> str:
     """What an option says: `blue` of `(B) blue`."""
-    return _LABELLED.sub("", unwrapped(clean(text)), count=1)
+    return _LABELLED.sub("", unwrapped(clean_latex(text)), count=1)
 
 
 def _hedged(rest: str) -> bool:

@@ -1,6 +1,4 @@
-"""Decide whether two expressions have the same value: exactly, to enough digits, and at several points of their
-variables.
-"""
+"""Decide whether two expressions have the same value: exactly, to enough digits, or at sampled points."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ _MOST_WORK = 12_000_000  # over all the values of one comparison, in units of `E
 _Pair = tuple[Any, Any, Any]  # both values, and by how much equal ones may differ
 
 
-class Sampling:
+class ValueComparison:
     """Compare the values of expressions.
 
     Without `digits`, values that are not fractions raise `NeedsDigits`. `sampled` tells whether any equality so far

@@ -1,11 +1,11 @@
-"""Is this answer that one? Exact, strict, and bounded in time and memory whatever is written.
+"""Decide whether an answer equals a reference: exactly, strictly, and with bounded time and memory for any text.
 
-`judge(text, gold)` finds the final answer of a text (`extract.py`), reads it into a tree (`reading.py`, `lexer.py`,
-`parser.py`, `atoms.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`, `regions.py`):
-fractions exactly, irrational numbers to as many digits as it takes to tell them apart, expressions with variables at
-many points (`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are worked out in
-worker processes (`worker_pool.py`, `worker.py`), which are killed and replaced when they overrun; what would clearly be
-too much never gets there. Usable from any thread and any process.
+`verify_answer(text, gold)` finds the final answer of a text (`extract.py`), parses it into a tree (`reading.py`,
+`lexer.py`, `parser.py`, `atoms.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`,
+`regions.py`): fractions exactly, irrational numbers to as many digits as it takes to tell them apart, expressions with
+variables at many points (`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are
+computed in worker processes (`worker_pool.py`, `worker.py`), which are killed and replaced when they exceed their
+limits. Expressions that would clearly cost too much are refused before that. Safe to call from any thread and process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zero2chat.math_verifier.reading import (
 )
 from zero2chat.math_verifier.tree import Node, without_percent
 
-__all__ = ["Verdict", "compare", "final_answer", "judge", "reference", "unusable", "with_digits"]
+__all__ = ["Verdict", "compare", "final_answer", "reference", "unusable", "verify_answer", "with_digits"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def judge(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
+def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
     """Whether the final answer of a text equals a gold answer, and why. Within 2 seconds of processor time,
     whatever the text.
 
