@@ -375,7 +375,7 @@ class Run:
     def sample(self, step: int, prompt: str, completion: str, **more: Any) -> None:
         self._append(SAMPLES, {"step": step, "prompt": prompt, "completion": completion, **more})
 
-    def sample_anew(self, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
+    def replace_samples(self, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
         """Write the samples of an evaluation, replacing those of the same step from a killed attempt."""
         lines = [line for line in read_jsonl(self.folder / SAMPLES) if line["step"] != step]
         lines += [{"step": step, **sample} for sample in samples]

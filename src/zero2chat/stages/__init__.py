@@ -139,7 +139,7 @@ class Stage(Description):
             if self.keeps:
                 (run.folder / self.keeps).parent.mkdir(exist_ok=True)
                 write_atomically(run.folder / self.keeps, found.lines)
-            run.sample_anew(0, found.samples)
+            run.replace_samples(0, found.samples)
         run.finish(found.metrics)
 
     def command(self) -> None:

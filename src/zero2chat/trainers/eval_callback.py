@@ -101,7 +101,7 @@ def finish_with_tasks(
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as trained:
             scores, samples, _ = evaluate_tasks(trained, tokenizer, specs, args.eval_batch_size, seed=seed, tools=tools)
         if trainer.is_world_process_zero():
-            run.sample_anew(trainer.state.global_step, samples)
+            run.replace_samples(trainer.state.global_step, samples)
     if args.merge_adapter and trainer.is_world_process_zero():
         trainer.model = merge_trained(trainer.accelerator.unwrap_model(trainer.model), model, tokenizer, run)
     finish_model_folder(run, trainer, tokenizer, {**metrics, **scores})
