@@ -59,7 +59,7 @@ def rate(check: Callable[[str, str], bool], rows: list[tuple[str, str]]) -> floa
 
 
 def latencies(rows: list[tuple[str, str, bool]]) -> list[float]:
-    """The seconds of each row that is no bomb."""
+    """Return the seconds of each row that is not a bomb."""
     found = []
     for gold, text, ordinary in rows:
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Text that a program, a model or a stranger wrote: as it may be printed, its words, its passages, addresses in it."""
+"""Untrusted text: escape it for printing, split it into words or passages, parse http URLs."""
 
 from __future__ import annotations
 

@@ -548,7 +548,7 @@ def _no_http(handler: Handler) -> None:
         (lambda h: h.give('{"results": [], "unresponsive_engines": [["x", "CAPTCHA"]]}'), "engines .* not answered"),
         (_nothing, "no connection|no HTTP"),
         (_half, "not SearXNG's JSON"),
-        (_no_http, "is no HTTP"),
+        (_no_http, "is not HTTP"),
     ],
 )
 def test_a_reply_that_is_none_is_one_line(server: Server, says: Callable[[Handler], None], told: str) -> None:

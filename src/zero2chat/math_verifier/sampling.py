@@ -12,10 +12,10 @@ from zero2chat.math_verifier.numeric import Digits, Exact, NeedsDigits, NoValue,
 from zero2chat.math_verifier.points import ENOUGH, points, steps_apart
 from zero2chat.math_verifier.tree import Node
 
-_FINE = 3  # points at which digits are worked out until no difference can hide; at the others, 25 of them
-_ROUGH_SIZE = 30  # digits by which numbers may differ from 1 in size for 25 digits to be sure
-_MOST_WORK = 12_000_000  # over all the values of one comparison, in units of `Exact.work`: about 0.3 s
-_Pair = tuple[Any, Any, Any]  # both values, and by how much equal ones may differ
+_FINE = 3  # points with as many digits as needed to detect any difference; the others use 25 digits
+_ROUGH_SIZE = 30  # largest total of |log10| over the parts of a number for which 25 digits suffice
+_MOST_WORK = 12_000_000  # over all values of one comparison, in units of `Exact.work`: about 0.3 s
+_Pair = tuple[Any, Any, Any]  # both values, and the tolerance within which they are equal
 
 
 class ValueComparison:
@@ -80,7 +80,7 @@ class ValueComparison:
             return None
         if any(getattr(number, "imag", 0) != 0 for number in numbers):
             return None
-        numbers = [number.real for number in numbers]  # complex ones cannot be sorted, though they be real
+        numbers = [number.real for number in numbers]  # Python cannot sort complex numbers, even without imaginary part
         found, place = [0] * len(nodes), 0
         order = sorted(range(len(nodes)), key=lambda i: numbers[i])
         for before, after in itertools.pairwise(order):

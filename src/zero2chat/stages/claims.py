@@ -159,7 +159,7 @@ def _once(names: Sequence[str], where: str) -> None:
 
 
 def _asked(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]:
-    """The settings without the claims that are not asked for: what those wait for need not be there."""
+    """Return the settings without claims that were not requested, so that the steps they read may be missing."""
     if args.only is None:
         return settings
     return settings | {"claims": [entry for entry in settings["claims"] if entry["name"] in args.only]}

@@ -142,7 +142,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the completion has everything that its kind of question needs, and nothing wrong.
 
-    Questions in the completion are ignored: repeating "Are you small?" is no answer. Any language is accepted.
+    Questions in the completion are ignored: repeating "Are you small?" is not an answer. Any language is accepted.
     """
     text = re.sub(r"[^.!?]*\?", " ", completion.lower())
     if "language" in row:

@@ -1,4 +1,4 @@
-"""What every training stage's settings share: what is refused, what the machine decides, the global batch."""
+"""Settings of every training stage: refused keys, machine-dependent defaults, the global batch size."""
 
 from __future__ import annotations
 
