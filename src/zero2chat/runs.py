@@ -406,7 +406,7 @@ class Run:
         write_atomically(checkpoint / MANIFEST, json.dumps(sizes, indent=2))
 
     def last_checkpoint(self) -> Path | None:
-        """Return the newest complete checkpoint. Rank 0 reports and removes incomplete ones after it."""
+        """Return the newest complete checkpoint. Rank 0 reports and removes newer, incomplete checkpoints."""
         broken = []
         whole = None
         for path in reversed(_checkpoint_folders(self.folder).values()):

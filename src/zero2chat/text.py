@@ -21,7 +21,7 @@ def on_terminal(text: str) -> str:
 
 
 def in_json(text: str) -> str:
-    """Replace each such character in a JSON string by its JSON escape."""
+    """Replace each character in a JSON string that a terminal would interpret by its JSON escape."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -121,7 +121,7 @@ class Exact:
         raise NoValue(f"{kind} has no value")
 
     def _matched(self, one: Any, other: Any) -> tuple[Any, Any]:
-        """Two numbers that can be added and divided."""
+        """Convert two numbers to types that can be added and divided."""
         return one, other
 
     def _checked(self, found: Any) -> Any:

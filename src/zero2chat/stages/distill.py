@@ -139,7 +139,7 @@ def _model(args: DistillArguments, problems: Dataset) -> Ask:
     return ask_model(model, tokenizer, args.samples, args.temperature, args.max_completion_length, args.eval_batch_size)
 
 
-# ---- what is said, and what is kept of it
+# ---- sampling answers, and selecting those to keep
 
 
 def _collect(problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, args: DistillArguments) -> list[Any]:

@@ -53,7 +53,7 @@ def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | N
 
     `tools_off` adds sums of longer numbers, letters of words and facts about countries. `alpaca` is the path of
     `alpaca_en_demo.json`, or of the LLaMA-Factory sdist that holds it: rows are then its short instructions only, in
-    the test split. Raises `UserError` for a file that holds none, for another split, and if n rows do not exist.
+    the test split. Raises `UserError` for a file without instructions, for another split, and for too few rows.
     """
     if alpaca is not None:
         if split != "test":

@@ -31,8 +31,8 @@ _WORK = phrases(_TEXTS["words"]["work"])
 class ProblemKind:
     """A kind of problem. Its numbers are a, b, c, d.
 
-    `steps` are calculations in which `#1` stands for the first one's result. `same` is an order of the
-    letters in which the numbers make the same problem again: "3 and 5" and "5 and 3" fall in one split.
+    `steps` are calculations in which `#1` is the result of the first one. `same` is a permutation of the
+    letters that gives the same problem: "3 and 5" and "5 and 3" are in one split.
     """
 
     name: str

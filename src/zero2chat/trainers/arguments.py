@@ -34,7 +34,7 @@ class MuonArguments:
 
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     global_batch_size: int | None = field(
-        default=None, metadata={"help": "Sequences, pairs or completions per step, all processes."}
+        default=None, metadata={"help": "Sequences, pairs or completions per step, over all processes."}
     )
     eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 
