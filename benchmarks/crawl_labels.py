@@ -373,7 +373,7 @@ class Test:
         )
 
     def _built(self, article: Article, rng: random.Random, other: Sequence[str]) -> str:
-        """By a framework: no name says what a box is for."""
+        """A page made by a framework: no class name tells the purpose of a box."""
 
         def box(content: str) -> str:
             return f"<div class='css-{word(rng, 6)}'>{content}</div>"

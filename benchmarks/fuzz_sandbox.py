@@ -229,7 +229,7 @@ class Watch(threading.Thread):
 
 
 def differences(program: str, host: Host, limits: Limits = LIMITS) -> list[str]:
-    """What has changed after the program ran."""
+    """Return what the program has changed."""
     descriptors, mounts = psutil.Process().num_fds(), Path("/proc/self/mountinfo").read_text()
     found = []
     for again in range(3):

@@ -41,7 +41,7 @@ def tries(seed: int) -> list[tuple[str, str, str]]:
 
 
 def fault(expected: str, gold: str, text: str) -> tuple[str, float, str]:
-    """What is wrong with a verdict ("" if nothing), its seconds of processor time, and its reason."""
+    """Return what is wrong with a verdict ("" if nothing), its seconds of processor time, and its reason."""
     start = time.process_time()
     try:
         verdict, seconds = _TIMED(text, gold)

@@ -1,4 +1,4 @@
-"""What answers say, by their words."""
+"""Abstention and agreement of answers, judged by their words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verdict costs: processor time, to which other load on the machine does not count."""
+"""The cost of a verdict in processor time, so that other load on the machine does not count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every answer, shown on random ones: of a grammar of LaTeX, mistyped, or any text at all."""
+"""Properties of every verdict, tested on random answers: from a LaTeX grammar, mistyped, or arbitrary text."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_chains_in_chains_end_at_once() -> None:
 
 
 def _walks(n: int) -> tuple[float, int]:
-    """The slowest verdict on n walks, in seconds, and the most memory of the judge or a worker of it, in bytes."""
+    """Return the slowest verdict on n walks, in seconds, and the peak memory of verifier or worker, in bytes."""
     slowest = 0.0
     for seed in range(n):
         rng = random.Random(seed)

@@ -377,7 +377,7 @@ def test_what_is_a_kind_of_plain_data_is_that_data(code: str, value: str) -> Non
         "assert math.isclose(f(1), g(1))",
         f"assert f(1) == {'x' * 6000!r}",
         ["assert f(1) == 1"] * 101,
-        # What no answer can pass.
+        # Tests that no answer can pass
         "import numpy\nassert f(1) == 1",
         "from . import x\nassert f(1) == 1",
         "from __future__ import annotations\nassert f(1) == 1",
@@ -387,7 +387,7 @@ def test_what_is_a_kind_of_plain_data_is_that_data(code: str, value: str) -> Non
         "assert f(1) == " + "[" * 60 + "]" * 60,
         "assert abs(f(1) - 5) < 0",
         f"assert f({'x' * 50_000!r}) == 1",
-        # What Python cannot read.
+        # Tests that Python cannot parse
         "assert f(1) == " + "-" * 900 + "1",
         "assert f(1) == " + "-" * 100_000 + "1",
         "assert f(" + "1 + " * 30_000 + "1) == 1",

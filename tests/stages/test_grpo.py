@@ -661,7 +661,7 @@ def test_what_tools_say_gets_no_gradient_and_every_token_that_the_model_drew_get
     contexts: list[str] = []
 
     def draw(self: Any, prompt_ids: Any, *_: Any, **more: Any) -> Any:
-        """Of four answers three call Python, and then say something."""
+        """Return four answers, three of which call Python and then answer."""
         texts = []
         for n, ids in enumerate(prompt_ids):
             contexts.append(tokenizer.decode(ids))

@@ -11,7 +11,7 @@ from zero2chat.tasks import functions as task
 
 @pytest.mark.parametrize("kind", task._KINDS, ids=lambda kind: kind.name)
 def test_the_tests_tell_a_function_from_all_others_of_its_kind(kind: task._Rule) -> None:
-    """By Python itself, as these are our own expressions."""
+    """Evaluated by Python itself, because these are our own expressions."""
     for k in kind.ks:
         cases = task._cases(kind, k)
         assert len(cases) >= task.TESTS
