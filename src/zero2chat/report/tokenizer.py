@@ -72,7 +72,7 @@ def _tokens(samples: Sequence[Mapping[str, Any]]) -> str:
 
 
 def section(step: StepResult) -> str:
-    text = opening(step, STORY, KEY) + "<h3>The textbook's example</h3>\n"
+    text = opening(step, STORY, KEY) + "<h3>Example from the textbook</h3>\n"
     text += paragraph(
         "Take 5,000 characters of English. As bits they are 40,000 symbols long; as bytes, 5,000; as GPT-4's tokens, "
         "the textbook says, about 1,300. The table repeats this calculation with the bytes per token measured on this "
