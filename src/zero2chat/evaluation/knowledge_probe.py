@@ -67,7 +67,9 @@ class InterrogateArguments(MeasuringArguments):
     """The model, the sources of questions, the teacher and the judge, and the thresholds."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources: documents (path) or tasks."})
-    teacher: str | None = field(default=None, metadata={"help": "Model that writes questions (default: the model)."})
+    teacher: str | None = field(
+        default=None, metadata={"help": "Model that writes questions (default: the tested model)."}
+    )
     endpoint: Endpoint | None = field(default=None, metadata={"help": "API instead of `teacher`: url, model, …"})
     judge: Endpoint | None = field(
         default=None, metadata={"help": "API that judges answers on documents: url, model, …"}

@@ -72,7 +72,8 @@ def rows(
     """Return questions to the assistant about itself, with and without greetings.
 
     Without `languages`: seven kinds, in English. With them (`[en, de, fr]`): its name and its maker, using each form
-    once before repeating any. `typed` spells half of them as people type: lower case, no punctuation, contracted.
+    once before repeating any. `typed` writes half of the questions as people type: lower case, contracted,
+    no punctuation.
     """
     found = _rows(split, seed, n, languages, system)
     if not typed:
