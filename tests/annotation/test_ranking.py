@@ -1,4 +1,4 @@
-"""A person who types orders: what they are shown, what is kept of it, and that nothing of it is ever lost."""
+"""Ranking by a person: what they see, what is saved, and that no ranking is ever lost."""
 
 from __future__ import annotations
 

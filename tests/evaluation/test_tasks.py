@@ -1,4 +1,4 @@
-"""Asking a real tiny model and scoring it, against what one gets asking it row by row and counting by hand."""
+"""Evaluation of a real tiny model, compared with asking it row by row and counting by hand."""
 
 from __future__ import annotations
 

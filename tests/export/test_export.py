@@ -1,4 +1,4 @@
-"""A model as GGUF and an adapter merged: it says the same, and a mistake is one line that leaves nothing behind."""
+"""GGUF export and merged adapters: the answers stay the same, and a mistake is one line that leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers in batches, against what one gets asking a real tiny model one by one."""
+"""Batched answers of a real tiny model, compared with its answers one by one."""
 
 from __future__ import annotations
 

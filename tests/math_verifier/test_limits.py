@@ -1,4 +1,4 @@
-"""Nothing that is written takes long or much memory, and nothing is left behind."""
+"""No text takes the verifier long or much memory, and no process is left behind."""
 
 from __future__ import annotations
 

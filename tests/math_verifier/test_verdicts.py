@@ -1,4 +1,4 @@
-"""Every row of the suite, judged: nothing wrong is accepted, and hardly anything right refused."""
+"""All rows of the suite: no wrong answer is accepted, and hardly any right one is refused."""
 
 from __future__ import annotations
 

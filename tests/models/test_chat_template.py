@@ -1,4 +1,4 @@
-"""A chat template that can be trained on, what ends a turn by it, and what pads."""
+"""Chat templates for training, the end-of-turn token, and the pad token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe as a graph: its order, its mistakes, what is done, what has changed, and what runs again.
+"""A recipe as a graph: order of steps, mistakes, finished steps, changes, and steps that run again.
 
 The steps are launched for real in tests/test_readme.py. Here the launch alone is replaced: it writes what a stage
 would leave when it is done.

@@ -1,4 +1,4 @@
-"""recipes/rlhf-smollm2-135m, a few steps of it, with real weights and preferences: the command that its page prints."""
+"""A few steps of recipes/rlhf-smollm2-135m with real weights and preferences, by the command in its README."""
 
 from __future__ import annotations
 

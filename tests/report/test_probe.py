@@ -1,4 +1,4 @@
-"""The section on what a reward model was found to love."""
+"""The report's section on probes of a reward model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code earns what its tests say, and nothing that it does to its judge earns more."""
+"""Code is rewarded by its tests, and no attack on the test runner earns more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that knows some people and makes the rest up: what it knows is kept, the rest it learns to decline."""
+"""A model that knows some people and makes the rest up: its right answers are kept, and it learns to decline others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RLHF on tiny models: it learns what is liked, is measured against where it began, and goes on where it was killed."""
+"""PPO on tiny models: it learns what is rewarded, is compared with the start model, and resumes after a kill."""
 
 from __future__ import annotations
 

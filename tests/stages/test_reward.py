@@ -1,4 +1,4 @@
-"""The stage on tiny models: it learns what can be learned, goes on where it was killed, and measures what it says."""
+"""Reward models, tiny: the stage learns the taste, resumes after a kill, and reports correct metrics."""
 
 from __future__ import annotations
 

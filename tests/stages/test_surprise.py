@@ -1,4 +1,4 @@
-"""Two tiny models that have learned other answers to the same questions, and what each makes of the other's."""
+"""Two tiny models that have learned different answers to the same questions, each scored by the other."""
 
 from __future__ import annotations
 

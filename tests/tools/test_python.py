@@ -1,4 +1,4 @@
-"""Programs that mean well get what CPython gives them; programs that do not get nothing, and leave nothing."""
+"""Both engines: harmless programs get CPython's results; malicious ones get nothing out, and leave nothing behind."""
 
 from __future__ import annotations
 

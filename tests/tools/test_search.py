@@ -1,4 +1,4 @@
-"""An index finds what a text is about, whole or not at all; whoever is asked over HTTP, a search comes to an end."""
+"""Search: an index is complete or not there at all, and a search over HTTP always ends."""
 
 from __future__ import annotations
 
