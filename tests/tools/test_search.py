@@ -546,7 +546,7 @@ def _no_http(handler: Handler) -> None:
         (lambda h: h.give('{"results": [{"title": ["a"], "url": "b"}]}'), "not SearXNG's JSON"),
         (lambda h: h.give('{"results": [{"title": "a", "score": 1%s}]}' % ("0" * 400)), "not SearXNG's JSON"),
         (lambda h: h.give('{"results": [], "unresponsive_engines": [["x", "CAPTCHA"]]}'), "engines .* not answered"),
-        (_nothing, "no connection|no HTTP"),
+        (_nothing, "no connection|not HTTP"),
         (_half, "not SearXNG's JSON"),
         (_no_http, "is not HTTP"),
     ],
