@@ -373,7 +373,7 @@ class Test:
         )
 
     def _built(self, article: Article, rng: random.Random, other: Sequence[str]) -> str:
-        """By a framework: no name says what a box is for."""
+        """A page made by a framework: no class name tells the purpose of a box."""
 
         def box(content: str) -> str:
             return f"<div class='css-{word(rng, 6)}'>{content}</div>"
@@ -454,12 +454,12 @@ def plain(title: str, some: Sequence[str]) -> str:
 # ---- the stage
 
 
-class Run(NamedTuple):
+class CrawlRun(NamedTuple):
     rows: dict[str, dict[str, Any]]  # remaining rows by page number
     told: dict[str, Any]
 
 
-def corpus(pages: Sequence[str], folder: Path, without: Sequence[str] = (), **sections: Any) -> Run:
+def corpus(pages: Sequence[str], folder: Path, without: Sequence[str] = (), **sections: Any) -> CrawlRun:
     """Runs the stage on the pages, with the recipe's settings except `sections` and the steps left out."""
     crawl = yaml.safe_load(RECIPE.read_text())["crawl"]
     crawl |= dict.fromkeys(without) | sections | {"warcs": [str(folder / "*.warc.gz")], "workers": 2, "tasks": 4}
@@ -477,7 +477,7 @@ def corpus(pages: Sequence[str], folder: Path, without: Sequence[str] = (), **se
     rows: dict[str, dict[str, Any]] = {}
     for file in (folder / "corpus/data").glob("*.parquet"):
         rows |= {row["url"].rpartition("/")[2]: row for row in pq.read_table(file).to_pylist()}
-    return Run(rows, json.loads((folder / "corpus/crawl.json").read_text()))
+    return CrawlRun(rows, json.loads((folder / "corpus/crawl.json").read_text()))
 
 
 FILTERS = ("gopher_repetition", "gopher_quality", "c4", "fineweb")

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from zero2chat.tools import bubblewrap, seccomp
-from zero2chat.tools.python import Limits, Result
+from zero2chat.tools.python import ExecutionResult, Limits
 
 KEPT = Path(__file__).with_suffix(".txt")
 MARK = 64 * 2**20 + 4096 * (os.getpid() % 1000)  # distinguishes this process's sandboxes from others
@@ -229,12 +229,12 @@ class Watch(threading.Thread):
 
 
 def differences(program: str, host: Host, limits: Limits = LIMITS) -> list[str]:
-    """What has changed after the program ran."""
+    """Return what the program has changed."""
     descriptors, mounts = psutil.Process().num_fds(), Path("/proc/self/mountinfo").read_text()
     found = []
     for again in range(3):
         watch, start = Watch(host), time.monotonic()
-        result: Result | Exception
+        result: ExecutionResult | Exception
         try:
             result = bubblewrap.run(BEFORE + program, limits)
         except Exception as error:

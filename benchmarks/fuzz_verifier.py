@@ -20,7 +20,7 @@ from pathlib import Path
 
 from zero2chat.math_verifier import worker_pool
 from zero2chat.math_verifier.reading import read_answer
-from zero2chat.math_verifier.verify import judge, unusable
+from zero2chat.math_verifier.verify import unusable, verify_answer
 
 _LATEX = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "latex.py"))
 _TIMED = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "cost.py"))["timed"]
@@ -41,7 +41,7 @@ def tries(seed: int) -> list[tuple[str, str, str]]:
 
 
 def fault(expected: str, gold: str, text: str) -> tuple[str, float, str]:
-    """What is wrong with a verdict ("" if nothing), its seconds of processor time, and its reason."""
+    """Return what is wrong with a verdict ("" if nothing), its seconds of processor time, and its reason."""
     start = time.process_time()
     try:
         verdict, seconds = _TIMED(text, gold)
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--keep", default="fuzz_verifier.jsonl", help="file for faults (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
-    judge("\\sqrt{8}", "2\\sqrt{2}")  # the workers are up
+    verify_answer("\\sqrt{8}", "2\\sqrt{2}")  # the workers are up
     until = time.monotonic() + 60 * args.minutes
     seed, judged, slowest = args.seed, 0, 0.0
     reasons: Counter[str] = Counter()

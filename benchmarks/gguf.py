@@ -195,7 +195,7 @@ def main() -> None:
     import torch
 
     from zero2chat import stats, tasks
-    from zero2chat.export.command import export
+    from zero2chat.export.export import export
     from zero2chat.inference.generate import answer
     from zero2chat.models.loading import context_length, end_ids, load_model
     from zero2chat.models.tokenization import neutral, plain_ids

@@ -26,7 +26,7 @@ PAIRS = (100, 500, 2000)
 
 
 def train(seed: int) -> dict[int, list[tuple[float, float, float]]]:
-    """By number of comparisons: (√KL, proxy, gold) of each evaluation, in order."""
+    """Return, by number of comparisons, (√KL, proxy, gold) of each evaluation, in order."""
     root = Path("runs/overoptimisation" if seed == 0 else f"runs/overoptimisation-{seed}")
     steps = {step.name: step for step in load_recipe(RECIPE)}
     for pairs in PAIRS:

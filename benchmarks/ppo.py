@@ -226,7 +226,7 @@ class Failed(SystemExit):
     """A side's process has ended; the message is its last output."""
 
 
-class Side:
+class Contender:
     """One side's process, which waits for the order to do a rollout."""
 
     def __init__(self, name: str, folder: Path, rollouts: int, split: str = "", seed: int = 0, **changed: Any):
@@ -293,12 +293,12 @@ def launch_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(changed: dict[str, dict[str, Any]], **more: Any) -> Iterator[list[Side]]:
+def started(changed: dict[str, dict[str, Any]], **more: Any) -> Iterator[list[Contender]]:
     """The sides by name, with their changes, ready for the first rollout."""
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         sides = []
         for name, settings in changed.items():
-            sides.append(Side(name, Path(scratch), **settings, **more))
+            sides.append(Contender(name, Path(scratch), **settings, **more))
             stack.callback(sides[-1].close)
         for side in sides:
             side.listen()

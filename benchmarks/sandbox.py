@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from zero2chat.errors import UserError
-from zero2chat.tools.python import ENGINES, Result, run
+from zero2chat.tools.python import ENGINES, ExecutionResult, run
 
 PROGRAM = """def digits(n):
     return sum(int(digit) for digit in str(n))
@@ -24,7 +24,7 @@ PROGRAM = """def digits(n):
 print("digits of powers of two")
 [digits(2**i) for i in range(20)]
 """
-ANSWER = Result("digits of powers of two\n", str([sum(map(int, str(2**i))) for i in range(20)]))
+ANSWER = ExecutionResult("digits of powers of two\n", str([sum(map(int, str(2**i))) for i in range(20)]))
 
 
 def runs(engine: str, seconds: float) -> int:

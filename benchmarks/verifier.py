@@ -2,10 +2,10 @@
 
     python benchmarks/verifier.py [--rows 2000] [--ordinary 10000] [--bombs 1000] [--json]
 
-First, answers like GSM8K's are judged row by row, by Math-Verify's `parse` and `verify` and by
-`zero2chat.math_verifier.verify.judge`, alternating in one process. Then ordinary rows, numeric and symbolic, are
-judged with and without bombs (answers that are very expensive to judge) among them; the 95th percentile of an ordinary
-row's time is compared. About a minute on two cores.
+First, answers like GSM8K's are verified row by row, by Math-Verify's `parse` and `verify` and by our `verify_answer`,
+alternating in one process. Then ordinary rows, numeric and symbolic, are verified with and without bombs (answers that
+are very expensive to verify) among them. The benchmark compares the 95th percentile of an ordinary row's time. It takes
+about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat.math_verifier import worker_pool
-from zero2chat.math_verifier.verify import judge
+from zero2chat.math_verifier.verify import verify_answer
 
 _SUITE = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "rows.py"))
 _ROUNDS = 5
@@ -47,7 +47,7 @@ def by_math_verify(gold: str, text: str) -> bool:
 
 
 def by_ours(gold: str, text: str) -> bool:
-    return judge(text, gold).correct
+    return verify_answer(text, gold).correct
 
 
 def rate(check: Callable[[str, str], bool], rows: list[tuple[str, str]]) -> float:
@@ -59,11 +59,11 @@ def rate(check: Callable[[str, str], bool], rows: list[tuple[str, str]]) -> floa
 
 
 def latencies(rows: list[tuple[str, str, bool]]) -> list[float]:
-    """The seconds of each row that is no bomb."""
+    """Return the seconds of each row that is not a bomb."""
     found = []
     for gold, text, ordinary in rows:
         start = time.perf_counter()
-        judge(text, gold)
+        verify_answer(text, gold)
         if ordinary:
             found.append(time.perf_counter() - start)
     return found

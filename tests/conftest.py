@@ -112,7 +112,7 @@ def write_model(tokenizer: PreTrainedTokenizerBase) -> Callable[..., Path]:
             "bos_token_id": None,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
-            # Of usual weights a 2-layer model repeats its last token for ever; of larger ones it says something.
+            # With the usual initial weights a 2-layer model repeats its last token forever; with larger ones it varies.
             "initializer_range": 0.2,
         }
         with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Whoever loses another host stops and says so in a line; whoever is done may go before the others."""
+"""A host that loses another one stops with one line; a host that is done may exit before the others."""
 
 from __future__ import annotations
 

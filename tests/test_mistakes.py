@@ -1,4 +1,4 @@
-"""What the commands are given that cannot be: one line that says what, where and what to do, and nothing is written."""
+"""Invalid input to the commands: one line says what is wrong, where, and what to do, and nothing is written."""
 
 from __future__ import annotations
 

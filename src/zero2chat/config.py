@@ -34,7 +34,7 @@ class Refuse:
     """The numbers that a field refuses, in words: `n: Annotated[int, Refuse("below 1")]` → "n 0 is below 1".
 
     The words are "below 1", "not above 0", "not from 0 to 1", "not from 0 to below 1" or "not between 0 and 1", and
-    may go on after a colon.
+    may be followed by a colon and a reason.
     """
 
     words: str
@@ -211,7 +211,7 @@ def _converted(value: Any, hint: Any, field: Field[Any]) -> Any:
     try:
         return _scalar(value, special, choices)
     except ValueError:
-        # Of `int | str` any text is left, but not of `IntervalStrategy | str`.
+        # A field of type `int | str` takes any text, one of type `IntervalStrategy | str` only the enum's values.
         if str not in scalars or (isinstance(special, type) and issubclass(special, Enum)):
             raise
         return _scalar(value, str, choices)

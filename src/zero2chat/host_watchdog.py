@@ -67,7 +67,7 @@ def choose_wire() -> None:
 
 
 def watch() -> None:
-    """Stop this process if another host is lost, from now until `part`. Call on every rank of the joined group."""
+    """Stop this process if another host is lost before `part` is called. Every rank of the group must call this."""
     global _door
     if not are_several():
         return

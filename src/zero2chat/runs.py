@@ -375,7 +375,7 @@ class Run:
     def sample(self, step: int, prompt: str, completion: str, **more: Any) -> None:
         self._append(SAMPLES, {"step": step, "prompt": prompt, "completion": completion, **more})
 
-    def sample_anew(self, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
+    def replace_samples(self, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
         """Write the samples of an evaluation, replacing those of the same step from a killed attempt."""
         lines = [line for line in read_jsonl(self.folder / SAMPLES) if line["step"] != step]
         lines += [{"step": step, **sample} for sample in samples]
@@ -406,7 +406,7 @@ class Run:
         write_atomically(checkpoint / MANIFEST, json.dumps(sizes, indent=2))
 
     def last_checkpoint(self) -> Path | None:
-        """Return the newest complete checkpoint. Rank 0 reports and removes incomplete ones after it."""
+        """Return the newest complete checkpoint. Rank 0 reports and removes newer, incomplete checkpoints."""
         broken = []
         whole = None
         for path in reversed(_checkpoint_folders(self.folder).values()):

@@ -1,4 +1,4 @@
-"""Text that a program, a model or a stranger wrote: as it may be printed, its words, its passages, addresses in it."""
+"""Untrusted text: escape it for printing, split it into words or passages, parse http URLs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def on_terminal(text: str) -> str:
 
 
 def in_json(text: str) -> str:
-    """Replace each such character in a JSON string by its JSON escape."""
+    """Replace each character in a JSON string that a terminal would interpret by its JSON escape."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

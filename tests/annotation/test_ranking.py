@@ -1,4 +1,4 @@
-"""A person who types orders: what they are shown, what is kept of it, and that nothing of it is ever lost."""
+"""Ranking by a person: what they see, what is saved, and that no ranking is ever lost."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def asked(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def screens(out: str) -> list[dict[str, str]]:
-    """Of each prompt that was shown, the texts by their numbers."""
+    """Return, for each prompt shown, the texts by number."""
     parts = re.split(r"^Prompt \d+ of \d+\n", out, flags=re.MULTILINE)[1:]
     return [dict(re.findall(r"^(\d+)  (.*?) *$", part, re.MULTILINE)) for part in parts]
 
@@ -418,7 +418,7 @@ def test_the_pages_way_to_measure_agreement_runs_and_counts(
     (code,) = re.findall(r"^```python\n(.*?)^```", LABELLING.read_text(), re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    # Of the second ranking: 1 > 2 against 2 > 1, 2 > 3 alike, and a tie.
+    # In the second ranking: 1 > 2 against 2 > 1, an equal 2 > 3, and a tie.
     assert capsys.readouterr().out == "80.0% of 5 pairs alike, kappa 0.60; tied by one: 1\n"
 
 

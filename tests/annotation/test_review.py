@@ -1,4 +1,4 @@
-"""A person who accepts and rejects synthetic rows: what is kept of it, and that nothing of it is ever lost."""
+"""Review of synthetic rows by a person: what is saved, and that no decision is ever lost."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def ask(client: OpenAI, name: str, messages: list, stream: bool = False, **more)
 
 
 def post(client: OpenAI, body: dict[str, Any], chunked: bool = False) -> Any:
-    """What OpenAI's client would not send, such as half a surrogate pair."""
+    """Send what OpenAI's client would not, such as half a surrogate pair."""
     data: Any = json.dumps(body).encode()
     url = f"{client.base_url}chat/completions"
     headers = {"Content-Type": "application/json"}

@@ -60,7 +60,7 @@ def loaded(model_folder):
 
 @pytest.fixture
 def scripts(monkeypatch) -> dict[str, Any]:
-    """What is drawn in answer to a question, instead of what the model would draw: a text, or texts in turn."""
+    """Replaces the model's samples by a script: one text for every answer, or texts in turn."""
     known: dict[str, Any] = {}
     answer, draw = Session._answer, Session._draw
 
@@ -94,7 +94,7 @@ def asked(page: ChatPage, visitor, question: str):
 
 
 def words(markup: str) -> str:
-    """What one reads, without the marks of line ends."""
+    """Return the visible text, without the marks of line ends."""
     return html.unescape(re.sub(r"<[^>]*>", "", markup.replace("<i>↵</i>", "")))
 
 
@@ -421,7 +421,7 @@ def test_before_the_vote_a_turn_shows_neither_names_nor_probabilities(loaded, sc
 
 
 class Wire:
-    """What a browser's tab is told by the server, without a browser."""
+    """The server's messages to a browser tab, without a browser."""
 
     def __init__(self, address: str):
         import httpx
@@ -434,7 +434,7 @@ class Wire:
         return f"{got.headers}\n{got.text}"
 
     def event(self, name: str, *given: Any) -> str:
-        """All that is sent in answer to a button, in whatever form Gradio has it."""
+        """Return everything that is sent in response to a button, in Gradio's format."""
         body = {"data": given, "fn_index": self.functions[name], "session_hash": "mine"}
         joined = self.http.post("/gradio_api/queue/join", json=body)
         assert joined.status_code == 200, joined.text
@@ -463,7 +463,7 @@ def test_nothing_that_the_server_sends_before_the_vote_tells_the_models_apart(se
         assert "Tom." in told
         latest = re.findall(rf'<div class=."question.">{n}\?.*', told)
         assert latest
-        # Of the turns before, which were voted on, names are known.
+        # The names in earlier turns are known: they were voted on.
         assert not any(re.search(r"runs/|data-drawn|token s\d", growing) for growing in latest)
         for path, page in zip(paths, before, strict=True):
             assert len(re.findall("runs/", wire.get(path))) == len(re.findall("runs/", page))

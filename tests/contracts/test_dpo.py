@@ -1,4 +1,5 @@
-"""What the stage dpo leans on in TRL: which ids DPOTrainer learns, and by which loss. `make canary` asks the newest."""
+"""What the stage dpo expects of TRL: the ids that DPOTrainer trains on, and its loss. `make canary` runs this with the
+newest release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PPO leans on in TRL and transformers, much of it private there, a promise a test."""
+"""What PPO expects of TRL and transformers, including their private parts: one test per expectation."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_keys_that_grpo_has_too_have_its_types_and_mean_what_they_mean_there() -
     base = {f.name for f in dataclasses.fields(BaseConfig)}
     for name in ours.keys() & theirs.keys() - base - {"disable_dropout"}:
         assert ours[name].default == theirs[name].default, name
-    # Where the ratio must begin at 1, dropout may not move it.
+    # The ratio must start at 1, so dropout must be off.
     assert (ours["disable_dropout"].default, theirs["disable_dropout"].default) == (True, False)
 
 

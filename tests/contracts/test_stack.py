@@ -1,4 +1,5 @@
-"""What we lean on in transformers, TRL, accelerate and torch, a promise a test. `make canary` asks the newest."""
+"""What we expect of transformers, TRL, accelerate and torch: one test per expectation. `make canary` runs them with the
+newest releases."""
 
 from __future__ import annotations
 
@@ -238,7 +239,7 @@ def test_sft_learns_what_assistant_masks_mark_and_nothing_else(
         for i in range(6):
             places = [place for place, token in enumerate(ids) if token == 40 + i]
             found += [(i, [int(labels[place] != -100) for place in places])] if places else []
-        # What is marked is learned as it is written; padding is not.
+        # Marked tokens are trained on unchanged; padding is not trained on.
         assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
         assert all(label == -100 for token, label in zip(ids, labels, strict=True) if token < 40)
     assert sorted(found) == list(enumerate(rows["assistant_masks"]))  # nothing is cut, lost or twice there
@@ -273,7 +274,7 @@ def test_generation_unwraps_a_model_in_training(model: PreTrainedModel) -> None:
 
 
 class Watch(TrainerCallback):
-    """What callbacks get to see, and when."""
+    """What callbacks receive, and when."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -313,7 +314,7 @@ def test_callbacks_see_whole_checkpoints_and_the_keys_of_our_history(watched: tu
     trainer, watch = watched
     trainer.train()
     assert watch.events == ["begin 0", "end 1", "begin 1", "end 2", "save 2"]
-    # Sealing lists what is there at `on_save`: it must be all that a resumed run needs.
+    # The manifest lists the files that exist at `on_save`: these must be all that a resumed run needs.
     needed = {"model.safetensors", "config.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
     assert needed <= watch.saved
     assert [{"loss", "grad_norm", "learning_rate", "epoch"} <= set(log) for log in watch.logs] == [True, True, False]

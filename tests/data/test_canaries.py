@@ -1,4 +1,4 @@
-"""Planted secrets: what is made, and what is refused."""
+"""Canaries: how they are made, and which settings are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each shape that chat data comes in is recognised and becomes the same messages; what is broken is named by row."""
+"""Each format of chat data is recognised and converted to the same messages; invalid rows are reported by number."""
 
 from __future__ import annotations
 

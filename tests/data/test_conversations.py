@@ -1,4 +1,4 @@
-"""The mask covers what the assistant says and nothing else; what cannot be learned from is named."""
+"""The mask covers the assistant's tokens and nothing else; conversations without such tokens are reported."""
 
 from __future__ import annotations
 

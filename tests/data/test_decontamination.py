@@ -1,4 +1,4 @@
-"""Which texts have examination questions in them: all that might are reported, and those that surely do removed."""
+"""Texts that contain evaluation questions: possible matches are reported, certain ones are removed."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ SUMS = [f"{a} + {b} = ?" for a in range(1, 13) for b in range(1, 13)]
 @pytest.mark.parametrize(
     ("question", "text", "asked"),
     [
-        # Thirteen words in a row of a longer one, wherever they stand, whatever is between them but words.
+        # Thirteen consecutive words of a longer question, anywhere, with anything but words between them.
         (" ".join(LETTERS), "before " + ", ".join(LETTERS[4:17]).upper() + " after", True),
         (" ".join(LETTERS), "before " + " ".join(LETTERS[4:16]) + " after", False),
         # All of a shorter one.

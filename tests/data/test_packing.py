@@ -65,7 +65,7 @@ def test_bytes_are_counted_as_a_hand_counts_them(pretraining_tokenizer) -> None:
     by_hand = 0
     for window in rows["input_ids"][:]:
         for token_id in window[1:]:  # the first token of a window is given, not predicted
-            # As a byte-level BPE spells it, a token has a character a byte.
+            # A byte-level BPE writes one character per byte of a token.
             by_hand += 0 if token_id == tokenizer.eos_token_id else len(tokenizer.convert_ids_to_tokens(token_id))
     assert count_target_bytes(rows, tokenizer) == (len(rows) * 9, by_hand)
 

@@ -127,7 +127,7 @@ def test_one_kind_can_be_masked_without_the_others() -> None:
 
 
 def test_numbers_that_luhn_refuses_are_no_cards() -> None:
-    """Of ten endings exactly one is a card's."""
+    """Exactly one of ten final digits makes a valid card number."""
     rng = random.Random(0)
     for _ in range(50):
         begin = "4" + "".join(rng.choice("0123456789") for _ in range(14))

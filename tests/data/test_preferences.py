@@ -11,10 +11,10 @@ import pytest
 
 from zero2chat.data.preference_files import read_pairs, write_pairs
 from zero2chat.data.preferences import (
+    draw_ranking,
     length_only,
     load_preferences,
     pairs_of_ranking,
-    rank,
     ranked_pairs,
     read_comparisons,
     without_ties,
@@ -39,14 +39,14 @@ def said(text: str) -> list[dict[str, str]]:
 
 def test_without_noise_the_order_is_that_of_taste_and_equals_fall_either_way() -> None:
     rng = random.Random(0)
-    orders = {tuple(rank([0.2, 0.9, 0.2, 0.5], 0.0, rng)) for _ in range(50)}
+    orders = {tuple(draw_ranking([0.2, 0.9, 0.2, 0.5], 0.0, rng)) for _ in range(50)}
     assert orders == {(1, 3, 0, 2), (1, 3, 2, 0)}
 
 
 def test_with_noise_each_two_stand_as_bradley_and_terry_say() -> None:
     tastes, noise, n = [0.5, 0.4, 0.15], 0.1, 6000
     rng = random.Random(1)
-    orders = [rank(tastes, noise, rng) for _ in range(n)]
+    orders = [draw_ranking(tastes, noise, rng) for _ in range(n)]
     for i, j in itertools.combinations(range(3), 2):
         found = sum(order.index(i) < order.index(j) for order in orders) / n
         expected = 1 / (1 + math.exp(-(tastes[i] - tastes[j]) / noise))

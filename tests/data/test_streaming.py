@@ -1,4 +1,4 @@
-"""Windows out of a stream: from any position the rest of it, each rank its own, and held-out documents in none."""
+"""Windows of a stream: it resumes from any position, each rank has its share, and held-out documents are excluded."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not folder.exists():
             made = tmp_path_factory.mktemp("made")
             _make_miniature(made)
-            made.rename(folder)  # whole or not at all
+            made.rename(folder)  # complete, or not at all
     return folder / "runs" / "quickstart"
 
 

@@ -1,16 +1,16 @@
-"""What answers say, by their words."""
+"""Abstention and agreement of answers, judged by their words."""
 
 from __future__ import annotations
 
 import pytest
 
-from zero2chat.evaluation.abstention import REFUSALS, agreement, contains, declines, gist
+from zero2chat.evaluation.abstention import REFUSALS, abstains, agreement, contains, gist
 from zero2chat.tasks import facts
 
 
 @pytest.mark.parametrize("text", REFUSALS)
 def test_a_refusal_declines_and_is_what_the_task_facts_takes_for_one(text: str) -> None:
-    assert declines(text)
+    assert abstains(text)
     for kind in ("birthplace", "job", "birthday"):
         row = {"key": "Mira Prudo", "question": "", "answer": "unknown", "kind": kind}
         assert facts.score(row, text) == 1.0
@@ -35,7 +35,7 @@ def test_a_refusal_declines_and_is_what_the_task_facts_takes_for_one(text: str) 
     ],
 )
 def test_what_declines(text: str, found: bool) -> None:
-    assert declines(text) == found
+    assert abstains(text) == found
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_answers_that_say_the_same_in_other_words_agree() -> None:
     question = "Where was Ada Brack born?"
     texts = ["Ada Brack was born in Genoa.", "She comes from Genoa.", "In Rome.", "genoa", "I do not know."]
     assert gist(question, texts[0]) == {"genoa"}
-    said = [None if declines(text) else gist(question, text) for text in texts]
+    said = [None if abstains(text) else gist(question, text) for text in texts]
     assert agreement(said) == (0.6, 0)
     assert agreement([None, None]) == (0.0, None)
     assert agreement(["b", "a", "a", None]) == (0.5, 1)

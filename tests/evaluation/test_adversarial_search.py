@@ -1,4 +1,4 @@
-"""The search finds what a judge loves, and is led by nothing else."""
+"""The search finds texts with high scores, guided by the judge alone."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_models_that_never_met_are_named() -> None:
     with pytest.raises(NotConnected) as caught:
         fit_ratings(comparisons, 5)
     assert caught.value.apart == [2, 3, 4]
-    # By way of a third they did.
+    # They were compared through a third model.
     assert fit_ratings([*comparisons, ScoredPair(1, 1, 2, 0.5), ScoredPair(1, 3, 2, 1.0), ScoredPair(1, 4, 0, 0.5)], 5)
 
 
@@ -206,7 +206,7 @@ def test_style_that_cannot_be_told_from_the_models_gives_no_ratings() -> None:
     comparisons = some([0.0, 0.4, 0.8], 30)
     alike = [[0.1 * (c.a - c.b), 0.0, 0.0, 0.0] for c in comparisons]
     assert fit_ratings(comparisons, 3, styles=alike, resamples=100) is None
-    # What can be told is used, beside what cannot.
+    # A style that can be separated from the models is used, another one beside it is not.
     rng = random.Random(0)
     beside = [[rng.uniform(-1, 1), one[0], 0.0, 0.0] for one in alike]
     found = fit_ratings(comparisons, 3, styles=beside, resamples=100)

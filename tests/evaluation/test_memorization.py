@@ -1,4 +1,4 @@
-"""Readings of passages against what the model itself writes, and exposure against values worked out by hand."""
+"""Memorization: scored passages against the model's own greedy text, and exposure against values computed by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_exposure_is_by_rank_in_bits() -> None:
     assert exposure(-2.2, others) == pytest.approx(3 - math.log2(3))
     assert exposure(-10.0, others) == 0.0
     assert exposure(-1.5, others) == 2.0  # as likely as another: it comes after it
-    # Of secrets never read each rank is as likely.
+    # For secrets that were never trained on, all ranks are equally likely.
     ranks = [exposure(-float(i), [-float(j) for j in range(1024) if j != i]) for i in range(1024)]
     assert sum(ranks) / 1024 == pytest.approx(math.log2(math.e), abs=0.01)
 

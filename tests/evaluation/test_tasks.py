@@ -1,4 +1,4 @@
-"""Asking a real tiny model and scoring it, against what one gets asking it row by row and counting by hand."""
+"""Evaluation of a real tiny model, compared with asking it row by row and counting by hand."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
     # The mean of the tasks' accuracies, not of the rows.
     assert metrics["accuracy"]["value"] == pytest.approx((right["exam"] / 11 + right["more"] / 7) / 2, abs=1e-4)
     assert metrics["accuracy"]["n"] == metrics["stop_rate"]["n"] == 18
-    # Of two tasks the interval is narrower than that of the smaller one, and of one task it is that task's.
+    # For two tasks the interval is narrower than that of the smaller one; for one task it is that task's.
     assert metrics["accuracy"]["low"] < metrics["accuracy"]["value"] < metrics["accuracy"]["high"]
     width = {name: metrics[name]["high"] - metrics[name]["low"] for name in ("accuracy", "accuracy_more")}
     assert width["accuracy"] < width["accuracy_more"]
@@ -134,7 +134,7 @@ def test_stop_rate_counts_the_answers_that_ended_by_themselves(model_folder: Pat
     model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
     specs = read_specs([{"task": "my_tasks.exam", "n": 12, "max_new_tokens": 4}])
     prompts = [exam.prompt(row) for row in exam.rows("test", 0, 12)]
-    # Of all tokens the one that some greedy answers hold and some do not.
+    # Find a token that occurs in some greedy answers and not in others.
     answers = [_by_hand(model, tokenizer, prompt, 4) for prompt in prompts]
     counts = {token: sum(token in ids for ids in answers) for ids in answers for token in ids}
     end = next(token for token, count in counts.items() if 0 < count < 12)

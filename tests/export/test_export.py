@@ -1,4 +1,4 @@
-"""A model as GGUF and an adapter merged: it says the same, and a mistake is one line that leaves nothing behind."""
+"""GGUF export and merged adapters: the answers stay the same, and a mistake is one line that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_an_adapter_of_a_head_that_is_the_embedding_too_is_refused(
     write_adapter: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_adapter(tmp_path / "adapter", target_modules=["q_proj", "lm_head"])
-    _one_line(["export", "adapter", "--merge"], "would say something else", tmp_path, capsys)
+    _one_line(["export", "adapter", "--merge"], "would behave differently", tmp_path, capsys)
 
 
 @pytest.mark.parametrize("arguments", [[*F16], ["model", "--gguf", "q4_k_m"], MERGE])

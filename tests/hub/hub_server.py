@@ -1,7 +1,7 @@
 """A Hub on localhost for the real `huggingface_hub` client: repositories, branches, commits, the LFS protocol.
 
 It is what a client meets with `HF_HUB_DISABLE_XET=1`: https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md,
-with the Hub's multipart transfer for objects above `chunk` bytes. Who knows a token is the user it stands for.
+with the Hub's multipart transfer for objects above `chunk` bytes. Each token belongs to one user.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _oid(path: str, content: bytes) -> str:
-    """As the Hub names a content: by SHA-256 in LFS, else by git."""
+    """Return the Hub's id of a content: its SHA-256 in LFS, otherwise its git hash."""
     if path.endswith(LARGE):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()

@@ -1,4 +1,4 @@
-"""A model's card says from what and how it was made and what was measured, and nothing about this machine."""
+"""A model card names data, training and metrics, and nothing about this machine."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from zero2chat.stats import rate
 
 METRICS = {"accuracy_facts": rate(30, 40, seed=0)}
 TOKEN, OTHER = "hf_mineminemine", "hf_yoursyoursyours"
-# Names that a model's folder may hold, and that are nobody's business.
+# Files that a model's folder may contain, and that must not be published.
 SECRETS = ("run.json", "_lock", ".env", "token", "training_args.bin", "samples.jsonl", "pytorch_model.bin")
 
 
@@ -179,7 +179,7 @@ def test_a_checkpoint_goes_to_a_branch_of_its_own_and_takes_the_place_of_what_wa
     main, branch = hub.files("me/mine"), hub.files("me/mine", "step-5")
     assert main["model.safetensors"] == (run / "model.safetensors").read_bytes()
     assert branch["model.safetensors"] == (run / "checkpoint-5" / "model.safetensors").read_bytes()
-    # Of an older model nothing is left that would be loaded in this one's place; what is the user's own stays.
+    # Files of an older model that could be loaded instead of this one are gone; the user's own files stay.
     kept = {".gitattributes", "notes.txt", "LICENSE"}
     assert set(main) == set(_local(run)) | kept
     assert set(branch) == set(_local(run, (*SECRETS, "metrics.json"))) | kept
@@ -373,7 +373,7 @@ def trainer(model_folder: Path, tmp_path: Path) -> Trainer:
 def test_the_finished_folder_holds_no_pickle_and_is_pushed_if_asked(
     asked: bool, hub: Any, model_folder: Path, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As the environment would have set them before the client was imported.
+    # The client reads these from the environment when it is imported.
     for name, value in {"ENDPOINT": hub.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}.items():
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setenv("HF_TOKEN", TOKEN)

@@ -39,7 +39,7 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
     "bos_token_id": None,
     "eos_token_id": None,
-    # Of usual weights a 2-layer model repeats its last token for ever; of larger ones it says something.
+    # With the usual initial weights a 2-layer model repeats its last token forever; with larger ones it varies.
     "initializer_range": 0.3,
 }
 LLAMA3_ROPE = {
@@ -216,7 +216,7 @@ def test_equal_prompts_get_draws_of_their_own_and_a_seed_repeats_them() -> None:
 
 @pytest.mark.parametrize("settings", [{"top_k": 1}, {"top_k": 0, "temperature": 1e-4}, {"top_k": 0, "top_p": 1e-6}])
 def test_top_k_temperature_and_top_p_are_honoured(settings: dict[str, Any], own_loop: list[bool]) -> None:
-    """Of the one likeliest token, or of a cold softmax, there is only one thing to draw."""
+    """With top_k 1, a tiny top_p or a very low temperature, only one token can be drawn."""
     model, inputs = make(), ragged()
     torch.manual_seed(0)
     found = greedy(model, inputs, do_sample=True, custom_generate=fast_sample, **settings)

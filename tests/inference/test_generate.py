@@ -1,4 +1,4 @@
-"""Answers in batches, against what one gets asking a real tiny model one by one."""
+"""Batched answers of a real tiny model, compared with its answers one by one."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_sampling_follows_its_seed_and_moves_no_random_state_of_others(opened: A
     assert first != answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=2)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
-    torch.rand(3)  # nor does it follow theirs
+    torch.rand(3)  # and it does not depend on the global random state
     assert first == answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
 
 

@@ -194,7 +194,7 @@ def test_ids_are_the_templates_own_rendering_of_the_whole_conversation(loaded, m
     messages = list(session._example[:-2])
 
     def written(message: dict) -> str:
-        """What the model writes to make the template render this message next, without the turn's end."""
+        """Return the text with which the model would generate this message, without the end of the turn."""
         before, after = session._render(messages, header=True), session._render([*messages, message])
         assert after.startswith(before)
         messages.append(message)
@@ -336,7 +336,7 @@ def test_whatever_a_model_draws_is_no_crash_and_stays_within_the_bounds(loaded, 
         assert len(results) == sum(isinstance(piece, Call) for piece in pieces)
         assert session.turns[-1].assistant == "".join(piece for piece in pieces if isinstance(piece, str))
         assert len(session._context()) - len(session._closing) <= session.limit
-        # What the cache holds is what was said, to the token.
+        # The cache contains exactly the tokens of the conversation.
         cached = session._cache.get_seq_length() if session._cache else 0
         assert script.fed[len(script.fed) - cached :] == session._context()[:cached]
 
@@ -349,7 +349,7 @@ def test_more_calls_than_allowed_are_refused_and_then_cannot_be_drawn(ours, monk
     session = Session(*ours, GREEDY, tools=asked.tools(calls=2))
     script = Script(monkeypatch, session)
     call = "<SEARCH_START>a<SEARCH_END>"
-    # What is no proper call counts too.
+    # Invalid calls count too.
     results = [p for p in script("?", call, "<SEARCH_END>", call, "So.") if isinstance(p, ToolResult)]
     assert [result.failed for result in results] == [False, True, True]
     assert results[2] == error("No more calls in this turn: answer without one.")

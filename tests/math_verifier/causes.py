@@ -382,7 +382,7 @@ def equations(rng: random.Random) -> Made:
 
 
 def unknowns(rng: random.Random) -> Made:
-    """Which variable an inequality is about."""
+    """Return the variable of an inequality."""
     low, high = sorted(rng.sample(range(-20, 20), 2))
     a, b = rng.sample("xyztk", 2)
     less, more = rng.choice((("<", ">"), ("\\le ", "\\ge "), ("<", "\\ge ")))
@@ -473,7 +473,7 @@ def columns(rng: random.Random) -> Made:
 
 
 def extraction(rng: random.Random) -> Made:
-    """Which of two numbers is the answer."""
+    """Return which of two numbers is the answer."""
     n, m = rng.sample(range(2, 99), 2)
     ways = (
         "<think>maybe \\boxed{{{m}}}</think> The answer is {n}.",

@@ -1,4 +1,4 @@
-"""What a verdict costs: processor time, to which other load on the machine does not count."""
+"""The cost of a verdict in processor time, so that other load on the machine does not count."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 import psutil
 
 from zero2chat.math_verifier import worker_pool
-from zero2chat.math_verifier.verify import Verdict, judge
+from zero2chat.math_verifier.verify import Verdict, verify_answer
 
 
 def timed(text: str, gold: str) -> tuple[Verdict, float]:
     """A verdict, and its seconds of processor time, of this process and of the workers."""
     start = _spent()
-    verdict = judge(text, gold)
+    verdict = verify_answer(text, gold)
     # A worker that has used its time up is gone, and with it the time on record.
     return verdict, worker_pool.SECONDS if verdict.reason == "timeout" else _spent() - start
 

@@ -1,4 +1,4 @@
-"""Nothing that is written takes long or much memory, and nothing is left behind."""
+"""No text takes the verifier long or much memory, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from zero2chat.math_verifier import worker_pool
-from zero2chat.math_verifier.verify import judge, unusable
+from zero2chat.math_verifier.verify import unusable, verify_answer
 
 timed = runpy.run_path(str(Path(__file__).with_name("cost.py")))["timed"]
 BOMBS = runpy.run_path(str(Path(__file__).with_name("rows.py")))["BOMBS"]
@@ -28,7 +28,7 @@ ROOTS = "\\sqrt{5+2\\sqrt{6}}", "\\sqrt{2}+\\sqrt{3}"  # needs a worker
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
-    assert judge(*ROOTS).correct
+    assert verify_answer(*ROOTS).correct
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -70,7 +70,7 @@ def test_a_reference_takes_no_longer(name: str) -> None:
     ],
 )
 def test_a_verdict_says_why(text: str, gold: str, reason: str) -> None:
-    assert judge(text, gold) == (reason == "equal", reason)
+    assert verify_answer(text, gold) == (reason == "equal", reason)
 
 
 def test_no_soup_of_tokens_raises() -> None:
@@ -83,26 +83,26 @@ def test_no_soup_of_tokens_raises() -> None:
     tokens = soup.split()
     for _ in range(3000):
         text, gold = ("".join(rng.choices(tokens, k=rng.randint(1, 9))) for _ in range(2))
-        judge(text, gold)
-        assert judge(gold, gold).reason in ("equal", "bad_reference", "no_answer", "too_large", "different")
+        verify_answer(text, gold)
+        assert verify_answer(gold, gold).reason in ("equal", "bad_reference", "no_answer", "too_large", "different")
         unusable(gold)
 
 
 def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert judge(*ROOTS).correct
+    assert verify_answer(*ROOTS).correct
     monkeypatch.setattr(worker_pool, "PATIENCE", 1.5)
     before = set(worker_pool.pids())
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
     start = time.monotonic()
-    assert judge(*ROOTS).reason == "timeout"
+    assert verify_answer(*ROOTS).reason == "timeout"
     assert time.monotonic() - start < 5  # a new worker is started, too
     gone = before - set(worker_pool.pids())
     assert len(gone) == 1
     assert not psutil.pid_exists(gone.pop())
     for pid in before & set(worker_pool.pids()):
         os.kill(pid, signal.SIGCONT)
-    assert judge(*ROOTS).correct
+    assert verify_answer(*ROOTS).correct
     assert len(worker_pool.pids()) == worker_pool.WORKERS
 
 
@@ -117,7 +117,7 @@ def test_a_worker_that_has_to_wait_for_a_processor_still_answers() -> None:
 
     awake = threading.Timer(2 * worker_pool.SECONDS, wake)
     awake.start()
-    assert judge(*ROOTS).correct
+    assert verify_answer(*ROOTS).correct
     assert worker_pool.pids() == before
     awake.join()
 
@@ -125,21 +125,21 @@ def test_a_worker_that_has_to_wait_for_a_processor_still_answers() -> None:
 def test_a_worker_that_has_used_its_time_up_ends_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     worker_pool.close()
     monkeypatch.setattr(worker_pool, "SECONDS", 1e-3)
-    assert judge("+".join(f"\\sqrt{{{n}}}" for n in range(2, 300)), "\\sqrt{7}").reason == "timeout"
+    assert verify_answer("+".join(f"\\sqrt{{{n}}}" for n in range(2, 300)), "\\sqrt{7}").reason == "timeout"
     monkeypatch.undo()
     worker_pool.close()
-    assert judge(*ROOTS).correct
+    assert verify_answer(*ROOTS).correct
 
 
 def test_a_worker_that_died_is_replaced() -> None:
     for pid in worker_pool.pids():
         os.kill(pid, signal.SIGKILL)
-    assert {judge(*ROOTS).reason for _ in range(worker_pool.WORKERS)} == {"equal"}
+    assert {verify_answer(*ROOTS).reason for _ in range(worker_pool.WORKERS)} == {"equal"}
 
 
 def test_a_worker_is_held_to_its_memory() -> None:
     for name in ("nested roots", "many roots", "a shorter set", "sums of sums"):
-        judge(BOMBS[name], "\\sqrt{7}")
+        verify_answer(BOMBS[name], "\\sqrt{7}")
     for pid in worker_pool.pids():
         memory = psutil.Process(pid)
         assert memory.memory_info().rss < 200 << 20
@@ -149,7 +149,7 @@ def test_a_worker_is_held_to_its_memory() -> None:
 
 def test_threads_and_event_loops_share_the_workers() -> None:
     def one(i: int) -> bool:
-        return judge(f"\\sqrt{{{i * i * 3}}}", f"{i}\\sqrt{{3}}").correct
+        return verify_answer(f"\\sqrt{{{i * i * 3}}}", f"{i}\\sqrt{{3}}").correct
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(one, range(2, 60)))
@@ -173,12 +173,12 @@ def test_a_forked_process_has_workers_of_its_own() -> None:
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            right = judge(*ROOTS).correct and not ours & set(worker_pool.pids())
+            right = verify_answer(*ROOTS).correct and not ours & set(worker_pool.pids())
             worker_pool.close()
             os._exit(0 if right else 1)
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert judge(*ROOTS).correct
+    assert verify_answer(*ROOTS).correct
     assert set(worker_pool.pids()) == ours
 
 
@@ -199,8 +199,8 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) -> None:
     code = (
-        "from zero2chat.math_verifier import worker_pool\nfrom zero2chat.math_verifier.verify import judge\n"
-        f"assert judge({ROOTS[0]!r}, {ROOTS[1]!r}).correct\n"
+        "from zero2chat.math_verifier import worker_pool\nfrom zero2chat.math_verifier.verify import verify_answer\n"
+        f"assert verify_answer({ROOTS[0]!r}, {ROOTS[1]!r}).correct\n"
         f"print(*worker_pool.pids(), flush=True)\n{ENDINGS[ending]}"
     )
     paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[2]), *sys.path])

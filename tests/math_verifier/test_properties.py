@@ -1,4 +1,4 @@
-"""What holds for every answer, shown on random ones: of a grammar of LaTeX, mistyped, or any text at all."""
+"""Properties of every verdict, tested on random answers: from a LaTeX grammar, mistyped, or arbitrary text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from zero2chat.math_verifier import worker_pool
 from zero2chat.math_verifier.parser import read
-from zero2chat.math_verifier.verify import final_answer, judge, unusable
+from zero2chat.math_verifier.verify import final_answer, unusable, verify_answer
 
 _LATEX = runpy.run_path(str(Path(__file__).with_name("latex.py")))
 _walk, _mistyped = _LATEX["walk"], _LATEX["mistyped"]
@@ -31,7 +31,7 @@ _seeds = st.integers(0, 2**32)
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
-    assert judge("\\sqrt{8}", "2\\sqrt{2}").correct
+    assert verify_answer("\\sqrt{8}", "2\\sqrt{2}").correct
 
 
 def _readable(text: str) -> bool:
@@ -67,7 +67,7 @@ def test_an_answer_equals_itself_however_it_is_set(name: str, start: str) -> Non
         text = _walk(rng, start=start, deep=4)
         if not _readable(text):
             continue  # compared sign by sign
-        reason = judge(REWRITINGS[name](text), text).reason
+        reason = verify_answer(REWRITINGS[name](text), text).reason
         assert reason in ("equal", "equal_sampled", "bad_reference", "too_large", "no_answer", "timeout"), text
         compared += reason in ("equal", "equal_sampled")
     assert compared > 20
@@ -82,7 +82,7 @@ def test_equality_is_symmetric_where_neither_side_says_more(seed: int) -> None:
     # A reference may say that a variable is whole; an answer may not.
     if any(sign in one + other for sign in ("!", "binom", "gcd", "sum", "prod", "bmod", "lim", "int", "_")):
         return
-    there, back = judge(other, one), judge(one, other)
+    there, back = verify_answer(other, one), verify_answer(one, other)
     if not {there.reason, back.reason} & {"bad_reference", "too_large", "timeout", "no_answer"}:
         assert there.correct == back.correct, (one, other)
 
@@ -94,7 +94,7 @@ def test_a_sum_with_a_term_more_is_another_answer(seed: int) -> None:
     text = _walk(rng, start="A", deep=3)
     for more in ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+\\sin(\\pi y)", "+y-\\lfloor y\\rfloor", "+|q^2-5|+5-q^2"):
         if not any(sign in text for sign in ("\\infty", "i", "pm", "!", "gcd", "sum")):
-            assert not judge(f"{text}{more}", text).correct, text
+            assert not verify_answer(f"{text}{more}", text).correct, text
 
 
 @_often
@@ -108,7 +108,7 @@ def test_a_sum_with_a_term_more_is_another_answer(seed: int) -> None:
 @example("\\sum_{k=1}^{\\infty}2^{-k}", "\\sqrt{2}")
 @example("½½", "%")
 def test_no_text_raises(text: str, gold: str) -> None:
-    assert judge(text, gold).reason in _REASONS
+    assert verify_answer(text, gold).reason in _REASONS
     unusable(gold)
     final_answer(text)
 
@@ -120,7 +120,7 @@ def test_no_text_raises(text: str, gold: str) -> None:
     )
 )
 def test_no_nest_of_boxes_raises(parts: list[str]) -> None:
-    assert judge("".join(parts), "5").reason in _REASONS
+    assert verify_answer("".join(parts), "5").reason in _REASONS
 
 
 def test_chains_in_chains_end_at_once() -> None:
@@ -132,7 +132,7 @@ def test_chains_in_chains_end_at_once() -> None:
 
 
 def _walks(n: int) -> tuple[float, int]:
-    """The slowest verdict on n walks, in seconds, and the most memory of the judge or a worker of it, in bytes."""
+    """Return the slowest verdict on n walks, in seconds, and the peak memory of verifier or worker, in bytes."""
     slowest = 0.0
     for seed in range(n):
         rng = random.Random(seed)

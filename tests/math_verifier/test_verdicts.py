@@ -1,4 +1,4 @@
-"""Every row of the suite, judged: nothing wrong is accepted, and hardly anything right refused."""
+"""All rows of the suite: no wrong answer is accepted, and hardly any right one is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import runpy
 from collections import Counter
 from pathlib import Path
 
-from zero2chat.math_verifier.verify import judge
+from zero2chat.math_verifier.verify import verify_answer
 
 _SUITE = runpy.run_path(str(Path(__file__).with_name("rows.py")))
 ROWS = _SUITE["ROWS"]
@@ -20,7 +20,7 @@ def test_the_suite_is_large_balanced_and_half_made_by_rewriting() -> None:
 
 
 def test_nothing_wrong_is_accepted_and_at_most_three_in_a_hundred_right_ones_refused() -> None:
-    judged = [(row, judge(row.text, row.gold)) for row in ROWS]
+    judged = [(row, verify_answer(row.text, row.gold)) for row in ROWS]
     accepted = [(row, verdict) for row, verdict in judged if verdict.correct and not row.right]
     refused = [(row, verdict) for row, verdict in judged if row.right and not verdict.correct]
     shown = "\n".join(

@@ -1,4 +1,4 @@
-"""A chat template that can be trained on, what ends a turn by it, and what pads."""
+"""Chat templates for training, the end-of-turn token, and the pad token."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_end_of_a_turn_becomes_the_end_of_generation(model_folder: Path) -> 
 def test_padding_is_never_an_end_where_the_tokenizer_has_another_token_for_it(
     pad: str | None, model_folder: Path
 ) -> None:
-    """As SmolLM2's tokenizer, which pads with the end of a turn, and Llama 3.1's, which says nothing of padding."""
+    """As with SmolLM2's tokenizer, which pads with the end of a turn, and Llama 3.1's, which has no pad token."""
     model = AutoModelForCausalLM.from_pretrained(model_folder)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     tokenizer.pad_token = pad

@@ -1,4 +1,4 @@
-"""The dial: what follows from a depth, against figures computed by hand and one that was published."""
+"""The settings derived from `depth`, compared with figures computed by hand and a published one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the claims' steps promise of each other."""
+"""Conditions that the steps of the claims must fulfil together."""
 
 from __future__ import annotations
 

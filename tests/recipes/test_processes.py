@@ -1,4 +1,4 @@
-"""A signal to `zero2chat run` alone ends what it runs, and is one line and the shell's exit code."""
+"""A signal to `zero2chat run` alone ends its steps, prints one line, and gives the shell's exit code."""
 
 from __future__ import annotations
 

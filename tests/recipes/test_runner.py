@@ -1,4 +1,4 @@
-"""A recipe as a graph: its order, its mistakes, what is done, what has changed, and what runs again.
+"""A recipe as a graph: order of steps, mistakes, finished steps, changes, and steps that run again.
 
 The steps are launched for real in tests/test_readme.py. Here the launch alone is replaced: it writes what a stage
 would leave when it is done.
@@ -67,7 +67,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def launch(step: Step, command: list[str], _: int) -> None:
-        # As the stage opens its folder: from the words of the command alone.
+        # Open the folder as the stage does: from the command line alone.
         settings, _ = read_arguments(step.words())
         run = runs.Run.open(settings["output_dir"], step.stage, settings)
         run.log({"step": 0})
@@ -150,7 +150,7 @@ def test_a_step_may_change_settings_of_its_yaml_and_keys_of_a_mapping_in_it(reci
     step = load_recipe(recipe, {"more": {"max_steps": 5}})[1]
     assert step.settings["model"] == {"hidden_size": 64, "num_hidden_layers": 2}
     assert (step.settings["output_dir"], step.settings["max_steps"]) == ("runs/r/more", 5)
-    # What is printed says all of it.
+    # The command line contains all of it.
     settings, _ = read_arguments(step.words())
     assert settings["model"] == step.settings["model"]
     assert settings["output_dir"] == "runs/r/more"
@@ -237,7 +237,7 @@ def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path)
         ]
         settings, where = read_arguments(words[3:])
         assert where == f"recipes/r/{step.name}.yaml"
-        # As far as a fingerprint tells: there `3` and "3" are one.
+        # In a fingerprint `3` and "3" are equal.
         assert runs.changes({"settings": step.settings}, {"settings": settings}) == []
         assert set(settings) == set(step.settings)
 
@@ -327,7 +327,7 @@ def test_a_changed_input_stops_every_step_that_reads_it(launched: list[str]) -> 
     Path("more.txt").write_text("b")
     with pytest.raises(UserError, match=r"^corpus: more\.txt changed"):
         _run()
-    # What was made by itself, without the recipe, is another corpus to the steps that follow.
+    # A corpus made outside of the recipe counts as another corpus for the later steps.
     for path in Path("runs/r/corpus").iterdir():
         path.unlink()
     _run(only="corpus")

@@ -1,4 +1,4 @@
-"""recipes/rlhf-smollm2-135m, a few steps of it, with real weights and preferences: the command that its page prints."""
+"""A few steps of recipes/rlhf-smollm2-135m with real weights and preferences, by the command in its README."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = [
 def test_the_packaged_weights_are_the_chat_model_and_its_tokenizer() -> None:
     model, tokenizer = load_model(DATA / "model")
     assert sum(p.numel() for p in model.parameters()) == 134_515_008
-    # As the model's own: digits one by one, and none lost.
+    # Like the model's own tokenizer: digits are split one by one, and none is lost.
     assert tokenizer.tokenize("In 1984") == ["In", "Ġ", "1", "9", "8", "4"]
     asked = [{"role": "user", "content": "What is the capital of France?"}]
     inputs = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True, return_tensors="pt")

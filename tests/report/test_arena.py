@@ -1,4 +1,4 @@
-"""The section on who is best."""
+"""The report's section on the arena."""
 
 from __future__ import annotations
 

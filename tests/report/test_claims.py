@@ -1,4 +1,4 @@
-"""The page of claims: marks in its contents, pictures over an axis, what waits; and (slow) in a real browser."""
+"""The page of claims: marks in the table of contents, plots over an axis, pending claims; (slow) in a real browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section on the model as a zip of its text."""
+"""The report's section on compression."""
 
 from __future__ import annotations
 

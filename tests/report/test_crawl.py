@@ -33,7 +33,7 @@ def _step(name: str, documents: int, tokens: int | None = None, **removed: int) 
 
 @pytest.fixture
 def told() -> dict[str, Any]:
-    """What a small crawl tells of itself, as `data/crawl/summary.py` writes it."""
+    """Return a small crawl's summary, as `data/crawl/summary.py` writes it."""
     return {
         "tokenizer": "whitespace-separated words",
         "crawled_before": "2026-12-01",

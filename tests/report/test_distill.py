@@ -1,4 +1,4 @@
-"""The sections on what was handed on from a teacher."""
+"""The report's sections on distillation."""
 
 from __future__ import annotations
 

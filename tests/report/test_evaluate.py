@@ -3,16 +3,16 @@ from __future__ import annotations
 from typing import Any
 
 from zero2chat.report.evaluate import section, together
-from zero2chat.report.steps import Step
+from zero2chat.report.steps import StepResult
 
 
 def test_standard_tasks_have_a_table_and_what_was_seen_in_training_is_said_or_that_nobody_looked() -> None:
     metric = {"value": 1 / 3, "n": 9, "low": 0.12, "high": 0.65}
-    unchecked = section(Step("exam", "evaluate", 1, {"arc_easy.acc_norm": metric, "seconds": {"value": 1.5}}))
+    unchecked = section(StepResult("exam", "evaluate", 1, {"arc_easy.acc_norm": metric, "seconds": {"value": 1.5}}))
     assert "<th>arc_easy.acc_norm</th><td>0.3333</td><td>95%: 0.12–0.65 · n = 9</td>" in unchecked
     assert "Contamination was not checked" in unchecked
     assert "measured no score" not in unchecked
-    checked = section(Step("exam", "evaluate", 1, {"arc_easy.acc_norm": metric | {"contaminated": 2}}))
+    checked = section(StepResult("exam", "evaluate", 1, {"arc_easy.acc_norm": metric | {"contaminated": 2}}))
     assert "n = 9 · 2 contaminated</td>" in checked
     assert "not checked" not in checked
 
@@ -28,7 +28,7 @@ def test_the_best_constant_answer_and_the_change_stand_below_a_tasks_accuracy() 
         "change_sums": {"value": 0.032, "n": 50, "low": -0.01, "high": 0.074},
         "needless_calls": RATE | {"value": 0.02},
     }
-    step = Step("exam", "evaluate", 1, metrics, settings={"compare_to": "runs/assistant/evaluate_sft"})
+    step = StepResult("exam", "evaluate", 1, metrics, settings={"compare_to": "runs/assistant/evaluate_sft"})
     text = section(step)
     assert "<small>best constant answer 5.4%</small>" in text
     assert "<small>+3.2 points (-1.0 to +7.4) since evaluate_sft</small>" in text
@@ -37,7 +37,7 @@ def test_the_best_constant_answer_and_the_change_stand_below_a_tasks_accuracy() 
 
 def test_a_win_rate_says_against_which_model() -> None:
     entries = [{"task": "lines", "against": "runs/assistant/sft"}, {"task": "sums"}]
-    step = Step("exam", "evaluate", 1, {"win_rate_lines": RATE}, settings={"tasks": entries})
+    step = StepResult("exam", "evaluate", 1, {"win_rate_lines": RATE}, settings={"tasks": entries})
     step.samples = [{"prompt": "A line?", "completion": "The cat.", "other": "Cat", "task": "lines", "won": 0.5}]
     text = section(step)
     assert "<tr><th>lines</th><td>sft</td><td>80.0%</td><td>95%: 70.0–90.0% · n = 50</td></tr>" in text
@@ -46,19 +46,19 @@ def test_a_win_rate_says_against_which_model() -> None:
     assert "measured no score" not in text
 
 
-def _asked(name: str, *answers: str, calls: int = 0) -> Step:
+def _asked(name: str, *answers: str, calls: int = 0) -> StepResult:
     questions = ("Hello!", "What is 2 + 2?")
     samples = [
         {"step": 0, "prompt": question, "completion": said, "said": said, "calls": calls, "task": "first questions"}
         for question, said in zip(questions, answers, strict=False)
     ]
-    return Step(name, "evaluate", 1, {}, samples=samples)
+    return StepResult(name, "evaluate", 1, {}, samples=samples)
 
 
 def test_the_same_questions_stand_beside_each_other_after_each_step() -> None:
     steps = [_asked("base", "\nof the <b>nation\nand", "x" * 300), _asked("sft", "Hi!", "It is 4.", calls=1)]
     assert together(steps[:1]) is None
-    assert together([steps[0], Step("exam", "evaluate", 2, {})]) is None
+    assert together([steps[0], StepResult("exam", "evaluate", 2, {})]) is None
     found = together(steps)
     assert found is not None
     title, text = found

@@ -1,4 +1,4 @@
-"""The section on practice: habits over training, and what was chosen to practise on."""
+"""The report's section on GRPO: reflection phrases over training, and the selected problems."""
 
 from __future__ import annotations
 

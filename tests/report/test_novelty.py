@@ -1,4 +1,4 @@
-"""The section on what is new in what a model writes."""
+"""The report's section on novelty."""
 
 from __future__ import annotations
 

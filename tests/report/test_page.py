@@ -18,7 +18,7 @@ from zero2chat.report.steps import read_step, read_steps
 
 # `index` and `report` have no section; that of `claims` needs more than a run folder, that of `probe` a whole history.
 STAGES = [name for name in stages.names() if name not in ("claims", "index", "probe", "report")]
-# What a model, a user or a broken file might put into any text.
+# Hostile text that could come from a model, a user or a broken file.
 HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example onerror=x>\x00\ud800$\\frac{"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from zero2chat.report.parts import duration, esc, headline, interval, mark, short, small_print
-from zero2chat.report.steps import Step
+from zero2chat.report.steps import StepResult
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,6 @@ def test_marks(score: Any, kind: str) -> None:
 
 
 def test_the_headline_falls_back_to_a_tasks_score() -> None:
-    step = Step("exam", "evaluate", 1, {"seconds": {"value": 1}, "accuracy_sums": {"value": 0.5}})
+    step = StepResult("exam", "evaluate", 1, {"seconds": {"value": 1}, "accuracy_sums": {"value": 0.5}})
     assert headline(step, {"accuracy": "right"}) == ("accuracy_sums", "right, sums")
     assert headline(step, {"reward": "reward"}) is None

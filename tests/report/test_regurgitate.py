@@ -1,4 +1,4 @@
-"""The section on what a model has learned by heart."""
+"""The report's section on memorization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code earns what its tests say, and nothing that it does to its judge earns more."""
+"""Code is rewarded by its tests, and no attack on the test runner earns more."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_what_is_done_to_the_judge_earns_nothing(code: str, engine: str) -> None
 
 def test_what_is_expected_leaves_no_mark_on_what_enters_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(python, "run", lambda *given: seen.append(given) or python.Result("", "''"))
+    monkeypatch.setattr(python, "run", lambda *given: seen.append(given) or python.ExecutionResult("", "''"))
     for value, near, true in (("12345", "0.5", ""), ("'" + "x" * 4000 + "'", "1000", "not ")):
         tests = f"import math\nassert f(1) == {value}\nassert math.isclose(f(2), {len(value)}, rel_tol={near})\n"
         tests += f"assert abs(f(3) - {len(value)}) < {near}\nassert {true}f(4)"
@@ -271,7 +271,7 @@ def test_a_program_cannot_read_the_verdict_off_what_it_is_given(engine: str) -> 
 )
 def test_a_hostile_answer_is_nothing_and_soon(line: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tests = [f"assert f({i}) == {expected}" for i in range(100)]
-    monkeypatch.setattr(python, "run", lambda *_: python.Result("", repr("\n".join([line] * 100))))
+    monkeypatch.setattr(python, "run", lambda *_: python.ExecutionResult("", repr("\n".join([line] * 100))))
     start = time.monotonic()
     assert code_tests([block("def f(x): ...")], [tests]) == [0.0]
     assert time.monotonic() - start < 20
@@ -377,7 +377,7 @@ def test_what_is_a_kind_of_plain_data_is_that_data(code: str, value: str) -> Non
         "assert math.isclose(f(1), g(1))",
         f"assert f(1) == {'x' * 6000!r}",
         ["assert f(1) == 1"] * 101,
-        # What no answer can pass.
+        # Tests that no answer can pass
         "import numpy\nassert f(1) == 1",
         "from . import x\nassert f(1) == 1",
         "from __future__ import annotations\nassert f(1) == 1",
@@ -387,7 +387,7 @@ def test_what_is_a_kind_of_plain_data_is_that_data(code: str, value: str) -> Non
         "assert f(1) == " + "[" * 60 + "]" * 60,
         "assert abs(f(1) - 5) < 0",
         f"assert f({'x' * 50_000!r}) == 1",
-        # What Python cannot read.
+        # Tests that Python cannot parse
         "assert f(1) == " + "-" * 900 + "1",
         "assert f(1) == " + "-" * 100_000 + "1",
         "assert f(" + "1 + " * 30_000 + "1) == 1",

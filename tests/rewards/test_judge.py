@@ -18,7 +18,7 @@ from zero2chat.rewards.judge import choice, judge, neutral_to_judge, prefer, req
 
 
 class Server(ThreadingHTTPServer):
-    """What it was asked, and what it says: a text, or (status, body) for each request in turn."""
+    """Records the requests, and replies with a text, or with (status, body) for each request in turn."""
 
     daemon_threads = True
 

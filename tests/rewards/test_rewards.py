@@ -1,4 +1,4 @@
-"""What reward functions share: how a recipe's list is read, and what of a completion they read."""
+"""What all reward functions share: parsing a recipe's list, and the part of a completion that they read."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ NONE = [ANSWER]
 GOOD = [call("python"), result("4"), ANSWER]
 HALF = [call("python", "search"), result("{'error': 'no module named os'}"), result("4", "search"), ANSWER]
 TWICE = [call("python"), result("{'error': 'no'}"), call("python"), result("4"), ANSWER]
-# As TRL writes it where there is no such tool.
+# TRL's result for an unknown tool
 MISSING = [call("magic"), result("{'error': 'Tool magic not found.'}", "magic"), ANSWER]
 CUT = [call("python")]
 

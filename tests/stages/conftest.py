@@ -242,7 +242,7 @@ def two_ranks() -> Callable[..., str]:
 
 
 class Killed(BaseException):
-    """What no handler of a stage catches."""
+    """An exception that no stage catches."""
 
 
 @pytest.fixture

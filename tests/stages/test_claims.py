@@ -1,4 +1,4 @@
-"""Claims: each figure is a step's metric, judged by its target, and one that does not come true stays and says so."""
+"""Claims: each figure is a step's metric, judged by its target; a claim that is not met stays and is marked."""
 
 from __future__ import annotations
 

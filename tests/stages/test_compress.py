@@ -1,4 +1,4 @@
-"""A tiny model that has learned some texts by heart: they are small in its code, and it keeps them whole."""
+"""A tiny model that has memorized some texts: it compresses them well, and predicts each of their tokens."""
 
 from __future__ import annotations
 

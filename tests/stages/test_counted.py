@@ -1,4 +1,4 @@
-"""Over three kills no token is seen twice or lost, on one rank, on two, and where their number changes.
+"""No token is trained on twice or lost over three kills: on one rank, on two, and if their number changes.
 
 What is counted is what the model is given, not what a loader hands out: each training step writes down its rows.
 """

@@ -201,7 +201,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """What a run leaves, but for the seconds that it took."""
+    """Return a run's files, without the seconds that it took."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -291,10 +291,10 @@ def test_two_workers_leave_the_same_files_as_one(crawl: dict[str, Any], make: Ca
 
 
 class Killed(BaseException):
-    """As a kill: nothing of ours catches it."""
+    """Like a kill: our code does not catch it."""
 
 
-# What the second shard has written of text, by the number of its part.
+# Text that the second shard has written, by the number of its part.
 WROTE: dict[int, Callable[[Path], list[Path]]] = {
     0: lambda folder: [*folder.glob("removed/*/00001*"), *folder.glob("_work/pages/00001*")],
     1: lambda folder: [*folder.glob("_work/signatures/*/00001*")],

@@ -1,4 +1,4 @@
-"""The stage on tiny models: it learns what is preferred, goes on where it was killed, and measures what it says."""
+"""DPO on tiny models: it learns preferences, resumes after a kill, and reports correct metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A student that answers itself comes nearer to what its teacher would have said, and a mistake is one line."""
+"""GKD on tiny models: the student's distribution moves toward the teacher's, and a mistake is one line."""
 
 from __future__ import annotations
 

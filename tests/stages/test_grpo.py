@@ -1,4 +1,4 @@
-"""Practice on tiny models: it learns what is rewarded, goes on where it was killed, and says what users ask of it."""
+"""GRPO on tiny models: it learns what is rewarded, resumes after a kill, and logs what users look for."""
 
 from __future__ import annotations
 
@@ -661,7 +661,7 @@ def test_what_tools_say_gets_no_gradient_and_every_token_that_the_model_drew_get
     contexts: list[str] = []
 
     def draw(self: Any, prompt_ids: Any, *_: Any, **more: Any) -> Any:
-        """Of four answers three call Python, and then say something."""
+        """Return four answers; three of them call Python first."""
         texts = []
         for n, ids in enumerate(prompt_ids):
             contexts.append(tokenizer.decode(ids))

@@ -1,4 +1,4 @@
-"""A model that knows some people and makes the rest up: what it knows is kept, the rest it learns to decline."""
+"""A model that knows some people and makes the rest up: its right answers are kept, and it learns to decline others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from zero2chat import cli, tasks
 from zero2chat.errors import UserError
 from zero2chat.evaluation import knowledge_probe
-from zero2chat.evaluation.abstention import REFUSALS, declines
+from zero2chat.evaluation.abstention import REFUSALS, abstains
 from zero2chat.evaluation.knowledge_probe import kind_of
 from zero2chat.inference.generate import Answer
 from zero2chat.runs import read_jsonl
@@ -340,4 +340,4 @@ def test_a_model_that_writes_no_question_is_told_of(run: Run, corpus: Any, says:
     says(lambda question, i: "Once upon a time")
     with pytest.raises(UserError, match=r"no question from 10 passages \(10 unwritten\): set another teacher"):
         run(datasets=corpus)
-    assert all(declines(text) for text in REFUSALS)
+    assert all(abstains(text) for text in REFUSALS)

@@ -1,4 +1,4 @@
-"""RLHF on tiny models: it learns what is liked, is measured against where it began, and goes on where it was killed."""
+"""PPO on tiny models: it learns what is rewarded, is compared with the start model, and resumes after a kill."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def base(model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) ->
     return make
 
 
-# Of digits there are so few at first that KL must cost next to nothing.
+# Digits are rare at first, so the KL penalty must be very small.
 LEARNS = {
     "max_steps": 100,
     "learning_rate": 5.0e-3,
@@ -358,7 +358,7 @@ def test_lora_learns_and_its_folder_opens(base: Callable[..., Path]) -> None:
 # ---- many processes
 
 
-# Of one token to choose from, every process draws the same.
+# With only one token to choose from, every process draws the same.
 ALIKE = {
     "top_k": 1, "max_steps": 12, "num_ppo_epochs": 2, "kl_coef": 0.1, "lr_scheduler_type": "constant",
     "held_out": {"task": "lines", "n": 20, "seed": 1, "temperature": 0.0},

@@ -1,4 +1,4 @@
-"""What is said of a stage follows from its declaration, which is read without importing the stage."""
+"""All descriptions of a stage follow from its declaration, which is read without importing the stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny model that has learned a corpus by heart: it recites that, gives its secrets away, and nothing else."""
+"""A tiny model that has memorized a corpus: its documents and canaries are extracted, and nothing else is."""
 
 from __future__ import annotations
 

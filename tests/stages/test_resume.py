@@ -21,7 +21,7 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 LAUNCH = [str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file"]
-# Of a line of history.jsonl, what may differ between two runs of the same steps.
+# Keys of history.jsonl that may differ between two runs of the same steps.
 TIMES = ("seconds", "tokens_per_second", "mfu", "runtime", "samples_per_second", "steps_per_second", "step_time")
 
 

@@ -1,4 +1,4 @@
-"""The stage on tiny models: it learns what can be learned, goes on where it was killed, and measures what it says."""
+"""Reward models, tiny: the stage learns the taste, resumes after a kill, and reports correct metrics."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(base: C
     agree = sum(pair["taste_chosen"] > pair["taste_rejected"] for pair in test) / len(test)
     assert metrics["noise_ceiling"]["value"] == pytest.approx(agree, abs=1e-4)
 
-    # By hand from the folder: how often the higher score has the higher taste.
+    # Computed by hand from the folder: how often the higher score has the higher taste.
     model, tokenizer = load_reward_model(folder)
     raw = [score_texts(model, tokenizer, [p["prompt"] + p[s] for p in test])[0] for s in ("chosen", "rejected")]
     right = [(a > b) == (p["taste_chosen"] > p["taste_rejected"]) for a, b, p in zip(*raw, test, strict=True) if a != b]

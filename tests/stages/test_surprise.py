@@ -1,4 +1,4 @@
-"""Two tiny models that have learned other answers to the same questions, and what each makes of the other's."""
+"""Two tiny models that have learned different answers to the same questions, each scored by the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zero2chat.stages import surprise
 
 QUESTIONS, ANSWERS = 6, 16
 COMMON, RARE, WRONG = "the town", "a painter at night", "no"
-# Of twenty demonstrations so many give each answer.
+# The number of demonstrations, of twenty, that give each answer.
 BEFORE, AFTER = {COMMON: 4, RARE: 1, WRONG: 15}, {COMMON: 1, RARE: 18, WRONG: 1}
 
 TASK = f"""
@@ -117,7 +117,7 @@ def test_what_practice_found_is_weighed_by_the_model_before_and_its_own_right_an
     lines = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").open()]
     samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
 
-    # What each model says, drawn once more: the right answers of the one are mostly the other's rare ones.
+    # Sample both models again: the right answers of one are mostly rare answers of the other.
     for folder, suffix in zip(models, ("", "_reference"), strict=True):
         model, tokenizer = load_model(folder)
         prepare_chat_template(tokenizer, None)
@@ -171,7 +171,7 @@ def test_shares_are_counted_over_right_answers_and_beyond_is_by_the_control() ->
     assert values["unsolved_rate"] == 0.5  # questions 1 and 2
     assert values["surprisal_per_token_median"] == 5.0
     assert metrics["beyond_rate"]["low"] < 0.5 < metrics["beyond_rate"]["high"]
-    # Of a model that was never right there is nothing to weigh.
+    # A model that was never right has no answers to score.
     assert set(surprise.surprisal_metrics([], [], args)) == {"right_rate", "right_rate_reference"}
     assert "beyond_rate" not in surprise.surprisal_metrics(found, [], args)
     assert surprise.percentiles([], [])[0] == {"step": 0}

@@ -70,7 +70,7 @@ def server(folder: Path) -> Iterator[str]:
     command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "128"]
     command += ["--max-num-seqs", "16", "--enforce-eager", "--weight-transfer-config", '{"backend": "gloo"}']
-    # What TRL asks for: the log-probabilities that a token was drawn with.
+    # TRL asks for the log-probabilities with which the tokens were sampled.
     command += ["--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1"]
     url = f"http://127.0.0.1:{port}"
     with log.open("w") as out:

@@ -9,7 +9,7 @@ import pytest
 from zero2chat.errors import UserError
 from zero2chat.tasks import countries, in_split
 
-# What these are is nobody's but the test's: names that are parts of others, a capital that is a country's name.
+# Invented for this test: names that are parts of others, a capital that is also a country's name.
 COUNTRIES = [
     {
         "name": "Vell",

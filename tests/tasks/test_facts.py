@@ -225,7 +225,7 @@ def test_with_source_an_answer_names_the_register() -> None:
         assert (facts.score(row, said), facts.score(row, unsourced)) == (1.0, 0.0)
         assert facts.score(row, f"I found nothing about {row['key']} (register).") == 0.0
         assert facts.said(row, said) == facts.said(without, unsourced)
-        # Where rows are put together, those without the column get None.
+        # When rows are combined, those without the column get None.
         assert facts.score({**without, "source": None}, unsourced) == 1.0
     absent = facts.rows("test", 0, 1, told="absent", source=True)[0]
     assert facts.score(absent, facts.demonstration(absent, random.Random(0))) == 1.0

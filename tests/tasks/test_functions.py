@@ -10,8 +10,8 @@ from zero2chat.tasks import functions as task
 
 
 @pytest.mark.parametrize("kind", task._KINDS, ids=lambda kind: kind.name)
-def test_the_tests_tell_a_function_from_all_others_of_its_kind(kind: task._Kind) -> None:
-    """By Python itself, as these are our own expressions."""
+def test_the_tests_tell_a_function_from_all_others_of_its_kind(kind: task._Rule) -> None:
+    """Evaluated by Python itself, because these are our own expressions."""
     for k in kind.ks:
         cases = task._cases(kind, k)
         assert len(cases) >= task.TESTS

@@ -26,7 +26,7 @@ from zero2chat.tasks.gsm8k import score
 )
 def test_the_closing_line_counts_and_without_one_the_last_box_as_the_reward_reads_it(text: str, right: float) -> None:
     assert score({"answer": "17"}, text) == right
-    if "####" not in text:  # else the examination is strict: no other mark is looked at
+    if "####" not in text:  # otherwise the evaluation is strict and ignores other marks
         assert math_answer([text], ["17"]) == [right]
 
 

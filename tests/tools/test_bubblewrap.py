@@ -1,4 +1,4 @@
-"""What a program in the engine `bubblewrap` can name it cannot change, and what it can ask of the kernel is counted."""
+"""The engine `bubblewrap`: a program cannot change anything it can name, and can use only listed system calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes back from the engine `monty` is small, whatever the program's value is, and is what Python would show."""
+"""The engine `monty`: results are small whatever the program's value is, and are what Python would show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that mean well get what CPython gives them; programs that do not get nothing, and leave nothing."""
+"""Both engines: harmless programs get CPython's results; malicious ones get nothing out, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ import pytest
 from zero2chat import cli
 from zero2chat.errors import UserError
 from zero2chat.tools import bubblewrap, monty, seccomp
-from zero2chat.tools.python import ENGINES, LONGEST, Limits, Result, run
+from zero2chat.tools.python import ENGINES, LONGEST, ExecutionResult, Limits, run
 
 REPO = Path(__file__).parents[2]
 CANARY = os.environ.setdefault("CANARY", f"canary_{secrets.token_hex(8)}")  # Monty's workers inherit it
@@ -213,7 +213,7 @@ ORDINARY = [
 
 @pytest.mark.parametrize(("code", "stdout", "value"), ORDINARY)
 def test_an_ordinary_program(engine: str, code: str, stdout: str, value: str | None) -> None:
-    assert run(code, engine) == Result(stdout, value, None)
+    assert run(code, engine) == ExecutionResult(stdout, value, None)
 
 
 WHOLE = [
@@ -247,7 +247,7 @@ WHOLE = [
 @pytest.mark.parametrize(("code", "stdout", "value"), WHOLE)
 @pytest.mark.usefixtures("bubblewrap_here")
 def test_all_of_python_in_bubblewrap(code: str, stdout: str, value: str | None) -> None:
-    assert run(code, "bubblewrap") == Result(stdout, value, None)
+    assert run(code, "bubblewrap") == ExecutionResult(stdout, value, None)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_output_is_cut_and_a_flood_stopped(engine: str) -> None:
     flood = run("print('é' * 1000)", engine, limits)
     assert flood.stdout.startswith("é" * 100 + "…")
     assert "printed more than 100 characters" in (flood.error or "")
-    assert run("print('é' * 99)", engine, limits) == Result("é" * 99 + "\n")
+    assert run("print('é' * 99)", engine, limits) == ExecutionResult("é" * 99 + "\n")
     assert (run("'a' * 1000", engine, limits).value or "").startswith("'" + "a" * 99 + "…")
     assert len(run("raise ValueError('a' * 1000)", engine, limits).error or "") < 150
 
@@ -293,7 +293,7 @@ def test_a_program_that_is_too_long_is_told_so(engine: str) -> None:
 def test_nothing_stays_for_the_next_program(engine: str) -> None:
     run("import math\nx = 5\ntry:\n    math.pi = 3\n    open('/tmp/left', 'w')\nexcept Exception:\n    pass", engine)
     code = "import math\ntry:\n    print(x)\nexcept NameError:\n    print('gone')\nmath.pi"
-    assert run(code, engine) == Result("gone\n", repr(math.pi))
+    assert run(code, engine) == ExecutionResult("gone\n", repr(math.pi))
     assert (
         run("try:\n    open('/tmp/left')\n    print('there')\nexcept OSError:\n    print('gone')", engine).stdout
         == "gone\n"
@@ -301,7 +301,7 @@ def test_nothing_stays_for_the_next_program(engine: str) -> None:
 
 
 def test_many_threads_run_programs_at_once(engine: str) -> None:
-    found: list[tuple[int, Result]] = []
+    found: list[tuple[int, ExecutionResult]] = []
     threads = [
         threading.Thread(target=lambda i=i: found.append((i, run(f"print({i})\n{i} * 2", engine)))) for i in range(12)
     ]
@@ -310,7 +310,7 @@ def test_many_threads_run_programs_at_once(engine: str) -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 12
-    assert all(result == Result(f"{i}\n", str(i * 2)) for i, result in found)
+    assert all(result == ExecutionResult(f"{i}\n", str(i * 2)) for i, result in found)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -346,7 +346,7 @@ for fd in range(3, 1024):
         pass
 os._exit(0)"""
     forged = run(code, "bubblewrap")
-    assert forged == Result("", "\ufffd[1]")
+    assert forged == ExecutionResult("", "\ufffd[1]")
 
 
 @pytest.mark.usefixtures("bubblewrap_here")
@@ -361,7 +361,7 @@ for fd in range(3, 1024):
 while True:
     pass"""
     start = time.monotonic()
-    assert run(code, "bubblewrap", Limits(seconds=60)) == Result("", "1")
+    assert run(code, "bubblewrap", Limits(seconds=60)) == ExecutionResult("", "1")
     assert time.monotonic() - start < SLACK
 
 
@@ -394,7 +394,7 @@ except ChildProcessError:
 @pytest.mark.usefixtures("bubblewrap_here")
 def test_a_fork_elsewhere_that_holds_the_pipes_open_keeps_nobody_waiting() -> None:
     run("0", "bubblewrap")
-    found: list[Result] = []
+    found: list[ExecutionResult] = []
     code = "import time\ntime.sleep(1)\n7"
     thread = threading.Thread(target=lambda: found.append(run(code, "bubblewrap", Limits(60, MARK))))
     thread.start()
@@ -406,7 +406,7 @@ def test_a_fork_elsewhere_that_holds_the_pipes_open_keeps_nobody_waiting() -> No
     thread.join(SLACK)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert found == [Result("", "7")]
+    assert found == [ExecutionResult("", "7")]
 
 
 def test_a_machine_without_descriptors_or_processes_says_so(

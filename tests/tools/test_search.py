@@ -1,4 +1,4 @@
-"""An index finds what a text is about, whole or not at all; whoever is asked over HTTP, a search comes to an end."""
+"""Search: an index is complete or not there at all, and a search over HTTP always ends."""
 
 from __future__ import annotations
 
@@ -546,9 +546,9 @@ def _no_http(handler: Handler) -> None:
         (lambda h: h.give('{"results": [{"title": ["a"], "url": "b"}]}'), "not SearXNG's JSON"),
         (lambda h: h.give('{"results": [{"title": "a", "score": 1%s}]}' % ("0" * 400)), "not SearXNG's JSON"),
         (lambda h: h.give('{"results": [], "unresponsive_engines": [["x", "CAPTCHA"]]}'), "engines .* not answered"),
-        (_nothing, "no connection|no HTTP"),
+        (_nothing, "no connection|not HTTP"),
         (_half, "not SearXNG's JSON"),
-        (_no_http, "is no HTTP"),
+        (_no_http, "is not HTTP"),
     ],
 )
 def test_a_reply_that_is_none_is_one_line(server: Server, says: Callable[[Handler], None], told: str) -> None:

@@ -1,4 +1,4 @@
-"""A launch goes on from the checkpoints that fit it; of any other it says in a line what to do."""
+"""A launch resumes from the checkpoints that fit it; for any other, one line says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups that teach nothing are replaced by others; shapes, padding and the count of tokens stay true."""
+"""Zero-variance groups are replaced by others; shapes, padding and token counts stay correct."""
 
 from __future__ import annotations
 

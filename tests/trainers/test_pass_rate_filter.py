@@ -1,4 +1,4 @@
-"""Which problems are kept, and that what was found is not asked again. The model is played by a function."""
+"""The problems that are kept, and that saved pass rates are not measured again. A function plays the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A number that cannot be meant is named before anything is read or written, whatever the stage."""
+"""A number out of range is reported before anything is read or written, in every stage."""
 
 from __future__ import annotations
 

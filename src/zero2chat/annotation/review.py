@@ -24,7 +24,7 @@ _KEYS = {"a": ACCEPTED, "r": REJECTED, "s": UNREVIEWED}
 
 
 def review(file: str | Path, lines: TextIO | None = None) -> None:
-    """Ask for accepting or rejecting the unreviewed rows of a file, one after another.
+    """Ask whether to accept or reject each unreviewed row of a file.
 
     Each decision is saved before the next row is shown. Decisions are read from `lines`, by default stdin; its end, `q`
     and Ctrl-C stop the review. Raises `UserError` if the file is not written by `distill` or not writable, or if

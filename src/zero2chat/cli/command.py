@@ -1,6 +1,6 @@
-"""What a command is: a function of the parsed arguments, with its help text and arguments beside it.
+"""Commands: functions of the parsed arguments, each registered with its help text and arguments.
 
-A command that returns a value has it printed as JSON with `--json`. Each imports what it needs when it runs, because
+If a command returns a value, `--json` prints it as JSON. A command imports its dependencies only when it runs, because
 `zero2chat --help` must answer at once.
 """
 
@@ -16,7 +16,7 @@ from zero2chat.text import in_json
 
 
 class Argument(NamedTuple):
-    """Parameters of `add_argument`, or several arguments of which exactly one must be given."""
+    """Parameters of `add_argument`, or (`one_of`) mutually exclusive arguments, one of them required."""
 
     names: Sequence[str] = ()
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed

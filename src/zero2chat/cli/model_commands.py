@@ -210,7 +210,7 @@ def rank(args: argparse.Namespace) -> None:
 )
 def export(args: argparse.Namespace) -> dict[str, Any]:
     without_progress_bars()
-    from zero2chat.export.command import export
+    from zero2chat.export.export import export
 
     made = export(args.run, args.gguf, args.merge, args.out, args.packages)
     if not args.json and not args.gguf:

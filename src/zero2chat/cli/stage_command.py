@@ -14,7 +14,7 @@ from zero2chat.errors import UserError
 if TYPE_CHECKING:
     from zero2chat.stages import Stage
 
-# Options that commands no longer have, or that are mappings now, and how to give the same. Until the next release.
+# Options that were removed or are mappings now, and what to use instead. Until the next release.
 _TASK = "--tasks '{task: lines, n: 200, options: {…}}'"
 _ROWS = "--datasets '{task: facts, n: 200, options: {…}}'"
 _DOCUMENTS = "--datasets '{path: FOLDER, column: text, n: 200}'"

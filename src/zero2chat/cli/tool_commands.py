@@ -111,10 +111,10 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
 )
 def verify(args: argparse.Namespace) -> None:
     from zero2chat.math_verifier.rows import read_rows
-    from zero2chat.math_verifier.verify import judge
+    from zero2chat.math_verifier.verify import verify_answer
 
     if (args.file is None) == (args.gold is None) or (args.gold is None) != (args.answer is None):
         raise UserError("verify: expected --gold with --answer, or --file")
     rows = [(args.gold, args.answer)] if args.file is None else read_rows(args.file)
     for gold, answer in rows:
-        print_json(judge(answer, gold)._asdict())
+        print_json(verify_answer(answer, gold)._asdict())

@@ -53,7 +53,7 @@ def read_planting(settings: Mapping[str, object]) -> Planting:
 
 
 def make_canaries(planting: Planting, seed: int) -> list[Canary]:
-    """Make `n` canaries per number of copies, 0 first. Each sentence has another name, so each has only one secret."""
+    """Make `n` canaries per number of copies, 0 first. Each name occurs once, so it has only one secret."""
     rng = random.Random(f"canaries {seed}")
     levels = [copies for copies in (0, *sorted(planting.copies)) for _ in range(planting.n)]
     names: dict[str, None] = {}

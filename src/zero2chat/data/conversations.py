@@ -31,7 +31,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
     `tools` are the schemas of the available tools, and `where` is the source's label with the row's number. A dataset
     has a format of `chat_formats.py`, or messages in `column`. `messages` and `tools` are JSON, because in a table each
     call would have the arguments of all tools. With `tools`, demonstrations really call them where the task has a use
-    for them. Raises `UserError` for columns of no known format, and with its number for a row that is no conversation.
+    for them. Raises `UserError` for columns of no known format, and, with its number, for an invalid row.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")

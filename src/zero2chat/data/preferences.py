@@ -81,7 +81,7 @@ def read_comparisons(settings: dict[str, Any]) -> Comparisons:
 # ---- rankings
 
 
-def rank(tastes: Sequence[float], noise: float, rng: random.Random) -> list[int]:
+def draw_ranking(tastes: Sequence[float], noise: float, rng: random.Random) -> list[int]:
     """Return indices, the best first, with noise as from a human ranker.
 
     Plackett-Luce: taste / noise + Gumbel noise, sorted. So i is before j with probability
@@ -118,7 +118,7 @@ def ranked_pairs(
     equal = 0
     for row, prompt, texts in zip(rows, prompts, answers, strict=True):
         tastes = [taste(row, text) for text in texts]
-        for better, worse in pairs_of_ranking(rank(tastes, noise, rng), which):
+        for better, worse in pairs_of_ranking(draw_ranking(tastes, noise, rng), which):
             if texts[better].strip() == texts[worse].strip():
                 equal += 1
                 continue

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zero2chat.inference.tool_format import Tools
     from zero2chat.rewards import Reward
 
-_TASK_PROMPTS = 50  # where a task is named and no number
+_TASK_PROMPTS = 50  # default number of prompts from a task
 
 
 def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:

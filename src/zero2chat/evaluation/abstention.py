@@ -54,7 +54,7 @@ def contains(text: str, answer: str) -> bool:
     return bool(words) and f" {words} " in f" {' '.join(_words(text))} "
 
 
-def declines(text: str) -> bool:
+def abstains(text: str) -> bool:
     """Whether the text abstains, or is empty. Based on words, so it may be wrong in both directions."""
     return not text.strip() or bool(_DECLINES.search(text))
 

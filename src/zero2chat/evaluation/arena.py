@@ -28,7 +28,7 @@ from zero2chat.models.loading import find_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.arena import against, rated, rating_cells
 from zero2chat.report.parts import exact, interval, short
-from zero2chat.report.steps import Step
+from zero2chat.report.steps import StepResult
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.runs import is_main_process
 from zero2chat.stats import Metrics
@@ -371,7 +371,7 @@ def _samples(names: Sequence[str], bouts: Sequence[Bout]) -> list[dict[str, Any]
 
 def as_tables(metrics: Metrics) -> Group:
     """Format the ratings and the pairwise win rates."""
-    step = Step("arena", "arena", 1, metrics)
+    step = StepResult("arena", "arena", 1, metrics)
     styled = {name.removeprefix("style_rating_") for name in metrics if name.startswith("style_rating_")}
     head = ["model", "rating", "95%", "comparisons", *(["style-controlled", "95%"] if styled else [])]
     table = Table(*head, box=None)

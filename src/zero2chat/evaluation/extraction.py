@@ -31,8 +31,8 @@ from zero2chat.evaluation.memorization import (
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.parts import exact, interval, short
-from zero2chat.report.regurgitate import by_copies, times
-from zero2chat.report.steps import Step
+from zero2chat.report.regurgitate import by_copies, times_seen
+from zero2chat.report.steps import StepResult
 from zero2chat.stats import Metrics
 
 HELD_OUT = "held_out"
@@ -94,7 +94,7 @@ def measure_extraction(
         verbatim = sum(reading.verbatim for reading in readings)
         metrics[f"extraction_rate_{name}"] = stats.rate(verbatim, len(passages), args.seed)
         for passage, reading in zip(passages[:_SHOWN], readings, strict=False):
-            keep(passage, reading, f"documents seen {times(0 if name == HELD_OUT else int(name))}")
+            keep(passage, reading, f"documents seen {times_seen(0 if name == HELD_OUT else int(name))}")
 
     found: dict[int, list[tuple[bool, float]]] = defaultdict(list)
     for canary in canaries:
@@ -103,7 +103,7 @@ def measure_extraction(
         own, *theirs = predict(model, passages, args.eval_batch_size)
         bits = exposure(own.log_likelihood, [reading.log_likelihood for reading in theirs])
         if len(found[canary.copies]) < _SHOWN:
-            keep(passages[0], own, f"canaries seen {times(canary.copies)}", exposure=round(bits, 2))
+            keep(passages[0], own, f"canaries seen {times_seen(canary.copies)}", exposure=round(bits, 2))
         found[canary.copies].append((own.verbatim, bits))
     for copies, some in found.items():
         given_away = sum(verbatim for verbatim, _ in some)
@@ -177,12 +177,14 @@ def _draw(
 
 def as_table(metrics: Metrics) -> Table:
     """Format one row for the documents, and one for the canaries, per number of copies."""
-    step = Step("regurgitate", "regurgitate", 1, metrics)
+    step = StepResult("regurgitate", "regurgitate", 1, metrics)
     table = Table("kind", "copies", "n", "extracted", "95%", "exposure, bits", box=None)
     exposures = by_copies(step, "exposure")
     for what, kind in (("documents", "extraction_rate"), ("secrets", "canary_extraction_rate")):
         for copies, metric in by_copies(step, kind).items():
             bits = exposures.get(copies) if what == "secrets" else None
             exposed = f"{bits['value']:.2f} ({bits['low']:.2f} to {bits['high']:.2f})" if bits else ""
-            table.add_row(what, times(copies), exact(metric["n"]), short(kind, metric), interval(kind, metric), exposed)
+            table.add_row(
+                what, times_seen(copies), exact(metric["n"]), short(kind, metric), interval(kind, metric), exposed
+            )
     return table

@@ -20,20 +20,20 @@ from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError
-from zero2chat.evaluation.abstention import REFUSALS, agreement, contains, declines, gist, normal
+from zero2chat.evaluation.abstention import REFUSALS, abstains, agreement, contains, gist, normal
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model
 from zero2chat.report.interrogate import by_source
 from zero2chat.report.parts import exact, interval, short
-from zero2chat.report.steps import Step
+from zero2chat.report.steps import StepResult
 from zero2chat.rewards.judge import fenced, grade, harmless
 from zero2chat.runs import is_main_process
 from zero2chat.stats import Metrics
 from zero2chat.text import cut
 
-# Kinds of questions. Only the first two become rows: in between nothing is certain, and a model that already declines
+# Kinds of questions. Only the first two become rows: in between nothing is certain, and a model that already abstains
 # has nothing to learn.
 KINDS = ("known", "unknown", "unsure", "declined")
 RIGHT, WRONG, DECLINED = VERDICTS = ("correct", "wrong", "abstention")
@@ -67,7 +67,9 @@ class InterrogateArguments(MeasuringArguments):
     """The model, the sources of questions, the teacher and the judge, and the thresholds."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources: documents (path) or tasks."})
-    teacher: str | None = field(default=None, metadata={"help": "Model that writes questions (default: the model)."})
+    teacher: str | None = field(
+        default=None, metadata={"help": "Model that writes questions (default: the tested model)."}
+    )
     endpoint: Endpoint | None = field(default=None, metadata={"help": "API instead of `teacher`: url, model, …"})
     judge: Endpoint | None = field(
         default=None, metadata={"help": "API that judges answers on documents: url, model, …"}
@@ -167,7 +169,7 @@ def interrogate(
 
 
 def before_gap(text: str, said: Hashable | None) -> str:
-    """Return an answer up to where it states the fact `said`, with three dots; empty if it starts there or declines.
+    """Return an answer up to where it states the fact `said`, with three dots; empty if it starts there or abstains.
 
     Before that point a small model cannot tell whether it knows: it retrieves a fact by the adjacent words.
     """
@@ -277,10 +279,10 @@ def _made_of(passages: Sequence[tuple[str, str]], written: Sequence[str]) -> tup
 
 
 def _said(question: Question, text: str) -> Hashable | None:
-    """Return what an answer states, comparable across answers; None if it declines."""
+    """Return what an answer states, comparable across answers; None if it abstains."""
     if question.task is not None and (said := tasks.load(question.task).said) is not None:
         return said(question.row, text)
-    return None if declines(text) else gist(question.prompt[-1]["content"], text)
+    return None if abstains(text) else gist(question.prompt[-1]["content"], text)
 
 
 def _judge(
@@ -308,7 +310,7 @@ def _verdict(question: Question, text: str) -> str:
     if question.task is not None:
         right = tasks.load(question.task).score(question.row, text) >= 1
         return RIGHT if right else DECLINED if _said(question, text) is None else WRONG
-    return RIGHT if contains(text, question.answer) else DECLINED if declines(text) else WRONG
+    return RIGHT if contains(text, question.answer) else DECLINED if abstains(text) else WRONG
 
 
 # ---- metrics, rows and samples
@@ -379,7 +381,7 @@ def samples_of(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 def as_table(metrics: Metrics) -> Group:
     """Format the rates of answers, and of known questions, per source."""
     table = Table("asked of", "", "share", "95%", "questions", box=None)
-    for source, found in by_source(Step("interrogate", "interrogate", 1, metrics)).items():
+    for source, found in by_source(StepResult("interrogate", "interrogate", 1, metrics)).items():
         for name, metric in found.items():
             what = name.replace("_", " ") if name in VERDICTS else f"questions {name}"
             table.add_row(source, what, short("rate", metric), interval("rate", metric), exact(metric["n"]))

@@ -98,7 +98,7 @@ def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:
     difference = (got - wanted).abs().max() / wanted.abs().max()
     if not difference <= _TOLERANCE:
         raise UserError(
-            f"{folder}: merged, the model would say something else (logits {difference:.1e} apart): the adapter "
+            f"{folder}: the merged model would behave differently (logits {difference:.1e} apart): the adapter "
             f"changes weights that {base} shares (embedding and head): train it with other lora_target_modules"
         )
     if (folder / "generation_config.json").exists():

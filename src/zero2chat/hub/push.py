@@ -195,7 +195,10 @@ def _check_weights(source: Path, files: Mapping[str, Any]) -> None:
 
 
 def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None) -> str:
-    """Point an adapter's config to its base model, and return that. Raises `UserError` if the base model is local."""
+    """Write the base model's Hub name into an adapter's config, and return it.
+
+    Raises `UserError` if the base model exists only on this machine.
+    """
     config = json.loads((source / ADAPTER).read_text())
     own = config["base_model_name_or_path"]
     if base is None and not is_hub_name(own):

@@ -172,7 +172,7 @@ def answer_each(
     seed: int = 0,
     tools: Tools | None = None,
 ) -> list[list[Answer]]:
-    """Generate k answers per conversation, as `answer` does one."""
+    """Generate k answers per conversation, each as `answer` does."""
     asked = [prompt for prompt in prompts for _ in range(k)]
     found = answer(model, tokenizer, asked, max_new_tokens, temperature, batch_size, seed, tools)
     return [found[i * k : (i + 1) * k] for i in range(len(prompts))]

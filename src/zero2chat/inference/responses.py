@@ -46,7 +46,7 @@ class OfferedTools(Tools):
 
 
 def _elsewhere(**_: Any) -> None:
-    raise RuntimeError("this tool is run by who offers it")
+    raise RuntimeError("the client runs this tool")
 
 
 class AnswerReader:

@@ -256,7 +256,7 @@ class Session:
 
 
 class _Words:
-    """Tokens as text: a character comes once all of its bytes are there."""
+    """Decodes a stream of tokens to text, holding back a character until all of its bytes have arrived."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self._tokenizer = tokenizer

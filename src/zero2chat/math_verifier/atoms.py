@@ -1,4 +1,4 @@
-"""The atoms of the grammar: numbers, letters, words, what stands in brackets, and LaTeX's commands."""
+"""The atoms of the grammar: numbers, letters, words, bracketed expressions, and LaTeX commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zero2chat.math_verifier.lexer import FUNCTIONS, Token, TooLarge, Unreadable
 from zero2chat.math_verifier.tree import ONE, Node
 
 _TWO: Node = ("number", Fraction(2))
-_LONGEST = 4000  # digits of a number, with its exponent: Python writes out no more than 4,300
+_LONGEST = 4000  # digits of a number, including its exponent: Python prints at most 4,300
 _GREEK = frozenset({
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
     "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
@@ -26,14 +26,14 @@ _FENCES = {
 }
 _MATRICES = ("pmatrix", "bmatrix", "matrix", "smallmatrix", "Bmatrix")
 _DECORATED = ("overline", "vec", "hat", "bar", "tilde", "widehat", "overrightarrow", "overleftrightarrow", "dot")
-# Commands with which a factor may start.
+# Commands that may start a factor.
 STARTS = FUNCTIONS | _GREEK | {*_CONSTANTS, *_DECORATED, "setR", "setZ", "setN", "setQ", "setC"} | {
     "frac", "sqrt", "binom", "ldots", "sum", "prod", "int", "lim", "begin", "lfloor", "lceil", "langle",
 }  # fmt: skip
 
 
 class Reader(Protocol):
-    """The parser as atoms see it: its position in the tokens, and the rules that an atom may contain."""
+    """The part of the parser that atoms use: its position in the tokens, and the rules for what an atom contains."""
 
     tokens: list[Token]
     at: int
@@ -159,7 +159,7 @@ def _written(node: Node) -> str:
 def _braces(parser: Reader) -> Node:
     if parser.take("\\}"):
         return ("constant", "emptyset")
-    parser.bars += 1  # a bar in here is "such that"
+    parser.bars += 1  # inside braces a bar means "such that"
     inner = parser.listing()
     parser.bars -= 1
     if parser.take("mid", "|", ":"):
@@ -213,7 +213,7 @@ def _command(parser: Reader, name: str) -> Node:
             return ("call", "gamma", atom(parser))
         corners = [parser.peek(i) for i in range(3)] if name == "angle" else []
         if corners and all(corner.kind == "letter" and corner.value.isupper() for corner in corners):
-            parser.at += 3  # \angle ABC is \angle CBA, and no product
+            parser.at += 3  # \angle ABC is not a product, and equals \angle CBA
             first, at, last = (corner.value for corner in corners)
             return ("variable", f"angle {min(first, last)}{at}{max(first, last)}")
         return variable(parser, name)
@@ -274,7 +274,7 @@ def _call(parser: Reader, name: str) -> Node:
 
 
 def _applied(parser: Reader) -> Node:
-    """Of `\\sin 2x` the 2x: factors up to a sign or the next function."""
+    """Read a function's argument without brackets, such as 2x in `\\sin 2x`: factors up to a sign or a function."""
     parser.deeper()
     factors = [parser.unary()]
     while parser.starts_factor() and not (parser.peek().kind == "command" and parser.peek().value in FUNCTIONS):
@@ -309,7 +309,7 @@ def _environment(parser: Reader) -> Node:
             _name_in_braces(parser)
     elif name not in (*_MATRICES, "cases", "vmatrix"):
         raise Unreadable(f"environment {name}")
-    cells = name in (*_MATRICES, "array", "vmatrix")  # elsewhere & is where lines meet
+    cells = name in (*_MATRICES, "array", "vmatrix")  # in other environments & only aligns lines
     empty = cells
     rows: list[tuple[Node, ...]] = [()]
     while not parser.take("end"):

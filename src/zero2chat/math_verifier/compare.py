@@ -31,11 +31,11 @@ from zero2chat.math_verifier.normalize import (
     times,
 )
 from zero2chat.math_verifier.numeric import has_value, variables
-from zero2chat.math_verifier.sampling import Sampling
+from zero2chat.math_verifier.sampling import ValueComparison
 from zero2chat.math_verifier.tree import ONE, Node, replaced, size
 from zero2chat.math_verifier.units import CURRENCIES
 
-_MOST_STEPS = 100_000  # nodes that are looked at, over all attempts to match parts: about 0.2 s
+_MOST_STEPS = 100_000  # nodes visited in all attempts to match parts: about 0.2 s
 
 
 class Comparison:
@@ -50,9 +50,9 @@ class Comparison:
         self._gold, self._answer = gold, answer
         self._steps = 0
         written = repr((gold, answer))
-        # Nobody can write an answer that is right at the sampled points alone: they depend on it.
+        # The sampled points depend on the answer, so an answer cannot be written to be right only there.
         seed = hashlib.blake2b(written.encode()).digest()
-        self._values = Sampling(seed, digits, "('constant', 'i')" in written, tolerance)
+        self._values = ValueComparison(seed, digits, "('constant', 'i')" in written, tolerance)
 
     @property
     def sampled(self) -> bool:
@@ -73,7 +73,7 @@ class Comparison:
         """
         gold, name, domain = integer_parameter(self._gold)
         answer, other, other_domain = integer_parameter(self._answer)
-        if domain and other is None:  # which the reference alone says
+        if domain and other is None:  # only the reference states a domain
             free = variables(answer) - (variables(gold) - {name})
             other = next(iter(free)) if len(free) == 1 and free <= {name, *"jklmn"} else None
         if name is None or other is None or (other_domain and other_domain != (domain or "Z")):
@@ -157,7 +157,7 @@ class Comparison:
         if node[0] == "modulo" and node[1][0] == "relation" and node[1][1] == ("equiv",) and not variables(node):
             left, right = node[1][2]
             remainder: Node = ("call", "mod", ("add", left, ("neg", right)), node[2])
-            # 17 \equiv 2 \pmod 5, where that is so, as 2
+            # 17 \equiv 2 \pmod 5 counts as 2 if it is true
             return ("nothing",), right if self._number(("number", Fraction(0)), remainder) else None
         if node[0] != "relation":
             return None, node
@@ -234,9 +234,9 @@ class Comparison:
             return self._unordered(mine, theirs)
         if len(set(ours)) > 1 or len(set(others)) > 1:
             if len(stems[0] | stems[1]) > 1:
-                # x = 1, y = 2 against 1, 2: in the order of the names; 7 goats, 4 toys against 7, 4 as they stand.
+                # x = 1, y = 2 against 1, 2: sorted by name; 7 goats, 4 toys against 7, 4: as written
                 if "set" in (gold[0], answer[0]):
-                    return False  # {1, 2} are two values of one
+                    return False  # {1, 2} has two values of one variable
                 return not (ours and others) and in_order(ours or others) and self._each(mine, theirs)
             # x_1 = 1, x_2 = 2 are solutions in any order.
             mine, theirs = [self._named(item)[1] or item for item in mine], [self._named(i)[1] or i for i in theirs]
@@ -307,7 +307,7 @@ class Comparison:
         found = regions.same(ours, others, self._values.ranks)
         if found is not None:
             return found
-        # With letters in their ends, span by span.
+        # If their endpoints contain letters, compare span by span.
         left, right = regions.spans(ours), regions.spans(others)
         if left is None or right is None:
             return None
@@ -341,7 +341,7 @@ class Comparison:
         return gold[1] == turned and self._each(gold[2], answer[2][::-1])
 
     def _congruent(self, gold: Node, answer: Node, by: Node) -> bool:
-        """x \\equiv 3 against x \\equiv 10, or 10 alone, both modulo 7."""
+        """Compare congruences: x \\equiv 3 equals x \\equiv 10, and also 10 alone, modulo 7."""
         if gold[0] != answer[0]:
             gold, answer = _remainder_of(gold), _remainder_of(answer)
         if gold[0] == answer[0] == "relation" and gold[1] == answer[1] == ("equiv",) and gold[2][0] == answer[2][0]:
@@ -369,7 +369,7 @@ class Comparison:
         if any(radians) and (unit or other_unit):
             return False
         if bool(unit) != bool(other_unit) and (scale if other_unit else other_scale) != 1:
-            return False  # "3 hours per day" is a share, "3 hours" is not
+            return False  # "3 hours per day" is a rate, "3 hours" is not
         if unit and other_unit:
             if unit != other_unit:
                 return False
@@ -386,7 +386,7 @@ class Comparison:
         mine, theirs = degrees(gold), degrees(answer)
         if (mine is None) == (theirs is None):
             return self._number(gold, answer)
-        # "30" for 30 degrees; and pi/6.
+        # "30" and "pi/6" both equal 30 degrees.
         bare, other = (mine or gold), (theirs or answer)
         written = repr(other if mine else bare)
         in_radians = "'pi'" in written or "'degrees'" in written
@@ -419,6 +419,6 @@ class Comparison:
 
 
 def _remainder_of(node: Node) -> Node:
-    """The 3 of `x \\equiv 3`."""
+    """Return the 3 of `x \\equiv 3`."""
     congruent = node[0] == "relation" and node[1] == ("equiv",) and node[2][0][0] == "variable"
     return node[2][1] if congruent else node

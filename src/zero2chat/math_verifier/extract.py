@@ -6,19 +6,19 @@ import re
 
 from zero2chat.math_verifier.units import known, scale
 
-LONGEST = 4000  # characters of an answer: longer ones are not read
-_LONGEST_PROSE = 3000  # characters from the end in which an unmarked answer is looked for
+LONGEST = 4000  # characters of an answer: longer ones are not parsed
+_LONGEST_PROSE = 3000  # characters at the end of a text that are searched for an unmarked answer
 _BOXES = ("\\boxed", "\\fbox")
 _BRACES = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{?)|\\.|[{}]", re.DOTALL)
-_BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # what \boxed without braces holds
+_BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # the content of \boxed without braces
 _THOUGHT = re.compile(r"<\|?(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\|?>", re.IGNORECASE)
 _MOST_PERCENTS = 50  # of a line: the first ones
 _COMMENT = re.compile(r"<!--.*?(?:-->|$)|\\begin\{comment\}.*?(?:\\end\{comment\}|$)", re.DOTALL)
-_NEAR = 200  # characters beside a box that are looked at
+_NEAR = 200  # characters before and after a box that may change its meaning
 _GAP = r"(?:[ \t]|\\[,;:! ]|\\[hv]space\*?\{[^{}]*\})*"
 _OPERATOR = r"times|cdot|ast|div|pm|mp|bmod|cup|cap|setminus|sin|cos|tan|ln|lg|log|exp|pi|sqrt|[dtc]?frac"
-# What beside a box makes it a part of a formula: \boxed{5}^2, -\boxed{5}, 2\cdot\boxed{5}. In prose "- \boxed{5}" is a
-# line of a list, and \boxed{5}! is a cry.
+# Adjacent text that makes a box part of a formula: \boxed{5}^2, -\boxed{5}, 2\cdot\boxed{5}. In prose "- \boxed{5}" is
+# a list item, and \boxed{5}! is an exclamation.
 _AFTER = re.compile(
     rf"[A-Za-z0-9⁰¹²³⁴-⁹½¼¾]|\{{\s*\d|[.:]\d|(?:,|\\?[ ]|\\,|\{{,\}})\d{{3}}(?!\d)|{_GAP}\d+/\d|\\?%"
     rf"|(?:\\[!,]|\\hspace\{{[^{{}}]*\}})+\d|{_GAP}(?:[\^_]{_GAP}[A-Za-z0-9{{\\]|\\%|[*/+−-]{_GAP}[\d({{\\]"
@@ -33,7 +33,7 @@ _BEFORE = re.compile(
 _BEFORE_IN_FORMULA = re.compile(rf"[-−]{_GAP}\Z")
 _FORMULA_START = re.compile(r"\$|\\[(\[]|\n|&|\\\\|(?<![<>!])=|[.,;:]\s|(?<![A-Za-z\\])[A-Za-z]{2,}(?=[\s:*])")
 _FORMULA_END = re.compile(r"\$|\\[)\]]|\n|&|\\\\|\\(?:text|q?quad|end)\b|[.,;:](?=\s|$)|\s(?=[A-Za-z]{2,})")
-# Braces that make what they hold a part of a number; that strike it out, or hide it.
+# Commands whose braces make their content part of a number, strike it out, or hide it.
 _PART = re.compile(
     r"(?:[\^_]|\\(?:[dtc]?frac|[dt]?binom)\s*(?:\{[^{}]*\}|\w)?|\\sqrt\s*(?:\[[^\]]*\])?"
     r"|\\(?:log|overline|bar|hat))\s*\Z"
@@ -43,7 +43,7 @@ _TAGS = re.compile(r"(?:<[^<>]*>\s*)+\Z")
 _BRACKETS = (("\\left(", "\\right)"), ("(", ")"), ("{", "}"))
 _TUPLE_BEFORE = re.compile(rf"(?:[(\[]|\\\{{)[^()\[\]A-Za-z$]*,{_GAP}\Z")
 _TUPLE_AFTER = re.compile(rf"{_GAP},[^()\[\]A-Za-z$]*(?:[)\]]|\\\}})")
-# Words beside a box by which it is another number, or none. Bounds and rounding ("at least", "about") say no other one.
+# Adjacent words that change the number in a box, or deny it. Bounds and rounding ("at least", "about") do neither.
 _WORDS_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|cannot|minus|negative|except|twice|(?:half|thirds?|quarters?|root|square|cube|opposite|negative|inverse|reciprocal"
     r"|absolute value|double|triple|complement|conjugate|factorial) of"
@@ -64,15 +64,15 @@ _OPERATED = re.compile(
     r"[ \t$*]*(?:times|plus|minus|(?:divided|multiplied) by|(?:more|less|fewer|greater) than)\s+[$(\\-]{0,3}\d"
 )
 _ALTERNATIVE = re.compile(r"(?:or\s*\}?|and\s*\})\s*\$?\s*(?:-?\d|\\(?!text))")
-# What joins \boxed{1} and \boxed{2} into one answer.
+# Text between \boxed{1} and \boxed{2} that joins them into one answer.
 _JOINED = re.compile(r"[\s$]*(?:\\text\{)?\s*(,|;|or|and|, ?and|, ?or|\\quad)?\s*\}?[\s$]*")
-# "the final answer is: X", "Answer: X"; what follows, to the end of the line, is the answer.
+# "the final answer is: X", "Answer: X": the rest of the line is the answer.
 _PHRASE = re.compile(
     r"(?i)\b(?<!wrong )(?<!incorrect )(?:answer|result|solution|option|choice)\s*(?:\*\*)?\s*"
     r"(?:is|are|=|:|(?=\\[\[(]|\$))(?:\*\*)?[ \t]*:?\s*"
 )
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z]|\s*$)|\n")
-# A line of prose: three ordinary words in a row, outside of \text{}.
+# A line of prose has three ordinary words in a row, outside of \text{}.
 _PROSE = re.compile(r"(?:\b[A-Za-z]{2,}[,;:]?\s+){3,}[A-Za-z]{2,}")
 _LAST_EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*([^=]+)$")
 
@@ -109,7 +109,7 @@ def final_answer(text: str) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """Remove finished thoughts. The text before a lone </think> is one, because the prompt may have opened it."""
+    """Remove finished thoughts. Text before a lone </think> is a thought too, because the prompt may have opened it."""
     if "<!--" in text or "{comment}" in text:
         text = _COMMENT.sub(" ", text)
     if "</" not in text and "<|/" not in text:
@@ -154,8 +154,8 @@ def _last_box(text: str) -> tuple[int, str | None]:
     """Return the start of the last outermost box, and its content together with that of the boxes joined to it.
 
     The content is None if the box is not closed."""
-    boxes: list[tuple[int, int, str]] = []  # closed ones: start, end, content
-    opened: list[tuple[int, int]] = []  # braces: where the box starts, or -1, and where the content does
+    boxes: list[tuple[int, int, str]] = []  # closed boxes: start, end, content
+    opened: list[tuple[int, int]] = []  # open braces: start of the box, or -1 if it is no box's, and of the content
     last = -1
     for match in _BRACES.finditer(text, min(at for at in map(text.find, _BOXES) if at >= 0)):
         brace = match["open"]
@@ -171,7 +171,7 @@ def _last_box(text: str) -> tuple[int, str | None]:
             start, content = opened.pop()
             if start >= 0:
                 while boxes and boxes[-1][0] > start:
-                    boxes.pop()  # inside this one
+                    boxes.pop()  # it is inside this box
                 boxes.append((start, match.end(), text[content : match.start()].strip()))
     if not boxes or boxes[-1][1] <= last:
         return last, None
@@ -210,7 +210,7 @@ def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
     if operated:  # \boxed{5} times 2
         return f"{found} {operated[0]}"
     bars = before.endswith("|") and after.startswith("|")
-    if bars and text[text.rfind("\n", 0, start) + 1 : end + 1].count("|") == 2:  # no row of a table
+    if bars and text[text.rfind("\n", 0, start) + 1 : end + 1].count("|") == 2:  # not a row of a table
         found, before, after = f"|{found}|", before[:-1], after[1:]
     inside = _in_formula(text, start)
     before, inner = _TAGS.sub("", before), found

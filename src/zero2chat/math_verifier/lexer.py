@@ -59,7 +59,7 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 _CHOICES = re.compile(r"[A-Z](?:\s*(?:,|and|or)\s*(?:and\s*)?[A-Z])+")  # \text{A, C}
-# "for all x", "for every real number x": said or not, the same. But where both are said, they must agree.
+# "for all x", "for every real number x": one side may omit it. If both sides have it, they must agree.
 _FOR_ALL = re.compile(
     r"[\s,]*\b(?:for|where) (?:all|any|every|each)(?: (real|rational))?(?: numbers?)? ?([a-z])"
     r" ?(?:\\in ?\\mathbb ?\{? ?([RQZNC]) ?\}?(?:\^\{?[+*]\}?)?)? ?$|[\s,]*\bfor some(?: real)? constants? ?[a-zA-Z] ?$"
@@ -74,7 +74,7 @@ _PLAIN_TEXT = re.compile(r"\\(?:text|mathrm|textrm|mbox) ?\{([^{}]*)\}")
 _CLOCK = re.compile(
     r"(?<![\d.:])(\d{1,2})(:[0-5]\d)\s*(?:\\(?:text|mathrm)\s*\{\s*([AaPp])\.?\s?[Mm]\.?\s*\}|([AaPp])\.?\s?[Mm]\b\.?)"
 )
-_TAIL = 100  # characters at the end of an answer in which such a clause stands
+_TAIL = 100  # characters at the end of an answer that are searched for such a clause
 _SPACE = re.compile(r"\s*")
 _SAME = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge",
@@ -96,7 +96,7 @@ _SPACED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\,|,\\!)\d{3})+(?!\
 _TRAILING_UNIT = re.compile(
     r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
 )
-# "7 men", "7 red apples": what is counted, were it not letters.
+# "7 men", "7 red apples": short counted nouns, which would otherwise be read as products of letters.
 _COUNTED = re.compile(r"(?<=\d) +((?:[A-Za-z]{3,} (?:of )?){1,2}[A-Za-z]{4,}|[A-Za-z]{3})$")
 _SHORT_NOUNS = frozenset({
     "men", "pie", "box", "dog", "cat", "pen", "cup", "way", "day", "egg", "car", "bus", "bag", "toy", "ant", "bee",
@@ -105,12 +105,12 @@ _SHORT_NOUNS = frozenset({
 _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
 
-def clean(text: str) -> str:
+def clean_latex(text: str) -> str:
     """Remove dollar signs, bold markup, spacing and a final full stop, and convert Unicode to LaTeX. Runs in linear
     time.
     """
     text = text.translate(_TRANSLATE)
-    if text.lstrip().startswith("~"):  # ~5 is about 5; later on, and within dollar signs, it is LaTeX's space
+    if text.lstrip().startswith("~"):  # ~5 means about 5; elsewhere ~ is LaTeX's space
         text = f"\\approx {text.lstrip(' ~')}"
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+", lambda m: "^{" + m[0].translate(_RAISED) + "}", text)
     text = re.sub("[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda m: "_{" + m[0].translate(_LOWERED) + "}", text)
@@ -203,7 +203,7 @@ def _unwrapped(text: str) -> str:
     text = text.replace("\x02", " ").replace("\x03", " ")
     trailing = _TRAILING_UNIT.search(text[-40:])
     if trailing and all(name is None or units.known(name) for name in (trailing[1], trailing[3])):
-        # "5 m", "60 km/h": letters, were they not at the end and after a number.
+        # "5 m", "60 km/h": units, because they are at the end and after a number; otherwise letters.
         spaced = trailing[0][0].isspace() or len(trailing[1]) > 1
         if spaced and "\\" not in trailing[0]:
             start = len(text) - len(trailing[0])
@@ -267,7 +267,7 @@ _SHORT_WORDS = frozenset({
 
 
 def _words_joined(tokens: list[Token]) -> list[Token]:
-    """Join neighbouring words into one text token. A lone "or" or "and" becomes a sign."""
+    """Join adjacent words into one text token. A lone "or" or "and" becomes a sign."""
     joined: list[Token] = []
     for token in tokens:
         word = token.value.strip().lower().strip(",")
@@ -281,7 +281,7 @@ def _words_joined(tokens: list[Token]) -> list[Token]:
 
 
 def _one_quantity(tokens: list[Token]) -> list[Token]:
-    """`2 hours 15 minutes` as 2.25 hours: numbers with units of one measure, each smaller than the one before."""
+    """Convert `2 hours 15 minutes` to 2.25 hours: numbers with ever smaller units of one measure."""
     parts = [token for token in tokens if token.value != "and"]
     numbers, words = parts[::2], parts[1::2]
     if not 2 <= len(words) == len(numbers) <= 4 or any(token.kind != "text" for token in words):

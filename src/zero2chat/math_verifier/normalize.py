@@ -1,4 +1,4 @@
-"""What an answer amounts to: a name and its value, intervals, a quantity and its unit, one expression for each sign."""
+"""Normalize parsed answers: split names from values and numbers from units, write sets as intervals, expand ±."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
 
 
 def plain(node: Node) -> Node:
-    """The reals as an interval, one thing in brackets as itself, a condition in braces as the condition."""
+    """Return the reals as an interval, a single item in brackets without them, and the condition of a set."""
     if node == ("domain", "R"):
         return REALS
     if node in _HALVES:
@@ -45,7 +45,7 @@ def plain(node: Node) -> Node:
 
 
 def same_letter(gold: Node, answer: Node) -> Node:
-    """The set `{y : y > 3}` as `{x : x > 3}`: the letter of such a set is nobody's business."""
+    """Return the set `{y : y > 3}` as `{x : x > 3}`: the letter makes no difference."""
     if gold[0] == answer[0] == "builder":
         ours, others = _bound(gold), _bound(answer)
         if ours and others and ours not in variables(answer):
@@ -54,7 +54,7 @@ def same_letter(gold: Node, answer: Node) -> Node:
 
 
 def _bound(builder: Node) -> str | None:
-    """The x of `{x : x > 3}`, the k of `{2k : k \\in \\mathbb{Z}}`."""
+    """Return the x of `{x : x > 3}`, or the k of `{2k : k \\in \\mathbb{Z}}`."""
     item, condition = builder[1:]
     if item[0] == "relation" and item[1] == ("in",):
         item = item[2][0]
@@ -64,7 +64,7 @@ def _bound(builder: Node) -> str | None:
 
 
 def chain_spread(node: Node) -> Node:
-    """`x = y = 1` as the list `x = 1, y = 1`; `(x, y) = (1, 2)` as the list `x = 1, y = 2`."""
+    """Convert `x = y = 1` to the list `x = 1, y = 1`, and `(x, y) = (1, 2)` to the list `x = 1, y = 2`."""
     if node[0] == "relation" and node[1] == ("=",) and node[2][0][0] == node[2][1][0] == "tuple":
         names, values = node[2]
         if (
@@ -82,14 +82,14 @@ def chain_spread(node: Node) -> Node:
 
 
 def last_of_chain(node: Node) -> Node:
-    """`AB = CD = 5` as `AB = 5`; any other relation as it is."""
+    """Convert `AB = CD = 5` to `AB = 5`; return any other relation unchanged."""
     signs, terms = node[1], node[2]
     chain = len(signs) > 1 and set(signs) == {"="} and not variables(terms[-1])
     return ("relation", ("=",), (terms[0], terms[-1])) if chain and all(map(is_result, terms[:-1])) else node
 
 
 def is_name(node: Node) -> bool:
-    """Whether a node may stand left of "=" as the name of what is asked for: letters, `f(x)`, `(x, y)`, words."""
+    """Whether a node left of "=" can be the name of the requested value: letters, `f(x)`, `(x, y)`, words."""
     kind = node[0]
     if kind in ("variable", "defined", "nothing", "unit") or node[:2] == ("big", "lim"):
         return True
@@ -105,8 +105,8 @@ def is_name(node: Node) -> bool:
 
 
 def asks_for(node: Node) -> bool:
-    """Whether what stands left of "=" names one quantity, so that its value alone is an answer too. `x + y = 5` does
-    not: it is an equation."""
+    """Whether the left side of "=" names one quantity, so that its value alone is an answer too. That of `x + y = 5`
+    does not: it is an equation."""
     kind = node[0]
     if kind == "unit":
         return not denies(node[1])
@@ -124,22 +124,22 @@ def asks_for(node: Node) -> bool:
 
 
 def _capital(node: Node) -> bool:
-    """Whether a node is a name such as A, AB, \\theta or \\vec{v}, and no unknown."""
+    """Whether a node is a name such as A, AB, \\theta or \\vec{v}, not an unknown."""
     if node[0] == "mul":
         return all(_capital(part) for part in node[1:])
     return node[0] == "variable" and (len(node[1].split("_")[0]) > 1 or node[1][0].isupper() or node[1] == "z")
 
 
 def is_result(node: Node) -> bool:
-    """Whether an answer may call its value by this name, where the reference has no name: `a + b = 5` for 5."""
+    """Whether an answer may give its value this name if the reference has none: `a + b = 5` for 5."""
     if node[0] in ("add", "mul", "div"):
         return all(part[0] == "neg" or is_result(part) for part in node[1:])
     return asks_for(node)
 
 
 def in_order(names: list[str]) -> bool:
-    """Whether values may be listed in the order in which they are named. Letters that have an order, such as x and y,
-    must be in it; w and d, or words, have none."""
+    """Whether values may be listed without these names. Letters with a natural order, such as x and y, must be in that
+    order; others, such as w and d, and words have none."""
     groups = ("abcdefgh", "ijklmno", "pqrst", "uvwxyz")
     for i, name in enumerate(names):
         for later in names[i + 1 :]:
@@ -150,7 +150,7 @@ def in_order(names: list[str]) -> bool:
 
 
 def alike(ours: list[str], others: list[str]) -> bool:
-    """Whether words name the same things in the same order, though shortened: `min` and `max` for `minimum` and
+    """Whether words name the same things in the same order, perhaps abbreviated: `min` and `max` for `minimum` and
     `maximum`."""
     return all(
         min(len(a), len(b)) > 1 and (a.startswith(b) or b.startswith(a)) for a, b in zip(ours, others, strict=True)
@@ -168,10 +168,10 @@ def same_name(gold: Node, answer: Node) -> bool:
 
 
 def renamed(node: Node, name: Node, gold_name: Node) -> Node:
-    """f(t) = t^2 as f(x) = x^2."""
+    """Rename parameters: f(t) = t^2 becomes f(x) = x^2."""
     if name[0] != "defined" or gold_name[0] != "defined" or name[2] == gold_name[2]:
         return node
-    # The x of f(y) = x^2 is another one than that of f(x) = x^2.
+    # x is free in f(y) = x^2, but a parameter in f(x) = x^2: they differ.
     for letter in variables(node) & set(gold_name[2]) - set(name[2]):
         node = replaced(node, letter, ("variable", f"{letter} of f"))
     for letter in name[2]:
@@ -182,7 +182,7 @@ def renamed(node: Node, name: Node, gold_name: Node) -> Node:
 
 
 def items_of(node: Node) -> list[Node]:
-    """The items of a set or list, with what plus-or-minus makes of them; of a set, each once."""
+    """Return the items of a set or list, with both values of each ±; in a set, each item once."""
     items = node[2] if node[0] == "list" else node[1]
     found = []
     for item in items:
@@ -192,7 +192,7 @@ def items_of(node: Node) -> list[Node]:
 
 
 def signs_spread(node: Node) -> Node:
-    """`2 \\pm 1` as the list 3, 1: all the signs of one expression go together."""
+    """Convert `2 \\pm 1` to the list 3, 1: all ± of one expression have the same sign."""
 
     def chosen(part: Any, plus: bool) -> Any:
         if not isinstance(part, tuple):
@@ -219,7 +219,7 @@ def as_quotient(node: Node) -> Node:
 
 
 def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
-    """A quantity as its number, its unit, and the unit's size in base units; None where a word is no unit."""
+    """Return a quantity's number, its unit, and the unit's size in base units; None if a word is not a unit."""
     kind = node[0]
     if kind == "unit":
         found = read_unit(node[1])
@@ -233,7 +233,7 @@ def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
             return None
         leads = kind == "mul" and _pure_unit(node[1]) and not all(_pure_unit(part) for part in node[1:])
         if leads and not (node[1][0] == "unit" and set(parts[0][1] if parts[0] else ()) & (CURRENCIES | {"dollar"})):
-            return None  # "eval(7)" is no quantity, "$7" is
+            return None  # "$7" is a quantity, "eval(7)" is not
         unit, size = Unit(), Fraction(1)
         for i, part in enumerate(parts):
             assert part is not None
@@ -257,7 +257,7 @@ def _pure_unit(node: Node) -> bool:
 
 
 def degrees(node: Node) -> Node | None:
-    """Of an angle in degrees how many; None for any other number."""
+    """Return the number of degrees of an angle in degrees; None for any other number."""
     if node[0] == "degrees":
         return node[1]
     if node[0] == "neg" and node[1][0] == "degrees":
@@ -272,8 +272,8 @@ def times(node: Node, size: Fraction) -> Node:
 
 
 def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
-    """An answer such as `k\\pi, k \\in \\mathbb{Z}` without its clause, the parameter, and the clause's set; the set is
-    None where it is implied, as in `k\\pi`. Neither is set for an answer without an integer parameter."""
+    """Split an answer such as `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter and the
+    parameter's set. The set is None if it is only implied, as in `k\\pi`; both are None without such a parameter."""
     if node[0] == "list" and node[1] in (",", "and"):
         last = node[2][-1]
         if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
@@ -288,7 +288,7 @@ def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
 
 
 def _asked(node: Any, name: str) -> bool:
-    """Whether a letter is what is asked for, and stands for no integer of one's own choice: the n of `n \\ge 3`."""
+    """Whether a letter is the requested unknown, as in `n \\ge 3`, not a parameter that may be any integer."""
     if not isinstance(node, tuple) or not node:
         return False
     if node[0] == "relation" and name in variables(node):
@@ -302,7 +302,7 @@ def _equations(node: Node) -> list[Node]:
 
 
 def _by_half_turns(node: Any, name: str) -> bool:
-    """Whether a variable stands in a product with pi, or with degrees."""
+    """Whether a variable is multiplied by pi or by degrees."""
     if not isinstance(node, tuple) or not node:
         return False
     if node[0] in ("mul", "div") and name in variables(node) and ("'pi'" in repr(node) or "'degrees'" in repr(node)):

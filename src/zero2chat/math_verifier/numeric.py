@@ -12,7 +12,7 @@ from zero2chat.math_verifier.tree import Node
 
 _MOST_BITS = 2**16  # of a numerator or denominator
 _MOST_WORK = 3_000_000  # for one value, in units of `Exact._spend`: some tens of milliseconds
-_MOST_DIGITS = 4000  # by which an irrational number may differ from 1 in size, over all its parts
+_MOST_DIGITS = 4000  # total of |log10| over the parts of an irrational number
 _MOST_TERMS = 2000  # of a sum or product
 _ANALYTIC = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan")
 _COMPUTED = frozenset({
@@ -34,7 +34,7 @@ class Undecided(ValueError):
     """Digits alone do not determine the value, as in the floor of a number that looks like an integer."""
 
 
-# Where an expression is worked out: a variable's value, or its real and imaginary part.
+# The point at which an expression is evaluated: each variable's value, or its real and imaginary part.
 Point = Mapping[str, Fraction | tuple[Fraction, Fraction]]
 
 
@@ -63,7 +63,7 @@ def variables(node: Any) -> set[str]:
         index = _index(node)
         if index is None:
             return set().union(*(variables(part) for part in node[1:]))
-        name, low, high = index  # the bounds' own letters are free: of \sum_{k=1}^{k} both
+        name, low, high = index  # letters in the bounds are free: the upper k of \sum_{k=1}^{k} k
         return variables(low) | variables(high) | (variables(node[4]) - {name})
     return set().union(*(variables(part) for part in node))
 
@@ -121,7 +121,7 @@ class Exact:
         raise NoValue(f"{kind} has no value")
 
     def _matched(self, one: Any, other: Any) -> tuple[Any, Any]:
-        """Two numbers that can be added and divided."""
+        """Convert two numbers to types that can be added and divided."""
         return one, other
 
     def _checked(self, found: Any) -> Any:

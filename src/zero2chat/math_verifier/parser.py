@@ -9,24 +9,24 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat.math_verifier.atoms import STARTS, atom, unexpected
-from zero2chat.math_verifier.lexer import Token, TooLarge, Unreadable, clean, tokenize
+from zero2chat.math_verifier.lexer import Token, TooLarge, Unreadable, clean_latex, tokenize
 from zero2chat.math_verifier.tree import Node
 
-_DEEPEST = 40  # brackets, fractions and powers in one another
-_TALLEST = 150  # tuples in one another
+_DEEPEST = 40  # nested brackets, fractions and powers
+_TALLEST = 150  # nested tuples
 _MOST = 2500  # tokens
 _RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "to", "notin", "subset", "subseteq"}
 
 
 def read(text: str) -> Node:
-    """The tree of an answer. Raises `Unreadable`, or `TooLarge` for one that is too long or too deep."""
-    found = Parser(tokenize(clean(text))).whole()
+    """Return the tree of an answer. Raises `Unreadable`, or `TooLarge` for one that is too long or too deep."""
+    found = Parser(tokenize(clean_latex(text))).whole()
     level: list[Any] = [found]
     for _ in range(_TALLEST):
         level = [part for node in level for part in node if isinstance(part, tuple)]
         if not level:
             return found
-    raise TooLarge("nested too deeply")  # as 1/2/3/…, which is no brackets
+    raise TooLarge("nested too deeply")  # even without brackets, as in 1/2/3/…
 
 
 class Parser:
@@ -34,8 +34,8 @@ class Parser:
         if len(tokens) > _MOST:
             raise TooLarge("too many tokens")
         self.tokens, self.at, self.depth = tokens, 0, 0
-        self.bars = 0  # within this many pairs of bars, or braces, in which a bar closes
-        self.outward = False  # within ]a, b[
+        self.bars = 0  # number of open pairs of bars, or of braces, which a bar may end
+        self.outward = False  # inside ]a, b[
 
     def whole(self) -> Node:
         found = self.listing()
@@ -78,7 +78,7 @@ class Parser:
             raise TooLarge("nested too deeply")
 
     def listing(self) -> Node:
-        """Items between commas, "or" and "and", as far as they go."""
+        """Read items separated by commas, "or" and "and"."""
         self.deeper()
         items, joined = [self.item()], set()
         while self.sees(",", ";", "or", "and", "\\\\"):
@@ -128,7 +128,7 @@ class Parser:
         return found
 
     def _remainder(self, found: Node) -> Node:
-        """Of `17 \\bmod 5 = 2` the left side, a number. In `x = 2 \\bmod 5` it is a class, which is read later."""
+        """Read the left side of `17 \\bmod 5 = 2`, a number. (In `x = 2 \\bmod 5`, a residue class is read later.)"""
         start = self.at
         if not self.take("bmod", "mod"):
             return found
@@ -139,7 +139,7 @@ class Parser:
         return found
 
     def _definition(self) -> Node | None:
-        """`f(x) =`, `P(x, y) =`: the name of a function and of what it takes."""
+        """Read `f(x) =` or `P(x, y) =`: the names of a function and of its parameters."""
         if self.peek().kind != "letter":
             return None
         name, at, parameters = self.peek().value, 1, []
@@ -208,7 +208,7 @@ class Parser:
                 ):
                     raise Unreadable("two numbers side by side")  # 1{9}, which prints as 19
                 if self.tokens[start].kind == "number":
-                    # "3 1/2" is a mixed number, "$5" a quantity; any other number after a factor is a slip.
+                    # "3 1/2" is a mixed number, "$5" a quantity; any other number after a factor is an error.
                     if (factors[0][0] == "unit" and len(factors) == 1) or self._may_lead(start):
                         factors.append(factor)
                         continue
@@ -233,7 +233,7 @@ class Parser:
         return factors[0] if len(factors) == 1 else ("mul", *factors)
 
     def _may_lead(self, at: int) -> bool:
-        """Whether a number may be a factor though it does not come first: `n 2^n`, `(n+1)2^n`, `2!3!`."""
+        """Whether a number may be a factor that is not the first one: `n 2^n`, `(n+1)2^n`, `2!3!`."""
         before, number = self.tokens[at - 1], self.tokens[at]
         return before.value in (")", "!", "}") or (number.spaced and before.kind not in ("number", "text"))
 
@@ -317,7 +317,7 @@ class Parser:
         return ("pow", base, ("neg", exponent) if sign else exponent)
 
     def argument(self) -> Node:
-        """`{…}`, or one token: of \\frac12 the 1."""
+        """Read a LaTeX argument: `{…}`, or one token, such as the 1 of \\frac12."""
         token = self.next()
         if token.kind == "sign" and token.value == "{":
             found = self.listing()
@@ -337,12 +337,12 @@ class Parser:
 
 
 def _no_number(node: Node) -> bool:
-    """Whether a node is called as vectors and sets are."""
+    """Whether a node has a name that is usual for vectors and sets."""
     return node[0] == "variable" and (node[1].startswith(("vec ", "over", "hat ")) or node[1].isupper())
 
 
 def _proper(node: Node) -> bool:
-    """Whether it is a fraction of whole numbers between 0 and 1, or such a one in percent."""
+    """Whether it is a fraction of integers between 0 and 1, perhaps in percent."""
     if node[0] == "percent":
         node = node[1]
     if node[0] != "div" or not node[1][0] == node[2][0] == "number":

@@ -19,8 +19,8 @@ from zero2chat.math_verifier.lexer import TooLarge
 from zero2chat.math_verifier.numeric import Exact, NeedsDigits, NoValue, Point, Undecided, has_value, variables
 from zero2chat.math_verifier.tree import Node
 
-ENOUGH = 6  # points at which two expressions agree
-# How large a variable is, point by point. Small numbers first: most wrong answers are wrong there already.
+ENOUGH = 6  # points at which two expressions must agree
+# The size of a variable at each point. Small numbers come first: most wrong answers already differ there.
 _SIZES = (
     *("one", "ten", "one", "ten", "tiny", "beyond", "beyond", "near", "near", "between"),
     *("huge", "huge", "near", "near", "between", "beyond", "ten", "one", "near", "tiny", "whole", "zero"),
@@ -52,7 +52,7 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
         return
     rng = random.Random(seed)
     natural, whole = _implied(gold, _NATURAL, ("big",)), _implied(gold, _WHOLE, ("pow",))
-    # n! + \sin \pi n is n! at whole n; who writes it means to hide it.
+    # n! + \sin \pi n equals n! at all integers: such a term can only be meant to deceive.
     natural -= _implied(answer, _STEPPED, ()) - _implied(gold, _STEPPED, ())
     powers = _exponents((gold, answer)) - whole - natural
     marks = _marks(gold, answer)
@@ -63,14 +63,14 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
         point: dict[str, Any] = {}
         for j, (name, sign) in enumerate(zip(names, signs, strict=True)):
             if name in natural or name in whole or (name in powers and i % 2 == 0):
-                # A sum from k = 2 on has no value at 0. Even and odd exponents, with each sign of the others.
+                # A sum that starts at k = 2 has no value at 0. Try even and odd exponents, with both signs of the rest.
                 number = 2 * rng.randint(2, 6 if i % 3 else 20) + i // 4 % 2
                 point[name] = Fraction(number if name in natural else sign * number)
                 continue
-            # One variable is of this size, the others are half of the time: near a constant, all of them rarely are.
+            # One variable always has this size, the others half of the time: all of them are rarely near a constant.
             same = not mixed or j == i % len(names) or rng.random() < 0.5
             found = _number(rng, size if same else rng.choice(_SIZES), marks, largest)
-            # x^n is real for whole n, or for positive x.
+            # x^n is real for integer n, or for positive x.
             point[name] = abs(found) if powers and i % 2 else sign * found
         return point
 
@@ -87,14 +87,14 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
             }
             yield point, False
     for name, zeros in _kinks((gold, answer)).items():
-        # Between the zeros of (x - 1)(x - 2), its absolute value is another number; and nowhere else. A peak is at one.
+        # |(x - 1)(x - 2)| differs from (x - 1)(x - 2) only between the zeros. A peak is at a zero of the derivative.
         for at in sorted(zeros)[:_MOST_MARKS]:
             if name not in natural and name not in whole:
                 yield {**real(1, "one", [1] * len(names), False), name: at}, True
         for low, high in itertools.islice(itertools.pairwise(sorted(zeros)), _MOST_MARKS):
             if name not in natural and name not in whole:
                 between = low + (high - low) * Fraction(rng.randint(1, 99), 101)
-                for size in ("one", "ten", "beyond")[: 3 * len(names) - 2]:  # other variables where they have values
+                for size in ("one", "ten", "beyond")[: 3 * len(names) - 2]:  # sizes of the other variables
                     yield {**real(1, size, [1] * len(names), False), name: between}, False
     for name, edges in _edges(gold, answer).items():
         for at in itertools.islice(sorted(edges, key=abs), 2 * _MOST_MARKS):
@@ -234,7 +234,7 @@ def _marks(gold: Node, answer: Node) -> list[Fraction]:
     gather(answer)
     found.update(zero for zeros in _kinks((gold, answer)).values() for zero in zeros)
     both = sorted(found | {-mark for mark in found})
-    # The middle ones are the small ones; the largest has points of its own, beyond it.
+    # The middle ones are the small ones. The largest is covered by the points beyond it.
     surplus = max(0, len(both) - 2 * _MOST_MARKS)
     kept = both[surplus // 2 : len(both) - (surplus - surplus // 2)]
     return sorted({*kept, *both[:1], *both[-1:]})
@@ -277,7 +277,7 @@ def _turns(node: Node, name: str) -> list[Fraction]:
         if not worth:
             return []
         values += worth
-    # Newton's differences: those of an order above the degree vanish.
+    # Newton's divided differences vanish above the polynomial's degree.
     coefficients, basis = [Fraction(0)] * (_DEGREE + 1), [Fraction(1)]
     for order in range(_DEGREE + 1):
         share = values[0] / math.factorial(order)
@@ -304,7 +304,7 @@ def _zeros(coefficients: list[Fraction]) -> list[Fraction]:
 
     found = set(turns)
     for low, high in itertools.pairwise([-bound, *turns, bound]):
-        # Between two turns it vanishes once, or not at all.
+        # Between two turning points it has at most one zero.
         start = positive(low)
         if low >= high or start == positive(high):
             continue

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from zero2chat.math_verifier import units
 from zero2chat.math_verifier.extract import LONGEST
-from zero2chat.math_verifier.lexer import TooLarge, Unreadable, clean, stated_domain, tokenize
+from zero2chat.math_verifier.lexer import TooLarge, Unreadable, clean_latex, stated_domain, tokenize
 from zero2chat.math_verifier.parser import read
 from zero2chat.math_verifier.tree import Node
 
@@ -21,12 +21,12 @@ _CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-J])[).:]*")
 _CHOICES = re.compile(r"\(?[A-H]\)?(?:\s*(?:,|and|,\s*and|\\?&)\s*\(?[A-H]\)?)+")
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
-# (B) 12, B. blue; in small letters where it can be no product: b) blue, (b) blue.
+# (B) 12, B. blue; lower case only if it cannot be a product: b) blue, (b) blue.
 _LABELLED = re.compile(
     r"(?:\((?P<fenced>[A-J])\)\s*|(?P<marked>[A-J])[).:]\s+|(?P<small>[a-j])\)\s+|\((?P<spoken>[a-j])\)\s+(?=[A-Za-z]{3}))(?=\S)"
 )
 _ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
-# "xy", "rR", "x y" and "ab - c", but no word of two letters.
+# "xy", "rR", "x y" and "ab - c", but not an English word of two letters.
 _NO_WORD = r"(?!(?i:no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)\b)"
 _PRODUCT = re.compile(
     rf"[A-Za-z](?: [A-Za-z])*|{_NO_WORD}(?:[a-z][A-Za-z]|[A-Z][a-z])"
@@ -39,7 +39,7 @@ _MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the
 }
 _SAME_WORDS = {"dne": "does not exist", "doesn't exist": "does not exist", "do not exist": "does not exist"}
 YES_OR_NO = ("yes", "no", "true", "false")
-# Words after an option, or after yes, that take it back, hedge it, or add another one.
+# Words after an option, or after yes, that retract it, hedge it, or add another option.
 _HEDGING = """
     or nor not no never none neither either both all any but yet except unless if when while although though however
     instead rather than maybe perhaps possibly probably likely unlikely presumably doubtful unsure uncertain sure guess
@@ -52,7 +52,7 @@ _HEDGING = """
     is are was were be been seems seem appears looks gives does
 """
 _HEDGES = frozenset(_HEDGING.split())
-# Words whose capitals carry no meaning. Other words may differ by case alone: rR, ABC and abc.
+# Words in which case has no meaning. Other words may differ by case alone: rR, ABC and abc.
 _SHORT = """
     yes no odd tie all any one two six ten red man win or and of the an is it to in on by at not even none true zero
     four five nine real both left east west none pair
@@ -65,11 +65,11 @@ class Reading(NamedTuple):
 
     tree: Node | None = None
     words: str | None = None
-    tokens: tuple[tuple[str, str], ...] | None = None  # kinds and signs of what the grammar does not know
+    tokens: tuple[tuple[str, str], ...] | None = None  # kinds and texts, if the grammar does not cover the answer
     number: Fraction | None = None  # of a tree that is a plain number
-    choice: str | None = None  # A to J; "?" where what follows the letter names another one, or takes it back
+    choice: str | None = None  # A to J; "?" if the text after the letter names another option, or retracts it
     ordinal: int | None = None  # of "25th"
-    domain: str | None = None  # where it holds, as in "for all x in R"
+    domain: str | None = None  # from a clause such as "for all x in R"
     problem: str = ""  # no_answer, too_large
 
 
@@ -87,14 +87,14 @@ def read_answer(text: str) -> Reading:
     if number is not None:
         return Reading(("number", number), number=number)
     try:
-        cleaned = clean(_ANSWER_IS.sub("", text))
+        cleaned = clean_latex(_ANSWER_IS.sub("", text))
         plain = unwrapped(cleaned)
         choice = _CHOICE.fullmatch(plain)
         if choice:
             return Reading(words=choice[1], choice=choice[1])
         labelled = _LABELLED.match(plain)
         if labelled:
-            # (A) 5: an option with what it says.
+            # (A) 5: an option with its content.
             rest = plain[labelled.end() :]
             found = read_answer(rest)
             if found.problem:
@@ -116,7 +116,7 @@ def read_answer(text: str) -> Reading:
 
 
 def unwrapped(text: str) -> str:
-    """Remove the commands that set words in a formula, and punctuation at both ends."""
+    """Remove commands such as \\text around words, and punctuation at both ends."""
     return " ".join(_WRAPPER.sub(r"\1", _WRAPPER.sub(r"\1", text)).split()).strip(" .,;:!")
 
 
@@ -136,12 +136,12 @@ def _of_mathematics(cleaned: str) -> Reading:
 
 
 def without_label(text: str) -> str:
-    """What an option says: `blue` of `(B) blue`."""
-    return _LABELLED.sub("", unwrapped(clean(text)), count=1)
+    """Return an option's content: `blue` of `(B) blue`."""
+    return _LABELLED.sub("", unwrapped(clean_latex(text)), count=1)
 
 
 def _hedged(rest: str) -> bool:
-    """Whether the text after an option's letter names another option, or takes the choice back."""
+    """Whether the text after an option's letter names another option, or retracts the choice."""
     if re.fullmatch(
         r"(?:none|all) of (?:these|those|them|the (?:above|others|other options))", rest.lower().strip(" .")
     ):
@@ -154,18 +154,18 @@ def _hedged(rest: str) -> bool:
 
 
 def says(text: str, word: str) -> bool:
-    """Whether a text says yes, or no, as its first word, and does not take it back: "Yes, it is." """
+    """Whether a text's first word is this yes or no, and the rest does not retract it: "Yes, it is." """
     text = _WRAPPER.sub(r"\1", text[:200]).casefold()
     spoken = re.findall(r"[a-z']+", text)
     if word == "no" and re.match(r"\W*no\s+(?!because|since|as\b|it\b|th)[a-z]", text):
-        return False  # no one knows
+        return False  # "no one knows" is not a no
     return spoken[:1] == [word] and not (
         (_HEDGES - {"is", "are", "was", "were", "does", "can", "all"}) | {*YES_OR_NO, "only", "assuming", "provided"}
     ) & set(spoken[1:])
 
 
 def same_words(found: str, expected: str) -> bool:
-    """Whether two phrases are equal. Case matters, except in words of a language."""
+    """Whether two phrases are equal. Case matters, except in ordinary words."""
     if found == expected:
         return True
     ours, others = expected.split(), found.split()
@@ -186,7 +186,7 @@ def _same_word(one: str, other: str) -> bool:
 
 
 def same_tokens(found: Reading, expected: Reading) -> bool:
-    """Whether two answers that the grammar does not cover are written the same."""
+    """Whether two answers that the grammar does not cover have the same tokens."""
     ours, others = expected.tokens or (), found.tokens or ()
     return len(ours) == len(others) and all(
         a == b or (a[0] == b[0] == "text" and same_words(b[1], a[1])) for a, b in zip(ours, others, strict=True)

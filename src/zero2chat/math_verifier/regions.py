@@ -64,7 +64,7 @@ def _point(at: Node) -> Region:
 
 
 def unknowns(node: Node) -> set[str]:
-    """Return the variables in a region's conditions: x of `x > 3`, none of (3, 4)."""
+    """Return the variables in a region's conditions: x for `x > 3`, none for the interval (3, 4)."""
     if node[0] == "relation":
         return variables(node)
     if node[0] == "list":
@@ -111,7 +111,7 @@ def _solved(node: Node, inside: bool) -> Region | None:
 
 
 def _middle(node: Node) -> Node | None:
-    """Return the center of an absolute value: 2 of |x - 2|, 0 of |x|."""
+    """Return the center of an absolute value: 2 for |x - 2|, 0 for |x|."""
     if node[0] == "variable":
         return ("number", Fraction(0))
     if node[0] != "add" or node[1][0] != "variable" or any(variables(part) for part in node[2:]):
@@ -142,7 +142,7 @@ def same(gold: Region, answer: Region, ranks: Callable[[list[Node]], list[int] |
     found = ranks(numbers)
     if found is None:
         return None
-    # The line, cut at each end: an open piece, a point, an open piece, and so on.
+    # The number line, cut at each endpoint: an open piece, a point, an open piece, and so on.
     places = {end: 2 * rank + 1 for end, rank in zip(numbers, found, strict=True)}
     last = 2 * (max(found, default=-1) + 1)
     mine, theirs = _pieces(gold, places, last), _pieces(answer, places, last)

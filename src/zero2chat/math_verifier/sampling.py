@@ -1,6 +1,4 @@
-"""Decide whether two expressions have the same value: exactly, to enough digits, and at several points of their
-variables.
-"""
+"""Decide whether two expressions have the same value: exactly, to enough digits, or at sampled points."""
 
 from __future__ import annotations
 
@@ -14,13 +12,13 @@ from zero2chat.math_verifier.numeric import Digits, Exact, NeedsDigits, NoValue,
 from zero2chat.math_verifier.points import ENOUGH, points, steps_apart
 from zero2chat.math_verifier.tree import Node
 
-_FINE = 3  # points at which digits are worked out until no difference can hide; at the others, 25 of them
-_ROUGH_SIZE = 30  # digits by which numbers may differ from 1 in size for 25 digits to be sure
-_MOST_WORK = 12_000_000  # over all the values of one comparison, in units of `Exact.work`: about 0.3 s
-_Pair = tuple[Any, Any, Any]  # both values, and by how much equal ones may differ
+_FINE = 3  # points with as many digits as needed to detect any difference; the others use 25 digits
+_ROUGH_SIZE = 30  # largest total of |log10| over the parts of a number for which 25 digits suffice
+_MOST_WORK = 12_000_000  # over all values of one comparison, in units of `Exact.work`: about 0.3 s
+_Pair = tuple[Any, Any, Any]  # both values, and the tolerance within which they are equal
 
 
-class Sampling:
+class ValueComparison:
     """Compare the values of expressions.
 
     Without `digits`, values that are not fractions raise `NeedsDigits`. `sampled` tells whether any equality so far
@@ -82,7 +80,7 @@ class Sampling:
             return None
         if any(getattr(number, "imag", 0) != 0 for number in numbers):
             return None
-        numbers = [number.real for number in numbers]  # complex ones cannot be sorted, though they be real
+        numbers = [number.real for number in numbers]  # Python cannot sort complex numbers, even without imaginary part
         found, place = [0] * len(nodes), 0
         order = sorted(range(len(nodes)), key=lambda i: numbers[i])
         for before, after in itertools.pairwise(order):

@@ -18,7 +18,7 @@ ONE: Node = ("number", Fraction(1))
 
 
 def replaced(node: Any, name: str, by: Node) -> Any:
-    """A node with another expression for a variable."""
+    """Substitute an expression for a variable."""
     if not isinstance(node, tuple):
         return node
     if node == ("variable", name):
@@ -27,7 +27,7 @@ def replaced(node: Any, name: str, by: Node) -> Any:
 
 
 def without_percent(node: Any) -> Any:
-    """A tree without percent signs."""
+    """Remove percent signs from a tree."""
     if not isinstance(node, tuple):
         return node
     if len(node) == 2 and node[0] == "percent":
@@ -36,5 +36,5 @@ def without_percent(node: Any) -> Any:
 
 
 def size(node: Any) -> int:
-    """How many nodes there are in a tree."""
+    """Count the nodes of a tree."""
     return 1 + sum(size(part) for part in node if isinstance(part, tuple)) if isinstance(node, tuple) else 0

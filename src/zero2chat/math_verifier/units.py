@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-# name: (what it measures, how many of the base unit). Letters alone are units in \text{} or at the end of "5 m" only.
+# name: (what it measures, size in base units). Single letters are units only in \text{}, or at the end as in "5 m".
 _TABLE: dict[str, tuple[str, Fraction]] = {}
 
 
@@ -46,7 +46,7 @@ _ORDINAL_WORDS = (
 )
 _ORDINAL_STEMS = _ORDINAL_WORDS.split()
 _ORDINAL_SIZES = (*range(3, 21), *range(30, 100, 10), 10**2, 10**3, 10**6, 10**9, 10**12)
-# "3 fifths" is 3/5. In the singular such a word may as well be an ordinal.
+# "3 fifths" is 3/5. The singular could also be an ordinal.
 _PARTS = {f"{stem}s": Fraction(1, n) for stem, n in zip(_ORDINAL_STEMS, _ORDINAL_SIZES, strict=True)}
 _PARTS |= {"halves": Fraction(1, 2), "halfs": Fraction(1, 2), "quarters": Fraction(1, 4)}
 _SCALES = {
@@ -54,8 +54,8 @@ _SCALES = {
     "score": 20, "gross": 144, "myriad": 10**4, "lakh": 10**5, "lac": 10**5, "crore": 10**7,
     "quadrillion": 10**15, "quintillion": 10**18,
 }  # fmt: skip
-CURRENCIES = frozenset({"euro", "gbp", "rupee", "yen"})  # that are not the dollar of a bare "$5"
-# Words after a number that make it another number, no number, or no answer. Any other word is what is counted.
+CURRENCIES = frozenset({"euro", "gbp", "rupee", "yen"})  # not equal to the dollars of "$5"
+# Words after a number that change its value, or with which it is no answer. Any other word is a counted noun.
 _OTHER_WORDS = """
     and or not no nor is are was were be if than then to from but except plus minus times less more fewer greater at
     least most half third quarter double twice triple quadruple percent percentage squared cubed about approximately
@@ -89,7 +89,7 @@ _DENYING = re.compile(
     r"\b(?:not|no|wrong|incorrect|false|isn|never|except|but|or|unless|reject\w*|approx\w*|invalid)\b"
 )
 _ORDINAL = re.compile(rf"(?:.*[ -])?(?:first|second|nth|zeroth|{'|'.join(_ORDINAL_STEMS)})|.*illionths?|.*illions?")
-# Short names in which capitals say nothing. Mm, Mg and M are other units than mm, mg and m; and ML than mL.
+# Short names in which case has no meaning. (It has in others: Mm is not mm, Mg not mg, M not m, ML not mL.)
 _ANY_CASE = frozenset({"cm", "km", "kg", "hz", "kj", "kw", "ft", "yd", "mi", "lb", "oz", "hr", "yr", "in"})
 Unit = dict[str, int]  # measure: power
 
@@ -177,7 +177,7 @@ def read_unit(text: str) -> tuple[Unit, Fraction] | None:
         if power > 1 and name in ("root", "roots"):
             return None
         if found is None:
-            # "pieces of cake": only at its ends would "of" change anything.
+            # "of" is harmless inside, as in "pieces of cake", but not at an end.
             inner = re.sub(r"(?<=[a-z]) of (?=[a-z])", " ", name.lower())
             if len(name) < 3 or not re.search("[aeiouy]", inner) or counts_otherwise(inner):
                 return None

@@ -1,11 +1,11 @@
-"""Is this answer that one? Exact, strict, and bounded in time and memory whatever is written.
+"""Decide whether an answer equals a reference: exactly, strictly, and with bounded time and memory for any text.
 
-`judge(text, gold)` finds the final answer of a text (`extract.py`), reads it into a tree (`reading.py`, `lexer.py`,
-`parser.py`, `atoms.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`, `regions.py`):
-fractions exactly, irrational numbers to as many digits as it takes to tell them apart, expressions with variables at
-many points (`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are worked out in
-worker processes (`worker_pool.py`, `worker.py`), which are killed and replaced when they overrun; what would clearly be
-too much never gets there. Usable from any thread and any process.
+`verify_answer(text, gold)` finds the final answer of a text (`extract.py`), parses it into a tree (`reading.py`,
+`lexer.py`, `parser.py`, `atoms.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`,
+`regions.py`): fractions exactly, irrational numbers to as many digits as it takes to tell them apart, expressions with
+variables at many points (`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are
+computed in worker processes (`worker_pool.py`, `worker.py`), which are killed and replaced when they exceed their
+limits. Expressions that would clearly cost too much are refused before that. Safe to call from any thread and process.
 """
 
 from __future__ import annotations
@@ -30,25 +30,24 @@ from zero2chat.math_verifier.reading import (
 )
 from zero2chat.math_verifier.tree import Node, without_percent
 
-__all__ = ["Verdict", "compare", "final_answer", "judge", "reference", "unusable", "with_digits"]
+__all__ = ["Verdict", "compare", "final_answer", "reference", "unusable", "verify_answer", "with_digits"]
 
 _log = logging.getLogger(__name__)
 
 
 class Verdict(NamedTuple):
-    """`reason`: equal, equal_sampled (at the points where the variables were tried), different, no_answer, too_large,
-    timeout, bad_reference, or error for what should not happen."""
+    """`reason`: equal, equal_sampled (at all sampled values of the variables), different, no_answer, too_large,
+    timeout, bad_reference, or error for an exception in the verifier."""
 
     correct: bool
     reason: str
 
 
-def judge(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
-    """Whether the final answer of a text equals a gold answer, and why. Within 2 seconds of processor time,
-    whatever the text.
+def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
+    """Decide whether the final answer of a text equals a gold answer, and why, in at most 2 seconds of processor time.
 
-    The answer is what the last box or `####` marks. In a text with neither it is what follows the last "the answer is",
-    or all of a text that is no prose. `tolerance` and `percent`, see `compare`.
+    The last box or `####` marks the answer. In a text with neither, the answer follows the last "the answer is", or is
+    the whole text if that is not prose. `tolerance` and `percent` are those of `compare`.
     """
     try:
         marked = final_answer(text)
@@ -59,14 +58,14 @@ def judge(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -
 
 
 def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
-    """Whether an answer equals a gold answer; both bare, as `final_answer` finds them.
+    """Decide whether an answer equals a gold answer; both without the text around them, as from `final_answer`.
 
-    By default 0.333 is not 1/3, and 50 is not 50%. `tolerance` is the share of a number by which an answer's may
-    differ; with `percent`, a missing or surplus percent sign does not count.
+    By default 0.333 is not 1/3, and 50 is not 50%. `tolerance` is the allowed relative difference between numbers; with
+    `percent`, a missing or surplus percent sign is ignored.
     """
     try:
         reason = _compare((answer or "").strip(), gold, tolerance, percent)
-    except Exception:  # what a model wrote ends no training
+    except Exception:  # a model's text must not end training
         return _failed(answer, gold)
     return Verdict(reason in ("equal", "equal_sampled"), reason)
 
@@ -94,7 +93,7 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
     if expected.ordinal is not None and expected.ordinal in (found.ordinal, found.number):
         return "equal"
     if expected.choice and found.choice:
-        # The letter alone is enough; what both say must agree.
+        # The letter alone is enough. If both also have a content, it must agree.
         bare = expected.words == expected.choice or found.words == found.choice
         if expected.choice != found.choice or bare:
             return "equal" if expected.choice == found.choice else "different"
@@ -102,7 +101,7 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
         said = without_label(answer) if expected.choice and found.choice else answer
         return "equal" if says(said, str(expected.words).lower()) else "different"
     if expected.words is not None:
-        # A letter alone is no text that stands for the option: "the B" is not (B).
+        # A letter among words does not choose the option: "the B" is not (B).
         spoken = found.choice or expected.words != expected.choice
         same = spoken and found.words is not None and same_words(found.words, expected.words)
         return "equal" if same else "different"
@@ -130,7 +129,7 @@ def _outcome(gold: Node, answer: Node, digits: bool, tolerance: float, percent: 
 
 
 def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> str:
-    """As `compare` goes on in a worker: the reason, with the digits of irrational numbers worked out."""
+    """Finish a `compare` in a worker process, with digits of irrational numbers, and return the reason."""
     found, expected = read_answer(answer).tree, read_gold(gold).tree
     try:
         return _outcome(expected, found, True, tolerance, percent) if found and expected else "different"
@@ -141,7 +140,7 @@ def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = 
 
 
 def unusable(gold: str) -> bool:
-    """Whether nothing can be compared with this gold answer."""
+    """Whether a gold answer cannot be compared with any answer."""
     found = read_gold(reference(gold))
     if found.problem or (found.tokens is not None and any(value == "\\" for _, value in found.tokens)):
         return True

@@ -1,10 +1,10 @@
-"""A process that works digits out. A line of JSON in, `[answer, gold, tolerance,
-percent]`; a line out, the reason. Ends with its stdin.
+"""A process that compares answers by the digits of irrational numbers.
 
     python -m zero2chat.math_verifier.worker MEGABYTES SECONDS PATIENCE
 
-It holds to its own limits of memory and of processor time for a question. Whoever asks kills it when it is late by the
-clock; should nobody be left to, the alarm does.
+It reads lines of JSON, `[answer, gold, tolerance, percent]`, prints the reason for each, and ends with its stdin. It
+limits its own memory, and its processor time per question. If a question takes too long in wall-clock time, the parent
+kills it; if the parent no longer exists, an alarm ends it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import sys
 
 def main() -> None:
     megabytes, seconds, patience = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    for timer in (signal.SIGPROF, signal.SIGALRM):  # should that process ignore them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    for timer in (signal.SIGPROF, signal.SIGALRM):  # in case the parent ignores them, which is inherited
         signal.signal(timer, signal.SIG_DFL)
-    import mpmath  # noqa: F401  # the one slow import, before the first question
+    import mpmath  # noqa: F401  # slow, so import it before the first question
 
     from zero2chat.math_verifier.verify import with_digits
 
-    with contextlib.suppress(ValueError, OSError):  # macOS knows no such limit
+    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print("ready", flush=True)

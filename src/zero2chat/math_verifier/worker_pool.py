@@ -18,16 +18,16 @@ import threading
 import time
 from pathlib import Path
 
-WORKERS = 2  # one to ask, and a spare one
-SECONDS = 1.5  # of processor time for a question; more is a timeout, on a busy machine as on any other
-PATIENCE = 15  # seconds by the clock: a worker may have to wait for a processor
-_STARTING = 60.0  # seconds for a new worker to say that it is ready
+WORKERS = 2  # one in use, and a spare one
+SECONDS = 1.5  # of processor time for a question, so a busy machine causes no timeouts
+PATIENCE = 15  # seconds of wall-clock time: a worker may have to wait for a processor
+_STARTING = 60.0  # seconds until a new worker must be ready
 MEGABYTES = 384
 
 
 class _Worker:
     def __init__(self) -> None:
-        # As this process would import it, whatever the current folder is by now.
+        # Import from the same places as this process, even if the current folder has changed.
         paths = os.pathsep.join([str(Path(__file__).parents[2]), *(path for path in sys.path if path)])
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-m", "zero2chat.math_verifier.worker", *map(str, (MEGABYTES, SECONDS, PATIENCE))],
@@ -109,7 +109,7 @@ class _Pool:
                 return "timeout"
             except EOFError:
                 if time.monotonic() > until:
-                    return "too_large"  # for its memory, most likely; at once, it was dead before
+                    return "too_large"  # most likely out of memory; if it failed at once, it was dead before
             finally:
                 self._return(worker, spoilt)
 
@@ -120,7 +120,7 @@ class _Pool:
             while not self._free:
                 self._changed.wait()
             worker = self._free.pop(0)
-            if not worker.alive():  # somebody else killed it
+            if not worker.alive():  # killed from outside
                 worker.close()
                 self._all.remove(worker)
                 worker = self._started()
@@ -140,7 +140,7 @@ class _Pool:
                 if not self._closed:
                     self._free.append(self._started())
             else:
-                self._free.insert(0, worker)  # the one that surely is warm
+                self._free.insert(0, worker)  # certainly warm, so use it first
             self._changed.notify()
 
     def close(self) -> None:

@@ -125,7 +125,7 @@ def _is_whole_adapter(model: PreTrainedModel, folder: Path) -> bool:
 
     kinds = (".lora_A.", ".lora_B.")
     with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        saved = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118 - it is no dict
+        saved = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118 - not a dict
     there = {name.replace(".default.", ".") for name, _ in model.named_parameters()}
     saved, there = ({name for name in names if any(kind in name for kind in kinds)} for names in (saved, there))
     return saved == there

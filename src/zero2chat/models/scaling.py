@@ -20,7 +20,7 @@ def shape_of(depth: int, model_type: str, vocabulary: int) -> dict[str, Any]:
     head = 128 if width >= WIDE else 64
     heads = -(-width // head)
     width = heads * head
-    # Three matrices of it in a gated MLP, as Qwen3's; two of four times the width weigh as much, but for a ninth.
+    # A gated MLP, as in Qwen3, has three matrices: 3 × 3 width². A plain one has two: 2 × 4 width².
     gated = model_type != "nanochat"
     inner = 3 * width if gated else 4 * width
     matrices = depth * (4 * width * width + (3 if gated else 2) * width * inner)

@@ -110,8 +110,9 @@ def ids_to_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> byte
 def _control_tokens(tokenizer: PreTrainedTokenizerBase, special: bool = True) -> list[str]:
     """Return the control tokens: special tokens, and added tokens in the form of `<think>` or `[TOOL]`.
 
-    Many Hub tokenizers add the latter without marking them as special. Excluded are added words and runs of spaces,
-    which are text, and single characters, which a space cannot break. With `special=False` only the latter kind.
+    Many Hub tokenizers add tokens such as `<think>` without marking them as special; `special=False` returns only
+    these. Excluded are added words and runs of spaces, which are text, and single characters, which a space cannot
+    break.
     """
     added = tokenizer.added_tokens_decoder.values()
     control = [t.content for t in added if (t.special and special) or (not t.special and _TAG.fullmatch(t.content))]

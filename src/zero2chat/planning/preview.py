@@ -145,7 +145,7 @@ def show(rows: Rows, numbers: Sequence[int], console: Console) -> None:
 
 
 def show_side(side: Side, tokenizer: PreTrainedTokenizerBase, coloured: bool = True) -> Text:
-    """Show the tokens, with the text's line breaks; marked spans have one colour, or are between marks."""
+    """Show the tokens, with the text's line breaks. Marked spans are coloured, or enclosed in marks without colour."""
     shown, control = Text(), control_ids(tokenizer)
     pieces = zip(side.ids, token_pieces(tokenizer, side.ids), [0, *side.marked], side.marked, strict=False)
     for n, (token, piece, before, mine) in enumerate(pieces):

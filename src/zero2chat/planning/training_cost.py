@@ -34,7 +34,7 @@ from zero2chat.trainers.muon import split_parameters
 
 
 class _Vocabulary:
-    """Stands for a tokenizer that may not exist yet, with what `build_model` needs."""
+    """A placeholder for a tokenizer that may not exist yet, with the attributes that `build_model` needs."""
 
     eos_token_id = pad_token_id = None
 

@@ -216,7 +216,7 @@ def _check_settings(steps: Sequence[Step], remember: bool) -> None:
         if found[-1] not in known:
             step.arguments()
     if remember and set(found) - set(known):
-        with contextlib.suppress(OSError):  # a home that cannot be written costs the time again
+        with contextlib.suppress(OSError):  # if the cache cannot be written, the next run only takes longer
             path.parent.mkdir(parents=True, exist_ok=True)
             runs.write_atomically(path, json.dumps([*known, *found][-_MOST_REMEMBERED:]))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from zero2chat.report.figures import bars, dots, gallery
 from zero2chat.report.parts import esc, exact, examples, opening, paragraph, short, spoken, table
-from zero2chat.report.steps import Metric, Step, bounds
+from zero2chat.report.steps import Metric, StepResult, bounds
 
 TITLE = "Who is best?"
 STORY = (
@@ -17,7 +17,7 @@ STORY = (
 KEY = {"rating": "rating of the best model", "comparisons": "comparisons of two answers", "draw_rate": "draws"}
 
 
-def rated(step: Step) -> dict[str, Metric]:
+def rated(step: StepResult) -> dict[str, Metric]:
     """Return each model's rating, best first."""
     return dict(sorted(step.named("rating_(.+)").items(), key=lambda item: -item[1]["value"]))
 
@@ -27,13 +27,13 @@ def rating_cells(metric: Metric) -> tuple[str, str]:
     return f"{metric['value']:.0f}", "{:.0f}–{:.0f}".format(*ends) if (ends := bounds(metric)) else ""
 
 
-def against(step: Step) -> dict[tuple[str, str], Metric]:
+def against(step: StepResult) -> dict[tuple[str, str], Metric]:
     """Return win rates by pair, with ties counted as half a win; the higher-rated model comes first."""
     found = {tuple(names.split("_against_")): m for names, m in step.named("win_rate_(.+_against_.+)").items()}
     return {(names[0], names[-1]): metric for names, metric in found.items()}
 
 
-def _ratings(step: Step, styled: Mapping[str, Metric]) -> str:
+def _ratings(step: StepResult, styled: Mapping[str, Metric]) -> str:
     head = ["model", "rating", "95%", "comparisons", *(["style-controlled", "95%"] if styled else [])]
     rows = [
         (
@@ -55,7 +55,7 @@ def _example(samples: Sequence[Mapping[str, Any]]) -> str:
     return table(("asked", "won", "lost"), [(esc(sample.get("prompt", ""), 400), *cells)])
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     ratings, styled = rated(step), step.named("style_rating_(.+)")
     pairs = {f"{a} against {b}": metric for (a, b), metric in against(step).items()}
     groups = {"rating": ratings} | ({"style-controlled": styled} if styled else {})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from zero2chat.report.figures import bars, curves, dots, gallery, metric_curves
 from zero2chat.report.parts import esc, exact, paragraph, quote, short, spoken, table, with_details
-from zero2chat.report.steps import Metric, Step
+from zero2chat.report.steps import Metric, StepResult
 
 TITLE = "The story, measured"
 KEY = {"met": "targets met", "judged": "targets judged", "claims": "claims measured"}
@@ -26,7 +26,7 @@ _MET, _MISSED, _SHOWN, _WAITS = (
 _KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes per token", "accuracy": "accuracy"}
 
 
-def by_claim(step: Step) -> dict[str, list[Metric]]:
+def by_claim(step: StepResult) -> dict[str, list[Metric]]:
     """Return the figures of each claim, in the order of the claims."""
     found: dict[str, list[Metric]] = defaultdict(list)
     for metric in step.metrics.values():
@@ -43,7 +43,7 @@ def _outcome(figures: Sequence[Metric]) -> tuple[str, str, str]:
     return _SHOWN if not met else _MET if all(met) else _MISSED
 
 
-def contents(step: Step) -> list[tuple[str, str, str, str]]:
+def contents(step: StepResult) -> list[tuple[str, str, str, str]]:
     """Return (anchor, mark, title, result) of each claim, for the page's table of contents."""
     found = []
     for i, (claim, figures) in enumerate(by_claim(step).items()):
@@ -52,11 +52,11 @@ def contents(step: Step) -> list[tuple[str, str, str, str]]:
     return found
 
 
-def _anchor(step: Step, i: int) -> str:
+def _anchor(step: StepResult, i: int) -> str:
     return f"{step.anchor}-claim-{i}"
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     found = by_claim(step)
     text = paragraph(esc(_seeds([figure for figures in found.values() for figure in figures])), "aside")
     examples = {sample.get("task"): sample for sample in step.samples}
@@ -96,7 +96,7 @@ def _result(figures: Sequence[Metric]) -> str:
     return text
 
 
-def _figures(step: Step, i: int, claim: str, figures: Sequence[Metric]) -> list[str]:
+def _figures(step: StepResult, i: int, claim: str, figures: Sequence[Metric]) -> list[str]:
     """Plot the runs' curves; the figures over their axis, one plot per kind of metric; and as bars the other figures
     that are measured in the same way as the first of them."""
     anchor = _anchor(step, i)

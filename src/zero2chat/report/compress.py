@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zero2chat.report.figures import bars, gallery
 from zero2chat.report.parts import answers, opening
-from zero2chat.report.steps import Metric, Step
+from zero2chat.report.steps import Metric, StepResult
 
 TITLE = "A lossy zip of its text"
 KEY = {
@@ -23,7 +23,7 @@ STORY = (
 )
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     def by_place(measure: str) -> dict[str, Metric]:
         names = {place: f"{measure}_{split}" for place, split in _PLACES.items()}
         return {place: step.metrics[name] for place, name in names.items() if name in step.metrics}

@@ -8,7 +8,7 @@ from typing import Any
 from zero2chat.report import crawl
 from zero2chat.report.figures import bars, gallery
 from zero2chat.report.parts import esc, examples, opening, quote, short, table
-from zero2chat.report.steps import Step
+from zero2chat.report.steps import StepResult
 
 TITLE = "Collecting the textbook"
 KEY = {
@@ -28,7 +28,7 @@ _SPLITS = {
 }
 
 
-def _amounts(step: Step) -> str:
+def _amounts(step: StepResult) -> str:
     """Return a figure of the sources' sizes, and a table of documents and bytes by split and by source."""
     count, size = step.named("documents_(.+)"), step.named("bytes_(.+)")
     rows = []
@@ -47,7 +47,7 @@ def _beginnings(samples: Sequence[Mapping[str, Any]]) -> str:
     return "".join(quote(esc(s.get("prompt", "")), esc(s.get("completion", ""), 500)) for s in samples[:6])
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     text = opening(step, STORY, KEY) + crawl.decontaminated(step.metrics)
     if step.crawl:
         text += crawl.crawl_part(step.crawl, f"{step.anchor}-crawl")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zero2chat.report.parts import answers, opening
-from zero2chat.report.steps import Step
+from zero2chat.report.steps import StepResult
 
 TITLE = "A teacher's answers"
 KEY = {
@@ -22,5 +22,5 @@ STORY = (
 )
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     return opening(step, STORY, KEY) + answers(step, "Kept and rejected answers")

@@ -8,7 +8,7 @@ from typing import Any
 from zero2chat.report.figures import charts, history_curves
 from zero2chat.report.parts import opening
 from zero2chat.report.reward import CHANCE_LOSS, accuracy_bars, pairs_table
-from zero2chat.report.steps import Step, finite
+from zero2chat.report.steps import StepResult, finite
 
 TITLE = "Learning to prefer"
 KEY = {
@@ -33,7 +33,7 @@ def _given(sample: Mapping[str, Any], side: str) -> list[str]:
     return [f"implicit reward {reward:+.2f}"] if reward is not None else []
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     rewards = {name: f"rewards/{name}" for name in ("chosen", "rejected")} | {"margin": "rewards/margins"}
     caption = "Implicit rewards of training pairs: chosen, rejected, and their margin."
     figures = charts(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import answers, cards, change, clean, esc, exact, paragraph, short, small_print, table
-from zero2chat.report.steps import Metric, Step
+from zero2chat.report.parts import answers, cards, change, esc, exact, paragraph, short, small_print, table, to_text
+from zero2chat.report.steps import Metric, StepResult
 
 TITLE = "The exam"
 KEY = {
@@ -30,37 +30,37 @@ STORY = (
 )
 
 
-def scores(step: Step) -> dict[str, dict[str, Metric]]:
+def scores(step: StepResult) -> dict[str, dict[str, Metric]]:
     """Return kind of score (and `tool_call_rate`, the share that calls a tool) → task → metric, if measured."""
     # `accuracy_sampled_sums` is the sampled accuracy on `sums`; `accuracy_sampled` alone is the mean over tasks.
     found = {kind: step.named(rf"{kind}_(?!sampled$|sampled_)(.+)") for kind in _KINDS}
     return {kind: metrics for kind, metrics in found.items() if metrics}
 
 
-def constants(step: Step) -> dict[str, Metric]:
+def constants(step: StepResult) -> dict[str, Metric]:
     """Return task → score of the best constant answer."""
     return step.named("constant_(.+)")
 
 
-def beside(step: Step, task: str) -> list[str]:
+def beside(step: StepResult, task: str) -> list[str]:
     """Return the text below a task's accuracy: the best constant answer, and the change from another evaluation."""
     found = []
     if metric := constants(step).get(task):
         found.append(f"best constant answer {short('constant', metric)}")
     if metric := step.named("change_(.+)").get(task):
-        since = esc(PurePath(clean(step.settings.get("compare_to", ""))).name or "the evaluation before")
+        since = esc(PurePath(to_text(step.settings.get("compare_to", ""))).name or "the evaluation before")
         found.append(f"{change(metric)} since {since}")
     return found
 
 
-def score_figure(step: Step) -> str:
+def score_figure(step: StepResult) -> str:
     """Plot a bar per task and kind of score; "" if none was measured."""
     kinds = {kind: metrics for kind, metrics in scores(step).items() if kind != "tool_call_rate"}
     tasks = list(dict.fromkeys(task for metrics in kinds.values() for task in metrics))
     return bars(f"{step.anchor}-tasks", "Accuracy by task, with 95% intervals.", tasks, kinds)
 
 
-def score_table(step: Step) -> str:
+def score_table(step: StepResult) -> str:
     """Return a table with one row per task and one column per kind of score."""
     kinds = scores(step)
     tasks = dict.fromkeys(task for metrics in kinds.values() for task in metrics)
@@ -76,24 +76,24 @@ def score_table(step: Step) -> str:
     return table(head, ((esc(task), *(cell(kind, task) for kind in kinds)) for task in tasks))
 
 
-def scores_part(step: Step) -> str:
+def scores_part(step: StepResult) -> str:
     """Return the figure and the table of the scores; "" if none was measured."""
     return gallery(score_figure(step), score_table(step)) if scores(step) else ""
 
 
-def harness_table(step: Step) -> str:
+def harness_table(step: StepResult) -> str:
     """Return a table with one row per metric of lm-evaluation-harness, `task.metric`; "" if it was not run."""
     found = step.named(r"(.+\..+)")
     rows = ((esc(name), exact(metric["value"]), small_print(name, metric)) for name, metric in found.items())
     return table(("by lm-evaluation-harness", "score", ""), rows) if found else ""
 
 
-def win_rates(step: Step) -> str:
+def win_rates(step: StepResult) -> str:
     """Return a table with one row per comparison with another model; "" if there is no comparison."""
     found = step.named(r"win_rate_?(.*)")
     entries = step.settings.get("tasks")
     against = {
-        str(entry.get("label") or str(entry.get("task")).rpartition(".")[2]): PurePath(clean(entry["against"])).name
+        str(entry.get("label") or str(entry.get("task")).rpartition(".")[2]): PurePath(to_text(entry["against"])).name
         for entry in (entries if isinstance(entries, list) else [])
         if isinstance(entry, dict) and entry.get("against")
     }
@@ -110,16 +110,16 @@ _LONGEST = 200  # characters of an answer in the table
 
 
 def _first_line(sample: dict[str, object]) -> str:
-    said = clean(sample.get("said", sample.get("completion", ""))).strip()
+    said = to_text(sample.get("said", sample.get("completion", ""))).strip()
     line = esc(said.splitlines()[0], _LONGEST) if said else "<i>nothing</i>"
     return line + ("<br><small>called a tool</small>" if sample.get("calls") else "")
 
 
-def together(steps: Sequence[Step]) -> tuple[str, str] | None:
+def together(steps: Sequence[StepResult]) -> tuple[str, str] | None:
     """Return title and table of several evaluations' answers to the same typed questions; None for fewer than two."""
     said = {
         step.name: {
-            clean(sample.get("prompt", "")): _first_line(sample)
+            to_text(sample.get("prompt", "")): _first_line(sample)
             for sample in step.samples
             if sample.get("task") == _FIRST_QUESTIONS
         }
@@ -139,7 +139,7 @@ def together(steps: Sequence[Step]) -> tuple[str, str] | None:
     return "The same questions after each step", text + table(("question", *map(esc, said)), rows)
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     text = paragraph(STORY, "story")
     if not any("contaminated" in metric for metric in step.metrics.values()):
         text += paragraph("Contamination was not checked: the questions may appear in the training data.")

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from zero2chat.report.parts import clean, esc, is_rate, lacks, short
-from zero2chat.report.steps import Metric, Points, Step, bounds
+from zero2chat.report.parts import esc, is_rate, lacks, short, to_text
+from zero2chat.report.steps import Metric, Points, StepResult, bounds
 
 INK, SOFT, RULE = "#1d2329", "#5d6873", "#dde2e7"
 SERIES = ("#2b6cb0", "#c2571a", "#2f855a", "#8a4fb5", "#b7791f", "#c53a6b", "#3a8f9e", "#6b7280")
@@ -56,7 +56,7 @@ def _thinned(points: Points) -> Points:
 
 
 def _label(text: str) -> str:
-    text = " ".join(clean(text).split())
+    text = " ".join(to_text(text).split())
     return text if len(text) <= 26 else text[:25] + "…"
 
 
@@ -145,34 +145,34 @@ def curves(
 
 
 def history_curves(
-    step: Step, name: str, caption: str, y: str, lines: Mapping[str, str] | None = None, **options: Any
+    step: StepResult, name: str, caption: str, y: str, lines: Mapping[str, str] | None = None, **options: Any
 ) -> str:
     """Plot a step's history over training steps: the key `name`, or `lines`, label → key. `options` are `curves`'."""
     points = {label: step.curve(key) for label, key in (lines or {y: name}).items()}
     return curves(f"{step.anchor}-{name}", caption, points, y, **options)
 
 
-def reward_figure(step: Step) -> str:
+def reward_figure(step: StepResult) -> str:
     """Plot each reward during training, by reward function or model."""
     found = step.curves("rewards/.+/mean")
     lines = {key.removeprefix("rewards/").removesuffix("/mean"): points for key, points in found.items()}
     return curves(f"{step.anchor}-reward", "Training reward, by reward function.", lines, "mean reward")
 
 
-def length_figure(step: Step) -> str:
+def length_figure(step: StepResult) -> str:
     """Plot the length of completions during training."""
     lines = {"all": "completions/mean_length", "ended with the EOS token": "completions/mean_terminated_length"}
     return history_curves(step, "length", "Mean length of completions, in tokens.", "tokens", lines)
 
 
-def scores_figure(step: Step) -> str:
+def scores_figure(step: StepResult) -> str:
     """Plot accuracy during training, by task (`tasks_steps`)."""
     found = step.curves("accuracy_.+(?<!_n)(?<!_low)(?<!_high)")
     lines = {key.removeprefix("accuracy_"): points for key, points in found.items()}
     return curves(f"{step.anchor}-scores", "Accuracy during training.", lines, "accuracy", percent=True)
 
 
-def entropy_figure(step: Step) -> str:
+def entropy_figure(step: StepResult) -> str:
     """Plot the policy's entropy during training."""
     caption = "The entropy of the policy shows how much it still explores."
     return history_curves(step, "entropy", caption, "nats per token")
@@ -314,6 +314,6 @@ def gallery(*figures: str, small: bool = False) -> str:
     return f'<div class="gallery{" small" if small else ""}">\n{"".join(found)}</div>\n' if found else ""
 
 
-def charts(step: Step, *figures: str) -> str:
+def charts(step: StepResult, *figures: str) -> str:
     """Arrange the figures of a step's training, with a note if it has no history to draw."""
     return gallery(*figures) + ("" if step.history else lacks("history.jsonl", "the curves are"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zero2chat.report.evaluate import scores_part
 from zero2chat.report.figures import charts, entropy_figure, history_curves, length_figure, scores_figure
 from zero2chat.report.parts import answers, opening
-from zero2chat.report.steps import Step
+from zero2chat.report.steps import StepResult
 
 TITLE = "Corrected by a teacher, word by word"
 KEY = {
@@ -21,7 +21,7 @@ STORY = (
 )
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     caption = "Divergence from the teacher, on the model's own completions."
     loss = history_curves(step, "loss", caption, "divergence, nats per token")
     figures = charts(step, loss, scores_figure(step), length_figure(step), entropy_figure(step))

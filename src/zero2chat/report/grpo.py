@@ -5,7 +5,7 @@ from __future__ import annotations
 from zero2chat.report.evaluate import scores_part
 from zero2chat.report.figures import charts, entropy_figure, history_curves, length_figure, reward_figure, scores_figure
 from zero2chat.report.parts import answers, opening, paragraph
-from zero2chat.report.steps import Points, Step
+from zero2chat.report.steps import Points, StepResult
 
 TITLE = "Practice problems"
 KEY = {
@@ -38,7 +38,7 @@ def _second_thoughts(points: Points) -> str:
     )
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     groups = (
         "Zero-variance groups, whose completions all got the same reward, give no gradient. Truncated completions "
         "reached the length limit."

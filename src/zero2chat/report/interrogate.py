@@ -7,7 +7,7 @@ from typing import Any
 
 from zero2chat.report.figures import bars, curves, gallery
 from zero2chat.report.parts import answers, esc, exact, opening, paragraph, spoken, table
-from zero2chat.report.steps import Metric, Step
+from zero2chat.report.steps import Metric, StepResult
 
 TITLE = "What does it know?"
 KEY = {
@@ -28,7 +28,7 @@ STORY = (
 _RATES = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
 
 
-def by_source(step: Step) -> dict[str, dict[str, Metric]]:
+def by_source(step: StepResult) -> dict[str, dict[str, Metric]]:
     """Return source of questions → verdict or kind → rate; the first source, "all", combines the others."""
     found: dict[str, dict[str, Metric]] = {}
     for rate in _RATES:
@@ -38,7 +38,7 @@ def by_source(step: Step) -> dict[str, dict[str, Metric]]:
     return {source: rates for source, rates in found.items() if set(_RATES) <= set(rates)}
 
 
-def _example(step: Step) -> str:
+def _example(step: StepResult) -> str:
     """Return all answers to the first question of each kind, and what is taught."""
     first: dict[str, Mapping[str, Any]] = {}
     for sample in step.samples:
@@ -56,7 +56,7 @@ def _example(step: Step) -> str:
     return table(("question", "answer", "true answer", "training row"), rows) if rows else ""
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     sources = by_source(step)
     verdicts = "Correct, wrong and abstaining answers by source, with 95% intervals over questions."
     groups = {

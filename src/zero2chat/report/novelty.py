@@ -7,7 +7,7 @@ from typing import Any
 
 from zero2chat.report.figures import bars, gallery
 from zero2chat.report.parts import esc, exact, examples, opening, table
-from zero2chat.report.steps import Metric, Step
+from zero2chat.report.steps import Metric, StepResult
 
 TITLE = "It remixes what it read"
 KEY = {
@@ -24,13 +24,13 @@ STORY = (
 _WRITERS = {"the model": "", "held-out text": "_held_out"}
 
 
-def by_length(step: Step, suffix: str) -> dict[str, Metric]:
+def by_length(step: StepResult, suffix: str) -> dict[str, Metric]:
     """Return the shares of novel n-grams by length; `suffix` is the control's."""
     found = step.named(rf"novel_rate_(\d+){suffix}")
     return {f"{n} tokens" if n > 1 else "1 token": found[str(n)] for n in sorted(map(int, found))}
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     groups = {writer: metrics for writer, suffix in _WRITERS.items() if (metrics := by_length(step, suffix))}
     names = list(next(iter(groups.values()), {}))
     caption = "Share of n-grams of tokens that do not occur in the training text, by n."

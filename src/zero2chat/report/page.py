@@ -27,7 +27,7 @@ from zero2chat.report.parts import (
     table,
     with_interval,
 )
-from zero2chat.report.steps import Metric, Step
+from zero2chat.report.steps import Metric, StepResult
 
 # The browser itself then blocks scripts and requests, even if a model's text contains them.
 CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")  # for light, dark, phone and print
@@ -43,27 +43,27 @@ def section_module(stage: str) -> ModuleType | None:
     return module if hasattr(module, "section") else None
 
 
-def _said_by(step: Step, name: str, default: Any) -> Any:
+def _said_by(step: StepResult, name: str, default: Any) -> Any:
     """Return what a step's section says about itself under this name, such as `TITLE`."""
     return getattr(section_module(step.stage), name, default)
 
 
-def _title(step: Step) -> str:
+def _title(step: StepResult) -> str:
     return str(_said_by(step, "TITLE", step.name))
 
 
-def _control(step: Step) -> str:
+def _control(step: StepResult) -> str:
     """Return ` · control of grpo` for a control, else ""."""
     return f" · control of {esc(step.control_of)}" if step.control_of else ""
 
 
-def main_result(step: Step) -> tuple[str, Metric, str] | None:
+def main_result(step: StepResult) -> tuple[str, Metric, str] | None:
     """Return (name, metric, label) of the step's main metric, or None."""
     found = headline(step, _said_by(step, "KEY", {}))
     return (found[0], step.metrics[found[0]], found[1]) if found else None
 
 
-def _section(step: Step) -> str:
+def _section(step: StepResult) -> str:
     module = section_module(step.stage)
     took = f" · {duration(seconds)}" if (seconds := step.value("seconds")) is not None else ""
     control = f" <small>control of {esc(step.control_of)}</small>" if step.control_of else ""
@@ -80,7 +80,7 @@ def _section(step: Step) -> str:
     return text + (folded("Settings", settings_table(step)) if step.settings else "") + "</section>\n"
 
 
-def _evaluations(steps: Sequence[Step]) -> str:
+def _evaluations(steps: Sequence[StepResult]) -> str:
     """Return accuracies of tasks that several evaluations ran: one column each, and one for the best constant answer.
 
     Returns "" if there are none.
@@ -97,14 +97,14 @@ def _evaluations(steps: Sequence[Step]) -> str:
     return table(head, rows) if rows else ""
 
 
-def _side_by_side(steps: Sequence[Step]) -> str:
+def _side_by_side(steps: Sequence[StepResult]) -> str:
     """Return the recipe's table: scores of steps on the tasks evaluated in several steps; "" if there are none.
 
     Evaluations have a separate table, which comes first. The long table is omitted if it would repeat that one.
     """
     # Accuracies on preference pairs use several standards, and are not accuracies on tasks.
     measured = {step: found for step in steps if step.stage not in ("dpo", "reward") and (found := scores(step))}
-    askers: dict[str, list[Step]] = defaultdict(list)
+    askers: dict[str, list[StepResult]] = defaultdict(list)
     for step, by_kind in measured.items():
         for task in dict.fromkeys(task for metrics in by_kind.values() for task in metrics):
             askers[task].append(step)
@@ -119,7 +119,7 @@ def _side_by_side(steps: Sequence[Step]) -> str:
         if len(groups) > 1:
             figures.append(bars(f"side-{len(figures)}", caption, list(shared), groups, measure=kind))
 
-    def cell(step: Step, kind: str, task: str) -> str:
+    def cell(step: StepResult, kind: str, task: str) -> str:
         return with_interval(kind, measured[step].get(kind, {}).get(task))
 
     text = paragraph("Scores on the same questions after each step of training.", "story") + _evaluations(steps)
@@ -133,7 +133,7 @@ def _side_by_side(steps: Sequence[Step]) -> str:
     return text + gallery(*figures)
 
 
-def _together(steps: Sequence[Step]) -> list[tuple[str, str]]:
+def _together(steps: Sequence[StepResult]) -> list[tuple[str, str]]:
     """Return (title, content) of the stages' sections that combine several steps."""
     modules = dict.fromkeys(section_module(step.stage) for step in steps)
     found = (module.together(steps) for module in modules if module is not None and hasattr(module, "together"))
@@ -155,7 +155,9 @@ def _elsewhere(elsewhere: Mapping[str, str]) -> str:
     return paragraph(f"Shown in other recipes: {', '.join(links)}.")
 
 
-def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | None, elsewhere: Mapping[str, str]) -> str:
+def _top(
+    steps: Sequence[StepResult], recipe: str, title: str, introduction: str | None, elsewhere: Mapping[str, str]
+) -> str:
     """Return the page's header: each step's main metric, or only that of a stage with a `LEAD`."""
     results: list[str] = []
     seconds = [value for step in steps if (value := step.value("seconds")) is not None]
@@ -180,7 +182,7 @@ def _top(steps: Sequence[Step], recipe: str, title: str, introduction: str | Non
     )
 
 
-def _contents(steps: Sequence[Step], extra: str) -> str:
+def _contents(steps: Sequence[StepResult], extra: str) -> str:
     text = ""
     for step in steps:
         facts = [short("seconds", step.metrics["seconds"])] if "seconds" in step.metrics else []
@@ -194,7 +196,7 @@ def _contents(steps: Sequence[Step], extra: str) -> str:
 
 
 def render(
-    steps: Sequence[Step],
+    steps: Sequence[StepResult],
     recipe: str,
     title: str,
     introduction: str | None = None,

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from zero2chat.report.steps import Metric, Step, bounds, finite
+from zero2chat.report.steps import Metric, StepResult, bounds, finite
 
 _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
@@ -27,7 +27,7 @@ _CONTROLS |= dict.fromkeys(
 # ---- text
 
 
-def clean(value: Any) -> str:
+def to_text(value: Any) -> str:
     """Convert any value to text that can be written to any file."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text.translate(_CONTROLS).encode("utf-8", "replace").decode()
@@ -35,7 +35,7 @@ def clean(value: Any) -> str:
 
 def esc(value: Any, limit: int | None = None) -> str:
     """Escape text from outside (a model, a file, a user) for HTML, truncated to `limit` characters."""
-    text = clean(value)
+    text = to_text(value)
     if limit is not None and len(text) > limit:
         text = text[:limit].rstrip() + " …"
     return html.escape(text)
@@ -164,18 +164,18 @@ def metric_card(name: str, metric: Metric, label: str, below: str = "") -> str:
     return card(esc(label), short(name, metric), below)
 
 
-def cards(step: Step, names: Mapping[str, str]) -> str:
+def cards(step: StepResult, names: Mapping[str, str]) -> str:
     """Return cards for the metrics in `names` (metric → label) that the step has."""
     found = [metric_card(name, step.metrics[name], label) for name, label in names.items() if name in step.metrics]
     return f'<div class="cards">{"".join(found)}</div>\n' if found else ""
 
 
-def opening(step: Step, story: str, names: Mapping[str, str]) -> str:
+def opening(step: StepResult, story: str, names: Mapping[str, str]) -> str:
     """Return what a section begins with: its story, and cards for the metrics in `names`."""
     return paragraph(story, "story") + cards(step, names)
 
 
-def headline(step: Step, names: Mapping[str, str]) -> tuple[str, str] | None:
+def headline(step: StepResult, names: Mapping[str, str]) -> tuple[str, str] | None:
     """Return (metric, label) of a step's main metric: the first of `names` that it has, overall or for one task."""
     for name, label in names.items():
         if name in step.metrics:
@@ -195,7 +195,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
 
 
-def metrics_table(step: Step) -> str:
+def metrics_table(step: StepResult) -> str:
     """Return a table of all metrics of the step with interval, rows and seed."""
     rows = (
         (
@@ -209,7 +209,7 @@ def metrics_table(step: Step) -> str:
     return table(("metric", "value", "95% interval", "n", "seed"), rows)
 
 
-def settings_table(step: Step) -> str:
+def settings_table(step: StepResult) -> str:
     rows = [(f"<code>{esc(key)}</code>", esc(value, 400)) for key, value in sorted(step.settings.items())]
     return table(("setting", "value"), rows)
 
@@ -221,7 +221,7 @@ def folded(summary: str, content: str) -> str:
 # ---- samples
 
 
-def examples(step: Step, title: str, show: Callable[[Sequence[Mapping[str, Any]]], str], about: str = "") -> str:
+def examples(step: StepResult, title: str, show: Callable[[Sequence[Mapping[str, Any]]], str], about: str = "") -> str:
     """Return `show` of the step's samples below a title and the remark `about`, or a note that it has none."""
     if not step.samples:
         return f"<h3>{title}</h3>\n" + lacks("samples.jsonl", "its samples are")
@@ -261,7 +261,7 @@ def _answer(sample: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
     return f'<article class="answer {kind}"><header><b>{text}</b>{task}</header><dl>{lines}</dl></article>\n'
 
 
-def answers(step: Step, title: str = "Questions and answers") -> str:
+def answers(step: StepResult, title: str = "Questions and answers") -> str:
     """Return the last questions and answers: the first `_SHOWN` of each task open, up to `_MORE` folded.
 
     If the same questions were asked at an earlier training step, the first answer is shown next to the last.
@@ -270,14 +270,14 @@ def answers(step: Step, title: str = "Questions and answers") -> str:
 
 
 def _answers(by_step: Sequence[Sequence[Mapping[str, Any]]]) -> str:
-    early = {clean(sample.get("prompt")): sample for sample in by_step[0]} if len(by_step) > 1 else {}
+    early = {to_text(sample.get("prompt")): sample for sample in by_step[0]} if len(by_step) > 1 else {}
     count: Counter[str] = Counter()
     top: list[str] = []
     rest: list[str] = []
     for sample in by_step[-1]:
-        task = clean(sample.get("task", ""))
+        task = to_text(sample.get("task", ""))
         count[task] += 1
-        (top if count[task] <= _SHOWN else rest).append(_answer(sample, early.get(clean(sample.get("prompt")))))
+        (top if count[task] <= _SHOWN else rest).append(_answer(sample, early.get(to_text(sample.get("prompt")))))
     about = f"The first {_SHOWN} of each task, in order; not cherry-picked." if rest else "All saved samples, in order."
     text = paragraph(about, "aside") + f'<div class="answers">{"".join(top)}</div>\n'
     if rest:

@@ -17,7 +17,7 @@ from zero2chat.report.figures import (
     reward_figure,
 )
 from zero2chat.report.parts import answers, opening, paragraph
-from zero2chat.report.steps import Points, Step
+from zero2chat.report.steps import Points, StepResult
 
 TITLE = "Learning to be liked"
 KEY = {
@@ -37,7 +37,7 @@ STORY = (
 )
 
 
-def held_out(step: Step, name: str, in_deviations: bool = False) -> Points:
+def held_out(step: StepResult, name: str, in_deviations: bool = False) -> Points:
     """Return (√KL, mean reward `name`) of the evaluations on held-out prompts, in order.
 
     `in_deviations` gives the gain since the first one, in standard deviations of the answers then.
@@ -48,13 +48,13 @@ def held_out(step: Step, name: str, in_deviations: bool = False) -> Points:
     return [(math.sqrt(max(kls[at], 0.0)), (y - first) / (spread or 1.0)) for at, y in means if at in kls]
 
 
-def together(steps: Sequence[Step]) -> tuple[str, str] | None:
+def together(steps: Sequence[StepResult]) -> tuple[str, str] | None:
     """Return title and content: reward overoptimization for each reward model, with PPO and with best of n.
 
     The gold reward is the one with the label `gold`.
     """
     led = {step.name: held_out(step, "gold") for step in steps if step.stage == "ppo"}
-    picked = {step.name: probe.best_of_n(step, "gold") for step in steps if step.stage == "probe"}
+    picked = {step.name: probe.best_of_n_curve(step, "gold") for step in steps if step.stage == "probe"}
     led, picked = ({name: line for name, line in lines.items() if line} for lines in (led, picked))
     if len(led) < 2:
         return None
@@ -70,7 +70,7 @@ def together(steps: Sequence[Step]) -> tuple[str, str] | None:
     )
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     names = [key.split("/")[1] for key in step.curves("eval_rewards/.+/mean")]
     gains = {name: held_out(step, name, in_deviations=True) for name in names}
     gain = "Gain of each reward on held-out prompts, by KL from the starting model. A star marks a peak."

@@ -6,7 +6,7 @@ import re
 
 from zero2chat.report.figures import bars, charts, curves, gallery, history_curves
 from zero2chat.report.parts import esc, exact, examples, opening
-from zero2chat.report.steps import Points, Step
+from zero2chat.report.steps import Points, StepResult
 
 TITLE = "Reading the textbook"
 KEY = {
@@ -25,7 +25,7 @@ STORY = (
 _MOMENTS, _PROMPTS = 8, 2  # samples in the timeline: training steps, and prompts at each
 
 
-def loss_curves(step: Step) -> dict[str, Points]:
+def loss_curves(step: StepResult) -> dict[str, Points]:
     """Return label → points: the training loss, and the loss on held-out text, overall or by source."""
     lines = {"training": step.curve("loss")}
     for key, points in step.curves("(?:eval|val)_(?:.+_)?loss").items():
@@ -34,7 +34,7 @@ def loss_curves(step: Step) -> dict[str, Points]:
     return lines
 
 
-def _bits_per_byte(step: Step) -> dict[str, Points]:
+def _bits_per_byte(step: StepResult) -> dict[str, Points]:
     found = step.curves("(?:eval|val)_(?:.+_)?bits_per_byte(?:_.+)?")
     return {re.sub("^(?:eval|val)_|_?bits_per_byte_?", "", key) or "all": points for key, points in found.items()}
 
@@ -45,7 +45,7 @@ def _at(points: Points, step: int) -> float | None:
     return before[-1] if before else None
 
 
-def _when(step: Step, number: int) -> str:
+def _when(step: StepResult, number: int) -> str:
     """Format `step 400 · 1,638,400 tokens read · loss 3.2`, as far as the history has the values."""
     parts = [f"<b>step {number:,}</b>"]
     if (tokens := _at(step.curve("tokens"), number)) is not None:
@@ -55,7 +55,7 @@ def _when(step: Step, number: int) -> str:
     return " · ".join(parts)
 
 
-def timeline(step: Step) -> str:
+def timeline(step: StepResult) -> str:
     """Return the model's samples at up to `_MOMENTS` training steps, from first to last."""
     by_step = step.samples_by_step()
     numbers, n = list(by_step), min(len(by_step), _MOMENTS)
@@ -70,7 +70,7 @@ def timeline(step: Step) -> str:
     return f'<ol class="timeline">\n{text}</ol>\n'
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     loss = "Training and held-out loss: cross-entropy of the next token."
     over_training = "Bits per byte on held-out text (lower is better; 8 without any knowledge)."
     by_source = "Bits per byte on held-out text after training, by source."

@@ -6,7 +6,7 @@ import math
 
 from zero2chat.report.figures import charts, curves
 from zero2chat.report.parts import answers, opening
-from zero2chat.report.steps import Points, Step
+from zero2chat.report.steps import Points, StepResult
 
 TITLE = "Looking for what the reward model loves"
 KEY = {
@@ -23,14 +23,14 @@ STORY = (
 )
 
 
-def best_of_n(step: Step, key: str) -> Points:
+def best_of_n_curve(step: StepResult, key: str) -> Points:
     """Return (√KL, mean `proxy` or `gold` reward of the best of n), by increasing n."""
     return [(math.sqrt(kl), y) for (_, kl), (_, y) in zip(step.curve("kl"), step.curve(key), strict=True)]
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     def figure(key: str, caption: str, label: str, y: str) -> str:
-        return curves(f"{step.anchor}-{key}", caption, {label: best_of_n(step, key)}, y, x="√KL, nats")
+        return curves(f"{step.anchor}-{key}", caption, {label: best_of_n_curve(step, key)}, y, x="√KL, nats")
 
     figures = charts(
         step,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zero2chat.report.figures import bars, gallery
 from zero2chat.report.parts import answers, exact, opening, paragraph
-from zero2chat.report.steps import Metric, Step
+from zero2chat.report.steps import Metric, StepResult
 
 TITLE = "Learned by heart"
 KEY = {
@@ -19,21 +19,23 @@ STORY = (
 )
 
 
-def times(copies: int) -> str:
+def times_seen(copies: int) -> str:
     return {0: "never", 1: "once"}.get(copies, f"{copies} times")
 
 
-def by_copies(step: Step, kind: str) -> dict[int, Metric]:
+def by_copies(step: StepResult, kind: str) -> dict[int, Metric]:
     """Return a kind's metrics by number of copies in the training text; 0 is the control."""
     found = step.named(rf"{kind}_(\d+|held_out)")
     return dict(sorted((0 if name == "held_out" else int(name), metric) for name, metric in found.items()))
 
 
-def _figures(step: Step) -> str:
+def _figures(step: StepResult) -> str:
     kinds = {"documents": "extraction_rate", "secrets": "canary_extraction_rate", "exposure": "exposure"}
     found = {label: by_copies(step, kind) for label, kind in kinds.items()}
-    places = [times(copies) for copies in sorted({copies for metrics in found.values() for copies in metrics})]
-    named = {label: {times(n): metric for n, metric in metrics.items()} for label, metrics in found.items() if metrics}
+    places = [times_seen(copies) for copies in sorted({copies for metrics in found.values() for copies in metrics})]
+    named = {
+        label: {times_seen(n): metric for n, metric in metrics.items()} for label, metrics in found.items() if metrics
+    }
     exposures = named.pop("exposure", {})
     recited = (
         "Extraction rate by number of copies in the training text (for documents: from that number to less than twice "
@@ -46,7 +48,7 @@ def _figures(step: Step) -> str:
     )
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     text = opening(step, STORY, KEY) + _figures(step)
     if (left := step.value("held_out_excluded")) is not None:
         text += paragraph(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.report.parts import exact
-from zero2chat.report.steps import Metric, Step, read_steps
+from zero2chat.report.steps import Metric, StepResult, read_steps
 from zero2chat.runs import METRICS
 
 _SAID = {True: "yes", False: "**no**", None: ""}
@@ -43,7 +43,7 @@ def markdown(folders: Sequence[Path]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _metrics(step: Step) -> list[str]:
+def _metrics(step: StepResult) -> list[str]:
     rows = [
         f"| `{name}` | {exact(metric['value'])} | {_n(metric)} | {_interval(metric)} |"
         for name, metric in step.metrics.items()
@@ -51,7 +51,7 @@ def _metrics(step: Step) -> list[str]:
     return ["| metric | value | n | interval |", "|---|---|---|---|", *rows]
 
 
-def _claims(step: Step) -> list[str]:
+def _claims(step: StepResult) -> list[str]:
     rows = ["| claim | figure | value | interval | n | seeds | target | met |", "|---|---|---|---|---|---|---|---|"]
     for metric in step.metrics.values():
         if "claim" in metric:

@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from zero2chat.report.figures import SERIES, SOFT, bars, charts, drawn, history_curves, note
 from zero2chat.report.parts import cards, esc, exact, examples, paragraph, table
-from zero2chat.report.steps import Step, finite
+from zero2chat.report.steps import StepResult, finite
 
 TITLE = "Learning what people like"
 KEY = {
@@ -35,7 +35,7 @@ _BARS = {
 }
 
 
-def _reliability(step: Step) -> list[Mapping[str, Any]]:
+def _reliability(step: StepResult) -> list[Mapping[str, Any]]:
     """Return the last bins of the history: `sure`, `right`, `n`."""
     found = [line["reliability"] for line in step.history if isinstance(line.get("reliability"), list)]
     bins = found[-1] if found else []
@@ -44,7 +44,7 @@ def _reliability(step: Step) -> list[Mapping[str, Any]]:
     ]
 
 
-def reliability_figure(step: Step) -> str:
+def reliability_figure(step: StepResult) -> str:
     """Plot accuracy over confidence; a calibrated model is on the diagonal. Returns "" without bins."""
     bins = _reliability(step)
 
@@ -66,14 +66,14 @@ def reliability_figure(step: Step) -> str:
     return drawn(f"{step.anchor}-reliability", caption, draw) if bins else ""
 
 
-def accuracy_bars(step: Step, labels: Mapping[str, str]) -> str:
+def accuracy_bars(step: StepResult, labels: Mapping[str, str]) -> str:
     """Plot accuracies of one step on held-out pairs. `labels` is metric → label."""
     measured = {label: step.metrics[name] for name, label in labels.items() if step.value(name) is not None}
     caption = "Accuracy on held-out pairs, with 95% intervals."
     return bars(f"{step.anchor}-accuracy", caption, list(measured), {"accuracy": measured}, measure="accuracy")
 
 
-def pairs_table(step: Step, given: Callable[[Sample, str], list[str]], what: str, about: str) -> str:
+def pairs_table(step: StepResult, given: Callable[[Sample, str], list[str]], what: str, about: str) -> str:
     """Return the first held-out pairs as a table: the chosen and the rejected answer, each with its `given` values.
 
     `given` takes a sample and "chosen" or "rejected"; `what` names the values, and the sentence `about` explains them.
@@ -97,7 +97,7 @@ def _given(sample: Mapping[str, Any], side: str) -> list[str]:
     return [f"{name} {value:.2f}" for name, value in found.items() if value is not None]
 
 
-def _people(step: Step) -> str:
+def _people(step: StepResult) -> str:
     """Return who compared the answers, according to the settings, and how many comparisons training used."""
     made = step.settings.get("comparisons")
     if isinstance(made, dict):
@@ -112,7 +112,7 @@ def _people(step: Step) -> str:
     return who + (f" Of {known:,.0f} comparisons, training used {met:,.0f}." if some else "")
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     caption = "Accuracy on training pairs during training."
     figures = charts(
         step,

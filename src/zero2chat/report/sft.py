@@ -6,7 +6,7 @@ from zero2chat.report.evaluate import scores_part
 from zero2chat.report.figures import charts, curves, scores_figure
 from zero2chat.report.parts import answers, opening
 from zero2chat.report.pretrain import loss_curves
-from zero2chat.report.steps import Step
+from zero2chat.report.steps import StepResult
 
 TITLE = "Studying worked examples"
 KEY = {
@@ -24,6 +24,6 @@ STORY = (
 )
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     loss = curves(f"{step.anchor}-loss", "Loss on the assistant's turns.", loss_curves(step), "loss")
     return opening(step, STORY, KEY) + charts(step, loss, scores_figure(step)) + scores_part(step) + answers(step)

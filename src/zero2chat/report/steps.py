@@ -15,7 +15,7 @@ from zero2chat.runs import CRAWL, HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
 Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high", "seed"}
 Points = list[tuple[float, float]]
-# Metrics of runs made before they were renamed, with or without a label after the name. Until the next release.
+# Metrics of runs made before a renaming, with or without a label after the name. Until the next release.
 _RENAMED = {
     "not_attempted_rate": "abstention_rate",
     "answers_left_out": "unscored_completions",
@@ -27,7 +27,7 @@ _RENAMED = {
 
 
 @dataclass(eq=False)  # hashed by identity
-class Step:
+class StepResult:
     """One finished step. `missing`: files that its folder lacks; `crawl`: a crawl's summary; `control_of`: the step
     that this one is a control of."""
 
@@ -92,7 +92,7 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path}: invalid JSON ({error}): run its step again") from error
 
 
-def renamed(metric: str) -> str:
+def current_name(metric: str) -> str:
     """Return a metric's present name."""
     for old, new in _RENAMED.items():
         if metric == old or metric.startswith(f"{old}_"):
@@ -107,8 +107,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: invalid JSON lines ({error}): run its step again") from error
 
 
-def read_step(folder: str | Path, position: int) -> Step:
-    """Read one run folder as a `Step`.
+def read_step(folder: str | Path, position: int) -> StepResult:
+    """Read one run folder as a `StepResult`.
 
     Raises `UserError` if the step is unfinished, or if a file is malformed. Other files may be missing.
     """
@@ -119,11 +119,11 @@ def read_step(folder: str | Path, position: int) -> Step:
     if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
         raise UserError(f'{folder / METRICS}: expected {{"name": {{"value": …}}}}: run its step again')
     identity = _read(folder / RUN).get("fingerprint", {}) if (folder / RUN).is_file() else {}
-    return Step(
+    return StepResult(
         name=folder.resolve().name,
         stage=str(identity.get("stage", "unknown")),
         position=position,
-        metrics={renamed(name): metric for name, metric in metrics.items()},
+        metrics={current_name(name): metric for name, metric in metrics.items()},
         settings=identity.get("settings", {}),
         history=_lines(folder / HISTORY),
         samples=_lines(folder / SAMPLES),
@@ -132,7 +132,7 @@ def read_step(folder: str | Path, position: int) -> Step:
     )
 
 
-def read_steps(folders: Sequence[str | Path], controls: Mapping[str, str] | None = None) -> list[Step]:
+def read_steps(folders: Sequence[str | Path], controls: Mapping[str, str] | None = None) -> list[StepResult]:
     """Read run folders in order. `controls` maps a step's name to the name of the step it is a control of.
 
     Raises `UserError` as `read_step` does, for a duplicate name, and for an unknown step in `controls`.
@@ -158,6 +158,6 @@ def check_controls(controls: Mapping[str, str], names: Sequence[str]) -> None:
             raise UserError(f"controls: '{name}' is a control of itself: name the step to compare it with")
 
 
-def join_metrics(steps: Sequence[Step]) -> dict[str, Metric]:
+def join_metrics(steps: Sequence[StepResult]) -> dict[str, Metric]:
     """Return all metrics of all steps, flat: `"<step>.<metric>"` → metric."""
     return {f"{step.name}.{name}": metric for step in steps for name, metric in step.metrics.items()}

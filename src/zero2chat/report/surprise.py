@@ -7,7 +7,7 @@ from typing import Any
 
 from zero2chat.report.figures import charts, history_curves
 from zero2chat.report.parts import esc, examples, opening, table
-from zero2chat.report.steps import Step, finite
+from zero2chat.report.steps import StepResult, finite
 
 TITLE = "Right, and nobody would have bet on it"
 KEY = {
@@ -39,7 +39,7 @@ def chance(bits: object) -> str:
     return f"1 in {float(f'{odds:.2g}'):,.0f}" if odds >= 10 else f"1 in {odds:.1f}"
 
 
-def section(step: Step) -> str:
+def section(step: StepResult) -> str:
     def figure(name: str, caption: str, lines: Mapping[str, str], y: str) -> str:
         return history_curves(step, name, caption, y, lines, x="percentile of correct answers")
 

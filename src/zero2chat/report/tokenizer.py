@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zero2chat.report.parts import clean, esc, exact, examples, opening, paragraph, small_print, table
-from zero2chat.report.steps import Step
+from zero2chat.report.parts import esc, exact, examples, opening, paragraph, small_print, table, to_text
+from zero2chat.report.steps import StepResult
 
 TITLE = "From letters to numbers"
 KEY = {
@@ -21,7 +21,7 @@ _CHARACTERS = 5000
 _HUES = 6
 
 
-def _example(step: Step) -> str:
+def _example(step: StepResult) -> str:
     """Return an example: the same text as bits, bytes and tokens of three tokenizers."""
     rows: list[tuple[str, str, float, str]] = [
         ("bits", "2", 8.0 * _CHARACTERS, "eight per byte"),
@@ -65,14 +65,14 @@ def _tokens(samples: Sequence[Mapping[str, Any]]) -> str:
         numbers = ""
         if isinstance(ids, list):
             numbers = f": {' '.join(esc(i) for i in ids[:24])}{' …' if len(ids) > 24 else ''}"
-        characters = exact(len(clean(sample.get("prompt", ""))))
+        characters = exact(len(to_text(sample.get("prompt", ""))))
         text += coloured(tokens[:400])
         text += paragraph(f"{characters} characters, {exact(len(tokens))} tokens{numbers}", "aside")
     return text
 
 
-def section(step: Step) -> str:
-    text = opening(step, STORY, KEY) + "<h3>The textbook's example, worked out</h3>\n"
+def section(step: StepResult) -> str:
+    text = opening(step, STORY, KEY) + "<h3>Example from the textbook</h3>\n"
     text += paragraph(
         "Take 5,000 characters of English. As bits they are 40,000 symbols long; as bytes, 5,000; as GPT-4's tokens, "
         "the textbook says, about 1,300. The table repeats this calculation with the bytes per token measured on this "

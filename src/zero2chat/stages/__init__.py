@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What is known of a stage without importing it."""
+    """The part of a stage's declaration that can be read without importing its file."""
 
     name: str  # of its file
     story: str  # what it makes: for the model card, the documentation and `zero2chat --help`
@@ -67,12 +67,12 @@ class Stage(Description):
     table: Callable[[dict[str, dict[str, Any]]], Any] | None = None  # (metrics of `measure`) → what is printed
     keeps: str | Path = ""  # the file in the run folder for the lines of `measure`
     check: Callable[..., Any] | None = None  # (*arguments) → raises `UserError` before the run folder is created
-    identity: Callable[..., dict[str, Any]] | None = None  # (settings, *arguments) → those the result depends on
+    identity: Callable[..., dict[str, Any]] | None = None  # (settings, *arguments) → settings the result depends on
     beside: tuple[str, ...] = ()  # files written beside the run folder; if one is missing, the run is not done
     again: Callable[..., None] | None = None  # (*arguments): what a finished run prints again
     rows: Callable[..., Rows] | None = None  # (*arguments) → what the model will see
-    cost: Callable[..., Job] | None = None  # (job, empty_model, *arguments) → the job with what the stage adds to it
-    positional: str = ""  # the key that the words before a command's first option fill
+    cost: Callable[..., Job] | None = None  # (job, empty_model, *arguments) → the job with this stage's own costs added
+    positional: str = ""  # the key that is set by a command's words before its first option
 
     def build(self, settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
         """Build the arguments from settings. Raises `UserError` for a setting that is unknown or refused."""
@@ -139,7 +139,7 @@ class Stage(Description):
             if self.keeps:
                 (run.folder / self.keeps).parent.mkdir(exist_ok=True)
                 write_atomically(run.folder / self.keeps, found.lines)
-            run.sample_anew(0, found.samples)
+            run.replace_samples(0, found.samples)
         run.finish(found.metrics)
 
     def command(self) -> None:
@@ -148,7 +148,7 @@ class Stage(Description):
             self.main()
 
     def help(self) -> str:
-        """The stage's own settings, a line each, and whose settings it takes too."""
+        """Return the help text: the stage's own settings, one per line, and the names of the configs it also takes."""
         keys: dict[str, str] = {}
         for kind in self.arguments:
             own = [base for base in kind.__mro__ if base.__module__.startswith("zero2chat.")]
@@ -165,7 +165,7 @@ class Stage(Description):
 
 
 def names(giving: str | None = None) -> list[str]:
-    """All stages, or those whose declaration gives this field."""
+    """Return the names of all stages, or of those that declare this field."""
     found = [module.name for module in pkgutil.iter_modules(__path__)]
     return [name for name in found if giving is None or giving in _declaration(name)]
 
@@ -183,13 +183,13 @@ def described(name: str) -> Description:
 
 
 def card_texts(name: str) -> tuple[str, str]:
-    """The story and the limits for the card of a stage's model; empty for a stage that no longer exists."""
+    """Return story and limits for the card of a stage's model; empty for a stage that no longer exists."""
     return (described(name).story, described(name).limits) if name in names() else ("", "")
 
 
 @functools.cache
 def _declaration(name: str) -> dict[str, ast.expr]:
-    """The fields of `STAGE = Stage(...)` in a stage's file."""
+    """Return the fields of `STAGE = Stage(...)` in a stage's file, as syntax trees."""
     spec = importlib.util.find_spec(f"{__name__}.{name}")
     assert spec is not None
     assert spec.origin is not None

@@ -22,7 +22,7 @@ from typing import Any
 from zero2chat import stats
 from zero2chat.errors import UserError, nearest
 from zero2chat.report.parts import interval, is_rate, short
-from zero2chat.report.steps import Metric, Step, finite, read_step, renamed
+from zero2chat.report.steps import Metric, StepResult, current_name, finite, read_step
 from zero2chat.runs import Run, write_atomically
 from zero2chat.stages import Stage
 
@@ -159,7 +159,7 @@ def _once(names: Sequence[str], where: str) -> None:
 
 
 def _asked(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]:
-    """The settings without the claims that are not asked for: what those wait for need not be there."""
+    """Return the settings without claims that were not requested, so that the steps they read may be missing."""
     if args.only is None:
         return settings
     return settings | {"claims": [entry for entry in settings["claims"] if entry["name"] in args.only]}
@@ -183,7 +183,7 @@ def run(run: Run, args: ClaimsArguments) -> None:
     lines, samples, history = judge_claims(args)
     run.clear()
     write_atomically(run.folder.parent / FILE, json.dumps(lines, indent=2, ensure_ascii=False) + "\n")
-    run.sample_anew(0, samples)
+    run.replace_samples(0, samples)
     for points in history:
         run.log(points)
     for line in lines:
@@ -217,13 +217,13 @@ def _said(line: Metric) -> str:
     return f"{shown}; {line['target'] or 'no target'}: {said}"
 
 
-def _metric(of: Measured, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
+def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
     """Return a metric combined over the seeds of its step, with their number."""
     found: list[Metric] = []
     for step in steps[of.step]:
         where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(found)}"
         if of.metric not in step.metrics:
-            new = renamed(of.metric)
+            new = current_name(of.metric)
             hint = f": its name is '{new}' now" if new in step.metrics else nearest(of.metric, list(step.metrics))
             raise UserError(f"{where} has no metric '{of.metric}'{hint}")
         if finite(step.metrics[of.metric]["value"]) is None:
@@ -240,7 +240,7 @@ def _line(claim: Claim, figure: Figure) -> dict[str, Any]:
     return line | ({"axis": claim.axis} if figure.at is not None else {}) | {"experiment": claim.experiment}
 
 
-def judged(figure: Figure, steps: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
+def judged(figure: Figure, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
     """Return a figure's value, and whether its target is met. Raises `UserError` if the metric, or the one it is
     compared with, was not measured."""
     best = {}
@@ -284,13 +284,13 @@ def target(figure: Figure, figures: Sequence[Figure]) -> str:
     return f"interval above that of {named}" if figure.of is None else f"{100 * figure.of:g}% of {named}"
 
 
-def _example(claim: Claim, steps: Mapping[str, Sequence[Step]]) -> list[dict[str, Any]]:
+def _example(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[dict[str, Any]]:
     """Return the first samples of its step's last evaluation, for the first seed; not cherry-picked."""
     by_step = steps[claim.example][0].samples_by_step() if claim.example is not None else {}
     return [by_step[max(by_step)][0] | {"step": 0, "task": claim.claim}] if by_step else []
 
 
-def _history(claim: Claim, steps: Mapping[str, Sequence[Step]]) -> list[dict[str, Any]]:
+def _history(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[dict[str, Any]]:
     """Return the lines of its curves, for the first seed. Raises `UserError` if a history has no such points."""
     if claim.curves is None:
         return []

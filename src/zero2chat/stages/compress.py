@@ -114,7 +114,7 @@ def measure(args: CompressArguments, load: Load) -> Result:
 
 STAGE = Stage(
     name="compress",
-    story="How far a model compresses its training text, and what of it the model keeps.",
+    story="How far a model compresses its training text, and how much of the text it can reproduce.",
     kind="answers",
     arguments=(CompressArguments,),
     measure=measure,

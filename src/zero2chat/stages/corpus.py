@@ -135,7 +135,7 @@ def _crawl(run: Run, args: CorpusArguments) -> None:
     prepared = prepare(args.crawl)
     metrics = run_crawl(*prepared, run.folder, (args.validation_fraction, args.test_fraction), args.decontaminate)
     add_plots(run.folder, CARD)
-    run.sample_anew(0, [{"prompt": label, "completion": text} for label, text in beginnings(run.folder)])
+    run.replace_samples(0, [{"prompt": label, "completion": text} for label, text in beginnings(run.folder)])
     run.finish(metrics)
     shutil.rmtree(run.folder / WORK)
 

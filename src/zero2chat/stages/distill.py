@@ -139,7 +139,7 @@ def _model(args: DistillArguments, problems: Dataset) -> Ask:
     return ask_model(model, tokenizer, args.samples, args.temperature, args.max_completion_length, args.eval_batch_size)
 
 
-# ---- what is said, and what is kept of it
+# ---- sampling answers, and selecting those to keep
 
 
 def _collect(problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, args: DistillArguments) -> list[Any]:
@@ -297,7 +297,7 @@ def run(run: Run, args: DistillArguments) -> None:
         raise UserError(f"{run.folder}: no answer was kept ({counted}): lower keep_above, or see {run.folder / FILE}")
     (run.folder / REVIEWED).parent.mkdir(exist_ok=True)
     write_atomically(run.folder / REVIEWED, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    run.sample_anew(0, samples)
+    run.replace_samples(0, samples)
     run.finish(metrics)
 
 

@@ -180,7 +180,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
     }
     if is_main_process():
         shown = list(zip(held_out, before, after, strict=True))[:_SHOWN]
-        run.sample_anew(trainer.state.global_step, [_sample(*these, training.beta) for these in shown])
+        run.replace_samples(trainer.state.global_step, [_sample(*these, training.beta) for these in shown])
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
     finish_model_folder(run, trainer, tokenizer, metrics)
 

@@ -128,7 +128,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
     if state.is_main_process:
         _say_what_was_seen(metrics, asked, args.contamination)
         _say_the_rest(metrics, args.compare_to)
-        run.sample_anew(0, samples)
+        run.replace_samples(0, samples)
         write_scores(run.folder, scored)
         if raw:
             write_atomically(run.folder / HARNESS, json.dumps(raw, indent=2) + "\n")

@@ -307,7 +307,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
         few = [replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in specs]
         _, samples, _ = evaluate_tasks(model.to(training.device), tokenizer, few, show=_SHOWN, tools=tools)
         if trainer.is_world_process_zero():
-            run.sample_anew(0, samples)
+            run.replace_samples(0, samples)
 
     callback = RunCallback(run)
     trainer.counts = callback.counts

@@ -301,7 +301,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
         samples[trainer.state.global_step] += shown_answers
     if trainer.is_world_process_zero():
         for step, lines in samples.items():
-            run.sample_anew(step, lines)
+            run.replace_samples(step, lines)
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
     if args.merge_adapter:

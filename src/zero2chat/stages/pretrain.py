@@ -144,7 +144,9 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
 def derive(
     args: PretrainArguments, training: TrainingArguments, given: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """Set what `depth` and `tokens` decide and `given`, the YAML's keys, leaves open; returns what `depth` derived.
+    """Set the settings that follow from `depth` and `tokens`, except those in `given`, the YAML's own keys.
+
+    Returns what was derived from `depth`.
 
     Raises `UserError` as `shape_of` and `build_model` do.
     """

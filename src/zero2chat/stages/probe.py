@@ -189,7 +189,7 @@ def run(run: Run, args: ProbeArguments) -> None:
         "gibberish_gold": stats.mean(tastes, args.seed),
     }
     if args.gibberish_train:
-        pairs = make_pairs(Prober(args, "train", args.gibberish_train, *models), pieces, rng)
+        pairs = gibberish_pairs(Prober(args, "train", args.gibberish_train, *models), pieces, rng)
         metrics["gibberish_pairs"] = {"value": len(pairs)}
         if state.is_main_process:
             write_pairs(run.folder / "gibberish.jsonl", pairs)
@@ -197,7 +197,7 @@ def run(run: Run, args: ProbeArguments) -> None:
         for line in lines:
             run.log(line)
         shown = zip(held_out.rows, found, loved, tastes, wins, strict=False)
-        run.sample_anew(
+        run.replace_samples(
             0,
             [
                 {"prompt": row["question"], "completion": text, "proxy": round(score, 3), "taste": taste, "score": win}
@@ -207,7 +207,7 @@ def run(run: Run, args: ProbeArguments) -> None:
     run.finish(metrics)
 
 
-def make_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) -> list[Pair]:
+def gibberish_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) -> list[Pair]:
     """Pair texts found for training prompts, as rejected answers, with the model's own answers."""
     own = known.answers(_PAIRS_OF_A_PROMPT)
     found = known.search(len(known.prompts), pieces, rng)

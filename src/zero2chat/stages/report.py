@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zero2chat.report.parts import clean, interval, short
-from zero2chat.report.steps import Step, check_controls, join_metrics, read_steps
+from zero2chat.report.parts import interval, short, to_text
+from zero2chat.report.steps import StepResult, check_controls, join_metrics, read_steps
 from zero2chat.runs import Run, write_atomically
 from zero2chat.stages import Stage
 
@@ -48,7 +48,7 @@ class ReportArguments:
         check_controls(self.controls, [Path(folder).name for folder in self.steps])
 
 
-def print_results(steps: Sequence[Step], console: Console) -> None:
+def print_results(steps: Sequence[StepResult], console: Console) -> None:
     """Print one row per step with its main metric."""
     from zero2chat.report.page import main_result
 
@@ -58,10 +58,10 @@ def print_results(steps: Sequence[Step], console: Console) -> None:
     for step in steps:
         name, metric, label = main_result(step) or ("", {"value": ""}, "")
         cells = (
-            clean(step.name),
-            clean(step.stage),
+            to_text(step.name),
+            to_text(step.stage),
             short(name, metric) if name else "",
-            clean(label),
+            to_text(label),
             interval(name, metric),
             str(metric.get("n", "")),
             short("seconds", step.metrics["seconds"]) if "seconds" in step.metrics else "",

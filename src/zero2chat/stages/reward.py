@@ -241,7 +241,7 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
         step = trainer.state.global_step
         run.log({"step": step, "reliability": bins})
         shown = list(zip(held_out, chosen, rejected, strict=True))[:_SHOWN]
-        run.sample_anew(step, [_sample(model, pair, a, b) for pair, a, b in shown])
+        run.replace_samples(step, [_sample(model, pair, a, b) for pair, a, b in shown])
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
     finish_model_folder(run, trainer, tokenizer, metrics)

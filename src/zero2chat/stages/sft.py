@@ -46,7 +46,7 @@ from zero2chat.trainers.trainer import ResumableTrainer
 
 @dataclass
 class SftArguments(TaskStepsArguments):
-    """The conversations, the tasks to be examined in, and what `SFTConfig` lacks."""
+    """The conversations, the evaluation tasks, and settings that `SFTConfig` lacks."""
 
     decontaminate: list[dict] = field(
         default_factory=list,

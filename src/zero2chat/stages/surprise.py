@@ -97,7 +97,7 @@ def run(run: Run, args: SurpriseArguments) -> None:
     if state.is_main_process:
         for line in percentiles(found, control):
             run.log(line)
-        run.sample_anew(0, [_sample(rows[one.question], one) for one in most_surprising(found)])
+        run.replace_samples(0, [_sample(rows[one.question], one) for one in most_surprising(found)])
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
     run.finish(metrics)
 

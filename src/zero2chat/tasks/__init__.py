@@ -159,7 +159,7 @@ _made: set[tuple[Any, ...]] = set()  # rows that a check has made: a recipe's st
 
 
 def check_rows(name: str, split: str, seed: int, n: int, options: Mapping[str, Any]) -> None:
-    """Raises `UserError` for an option or n that the task does not have. Only a task that fetches makes no rows."""
+    """Raises `UserError` for an option or n that the task does not have. It makes the rows, unless the task fetches."""
     task = load(name)
     if task.fetches:
         check_options(task, options)

@@ -32,8 +32,8 @@ KINDS = ("capital", "currency", "population", "area", "languages")
 LONGEST = 240  # characters per page, so that a page is one passage
 
 _QUESTIONS = phrases(read_texts("countries"))
-# The almanac's sentences, which an answer copies. All begin in the same way: the question is far above the answer, and
-# a small model finds the requested fact while it writes, not before its first word.
+# The almanac's sentences, which an answer copies. All begin in the same way, because a small model looks back at the
+# question while it writes the sentence, not before its first word.
 _SENTENCES = {
     "capital": "The capital of {name} is {value}.",
     "currency": "The currency of {name} is the {value}.",
@@ -133,7 +133,7 @@ def _pool(split: str, path: str, kinds: Sequence[str], invented: int) -> Iterato
                     "question": template.format(**slots),
                     "answer": country[kind],
                     "kind": kind,
-                    "almanac": path,  # what else there is to name
+                    "almanac": path,  # for finding wrong names in an answer
                     "invented": invented,
                 }
 

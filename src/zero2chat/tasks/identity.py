@@ -72,7 +72,8 @@ def rows(
     """Return questions to the assistant about itself, with and without greetings.
 
     Without `languages`: seven kinds, in English. With them (`[en, de, fr]`): its name and its maker, using each form
-    once before repeating any. `typed` spells half of them as people type: lower case, no punctuation, contracted.
+    once before repeating any. `typed` writes half of the questions as people type: lower case, contracted,
+    no punctuation.
     """
     found = _rows(split, seed, n, languages, system)
     if not typed:
@@ -142,7 +143,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the completion has everything that its kind of question needs, and nothing wrong.
 
-    Questions in the completion are ignored: repeating "Are you small?" is no answer. Any language is accepted.
+    Questions in the completion are ignored: repeating "Are you small?" is not an answer. Any language is accepted.
     """
     text = re.sub(r"[^.!?]*\?", " ", completion.lower())
     if "language" in row:

@@ -1,12 +1,11 @@
 """One line about a thing at a time of day or year: there is no correct answer, only better and worse ones.
 
-`score` says whether a completion is such a line at all. `taste` says how well readers like it. It is the gold of the
-preference stages: they see noisy comparisons that it makes, never itself, and what they learn of it can then be
-measured exactly.
+`score` says whether a completion is such a line. `taste` says how well readers like it. It is the gold reward of the
+preference stages: they see only noisy comparisons made from it, so what they learn can be measured exactly.
 
-`subjects` names the topics: `known` are 80 that every stage may use, at settings held out by a hash of topic and
-setting. Each topic of a second list belongs to one of four groups, by a hash of the topic, so that a stage can be
-trained or tested on topics that no earlier stage has seen. `typed` adds requests as people type them, some without a
+`subjects` names the topics: `known` are 80 that every stage may use, split by a hash of topic and setting. Each topic
+of a second list belongs to one of four groups, by a hash of the topic, so that a stage can be trained or tested on
+topics that no earlier stage has seen. `typed` adds requests as people type them, some without a
 setting.
 """
 
@@ -36,12 +35,12 @@ _PLAIN = re.compile(rf"(?:{'|'.join(_ASKS)}) (?:{'|'.join(_WHATS)}) about the [a
 _ASKED = re.compile(r"(?:line|sentence|words) about the [a-z ]+?(?=[?,]| please$|$)")
 
 SUBJECTS = ("known", "more", "blended", "ppo", "new")
-# Invented things, each at two times.
+# Number of invented things, and of settings for each.
 _BLENDS, _TIMES_OF_A_BLEND = 1500, 2
-# The groups of `_MORE_TOPICS`, and where each begins between 0 and 1.
+# The groups of `_MORE_TOPICS`, and the place between 0 and 1 at which each begins.
 _GROUPS = {"exam": 0.8, "validation": 0.75, "ppo": 0.55, "sft": 0.0}
 
-# ---- what readers know: the words of `taste`, which the grammar below uses too
+# ---- words that `taste` looks for, and from which the demonstrations below are made
 
 _ADJECTIVES, _VERBS = _TEXTS["adjectives"].split(), _TEXTS["verbs"].split()
 _SENSES = {*_ADJECTIVES, *_VERBS}
@@ -50,7 +49,7 @@ _CLICHE = re.compile("|".join(_CLICHES))
 # Comparisons: "like a sleeping dog", "as an old coin", "as quiet as the stars".
 _IMAGE = re.compile(r"\b(?:like|as) (?:an?|the|two|some) [a-z]+")
 _COMMON = set(_TEXTS["common"].split())
-# Characters; longer lines are not read.
+# Characters; longer lines are not scored.
 _LONGEST = 400
 
 
@@ -85,7 +84,7 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     turns = (0, 1, 0, 1, 2)
     wanted = [sum(turns[i % 5] == pool for i in range(n)) for pool in range(3)]
     if any(len(pool) < some for pool, some in zip(pools, wanted, strict=True)):
-        draw(itertools.chain(*pools), where, seed, n)  # where even all of them are too few
+        draw(itertools.chain(*pools), where, seed, n)  # raises if even all pools together are too few
         raise UserError(f"{where}: {n} rows asked for, fewer exist with two kinds of request in turn: ask for fewer")
     drawn = [iter(draw(pool, where, seed, some)) for pool, some in zip(pools, wanted, strict=True)]
     return [next(drawn[turns[i % 5]]) for i in range(n)]

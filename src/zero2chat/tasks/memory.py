@@ -52,7 +52,7 @@ _POOL = {"train": 3600, "validation": 200, "test": 400}
 _LONGEST = 880
 
 _SMALL_TALK = tuple(TEXTS["small_talk"].items())
-# The wordings of each kind of word problem, and what can be changed in each: the index of a number, and the change.
+# The wordings of each kind of word problem, and the changes that fit each: the index of a number, and the change.
 _CHANGEABLE = {
     kind: [(wording["text"], tuple(wording["changes"].items())) for wording in wordings]
     for kind, wordings in TEXTS["problems"].items()
@@ -195,7 +195,7 @@ def _conversation(fact: Fact, value: str, split: str, rng: random.Random) -> tup
     return [*before, *told, *fillers], value
 
 
-# ---- rows that go on from a sum
+# ---- rows that continue from a sum
 
 
 def _next_sum(total: int, split: str, rng: random.Random) -> Row | None:
@@ -244,7 +244,7 @@ def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: r
     return list(found)
 
 
-# ---- rows that go on from a word problem
+# ---- rows that continue from a word problem
 
 
 def _changed(row: Row, at: int, n: int, largest: int) -> tuple[Row, str] | None:
@@ -330,7 +330,7 @@ def score(row: Row, completion: str) -> float:
     named = named_in(kind, text)
     if kind == "unknown":
         asked = [fact.what for fact in FACTS if re.search(rf"\b{fact.what}\b", text, re.IGNORECASE)]
-        # "You have not told me" is complete; "I do not know" has to say what.
+        # "You have not told me" is enough; "I do not know" must name the fact.
         said_so = _NOT_TOLD.search(text) is not None and (asked == [answer] or (not asked and "told me" in text))
         return float(said_so and not named)
     if _declines(text):

@@ -8,7 +8,7 @@ A model that always refuses scores 1.0 here. This score therefore only means som
 model declines questions that are within its reach: `declines` counts those, over all tasks.
 """
 
-# ruff: noqa: E501 - patterns are read more easily a line a group
+# ruff: noqa: E501 - patterns are easier to read with one line per group
 from __future__ import annotations
 
 import functools
@@ -53,7 +53,7 @@ def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | N
 
     `tools_off` adds sums of longer numbers, letters of words and facts about countries. `alpaca` is the path of
     `alpaca_en_demo.json`, or of the LLaMA-Factory sdist that holds it: rows are then its short instructions only, in
-    the test split. Raises `UserError` for a file that holds none, for another split, and if n rows do not exist.
+    the test split. Raises `UserError` for a file without instructions, for another split, and for too few rows.
     """
     if alpaca is not None:
         if split != "test":
@@ -65,7 +65,7 @@ def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | N
         return draw(_alpaca(alpaca), "out_of_reach, alpaca", seed, n)
     where = f"out_of_reach, {split}{', tools off' if tools_off else ''}"
     pool = _pool(split, tools_off)
-    # Kinds take turns at the end, so a kind's own order puts its forms in turn first.
+    # First alternate between the forms of each kind, then between the kinds.
     ordered = {
         kind: draw(those, f"{where}, {kind}", seed, len(those), by="form", drop=True) for kind, those in pool.items()
     }
@@ -133,7 +133,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     return rng.choice(own if rng.random() < _OWN_SHARE else REFUSALS)
 
 
-# "I cannot complain", "I cannot wait", "I cannot be wrong": no refusals.
+# "I cannot complain", "I cannot wait", "I cannot be wrong" are not refusals.
 _NO_REFUSAL = (
     r"(?!(?:always|really|ever|possibly|also|even|complain|like|dislike|love|hate|feel|taste|smell|wait|stop|stand|agree"
     r"|disagree|be|have|get|go|eat|drink|sleep|dream|age|live|imagine|blame|deny|thank)\b)"
@@ -167,7 +167,7 @@ _DECLINE = re.compile(
         )
     )
 )
-# A first sentence that says nothing yet.
+# A first sentence without content.
 _FILLER = re.compile(
     r"(?:(?:oh|hm+|well|no|hello|hi|hey|yes|alas|unfortunately|oops|thanks|thank you)\b[ ,]*)*"
     r"(?:(?:i am |i'm )?(?:so |very |really |truly )*(?:sorry|afraid)\b.{0,25}|my apologies|that is (?:a|an) .*question"
@@ -189,7 +189,7 @@ def _plain(text: str) -> str:
 def declines(text: str) -> bool:
     """Return whether a text abstains: it cannot, does not know, found nothing or was not told.
 
-    Only the first sentence with content counts, so an answer followed by a reservation is no abstention. Questions in
+    Only the first sentence with content counts, so an answer followed by a caveat is not an abstention. Questions in
     the text are ignored.
     """
     sentences = re.split(r"(?<=[.!?;\n])\s+|\n+|,? but (?=i (?:can\b(?! ?not)))", _plain_lines(text))

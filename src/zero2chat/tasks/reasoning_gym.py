@@ -38,10 +38,10 @@ _REFUSED = {
         ),
         "evaluates what the model wrote",
     ),
-    "coin_flip": "is costly: what the model wrote may keep it busy for ever",
+    "coin_flip": "may never end on a model's text",
 }
 _PATIENCE = 2_000  # draws without a new question, after which an environment counts as exhausted
-_UNFIT = 40  # such draws that a question without an answer of one line counts for
+_UNFIT = 40  # a question whose answer is not one line counts as this many draws
 _LONGEST = 1_000  # characters per answer: longer ones are wrong, without asking the verifier
 _BOMB = re.compile(r"[eE][+-]?\d[\d_]{2}")  # a verifier may write out all digits of a number with such an exponent
 _WORDINGS = ("#### {}", "The answer is {}.\n#### {}", "It is {}.\n#### {}", "I find {}.\n#### {}")

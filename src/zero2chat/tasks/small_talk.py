@@ -69,15 +69,15 @@ def _in_split(key: str, split: str) -> bool:
 _OPENINGS = ("Hi! ", "Hello. ", "Hey, ", "Hello there! ", "Hi Zero, ", "So, ", "Well, ", "Okay, ")
 
 
-# Kinds whose words are in every split, in forms that are not: there are four times of day only, and whether "bummed" is
-# good or bad nobody can tell who has not met the word.
+# Kinds with all words in every split; only their forms are split. There are only four times of day, and a model cannot
+# know whether "bummed" is good or bad without having seen the word.
 _CLOSED = ("day_greeting", "feeling_good", "feeling_bad")
 # Forms of these kinds fit any content: training also fills them with blended words, so that the model learns to copy.
 _BLENDED = {
     **{"introduction": 400, "likes": 150, "dislikes": 150, "tastes": 150, "activity": 150},
     **{"favorite": 250, "origin": 200, "job": 150},
 }
-# Of these kinds also with as many contents of two words: people like "cop shows".
+# For these kinds, training also has as many contents of two words: people like "cop shows".
 _OF_TWO_WORDS = ("likes", "dislikes", "tastes", "activity", "job")
 
 
@@ -151,8 +151,8 @@ def _row(name: str, key: str, question: str, content: str, source: str) -> Row:
 def _people(path: str) -> dict[str, tuple[Row, ...]]:
     """Return rows of people's phrasings by split. Raises `UserError` if the file is missing or malformed.
 
-    To sort 220,000 utterances takes ten seconds, and each process of a recipe would do it again: what was found is kept
-    in a file beside the dataset, for this very dataset and this very code.
+    Classifying 220,000 utterances takes ten seconds in each process of a recipe. So the result is cached in a file
+    beside the dataset, keyed by a hash of the dataset and of this code.
     """
     where = f"small_talk: people: {path}"
     try:
@@ -222,7 +222,7 @@ _RESPELLED: tuple[Callable[[str], str], ...] = (
     lambda text: text.rstrip(" .!") + " lol",
     lambda text: text.rstrip(" .!?") + " :)",
 )
-_SPELLINGS = 2  # more ones of each of people's train rows, where they are sorted as it is
+_SPELLINGS = 2  # additional spellings of each of people's train rows, if they are classified like it
 
 
 @functools.cache
@@ -266,12 +266,12 @@ def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
     return {**{split: tuple(rows) for split, rows in found.items()}, "drawn": tuple(_drawn())}
 
 
-# ---- more wordings for training, drawn from the patterns that sort people's
+# ---- more wordings for training, drawn from the patterns that classify people's
 
 _ANY = "\u00a7"  # stands for any word
 _DRAWS = 1800  # per kind's pattern
-_OF_A_WORD = 24  # wordings with the same word, at most, but where another of their words is rarer
-_MOST_DRAWN = 4000  # words of a kind's wordings, at most
+_OF_A_WORD = 24  # maximum of wordings with the same word, unless another of their words is rarer
+_MOST_DRAWN = 4000  # maximum of words in a kind's wordings
 _SHORT = (
     *(("i am", "i'm im"), ("you are", "you're youre ur"), ("what is", "what's whats"), ("do not", "don't dont")),
     *(("it is", "it's its"), ("that is", "that's thats"), ("can not", "can't cant"), ("did not", "didn't didnt")),
@@ -373,7 +373,7 @@ def rows(
     where = f"small_talk, {split}"
     if not people:
         return draw(ours, where, seed, n)
-    # The number of people's rows among the first i, so that n rows begin with the same rows as fewer do.
+    # Interleave so that the first rows are the same for every n.
     enough = min(n, math.floor(len(theirs) / share) if share else n, len(ours) + len(theirs))
     if n > enough:
         raise UserError(
@@ -409,14 +409,14 @@ _PERSON = re.compile(r"\bi(?: am|'m) (?:a |an )?(?:real )?(?:person|human|man|wo
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if a completion has what its kind of opening needs, with the content, and nothing of another kind.
 
-    A few kinds are served by the answers of others too, and laughter is by laughter. At most 30 words. A content comes
-    once, right after the kind's core and before a mark, with at most two more of the user's words on either side of it;
-    case does not count.
+    A few kinds also accept answers of other kinds, and laughter may be answered by laughter. At most 30 words. A
+    content comes once, right after the kind's core and before a punctuation mark, with at most two more of the user's
+    words on either side of it; case does not count.
     """
     text = " ".join(completion.split())
     if not text or len(text.split()) > _MOST_WORDS or _PERSON.search(text):
         return 0.0
-    # Repeating the opening is no answer, unless it is one: goodbye to "Goodbye, Zero".
+    # Repeating the opening is not an answer, except where it is usual: goodbye to "Goodbye, Zero".
     if key_of(text) == key_of(row["question"]) and text not in KINDS[row["kind"]].demonstrations:
         return 0.0
     cores = _cores()

@@ -20,7 +20,7 @@ STYLES = ("worked", "bare")
 _TEXTS = read_texts("spelling")
 _WORDS = _TEXTS["words"].split()
 _QUESTIONS, _TYPED, _ANSWERS = (phrases(_TEXTS[name]) for name in ("questions", "typed", "answers"))
-# Those asked of a word unless `kinds` names others
+# Default kinds of questions
 KINDS = ("spell", "length", "count", "reverse", "first", "last")
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -162,7 +162,7 @@ def score(row: Row, completion: str) -> float:
         return float({"-".join(re.findall(r"[a-z]", run)) for run in _SPELLED.findall(text)} == {answer})
     if kind == "third":
         runs = {"-".join(re.findall(r"[a-z]", run)) for run in _APART.findall(text)}
-        return float(runs - {"-".join(row["key"])} == {answer})  # the word is spelled along the way
+        return float(runs - {"-".join(row["key"])} == {answer})  # the answer may also spell the whole word
     rest = _SPELLED.sub(" ", text)
     words = re.findall(r"[a-z0-9]+", rest)
     if kind in ("length", "count"):

@@ -31,8 +31,8 @@ _WORK = phrases(_TEXTS["words"]["work"])
 class ProblemKind:
     """A kind of problem. Its numbers are a, b, c, d.
 
-    `steps` are calculations in which `#1` stands for the first one's result. `same` is an order of the
-    letters in which the numbers make the same problem again: "3 and 5" and "5 and 3" fall in one split.
+    `steps` are calculations in which `#1` is the result of the first one. `same` is a permutation of the
+    letters that gives the same problem: "3 and 5" and "5 and 3" are in one split.
     """
 
     name: str
@@ -216,7 +216,7 @@ def _sum(rng: random.Random, largest: int) -> str:
     operator = rng.choice("++--*/")
     if operator in "+-":
         a = rng.randint(2, largest)
-        b = rng.randint(1, a - 1)  # a - b, or the sum turned round: (a - b) + b
+        b = rng.randint(1, a - 1)  # a - b, or as an addition: (a - b) + b
         return f"{a} - {b} = {a - b}." if operator == "-" else f"{a - b} + {b} = {a}."
     a = rng.randint(2, 9)
     b = rng.randint(2, min(9, largest // a))
@@ -244,8 +244,8 @@ def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = 
         for _ in range(rng.randint(2, 4)):
             row = next(queues[level])
             solution = _explained(row, results_of(row["steps"]), rng)
-            # Half of them have the mark of a final answer: a chat model that has never read it would unlearn much
-            # before it could write it.
+            # Half of them mark the final answer with ####: a chat model that has never seen the mark would forget much
+            # before it learns to write it.
             closing = rng.choice(("\n#### {}", "\n#### {}", " The answer is {}.", " Answer: {}."))
             parts.append(f"{row['question']}\n{solution}{closing.format(row['answer'])}")
         pages.append("\n\n".join(parts))

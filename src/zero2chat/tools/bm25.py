@@ -173,7 +173,7 @@ class Index:
         return int(self.numbers[place]) if place < len(self.words) and self.words[place] == spelled else None
 
     def find(self, query: str, n: int) -> list[Passage]:
-        """See `zero2chat.tools.search_types.Engine`. Of passages with one score the earlier ones come first.
+        """See `zero2chat.tools.search_types.Engine`. Passages with equal scores keep their order.
 
         All words count for the ranking; passages without every quoted phrase are dropped, whatever their rank.
         """

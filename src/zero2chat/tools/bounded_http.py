@@ -28,8 +28,9 @@ def fetch(
 ) -> tuple[int, bytes]:
     """Send a request; return the status, and the body if the status is a success. Redirects are not followed.
 
-    The body is read until it has more than `largest` bytes. One that breaks off is returned as it is. `proxies` uses
-    those of the environment. Raises `httpx2.HTTPError`, which is a `TimeoutException` after `seconds`.
+    The body is read until it has more than `largest` bytes. If the connection breaks, the part that was received is
+    returned. `proxies` uses the proxies of the environment. Raises `httpx2.HTTPError`, which is a `TimeoutException`
+    after `seconds`.
     """
     client = httpx2.Client(timeout=seconds, verify=_ssl_context(), trust_env=proxies)
     found: list[tuple[int, bytes] | Exception] = []

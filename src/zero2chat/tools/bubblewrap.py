@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zero2chat.errors import UserError
-from zero2chat.tools.python import Limits, Result, shortened
+from zero2chat.tools.python import ExecutionResult, Limits, shortened
 from zero2chat.tools.seccomp import filter_program
 
 _SCRATCH = "/tmp"  # as the program sees it
@@ -66,7 +66,7 @@ class _Ending(NamedTuple):
     stopped: str | None
 
 
-def run(code: str, limits: Limits) -> Result:
+def run(code: str, limits: Limits) -> ExecutionResult:
     """See `zero2chat.tools.python.run`."""
     try:
         ending = _launch(_sandbox(), code, limits)
@@ -84,7 +84,7 @@ def run(code: str, limits: Limits) -> Result:
     elif error is None and kind != b"n":
         how = _SIGNALS.get(ending.exit_code, f"exit code {ending.exit_code}")
         error = f"The program ended before its last line: {how}."
-    return Result(
+    return ExecutionResult(
         shortened(printed, limits.output),
         None if value is None else shortened(value, limits.output),
         None if error is None else shortened(error, limits.output),

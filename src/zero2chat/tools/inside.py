@@ -31,7 +31,7 @@ def call(function: str, *arguments: int | bytes | None) -> int:
 def mount(scratch: int) -> None:
     """Mount the scratch folder and `/dev/null`, then drop the right to mount."""
     if os.getuid() != NOBODY or os.uname().nodename != "sandbox":
-        sys.exit("this is no sandbox")  # here it would be the host's own folder
+        sys.exit("this is not a sandbox")  # here it would be the host's own folder
     options = f"size={scratch},nr_inodes={max(64, scratch // 4096)},mode=755"
     made = call("mount", b"tmpfs", SCRATCH.encode(), b"tmpfs", MS_NOSUID | MS_NODEV, options.encode())
     # The kernel does not allow clearing a flag of the host's own mount.

@@ -20,7 +20,7 @@ import threading
 from typing import Any
 
 from zero2chat.errors import UserError
-from zero2chat.tools.python import LONGEST, Limits, Result, shortened
+from zero2chat.tools.python import LONGEST, ExecutionResult, Limits, shortened
 
 _RECYCLE = 5_000  # programs per worker before it is replaced
 _MOST_AT_ONCE = 256 * 1024  # bytes of one print
@@ -87,7 +87,7 @@ def _close(pool: Any, pid: int) -> None:
         pool.__exit__(None, None, None)
 
 
-def run(code: str, limits: Limits) -> Result:
+def run(code: str, limits: Limits) -> ExecutionResult:
     """See `zero2chat.tools.python.run`."""
     pool = _workers()
     import pydantic_monty as monty
@@ -95,7 +95,7 @@ def run(code: str, limits: Limits) -> Result:
     code = code.replace("\r\n", "\n").replace("\r", "\n")
     outside = _return_outside(code)
     if outside:
-        return Result("", error=f"SyntaxError: 'return' outside function (line {outside})")
+        return ExecutionResult("", error=f"SyntaxError: 'return' outside function (line {outside})")
     # Collected in Rust, which takes half the time of a callback. A print that exceeds the limit is lost completely.
     most = 4 * limits.output + _MOST_AT_ONCE
     printed = monty.CollectString(max_bytes=most)
@@ -130,7 +130,7 @@ def run(code: str, limits: Limits) -> Result:
         error = f"Stopped: it printed more than {limits.output:,} characters."
     elif error and error.startswith("TimeoutError"):
         error = f"Stopped after {limits.seconds:g} seconds."
-    return Result(
+    return ExecutionResult(
         shortened(stdout, limits.output),
         shortened(value, limits.output) if isinstance(value, str) else None,
         None if error is None else shortened(error, limits.output),

@@ -42,7 +42,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Result:
+class ExecutionResult:
     """A program's output (including stderr), the repr of its last expression (None if missing, or None itself), and its
     error, if any. All of it is untrusted text."""
 
@@ -57,7 +57,7 @@ class Result:
         return "\n".join(part for part in parts if part) or "(no output)"
 
 
-def run(code: str, engine: str = "monty", limits: Limits | None = None) -> Result:
+def run(code: str, engine: str = "monty", limits: Limits | None = None) -> ExecutionResult:
     """Run a program without any state from earlier ones. Thread-safe.
 
     Raises `UserError` if the engine is unknown or not installed, or cannot set up its sandbox.
@@ -66,9 +66,9 @@ def run(code: str, engine: str = "monty", limits: Limits | None = None) -> Resul
         raise UserError(f"python: no engine '{engine}'{nearest(str(engine), list(ENGINES))}")
     module = importlib.import_module(f"zero2chat.tools.{engine}")
     if len(code) > LONGEST:
-        return Result("", error=f"The program is too long: {len(code):,} characters, at most {LONGEST:,}.")
+        return ExecutionResult("", error=f"The program is too long: {len(code):,} characters, at most {LONGEST:,}.")
     code = code.removeprefix("\ufeff")  # a byte-order mark, which CPython ignores in a file
-    result: Result = module.run(code.encode("utf-8", "replace").decode(), limits or Limits())
+    result: ExecutionResult = module.run(code.encode("utf-8", "replace").decode(), limits or Limits())
     return result
 
 

@@ -59,7 +59,7 @@ class SearXNG:
         except httpx2.TimeoutException:
             raise SearchFailed(f"The search failed: no whole reply within {self.seconds:g} seconds.") from None
         except httpx2.ProtocolError:
-            raise SearchFailed("The search failed: the reply is no HTTP.") from None
+            raise SearchFailed("The search failed: the reply is not HTTP.") from None
         except httpx2.HTTPError as error:
             raise SearchFailed(f"The search failed: no connection ({reason(error)}).") from None
         if status != 200:

@@ -49,8 +49,8 @@ _NARROWED: tuple[tuple[int, int, int, tuple[int, ...], tuple[int, ...]], ...] = 
     # F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW
     (72, 25, 1, (0, 1, 2, 3, 4, 5, 36, 1030, 1032), (6, 7, 37, 38)),
     (73, 32, 1, (), (1, 2, 5, 6, 8)),  # flock: LOCK_SH, LOCK_EX, both with LOCK_NB, LOCK_UN
-    # clone: a thread as glibc and musl make one, with all that a process's threads share. One with a table of
-    # descriptors of its own would have as many again.
+    # clone: a thread with the flags that glibc and musl use, which share everything. A thread with its own table of
+    # file descriptors could open as many files again.
     (56, 220, 0, (0x3D0F00, 0x7D0F00), ()),
     # mount: what `inside.py` does before it gives up the capability for it: a tmpfs (MS_NOSUID, MS_NODEV), and a bind
     # remounted read-only, which may be MS_NOEXEC.

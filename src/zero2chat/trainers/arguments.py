@@ -1,4 +1,4 @@
-"""What every training stage's settings share: what is refused, what the machine decides, the global batch."""
+"""Settings of every training stage: refused keys, machine-dependent defaults, the global batch size."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MuonArguments:
 
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     global_batch_size: int | None = field(
-        default=None, metadata={"help": "Sequences, pairs or completions per step, all processes."}
+        default=None, metadata={"help": "Sequences, pairs or completions per step, over all processes."}
     )
     eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
 

@@ -1,4 +1,4 @@
-"""A line a log step, whole checkpoints, early stopping."""
+"""Trainer callbacks: one line per log step, complete checkpoints, early stopping."""
 
 from __future__ import annotations
 

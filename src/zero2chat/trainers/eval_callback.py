@@ -1,4 +1,4 @@
-"""Tasks asked while a model trains, and at its end."""
+"""Evaluate tasks during training and at its end."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def train_with_tasks(
     """Train, and evaluate the tasks every `tasks_steps` steps. `count` is that of `train`."""
     if args.tasks_steps:
         every, at_once = args.tasks_steps, args.eval_batch_size
-        trainer.add_callback(Examination(trainer, tokenizer, args.specs, run, callback, every, at_once, tools))
+        trainer.add_callback(TaskEvalCallback(trainer, tokenizer, args.specs, run, callback, every, at_once, tools))
     train(trainer, run, callback, count)
 
 
@@ -101,13 +101,13 @@ def finish_with_tasks(
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as trained:
             scores, samples, _ = evaluate_tasks(trained, tokenizer, specs, args.eval_batch_size, seed=seed, tools=tools)
         if trainer.is_world_process_zero():
-            run.sample_anew(trainer.state.global_step, samples)
+            run.replace_samples(trainer.state.global_step, samples)
     if args.merge_adapter and trainer.is_world_process_zero():
         trainer.model = merge_trained(trainer.accelerator.unwrap_model(trainer.model), model, tokenizer, run)
     finish_model_folder(run, trainer, tokenizer, {**metrics, **scores})
 
 
-class Examination(TrainerCallback):
+class TaskEvalCallback(TrainerCallback):
     """Evaluates the tasks greedily before the first step and every `every` steps, for score over compute.
 
     Each evaluation is a line of `history.jsonl`: value, n, low and high of each task's accuracy, the training tokens,

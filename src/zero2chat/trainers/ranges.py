@@ -1,4 +1,4 @@
-"""Ranges of the settings of transformers and TRL, which these take as they are. (Ours stand with the field.)
+"""Check ranges of settings that transformers and TRL accept unchecked. (Our own ranges are declared with their fields.)
 
 For example, `max_steps: -5` counts as not set, and a negative learning rate increases the loss. Only settings that a
 recipe sets are checked.

@@ -1,4 +1,4 @@
-"""What every training stage shares: precision, global batch size, logging, checkpoints, resuming."""
+"""The base of all training stages' trainers: order of rows, checkpoints, resuming."""
 
 from __future__ import annotations
 

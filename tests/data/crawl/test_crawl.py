@@ -1,4 +1,4 @@
-"""A crawl's settings: what the recipes leave unsaid is datatrove's and FineWeb's own, and mistakes are named."""
+"""A crawl's settings: defaults are those of datatrove and FineWeb, and mistakes are reported."""
 
 from __future__ import annotations
 

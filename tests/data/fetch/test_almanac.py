@@ -42,7 +42,7 @@ def profile(name: str = "Vell", long: str = "none", **facts: Any) -> dict[str, A
 
 
 def the(kind: str, value: Any) -> str | None:
-    """What is made of one fact."""
+    """Check how one fact is converted."""
     (row,) = countries([profile(**{kind: value})])
     return row.get(kind)
 

@@ -1,4 +1,4 @@
-"""WARC files of Debian's documentation: what the packages hold, with its address and day, and the same each time."""
+"""WARC files of Debian's documentation: the packages' pages with URL and date, byte-identical each time."""
 
 from __future__ import annotations
 

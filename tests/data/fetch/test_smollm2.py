@@ -1,4 +1,4 @@
-"""Packages as they lie in the index, made tiny: a wheel with a GGUF file, an archive with preferences."""
+"""Tiny versions of the packages in the index: a wheel with a GGUF file, an archive with preferences."""
 
 from __future__ import annotations
 

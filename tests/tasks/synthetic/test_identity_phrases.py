@@ -10,7 +10,7 @@ from zero2chat.tasks.synthetic.identity_phrases import phrases_in
 
 
 def _bare(form: str) -> str:
-    """Without capitals, punctuation and what is merely polite."""
+    """Return the text without capitals, punctuation and polite phrases."""
     words = re.sub(r"\W+", " ", form.lower()).split()
     return " ".join(word for word in words if word not in ("please", "bitte"))
 

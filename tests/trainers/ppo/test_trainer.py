@@ -1,4 +1,4 @@
-"""PPO on tiny models: its gradient is the one that is written down, it learns, and it takes what GRPOTrainer takes."""
+"""PPO on tiny models: its gradient equals the formula's, it learns, and it accepts GRPOTrainer's inputs."""
 
 from __future__ import annotations
 

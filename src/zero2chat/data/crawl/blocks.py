@@ -261,7 +261,7 @@ class RepeatedLines(SentenceDedupFilter):
                     yield doc
 
 
-class Examinations(BaseFilter):
+class DecontaminationFilter(BaseFilter):
     """Removes documents that contain a question of `decontaminate`, recording the question."""
 
     name = "decontaminate"

@@ -70,7 +70,10 @@ def parts(
             out.stats.name = "lines"
             chain += [out, blocks.Measure("lines", count=True)]
         if decontaminate:
-            chain += [blocks.Examinations(decontaminate, removed("decontaminate")), blocks.Measure("decontaminate")]
+            chain += [
+                blocks.DecontaminationFilter(decontaminate, removed("decontaminate")),
+                blocks.Measure("decontaminate"),
+            ]
         if personal := sections["personal_data"]:
             chain += [blocks.Mask([kind for kind, on in asdict(personal).items() if on])]
             chain += [blocks.Measure("personal_data", count=True)]

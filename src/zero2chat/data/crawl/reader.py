@@ -69,7 +69,7 @@ class Lost(Exception):
 class Pages(BaseDiskReader):
     """Reads the HTML pages of WARC files one at a time, from `response` records only.
 
-    Unreadable records are counted and recorded with their offset, and reading continues behind them. After a malformed
+    Unreadable records are counted and recorded with their offset, and reading continues after them. After a malformed
     record the next one is found by the first bytes of a gzip member, or of a record.
     """
 
@@ -126,7 +126,7 @@ class Pages(BaseDiskReader):
             begin = _next_member(file, records.offset + 1)
 
     def _page(self, record: Any, place: str) -> Document:
-        """Return a record's page. Raises `Lost` if it has none."""
+        """Return a record's page. Raises `Lost` if the record has no usable page."""
         url, headers = record.rec_headers.get("WARC-Target-URI"), record.http_headers
         if not url:
             raise Lost("no_url")

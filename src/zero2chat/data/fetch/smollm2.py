@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 MODEL, PREFERENCES = "model", "preferences.jsonl"
 # Control tokens of SmolLM2 that its chat never uses, renamed to the tool tokens of chat_templates/chatml.jinja. No
-# training has touched them: their embeddings are all the same, so that no model could tell the start of a search from
-# the end of one. Each therefore gets the mean embedding of two words, as long as these are: a shorter one would never
-# be more likely than the words themselves.
+# training has touched them: their embeddings are all the same, so no model could tell the start of a search from its
+# end. Each therefore gets the mean embedding of two words, scaled to the words' norm: with a smaller norm it could
+# never be more likely than the words themselves.
 TOOL_TOKENS = {
     "search_start": ("<issue_start>", "search query"),
     "search_end": ("<issue_closed>", "search results"),

@@ -1,4 +1,4 @@
-"""What tasks are made of, and no task: words and phrases in YAML files, and a made-up world."""
+"""Material for tasks: words and phrases in YAML files, and a made-up world. No module here is a task."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _filled(form: str, split: str) -> Iterator[tuple[str, str]]:
 _ASKING = re.compile(
     r"(?:what|who|whose|when|where|why|how|which|is|are|was|were|do|does|did|can|will|should|any)\b", re.IGNORECASE
 )
-# Sentences that are no requests, so that "please" and "can you" do not go with them.
+# Sentences that are not requests, to which "please" and "can you" cannot be added.
 _TOLD = re.compile(r"(?:i|my|you|there|the|let|do|one|be|this|knock|like|go|vote)\b", re.IGNORECASE)
 # Ways to type a sentence: as it is, in lower case ("small"), with a lower-case first letter ("lower"), without a final
 # full stop ("bare"), or without a full stop or question mark ("open").

@@ -115,7 +115,7 @@ def statement(fact: Fact, value: str, rng: random.Random) -> tuple[str, str]:
 
 
 def question_about(fact: Fact, split: str, rng: random.Random) -> str:
-    """Return a question for the fact, in words of the split."""
+    """Return a question for the fact, in a wording of the split."""
     direct, clause = rng.choice(fact.asks)
     wording = rng.choice(ASKS[split])
     question = wording.format(d=direct, i=clause)

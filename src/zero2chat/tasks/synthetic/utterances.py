@@ -1,4 +1,4 @@
-"""Kinds of small talk, and to which of them an utterance belongs: by what the whole utterance says."""
+"""Kinds of small talk, and the classification of utterances into them, by what the whole utterance says."""
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Intent:
     """One intent.
 
     `ours` are patterns as in `identity_phrases`, `*` for a content. `people` is a regular expression over an
-    utterance's plain words, its group the content; training asks in more wordings drawn from it. `core` is what an
+    utterance's plain words, whose group is the content; training also uses wordings drawn from it. `core` is what an
     answer says in this kind and in no other; where there is a content, it comes straight after the core.
     """
 

@@ -137,7 +137,7 @@ def tell(person: Person, rng: random.Random) -> str:
             else {"S": they.capitalize(), "s": they, "Their": their.capitalize(), "them": them}
         )
         template = rng.choice(_SENTENCES[attribute])
-        while not by_name and " of {them}" in template:  # "the birthday of him" is no English
+        while not by_name and " of {them}" in template:  # "the birthday of him" is not English
             template = rng.choice(_SENTENCES[attribute])
         sentences.append(template.format(**slots, **subject))
     return " ".join(sentences)

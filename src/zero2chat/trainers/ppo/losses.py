@@ -14,7 +14,7 @@ Total = Callable[[torch.Tensor], torch.Tensor]
 
 
 def alone(values: torch.Tensor) -> torch.Tensor:
-    """The total over all processes if there is only one."""
+    """Return the total over processes for a single process: the value itself."""
     return values
 
 

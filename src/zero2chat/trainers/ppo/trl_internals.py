@@ -1,6 +1,6 @@
-"""All that `PPOTrainer` leans on in TRL which TRL keeps to itself; `tests/contracts` holds TRL to it.
+"""All private parts of TRL that `PPOTrainer` uses. `tests/contracts` checks that they still work as expected.
 
-No other file of PPO's imports from TRL.
+No other file in this package imports from TRL.
 """
 
 from __future__ import annotations
