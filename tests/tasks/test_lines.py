@@ -10,7 +10,7 @@ import time
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import SPLITS, lines, load
+from zero2chat.tasks import SPLITS, Row, lines, load
 
 SEA = lines._row("sea at night", "Write a line about the sea at night.", "sea", "at night")
 FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
@@ -135,16 +135,20 @@ def test_the_grammar_names_no_topic_or_setting_but_its_own_and_they_are_distinct
         assert found == {row["topic"], row["setting"].split()[-1]}
 
 
+def _pool(split: str, subjects: str = "known") -> list[Row]:
+    return [lines._made(request) for request in lines._requests(split, subjects)]
+
+
 def test_a_topic_in_its_setting_is_in_one_split_and_each_topic_in_training() -> None:
-    keys = {split: {row["key"] for row in lines._pool(split)} for split in ("train", "validation", "test")}
+    keys = {split: {row["key"] for row in _pool(split)} for split in ("train", "validation", "test")}
     assert sum(map(len, keys.values())) == len(lines._TOPICS) * len(lines._SETTINGS) == len(set.union(*keys.values()))
-    assert {row["topic"] for row in lines._pool("train")} == set(lines._TOPICS)
+    assert {row["topic"] for row in _pool("train")} == set(lines._TOPICS)
     assert len(keys["test"]) > 200
 
 
 def test_an_exercise_book_asks_for_train_subjects_alone_and_answers_each() -> None:
     held_out = {row["question"] for split in ("validation", "test") for row in lines.rows(split, 0, 2000)}
-    known = {row["question"]: row for row in lines._pool("train")}
+    known = {row["question"]: row for row in _pool("train")}
     pages = lines.documents(seed=0, n=100)
     exercises = [exercise.split("\n") for page in pages for exercise in page.split("\n\n")]
     assert len(exercises) > 300
@@ -180,7 +184,7 @@ def test_each_further_topic_is_in_one_group_and_the_groups_have_their_shares() -
     assert len(set(lines._MORE_TOPICS)) == len(lines._MORE_TOPICS) >= 420
     topics = {}
     for group, places in SPLITS_OF.items():
-        topics[group] = {row["topic"] for split, subjects in places for row in lines._pool(split, subjects)}
+        topics[group] = {row["topic"] for split, subjects in places for row in _pool(split, subjects)}
         assert topics[group] == {topic for topic in lines._MORE_TOPICS if lines._group(topic) == group}
     assert sum(map(len, topics.values())) == len(set.union(*topics.values())) == len(lines._MORE_TOPICS)
     for group, share in {"sft": 0.55, "ppo": 0.2, "validation": 0.05, "exam": 0.2}.items():
@@ -213,7 +217,7 @@ def test_no_training_row_or_page_names_a_topic_of_another_group(typed: bool) -> 
 
 
 def test_a_page_about_more_topics_asks_for_train_subjects_alone() -> None:
-    trained = {row["question"] for subjects in ("known", "more", "blended") for row in lines._pool("train", subjects)}
+    trained = {row["question"] for subjects in ("known", "more", "blended") for row in _pool("train", subjects)}
     pages = lines.documents(seed=0, n=100, subjects="more")
     assert {exercise.split("\n")[0] for page in pages for exercise in page.split("\n\n")} <= trained
     assert lines.documents(seed=0, n=100, subjects="more") == pages != lines.documents(seed=1, n=100, subjects="more")

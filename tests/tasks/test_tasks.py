@@ -322,11 +322,12 @@ def test_equal_rows_are_checked_once_and_a_mistake_is_refused_each_time(monkeypa
         made.append(n)
         if n > 5:
             raise UserError("too many")
-        return []
+        return [{"key": str(n)}]
 
     monkeypatch.setattr("zero2chat.tasks.facts.rows", rows)
     for world in (0, 0, 1):
-        tasks.check_rows("facts", "test", 0, 3, {"world": world})
+        assert tasks.check_rows("facts", "test", 0, 3, {"world": world}) == [{"key": "3"}]
+    assert tasks.check_rows("facts", "test", 0, 2, {"world": 0}) == [{"key": "3"}]  # fewer are the first ones of more
     assert made == [3, 3]
     for _ in range(2):
         with pytest.raises(UserError, match="too many"):

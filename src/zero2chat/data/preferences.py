@@ -74,7 +74,7 @@ def read_comparisons(settings: dict[str, Any]) -> Comparisons:
     found: Comparisons = build([Comparisons], settings, "comparisons")[0]
     tasks.load_taste(found.task)
     for split, n in (("train", found.n), (found.split, found.held_out)):
-        tasks.load(found.task).rows(split, found.seed, n, **found.options)
+        tasks.check_rows(found.task, split, found.seed, n, found.options)
     return found
 
 

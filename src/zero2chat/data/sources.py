@@ -28,7 +28,7 @@ from zero2chat.config import Refuse, build
 from zero2chat.errors import UserError
 
 _BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".txt": "text", ".md": "text"}
-_FEW_DOCUMENTS = 400  # enough to detect invalid options; all of them would take seconds
+_FEW_DOCUMENTS = 50  # enough to detect invalid options; all of them would take seconds
 
 
 @dataclass
@@ -93,20 +93,18 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
 def _try(source: Source, documents: bool) -> None:
     """Raise `UserError` if the task cannot make these rows or documents with these options."""
     task, n, options = tasks.load(str(source.task)), source.n or 1, dict(source.options)
-    styles = None if documents else options.pop("styles", None)
-    if not documents and (task.fetches or not isinstance(styles, dict)):
-        tasks.check_rows(task.name, source.split, source.seed, n, options)
+    if not documents:
+        styles = options.pop("styles", None)
+        for row in tasks.check_rows(task.name, source.split, source.seed, n, options):
+            for style in styles if isinstance(styles, dict) else ():
+                task.demonstration(row, random.Random(0), style=style)
     elif task.fetches:
         tasks.check_options(task, options)
-    elif documents:
+    else:
         try:
             task.documents(seed=source.seed, n=min(n, _FEW_DOCUMENTS), **options)
         except UserError:
             task.documents(seed=source.seed, n=n, **options)  # perhaps these documents are too few
-    else:
-        rows = task.rows(source.split, source.seed, n, **options)
-        for style in styles or ():
-            task.demonstration(rows[0], random.Random(0), style=style)
 
 
 def is_file(path: str | None) -> bool:

@@ -2,8 +2,9 @@
 
 A task is a module with three functions:
 
-- `rows(split, seed, n, **options)`: n distinct rows, the same in every process. A row is a JSON-serializable dict with
-  at least `key` (determines the split), `question`, `answer`; all rows of a task have the same columns.
+- `rows(split, seed, n, **options)`: n distinct rows, the same in every process; fewer rows are the first ones of more.
+  A row is a JSON-serializable dict with at least `key` (determines the split), `question`, `answer`; all rows of a task
+  have the same columns.
 - `demonstration(row, rng, style="worked")`: a correct answer, with wording chosen by `rng`.
 - `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
 
@@ -155,19 +156,24 @@ def check_options(task: Task, options: Iterable[str]) -> None:
     _refuse_unknown(task.name, task.rows, options)
 
 
-_made: set[tuple[Any, ...]] = set()  # rows that a check has made: a recipe's steps often name the same ones
+# What a check has made, because a recipe's steps often name the same rows: how many, and the first one.
+_made: dict[tuple[Any, ...], tuple[int, list[Row]]] = {}
 
 
-def check_rows(name: str, split: str, seed: int, n: int, options: Mapping[str, Any]) -> None:
-    """Raises `UserError` for an option or n that the task does not have. It makes the rows, unless the task fetches."""
+def check_rows(name: str, split: str, seed: int, n: int, options: Mapping[str, Any]) -> list[Row]:
+    """Return the first of n rows, or no row of a task that fetches. Raises `UserError` for an option or n that the task
+    does not have.
+    """
     task = load(name)
     if task.fetches:
         check_options(task, options)
-        return
-    rows = (inspect.unwrap(task.rows), Path.cwd(), split, seed, n, repr(options))
-    if rows not in _made:
-        task.rows(split, seed, n, **options)
-        _made.add(rows)
+        return []
+    asked = (inspect.unwrap(task.rows), Path.cwd(), split, seed, repr(options))
+    made, first = _made.get(asked, (-1, []))
+    if n > made:
+        first = task.rows(split, seed, n, **options)[:1]
+        _made[asked] = n, first
+    return first
 
 
 def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:
@@ -214,16 +220,22 @@ def known_all(values: Any, allowed: Sequence[Any], where: str) -> None:
         known(value, allowed, where)
 
 
+def shuffled(pool: Iterable[Any], where: str, seed: int, n: int) -> list[Any]:
+    """Return a finite pool in an order by `seed`. Raises `UserError` if it is smaller than n."""
+    found = list(pool)
+    if n > len(found):
+        raise UserError(f"{where}: {n} rows asked for, {len(found)} distinct ones exist: ask for fewer")
+    random.Random(f"{where} {seed}").shuffle(found)
+    return found
+
+
 def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind", drop: bool = False) -> list[Row]:
     """Draw n rows of a finite pool in an order by `seed`, alternating between kinds as long as possible.
 
     Another column than `kind` may be used for alternating, and `drop` removes it. Raises `UserError` if the pool is
     smaller than n.
     """
-    rows = list(pool)
-    if n > len(rows):
-        raise UserError(f"{where}: {n} rows asked for, {len(rows)} distinct ones exist: ask for fewer")
-    random.Random(f"{where} {seed}").shuffle(rows)
+    rows = shuffled(pool, where, seed, n)
     seen: Counter[str] = Counter()
     turns = []
     for row in rows:

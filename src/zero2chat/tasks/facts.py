@@ -120,10 +120,15 @@ def rows(
     )
     if typed:
         questions = {kind: (*wordings, *_typed_questions(wordings)) for kind, wordings in questions.items()}
-    pool = _pool(asked, questions, context)
-    return draw(
-        ({**row, "source": _SOURCE} for row in pool) if source else pool, f"facts, {split}, told {told}", seed, n
-    )
+    found = draw(_pool(asked, questions), f"facts, {split}, told {told}", seed, n)
+    persons = dict(asked) if context else {}
+    for row in found:
+        if person := persons.get(row["key"]):
+            text = tell(person, random.Random(f"context {row['question']}"))
+            row["question"] = f"{text}\n\n{row['question']}"
+        if source:
+            row["source"] = _SOURCE
+    return found
 
 
 def _typed_questions(wordings: Sequence[str]) -> list[str]:
@@ -138,18 +143,13 @@ def _as_now(person: Person) -> Person:
     return replace(person, job=random.Random(f"now {person.name}").choice(others))
 
 
-def _pool(
-    asked: Sequence[tuple[str, Person | None]], questions: Mapping[str, Sequence[str]], context: bool
-) -> Iterator[Row]:
+def _pool(asked: Sequence[tuple[str, Person | None]], questions: Mapping[str, Sequence[str]]) -> Iterator[Row]:
     for name, person in asked:
         for kind, templates in questions.items():
             for template in templates:
-                question = template.format(name=name)
-                if context and person:
-                    question = f"{tell(person, random.Random(f'context {question}'))}\n\n{question}"
                 yield {
                     "key": name,
-                    "question": question,
+                    "question": template.format(name=name),
                     "answer": getattr(person, kind) if person else _UNKNOWN,
                     "kind": kind,
                 }

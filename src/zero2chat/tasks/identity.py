@@ -116,16 +116,18 @@ def _introductions(split: str, languages: Sequence[str], system: bool) -> Iterat
                     rng = random.Random(f"{language} {form}")
                     for greeting in words.greetings:
                         for ending in words.endings:
-                            given = {"name": rng.choice(names), "maker": rng.choice(makers)}
-                            message = rng.choice(words.system).format(**given)
+                            answer, message = _SELVES[kind][0], ""
+                            if system:
+                                given = {"name": rng.choice(names), "maker": rng.choice(makers)}
+                                answer, message = given[kind], rng.choice(words.system).format(**given)
                             yield {
                                 "key": pattern,
                                 "question": greeting + form + ending,
-                                "answer": given[kind] if system else _SELVES[kind][0],
+                                "answer": answer,
                                 "kind": kind,
                                 "language": language,
                                 "form": form,
-                                "system": message if system else "",
+                                "system": message,
                             }
 
 

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import Row, blends, draw, exercises, in_split, known, make_pages, place
+from zero2chat.tasks import Row, blends, exercises, in_split, known, make_pages, place, shuffled
 from zero2chat.tasks.synthetic import phrases, read_texts
 
 # More rows for evaluation than 80/10/10 would leave.
@@ -29,6 +29,7 @@ _TEXTS = read_texts("lines")
 _TOPICS, _MORE_TOPICS = _TEXTS["topics"].split(), _TEXTS["more_topics"].split()
 _SETTINGS = phrases(_TEXTS["settings"])
 _ASKS, _WHATS = phrases(_TEXTS["asks"]), phrases(_TEXTS["whats"])
+_FORMS = tuple(f"{verb} {{what}} about the {{subject}}." for verb in _ASKS)
 _TYPED, _TYPED_WHATS = phrases(_TEXTS["typed"]), phrases(_TEXTS["typed_whats"])
 
 _PLAIN = re.compile(rf"(?:{'|'.join(_ASKS)}) (?:{'|'.join(_WHATS)}) about the [a-z ]+\.$")
@@ -78,16 +79,16 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
         raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': use {has}, or other subjects")
     where = f"lines, {split}" + f", {subjects}" * (subjects != "known")
     if not typed:
-        return draw(_pool(split, subjects), where, seed, n)
+        return [_made(request) for request in shuffled(_requests(split, subjects), where, seed, n)[:n]]
     where += ", typed"
-    pools = [list(_pool(split, subjects)), list(_typed(split, subjects)), list(_bare(split, subjects))]
+    pools = [list(_requests(split, subjects)), list(_requests(split, subjects, typed=True)), _bare(split, subjects)]
     turns = (0, 1, 0, 1, 2)
     wanted = [sum(turns[i % 5] == pool for i in range(n)) for pool in range(3)]
     if any(len(pool) < some for pool, some in zip(pools, wanted, strict=True)):
-        draw(itertools.chain(*pools), where, seed, n)  # raises if even all pools together are too few
+        shuffled(itertools.chain(*pools), where, seed, n)  # raises if even all pools together are too few
         raise UserError(f"{where}: {n} rows asked for, fewer exist with two kinds of request in turn: ask for fewer")
-    drawn = [iter(draw(pool, where, seed, some)) for pool, some in zip(pools, wanted, strict=True)]
-    return [next(drawn[turns[i % 5]]) for i in range(n)]
+    drawn = [iter(shuffled(pool, where, seed, some)) for pool, some in zip(pools, wanted, strict=True)]
+    return [_made(next(drawn[turns[i % 5]])) for i in range(n)]
 
 
 def _group(topic: str) -> str:
@@ -122,24 +123,25 @@ def _subjects(split: str, subjects: str, settings: Sequence[str]) -> Iterator[tu
                 yield subject, topic, setting
 
 
-def _pool(split: str, subjects: str = "known", settings: Sequence[str] = _SETTINGS) -> Iterator[Row]:
-    for subject, topic, setting in _subjects(split, subjects, settings):
-        for verb in _ASKS:
-            for what in _WHATS:
-                yield _row(subject, f"{verb} {what} about the {subject}.", topic, setting)
+_Request = tuple[tuple[str, str, str], str, str]
 
 
-def _typed(split: str, subjects: str, settings: Sequence[str] = _SETTINGS) -> Iterator[Row]:
-    for subject, topic, setting in _subjects(split, subjects, settings):
-        for form in _TYPED:
-            for what in _TYPED_WHATS:
-                yield _row(subject, form.format(what=what, subject=subject), topic, setting)
+def _requests(
+    split: str, subjects: str = "known", typed: bool = False, settings: Sequence[str] = _SETTINGS
+) -> Iterator[_Request]:
+    """Return (subject with topic and setting, form, what). Only those drawn become rows: there are up to 200,000."""
+    forms, whats = (_TYPED, _TYPED_WHATS) if typed else (_FORMS, _WHATS)
+    return itertools.product(_subjects(split, subjects, settings), forms, whats)
 
 
-def _bare(split: str, subjects: str) -> Iterator[Row]:
+def _bare(split: str, subjects: str) -> list[_Request]:
     """Return requests of both kinds without a setting; their split depends on the topic."""
-    yield from _pool(split, subjects, ("",))
-    yield from _typed(split, subjects, ("",))
+    return [request for typed in (False, True) for request in _requests(split, subjects, typed, ("",))]
+
+
+def _made(request: _Request) -> Row:
+    (subject, topic, setting), form, what = request
+    return _row(subject, form.format(what=what, subject=subject), topic, setting)
 
 
 def _row(subject: str, question: str, topic: str, setting: str) -> Row:
@@ -190,14 +192,14 @@ def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
     `UserError` for other subjects.
     """
     known(subjects, ("known", "more"), "lines: documents: subjects")
-    pool = list(_pool("train"))
+    pool = list(_requests("train"))
     if subjects == "more":
-        pool += itertools.chain(_pool("train", "more"), _pool("train", "blended"))
+        pool += itertools.chain(_requests("train", "more"), _requests("train", "blended"))
     return make_pages(
         seed,
         n,
         "lines pages" + f", {subjects}" * (subjects != "known"),
-        lambda rng: exercises(rng.sample(pool, rng.randint(3, 5)), demonstration, rng),
+        lambda rng: exercises(map(_made, rng.sample(pool, rng.randint(3, 5))), demonstration, rng),
     )
 
 

@@ -149,7 +149,8 @@ def _row(name: str, key: str, question: str, content: str, source: str) -> Row:
 
 @functools.cache
 def _people(path: str) -> dict[str, tuple[Row, ...]]:
-    """Return rows of people's phrasings by split. Raises `UserError` if the file is missing or malformed.
+    """Return rows of people's phrasings by split, and more for training: `respelled` ones, and those `drawn` from the
+    patterns. Raises `UserError` if the file is missing or malformed.
 
     Classifying 220,000 utterances takes ten seconds in each process of a recipe. So the result is cached in a file
     beside the dataset, keyed by a hash of the dataset and of this code.
@@ -225,12 +226,14 @@ _RESPELLED: tuple[Callable[[str], str], ...] = (
 _SPELLINGS = 2  # additional spellings of each of people's train rows, if they are classified like it
 
 
-@functools.cache
 def _theirs(people: str, split: str) -> tuple[Row, ...]:
     """Return people's rows of a split; in training also in other spellings, because people use many."""
-    rows = _people(people)[split]
-    if split != "train":
-        return rows
+    rows = _people(people)
+    return rows[split] + rows["respelled"] if split == "train" else rows[split]
+
+
+def _respelled(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return other spellings of the rows."""
     found = {row["question"]: row for row in rows}
     for row in rows:
         for way in random.Random(f"respelled {row['question']}").sample(_RESPELLED, _SPELLINGS):
@@ -239,7 +242,7 @@ def _theirs(people: str, split: str) -> tuple[Row, ...]:
                 kind = kind_and_content(question)
                 if kind and kind[0] == row["kind"] and kind[1].lower() == row["content"].lower():
                     found[question] = _row(kind[0], row["key"], question, kind[1], "people")
-    return tuple(found.values())
+    return tuple(found.values())[len(rows) :]
 
 
 def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
@@ -263,7 +266,8 @@ def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
             continue
         split = next(split for split in found if _in_split(key, split))
         found[split].append(_row(kind[0], key, text, kind[1], "people"))
-    return {**{split: tuple(rows) for split, rows in found.items()}, "drawn": tuple(_drawn())}
+    sorted_ = {split: tuple(rows) for split, rows in found.items()}
+    return sorted_ | {"respelled": _respelled(found["train"]), "drawn": tuple(_drawn())}
 
 
 # ---- more wordings for training, drawn from the patterns that classify people's

@@ -10,6 +10,7 @@ pages of other tasks may still add the same two digits.
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -70,14 +71,17 @@ def key(kind: str, a: int, b: int) -> str:
     return " ".join([kind, *map(str, (a, b) if kind == "minus" else sorted((a, b)))])
 
 
-def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = 9) -> Iterator[Row]:
+def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = 9) -> Sequence[Row]:
     """Return rows with a column `turn` for alternating."""
     known_all(digits, range(1, LARGEST_DIGITS + 1), "sums: digits")
     known_all(operations, OPERATIONS, "sums: operation")
     known(factor, range(9, 100), "sums: factor")
-    digits = sorted(set(digits))
-    operations = [operation for operation in OPERATIONS if operation in operations]
-    return _large(split, digits, operations) if digits[-1] > 2 else _small(split, digits, operations, factor)
+    return _listed(split, tuple(sorted(set(digits))), tuple(one for one in OPERATIONS if one in operations), factor)
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(split: str, digits: tuple[int, ...], operations: tuple[str, ...], factor: int) -> tuple[Row, ...]:
+    return tuple(_large(split, digits, operations) if digits[-1] > 2 else _small(split, digits, operations, factor))
 
 
 def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor: int) -> Iterator[Row]:
@@ -101,7 +105,7 @@ def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor:
 def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[Row]:
     """Return a fixed sample of the pairs: there are too many to list. Training also has pairs of repeating digits."""
     for kind in operations:
-        rng = random.Random(f"sums {kind} {digits}")
+        rng = random.Random(f"sums {kind} {list(digits)}")
         pairs = {
             (_number(rng.choice(digits), rng), _number(rng.choice(digits), rng)): None for _ in range(_LARGE_PAIRS)
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -74,9 +74,13 @@ def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest:
     problems, for a level other than 1, 2, 3, and for `largest` outside 20 to 99.
     """
     _check(levels, largest)
+    return list(_draw(split, seed, n, levels, largest))
+
+
+def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int) -> Iterator[Row]:
     rng = random.Random(f"word_problems {split} {seed}")
     kinds = [[kind for kind in KINDS if kind.level == level] for level in sorted(set(levels))]
-    found: dict[str, Row] = {}
+    found: set[str] = set()
     while len(found) < n:
         if not any(kinds):
             raise UserError(
@@ -87,11 +91,11 @@ def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest:
         for _ in range(_PATIENCE):
             row = _drawn(kind, split, rng, largest)
             if row and row["question"] not in found:
-                found[row["question"]] = row
+                found.add(row["question"])
+                yield row
                 break
         else:
             of_level.remove(kind)  # a kind may have no small numbers in this split
-    return list(found.values())
 
 
 def _check(levels: Sequence[int], largest: int) -> None:
@@ -230,7 +234,7 @@ def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = 
     """
     _check(levels, largest)
     rng = random.Random(f"word_problems pages {seed}")
-    queues = {level: iter(rows("train", seed, 4 * n, [level], largest)) for level in sorted(set(levels))}
+    queues = {level: _draw("train", seed, 4 * n, [level], largest) for level in sorted(set(levels))}
     pages = []
     for number in range(1, n + 1):
         if rng.random() < _SUMS:

@@ -3,10 +3,12 @@
 # ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
 
+import functools
 import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from zero2chat.tasks.synthetic import forms, phrases, read_texts
 from zero2chat.tasks.synthetic.world import FIRST_NAMES, JOBS, with_article
@@ -65,11 +67,13 @@ def _kinds() -> dict[str, Intent]:
 
 KINDS = _kinds()
 WITH_CONTENT = tuple(name for name, kind in KINDS.items() if "{c}" in kind.demonstrations[0])
-_PATTERNS = {
-    name: re.compile(f"(?:{KINDS[name].people})(?![^\n])")
-    for name in _TEXTS["precedence"].split()
-    if KINDS[name].people
-}
+
+
+@functools.cache
+def _patterns() -> dict[str, re.Pattern[str]]:
+    """Return the kinds' patterns by precedence. They are long: only the sorting of utterances waits for them."""
+    names = [name for name in _TEXTS["precedence"].split() if KINDS[name].people]
+    return {name: re.compile(f"(?:{KINDS[name].people})(?![^\n])") for name in names}
 
 
 def doings() -> list[tuple[str, str]]:
@@ -91,8 +95,7 @@ _SMILEY = re.compile(r"(?:[:;=8][-'o]?[)(DPp/|3\]]+|\bx[dD]+\b|<3|\^_*\^|[)(]:)(
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*")
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A plain word (without case, apostrophes and hyphens) and its position in the text."""
 
     plain: str
@@ -104,9 +107,14 @@ def words_of(text: str) -> list[Word]:
     """Return the text's words; contractions such as "I'm" are two words with the same position."""
     found = []
     for match in _WORD.finditer(_SMILEY.sub(lambda smiley: " " * len(smiley.group()), text)):
-        plain = re.sub(r"([a-z])\1{2,}", r"\1", match.group().lower().replace("'", "").replace("-", ""))
-        found += [Word(part, match.start(), match.end()) for part in _TEXTS["joined"].get(plain, plain).split()]
+        found += [Word(plain, match.start(), match.end()) for plain in _plain_words(match.group())]
     return found
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _plain_words(typed: str) -> list[str]:
+    plain = re.sub(r"([a-z])\1{2,}", r"\1", typed.lower().replace("'", "").replace("-", ""))
+    return str(_TEXTS["joined"].get(plain, plain)).split()
 
 
 def _cuts(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
@@ -126,6 +134,7 @@ def _cuts(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
         yield from (words[start:end] for start in starts)
 
 
+@functools.lru_cache(maxsize=1 << 17)
 def key_of(text: str) -> str:
     """Return a wording's letters and digits, without case, greetings, final fillers and repeats.
 
@@ -231,7 +240,7 @@ def kind_and_content(text: str) -> tuple[str, str] | None:
         return None
     for cut in _cuts(words):
         plain = " ".join(word.plain for word in cut)
-        found = next(((name, match) for name, kind in _PATTERNS.items() if (match := kind.match(plain))), None)
+        found = next(((name, match) for name, kind in _patterns().items() if (match := kind.match(plain))), None)
         if found is None:
             continue
         name, match = found
