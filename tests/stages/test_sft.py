@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypat
         return rows
 
     monkeypatch.setattr(sft, "tokenize_conversations", tokenize)
-    monkeypatch.setattr(sft, "wait_for_work", lambda: None)
+    monkeypatch.setattr(sft, "first_goes_first", lambda is_first: contextlib.nullcontext())
     monkeypatch.setattr(sft, "cores", lambda alone: 8 if alone else 4)
     run: Any = SimpleNamespace(folder=tmp_path)
     training: Any = SimpleNamespace(world_size=2, dataset_num_proc=None, max_length=8)

@@ -78,28 +78,23 @@ def start_processes() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend(), timeout=PATIENCE)
 
 
-def wait_for_work() -> None:
-    """Wait for all processes, one of which may work for hours on what the others then read.
+@contextlib.contextmanager
+def first_goes_first(is_first: bool) -> Iterator[None]:
+    """Let one process, or one on each node, work before the others, which then find its result.
 
-    A barrier of NCCL would end the run after `ddp_timeout`. This one is gloo's, on any device.
+    The work may take hours: a barrier of NCCL would end the run after `ddp_timeout`. This one is gloo's, on any device.
     """
-    if PartialState().num_processes > 1:
-        torch.distributed.barrier(_patient_group())
+    group = _patient_group() if PartialState().num_processes > 1 else None  # all processes must be here for it
+    if group is not None and not is_first:
+        torch.distributed.barrier(group)
+    yield
+    if group is not None and is_first:
+        torch.distributed.barrier(group)
 
 
 @functools.cache
 def _patient_group() -> torch.distributed.ProcessGroup:
     return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
-
-
-@contextlib.contextmanager
-def first_goes_first(is_first: bool) -> Iterator[None]:
-    """Let one process, or one on each node, work before the others, which then find its result."""
-    if not is_first:
-        wait_for_work()
-    yield
-    if is_first:
-        wait_for_work()
 
 
 def keep_memory() -> None:

@@ -36,7 +36,7 @@ from zero2chat.data.sources import Source, mix, read_sources
 from zero2chat.export.merge import check_merge
 from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.models.chat_template import end_turn
-from zero2chat.models.hardware import wait_for_work
+from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import ROWS, Run, cores, is_main_process
 from zero2chat.stages import Stage
@@ -133,10 +133,10 @@ def _tokenize(
 
     if training.world_size == 1:
         return tokenize()
-    if is_main_process():
-        shutil.rmtree(folder, ignore_errors=True)
-        tokenize().save_to_disk(folder)
-    wait_for_work()
+    with first_goes_first(is_main_process()):
+        if is_main_process():
+            shutil.rmtree(folder, ignore_errors=True)
+            tokenize().save_to_disk(folder)
     return load_from_disk(folder)
 
 
