@@ -78,6 +78,24 @@ def start_processes() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend(), timeout=PATIENCE)
 
 
+def keep_memory() -> None:
+    """Make glibc keep freed memory on a CPU, unless the environment configures it (`MALLOC_…`).
+
+    Otherwise every large tensor's memory is returned and requested again: page faults, up to half of a step's time.
+    """
+    if not is_on_cpu() or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with contextlib.suppress(TypeError, OSError, AttributeError):  # if there is no glibc
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
+            libc.mallopt(parameter, value)
+
+
+def parameter_count(model: PreTrainedModel) -> int:
+    """Count the parameters of the whole model. With ZeRO-3, only DeepSpeed knows the full sizes."""
+    return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
+
+
 @contextlib.contextmanager
 def first_goes_first(is_first: bool) -> Iterator[None]:
     """Let one process, or one on each node, work before the others, which then find its result.
@@ -95,24 +113,6 @@ def first_goes_first(is_first: bool) -> Iterator[None]:
 @functools.cache
 def _patient_group() -> torch.distributed.ProcessGroup:
     return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
-
-
-def keep_memory() -> None:
-    """Make glibc keep freed memory on a CPU, unless the environment configures it (`MALLOC_…`).
-
-    Otherwise every large tensor's memory is returned and requested again: page faults, up to half of a step's time.
-    """
-    if not is_on_cpu() or any(name.startswith("MALLOC_") for name in os.environ):
-        return
-    with contextlib.suppress(TypeError, OSError, AttributeError):  # if there is no glibc
-        libc = ctypes.CDLL(None)
-        for parameter, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
-            libc.mallopt(parameter, value)
-
-
-def parameter_count(model: PreTrainedModel) -> int:
-    """Count the parameters of the whole model. With ZeRO-3, only DeepSpeed knows the full sizes."""
-    return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
 
 
 def bf16_is_fast() -> bool:
