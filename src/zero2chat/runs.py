@@ -29,8 +29,8 @@ MANIFEST = "checkpoint.json"
 CRAWL = "crawl.json"  # counts of a crawl, per filter step of `corpus`
 REVIEWED = Path("data", "train.jsonl")  # written by `distill`, then edited by `zero2chat rank --review`
 LOCK = "_lock"  # names that begin with an underscore are never pushed
-# Files in a folder before a run has produced anything: `run.json` (perhaps half-written) and the lock.
 ROWS = "_rows"  # tokenized by rank 0 for all ranks, at each start
+# Files in a folder before a run has produced anything: `run.json` (perhaps half-written), the lock, tokenized rows.
 _BEGINNING = (RUN, RUN + ".tmp", LOCK, ROWS)
 # Settings whose value is a path even if it is a single word, such as `mydata`.
 _PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path", "teacher")

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedTokenizerBase
 from trl import ModelConfig, SFTConfig, SFTTrainer
@@ -33,6 +34,7 @@ from zero2chat.data.conversations import (
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed, open_empty
 from zero2chat.data.sources import Source, mix, read_sources
+from zero2chat.errors import UserError
 from zero2chat.export.merge import check_merge
 from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.models.chat_template import end_turn
@@ -133,10 +135,17 @@ def _tokenize(
 
     if training.world_size == 1:
         return tokenize()
+    failed: list[UserError | None] = [None]
     with first_goes_first(is_main_process()):
         if is_main_process():
             shutil.rmtree(folder, ignore_errors=True)
-            tokenize().save_to_disk(folder)
+            try:
+                tokenize().save_to_disk(folder)
+            except UserError as error:
+                failed = [error]
+    broadcast_object_list(failed)
+    if failed[0] is not None:  # all ranks stop alike, and the first one says why
+        raise failed[0]
     return load_from_disk(folder)
 
 
