@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -209,17 +210,43 @@ def test_deepspeed_takes_its_numbers_from_the_training_arguments(
     assert plugin.zero3_init_flag == (stage == 3)
 
 
-def test_fsdp2_saves_a_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fsdp2(monkeypatch: pytest.MonkeyPatch) -> Any:
     from accelerate.utils import FullyShardedDataParallelPlugin
 
     for key, value in launched("fsdp2")[1].items():
         if key.startswith("FSDP_"):
             monkeypatch.setenv(key, value)
-    plugin = FullyShardedDataParallelPlugin()
+    return FullyShardedDataParallelPlugin()
+
+
+def test_fsdp2_saves_a_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = _fsdp2(monkeypatch)
     assert plugin.fsdp_version == 2
     assert "FULL_STATE_DICT" in str(plugin.state_dict_type)
     assert plugin.reshard_after_forward is True
     assert plugin.cpu_ram_efficient_loading is False
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", "float32"), ("no", "bfloat16")])
+def test_fsdp2_casts_what_it_trains_to_fp32_in_mixed_precision_only(
+    precision: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check_precision` and `train_in_fp32` rely on it."""
+    import torch
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    monkeypatch.setattr("torch.distributed.fsdp.fully_shard", lambda module, **_: module)
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64, "head_dim": 16}
+    model = Qwen3ForCausalLM(Qwen3Config(**sizes, num_attention_heads=2, num_key_value_heads=2)).to(torch.bfloat16)
+    model.model.norm.requires_grad_(False)
+    state = SimpleNamespace(fsdp_plugin=_fsdp2(monkeypatch))
+    accelerator = SimpleNamespace(
+        mixed_precision=precision, state=state, is_main_process=False, device=torch.device("cpu")
+    )
+    fsdp2_prepare_model(accelerator, model)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {getattr(torch, dtype)}
+    assert model.model.norm.weight.dtype == torch.bfloat16
 
 
 # ---- real launches

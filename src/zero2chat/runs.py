@@ -29,8 +29,9 @@ MANIFEST = "checkpoint.json"
 CRAWL = "crawl.json"  # counts of a crawl, per filter step of `corpus`
 REVIEWED = Path("data", "train.jsonl")  # written by `distill`, then edited by `zero2chat rank --review`
 LOCK = "_lock"  # names that begin with an underscore are never pushed
-# Files in a folder before a run has produced anything: `run.json` (perhaps half-written) and the lock.
-_BEGINNING = (RUN, RUN + ".tmp", LOCK)
+ROWS = "_rows"  # tokenized by rank 0 for all ranks, at each start
+# Files in a folder before a run has produced anything: `run.json` (perhaps half-written), the lock, tokenized rows.
+_BEGINNING = (RUN, RUN + ".tmp", LOCK, ROWS)
 # Settings whose value is a path even if it is a single word, such as `mydata`.
 _PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path", "teacher")
 BUILDERS = ("json", "parquet", "csv", "text")  # of `datasets.load_dataset`, as a source's `path`
@@ -40,10 +41,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def cores() -> int:
-    """Return the cores this process may use: its allowed cores, divided by the ranks on this machine."""
+def cores(alone: bool = False) -> int:
+    """Return the cores this process may use: its allowed cores, divided by the ranks on this machine unless they wait
+    (`alone`)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, allowed if alone else allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def write_atomically(path: Path, text: str) -> None:

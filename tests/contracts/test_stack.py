@@ -325,6 +325,14 @@ def test_callbacks_see_whole_checkpoints_and_the_keys_of_our_history(watched: tu
     assert "eval_mine_loss" in result
 
 
+def test_the_trainer_counts_and_saves_in_methods_of_its_own() -> None:
+    """`ResumableTrainer` replaces them: under another name they would be ignored, and tokens counted twice or never."""
+    source = inspect.getsource(Trainer)
+    for call in ("self._track_num_input_tokens(inputs)", "self._maybe_log_save_evaluate(", "self._save_checkpoint("):
+        assert call in source
+    assert source.count("state.num_input_tokens_seen +=") == 1
+
+
 def test_the_trainer_takes_an_optimizer_class_with_its_arguments(model: PreTrainedModel, tmp_path: Path) -> None:
     assert "optimizer_cls_and_kwargs" in inspect.signature(Trainer).parameters
     assert "optimizer_cls_and_kwargs" in inspect.signature(SFTTrainer).parameters

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from torch.utils.data import DataLoader
 
 from zero2chat.data import streaming
 from zero2chat.data.sources import Source, split_of
@@ -55,11 +56,14 @@ def _told(tokenizer: Any, windows: list[tuple[int, ...]]) -> set[int]:
     return {int(n) for ids in windows for n in re.findall(r"Document (\d+) tells", tokenizer.decode(ids))}
 
 
-def test_from_each_position_the_rest_of_the_windows_comes_and_nothing_else(source: Source, tokenizer: Any) -> None:
+@pytest.mark.parametrize("share", [(0, 1), (1, 2)])
+def test_from_each_position_the_rest_of_the_windows_comes_and_nothing_else(
+    source: Source, tokenizer: Any, share: tuple[int, int]
+) -> None:
     size = len(_epoch(source, tokenizer))
-    rows = _rows(_open(source, tokenizer), 2 * size + 5)  # also over the end, where the documents begin again
+    rows = _rows(_open(source, tokenizer, *share), 2 * size // share[1] + 5)  # also where the documents begin again
     for n in range(1, len(rows), 5):
-        stream = _open(source, tokenizer)
+        stream = _open(source, tokenizer, *share)
         stream.go_on(json.loads(json.dumps(rows[n - 1]["position"])))
         assert _ids(_rows(stream, len(rows) - n)) == _ids(rows[n:]), n
 
@@ -72,10 +76,35 @@ def test_as_many_ranks_as_files_each_read_their_own(source: Source, tokenizer: A
     assert sorted(files) == [0, 1, 2]
 
 
-def test_of_files_that_cannot_be_shared_out_each_rank_reads_every_other_window(source: Source, tokenizer: Any) -> None:
-    whole = _ids(_rows(_open(source, tokenizer), 100))
-    halves = [_ids(_rows(_open(source, tokenizer, rank, 2), 50)) for rank in range(2)]
-    assert [ids for pair in zip(*halves, strict=True) for ids in pair] == whole
+def test_of_files_that_cannot_be_shared_out_each_rank_tokenizes_documents_of_its_own(
+    source: Source, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, tokenized = streaming.token_windows, []
+
+    def watched(texts: list[str], *more: Any) -> Any:
+        tokenized.extend(texts)
+        return cut(texts, *more)
+
+    monkeypatch.setattr(streaming, "token_windows", watched)
+    size, ranks = len(_epoch(source, tokenizer)), 4
+    all_of_them, by_rank = set(tokenized), []
+    for rank in range(ranks):
+        tokenized.clear()
+        rows = _rows(_open(source, tokenizer, rank, ranks), size)
+        by_rank.append(set(tokenized))
+        assert _told(tokenizer, _ids(rows)) <= {TEXTS.index(text) for text in by_rank[-1]}
+    assert set().union(*by_rank) == all_of_them
+    assert sum(map(len, by_rank)) == len(all_of_them)
+
+
+def test_a_loaders_worker_hands_out_the_same_rows_and_positions(source: Source, tokenizer: Any) -> None:
+    loader = DataLoader(_open(source, tokenizer, 1, 2), batch_size=4, collate_fn=list, num_workers=1)
+    rows = [row for batch in itertools.islice(loader, 3) for row in batch]
+    here = _rows(_open(source, tokenizer, 1, 2), 12)
+    assert _ids(rows) == _ids(here)
+    stream = _open(source, tokenizer, 1, 2)
+    stream.go_on(json.loads(json.dumps(rows[6]["position"])))
+    assert _ids(_rows(stream, 5)) == _ids(here[7:])
 
 
 def test_held_out_documents_are_those_that_a_corpus_would_hold_out_and_are_never_read(

@@ -6,12 +6,15 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from zero2chat.models.hardware import flops_per_token, peak_flops
+from zero2chat.models.hardware import GPUS, flops_per_token, peak_flops
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -63,3 +66,74 @@ def test_measuring_the_peak_moves_no_random_numbers() -> None:
     torch.manual_seed(0)
     assert peak_flops(torch.device("cpu"), torch.float32) > 1e8
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100", 989e12),
+        ("NVIDIA H100 PCIe", "H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", "H100 NVL", 835e12),
+        ("NVIDIA H200", "H200", 989e12),
+        ("NVIDIA H200 NVL", "H200 NVL", 835e12),
+    ],
+)
+def test_a_card_of_less_power_than_its_sxm_module_has_a_peak_of_its_own(
+    name: str, key: str, peak: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert peak_flops(torch.device("cuda", 0), torch.bfloat16) == GPUS[key].peak == peak
+
+
+# Rank 0 works for three seconds, and a collective waits for two: first in a stage that does not train, whose group is
+# `start_processes`' own, then in one whose group was started with `ddp_timeout`.
+RANKS = """
+import os, sys, time
+from datetime import timedelta
+from torch.distributed import distributed_c10d
+distributed_c10d._get_default_timeout = lambda backend: timedelta(seconds=2)
+from accelerate.utils import broadcast_object_list
+from datasets import load_from_disk
+from transformers import AutoTokenizer
+from zero2chat.data import packing
+from zero2chat.models import hardware
+
+state = hardware.start_processes()
+
+def work(*_):
+    if state.is_main_process:
+        time.sleep(3)
+
+said = [None]
+work()
+if state.is_main_process:
+    said = ["said"]
+assert broadcast_object_list(said) == ["said"]
+
+distributed_c10d._set_pg_timeout(timedelta(seconds=2))
+cut, made = packing.token_windows, []
+packing.token_windows = lambda *a: (work(), made.append(1), cut(*a))[-1]
+rows = packing.pack_documents(load_from_disk(sys.argv[1]), "text", AutoTokenizer.from_pretrained(sys.argv[2]), 8, "x")
+print(len(rows), bool(made), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_process_may_tokenize_or_ask_an_api_for_longer_than_a_collective_waits(
+    tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    Dataset.from_dict({"text": ["Ada was born in Genoa in 1984."] * 9}).save_to_disk(tmp_path / "rows")
+    (tmp_path / "ranks.py").write_text(RANKS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    environment: dict[str, Any] = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(tmp_path / "ranks.py"), str(tmp_path / "rows"), str(tokenizer_folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (first, one), (second, other) = (line.split() for line in done.stdout.splitlines())
+    assert first == second > "1"
+    assert {one, other} == {"True", "False"}  # only one of them tokenized

@@ -252,9 +252,9 @@ def memory(settings: dict[str, Any], pairs: bool) -> tuple[list[float], float]:
         adapter = sum(trained.values()) - saved
         matrices = sum(module.base_layer.weight.numel() for module in model.modules() if hasattr(module, "base_layer"))
         if settings.get("load_in_4bit"):
-            parts = [gb(matrices * 4.127 / 8), gb((count - matrices) * 2), gb(adapter * 12)]
+            parts = [gb(matrices * 4.127 / 8), gb((count - matrices) * 2), gb(adapter * 16)]
         else:
-            parts = [gb(count * 2), gb(adapter * 16), *([gb(saved * 8)] if saved else [])]
+            parts = [gb(count * 2), gb(adapter * 16), *([gb(saved * 16)] if saved else [])]
     parts += [kept, layer]
     return parts, sum(parts) + 2
 

@@ -150,6 +150,7 @@ SETTINGS = [
     ("sft", {"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
     ("sft", {"fp16": True, "bf16": False}, "HERE/x.yaml: fp16: CPUs cannot train in fp16: remove this setting"),
     ("sft", {"dtype": "float16"}, "HERE/x.yaml: dtype: float16 weights lose small updates"),
+    ("sft", {"dtype": "bfloat16"}, "dtype: bfloat16 weights lose small updates: set `dtype: float32`, with `bf16: tr"),
     ("sft", {"load_in_4bit": True}, "HERE/x.yaml: load_in_4bit: quantized weights cannot be trained: set use_peft"),
     *(
         (stage, {"use_peft": True, "lora_target_modules": ["q_prj"]}, "the trainer refuses its settings: ")

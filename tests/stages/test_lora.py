@@ -92,6 +92,7 @@ def test_what_practised_with_an_adapter_is_whole_where_asked_for(
         ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
     )
     assert not (run / "adapter_model.safetensors").exists()
+    assert json.loads((run / "_adapter" / "adapter_config.json").read_text())["revision"] == "main"  # of its base
     (whole, tokenizer), (adapted, _) = load_model(run), load_model(run / "_adapter")
     refuse_adapter(whole, run)
     ids = torch.tensor([tokenizer("Ada was born in")["input_ids"]])

@@ -18,6 +18,7 @@ from zero2chat.data.packing import pack_documents
 from zero2chat.errors import UserError
 from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
+from zero2chat.stages import pretrain
 from zero2chat.stages.pretrain import STAGE, PretrainArguments, _windows, build_model, collate, derive, main
 
 
@@ -124,6 +125,14 @@ def test_positions_restart_after_each_end_of_text_and_attention_ends_there(tiny:
         for part in (slice(0, 3), slice(3, 7), slice(7, 8)):
             alone = model(input_ids=ids[None, part]).logits[0]
             torch.testing.assert_close(together[part], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_bytes_per_token_are_counted_on_windows_from_all_over_a_large_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "_COUNTED", 10)
+    windows = Dataset.from_dict({"input_ids": [[i] for i in range(95)]})
+    assert pretrain._sample(windows)["input_ids"][:] == [[i] for i in range(0, 95, 10)]
+    assert len(pretrain._sample(windows.select(range(10)))) == 10
+    assert len(pretrain._sample(windows.select(range(11)))) == 6
 
 
 # ---- the dial

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import runs, tasks
 from zero2chat.inference.generate import answer
+from zero2chat.stages import sft
 from zero2chat.stages.sft import main
 
 
@@ -174,3 +178,27 @@ def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out
         ("chat, row 3", "How far is it to Rome?", "Well, how far\nis it to Rome?"),
     ]
     assert lines[1]["words"] == "how far is it to rome"
+
+
+def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Dataset.from_dict({"input_ids": [[1, 2], [3]], "assistant_masks": [[0, 1], [1]]})
+    asked: list[int] = []
+
+    def tokenize(*given: Any) -> Dataset:
+        asked.append(given[-1])
+        return rows
+
+    monkeypatch.setattr(sft, "tokenize_conversations", tokenize)
+    monkeypatch.setattr(sft, "first_goes_first", lambda is_first: contextlib.nullcontext())
+    monkeypatch.setattr(sft, "cores", lambda alone: 8 if alone else 4)
+    run: Any = SimpleNamespace(folder=tmp_path)
+    training: Any = SimpleNamespace(world_size=2, dataset_num_proc=None, max_length=8)
+    for first in (True, False):
+        monkeypatch.setattr(sft, "is_main_process", lambda first=first: first)
+        assert sft._tokenize(run, rows, None, training, "error").to_list() == rows.to_list()
+    assert asked == [8]  # all cores, as the other processes wait
+    assert runs.is_untouched(tmp_path)  # settings may still change
+    training.dataset_num_proc = 3
+    monkeypatch.setattr(sft, "is_main_process", lambda: True)
+    sft._tokenize(run, rows, None, training, "error")
+    assert asked == [8, 3]

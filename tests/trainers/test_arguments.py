@@ -84,6 +84,21 @@ def test_the_cpu_is_named_where_there_is_nothing_else(accelerator: bool, monkeyp
     assert for_this_machine({"use_cpu": True})["use_cpu"] is True
 
 
+@pytest.mark.parametrize("accelerator", [True, False])
+def test_an_accelerator_waits_neither_for_the_host_nor_for_a_streams_tokenizer(
+    accelerator: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    made = for_this_machine({"stream": {"path": "web"}})
+    assert made["ddp_find_unused_parameters"] is False
+    assert made.get("logging_nan_inf_filter", True) is not accelerator
+    assert made.get("dataloader_num_workers", 0) == int(accelerator)
+    assert "dataloader_num_workers" not in for_this_machine({})
+    assert for_this_machine({"ddp_find_unused_parameters": True})["ddp_find_unused_parameters"]
+    assert for_this_machine({"stream": {}, "dataloader_num_workers": 0})["dataloader_num_workers"] == 0
+
+
 def _launched(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, Any]:
     """What a stage is told in this environment."""
     for name in ("ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED", "WORLD_SIZE"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from zero2chat.runs import Run, read_jsonl
@@ -26,7 +28,7 @@ def test_speed_is_that_of_all_steps_before_and_after_a_kill(tmp_path: Path, monk
         if kept:
             state.stateful_callbacks["RunCallback"] = kept
         callback.on_train_begin(args, state, control)
-        callback.on_step_begin(args, state, control)
+        callback.on_epoch_begin(args, state, control)
         clock[0] += seconds
         state.num_input_tokens_seen = tokens
         callback.on_step_end(args, state, control)
@@ -45,3 +47,63 @@ def test_speed_is_that_of_all_steps_before_and_after_a_kill(tmp_path: Path, monk
     state.stateful_callbacks["RunCallback"] = kept
     resumed_at_the_end.on_train_begin(args, state, control)
     assert resumed_at_the_end.tokens_per_second == 200 / 6
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_a_steps_time_has_the_wait_for_data_in_it_but_no_pause(tmp_path: Path, clock: list[float]) -> None:
+    run = Run.open(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
+    args, control = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerControl()
+    callback = RunCallback(run)
+    state = TrainerState(stateful_callbacks=[callback], max_steps=10)
+    callback.on_train_begin(args, state, control)
+    with callback.paused():  # an evaluation before the first step
+        clock[0] += 500
+    callback.on_epoch_begin(args, state, control)
+    for state.global_step in (1, 2):
+        clock[0] += 3  # the wait for data, before `on_step_begin`
+        callback.on_step_begin(args, state, control)
+        clock[0] += 2
+        state.num_input_tokens_seen += 100
+        callback.on_step_end(args, state, control)
+        with callback.paused():
+            clock[0] += 1000
+    callback.on_log(args, state, control, {"loss": 1.0})
+    callback.on_train_end(args, state, control)
+    with callback.paused():  # an evaluation after the last step
+        clock[0] += 2000
+    (line,) = read_jsonl(run.folder / "history.jsonl")
+    assert line["tokens_per_second"] == callback.tokens_per_second == 200 / 10
+    assert callback.all_seconds == 10
+
+
+def test_a_device_is_waited_for_where_time_is_reported_and_not_in_each_step(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def synchronize() -> None:
+        waits.append(clock[0])
+        clock[0] = max(clock[0], 60.0)  # the device has been computing all the while
+
+    monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
+    run = Run.open(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
+    args: Any = SimpleNamespace(device=torch.device("cuda", 0), world_size=1)
+    callback, control = RunCallback(run), TrainerControl()
+    state = TrainerState(stateful_callbacks=[callback], max_steps=9)
+    callback.on_train_begin(args, state, control)
+    callback.start = 0.0
+    for state.global_step in (1, 2, 3):
+        clock[0] += 1
+        callback.on_step_end(args, state, control)
+    assert waits == []
+    state.num_input_tokens_seen = 600
+    callback.on_log(args, state, control, {"loss": 1.0})
+    assert waits == [3.0]
+    (line,) = read_jsonl(run.folder / "history.jsonl")
+    assert line["tokens_per_second"] == 600 / 60

@@ -140,9 +140,12 @@ def _are_weights(styles: Any) -> bool:
     )
 
 
-def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+def encode_conversations(
+    conversations: Dataset, tokenizer: PreTrainedTokenizerBase, processes: int | None = None
+) -> Dataset:
     """Encode to `input_ids`, `assistant_masks` (1 for the assistant's tokens, including the end of turn), and `where`.
 
+    `processes` is the most to use, by default one for each core of this rank.
     Raises `UserError` if the template rejects a conversation, or marks no assistant tokens in it.
     """
 
@@ -160,7 +163,7 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
         return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
 
     # Python renders about 300 templates per second: large data is distributed over the cores.
-    processes = min(cores(), len(conversations) // _A_PROCESS)
+    processes = min(processes or cores(), len(conversations) // _A_PROCESS)
     return conversations.map(
         encode,
         remove_columns=["messages", "tools"],
@@ -171,10 +174,15 @@ def encode_conversations(conversations: Dataset, tokenizer: PreTrainedTokenizerB
 
 
 def tokenize_conversations(
-    conversations: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+    conversations: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    overlong: str,
+    label: str,
+    processes: int | None = None,
 ) -> Dataset:
     """Return `input_ids` and `assistant_masks` of the conversations that fit (`which_fit`)."""
-    encoded = encode_conversations(conversations, tokenizer)
+    encoded = encode_conversations(conversations, tokenizer, processes)
     lengths, where = [len(ids) for ids in encoded["input_ids"]], encoded["where"]
     kept = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
     return encoded.select(kept).remove_columns("where")

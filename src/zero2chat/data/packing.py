@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat.data.sources import require_text
 from zero2chat.errors import UserError
+from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.tokenization import plain_ids, token_bytes
 from zero2chat.runs import is_main_process
 
@@ -94,7 +95,7 @@ def pack_documents(
     # Use our own cache name: `map` would hash the tokenizer, which changes when it is first used.
     rules = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
     name = Hasher.hash(["windows 2", documents._fingerprint, column, length, tokenizer.eos_token_id, rules, processes])
-    with PartialState().local_main_process_first():
+    with first_goes_first(PartialState().is_local_main_process):
         windows = documents.map(
             cut,
             batched=True,

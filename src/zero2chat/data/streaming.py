@@ -26,21 +26,25 @@ class WindowStream(TorchIterableDataset):
 
     A block's windows are shuffled, and its last, incomplete one is dropped, so that a position is between two windows
     and does not depend on other blocks: no window is repeated or lost. At the end, the documents start over. With
-    several ranks, each reads its own files if their number is divisible; otherwise each reads everything and keeps its
-    share.
+    several ranks, each reads its own files if their number is divisible; otherwise each reads everything, but tokenizes
+    only its share of the documents.
     """
 
     def __init__(self, documents: IterableDataset, column: str, tokenizer: PreTrainedTokenizerBase, length: int):
-        self.windows = documents.map(
-            functools.partial(_cut, column=column, tokenizer=tokenizer, length=length),
-            batched=True,
-            batch_size=BLOCK,
-            remove_columns=[column],
-        ).repeat(None)
+        self.documents, self.column = documents, column
+        self.cut = functools.partial(_cut, column=column, tokenizer=tokenizer, length=length)
+        self.share(0, 1)
 
     def share(self, rank: int, ranks: int) -> None:
         """Read only this rank's share."""
-        self.windows = split_dataset_by_node(self.windows, rank, ranks)
+        documents, by_file = self.documents, self.documents.num_shards % ranks == 0
+        if not by_file:  # datasets' own split would leave out windows, after tokenizing all documents
+            every = functools.partial(_is_of, rank=rank, ranks=ranks)
+            documents = documents.filter(every, with_indices=True, input_columns=[self.column])
+        self.windows = documents.map(self.cut, batched=True, batch_size=BLOCK, remove_columns=[self.column])
+        self.windows = self.windows.repeat(None)
+        if by_file:
+            self.windows = split_dataset_by_node(self.windows, rank, ranks)
 
     def go_on(self, position: dict[str, Any]) -> None:
         self.windows.load_state_dict(position)
@@ -48,6 +52,10 @@ class WindowStream(TorchIterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for row in self.windows:
             yield {"input_ids": torch.as_tensor(row["input_ids"]), "position": self.windows.state_dict()}
+
+
+def _is_of(_: str, index: int, rank: int, ranks: int) -> bool:
+    return index % ranks == rank
 
 
 def _cut(

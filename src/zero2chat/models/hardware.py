@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import os
 import time
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import NamedTuple
 
 import torch
@@ -17,6 +20,9 @@ from zero2chat import host_watchdog
 from zero2chat.errors import UserError
 from zero2chat.models.loading import head_width
 
+# How long a process waits for one that tokenizes, or asks an API, for all. A process that dies is noticed at once.
+PATIENCE = timedelta(days=1)
+
 
 class Gpu(NamedTuple):
     """`peak`: dense bf16 FLOP/s. `memory`: bytes."""
@@ -25,11 +31,14 @@ class Gpu(NamedTuple):
     memory: float
 
 
-# Keyed by a word of the device name; figures from the data sheets: H100 SXM, A100 80 GB, B200 in a DGX. A CPU's peak
-# is measured.
+# Keyed by words of the device name, of which the longest key counts; figures from the data sheets: H100 and H200 are
+# SXM, A100 80 GB, B200 in a DGX. A CPU's peak is measured.
 GPUS = {
     "H100": Gpu(989e12, 80e9),
+    "H100 PCIe": Gpu(756e12, 80e9),
+    "H100 NVL": Gpu(835e12, 94e9),
     "H200": Gpu(989e12, 141e9),
+    "H200 NVL": Gpu(835e12, 141e9),
     "A100": Gpu(312e12, 80e9),
     "L40S": Gpu(362e12, 48e9),
     "4090": Gpu(165e12, 24e9),
@@ -66,7 +75,7 @@ def cpu_backend() -> str | None:
 def start_processes() -> PartialState:
     """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` does."""
     keep_memory()
-    return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+    return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend(), timeout=PATIENCE)
 
 
 def keep_memory() -> None:
@@ -87,6 +96,25 @@ def parameter_count(model: PreTrainedModel) -> int:
     return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
 
 
+@contextlib.contextmanager
+def first_goes_first(is_first: bool) -> Iterator[None]:
+    """Let one process, or one on each node, work before the others, which then find its result.
+
+    The work may take hours: a barrier of NCCL would end the run after `ddp_timeout`. This one is gloo's, on any device.
+    """
+    group = _patient_group() if PartialState().num_processes > 1 else None  # all processes must be here for it
+    if group is not None and not is_first:
+        torch.distributed.barrier(group)
+    yield
+    if group is not None and is_first:
+        torch.distributed.barrier(group)
+
+
+@functools.cache
+def _patient_group() -> torch.distributed.ProcessGroup:
+    return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+
 def bf16_is_fast() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -97,9 +125,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Return the peak FLOP/s of one device: from the table, or measured with a large matrix product."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        for key, gpu in GPUS.items():
-            if key in name:
-                return gpu.peak
+        if keys := [key for key in GPUS if key in name]:
+            return GPUS[max(keys, key=len)].peak
     n = 1024 if device.type == "cpu" else 8192
     # A separate generator: measuring must not advance the training's random state.
     a = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device, dtype)

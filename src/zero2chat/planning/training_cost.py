@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,12 @@ def _empty(config: PreTrainedConfig, scores: bool = False) -> PreTrainedModel:
 def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelConfig | None) -> Model:
     """Return what a rank keeps of the model that a step trains."""
     size = 2 if options is not None and options.dtype in ("auto", "bfloat16", "float16") else 4
-    moment = 1 if "8bit" in str(training.optim) else size
+    moment = 1 if "8bit" in str(training.optim) else 4
     peft = get_peft_config(options) if options is not None else None
     if peft is None:
         matrices = sum(p.numel() for p in split_parameters(model)[0]) if getattr(args, "muon", False) else 0
         others = parameter_count(model) - matrices
-        groups = [Group(others, size, 2, moment)] + ([Group(matrices, size, 1, moment)] if matrices else [])
+        groups = [Group(others, 4, 2, moment)] + ([Group(matrices, 4, 1, moment)] if matrices else [])
         return Model(model.config, tuple(groups), size=size)
     from peft import TaskType, get_peft_model
 
@@ -120,9 +121,7 @@ def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelCon
     assert options is not None
     bits = 4.127 if options.load_in_4bit else 8.0 if options.load_in_8bit else size * 8  # NF4's scales in 8 bits
     frozen = matrices * bits / 8 + (whole - matrices) * size
-    # TRL keeps adapters in bf16 on quantized weights, else in fp32.
-    own = 2 if bits < 16 else 4
-    groups = [Group(adapter, own, 2, 4)] + ([Group(saved, size, 2, size)] if saved else [])
+    groups = [Group(adapter)] + ([Group(saved)] if saved else [])
     return Model(model.config, tuple(groups), frozen, size=size, lora=peft)
 
 
@@ -176,4 +175,7 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     flops, forward = (dense, dense / 3) if held.lora is None else _lora_flops(dense, held, length)
     work = Work(length, checkpointing=training.gradient_checkpointing, scored=answer)
     job = Job(held, work, parameters, flops, forward, said)
-    return cost(job, empty, *arguments), args, training
+    job = cost(job, empty, *arguments)
+    if options is not None and options.dtype in ("bfloat16", "float16") and not options.use_peft:
+        job = replace(job, refused=(*job.refused, "single_gpu", "ddp"))  # as `check_precision` does
+    return job, args, training

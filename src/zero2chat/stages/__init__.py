@@ -99,6 +99,10 @@ class Stage(Description):
         from zero2chat.runs import Run
 
         settings, arguments = self.parse(argv)
+        if self.kind == "trains":
+            from zero2chat.trainers.weights import check_precision
+
+            check_precision(*arguments)
         if self.check is not None:
             self.check(*arguments)
         if self.identity is not None:

@@ -25,7 +25,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from trl import DPOConfig, DPOTrainer, ModelConfig, get_peft_config
+from trl import DPOConfig, DPOTrainer, ModelConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from zero2chat import stats
@@ -38,11 +38,12 @@ from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
-from zero2chat.runs import Run, is_main_process
+from zero2chat.runs import ROWS, Run, is_main_process
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import open_chat_model, open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import ResumableTrainer, train
+from zero2chat.trainers.weights import adapter_config
 
 _SHOWN = 12  # pairs kept as samples
 
@@ -164,7 +165,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
             args=training,
             train_dataset=_on_disk(rows, run) if training.precompute_ref_log_probs else rows,
             processing_class=tokenizer,
-            peft_config=get_peft_config(model_args),
+            peft_config=adapter_config(model_args),
         )
 
     train(trainer, run, RunCallback(run), count="non_padding")
@@ -187,7 +188,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
 
 def _on_disk(rows: Dataset, run: Run) -> Dataset:
     """Save the rows in the run's folder, so that all ranks and a resumed run find TRL's cached log-probabilities."""
-    folder = run.folder / "_rows"
+    folder = run.folder / ROWS
     if is_main_process():
         rows.save_to_disk(folder)
     PartialState().wait_for_everyone()

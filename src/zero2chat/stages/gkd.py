@@ -23,7 +23,7 @@ from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
-from trl import DistillationConfig, DistillationTrainer, ModelConfig, get_peft_config
+from trl import DistillationConfig, DistillationTrainer, ModelConfig
 
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.sources import mix, read_sources
@@ -40,6 +40,7 @@ from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
+from zero2chat.trainers.weights import adapter_config
 
 _ASKED = [{"role": "user", "content": "a"}]
 
@@ -101,7 +102,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
             args=training,
             train_dataset=prompts,
             processing_class=tokenizer,
-            peft_config=get_peft_config(model_args),
+            peft_config=adapter_config(model_args),
         )
     trainer.optimizer_cls_and_kwargs = optimizer  # DistillationTrainer has no such argument
     if is_main_process():

@@ -30,7 +30,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_enabled
-from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config
+from trl import GRPOConfig, GRPOTrainer, ModelConfig
 
 from zero2chat.config import Refuse
 from zero2chat.data.preview_rows import Rows, prompt_rows
@@ -55,6 +55,7 @@ from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pass_rate_filter import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.trainers.reflection_phrases import habits
 from zero2chat.trainers.trainer import ResumableTrainer
+from zero2chat.trainers.weights import adapter_config
 
 _SHOWN = 6  # completions per task saved before the first step
 _HOW_TO_READ = """\
@@ -292,7 +293,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
             reward_funcs=list(rewards),
             train_dataset=problems,
             processing_class=tokenizer,
-            peft_config=get_peft_config(model_args),
+            peft_config=adapter_config(model_args),
             tools=list(tools.functions.values()) if tools else None,
         )
     model.generation_config.eos_token_id, trainer.call_format = ends, call_format

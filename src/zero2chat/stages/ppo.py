@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from accelerate.utils import set_seed as set_seeds
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig
 
 from zero2chat import stats, tasks
 from zero2chat.config import Refuse, build
@@ -52,6 +52,7 @@ from zero2chat.trainers.eval_callback import TaskArguments
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
 from zero2chat.trainers.trainer import ResumableTrainer, train
+from zero2chat.trainers.weights import adapter_config
 
 _SHOWN = 6  # held-out answers saved, before and after training
 _HOW_TO_READ = """\
@@ -240,7 +241,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
             train_dataset=problems,
             eval_dataset=watched,
             processing_class=tokenizer,
-            peft_config=get_peft_config(model_args),
+            peft_config=adapter_config(model_args),
             optimizer_cls_and_kwargs=use_muon if args.muon else None,
         )
     trainer.rewards.names = [_label(reward) for reward in rewards]

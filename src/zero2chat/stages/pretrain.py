@@ -29,6 +29,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.utils.generic import is_flash_attention_requested
 
 from zero2chat.config import Refuse
 from zero2chat.data.packing import count_target_bytes, pack_documents
@@ -47,6 +48,8 @@ from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, SampleCallback, collate
 from zero2chat.trainers.trainer import train
+
+_COUNTED = 10_000  # windows of the training text whose bytes are counted
 
 
 @dataclass
@@ -208,13 +211,14 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
     rates = args.embedding_learning_rate, args.head_learning_rate
     optimizer = use_muon(model, training, *rates, args.muon_momentum) if args.muon else None
     sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
+    end, flash = tokenizer.eos_token_id if args.mask_documents else None, is_flash_attention_requested(model.config)
     with refused_settings():
         trainer = PretrainTrainer(
             model=model,
             args=training,
             train_dataset=windows["train"] if stream is None else stream,
             eval_dataset=concatenate_datasets(list(held_out.values())),
-            data_collator=functools.partial(collate, end=tokenizer.eos_token_id if args.mask_documents else None),
+            data_collator=functools.partial(collate, end=end, flash=flash),
             processing_class=tokenizer,
             optimizer_cls_and_kwargs=optimizer,
             callbacks=[sampler] if args.sample_prompts else [],
@@ -226,7 +230,7 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
         run,
         flops_per_token(model, args.max_length),
         peak_flops(trainer.accelerator.device, dtype),
-        _bytes_per_token([windows["train"]], tokenizer),
+        _bytes_per_token([_sample(windows["train"])], tokenizer),
         _bytes_per_token(list(held_out.values()), tokenizer),
     )
     # Training needs no cache of keys and values, and with a cache transformers does not mask documents.
@@ -265,6 +269,11 @@ def _windows(
     return {name: rows.with_format("torch") for name, rows in windows.items()}
 
 
+def _sample(windows: Dataset) -> Dataset:
+    """Return windows from all over the dataset, enough for bytes per token. Counting billions would take minutes."""
+    return windows.select(range(0, len(windows), -(-len(windows) // _COUNTED)))
+
+
 def _bytes_per_token(parts: list[Dataset], tokenizer: PreTrainedTokenizerBase) -> float:
     counts = [count_target_bytes(windows, tokenizer) for windows in parts]
     return sum(size for _, size in counts) / sum(tokens for tokens, _ in counts)
@@ -296,7 +305,8 @@ def _rows(args: PretrainArguments, training: TrainingArguments) -> Rows:
     else:
         documents = load_source(Source(path=args.dataset, split="train", label="train"))
         require_column(documents, args.column, args.dataset)
-    windows = pack_documents(documents, args.column, tokenizer, args.max_length, "train")
+    # As the stage does, which then finds these windows on the disk.
+    windows = pack_documents(documents, args.column, tokenizer, args.max_length, "train", args.dataset_num_proc)
     counts = Counter(documents["source"] if "source" in documents.column_names else {"documents": len(documents)})
     return Rows(
         "windows of documents",

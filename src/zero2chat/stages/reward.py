@@ -24,7 +24,7 @@ from typing import Any
 
 from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config
+from trl import ModelConfig, RewardConfig, RewardTrainer
 from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
@@ -53,6 +53,7 @@ from zero2chat.trainers.arguments import MuonArguments, open_model, refused_sett
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer, train
+from zero2chat.trainers.weights import adapter_config
 
 _BINS = 10  # of the reliability diagram, from confidence 0.5 to 1
 _SHOWN = 12  # pairs saved as samples
@@ -210,13 +211,9 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
             args=training,
             train_dataset=rows.shuffle(seed=training.seed),
             processing_class=tokenizer,
-            peft_config=get_peft_config(model_args),
+            peft_config=adapter_config(model_args),
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
-    if model_args.load_in_4bit or model_args.load_in_8bit:
-        # TRL casts head and adapter to bf16, but the head's input is bf16 only if everything is computed in bf16.
-        for parameter in filter(lambda p: p.requires_grad, trainer.model.parameters()):
-            parameter.data = parameter.data.float()
     train(trainer, run, RunCallback(run), count="non_padding")
 
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as unwrapped:

@@ -14,12 +14,15 @@ removed and recorded (`decontaminated.jsonl`).
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from datasets import Dataset
-from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset, load_from_disk
+from transformers import PreTrainedTokenizerBase
+from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from zero2chat.config import Refuse
 from zero2chat.data.conversations import (
@@ -31,17 +34,20 @@ from zero2chat.data.conversations import (
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed, open_empty
 from zero2chat.data.sources import Source, mix, read_sources
+from zero2chat.errors import UserError
 from zero2chat.export.merge import check_merge
 from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.models.chat_template import end_turn
+from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
-from zero2chat.runs import Run, is_main_process
+from zero2chat.runs import ROWS, Run, cores, is_main_process
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
+from zero2chat.trainers.weights import adapter_config
 
 
 @dataclass
@@ -95,20 +101,17 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     if args.join > 1:
         # Digits are one token each: at two characters per token joined rows fit, and others raise an error.
         conversations = join_conversations(conversations, args.join, 2 * training.max_length, training.seed)
-    rows = tokenize_conversations(conversations, tokenizer, training.max_length, args.overlong, "datasets")
+    rows = _tokenize(run, conversations, tokenizer, training, args.overlong)
     if is_main_process():
         learned = sum(map(sum, rows["assistant_masks"]))
         print(f"{len(rows):,} conversations, {learned:,} tokens with loss", flush=True)
-    peft_config = get_peft_config(model_args)
-    if peft_config is not None:
-        peft_config.revision = model_args.model_revision  # of the base model, which the adapter needs to find it
     with refused_settings():
         trainer = _Trainer(
             model=model,
             args=training,
-            train_dataset=rows.shuffle(seed=training.seed),
+            train_dataset=rows.shuffle(seed=training.seed, keep_in_memory=True),
             processing_class=tokenizer,
-            peft_config=peft_config,
+            peft_config=adapter_config(model_args),
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
 
@@ -116,6 +119,34 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "non_padding", tools)
     metrics = {"conversations": {"value": len(rows)}} | left_out
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
+    if is_main_process():
+        shutil.rmtree(run.folder / ROWS, ignore_errors=True)
+
+
+def _tokenize(
+    run: Run, conversations: Dataset, tokenizer: PreTrainedTokenizerBase, training: SFTConfig, overlong: str
+) -> Dataset:
+    """Return the tokens of the conversations. Of several processes, the first makes them, and all open its file."""
+    folder = run.folder / ROWS
+
+    def tokenize() -> Dataset:
+        processes = training.dataset_num_proc or cores(alone=True)
+        return tokenize_conversations(conversations, tokenizer, training.max_length, overlong, "datasets", processes)
+
+    if training.world_size == 1:
+        return tokenize()
+    failed: list[UserError | None] = [None]
+    with first_goes_first(is_main_process()):
+        if is_main_process():
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                tokenize().save_to_disk(folder)
+            except UserError as error:
+                failed = [error]
+    broadcast_object_list(failed)
+    if failed[0] is not None:  # all ranks stop alike, and the first one says why
+        raise failed[0]
+    return load_from_disk(folder)
 
 
 def _check(args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> None:

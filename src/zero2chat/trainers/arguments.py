@@ -26,6 +26,7 @@ from zero2chat.models.hardware import bf16_is_fast, cpu_backend, is_deepspeed, i
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
 from zero2chat.runs import is_main_process
 from zero2chat.trainers.ranges import check_trainer_ranges
+from zero2chat.trainers.weights import LOSES
 
 
 @dataclass
@@ -102,7 +103,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     (
         "dtype",
         lambda value, others: value == "float16" and (bool(others.get("use_cpu")) or not others.get("use_peft")),
-        "float16 weights lose small updates: set float32 or bfloat16",
+        f"float16 {LOSES}",
     ),
     *(
         (
@@ -211,12 +212,18 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     run = Path(str(settings.get("output_dir")))
     machine |= {"report_to": "trackio" if find_spec("trackio") else "none", "trackio_static_space_id": False}
     machine |= {"project": run.parent.name or run.name, "run_name": run.name}
+    # Every parameter is used in every step, and DDP need not search for unused ones.
+    machine["ddp_find_unused_parameters"] = False
     if not torch.accelerator.is_available():
         machine["dataloader_pin_memory"] = False
         # Otherwise DeepSpeed, imported with the trainers, warns that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if is_on_cpu():
         machine["use_cpu"] = True
+    else:
+        machine["logging_nan_inf_filter"] = False  # the host would wait for each micro-batch's loss, to hide a NaN
+        if settings.get("stream"):
+            machine["dataloader_num_workers"] = 1  # so that the accelerator does not wait for the tokenizer
     if backend := cpu_backend():
         machine["ddp_backend"] = backend
     if not settings.get("fp16"):

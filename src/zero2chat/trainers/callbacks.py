@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
@@ -24,6 +26,9 @@ class RunCallback(TrainerCallback, ExportableState):
 
     `flops` are per token, `peak` is FLOP/s per device; without them no MFU is logged. `bytes_per_token` is for the
     training text, `eval_bytes_per_token` for the held-out text. `counts` are a stage's own, saved in checkpoints.
+
+    A step's time runs from the end of the step before it, so that it includes the wait for data, but not what is done
+    in `paused`: evaluation, sampling and saving.
     """
 
     def __init__(
@@ -36,6 +41,8 @@ class RunCallback(TrainerCallback, ExportableState):
     ):
         self.run, self.flops, self.peak = run, flops, peak
         self.bytes_per_token = {"": bytes_per_token, "eval_": eval_bytes_per_token}
+        self.start: float | None = None  # the end of the time counted so far; None while nothing is counted
+        self.on_device = False
         self.seconds = 0.0  # spent in training steps since the last log
         self.steps = 0
         self.tokens_before = 0
@@ -67,20 +74,41 @@ class RunCallback(TrainerCallback, ExportableState):
         self.all_seconds = saved["all_seconds"]
         self.counts.clear()
         self.counts.update(saved.get("counts", {}))
-        self.world_size = args.world_size
+        self.world_size, self.on_device = args.world_size, args.device.type != "cpu"
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.start is None:  # the first epoch
+            self.start = self._now()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.ended = True
-
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.start = time.perf_counter()
+        self.ended, self.start = True, None
+        self.all_tokens = state.num_input_tokens_seen
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        seconds = time.perf_counter() - self.start
-        self.seconds += seconds
-        self.all_seconds += seconds
-        self.all_tokens = state.num_input_tokens_seen
+        # An accelerator may still compute the step: only the ends of what is reported are exact.
+        self._count(wait=state.global_step >= state.max_steps)
         self.steps += 1
+
+    def _now(self, wait: bool = True) -> float:
+        if self.on_device and wait:
+            torch.accelerator.synchronize()
+        return time.perf_counter()
+
+    def _count(self, wait: bool = True) -> None:
+        """Count the time since the last call."""
+        if self.start is not None:
+            now = self._now(wait)
+            self.seconds += now - self.start
+            self.all_seconds += now - self.start
+            self.start = now
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Context around work that belongs to no step."""
+        self._count()
+        counted, self.start = self.start is not None, None
+        yield
+        self.start = self._now() if counted else None
 
     def on_log(
         self,
@@ -101,7 +129,9 @@ class RunCallback(TrainerCallback, ExportableState):
         for prefix, size in self.bytes_per_token.items():
             if size and f"{prefix}loss" in line:
                 line[f"{prefix}bits_per_byte"] = line[f"{prefix}loss"] / math.log(2) / size
+        self.all_tokens = state.num_input_tokens_seen
         if "loss" in line and self.steps:
+            self._count()
             tokens_per_second = (state.num_input_tokens_seen - self.tokens_before) / self.seconds
             eta = (state.max_steps - state.global_step) * self.seconds / self.steps
             line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": tokens_per_second}
@@ -115,10 +145,11 @@ class RunCallback(TrainerCallback, ExportableState):
             print(_shown(line, state.max_steps, eta), flush=True)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        PartialState().wait_for_everyone()  # every rank has written its part
-        if state.is_world_process_zero:
-            self.run.seal(state.global_step)
-        host_watchdog.saved(state.global_step)
+        with self.paused():
+            PartialState().wait_for_everyone()  # every rank has written its part
+            if state.is_world_process_zero:
+                self.run.seal(state.global_step)
+            host_watchdog.saved(state.global_step)
 
 
 def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:

@@ -117,7 +117,7 @@ class TaskEvalCallback(TrainerCallback):
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: ResumableTrainer,
         tokenizer: PreTrainedTokenizerBase,
         specs: Sequence[TaskSpec],
         run: Run,
@@ -139,7 +139,11 @@ class TaskEvalCallback(TrainerCallback):
             self._examine(state)
 
     def _examine(self, state: TrainerState) -> None:
-        with unwrap_model_for_generation(self.trainer.model_wrapped, self.trainer.accelerator) as model:
+        self.trainer.count_tokens()
+        with (
+            self.compute.paused(),
+            unwrap_model_for_generation(self.trainer.model_wrapped, self.trainer.accelerator) as model,
+        ):
             # The best constant answer is the same at each step: it is computed once, at the end.
             metrics, *_ = evaluate_tasks(
                 model, self.tokenizer, self.specs, self.batch_size, show=0, tools=self.tools, constants=False
@@ -148,6 +152,6 @@ class TaskEvalCallback(TrainerCallback):
         for name, metric in metrics.items():
             if name.startswith("accuracy_"):
                 line |= {name: metric["value"]} | {f"{name}_{key}": metric[key] for key in ("n", "low", "high")}
-        line |= {"training_seconds": round(self.compute.all_seconds, 1), "tokens": self.compute.all_tokens}
+        line |= {"training_seconds": round(self.compute.all_seconds, 1), "tokens": state.num_input_tokens_seen}
         if state.is_world_process_zero:
             self.run.log(line | {"seconds": round(self.run.seconds, 1)})

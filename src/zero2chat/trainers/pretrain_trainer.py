@@ -17,6 +17,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
 from trl.models import unwrap_model_for_generation
 
 from zero2chat.data.streaming import WindowStream
@@ -25,11 +26,14 @@ from zero2chat.inference.generate import complete, generating
 from zero2chat.runs import Run
 from zero2chat.trainers.trainer import ResumableTrainer
 
+_AHEAD = 64  # batches that a stream's worker keeps ready: a block of documents is tokenized at once, for seconds
 
-def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any]:
+
+def collate(rows: list[dict[str, Any]], end: int | None = None, flash: bool = False) -> dict[str, Any]:
     """Collate windows; with `end`, the end-of-text token, positions restart after each, which models use for masking.
 
     `input_ids`, `labels` and `position_ids` are (rows, length); of a stream also the `position` after the last row.
+    With `flash`, also `document_bounds`.
     """
     ids = torch.stack([row["input_ids"] for row in rows]).long()
     batch: dict[str, Any] = {"input_ids": ids, "labels": ids}
@@ -37,9 +41,21 @@ def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any
         places = torch.arange(ids.shape[1]).expand_as(ids)
         starts = torch.where(ids.roll(1, dims=1) == end, places, 0)
         batch["position_ids"] = places - starts.cummax(dim=1).values
+        if flash:
+            batch |= document_bounds(batch["position_ids"])
     if "position" in rows[-1]:
         batch["position"] = rows[-1]["position"]
     return batch
+
+
+def document_bounds(position_ids: torch.Tensor) -> dict[str, Any]:
+    """Return where documents begin in the joined rows, as FlashAttention is told.
+
+    From positions alone, transformers finds documents only in a batch of one row, and would not mask them in others.
+    """
+    (bounds, _), (longest, _) = prepare_fa_kwargs_from_position_ids(position_ids)
+    found: dict[str, Any] = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), bounds)
+    return found | dict.fromkeys(("max_length_q", "max_length_k"), int(longest))
 
 
 class SampleCallback(TrainerCallback):
@@ -47,14 +63,16 @@ class SampleCallback(TrainerCallback):
 
     def __init__(self, run: Run, prompts: Sequence[str], every: int, tokens: int):
         self.run, self.prompts, self.every, self.tokens = run, prompts, every, tokens
-        self.trainer: Trainer | None = None
+        self.trainer: ResumableTrainer | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
             return
         assert self.trainer is not None
         tokenizer = self.trainer.processing_class
-        for prompt, completion in zip(self.prompts, self._complete(self.trainer, tokenizer), strict=True):
+        with self.trainer.paused():
+            drawn = self._complete(self.trainer, tokenizer)
+        for prompt, completion in zip(self.prompts, drawn, strict=True):
             if state.is_world_process_zero:
                 self.run.sample(state.global_step, prompt, completion)
                 print(f"step {state.global_step} sample: {prompt}{completion!r}", flush=True)
@@ -97,11 +115,13 @@ class PretrainTrainer(ResumableTrainer):
     def get_train_dataloader(self) -> DataLoader:
         if not isinstance(self.train_dataset, WindowStream):
             return super().get_train_dataloader()
+        workers = self.args.dataloader_num_workers
         return DataLoader(  # accelerate's would make every rank read the whole stream
             self.train_dataset,
             batch_size=self._train_batch_size,
             collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
+            num_workers=workers,
+            prefetch_factor=(self.args.dataloader_prefetch_factor or _AHEAD) if workers else None,
             pin_memory=self.args.dataloader_pin_memory,
         )
 
@@ -137,7 +157,10 @@ class PretrainTrainer(ResumableTrainer):
         if args.world_size == 1 or args.dataloader_drop_last or not last or not left:
             return batch
         due = max(0, min(most, left - args.process_index * most))
-        batch = {name: rows[: max(1, due)] for name, rows in batch.items()}
+        flash = "cu_seq_lens_q" in batch
+        batch = {name: batch[name][: max(1, due)] for name in ("input_ids", "labels", "position_ids") if name in batch}
+        if flash:
+            batch |= document_bounds(batch["position_ids"])
         if not due:  # every process must take part in every step
             batch["labels"] = torch.full_like(batch["labels"], -100)
         return batch

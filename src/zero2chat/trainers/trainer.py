@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from zero2chat.trainers.arguments import refused_settings
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.checkpoints import require_fit
 from zero2chat.trainers.ppo.config import PPOConfig
+from zero2chat.trainers.weights import train_in_fp32
 
 # Configs of trainers whose ranks each generate completions.
 _SAMPLING = (GRPOConfig, PPOConfig, DistillationConfig)
@@ -56,7 +58,47 @@ def set_epoch(dataloader: DataLoader, epoch: int) -> None:
 
 
 class ResumableTrainer(Trainer):
-    """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint."""
+    """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint.
+
+    Tokens are added up on the device until they are needed: transformers' own count makes the host wait for the device
+    in each micro-batch.
+    """
+
+    paused: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # `RunCallback.paused`
+    uncounted: torch.Tensor | int = 0  # tokens of this process since `count_tokens`
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        with self.paused():
+            return super().evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self.paused():
+            super()._save_checkpoint(*args, **kwargs)
+
+    def _track_num_input_tokens(self, inputs: Mapping[str, Any]) -> None:
+        if self.args.include_num_input_tokens_seen == "no":
+            return
+        ids, mask, pad = inputs["input_ids"], inputs.get("attention_mask"), self.processing_class.pad_token_id
+        if self.args.include_num_input_tokens_seen == "non_padding" and mask is not None:
+            self.uncounted += mask.sum()
+        elif self.args.include_num_input_tokens_seen == "non_padding" and pad is not None:
+            self.uncounted += (ids != pad).sum()
+        else:
+            self.uncounted += ids.numel()
+
+    def count_tokens(self) -> None:
+        """Add the tokens of all processes to `state.num_input_tokens_seen`. Every process must call this."""
+        if self.args.include_num_input_tokens_seen == "no":
+            return
+        tokens = torch.as_tensor(self.uncounted, device=self.args.device, dtype=torch.int64)
+        self.state.num_input_tokens_seen += self.accelerator.gather(tokens).sum().item()
+        self.uncounted = 0
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        control = self.control
+        if control.should_log or control.should_evaluate or control.should_save or control.should_training_stop:
+            self.count_tokens()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -90,9 +132,11 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     """
     with refused_settings():
         trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # raises if the optimizer is not installed
+    train_in_fp32(trainer)
     trainer.args.include_num_input_tokens_seen = count
     trainer.remove_callback(PrinterCallback)
-    trainer.callback_handler.callbacks.insert(0, callback)  # first, so that it does not time the other callbacks
+    trainer.callback_handler.callbacks.insert(0, callback)  # first, so that a step ends before other callbacks work
+    trainer.paused = callback.paused
     checkpoint = run.last_checkpoint()
     if checkpoint:
         require_fit(checkpoint, trainer)

@@ -1,0 +1,63 @@
+"""Documents of one window do not see each other, whatever computes attention."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import Qwen3Config, Qwen3ForCausalLM, modeling_flash_attention_utils
+
+from zero2chat.trainers.pretrain_trainer import PretrainTrainer, collate
+
+ROWS = [{"input_ids": torch.tensor(ids)} for ids in ([5, 6, 0, 7, 8, 9, 0, 3], [0, 0, 4, 2, 9, 9, 0, 5])]
+
+
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **_: Any) -> torch.Tensor:
+    """(rows, tokens, heads, width), as FlashAttention takes them."""
+    heads = (x.transpose(1, 2) for x in (q, k, v))
+    return scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=True).transpose(1, 2)
+
+
+def _attend_within(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens_q: Any, **_: Any) -> torch.Tensor:
+    """(tokens, heads, width), each document by itself."""
+    parts = [slice(*bounds) for bounds in torch.stack([cu_seqlens_q[:-1], cu_seqlens_q[1:]], 1).tolist()]
+    return torch.cat([_attend(q[None, part], k[None, part], v[None, part])[0] for part in parts])
+
+
+def test_flash_attention_is_told_where_documents_begin_in_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = (_attend, _attend_within, None, None, None), (lambda **_: {}, lambda **_: {})
+    monkeypatch.setattr(modeling_flash_attention_utils, "lazy_import_flash_attention", lambda *_: kernels)
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=16,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            use_cache=False,
+            initializer_range=0.5,
+        )
+    ).eval()
+    batch, told = collate(ROWS, end=0), collate(ROWS, end=0, flash=True)
+    with torch.no_grad():
+        masked = model(**batch).logits
+        model.config._attn_implementation = "flash_attention_2"
+        assert not torch.allclose(model(**batch).logits, masked, atol=1e-2)  # so it is without being told
+        torch.testing.assert_close(model(**told).logits, masked, atol=1e-4, rtol=1e-4)
+
+
+def test_of_a_batch_that_is_cut_the_bounds_are_of_the_rows_that_stay() -> None:
+    args = SimpleNamespace(world_size=2, process_index=0, per_device_train_batch_size=2, dataloader_drop_last=False)
+    state = SimpleNamespace(gradient_state=SimpleNamespace(end_of_dataloader=True))
+    trainer: Any = SimpleNamespace(args=args, train_dataset=range(5), accelerator=state)
+    batch = PretrainTrainer._without_repeats(trainer, collate(ROWS, end=0, flash=True))
+    assert batch["input_ids"].shape == (1, 8)
+    assert batch["cu_seq_lens_q"].tolist() == batch["cu_seq_lens_k"].tolist() == [0, 3, 7, 8]
+    assert (batch["max_length_q"], batch["max_length_k"]) == (4, 4)
+    assert PretrainTrainer._without_repeats(trainer, collate(ROWS)).keys() == {"input_ids", "labels"}

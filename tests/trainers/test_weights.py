@@ -1,0 +1,105 @@
+"""Trained weights are fp32: in 16 bits they would not take small updates."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen3Config, Qwen3ForCausalLM
+from trl import ModelConfig
+
+from zero2chat.errors import UserError
+from zero2chat.trainers.weights import adapter_config, check_precision, train_in_fp32
+
+SMALL = {
+    "vocab_size": 48,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "tie_word_embeddings": False,
+}
+
+
+def _check(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], **settings: Any) -> None:
+    for name in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    given = {"dtype": "bfloat16", "use_peft": False, "bf16": True, "fp16": False, "fsdp": None} | settings
+    check_precision(SimpleNamespace(**given))
+
+
+DEEPSPEED, FSDP = {"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_USE_FSDP": "true"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings"),
+    [({}, {}), ({}, {"dtype": "float16"}), ({}, {"bf16": False}), (FSDP, {"bf16": False})],
+)
+def test_16_bit_weights_are_refused_where_nobody_keeps_fp32_copies(
+    environment: dict[str, str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"^dtype: b?float16 weights lose .* set `dtype: float32`, with `bf16: true`"):
+        _check(monkeypatch, environment, **settings)
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings"),
+    [({}, {"dtype": "float32"}), ({}, {"use_peft": True}), (DEEPSPEED, {}), (DEEPSPEED, {"bf16": False}), (FSDP, {})],
+)
+def test_16_bit_weights_are_accepted_where_they_are_frozen_or_copied(
+    environment: dict[str, str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _check(monkeypatch, environment, **settings)
+
+
+def _trainer(model: Any, **changes: Any) -> Any:
+    accelerator = SimpleNamespace(mixed_precision="no")
+    return SimpleNamespace(
+        **{"model": model, "is_deepspeed_enabled": False, "is_fsdp_enabled": False, "accelerator": accelerator}
+        | changes
+    )
+
+
+def test_weights_that_dtype_auto_has_left_in_16_bits_are_refused_too() -> None:
+    model = Qwen3ForCausalLM(Qwen3Config(**SMALL)).to(torch.bfloat16)
+    with pytest.raises(UserError, match=r"^dtype: bfloat16 weights lose small updates"):
+        train_in_fp32(_trainer(model))
+    train_in_fp32(_trainer(model, is_deepspeed_enabled=True))
+    assert model.dtype == torch.bfloat16
+    train_in_fp32(_trainer(model.float()))
+
+
+def test_what_is_trained_beside_frozen_16_bit_weights_is_fp32_and_takes_small_updates() -> None:
+    torch.manual_seed(0)
+    base = Qwen3ForCausalLM(Qwen3Config(**SMALL)).to(torch.bfloat16)
+    whole = ["embed_tokens", "lm_head"]
+    model = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", modules_to_save=whole))
+    ids = torch.arange(24).view(2, 12)
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+    train_in_fp32(_trainer(model))
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    assert sum("modules_to_save" in name for name in trained) == 2
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+    output = model(input_ids=ids, labels=ids)  # without autocast, too
+    torch.testing.assert_close(output.logits, before, atol=0.02, rtol=0.02)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(input_ids=ids).logits.float(), before.float(), atol=0.02, rtol=0.02)
+    output.loss.backward()
+    head = next(p for name, p in trained.items() if "lm_head" in name)
+    start = head.detach().clone()
+    torch.optim.AdamW(trained.values(), lr=1e-6, weight_decay=0.0).step()
+    assert (head != start).float().mean() > 0.95
+
+
+def test_an_adapters_config_has_the_revision_of_its_base() -> None:
+    assert adapter_config(ModelConfig(use_peft=True, model_revision="v1")).revision == "v1"
+    assert adapter_config(ModelConfig()) is None
