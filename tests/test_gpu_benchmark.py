@@ -34,7 +34,7 @@ def gpu() -> dict[str, Any]:
 
 
 def test_every_section_runs_at_tiny_size(gpu: dict[str, Any], tmp_path: Path) -> None:
-    argv = [str(SCRIPT), "--tiny", "--json", "--out", str(tmp_path / "gpu.json")]
+    argv = [str(SCRIPT), "--tiny", "--minutes", "60", "--json", "--out", str(tmp_path / "gpu.json")]
     code = WITHOUT.format(absent=[*ABSENT, "vllm"], argv=argv)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # as in a plain checkout
     command = [sys.executable, "-c", code]
