@@ -223,39 +223,42 @@ class _Clock:
     def __init__(self, bench: Bench, warm: int, rollout: str):
         self.bench, self.warm, self.rollout = bench, warm, rollout
         self.rows: Rows = []
-        self.steps = self.tokens = self.processed = 0
+        self.steps = self.processed = 0  # `processed` tokens, of which `tokens` are no padding
+        self.tokens: Any = 0
         self.seconds = self.generating = 0.0
 
     def watch(self, trainer: Any) -> None:
         from transformers import TrainerCallback
 
         clock = self
-        start = tokens = 0.0
+        start = 0.0
 
         class Callback(TrainerCallback):
             def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 clock.bench.forget_peak()
 
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                nonlocal start, tokens
+                nonlocal start
                 if state.global_step < clock.warm:
                     return
-                clock.bench.wait()
-                now = time.perf_counter()
                 if state.global_step == clock.warm:
-                    start, tokens = now, state.num_input_tokens_seen
-                    clock.generating, clock.processed = 0.0, 0
+                    clock.bench.wait()
+                    start = time.perf_counter()
+                    clock.generating, clock.tokens, clock.processed = 0.0, 0, 0
                     return
-                clock.seconds, clock.steps = now - start, state.global_step - clock.warm
-                clock.tokens = state.num_input_tokens_seen - tokens
-                control.should_training_stop |= clock.seconds > LONGEST
+                control.should_training_stop |= time.perf_counter() - start > LONGEST
+                if control.should_training_stop or state.global_step >= state.max_steps:
+                    clock.bench.wait()
+                    clock.seconds, clock.steps = time.perf_counter() - start, state.global_step - clock.warm
 
         trainer.add_callback(Callback())
         training_step = trainer.training_step
 
         def counted(model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-            if "input_ids" in inputs:
-                clock.processed += inputs["input_ids"].numel()
+            if "input_ids" in inputs:  # prompts to generate from are a list
+                size, mask = inputs["input_ids"].numel(), inputs.get("attention_mask")
+                clock.processed += size
+                clock.tokens += size if mask is None else mask.sum()  # read only when the clock has stopped
             return training_step(model, inputs, *rest, **more)
 
         trainer.training_step = counted
@@ -271,7 +274,7 @@ class _Clock:
 
     @property
     def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds
+        return int(self.tokens) / self.seconds
 
 
 @contextlib.contextmanager
@@ -382,7 +385,7 @@ def _sft(bench: Bench, name: str, path: str, model: str, steps: tuple[int, int],
         settings["per_device_train_batch_size"] = 2
     clock, planned = bench.train(name, "sft", settings, *steps, open_chat_model=bench.open_chat_model)
     rate = row("tokens/s without padding", clock.tokens_per_second, planned["tokens_per_second"])
-    return [rate, row("padding, %", 100 * (1 - clock.tokens / clock.processed)), *clock.rows]
+    return [rate, row("padding, %", 100 * (1 - int(clock.tokens) / clock.processed)), *clock.rows]
 
 
 def sft(bench: Bench) -> Rows:
@@ -480,7 +483,8 @@ def evaluate(bench: Bench) -> Rows:
     evaluate_tasks = module.evaluate_tasks
 
     def opened(path: str, args: Any, *_: Any) -> tuple[Any, Any]:
-        model, tokenizer = bench.build(path, args.dtype)
+        usual = "bfloat16" if bench.device.type == "cuda" else "float32"
+        model, tokenizer = bench.build(path, args.dtype or usual)
         end_turn(model, tokenizer)
         return model, tokenizer
 
