@@ -57,7 +57,7 @@ class _TimeIsUp(BaseException):
     """Ends a section, whatever handlers of errors it is in."""
 
 
-def row(what: str, measured: float, plan: float | None = None) -> dict[str, Any]:
+def row(what: str, measured: float | None, plan: float | None = None) -> dict[str, Any]:
     return {"what": what, "measured": measured, "plan": plan}
 
 
@@ -528,10 +528,12 @@ def decode(bench: Bench) -> Rows:
                     **more,
                 )
 
-            sample(2)
             bench.forget_peak()
-            seconds = bench.seconds(lambda: sample(new))
-            rows = [row("tokens/s", batch * new / seconds), *bench.peak()]
+            try:
+                sample(2)
+                rows = [row("tokens/s", batch * new / bench.seconds(lambda: sample(new))), *bench.peak()]
+            except torch.OutOfMemoryError:
+                rows = [row("out of memory", None)]
             found += [one | {"what": f"batch {batch}, {name}: {one['what']}"} for one in rows]
     return found
 
@@ -602,6 +604,8 @@ def run(sections: Sequence[str], tiny: bool, minutes: float) -> dict[str, Any]:
     """Run the sections and return the report."""
     until = time.time() + 60 * minutes
     with tempfile.TemporaryDirectory() as scratch:
+        # Of several GPUs, transformers' Trainer would use all in one process.
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         # Before datasets is imported: its cache of the generated data goes with the folder.
         os.environ |= {"HF_DATASETS_CACHE": f"{scratch}/cache", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
         started = time.time()
