@@ -1,6 +1,7 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
-.PHONY: quickstart results test test-all lint format chat ui canary clean docs data debian-docs almanac install browser smollm serving gguf harness peer-ppo
+# make gpu           the packages for a GPU, with vLLM, in .venv-gpu
+.PHONY: quickstart gpu results test test-all lint format chat ui canary clean docs data debian-docs almanac install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -51,8 +52,15 @@ data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat/data/fetch/al
 	$(BIN)/python -m zero2chat.data.fetch.almanac recipes/assistant/almanac.txt data/almanac
 	touch $@
 
-# vLLM for CPUs (3.4 GB) in a separate environment, because its dependencies conflict with ours
-.venv-vllm: tests/stages/vllm.txt
+# With vLLM, in a separate environment, because vLLM pins other versions of smaller dependencies than constraints.txt
+gpu: .venv-gpu/.installed
+.venv-gpu/.installed: pyproject.toml constraints-gpu.txt
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/pip install --quiet --disable-pip-version-check -c constraints-gpu.txt -e ".[vllm]"
+	touch $@
+
+# The same versions with vLLM for CPUs (3.4 GB), for its tests
+.venv-vllm: tests/stages/vllm.txt constraints-gpu.txt
 	rm -rf $@
 	$(PYTHON) -m venv $@
 	$@/bin/pip install --quiet --disable-pip-version-check -r tests/stages/vllm.txt || (rm -rf $@; false)
@@ -122,4 +130,4 @@ canary:
 
 # Delete what make created. Your own data/ and runs/ stay.
 clean:
-	rm -rf .venv .venv-vllm .gguf .canary .peers build/docs data/packages data/smollm2-135m data/debian-docs data/almanac .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-gpu .venv-vllm .gguf .canary .peers build/docs data/packages data/smollm2-135m data/debian-docs data/almanac .pytest_cache .mypy_cache .ruff_cache

@@ -397,6 +397,27 @@ def test_a_missing_package_is_named_before_anything_runs(launched: list[str], mo
     assert not launched
 
 
+def test_vllm_is_named_before_anything_runs(launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    practice = {"output_dir": "runs/r/practice", "model_name_or_path": "org/model", "use_vllm": True}
+    practice |= {"datasets": [{"task": "lines", "n": 3}], "max_completion_length": 8}
+    practice |= {"rewards": [{"function": "zero2chat.rewards.length.short_answer"}]}
+    _write(Path("recipes/r"), [*STEPS, _step("practice", "grpo", "corpus")], practice=practice)
+    with pytest.raises(UserError, match=r"practice\.yaml: use_vllm needs vllm: `pip install \"zero2chat\[vllm\]\"`"):
+        _run()
+    assert not launched
+
+
+def test_deepspeed_is_named_before_anything_runs(launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    exam = {"output_dir": "runs/r/exam", "model_name_or_path": "org/model", "tasks": [{"task": "lines", "n": 3}]}
+    step = _step("exam", "evaluate", "corpus", accelerate_config="zero2")
+    _write(Path("recipes/r"), [*STEPS, step], exam=exam)
+    with pytest.raises(UserError, match=r"zero2\.yaml: DeepSpeed is not installed: `pip install deepspeed`, or give"):
+        _run()
+    assert not launched
+
+
 def test_a_missing_file_is_named_before_anything_runs(launched: list[str]) -> None:
     other = OTHER | {"gpt2_vocab": "data/packages/gpt3/encoder.json", "gpt2_merges": "data/packages/gpt3/vocab.bpe"}
     _write(Path("recipes/r"), STEPS, other=other)

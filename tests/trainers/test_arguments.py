@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from zero2chat.errors import UserError
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages import pretrain, sft
 from zero2chat.trainers import arguments
-from zero2chat.trainers.arguments import for_this_machine, parse_training, set_global_batch
+from zero2chat.trainers.arguments import for_this_machine, parse_training, refuse_on_this_gpu, set_global_batch
 
 
 def _args(world_size: int, per_device: int) -> Any:
@@ -206,3 +207,23 @@ def test_completions_without_a_maximum_length_are_refused(tmp_path: Path, name: 
     settings = {"output_dir": str(tmp_path), "datasets": [{"task": "facts", "n": 4}], "max_completion_length": None}
     with pytest.raises(UserError, match=r"x\.yaml: max_completion_length is not set: set it to the maximum tokens"):
         stages.load(name).build(settings | reward, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("bf16", "x.yaml: bf16: this GPU has no bf16: remove this setting, or set `fp16: true`"),
+        ("torch_compile", "x.yaml: torch_compile: Triton is not installed: `pip install triton`, or remove"),
+    ],
+)
+def test_what_the_gpu_lacks_is_named(setting: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = SimpleNamespace(**({"bf16": False, "torch_compile": False} | {setting: True}))
+    refuse_on_this_gpu([given], "x.yaml")  # on a CPU it is another matter
+    for name, value in (("is_on_cpu", False), ("bf16_is_fast", False), ("find_spec", None)):
+        monkeypatch.setattr(arguments, name, lambda *_, value=value: value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UserError, match=re.escape(says)):
+        refuse_on_this_gpu([given], "x.yaml")
+    monkeypatch.setattr(arguments, "bf16_is_fast", lambda: True)
+    monkeypatch.setattr(arguments, "find_spec", lambda _: "there")
+    refuse_on_this_gpu([given], "x.yaml")

@@ -10,7 +10,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from httpx2 import HTTPError
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants, get_token, logging
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
@@ -24,6 +23,8 @@ from zero2chat.runs import METRICS, RUN, Run, checkpoints, read_run
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
 
+# What huggingface_hub's HTTP client raises: httpx's error before its release 2, and httpx2's since.
+_HTTP_ERROR: type[BaseException] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
 # The only files that are pushed. Others in the folder (checkpoints, pickles, a .env) are not part of the model.
 _MODEL_FILES = (
     "config.json",
@@ -247,7 +248,7 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
         changes += [CommitOperationAdd(name, file) for name, file in parcel.files.items()]
         message = f"zero2chat push {parcel.card.data.get('model_name') or ''}".rstrip()
         commit = api.create_commit(repo, changes, commit_message=message, revision=parcel.branch)
-    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+    except (_HTTP_ERROR, OSError, ValueError, RuntimeError) as error:
         raise _refusal(error, parcel.repo, token) from None
     where = f"{url}/tree/{parcel.branch}" if parcel.branch else str(url)
     return {"repo": repo, "url": where, "commit": commit.oid}

