@@ -7,7 +7,7 @@ import ctypes
 import math
 import os
 import time
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from zero2chat import host_watchdog
 from zero2chat.errors import UserError
 from zero2chat.models.loading import head_width
+
+T = TypeVar("T")
 
 
 class Gpu(NamedTuple):
@@ -67,6 +69,14 @@ def start_processes() -> PartialState:
     """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` does."""
     keep_memory()
     return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend())
+
+
+def share_of(batches: list[T]) -> list[T]:
+    """Return this process's share of the batches. Each process gets equally many, the last ones maybe again: sharded
+    weights are gathered in each forward pass, by all processes."""
+    state = PartialState()
+    filled = batches + batches[-1:] * (-len(batches) % state.num_processes)
+    return filled[state.process_index :: state.num_processes]
 
 
 def keep_memory() -> None:
