@@ -18,7 +18,9 @@ from zero2chat.trainers.ppo.rollout import PromptSampler
 from zero2chat.trainers.ppo.trl_internals import (
     BaseConfig,
     BaseTrainer,
+    DistributedBackend,
     VLLMGeneration,
+    add_hooks,
     create_model_from_path,
     disable_dropout_in_model,
     get_callable_name,
@@ -27,6 +29,7 @@ from zero2chat.trainers.ppo.trl_internals import (
     is_async_callable,
     parse_response,
     prepare_deepspeed,
+    remove_hooks,
     unwrap_model_for_generation,
 )
 
@@ -56,7 +59,7 @@ def test_keys_that_grpo_has_too_have_its_types_and_mean_what_they_mean_there() -
     own = {
         "value_model", "value_model_path", "missing_eos_penalty", "kl_coef", "kl_estimator", "kl_target", "kl_limit",
         "gamma", "lam", "whiten_advantages", "num_ppo_epochs", "num_mini_batches", "cliprange", "cliprange_value",
-        "vf_coef",
+        "vf_coef", "per_device_generation_batch_size",
     }  # fmt: skip
     assert ours.keys() - theirs.keys() == own
     base = {f.name for f in dataclasses.fields(BaseConfig)}
@@ -132,6 +135,10 @@ def test_what_unwraps_shards_and_samples_takes_our_arguments() -> None:
     assert {"model", "accelerator"} <= _parameters(prepare_deepspeed)
     unwrap = {"model", "accelerator", "gather_deepspeed3_params", "gradient_checkpointing_kwargs"}
     assert unwrap <= _parameters(unwrap_model_for_generation)
+    assert _parameters(remove_hooks) == _parameters(add_hooks) == {"model"}
+    assert _parameters(DistributedBackend) == {"accelerator"}
+    assert _parameters(DistributedBackend.gather_params) == {"self", "params"}
+    assert isinstance(DistributedBackend.is_zero3, property)
     assert {"prompts", "images", "num_generations"} <= _parameters(VLLMGeneration.generate)
     assert _parameters(VLLMGeneration.sync_weights) == {"self"}
     given = {"model", "accelerator", "processing_class", "mode", "structured_outputs_regex", "server_base_url"}

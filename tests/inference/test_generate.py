@@ -185,31 +185,59 @@ def test_a_model_or_tokenizer_that_cannot_end_an_answer_says_what_it_lacks(model
         answer(model, tokenizer, PROMPTS, 4)
 
 
-RANKS = """
-import sys, torch, torch.distributed as dist
+RANKS = '''
+import sys, unittest.mock, torch, torch.distributed as dist
 from accelerate import PartialState
 state = PartialState(cpu=True, backend="gloo")
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from zero2chat.inference.generate import answer
+from zero2chat.inference.tool_format import Tools
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 prompts = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]
 whole = answer(model, tokenizer, prompts, 6, batch_size=2)
+
+def search(query: str) -> str:
+    """Look something up.
+
+    Args:
+        query: What to look for
+    """
+    return "42"
+
+def scripted(model, prompts, settings, **options):
+    """The two longest questions, of one rank, are answered after two calls, the others at once."""
+    with torch.no_grad():
+        model(input_ids=torch.tensor([[5, 6, 7]]))
+    texts = [tokenizer.decode(ids) for ids in prompts]
+    calls = ["xxxx" in text and text.count("<|im_start|>tool") < 2 for text in texts]
+    return [tokenizer.encode("<SEARCH_START>x<SEARCH_END>" if call else "So.<|im_end|>") for call in calls]
+
+def with_tools():
+    with unittest.mock.patch("zero2chat.inference.generate.complete", scripted):
+        return answer(model, tokenizer, prompts, 6, batch_size=2, tools=Tools([search]))
+
+called = with_tools()
+assert [a.calls for a in called] == [0, 0, 0, 2, 2]
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.device_mesh import init_device_mesh
 mesh = init_device_mesh("cpu", (2,))
 for part in [*model.model.layers, model]:
     fully_shard(part, mesh=mesh)
 assert answer(model, tokenizer, prompts, 6, batch_size=2) == whole
+assert with_tools() == called
+# As with `tasks_steps`, training begins after the weights were first gathered for an answer.
+ids = torch.tensor([[5, 6, 7, 8]])
+model.train()(input_ids=ids, labels=ids).loss.backward()
 if state.is_main_process:
     print([a.text for a in whole], flush=True)
 dist.barrier()
 import os
 os._exit(0)
-"""
+'''
 
 
-def test_two_ranks_with_unlike_numbers_of_batches_say_what_one_says(
+def test_two_ranks_with_unlike_numbers_of_batches_and_of_calls_say_what_one_says(
     opened: Any, model_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "ranks.py").write_text(RANKS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
 from zero2chat.errors import UserError
+from zero2chat.models import hardware, reward_model
 from zero2chat.models.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
 
 
@@ -36,6 +38,28 @@ def test_a_score_is_the_heads_output_at_the_last_token_whatever_shares_the_batch
     assert len({round(value, 3) for value in raw}) == 3
     assert score_texts(model, tokenizer, TALKS, batch_size=1)[0] == pytest.approx(raw, abs=1e-4)
     assert score_texts(model, tokenizer, []) == ([], [])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_rank_scores_its_share_and_gets_all_scores(
+    opened: tuple, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = opened
+    talks = [asked("a", "b" * n) for n in range(1, 6)]
+    alone, _ = score_texts(model, tokenizer, talks, batch_size=2)
+    longest_first = list(reversed(range(5)))  # the batches: 4 and 3, 2 and 1, 0
+    theirs = [i for i in longest_first if i not in ((4, 3, 0) if rank == 0 else (2, 1))]
+    forwards: list[int] = []
+    model.register_forward_hook(lambda *_: forwards.append(1))
+
+    def gather(found: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        return found + [(i, alone[i]) for i in theirs]
+
+    state = SimpleNamespace(num_processes=2, process_index=rank)
+    monkeypatch.setattr(hardware, "PartialState", lambda: state)
+    monkeypatch.setattr(reward_model, "gather_object", gather)
+    assert score_texts(model, tokenizer, talks, batch_size=2, shared=True)[0] == alone
+    assert len(forwards) == 2  # of three batches; the second rank repeats the last, as weights may be sharded
 
 
 def test_scoring_sees_the_tokens_that_trl_would_train_on_the_end_of_turn_among_them(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.data.preferences import Pair
 from zero2chat.errors import UserError
+from zero2chat.models import hardware
 from zero2chat.models.loading import load_model
 from zero2chat.stages import dpo
 
@@ -35,6 +39,34 @@ def base(
         return write_yaml(tmp_path / f"{name}.yaml", **settings("dpo", tmp_path / name, **own | changes))
 
     return make
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_rank_computes_its_share_of_log_probabilities(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model:
+        calls = 0
+
+        def eval(self) -> None: ...
+
+        def __call__(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
+            self.calls += 1
+            return SimpleNamespace(log_probs=-input_ids.float())
+
+    def collate(rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        ids = torch.tensor([[row[side]] for side in ("chosen", "rejected") for row in rows])
+        return {"input_ids": ids, "completion_mask": torch.ones_like(ids)}
+
+    rows, model = Dataset.from_dict({"chosen": range(5), "rejected": range(10, 15)}), Model()
+    expected = [(-float(i), -float(10 + i)) for i in range(5)]
+    theirs = (2, 3) if rank == 0 else (0, 1, 4)
+    state = SimpleNamespace(num_processes=2, process_index=rank)
+    monkeypatch.setattr(hardware, "PartialState", lambda: state)
+    gather = lambda found: found + [(i, expected[i]) for i in theirs]  # noqa: E731
+    monkeypatch.setattr(dpo, "gather_object", gather, raising=False)
+    accelerator = SimpleNamespace(autocast=contextlib.nullcontext)
+    trainer: Any = SimpleNamespace(data_collator=collate, args=SimpleNamespace(device="cpu"), accelerator=accelerator)
+    assert dpo.log_probs(trainer, model, rows, batch_size=2) == expected
+    assert model.calls == 2  # of three batches; the second rank repeats the last, as weights may be sharded
 
 
 def run(path: Path) -> dict[str, Any]:

@@ -41,6 +41,36 @@ def ask(
     return run
 
 
+@pytest.mark.parametrize(
+    ("changes", "cpu", "gpu"),
+    [
+        ({}, "float32", "auto"),
+        ({"dtype": "float32"}, "float32", "float32"),
+        ({"load_in_4bit": True}, "float32", "float32"),
+    ],
+)
+def test_weights_are_fp32_on_a_cpu_and_on_a_gpu_as_saved(
+    changes: dict[str, Any], cpu: str, gpu: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Enough(Exception):
+        pass
+
+    seen: list[str] = []
+
+    def load(path: str, dtype: str, *_: Any, **more: Any) -> None:
+        seen.append(dtype)
+        raise Enough
+
+    monkeypatch.setattr(evaluate, "load_model", load)
+    monkeypatch.setattr("trl.get_quantization_config", lambda _: None)
+    args = evaluate.EvaluateArguments(model_name_or_path="a", output_dir="b", questions=["c"], **changes)
+    for on_cpu in (True, False):
+        monkeypatch.setattr(evaluate, "is_on_cpu", lambda on_cpu=on_cpu: on_cpu, raising=False)
+        with pytest.raises(Enough):
+            evaluate._open("a", args)
+    assert seen == [cpu, gpu]
+
+
 def _metrics(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 
 from zero2chat.errors import UserError
@@ -113,7 +115,7 @@ def own_rewards(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     (folder / "own_rewards.py").write_text(REWARDS)
     (folder / "broken_rewards.py").write_text("def digits(:\n")
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
 
 @pytest.fixture
@@ -748,6 +750,94 @@ def test_calls_and_results_stay_within_the_length_of_an_answer(
     monkeypatch.setattr(grpo._Trainer, "_tool_call_loop", watch)
     run(base("long", tools={"python": {}}, max_completion_length=60, max_steps=1, tasks=[]))
     assert all(20 < len(ids) <= 60 for ids in rows)
+
+
+def test_a_rank_without_calls_left_generates_with_those_that_have_some(
+    base: Callable[..., Path], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All ranks gather sharded weights together. Here another one says that it has calls after the first two turns."""
+    _, tokenizer = load_model(model_folder)
+    asked: list[int] = []
+
+    def draw(self: Any, prompt_ids: Any, *_: Any, **more: Any) -> Any:
+        asked.append(len(prompt_ids))
+        return [tokenizer.encode("So.<|im_end|>") for _ in prompt_ids], None
+
+    others = iter([1.0, 1.0])
+    monkeypatch.setattr(grpo, "is_deepspeed_zero3_enabled", lambda: True)
+    monkeypatch.setattr(Accelerator, "reduce", lambda self, tensor, *_, **more: tensor + next(others, 0.0))
+    monkeypatch.setattr(grpo._Trainer, "_generate_single_turn", draw)
+    path = base("waits", tools={"python": {}}, max_steps=1, tasks=[])
+    run(path)
+    assert asked == [16, 1, 1]
+    assert history(path)[0]["completions/mean_length"] == len(tokenizer.encode("So.<|im_end|>"))
+    assert history(path)[0]["tools/call_frequency"] == 0
+
+
+# In a process of its own it makes each rank call what a real model would call seldom: rank 0 twice, rank 1 never.
+CALLER = """
+from zero2chat.stages import grpo
+
+drawn = grpo._Trainer._generate_single_turn
+
+
+def call(self, prompt_ids, *more, **options):
+    ids, logprobs = drawn(self, prompt_ids, *more, **options)
+    tokenizer = self.processing_class
+    for i, prompt in enumerate(prompt_ids):
+        called = tokenizer.decode(prompt).count("<|im_start|>tool")
+        again = self.accelerator.process_index == 0 and i == 0 and called < 2
+        ids[i] = tokenizer.encode("<PYTHON_START>6 * 7<PYTHON_END>" if again else "So.<|im_end|>")
+    return ids, logprobs
+
+
+grpo._Trainer._generate_single_turn = call
+
+
+def digits(completions, **columns):
+    return [float(i % 3) for i in range(len(completions))]
+"""
+
+
+@pytest.mark.slow
+def test_two_zero3_ranks_with_unlike_numbers_of_calls_do_not_wait_for_ever(
+    base: Callable[..., Path],
+    two_ranks: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "calling_rewards.py").write_text(CALLER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    zero2 = REPOSITORY / "accelerate_configs/cpu_zero2.yaml"
+    config = tmp_path / "cpu_zero3.yaml"
+    config.write_text(zero2.read_text().replace("zero_stage: 2", "zero_stage: 3\n  zero3_save_16bit_model: true"))
+    path = base(
+        "two", tools={"python": {}}, max_steps=1, tasks=[], max_completion_length=60, per_device_train_batch_size=8,
+        rewards=[{"function": "calling_rewards.digits"}],
+    )  # fmt: skip
+    two_ranks("grpo", path, config=config)
+    assert history(path)[0]["tools/call_frequency"] == 2 / 16
+
+
+def test_vllm_is_told_what_ends_a_turn(base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the model's folder, which knows no chat template."""
+    told: list[Any] = []
+
+    class Enough(Exception):
+        pass
+
+    def vllm(model: Any, generation_kwargs: dict[str, Any], **_: Any) -> None:
+        told.append((generation_kwargs, model.generation_config.eos_token_id))
+        raise Enough
+
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", vllm)
+    for more in ({}, {"generation_kwargs": {"stop_token_ids": [5], "seed": 1}}):
+        with pytest.raises(Enough):
+            run(base(f"vllm{len(told)}", use_vllm=True, **more))
+    (given, ends), (own, _) = told
+    assert given == {"stop_token_ids": ends}
+    assert len(ends) > 0
+    assert own == {"stop_token_ids": [5], "seed": 1}
 
 
 @pytest.mark.parametrize("more", [{"resample": 1}, {"pass_rate": {"samples": 2}}, {"use_vllm": True}])

@@ -20,6 +20,7 @@ from zero2chat.errors import UserError
 from zero2chat.inference.generate import Answer
 from zero2chat.models.loading import load_model
 from zero2chat.stages import ppo
+from zero2chat.trainers.ppo import model, trainer
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -429,6 +430,28 @@ def test_two_zero3_ranks_are_one_process(
     two_ranks("ppo", two, config=config)
     same_curves(one, two)
     assert load_model(two.with_suffix(""))[0] is not None
+
+
+def test_what_the_trainer_loads_again_is_the_same_revision(
+    base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference, where ZeRO-3 has sharded the model, and a value model that begins as the policy."""
+    seen: list[str] = []
+    create, load = trainer.create_model_from_path, model.load_reward_model
+
+    def reference(*given: Any, **more: Any) -> Any:
+        seen.append(more.get("revision"))
+        return create(*given, **more)
+
+    def value(path: str, dtype: str, revision: str = "main", **more: Any) -> Any:
+        seen.append(revision)
+        return load(path, dtype, revision, **more)
+
+    monkeypatch.setattr(trainer, "is_deepspeed_zero3_enabled", lambda: True)
+    monkeypatch.setattr(trainer, "create_model_from_path", reference)
+    monkeypatch.setattr(model, "load_reward_model", value)
+    run(base("revised", model_revision="step-9", value_model="own", max_steps=2, save_strategy="no", held_out=None))
+    assert seen == ["step-9", "step-9"]
 
 
 # ---- mistakes

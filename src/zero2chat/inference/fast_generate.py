@@ -1,10 +1,13 @@
-"""Fast rollouts on a CPU: a lean decode loop behind `model.generate`, for Qwen3 and Llama models.
+"""Fast rollouts: a lean decode loop behind `model.generate`, for Qwen3 and Llama models.
 
 Where `generate` loses time on a small model: at batch size 64, half of it is spent in `torch.multinomial`, which draws
 a random number for each row *and token of the vocabulary*; at batch size 1, in the many small operations between the
 matrix products. Here each row uses one random number (inverse transform), weights are read directly, products of the
 same input are fused, oneDNN multiplies, equal prompts are processed once, keys and values go into a buffer, and
 finished rows leave the batch. The weights are read again at each call, so that no optimizer step is missed.
+
+On CUDA memory counts more: weights are neither fused nor merged with LoRA's, which would copy them, and the buffer of
+keys and values grows with what is drawn.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.state import AcceleratorState, is_initialized
 from torch import nn
 from torch.nn import functional as F
 from transformers import (
@@ -46,6 +50,7 @@ _CRITERIA = (MaxLengthCriteria, EosTokenCriteria)
 _ROPE = ("default", "linear", "llama3", "yarn")
 # Arguments of `generate`, besides generation config settings, that `fast_sample` handles.
 _INPUTS = {"inputs", "input_ids", "attention_mask", "generation_config", "logits_processor", "stopping_criteria"}
+_ROOM = 64  # positions by which the buffer of keys and values grows at least
 
 
 def use_fast_rollouts(model: PreTrainedModel) -> None:
@@ -55,8 +60,9 @@ def use_fast_rollouts(model: PreTrainedModel) -> None:
     handles whatever `fast_sample` cannot.
 
     - Training mode: it decodes as in `eval()`, without dropout. Gradient checkpointing and autocast have no effect,
-      because no module's forward is called; weights are used in their own precision.
-    - PEFT: falls back while the model has an adapter, except for plain LoRA, which is added to the weights.
+      because no module's forward is called. Weights are used in their own precision; on CUDA, matrix products of fp32
+      weights are in bf16 where the training's are (`bf16: true`).
+    - PEFT: falls back while the model has an adapter, except for plain LoRA.
     - DDP, ZeRO-1 and ZeRO-2: weights are complete. ZeRO-3: gathered inside TRL's `unwrap_model_for_generation`.
       Otherwise under ZeRO-3, and under FSDP, it falls back, with synchronized ranks.
     """
@@ -138,6 +144,16 @@ def draw_tokens(scores: torch.Tensor) -> torch.Tensor:
     # u < 1 and the rounded u · total < total, so there is always a share above it.
     u = torch.rand(len(scores), 1, device=scores.device) * shares[:, -1:]
     return torch.searchsorted(shares, u, right=True).squeeze(1)
+
+
+def _is_cuda(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+def _precision(weight: torch.Tensor) -> torch.dtype:
+    """Return the precision of matrix products: on CUDA as autocast has it in training, else the weights' own."""
+    autocast = _is_cuda(weight.device) and is_initialized() and AcceleratorState().mixed_precision == "bf16"
+    return torch.bfloat16 if autocast and weight.dtype is torch.float32 else weight.dtype
 
 
 def look_every(device: torch.device) -> int:
@@ -239,11 +255,14 @@ class _Decoder:
     def __init__(self, model: PreTrainedModel, rows: int):
         """Raises `_NotReadable` if the weights are not complete and dense."""
         config, body = model.config, model.model
+        like = model.get_input_embeddings().weight
+        self.dtype = _precision(like)  # of matrix products, keys and values
+        self.apart = self.dtype if _is_cuda(like.device) else None
         self.eps, self.dim = config.rms_norm_eps, body.layers[0].self_attn.head_dim
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.rotary = body.rotary_emb
         self.embedding, self.norm = _table(body.embed_tokens), _norm(body.norm)
-        self.head = _linear([model.lm_head], rows)
+        self.head = _linear([model.lm_head], rows, self.apart)
         self.layers = [self._layer(layer, rows) for layer in body.layers]
 
     def _layer(self, layer: Any, rows: int) -> _Layer:
@@ -253,10 +272,10 @@ class _Decoder:
             q, k = _norm(attention.q_norm), _norm(attention.k_norm)
             qk_norm = torch.cat([q.expand(self.heads, -1), k.expand(self.kv_heads, -1)])
         return _Layer(
-            _linear([attention.q_proj, attention.k_proj, attention.v_proj], rows),
-            _linear([attention.o_proj], rows),
-            _linear([mlp.gate_proj, mlp.up_proj], rows),
-            _linear([mlp.down_proj], rows),
+            _linear([attention.q_proj, attention.k_proj, attention.v_proj], rows, self.apart),
+            _linear([attention.o_proj], rows, self.apart),
+            _linear([mlp.gate_proj, mlp.up_proj], rows, self.apart),
+            _linear([mlp.down_proj], rows, self.apart),
             _norm(layer.input_layernorm),
             _norm(layer.post_attention_layernorm),
             qk_norm,
@@ -265,7 +284,7 @@ class _Decoder:
     def prefill(self, prompts: torch.Tensor, mask: torch.Tensor | None, capacity: int) -> torch.Tensor:
         """Process the prompts (rows, length), equal ones once. Returns the logits (rows, vocabulary) after them."""
         rows, length = prompts.shape
-        device, dtype = prompts.device, self.embedding.dtype
+        device, dtype, self.capacity = prompts.device, self.dtype, capacity
         seen = prompts if mask is None else torch.cat([prompts, mask.long()], 1)
         _, back, counts = seen.unique(dim=0, return_inverse=True, return_counts=True)
         # The first of each group of equal rows.
@@ -298,16 +317,26 @@ class _Decoder:
         self.keys, self.values = cache(len(first), length), cache(len(first), length)
         self.length = 0
         logits = self._forward(prompts[first], self.cos[positions], self.sin[positions], bias)
-        read = self.keys, self.values
         # Memory that is never written to is not allocated on a CPU.
-        self.keys, self.values = cache(rows, capacity), cache(rows, capacity)
-        for source, target in zip(read, (self.keys, self.values), strict=True):
-            for few, many in zip(source, target, strict=True):
+        room = min(capacity, length + _ROOM) if _is_cuda(device) else capacity
+        for caches in (self.keys, self.values):
+            for i, few in enumerate(caches):
+                many = few.new_empty(rows, self.kv_heads, room, self.dim)
                 many[:, :, :length] = few[back]
+                caches[i] = many
         return logits[back]
+
+    def _grow(self) -> None:
+        """Make room for half as many positions again, a layer at a time. Rows that have left give up their memory."""
+        more = min(self.capacity - self.length, max(_ROOM, self.length // 2))
+        for caches in (self.keys, self.values):
+            for i in range(len(caches)):
+                caches[i] = F.pad(caches[i], (0, 0, 0, more))
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Process one token per row. Returns the logits (rows, vocabulary) after it."""
+        if self.length == self.keys[0].shape[2]:
+            self._grow()
         if self.positions is None or self.bias is None:
             position, bias = slice(self.length, self.length + 1), None
             cos, sin = self.cos[None, position], self.sin[None, position]
@@ -338,10 +367,10 @@ class _Decoder:
         width = (x.shape[-1],)
         for layer, keys, values in zip(self.layers, self.keys, self.values, strict=True):
             qkv = layer.qkv(F.rms_norm(x, width, layer.norm1, self.eps)).view(rows, n, -1, dim)
-            qk = qkv[:, :, :rotated]
+            qk = qkv[:, :, :rotated].to(cos.dtype)
             if layer.qk_norm is not None:
                 qk = F.rms_norm(qk, (dim,), None, self.eps) * layer.qk_norm
-            qk = torch.addcmul(qk * cos, qk.roll(dim // 2, -1), sin)
+            qk = torch.addcmul(qk * cos, qk.roll(dim // 2, -1), sin).to(self.dtype)
             keys[:, :, start : self.length] = qk[:, :, heads:].transpose(1, 2)
             values[:, :, start : self.length] = qkv[:, :, rotated:].transpose(1, 2)
             k, v = keys[:, :, : self.length], values[:, :, : self.length]
@@ -350,10 +379,14 @@ class _Decoder:
                 q = qk[:, 0, :heads].unflatten(1, (self.kv_heads, -1))
                 y = F.scaled_dot_product_attention(q, k, v, bias)
             else:
-                q = qk[:, :, :heads].transpose(1, 2)
-                y = F.scaled_dot_product_attention(
-                    q, k, v, bias, is_causal=bias is None, enable_gqa=heads > self.kv_heads
-                ).transpose(1, 2)
+                q, grouped = qk[:, :, :heads].transpose(1, 2), heads > self.kv_heads
+                if grouped and _is_cuda(k.device) and (bias is not None or k.dtype is torch.float32):
+                    # Here CUDA has grouped heads in its plainest kernel alone, which writes all scores to memory.
+                    k, v = (x.repeat_interleave(heads // self.kv_heads, 1) for x in (k, v))
+                    grouped = False
+                y = F.scaled_dot_product_attention(q, k, v, bias, is_causal=bias is None, enable_gqa=grouped).transpose(
+                    1, 2
+                )
             x = x + layer.o(y.reshape(rows, n, heads * dim))
             gate, up = layer.gate_up(F.rms_norm(x, width, layer.norm2, self.eps)).chunk(2, -1)
             x = x + layer.down(F.silu(gate) * up)
@@ -384,8 +417,11 @@ def _norm(module: nn.Module) -> torch.Tensor:
     return _whole(module.weight, 1)
 
 
-def _linear(modules: list[nn.Module], rows: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Fuse several layers with the same input into one matrix product."""
+def _linear(modules: list[nn.Module], rows: int, apart: torch.dtype | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Fuse several layers with the same input into one matrix product, or multiply `apart`, in that precision."""
+    if apart is not None:
+        layers = [_Apart(module, apart) for module in modules]
+        return layers[0] if len(layers) == 1 else lambda x: torch.cat([layer(x) for layer in layers], -1)
     weights, biases = zip(*map(_dense, modules), strict=True)
     weight = torch.cat(weights) if len(weights) > 1 else weights[0]
     bias = None
@@ -402,15 +438,42 @@ def _linear(modules: list[nn.Module], rows: int) -> Callable[[torch.Tensor], tor
 
 
 def _dense(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return weight and bias, with LoRA's matrices added to the weight."""
+    weight, bias, adapters = _read_linear(module)
+    for name in adapters:
+        weight = weight + module.get_delta_weight(name).to(weight.dtype)
+    return weight, bias
+
+
+def _read_linear(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None, list[str]]:
+    """Return weight, bias and the names of the active LoRA adapters."""
     if type(module) is nn.Linear:
-        return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1)
+        return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1), []
     from peft.tuners.lora import Linear
 
     if type(module) is not Linear or module.lora_variant or any(module.lora_bias.values()):
         raise _NotReadable
-    weight, bias = _dense(module.get_base_layer())
-    if not module.disable_adapters and not module.merged:
-        for name in module.active_adapters:
-            if name in module.lora_A:
-                weight = weight + module.get_delta_weight(name).to(weight.dtype)
-    return weight, bias
+    weight, bias, below = _read_linear(module.get_base_layer())
+    if below:
+        raise _NotReadable
+    used = not module.disable_adapters and not module.merged
+    return weight, bias, [name for name in module.active_adapters if used and name in module.lora_A]
+
+
+class _Apart:
+    """A linear layer, with LoRA's matrices apart from the weight."""
+
+    def __init__(self, module: Any, dtype: torch.dtype):
+        self.dtype = dtype
+        weight, bias, adapters = _read_linear(module)
+        self.weight, self.bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+        both = ((_whole(module.lora_A[n].weight, 2), _whole(module.lora_B[n].weight, 2)) for n in adapters)
+        self.lora = [(a.to(dtype), b.to(dtype)) for a, b in both]
+        self.scales = [module.scaling[name] for name in adapters]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.to(self.dtype)
+        y = F.linear(x, self.weight, self.bias)
+        for (a, b), scale in zip(self.lora, self.scales, strict=True):
+            y = y + F.linear(F.linear(x, a), b) * scale
+        return y

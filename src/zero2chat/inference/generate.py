@@ -35,11 +35,15 @@ class Answer:
 
 @contextlib.contextmanager
 def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode and a random state from `seed`. Afterwards the model's mode and the random state are restored."""
+    """Evaluation mode and a random state from `seed`. Afterwards the model's mode and the random state are restored.
+
+    `no_grad`, not `inference_mode`: FSDP2 keeps the buffers of its first forward pass, and could not train with
+    inference tensors.
+    """
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        with torch.no_grad(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
     finally:
@@ -90,7 +94,7 @@ def answer(
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
     is then the limit between two calls. Every rank must call this; each answers its share, and all get all answers.
     Control tokens in messages are neutralised. Raises `UserError` for a question that does not fit the context, a model
-    without EOS token, a tokenizer without pad token, and tools with sharded weights.
+    without EOS token, and a tokenizer without pad token.
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:
@@ -107,12 +111,8 @@ def answer(
     if max(map(len, encoded)) >= room:
         raise UserError(f"a question of {max(map(len, encoded))} tokens does not fit the model's context of {room}")
     batches = _batches(encoded, range(len(encoded)), max_new_tokens, room, batch_size)
-    # FSDP gathers weights in each forward pass, so all ranks must make the same number of passes.
+    # FSDP gathers weights in each forward pass, so all ranks must generate equally often.
     sharded = state.num_processes > 1 and any(isinstance(p, DTensor) for p in model.parameters())
-    if sharded and tools:
-        raise UserError("tools: sharded weights cannot generate with tool calls: use ddp or zero2")
-    if sharded:
-        batches += [batches[-1]] * (-len(batches) % state.num_processes)
     generation = GenerationConfig(
         do_sample=temperature > 0,
         temperature=temperature or None,
@@ -124,8 +124,13 @@ def answer(
     mine = batches[state.process_index :: state.num_processes]
     asked = {i for batch in mine for i in batch}
     with generating(model, seed * 1_000_003 + state.process_index):
-        while mine:
-            for batch in mine:
+        while rounds := _most(len(mine)) if sharded else len(mine):
+            spare: list[list[int]] = [[]] * (rounds - len(mine))
+            for batch in mine + spare:
+                if not batch:  # only to take part in the forward passes of ranks with more batches
+                    generation.max_new_tokens = 1
+                    complete(model, [encoded[0]], generation, synced_gpus=sharded)
+                    continue
                 generation.max_new_tokens = min(max_new_tokens, room - len(turns[batch[0]].ids))
                 # Explicit: under ZeRO-3 (weights are gathered here) the default waits for ranks with fewer batches.
                 drawn = complete(
@@ -141,6 +146,11 @@ def answer(
             mine = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
     everyones = dict(gather_object([(i, _answer(turns[i], tokenizer)) for i in sorted(asked)]))
     return [everyones[i] for i in range(len(encoded))]
+
+
+def _most(count: int) -> int:
+    """Return the largest count of all ranks."""
+    return max(gather_object([count]))
 
 
 def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase) -> Answer:

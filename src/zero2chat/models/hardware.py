@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -22,6 +22,8 @@ from zero2chat.models.loading import head_width
 
 # How long a process waits for one that tokenizes, or asks an API, for all. A process that dies is noticed at once.
 PATIENCE = timedelta(days=1)
+
+T = TypeVar("T")
 
 
 class Gpu(NamedTuple):
@@ -76,6 +78,14 @@ def start_processes() -> PartialState:
     """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` does."""
     keep_memory()
     return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend(), timeout=PATIENCE)
+
+
+def share_of(batches: list[T]) -> list[T]:
+    """Return this process's share of the batches. Each process gets equally many, the last ones maybe again: sharded
+    weights are gathered in each forward pass, by all processes."""
+    state = PartialState()
+    filled = batches + batches[-1:] * (-len(batches) % state.num_processes)
+    return filled[state.process_index :: state.num_processes]
 
 
 def keep_memory() -> None:

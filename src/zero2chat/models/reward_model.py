@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from zero2chat.errors import UserError
+from zero2chat.models.hardware import share_of
 from zero2chat.models.loading import load_tokenizer
 from zero2chat.models.tokenization import neutral, pad_apart
 
@@ -72,30 +74,37 @@ def score_texts(
     tokenizer: PreTrainedTokenizerBase,
     conversations: Sequence[Conversation],
     batch_size: int = 128,
+    shared: bool = False,
 ) -> tuple[list[float], list[float]]:
     """Score conversations that end with an assistant's turn: (raw scores, scores from 0 to 1), in order.
 
     Raw scores are only meaningful in comparison: sigmoid(a - b) is the probability that a is preferred to b. A score
     from 0 to 1 is the share of training answers that it beats, assuming a normal distribution. A conversation longer
-    than the model's context is truncated at its beginning.
+    than the model's context is truncated at its beginning. `shared`: every rank calls this with the same conversations;
+    each scores its share, and all get all scores.
     """
-    raw = score_ids(model, tokenizer, encode(tokenizer, conversations), batch_size)
+    raw = score_ids(model, tokenizer, encode(tokenizer, conversations), batch_size, shared)
     return raw, [unit_score(model, value) for value in raw]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def score_ids(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Sequence[Sequence[int]], batch_size: int = 128
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[Sequence[int]],
+    batch_size: int = 128,
+    shared: bool = False,
 ) -> list[float]:
-    """Return raw scores of tokenized conversations, in order; longer ones are truncated at their beginning."""
+    """Return raw scores of tokenized conversations, in order; longer ones are truncated at their beginning. `shared` is
+    that of `score_texts`."""
     room = model.config.get_text_config().max_position_embeddings
     encoded = [list(row[-room:]) for row in ids]
-    raw = [0.0] * len(encoded)
+    raw: dict[int, float] = {}
     order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))  # less padding
     was_training = model.training
     model.eval()
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    for batch in share_of(batches) if shared else batches:
         inputs = tokenizer.pad(
             {"input_ids": [encoded[i] for i in batch]}, padding_side="right", return_tensors="pt"
         ).to(model.device)
@@ -103,7 +112,9 @@ def score_ids(
         for i, value in zip(batch, outputs, strict=True):
             raw[i] = value
     model.train(was_training)
-    return raw
+    if shared:
+        raw = dict(gather_object(list(raw.items())))
+    return [raw[i] for i in range(len(encoded))]
 
 
 def unit_score(model: PreTrainedModel, raw: float) -> float:

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from datasets import Dataset, load_from_disk
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import DPOConfig, DPOTrainer, ModelConfig
@@ -37,6 +38,7 @@ from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.chat_template import end_turn
+from zero2chat.models.hardware import share_of
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import ROWS, Run, is_main_process
 from zero2chat.stages import Stage
@@ -85,20 +87,22 @@ def _reference(trainer: DPOTrainer, model_args: ModelConfig) -> Iterator[Any]:
 def log_probs(trainer: DPOTrainer, model: Any, rows: Dataset, batch_size: int) -> list[tuple[float, float]]:
     """Return the log-probability, in nats, of each pair's chosen and rejected answer, in order.
 
-    Every rank must call it, with the same rows.
+    Every rank must call it, with the same rows; each computes its share, and all get all.
     """
     model.eval()
-    found: list[tuple[float, float]] = []
-    for start in range(0, len(rows), batch_size):
-        batch = trainer.data_collator(rows.select(range(start, min(start + batch_size, len(rows)))).to_list())
+    found: list[tuple[int, tuple[float, float]]] = []
+    every = range(len(rows))
+    for part in share_of([every[start : start + batch_size] for start in every[::batch_size]]):
+        batch = trainer.data_collator(rows.select(part).to_list())
         inputs = {key: value.to(trainer.args.device) for key, value in batch.items()}
         learned = inputs.pop("completion_mask")
         labels = inputs["input_ids"].masked_fill(learned == 0, -100)
         with trainer.accelerator.autocast():
             said = model(**inputs, labels=labels, use_cache=False, fused_lm_head=True).log_probs
         chosen, rejected = said.float().sum(1).chunk(2)
-        found += zip(chosen.tolist(), rejected.tolist(), strict=True)
-    return found
+        found += zip(part, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True)
+    everyones = dict(gather_object(found))
+    return [everyones[i] for i in every]
 
 
 def margin_metrics(

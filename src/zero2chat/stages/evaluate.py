@@ -19,7 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -33,7 +33,7 @@ from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.generate import answer
 from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.models.chat_template import end_turn, prepare_chat_template
-from zero2chat.models.hardware import start_processes
+from zero2chat.models.hardware import is_on_cpu, start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.stages import Stage
@@ -49,6 +49,9 @@ _OUT_OF_REACH = "out_of_reach"
 
 @dataclass
 class EvaluateArguments(MeasuringArguments):
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Precision of the weights; default: float32 on a CPU, on a GPU as saved."}
+    )
     model_revision: str = "main"
     attn_implementation: str | None = None
     load_in_8bit: bool = field(default=False, metadata={"help": "Weights in 8 bits (LLM.int8, bitsandbytes)."})
@@ -141,12 +144,14 @@ def _open(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a chat model and its tokenizer. Raises `UserError` if it is missing or has no chat template."""
     options: dict[str, Any] = {"attn_implementation": args.attn_implementation}
+    # In fp32 an 8B model and its batch of keys and values would fill a GPU.
+    dtype = args.dtype or ("float32" if args.load_in_8bit or args.load_in_4bit or is_on_cpu() else "auto")
     if args.load_in_8bit or args.load_in_4bit:
         from trl import ModelConfig, get_quantization_config  # trl takes seconds
 
-        quantized = ModelConfig(dtype=args.dtype, load_in_8bit=args.load_in_8bit, load_in_4bit=args.load_in_4bit)
+        quantized = ModelConfig(dtype=dtype, load_in_8bit=args.load_in_8bit, load_in_4bit=args.load_in_4bit)
         options["quantization_config"] = get_quantization_config(quantized)
-    model, tokenizer = load_model(path, args.dtype, revision, **options)
+    model, tokenizer = load_model(path, dtype, revision, **options)
     if chats:
         prepare_chat_template(tokenizer, args.chat_template_path)
     if chats and args.chat_template_path is not None:

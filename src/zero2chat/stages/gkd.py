@@ -35,7 +35,7 @@ from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch
+from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
@@ -94,6 +94,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     room = min(map(context_length, (model, teacher))) - training.max_completion_length
     prompts = safe_problems(prompts, tokenizer, room)
     use_fast_rollouts(model)
+    stop_vllm_at(model, training)
     optimizer = use_muon(model, training) if args.muon else None
     with refused_settings():
         trainer = _Trainer(

@@ -47,7 +47,7 @@ from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, q
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch
+from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
 from zero2chat.trainers.grpo_resample import resample
@@ -172,17 +172,26 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
             Unfolding(ids, self.processing_class, written, len(ids) + self.max_completion_length) for ids in prompt_ids
         ]
         drawn, going = completion_ids, turns
-        while going:
+        while True:
             for turn, ids in zip(going, drawn, strict=True):
                 turn.read(ids, written.ends)
             going = [turn for turn in going if turn.goes_on]
-            if going:
-                drawn, _ = self._generate_single_turn([turn.ids for turn in going], None, {}, num_generations=1)
+            if not self._on_any_rank(bool(going)):
+                break
+            # A rank without calls left generates for nothing, to take part in gathering the weights.
+            asked = [turn.ids for turn in going] or [prompt_ids[0]]
+            drawn = self._generate_single_turn(asked, None, {}, num_generations=1)[0][: len(going)]
         ends = [[] if turn.end is None else [turn.end] for turn in turns]
         masks = [turn.mask + [1] * len(end) for turn, end in zip(turns, ends, strict=True)]
         ids = [turn.ids[turn.prompt :] + end for turn, end in zip(turns, ends, strict=True)]
         calls, failures = sum(turn.made for turn in turns), sum(turn.failures for turn in turns)
         return masks, [turn.messages for turn in turns], ids, None, calls, failures, []
+
+    def _on_any_rank(self, here: bool) -> bool:
+        """Whether it holds here or, with sharded weights, on any rank: all of them must then generate equally often."""
+        if not (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled):
+            return here
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device)))
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> torch.Tensor:
         # (completions of all processes, functions)
@@ -282,6 +291,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
                 "or give more problems"
             )
     training.reward_weights = [reward.weight for reward in rewards]
+    stop_vllm_at(model, training)
     # Before the trainer is built: under DeepSpeed this sets what the trainer then reads.
     optimizer = use_muon(model, training) if args.muon else None
     if call_format:  # a turn may end with a call during training, not in the saved model

@@ -232,6 +232,8 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
     use_fast_rollouts(model)
     funcs, weights, tokenizers = _open_rewards(rewards, model_args.dtype)
     training.reward_weights = weights
+    # Of the reference under ZeRO-3 and of a value model that begins as the policy, which the trainer loads.
+    training.model_init_kwargs = {"revision": model_args.model_revision}
     with refused_settings():
         trainer = _Trainer(
             model=model,

@@ -19,6 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,8 +221,8 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
         if model_args.use_peft:
             # A complete model folder, with the score scale in its config.
             trainer.model = unwrapped = unwrapped.merge_and_unload()
-        raw, _ = score_texts(unwrapped, tokenizer, both_sides(held_out), args.eval_batch_size)
-        scale, _ = score_texts(unwrapped, tokenizer, both_sides(known[: _SCALED_BY // 2]), args.eval_batch_size)
+        score = partial(score_texts, unwrapped, tokenizer, batch_size=args.eval_batch_size, shared=True)
+        (raw, _), (scale, _) = score(both_sides(held_out)), score(both_sides(known[: _SCALED_BY // 2]))
         set_scale(unwrapped, scale)
     chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
     metrics, bins = preference_metrics(

@@ -303,3 +303,13 @@ def set_max_length(args: Any, model: PreTrainedModel) -> None:
         args.max_length = context
     if args.max_length > context:
         raise UserError(f"max_length {args.max_length} exceeds the model's context of {context}: lower it")
+
+
+def stop_vllm_at(model: PreTrainedModel, args: Any) -> None:
+    """With `use_vllm`, add the model's stop ids to `generation_kwargs`, which may override them.
+
+    vLLM reads the generation config of the model's folder, which may lack the end-of-turn token of the chat template.
+    """
+    if args.use_vllm:
+        ends = {"stop_token_ids": model.generation_config.eos_token_id}
+        args.generation_kwargs = ends | (args.generation_kwargs or {})

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from peft import LoraConfig
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from zero2chat.errors import UserError
@@ -478,6 +485,49 @@ def test_a_value_of_its_own_begins_as_the_reward_model(make: Callable[..., PPOTr
     torch.testing.assert_close(batch["values"][0, :n], expected[-n - 1 : -1], atol=1e-4, rtol=1e-4)
 
 
+def test_an_evaluation_forwards_no_more_rows_than_a_step_and_no_prompts_logits(
+    make: Callable[..., PPOTrainer], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """With Llama 3's vocabulary a held-out batch's logits would fill a GPU, and so would those of whole sequences."""
+    wide = 128_256
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_key_value_heads": 1}
+    config = Qwen3Config(vocab_size=wide, num_hidden_layers=1, head_dim=8, max_position_embeddings=64, **sizes)
+    config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+
+    class Widest(TorchDispatchMode):
+        rows, what = 0, ""
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            for x in found if isinstance(found, tuple | list) else [found]:
+                if isinstance(x, torch.Tensor) and x.dim() and x.shape[-1] == wide:
+                    # Of memory: a product of a batch may expand the head's weight without a copy.
+                    held = x.untyped_storage().nbytes() // (wide * x.element_size())
+                    self.rows, self.what = max((self.rows, self.what), (held, f"{func} {tuple(x.shape)}"))
+            return found
+
+    evaluated = []
+    for size in (2, 8):
+        torch.manual_seed(0)
+        trainer = make(
+            lambda completion_ids, **_: [ids[0] / wide for ids in completion_ids],
+            to_model=Qwen3ForCausalLM(config), per_device_train_batch_size=size, gradient_accumulation_steps=8 // size,
+            per_device_eval_batch_size=8, max_completion_length=3, max_steps=2, num_ppo_epochs=1,
+            to_eval_dataset=PROMPTS.select(range(8)),
+        )  # fmt: skip
+        nudge(trainer.ref_model)
+        torch.manual_seed(1)
+        with Widest() as widest:
+            evaluated.append(trainer.evaluate())
+            if size == 2:
+                trainer.train()
+        # The decoded rows' next token; or a micro-batch's completions, and the token before them.
+        assert widest.rows <= max(8, size * 4), widest.what
+    for key in ("eval_loss", "eval_policy_loss", "eval_value_loss", "eval_reward", "eval_kl", "eval_entropy"):
+        assert evaluated[0][key] == pytest.approx(evaluated[1][key], abs=1e-4), key
+    assert evaluated[0]["eval_value_loss"] > 1e-3
+
+
 def test_it_can_be_evaluated(make: Callable[..., PPOTrainer]) -> None:
     trainer = make(to_eval_dataset=PROMPTS.select(range(6)), per_device_eval_batch_size=4)
     trainer.train()
@@ -498,10 +548,80 @@ def test_on_a_cpu_rollouts_take_the_fast_loop(
     fast.use_fast_rollouts(model)
     make(num_ppo_epochs=1).train()
     assert calls == [8, 8]
+    calls.clear()
+    make(num_ppo_epochs=1, max_steps=1, per_device_generation_batch_size=3).train()
+    assert calls == [3, 3, 2]
 
 
-def test_vllm_samples_and_its_own_probabilities_weigh(
+def test_zero3_gathers_the_policy_alone_to_generate(
     make: Callable[..., PPOTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("deepspeed")
+    trainer = make(value_model="own")
+    gathered: list[int] = []
+
+    def gather(parameters: Any) -> contextlib.AbstractContextManager[None]:
+        gathered.extend(map(id, parameters))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("deepspeed.zero.GatheredParameters", gather)
+    monkeypatch.setattr(AcceleratorState, "deepspeed_plugin", SimpleNamespace(zero_stage=3))
+    with trainer.trained_model() as policy:
+        assert policy is trainer.model.policy
+    assert gathered == [id(parameter) for parameter in policy.parameters()]
+    gathered.clear()
+    trainer.args.ds3_gather_for_generation = False
+    with trainer.trained_model():
+        assert gathered == []
+
+
+def test_weights_that_are_not_finite_end_training_also_where_they_are_sharded(make: Callable[..., PPOTrainer]) -> None:
+    trainer = make()
+    head = trainer.model.policy.lm_head.weight
+    head.ds_tensor, head.data = torch.full((3,), math.nan), torch.empty(0)  # as ZeRO-3 leaves it
+    with pytest.raises(UserError, match="the weights are no longer finite"):
+        trainer._require_finite()
+
+
+def test_a_step_waits_for_the_accelerator_a_bounded_number_of_times(
+    make: Callable[..., PPOTrainer], model: PreTrainedModel
+) -> None:
+    """Each number that Python reads makes an accelerator finish all of its work first. Neither the model's depth, nor
+    the completions' length, nor the number of rows may multiply them."""
+
+    class Reads(TorchFunctionMode):
+        count = 0
+        names: ClassVar = {"item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__"}
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            masked = func is torch.Tensor.__getitem__ and getattr(args[1], "dtype", None) == torch.bool
+            self.count += masked or getattr(func, "__name__", "") in self.names
+            return func(*args, **(kwargs or {}))
+
+    fast.use_fast_rollouts(model)
+    found = []
+    for changes in ({}, {"max_completion_length": 32, "per_device_train_batch_size": 16}):
+        trainer = make(num_ppo_epochs=1, **changes)
+        trainer.model.train()
+        inputs = next(iter(trainer.get_train_dataloader()))
+        with Reads() as of_rollout:
+            batch = trainer._prepare_inputs(inputs)
+        with Reads() as of_loss:
+            trainer.compute_loss(trainer.model, batch)
+        found.append((of_rollout.count, of_loss.count))
+    (rollout_reads, loss_reads), longer = found
+    assert 0 < loss_reads <= 4
+    assert longer[1] == loss_reads
+    assert rollout_reads <= 55
+    # Where rows that have ended leave the batch the loop looks once in 16 steps, on a CPU at each.
+    assert longer[0] - rollout_reads <= 2 * (32 - 8) + 16
+
+
+def test_vllm_samples_up_to_our_ends_and_its_own_probabilities_weigh(
+    make: Callable[..., PPOTrainer],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = inspect.signature(rollout.VLLMGeneration)
     synced: list[int] = []
@@ -511,6 +631,7 @@ def test_vllm_samples_and_its_own_probabilities_weigh(
             real.bind(**given)
             assert given["max_num_seqs"] == 8
             assert given["max_completion_length"] == 8
+            assert given["generation_kwargs"] == {"stop_token_ids": ends, "seed": 1}
             assert isinstance(given["model"], PreTrainedModel)
 
         def sync_weights(self) -> None:
@@ -518,18 +639,21 @@ def test_vllm_samples_and_its_own_probabilities_weigh(
 
         def generate(self, prompts: list[list[int]], images: Any, num_generations: int) -> Any:
             n = len(prompts)
-            return prompts, [[60, 61]] * n, [[[-1.0], [-200.0]]] * n, None
+            return prompts, [[60, 61, 62]] * n, [[[-1.0], [-200.0], [None]]] * n, None
 
     monkeypatch.setattr(rollout, "VLLMGeneration", Fake)
-    trainer = make(use_vllm=True, num_ppo_epochs=2)
+    ends = model.generation_config.eos_token_id = [tokenizer.eos_token_id, 63]
+    trainer = make(use_vllm=True, num_ppo_epochs=2, generation_kwargs={"seed": 1})
     batch = next_batch(trainer)
-    assert batch["completion_ids"].tolist() == [[60, 61]] * 8
+    assert batch["completion_ids"].tolist() == [[60, 61, 62]] * 8
     expected = (batch["logps"][:, 0] + 1).exp().clamp(max=3)
     torch.testing.assert_close(batch["weights"][:, 0], expected)
     assert (batch["weights"][:, 1] == 3).all()
+    assert (batch["weights"][:, 2] == 1).all()  # vLLM's was NaN, for which TRL gives None
     trainer.train()
     assert len(synced) == 1  # the batch above has been learned from: both steps, and the weights of step 0
-    assert "weights" not in next_batch(make(use_vllm=True, vllm_importance_sampling_correction=False))
+    plain = make(use_vllm=True, vllm_importance_sampling_correction=False, generation_kwargs={"seed": 1})
+    assert "weights" not in next_batch(plain)
 
 
 # ---- mistakes

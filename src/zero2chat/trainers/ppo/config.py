@@ -70,6 +70,9 @@ class PPOConfig(BaseConfig):
     repetition_penalty: float = field(default=1.0, metadata={"help": "Above 1, repeated tokens become less likely."})
     generation_kwargs: dict | str | None = field(default=None, metadata={"help": "For GenerationConfig, or vLLM."})
     cache_implementation: str | None = field(default=None, metadata={"help": "Cache implementation of `generate`."})
+    per_device_generation_batch_size: Annotated[int, Refuse("below 1")] = field(
+        default=256, metadata={"help": "Completions that `generate` samples at once: fewer need less memory."}
+    )
     ds3_gather_for_generation: bool = field(
         default=True, metadata={"help": "Under ZeRO-3, gather the weights to generate: faster, more memory."}
     )

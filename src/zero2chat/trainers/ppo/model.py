@@ -70,13 +70,19 @@ def new_score(width: int, like: torch.Tensor) -> nn.Linear:
     return score
 
 
-def open_value(path: str, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase, trust_remote_code: bool) -> Value:
+def open_value(
+    path: str,
+    dtype: torch.dtype,
+    tokenizer: PreTrainedTokenizerBase,
+    trust_remote_code: bool,
+    revision: str = "main",
+) -> Value:
     """Load a separate value model from a reward model, or from a language model with a new head.
 
     Raises `UserError` if its tokenizer differs from the policy's, or if it has no head of the usual kind.
     """
     more: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
-    model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."), fresh=True, **more)
+    model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."), revision, fresh=True, **more)
     if own_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise UserError(f"value_model_path {path}: its tokenizer differs from the policy's: use another model")
     if not isinstance(getattr(model, "score", None), nn.Linear):

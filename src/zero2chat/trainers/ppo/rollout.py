@@ -14,10 +14,13 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import complete
 from zero2chat.trainers.ppo.trl_internals import (
+    DistributedBackend,
     RepeatSampler,
     VLLMGeneration,
+    add_hooks,
     is_conversational,
     parse_response,
+    remove_hooks,
     unwrap_model_for_generation,
 )
 
@@ -39,7 +42,7 @@ class Completions(NamedTuple):
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]  # a completion that is not truncated includes its EOS token
     completions: list[Any]  # texts, or lists of messages if the prompts are messages
-    logprobs: list[list[float]] | None = None  # the sampler's, if it returns them
+    logprobs: list[list[float | None]] | None = None  # the sampler's, if it returns them; None where it does not know
     tool_mask: list[list[int]] | None = None  # 1 for the model's tokens, 0 for those of a tool or the environment
     columns: dict[str, list[Any]] | None = None  # extra columns from a rollout function for the reward functions
 
@@ -58,10 +61,19 @@ def unwrapped_policy(model: nn.Module, accelerator: Accelerator, args: PPOConfig
     """Provide the policy in a trained model (or a reference) with gathered weights, ready to `generate`."""
     gather = True if args is None else args.ds3_gather_for_generation
     kwargs = None if args is None else args.gradient_checkpointing_kwargs
+    backend = DistributedBackend(accelerator)
     with unwrap_model_for_generation(
-        model, accelerator, gather_deepspeed3_params=gather, gradient_checkpointing_kwargs=kwargs
+        model, accelerator, gather_deepspeed3_params=False, gradient_checkpointing_kwargs=kwargs
     ) as unwrapped:
-        yield getattr(unwrapped, "policy", unwrapped)
+        policy = getattr(unwrapped, "policy", unwrapped)
+        if not (gather and backend.is_zero3):
+            yield policy
+            return
+        # As TRL does it, but without the value model, which generates nothing.
+        with backend.gather_params(list(policy.parameters())):
+            remove_hooks(model)
+            yield policy
+            add_hooks(model)
 
 
 class Rollout:
@@ -94,7 +106,8 @@ class Rollout:
                 **sampling,
                 max_completion_length=args.max_completion_length,
                 logprobs=0,  # only those of the sampled tokens
-                generation_kwargs=args.mapping("generation_kwargs"),
+                # vLLM reads the ends of a turn in the model's folder, which may lack that of the chat template.
+                generation_kwargs={"stop_token_ids": eos_token_ids, **args.mapping("generation_kwargs")},
             )
         settings: dict[str, Any] = {
             "max_new_tokens": args.max_completion_length,
@@ -166,7 +179,10 @@ class Rollout:
         with unwrapped_policy(trainer.model_wrapped, self.accelerator, self.args) as policy, torch.no_grad():
             training = policy.training
             policy.eval()
-            completion_ids = complete(policy, prompt_ids, self.generation_config)
+            completion_ids: list[list[int]] = []
+            size = self.args.per_device_generation_batch_size
+            for start in range(0, len(prompt_ids), size):
+                completion_ids += complete(policy, prompt_ids[start : start + size], self.generation_config)
             policy.train(training)
         return completion_ids
 

@@ -165,14 +165,16 @@ class PPOTrainer(BaseTrainer):
             policy = get_peft_model(model, peft_config, autocast_adapter_dtype=not is_deepspeed_zero3_enabled())
         elif is_deepspeed_zero3_enabled():  # a copy of a shard is not a model
             more = {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation, "device_map": None}
-            self.ref_model = create_model_from_path(name, **(more | model_kwargs))
+            self.ref_model = create_model_from_path(name, type(model), **(more | model_kwargs))
         else:
             self.ref_model = copy.deepcopy(model)
         if args.value_model == "head":
             width = model.config.get_text_config().hidden_size
             value = Value(new_score(width, next(model.parameters())))
         else:
-            value = open_value(args.value_model_path or name, model.dtype, tokenizer, args.trust_remote_code)
+            revision = "main" if args.value_model_path else model_kwargs.get("revision", "main")
+            path = args.value_model_path or name
+            value = open_value(path, model.dtype, tokenizer, args.trust_remote_code, revision)
         trained = PolicyWithValue(policy, value)
         if args.disable_dropout:
             disable_dropout_in_model(trained)
@@ -386,14 +388,16 @@ class PPOTrainer(BaseTrainer):
             yield model
 
     def _sampling_weights(
-        self, logps: torch.Tensor, sampled: Sequence[Sequence[float]], acted: torch.Tensor
+        self, logps: torch.Tensor, sampled: Sequence[Sequence[float | None]], acted: torch.Tensor
     ) -> torch.Tensor:
         """Return importance weights: the token's probability here over the sampler's, clipped at the maximum.
 
         Truncated importance sampling (Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL
         Training").
         """
-        theirs = padded(sampled, 0.0, torch.float32, logps.device)
+        known = [[math.nan if logp is None else logp for logp in row] for row in sampled]
+        theirs = padded(known, 0.0, torch.float32, logps.device)
+        theirs = torch.where(theirs.isnan(), logps, theirs)  # TRL gives None where vLLM's is NaN: no correction
         weights = torch.exp((logps - theirs) * acted).clamp(max=self.args.vllm_importance_sampling_clip_max)
         self._log("sampling/importance_sampling_ratio/mean", (weights * acted).sum() / acted.sum())
         return weights
@@ -410,7 +414,10 @@ class PPOTrainer(BaseTrainer):
         return total / rows
 
     def _require_finite(self) -> None:
-        if not all(bool(p.data.isfinite().all()) for p in self.model.parameters() if p.requires_grad):
+        # Of a weight that ZeRO-3 shards, this rank's part. One answer for all, as each would block an accelerator.
+        held = [getattr(p, "ds_tensor", p.data) for p in self.model.parameters() if p.requires_grad]
+        exploded = ~torch.stack([weight.isfinite().all() for weight in held]).all()
+        if self._total(exploded.float()):
             raise UserError(self._exploded("the weights are no longer finite"))
 
     def _exploded(self, what: str) -> str:
@@ -434,8 +441,11 @@ class PPOTrainer(BaseTrainer):
     ) -> torch.Tensor:
         """Return the batch's share of its minibatch's mean loss over tokens."""
         args, mask = self.args, inputs["mask"]
-        ids, attention, keep = joined(inputs)
-        logps, values = model(ids, attention, keep, args.temperature)
+        if self.model.training:
+            ids, attention, keep = joined(inputs)
+            logps, values = model(ids, attention, keep, args.temperature)
+        else:  # an evaluation's rollout has just been scored with these weights, a few rows at a time
+            logps, values = inputs["logps"], inputs["values"]
         actor, is_clipped = policy_loss(logps, inputs["logps"], inputs["advantages"], args.cliprange)
         critic, is_value_clipped = value_loss(values, inputs["values"], inputs["returns"], args.cliprange_value)
         if "weights" in inputs:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from trl.chat_template_utils import parse_response
 from trl.data_utils import is_conversational
+from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.models import prepare_deepspeed, unwrap_model_for_generation
+from trl.models.utils import add_hooks, remove_hooks
 from trl.trainer.base_config import _BaseConfig as BaseConfig
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
 from trl.trainer.utils import (
@@ -24,8 +26,10 @@ from trl.trainer.utils import (
 __all__ = [
     "BaseConfig",
     "BaseTrainer",
+    "DistributedBackend",
     "RepeatSampler",
     "VLLMGeneration",
+    "add_hooks",
     "create_model_from_path",
     "disable_dropout_in_model",
     "get_callable_name",
@@ -35,5 +39,6 @@ __all__ = [
     "is_conversational",
     "parse_response",
     "prepare_deepspeed",
+    "remove_hooks",
     "unwrap_model_for_generation",
 ]
