@@ -36,7 +36,11 @@ def label(source: Mapping[str, Any]) -> str:
 
 def run(step: Step, folder: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The metrics of one of the assistant's steps with other settings."""
-    given = [word for key, value in settings.items() for word in (f"--{key}", json.dumps(value))]
+    given = [
+        word
+        for key, value in settings.items()
+        for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
+    ]
     command = [*step.command(), "--output_dir", str(folder), *given]
     program = Path(sys.executable).with_name(command[0])
     done = subprocess.run([str(program), *command[1:]], env=environment(step), stdout=sys.stderr)

@@ -91,7 +91,7 @@ RANKS = """
 import os, sys, time
 from datetime import timedelta
 from torch.distributed import distributed_c10d
-distributed_c10d._get_default_timeout = lambda backend: timedelta(seconds=2)
+distributed_c10d._get_default_timeout = lambda backend: timedelta(seconds=6)
 from accelerate.utils import broadcast_object_list
 from datasets import load_from_disk
 from transformers import AutoTokenizer
@@ -102,7 +102,7 @@ state = hardware.start_processes()
 
 def work(*_):
     if state.is_main_process:
-        time.sleep(3)
+        time.sleep(8)
 
 said = [None]
 work()
@@ -110,7 +110,7 @@ if state.is_main_process:
     said = ["said"]
 assert broadcast_object_list(said) == ["said"]
 
-distributed_c10d._set_pg_timeout(timedelta(seconds=2))
+distributed_c10d._set_pg_timeout(timedelta(seconds=6))
 cut, made = packing.token_windows, []
 packing.token_windows = lambda *a: (work(), made.append(1), cut(*a))[-1]
 rows = packing.pack_documents(load_from_disk(sys.argv[1]), "text", AutoTokenizer.from_pretrained(sys.argv[2]), 8, "x")
