@@ -85,7 +85,7 @@ def test_a_card_of_less_power_than_its_sxm_module_has_a_peak_of_its_own(
     assert peak_flops(torch.device("cuda", 0), torch.bfloat16) == GPUS[key].peak == peak
 
 
-# Rank 0 works for three seconds, and a collective waits for two: first in a stage that does not train, whose group is
+# Rank 0 works for eight seconds, and a collective waits for six: first in a stage that does not train, whose group is
 # `start_processes`' own, then in one whose group was started with `ddp_timeout`.
 RANKS = """
 import os, sys, time
