@@ -100,7 +100,7 @@ def own_loop(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.fixture
 def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop takes this machine's CPU for a GPU."""
-    monkeypatch.setattr(fast_generate, "_is_cuda", lambda device: True, raising=False)
+    monkeypatch.setattr(fast_generate, "_is_cuda", lambda device: True)
 
 
 KINDS = pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_on_cuda_no_weight_is_copied_and_keys_and_values_grow_with_what_is_drawn
 def test_on_cuda_matrix_products_are_in_bf16_where_the_trainings_are(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = make(), ragged()
     state = SimpleNamespace(mixed_precision="bf16")
-    monkeypatch.setattr(fast_generate, "is_initialized", lambda: True, raising=False)
-    monkeypatch.setattr(fast_generate, "AcceleratorState", lambda: state, raising=False)
+    monkeypatch.setattr(fast_generate, "is_initialized", lambda: True)
+    monkeypatch.setattr(fast_generate, "AcceleratorState", lambda: state)
     found = {}
     for cuda in (False, True):
-        monkeypatch.setattr(fast_generate, "_is_cuda", lambda device, cuda=cuda: cuda, raising=False)
+        monkeypatch.setattr(fast_generate, "_is_cuda", lambda device, cuda=cuda: cuda)
         decoder = fast_generate._read(model, rows=9)
         assert decoder is not None
         with torch.no_grad():

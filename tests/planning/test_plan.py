@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from transformers import Qwen3Config
 
 from zero2chat import cli, stages
 from zero2chat.errors import UserError
+from zero2chat.models.hardware import GPUS
 from zero2chat.models.training_job import Group, Model, Work
 from zero2chat.planning.memory import layer_bytes, per_rank
-from zero2chat.planning.plan import plan
+from zero2chat.planning.plan import plan, plan_step
+from zero2chat.planning.training_cost import read_job
+from zero2chat.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
@@ -180,6 +184,25 @@ def test_rlhf_at_8b_takes_what_its_page_says_of_eight_gpus() -> None:
     assert step["config"] == "zero3"
     assert step["memory"]["zero3"]["sampling"] == pytest.approx(67.0, abs=0.1)
     assert step["memory"]["zero3"]["learning"] == pytest.approx(57.8, rel=0.05)
+
+
+def test_ppo_samples_no_more_at_once_than_its_settings_say_and_trains_its_value_model_in_fp32() -> None:
+    steps = load_recipe("recipes/rlhf-smollm2-135m")
+    step = next(step for step in steps if step.stage == "ppo")
+
+    def sampling(**changes: Any) -> float:
+        changed = replace(step, settings=step.settings | changes)
+        found = plan_step(changed, steps, GPUS["H100"], 1, 1, 0.4, None)["memory"]["single_gpu"]
+        return float(found["sampling"])
+
+    whole = sampling()  # of 128 completions
+    assert sampling(per_device_generation_batch_size=128) == whole
+    row = (whole - sampling(per_device_generation_batch_size=64)) / 64
+    assert row > 0
+    assert sampling(per_device_generation_batch_size=32) == pytest.approx(whole - 96 * row)
+
+    adapter = replace(step, settings=step.settings | {"use_peft": True, "dtype": "bfloat16"})
+    assert {(group.size, group.moment) for group in read_job(adapter, steps)[0].model.groups} == {(4, 4)}
 
 
 # ---- mistakes

@@ -62,7 +62,7 @@ def test_each_rank_computes_its_share_of_log_probabilities(rank: int, monkeypatc
     state = SimpleNamespace(num_processes=2, process_index=rank)
     monkeypatch.setattr(hardware, "PartialState", lambda: state)
     gather = lambda found: found + [(i, expected[i]) for i in theirs]  # noqa: E731
-    monkeypatch.setattr(dpo, "gather_object", gather, raising=False)
+    monkeypatch.setattr(dpo, "gather_object", gather)
     accelerator = SimpleNamespace(autocast=contextlib.nullcontext)
     trainer: Any = SimpleNamespace(data_collator=collate, args=SimpleNamespace(device="cpu"), accelerator=accelerator)
     assert dpo.log_probs(trainer, model, rows, batch_size=2) == expected

@@ -65,7 +65,7 @@ def test_weights_are_fp32_on_a_cpu_and_on_a_gpu_as_saved(
     monkeypatch.setattr("trl.get_quantization_config", lambda _: None)
     args = evaluate.EvaluateArguments(model_name_or_path="a", output_dir="b", questions=["c"], **changes)
     for on_cpu in (True, False):
-        monkeypatch.setattr(evaluate, "is_on_cpu", lambda on_cpu=on_cpu: on_cpu, raising=False)
+        monkeypatch.setattr(evaluate, "is_on_cpu", lambda on_cpu=on_cpu: on_cpu)
         with pytest.raises(Enough):
             evaluate._open("a", args)
     assert seen == [cpu, gpu]

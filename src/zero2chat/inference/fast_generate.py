@@ -7,7 +7,8 @@ same input are fused, oneDNN multiplies, equal prompts are processed once, keys 
 finished rows leave the batch. The weights are read again at each call, so that no optimizer step is missed.
 
 On CUDA memory counts more: weights are neither fused nor merged with LoRA's, which would copy them, and the buffer of
-keys and values grows with what is drawn.
+keys and values grows with what is drawn. Only fp32 weights are copied, to bf16, where the training's matrix products
+are in bf16.
 """
 
 from __future__ import annotations

@@ -111,6 +111,8 @@ def plan_step(
     hours = None if count is None else count * tokens / speed / 3600
     memory = {}
     sampled = batch * accumulation * job.rollout
+    if job.sampled_at_once is not None:
+        sampled = min(sampled, job.sampled_at_once)
     for launch in _candidates(gpus, nodes):
         if launch in job.refused:
             continue

@@ -343,7 +343,7 @@ def _rows(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> R
 
 
 def _cost(job: Job, empty: EmptyModel, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Job:
-    length, size = job.work.length, job.model.size
+    length = job.work.length
     own = training.value_model == "own"
     value, forward = int(job.model.config.get_text_config().hidden_size), job.forward
     flops = job.flops
@@ -360,12 +360,13 @@ def _cost(job: Job, empty: EmptyModel, args: PpoArguments, training: PPOConfig, 
             reads += flops_per_token(judge, length) / 3
     return replace(
         job,
-        model=replace(job.model, groups=(*job.model.groups, Group(value, size, 2, size)), readers=readers),
+        model=replace(job.model, groups=(*job.model.groups, Group(value)), readers=readers),
         work=replace(job.work, head="whole", copies=5, bodies=2 if own else 1),
         # All models process a rollout once, and the policy trains on it for num_ppo_epochs epochs.
         flops=flops + reads / training.num_ppo_epochs,
         forward=forward,
         rollout=training.num_mini_batches,
+        sampled_at_once=training.per_device_generation_batch_size,
         vllm=vllm_share(training),
         refused=NOT_WHOLE if args.merge_adapter else (FSDP,),
         unit="answers",

@@ -26,7 +26,6 @@ from zero2chat.models.hardware import bf16_is_fast, cpu_backend, is_deepspeed, i
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
 from zero2chat.runs import is_main_process
 from zero2chat.trainers.ranges import check_trainer_ranges
-from zero2chat.trainers.weights import LOSES
 
 
 @dataclass
@@ -103,7 +102,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     (
         "dtype",
         lambda value, others: value == "float16" and (bool(others.get("use_cpu")) or not others.get("use_peft")),
-        f"float16 {LOSES}",
+        "float16 weights lose small updates: set `dtype: float32`, with `bf16: true` for matrix products in bf16",
     ),
     *(
         (
