@@ -418,6 +418,15 @@ def test_deepspeed_is_named_before_anything_runs(launched: list[str], monkeypatc
     assert not launched
 
 
+def test_bf16_weights_that_would_not_learn_are_named_before_anything_runs(launched: list[str]) -> None:
+    practice = {"output_dir": "runs/r/practice", "model_name_or_path": "org/model", "dtype": "bfloat16"}
+    practice |= {"datasets": [{"task": "lines", "n": 4}], "learning_rate": 1e-6}
+    _write(Path("recipes/r"), [*STEPS, _step("practice", "sft", "corpus")], practice=practice)
+    with pytest.raises(UserError, match=r"practice\.yaml: dtype: bfloat16 weights lose small updates: set"):
+        _run()
+    assert not launched
+
+
 def test_a_missing_file_is_named_before_anything_runs(launched: list[str]) -> None:
     other = OTHER | {"gpt2_vocab": "data/packages/gpt3/encoder.json", "gpt2_merges": "data/packages/gpt3/vocab.bpe"}
     _write(Path("recipes/r"), STEPS, other=other)

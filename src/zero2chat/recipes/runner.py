@@ -66,6 +66,13 @@ def _check_files(step: Step) -> None:
             f"{launch}: DeepSpeed is not installed: `pip install deepspeed`, or give another --accelerate-config, such "
             "as ddp or fsdp2"
         )
+    # `check_precision` says so too, but only when the step begins, which may be hours later.
+    whole = step.settings.get("dtype") == "bfloat16" and not step.settings.get("use_peft")
+    if step.trains and whole and kind not in ("DEEPSPEED", "FSDP"):
+        raise UserError(
+            f"{step.config}: dtype: bfloat16 weights lose small updates: set `dtype: float32` and `bf16: true`, or "
+            "launch with ZeRO, which keeps fp32 copies"
+        )
     entries = step.settings.get("datasets")
     sources = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     named = list(runs.strings({key: value for key, value in step.settings.items() if key != "datasets"}))
