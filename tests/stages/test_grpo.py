@@ -774,7 +774,7 @@ def test_a_rank_without_calls_left_generates_with_those_that_have_some(
     assert history(path)[0]["tools/call_frequency"] == 0
 
 
-# In a process of its own it makes each rank call what a real model would call seldom: rank 0 twice, rank 1 never.
+# In a process of its own it makes rank 0 call once and rank 1 never, where a real model would call seldom.
 CALLER = """
 from zero2chat.stages import grpo
 
@@ -785,9 +785,9 @@ def call(self, prompt_ids, *more, **options):
     ids, logprobs = drawn(self, prompt_ids, *more, **options)
     tokenizer = self.processing_class
     for i, prompt in enumerate(prompt_ids):
-        called = tokenizer.decode(prompt).count("<|im_start|>tool")
-        again = self.accelerator.process_index == 0 and i == 0 and called < 2
-        ids[i] = tokenizer.encode("<PYTHON_START>6 * 7<PYTHON_END>" if again else "So.<|im_end|>")
+        called = "<|im_start|>tool" in tokenizer.decode(prompt)
+        calls = self.accelerator.process_index == 0 and i == 0 and not called
+        ids[i] = tokenizer.encode("<PYTHON_START>6 * 7<PYTHON_END>" if calls else "So.<|im_end|>")
     return ids, logprobs
 
 
@@ -816,7 +816,7 @@ def test_two_zero3_ranks_with_unlike_numbers_of_calls_do_not_wait_for_ever(
         rewards=[{"function": "calling_rewards.digits"}],
     )  # fmt: skip
     two_ranks("grpo", path, config=config)
-    assert history(path)[0]["tools/call_frequency"] == 2 / 16
+    assert history(path)[0]["tools/call_frequency"] == 1 / 16
 
 
 def test_vllm_is_told_what_ends_a_turn(base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
+from rstr import Rstr
+from rstr.xeger import sre_parse
 
 from zero2chat import tasks
 from zero2chat.errors import UserError
@@ -163,3 +165,10 @@ def test_a_content_may_be_taken_up_with_words_beside_it_and_laughter_answered_by
     assert scored("feeling_bad", "I'm slightly sad :(", "sad", "I am sorry that you are slightly.") == 0.0
     assert scored("acknowledgement", "haha yes, it did", "", "It is good to laugh.") == 1.0
     assert scored("acknowledgement", "yes, it did", "", "It is good to laugh.") == 0.0
+
+
+def test_wordings_are_drawn_as_rstr_draws_them_from_a_pattern_that_is_parsed_once() -> None:
+    pattern = r"(?:how|so) (are|is) (?:you|it){1,2}( now)?[.!?]"
+    once, each = Rstr(random.Random(0)), Rstr(random.Random(0))
+    parsed = sre_parse.parse(pattern)
+    assert [once._build_string(parsed) for _ in range(20)] == [each.xeger(pattern) for _ in range(20)]

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rstr import Rstr
+from rstr.xeger import sre_parse
 
 from zero2chat.errors import UserError
 from zero2chat.runs import write_atomically
@@ -328,9 +329,11 @@ def _drawn() -> list[Row]:
     for name in KINDS:
         rng = random.Random(f"small_talk, drawn {name}")
         pattern, words, draws = _finite(KINDS[name].people), _free(name), Rstr(rng)
+        parsed = sre_parse.parse(pattern)
         having: Counter[str] = Counter()
         for _ in range(_DRAWS if pattern else 0):
-            filled = re.sub(_ANY, lambda _: rng.choice(words), draws.xeger(pattern))  # noqa: B023 - called at once
+            drawn = draws._build_string(parsed)  # as `xeger`, which would parse the pattern again: a minute in all
+            filled = re.sub(_ANY, lambda _: rng.choice(words), drawn)  # noqa: B023 - called at once
             question = _retyped(" ".join(filled.split()), rng)
             its_words = {word.plain for word in words_of(question)}
             if len(question) > 72 or question in found or all(having[word] >= _OF_A_WORD for word in its_words):
