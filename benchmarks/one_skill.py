@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,7 @@ def label(source: Mapping[str, Any]) -> str:
 
 def run(step: Step, folder: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The metrics of one of the assistant's steps with other settings."""
-    given = [
-        word
-        for key, value in settings.items()
-        for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
-    ]
-    command = [*step.command(), "--output_dir", str(folder), *given]
+    command = replace(step, overrides={**step.overrides, "output_dir": str(folder), **settings}).command()
     program = Path(sys.executable).with_name(command[0])
     done = subprocess.run([str(program), *command[1:]], env=environment(step), stdout=sys.stderr)
     if done.returncode:

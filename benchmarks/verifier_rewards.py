@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,7 @@ def train(name: str, steps: int, source: Path) -> list[dict[str, Any]]:
             "max_steps": steps,
             "save_strategy": "no",
         }
-        given = [word for key, value in settings.items() for word in (f"--{key}", _word(value))]
-        command = [*step.command(), *given]
+        command = replace(step, overrides={**step.overrides, **settings}).command()
         program = Path(sys.executable).with_name(command[0])
         paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         env = environment(step) | {"PYTHONPATH": paths, LOG: str(log), SOURCE: str(source)}
@@ -102,10 +102,6 @@ def train(name: str, steps: int, source: Path) -> list[dict[str, Any]]:
         if done.returncode:
             raise SystemExit(f"verifier_rewards: {name} failed: see its output above")
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def package_of(commit: str) -> Path:
