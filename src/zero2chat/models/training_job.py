@@ -17,6 +17,12 @@ FSDP = "fsdp2"
 SHARDED = ("zero3", "multi_node", FSDP)  # accelerate configs that shard the weights
 NOT_WHOLE = ("zero1", "zero2", *SHARDED)  # and those with which no rank has the whole training state
 
+# After the name of a 16-bit dtype.
+NO_MASTER_WEIGHTS = (
+    "weights lose small updates: set `dtype: float32`, with `bf16: true` for matrix products in bf16, or launch with "
+    "ZeRO, which keeps fp32 copies"
+)
+
 # (path, whether it has one output) → a model without weights. Raises `UserError` for a model that is nowhere.
 EmptyModel = Callable[[str | None, bool], "PreTrainedModel"]
 

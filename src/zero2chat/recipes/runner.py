@@ -24,6 +24,7 @@ import yaml
 
 from zero2chat import config, runs, stages
 from zero2chat.errors import MISTAKE_FILE, UserError
+from zero2chat.models.training_job import NO_MASTER_WEIGHTS
 from zero2chat.recipes import graph, processes
 from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owners, require_known
 from zero2chat.recipes.seeds import in_seeds, with_seeds
@@ -68,11 +69,8 @@ def _check_files(step: Step) -> None:
         )
     # `check_precision` says so too, but only when the step begins, which may be hours later.
     whole = step.settings.get("dtype") == "bfloat16" and not step.settings.get("use_peft")
-    if step.trains and whole and kind not in ("DEEPSPEED", "FSDP"):
-        raise UserError(
-            f"{step.config}: dtype: bfloat16 weights lose small updates: set `dtype: float32` and `bf16: true`, or "
-            "launch with ZeRO, which keeps fp32 copies"
-        )
+    if step.trains and whole and kind not in ("DEEPSPEED", "FSDP") and not step.settings.get("fsdp"):
+        raise UserError(f"{step.config}: dtype: bfloat16 {NO_MASTER_WEIGHTS}")
     entries = step.settings.get("datasets")
     sources = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     named = list(runs.strings({key: value for key, value in step.settings.items() if key != "datasets"}))

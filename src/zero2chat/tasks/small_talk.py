@@ -153,7 +153,7 @@ def _people(path: str) -> dict[str, tuple[Row, ...]]:
     """Return rows of people's phrasings by split, and more for training: `respelled` ones, and those `drawn` from the
     patterns. Raises `UserError` if the file is missing or malformed.
 
-    Classifying 220,000 utterances takes ten seconds in each process of a recipe. So the result is cached in a file
+    Classifying 220,000 utterances takes fifteen seconds in each process of a recipe. So the result is cached in a file
     beside the dataset, keyed by a hash of the dataset and of this code.
     """
     where = f"small_talk: people: {path}"

@@ -16,11 +16,7 @@ from trl import ModelConfig, get_peft_config
 
 from zero2chat.errors import UserError
 from zero2chat.models.hardware import is_deepspeed
-
-_LOSES = (
-    "weights lose small updates: set `dtype: float32`, with `bf16: true` for matrix products in bf16, or launch with "
-    "ZeRO, which keeps fp32 copies"
-)
+from zero2chat.models.training_job import NO_MASTER_WEIGHTS
 
 
 def adapter_config(model_args: ModelConfig) -> Any:
@@ -40,7 +36,7 @@ def check_precision(*arguments: Any) -> None:
     fsdp = values["fsdp"] or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
     casts = is_deepspeed() or (fsdp and (values["bf16"] or values["fp16"]))
     if values.get("dtype") in ("bfloat16", "float16") and not values["use_peft"] and not casts:
-        raise UserError(f"dtype: {values['dtype']} {_LOSES}")
+        raise UserError(f"dtype: {values['dtype']} {NO_MASTER_WEIGHTS}")
 
 
 def train_in_fp32(trainer: Trainer) -> None:
@@ -55,7 +51,7 @@ def train_in_fp32(trainer: Trainer) -> None:
     low = {name: p for name, p in trained.items() if p.dtype in (torch.bfloat16, torch.float16)}
     if low and not any("lora_" in name for name in trained):
         dtype = str(next(iter(low.values())).dtype).removeprefix("torch.")
-        raise UserError(f"dtype: {dtype} {_LOSES}")
+        raise UserError(f"dtype: {dtype} {NO_MASTER_WEIGHTS}")
     around = next((p.dtype for p in trainer.model.parameters() if not p.requires_grad and p.is_floating_point()), None)
     whole = {id(p) for name, p in low.items() if "lora_" not in name}  # PEFT casts what goes into its own matrices
     if around in (torch.bfloat16, torch.float16):
