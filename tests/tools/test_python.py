@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 import types
@@ -88,9 +89,13 @@ class Host:
         return re.sub("@([a-z]+)@", lambda match: str(self.names[match[1]]), code)
 
     def state(self) -> tuple[str, ...]:
-        """The mounts, and what this process's programs have named in the memory that others use too."""
+        """The mounts but for the disks of tests that run beside this one, in folders of pytest's own, and what this
+        process's programs have named in the memory that others use too."""
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        own, others = self.trace.parent.parent, Path(tempfile.gettempdir(), "pytest-of-")
+        kept = [line for line in mounts if str(own) in line or not line.split()[4].startswith(str(others))]
         shared = (path.name for path in Path("/dev/shm").iterdir())
-        return Path("/proc/self/mountinfo").read_text(), *sorted(name for name in shared if str(os.getpid()) in name)
+        return "\n".join(kept), *sorted(name for name in shared if str(os.getpid()) in name)
 
     def lost(self, said: str) -> list[str]:
         """What the attempt got. Its own code holds none of these words."""
