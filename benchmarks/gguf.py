@@ -1,6 +1,7 @@
 """Does an exported model behave the same in llama.cpp? Tokens, greedy answers, agreement, size, accuracy by type.
 
     python benchmarks/gguf.py runs/quickstart/grpo [--task word_problems] [--rows 300] [--threads 1] [--json]
+    python benchmarks/gguf.py runs/assistant/grpo --questions recipes/assistant/evaluate.yaml
 
 Needs `make gguf`. The model is exported at each type as `zero2chat export` does it, opened in llama-cpp-python in a
 separate process, and compared with transformers in float32:
@@ -10,6 +11,10 @@ separate process, and compared with transformers in float32:
   transformers preferred its own token at the first difference;
 - top-1: at how many positions of these prompts and transformers' continuations the most likely token is the same;
 - accuracy: test rows of the task, answered greedily.
+
+With `--questions` it compares nothing else: the questions of an evaluate config are answered greedily in a conversation
+each, with the config's tools if it gives them, by transformers and by llama.cpp at f16; the answers, calls included,
+should be the same.
 
 llama.cpp keeps its KV cache in float16 by default; for f32 it is set to float32.
 """
@@ -108,9 +113,24 @@ def serve(file: str, context: int, threads: int, whole_cache: bool) -> None:
                 break
         return said
 
+    held: list[int] = []
+
+    def following(given: list[int], muted: list[int]) -> list[int]:
+        """The most likely token after the ids that is none of the muted ones. Ids that go on from the last call's are
+        evaluated from there."""
+        if not held or given[: len(held)] != held:
+            model.reset()
+            held.clear()
+        model.eval(given[len(held) :])
+        held[:] = given
+        scores = model.scores[model.n_tokens - 1].copy()
+        scores[muted] = -np.inf
+        return [int(np.argmax(scores))]
+
+    methods = {"ids": ids, "top": top, "greedy": greedy, "following": following}
     for line in sys.stdin:
         method, *arguments = json.loads(line)
-        print(json.dumps({"ids": ids, "top": top, "greedy": greedy}[method](*arguments)), flush=True)
+        print(json.dumps(methods[method](*arguments)), flush=True)
 
 
 class Llama:
@@ -188,6 +208,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=300, help="rows of the task; 0 skips it (default %(default)s)")
     parser.add_argument("--max-new-tokens", type=int, default=96, help="longest completion (default %(default)s)")
+    parser.add_argument("--questions", metavar="YAML", help="an evaluate config, whose questions are asked instead")
     parser.add_argument("--threads", type=int, default=1, help="(default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
@@ -203,6 +224,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
     model, tokenizer = load_model(args.model)
+    if args.questions:
+        same_answers(args, model, tokenizer)
+        return
     context = min(CONTEXT, context_length(model))
     task = tasks.load(args.task)
     rows = task.rows("test", 1, max(args.rows, 15), **args.options)
@@ -250,6 +274,45 @@ def main() -> None:
         show(line, len(texts))
     if args.json:
         print(json.dumps({"model": args.model, "prompts": len(texts), "tokens": TOKENS, "types": table}))
+
+
+def same_answers(args: argparse.Namespace, model: Any, tokenizer: Any) -> None:
+    """Print each question with both answers, or one if they are the same, and how many are."""
+    import yaml
+
+    from zero2chat.export.export import export
+    from zero2chat.inference.session import Sampling, Session
+    from zero2chat.inference.tool_format import Call, ToolResult, make_tools
+    from zero2chat.models.loading import context_length
+
+    config = yaml.safe_load(Path(args.questions).read_text())
+    tools = make_tools(config["tools"]) if config.get("question_tools") else None
+
+    class InLlama(Session):
+        """The same conversation, each token drawn by llama.cpp."""
+
+        def _next(self, ids: list[int], muted: list[int]) -> int:
+            return llama("following", ids, muted)[0]
+
+    def text(piece: str | Call | ToolResult) -> str:
+        if isinstance(piece, str):
+            return piece
+        return f"[{piece.name}: {piece.argument}]" if isinstance(piece, Call) else f"[{piece.text}]"
+
+    def answer(kind: type[Session], question: str) -> str:
+        session = kind(model, tokenizer, Sampling(temperature=0, max_new_tokens=args.max_new_tokens), tools=tools)
+        return "".join(text(piece) for piece in session.reply(question))
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = export(args.model, "f16", False, f"{scratch}/out", str(PACKAGES))["file"]
+        llama = Llama(file, context_length(model), args.threads)
+        alike = 0
+        for question in config["questions"]:
+            theirs, mine = answer(Session, question), answer(InLlama, question)
+            alike += theirs == mine
+            print(f"{question}\n  {theirs}" + (f"\n  llama.cpp: {mine}" if theirs != mine else ""), flush=True)
+        llama.close()
+    print(f"the same answer to {alike} of {len(config['questions'])} questions")
 
 
 def greedy_alike(llama: Llama, given: Sequence[list[int]], theirs: Sequence[Any]) -> dict[str, Any]:
