@@ -578,13 +578,17 @@ def measured(section: str, bench: Bench, until: float) -> dict[str, Any]:
 
     started = time.perf_counter()
     found: dict[str, Any]
+    left = until - time.time()  # read once: a timer takes no negative time, and 0 would stop it
     try:
-        if until <= time.time():
+        if left <= 0:
             raise Skipped("no time left")
         signal.signal(signal.SIGALRM, _stop)
-        signal.setitimer(signal.ITIMER_REAL, until - time.time())
-        with contextlib.redirect_stdout(sys.stderr):
-            found = {"rows": SECTIONS[section](bench)}
+        try:
+            signal.setitimer(signal.ITIMER_REAL, left)
+            with contextlib.redirect_stdout(sys.stderr):
+                found = {"rows": SECTIONS[section](bench)}
+        finally:  # before an error is handled, which the timer must not interrupt
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except Skipped as reason:
         found = {"skipped": str(reason)}
     except torch.OutOfMemoryError as error:
@@ -594,8 +598,6 @@ def measured(section: str, bench: Bench, until: float) -> dict[str, Any]:
     except Exception as error:  # the other sections may still run
         traceback.print_exc()
         found = {"failed": f"{type(error).__name__}: {error}"}
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     bench.free()
     return found | {"seconds": round(time.perf_counter() - started, 1)}
 

@@ -37,6 +37,18 @@ def test_a_fault_of_ours_keeps_its_traceback_and_exit_code_1() -> None:
     assert "ValueError: oops" in done.stderr
 
 
+def test_a_gpu_without_memory_is_one_line() -> None:
+    """The text is torch's."""
+    text = "CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.05 GiB "
+    text += "is free. Of the allocated memory 70.00 GiB is allocated by PyTorch.\\nSee documentation."
+    done = run(f"import torch\nraise torch.OutOfMemoryError('{text}')")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: out of GPU memory (CUDA out of memory. Tried to allocate 9.00 GiB): lower per_device_train_batch_size, "
+    )
+    assert done.stderr.count("\n") == 1
+
+
 def test_no_mistake_goes_on() -> None:
     with exit_on_mistake():
         value = 1

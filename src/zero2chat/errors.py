@@ -64,6 +64,17 @@ def _refused_by_the_disk(error: BaseException) -> str | None:
     return None
 
 
+def _refused_by_the_gpu(error: BaseException) -> str | None:
+    """Return the message for a GPU that has run out of memory, or None for other errors."""
+    if not isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
+        return None
+    what = ". ".join(" ".join(str(error).split()).split(". ")[:2])
+    return (
+        f"out of GPU memory ({what}): lower per_device_train_batch_size, or what is generated at once: "
+        "eval_batch_size, per_device_generation_batch_size, max_completion_length; `zero2chat plan` shows what fits"
+    )
+
+
 def _leave_gloo() -> None:
     """End a rank that trained on CPUs immediately, with exit code 0.
 
@@ -93,7 +104,7 @@ def _speak(line: str) -> None:
 
 @contextlib.contextmanager
 def exit_on_mistake() -> Iterator[None]:
-    """Turn a `UserError`, or an error from a full or read-only disk, into one line and exit code 2.
+    """Turn a `UserError`, or an error from a disk or a GPU that is full, into one line and exit code 2.
 
     If several ranks fail, rank 0 reports. Another rank reports only if rank 0 did not fail.
     """
@@ -104,7 +115,7 @@ def exit_on_mistake() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, UserError):
             line = " ".join(str(error).split())
-        elif (refused := _refused_by_the_disk(error)) is not None:
+        elif (refused := _refused_by_the_disk(error) or _refused_by_the_gpu(error)) is not None:
             line = refused
         else:
             host_watchdog.hold()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from peft.tuners import lora
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
@@ -375,6 +376,29 @@ def test_lora_is_read_with_the_weights_and_other_adapters_fall_back(
     del model.generate
     assert found == greedy(peft, inputs)
     assert found != plain
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_an_adapter_around_another_is_read_with_it(
+    cuda: bool, own_loop: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_generate, "_is_cuda", lambda device: cuda)
+    model, inputs = make(), ragged()
+    config = LoraConfig(r=4, lora_alpha=16, init_lora_weights=False, target_modules=["q_proj", "down_proj"])
+    peft = get_peft_model(model, config).eval()
+    one = greedy(peft, inputs)
+    mlp = model.model.layers[0].mlp
+    mlp.down_proj = lora.Linear(mlp.down_proj, "default", config, r=4, lora_alpha=16).eval()
+    both = greedy(peft, inputs)
+    assert both != one
+    use_fast_rollouts(model)
+    assert greedy(peft, inputs) == both
+    with peft.disable_adapter():
+        plain = greedy(peft, inputs)
+    assert own_loop == [True, True]
+    mlp.down_proj = mlp.down_proj.get_base_layer()
+    with peft.disable_adapter():
+        assert greedy(peft, inputs) == plain
 
 
 def test_another_architecture_falls_back(own_loop: list[bool]) -> None:

@@ -202,7 +202,82 @@ def test_ppo_samples_no_more_at_once_than_its_settings_say_and_trains_its_value_
     assert sampling(per_device_generation_batch_size=32) == pytest.approx(whole - 96 * row)
 
     adapter = replace(step, settings=step.settings | {"use_peft": True, "dtype": "bfloat16"})
-    assert {(group.size, group.moment) for group in read_job(adapter, steps)[0].model.groups} == {(4, 4)}
+    model = read_job(adapter, steps)[0].model
+    assert {(group.size, group.moment) for group in model.groups} == {(4, 4)}
+    # Autocast copies the value model's weights too, as those of the adapter.
+    assert model.trained > 1e8
+    assert per_rank(model, Work(CONTEXT), 1, "single_gpu", 1)["copies"] == 2 * model.trained
+
+
+@pytest.mark.parametrize(
+    ("model", "copied", "bytes_per_token"),
+    [
+        # Our own loop: bf16 copies of the weights, and keys and values in bf16.
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008, 2 * 30 * 3 * 64 * 2),
+        ("google/gemma-3-1b-pt", 0, 2 * 26 * 1 * 256 * 4),  # transformers' `generate` on fp32 weights
+    ],
+)
+def test_completions_are_sampled_in_bf16_where_our_own_loop_samples(
+    model: str, copied: int, bytes_per_token: int
+) -> None:
+    steps = load_recipe("recipes/rlhf-smollm2-135m")
+    step = next(step for step in steps if step.stage == "ppo")
+    changed = replace(step, settings=step.settings | {"model_name_or_path": model})
+    found = plan_step(changed, steps, GPUS["H100"], 1, 1, 0.4, None)
+    memory, rows = found["memory"]["single_gpu"], 128
+    always = memory["weights"] + memory["gradients"] + memory["optimizer"]
+    sampled = 2 * copied + rows * found["sequence"] * bytes_per_token
+    assert memory["sampling"] == pytest.approx(always + sampled / 1e9)
+
+
+# ---- precision
+
+
+def _sft(recipe: Path, model: str, **settings: Any) -> dict[int, dict[str, Any]]:
+    """The plan of an SFT step for one GPU and for two."""
+    first, second = yaml.safe_load((recipe / "recipe.yaml").read_text())["steps"][:2]
+    step = {"name": "sft", "stage": "sft", "config": "sft.yaml"}
+    (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": [first, second, step]}))
+    sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}], "model_name_or_path": model}
+    (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | {"max_length": CONTEXT} | settings))
+    return {gpus: plan(str(recipe), "h100", gpus=gpus)["steps"]["sft"] for gpus in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("saved", "settings", "loaded"),
+    [
+        ("bfloat16", {"dtype": "auto"}, "bfloat16"),
+        ("float16", {"dtype": "auto"}, "float16"),
+        ("float32", {"dtype": "auto"}, "float32"),
+        ("bfloat16", {}, "float32"),
+        ("float32", {"dtype": "bfloat16"}, "bfloat16"),
+        ("bfloat16", {"dtype": "auto", "use_peft": True}, "bfloat16"),
+    ],
+)
+def test_it_says_what_dtype_loads_and_which_launch_refuses_to_train_it(
+    saved: str, settings: dict[str, Any], loaded: str, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Qwen3Config(**SHAPE, vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, dtype=saved).save_pretrained("model")
+    one, two = _sft(recipe, "model", **settings).values()
+    refused = loaded != "float32" and "use_peft" not in settings
+    assert (one["dtype"], one["trains_16_bits"]) == (loaded, refused)
+    assert list(one["memory"]) == ([] if refused else ["single_gpu"])
+    assert ("ddp" in two["memory"]) is not refused
+    assert {"zero2", "fsdp2"} <= two["memory"].keys()
+    if "use_peft" in settings:
+        frozen, trained = PARAMETERS, one["trained"]
+        assert one["memory"]["single_gpu"]["weights"] == pytest.approx((2 * frozen + 4 * trained) / 1e9)
+    cli.main(["plan", str(recipe), "--gpu", "h100"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert (f"dtype: the weights are loaded in {loaded}" in text) is (loaded != "float32")
+    assert ("which one GPU and DDP refuse to train: set `dtype: float32`" in text) is refused
+
+
+def test_what_an_earlier_step_saves_is_fp32_unless_deepspeed_trains_it(recipe: Path) -> None:
+    assert _sft(recipe, "runs/own/pretrain", dtype="auto")[1]["dtype"] == "float32"
+    text = (recipe / "recipe.yaml").read_text()
+    (recipe / "recipe.yaml").write_text(text.replace("name: pretrain", "name: pretrain\n  accelerate_config: zero2"))
+    assert _sft(recipe, "runs/own/pretrain", dtype="auto")[1]["dtype"] == "bfloat16"
 
 
 # ---- mistakes

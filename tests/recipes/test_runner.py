@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ import yaml
 from zero2chat import runs
 from zero2chat.config import read_arguments
 from zero2chat.errors import UserError
+from zero2chat.models import training_job
 from zero2chat.recipes import graph, runner
 from zero2chat.recipes.recipe import Step, load_recipe
 
@@ -397,13 +399,19 @@ def test_a_missing_package_is_named_before_anything_runs(launched: list[str], mo
     assert not launched
 
 
-def test_vllm_is_named_before_anything_runs(launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vllm_that_is_missing_or_not_tested_is_named_before_anything_runs(
+    launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     practice = {"output_dir": "runs/r/practice", "model_name_or_path": "org/model", "use_vllm": True}
     practice |= {"datasets": [{"task": "lines", "n": 3}], "max_completion_length": 8}
     practice |= {"rewards": [{"function": "zero2chat.rewards.length.short_answer"}]}
     _write(Path("recipes/r"), [*STEPS, _step("practice", "grpo", "corpus")], practice=practice)
     with pytest.raises(UserError, match=r"practice\.yaml: use_vllm needs vllm: `pip install \"zero2chat\[vllm\]\"`"):
+        _run()
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(__spec__="there"))
+    monkeypatch.setattr(training_job, "version", lambda name: "0.33.0")
+    with pytest.raises(UserError, match=r"practice\.yaml: use_vllm: vLLM 0\.33\.0 is not tested"):
         _run()
     assert not launched
 

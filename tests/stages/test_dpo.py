@@ -139,6 +139,7 @@ def test_an_adapters_folder_holds_the_adapter_alone_and_its_base_is_the_referenc
     folder = path.with_suffix("")
     assert (folder / "adapter_model.safetensors").exists()
     assert not (folder / "model.safetensors").exists()
+    assert json.loads((folder / "adapter_config.json").read_text())["revision"] == "main"  # of its base
     (reference, tokenizer), (adapted, _) = load_model(model_folder), load_model(folder)
     sample = json.loads((folder / "samples.jsonl").open().readline())
     shown = pair(sample["prompt"], sample["completion"], sample["rejected"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from zero2chat import stages
+from zero2chat.errors import UserError
 from zero2chat.hub.model_card import make_card
 from zero2chat.runs import Run
 
@@ -35,6 +36,25 @@ def test_reading_the_declarations_imports_nothing_heavy() -> None:
     script += "for name in stages.names(): stages.described(name)\n"
     script += "print(*{module.split('.')[0] for module in sys.modules} & {'torch', 'trl', 'transformers', 'yaml'})"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_a_package_built_for_another_cuda_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's library for CUDA 12 beside a torch for CUDA 13, as TRL's lazy import reports it."""
+    raised: list[Exception] = []
+
+    def import_module(_: str) -> None:
+        raise raised[0] from raised[-1]
+
+    monkeypatch.setattr(stages.importlib, "import_module", import_module)  # type: ignore[attr-defined]
+    library = ImportError("libcudart.so.12: cannot open shared object file: No such file or directory")
+    line = r"another release of CUDA or torch \(libcudart.so.12: cannot open .* `make gpu`"
+    for error in (RuntimeError("Failed to import trl.trainer.grpo_trainer"), ImportError("cannot import LLM")):
+        raised[:] = [error, library]
+        with pytest.raises(UserError, match=line):
+            stages.load("grpo")
+        raised[:] = [error, ValueError("of another kind")]
+        with pytest.raises(type(error), match=str(error)):
+            stages.load("grpo")
 
 
 def test_every_stage_that_trains_has_a_card_and_a_cost() -> None:

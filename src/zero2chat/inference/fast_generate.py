@@ -231,17 +231,22 @@ class _Layer(NamedTuple):
     qk_norm: torch.Tensor | None  # (query and key heads, head dim)
 
 
+def is_supported(model: PreTrainedModel) -> bool:
+    """Whether `fast_sample` knows the model's architecture."""
+    config = model.config
+    return (
+        type(model) in _MODELS
+        and config.hidden_act == "silu"
+        and config.rope_parameters["rope_type"] in _ROPE
+        and all(kind == "full_attention" for kind in getattr(config, "layer_types", None) or ())
+    )
+
+
 def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
     """Return None for other architectures, and for weights that are sharded, quantized, mixed precision or spread."""
-    config, like = model.config, model.get_input_embeddings().weight
-    if (
-        type(model) not in _MODELS
-        or config.hidden_act != "silu"
-        or config.rope_parameters["rope_type"] not in _ROPE
-        or any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
-        or any(
-            (p.device, p.dtype) != (like.device, like.dtype) for n, p in model.named_parameters() if "lora_" not in n
-        )
+    like = model.get_input_embeddings().weight
+    if not is_supported(model) or any(
+        (p.device, p.dtype) != (like.device, like.dtype) for n, p in model.named_parameters() if "lora_" not in n
     ):
         return None
     try:
@@ -441,24 +446,22 @@ def _linear(modules: list[nn.Module], rows: int, apart: torch.dtype | None) -> C
 def _dense(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return weight and bias, with LoRA's matrices added to the weight."""
     weight, bias, adapters = _read_linear(module)
-    for name in adapters:
-        weight = weight + module.get_delta_weight(name).to(weight.dtype)
+    for layer, name in adapters:
+        weight = weight + layer.get_delta_weight(name).to(weight.dtype)
     return weight, bias
 
 
-def _read_linear(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None, list[str]]:
-    """Return weight, bias and the names of the active LoRA adapters."""
+def _read_linear(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None, list[tuple[Any, str]]]:
+    """Return weight, bias and the active LoRA adapters: the layer of each, which may wrap another, and its name."""
     if type(module) is nn.Linear:
         return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1), []
     from peft.tuners.lora import Linear
 
     if type(module) is not Linear or module.lora_variant or any(module.lora_bias.values()):
         raise _NotReadable
-    weight, bias, below = _read_linear(module.get_base_layer())
-    if below:
-        raise _NotReadable
+    weight, bias, below = _read_linear(module.base_layer)  # `get_base_layer` would pass over nested adapters
     used = not module.disable_adapters and not module.merged
-    return weight, bias, [name for name in module.active_adapters if used and name in module.lora_A]
+    return weight, bias, below + [(module, name) for name in module.active_adapters if used and name in module.lora_A]
 
 
 class _Apart:
@@ -468,9 +471,9 @@ class _Apart:
         self.dtype = dtype
         weight, bias, adapters = _read_linear(module)
         self.weight, self.bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-        both = ((_whole(module.lora_A[n].weight, 2), _whole(module.lora_B[n].weight, 2)) for n in adapters)
+        both = ((_whole(on.lora_A[n].weight, 2), _whole(on.lora_B[n].weight, 2)) for on, n in adapters)
         self.lora = [(a.to(dtype), b.to(dtype)) for a, b in both]
-        self.scales = [module.scaling[name] for name in adapters]
+        self.scales = [on.scaling[name] for on, name in adapters]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         x = x.to(self.dtype)

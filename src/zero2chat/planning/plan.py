@@ -61,7 +61,10 @@ def _memory(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: 
             parts["vllm"] = share * gpu.memory
     elif sampled:
         c = job.model.config.get_text_config()
-        size = 2 if STAGES.get(launch) else job.model.size
+        size = 2 if STAGES.get(launch) or launch == FSDP else job.model.size
+        if size == 4 and job.copied_to_sample is not None:
+            size = 2
+            always += 2.0 * job.copied_to_sample
         heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
         keys_and_values = 2.0 * c.num_hidden_layers * heads * head_width(c) * size
         gathered = 2.0 * job.parameters if launch in SHARDED else 0.0
@@ -138,6 +141,8 @@ def plan_step(
         "hfu": mfu * (job.flops + again) / job.flops,
         "hours": hours,
         "price": None if hours is None or price is None else hours * ranks * price,
+        "dtype": job.dtype,
+        "trains_16_bits": job.trains_16_bits,
         "memory": memory,
         "config": next((launch for launch, found in memory.items() if found["fits"]), None),
         "samples": job.rollout > 0,
@@ -219,6 +224,10 @@ def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
     ]
     if step["samples"]:
         lines.insert(3, "excluding the time to generate and score completions")
+    if step["dtype"] != "float32":
+        lines.append(f"dtype: the weights are loaded in {step['dtype']}")
+    if step["trains_16_bits"]:
+        lines[-1] += ", which one GPU and DDP refuse to train: set `dtype: float32`, or launch with ZeRO or FSDP"
     return lines
 
 

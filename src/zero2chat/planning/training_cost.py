@@ -23,9 +23,11 @@ from trl import ModelConfig, RewardConfig, get_peft_config
 
 from zero2chat import stages
 from zero2chat.errors import UserError
-from zero2chat.models.hardware import flops_per_token, parameter_count
+from zero2chat.inference.fast_generate import is_supported
+from zero2chat.models.hardware import flops_per_token, multiplied_count, parameter_count
 from zero2chat.models.loading import context_length, head_width, load_tokenizer
 from zero2chat.models.training_job import Group, Job, Model, Work
+from zero2chat.planning.memory import STAGES
 from zero2chat.planning.model_sizes import config_of
 from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.stages.pretrain import build_model, derive
@@ -58,6 +60,7 @@ def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | No
 
 def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
     """Return the config of a step's model: from the step that makes it, a local folder, or the table of dimensions.
+    Its `dtype` is that of the saved weights.
 
     Raises `UserError` for an unknown model.
     """
@@ -66,8 +69,15 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
     if made := _maker(path, steps):
         step, steps = made
         if step.stage == "pretrain":
-            return _pretrained(step, steps, *step.arguments()).config
-        return base_config(step.settings.get("model_name_or_path"), steps)
+            config = _pretrained(step, steps, *step.arguments()).config
+        else:
+            config = base_config(step.settings.get("model_name_or_path"), steps)
+        dtype = step.settings.get("dtype", "float32")
+        if STAGES.get(step.accelerate_config):  # DeepSpeed's weights are bf16, and its fp32 copies are not saved
+            dtype = "bfloat16"
+        if dtype not in (None, "auto"):
+            config.dtype = getattr(torch, dtype, config.dtype)  # a wrong word is refused when its step is planned
+        return config
     folder = Path(path)
     if (folder / "adapter_config.json").exists():
         from peft import PeftConfig
@@ -78,7 +88,9 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
             return AutoConfig.from_pretrained(path)
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: its config.json cannot be read ({str(error).splitlines()[0]})") from error
-    return config_of(path)
+    config = config_of(path)
+    config.dtype = torch.bfloat16  # of all models in the table
+    return config
 
 
 def _pretrained(step: Step, steps: Sequence[Step], args: Any, training: Any) -> PreTrainedModel:
@@ -98,9 +110,9 @@ def _empty(config: PreTrainedConfig, scores: bool = False) -> PreTrainedModel:
         return kind.from_config(config, dtype=torch.float32)
 
 
-def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelConfig | None) -> Model:
-    """Return what a rank keeps of the model that a step trains."""
-    size = 2 if options is not None and options.dtype in ("auto", "bfloat16", "float16") else 4
+def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelConfig | None, dtype: str) -> Model:
+    """Return what a rank keeps of the model that a step trains. `dtype` is that of the loaded weights."""
+    size = 4 if dtype == "float32" else 2
     moment = 1 if "8bit" in str(training.optim) else 4
     peft = get_peft_config(options) if options is not None else None
     if peft is None:
@@ -121,7 +133,8 @@ def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelCon
     assert options is not None
     bits = 4.127 if options.load_in_4bit else 8.0 if options.load_in_8bit else size * 8  # NF4's scales in 8 bits
     frozen = matrices * bits / 8 + (whole - matrices) * size
-    groups = [Group(adapter)] + ([Group(saved)] if saved else [])
+    # Modules that are trained whole: embeddings, which are not multiplied, and heads, of which tiles are copied.
+    groups = [Group(adapter)] + ([Group(saved, copied=False)] if saved else [])
     return Model(model.config, tuple(groups), frozen, size=size, lora=peft)
 
 
@@ -147,10 +160,15 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     def empty(path: str | None, scores: bool) -> PreTrainedModel:
         return _empty(base_config(path, steps), scores)
 
+    dtype = "float32"
     if options is None:  # it starts from random weights
         model = _pretrained(step, steps, args, training)
     else:
-        model = empty(step.settings.get("model_name_or_path"), isinstance(training, RewardConfig))
+        config = base_config(step.settings.get("model_name_or_path"), steps)
+        dtype = options.dtype or "auto"
+        if dtype == "auto":  # as saved
+            dtype = str(config.dtype or "float32").removeprefix("torch.")
+        model = _empty(config, isinstance(training, RewardConfig))
     c = model.config.get_text_config()
     if not getattr(c, "num_attention_heads", None) or any(
         getattr(c, f"num_{kind}experts", None) for kind in ("", "local_")
@@ -171,11 +189,13 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     elif length is None:
         length, said = context, "the model's context"
     dense = flops_per_token(model, length)
-    held = _trained(model, args, training, options)
+    quantized = options is not None and (options.load_in_4bit or options.load_in_8bit)
+    copied = multiplied_count(model) if is_supported(model) and not quantized else None
+    held = _trained(model, args, training, options, dtype)
     flops, forward = (dense, dense / 3) if held.lora is None else _lora_flops(dense, held, length)
     work = Work(length, checkpointing=training.gradient_checkpointing, scored=answer)
-    job = Job(held, work, parameters, flops, forward, said)
+    job = Job(held, work, parameters, flops, forward, said, copied_to_sample=copied, dtype=dtype)
     job = cost(job, empty, *arguments)
-    if options is not None and options.dtype in ("bfloat16", "float16") and not options.use_peft:
+    if job.trains_16_bits:
         job = replace(job, refused=(*job.refused, "single_gpu", "ddp"))  # as `check_precision` does
     return job, args, training

@@ -12,12 +12,13 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from zero2chat.errors import exit_on_mistake
+from zero2chat.errors import UserError, exit_on_mistake
 
 if TYPE_CHECKING:
     from zero2chat.data.preview_rows import Rows
@@ -96,21 +97,20 @@ class Stage(Description):
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Run the stage, or resume it, unless its run is done."""
-        from zero2chat.runs import Run
+        from zero2chat.runs import METRICS, Run
 
         settings, arguments = self.parse(argv)
-        if self.kind == "trains":
-            from zero2chat.trainers.weights import check_precision
-
-            check_precision(*arguments)
-        if self.check is not None:
-            self.check(*arguments)
+        common = next(one for one in arguments if hasattr(one, "output_dir"))
+        folder = Path(common.output_dir or "")
+        made = (folder / METRICS, *(folder.parent / file for file in self.beside))
+        is_done = bool(common.output_dir) and all(file.exists() for file in made)
+        if not is_done:  # a finished run is skipped wherever it is launched
+            self._refuse(arguments)
         if self.identity is not None:
             settings = self.identity(settings, *arguments)
-        common = next(one for one in arguments if hasattr(one, "output_dir"))
         run = Run.open(common.output_dir, self.name, settings)
         run.story, run.limits = self.story, self.limits
-        if run.done and all((run.folder.parent / file).exists() for file in self.beside):
+        if is_done:
             print(f"{run.folder}: done already")
             if self.again is not None:
                 self.again(*arguments)
@@ -120,6 +120,17 @@ class Stage(Description):
 
             set_seed(common.seed)
         (self.run or self._measured)(run, *arguments)
+
+    def _refuse(self, arguments: tuple[Any, ...]) -> None:
+        """Raises `UserError` for what this launch, or the stage, refuses."""
+        if self.kind == "trains":
+            from zero2chat.trainers.arguments import refuse_on_this_machine
+            from zero2chat.trainers.weights import check_precision
+
+            refuse_on_this_machine(arguments)
+            check_precision(*arguments)
+        if self.check is not None:
+            self.check(*arguments)
 
     def _measured(self, run: Run, args: Any) -> None:
         """`run` of a stage that declares `measure`."""
@@ -175,8 +186,26 @@ def names(giving: str | None = None) -> list[str]:
 
 
 def load(name: str) -> Stage:
-    stage: Stage = importlib.import_module(f"{__name__}.{name}").STAGE
+    """Import a stage. Raises `UserError` if a package, such as vLLM, was built for another release of CUDA or torch."""
+    try:
+        stage: Stage = importlib.import_module(f"{__name__}.{name}").STAGE
+    except (ImportError, RuntimeError) as error:  # the latter from lazy imports
+        if (said := _refused_by_the_linker(error)) is None:
+            raise
+        raise UserError(
+            f"an installed package was built for another release of CUDA or torch ({said}): install versions that go "
+            "together: `make gpu`, or `pip install -c constraints-gpu.txt …`"
+        ) from error
     return stage
+
+
+def _refused_by_the_linker(error: BaseException | None) -> str | None:
+    """Return what an error, or its cause, says about a compiled library that cannot be loaded."""
+    while error is not None:
+        if isinstance(error, ImportError) and re.search(r"cannot open shared object|undefined symbol", str(error)):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedTokenizerBase
@@ -118,7 +119,13 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     # No MFU: rows differ in length, and so does the cost of attention.
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "non_padding", tools)
     metrics = {"conversations": {"value": len(rows)}} | left_out
+    PartialState().wait_for_everyone()  # no rank reads the rows any more
+    _remove_rows(run)  # before the run is done: a kill in between would leave them for ever
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
+
+
+def _remove_rows(run: Run) -> None:
+    """Remove the rows that several processes share, also those of a killed attempt."""
     if is_main_process():
         shutil.rmtree(run.folder / ROWS, ignore_errors=True)
 
@@ -134,11 +141,12 @@ def _tokenize(
         return tokenize_conversations(conversations, tokenizer, training.max_length, overlong, "datasets", processes)
 
     if training.world_size == 1:
+        _remove_rows(run)
         return tokenize()
     failed: list[UserError | None] = [None]
     with first_goes_first(is_main_process()):
         if is_main_process():
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_rows(run)
             try:
                 tokenize().save_to_disk(folder)
             except UserError as error:

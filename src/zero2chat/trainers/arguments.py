@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,16 @@ from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.hub.push import check_branch, require_token
 from zero2chat.models.chat_template import settle_chat
-from zero2chat.models.hardware import bf16_is_fast, cpu_backend, is_deepspeed, is_on_cpu, keep_memory
+from zero2chat.models.hardware import (
+    bf16_is_fast,
+    cpu_backend,
+    is_deepspeed,
+    is_on_cpu,
+    keep_memory,
+    require_driver,
+)
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
+from zero2chat.models.training_job import wrong_vllm
 from zero2chat.runs import is_main_process
 from zero2chat.trainers.ranges import check_trainer_ranges
 
@@ -156,22 +165,22 @@ def parse_training(
     keep_memory()
     score_what_is_learned()
     built = build_training(classes, settings, where)
-    refuse_on_this_gpu(built, where)
     host_watchdog.watch()
     return settings, built
 
 
-def refuse_on_this_gpu(arguments: Sequence[Any], where: str) -> None:
+def refuse_on_this_machine(arguments: Sequence[Any]) -> None:
     """Raise `UserError` for settings that need what this GPU, or its environment, lacks."""
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
+    if values.get("use_vllm") and (wrong := wrong_vllm()):
+        raise UserError(f"use_vllm: {wrong}")
+    require_driver()
     if is_on_cpu() or not torch.cuda.is_available():
         return
     if values["bf16"] and not bf16_is_fast():  # torch would emulate it, many times slower
-        raise UserError(f"{where}: bf16: this GPU has no bf16: remove this setting, or set `fp16: true`")
+        raise UserError("bf16: this GPU has no bf16: remove this setting, or set `fp16: true`")
     if values["torch_compile"] and find_spec("triton") is None:
-        raise UserError(
-            f"{where}: torch_compile: Triton is not installed: `pip install triton`, or remove this setting"
-        )
+        raise UserError("torch_compile: Triton is not installed: `pip install triton`, or remove this setting")
 
 
 def score_what_is_learned() -> None:
@@ -207,11 +216,16 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
 
 @contextlib.contextmanager
 def refused_settings() -> Iterator[None]:
-    """Context around a trainer's constructor: turn the settings that it refuses into a `UserError`."""
+    """Context around a trainer's constructor: turn the settings that it refuses into a `UserError`.
+
+    vLLM, which a trainer may start, refuses too little memory for its weights, keys and values.
+    """
     try:
         yield
     except (ValueError, ImportError, OSError) as error:
-        raise UserError(f"the trainer refuses its settings: {error}") from error
+        said = re.sub(r"\bgpu_memory_utilization\b", "vllm_gpu_memory_utilization", str(error))
+        said = re.sub(r"\bmax_model_len\b", "vllm_max_model_length", said)
+        raise UserError(f"the trainer refuses its settings: {said}") from error
 
 
 def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from trl import ModelConfig, get_peft_config
 
 from zero2chat.errors import UserError
@@ -42,8 +42,10 @@ def check_precision(*arguments: Any) -> None:
 def train_in_fp32(trainer: Trainer) -> None:
     """Cast what a trainer trains beside frozen weights to fp32. Call before its optimizer exists.
 
-    A module that is trained as a whole (`lora_modules_to_save`, a value head) still takes and returns what its
-    neighbours compute in. Raises `UserError` as `check_precision` does, also for `dtype: auto`.
+    A module that is trained as a whole (`lora_modules_to_save`, a value model) still takes and returns what its
+    neighbours compute in. Only a head returns fp32: no module computes with its logits, values or scores.
+
+    Raises `UserError` as `check_precision` does, also for `dtype: auto`.
     """
     if trainer.is_deepspeed_enabled or (trainer.is_fsdp_enabled and trainer.accelerator.mixed_precision != "no"):
         return
@@ -55,15 +57,17 @@ def train_in_fp32(trainer: Trainer) -> None:
     around = next((p.dtype for p in trainer.model.parameters() if not p.requires_grad and p.is_floating_point()), None)
     whole = {id(p) for name, p in low.items() if "lora_" not in name}  # PEFT casts what goes into its own matrices
     if around in (torch.bfloat16, torch.float16):
+        models = [module for module in trainer.model.modules() if isinstance(module, PreTrainedModel)]
+        bodies = {id(module) for model in models for module in model.base_model.modules()}
         for module in trainer.model.modules():
             if any(id(p) in whole for p in module.parameters(recurse=False)):
-                _look_like(module, around)
+                _look_like(module, around, is_head=id(module) not in bodies)
     for parameter in low.values():
         parameter.data = parameter.data.float()
 
 
-def _look_like(module: nn.Module, dtype: torch.dtype) -> None:
-    """Let a module with fp32 weights take and return values of this precision."""
+def _look_like(module: nn.Module, dtype: torch.dtype, is_head: bool) -> None:
+    """Let a module with fp32 weights take values of this precision and, unless it is a head, return them."""
 
     def take(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(x.float() if _is(x, dtype) and not torch.is_autocast_enabled(x.device.type) else x for x in inputs)
@@ -72,7 +76,8 @@ def _look_like(module: nn.Module, dtype: torch.dtype) -> None:
         return output.to(dtype) if _is(output, torch.float32) else output
 
     module.register_forward_pre_hook(take)
-    module.register_forward_hook(give)
+    if not is_head:
+        module.register_forward_hook(give)
 
 
 def _is(value: Any, dtype: torch.dtype) -> bool:

@@ -230,8 +230,11 @@ def test_gradient_checkpointing_changes_no_gradient(
     assert found[0] == [pytest.approx(pair, rel=1e-4, abs=1e-5) for pair in found[1]]
 
 
-def test_at_its_first_step_the_ratio_is_one_and_nothing_is_clipped(make: Callable[..., PPOTrainer]) -> None:
-    first, second = steps(make(num_ppo_epochs=2, learning_rate=1e-2))
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_at_its_first_step_the_ratio_is_one_and_nothing_is_clipped(
+    temperature: float, make: Callable[..., PPOTrainer]
+) -> None:
+    first, second = steps(make(num_ppo_epochs=2, learning_rate=1e-2, temperature=temperature))
     assert first["clip_ratio/region_mean"] == first["clip_ratio/value_mean"] == 0
     assert first["approx_kl"] == pytest.approx(0, abs=1e-6)
     assert first["kl"] == pytest.approx(0, abs=1e-5)
