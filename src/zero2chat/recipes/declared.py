@@ -71,7 +71,7 @@ def _find(name: str, module: str) -> tuple[ast.ClassDef, str] | None:
 
 @functools.cache
 def _dataclass(name: str, module: str) -> Any:
-    """Return a dataclass with the fields of the one that a name stands for, without its methods; None if it is none."""
+    """Return a copy of the dataclass that a name stands for, without methods; None if the name is no dataclass."""
     found = _find(name, module)
     if found is None or not any("dataclass" in ast.unparse(one) for one in found[0].decorator_list):
         return None
@@ -107,7 +107,7 @@ def _hint(annotation: ast.expr, module: str) -> Any:
 
 
 def _field(value: ast.expr | None) -> Field[Any]:
-    """Return a field with the default that stands in the file, as far as it is a literal."""
+    """Return a field with the default and the metadata that the file gives, as far as they are literals."""
     if value is None:
         return field()
     words = {"default": value}
