@@ -155,7 +155,7 @@ class Bench:
         return model, tokenizer
 
     def text(self, rng: random.Random, size: int) -> str:
-        """About `size` characters, each of which is a token."""
+        """About `size` characters, each a token."""
         words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(50)]
         return " ".join(rng.choices(words, k=max(1, round(size / 6.5))))
 
@@ -223,7 +223,7 @@ class _Clock:
     def __init__(self, bench: Bench, warm: int, rollout: str):
         self.bench, self.warm, self.rollout = bench, warm, rollout
         self.rows: Rows = []
-        self.steps = self.processed = 0  # `processed` tokens, of which `tokens` are no padding
+        self.steps = self.processed = 0  # `tokens` are the `processed` ones without padding
         self.tokens: Any = 0
         self.seconds = self.generating = 0.0
 

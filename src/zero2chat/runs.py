@@ -321,28 +321,22 @@ class Run:
             raise UserError(f"{stage}: output_dir is not set: set it to the run's folder, such as runs/mine/{stage}")
         folder = Path(output_dir)
         new = fingerprint(stage, settings)
-        identity = read_run(folder)
-        if identity is None:
-            identity = {"fingerprint": new, "seconds": 0.0}
-            if is_main_process():
-                lock(folder)
-                write_identity(folder, identity)
-        else:
+        identity, differences = read_run(folder), list[str]()
+        if identity is not None:
             old = {key: value for key, value in identity["fingerprint"].items() if key != "after"}
             differences = changes(old, json.loads(json.dumps(new, default=str)))
-            if differences and is_untouched(folder):
-                identity["fingerprint"] = new
-                identity.pop("launch", None)  # recorded for other settings
-                if is_main_process():
-                    lock(folder)
-                    write_identity(folder, identity)
-            elif differences:
-                raise UserError(
-                    f"{folder}: made with other settings ({'; '.join(differences)}): run it again with "
-                    f"`zero2chat run … --restart {folder.name}`, or set another output_dir"
-                )
-            if is_main_process() and not (folder / METRICS).exists():
-                lock(folder)
+        if differences and not is_untouched(folder):
+            raise UserError(
+                f"{folder}: made with other settings ({'; '.join(differences)}): run it again with "
+                f"`zero2chat run … --restart {folder.name}`, or set another output_dir"
+            )
+        begins = identity is None or bool(differences)
+        if identity is None or begins:  # a launch that was recorded had other settings
+            identity = {"fingerprint": new, "seconds": identity["seconds"] if identity else 0.0}
+        if is_main_process() and not (folder / METRICS).exists():
+            lock(folder)
+            if begins:
+                write_identity(folder, identity)
         return cls(folder, identity)
 
     @property

@@ -53,7 +53,7 @@ def test_the_epoch_reaches_the_sampler_of_a_resumed_run_on_any_number_of_process
 
 
 class Slow:
-    """Rows of 8 tokens, 5 of them no padding, each of which takes a while to read."""
+    """Rows of 8 tokens, 5 of them no padding; each row takes a while to read."""
 
     seconds = 0.02
 

@@ -10,21 +10,11 @@ from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat.data.sources import require_text
+from zero2chat.data.sources import require_filled
 from zero2chat.errors import UserError
 from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.tokenization import plain_ids, token_bytes
 from zero2chat.runs import is_main_process
-
-
-def require_filled(rows: Dataset, column: str, label: str) -> None:
-    """Raise `UserError` if the column is missing, does not hold text, or is null in some row."""
-    require_text(rows, column, label)
-    if rows.data.column(column).null_count == 0:
-        return
-    for i, text in enumerate(rows[column]):  # a selection may exclude the nulls
-        if text is None:
-            raise UserError(f"{label}: row {i}: column '{column}' is null: fill it in, or remove the row")
 
 
 def token_windows(

@@ -183,6 +183,16 @@ def require_text(rows: Dataset, column: str, label: str | None, setting: str = "
         raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `{setting}`")
 
 
+def require_filled(rows: Dataset, column: str, label: str) -> None:
+    """Raise `UserError` if the column is missing, does not hold text, or is null in some row."""
+    require_text(rows, column, label)
+    if rows.data.column(column).null_count == 0:
+        return
+    for i, text in enumerate(rows[column]):  # a selection may exclude the nulls
+        if text is None:
+            raise UserError(f"{label}: row {i}: column '{column}' is null: fill it in, or remove the row")
+
+
 def first_rows(rows: Dataset, n: int | None) -> Dataset:
     """Return the first `n` rows, or all of them."""
     return rows if n is None else rows.select(range(min(n, len(rows))))

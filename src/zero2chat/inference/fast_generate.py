@@ -1,10 +1,11 @@
-"""Fast rollouts: a lean decode loop behind `model.generate`, for Qwen3 and Llama models.
+"""Fast rollouts: a lean decode loop behind `model.generate`. One long file, because every step shares one state.
 
-Where `generate` loses time on a small model: at batch size 64, half of it is spent in `torch.multinomial`, which draws
-a random number for each row *and token of the vocabulary*; at batch size 1, in the many small operations between the
-matrix products. Here each row uses one random number (inverse transform), weights are read directly, products of the
-same input are fused, oneDNN multiplies, equal prompts are processed once, keys and values go into a buffer, and
-finished rows leave the batch. The weights are read again at each call, so that no optimizer step is missed.
+It serves Qwen3 and Llama models. Where `generate` loses time on a small model: at batch size 64, half of it is spent in
+`torch.multinomial`, which draws a random number for each row *and token of the vocabulary*; at batch size 1, in the
+many small operations between the matrix products. Here each row uses one random number (inverse transform), weights are
+read directly, products of the same input are fused, oneDNN multiplies, equal prompts are processed once, keys and
+values go into a buffer, and finished rows leave the batch. The weights are read again at each call, so that no
+optimizer step is missed.
 
 On CUDA memory counts more: weights are neither fused nor merged with LoRA's, which would copy them, and the buffer of
 keys and values grows with what is drawn. Only fp32 weights are copied, to bf16, where the training's matrix products

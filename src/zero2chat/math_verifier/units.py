@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from pathlib import Path
 
 # name: (what it measures, size in base units). Single letters are units only in \text{}, or at the end as in "5 m".
 _TABLE: dict[str, tuple[str, Fraction]] = {}
@@ -56,29 +57,7 @@ _SCALES = {
 }  # fmt: skip
 CURRENCIES = frozenset({"euro", "gbp", "rupee", "yen"})  # not equal to the dollars of "$5"
 # Words after a number that change its value, or with which it is no answer. Any other word is a counted noun.
-_OTHER_WORDS = """
-    and or not no nor is are was were be if than then to from but except plus minus times less more fewer greater at
-    least most half third quarter double twice triple quadruple percent percentage squared cubed about approximately
-    nearly almost roughly around approx circa over under between either neither all any some none both factorial root
-    cube cubes square power inverse reciprocal negative opposite base pair pairs couple couples fold mod modulo
-    modulus choose where when for with without false true wrong incorrect invalid rejected reject extraneous
-    impossible excluded discarded undefined unknown unsure possibly probably maybe perhaps say guess of out into by
-    per in on off above below beneath beyond past before after within outside up down short shy away ago hence behind
-    ahead early late until till since upto against versus vs among across along higher lower bigger smaller larger
-    lesser older younger longer shorter taller faster slower further farther later earlier sooner nearer closer better
-    worse heavier lighter wider deeper warmer colder hotter cooler cheaper extra additional surplus deficit debt owed
-    owing loss lost missing overdrawn debit basis bps ppm ppb mille permille promille permil permill pct pips arab
-    kharab fails failed works first next last previous every each other another remainder rem quotient divided
-    multiplied raised grand kilo mega giga tera milli micro nano centi deci deca hecto tens ones teens oh zero zeros
-    zeroes one two four five six seven eight nine ten eleven twelve thirteen twenty thirty forty fifty sixty seventy
-    eighty ninety hex hexadecimal octal binary decimal ternary imaginary complex bc bce ad ce googol googols
-    googolplex googolplexes centuple complement conjugate negation negatives transpose derivative ish nil null zilch
-    nought naught mil mils mill thou mio percents percentile percentiles umpteen umpteenth nth duo duos trio trios
-    quartet quartets quintet quintets sextet sextets octet octets ream reams exactly precisely even odd unless because
-    so therefore thus though although however instead rather otherwise also too again should would could can cannot
-    may might must will isn aren don doesn never ever nowhere
-"""
-_NO_UNIT = frozenset(_OTHER_WORDS.split())
+_NO_UNIT = frozenset(Path(__file__).with_name("other_words.txt").read_text(encoding="utf-8").split())
 # "5 doubled", "5 repeating", "5 hopefully"; but "5 buildings", "5 seeds", "5 evening".
 _DONE = re.compile(
     r"(?<![a-z])(?!(?:str|spr|even|morn|build|paint|draw|shill|ceil|wedd|meet|sibl|duckl|dumpl|earr|farth|sterl)ing$)"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import hashlib
 import importlib.util
 import json
 import os
@@ -26,12 +24,12 @@ from zero2chat import config, runs, stages
 from zero2chat.errors import MISTAKE_FILE, UserError
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
 from zero2chat.recipes import graph, processes
+from zero2chat.recipes.declared import check_settings
 from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owners, require_known
 from zero2chat.recipes.seeds import in_seeds, with_seeds
 
 # Suffixes by which a setting is taken for a file in the repository, and settings that are always plain text.
 _FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
-_MOST_REMEMBERED = 2000  # settings of steps that were found good
 _TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
 # Settings that need a package that not every machine can use, with the extra that installs it.
 _NEEDS = {"load_in_4bit": ("bitsandbytes", "qlora"), "load_in_8bit": ("bitsandbytes", "qlora")}
@@ -174,7 +172,11 @@ def run(
         raise UserError("--only, --from and --restart exclude each other: give one of them")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # as in the steps' own processes: tasks and rewards may be modules there
-    _check_settings(written, remember=dry_run)  # report a mistake in the last step now, not after an hour
+    for step in written:  # report a mistake in the last step now, not after an hour
+        if dry_run:
+            check_settings(step.stage, step.settings, str(step.config))
+        else:
+            step.arguments()
 
     if only in named:
         steps = wanted = graph.for_claim(steps, only)
@@ -212,30 +214,6 @@ def run(
         with processes.stopped_by_signals():
             outcome = _make(wanted, steps, recipe, jobs)
     return {"recipe": recipe, "steps": outcome, "seconds": round(time.time() - started, 1)}
-
-
-def _check_settings(steps: Sequence[Step], remember: bool) -> None:
-    """Build every step's arguments, as the step will. Raises `UserError` for a setting that is unknown or refused.
-
-    That imports trl, which takes seconds. With `remember`, settings that these versions of the packages and of this one
-    accepted before are not built again.
-    """
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zero2chat" / "accepted.json"
-    source = [(str(file), file.stat().st_mtime_ns) for file in sorted(Path(__file__).parents[1].rglob("*.py"))]
-    known: list[str] = []
-    if remember:
-        with contextlib.suppress(OSError, ValueError):
-            known = [str(digest) for digest in json.loads(path.read_text(encoding="utf-8"))]
-    found = []
-    for step in steps:
-        told = [step.stage, str(Path.cwd()), step.settings, runs.versions(), source]
-        found.append(hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest())
-        if found[-1] not in known:
-            step.arguments()
-    if remember and set(found) - set(known):
-        with contextlib.suppress(OSError):  # if the cache cannot be written, the next run only takes longer
-            path.parent.mkdir(parents=True, exist_ok=True)
-            runs.write_atomically(path, json.dumps([*known, *found][-_MOST_REMEMBERED:]))
 
 
 def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int) -> dict[str, str]:

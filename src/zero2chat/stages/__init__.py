@@ -1,7 +1,7 @@
 """What a stage is. Each file here ends in `STAGE = Stage(...)`, and everything that lists stages follows from that.
 
 `names` and `described` read the declarations without importing the files, because trl, which most files import, takes
-seconds. The fields of `Description` are therefore literals.
+seconds. The fields of `Description` are therefore literals, and `arguments` is a tuple of names.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Stage(Description):
 def names(giving: str | None = None) -> list[str]:
     """Return the names of all stages, or of those that declare this field."""
     found = [module.name for module in pkgutil.iter_modules(__path__)]
-    return [name for name in found if giving is None or giving in _declaration(name)]
+    return [name for name in found if giving is None or giving in declaration(name)]
 
 
 def load(name: str) -> Stage:
@@ -211,7 +211,7 @@ def _refused_by_the_linker(error: BaseException | None) -> str | None:
 @functools.cache
 def described(name: str) -> Description:
     """Read a stage's description from its file, without importing it."""
-    known, given = {field.name for field in fields(Description)}, _declaration(name)
+    known, given = {field.name for field in fields(Description)}, declaration(name)
     return Description(**{key: ast.literal_eval(value) for key, value in given.items() if key in known})
 
 
@@ -221,7 +221,7 @@ def card_texts(name: str) -> tuple[str, str]:
 
 
 @functools.cache
-def _declaration(name: str) -> dict[str, ast.expr]:
+def declaration(name: str) -> dict[str, ast.expr]:
     """Return the fields of `STAGE = Stage(...)` in a stage's file, as syntax trees."""
     spec = importlib.util.find_spec(f"{__name__}.{name}")
     assert spec is not None

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 
-from zero2chat.evaluation import extraction
+from zero2chat.evaluation.extraction import RegurgitateArguments, as_table, measure_extraction
 from zero2chat.stages import Load, Result, Stage
 
 
-def measure(args: extraction.RegurgitateArguments, load: Load) -> Result:
-    metrics, samples = extraction.measure_extraction(*load(args.model_name_or_path), args)
+def measure(args: RegurgitateArguments, load: Load) -> Result:
+    metrics, samples = measure_extraction(*load(args.model_name_or_path), args)
     return Result(metrics, samples, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
 
 
@@ -27,10 +27,10 @@ STAGE = Stage(
     name="regurgitate",
     story="How much of its training text a model has memorized.",
     kind="answers",
-    arguments=(extraction.RegurgitateArguments,),
+    arguments=(RegurgitateArguments,),
     positional="model_name_or_path",
     measure=measure,
-    table=extraction.as_table,
+    table=as_table,
 )
 main = STAGE.main
 

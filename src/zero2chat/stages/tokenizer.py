@@ -17,8 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
 from zero2chat.config import Refuse
-from zero2chat.data.packing import require_filled
-from zero2chat.data.sources import Source, load_source
+from zero2chat.data.sources import Source, load_source, require_filled
 from zero2chat.errors import UserError
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
 from zero2chat.runs import Run

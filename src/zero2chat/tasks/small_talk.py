@@ -1,8 +1,9 @@
-"""Small talk: greetings, thanks, moods, likes and other openings that people type to an assistant.
+"""Small talk: openings that people type to an assistant. This file is long: its rows come from three kinds of sources.
 
-The phrasings are our own, made from patterns and lists of words, or, with `people`, also real people's: short
-utterances of the chitchat-dataset package (MIT), sorted into the same kinds by what the whole utterance says. Some
-kinds have a content, such as a name or a food, that the answer has to repeat as the user typed it.
+The openings are greetings, thanks, moods, likes and more. The phrasings are our own, made from patterns and lists of
+words, or, with `people`, also real people's: short utterances of the chitchat-dataset package (MIT), sorted into the
+same kinds by what the whole utterance says. Some kinds have a content, such as a name or a food, that the answer has to
+repeat as the user typed it.
 
 Training also uses wordings drawn from the patterns that classify people's utterances, if their key is in training.
 

@@ -71,7 +71,7 @@ def values_of(name: str | int, split: str) -> list[str]:
 
 @functools.cache
 def blended(name: str) -> list[str]:
-    """Return additional values for training, none of which occurs elsewhere in a conversation."""
+    """Return additional values for training that occur nowhere else in a conversation."""
     seen = [value for value in VALUES[name] if in_split(f"a {name}: {value}", "train", SHARES)]
     wordings = str((FACTS, ASKS, CHANGES, SUPPOSED, HEARD, CORRECTIONS, TEXTS["small_talk"]))
     elsewhere = {*re.findall("[a-z]+", wordings.lower()), *map(str.lower, itertools.chain(*VALUES.values()))}
