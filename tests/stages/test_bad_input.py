@@ -167,7 +167,7 @@ SETTINGS = [
     ("sft", {"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/x.yaml: task 'facts': unknown option 'tell'"),
     ("sft", {"tasks": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
     ("sft", {"datasets": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
-    ("evaluate", {"tasks": []}, "tasks and harness are empty"),
+    ("evaluate", {"tasks": []}, "tasks, datasets and harness are empty"),
     ("evaluate", {"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit: set one of them"),
     ("evaluate", {"load_in_4bit": True, "dtype": "auto"}, "load_in_4bit: dtype auto is not supported: set dtype"),
     ("evaluate", {"harness": [{"tsk": "gsm8k"}]}, "harness[0]: unknown key 'tsk'; did you mean 'task'?"),
