@@ -47,10 +47,10 @@ def test_a_path_is_looked_up_in_the_package_if_the_working_folder_lacks_it(elsew
 def test_a_recipe_of_the_package_has_the_same_commands_and_inputs_in_any_folder(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    steps = load_recipe("recipes/quickstart")
-    runner.run("recipes/quickstart", dry_run=True)
+    steps = load_recipe("recipes/chat-qwen3-0.6b")
+    runner.run("recipes/chat-qwen3-0.6b", dry_run=True)
     printed = capsys.readouterr().out
-    assert f"--config_file {ROOT / 'accelerate_configs/cpu.yaml'} " in printed
+    assert f"--config_file {ROOT / 'accelerate_configs/single_gpu.yaml'} " in printed
     template = "chat_templates/chatml.jinja"
     (sft,) = (step for step in steps if step.name == "sft")
     here = runs.input_digest(template)
@@ -58,11 +58,11 @@ def test_a_recipe_of_the_package_has_the_same_commands_and_inputs_in_any_folder(
     assert "chat_templates/chatml.response.json" in runs.input_paths(sft.settings)
     assert load_yaml(sft.config)["learning_rate"] == sft.settings["learning_rate"]
     monkeypatch.chdir(ROOT)
-    assert [(step.name, step.settings) for step in load_recipe("recipes/quickstart")] == [
+    assert [(step.name, step.settings) for step in load_recipe("recipes/chat-qwen3-0.6b")] == [
         (step.name, step.settings) for step in steps
     ]
     assert runs.input_digest(template) == here
-    assert "--config_file accelerate_configs/cpu.yaml " in shlex.join(sft.command())
+    assert "--config_file accelerate_configs/single_gpu.yaml " in shlex.join(sft.command())
 
 
 def test_the_command_kept_for_the_model_card_names_no_folder_of_the_machine(elsewhere: Path) -> None:
@@ -87,8 +87,8 @@ def test_an_own_accelerate_config_is_known_beside_those_of_the_package(elsewhere
 
 
 def test_preview_finds_a_yaml_of_the_package(elsewhere: Path) -> None:
-    with pytest.raises(UserError, match=r"runs/quickstart/pretrain: no such run"):
-        open_rows("recipes/quickstart/sft.yaml")
+    with pytest.raises(UserError, match=r"Qwen/Qwen3-0\.6B-Base: no such folder, and no tokenizer"):
+        open_rows("recipes/chat-qwen3-0.6b/sft.yaml")
 
 
 def test_the_working_folder_is_on_the_import_path_of_every_command(
@@ -189,4 +189,4 @@ def test_a_recipe_of_ones_own_runs_in_an_empty_folder_with_the_package_from_a_wh
     assert json.loads(printed.splitlines()[-1])["steps"] == dict.fromkeys(settings, "made")
     assert str(site / "zero2chat/bundled/accelerate_configs/cpu.yaml") in printed
     assert str(site) not in (tmp_path / "runs/my-recipe/sft/README.md").read_text()
-    assert "recipes/quickstart/sft.yaml" in run("recipes/quickstart", "--dry-run")
+    assert "recipes/chat-qwen3-0.6b/sft.yaml" in run("recipes/chat-qwen3-0.6b", "--dry-run")
