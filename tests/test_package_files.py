@@ -121,7 +121,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_has_every_file_of_the_package(installed: Path) -> None:
     (wheel,) = installed.glob("*.whl")
-    listed = subprocess.run(["git", "ls-files", "src/zero2chat", *FOLDERS], cwd=ROOT, capture_output=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "src/zero2chat", *FOLDERS],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
     wanted = listed.stdout.decode().split()
     names = [name.removeprefix("src/") if name.startswith("src/") else f"zero2chat/bundled/{name}" for name in wanted]
     inside = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
@@ -141,6 +146,7 @@ def test_a_recipe_of_ones_own_runs_in_an_empty_folder_with_the_package_from_a_wh
     recipe = tmp_path / "my-recipe"
     recipe.mkdir()
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CHATS))
+    (tmp_path / "prompts.csv").write_text("prompt;answer\n" + "".join(f"Say {i}.;{i}\n" for i in range(16)))
     (tmp_path / "my_rewards.py").write_text(
         "def short(completions, **columns):\n    return [float(len(c[-1]['content']) < 5) for c in completions]\n"
     )
@@ -162,12 +168,18 @@ def test_a_recipe_of_ones_own_runs_in_an_empty_folder_with_the_package_from_a_wh
         | chat,
         "grpo": {
             "model_name_or_path": "runs/my-recipe/sft",
-            "datasets": [{"task": "word_problems", "n": 16}],
+            "datasets": [{"path": "prompts.csv"}],
             "rewards": [{"function": "my_rewards.short"}],
             "num_generations": 2,
             "max_completion_length": 4,
         }
         | {key: value for key, value in training.items() if key != "max_length"},
+        "evaluate": {
+            "model_name_or_path": "runs/my-recipe/grpo",
+            "datasets": [
+                {"path": "chats.jsonl", "n": 4, "metrics": ["f1"], "rewards": [{"function": "my_rewards.short"}]}
+            ],
+        },
     }
     for stage, own in settings.items():
         (recipe / f"{stage}.yaml").write_text(yaml.safe_dump({"output_dir": f"runs/my-recipe/{stage}"} | own))

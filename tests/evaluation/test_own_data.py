@@ -167,9 +167,9 @@ def test_two_files_of_one_name_and_tools_that_are_not_there_are_refused() -> Non
         (
             [{"messages": TURNS}, {"messages": ASKED}],
             {},
-            "mine, row 1: has no reference answer, unlike the rows before",
+            "mine, row 1: has no reference answer, unlike the first row",
         ),
-        ([{"messages": ASKED}, {"messages": TURNS}], {}, "mine, row 1: has a reference answer, unlike the rows before"),
+        ([{"messages": ASKED}, {"messages": TURNS}], {}, "mine, row 1: has a reference answer, unlike the first row"),
         ([{"messages": TURNS[1:]}], {}, "mine, row 0: no user's turn to answer"),
     ],
 )

@@ -202,7 +202,7 @@ def test_qlora_without_its_package_is_named(mistake: Callable[..., str]) -> None
 
 FILES = [
     ("", "has no rows"),
-    ('{"messages": [}\n', "JSON parse error"),
+    ('{"messages": [}\n', "chat: cannot read any row: invalid JSON: Expecting value"),
     ('{"text": "a"}\n', "chat: its columns (text) match no known format: chat (messages); ShareGPT"),
     ('{"messages": "a"}\n', "chat, row 0: expected a list of {role, content}"),
     (json.dumps(_chat("a")) + "\n", "chat, row 0: no assistant message to learn from"),
@@ -211,7 +211,7 @@ FILES = [
         "unknown role 'alien'",
     ),
     (json.dumps(_chat("a", "b")) + "\n" + json.dumps(_chat("a", "word " * 99)), "1 of 2 conversations are longer than"),
-    (json.dumps(_chat("a", "b"), ensure_ascii=False)[:-1] + ', "note": "caf\udce9"}', "Invalid UTF8"),
+    (json.dumps(_chat("a", "b"), ensure_ascii=False)[:-1] + ', "note": "caf\udce9"}', "not UTF-8"),
 ]
 
 

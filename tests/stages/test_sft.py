@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import runs, tasks
+from zero2chat.errors import UserError
 from zero2chat.inference.generate import answer
 from zero2chat.stages import sft
 from zero2chat.stages.sft import main
@@ -202,3 +203,46 @@ def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypat
     monkeypatch.setattr(sft, "is_main_process", lambda: True)
     sft._tokenize(run, rows, None, training, "error")
     assert asked == [8, 3]
+
+
+# ---- validation
+
+
+def test_the_loss_on_validation_rows_is_logged_while_it_trains(
+    tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
+) -> None:
+    rows = [{"prompt": f"Say {i % 30}.", "completion": f"{i}"} for i in range(60)]
+    files = {"chat": rows, "held_out": [{"prompt": "Say 99.", "completion": "99"}] * 5}
+    for name, some in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    data = {"datasets": [{"path": str(tmp_path / "chat.jsonl")}], "tasks": []}
+    held_out = {"validation_datasets": [{"path": str(tmp_path / "held_out.jsonl")}]}
+    for name, more in (("file", held_out), ("share", {"validation_fraction": 0.2, "eval_steps": 3, "packing": False})):
+        folder = tmp_path / name
+        main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **settings("sft", folder, **data | more)))])
+        losses = {
+            line["step"]: line["eval_loss"] for line in runs.read_jsonl(folder / "history.jsonl") if "eval_loss" in line
+        }
+        assert list(losses) == ([0, 2, 4, 6] if name == "file" else [0, 3, 6])
+        metrics = _metrics(folder)
+        assert metrics["val_loss"]["value"] == pytest.approx(losses[6], abs=1e-3)
+        if name == "file":
+            assert metrics["conversations"]["value"] == 60
+        else:
+            assert 0 < metrics["val_loss"]["n"] == 60 - metrics["conversations"]["value"] < 30
+            assert metrics["val_loss"]["n"] % 2 == 0  # both rows of a prompt are on one side
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"validation_fraction": 0.1, "validation_datasets": [{"path": "a.jsonl"}]}, "set one of them"),
+        ({"validation_fraction": 1.0}, "validation_fraction 1.0 is not from 0 to below 1"),
+        ({"validation_datasets": [{"paht": "a.jsonl"}]}, r"validation_datasets\[0\]: unknown key 'paht'"),
+    ],
+)
+def test_validation_that_cannot_be_is_refused(
+    changes: dict[str, Any], says: str, settings: Callable[..., dict[str, Any]]
+) -> None:
+    with pytest.raises(UserError, match=says):
+        sft.STAGE.build(settings("sft", Path("e"), **changes), "sft.yaml")

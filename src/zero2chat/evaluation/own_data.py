@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
 from zero2chat.config import Refuse, build
-from zero2chat.data.chat_formats import CONVERSATIONS, Message, Shape, read_turns, recognise
+from zero2chat.data.chat_formats import CONVERSATIONS, Message, Shape, read_turns, recognise, refuse_empty
 from zero2chat.data.review_states import leave_out_rejected
-from zero2chat.data.sources import Source, first_rows, load_source
+from zero2chat.data.rows import load_table
+from zero2chat.data.sources import Source, first_rows
 from zero2chat.errors import UserError
 from zero2chat.evaluation.metrics import load_metric
 from zero2chat.evaluation.tasks import Scored
@@ -103,31 +104,36 @@ _SHAPES = (
 
 
 def load_rows(spec: OwnData) -> Rows:
-    """Load the prompts and reference answers. Raises `UserError` with the row that is invalid."""
-    rows = first_rows(leave_out_rejected(load_source(spec, as_text=True), spec.label), spec.n)
+    """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
+    rows = first_rows(leave_out_rejected(load_table(spec), spec.label), spec.n)
     shape = recognise(rows, _SHAPES, spec.label, "rows to evaluate")
-    prompts: list[list[Message]] = []
-    references: list[str] = []
-    for i, row in enumerate(rows):
-        where = f"{spec.label}, row {i}"
+    has_reference: list[bool] = []  # of the rows so far
+
+    def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str]]:
         if isinstance(row.get("answer"), int | float):
             row["answer"] = str(row["answer"])
         messages = shape.conversation(row, where)
         asked = [n for n, message in enumerate(messages, 1) if message["role"] == "user"]
         if not asked:
             raise UserError(f"{where}: no user's turn to answer")
+        refuse_empty(messages, where)
         given = [message["content"] for message in messages[asked[-1] :] if message["role"] == "assistant"]
-        prompts.append(messages[: asked[-1]])
-        references += given[-1:]
-        if len(references) not in (0, len(prompts)):
+        has_reference.append(bool(given))
+        if has_reference[0] != has_reference[-1]:
             has = "a" if given else "no"
-            raise UserError(f"{where}: has {has} reference answer, unlike the rows before: put it into another file")
+            raise UserError(f"{where}: has {has} reference answer, unlike the first row: put it into another file")
+        return messages[: asked[-1]], given[-1:]
+
+    numbers, found = zip(*rows.read(read, spec), strict=True)
+    prompts = [prompt for prompt, _ in found]
+    references = [text for _, given in found for text in given]
     if spec.metrics and not references:
         raise UserError(f"{spec.label}: metrics: they need reference answers: add a column `answer`, or use `rewards`")
     taken = (*shape.columns, "answer", "prompts", "completions")  # the latter two are a reward's own arguments
-    others = rows.select_columns([name for name in rows.column_names if name not in taken])
+    others = rows.others(numbers, taken, spec)
     if references:
-        others = others.add_column("answer", references)
+        answers = Dataset.from_dict({"answer": references})
+        others = concatenate_datasets([answers, others], axis=1) if others.column_names else answers
     for reward in read_rewards(spec.rewards) if spec.rewards else ():
         reward.check(others, str(spec.label))
     return Rows(prompts, references, others)

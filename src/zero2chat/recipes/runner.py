@@ -30,7 +30,7 @@ from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owne
 from zero2chat.recipes.seeds import in_seeds, with_seeds
 
 # Suffixes by which a setting is taken for a file in the repository, and settings that are always plain text.
-_FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
+_FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".tsv", ".parquet", ".bpe", ".tiktoken", ".yaml")
 _MOST_REMEMBERED = 2000  # settings of steps that were found good
 _TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
 # Settings that need a package that not every machine can use, with the extra that installs it.

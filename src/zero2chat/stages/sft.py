@@ -8,11 +8,13 @@ One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`,
 Reads a model and conversations (tasks' demonstrations, chat datasets). Writes a model folder with a chat template, and
 its accuracy on each task's test rows. The loss is on the assistant's tokens only, including the end-of-turn token and
 tool calls, never on tool results. Conversations that contain a question of the evaluations in `decontaminate` are
-removed and recorded (`decontaminated.jsonl`).
+removed and recorded (`decontaminated.jsonl`). With validation rows (a file, or a share of the data) the loss on them
+is logged while the model trains.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset, load_from_disk
+from datasets import Dataset, concatenate_datasets, load_from_disk
 from transformers import PreTrainedTokenizerBase
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
@@ -47,11 +49,12 @@ from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
+from zero2chat.trainers.validation import ValidationArguments, evaluate_while_training, hold_out, validation_loss
 from zero2chat.trainers.weights import adapter_config
 
 
 @dataclass
-class SftArguments(TaskStepsArguments):
+class SftArguments(ValidationArguments, TaskStepsArguments):
     """The conversations, the evaluation tasks, and settings that `SFTConfig` lacks."""
 
     decontaminate: list[dict] = field(
@@ -70,6 +73,7 @@ class SftArguments(TaskStepsArguments):
         if self.overlong not in ("error", "drop"):
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
         read_exams(self.decontaminate)
+        self.check_validation()
         super().__post_init__()
 
 
@@ -98,10 +102,20 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     parts = _load(sources, tools, decontamination)
     left_out = decontamination.finish(run)
     conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
+    validation = None
+    if args.validation_datasets:
+        held_out = read_sources(args.validation_datasets, where="validation_datasets")
+        validation = concatenate_datasets([load_conversations(source, tools=tools) for source in held_out])
+    elif args.validation_fraction:
+        kept, watched = hold_out(conversations["messages"][:], _asked, args.validation_fraction)
+        conversations, validation = conversations.select(kept), conversations.select(watched)
     if args.join > 1:
         # Digits are one token each: at two characters per token joined rows fit, and others raise an error.
         conversations = join_conversations(conversations, args.join, 2 * training.max_length, training.seed)
     rows = _tokenize(run, conversations, tokenizer, training, args.overlong)
+    if validation is not None:
+        validation = _tokenize(run, validation, tokenizer, training, args.overlong, "validation")
+        evaluate_while_training(training)
     if is_main_process():
         learned = sum(map(sum, rows["assistant_masks"]))
         print(f"{len(rows):,} conversations, {learned:,} tokens with loss", flush=True)
@@ -110,6 +124,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
             model=model,
             args=training,
             train_dataset=rows.shuffle(seed=training.seed, keep_in_memory=True),
+            eval_dataset=validation,
             processing_class=tokenizer,
             peft_config=adapter_config(model_args),
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
@@ -118,20 +133,33 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     # No MFU: rows differ in length, and so does the cost of attention.
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "non_padding", tools)
     metrics = {"conversations": {"value": len(rows)}} | left_out
+    if validation is not None:
+        metrics |= validation_loss(trainer, len(validation))
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
     if is_main_process():
         shutil.rmtree(run.folder / ROWS, ignore_errors=True)
 
 
+def _asked(messages: str) -> str:
+    """Return a conversation, as JSON, up to the first answer."""
+    turns = json.loads(messages)
+    return json.dumps(list(itertools.takewhile(lambda turn: turn["role"] != "assistant", turns)))
+
+
 def _tokenize(
-    run: Run, conversations: Dataset, tokenizer: PreTrainedTokenizerBase, training: SFTConfig, overlong: str
+    run: Run,
+    conversations: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    training: SFTConfig,
+    overlong: str,
+    name: str = "datasets",
 ) -> Dataset:
     """Return the tokens of the conversations. Of several processes, the first makes them, and all open its file."""
-    folder = run.folder / ROWS
+    folder = run.folder / ROWS / name
 
     def tokenize() -> Dataset:
         processes = training.dataset_num_proc or cores(alone=True)
-        return tokenize_conversations(conversations, tokenizer, training.max_length, overlong, "datasets", processes)
+        return tokenize_conversations(conversations, tokenizer, training.max_length, overlong, name, processes)
 
     if training.world_size == 1:
         return tokenize()
