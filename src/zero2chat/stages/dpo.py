@@ -43,6 +43,7 @@ from zero2chat.models.hardware import share_of
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import ROWS, Run, is_main_process
 from zero2chat.stages import Stage
+from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import ResumableTrainer, train
@@ -162,6 +163,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
         prompts = [str(pair["prompt"]) for pair in known]
         kept, watched = hold_out(prompts, str, args.validation_fraction, args.test_fraction)
         known, validation = [known[i] for i in kept], [known[i] for i in watched]
+    start_from_adapter(run, model_args)
     model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     set_max_length(training, model)
     validation_rows = None
@@ -208,6 +210,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
         run.replace_samples(trainer.state.global_step, [_sample(*these, training.beta) for these in shown])
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
     finish_model_folder(run, trainer, tokenizer, metrics)
+    remove_start(run, model_args)
 
 
 def _on_disk(rows: Dataset, run: Run, name: str) -> Dataset:

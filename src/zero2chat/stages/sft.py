@@ -44,6 +44,7 @@ from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import ROWS, Run, cores, is_main_process
 from zero2chat.stages import Stage
+from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
@@ -93,6 +94,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     sources = read_sources(args.datasets)
     set_global_batch(training, args.global_batch_size)
 
+    start_from_adapter(run, model_args)
     model, tokenizer = open_chat_model(model_args, training.chat_template_path)
     training.assistant_only_loss = False  # the rows already have the mask
     training.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
@@ -136,6 +138,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     if validation is not None:
         metrics |= validation_loss(trainer, len(validation))
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
+    remove_start(run, model_args)
     if is_main_process():
         shutil.rmtree(run.folder / ROWS, ignore_errors=True)
 
