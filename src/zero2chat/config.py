@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 import yaml
 
 from zero2chat.errors import UserError, nearest
+from zero2chat.package_files import find
 
 # The wordings of `Refuse`, and when each holds. NaN is refused by all of them.
 _RANGES: tuple[tuple[str, Callable[..., bool]], ...] = (
@@ -78,9 +79,12 @@ def check_ranges(kind: type, values: Mapping[str, Any]) -> None:
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Load a YAML mapping. Raises `UserError` if the file is missing, malformed or not a mapping."""
+    """Load a YAML mapping, of the working folder or of the package's files.
+
+    Raises `UserError` if the file is missing, malformed or not a mapping.
+    """
     try:
-        settings = yaml.load(Path(path).read_text(encoding="utf-8-sig"), yaml.CSafeLoader)
+        settings = yaml.load(find(path).read_text(encoding="utf-8-sig"), yaml.CSafeLoader)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

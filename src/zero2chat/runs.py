@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from zero2chat.errors import UserError
+from zero2chat.package_files import find
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -113,7 +114,7 @@ def input_paths(settings: Mapping[str, Any]) -> list[str]:
 
 def _exists(text: str) -> bool:
     try:
-        return Path(text).exists()
+        return find(text).exists()
     except (OSError, ValueError):  # not a path but a prompt, longer than a file name may be
         return False
 
@@ -143,9 +144,13 @@ def input_digest(path: str) -> str:
         # Rows rejected in review are not trained on, so the rows are part of the run's identity.
         return digest([made, _digest_file(run / REVIEWED)] if (run / REVIEWED).exists() else made)
     matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]  # noqa: PTH207
-    files = [Path(match) for match in matches]
-    leaves = [leaf for file in files for leaf in (sorted(file.rglob("*")) if file.is_dir() else [file])]
-    return digest([(str(leaf), _digest_file(leaf)) for leaf in leaves if leaf.is_file()])
+    places = [(Path(match), find(match)) for match in matches]
+    leaves = [
+        (name / leaf.relative_to(place), leaf)
+        for name, place in places
+        for leaf in (sorted(place.rglob("*")) if place.is_dir() else [place])
+    ]
+    return digest([(str(name), _digest_file(leaf)) for name, leaf in leaves if leaf.is_file()])
 
 
 def versions() -> dict[str, str]:

@@ -140,7 +140,7 @@ def test_what_is_no_conversation_is_named(tmp_path: Path, rows: list[dict[str, A
     [
         ("instruction\nWho?\n", "mine: its columns (instruction) match no known format"),
         ("instruction,output\nWho?,Ada.\nWho?\n", "mine, row 1: output is empty"),
-        ("instruction,output\nWho?,Ada.\nWho?,Ada.,Tom.\n", "cannot read"),
+        ("instruction,output\nWho?,Ada.\nWho?,Ada.,Tom.\n", "mine, row 1: 3 cells, but 2 columns"),
     ],
 )
 def test_a_csv_with_a_column_too_few_or_too_many_is_named(tmp_path: Path, csv: str, says: str) -> None:

@@ -92,6 +92,51 @@ def test_a_merged_model_is_an_ordinary_one_that_says_what_the_adapter_says(
     assert (wanted - got).abs().max() < (1e-4 if dtype == "float32" else 0.2)
 
 
+def test_what_a_merge_wrote_can_be_pushed(adapter: Path, model_folder: Path, tmp_path: Path) -> None:
+    from zero2chat.hub.push import pack
+
+    own = shutil.copytree(adapter, tmp_path / "own")
+    _settings(own, "adapter_config.json", base_model_name_or_path=str(model_folder))
+    trained = shutil.copytree(own, tmp_path / "run")
+    settings = {"model_name_or_path": "some/base", "use_peft": True}
+    made = {"stage": "sft", "settings": settings, "inputs": {}, "versions": {}}
+    (trained / "run.json").write_text(json.dumps({"fingerprint": made, "seconds": 1}))
+    (trained / "metrics.json").write_text(json.dumps({"accuracy": {"value": 0.75, "n": 40}}))
+    for name in ("own", "run"):
+        out = tmp_path / f"merged-{name}"
+        cli.main(["export", str(tmp_path / name), "--merge", "--out", str(out)])
+        parcel = pack(out, "me/merged")
+        assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(parcel.files)
+        assert not {"run.json", "adapter_config.json"} & set(parcel.files)
+        card = str(parcel.card)
+        assert "merged into its base model" in card
+        assert "load it on top" not in card
+        assert ("| accuracy | 0.75 | 40 |" in card, parcel.card.data.base_model) == (
+            (True, "some/base") if name == "run" else (False, None)
+        )
+
+
+def test_gguf_of_an_adapter_is_that_of_the_merged_model_and_the_command_says_so(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from zero2chat.export import export
+
+    seen: list[set[str]] = []
+
+    def write(run: str, source: Path, file: Path, *_: Any) -> dict[str, int]:
+        seen.append({path.name for path in source.iterdir()})
+        file.write_bytes(b"GGUF")
+        return {"F16": 1}
+
+    monkeypatch.setattr(export, "_write_gguf", write)
+    (tmp_path / "convert_hf_to_gguf.py").touch()
+    out = ["--out", str(tmp_path / "out"), "--packages", str(tmp_path)]
+    cli.main(["export", str(adapter), "--gguf", "f16", *out])
+    assert f"{adapter}: a LoRA adapter: merged into its base model\n" in capsys.readouterr().out
+    assert "model.safetensors" in seen[0]
+    assert "adapter_config.json" not in seen[0]
+
+
 # ---- mistakes
 
 
@@ -139,7 +184,6 @@ MISTAKES = {
         ["model", "--gguf", "q8_0"], "make gguf", lambda here: (here / ".gguf/llama_cpp").rename(here / ".gguf/old")
     ),
     "the output is there": Mistake([*F16, "--out", "model"], "model: already exists"),
-    "an adapter alone": Mistake(["adapter", "--gguf", "f16"], "add --merge"),
     "no adapter": Mistake(["model", "--merge"], "remove --merge"),
     "no base": Mistake(
         MERGE, "cannot load the adapter's base model: .*no such f", lambda here: _base(here, "/not/here")

@@ -298,7 +298,9 @@ def test_a_dry_run_shows_files_and_card_without_token_or_network(run: Path, caps
     assert "The model card names no license" in capsys.readouterr().out
 
 
-def test_an_adapter_is_pointed_to_a_base_that_others_can_have(run: Path, model_folder: Path) -> None:
+def test_an_adapter_is_merged_or_pointed_to_a_base_that_others_can_have(
+    run: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from peft import LoraConfig, get_peft_model
 
     base = AutoModelForCausalLM.from_pretrained(model_folder)
@@ -306,10 +308,15 @@ def test_an_adapter_is_pointed_to_a_base_that_others_can_have(run: Path, model_f
     get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(adapter.folder)
     make_card(adapter.folder, adapter.identity, {}).save(adapter.folder / "README.md")
     adapter.finish({})
-    with pytest.raises(
-        UserError, match=r"runs/mine/lora: is a LoRA adapter whose base model exists only on this machine"
-    ):
-        pack(adapter.folder, "me/lora")
+    parcel = pack(adapter.folder, "me/lora")  # others do not have this base model
+    assert "runs/mine/lora: a LoRA adapter whose base model is only on this machine" in capsys.readouterr().out
+    assert {"config.json", "model.safetensors", "metrics.json"} <= set(parcel.files)
+    assert not [name for name in parcel.files if name.startswith("adapter_")]
+    assert parcel.card.data.library_name == "transformers"
+    assert "merged into its base model" in str(parcel.card)
+    assert "load it on top" not in str(parcel.card)
+    whole = AutoModelForCausalLM.from_pretrained(adapter.folder / "_merged")
+    assert whole.config.architectures == ["Qwen3ForCausalLM"]
     parcel = pack(adapter.folder, "me/lora", base="me/base")
     assert (parcel.card.data.base_model, parcel.card.data.library_name) == ("me/base", "peft")
     assert {"adapter_config.json", "adapter_model.safetensors"} <= set(parcel.files)

@@ -35,6 +35,25 @@ def test_the_best_constant_answer_and_the_change_stand_below_a_tasks_accuracy() 
     assert "<b>2.0%</b><span>of answers call a tool although none is needed</span>" in text
 
 
+def test_own_data_has_a_table_with_each_score_and_its_change() -> None:
+    metrics: dict[str, Any] = {
+        "f1_held_out": RATE,
+        "change_f1_held_out": {"value": 0.25, "n": 50, "low": 0.1, "high": 0.4},
+        "judge_held_out": RATE | {"left_out": 3},
+        "bleu_held_out": {"value": 12.5, "n": 50},
+        "accuracy_other": RATE,
+    }
+    settings = {"datasets": [{"path": "data/held_out.jsonl"}], "compare_to": "runs/a/evaluate_before"}
+    text = section(StepResult("exam", "evaluate", 1, metrics, settings=settings))
+    between = "95%: 0.7–0.9 · n = 50"
+    assert (
+        f"<tr><th>held_out</th><td>f1</td><td>0.8</td><td>{between} · +0.25 (+0.1 to +0.4) since evaluate_before</td>"
+    ) in text
+    assert f"<td>judge</td><td>0.8</td><td>{between} · 3 left out</td>" in text
+    assert "<td>bleu</td><td>12.5</td><td>n = 50</td>" in text
+    assert text.count("<th>held_out</th>") == 3
+
+
 def test_a_win_rate_says_against_which_model() -> None:
     entries = [{"task": "lines", "against": "runs/assistant/sft"}, {"task": "sums"}]
     step = StepResult("exam", "evaluate", 1, {"win_rate_lines": RATE}, settings={"tasks": entries})

@@ -95,6 +95,10 @@ def test_an_exception_is_no_opinion_on_that_completion_and_is_counted(
     assert logged == {"parse/errors": 1 / 3}
     assert reward.errors == 1
     assert "'five'" in caplog.text
+    assert reward.failure is not None
+    assert reward.failure.startswith("row 1: reward fragile.parse: ValueError(")
+    assert reward(["5"], answer=["5"]) == [1.0]
+    assert reward.failure is None
     assert reward(["x"] * 100, answer=["5"] * 100) == [None] * 100
 
 
@@ -103,5 +107,6 @@ def test_a_function_that_fails_at_every_completion_ends_the_run_with_one_line(
 ) -> None:
     reward = own("broken.broken", "[c.lenght for c in completions]")
     assert reward(["a"] * 32) == [None] * 32
-    with pytest.raises(UserError, match=r"broken\.broken: fails for every completion: AttributeError"):
-        reward(["a"] * 32)
+    with pytest.raises(UserError, match=r"broken\.broken: fails for every completion: AttributeError") as caught:
+        reward(["a"] * 32, prompts=[[{"role": "user", "content": f"What is {i}?"}] for i in range(32)])
+    assert str(caught.value).endswith(": prompt 'What is 31?'")

@@ -167,7 +167,7 @@ SETTINGS = [
     ("sft", {"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/x.yaml: task 'facts': unknown option 'tell'"),
     ("sft", {"tasks": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
     ("sft", {"datasets": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
-    ("evaluate", {"tasks": []}, "tasks and harness are empty"),
+    ("evaluate", {"tasks": []}, "tasks, datasets and harness are empty"),
     ("evaluate", {"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit: set one of them"),
     ("evaluate", {"load_in_4bit": True, "dtype": "auto"}, "load_in_4bit: dtype auto is not supported: set dtype"),
     ("evaluate", {"harness": [{"tsk": "gsm8k"}]}, "harness[0]: unknown key 'tsk'; did you mean 'task'?"),
@@ -202,7 +202,7 @@ def test_qlora_without_its_package_is_named(mistake: Callable[..., str]) -> None
 
 FILES = [
     ("", "has no rows"),
-    ('{"messages": [}\n', "JSON parse error"),
+    ('{"messages": [}\n', "chat: cannot read any row: invalid JSON: Expecting value"),
     ('{"text": "a"}\n', "chat: its columns (text) match no known format: chat (messages); ShareGPT"),
     ('{"messages": "a"}\n', "chat, row 0: expected a list of {role, content}"),
     (json.dumps(_chat("a")) + "\n", "chat, row 0: no assistant message to learn from"),
@@ -211,7 +211,7 @@ FILES = [
         "unknown role 'alien'",
     ),
     (json.dumps(_chat("a", "b")) + "\n" + json.dumps(_chat("a", "word " * 99)), "1 of 2 conversations are longer than"),
-    (json.dumps(_chat("a", "b"), ensure_ascii=False)[:-1] + ', "note": "caf\udce9"}', "Invalid UTF8"),
+    (json.dumps(_chat("a", "b"), ensure_ascii=False)[:-1] + ', "note": "caf\udce9"}', "not UTF-8"),
 ]
 
 

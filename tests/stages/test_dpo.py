@@ -224,3 +224,20 @@ def test_an_answer_of_several_turns_is_refused_by_its_row(base: Callable[..., Pa
     )
     with pytest.raises(UserError, match="training pairs: row 0: chosen has 3 turns"):
         run(base("turns"))
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_loss_on_validation_pairs_is_logged_while_it_trains(
+    before: bool, base: Callable[..., Path], preferences: Path
+) -> None:
+    path = base("watched", validation_fraction=0.2, eval_steps=3, precompute_ref_log_probs=before)
+    metrics = run(path)
+    history = [json.loads(line) for line in (path.with_suffix("") / "history.jsonl").read_text().splitlines()]
+    found = {line["step"]: line["eval_loss"] for line in history if "eval_loss" in line}
+    assert list(found) == [0, 3, 6]
+    assert found[0] == pytest.approx(0.6931, abs=1e-3)
+    assert metrics["val_loss"]["value"] == pytest.approx(found[6], abs=1e-3)
+    assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] + metrics["val_loss"]["n"] == 200
+    if not before:
+        own = base("own", validation_datasets=[{"path": str(preferences), "n": 7}], save_strategy="no")
+        assert run(own)["val_loss"]["n"] == 7

@@ -250,6 +250,35 @@ def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_con
     assert evaluate._over_tasks(scored, specs[2:4]) == {}  # type: ignore[arg-type]
 
 
+# ---- own data
+
+
+def test_own_rows_are_scored_compared_and_checked_for_contamination(ask: Evaluate, tmp_path: Path) -> None:
+    rows = [{"prompt": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(6)]
+    (tmp_path / "exam.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "seen.jsonl").write_text(json.dumps({"text": "Asked: What is 2 + 1?"}) + "\n")
+    own = {"path": str(tmp_path / "exam.jsonl"), "max_new_tokens": 4, "metrics": ["f1", "perplexity"]}
+    own |= {"rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}]}
+    before = ask("before", tasks=[], datasets=[own], contamination=[str(tmp_path / "seen.jsonl")])
+    metrics = _metrics(before)
+    assert {"f1_exam", "perplexity_exam", "short_answer_exam", "stop_rate_exam"} <= set(metrics)
+    assert metrics["f1_exam"]["contaminated"] == 1
+    lines = runs.read_jsonl(before / "scores.jsonl")
+    assert [line["by"] for line in lines] == ["short_answer"] * 6 + ["f1"] * 6
+    for line in lines[6:]:  # as another model had scored
+        line["score"] = 0.25
+    lines[7]["score"] = None
+    (before / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    after = ask("after", tasks=[FACTS], datasets=[own], compare_to=str(before))
+    now = [line["score"] for line in runs.read_jsonl(after / "scores.jsonl") if line.get("by") == "f1"]
+    changes = [score - 0.25 for i, score in enumerate(now) if i != 1]
+    assert _metrics(after)["change_f1_exam"] == stats.mean(changes, 0)
+    assert _metrics(after)["change_short_answer_exam"]["value"] == 0
+    assert runs.read_jsonl(after / "samples.jsonl")[-1]["task"] == "exam"
+    with pytest.raises(UserError, match="datasets: a task has the label 'facts', too"):
+        ask("e", tasks=[FACTS], datasets=[own | {"label": "facts"}])
+
+
 # ---- two models
 
 
@@ -334,7 +363,10 @@ def test_a_template_whose_end_the_tokenizer_does_not_know_leaves_the_models_own_
     [
         ({"questions": [" "]}, "questions: a question is empty"),
         ({"questions": ["Hi!"], "question_tools": True}, "question_tools: it needs `questions` and `tools`"),
-        ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: only `tasks` can be compared"),
+        (
+            {"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"},
+            "compare_to: only `tasks` and `datasets` can be compared",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(ask: Evaluate, changes: dict[str, Any], says: str) -> None:

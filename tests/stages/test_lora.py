@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from zero2chat.errors import UserError
 from zero2chat.models.loading import load_model, refuse_adapter
@@ -106,3 +107,45 @@ def test_merging_without_an_adapter_is_refused(
     with pytest.raises(UserError, match="merge_adapter: there is no adapter without use_peft"):
         sft.main(["--config", str(path)])
     assert not (tmp_path / "sft").exists()
+
+
+@pytest.mark.parametrize(("stage", "peft"), [("dpo", False), ("dpo", True), ("grpo", True), ("sft", False)])
+def test_a_stage_starts_from_an_adapter_merged_into_its_base(
+    stage: str,
+    peft: bool,
+    model_folder: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lora = {"use_peft": True, "lora_target_modules": "all-linear", "lora_r": 4}
+    start, run = tmp_path / "start", tmp_path / stage
+    base, tokenizer = load_model(model_folder)
+    torch.manual_seed(0)
+    adapter = get_peft_model(
+        base, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", init_lora_weights=False)
+    )
+    for part in (adapter, base.generation_config, tokenizer):
+        part.save_pretrained(start)
+    short = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "tasks": [], "learning_rate": 1e-6}
+    short |= {"beta": 0.1} if stage == "grpo" else {}  # a reference model
+    given = settings(stage, run, model_name_or_path=str(start), **short, **(lora if peft else {}))
+    given = {key: value for key, value in given.items() if key != "tasks" or stage != "dpo"}
+    importlib.import_module(f"zero2chat.stages.{stage}").main(
+        ["--config", str(write_yaml(tmp_path / "s.yaml", **given))]
+    )
+    assert f"{start}: a LoRA adapter: merged into its base model, in {run / '_base'}" in capsys.readouterr().out
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    if stage == "dpo":
+        assert next(line["loss"] for line in history if "loss" in line) == pytest.approx(0.6931, abs=1e-3)
+    if stage == "grpo":
+        assert next(line["kl"] for line in history if "kl" in line) == pytest.approx(0, abs=1e-3)
+    ids = torch.arange(3, 40)[None]  # without the pad token, whose embedding is zero
+    (before, _), (after, _), (plain, _) = load_model(start), load_model(run), load_model(model_folder)
+    near, far = ((after(ids).logits - one(ids).logits).abs().max() for one in (before, plain))
+    assert near < far / 100  # two small steps from the adapter
+    assert (run / "_base").exists() == (run / "adapter_config.json").exists() == peft
+    if peft:
+        empty, _ = load_model(run, weights=False)  # as preview opens it
+        assert empty.config.hidden_size == plain.config.hidden_size

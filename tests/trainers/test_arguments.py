@@ -171,7 +171,7 @@ SFT = [
     ({"dataset_text_field": "text"}, "dataset_text_field: conversations are read from `messages`"),
     ({"completion_only_loss": False}, "completion_only_loss: the loss is always on the assistant's turns"),
     ({"assistant_only_loss": False}, "assistant_only_loss: the loss is on the assistant's turns"),
-    ({"eval_packing": False}, "eval_packing: there is no held-out split"),
+    ({"eval_packing": False}, "eval_packing: validation rows are packed as training rows are"),
     ({"eos_token": "x"}, "eos_token: the chat template decides"),
     ({"pad_token": "x"}, "pad_token: the tokenizer's own"),
     ({"packing_strategy": "wrapped"}, "packing_strategy: it splits conversations"),

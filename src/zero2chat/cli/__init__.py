@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             args = argparse.Namespace(command=run_stage, stage="index", words=words[1:])
         else:
             args = parser().parse_args(_answers_joined(words))
+        if "" not in sys.path:
+            sys.path.append("")  # the working folder, as in a step's process: tasks and rewards may be modules there
         with exit_on_mistake():
             result = args.command(args)
             if result is not None and args.json:

@@ -198,7 +198,7 @@ def rank(args: argparse.Namespace) -> None:
     "export a model for llama.cpp, Ollama and LM Studio, or merge an adapter",
     arg("run", metavar="RUN", help="a model folder, such as runs/quickstart/sft"),
     arg("--gguf", choices=("f32", "f16", "q8_0", "q4_k_m"), help="write GGUF of this type; needs `make gguf`"),
-    arg("--merge", action="store_true", help="merge a LoRA adapter into its base model"),
+    arg("--merge", action="store_true", help="write a LoRA adapter merged into its base model"),
     arg("--out", metavar="FOLDER", help="a new folder for the output (default: in exports/)"),
     arg(
         "--packages",
@@ -225,7 +225,7 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
 
 @command(
     "push a trained step's model, or one of its checkpoints, to the Hub",
-    arg("run", metavar="RUN", help="a trained step's folder, such as runs/quickstart/grpo"),
+    arg("run", metavar="RUN", help="a trained step's folder, such as runs/quickstart/grpo, or an exported one"),
     arg("--repo", required=True, metavar="NAME", help="repository, such as me/my-model; created if missing"),
     arg("--private", action="store_true", help="create the repository as private"),
     arg(

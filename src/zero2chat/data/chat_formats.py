@@ -157,6 +157,13 @@ def read_messages(value: Any, where: str) -> list[Message]:
     return [_read_turn(turn, where) for turn in value]
 
 
+def refuse_empty(messages: Sequence[Message], where: str) -> None:
+    """Raises `UserError` for an assistant's turn without text and calls: a model would learn to say nothing."""
+    for number, message in enumerate(messages, 1):
+        if message["role"] == "assistant" and not message["content"].strip() and not message.get("tool_calls"):
+            raise UserError(f"{where}: turn {number} of {len(messages)}: the assistant's turn is empty")
+
+
 def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
     """Return the messages with only role and content. Raises `UserError` if one calls a tool."""
     if any("tool_calls" in message for message in messages):

@@ -12,10 +12,11 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.data.chat_formats import CONVERSATIONS, of_column, read_tools, recognise
+from zero2chat.data.chat_formats import CONVERSATIONS, of_column, read_tools, recognise, refuse_empty
 from zero2chat.data.packing import which_fit
 from zero2chat.data.review_states import leave_out_rejected
-from zero2chat.data.sources import Source, first_rows, load_source, require_column
+from zero2chat.data.rows import load_table
+from zero2chat.data.sources import Source, first_rows, require_column
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, call_message, failed
 from zero2chat.models.tokenization import neutral
@@ -31,7 +32,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
     `tools` are the schemas of the available tools, and `where` is the source's label with the row's number. A dataset
     has a format of `chat_formats.py`, or messages in `column`. `messages` and `tools` are JSON, because in a table each
     call would have the arguments of all tools. With `tools`, demonstrations really call them where the task has a use
-    for them. Raises `UserError` for columns of no known format, and, with its number, for an invalid row.
+    for them. Raises `UserError` for columns of no known format, and with all invalid rows.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")
@@ -53,26 +54,34 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
         rows = task.rows(split, source.seed, source.n, **options)
         shown = [[*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)] for row in rows]
         return _as_dataset([(messages, schemas) for messages in shown], str(source.label))
-    rows = first_rows(leave_out_rejected(load_source(source, as_text=True), source.label), source.n)
+    rows = first_rows(leave_out_rejected(load_table(source), source.label), source.n)
     if source.column == "text":
         shape = recognise(rows, CONVERSATIONS, source.label, "conversations")
     else:
         require_column(rows, source.column, source.label)
         shape = recognise(rows, [of_column(source.column)], source.label, "conversations")
-    found = []
-    for i, row in enumerate(rows):
-        where = f"{source.label}, row {i}"
+
+    def read(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], list[Any] | None]:
         messages = shape.conversation(row, where)
         if not any(m["role"] == "assistant" and (m["content"] or m.get("tool_calls")) for m in messages):
             raise UserError(f"{where}: no assistant message to learn from")
-        found.append((messages, read_tools(row.get("tools"), where) or schemas))
-    return _as_dataset(found, str(source.label))
+        refuse_empty(messages, where)
+        return messages, read_tools(row.get("tools"), where) or schemas
+
+    numbers, found = zip(*rows.read(read, source), strict=True)
+    return _as_dataset(found, str(source.label), numbers)
 
 
-def _as_dataset(conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | None]], label: str) -> Dataset:
+def _as_dataset(
+    conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | None]],
+    label: str,
+    numbers: Sequence[int] | None = None,
+) -> Dataset:
+    """Return the conversations as a table; `numbers` are those of their rows, by default 0, 1, 2, …"""
     messages, tools = zip(*conversations, strict=True)
     columns = {"messages": list(map(json.dumps, messages)), "tools": list(map(json.dumps, tools))}
-    return Dataset.from_dict(columns | {"where": [f"{label}, row {i}" for i in range(len(messages))]})
+    where = [f"{label}, row {i}" for i in (range(len(messages)) if numbers is None else numbers)]
+    return Dataset.from_dict(columns | {"where": where})
 
 
 def join_conversations(conversations: Dataset, most: int, longest: int, seed: int = 0) -> Dataset:

@@ -13,8 +13,9 @@ from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
 from zero2chat.config import Refuse, build
-from zero2chat.data.chat_formats import PREFERENCES, Shape, read_turns, recognise, text_turns
-from zero2chat.data.sources import Source, first_rows, load_source, mix, read_sources, split_of
+from zero2chat.data.chat_formats import PREFERENCES, Shape, read_turns, recognise, refuse_empty, text_turns
+from zero2chat.data.rows import load_table
+from zero2chat.data.sources import Source, first_rows, mix, read_sources, split_of
 from zero2chat.errors import UserError
 
 Messages = list[dict[str, str]]
@@ -168,17 +169,17 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
     """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `chat_formats.py`.
 
     Plain text becomes a user's and an assistant's turn. Without a prompt column, the prompt is the common beginning of
-    both conversations. Raises `UserError` with the row's number for an invalid pair, or for equal sides; with
-    `equal="drop"` such pairs are dropped, and their number is returned too.
+    both conversations. Raises `UserError` with all invalid pairs and those with equal sides; with `equal="drop"` the
+    latter are dropped, and their number is returned too.
     """
     if source.task is not None:
         raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
-    rows = first_rows(load_source(source, as_text=True), source.n)
+    rows = first_rows(load_table(source), source.n)
     for column in ("chosen", "rejected"):
         if column not in rows.column_names:
             raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
     shape = recognise(rows, PREFERENCES, source.label, "pairs")
-    pairs = [_read_pair(row, shape, f"{source.label}, row {i}", equal) for i, row in enumerate(rows)]
+    pairs = [pair for _, pair in rows.read(lambda row, where: _read_pair(row, shape, where, equal), source)]
     kept = [pair for pair in pairs if pair is not None]
     if not kept:
         raise UserError(f"{source.label}: chosen and rejected are equal in every row")
@@ -204,6 +205,7 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
         )
     if not prompt:
         raise UserError(f"{where}: no prompt: add a column 'prompt', or start both chosen and rejected with it")
+    refuse_empty(prompt, where)
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if not side or side[-1]["role"] != "assistant":
             raise UserError(f"{where}: {name}: does not end with the assistant's turn")

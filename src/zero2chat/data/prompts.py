@@ -7,15 +7,16 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, concatenate_datasets
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.config import build
-from zero2chat.data.chat_formats import read_turns, text_turns
+from zero2chat.data.chat_formats import read_turns, refuse_empty, text_turns
 from zero2chat.data.preferences import MESSAGES, Messages
-from zero2chat.data.sources import Source, first_rows, load_source, require_column
+from zero2chat.data.rows import load_table
+from zero2chat.data.sources import Source, first_rows, require_column
 from zero2chat.errors import UserError
 from zero2chat.models.tokenization import neutral
 from zero2chat.runs import is_main_process
@@ -31,7 +32,7 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
     """Load `prompt` (messages), `answer` (str) and a dataset's other columns; for a task, its training rows.
 
     Of a task's own columns, `task` (its name) and `row` (its row as JSON), only those in `wanted` are included. Raises
-    `UserError` if a dataset lacks prompt or answer, or with the row whose prompt or answer is invalid; without
+    `UserError` if a dataset lacks prompt or answer, or with the rows whose prompt or answer is invalid; without
     `answers` it may have none.
     """
     if source.retell is not None:
@@ -39,24 +40,27 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
         return task_problems(source.task, rows, wanted)
-    found = first_rows(load_source(source), source.n)
+    found = first_rows(load_table(source), source.n)
     for column in ("prompt", "answer") if answers else ("prompt",):
         require_column(found, column, source.label)
     has_answers = "answer" in found.column_names
 
-    def read(row: dict[str, Any], i: int) -> dict[str, Any]:
-        where = f"{source.label}, row {i}"
+    def read(row: dict[str, Any], where: str) -> dict[str, Any]:
         prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
         if not prompt or prompt[-1]["role"] != "user":
             raise UserError(f"{where}: prompt: does not end with the user's turn")
+        refuse_empty(prompt, where)
         if not has_answers:
             return {"prompt": prompt}
         if row["answer"] is None and answers:
             raise UserError(f"{where}: no answer: remove the row")
         return {"prompt": prompt, "answer": None if row["answer"] is None else str(row["answer"])}
 
-    features = found.features | {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
-    return found.map(read, with_indices=True, features=Features(features), load_from_cache_file=False)
+    numbers, rows = zip(*found.read(read, source), strict=True)
+    features = {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
+    problems = Dataset.from_list(list(rows), features=Features(features))
+    others = found.others(numbers, features, source)
+    return concatenate_datasets([problems, others], axis=1) if others.column_names else problems
 
 
 def load_parts(sources: Sequence[Source], rewards: Sequence[Reward], answers: bool = True) -> list[Dataset]:

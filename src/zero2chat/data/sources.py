@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import glob
 import hashlib
@@ -9,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from datasets import (
     Dataset,
@@ -27,7 +28,16 @@ from zero2chat import tasks
 from zero2chat.config import Refuse, build
 from zero2chat.errors import UserError
 
-_BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".txt": "text", ".md": "text"}
+_BUILDERS = {
+    ".jsonl": "json",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "text",
+    ".md": "text",
+}
+_DELIMITERS = ",;\t|"
 _FEW_DOCUMENTS = 50  # enough to detect invalid options; all of them would take seconds
 
 
@@ -40,6 +50,8 @@ class Source:
     is the share of the mixture; `label` names the source in metrics. `tools`: the conversations have the stage's tools;
     `failing`: the share of failing calls, so that a model learns to handle them. `retell`: a request, such as "Tell me
     something.", answered by each of the task's documents, so that pretraining knowledge is not forgotten in SFT.
+    `delimiter` is that of a CSV; by default it is found in the header. `invalid`: rows that are no conversation, pair
+    or prompt are an error, or are dropped and counted.
     """
 
     path: str | None = None
@@ -58,6 +70,8 @@ class Source:
     tools: bool = False
     failing: Annotated[float, Refuse("not from 0 to below 1")] = 0.0
     retell: str | None = None
+    delimiter: str | None = None
+    invalid: Literal["error", "drop"] = "error"
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.task is None):
@@ -66,6 +80,8 @@ class Source:
             raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
             raise ValueError("retell: only for a task's documents, without tools: set `task`, or remove retell")
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise ValueError(f"delimiter {self.delimiter!r}: expected one character, such as ';'")
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
@@ -112,24 +128,56 @@ def is_file(path: str | None) -> bool:
     return path in _BUILDERS.values() or Path(path or "").suffix in _BUILDERS
 
 
+def _builder_and_files(source: Source) -> tuple[str, list[str] | None]:
+    """Return a source's `path` and `data_files`; for a local file, its builder and the file."""
+    path, files = source.path or "", source.data_files
+    if files is None and Path(path).suffix in _BUILDERS:
+        return _BUILDERS[Path(path).suffix], [path]
+    return path, files
+
+
+def local_files(source: Source) -> list[str]:
+    """Return the local files that a source names, in order; none for a folder, a Hub dataset or an address.
+
+    Raises `UserError` if one is missing.
+    """
+    path, files = _builder_and_files(source)
+    found: list[str] = []
+    # For a folder or a Hub dataset, `data_files` are relative to it, and load_dataset finds them.
+    for name in (files or []) if path in _BUILDERS.values() and not source.data_dir else []:
+        if "://" in name:
+            return []
+        there = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+        if not there:
+            raise UserError(f"{source.label}: {name}: no such file or folder")
+        found += there
+    return found
+
+
+def csv_delimiter(file: Path) -> str:
+    """Return the delimiter that gives the header of a CSV the most columns."""
+    try:
+        with file.open(encoding="utf-8-sig") as opened:
+            header = opened.readline()
+    except (OSError, UnicodeDecodeError):
+        return ","  # reading the file reports that
+    return max(_DELIMITERS, key=lambda one: len(next(csv.reader([header], delimiter=one), [])))
+
+
 def load_source(source: Source, as_text: bool = False, streaming: bool = False) -> Dataset | IterableDataset:
     """Load the rows of a source with a `path`. Raises `UserError` if they cannot be loaded, or if there are none.
 
     `as_text` keeps a CSV's cells as text: 007 is not converted to a number, nor None to a missing value. `streaming`
     returns an `IterableDataset`, whose rows are fetched on demand.
     """
-    path, files = source.path or "", source.data_files
-    if files is None and Path(path).suffix in _BUILDERS:
-        path, files = _BUILDERS[Path(path).suffix], [path]
-    # For a folder or a Hub dataset, `data_files` are relative to it, and load_dataset finds them.
-    local = [file for file in files or [] if path in _BUILDERS.values() and "://" not in file]
-    if path.startswith(("runs/", "./", "../", "/")):
-        local.append(path)
-    for name in local:
-        if not glob.glob(name, recursive=True):  # noqa: PTH207
-            raise UserError(f"{source.label}: {name}: no such file or folder")
+    path, files = _builder_and_files(source)
+    local = local_files(source)
+    if path.startswith(("runs/", "./", "../", "/")) and not glob.glob(path, recursive=True):  # noqa: PTH207
+        raise UserError(f"{source.label}: {path}: no such file or folder")
     # A text file is one document: its paragraphs must not be in different splits.
     more: dict[str, Any] = {"sample_by": "document"} if path == "text" else {}
+    if path == "csv" and (local or source.delimiter):
+        more["sep"] = source.delimiter or csv_delimiter(Path(local[0]))
     try:
         if any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json")):
             saved = _saved_rows(source)
@@ -146,7 +194,9 @@ def load_source(source: Source, as_text: bool = False, streaming: bool = False) 
         )
         rows = load(**more)
         if path == "csv" and as_text:
-            rows = load(keep_default_na=False, features=Features(dict.fromkeys(rows.column_names, Value("string"))))
+            rows = load(
+                **more, keep_default_na=False, features=Features(dict.fromkeys(rows.column_names, Value("string")))
+            )
         if path == "json" and not streaming:  # its reader accepts bytes that are not UTF-8
             rows.data.validate(full=True)
     except StopIteration:

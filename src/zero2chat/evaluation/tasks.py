@@ -55,16 +55,17 @@ class TaskSpec:
 
 @dataclass
 class Scored:
-    """One row of a task with a model's greedy answer."""
+    """One row of a task, or of a user's own data, with a model's greedy answer."""
 
     label: str
     key: str
     row: str  # digest of the whole row, to find equal rows in another evaluation
     text: str
-    score: float
+    score: float | None  # None: no score, such as of a judge without a verdict; only for own data
     declined: bool | None  # None: the task cannot tell
     called: bool
     stopped: bool
+    by: str = ""  # for own data: what scored it, a reward or metric
 
 
 def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: bool = False) -> list[TaskSpec]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
-from zero2chat.export.merge import merged
 from zero2chat.export.modelfile import write_beside
-from zero2chat.models.loading import find_model, load_tokenizer
+from zero2chat.models.adapters import merged
+from zero2chat.models.loading import find_model, is_hub_name, load_tokenizer
+from zero2chat.runs import METRICS, RUN, write_atomically
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,7 +48,8 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             f"{run}: no such folder here: `hf download {run} --local-dir FOLDER` fetches a model of the Hub"
         )
     if adapter and not merge:
-        raise UserError(f"{run}: is a LoRA adapter: add --merge to merge it into its base model")
+        print(f"{run}: a LoRA adapter: merged into its base model", flush=True)
+        merge = True
     if merge and not adapter:
         raise UserError(f"{run}: not an adapter (no adapter_config.json): remove --merge")
     name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]).strip("/")) + f"-{gguf or 'merged'}"
@@ -70,6 +72,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             source = partial / "merged" if gguf else partial
             model.save_pretrained(source)
             tokenizer.save_pretrained(source)
+            _describe(folder, source)
             model = None  # free its memory for the converter
         if gguf:
             file = partial / f"{name}.gguf"
@@ -81,6 +84,22 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             if merge:
                 shutil.rmtree(source)
     return made
+
+
+def _describe(folder: Path, target: Path) -> None:
+    """Write beside a merged model what `zero2chat push` needs: the record of the run, or else a short card."""
+    for name in ("LICENSE", "NOTICE", METRICS):
+        if (folder / name).exists():
+            shutil.copy(folder / name, target)
+    if (folder / RUN).exists() and (folder / METRICS).exists():
+        write_atomically(target / RUN, json.dumps(json.loads((folder / RUN).read_text()) | {"merged": True}, indent=2))
+        return
+    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    named = f"base_model: {json.dumps(base)}\n" if is_hub_name(base) else ""
+    (target / "README.md").write_text(
+        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n{named}---\n\n# {folder.resolve().name}\n\n"
+        "A LoRA adapter, merged into its base model.\n"
+    )
 
 
 def _require_language_model(folder: Path) -> None:

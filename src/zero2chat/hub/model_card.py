@@ -16,6 +16,8 @@ from zero2chat.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
 
 CARD = "README.md"
 ADAPTER = "adapter_config.json"
+OF_ADAPTER = "This is a LoRA adapter: load it on top of its base model."
+OF_MERGED = "It was trained as a LoRA adapter, and merged into its base model."
 
 
 def make_card(
@@ -52,7 +54,7 @@ def make_card(
     parts = [
         f"---\n{data.to_yaml()}\n---\n\n# {name}" + (f", step {step}" if step else ""),
         story,
-        "This is a LoRA adapter: load it on top of its base model." if adapter else "",
+        OF_ADAPTER if adapter else OF_MERGED if identity.get("merged") else "",
         f"This is an intermediate checkpoint, of step {step}. It was not evaluated." if step else "",
         f"## Made from\n\n{_origin(base, sources)}",
         f"## Made by\n\n{_making(name, identity)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -16,7 +17,8 @@ from huggingface_hub.utils import validate_repo_id
 from yaml import YAMLError
 
 from zero2chat.errors import UserError
-from zero2chat.hub.model_card import ADAPTER, CARD, make_card
+from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, make_card
+from zero2chat.models.adapters import merged
 from zero2chat.models.loading import is_hub_name
 from zero2chat.runs import METRICS, RUN, Run, checkpoints, read_run
 
@@ -111,19 +113,27 @@ def pack(
     """Pack a finished run's model for the repository `repo`, or, with the revision `step-N`, its checkpoint N.
 
     Any other revision names the branch to push to. `license` and `base` (the base model's Hub name) go into the model
-    card, and so do the story and the limits that `describe` returns for a stage. Raises `UserError` if there is no such
-    model, or if nobody else could load it.
+    card, and so do the story and the limits that `describe` returns for a stage. A folder that is no run, such as a
+    merged model, needs a card. An adapter is packed merged if nobody else could load its base model. Raises `UserError`
+    if there is no such model.
     """
     folder = Path(folder)
     _check_names(repo, base)
     check_branch(revision)
-    if not (folder / RUN).exists():
-        raise UserError(f"{folder}: not a run (no {RUN}): give a trained step's folder, such as runs/quickstart/sft")
-    identity = read_run(folder) or {}
+    is_run = (folder / RUN).exists()
+    if not is_run and not (folder / CARD).exists():
+        raise UserError(
+            f"{folder}: not a run (no {RUN}), and no model with a card (no {CARD}): give a trained step's folder, such "
+            "as runs/quickstart/sft"
+        )
+    identity = (read_run(folder) or {}) if is_run else {}
     step = int(revision[5:]) if revision and re.fullmatch(r"step-\d+", revision) else None
-    source = _source(folder, step)
+    source = _source(folder, step) if is_run or step else folder
     files: dict[str, Path | bytes] = dict(_listed(source))
     _check_weights(source, files)
+    merges = ADAPTER in files and base is None and not is_hub_name(_base_of(source))
+    if merges:
+        files = _merge(source, files)
     own = source / CARD
     try:
         # The Trainer and PEFT write their own cards into checkpoints and into unfinished runs.
@@ -135,7 +145,11 @@ def pack(
             card = ModelCard.load(own)
     except (ValueError, YAMLError) as error:
         raise UserError(f"{own}: the metadata is invalid YAML: mend it ({str(error).splitlines()[0]})") from error
-    if ADAPTER in files:
+    if merges:
+        card.data["library_name"] = "transformers"
+        card.text = card.text.replace(OF_ADAPTER, OF_MERGED)
+        files[CARD] = str(card).encode()
+    elif ADAPTER in files:
         base = _point_adapter(source, files, base)
     if license or base not in (None, card.data.get("base_model")):
         card.data["license"] = license or card.data.get("license")
@@ -195,18 +209,29 @@ def _check_weights(source: Path, files: Mapping[str, Any]) -> None:
         raise UserError(f"{source}: no safetensors weights: give a model folder, such as runs/quickstart/sft")
 
 
-def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None) -> str:
-    """Write the base model's Hub name into an adapter's config, and return it.
+def _base_of(source: Path) -> str:
+    return str(json.loads((source / ADAPTER).read_text())["base_model_name_or_path"])
 
-    Raises `UserError` if the base model exists only on this machine.
-    """
+
+def _merge(source: Path, files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
+    """Merge an adapter into its base model, and return the files of the whole model. Raises `UserError` as `merged`."""
+    target = source / "_merged"
+    model = merged(source)
+    shutil.rmtree(target, ignore_errors=True)
+    model.save_pretrained(target)
+    print(
+        f"{source}: a LoRA adapter whose base model is only on this machine: pushed merged into it, from {target}; to "
+        "push the adapter alone, push its base model first, and name that with --base",
+        flush=True,
+    )
+    rest = {name: file for name, file in files.items() if not name.startswith("adapter_")}
+    return rest | dict(_listed(target))
+
+
+def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None) -> str:
+    """Write the base model's Hub name into an adapter's config, and return it."""
     config = json.loads((source / ADAPTER).read_text())
-    own = config["base_model_name_or_path"]
-    if base is None and not is_hub_name(own):
-        raise UserError(
-            f"{source}: is a LoRA adapter whose base model exists only on this machine: push the base model first, and "
-            "name it with --base"
-        )
+    own = str(config["base_model_name_or_path"])
     if base not in (None, own):
         files[ADAPTER] = json.dumps(config | {"base_model_name_or_path": base, "revision": None}, indent=2).encode()
     return base or own

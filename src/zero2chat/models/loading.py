@@ -55,14 +55,13 @@ def load_model(
     """Load model (on the CPU) and tokenizer from a folder or a Hub name. A LoRA adapter comes with its base model.
 
     `dtype` "auto" keeps the precision of the saved weights; `options` go to `from_pretrained`. With `weights=False` the
-    model is on the meta device, with only its config and generation config. Raises `UserError` if there is no model, no
-    tokenizer or no safetensors file, and if an adapter's weights do not fit.
+    model is on the meta device, with only its config (an adapter's is its base's) and generation config. Raises
+    `UserError` if there is no model, no tokenizer or no safetensors file, and if an adapter's weights do not fit.
     """
     if not path:
         raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
     folder, adapter = find_model(path)
-    if adapter and not weights:
-        raise _frozen(path)
+    shape, fitting = (_base_of(path, folder), "main") if adapter and folder and not weights else (path, revision)
     refuse_reward_model(path)
     tokenizer = load_tokenizer(path, revision)
     import torch
@@ -78,7 +77,7 @@ def load_model(
             refuse_reward_model(path, AutoConfig.from_pretrained(str(path), revision=revision).architectures)
         if not weights:
             with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(path), revision=revision))
+                model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(shape), revision=fitting))
             with contextlib.suppress(OSError):  # the model has no generation config
                 model.generation_config = GenerationConfig.from_pretrained(str(path), revision=revision)
             return model, tokenizer
@@ -96,6 +95,14 @@ def load_model(
     if folder and adapter and not _is_whole_adapter(model, folder):
         raise UserError(f"{path}: {_OTHER_BASE}")
     return model.eval(), tokenizer
+
+
+def _base_of(path: str | Path, folder: Path) -> str:
+    """Return the base model that an adapter names. Raises `UserError` if it cannot be read."""
+    try:
+        return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: adapter_config.json is damaged ({error}): save the adapter again") from error
 
 
 def refuse_reward_model(path: str | Path, made: Sequence[str] | None = None) -> None:

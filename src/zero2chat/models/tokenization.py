@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
+from zero2chat.package_files import find
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -192,7 +193,7 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
 
     That is `X.response.json`. Both are saved with the tokenizer. Raises `UserError` if one cannot be read.
     """
-    template = Path(path)
+    template = find(path)
     response = template.with_suffix(".response.json")
     try:
         tokenizer.chat_template = template.read_text(encoding="utf-8-sig")

@@ -20,6 +20,7 @@ from zero2chat.errors import UserError, nearest
 from zero2chat.models.hardware import GPUS, Gpu
 from zero2chat.models.loading import head_width
 from zero2chat.models.training_job import FSDP, SHARDED, Job
+from zero2chat.package_files import find
 from zero2chat.planning.memory import STAGES, per_rank
 from zero2chat.planning.training_cost import read_job
 from zero2chat.recipes.recipe import Step, load_recipe
@@ -172,7 +173,7 @@ def plan(
         raise UserError(f"--mfu {mfu}: expected a number above 0, at most 1")
     if price is not None and price < 0:
         raise UserError(f"--price {price}: expected 0 or more")
-    if not (Path(recipe) / "recipe.yaml").exists():
+    if not find(Path(recipe) / "recipe.yaml").exists():
         raise UserError(f"{recipe}: not a recipe (no recipe.yaml): give a folder such as recipes/quickstart")
     steps = load_recipe(recipe)
     training = [step for step in steps if step.trains]

@@ -13,7 +13,6 @@ import math
 import re
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +23,7 @@ from zero2chat import stages
 from zero2chat.data.preview_rows import LOSS, Rows, Side
 from zero2chat.errors import UserError
 from zero2chat.models.tokenization import control_ids, token_pieces
+from zero2chat.package_files import find
 
 _LEARNED, _LEARNED_CONTROL = ("black on green", "black on bright_green"), "bold white on dark_green"
 _GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # alternating, to show where a token ends
@@ -47,7 +47,7 @@ def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()
 
 def _stage_of(config: str) -> str:
     try:
-        lines = Path(config).read_text(encoding="utf-8-sig").splitlines()
+        lines = find(config).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{config}: cannot be read: {error}") from error
     comment = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))

@@ -27,6 +27,7 @@ from zero2chat.inference.fast_generate import is_supported
 from zero2chat.models.hardware import flops_per_token, multiplied_count, parameter_count
 from zero2chat.models.loading import context_length, head_width, load_tokenizer
 from zero2chat.models.training_job import Group, Job, Model, Work
+from zero2chat.package_files import find
 from zero2chat.planning.memory import STAGES
 from zero2chat.planning.model_sizes import config_of
 from zero2chat.recipes.recipe import Step, load_recipe
@@ -53,7 +54,7 @@ def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | No
     parts = Path(path).parts
     there = Path("recipes", *parts[1:2])
     if parts[:1] == ("runs",) and not any(step.folder.parts[:2] == parts[:2] for step in steps):
-        steps = load_recipe(there) if (there / "recipe.yaml").exists() else []
+        steps = load_recipe(there) if find(there / "recipe.yaml").exists() else []
     found = next((step for step in steps if os.path.normpath(step.folder) == os.path.normpath(path)), None)
     return None if found is None else (found, steps)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zero2chat import config, runs, stages
+from zero2chat import config, package_files, runs, stages
 from zero2chat.errors import UserError, nearest
 
 ACCELERATE_CONFIGS = Path("accelerate_configs")
@@ -53,7 +53,7 @@ class Step:
         module = ["-m", f"zero2chat.stages.{self.stage}", *self.words()]
         if self.is_plain:
             return ["python", *module]
-        launch = ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml"
+        launch = package_files.find(ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml")
         return ["accelerate", "launch", "--quiet", "--config_file", str(launch), *module]
 
     def words(self) -> list[str]:
@@ -118,9 +118,9 @@ def _read_step(
             raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
     require_known(entry["stage"], stages.names(), f"{where}: step {entry['name']}", "stage")
     launch = accelerate_config or entry.get("accelerate_config", "cpu")
-    require_known(
-        launch, sorted(p.stem for p in ACCELERATE_CONFIGS.glob("*.yaml")), f"step {entry['name']}", "accelerate config"
-    )
+    homes = (Path(), package_files.HOME)
+    known_configs = sorted({path.stem for home in homes for path in (home / ACCELERATE_CONFIGS).glob("*.yaml")})
+    require_known(launch, known_configs, f"step {entry['name']}", "accelerate config")
     after = entry.get("after") or []
     after = [after] if isinstance(after, str) else after
     if not isinstance(after, list):

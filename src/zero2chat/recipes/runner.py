@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from zero2chat import config, runs, stages
+from zero2chat import config, package_files, runs, stages
 from zero2chat.errors import MISTAKE_FILE, UserError
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
 from zero2chat.recipes import graph, processes
@@ -29,7 +29,7 @@ from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owne
 from zero2chat.recipes.seeds import in_seeds, with_seeds
 
 # Suffixes by which a setting is taken for a file in the repository, and settings that are always plain text.
-_FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".parquet", ".bpe", ".tiktoken", ".yaml")
+_FILE_SUFFIXES = (".jinja", ".json", ".jsonl", ".txt", ".md", ".csv", ".tsv", ".parquet", ".bpe", ".tiktoken", ".yaml")
 _TEXT_KEYS = ("output_dir", "title", "label", "sample_prompts")
 # Settings that need a package that not every machine can use, with the extra that installs it.
 _NEEDS = {"load_in_4bit": ("bitsandbytes", "qlora"), "load_in_8bit": ("bitsandbytes", "qlora")}
@@ -47,7 +47,7 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
             continue
         if not any((Path(owner) / runs.RUN).exists() for owner in folders):
             recipe = Path("recipes", *Path(path).parts[1:2])
-            other = recipe != step.config.parent and (recipe / "recipe.yaml").exists()
+            other = recipe != step.config.parent and package_files.find(recipe / "recipe.yaml").exists()
             hint = f": run `zero2chat run {recipe}` first" if other else ""
             raise UserError(f"{step.config}: {path} is not a run, and no step of this recipe makes it{hint}")
         runs.input_digest(path)  # another recipe's run must be finished
@@ -84,7 +84,7 @@ def _check_files(step: Step) -> None:
         is_file = key == "data_files" or (key not in _TEXT_KEYS and named_so)
         if not is_file or "://" in text or any(c.isspace() for c in text) or os.path.normpath(text).startswith("runs/"):
             continue
-        if not glob.glob(text, recursive=True):  # noqa: PTH207
+        if not glob.glob(text, recursive=True) and not package_files.find(text).exists():  # noqa: PTH207
             hint = f": `make {maker}` fetches it" if maker else ""
             raise UserError(f"{step.config}: {key}: {text}: no such file{hint}")
 
@@ -158,7 +158,7 @@ def run(
             chosen.setdefault(name, {})[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UserError(f"--set {text}: invalid YAML: {error}") from error
-    if not (Path(recipe) / "recipe.yaml").exists():
+    if not package_files.find(Path(recipe) / "recipe.yaml").exists():
         raise UserError(f"{recipe}: not a recipe (no recipe.yaml): give a folder such as recipes/quickstart")
     steps = written = load_recipe(recipe, chosen, accelerate_config)
     if seeds != 1:
@@ -170,8 +170,6 @@ def run(
         require_known(step_name, names, flag, "step or claim" if named and flag == "--only" else "step")
     if len(given) > 1:
         raise UserError("--only, --from and --restart exclude each other: give one of them")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # as in the steps' own processes: tasks and rewards may be modules there
     for step in written:  # report a mistake in the last step now, not after an hour
         if dry_run:
             check_settings(step.stage, step.settings, str(step.config))
@@ -270,7 +268,8 @@ def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
         if (step.folder / runs.METRICS).exists():
             _skip(step)
             return None
-    launch = {"recipe": recipe, "step": step.name, "command": shlex.join(command)}  # for the model card
+    shown = shlex.join(command).replace(f"{package_files.HOME}/", "")  # a model card names no folder of this machine
+    launch = {"recipe": recipe, "step": step.name, "command": shown}
     runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new, "launch": launch})
     print(f"\n== {step.name}\n{shlex.join(command)}", flush=True)
     return command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -105,6 +106,23 @@ def win_rates(step: StepResult) -> str:
     return table(("win rate", "against", "wins, a tie counting half", ""), rows) if rows else ""
 
 
+def own_scores(step: StepResult) -> str:
+    """Return a table with one row per score of the user's own data; "" if none was evaluated."""
+    entries = step.settings.get("datasets")
+    rows = []
+    for entry in entries if isinstance(entries, list) else []:
+        files = entry.get("data_files") or entry.get("path")
+        label = str(entry.get("label") or PurePath(to_text(files[0] if isinstance(files, list) else files)).stem)
+        for score, metric in step.named(rf"(?!change_)(.+)_{re.escape(label)}").items():
+            details = [small_print(score, metric), f"{metric['left_out']} left out" if metric.get("left_out") else ""]
+            if since := step.metrics.get(f"change_{score}_{label}"):
+                before = PurePath(to_text(step.settings.get("compare_to", ""))).name
+                ends = f"{since['low']:+.3g} to {since['high']:+.3g}" if "low" in since else ""
+                details.append(f"{since['value']:+.3g} ({ends}) since {esc(before)}")
+            rows.append((esc(label), esc(score), exact(metric["value"]), " · ".join(filter(None, details))))
+    return table(("own data", "score", "", ""), rows) if rows else ""
+
+
 _FIRST_QUESTIONS = "first questions"  # the task of their samples
 _LONGEST = 200  # characters of an answer in the table
 
@@ -143,6 +161,6 @@ def section(step: StepResult) -> str:
     text = paragraph(STORY, "story")
     if not any("contaminated" in metric for metric in step.metrics.values()):
         text += paragraph("Contamination was not checked: the questions may appear in the training data.")
-    tables = harness_table(step) + win_rates(step) + scores_part(step)
+    tables = own_scores(step) + harness_table(step) + win_rates(step) + scores_part(step)
     text += cards(step, KEY) + (tables or paragraph("The step measured no score per task.", "note"))
     return text + answers(step)

@@ -107,6 +107,7 @@ class Reward:
         self.__name__ = spec.label or name  # its name in TRL's log
         self._function, self._options = function, spec.options
         self.errors = 0  # completions for which the function raised
+        self.failure: str | None = None  # the first row of the last call for which it raised, and the error
         self._judged = 0  # completions for which it returned a number
         self._check_references = getattr(module, "check_references", None)
         self._references = getattr(module, "REFERENCES", "answer")
@@ -135,6 +136,7 @@ class Reward:
         error is logged and counted as the metric `<function>/errors`. A model's text must not end training.
         """
         columns = {**columns, **self._options}
+        self.failure = None
         try:
             found = list(
                 checked_rewards(self._path, self._function(completions=completions, **columns), len(completions))
@@ -151,7 +153,7 @@ class Reward:
 
     def _one_by_one(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[float | None]:
         found: list[float | None] = []
-        failed: list[Exception] = []
+        failed: list[tuple[int, Exception]] = []
         for i, completion in enumerate(completions):
             # A trainer's columns have one entry per completion; options are passed unchanged.
             own = {
@@ -163,16 +165,30 @@ class Reward:
             except UserError:
                 raise
             except Exception as error:
-                _log.warning("reward %s: error at %.200r: %r", self._path, last_message(completion), error)
-                failed.append(error)
+                said = f"{_asked(columns, i)}answer {last_message(completion)[:200]!r}"
+                _log.warning("reward %s: %r: %s", self._path, error, said)
+                self.failure = self.failure or f"row {i}: reward {self._path}: {error!r}: {said}"
+                failed.append((i, error))
                 found.append(None)
         self.errors += len(failed)
         if not self._judged and len(failed) == len(completions) and self.errors >= _FIRST_FAILURES:
-            raise UserError(f"reward {self._path}: fails for every completion: {failed[-1]!r}") from failed[-1]
+            i, error = failed[-1]
+            raise UserError(
+                f"reward {self._path}: fails for every completion: {error!r}: {_asked(columns, i)}".rstrip(": ")
+            ) from error
         log_metric = columns.get("log_metric")
         if log_metric is not None:
             log_metric(f"{self.__name__}/errors", len(failed) / len(completions))
         return found
+
+
+def _asked(columns: Mapping[str, Any], i: int) -> str:
+    """Return the end of a row's prompt, for a message; "" if the function was called without prompts."""
+    prompts = columns.get("prompts") or ()
+    if i >= len(prompts):
+        return ""
+    prompt = prompts[i] if isinstance(prompts[i], str) else str(prompts[i][-1].get("content"))
+    return f"prompt {prompt[-200:]!r}: "
 
 
 def _per_completion(value: Any, n: int) -> bool:

@@ -6,7 +6,8 @@
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a chat model and preference datasets, such as `pairs/train.jsonl` of a `reward` run. Writes a model folder (an
-adapter folder with `use_peft`), and the accuracy of the implicit reward on held-out pairs.
+adapter folder with `use_peft`), and the accuracy of the implicit reward on held-out pairs. With validation pairs (a
+file, or a share of the data) the loss on them is logged while the model trains.
 
 The implicit reward is β·log(π/π_ref) of an answer, including the end-of-turn token, where the reference π_ref is the
 model before training (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss (eq. 7) is the reward model's loss
@@ -42,16 +43,18 @@ from zero2chat.models.hardware import share_of
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import ROWS, Run, is_main_process
 from zero2chat.stages import Stage
+from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import ResumableTrainer, train
+from zero2chat.trainers.validation import ValidationArguments, evaluate_while_training, hold_out, validation_loss
 from zero2chat.trainers.weights import adapter_config
 
 _SHOWN = 12  # pairs kept as samples
 
 
 @dataclass
-class DpoArguments(PairArguments):
+class DpoArguments(ValidationArguments, PairArguments):
     """Preference pairs, and settings that `DPOConfig` lacks."""
 
     train_pairs: Annotated[int | None, Refuse("not above 0")] = field(
@@ -63,6 +66,7 @@ class DpoArguments(PairArguments):
 
     def __post_init__(self) -> None:
         read_sources(self.datasets)
+        self.check_validation()
         super().__post_init__()
 
 
@@ -152,8 +156,21 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
 
     pairs, equal = load_pairs(args.datasets, args.equal)
     known, held_out = split_pairs(pairs, args.test_fraction)
+    validation = None
+    if args.validation_datasets:
+        validation, _ = load_pairs(args.validation_datasets, args.equal)
+    elif args.validation_fraction:
+        prompts = [str(pair["prompt"]) for pair in known]
+        kept, watched = hold_out(prompts, str, args.validation_fraction, args.test_fraction)
+        known, validation = [known[i] for i in kept], [known[i] for i in watched]
+    start_from_adapter(run, model_args)
     model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     set_max_length(training, model)
+    validation_rows = None
+    if validation is not None:
+        name = "validation pairs"
+        validation_rows, _ = tokenize_dpo_pairs(validation, tokenizer, training.max_length, args.overlong, name)
+        evaluate_while_training(training)
     rows, known = tokenize_dpo_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
     test, held_out = tokenize_dpo_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
     if args.train_pairs is not None:
@@ -167,17 +184,22 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
             # Our own reference: TRL's would ignore the revision.
             ref_model=None if model_args.use_peft or _forgets(training, model_args) else open_model(model_args)[0],
             args=training,
-            train_dataset=_on_disk(rows, run) if training.precompute_ref_log_probs else rows,
+            train_dataset=_on_disk(rows, run, "train") if training.precompute_ref_log_probs else rows,
+            eval_dataset=_on_disk(validation_rows, run, "validation")
+            if validation_rows is not None and training.precompute_ref_log_probs
+            else validation_rows,
             processing_class=tokenizer,
             peft_config=adapter_config(model_args),
         )
 
     train(trainer, run, RunCallback(run), count="non_padding")
 
+    measured = {} if validation_rows is None else validation_loss(trainer, len(validation_rows))
     after = log_probs(trainer, trainer.model_wrapped, test, args.eval_batch_size)
     with _reference(trainer, model_args) as reference:
         before = log_probs(trainer, reference, test, args.eval_batch_size)
-    metrics = margin_metrics(known, held_out, before, after, training.beta, training.seed) | {
+    metrics = margin_metrics(known, held_out, before, after, training.beta, training.seed) | measured
+    metrics |= {
         "pairs_train": {"value": len(known)},
         "pairs_test": {"value": len(held_out)},
         "pairs_equal": {"value": equal},
@@ -188,11 +210,12 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
         run.replace_samples(trainer.state.global_step, [_sample(*these, training.beta) for these in shown])
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
     finish_model_folder(run, trainer, tokenizer, metrics)
+    remove_start(run, model_args)
 
 
-def _on_disk(rows: Dataset, run: Run) -> Dataset:
+def _on_disk(rows: Dataset, run: Run, name: str) -> Dataset:
     """Save the rows in the run's folder, so that all ranks and a resumed run find TRL's cached log-probabilities."""
-    folder = run.folder / ROWS
+    folder = run.folder / ROWS / name
     if is_main_process():
         rows.save_to_disk(folder)
     PartialState().wait_for_everyone()

@@ -10,7 +10,8 @@ gets the scores, too.
 
 `scores.jsonl` has each row's score. With `compare_to`, another evaluation's folder, `change_<label>` is the mean paired
 difference to it. A task with `against`, another model's folder, gives a win rate by the task's taste. Answers to
-`questions` are saved, not scored.
+`questions` are saved, not scored. `datasets` are rows of one's own, scored by reward functions, a judge, the math
+verifier, and metrics of the `evaluate` library.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.errors import UserError
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
+from zero2chat.evaluation.own_data import evaluate_own_data, load_rows, read_own_data
 from zero2chat.evaluation.tasks import Scored, TaskSpec, evaluate_tasks, read_specs, rows_and_prompts
 from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.generate import answer
@@ -58,6 +60,10 @@ class EvaluateArguments(MeasuringArguments):
     load_in_4bit: bool = field(default=False, metadata={"help": "Weights in 4 bits (NF4, bitsandbytes)."})
     chat_template_path: str | None = None
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, samples, options."})
+    datasets: list[dict] = field(
+        default_factory=list,
+        metadata={"help": "Your own rows: each a source with `rewards`, `metrics` (by name or path) or both."},
+    )
     harness: list[dict] = field(
         default_factory=list, metadata={"help": "Tasks of lm-evaluation-harness, each with num_fewshot, limit, …"}
     )
@@ -76,20 +82,23 @@ class EvaluateArguments(MeasuringArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.tasks and not self.harness and not self.questions:
-            raise ValueError("tasks and harness are empty: add at least one task, or set `questions`")
+        if not (self.tasks or self.datasets or self.harness or self.questions):
+            raise ValueError("tasks, datasets and harness are empty: add at least one entry, or set `questions`")
         if any(not question.strip() for question in self.questions):
             raise ValueError("questions: a question is empty: fill it in, or remove it")
         if self.question_tools and not (self.questions and self.tools):
             raise ValueError("question_tools: it needs `questions` and `tools`: set them, or remove it")
-        if self.compare_to is not None and not self.tasks:
-            raise ValueError("compare_to: only `tasks` can be compared: add at least one, or remove compare_to")
+        if self.compare_to is not None and not (self.tasks or self.datasets):
+            raise ValueError("compare_to: only `tasks` and `datasets` can be compared: add one, or remove compare_to")
         if self.load_in_8bit and self.load_in_4bit:
             raise ValueError("load_in_8bit and load_in_4bit: set one of them")
         if self.load_in_4bit and self.dtype == "auto":
             raise ValueError("load_in_4bit: dtype auto is not supported: set dtype, such as bfloat16")
         # Checked here too, so that a recipe fails before its first step runs:
-        read_specs(self.tasks, self.tools, two_models=True)
+        labels = [spec.label for spec in read_specs(self.tasks, self.tools, two_models=True)]
+        for own in read_own_data(self.datasets, self.tools):
+            if own.label in labels:
+                raise ValueError(f"datasets: a task has the label '{own.label}', too: set another `label`")
         read_harness(self.harness)
         read_training_sources(self.contamination)
 
@@ -98,10 +107,14 @@ def run(run: Run, args: EvaluateArguments) -> None:
     entries, standard = read_specs(args.tasks, args.tools, two_models=True), read_harness(args.harness)
     specs, compared = ([spec for spec in entries if (spec.against is None) == alone] for alone in (True, False))
     managers = find_tasks(standard)
-    earlier = read_scores(args.compare_to, specs) if args.compare_to is not None else {}
+    own = [(spec, load_rows(spec)) for spec in read_own_data(args.datasets, args.tools)]
+    earlier: dict[tuple[str, str], list[float | None]] = {}
+    if args.compare_to is not None:
+        digests = {str(spec.label): [digest(row) for row in rows_and_prompts(spec)[0]] for spec in specs}
+        earlier = read_scores(args.compare_to, digests | {str(spec.label): rows.digests() for spec, rows in own})
     state = start_processes()
     # Without a chat template the prompts are plain text for a base model.
-    chats = bool(entries or args.questions or any(spec.apply_chat_template for spec in standard))
+    chats = bool(entries or own or args.questions or any(spec.apply_chat_template for spec in standard))
     model, tokenizer = _open(str(args.model_name_or_path), args, args.model_revision, chats)
     model.to(state.device)
     tools = make_tools(args.tools)
@@ -109,7 +122,14 @@ def run(run: Run, args: EvaluateArguments) -> None:
     metrics, samples, scored = evaluate_tasks(
         model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=tools
     )
-    metrics |= _changes(scored, earlier, specs) | _over_tasks(scored, specs)
+    metrics |= _over_tasks(scored, specs)
+    asked_own: list[tuple[list[str], list[str]]] = []
+    for data, rows in own:
+        found, shown, more = evaluate_own_data(model, tokenizer, data, rows, args.eval_batch_size, tools)
+        metrics, samples, scored = metrics | found, samples + shown, scored + more
+        asked_own.append((list(found), [prompt[-1]["content"] for prompt in rows.prompts]))
+    seeds = {str(one.label): one.seed for one in (*specs, *(data for data, _ in own))}
+    metrics |= _changes(scored, earlier, seeds)
     for pair in compared:
         other, its_tokenizer = _open(str(pair.against), args)
         other.to(state.device)
@@ -121,6 +141,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
         at_hand = tools if args.question_tools else None
         samples += _first_questions(model, tokenizer, args.questions, args.eval_batch_size, at_hand)
     asked = [(_scores_of(spec, metrics), _questions_of(spec) if args.contamination else []) for spec in entries]
+    asked += asked_own
     raw = {}
     for spec in standard:
         result = run_harness(model, tokenizer, spec, managers[spec.include_path], args.eval_batch_size)
@@ -168,48 +189,57 @@ def _open(
 
 
 def write_scores(folder: Path, scored: Sequence[Scored]) -> None:
-    """Write one line of `scores.jsonl` per row, without the answer's text."""
-    lines = ({key: value for key, value in asdict(one).items() if key != "text"} for one in scored)
+    """Write one line of `scores.jsonl` per row, and of own data per score, without the answer's text."""
+    left_out = [("text",) if one.by else ("text", "by") for one in scored]
+    lines = (
+        {key: value for key, value in asdict(one).items() if key not in without}
+        for one, without in zip(scored, left_out, strict=True)
+    )
     write_atomically(folder / SCORES, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def read_scores(folder: str, specs: Sequence[TaskSpec]) -> dict[str, list[float]]:
-    """Read another evaluation's scores, for the labels that these specs share.
+def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[float | None]]:
+    """Read another evaluation's scores, by label and scorer, for the labels in `rows`, with their rows' digests.
 
     Raises `UserError` if the folder has no scores, none of these labels, or a label with other rows.
     """
     path = Path(folder) / SCORES
     if not path.is_file():
         raise UserError(f"compare_to: {folder}: no {SCORES}: give the run folder of a finished evaluate step")
-    kept: dict[str, list[tuple[str, float]]] = {}
+    kept: dict[tuple[str, str], list[tuple[str, float | None]]] = {}
     try:
         for line in read_jsonl(path):
-            kept.setdefault(line["label"], []).append((line["row"], float(line["score"])))
+            score = None if line["score"] is None else float(line["score"])
+            kept.setdefault((line["label"], line.get("by", "")), []).append((line["row"], score))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"compare_to: {path} cannot be read ({error}): run its step again") from error
     found = {}
-    for spec in specs:
-        label = str(spec.label)
-        if label not in kept:
+    for (label, by), lines in kept.items():
+        if label not in rows:
             continue
-        if [row for row, _ in kept[label]] != [digest(row) for row in rows_and_prompts(spec)[0]]:
+        if [row for row, _ in lines] != list(rows[label]):
             raise UserError(
                 f"compare_to: {folder} evaluated '{label}' on other rows: set the same task, n, seed, split and "
                 "options in both, or another label in one of them"
             )
-        found[label] = [score for _, score in kept[label]]
+        found[label, by] = [score for _, score in lines]
     if not found:
         raise UserError(f"compare_to: {folder} evaluated none of these tasks: use the same labels in both")
     return found
 
 
-def _changes(scored: Sequence[Scored], earlier: Mapping[str, Sequence[float]], specs: Sequence[TaskSpec]) -> Metrics:
-    """Return `change_<label>`: the mean paired difference to another evaluation's scores."""
+def _changes(
+    scored: Sequence[Scored], earlier: Mapping[tuple[str, str], Sequence[float | None]], seeds: Mapping[str, int]
+) -> Metrics:
+    """Return `change_<label>`, of own data `change_<score>_<label>`: the mean paired difference to another evaluation's
+    scores."""
     metrics = {}
-    for label, before in earlier.items():
-        after = [one.score for one in scored if one.label == label]
-        seed = next(spec.seed for spec in specs if spec.label == label)
-        metrics[f"change_{label}"] = stats.mean([b - a for a, b in zip(before, after, strict=True)], seed)
+    for (label, by), before in earlier.items():
+        after = [one.score for one in scored if (one.label, one.by) == (label, by)]
+        pairs = [pair for pair in zip(before, after, strict=False) if None not in pair]
+        if pairs:  # none: this evaluation lacks the score
+            changes = [b - a for a, b in pairs if a is not None and b is not None]
+            metrics[f"change_{by}_{label}" if by else f"change_{label}"] = stats.mean(changes, seeds[label])
     return metrics
 
 

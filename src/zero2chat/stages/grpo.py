@@ -47,6 +47,7 @@ from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, q
 from zero2chat.rewards import read_rewards, written
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
+from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
@@ -259,6 +260,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     if args.resample:
         _check_resampling(training)
 
+    start_from_adapter(run, model_args)
     model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     tools, ends = make_tools(args.tools), model.generation_config.eos_token_id
     call_format = CallFormat(tools, tokenizer, ends) if tools else None
@@ -331,6 +333,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     if args.resample:
         metrics["groups_replaced"] = {"value": trainer.counts["groups_replaced"]}
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
+    remove_start(run, model_args)
 
 
 def _rows(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Rows:

@@ -8,11 +8,13 @@ One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`,
 Reads a model and conversations (tasks' demonstrations, chat datasets). Writes a model folder with a chat template, and
 its accuracy on each task's test rows. The loss is on the assistant's tokens only, including the end-of-turn token and
 tool calls, never on tool results. Conversations that contain a question of the evaluations in `decontaminate` are
-removed and recorded (`decontaminated.jsonl`).
+removed and recorded (`decontaminated.jsonl`). With validation rows (a file, or a share of the data) the loss on them
+is logged while the model trains.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from typing import Annotated
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset, load_from_disk
+from datasets import Dataset, concatenate_datasets, load_from_disk
 from transformers import PreTrainedTokenizerBase
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
@@ -43,16 +45,18 @@ from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import ROWS, Run, cores, is_main_process
 from zero2chat.stages import Stage
+from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
+from zero2chat.trainers.validation import ValidationArguments, evaluate_while_training, hold_out, validation_loss
 from zero2chat.trainers.weights import adapter_config
 
 
 @dataclass
-class SftArguments(TaskStepsArguments):
+class SftArguments(ValidationArguments, TaskStepsArguments):
     """The conversations, the evaluation tasks, and settings that `SFTConfig` lacks."""
 
     decontaminate: list[dict] = field(
@@ -71,6 +75,7 @@ class SftArguments(TaskStepsArguments):
         if self.overlong not in ("error", "drop"):
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
         read_exams(self.decontaminate)
+        self.check_validation()
         super().__post_init__()
 
 
@@ -90,6 +95,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     sources = read_sources(args.datasets)
     set_global_batch(training, args.global_batch_size)
 
+    start_from_adapter(run, model_args)
     model, tokenizer = open_chat_model(model_args, training.chat_template_path)
     training.assistant_only_loss = False  # the rows already have the mask
     training.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
@@ -99,10 +105,20 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     parts = _load(sources, tools, decontamination)
     left_out = decontamination.finish(run)
     conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
+    validation = None
+    if args.validation_datasets:
+        held_out = read_sources(args.validation_datasets, where="validation_datasets")
+        validation = concatenate_datasets([load_conversations(source, tools=tools) for source in held_out])
+    elif args.validation_fraction:
+        kept, watched = hold_out(conversations["messages"][:], _asked, args.validation_fraction)
+        conversations, validation = conversations.select(kept), conversations.select(watched)
     if args.join > 1:
         # Digits are one token each: at two characters per token joined rows fit, and others raise an error.
         conversations = join_conversations(conversations, args.join, 2 * training.max_length, training.seed)
     rows = _tokenize(run, conversations, tokenizer, training, args.overlong)
+    if validation is not None:
+        validation = _tokenize(run, validation, tokenizer, training, args.overlong, "validation")
+        evaluate_while_training(training)
     if is_main_process():
         learned = sum(map(sum, rows["assistant_masks"]))
         print(f"{len(rows):,} conversations, {learned:,} tokens with loss", flush=True)
@@ -111,6 +127,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
             model=model,
             args=training,
             train_dataset=rows.shuffle(seed=training.seed, keep_in_memory=True),
+            eval_dataset=validation,
             processing_class=tokenizer,
             peft_config=adapter_config(model_args),
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
@@ -119,9 +136,12 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     # No MFU: rows differ in length, and so does the cost of attention.
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "non_padding", tools)
     metrics = {"conversations": {"value": len(rows)}} | left_out
+    if validation is not None:
+        metrics |= validation_loss(trainer, len(validation))
     PartialState().wait_for_everyone()  # no rank reads the rows any more
     _remove_rows(run)  # before the run is done: a kill in between would leave them for ever
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
+    remove_start(run, model_args)
 
 
 def _remove_rows(run: Run) -> None:
@@ -130,15 +150,26 @@ def _remove_rows(run: Run) -> None:
         shutil.rmtree(run.folder / ROWS, ignore_errors=True)
 
 
+def _asked(messages: str) -> str:
+    """Return a conversation, as JSON, up to the first answer."""
+    turns = json.loads(messages)
+    return json.dumps(list(itertools.takewhile(lambda turn: turn["role"] != "assistant", turns)))
+
+
 def _tokenize(
-    run: Run, conversations: Dataset, tokenizer: PreTrainedTokenizerBase, training: SFTConfig, overlong: str
+    run: Run,
+    conversations: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    training: SFTConfig,
+    overlong: str,
+    name: str = "datasets",
 ) -> Dataset:
     """Return the tokens of the conversations. Of several processes, the first makes them, and all open its file."""
-    folder = run.folder / ROWS
+    folder = run.folder / ROWS / name
 
     def tokenize() -> Dataset:
         processes = training.dataset_num_proc or cores(alone=True)
-        return tokenize_conversations(conversations, tokenizer, training.max_length, overlong, "datasets", processes)
+        return tokenize_conversations(conversations, tokenizer, training.max_length, overlong, name, processes)
 
     if training.world_size == 1:
         _remove_rows(run)

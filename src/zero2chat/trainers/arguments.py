@@ -137,7 +137,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     ("dataset_text_field", _given, "conversations are read from `messages`: see datasets"),
     ("completion_only_loss", _given, "the loss is always on the assistant's turns: remove this setting"),
     ("assistant_only_loss", lambda value, _: value is False, "the loss is on the assistant's turns: remove it"),
-    ("eval_packing", _given, "there is no held-out split: the tasks evaluate the model"),
+    ("eval_packing", _given, "validation rows are packed as training rows are: remove this setting"),
     ("eos_token", _given, "the chat template decides the EOS token: remove this setting"),
     ("pad_token", _given, "the tokenizer's own pad token is used: remove this setting"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it splits conversations: set bfd"),

@@ -1,0 +1,183 @@
+"""A source's rows for the stages that look at each of them.
+
+Local JSON and CSV files are read line by line, so that every invalid row is reported with its file and line. Arrow's
+reader, which `datasets` uses, ends at the first, and requires each column to have one type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from datasets import Dataset
+
+from zero2chat.data.sources import Source, csv_delimiter, load_source, local_files
+from zero2chat.errors import UserError
+from zero2chat.runs import is_main_process
+
+T = TypeVar("T")
+
+_MOST_LISTED = 20
+_CSV = (".csv", ".tsv")
+csv.field_size_limit(sys.maxsize)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in order. `places` has the file and line of each, if known; `errors`, why a line is no row at all."""
+
+    column_names: list[str]
+    rows: Any  # a list of dicts, or a Dataset
+    places: Sequence[str] = ()
+    errors: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, column: str) -> list[Any]:
+        return [row.get(column) for row in self.rows]
+
+    def select(self, indices: Sequence[int]) -> Table:
+        if not self.places:
+            return Table(self.column_names, self.rows.select(indices))
+        rows, places = ([values[i] for i in indices] for values in (self.rows, self.places))
+        errors = {n: self.errors[i] for n, i in enumerate(indices) if i in self.errors}
+        return Table(self.column_names, rows, places, errors)
+
+    def read(self, read: Callable[[dict[str, Any], str], T], source: Source) -> list[tuple[int, T]]:
+        """Return `read(row, where)` of each row, with its number. `where` names the row in messages.
+
+        Raises `UserError` with all rows for which `read` raised it, up to twenty; with `invalid: drop` they are dropped
+        and counted.
+        """
+        found: list[tuple[int, T]] = []
+        invalid: list[str] = []
+        for i, row in enumerate(self.rows):
+            where = f"{source.label}, row {i}"
+            try:
+                if i in self.errors:
+                    raise UserError(f"{where}: {self.errors[i]}")
+                found.append((i, read({name: row.get(name) for name in self.column_names}, where)))
+            except UserError as error:
+                invalid.append(f"{error} ({self.places[i]})" if self.places else str(error))
+        if invalid and (source.invalid == "error" or not found):
+            raise UserError(_listed(invalid, len(self), str(source.label)))
+        if invalid and is_main_process():
+            print(f"{source.label}: {len(invalid)} of {len(self)} rows are invalid: dropped, such as {invalid[0]}")
+        return found
+
+    def others(self, numbers: Sequence[int], taken: Collection[str], source: Source) -> Dataset:
+        """Return the columns that are not `taken`, of the rows with these numbers, for reward functions.
+
+        A CSV's cells are text: a column that has numbers only becomes one of numbers. Raises `UserError` for a column
+        with values of several types.
+        """
+        names = [name for name in self.column_names if name not in taken]
+        if not self.places:
+            return self.rows.select_columns(names).select(numbers)
+        is_csv = any(Path(name).suffix in _CSV for name in local_files(source))
+        found = {}
+        for name in names:
+            values = [self.rows[i].get(name) for i in numbers]
+            try:
+                found[name] = pa.array(_numbers(values) if is_csv else values)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                said = " ".join(str(error).split())
+                raise UserError(f"{source.label}: column '{name}' has values of several types ({said})") from error
+        return Dataset(pa.table(found))
+
+
+def _numbers(cells: Sequence[str]) -> Sequence[Any]:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return [kind(cell) for cell in cells]
+    return cells
+
+
+def _listed(invalid: Sequence[str], n: int, label: str) -> str:
+    if len(invalid) == 1:
+        return f"{invalid[0]}; `invalid: drop` leaves such rows out"
+    more = f"; and {len(invalid) - _MOST_LISTED} more" if len(invalid) > _MOST_LISTED else ""
+    said = "; ".join(invalid[:_MOST_LISTED])
+    return f"{label}: {len(invalid)} of {n} rows are invalid: {said}{more}; `invalid: drop` leaves such rows out"
+
+
+def load_table(source: Source) -> Table:
+    """Load the rows of a source with a `path`; cells of a CSV are text. Raises `UserError` if there are none."""
+    files = [Path(name) for name in local_files(source)]
+    if source.split != "train" or not files or any(file.suffix not in (".json", ".jsonl", *_CSV) for file in files):
+        rows = load_source(source, as_text=True)
+        return Table(rows.column_names, rows)
+    found: list[dict[str, Any]] = []
+    places: list[str] = []
+    errors: dict[int, str] = {}
+    for file in files:
+        try:
+            text = file.read_bytes()
+        except OSError as error:
+            raise UserError(f"{source.label}: cannot read {file}: {error.strerror}") from error
+        read = _csv_rows(file, source) if file.suffix in _CSV else _json_rows(text, f"{source.label}: {file}")
+        for line, row in read:
+            if isinstance(row, str):
+                errors[len(found)] = row
+            found.append({} if isinstance(row, str) else row)
+            places.append(f"{file}, line {line}" if line else str(file))
+    if not found:
+        raise UserError(f"{source.label}: {', '.join(map(str, files))}: the file has no rows")
+    if len(errors) == len(found):
+        first = [f"{why} ({place})" for why, place in zip(errors.values(), places, strict=True)]
+        raise UserError(f"{source.label}: cannot read any row: {'; '.join(first[:3])}")
+    columns = dict.fromkeys(str(column) for row in found for column in row)
+    return Table(list(columns), found, places, errors)
+
+
+def _json_rows(text: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield line and row of JSON Lines; of a JSON list, its items, with line 0. A text instead of a row is an error."""
+    text = text.removeprefix(b"\xef\xbb\xbf")
+    if text.lstrip().startswith(b"["):
+        try:
+            items = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: invalid JSON: {error}") from error
+        for item in items:
+            yield 0, item if isinstance(item, dict) else _NO_OBJECT.format(type(item).__name__)
+        return
+    for number, line in enumerate(text.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except UnicodeDecodeError:
+            yield number, "not UTF-8"
+        except (ValueError, RecursionError) as error:
+            yield number, f"invalid JSON: {error}"
+        else:
+            yield number, row if isinstance(row, dict) else _NO_OBJECT.format(type(row).__name__)
+
+
+_NO_OBJECT = "expected an object, {{…}}, found {}"
+
+
+def _csv_rows(file: Path, source: Source) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield line and row of a CSV file with a header. A text instead of a row is an error."""
+    delimiter = source.delimiter or csv_delimiter(file)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.reader(opened, delimiter=delimiter)
+            header = next(reader, [])
+            line = reader.line_num + 1
+            for cells in reader:
+                if any(cells[len(header) :]):
+                    yield line, f"{len(cells)} cells, but {len(header)} columns"
+                elif cells:
+                    yield line, dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))
+                line = reader.line_num + 1
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{source.label}: cannot read {file}: {error}") from error

@@ -1,0 +1,243 @@
+"""Evaluate a model on rows of one's own: its greedy answers are scored by rewards, judges and metrics of `evaluate`.
+
+A row is a conversation, of which the model writes the part after the last user's turn, or a prompt, with or without a
+reference answer. Any source of `datasets:` will do. `rewards` are reward functions, as in GRPO: the math verifier, a
+judge, one's own. `metrics` compare with the reference answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple
+
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import stats
+from zero2chat.config import Refuse, build
+from zero2chat.data.chat_formats import CONVERSATIONS, Message, Shape, read_turns, recognise, refuse_empty
+from zero2chat.data.review_states import leave_out_rejected
+from zero2chat.data.rows import load_table
+from zero2chat.data.sources import Source, first_rows
+from zero2chat.errors import UserError
+from zero2chat.evaluation.metrics import load_metric
+from zero2chat.evaluation.tasks import Scored
+from zero2chat.inference.generate import Answer, answer
+from zero2chat.inference.tool_format import Tools
+from zero2chat.rewards import Reward, read_rewards
+from zero2chat.runs import digest, is_main_process
+
+
+@dataclass
+class OwnData(Source):
+    """One entry of the evaluate stage's `datasets:`: the keys of a source, and the scores of its answers."""
+
+    rewards: list[dict] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    max_new_tokens: Annotated[int, Refuse("not above 0")] = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, unset in (("task", None), ("retell", None), ("fraction", None), ("failing", 0.0)):
+            if getattr(self, key) != unset:
+                raise ValueError(f"{key}: rows of your own do not have it: remove it (tasks are listed under `tasks`)")
+        if not self.rewards and not self.metrics:
+            raise ValueError("no scores: set `rewards`, `metrics` or both")
+
+
+class _Opened(NamedTuple):
+    """An entry with its scorers."""
+
+    spec: OwnData
+    rewards: list[Reward]
+    metrics: list[Any]
+
+
+class Rows(NamedTuple):
+    prompts: list[list[Message]]
+    references: list[str]  # empty without reference answers
+    others: Dataset  # columns for reward functions: `answer`, and the file's other ones
+
+    def digests(self) -> list[str]:
+        return [digest([prompt, self.references[i : i + 1]]) for i, prompt in enumerate(self.prompts)]
+
+
+def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[OwnData]:
+    """Read a YAML's `datasets:` list, and import its scorers. Raises `UserError` before any work."""
+    specs = [build([OwnData], entry, f"datasets[{i}]")[0] for i, entry in enumerate(entries)]
+    for spec in specs:
+        if spec.tools and not tools:
+            raise UserError(f"{spec.label}: tools: no tools are defined: list them under `tools:`")
+        opened = _open(spec)
+        for reward in opened.rewards:
+            if reward.needs_of_trainer:
+                needs = ", ".join(reward.needs_of_trainer)
+                raise UserError(f"{spec.label}: {reward.__name__} needs {needs}, which only a trainer has")
+            if reward.__name__ in spec.metrics:
+                both = f"a reward and a metric have the name '{reward.__name__}'"
+                raise UserError(f"{spec.label}: {both}: set the reward's `label`")
+    if len({spec.label for spec in specs}) < len(specs):
+        raise UserError("datasets: two entries have the same label: set `label`")
+    return specs
+
+
+def _open(spec: OwnData) -> _Opened:
+    rewards = read_rewards(spec.rewards) if spec.rewards else []
+    return _Opened(spec, rewards, [load_metric(name) for name in spec.metrics])
+
+
+# ---- rows
+
+
+def _asked(column: str) -> Callable[[Any, str], list[Message]]:
+    return lambda row, where: read_turns(row[column], "user", f"{where}: {column}")
+
+
+_SHAPES = (
+    *CONVERSATIONS,
+    Shape("prompt and answer", ("prompt", "answer"), _asked("prompt"), answer="answer"),
+    Shape("question and answer", ("question", "answer"), _asked("question"), answer="answer"),
+    Shape("prompt", ("prompt",), _asked("prompt")),
+)
+
+
+def load_rows(spec: OwnData) -> Rows:
+    """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
+    rows = first_rows(leave_out_rejected(load_table(spec), spec.label), spec.n)
+    shape = recognise(rows, _SHAPES, spec.label, "rows to evaluate")
+    has_reference: list[bool] = []  # of the rows so far
+
+    def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str]]:
+        if isinstance(row.get("answer"), int | float):
+            row["answer"] = str(row["answer"])
+        messages = shape.conversation(row, where)
+        asked = [n for n, message in enumerate(messages, 1) if message["role"] == "user"]
+        if not asked:
+            raise UserError(f"{where}: no user's turn to answer")
+        refuse_empty(messages, where)
+        given = [message["content"] for message in messages[asked[-1] :] if message["role"] == "assistant"]
+        has_reference.append(bool(given))
+        if has_reference[0] != has_reference[-1]:
+            has = "a" if given else "no"
+            raise UserError(f"{where}: has {has} reference answer, unlike the first row: put it into another file")
+        return messages[: asked[-1]], given[-1:]
+
+    numbers, found = zip(*rows.read(read, spec), strict=True)
+    prompts = [prompt for prompt, _ in found]
+    references = [text for _, given in found for text in given]
+    if spec.metrics and not references:
+        raise UserError(f"{spec.label}: metrics: they need reference answers: add a column `answer`, or use `rewards`")
+    taken = (*shape.columns, "answer", "prompts", "completions")  # the latter two are a reward's own arguments
+    others = rows.others(numbers, taken, spec)
+    if references:
+        answers = Dataset.from_dict({"answer": references})
+        others = concatenate_datasets([answers, others], axis=1) if others.column_names else answers
+    for reward in read_rewards(spec.rewards) if spec.rewards else ():
+        reward.check(others, str(spec.label))
+    return Rows(prompts, references, others)
+
+
+# ---- scores
+
+
+def evaluate_own_data(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    spec: OwnData,
+    rows: Rows,
+    batch_size: int = 128,
+    tools: Tools | None = None,
+    show: int = 6,
+) -> tuple[stats.Metrics, list[dict[str, Any]], list[Scored]]:
+    """Return metrics `<score>_<label>`, the first `show` answers as rows for `samples.jsonl`, and each row's scores.
+
+    A row that a function gives no score (None), such as a judge without a verdict, is counted as `left_out`. Every rank
+    must call this; the first one scores, and all get the scores. Raises `UserError` if a function fails, or gives no
+    row a score.
+    """
+    at_hand = tools if spec.tools else None
+    given = answer(model, tokenizer, rows.prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand)
+    scores: list[Any] = [None]
+    if is_main_process():
+        opened = _open(spec)
+        for metric in opened.metrics:
+            if hasattr(metric, "use"):
+                metric.use(model, tokenizer, rows.prompts, at_hand)
+        texts = [one.text for one in given]
+        scores = [_by_rewards(opened, rows, texts) | _by_metrics(opened, rows, texts)]
+    broadcast_object_list(scores)
+    found: dict[str, list[float | None] | float] = scores[0]
+    metrics: stats.Metrics = {}
+    scored: list[Scored] = []
+    digests = rows.digests()
+    for name, values in found.items():
+        metrics[f"{name}_{spec.label}"] = _metric(values, len(given), spec.seed)
+        if isinstance(values, list):
+            scored += [
+                Scored(str(spec.label), str(i), digests[i], one.text, value, None, one.calls > 0, one.stopped, name)
+                for i, (one, value) in enumerate(zip(given, values, strict=True))
+            ]
+    metrics[f"stop_rate_{spec.label}"] = stats.rate(sum(one.stopped for one in given), len(given), spec.seed)
+    if is_main_process():
+        said = "; ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items())
+        print(f"{spec.label}: {len(given)} rows: {said}", flush=True)
+    return metrics, _samples(spec, rows, given, found)[:show], scored
+
+
+def _by_rewards(opened: _Opened, rows: Rows, texts: Sequence[str]) -> dict[str, list[float | None]]:
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    columns = {name: rows.others[name][:] for name in rows.others.column_names}
+    found = {}
+    for reward in opened.rewards:
+        values = reward(completions, prompts=rows.prompts, **columns)
+        if reward.failure is not None:
+            raise UserError(f"{opened.spec.label}, {reward.failure}")
+        if values.count(None) == len(values):
+            raise UserError(f"{opened.spec.label}: {reward.__name__} gave no row a score")
+        found[reward.__name__] = values
+    return found
+
+
+def _by_metrics(opened: _Opened, rows: Rows, texts: Sequence[str]) -> dict[str, list[float | None] | float]:
+    import evaluate  # takes seconds
+
+    if not opened.metrics:
+        return {}
+    try:
+        result = evaluate.combine(opened.metrics).compute(predictions=list(texts), references=rows.references)
+    except UserError as error:
+        raise UserError(f"{opened.spec.label}: {error}") from error
+    except Exception as error:  # a user's metric may raise anything
+        raise UserError(f"{opened.spec.label}: metrics: {error!r}") from error
+    found: dict[str, list[float | None] | float] = {}
+    for name, value in result.items():
+        if isinstance(value, list) and len(value) == len(texts) and all(isinstance(one, int | float) for one in value):
+            found[name] = list(map(float, value))
+        elif not isinstance(value, list | dict | str):
+            found[name] = float(value)
+    if not found:
+        raise UserError(f"{opened.spec.label}: metrics: {', '.join(opened.spec.metrics)} gave no number: {result!r}")
+    return found
+
+
+def _metric(values: list[float | None] | float, n: int, seed: int) -> dict[str, Any]:
+    if not isinstance(values, list):
+        return {"value": round(values, 4), "n": n}
+    kept = [value for value in values if value is not None]
+    is_rate = all(0 <= value <= 1 for value in kept)
+    metric = stats.rate(sum(kept), len(kept), seed) if is_rate else stats.mean(kept, seed)
+    return metric | ({"left_out": n - len(kept)} if len(kept) < n else {})
+
+
+def _samples(
+    spec: OwnData, rows: Rows, given: Sequence[Answer], found: Mapping[str, list[float | None] | float]
+) -> list[dict[str, Any]]:
+    first = next((values for values in found.values() if isinstance(values, list)), None)
+    return [
+        {"prompt": prompt[-1]["content"], "completion": one.whole or one.text, "task": spec.label}
+        | ({"score": first[i]} if first and first[i] is not None else {})
+        | ({"answer": rows.references[i]} if rows.references else {})
+        for i, (prompt, one) in enumerate(zip(rows.prompts, given, strict=True))
+    ]

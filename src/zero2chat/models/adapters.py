@@ -1,0 +1,81 @@
+"""Merge a LoRA adapter into its base model, giving an equivalent ordinary model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zero2chat.errors import UserError
+from zero2chat.models.loading import load_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_PROBE = 16  # tokens for comparing the merged model with the adapter
+_TOLERANCE = 1e-3  # relative to the largest logit; float32 rounding alone gives about 1e-6
+
+
+def merged(folder: Path) -> PreTrainedModel:
+    """Load the base model with the adapter of `folder` added to its weights, in the base's own precision, on the CPU.
+
+    Sums are computed in float32 and rounded once. The generation config is the adapter's. Raises `UserError` if the
+    base is missing or is an adapter too, if the adapter is not LoRA or does not fit the base, and if the merged model's
+    logits differ, which happens if an adapter changes one of two tied weights.
+    """
+    try:
+        settings: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base = settings["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: adapter_config.json is damaged ({error}): save the adapter again") from error
+    if settings.get("peft_type") != "LORA" or settings.get("task_type") not in (None, "CAUSAL_LM"):
+        what = f"{settings.get('peft_type')} adapter for {settings.get('task_type')}"
+        raise UserError(f"{folder}: is a {what}: only LoRA adapters of language models can be merged")
+    if not (folder / "adapter_model.safetensors").exists():
+        raise UserError(f"{folder}: no weights (adapter_model.safetensors): save the adapter again")
+    if not base:
+        raise UserError(f"{folder}: no base model: set base_model_name_or_path in its adapter_config.json")
+    if (Path(base) / "adapter_config.json").exists():
+        raise UserError(
+            f"{folder}: its base model {base} is an adapter too: merge that one first, and name the merged folder as "
+            "base_model_name_or_path in adapter_config.json here"
+        )
+    try:
+        model, _ = load_model(base, "auto", revision=settings.get("revision") or "main")
+    except UserError as error:
+        raise UserError(f"{folder}: cannot load the adapter's base model: {error}") from error
+    return _add(folder, base, model)
+
+
+def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:
+    import torch
+    from peft import PeftConfig, PeftModel
+    from safetensors import SafetensorError
+    from transformers import GenerationConfig
+
+    precision = model.dtype
+    with torch.no_grad():
+        try:
+            config = PeftConfig.from_pretrained(str(folder))
+            config.inference_mode = True
+            adapted = PeftModel(model.float(), config)
+            found = adapted.load_adapter(str(folder), "default", torch_device="cpu")
+            strangers = [*found.missing_keys, *found.unexpected_keys]
+            if strangers:
+                raise ValueError(f"{len(strangers)} weights have no counterpart, such as {strangers[0]}")
+            probe = torch.arange(min(_PROBE, model.config.get_text_config().vocab_size))[None]
+            wanted = adapted.eval()(probe).logits
+            whole = adapted.merge_and_unload(safe_merge=True)
+            got = whole(probe).logits
+        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{folder}: the adapter does not fit its base model {base} ({reason[:300]})") from error
+    difference = (got - wanted).abs().max() / wanted.abs().max()
+    if not difference <= _TOLERANCE:
+        raise UserError(
+            f"{folder}: the merged model would behave differently (logits {difference:.1e} apart): the adapter "
+            f"changes weights that {base} shares (embedding and head): train it with other lora_target_modules"
+        )
+    if (folder / "generation_config.json").exists():
+        whole.generation_config = GenerationConfig.from_pretrained(str(folder))
+    return whole.to(precision)

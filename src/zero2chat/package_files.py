@@ -1,0 +1,24 @@
+"""Files that come with the package: accelerate configs, chat templates and recipes.
+
+A wheel has them in the folder `bundled` (pyproject.toml maps them there); in a clone they are at its root.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDERS = ("accelerate_configs", "chat_templates", "recipes")
+_BUNDLED = Path(__file__).parent / "bundled"
+HOME = _BUNDLED if _BUNDLED.is_dir() else Path(__file__).parents[2]
+
+
+def find(path: str | Path) -> Path:
+    """Return the path; or, if the working folder has no such path, the package's file or folder of this name, if any.
+
+    For example, `chat_templates/chatml.jinja` and `recipes/quickstart` are found in any working folder.
+    """
+    path = Path(path)
+    if path.parts[:1] and path.parts[0] in FOLDERS and ".." not in path.parts and not path.exists():
+        ours = HOME / path
+        return ours if ours.exists() else path
+    return path

@@ -1,0 +1,164 @@
+"""Files with some mess in them: every invalid row is listed with file and line, or dropped and counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.data.conversations import load_conversations
+from zero2chat.data.preferences import load_preferences
+from zero2chat.data.prompts import load_problems
+from zero2chat.data.sources import Source, load_documents
+from zero2chat.errors import UserError
+
+ASKED, SAID = {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}
+FINE = json.dumps({"messages": [ASKED, SAID]})
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _source(*lines: str | bytes, name: str = "chats.jsonl", **more: Any) -> Source:
+    joined = b"\n".join(line if isinstance(line, bytes) else line.encode() for line in lines)
+    Path(name).write_bytes(joined + b"\n")
+    return Source(path=name, **more)
+
+
+MESS = [
+    FINE,
+    "",
+    '{"messages": [{"role": "user"',
+    json.dumps({"messages": "hello"}),
+    json.dumps([1, 2]),
+    '{"messages": "café"}'.encode("latin-1"),
+    json.dumps({"messages": [ASKED, {"role": "bot", "content": "x"}]}),
+    json.dumps({"messages": [ASKED, SAID, ASKED, {"role": "assistant", "content": " \n"}]}),
+    json.dumps({"messages": [ASKED], "id": 7}),
+    FINE,
+]
+REASONS = [
+    "chats, row 1: invalid JSON: Expecting ',' delimiter: line 1 column 30 (char 29) (chats.jsonl, line 3)",
+    "chats, row 2: expected a list of {role, content} or {from, value} (chats.jsonl, line 4)",
+    "chats, row 3: expected an object, {…}, found list (chats.jsonl, line 5)",
+    "chats, row 4: not UTF-8 (chats.jsonl, line 6)",
+    "chats, row 5: unknown role 'bot'; known: system, user, assistant, tool (chats.jsonl, line 7)",
+    "chats, row 6: turn 4 of 4: the assistant's turn is empty (chats.jsonl, line 8)",
+    "chats, row 7: no assistant message to learn from (chats.jsonl, line 9)",
+]
+
+
+def test_all_invalid_rows_are_listed_with_file_and_line() -> None:
+    with pytest.raises(UserError) as caught:
+        load_conversations(_source(*MESS))
+    listed = "; ".join(REASONS)
+    assert str(caught.value) == f"chats: 7 of 9 rows are invalid: {listed}; `invalid: drop` leaves such rows out"
+
+
+def test_they_are_dropped_and_counted_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    found = load_conversations(_source(*MESS, invalid="drop"))
+    assert found["where"][:] == ["chats, row 0", "chats, row 8"]
+    assert f"chats: 7 of 9 rows are invalid: dropped, such as {REASONS[0]}" in capsys.readouterr().out
+    with pytest.raises(UserError, match="2 of 2 rows are invalid"):
+        load_conversations(_source(*MESS[3:5], json.dumps({"messages": []}), invalid="drop", n=2))
+
+
+def test_at_most_twenty_are_listed() -> None:
+    bad = json.dumps({"messages": []})
+    with pytest.raises(UserError) as caught:
+        load_conversations(_source(FINE, *[bad] * 25))
+    said = str(caught.value)
+    assert said.startswith("chats: 25 of 26 rows are invalid: chats, row 1: ")
+    assert said.count("chats.jsonl, line") == 20
+    assert "(chats.jsonl, line 21); and 5 more; `invalid: drop`" in said
+
+
+def test_one_is_said_without_a_list() -> None:
+    with pytest.raises(
+        UserError, match=r"^chats, row 1: no assistant .*\(chats\.jsonl, line 2\); `invalid: drop` leaves"
+    ):
+        load_conversations(_source(FINE, json.dumps({"messages": [ASKED]})))
+
+
+def test_lines_are_counted_in_each_of_several_files() -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        Path(name).write_text(f"{FINE}\nno json\n")
+    with pytest.raises(UserError, match=r"row 1: .*\(a\.jsonl, line 2\); a, row 3: .*\(b\.jsonl, line 2\)"):
+        load_conversations(Source(path="json", data_files=["*.jsonl"], label="a"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "chats: chats.jsonl: the file has no rows"),
+        (
+            "no\n\njson",
+            r"chats: cannot read any row: invalid JSON: .* \(chats.jsonl, line 1\); .* \(chats.jsonl, line 3\)",
+        ),
+        ("[1, 2", "chats: chats.jsonl: invalid JSON"),
+    ],
+)
+def test_a_file_without_any_row_is_named(content: str, says: str) -> None:
+    Path("chats.jsonl").write_text(content)
+    with pytest.raises(UserError, match=says):
+        load_conversations(Source(path="chats.jsonl"))
+
+
+def test_a_list_of_rows_is_read_like_lines() -> None:
+    rows = [{"messages": [ASKED, SAID]}, {"messages": [ASKED, SAID], "review": "rejected"}]
+    Path("chats.json").write_text(json.dumps(rows, indent=1))
+    assert len(load_conversations(Source(path="chats.json"))) == 1
+
+
+# ---- other readers
+
+
+def test_pairs_and_prompts_are_read_alike() -> None:
+    pairs = [json.dumps({"prompt": "q", "chosen": a, "rejected": "no"}) for a in ("yes", 3, "no", "y")]
+    with pytest.raises(UserError, match=r"2 of 4 rows are invalid: .*row 1: chosen: .*line 2\); .*row 2: .* are equal"):
+        load_preferences(_source(*pairs))
+    kept, equal = load_preferences(_source(*pairs, invalid="drop"), equal="drop")
+    assert (len(kept), equal) == (2, 1)
+    empty = [ASKED, {"role": "assistant", "content": ""}, ASKED]
+    rows = [{"prompt": "a", "answer": 1, "level": 1}, {"prompt": empty, "answer": 2, "level": 2}]
+    rows += [{"prompt": "b", "answer": None, "level": 3}, {"prompt": "c", "answer": "007", "level": 4.5}]
+    found = load_problems(_source(*map(json.dumps, rows), invalid="drop"))
+    assert (found["answer"][:], found["level"][:]) == (["1", "007"], [1, 4.5])
+    with pytest.raises(UserError, match=r"row 1: turn 2 of 3: the assistant's turn is empty .*row 2: no answer"):
+        load_problems(_source(*map(json.dumps, rows)))
+    mixed = [{"prompt": "a", "answer": "1", "level": level} for level in (1, "two")]
+    with pytest.raises(UserError, match="chats: column 'level' has values of several types"):
+        load_problems(_source(*map(json.dumps, mixed)))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", "^"])
+def test_a_csv_may_have_any_delimiter(delimiter: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [["prompt", "completion"], ['"Who, or\nwhat?"', "007"], ["NA", "None"], ["a", "b", "c"], ["d"]]
+    lines = [delimiter.join(cells) for cells in rows]
+    more = {"delimiter": delimiter} if delimiter == "^" else {}
+    with pytest.raises(UserError) as caught:
+        load_conversations(_source("\ufeff" + lines[0], *lines[1:], name="a.csv", **more))
+    said = str(caught.value)
+    assert "a, row 2: 3 cells, but 2 columns (a.csv, line 5); a, row 3: completion is empty (a.csv, line 6)" in said
+    found = load_conversations(_source(*lines, name="a.tsv", invalid="drop", **more))
+    texts = [[turn["content"] for turn in json.loads(row)] for row in found["messages"]]
+    assert texts == [["Who, or\nwhat?", "007"], ["NA", "None"]]
+    assert "a: 4 conversations, read as prompt and completion" in capsys.readouterr().out
+    documents = load_documents(_source(*lines[:3], name="b.csv", column="prompt", **more))
+    assert documents["text"][0] == "Who, or\nwhat?"
+
+
+def test_a_csvs_numbers_are_numbers_for_rewards_and_answers_are_as_written() -> None:
+    lines = ["prompt;answer;level;share;note", "1 + 1?;002;1;0.5;a", "b?;3;2;1;2"]
+    found = load_problems(_source(*lines, name="a.csv"))
+    assert found["answer"][:] == ["002", "3"]
+    assert (found["level"][:], found["share"][:], found["note"][:]) == ([1, 2], [0.5, 1.0], ["a", "2"])
+
+
+def test_a_delimiter_is_one_character() -> None:
+    with pytest.raises(ValueError, match="delimiter '::': expected one character"):
+        Source(path="a.csv", delimiter="::")

@@ -1,0 +1,111 @@
+"""The package's metrics, in the format of the evaluate library, beside figures made by hand; users' own by path."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from zero2chat.errors import UserError
+from zero2chat.evaluation import metrics
+from zero2chat.evaluation.metrics import load_metric, names
+
+SAID = ["The cat sat.", "On the mat", "  Ça  va ?", ""]
+GOLD = ["the cat sat.", "the mat", "ça va ?", "Yes."]
+
+
+def test_each_metric_alone_and_all_of_them_combined() -> None:
+    found = evaluate.combine([load_metric(name) for name in ("exact_match", "f1", "rouge", "bleu", "chrf")]).compute(
+        predictions=SAID, references=GOLD
+    )
+    assert found["exact_match"] == [1, 0, 1, 0]
+    assert found["f1"] == pytest.approx([1, 0.8, 1, 0])  # "on the mat", "the mat": 2 words of 3 and of 2
+    assert found["rouge1"] == found["rougeL"] == found["f1"]
+    assert found["rouge2"] == pytest.approx([1, 2 * 1 / 3, 1, 0])
+    assert 0 < found["bleu"] < 100
+    assert 0 < found["chrf"] < 100
+    same = evaluate.combine([load_metric("bleu"), load_metric("chrf")]).compute(predictions=GOLD, references=GOLD)
+    assert same == {"bleu": pytest.approx(100), "chrf": pytest.approx(100)}
+
+
+def test_rouge_l_follows_the_order_of_words() -> None:
+    found = load_metric("rouge").compute(
+        predictions=["police killed the gunman"], references=["the gunman killed police"]
+    )
+    assert found["rouge1"] == [1]
+    assert found["rougeL"] == [0.5]  # "the gunman"
+
+
+def test_the_files_are_modules_of_the_evaluate_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path))
+    file = Path(metrics.__file__).with_name("f1.py")
+    loaded = evaluate.load(str(file), keep_in_memory=True)
+    assert loaded.compute(predictions=SAID, references=GOLD) == {"f1": pytest.approx(0.7)}
+
+
+def test_perplexity_is_that_of_the_references_after_their_prompts(model_folder: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
+    prompts = [[{"role": "user", "content": text}] for text in ("Who?", "What is it, then?")]
+    metric = load_metric("perplexity")
+    metric.use(model, tokenizer, prompts)
+    found = metric.compute(predictions=["a", "b"], references=["Ada.", "A town<|im_end|>"])["perplexity"]
+    losses: list[float] = []
+    for prompt, text in zip(prompts, ("Ada.", "A town< |im_end|>"), strict=True):
+        before = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+        text = text.replace("< |", "<|")  # as plain characters, not as the control token
+        ids = before + tokenizer(text, split_special_tokens=True, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        losses += [-logits[i - 1, ids[i]].item() for i in range(len(before), len(ids))]
+    assert found == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
+    metric.use(model, tokenizer, prompts[:1])
+    with pytest.raises(
+        UserError, match=r"row 0: prompt and reference of \d+ tokens do not fit the model's context of 128"
+    ):
+        metric.compute(predictions=["a"], references=["word " * 200])
+
+
+OWN = """
+import datasets, evaluate
+
+class Longer(evaluate.Metric):
+    def _info(self):
+        text = datasets.Value("string")
+        features = datasets.Features({"predictions": text, "references": text})
+        return evaluate.MetricInfo(description="", citation="", features=features)
+
+    def _compute(self, predictions, references):
+        return {"longer": sum(len(a) > len(b) for a, b in zip(predictions, references))}
+"""
+
+
+def test_a_metric_of_ones_own_is_a_file_or_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "longer").mkdir()
+    (tmp_path / "longer" / "longer.py").write_text(OWN)
+    for path in (tmp_path / "longer", tmp_path / "longer" / "longer.py"):
+        assert load_metric(str(path)).compute(predictions=SAID, references=GOLD) == {"longer": 2}
+
+
+def test_no_name_is_looked_up_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        pytest.fail("the library was asked to load a module")
+
+    monkeypatch.setattr(evaluate, "load", load)
+    assert names() == ["bleu", "chrf", "exact_match", "f1", "perplexity", "rouge"]
+    (tmp_path / "none.py").write_text("import evaluate\n")
+    (tmp_path / "fails.py").write_text("1 / 0\n")
+    for name, says in (
+        ("accuracy", "unknown metric 'accuracy'"),
+        ("rogue", "unknown metric 'rogue'; did you mean 'rouge'"),
+        ("someone/metric", "unknown metric 'someone/metric'"),
+        (str(tmp_path / "missing.py"), "no such file"),
+        (str(tmp_path / "none.py"), "expected one subclass of evaluate.Metric in the file, found 0"),
+        (str(tmp_path / "fails.py"), "cannot import it: ZeroDivisionError"),
+    ):
+        with pytest.raises(UserError, match=says):
+            load_metric(name)

@@ -1,0 +1,212 @@
+"""A user's rows of each format, scored by rewards and metrics, and every mistake in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import stats
+from zero2chat.errors import UserError
+from zero2chat.evaluation.own_data import OwnData, evaluate_own_data, load_rows, read_own_data
+from zero2chat.inference.generate import answer
+
+REWARDS = """
+SEEN = []
+
+def shares(completions, prompts, answer, level, **columns):
+    SEEN.append((prompts, answer, level))
+    return [None if i == 1 else len(c[-1]["content"]) % 3 / 2 for i, c in enumerate(completions)]
+
+def long(completions, **columns):
+    return [10.0 * len(c[-1]["content"]) for c in completions]
+
+def raises(completions, answer, **columns):
+    return [1 / (gold != "3") for gold in answer]
+
+def nothing(completions, **columns):
+    return [None for _ in completions]
+
+def trains(completions, trainer_state, **columns):
+    return [0.0 for _ in completions]
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder, with `my_own_rewards.py`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_own_rewards.py").write_text(REWARDS)
+    yield tmp_path
+    monkeypatch.delitem(sys.modules, "my_own_rewards", raising=False)
+
+
+@pytest.fixture(scope="module")
+def opened(model_folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return AutoModelForCausalLM.from_pretrained(model_folder).eval(), AutoTokenizer.from_pretrained(model_folder)
+
+
+def _spec(*rows: dict[str, Any], **more: Any) -> OwnData:
+    Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (spec,) = read_own_data([{"path": "mine.jsonl", "max_new_tokens": 6} | more], {"python": {}})
+    return spec
+
+
+def _reward(name: str, **more: Any) -> dict[str, Any]:
+    return {"function": f"my_own_rewards.{name}"} | more
+
+
+ASKED = [{"role": "user", "content": "Who?"}]
+TURNS = [*ASKED, {"role": "assistant", "content": "Ada."}]
+MORE = [{"role": "system", "content": "Be brief."}, *TURNS, {"role": "user", "content": "Where?"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "reference"),
+    [
+        ({"messages": [*MORE, {"role": "assistant", "content": "Here."}]}, MORE, "Here."),
+        ({"messages": MORE}, MORE, None),
+        ({"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Ada."}]}, ASKED, "Ada."),
+        ({"prompt": "Who?", "completion": "Ada."}, ASKED, "Ada."),
+        ({"instruction": "Who?", "output": "Ada."}, ASKED, "Ada."),
+        ({"prompt": "Who?", "answer": 7}, ASKED, "7"),
+        ({"question": "Who?", "answer": "Ada."}, ASKED, "Ada."),
+        ({"prompt": ASKED, "level": 2}, ASKED, None),
+    ],
+)
+def test_the_model_answers_the_last_user_in_each_format(
+    row: dict[str, Any], prompt: list[dict[str, str]], reference: str | None
+) -> None:
+    rows = load_rows(_spec(row, rewards=[_reward("long")]))
+    assert rows.prompts == [prompt]
+    assert rows.references == ([] if reference is None else [reference])
+    assert ("level" in rows.others.column_names) == ("level" in row)
+
+
+def test_rewards_and_metrics_score_the_answers_of_the_model(opened: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    questions = [{"prompt": f"What is {i} + 1?", "answer": str(i + 1), "level": i} for i in range(5)]
+    spec = _spec(
+        *questions, rewards=[_reward("shares"), _reward("long")], metrics=["exact_match", "chrf", "perplexity"]
+    )
+    rows = load_rows(spec)
+    metrics, samples, scored = evaluate_own_data(*opened, spec, rows)
+    given = answer(*opened, rows.prompts, 6)
+    shares = [None if i == 1 else len(one.text) % 3 / 2 for i, one in enumerate(given)]
+    kept = [value for value in shares if value is not None]
+    assert metrics["shares_mine"] == stats.rate(sum(kept), 4, 0) | {"left_out": 1}
+    assert metrics["long_mine"] == stats.mean([10.0 * len(one.text) for one in given], 0)
+    assert metrics["exact_match_mine"]["n"] == 5
+    assert "low" in metrics["exact_match_mine"]
+    assert set(metrics["chrf_mine"]) == set(metrics["perplexity_mine"]) == {"value", "n"}
+    assert metrics["perplexity_mine"]["value"] > 1
+    assert metrics["stop_rate_mine"]["value"] == sum(one.stopped for one in given) / 5
+    assert [(one.by, one.score) for one in scored[:5]] == [("shares", value) for value in shares]
+    assert {one.by for one in scored} == {"shares", "long", "exact_match"}
+    assert [one.row for one in scored[:5]] == rows.digests()
+    assert len(set(rows.digests())) == 5
+    assert samples[0] == {
+        **{"prompt": "What is 0 + 1?", "completion": given[0].text, "task": "mine", "score": shares[0], "answer": "1"}
+    }
+    assert "score" not in samples[1]
+    assert "mine: 5 rows: shares_mine 0." in capsys.readouterr().out
+    import my_own_rewards  # type: ignore[import-not-found]
+
+    prompts, answers, levels = my_own_rewards.SEEN[0]
+    assert (prompts, answers, levels) == (rows.prompts, ["1", "2", "3", "4", "5"], [0, 1, 2, 3, 4])
+
+
+def test_the_math_verifier_and_a_text_comparison_are_rewards_like_others(opened: Any) -> None:
+    names = ("math.math_answer", "exact.exact_match")
+    spec = _spec({"prompt": "2?", "answer": "2"}, rewards=[{"function": f"zero2chat.rewards.{name}"} for name in names])
+    metrics, *_ = evaluate_own_data(*opened, spec, load_rows(spec))
+    assert set(metrics) == {"math_answer_mine", "exact_match_mine", "stop_rate_mine"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({}, r"datasets\[0\]: no scores: set `rewards`, `metrics` or both"),
+        ({"metrics": ["f1"], "fraction": 0.5}, "fraction: rows of your own do not have it"),
+        ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "task: rows of your own do not have it"),
+        ({"metrics": ["f2"]}, "unknown metric 'f2'"),
+        ({"rewards": [{"function": "my_own_rewards.short"}]}, "cannot import 'my_own_rewards.short'"),
+        ({"rewards": [_reward("trains")]}, "trains needs trainer_state, which only a trainer has"),
+        ({"rewards": [_reward("long", label="f1")], "metrics": ["f1"]}, "have the name 'f1': set the reward's `label`"),
+        ({"metrics": ["f1"], "metric": 3}, "unknown key 'metric'; did you mean 'metrics'"),
+    ],
+)
+def test_an_entry_that_cannot_be_is_refused_before_any_work(entry: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        read_own_data([{"path": "mine.jsonl"} | entry])
+
+
+def test_two_files_of_one_name_and_tools_that_are_not_there_are_refused() -> None:
+    one = {"path": "a/mine.jsonl", "metrics": ["f1"]}
+    with pytest.raises(UserError, match="datasets: two entries have the same label"):
+        read_own_data([one, one | {"path": "b/mine.jsonl"}])
+    with pytest.raises(UserError, match="mine: tools: no tools are defined"):
+        read_own_data([one | {"tools": True}])
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "says"),
+    [
+        ([{"a": 1}], {}, r"mine: its columns \(a\) match no known format"),
+        (
+            [{"prompt": "Who?"}],
+            {"metrics": ["f1"]},
+            "mine: metrics: they need reference answers: add a column `answer`",
+        ),
+        ([{"prompt": "Who?"}], {"rewards": [_reward("raises")]}, "mine: no column 'answer', which the reward"),
+        (
+            [{"messages": TURNS}, {"messages": ASKED}],
+            {},
+            "mine, row 1: has no reference answer, unlike the first row",
+        ),
+        ([{"messages": ASKED}, {"messages": TURNS}], {}, "mine, row 1: has a reference answer, unlike the first row"),
+        ([{"messages": TURNS[1:]}], {}, "mine, row 0: no user's turn to answer"),
+    ],
+)
+def test_rows_that_cannot_be_asked_are_named(rows: list[dict[str, Any]], more: dict[str, Any], says: str) -> None:
+    spec = _spec(*rows, **(more or {"rewards": [_reward("long")]}))
+    with pytest.raises(UserError, match=says):
+        load_rows(spec)
+
+
+def test_a_reward_that_raises_is_one_line_with_the_row(opened: Any) -> None:
+    spec = _spec(*({"prompt": f"{i}?", "answer": str(i)} for i in range(5)), rewards=[_reward("raises")])
+    with pytest.raises(UserError) as caught:
+        evaluate_own_data(*opened, spec, load_rows(spec))
+    said = str(caught.value)
+    assert said.startswith(
+        "mine, row 3: reward my_own_rewards.raises: ZeroDivisionError('division by zero'): prompt '3?'"
+    )
+    assert "\n" not in said
+
+
+def test_a_score_for_no_row_and_a_metric_without_a_number_are_errors(opened: Any) -> None:
+    spec = _spec({"prompt": "Who?", "answer": "Ada"}, rewards=[_reward("nothing")])
+    with pytest.raises(UserError, match="mine: nothing gave no row a score"):
+        evaluate_own_data(*opened, spec, load_rows(spec))
+    Path("empty.py").write_text(
+        "import datasets, evaluate\n"
+        "class Empty(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        "        kinds = datasets.Features(dict.fromkeys(('predictions', 'references'), datasets.Value('string')))\n"
+        "        return evaluate.MetricInfo(description='', citation='', features=kinds)\n"
+        "    def _compute(self, predictions, references):\n"
+        "        return {'said': 'fine'} if list(references) != ['Tom'] else {}[0]\n"
+    )
+    for gold, says in (
+        ("Ada", "metrics: empty.py gave no number: {'said': 'fine'}"),
+        ("Tom", r"metrics: KeyError\(0\)"),
+    ):
+        spec = _spec({"prompt": "Who?", "answer": gold}, metrics=["empty.py"])
+        with pytest.raises(UserError, match=says):
+            evaluate_own_data(*opened, spec, load_rows(spec))
