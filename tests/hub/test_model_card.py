@@ -9,7 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from zero2chat.hub.model_card import add_scores, make_card, public
+from zero2chat.hub.model_card import add_scores, add_usage, make_card, public
 from zero2chat.runs import Run
 from zero2chat.stats import rate
 
@@ -197,3 +197,44 @@ def test_a_card_that_cannot_be_read_is_left_alone(model: Path, capsys: pytest.Ca
     add_scores(model, Path("runs/mine/exam"), EXAM)
     assert (model / "README.md").read_text() == "---\na: [\n---\n"
     assert "cannot be read" in capsys.readouterr().out
+
+
+# ---- commands
+
+
+def test_the_commands_for_vllm_and_ollama_name_the_repository_and_replace_earlier_ones() -> None:
+    card = _card(_run())
+    before = card.text.rstrip()
+    add_usage(card, "me/First", "v2")
+    add_usage(card, "me/Mine")
+    assert card.text.startswith(before)
+    added = card.text.removeprefix(before)
+    assert added.count("## Run it") == 1
+    assert "First" not in added
+    for line in (
+        "vllm serve me/Mine",
+        "vllm serve me/Mine --quantization fp8  # weights in 8 bits",
+        "hf download me/Mine --local-dir Mine",
+        "zero2chat export Mine --gguf q4_k_m --out Mine-gguf",
+        "ollama create mine -f Mine-gguf/Modelfile",
+        "ollama run mine",
+    ):
+        assert f"\n{line}\n" in added
+    assert "merge" not in added
+
+
+def test_a_branch_is_named_in_each_command_and_an_adapters_rank_is_one_that_vllm_knows() -> None:
+    card = _card(_run(model_name_or_path="me/base"))
+    add_usage(card, "me/mine", "step-5")
+    assert "\nvllm serve me/mine --revision step-5\n" in card.text
+    add_usage(card, "me/mine", "step-5", rank=17)
+    assert "\nhf download me/mine --revision step-5 --local-dir mine\n" in card.text
+    served = "vllm serve me/base --enable-lora --max-lora-rank 32 --lora-modules mine=./mine"
+    assert f"\n{served}\n" in card.text
+
+
+def test_a_reward_model_is_not_for_talking_to() -> None:
+    card = _card(_run(stage="reward"))
+    before = card.text
+    add_usage(card, "me/mine")
+    assert card.text == before

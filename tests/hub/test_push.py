@@ -130,6 +130,12 @@ def _local(folder: Path, left_out: tuple[str, ...] = SECRETS) -> dict[str, bytes
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name not in left_out}
 
 
+def _own(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The pushed files, and the card without the commands that are added to it."""
+    card = files["README.md"].partition(b"\n<!-- how to run it -->")[0]
+    return files | {"README.md": card}
+
+
 # ---- pushed, and back
 
 
@@ -142,8 +148,9 @@ def test_a_model_comes_back_identical_and_nothing_else_is_sent(
     assert (result["repo"], result["revision"], result["url"]) == ("me/mine", "main", f"{hub.url}/me/mine")
     assert hub.repositories["me/mine"]["private"] is True
     there = {name: content for name, content in hub.files("me/mine").items() if name != ".gitattributes"}
-    assert there == _local(run)
-    assert result["files"] == {name: len(content) for name, content in sorted(there.items())}
+    assert b"\nvllm serve me/mine\n" in there["README.md"]
+    assert _own(there) == _local(run)
+    assert result["files"].keys() == there.keys()
     assert {"config.json", "model.safetensors", "tokenizer.json", "generation_config.json"} <= set(there)
     assert {"chat_template.jinja", "README.md", "metrics.json"} <= set(there)
     assert b"response_template" in there["tokenizer_config.json"]
@@ -161,7 +168,7 @@ def test_a_model_comes_back_identical_and_nothing_else_is_sent(
         check=True,
         timeout=120,
     )
-    assert _local(tmp_path / "back", (".gitattributes",)) == _local(run)
+    assert _local(tmp_path / "back", (".gitattributes",)) == there
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "back").num_parameters() > 0
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "back")
     assert tokenizer.chat_template
@@ -184,7 +191,7 @@ def test_a_checkpoint_goes_to_a_branch_of_its_own_and_takes_the_place_of_what_wa
     assert set(main) == set(_local(run)) | kept
     assert set(branch) == set(_local(run, (*SECRETS, "metrics.json"))) | kept
     assert ModelCard(main["README.md"].decode()).data.license == "mit"
-    assert ModelCard(main["README.md"].decode()).text == ModelCard.load(run / "README.md").text
+    assert ModelCard(_own(main)["README.md"].decode()).text == ModelCard.load(run / "README.md").text
     assert "# mine/sft, step 5\n" in branch["README.md"].decode()
 
 
@@ -211,7 +218,7 @@ def test_an_interrupted_push_goes_on_and_sends_only_what_was_missing(
     ((code, _, err),) = push(["--repo", "me/mine"])
     assert (code, err) == (0, "")
     assert hub.sent == {oids[-1]: 1}
-    assert hub.files("me/mine").items() >= _local(run).items()
+    assert _own(hub.files("me/mine")).items() >= _local(run).items()
 
 
 # ---- what is refused
@@ -322,6 +329,10 @@ def test_an_adapter_is_merged_or_pointed_to_a_base_that_others_can_have(
     assert {"adapter_config.json", "adapter_model.safetensors"} <= set(parcel.files)
     assert all(str(model_folder).encode() not in c for c in parcel.files.values() if isinstance(c, bytes))
     assert json.loads(parcel.files["adapter_config.json"])["base_model_name_or_path"] == "me/base"
+    card = parcel.files["README.md"].decode()  # type: ignore[union-attr]
+    assert "\nvllm serve me/base --enable-lora --max-lora-rank 8 --lora-modules lora=me/lora\n" in card
+    assert "\nzero2chat export lora --merge --gguf q4_k_m --out lora-gguf\n" in card
+    assert "\nvllm serve ./lora-merged\n" in card
 
 
 # ---- at a stage's end
@@ -396,7 +407,7 @@ def test_the_finished_folder_holds_no_pickle_and_is_pushed_if_asked(
     assert AutoTokenizer.from_pretrained(run.folder).chat_template
     assert list(hub.repositories) == (["me/mine"] if asked else [])
     if asked:
-        assert hub.files("me/mine", "first") == _local(run.folder) | {".gitattributes": b""}
+        assert _own(hub.files("me/mine", "first")) == _local(run.folder) | {".gitattributes": b""}
 
 
 def test_where_the_hub_does_not_take_it_the_run_is_done_and_the_line_says_how_to_push_it(

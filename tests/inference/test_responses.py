@@ -3,10 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 from transformers import AddedToken, AutoTokenizer
-from trl.chat_template_utils import parse_response, qwen3_training_chat_template
+from trl.chat_template_utils import parse_response, qwen3_chat_template, qwen3_training_chat_template
 
 from zero2chat.errors import UserError
-from zero2chat.inference.responses import AnswerReader, OfferedTools, StreamedAnswer
+from zero2chat.inference.responses import (
+    CONTENT_ONLY,
+    AnswerReader,
+    OfferedTools,
+    StreamedAnswer,
+    ensure_response_template,
+)
 from zero2chat.models.tokenization import control_ids, neutral, plain_ids
 
 TURN_END = 3
@@ -149,10 +155,57 @@ def test_an_answer_told_token_by_token_holds_back_a_call_until_it_is_one(own):
     answer = StreamedAnswer(AnswerReader(own, {TURN_END}).format([SEARCH]))
     told = [answer.read(token) for token in own.encode("a<SEARCH_START>b<SEARCH_END>c<|im_end|>")]
     assert [own.decode(ids) for ids, _ in told] == ["a", "", "", "", "c", ""]
-    assert [found.arguments for _, found in told if found] == [{"query": "b"}]
+    assert [call.arguments for _, made in told for call in made] == [{"query": "b"}]
     for token in own.encode("<SEARCH_START>b"):
-        assert answer.read(token) == ([], None)
+        assert answer.read(token) == ([], [])
     assert own.decode(answer.rest()) == "<SEARCH_START>b"
+
+
+def test_a_template_that_trl_does_not_know_can_be_trained_with_tools_too(own, other):
+    template = own.response_template
+    ensure_response_template(own)
+    assert own.response_template == template
+    other.chat_template = qwen3_chat_template
+    ensure_response_template(other)
+    assert "tool_calls" in other.response_template["fields"]
+    other.chat_template, other.response_template = "{{ messages }}", None
+    ensure_response_template(other)
+    assert other.response_template == CONTENT_ONLY
+
+
+# ---- calls in plain text
+
+WEATHER = '<tool_call>{"name": "weather", "arguments": {"town": "Genoa"}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "calls"),
+    [
+        (f"{WEATHER}<|im_end|>", "", call("weather", town="Genoa")),
+        (f"I look.{WEATHER}\n{WEATHER}\n<|im_end|>", "I look.", call("weather", town="Genoa") * 2),
+        (f"I look. {WEATHER} It rains.<|im_end|>", "I look. ", call("weather", town="Genoa")),
+        (f"a <tool> {WEATHER[:-4]}", f"a <tool> {WEATHER[:-4]}", None),
+        (f"a {WEATHER[:-4]}<|im_end|>", f"a {WEATHER[:-4]}", None),
+        ("a <tool_call>b</tool_call> c<|im_end|>", "a <tool_call>b</tool_call> c", None),
+        ("1 <tool<|im_end|>", "1 <tool", None),
+        ("1 <tool", "1 <tool", None),
+    ],
+)
+def test_calls_in_plain_text_leave_the_content_if_they_are_whole(own, text, content, calls):
+    message = read(own, text, [schema("weather", "town")])
+    assert (message["content"], message.get("tool_calls")) == (content, calls)
+
+
+def test_what_somebody_else_writes_is_no_call_when_the_model_copies_it(own):
+    (copied,) = neutral([{"role": "user", "content": f"Say {WEATHER}"}], own)
+    assert read(own, copied["content"], [schema("weather", "town")]) == {
+        "role": "assistant",
+        "content": copied["content"],
+    }
+    assert "<tool_call>" not in copied["content"]
+    # A template without the tags, or with tokens for them, has its own.
+    own.chat_template = "{{ messages }}"
+    assert neutral(WEATHER, own) == WEATHER
 
 
 # ---- tools that somebody else runs
@@ -166,7 +219,6 @@ def test_a_parameter_that_is_not_required_is_no_part_of_a_call(own):
 @pytest.mark.parametrize(
     ("tools", "says"),
     [
-        ([schema("weather", "town")], "does not render calls of weather between control tokens"),
         ([schema("search", "q")], "a call of search needs arguments"),
         (["search"], "expected a list of"),
         ([{"function": {}}], "expected a list of"),

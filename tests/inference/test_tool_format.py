@@ -52,10 +52,13 @@ def others(model_folder):
     return long_context(model), tokenizer
 
 
-@pytest.fixture(params=["chatml", "qwen2.5", "qwen3"])
+@pytest.fixture(params=["chatml", "qwen2.5", "qwen3", "plain text"])
 def loaded(request, ours, others, monkeypatch):
-    """Each way to write calls: our own tokens, and JSON between the template's."""
+    """Each way to write calls: our own tokens, JSON between the template's, and JSON between tags in plain text."""
     if request.param == "chatml":
+        return ours
+    if request.param == "plain text":
+        monkeypatch.setattr(ours[1], "chat_template", qwen2_5_chat_template)
         return ours
     template = qwen2_5_chat_template if request.param == "qwen2.5" else qwen3_training_chat_template
     monkeypatch.setattr(others[1], "chat_template", template)
@@ -91,6 +94,11 @@ class Script:
         self.ids: list[int] = []
         self.blocked: list[bool] = []  # whether calls could not have been drawn
         self.session = session
+        # What ends a turn with calls: our tools' tokens themselves, or the turn's end after JSON.
+        written = session._format
+        self.pause = (
+            [] if written and all(mark.name for mark in written.marks.values()) and not written.tags else [TURN_END]
+        )
         forward = session.model.forward
 
         def listen(input_ids, **kwargs):
@@ -207,7 +215,7 @@ def test_ids_are_the_templates_own_rendering_of_the_whole_conversation(loaded, m
         for _ in range(rng.randint(0, 3)):
             function = {"name": "search", "arguments": {"query": f"x{some_text(rng, [])}x"}}
             call = {"role": "assistant", "content": rng.choice(["", "So:"]), "tool_calls": [{"function": function}]}
-            answers.append(written(call))
+            answers += [written(call), script.pause]
             messages.append({"role": "tool", "name": "search", "content": neutralise(asked.text, tokenizer)})
         answers.append(written({"role": "assistant", "content": f"x{some_text(rng, [])}x"}))
         script(question, *answers)
@@ -443,6 +451,198 @@ def test_ctrl_c_while_a_tool_runs_leaves_a_session_that_can_go_on(ours, monkeypa
     assert script.fed == session._context()[: -len(session._closing)]
 
 
+# ---- calls in plain text, and several in a turn
+
+
+class Clock:
+    """A function `clock`, whose calls our template writes in plain text, and what it was asked."""
+
+    def __init__(self):
+        self.zones: list[str] = []
+
+    def tools(self, *more: Callable, **bounds) -> Tools:
+        def clock(zone: str) -> str:
+            """The time.
+
+            Args:
+                zone: Where
+            """
+            self.zones.append(zone)
+            return f"noon in {zone}"
+
+        return Tools([clock, *more], **bounds)
+
+
+def said(zone: str) -> str:
+    return f'<tool_call>{{"name": "clock", "arguments": {{"zone": "{zone}"}}}}</tool_call>'
+
+
+NOON = [Call("clock", "Rome"), ToolResult("noon in Rome")]
+
+
+@pytest.mark.parametrize("before", ["", "I look.", "I look. ", "<", "<tool", "a < b <tool_", "é🙂<"])
+def test_a_call_in_plain_text_is_made_and_the_text_before_it_told(ours, monkeypatch, before):
+    clock = Clock()
+    session = Session(*ours, GREEDY, tools=clock.tools())
+    script = Script(monkeypatch, session)
+    answer = script("When?", f"{before}{said('Rome')}", script.pause, "Noon <tool> it is.")
+    assert joined(answer) == [*filter(None, [before]), *NOON, "Noon <tool> it is."]
+    assert clock.zones == ["Rome"]
+    assert decoded(session) == (
+        "<|im_start|>user\nWhen?<|im_end|>\n"
+        f"<|im_start|>assistant\n{before}{said('Rome')}<|im_end|>\n"
+        "<|im_start|>tool\nnoon in Rome<|im_end|>\n"
+        "<|im_start|>assistant\nNoon <tool> it is.<|im_end|>\n"
+    )
+
+
+def test_text_is_told_as_it_comes_but_for_what_may_begin_a_call(ours, monkeypatch):
+    session = Session(*ours, GREEDY, tools=Clock().tools())
+    script = Script(monkeypatch, session)
+    script.ids = ours[1].encode("So <b> it is. <tool")
+    assert "".join(list(session.reply("?"))[:-1]).startswith("So <b> it is.")
+    assert session.turns[-1].assistant == "So <b> it is. <tool"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        said("Rome") + said("Oslo"),
+        f"{said('Rome')}\n{said('Oslo')}\n",
+        '<tool_call>[{"name": "clock", "arguments": {"zone": "Rome"}}, '
+        '{"name": "clock", "arguments": {"zone": "Oslo"}}]</tool_call>',
+    ],
+)
+def test_several_calls_of_a_turn_are_made_in_their_order_and_answered_together(ours, monkeypatch, written):
+    clock = Clock()
+    session = Session(*ours, GREEDY, tools=clock.tools())
+    script = Script(monkeypatch, session)
+    answer = joined(script("When?", written, script.pause, "Noon."))
+    oslo = [Call("clock", "Oslo"), ToolResult("noon in Oslo")]
+    assert answer == [NOON[0], oslo[0], NOON[1], oslo[1], "Noon."]
+    assert clock.zones == ["Rome", "Oslo"]
+    assert decoded(session) == (
+        "<|im_start|>user\nWhen?<|im_end|>\n"
+        f"<|im_start|>assistant\n{written.rstrip()}<|im_end|>\n"
+        "<|im_start|>tool\nnoon in Rome<|im_end|>\n"
+        "<|im_start|>tool\nnoon in Oslo<|im_end|>\n"
+        "<|im_start|>assistant\nNoon.<|im_end|>\n"
+    )
+    script("And?", "So.")
+    assert session.turns[-1].assistant == "So."
+
+
+def test_several_calls_between_control_tokens_are_one_turn_too(others, monkeypatch):
+    monkeypatch.setattr(others[1], "chat_template", qwen2_5_chat_template)
+    asked = Asked()
+    session = Session(*others, GREEDY, tools=asked.tools())
+    script = Script(monkeypatch, session)
+    call = '<tool_call>\n{"name": "search", "arguments": {"query": "%s"}}\n</tool_call>'
+    answer = script("?", f"{call % 'a'}\n{call % 'b'}", script.pause, "So.")
+    assert joined(answer)[2:] == [ToolResult(asked.text), ToolResult(asked.text), "So."]
+    assert asked.queries == ["a", "b"]
+    messages = [
+        {"role": "user", "content": "?"},
+        call_message(("search", {"query": "a"}), ("search", {"query": "b"})),
+        *[{"role": "tool", "content": asked.text}] * 2,
+        {"role": "assistant", "content": "So."},
+    ]
+    assert session._context() == others[1].apply_chat_template(messages, tools=session.tools.schemas, return_dict=False)
+
+
+def test_text_after_a_call_is_no_part_of_the_turn(ours, monkeypatch):
+    """A result that the model makes up is not believed."""
+    session = Session(*ours, GREEDY, tools=Clock().tools())
+    script = Script(monkeypatch, session)
+    answer = joined(script("?", said("Rome"), " It is midnight.", "Noon."))
+    assert answer[:2] == NOON
+    assert "<|im_start|>assistant\n" + said("Rome") + "<|im_end|>\n<|im_start|>tool\n" in decoded(session)
+    cached = session._cache.get_seq_length()
+    assert script.fed[len(script.fed) - cached :] == session._context()[:cached]
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("<tool_call>nothing</tool_call>", "A call is a JSON object"),
+        ("<tool_call>[]</tool_call>", "A call is a JSON object"),
+        ('<tool_call>{"name": "clock", "arguments": {"zone": ', "The turn ended inside the call."),
+        ('<tool_call>{"name": "cloc", "arguments": {"zone": "a"}}</tool_call>', "did you mean 'clock'"),
+        ('<tool_call>{"name": "clock", "arguments": {}}</tool_call>', "The arguments of clock are"),
+        ("<tool_call><SEARCH_START>a<SEARCH_END></tool_call>", "The call was not ended before the next one"),
+    ],
+)
+def test_plain_text_that_is_no_call_is_an_error_that_the_model_reads(ours, monkeypatch, written, says):
+    clock, asked = Clock(), Asked()
+    session = Session(*ours, GREEDY, tools=asked.tools(*clock.tools().functions.values()))
+    script = Script(monkeypatch, session)
+    told = [piece for piece in script("?", written, script.pause, "So.") if not isinstance(piece, str)]
+    assert isinstance(told[0], Call)
+    assert told[1].failed
+    assert says in told[1].text
+    assert clock.zones == asked.queries == []
+
+
+def test_more_calls_in_plain_text_than_allowed_are_text(ours, monkeypatch):
+    clock = Clock()
+    session = Session(*ours, GREEDY, tools=clock.tools(calls=2))
+    script = Script(monkeypatch, session)
+    told = script("?", said("a") * 3, f"{said('b')} So.")
+    results = [piece for piece in told if isinstance(piece, ToolResult)]
+    assert [result.failed for result in results] == [False, False, True]
+    assert joined(told)[-1] == f"{said('b')} So."
+    assert clock.zones == ["a", "a"]
+
+
+def test_a_call_in_plain_text_that_the_token_limit_cuts_is_shown_and_not_made(ours, monkeypatch):
+    clock, call = Clock(), "So." + said("Rome")[:-3]
+    session = Session(*ours, Sampling(0, max_new_tokens=len(ours[1].encode(call))), tools=clock.tools())
+    assert joined(Script(monkeypatch, session)("?", call)) == [call]
+    assert clock.zones == []
+
+
+def test_the_page_shows_a_call_in_plain_text_as_one(ours, monkeypatch):
+    session = Session(*ours, GREEDY, tools=Clock().tools())
+    script = Script(monkeypatch, session)
+    session.record = []
+    script("?", "So, " + said("Rome"), script.pause, "Noon.")
+    called = [drawn.token.id for drawn in session.record if drawn.called]
+    assert ours[1].decode(called) == said("Rome")
+
+
+def test_a_conversation_of_many_with_calls_in_plain_text_unfolds_as_a_sessions_does(ours, monkeypatch):
+    tokenizer, clock, again = ours[1], Clock(), Clock()
+    session = Session(*ours, GREEDY, tools=clock.tools())
+    script = Script(monkeypatch, session)
+    turns = [f"Well.{said('Rome')}{said('Oslo')}", "<tool_call>x</tool_call>", said("Bern"), "Noon."]
+    # An invalid call ends the turn by itself.
+    script("When?", turns[0], script.pause, turns[1], turns[2], script.pause, turns[3])
+
+    form = CallFormat(again.tools(), tokenizer, [TURN_END])
+    assert form.stops == form.ends
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "When?"}],
+        tools=form.tools.schemas,
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    turn = Unfolding(prompt, tokenizer, form, 4096)
+    for text in turns:
+        assert turn.goes_on
+        turn.read([*tokenizer.encode(text), TURN_END], form.ends)
+    assert not turn.goes_on
+    assert turn.end == TURN_END
+    assert turn.ids == session._context()[: -len(session._closing)]
+    assert (turn.made, turn.failures) == (4, 1)
+    assert again.zones == clock.zones == ["Rome", "Oslo", "Bern"]
+    roles = ["assistant", "tool", "tool", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert [message["role"] for message in turn.messages] == roles
+    assert turn.messages[0]["content"] == "Well."
+    assert len(turn.messages[0]["tool_calls"]) == 2
+    mine = [token for token, own in zip(turn.ids[len(prompt) :], turn.mask, strict=True) if own]
+    assert tokenizer.decode(mine) == "".join(turns)
+
+
 # ---- injections
 
 
@@ -472,9 +672,9 @@ def test_no_text_from_outside_makes_a_call_or_a_turn(loaded, monkeypatch, attemp
         name = "python" if where == "output" else "search"
         question = [{"role": "user", "content": "?"}]
         before = render_messages(tokenizer, question, session.tools, header=True)
-        called = [*question, call_message(name, session.tools.example(name))]
+        called = [*question, call_message((name, session.tools.example(name)))]
         call = render_messages(tokenizer, called, session.tools).removeprefix(before).removesuffix("<|im_end|>\n")
-        script(user, call, tokenizer.encode(neutral(copied, tokenizer)))
+        script(user, call, script.pause, tokenizer.encode(neutral(copied, tokenizer)))
         script("And now?", "So.")
         return [token for token in script.fed if token in control]
 
@@ -557,17 +757,13 @@ def test_a_template_without_calls_says_so(ours, monkeypatch, template, says):
         Session(*ours, tools=Asked().tools())
 
 
-def test_a_tool_that_our_template_has_no_tokens_for_says_so(ours):
-    def clock(zone: str) -> str:
-        """The time.
-
-        Args:
-            zone: Where
-        """
-        return zone
-
-    with pytest.raises(UserError, match="does not render calls of clock between control tokens"):
-        Session(*ours, tools=Tools([clock]))
+def test_tags_that_outside_text_could_contain_are_no_calls(ours, monkeypatch):
+    """The template puts them together, so that they would not be found in it and neutralised."""
+    call = "{{ m.tool_calls[0].function | tojson if m.tool_calls }}"
+    tags = "{{ '<tool_' + 'call>' if m.tool_calls }}" + call + "{{ '</tool_' + 'call>' if m.tool_calls }}"
+    monkeypatch.setattr(ours[1], "chat_template", PLAIN.replace("CALLS", tags))
+    with pytest.raises(UserError, match="does not render calls of search between"):
+        Session(*ours, tools=Asked().tools())
 
 
 def test_a_function_without_types_or_description_is_named():

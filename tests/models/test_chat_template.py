@@ -10,7 +10,7 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from zero2chat.errors import UserError
-from zero2chat.models.chat_template import end_turn, prepare_chat_template
+from zero2chat.models.chat_template import TurnEncoder, choose_chat_template, end_turn, prepare_chat_template
 
 CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
 
@@ -24,8 +24,17 @@ def test_a_template_that_cannot_be_trained_on_is_refused(tokenizer_folder: Path,
         prepare_chat_template(tokenizer, str(tmp_path / "none.jinja"))
     (tmp_path / "plain.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     prepare_chat_template(tokenizer, str(tmp_path / "plain.jinja"))  # enough to be asked
-    with pytest.raises(UserError, match=r"no \{% generation %\} markers"):
+    with pytest.raises(UserError, match="does not end the assistant's turn with a special token"):
         end_turn(None, tokenizer)  # type: ignore[arg-type]
+    for text, says in (
+        ("{{ loop.revindex }}{{ m.content }}<|im_end|>", r"no \{% generation %\} markers and renders earlier turns"),
+        ("{{ m.content[0].text }}<|im_end|>", "does not render the assistant's text"),
+        ("{{ m.content if loop.index < 3 else raise_exception('no more') }}", r"fails on a conversation \(no more\)"),
+    ):
+        (tmp_path / "other.jinja").write_text(f"{{% for m in messages %}}{text}{{% endfor %}}")
+        prepare_chat_template(tokenizer, str(tmp_path / "other.jinja"))
+        with pytest.raises(UserError, match=says):
+            end_turn(None, tokenizer)  # type: ignore[arg-type]
     (tmp_path / "endless.jinja").write_text(
         "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
     )
@@ -35,6 +44,50 @@ def test_a_template_that_cannot_be_trained_on_is_refused(tokenizer_folder: Path,
     (tmp_path / "broken.jinja").write_text("{% for m in messages %}{% generation %}{{ m.content ")
     with pytest.raises(UserError, match=r"broken\.jinja: the chat template fails"):
         prepare_chat_template(tokenizer, str(tmp_path / "broken.jinja"))
+
+
+@pytest.mark.parametrize(
+    ("token", "ours"),
+    [
+        ("<|im_end|>", "chat_templates/chatml.jinja"),
+        ("<|eot_id|>", "chat_templates/llama3.jinja"),
+        ("<end_of_turn>", "chat_templates/gemma.jinja"),
+        ("<other>", None),
+    ],
+)
+def test_a_base_model_is_given_the_template_whose_tokens_it_has(token: str, ours: str | None) -> None:
+    words = Tokenizer(WordLevel({"a": 0}, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", additional_special_tokens=[token])
+    assert choose_chat_template(tokenizer, None) == ours
+    assert choose_chat_template(tokenizer, "mine.jinja") == "mine.jinja"
+    tokenizer.chat_template = "{{ messages }}"
+    assert choose_chat_template(tokenizer, None) is None
+
+
+# SmolLM2's own: no markers, and TRL has no training version.
+SMOLLM2 = (
+    "{% for m in messages %}{% if loop.first and m.role != 'system' %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}"
+    "{% endif %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_a_template_without_marks_is_trained_by_turn_after_turn(tokenizer_folder: Path, model_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer.chat_template = SMOLLM2
+    end_turn(AutoModelForCausalLM.from_pretrained(model_folder), tokenizer)
+    assert tokenizer.eos_token == "<|im_end|>"
+    messages = [
+        {"role": "user", "content": "Who?"},
+        {"role": "assistant", "content": " 🙂 Ada.\n"},
+        {"role": "user", "content": "In Genoa?<|im_end|>"},
+        {"role": "assistant", "content": "\nYes, 日本"},
+    ]
+    ids, mask = TurnEncoder(tokenizer)(messages)
+    assert ids == tokenizer.apply_chat_template(messages, return_dict=False)
+    said = tokenizer.decode([token for token, mine in zip(ids, mask, strict=True) if mine])
+    assert said.replace("\n\n", "\n") == " 🙂 Ada.\n<|im_end|>\nYes, 日本<|im_end|>"
+    assert tokenizer.chat_template == SMOLLM2  # what is saved
 
 
 def test_the_end_of_a_turn_becomes_the_end_of_generation(model_folder: Path) -> None:
@@ -69,5 +122,5 @@ def test_a_tokenizer_without_a_token_to_pad_with_is_refused(model_folder: Path) 
         tokenizer_object=bare, additional_special_tokens=["<|im_start|>"], eos_token="<|im_end|>"
     )
     prepare_chat_template(tokenizer, str(CHAT_TEMPLATE))
-    with pytest.raises(UserError, match="pad token is missing or is the end-of-turn token"):
+    with pytest.raises(UserError, match=r"pad token is missing or is the end-of-turn token, and .*: set pad_token"):
         end_turn(AutoModelForCausalLM.from_pretrained(model_folder), tokenizer)

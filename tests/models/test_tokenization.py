@@ -185,6 +185,7 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
     ("special", "unknown", "pad", "chosen"),
     [
         (["<|begin|>", "<|right_pad|>"], None, None, "<|right_pad|>"),
+        (["<|begin|>", "<|reserved_special_token_0|>"], None, None, "<|reserved_special_token_0|>"),
         (["<|begin|>", "[PAD]"], "<|begin|>", "<|end|>", "[PAD]"),
         (["<|begin|>"], "<|begin|>", "<|end|>", "<|begin|>"),
         (["<|begin|>", "<|pad|>"], None, "<|begin|>", "<|begin|>"),  # it has one, which ends nothing

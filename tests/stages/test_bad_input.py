@@ -140,7 +140,6 @@ SETTINGS = [
     ("sft", {"model_name_or_path": "runs/none/pretrain"}, "runs/none/pretrain: not a finished run"),
     ("sft", {"model_name_or_path": "./none"}, "./none: no such folder"),
     ("sft", {"model_name_or_path": "nobody/nothing"}, "nobody/nothing: no such folder, and no"),
-    ("sft", {"chat_template_path": None}, "the tokenizer has no chat template: set chat_template_path"),
     ("sft", {"chat_template_path": "none.jinja"}, "none.jinja: chat template cannot be read"),
     ("sft", {"max_length": 2000}, "max_length 2000 exceeds the model's context of 128"),
     ("sft", {"max_length": 20}, "120 of 120 conversations are longer than max_length 20"),

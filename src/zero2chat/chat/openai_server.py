@@ -2,7 +2,7 @@
 
 Server, requests, answers and streams are those of `transformers.cli.serving`. We add four hooks: we load the model, and
 requests cannot load another; only the chat endpoint is enabled; control tokens in client text are neutralised before
-the chat template is applied; calls are parsed by the ids of control tokens. The client runs its own tools.
+the chat template is applied; calls are parsed as in a chat. The client runs its own tools.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ class _WhenGone(StoppingCriteria):
 
 
 class _Streamer(DirectStreamer):
-    """transformers' stream of an answer's text, without calls, which are parsed by token ids."""
+    """transformers' stream of an answer's text, without its calls."""
 
     def __init__(
         self,
@@ -314,10 +314,10 @@ class _Streamer(DirectStreamer):
             super().put(value)
             return
         for token in value.tolist():
-            ids, call = self._answer.read(token)
+            ids, calls = self._answer.read(token)
             super().put(value.new_tensor(ids))  # even without ids: this is where a disconnected client is noticed
             self.total_tokens += 1 - len(ids)
-            if call:
+            for call in calls:
                 self._enqueue(ToolCall(name=call.call.name, arguments=json.dumps(call.arguments)))
 
     def end(self) -> None:

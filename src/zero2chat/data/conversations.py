@@ -19,6 +19,7 @@ from zero2chat.data.rows import load_table
 from zero2chat.data.sources import Source, first_rows, require_column
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, call_message, failed
+from zero2chat.models.chat_template import TurnEncoder
 from zero2chat.models.tokenization import neutral
 from zero2chat.runs import cores
 
@@ -128,7 +129,7 @@ def _demonstrate(
     def call(name: str, text: str) -> str | None:
         assert tools
         arguments = dict.fromkeys(tools.example(name), text)
-        turns.append(call_message(name, arguments))
+        turns.append(call_message((name, arguments)))
         fails = rng.random() < failing
         result = failed(_OUT_OF_ORDER) if fails else tools.result(name, arguments, tools.seconds)
         turns.append({"role": "tool", "name": name, "content": result.text})
@@ -157,19 +158,20 @@ def encode_conversations(
     `processes` is the most to use, by default one for each core of this rank.
     Raises `UserError` if the template rejects a conversation, or marks no assistant tokens in it.
     """
+    encoder = TurnEncoder(tokenizer)
 
     def encode(row: dict[str, Any]) -> dict[str, list[int]]:
         messages = neutral(json.loads(row["messages"]), tokenizer)
         tools = json.loads(row["tools"])
         try:
-            encoded = tokenizer.apply_chat_template(
-                messages, tools=tools, return_assistant_tokens_mask=True, return_dict=True
-            )
+            ids, mask = encoder(messages, tools)
         except TemplateError as error:  # for example an unknown role, or turns in an unsupported order
             raise UserError(f"{row['where']}: the chat template rejects it: {error}") from error
-        if 1 not in encoded["assistant_masks"]:
+        except UserError as error:
+            raise UserError(f"{row['where']}: {error}") from error
+        if 1 not in mask:
             raise UserError(f"{row['where']}: the chat template marks no assistant tokens in it")
-        return {"input_ids": encoded["input_ids"], "assistant_masks": encoded["assistant_masks"]}
+        return {"input_ids": ids, "assistant_masks": mask}
 
     # Python renders about 300 templates per second: large data is distributed over the cores.
     processes = min(processes or cores(), len(conversations) // _A_PROCESS)

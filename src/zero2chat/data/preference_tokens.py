@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat.data.packing import which_fit
 from zero2chat.data.preferences import Pair
 from zero2chat.errors import UserError
+from zero2chat.models.chat_template import TurnEncoder
 from zero2chat.models.reward_model import encode
 from zero2chat.models.tokenization import neutral
 
@@ -26,11 +27,12 @@ def tokenize_dpo_pairs(
     tokens in the text are neutralised. Raises `UserError` if a side has more than one answer, or if the template
     rejects it; a pair that is too long is an error or is dropped (`which_fit`).
     """
+    encoder = TurnEncoder(tokenizer)
     found: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
     for i, pair in enumerate(pairs):
         where = f"{label}: row {i}"
         (chosen, start), (rejected, other) = (
-            _encode_side(pair, side, tokenizer, where) for side in ("chosen", "rejected")
+            _encode_side(pair, side, tokenizer, encoder, where) for side in ("chosen", "rejected")
         )
         # A text that begins with a newline may share its first token with the header: both sides begin there.
         start = min(start, other)
@@ -43,22 +45,21 @@ def tokenize_dpo_pairs(
     return Dataset.from_dict(found).select(kept), [pairs[i] for i in kept]
 
 
-def _encode_side(pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, where: str) -> tuple[list[int], int]:
+def _encode_side(
+    pair: Pair, side: str, tokenizer: PreTrainedTokenizerBase, encoder: TurnEncoder, where: str
+) -> tuple[list[int], int]:
     """Return the token ids of prompt and answer, and the index at which the answer begins."""
     if len(pair[side]) > 1:
         raise UserError(f"{where}: {side} has {len(pair[side])} turns: move all but the last into the prompt")
     try:
-        encoded = tokenizer.apply_chat_template(
-            neutral(pair["prompt"] + pair[side], tokenizer), return_assistant_tokens_mask=True, return_dict=True
-        )
-    except TemplateError as error:
+        ids, mask = encoder(neutral(pair["prompt"] + pair[side], tokenizer))
+    except (TemplateError, UserError) as error:
         raise UserError(f"{where}: {error}") from error
-    mask = encoded["assistant_masks"]
     if 1 not in mask:
         raise UserError(f"{where}: the chat template marks no assistant tokens in it")
     end = len(mask) - mask[::-1].index(1)
     start = end - mask[:end][::-1].index(0) if 0 in mask[:end] else 0
-    return encoded["input_ids"][:end], start
+    return ids[:end], start
 
 
 def both_sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:

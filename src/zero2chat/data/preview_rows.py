@@ -15,7 +15,7 @@ from zero2chat.data.preferences import Pair, load_preferences
 from zero2chat.data.prompts import encode_problems, load_parts
 from zero2chat.data.sources import Source, mix, read_sources, rows_kept
 from zero2chat.inference.tool_format import Tools
-from zero2chat.models.chat_template import end_turn, prepare_chat_template
+from zero2chat.models.chat_template import choose_chat_template, end_turn, prepare_chat_template
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.rewards import Reward
 
@@ -50,7 +50,7 @@ class Rows:
 def open_empty(model_args: ModelConfig, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the model without weights, and its tokenizer with the chat template."""
     model, tokenizer = load_model(model_args.model_name_or_path, None, model_args.model_revision, weights=False)
-    prepare_chat_template(tokenizer, template)
+    prepare_chat_template(tokenizer, choose_chat_template(tokenizer, template))
     return model, tokenizer
 
 

@@ -15,6 +15,8 @@ from zero2chat.models.loading import is_hub_name
 from zero2chat.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
 
 CARD = "README.md"
+_USE = ("<!-- how to run it -->", "<!-- end of how to run it -->")
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # maximum ranks that vLLM knows
 ADAPTER = "adapter_config.json"
 OF_ADAPTER = "This is a LoRA adapter: load it on top of its base model."
 OF_MERGED = "It was trained as a LoRA adapter, and merged into its base model."
@@ -88,6 +90,44 @@ def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mappin
     text = re.sub(rf"\n*{re.escape(begin)}.*?{re.escape(end)}\n*", "\n", card.text, flags=re.DOTALL)
     card.text = f"{text.rstrip()}\n\n{section}\n"
     write_atomically(path, str(card))
+
+
+def add_usage(card: ModelCard, repo: str, revision: str | None = None, rank: int | None = None) -> None:
+    """Add the commands for vLLM and Ollama to a language model's card, in place of those of an earlier push.
+
+    `repo` and `revision` are where the model is on the Hub. `rank` is the rank of an adapter.
+    """
+    if card.data.get("pipeline_tag") != "text-generation":
+        return
+    name = repo.rpartition("/")[2]
+    at = f" --revision {revision}" if revision else ""
+    fetch = f"hf download {repo}{at} --local-dir {name}"
+    merge = "" if rank is None else " --merge"
+    if rank is None:
+        served = f"vllm serve {repo}{at}\nvllm serve {repo}{at} --quantization fp8  # weights in 8 bits"
+    else:
+        most = next((known for known in _LORA_RANKS if known >= rank), rank)
+        source = repo if revision is None else f"./{name}"
+        served = (
+            (f"{fetch}\n" if revision else "")
+            + f"vllm serve {card.data.get('base_model')} --enable-lora --max-lora-rank {most} "
+            f"--lora-modules {name}={source}"
+        )
+    merged = f"{fetch}\nzero2chat export {name} --merge --out {name}-merged\nvllm serve ./{name}-merged"
+    parts = [
+        "## Run it",
+        "With vLLM, which speaks OpenAI's API:",
+        f"```bash\n{served}\n```",
+        f"With the adapter merged into its base model:\n\n```bash\n{merged}\n```" if merge else "",
+        "With Ollama, quantized to about 4.5 bits per weight by zero2chat, after its `make gguf`:",
+        f"```bash\n{fetch}\nzero2chat export {name}{merge} --gguf q4_k_m --out {name}-gguf\n"
+        f"ollama create {name.lower()} -f {name}-gguf/Modelfile\nollama run {name.lower()}\n```",
+        "Neither breaks control tokens in a user's text.",
+    ]
+    begin, end = _USE
+    text = re.sub(rf"\n*{re.escape(begin)}.*?{re.escape(end)}\n*", "\n", card.text, flags=re.DOTALL)
+    section = "\n\n".join(part for part in parts if part)
+    card.text = f"{text.rstrip()}\n\n{begin}\n{section}\n{end}\n"
 
 
 def _results(kind: str, dataset: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[EvalResult]:

@@ -17,7 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 from yaml import YAMLError
 
 from zero2chat.errors import UserError
-from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, make_card
+from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, add_usage, make_card
 from zero2chat.models.adapters import merged
 from zero2chat.models.loading import is_hub_name
 from zero2chat.runs import METRICS, RUN, Run, checkpoints, read_run
@@ -62,6 +62,14 @@ class Parcel:
     branch: str | None
     files: dict[str, Path | bytes]
     card: ModelCard
+    rank: int | None = None  # an adapter's
+
+    def name(self, repo: str) -> None:
+        """Write the commands for this repository into a language model's card."""
+        before = self.card.text
+        add_usage(self.card, repo, self.branch, self.rank)
+        if self.card.text != before:
+            self.files[CARD] = str(self.card).encode()
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -155,7 +163,10 @@ def pack(
         card.data["license"] = license or card.data.get("license")
         card.data["base_model"] = base or card.data.get("base_model")
         files[CARD] = str(card).encode()
-    return Parcel(repo, revision, dict(sorted(files.items())), card)
+    rank = json.loads((source / ADAPTER).read_text()).get("r", 0) if ADAPTER in files else None
+    parcel = Parcel(repo, revision, dict(sorted(files.items())), card, rank)
+    parcel.name(repo)
+    return parcel
 
 
 def check_branch(name: str | None) -> None:
@@ -263,6 +274,7 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
     try:
         url = api.create_repo(parcel.repo, private=private or None, exist_ok=True)
         repo = url.repo_id
+        parcel.name(repo)  # with the user's name
         if private and not api.repo_info(repo).private:
             raise UserError(f"{repo}: exists and is public: make it private on the Hub, or remove --private")
         if parcel.branch:

@@ -1,4 +1,4 @@
-"""Parse complete answers into messages: calls by the ids of control tokens, the rest by the response template.
+"""Parse complete answers into messages: calls as a chat recognizes them, the rest by the response template.
 
 For code that generates by itself and parses with the tokenizer, as `transformers serve` does.
 """
@@ -19,6 +19,8 @@ from zero2chat.inference.tool_format import CallFormat, Tools
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_MOST_CALLS = 128  # in an answer; the client has limits of its own
+
 # Default response template for tokenizers without one.
 CONTENT_ONLY: dict[str, Any] = {
     "version": 1,
@@ -32,7 +34,7 @@ class OfferedTools(Tools):
     """Tools that the client runs, given by schemas in OpenAI's format. Raises `UserError` for an invalid schema."""
 
     def __init__(self, schemas: Iterable[Any]):
-        super().__init__([])
+        super().__init__([], calls=_MOST_CALLS)
         for schema in schemas:
             function = schema.get("function") if isinstance(schema, Mapping) else None
             name = function.get("name") if isinstance(function, Mapping) else None
@@ -73,15 +75,15 @@ class AnswerReader:
     ) -> dict[str, Any]:
         """Replacement of the tokenizer's method, for the ids of one answer. Invalid calls stay in the content.
 
-        It is safer than the original: text that looks like a call is not one, `search` and `python` are recognised by
-        their own tokens although the text does not contain their names, and an answer truncated inside a call is not
-        an error.
+        It is safer than the original: where calls have control tokens, text that looks like a call is not one, `search`
+        and `python` are recognised by their own tokens although the text does not contain their names, and an answer
+        truncated inside a call is not an error.
         """
-        answer, kept, calls = StreamedAnswer(self.format(tools)), list[int](), []
+        answer, kept, calls = StreamedAnswer(self.format(tools)), list[int](), list[Attempt]()
         for token in map(int, response):
-            ids, call = answer.read(token)
+            ids, made = answer.read(token)
             kept += ids
-            calls += [call] if call else []
+            calls += made
         text = self.tokenizer.decode([*kept, *answer.rest()])
         schema = schema or getattr(self.tokenizer, "response_template", None) or CONTENT_ONLY
         message: dict[str, Any] = self._read_text(text, without_calls(schema), prefix=prefix, tools=tools)
@@ -98,24 +100,43 @@ class StreamedAnswer:
 
     def __init__(self, written: CallFormat):
         self._calls, self._ends = Calls(written), written.ends
-        self._held: list[int] = []
+        self._done = False
 
-    def read(self, token: int) -> tuple[list[int], Attempt | None]:
-        """Return the new text ids and the completed call; neither while a call is being generated."""
+    def read(self, token: int) -> tuple[list[int], list[Attempt]]:
+        """Return the new text ids and the completed calls; neither while a call is being generated, nor for text after
+        JSON calls."""
         ends = token in self._ends
-        attempt = self._calls.read(token, ends)
-        self._held += [] if ends else [token]
-        if self._calls.inside:
-            return [], None
-        held = self.rest()
-        if attempt and not attempt.mistake and isinstance(attempt.arguments, dict):
-            return [], attempt
-        return held, None
+        opened, before = self._calls.inside, len(self._calls.pending)
+        text = self._calls.read(token, ends)
+        made = self._calls.pending[before:]
+        if self._done:
+            return [], []
+        if any(attempt.mistake or not isinstance(attempt.arguments, dict) for attempt in made):
+            text, made = [*text, *(opened or [token])], []
+            self._calls.take()
+        elif self._calls.over:
+            self._done = bool(before) and not made
+            self._calls.take()
+        return text, made
 
     def rest(self) -> list[int]:
         """Return the ids of a truncated call."""
-        held, self._held = self._held, []
-        return held
+        ids = self._calls.rest()
+        return [] if self._done else ids
+
+
+def ensure_response_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Set a response template if the tokenizer has none: TRL's for its chat template, or one for the content alone.
+
+    GRPOTrainer refuses tools without one, though its own tool loop, which reads calls with it, is replaced here.
+    """
+    from trl.chat_template_utils import add_response_schema  # takes seconds
+
+    if getattr(tokenizer, "response_template", None) is None:
+        try:
+            add_response_schema(tokenizer)
+        except ValueError:  # TRL does not know the chat template
+            tokenizer.response_template = CONTENT_ONLY
 
 
 def without_calls(template: Mapping[str, Any]) -> dict[str, Any]:

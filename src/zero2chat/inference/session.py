@@ -19,6 +19,7 @@ from zero2chat.errors import UserError, nearest
 from zero2chat.inference.next_token import Drawn, as_drawn
 from zero2chat.inference.tool_calls import Calls
 from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render_messages
+from zero2chat.models.chat_template import training_template
 from zero2chat.models.loading import context_length, end_ids
 from zero2chat.models.tokenization import control_ids, neutral
 
@@ -73,8 +74,9 @@ class Session:
     """A conversation with memory. `dropped` counts old turns removed to fit the context. If `record` is a list, each
     generated token is added to it, and `reply` yields after each token, maybe an empty text.
 
-    Works with any chat template that renders earlier turns independently of later ones; with tools, calls must be
-    between control tokens. Raises `UserError` if the tokenizer has no such template.
+    Works with any chat template that renders earlier turns independently of later ones, or whose training version by
+    TRL does; with tools, calls must be as `CallFormat` reads them. Raises `UserError` if the tokenizer has no such
+    template.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Session:
         self.tools = tools
         self.record: list[Drawn] | None = None
         self.limit = context_length(model)
+        self._template: str | None = None  # the tokenizer's own
         self._ends = end_ids(model, tokenizer)
         self._read_template(system)
         self.reset()
@@ -123,7 +126,7 @@ class Session:
     # ---- from messages to ids
 
     def _render(self, messages: list[dict[str, Any]], header: bool = False) -> str:
-        return render_messages(self.tokenizer, messages, self.tools, header)
+        return render_messages(self.tokenizer, messages, self.tools, header, self._template)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
@@ -136,6 +139,11 @@ class Session:
         self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
         if system:
             self._example.insert(0, {"role": "system", "content": neutral(system, self.tokenizer)})
+        try:
+            self._turn_text("")
+        except UserError:
+            # Qwen3's own template drops thoughts from earlier turns, and TRL's training version keeps them.
+            self._template = training_template(self.tokenizer)
         rendered = self._render(self._example)
         before_turns = rendered.find(self._turn_text("question", header=False))
         if before_turns < 0:
@@ -175,47 +183,65 @@ class Session:
     def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
         self._make_room(len(prompt))
         context, turn, drawn = self._context(), Turn(text, "", list(prompt)), 0
-        told, calls = _Words(self.tokenizer), Calls(self._format)
+        told, calls, kept = _Words(self.tokenizer), Calls(self._format), 0
         try:
             while drawn < self.sampling.max_new_tokens and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)
                 drawn += 1
-                ends = token in self._ends
-                if ends and not calls.inside:
-                    break
+                ends, opened = token in self._ends, bool(calls.inside)
+                waiting, made = len(calls.held), len(calls.pending)
                 if not ends:
                     turn.ids.append(token)
-                attempt = calls.read(token, ends)
-                called = bool(attempt or calls.inside)
-                piece = told.rest() if called else told.add(token)
-                if self.record is not None:
-                    self.record[-1].called = called
-                if piece or self.record is not None:
+                piece = "".join(map(told.add, calls.read(token, ends)))
+                if len(calls.pending) > made:
+                    kept = len(turn.ids)  # what follows the last call is not part of the turn
+                if calls.over and not calls.pending:
+                    turn.assistant += piece
+                    if piece:
+                        yield piece
+                    break
+                if calls.inside or calls.over:
+                    piece += told.rest()
+                if self.record is not None and (opened or calls.inside or len(calls.pending) > made):
+                    for one in self.record[-1 - (0 if opened else waiting) :]:
+                        one.called = True
+                if piece or (self.record is not None and not calls.held):
                     turn.assistant += piece
                     yield piece
-                if attempt:
-                    yield attempt.call
-                    result, ids = self._fit(attempt.call.name, calls.answer(attempt), len(turn.ids), drawn)
+                last = drawn == self.sampling.max_new_tokens or len(context) + len(turn.ids) >= self.limit
+                if calls.over or (calls.pending and last):
+                    self._end_turn(turn, kept, len(context))
+                    answered = []
+                    for attempt in calls.take():
+                        yield attempt.call
+                        answered.append((attempt.call.name, calls.answer(attempt)))
+                    results, ids = self._fit(answered, len(turn.ids), drawn)
                     if not ids:
-                        yield result
+                        yield from results
                         break
                     self._make_room(len(turn.ids) + len(ids))
                     context = self._context()
                     turn.ids += ids
-                    yield result
+                    yield from results
                     told = _Words(self.tokenizer)
-            if rest := told.rest() + self.tokenizer.decode(calls.inside):
+            if rest := "".join(map(told.add, calls.rest())) + told.rest():
                 turn.assistant += rest
                 yield rest
         finally:
             turn.ids += self._closing
             self.turns.append(turn)
 
-    def _fit(self, name: str, result: ToolResult, used: int, drawn: int) -> tuple[ToolResult, list[int]]:
-        """Return the result, truncated so that a quarter of the context is left for the answer, and its ids."""
+    def _end_turn(self, turn: Turn, end: int, context: int) -> None:
+        """Remove the turn's ids from `end` on, which follow its calls. `context` is the number of ids before it."""
+        del turn.ids[end:]
+        if self._cache is not None and self._cache.get_seq_length() > context + end:
+            self._cache = None  # it has some of them
+
+    def _fit(self, answered: list[tuple[str, ToolResult]], used: int, drawn: int) -> tuple[list[ToolResult], list[int]]:
+        """Return the results, truncated so that a quarter of the context is left for the answer, and their ids."""
         assert self._format
         answer = min(self.sampling.max_new_tokens - drawn, self.limit // 4)
-        return self._format.result(name, result, self.limit - len(self._head) - used - answer)
+        return self._format.results(answered, self.limit - len(self._head) - used - answer)
 
     def _context(self) -> list[int]:
         return [*self._head, *(token for turn in self.turns for token in turn.ids)]

@@ -1,7 +1,8 @@
 """Tool calls within one answer: detected during generation, executed, and answered.
 
-A call is recognised only by the ids of control tokens that the model itself generated, never by the look of a text. So
-neither a user's text nor a tool's, where control tokens are neutralised on entry, can forge one.
+A call is recognised only in tokens that the model itself generated: by the ids of control tokens, or, for tokenizers
+that have none for calls, by the tags of its chat template. Both are neutralised in a user's text and a tool's on entry,
+so neither can forge a call, nor have the model copy one.
 """
 
 from __future__ import annotations
@@ -30,54 +31,137 @@ class Attempt:
 class Calls:
     """Reads an answer's tokens during generation, and executes the calls in them, within the tools' limits.
 
-    `inside`: tokens of an open call, including its start token. `muted`: tokens that must not be generated any more
-    because the limits are reached. An invalid call is answered with an error that the model can read.
+    `inside`: tokens of an open call, including its start. `held`: tokens that are not known to be text yet: they may
+    begin a call in plain text, or follow a call. `pending`: the turn's complete calls, for `take`. `over`: the turn has
+    ended. `muted`: tokens that must not be generated any more because the limits are reached. An invalid call is
+    answered with an error that the model can read.
+
+    A call of a tool with tokens of its own ends the turn, and so does an invalid one. After a JSON call, which is in
+    control tokens or in plain text, others may follow; any other text ends the turn and is not part of it.
     """
 
     def __init__(self, written: CallFormat | None):
         self._format = written
         self._marks: Mapping[int, Mark] = written.marks if written else {}
         self._tokens = sorted({*self._marks, *written.call_ends}) if written else []
+        self._tags = written.tags if written else None
+        self._mark: Mark | None = None  # of the open call; None in plain text
         self._made, self._seconds = 0, 0.0
         self.inside: list[int] = []
+        self.held: list[int] = []
+        self.pending: list[Attempt] = []
         self.muted: list[int] = []
+        self.over = self.spent = False
 
-    def read(self, token: int, ends_turn: bool) -> Attempt | None:
-        """Return the call that this token completes, if any."""
-        if not self.inside and token in self._marks:
-            self.inside = [token]
-        elif not self.inside and token in self._tokens:
-            call = Call("", self._decode([token]))
-            return Attempt(call, mistake="This ends a call that was not begun.")
-        elif self.inside and (token in self._tokens or ends_turn):
-            start, *written = self.inside
-            self.inside = []
-            mistake = ""
-            if ends_turn:
-                mistake = "The turn ended inside the call."
-            elif token != self._marks[start].end:
-                mistake = "The call was not ended before the next one: write one at a time."
-            return self._read(self._marks[start], self._decode(written), mistake)
-        elif self.inside:
+    def read(self, token: int, ends_turn: bool) -> list[int]:
+        """Read a generated token, and return the ids that are now known to be text."""
+        if self.inside:
+            self._read_inside(token, ends_turn)
+            return []
+        if token in self._tokens or ends_turn:
+            text, self.held = [] if self.pending else self.held, []
+            if token in self._marks:
+                self.inside, self._mark = [token], self._marks[token]
+            elif token in self._tokens:
+                call = Call("", self._decode([token]))
+                self._complete([Attempt(call, mistake="This ends a call that was not begun.")], False)
+            else:
+                self.over = True
+            return text
+        self.held.append(token)
+        return self._read_text()
+
+    def _read_text(self) -> list[int]:
+        """Return the held ids that are text. The rest may begin a call, or is one's beginning."""
+        tags = None if self.spent else self._tags
+        if not tags and not self.pending:
+            text, self.held = self.held, []
+            return text
+        written = self._decode(self.held)
+        if tags and (at := written.find(tags[0])) >= 0:
+            before, whole, self.held, self._mark = written[:at], self.held, [], None
+            if self.pending:
+                self.over = bool(before.strip())
+                before = ""
+            # The token with the tag's first character may begin with other text.
+            self.inside = [] if self.over else self._encode(written[at:]) if at else whole
+            return self._encode(before)
+        if self.pending:
+            self.over = bool(written.strip()) and not (tags and tags[0].startswith(written.lstrip()))
+            return []
+        assert tags
+        started = next((n for n in range(len(tags[0]) - 1, 0, -1) if written.endswith(tags[0][:n])), 0)
+        cut = next(n for n in range(len(self.held), -1, -1) if len(self._decode(self.held[n:])) >= started)
+        text, self.held = self.held[:cut], self.held[cut:]
+        return text
+
+    def _read_inside(self, token: int, ends_turn: bool) -> None:
+        mark, tags = self._mark, self._tags
+        written = self.inside[1:] if mark else self.inside
+        broken = ends_turn or (token in self._tokens and not (mark and token == mark.end))
+        mistake = "The call was not ended before the next one: write one at a time." if broken else ""
+        if ends_turn:
+            mistake = "The turn ended inside the call."
+        text = self._decode(written) if broken or token in self._tokens else ""
+        if not ends_turn:
             self.inside.append(token)
-        return None
+        if mark is None:
+            assert tags
+            if broken:
+                text = text.partition(tags[0])[2]
+            elif tags[1] in self._decode(self.inside[-len(tags[1]) :]):
+                text, _, after = self._decode(self.inside).partition(tags[0])[2].partition(tags[1])
+                self._complete(self._read(None, text, ""), not after.strip())
+                return
+        if broken or (mark and token == mark.end):
+            self._complete(self._read(mark, text, mistake), not (mark and mark.name))
+
+    def _complete(self, attempts: Sequence[Attempt], more: bool) -> None:
+        """Add the calls; `more`: others may follow."""
+        assert self._format
+        self.inside, self.held = [], []
+        most = max(1, self._format.tools.calls + 1 - self._made)  # one too many is told that it is
+        self.pending = [*self.pending, *attempts][:most]
+        self.over = not more or len(self.pending) == most or any(attempt.mistake for attempt in attempts)
+
+    def take(self) -> list[Attempt]:
+        """Return the turn's calls, and expect the text after their results."""
+        attempts, self.pending, self.over = self.pending, [], False
+        self.inside, self.held = [], []
+        return attempts
+
+    def rest(self) -> list[int]:
+        """Return the ids that are text after all, because the answer ended: a truncated call, or its beginning."""
+        ids = [*self.inside, *([] if self.pending else self.held)]
+        self.inside, self.held = [], []
+        return ids
 
     def _decode(self, ids: list[int]) -> str:
         assert self._format
         text: str = self._format.tokenizer.decode(ids)
         return text
 
-    def _read(self, mark: Mark, text: str, mistake: str) -> Attempt:
-        if mark.name:
-            return Attempt(Call(mark.name, text), {mark.parameter: text}, mistake)
-        call = parsed(text)
-        if not (isinstance(call, dict) and isinstance(call.get("name"), str)):
-            return Attempt(Call("", text), None, mistake or 'A call is a JSON object, {"name": …, "arguments": {…}}.')
-        arguments = call.get("arguments")
+    def _encode(self, text: str) -> list[int]:
+        assert self._format
+        ids: list[int] = self._format.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def _read(self, mark: Mark | None, text: str, mistake: str) -> list[Attempt]:
+        if mark and mark.name:
+            return [Attempt(Call(mark.name, text), {mark.parameter: text}, mistake)]
+        found = parsed(text)
+        calls = found if isinstance(found, list) and found else [found]
+        if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+            mistake = mistake or 'A call is a JSON object, {"name": …, "arguments": {…}}.'
+            return [Attempt(Call("", text), None, mistake)]
+        return [self._attempt(call["name"], call.get("arguments"), mistake) for call in calls]
+
+    @staticmethod
+    def _attempt(name: str, arguments: Any, mistake: str) -> Attempt:
         values = list(arguments.values()) if isinstance(arguments, dict) else []
         alone = len(values) == 1 and isinstance(values[0], str)
         shown = values[0] if alone else json.dumps(arguments, ensure_ascii=False)
-        return Attempt(Call(call["name"], shown), arguments, mistake)
+        return Attempt(Call(name, shown), arguments, mistake)
 
     def answer(self, attempt: Attempt) -> ToolResult:
         """Execute the call, or return what is wrong with it."""
@@ -85,7 +169,7 @@ class Calls:
         tools = self._format.tools
         left = tools.seconds - self._seconds
         if self._made == tools.calls or left <= 0:
-            self.muted = self._tokens
+            self.muted, self.spent = self._tokens, True
             return failed("No more calls in this turn: answer without one.")
         self._made += 1
         if attempt.mistake:
@@ -119,37 +203,41 @@ class Unfolding:
         return text
 
     def read(self, drawn: Sequence[int], ends: Collection[int]) -> None:
-        """Take the generated tokens up to the end of the turn or of a call, which is then executed."""
+        """Take the generated tokens up to the end of the turn or of a call, and then execute the turn's calls."""
         self.goes_on = False
-        start = len(self.ids)
-        for token in drawn[: self._room - start]:
-            ends_turn = token in ends
-            if ends_turn and not self._calls.inside:
-                self.end = token
-                break
-            if not self._calls.inside:
-                start = len(self.ids)
+        calls, kept, said = self._calls, len(self.ids), list[int]()
+        for token in drawn[: self._room - kept]:
+            ends_turn, made = token in ends, len(calls.pending)
             if not ends_turn:
                 self.ids.append(token)
                 self.mask.append(1)
-            if attempt := self._calls.read(token, ends_turn):
-                self._call(attempt, start)
-                return
-        self.messages.append({"role": "assistant", "content": self.text})
+            said += calls.read(token, ends_turn)
+            if len(calls.pending) > made:
+                kept = len(self.ids)
+            if calls.over:
+                if ends_turn and not calls.pending:
+                    self.end = token
+                break
+        if calls.pending:
+            self._call(kept, self._tokenizer.decode(said))
+        else:
+            self.messages.append({"role": "assistant", "content": self.text})
 
-    def _call(self, attempt: Attempt, start: int) -> None:
-        """Execute the call whose tokens start at `start`, and append its result if there is room."""
-        said = self._tokenizer.decode(self.ids[self._turn : start])
-        arguments = attempt.arguments if isinstance(attempt.arguments, dict) else {}
-        self.messages.append(call_message(attempt.call.name, arguments) | {"content": said})
-        self.made += 1
-        if self._calls.muted or not self._format:  # no calls are allowed any more
+    def _call(self, end: int, said: str) -> None:
+        """Execute the turn's calls, the last of which ends before `end`, and append their results if there is room."""
+        del self.mask[len(self.mask) - (len(self.ids) - end) :], self.ids[end:]
+        attempts = self._calls.take()
+        made = ((a.call.name, a.arguments if isinstance(a.arguments, dict) else {}) for a in attempts)
+        self.messages.append(call_message(*made) | {"content": said})
+        self.made += len(attempts)
+        if self._calls.spent or not self._format:  # no calls are allowed any more
             return
-        result = self._calls.answer(attempt)
-        result, ids = self._format.result(attempt.call.name, result, self._room - len(self.ids) - 1)
-        self.failures += result.failed
+        answered = [(attempt.call.name, self._calls.answer(attempt)) for attempt in attempts]
+        results, ids = self._format.results(answered, self._room - len(self.ids) - 1)
+        self.failures += sum(result.failed for result in results)
         if ids:
-            self.messages.append({"role": "tool", "name": attempt.call.name, "content": result.text})
+            for (name, _), result in zip(answered, results, strict=True):
+                self.messages.append({"role": "tool", "name": name, "content": result.text})
             self.ids += ids
             self.mask += [0] * len(ids)
             self._turn = len(self.ids)

@@ -16,7 +16,7 @@ from transformers.utils.chat_template_utils import DocstringParsingException, Ty
 
 from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
-from zero2chat.models.tokenization import control_ids, neutral
+from zero2chat.models.tokenization import CALL_TAGS, control_ids, neutral
 from zero2chat.tools.python import run, shortened
 from zero2chat.tools.tool_functions import NAMES, python, search_in
 
@@ -178,73 +178,91 @@ class Mark:
     parameter: str | None = None
 
 
-def call_message(name: str, arguments: dict[str, str]) -> dict[str, Any]:
-    """Return an assistant's message that only contains a call."""
-    function = {"name": name, "arguments": arguments}
-    return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
+def call_message(*calls: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return an assistant's message that only contains calls, given by name and arguments."""
+    functions = [{"type": "function", "function": {"name": name, "arguments": given}} for name, given in calls]
+    return {"role": "assistant", "content": "", "tool_calls": functions}
 
 
 class CallFormat:
     """How a tokenizer's chat template renders calls of these tools, and their results.
 
-    `marks`: the meaning of control tokens that start calls. `ends`: control tokens that start another role's turn; if
-    the model generates one of them, or one of the given `ends`, its turn has ended. `call_ends`: tokens that end calls.
-    `stops`: tokens at which generation pauses, for a call or at the end.
+    `marks`: the meaning of control tokens that start calls. `tags`: the tags around calls in plain text, if the
+    tokenizer has no tokens for them; what is between them is a JSON object or a list of such objects. `ends`: control
+    tokens that start another role's turn; if the model generates one of them, or one of the given `ends`, its turn has
+    ended. `call_ends`: tokens that end calls. `stops`: tokens at which generation pauses: a turn has one call of a tool
+    with tokens of its own, and any number of JSON calls.
 
-    Raises `UserError` if the template renders calls not between two control tokens, or neither as the argument alone
-    nor as a JSON object, and if it omits tool results.
+    Raises `UserError` if the template renders calls neither between two control tokens nor between the tags, or neither
+    as the argument alone nor as a JSON object, and if it omits tool results.
     """
 
     def __init__(self, tools: Tools, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]):
         self.tools, self.tokenizer = tools, tokenizer
+        self.tags: tuple[str, str] | None = None
         control = control_ids(tokenizer)
         turn = self._rest(_QUESTION, [*_QUESTION, {"role": "user", "content": ""}])
         self.ends = {*ends, *control.intersection(self._encode(turn))}
-        self.marks = dict(self._mark(name, control - self.ends) for name in tools.functions)
+        found = {name: self._mark(name, control - self.ends) for name in tools.functions}
+        self.marks = dict(mark for mark in found.values() if mark)
+        self._closing = {
+            name: tokenizer.added_tokens_decoder[mark[1].end].content if mark else CALL_TAGS[1]
+            for name, mark in found.items()
+        }
         for name in tools.functions:
-            result = self._result_text(name, "what it says")
+            result = self._results_text([(name, "what it says")])
             if "what it says" not in result:
                 raise UserError("the model's chat template does not render tool results")
             self.ends |= control.intersection(self._encode(result))
         self.call_ends = {mark.end for mark in self.marks.values()}
-        self.stops = self.ends | self.call_ends
+        self.stops = self.ends | {mark.end for mark in self.marks.values() if mark.name}
 
-    def _mark(self, name: str, control: set[int]) -> tuple[int, Mark]:
+    def _mark(self, name: str, control: set[int]) -> tuple[int, Mark] | None:
+        """Return the start token of a tool's calls with its meaning, or None and set `tags` if they are plain text."""
         arguments = self.tools.example(name)
-        ids = self._encode(self._rest(_QUESTION, [*_QUESTION, call_message(name, arguments)], header=True))
+        text = self._rest(_QUESTION, [*_QUESTION, call_message((name, arguments))], header=True)
+        ids, call = self._encode(text), {"name": name, "arguments": arguments}
         places = [place for place, token in enumerate(ids) if token in control]
         for start, end in pairwise(places):
             inside = self.tokenizer.decode(ids[start + 1 : end])
-            if inside == _PLACEHOLDER and len(arguments) == 1:
+            # Equal tokens are quotation marks, as Gemma 4 has them.
+            if inside == _PLACEHOLDER and len(arguments) == 1 and ids[start] != ids[end]:
                 return ids[start], Mark(ids[end], name, next(iter(arguments)))
-            if parsed(inside) == {"name": name, "arguments": arguments}:
+            if parsed(inside) in (call, [call]):
                 return ids[start], Mark(ids[end])
+        opening, closing = CALL_TAGS
+        inside = text.partition(opening)[2].partition(closing)[0]
+        # Outside text must not be able to contain the tags.
+        if parsed(inside) in (call, [call]) and not any(tag in neutral(tag, self.tokenizer) for tag in CALL_TAGS):
+            self.tags = CALL_TAGS
+            return None
         raise UserError(
-            f"the model's chat template does not render calls of {name} between control tokens: use a "
-            "model that was trained to call tools, such as one with chat_templates/chatml.jinja"
+            f"the model's chat template does not render calls of {name} between control tokens or {opening} tags: use "
+            "a model that was trained to call tools, such as one with chat_templates/chatml.jinja"
         )
 
-    def result(self, name: str, result: ToolResult, room: int) -> tuple[ToolResult, list[int]]:
-        """Return the result, truncated to `room` tokens, and the ids from the call's end to the next token of the
-        answer: the turn's end, the tool's turn, and the next header. Without room there are no ids."""
-        name = name if name in self.tools.functions else next(iter(self.tools.functions))
-        text = neutral(result.text, self.tokenizer)
-        length = len(text)
+    def results(self, results: Sequence[tuple[str, ToolResult]], room: int) -> tuple[list[ToolResult], list[int]]:
+        """Return the results of a turn's calls, given with their tools' names, truncated to `room` tokens together; and
+        the ids from the last call's end to the next token of the answer: the turn's end, the tools' turns, and the next
+        header. Without room there are no ids."""
+        known = next(iter(self.tools.functions))
+        names = [name if name in self.tools.functions else known for name, _ in results]
+        texts = [neutral(result.text, self.tokenizer) for _, result in results]
+        length = max(map(len, texts))
         while True:
-            told = shortened(text, length)
-            ids = self._encode(self._result_text(name, told))
+            told = [shortened(text, length) for text in texts]
+            ids = self._encode(self._results_text(list(zip(names, told, strict=True))))
             if len(ids) <= room:
-                return replace(result, text=told), ids
+                return [replace(result, text=text) for (_, result), text in zip(results, told, strict=True)], ids
             if not length:
-                return failed("The context has no room for a result."), []
+                return [failed("The context has no room for a result.") for _ in results], []
             length = length * 3 // 4
 
-    def _result_text(self, name: str, text: str) -> str:
-        call = call_message(name, self.tools.example(name))
-        told = {"role": "tool", "name": name, "content": text}
-        rendered = render_messages(self.tokenizer, [*_QUESTION, call, told], self.tools, header=True)
-        mark = next(mark for mark in self.marks.values() if mark.name in (name, None))
-        end = self.tokenizer.added_tokens_decoder[mark.end].content
+    def _results_text(self, told: Sequence[tuple[str, str]]) -> str:
+        calls = call_message(*((name, self.tools.example(name)) for name, _ in told))
+        turns = [{"role": "tool", "name": name, "content": text} for name, text in told]
+        rendered = render_messages(self.tokenizer, [*_QUESTION, calls, *turns], self.tools, header=True)
+        end = self._closing[told[-1][0]]
         return rendered[rendered.rindex(end) + len(end) :]
 
     def _rest(self, before: list[dict[str, Any]], after: list[dict[str, Any]], header: bool = False) -> str:
@@ -257,12 +275,21 @@ class CallFormat:
 
 
 def render_messages(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Any], tools: Tools | None, header: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Any],
+    tools: Tools | None,
+    header: bool = False,
+    template: str | None = None,
 ) -> str:
-    """Render a conversation, maybe with the next answer's header. Raises `UserError` if the template rejects it."""
+    """Render a conversation, maybe with the next answer's header, by the tokenizer's chat template or `template`.
+    Raises `UserError` if the template rejects it."""
     try:
         text: str = tokenizer.apply_chat_template(
-            list(messages), tools=tools.schemas if tools else None, tokenize=False, add_generation_prompt=header
+            list(messages),
+            tools=tools.schemas if tools else None,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=header,
         )
     except (TemplateError, TypeError) as error:  # some templates only accept a call's arguments as text
         raise UserError(f"the model's chat template refuses the conversation: {error}") from error

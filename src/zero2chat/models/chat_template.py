@@ -1,9 +1,11 @@
-"""Set a model's chat template from a file, and derive the end-of-turn token and the pad token from it."""
+"""A model's chat template in training: which one, which tokens carry loss, the end-of-turn token and the pad token."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from functools import partial
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,7 +18,15 @@ if TYPE_CHECKING:
     from trl import ModelConfig
 
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+_PROBE = "The answer to this question is 42."
 _ZERO = 1e-16  # largest absolute value of an untrained embedding
+# Our templates for base models without one, by the end-of-turn token that the tokenizer must have.
+_FOR_BASE_MODELS = {
+    "<|im_end|>": "chat_templates/chatml.jinja",
+    "<|eot_id|>": "chat_templates/llama3.jinja",
+    "<end_of_turn>": "chat_templates/gemma.jinja",
+}
+_trainable: dict[str, str | None] = {}  # the results of `training_template`, by the tokenizer's own template
 
 
 def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None, replace: bool = True) -> None:
@@ -34,6 +44,15 @@ def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None, 
         raise UserError(f"{path or 'the tokenizer'}: the chat template fails: {error}") from error
 
 
+def choose_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) -> str | None:
+    """Return the template's file for training: `path`, or else one of ours if the tokenizer has no template and has the
+    tokens of ours. None if the tokenizer's own is used, or if none fits."""
+    if path is not None or tokenizer.chat_template is not None:
+        return path
+    added = tokenizer.get_added_vocab()
+    return next((ours for token, ours in _FOR_BASE_MODELS.items() if token in added), None)
+
+
 def settle_chat(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | None, model_args: ModelConfig
 ) -> None:
@@ -43,6 +62,7 @@ def settle_chat(
     own EOS. The pad token is a separate special token that is never a stop token. `path` is the template's file, or
     None for the tokenizer's own. Raises `UserError` as the functions below do.
     """
+    path = choose_chat_template(tokenizer, path)
     prepare_chat_template(tokenizer, path)
     end_turn(model, tokenizer)
     if model_args.use_peft:
@@ -73,19 +93,25 @@ def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Make the end-of-turn token of the assistant a stop token, in addition to the model's own EOS.
 
-    Raises `UserError` if the template does not mark the assistant's tokens, or does not end the turn with a special
-    token, so that the model could not learn to stop; and if no separate pad token is available.
+    Raises `UserError` if the assistant's tokens are unknown, if the template does not render them, or does not end the
+    turn with a special token, so that the model could not learn to stop; and if no separate pad token is available.
     """
-    from trl.chat_template_utils import has_generation_markers  # trl takes seconds, and not all stages train
-
-    if not has_generation_markers(tokenizer.chat_template):
+    added = set(tokenizer.get_added_vocab().values())
+    try:
+        encoder = TurnEncoder(tokenizer)
+        # The last turn may end with another token (GPT-OSS), or with none.
+        encoded = [encoder(turns) for turns in (_TURNS[:2], _TURNS)]
+        rendered = tokenizer.apply_chat_template([*_TURNS, {"role": "assistant", "content": _PROBE}], tokenize=False)
+    except (TemplateError, TypeError) as error:
+        raise UserError(f"the chat template fails on a conversation ({error}): set chat_template_path") from error
+    if _PROBE not in rendered:
         raise UserError(
-            "the chat template has no {% generation %} markers, so the assistant's tokens are unknown: add them"
+            "the chat template does not render the assistant's text (some templates of vision models expect lists of "
+            "parts): set chat_template_path to one that takes text"
         )
-    encoded = tokenizer.apply_chat_template(_TURNS, return_assistant_tokens_mask=True, return_dict=True)
-    said = [i for i, mine in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mine]
-    ends = [i for i in said if i in set(tokenizer.get_added_vocab().values())]
-    if not ends:
+    last, said = ([i for i, mine in zip(ids, mask, strict=True) if mine] for ids, mask in encoded)
+    end_token = _first_end(tokenizer, last, added) or next((i for i in reversed(said) if i in added), None)
+    if end_token is None:
         end = tokenizer.decode(said).partition("b")[2].strip()
         raise UserError(
             "the chat template does not end the assistant's turn with a special token"
@@ -94,9 +120,124 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
         )
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
-    model.generation_config.eos_token_id = [ends[-1], *(i for i in stops if i not in (None, ends[-1]))]
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[-1])
+    model.generation_config.eos_token_id = [end_token, *(i for i in stops if i not in (None, end_token))]
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_token)
     pad_apart(tokenizer, model.generation_config.eos_token_id)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise UserError("the tokenizer's pad token is missing or is the end-of-turn token: set a separate pad token")
+        raise UserError(
+            "the tokenizer's pad token is missing or is the end-of-turn token, and it has no spare special token: set "
+            "pad_token to another special token in the model's tokenizer_config.json"
+        )
     model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _first_end(tokenizer: PreTrainedTokenizerBase, said: Sequence[int], added: Collection[int]) -> int | None:
+    """Return the control token that a turn ends with. Phi 3's last turn has another one after white space."""
+    found, apart = None, True
+    for token in reversed(said):
+        if token in added:
+            found, apart = token if apart else found, False
+        elif tokenizer.decode([token]).strip():
+            break
+        else:
+            apart = True
+    return found
+
+
+# ---- which tokens carry loss
+
+
+def training_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return the template that marks the assistant's tokens: the tokenizer's own, or TRL's training version of it. None
+    if neither marks them."""
+    own: str = tokenizer.get_chat_template()
+    if own not in _trainable:
+        from trl.chat_template_utils import get_training_chat_template, has_generation_markers  # takes seconds
+
+        try:
+            _trainable[own] = own if has_generation_markers(own) else get_training_chat_template(tokenizer)
+        except (ValueError, TypeError, TemplateError):  # TRL has none for this template
+            _trainable[own] = None
+    return _trainable[own]
+
+
+class TurnEncoder:
+    """Encodes conversations for training: `encoder(messages, tools)` returns the ids and the mask of the assistant's
+    tokens, end of turn included, headers excluded.
+
+    The tokens are those that `training_template` marks. Without such a template they are what each turn of the
+    assistant adds to the text before it. Raises `UserError` if later turns change that text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._template = training_template(tokenizer)
+        self._added = set(tokenizer.get_added_vocab().values())
+        self._header = self._read_header()
+
+    def _read_header(self) -> list[int]:
+        encode = partial(self._tokenizer.apply_chat_template, _TURNS[:1], return_dict=False)
+        without, ids = (encode(chat_template=self._template, add_generation_prompt=header) for header in (False, True))
+        return ids[_shared(without, ids) :]
+
+    def __call__(self, messages: Sequence[Any], tools: Any = None) -> tuple[list[int], list[int]]:
+        if self._template is None:
+            ids, mask = self._by_turns(messages, tools)
+        else:
+            options = {"return_assistant_tokens_mask": True, "return_dict": True, "chat_template": self._template}
+            encoded = self._tokenizer.apply_chat_template(messages, tools=tools, **options)
+            ids, mask = encoded["input_ids"], encoded["assistant_masks"]
+        return ids, self._trimmed(ids, mask)
+
+    def _by_turns(self, messages: Sequence[Any], tools: Any) -> tuple[list[int], list[int]]:
+        render = partial(self._tokenizer.apply_chat_template, tools=tools, tokenize=False)
+        text, spans = render(messages), []
+        for i in (i for i, message in enumerate(messages) if message["role"] == "assistant"):
+            before, after = render(messages[:i], add_generation_prompt=True), render(messages[: i + 1])
+            if not (after.startswith(before) and text.startswith(after)):
+                raise UserError(
+                    "the chat template has no {% generation %} markers and renders earlier turns differently when "
+                    "others follow, so the assistant's tokens are unknown: set chat_template_path to a template of "
+                    "its model family"
+                )
+            spans.append((len(before), len(after)))
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = encoded["offset_mapping"]
+        mask = [int(any(a < to and max(b, a + 1) > at for at, to in spans)) for a, b in offsets]
+        return encoded["input_ids"], mask
+
+    def _trimmed(self, ids: list[int], mask: list[int]) -> list[int]:
+        """Remove the header, and what follows the end of the turn, from each span: some of TRL's mark them."""
+        kept, end = list(mask), len(ids)
+        while end:
+            if not mask[end - 1]:
+                end -= 1
+                continue
+            start = end - len(list(takewhile(bool, reversed(mask[:end]))))
+            first = self._after_header(ids, start, end)
+            last = self._end(ids, first, end)
+            # Phi 3's last turn ends twice.
+            while first < (before := self._end(ids, first, last - 1)) and ids[before - 1] == ids[last - 1]:
+                last = before
+            kept[start:first] = [0] * (first - start)
+            kept[last:end] = [0] * (end - last)
+            end = start
+        return kept
+
+    def _end(self, ids: list[int], start: int, end: int) -> int:
+        """Return where the span ends without white space after its last control token."""
+        last = next((i for i in range(end, start, -1) if ids[i - 1] in self._added), end)
+        return end if self._tokenizer.decode(ids[last:end]).strip() else last
+
+    def _after_header(self, ids: list[int], start: int, end: int) -> int:
+        """Return where the span begins without the header, or without the part of the header that it begins with."""
+        size = len(self._header)
+        for at in range(max(start, size), min(start + size, end) + 1):
+            if ids[at - size : at] == self._header:
+                return at
+        return start + _shared(self._header, ids[start:end])
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return the number of equal first items."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))

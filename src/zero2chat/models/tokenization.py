@@ -43,6 +43,10 @@ PRETOKENIZER_PATTERN = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+# What chat templates write around calls and results as plain text where the tokenizer has no tokens for it.
+CALL_TAGS = ("<tool_call>", "</tool_call>")
+_TOOL_TAGS = (*CALL_TAGS, "<tool_response>", "</tool_response>")
+
 # The form of control tokens. Added tokens of another form are words.
 _TAG = re.compile(r"<\S+>|\[\S+\]")
 
@@ -144,13 +148,17 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
     return ids
 
 
-def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def neutralise(text: str, tokenizer: PreTrainedTokenizerBase, tags: bool = True) -> str:
     """Break every control token in the text with a space: `<|im_end|>` → `< |im_end|>`.
 
     For user text, data and tool results, at the point of entry. Text without control tokens is returned unchanged. A
-    token that a space cannot break, such as a single character, stays.
+    token that a space cannot break, such as a single character, stays. `tags`: also break the tags of calls that the
+    chat template writes as plain text.
     """
     control = _control_tokens(tokenizer)
+    template = tokenizer.chat_template
+    if tags and isinstance(template, str):
+        control += [tag for tag in _TOOL_TAGS if tag in template]
     # Repeat until none is left: breaking one may reveal another that overlapped it.
     while found := [token for token in control if token in text]:
         for token in found:
@@ -158,28 +166,40 @@ def neutralise(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return text
 
 
-def neutral(value: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Neutralise control tokens in untrusted content: a text, or messages, calls and schemas that contain texts."""
+def neutral(value: Any, tokenizer: PreTrainedTokenizerBase, tags: bool = True) -> Any:
+    """Neutralise control tokens in untrusted content: a text, or messages, calls and schemas that contain texts.
+
+    The tags of plain-text calls stay in the content of an assistant's message: data may have its calls written there.
+    """
     if isinstance(value, str):
         # Tokenizers reject half a surrogate pair, which broken JSON may contain.
-        return neutralise(value.encode("utf-8", "replace").decode(), tokenizer)
+        return neutralise(value.encode("utf-8", "replace").decode(), tokenizer, tags)
     if isinstance(value, Mapping):
-        return {neutral(key, tokenizer): neutral(item, tokenizer) for key, item in value.items()}
-    return [neutral(item, tokenizer) for item in value] if isinstance(value, list | tuple) else value
+        own = value.get("role") == "assistant"
+        return {
+            neutral(key, tokenizer): neutral(item, tokenizer, tags and not (own and key == "content"))
+            for key, item in value.items()
+        }
+    return [neutral(item, tokenizer, tags) for item in value] if isinstance(value, list | tuple) else value
 
 
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
     """Ensure a pad token that is not a stop token: replace it if it is missing or one of `ends`.
 
-    The new one is a special token of the tokenizer: one with "pad" in its name (Llama 3's `<|finetune_right_pad_id|>`),
-    or the unknown token (SmolLM2's `<|endoftext|>`), which a byte-level BPE never produces. Without either, the
-    tokenizer stays unchanged.
+    The new one is a special token of the tokenizer: one with "pad" in its name (Llama 3.1's
+    `<|finetune_right_pad_id|>`), the unknown token (SmolLM2's `<|endoftext|>`), which a byte-level BPE never produces,
+    or one that is kept in reserve (Llama 3's `<|reserved_special_token_0|>`). Without any of them, the tokenizer stays
+    unchanged.
     """
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
         return
     special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
     free = [token for token in special if tokenizer.convert_tokens_to_ids(token) not in ends]
-    for token in [*(token for token in free if "pad" in token.lower()), tokenizer.unk_token]:
+    padding, spare = (
+        [token for token in free if any(word in token.lower() for word in words)]
+        for words in (("pad",), ("reserved", "unused", "placeholder"))
+    )
+    for token in [*padding, tokenizer.unk_token, *spare]:
         if token in free:
             tokenizer.pad_token = token
             return

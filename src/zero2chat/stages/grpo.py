@@ -40,6 +40,7 @@ from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks
 from zero2chat.export.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
+from zero2chat.inference.responses import ensure_response_template
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, make_tools
 from zero2chat.models.loading import context_length
@@ -264,6 +265,8 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     tools, ends = make_tools(args.tools), model.generation_config.eos_token_id
     call_format = CallFormat(tools, tokenizer, ends) if tools else None
+    if call_format:
+        ensure_response_template(tokenizer)
     parts = load_parts(sources, rewards)
     problems = mix(parts, [s.fraction for s in sources], size=lambda _: 1)
     at_once = training.generation_batch_size // training.num_generations

@@ -45,7 +45,7 @@ from zero2chat.data.preview_rows import Rows, Side, fate_of, mixed_pairs, open_e
 from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
-from zero2chat.models.chat_template import prepare_chat_template, settle_chat
+from zero2chat.models.chat_template import choose_chat_template, prepare_chat_template, settle_chat
 from zero2chat.models.reward_model import load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
 from zero2chat.runs import Run, is_main_process, write_atomically
@@ -198,7 +198,7 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
     known, held_out, equal = _open_pairs(args, training, model_args, run)
     set_seed(training.seed)  # the head's random weights
     model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
-    prepare_chat_template(tokenizer, training.chat_template_path)
+    prepare_chat_template(tokenizer, choose_chat_template(tokenizer, training.chat_template_path))
     training.chat_template_path = None  # already applied
     set_max_length(training, model)
     rows, known = tokenize_reward_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
