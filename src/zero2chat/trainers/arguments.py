@@ -22,7 +22,7 @@ from zero2chat.config import Refuse
 from zero2chat.errors import UserError
 from zero2chat.hub.push import check_branch, require_token
 from zero2chat.models.chat_template import settle_chat
-from zero2chat.models.hardware import bf16_is_fast, cpu_backend, is_deepspeed, is_on_cpu, keep_memory
+from zero2chat.models.hardware import bf16_is_fast, cpu_backend, is_deepspeed, is_on_cpu, prepare_cpu
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
 from zero2chat.runs import is_main_process
 from zero2chat.trainers.ranges import check_trainer_ranges
@@ -153,7 +153,7 @@ def parse_training(
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """`config.parse` for a training stage, with machine-dependent settings filled in."""
     settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
-    keep_memory()
+    prepare_cpu()
     score_what_is_learned()
     built = build_training(classes, settings, where)
     refuse_on_this_gpu(built, where)
