@@ -64,27 +64,31 @@ def test_beside_an_idle_team_openmps_threads_sleep_while_they_wait_and_after_it_
     assert 3 * asleep < after
 
 
-def test_threads_sleep_when_cores_are_lacking_and_spin_when_none_is_for_a_while() -> None:
+def test_threads_sleep_when_cores_are_lacking_and_spin_again_after_a_while() -> None:
     choice = Choice()
     assert not choice.look(openmp.BUSY)  # no more than a disturbance
     assert choice.look(1.0)
-    assert choice.look(0.0)
-    assert choice.look(openmp.CALM)  # begins the count again
-    assert [choice.look(0.0) for _ in range(3)] == [True, True, False]
+    assert [choice.look(0.3) for _ in range(8)] == [True] * 7 + [False]
+    assert not choice.look(0.0)
 
 
-def test_whoever_spins_again_too_early_sleeps_longer_the_next_time() -> None:
-    choice, slept = Choice(), []
-    for _ in range(7):
+def _rests(choice: Choice, n: int) -> list[int]:
+    """For how many looks the threads sleep, n times, while cores are lacking all the time."""
+    found = []
+    for _ in range(n):
         assert choice.look(1.0)
-        slept.append(1)
-        while choice.look(0.0):
-            slept[-1] += 1
-    assert slept == [3, 6, 12, 24, 48, 48, 48]
-    for _ in range(48):
-        choice.look(0.0)
-    assert choice.look(1.0)  # after a quiet minute it counts as the first time
-    assert [choice.look(0.0) for _ in range(3)] == [True, True, False]
+        found.append(1)
+        while choice.look(1.0):
+            found[-1] += 1
+    return found
+
+
+def test_while_others_stay_threads_spin_less_and_less_often() -> None:
+    choice = Choice()
+    assert _rests(choice, 6) == [8, 16, 32, 64, 64, 64]
+    for _ in range(64):
+        assert not choice.look(0.0)
+    assert _rests(choice, 2) == [8, 16]  # after a quiet time it is as the first time
 
 
 def test_the_lack_of_cores_is_what_threads_waited_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ that is early spins for milliseconds before it sleeps, which is fastest while ea
 another program it is slowest: a thread without a core cannot arrive while the others spin. Asleep at once, they would
 leave it theirs, but waking them makes every operation slower.
 
-So a watcher looks each second how long the threads of this process waited for a core, and chooses. It has no setting
+So a watcher looks twice a second how long the threads of this process waited for a core, and chooses. It has no setting
 to change: OpenMP reads its environment once, when it is loaded. But it spins for a moment only as long as it has more
 threads than there are cores, as the manual says of `GOMP_SPINCOUNT`. A second team, which does nothing, makes it so.
 Neither the number of threads that compute nor any result changes.
@@ -26,9 +26,9 @@ import torch
 from zero2chat.runs import cores
 
 OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # who sets one of these has chosen how threads wait
-BUSY, CALM = 0.2, 0.05  # cores that the threads of this process lacked: above, others use the CPU; below, no longer
-_EVERY = 1.0  # seconds
-_SHORTEST, _LONGEST = 3, 48  # looks
+BUSY = 0.2  # cores that the threads of this process lack when others use the CPU
+_EVERY = 0.5  # seconds
+_SHORTEST, _LONGEST = 8, 64  # looks
 
 _watcher: threading.Thread | None = None
 
@@ -64,22 +64,24 @@ class Lack:
 
 @dataclass
 class Choice:
-    """Whether threads should sleep while they wait, by what was seen so far."""
+    """Whether threads should sleep while they wait, by what was seen so far.
+
+    Only threads that spin show whether others use the CPU: those that sleep always wait a moment for a core. So they
+    spin now and then, and less and less often while that does not go well.
+    """
 
     sleep: bool = False
-    calm: int = 0  # looks without a lack of cores, in a row
-    needed: int = 0  # calm looks after which threads spin again
+    looks: int = 0  # since they began to spin, or to sleep
+    rest: int = 0  # looks for which they sleep
 
     def look(self, lack: float) -> bool:
         """Take in how many cores were lacking since the last look, and return `sleep`."""
-        self.calm = self.calm + 1 if lack < CALM else 0
-        if self.sleep:
-            if self.calm >= self.needed:
-                self.sleep, self.calm = False, 0
-        elif lack > BUSY:  # if that comes soon after the last time, wait longer before the next try
-            self.sleep, self.needed = True, min(max(_SHORTEST, 2 * self.needed), _LONGEST)
-        elif self.calm >= _LONGEST:
-            self.needed = 0
+        self.looks += 1
+        if self.sleep and self.looks >= self.rest:
+            self.sleep, self.looks = False, 0
+        elif not self.sleep and lack > BUSY:
+            self.rest = max(_SHORTEST, min(2 * self.rest, _LONGEST) if self.looks <= _LONGEST else 0)
+            self.sleep, self.looks = True, 0
         return self.sleep
 
 
