@@ -401,6 +401,7 @@ def sft(bench: Bench) -> Rows:
             steps,
             batch // (2 * packing or 1),
             packing=packing,
+            **({} if packing else {"train_sampling_strategy": "group_by_length"}),
         )
         found += [one | {"what": f"{name}: {one['what']}"} for one in made]
     return found
@@ -412,8 +413,8 @@ def lora(bench: Bench) -> Rows:
 
     if bench.device.type == "cuda" and not bf16_is_fast():
         raise Skipped("this GPU has no bf16")
-    steps, batch = bench.of((1, 5), (1, 2)), bench.of(16, 4)
-    return _sft(bench, "lora", "chat-qwen3-8b/sft.yaml", LARGE, steps, batch)
+    steps, batch = bench.of((1, 5), (1, 2)), bench.of(16, 8)
+    return _sft(bench, "lora", "chat-qwen3-8b/sft.yaml", LARGE, steps, batch // 2, packing=True)
 
 
 def _prompts(bench: Bench) -> str:

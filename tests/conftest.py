@@ -131,6 +131,27 @@ def model_folder(write_model: Callable[..., Path], tmp_path_factory: pytest.Temp
     return write_model(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture
+def flash_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlashAttention's kernels as transformers calls them, computed by PyTorch on a CPU."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+    from transformers import modeling_flash_attention_utils
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **_: Any) -> torch.Tensor:
+        """(rows, tokens, heads, width), as FlashAttention takes them."""
+        heads = (x.transpose(1, 2) for x in (q, k, v))
+        return scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=True).transpose(1, 2)
+
+    def attend_within(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens_q: Any, **_: Any) -> torch.Tensor:
+        """(tokens, heads, width), each sequence by itself."""
+        parts = [slice(*bounds) for bounds in torch.stack([cu_seqlens_q[:-1], cu_seqlens_q[1:]], 1).tolist()]
+        return torch.cat([attend(q[None, part], k[None, part], v[None, part])[0] for part in parts])
+
+    kernels = (attend, attend_within, None, None, None), (lambda **_: {}, lambda **_: {})
+    monkeypatch.setattr(modeling_flash_attention_utils, "lazy_import_flash_attention", lambda *_: kernels)
+
+
 @pytest.fixture(scope="session")
 def bubblewrap_here() -> None:
     """Skips where bwrap itself cannot work. Where it can, and our sandbox cannot, that is a failure."""

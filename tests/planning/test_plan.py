@@ -293,7 +293,7 @@ def test_what_an_earlier_step_saves_is_fp32_unless_deepspeed_trains_it(recipe: P
         ({"nodes": 0}, "--nodes 0: expected 1 or more"),
         ({"mfu": 1.5}, "--mfu 1.5: expected a number above 0, at most 1"),
         ({"price": -1.0}, "--price -1.0: expected 0 or more"),
-        ({"gpus": 3}, "gemma-3-1b/sft.yaml: global_batch_size 128 cannot be divided among 3 processes"),
+        ({"gpus": 3}, "gemma-3-1b/sft.yaml: global_batch_size 64 cannot be divided among 3 processes"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: dict[str, Any], message: str) -> None:

@@ -286,7 +286,8 @@ def test_a_chat_recipes_steps_and_hours_are_what_its_comments_say(recipe: str, s
     rounds, left = divmod(batch, settings["per_device_train_batch_size"])
     assert left == 0
     assert f"{rounds} accumulation steps" in text
-    assert re.search(f"{steps:,} steps see {steps * batch:,}", text)
+    rows = " rows" if settings.get("packing") else ""
+    assert re.search(f"{steps:,} steps see {steps * batch:,}{rows}", text)
     assert settings["warmup_steps"] <= 0.1 * steps if "warmup_steps" in settings else "constant" in text
     if step == "dpo":
         readings = 2 if "two epochs" in text else 1
@@ -296,8 +297,10 @@ def test_a_chat_recipes_steps_and_hours_are_what_its_comments_say(recipe: str, s
             int(re.search(p, text)[1].replace(",", ""))
             for p in (r"([\d,]+) conversations", r"about ([\d,]+) tokens each")
         )  # type: ignore[index]
-    assert steps * batch < there
-    tokens = steps * batch * each
+        if settings["packing"]:
+            assert f"about {batch * settings['max_length'] / each:.0f} conversations" in text
+    tokens = steps * batch * (settings["max_length"] if settings.get("packing") else each)
+    assert tokens / each < there
     assert f"{tokens / 1e6:.1f} million tokens" in text
     flops = (4 if settings.get("use_peft") else 6) + (2 if step == "dpo" else 0)
     count = DIMENSIONS[base_of(settings)][1]

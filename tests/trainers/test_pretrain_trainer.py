@@ -7,29 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import Qwen3Config, Qwen3ForCausalLM, modeling_flash_attention_utils
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, collate
 
 ROWS = [{"input_ids": torch.tensor(ids)} for ids in ([5, 6, 0, 7, 8, 9, 0, 3], [0, 0, 4, 2, 9, 9, 0, 5])]
 
 
-def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **_: Any) -> torch.Tensor:
-    """(rows, tokens, heads, width), as FlashAttention takes them."""
-    heads = (x.transpose(1, 2) for x in (q, k, v))
-    return scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=True).transpose(1, 2)
-
-
-def _attend_within(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens_q: Any, **_: Any) -> torch.Tensor:
-    """(tokens, heads, width), each document by itself."""
-    parts = [slice(*bounds) for bounds in torch.stack([cu_seqlens_q[:-1], cu_seqlens_q[1:]], 1).tolist()]
-    return torch.cat([_attend(q[None, part], k[None, part], v[None, part])[0] for part in parts])
-
-
-def test_flash_attention_is_told_where_documents_begin_in_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = (_attend, _attend_within, None, None, None), (lambda **_: {}, lambda **_: {})
-    monkeypatch.setattr(modeling_flash_attention_utils, "lazy_import_flash_attention", lambda *_: kernels)
+@pytest.mark.usefixtures("flash_attention")
+def test_flash_attention_is_told_where_documents_begin_in_each_row() -> None:
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(
         Qwen3Config(

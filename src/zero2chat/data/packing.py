@@ -1,10 +1,14 @@
-"""Pack documents into training windows: concatenated tokens, cut into equal pieces, without padding."""
+"""Pack documents into training windows: concatenated tokens, cut into equal pieces, without padding. Collate packed
+conversations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
@@ -99,6 +103,29 @@ def pack_documents(
     if len(windows) == 0:
         raise UserError(f"{label}: the documents do not fill one window of {length} tokens: give more text")
     return windows
+
+
+@dataclass
+class PackedRows:
+    """Collate packed conversations into `input_ids`, `labels` and `position_ids`, each (rows, length).
+
+    Positions restart at each conversation, by which transformers masks attention. TRL's collator joins all rows into
+    one, for FlashAttention; any other attention would compute, and mask, the square of that row.
+    """
+
+    pad_token_id: int
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        size = len(rows), max(len(row["input_ids"]) for row in rows)
+        batch = {"input_ids": torch.full(size, self.pad_token_id), "labels": torch.full(size, -100)}
+        positions = batch["position_ids"] = torch.zeros(size, dtype=torch.long)  # each padding a sequence by itself
+        for i, row in enumerate(rows):
+            length = len(row["input_ids"])
+            for name in ("input_ids", "labels"):
+                batch[name][i, :length] = torch.as_tensor(row[name])
+            positions[i, :length] = torch.cat([torch.arange(n) for n in row["seq_lengths"]])
+        batch["labels"][positions == 0] = -100  # a first token has nothing before it
+        return batch
 
 
 def count_target_bytes(windows: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:

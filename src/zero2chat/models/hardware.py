@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from zero2chat import host_watchdog
 from zero2chat.errors import UserError
+from zero2chat.models import openmp
 from zero2chat.models.loading import head_width
 
 # How long a process waits for one that tokenizes, or asks an API, for all. A process that dies is noticed at once.
@@ -108,7 +109,7 @@ def start_processes() -> PartialState:
     """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` and `require_driver`
     do."""
     require_driver()
-    keep_memory()
+    prepare_cpu()
     return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend(), timeout=PATIENCE)
 
 
@@ -118,6 +119,13 @@ def share_of(batches: list[T]) -> list[T]:
     state = PartialState()
     filled = batches + batches[-1:] * (-len(batches) % state.num_processes)
     return filled[state.process_index :: state.num_processes]
+
+
+def prepare_cpu() -> None:
+    """Settle, where a stage computes on the CPU, what its environment leaves open: memory and how threads wait."""
+    keep_memory()
+    if is_on_cpu():
+        openmp.share_cores()
 
 
 def keep_memory() -> None:

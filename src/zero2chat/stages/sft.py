@@ -19,12 +19,15 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any
 
+import pyarrow.compute as pc
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, concatenate_datasets, load_from_disk
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import is_flash_attn_2_available
+from transformers.utils.generic import is_flash_attention_requested
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from zero2chat.config import Refuse
@@ -35,6 +38,7 @@ from zero2chat.data.conversations import (
     tokenize_conversations,
 )
 from zero2chat.data.decontamination import Decontamination, read_exams
+from zero2chat.data.packing import PackedRows
 from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed, open_empty
 from zero2chat.data.sources import Source, mix, read_sources
 from zero2chat.errors import UserError
@@ -53,6 +57,8 @@ from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
 from zero2chat.trainers.validation import ValidationArguments, evaluate_while_training, hold_out, validation_loss
 from zero2chat.trainers.weights import adapter_config
+
+_MASKED = ("full_attention", "sliding_attention", "chunked_attention")  # layer types of transformers
 
 
 @dataclass
@@ -80,7 +86,10 @@ class SftArguments(ValidationArguments, TaskStepsArguments):
 
 
 class _Trainer(ResumableTrainer, SFTTrainer):
-    pass
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.args.packing and not is_flash_attention_requested(self.model.config):
+            self.data_collator = PackedRows(self.processing_class.pad_token_id)
 
 
 def _load(sources: Sequence[Source], tools: Tools | None, decontamination: Decontamination) -> list[Dataset]:
@@ -96,7 +105,12 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     set_global_batch(training, args.global_batch_size)
 
     start_from_adapter(run, model_args)
+    chosen = model_args.attn_implementation
+    if training.packing and training.bf16 and chosen is None and not args.tasks_steps and is_flash_attn_2_available():
+        model_args.attn_implementation = "flash_attention_2"  # computes no attention between conversations
     model, tokenizer = open_chat_model(model_args, training.chat_template_path)
+    if training.packing:
+        _require_packable(model)
     training.assistant_only_loss = False  # the rows already have the mask
     training.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
     set_max_length(training, model)
@@ -133,8 +147,16 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
             optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
         )
 
+    if training.packing and is_main_process():
+        packed = trainer.train_dataset.data.column("input_ids")
+        full = pc.sum(pc.list_value_length(packed)).as_py() / (len(packed) * training.max_length)
+        kernel = model.config._attn_implementation
+        print(f"packed into {len(packed):,} rows, {full:.1%} full; attention: {kernel}", flush=True)
+
     # No MFU: rows differ in length, and so does the cost of attention.
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "non_padding", tools)
+    if model_args.attn_implementation != chosen:  # FlashAttention takes no fp32, in which the tasks are evaluated
+        model.set_attn_implementation("sdpa")
     metrics = {"conversations": {"value": len(rows)}} | left_out
     if validation is not None:
         metrics |= validation_loss(trainer, len(validation))
@@ -154,6 +176,16 @@ def _asked(messages: str) -> str:
     """Return a conversation, as JSON, up to the first answer."""
     turns = json.loads(messages)
     return json.dumps(list(itertools.takewhile(lambda turn: turn["role"] != "assistant", turns)))
+
+
+def _require_packable(model: PreTrainedModel) -> None:
+    """Raises `UserError` for a model with layers that no mask of attention keeps from reading across conversations."""
+    others = {*(getattr(model.config.get_text_config(), "layer_types", None) or ())} - {*_MASKED}
+    if others:
+        raise UserError(
+            f"packing: the model's layers of type {', '.join(sorted(others))} would read across conversations: "
+            "set `packing: false`"
+        )
 
 
 def _tokenize(
@@ -225,7 +257,7 @@ def _cost(job: Job, _: EmptyModel, args: SftArguments, training: SFTConfig, mode
         work=replace(job.work, head="tiles"),
         rows=sum(one["n"] for one in args.datasets) if counted else None,
         refused=NOT_WHOLE if args.merge_adapter else quantized_refuses(model_args),
-        unit="conversations",
+        unit="packed rows" if training.packing else "conversations",
     )
 
 

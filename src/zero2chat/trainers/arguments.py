@@ -28,7 +28,7 @@ from zero2chat.models.hardware import (
     cpu_backend,
     is_deepspeed,
     is_on_cpu,
-    keep_memory,
+    prepare_cpu,
     require_driver,
 )
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
@@ -162,7 +162,7 @@ def parse_training(
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """`config.parse` for a training stage, with machine-dependent settings filled in."""
     settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
-    keep_memory()
+    prepare_cpu()
     score_what_is_learned()
     built = build_training(classes, settings, where)
     host_watchdog.watch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,10 +16,12 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl,
 from transformers.trainer_callback import ExportableState
 
 from zero2chat import host_watchdog
-from zero2chat.runs import Run
+from zero2chat.models import openmp
+from zero2chat.runs import Run, cores
 
 # Token counters of the Trainer and TRL. TRL's restarts in a resumed run; `tokens` has the same count.
 _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
+_SLOW = 2 / 3  # of the best speed so far
 
 
 class RunCallback(TrainerCallback, ExportableState):
@@ -29,6 +32,9 @@ class RunCallback(TrainerCallback, ExportableState):
 
     A step's time runs from the end of the step before it, so that it includes the wait for data, but not what is done
     in `paused`: evaluation, sampling and saving.
+
+    On a CPU a resumed run computes with as many threads as before, because sums depend on their number. A line says so
+    if other programs slow the run down.
     """
 
     def __init__(
@@ -51,9 +57,13 @@ class RunCallback(TrainerCallback, ExportableState):
         self.world_size = 1
         self.counts: Counter[str] = Counter()
         self.ended = False
+        self.lack = openmp.Lack()
+        self.best = 0.0  # tokens per second of a log step
+        self.slow = False
 
     def state(self) -> dict[str, Any]:
-        return {"args": {}, "attributes": {"all_seconds": self.all_seconds, "counts": dict(self.counts)}}
+        attributes = {"all_seconds": self.all_seconds, "counts": dict(self.counts), "threads": torch.get_num_threads()}
+        return {"args": {}, "attributes": attributes}
 
     @property
     def tokens_per_second(self) -> float:
@@ -75,6 +85,8 @@ class RunCallback(TrainerCallback, ExportableState):
         self.counts.clear()
         self.counts.update(saved.get("counts", {}))
         self.world_size, self.on_device = args.world_size, args.device.type != "cpu"
+        if not self.on_device:
+            _compute_with(saved.get("threads"))
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.start is None:  # the first epoch
@@ -135,6 +147,7 @@ class RunCallback(TrainerCallback, ExportableState):
             tokens_per_second = (state.num_input_tokens_seen - self.tokens_before) / self.seconds
             eta = (state.max_steps - state.global_step) * self.seconds / self.steps
             line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": tokens_per_second}
+            self._watch_speed(tokens_per_second)
             if self.flops:
                 line["mfu"] = self._mfu(tokens_per_second)
             self.seconds, self.steps, self.tokens_before = 0.0, 0, state.num_input_tokens_seen
@@ -144,12 +157,32 @@ class RunCallback(TrainerCallback, ExportableState):
         if "loss" in line or "eval_loss" in line:
             print(_shown(line, state.max_steps, eta), flush=True)
 
+    def _watch_speed(self, tokens_per_second: float) -> None:
+        lack, before = self.lack(), self.slow
+        self.slow = not self.on_device and tokens_per_second < _SLOW * self.best and lack > openmp.BUSY
+        self.best = max(self.best, tokens_per_second)
+        if self.slow and not before:
+            own = next((f", or unset {name}" for name in openmp.OWN if name in os.environ), "")
+            print(
+                f"warning: {tokens_per_second:,.0f} tokens/s instead of {self.best:,.0f}: other programs use the CPU: "
+                f"stop them{own}. Until then the run takes longer; its result stays the same",
+                flush=True,
+            )
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         with self.paused():
             PartialState().wait_for_everyone()  # every rank has written its part
             if state.is_world_process_zero:
                 self.run.seal(state.global_step)
             host_watchdog.saved(state.global_step)
+
+
+def _compute_with(threads: int | None) -> None:
+    """Compute with the number of threads that a checkpoint names, if there are as many cores."""
+    now = torch.get_num_threads()
+    if threads is not None and threads != now and threads <= cores(alone=True):
+        torch.set_num_threads(threads)
+        print(f"computing with {threads} threads instead of {now}, as before: the sums depend on it", flush=True)
 
 
 def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:

@@ -1,0 +1,157 @@
+"""Packed conversations: loss and gradients as apart, for each kind of attention and of model in the recipes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig
+
+from zero2chat.data.packing import PackedRows
+from zero2chat.errors import UserError
+from zero2chat.stages import sft
+
+LENGTHS = (9, 4, 12, 7, 5, 3)  # tokens, in rows of at most 20
+# In SmolLM3 every second layer here has no positions; in Gemma 3 it sees four tokens.
+KINDS: dict[str, dict[str, Any]] = {
+    "qwen3": {},
+    "llama": {},
+    "smollm3": {"no_rope_layers": [1, 0]},
+    "gemma3_text": {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4},
+}
+
+
+def _model(kind: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": len(tokenizer)}
+    ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        kind, **sizes, **heads, **ids, **KINDS[kind], tie_word_embeddings=False, initializer_range=0.3
+    )
+    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+
+
+def _tokens(i: int) -> list[int]:
+    """Conversation i has tokens of its own."""
+    return [40 * (i + 1) + place % 7 for place in range(LENGTHS[i])]
+
+
+def _trainer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, packing: bool, learned: set[int]
+) -> Any:
+    """A trainer of the stage, with one batch of all conversations; the loss is on those `learned`."""
+    rows = {
+        "input_ids": [_tokens(i) for i in range(len(LENGTHS))],
+        "assistant_masks": [[0] + [int(i in learned)] * (n - 1) for i, n in enumerate(LENGTHS)],
+    }
+    quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "bf16": False}
+    training = SFTConfig(str(folder), packing=packing, max_length=20, per_device_train_batch_size=6, **quiet)
+    return sft._Trainer(model=model, args=training, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer)
+
+
+def _learn(trainer: Any) -> tuple[dict[str, Any], float, dict[str, torch.Tensor]]:
+    """(batch, loss, gradients)"""
+    (batch,) = trainer.get_train_dataloader()
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    loss.backward()
+    return batch, loss.item(), {name: p.grad.clone() for name, p in trainer.model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_rows_have_the_loss_and_gradients_of_conversations_apart(
+    kind: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    everything = set(range(len(LENGTHS)))
+    model = _model(kind, tokenizer)
+    apart, loss, gradients = _learn(_trainer(model, tokenizer, tmp_path, False, everything))
+    packed, packed_loss, packed_gradients = _learn(_trainer(model, tokenizer, tmp_path, True, everything))
+    assert apart["input_ids"].shape == (6, 12)
+    assert packed["input_ids"].shape == (3, 19)  # 12 + 7, 9 + 5 + 4, 3
+    assert packed_loss == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(packed_gradients, gradients, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("flash_attention")
+def test_with_flash_attention_rows_are_joined_and_loss_and_gradients_the_same(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    everything = set(range(len(LENGTHS)))
+    model = _model("qwen3", tokenizer)
+    _, loss, gradients = _learn(_trainer(model, tokenizer, tmp_path, False, everything))
+    model.config._attn_implementation = "flash_attention_2"
+    packed, packed_loss, packed_gradients = _learn(_trainer(model, tokenizer, tmp_path, True, everything))
+    assert packed["input_ids"].shape == (1, 40)
+    assert sorted(packed["cu_seq_lens_q"].diff().tolist()) == sorted(LENGTHS)
+    assert packed_loss == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(packed_gradients, gradients, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_conversation_learns_from_another(kind: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    for one in (1, 5):
+        trainer = _trainer(_model(kind, tokenizer), tokenizer, tmp_path, True, {one})
+        _, _, gradients = _learn(trainer)
+        touched = gradients["model.embed_tokens.weight"].abs().sum(1).nonzero().flatten().tolist()
+        assert touched == sorted({*_tokens(one)[:-1]})  # nothing is predicted from its last token
+
+
+def test_positions_restart_and_first_tokens_and_padding_are_not_learned() -> None:
+    rows = [
+        {"input_ids": [5, 6, 7, 8, 9], "labels": [5, 6, 7, 8, 9], "seq_lengths": [2, 3]},
+        {"input_ids": [3, 4], "labels": [-100, 4], "seq_lengths": [2]},
+    ]
+    batch = PackedRows(1)(rows)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [3, 4, 1, 1, 1]]
+    assert batch["position_ids"].tolist() == [[0, 1, 0, 1, 2], [0, 1, 0, 0, 0]]
+    assert batch["labels"].tolist() == [[-100, 6, -100, 8, 9], [-100, 4, -100, -100, -100]]
+
+
+def test_the_stage_packs_says_how_full_rows_are_and_counts_the_tokens_without_padding(
+    tmp_path: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    (tmp_path / "c.jsonl").write_text((json.dumps({"messages": chat}) + "\n") * 40)
+    changes: dict[str, Any] = {
+        "datasets": [{"path": str(tmp_path / "c.jsonl")}],
+        "tasks": [],
+        "packing": True,
+        "global_batch_size": 2,
+        "per_device_train_batch_size": 2,
+        "max_steps": 1,
+        "logging_steps": 1,
+    }
+    sft.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes)))])
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "s")
+    length = len(tokenizer.apply_chat_template(chat)["input_ids"])
+    in_a_row = 128 // length
+    rows = -(-40 // in_a_row)
+    full = f"{40 * length / (rows * 128):.1%}"
+    assert f"packed into {rows} rows, {full} full; attention: sdpa" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (tmp_path / "s" / "history.jsonl").read_text().splitlines()]
+    (line,) = [line for line in lines if "loss" in line]
+    assert line["tokens"] in {length * (n + m) for n in (in_a_row, 40 % in_a_row) for m in (in_a_row,)}
+
+
+def test_layers_that_no_mask_of_attention_separates_are_refused() -> None:
+    def packable(*kinds: str) -> None:
+        config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(layer_types=list(kinds)))
+        sft._require_packable(SimpleNamespace(config=config))  # type: ignore[arg-type]
+
+    packable("full_attention", "sliding_attention")
+    packable()
+    with pytest.raises(UserError, match=r"^packing: the model's layers of type conv .*: set `packing: false`$"):
+        packable("full_attention", "conv")
