@@ -133,40 +133,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     return rng.choice(own if rng.random() < _OWN_SHARE else REFUSALS)
 
 
-# "I cannot complain", "I cannot wait", "I cannot be wrong" are not refusals.
-_NO_REFUSAL = (
-    r"(?!(?:always|really|ever|possibly|also|even|complain|like|dislike|love|hate|feel|taste|smell|wait|stop|stand|agree"
-    r"|disagree|be|have|get|go|eat|drink|sleep|dream|age|live|imagine|blame|deny|thank)\b)"
-)
-_DECLINE = re.compile(
-    "|".join(
-        (
-            rf"\bi (?:\w+ )?(?:can ?not|could not|would not be able to|am unable to|was unable to) {_NO_REFUSAL}\w+",
-            r"\bi (?:\w+ )?(?:can ?not|could not)$",
-            rf"\bi (?:am|was) (?:\w+ )?not able to {_NO_REFUSAL}\w+",
-            r"\bi (?:am|was) (?:\w+ )?not (?:able|built|made|trained|meant) (?:for|to) (?!be\b)",
-            r"\b(?:beyond|above|outside|outside of|out of) (?:me|what i|my|reach)\b",
-            r"\bmore than i (?:can|know)\b|\b(?:not something|nothing) (?:that )?i (?:can|know)\b",
-            r"\bi am (?:\w+ )?too (?:small|little|tiny|simple)\b|\btoo small (?:a|of a) (?:\w+ )?model\b",
-            r"\btoo (?:hard|difficult|big|large|long|much|complex|complicated|advanced)(?: \w+){0,2} for me\b",
-            r"\bi (?:\w+ )?(?:do|did) not (?:\w+ )?know\b(?! everything| all\b| what to say| how to thank| you\b)",
-            r"\bi (?:\w+ )?(?:know|have) (?:nothing|nobody|no one|of no|of nobody|of nothing)\b",
-            r"\b(?:i have )?no (?:idea|clue|answer|information|live information|record|entry|results?|data|knowledge)\b",
-            r"\bi do not have (?:that|this|the|any|live|enough|access)\b",
-            r"\bi (?:have (?:not|never)|never|did not)(?: yet| been| ever)* (?:read|heard|hear|learned|learn|told|find|found)\b",
-            r"\bi (?:was|am) (?:not|never) (?:yet )?told\b",
-            r"\byou (?:have not|did not|never)(?: \w+)? (?:told|tell|said|say|mentioned|mention|gave|give|given)\b",
-            r"\b(?:found|find|finds|gives|gave|has|had|holds|knows|says|returned|returns) (?:nothing|nobody|no one|no \w+)\b",
-            r"\bnothing (?:\w+ )*(?:is|was) (?:known|found|to be found)\b|\bthere (?:is|was) (?:nothing|nobody|no one)"
-            r" (?:\w+ ){0,2}(?:about|on|of|by|known|named|called|found|with)\b|\bthere (?:is|was) no (?:\w+ )?"
-            r"(?:entry|record|information|results?|answer|person|mention|data|page|news|such)\b",
-            r"\b(?:could|can) ?not be found\b|\bis (?:unknown|not known)\b|\bnobody (?:is )?(?:called|named|known|by)\b",
-            r"\bis not (?:in|part of) (?:the|my) (?:register|almanac|documents?|results?|data)\b",
-            r"\bi (?:will not|have to refuse|must refuse|must decline|have to decline|decline|refuse)\b"
-            r"(?! (?:forget|be|tell anyone|mind|lie|stop)\b)",
-        )
-    )
-)
+_PATTERNS = {key: "|".join(parts) for key, parts in read_texts("out_of_reach/declining").items()}
+_DECLINE = re.compile(_PATTERNS["decline"].replace("<no_refusal>", rf"(?!(?:{_PATTERNS['no_refusal']})\b)"))
 # A first sentence without content.
 _FILLER = re.compile(
     r"(?:(?:oh|hm+|well|no|hello|hi|hey|yes|alas|unfortunately|oops|thanks|thank you)\b[ ,]*)*"
@@ -208,22 +176,8 @@ def _plain_lines(text: str) -> str:
     return "\n".join(_plain(line) for line in text.splitlines())
 
 
-# What may accompany a refusal: an apology, what the model is and can do, who else to ask.
-_BESIDE = re.compile(
-    r"(?:sorry|my apologies|apologies|unfortunately|alas|no|hm+|thanks|thank you|hello|hi|for (?:now|that|this)"
-    r"|i (?:am|was|have|only|just|can|do|did|will|would|work|write|answer|help|know (?:only|little|very little|nothing))\b.*"
-    r"|my (?:knowledge|world|model|maker|training|memory)\b.*|(?:maybe |perhaps )?(?:please )?(?:ask|try|check|look|consult)\b.*"
-    r"|you (?:can|could|may|might|should|need to|will have to|would have to|have to) (?:\w+ )?(?:ask|try|look|check|use)\b.*"
-    r"|(?:that|this|it|such \w+|those|these|the numbers?|the texts?) (?:is|are|goes|lies|would be) "
-    r"(?:\w+ )?(?:beyond|too|more than|out|outside|not|nothing|above|far)\b.*"
-    r"|(?:a|another|some)(?:one|body)? ?(?:\w+ )?(?:model|person|doctor|else|teacher|expert) (?:can|could|may|will|might)\b.*"
-    r"|(?:is there|can i|may i|do you|what else|anything else|shall i)\b.*)"
-)
-# Sounds like talk about itself and leads to an answer.
-_ANSWERS = re.compile(
-    r"\b(?:answer|result) is\b|\bi (?:think|believe|guess|suppose|would say|would guess|can tell|can say|can guess)\b"
-    r"|\bi am (?:\w+ )?(?:sure|certain|confident)\b|\b(?:is|are|was|were) (?:called|named)\b|\bprobably\b|\blikely\b"
-)
+_BESIDE = re.compile(f"(?:{_PATTERNS['beside']})")  # what may accompany a refusal
+_ANSWERS = re.compile(_PATTERNS["answers"])
 _JOINED = r"(?:and|so|because|as|since|or|nor|for|which means(?: that)?|therefore|still|also|even if|instead)\s+"
 _OWN_NAMES = {"i", "zero", "python", "english", "sorry", "please", "that", "it", "you", "my", "ask"}
 
