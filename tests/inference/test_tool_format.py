@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transformers import AddedToken
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AddedToken, PreTrainedTokenizerFast
 from trl.chat_template_utils import qwen2_5_chat_template, qwen3_training_chat_template
 
 from zero2chat.errors import UserError
@@ -548,6 +549,29 @@ def test_several_calls_between_control_tokens_are_one_turn_too(others, monkeypat
         {"role": "assistant", "content": "So."},
     ]
     assert session._context() == others[1].apply_chat_template(messages, tools=session.tools.schemas, return_dict=False)
+
+
+@pytest.mark.parametrize(
+    ("between", "zones"),
+    [("", ["Rome", "Oslo"]), ("\n", ["Rome", "Oslo"]), ("<b>", ["Rome"]), ("< ", ["Rome"]), (" So", ["Rome"])],
+)
+def test_a_token_may_end_one_call_and_begin_the_next(ours, between, zones):
+    """As SmolLM2's tokenizer has tokens such as `><` and `>\\n`."""
+    alphabet = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "><", ">Ċ", ".<", ">{"]
+    inner = models.BPE({token: i for i, token in enumerate(alphabet)}, [(">", "<"), (">", "Ċ"), (".", "<"), (">", "{")])
+    bpe = Tokenizer(inner)
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.decoder = decoders.ByteLevel()
+    names = ["<|im_start|>", "<|im_end|>"]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=names[1], additional_special_tokens=names)
+    tokenizer.chat_template = ours[1].chat_template
+    clock, end = Clock(), tokenizer.eos_token_id
+    form = CallFormat(clock.tools(), tokenizer, [end])
+    turn = Unfolding(tokenizer.encode("<|im_start|>assistant\n"), tokenizer, form, 4096)
+    turn.read([*tokenizer.encode(f"Well.{said('Rome')}{between}{said('Oslo')}"), end], form.ends)
+    assert clock.zones == zones
+    assert turn.messages[0]["content"] == "Well."
+    assert turn.goes_on
 
 
 def test_text_after_a_call_is_no_part_of_the_turn(ours, monkeypatch):

@@ -115,7 +115,8 @@ class StreamedAnswer:
             text, made = [*text, *(opened or [token])], []
             self._calls.take()
         elif self._calls.over:
-            self._done = bool(before) and not made
+            # The text that ended the turn may share a token with the last call's end.
+            self._done = bool(self._calls.held) or (bool(before) and not made)
             self._calls.take()
         return text, made
 

@@ -111,7 +111,10 @@ class Calls:
                 text = text.partition(tags[0])[2]
             elif tags[1] in self._decode(self.inside[-len(tags[1]) :]):
                 text, _, after = self._decode(self.inside).partition(tags[0])[2].partition(tags[1])
-                self._complete(self._read(None, text, ""), not after.strip())
+                self._complete(self._read(None, text, ""), True)
+                if after and not self.over:  # the token with the tag's end may begin the next call
+                    self.held = self._encode(after)
+                    self._read_text()
                 return
         if broken or (mark and token == mark.end):
             self._complete(self._read(mark, text, mistake), not (mark and mark.name))
