@@ -38,6 +38,7 @@ def test_help_imports_nothing_heavy():
     for command in (
         "run",
         "preview",
+        "new",
         "chat",
         "ui",
         "export",

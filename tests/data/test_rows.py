@@ -162,3 +162,20 @@ def test_a_csvs_numbers_are_numbers_for_rewards_and_answers_are_as_written() -> 
 def test_a_delimiter_is_one_character() -> None:
     with pytest.raises(ValueError, match="delimiter '::': expected one character"):
         Source(path="a.csv", delimiter="::")
+
+
+def test_a_slice_of_a_file_is_read_line_by_line_too() -> None:
+    lines = [json.dumps({"messages": [ASKED, {"role": "assistant", "content": str(i)}]}) for i in range(6)]
+    mess = [*lines[:4], "{", *lines[4:]]  # Arrow's reader would end at the fifth line
+
+    def answers(split: str) -> list[str]:
+        found = load_conversations(_source(*mess, split=split, invalid="drop"))
+        return [json.loads(row)[1]["content"] for row in found["messages"]]
+
+    assert answers("train[:-3]") == ["0", "1", "2", "3"]
+    assert answers("train[-3:]") == ["4", "5"]
+    assert answers("train[:1]+train[6:]") == ["0", "5"]
+    with pytest.raises(UserError, match=r"line 5\)"):
+        load_conversations(_source(*mess, split="train[-3:]"))
+    with pytest.raises(UserError, match=r"split 'train\[9:\]' of chats.jsonl is empty"):
+        load_conversations(_source(*mess, split="train[9:]"))

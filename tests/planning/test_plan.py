@@ -18,6 +18,7 @@ from zero2chat.errors import UserError
 from zero2chat.models.hardware import GPUS
 from zero2chat.models.training_job import Group, Model, Work
 from zero2chat.planning.memory import layer_bytes, per_rank
+from zero2chat.planning.model_sizes import config_of
 from zero2chat.planning.plan import plan, plan_step
 from zero2chat.planning.training_cost import read_job
 from zero2chat.recipes.recipe import load_recipe
@@ -321,3 +322,16 @@ def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
         (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | ({"model_name_or_path": model} if model else {})))
         with pytest.raises(UserError, match=re.escape(message)):
             plan(str(recipe), "h100")
+
+
+def test_a_model_of_the_hubs_local_cache_is_known_by_its_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--me--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    Qwen3Config(**SHAPE, vocab_size=VOCABULARY).save_pretrained(repository / "snapshots" / ("a" * 40))
+    assert config_of("me/tiny").vocab_size == VOCABULARY
+    with pytest.raises(UserError, match="me/other: not a model folder, and not in planning"):
+        config_of("me/other")

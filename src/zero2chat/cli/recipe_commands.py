@@ -76,3 +76,34 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
     if not args.json:
         show(made, console())
     return made
+
+
+@command(
+    "write a recipe for your own model and data",
+    arg("recipe", metavar="RECIPE", help="a new folder, such as my-recipe"),
+    arg("--model", required=True, metavar="MODEL", help="a model folder, or a Hub name"),
+    arg(
+        "--data",
+        required=True,
+        action="append",
+        metavar="FILE",
+        help="conversations, preference pairs, or prompts with answers (docs/data.md); repeatable",
+    ),
+    arg("--eval", dest="held_out", metavar="FILE", help="rows for the evaluation (default: some of --data)"),
+    arg(
+        "--steps", default="", metavar="STEPS", help="sft, dpo, grpo or several, such as sft,dpo (default: by the data)"
+    ),
+    arg("--gpu", metavar="NAME", help="such as h100, a100, l40s or 4090 (default: this machine's CPU)"),
+    arg("--gpus", type=int, metavar="N", help="number of GPUs (default: 1)"),
+    arg("--dry-run", action="store_true", help="print the files without writing them"),
+    JSON,
+)
+def new(args: argparse.Namespace) -> dict[str, Any]:
+    without_progress_bars()
+    from zero2chat.planning.new_recipe import new, show
+
+    steps = [step for step in args.steps.split(",") if step]
+    made = new(args.recipe, args.model, args.data, args.held_out, steps, args.gpu, args.gpus, args.dry_run)
+    if not args.json:
+        show(made, console())
+    return made

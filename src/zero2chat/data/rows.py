@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, ReadInstruction
 
 from zero2chat.data.sources import Source, csv_delimiter, load_source, local_files
 from zero2chat.errors import UserError
@@ -112,7 +112,11 @@ def _listed(invalid: Sequence[str], n: int, label: str) -> str:
 def load_table(source: Source) -> Table:
     """Load the rows of a source with a `path`; cells of a CSV are text. Raises `UserError` if there are none."""
     files = [Path(name) for name in local_files(source)]
-    if source.split != "train" or not files or any(file.suffix not in (".json", ".jsonl", *_CSV) for file in files):
+    if (
+        source.split.partition("[")[0] != "train"
+        or not files
+        or any(file.suffix not in (".json", ".jsonl", *_CSV) for file in files)
+    ):
         rows = load_source(source, as_text=True)
         return Table(rows.column_names, rows)
     found: list[dict[str, Any]] = []
@@ -135,7 +139,20 @@ def load_table(source: Source) -> Table:
         first = [f"{why} ({place})" for why, place in zip(errors.values(), places, strict=True)]
         raise UserError(f"{source.label}: cannot read any row: {'; '.join(first[:3])}")
     columns = dict.fromkeys(str(column) for row in found for column in row)
-    return Table(list(columns), found, places, errors)
+    table = Table(list(columns), found, places, errors)
+    return table if source.split == "train" else table.select(_sliced(source, len(found)))
+
+
+def _sliced(source: Source, n: int) -> list[int]:
+    """Return the rows of a split such as `train[:-20]`, in the syntax of `datasets`."""
+    try:
+        parts = ReadInstruction.from_spec(source.split).to_absolute({"train": n})
+    except (ValueError, AssertionError, KeyError) as error:
+        raise UserError(f"{source.label}: split '{source.split}': {error}") from error
+    rows = [i for part in parts for i in range(n)[part.from_ : part.to]]
+    if not rows:
+        raise UserError(f"{source.label}: split '{source.split}' of {source.path} is empty")
+    return rows
 
 
 def _json_rows(text: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | str]]:

@@ -3,9 +3,11 @@ built without weights, offline and without a GPU."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError, nearest
+from zero2chat.models.loading import is_hub_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -43,16 +45,21 @@ DIMENSIONS |= {name: DIMENSIONS[other] for name, other in _SAME.items()}
 
 
 def config_of(name: str) -> PreTrainedConfig:
-    """Return a config with the model's architecture and dimensions, to build it on the meta device.
+    """Return a config with the model's architecture and dimensions, to build it on the meta device: from the table, or
+    from the local cache of the Hub.
 
     Raises `UserError` for an unknown name.
     """
+    from huggingface_hub import try_to_load_from_cache
+    from transformers import AutoConfig
+
     if name not in DIMENSIONS:
+        cached = try_to_load_from_cache(name, "config.json") if is_hub_name(name) else None
+        if isinstance(cached, str):
+            return AutoConfig.from_pretrained(Path(cached).parent)
         raise UserError(
             f"{name}: not a model folder, and not in planning/model_sizes.py{nearest(name, list(DIMENSIONS))}: give "
             "its folder, or add its dimensions there"
         )
-    from transformers import AutoConfig
-
     fields = dict(DIMENSIONS[name][0])
     return AutoConfig.for_model(fields.pop("model_type"), **fields)

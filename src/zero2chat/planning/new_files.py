@@ -1,0 +1,121 @@
+"""The files that `zero2chat new` writes: a commented YAML for each step, `recipe.yaml` and the README."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from zero2chat import package_files
+from zero2chat.planning.new_inputs import Base, Exam, Machine, Part, lengths_of
+from zero2chat.recipes.recipe import Step
+
+_DOES = {
+    "sft": "fine-tunes on {n:,} conversations ({method}), loss on the assistant's tokens only",
+    "dpo": "trains on {n:,} preference pairs with DPO ({method}), and measures the accuracy on held-out ones",
+    "grpo": "optimizes completions for {n:,} prompts against the rewards with GRPO ({method})",
+}
+
+
+def _command(step: Step) -> str:
+    """Return the launch command without the folder of the package on this machine."""
+    return shlex.join(step.command()).replace(f"{package_files.HOME}/", "")
+
+
+def step_yaml(step: Step, notes: Mapping[str, str]) -> str:
+    """Return a step's YAML: the launch command, and each setting below its note."""
+    lines = [f"# {_command(step)}"]
+    if step.settings.get("load_in_4bit"):
+        lines.append('# Needs bitsandbytes: pip install "zero2chat[qlora]"')
+    for key, value in step.settings.items():
+        if key in notes:
+            lines += textwrap.wrap(notes[key], 120, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+        lines.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=1000).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def recipe_yaml(folder: Path, steps: Sequence[Step], title: str) -> str:
+    lines = [f"# zero2chat run {shlex.quote(str(folder))}", "steps:"]
+    for step in steps:
+        lines += [f"  - name: {step.name}", f"    stage: {step.stage}", f"    config: {step.config.name}"]
+        lines += [f"    accelerate_config: {step.accelerate_config}"] if step.accelerate_config != "cpu" else []
+    title = yaml.safe_dump({"title": title}, allow_unicode=True, width=1000, default_flow_style=True).strip()
+    lines += ["  - name: report", "    stage: report", f"    set: {title}"]
+    return "\n".join(lines) + "\n"
+
+
+def page(
+    folder: Path, base: Base, parts: Sequence[Part], steps: Sequence[Step], exam: Exam | None, machine: Machine
+) -> str:
+    """Return the README, in the form of the recipes' pages."""
+    name, run = folder.name, shlex.quote(str(folder))
+    does = {part.stage: _DOES[part.stage].format(n=part.trained, method=part.method) for part in parts}
+    reads = {part.stage: part.paths for part in parts}
+    minutes = {part.stage: f"{math.ceil(part.minutes)}, estimated" for part in parts}
+    rows = []
+    for step in steps:
+        model = step.settings["model_name_or_path"]
+        inputs = [Path(model).name if model.startswith("runs/") else model, *reads.get(step.stage, [])]
+        what = does.get(step.stage) or f"evaluates the model {step.name} training"
+        read = ", ".join(f"`{path}`" for path in inputs)
+        rows.append(f"| `{step.name}` | {what} | {read} | {minutes.get(step.stage, '–')} | `{_command(step)}` |")
+    rows.append(
+        f"| `report` | writes `runs/{name}/report.html` | all steps | – | `zero2chat run {run} --only report` |"
+    )
+    data = [f"{', '.join(f'`{path}`' for path in part.paths)} ({part.format}): {lengths_of(part)}." for part in parts]
+    data.append(f"Evaluated on {exam.says}." if exam else "`dpo` measures its accuracy on held-out pairs.")
+    cost = f"{duration(sum(part.minutes for part in parts))} of training, estimated from FLOPs at an MFU of "
+    trained = next(step for step in reversed(steps) if step.stage in does)
+    adapter = trained.settings.get("use_peft") and not trained.settings.get("merge_adapter")
+    lines = [
+        f"# {name}",
+        "",
+        f"Trains `{base.path}` ({base.parameters:,} parameters) with {', '.join(does)} on data of one's own, and "
+        "evaluates it before and after. `zero2chat new` wrote this recipe; edit it as you like.",
+        "",
+        "## Command",
+        "",
+        "```bash",
+        *([f"zero2chat plan {run} --gpu {machine.name.lower()} --gpus {machine.ranks}"] if machine.gpu else []),
+        f"zero2chat run {run}",
+        "```",
+        "",
+        "## Needs",
+        "",
+        f"- **Hardware**: {machine.room}; the training takes {max(part.memory for part in parts):.1f} GB, estimated.",
+        f"- **Data**: {' '.join(data)}",
+        f"- **Cost**: {cost}{machine.mfu:.0%}.",
+        "",
+        f"Chat template: {base.why}.",
+        "",
+        "## Steps",
+        "",
+        f"Each step writes to `runs/{name}/<step>`.",
+        "",
+        "| step | what it does | reads | minutes | command |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        "## Expected scores",
+        "",
+        "Not measured yet."
+        + (" Figures named `change_…` of `after` are the mean paired difference to `before`." if exam else ""),
+        "",
+        "## Use it",
+        "",
+        "```bash",
+        f"zero2chat preview --config {shlex.quote(str(folder / f'{parts[0].stage}.yaml'))}",
+        f"zero2chat chat {trained.folder}",
+        f"zero2chat export {trained.folder}{' --merge' if adapter else ''} --gguf q8_0",
+        f"zero2chat push {trained.folder} --repo {name} --dry-run",
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def duration(minutes: float) -> str:
+    return f"{minutes / 60:.1f} hours" if minutes > 100 else f"{math.ceil(minutes)} minutes"

@@ -1,0 +1,373 @@
+"""What a user gives `zero2chat new`: the machine, data files and the steps that read them, the model and its chat
+template, how long the rows are, and which are held out.
+
+Rows and model are read by the stages' own code, which refuses here what it would refuse in a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import psutil
+import torch
+from trl import ModelConfig
+
+from zero2chat import config, stages
+from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES
+from zero2chat.data.preview_rows import Rows, open_empty
+from zero2chat.data.prompts import load_problems
+from zero2chat.data.rows import Table, load_table
+from zero2chat.data.sources import Source
+from zero2chat.errors import UserError
+from zero2chat.evaluation.own_data import load_rows, read_own_data
+from zero2chat.inference.generate import encode_prompts
+from zero2chat.math_verifier.verify import unusable
+from zero2chat.models.chat_template import end_turn
+from zero2chat.models.hardware import Gpu, bf16_is_fast, parameter_count, peak_flops
+from zero2chat.models.loading import context_length, load_model
+from zero2chat.planning.plan import GB, find_gpu
+from zero2chat.recipes.recipe import ACCELERATE_CONFIGS
+from zero2chat.rewards.exact import reference_answer
+from zero2chat.rewards.numeric import number
+from zero2chat.runs import cores
+
+STEPS = ("sft", "dpo", "grpo")
+# What each step reads: formats with the columns that identify them.
+_FORMATS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
+    "sft": [(shape.name, shape.columns) for shape in CONVERSATIONS],
+    "dpo": [(shape.name, shape.columns) for shape in PREFERENCES],
+    "grpo": [("prompt and answer", ("prompt", "answer"))],
+}
+_CLAIMS = ("dpo", "sft", "grpo")  # which step a file is for, if it fits several
+TEMPLATES = ("chatml", "llama3", "gemma")  # tried in this order if the model's own cannot be trained by
+
+_READ = 5000  # rows whose lengths are measured
+_FEWEST = 20  # rows of a step
+_FEWEST_HELD_OUT = 4
+_SHORT = 5  # words of an answer that can be expected to the letter
+_MOST_INVALID = 0.1  # share of the rows
+_STEP = 64  # tokens: lengths are multiples of it
+_MARKS = ("####", "\\boxed", "<answer>")  # of a final answer, in a prompt that asks for it
+_CPU_MFU = 0.3
+# glibc keeps freed memory: recipes/tool-calls-smollm2-135m and dpo-smollm2-135m used 1.7 times the estimate
+_CPU_MEMORY = 1.7
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the recipe is planned for: `ranks` devices of one kind."""
+
+    name: str
+    device: Gpu
+    ranks: int
+    mfu: float
+    gpu: bool
+    memory: float = 1.0  # what is used, relative to the estimate
+
+    @property
+    def room(self) -> str:
+        return f"{self.ranks} × {self.name} of {self.device.memory / GB:.0f} GB" if self.gpu else self.name
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model to train. `template` is None for its own chat template; `why` is a sentence about it."""
+
+    path: str
+    template: str | None
+    why: str
+    context: int
+    parameters: int
+
+
+@dataclass
+class Part:
+    """One training step: its files, the lengths of its rows in tokens, and what was chosen for it."""
+
+    stage: str
+    paths: list[str]
+    format: str
+    n: int = 0  # rows of the files
+    held: int = 0  # of these, held out for the evaluation
+    counts: dict[str, int] = field(default_factory=dict)  # of each file's rows
+    splits: dict[str, str] = field(default_factory=dict)  # of a path from which rows are held out
+    dropped: str = ""  # how many invalid rows are dropped, and why the first one
+    unit: str = ""
+    lengths: list[int] = field(default_factory=list)  # of a row's longest sequence
+    tokens: list[int] = field(default_factory=list)  # of all its sequences
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    method: str = ""
+    launch: str = "cpu"
+    over: float = 0.0  # the share of the rows that are longer than max_length
+    minutes: float = 0.0
+    memory: float = 0.0  # GB of a rank
+
+    @property
+    def trained(self) -> int:
+        return self.n - self.held
+
+    def sources(self, n: int | None = None) -> list[dict[str, Any]]:
+        """Return the entries of `datasets`, of the first `n` rows of each file."""
+        common = ({"invalid": "drop"} if self.dropped else {}) | ({} if n is None else {"n": n})
+        splits = [{"split": self.splits[path]} if path in self.splits else {} for path in self.paths]
+        return [{"path": path} | split | common for path, split in zip(self.paths, splits, strict=True)]
+
+
+def find_machine(gpu: str | None, gpus: int | None) -> Machine:
+    """Return the GPUs named, or this machine's CPU.
+
+    Raises `UserError` for an unknown GPU, or a number of GPUs that no accelerate config launches.
+    """
+    if gpu is None and gpus is not None:
+        raise UserError(f"--gpus {gpus}: which GPU is not known: add --gpu, such as --gpu 4090")
+    if gpu is not None:
+        name, device = find_gpu(gpu)
+        several = int(config.load_yaml(ACCELERATE_CONFIGS / "ddp.yaml")["num_processes"])
+        if gpus not in (None, 1, several):
+            raise UserError(f"--gpus {gpus}: the accelerate configs launch 1 or {several} GPUs: give one of these")
+        return Machine(name, device, gpus or 1, 0.4, gpu=True)
+    peak = peak_flops(torch.device("cpu"), torch.bfloat16 if bf16_is_fast() else torch.float32)
+    free = float(psutil.virtual_memory().available)
+    name, device = f"{cores()} CPU cores with {free / GB:.0f} GB free", Gpu(peak, free / _CPU_MEMORY)
+    return Machine(name, device, 1, _CPU_MFU, gpu=False, memory=_CPU_MEMORY)
+
+
+def _fits(stage: str, columns: Sequence[str]) -> str | None:
+    """Return the name of the stage's first format that these columns have."""
+    return next((name for name, needed in _FORMATS[stage] if set(needed) <= set(columns)), None)
+
+
+def _no_format(path: str, rows: Table, wanted: Sequence[str]) -> UserError:
+    """Return the error for a file that no wanted step reads, with the nearest format and the first row's lack."""
+    columns = rows.column_names
+    formats = [(stage, name, needed) for stage in wanted for name, needed in _FORMATS[stage]]
+
+    def near(candidate: tuple[str, str, tuple[str, ...]]) -> float:
+        close = [1.0 if c in columns else 0.6 if get_close_matches(c, columns, 1, 0.7) else 0.0 for c in candidate[2]]
+        return sum(close) / len(close)
+
+    stage, name, needed = max(formats, key=near)
+    if near((stage, name, needed)) == 0 and isinstance(rows.rows[0].get(columns[0]), str) and "sft" in wanted:
+        stage, name, needed = "sft", "prompt and completion", ("prompt", "completion")
+    missing = ", ".join(column for column in needed if column not in columns)
+    return UserError(
+        f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(wanted)}. The nearest is {name} "
+        f"({', '.join(needed)}) of {stage}: row 0 has no {missing}: rename the columns (docs/data.md lists the formats)"
+    )
+
+
+def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
+    """Return the training steps in order, each with the files it reads; without `wanted`, those the files are for.
+
+    Raises `UserError` for a file that no step reads, and for a step without data.
+    """
+    for name in wanted:
+        if name not in STEPS:
+            raise UserError(f"--steps {name}: the steps are {', '.join(STEPS)}")
+    if len(set(wanted)) < len(wanted):
+        raise UserError(f"--steps {','.join(wanted)}: name each step once")
+    found: dict[str, Part] = {}
+    loaded = {path: load_table(Source(path=path, invalid="drop")) for path in paths}
+    for path, rows in loaded.items():
+        claimed = [stage for stage in _CLAIMS if stage in (wanted or STEPS) and _fits(stage, rows.column_names)]
+        if not claimed:
+            raise _no_format(path, rows, wanted or STEPS)
+        part = found.setdefault(claimed[0], Part(claimed[0], [], str(_fits(claimed[0], rows.column_names))))
+        part.paths.append(path)
+        part.counts[path] = len(rows)
+    for stage in wanted:
+        others = [path for path, rows in loaded.items() if _fits(stage, rows.column_names)]
+        if stage not in found and not others:
+            formats = "; ".join(f"{name} ({', '.join(needed)})" for name, needed in _FORMATS[stage])
+            raise UserError(f"--steps {stage}: no --data file is for it. It reads: {formats}: add one with --data")
+        if stage not in found:
+            found[stage] = Part(stage, others, str(_fits(stage, loaded[others[0]].column_names)))
+            found[stage].counts = {path: len(loaded[path]) for path in others}
+    for part in found.values():
+        part.n = sum(part.counts.values())
+    return [found[stage] for stage in wanted or STEPS if stage in found]
+
+
+def open_base(model: str) -> Base:
+    """Return the model with a chat template that it can be trained by: its own, or one of ours.
+
+    Raises `UserError` if the model cannot be opened, and if it can be trained by none of these templates.
+    """
+    empty, tokenizer = load_model(model, None, weights=False)
+    facts = context_length(empty), parameter_count(empty)
+    own = tokenizer.chat_template is not None
+    refused: dict[str, str] = {}
+    for name in ("own", *TEMPLATES) if own else TEMPLATES:
+        path = None if name == "own" else f"chat_templates/{name}.jinja"
+        try:
+            empty, tokenizer = open_empty(ModelConfig(model_name_or_path=model), path)
+            end_turn(empty, tokenizer)
+        except UserError as error:
+            refused[name] = str(error)
+            continue
+        if path is None:
+            return Base(model, None, "the model's own", *facts)
+        why = f"the model's own cannot be trained by: {refused['own']}" if own else "the model has none of its own"
+        return Base(model, path, f"{path}; {why}", *facts)
+    padless = next((reason for reason in refused.values() if "pad token" in reason), None)
+    if padless or own:
+        raise UserError(f"{model}: {padless or refused['own']}")
+    raise UserError(
+        f"{model}: has no chat template, and its tokenizer has the control tokens of none of ours "
+        f"({', '.join(TEMPLATES)}): give the chat model of its family"
+    )
+
+
+# ---- rows and rewards
+
+
+def measure(part: Part, base: Base) -> None:
+    """Read the part's rows as its stage will see them, and note their lengths.
+
+    A few invalid rows are dropped. Raises `UserError` as the stage would.
+    """
+    n = min(part.n, _READ * len(part.paths))
+    try:
+        rows = _rows(part, base)
+    except UserError as error:
+        refused = UserError(f"{', '.join(part.paths)}, read as {part.format}: {error}")
+        part.dropped = "some"
+        try:
+            rows = _rows(part, base)
+        except UserError:  # it is not about single rows
+            raise refused from error
+        if n - rows.n > _MOST_INVALID * n:
+            raise refused from error
+    part.unit = rows.unit
+    part.n = rows.n if part.n == n else part.n
+    for i in range(rows.n):
+        sizes = [len(side.ids) for side in rows.sides(i)]
+        part.lengths.append(max(sizes))
+        part.tokens.append(sum(sizes))
+    if part.n < _FEWEST:
+        raise UserError(
+            f"{', '.join(part.paths)}: {part.n} {part.unit} are too few to train on: give {_FEWEST} or more"
+        )
+
+
+def _rows(part: Part, base: Base) -> Rows:
+    """Return the rows of the part's stage, and note the rewards, and how many rows were dropped."""
+    draft: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": base.path}
+    draft["datasets"] = part.sources(_READ if any(n > _READ for n in part.counts.values()) else None)
+    draft |= {"chat_template_path": base.template} if base.template else {}
+    if part.stage != "grpo":
+        draft |= {"max_length": None} | ({"equal": "drop"} if part.stage == "dpo" else {})
+    stage = stages.load(part.stage)
+    assert stage.rows is not None
+    with contextlib.redirect_stdout(io.StringIO()) as said:  # `show` says once what was read
+        if part.stage == "grpo":
+            problems = [row for entry in draft["datasets"] for row in load_problems(Source(**entry))]
+            prompts = [turn["content"] for row in problems for turn in row["prompt"]]
+            rewards, part.notes["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
+            part.settings["rewards"] = draft["rewards"] = rewards
+        rows = stage.rows(*stage.build(draft, part.stage))
+    if part.dropped:
+        lines = dict.fromkeys(line for line in said.getvalue().splitlines() if "are invalid: dropped" in line)
+        part.dropped = "; ".join(lines) or "some"
+    return rows
+
+
+def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
+    """Return the `rewards` for these problems, and why."""
+    numbers = all(number(reference_answer(answer)) is not None for answer in answers)
+    if any(mark in text for text in (*prompts, *answers) for mark in _MARKS):
+        name = "exact.exact_match" if any(unusable(answer) for answer in answers) else "math.math_answer"
+        return [{"function": f"zero2chat.rewards.{name}"}], "The final answer is what the last box or #### marks."
+    name = "numeric.numeric_match" if numbers else "exact.exact_match"
+    why = (
+        "No prompt asks to mark the final answer, so the whole completion must equal it. Remove `whole` if the prompts "
+        "ask for a last line `#### answer`."
+    )
+    return [{"function": f"zero2chat.rewards.{name}", "options": {"whole": True}}], why
+
+
+def lengths_of(part: Part) -> str:
+    """Say how long the rows are, and how many are cut."""
+    ordered = sorted(part.lengths)
+    first = f"first {len(ordered):,} of " if len(ordered) < part.n else ""
+    said = (
+        f"{first}{part.n:,} {part.unit}: median {statistics.median(ordered):g} tokens, 95th percentile "
+        f"{ordered[math.ceil(0.95 * len(ordered)) - 1]:,}, longest {ordered[-1]:,}"
+    )
+    return said if part.stage == "grpo" else f"{said}; {part.over:.1%} are longer than max_length and dropped"
+
+
+# ---- the evaluation
+
+
+@dataclass
+class Exam:
+    """The rows that the recipe evaluates before and after: an entry of the evaluate stage's `datasets`."""
+
+    entry: dict[str, Any]
+    says: str  # which rows
+    notes: dict[str, str]
+
+
+def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: int, longest: int) -> Exam | None:
+    """Return the rows of `held_out`, or at most `most` rows split off from the data, with scores that fit them.
+
+    Answers get at most `longest` tokens. Preference pairs have no reference answer: with them alone there is no exam.
+    Raises `UserError` for rows that the evaluate stage would refuse.
+    """
+    part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
+    if held_out is not None:
+        entry, says = {"path": held_out}, f"the rows of {held_out}"
+    elif part is not None:
+        path = part.paths[0]
+        n = min(most, max(_FEWEST_HELD_OUT, part.counts[path] // 10))
+        part.splits[path], part.held = f"train[:-{n}]", n
+        entry = {"path": path, "split": f"train[-{n}:]"} | ({"invalid": "drop"} if part.dropped else {})
+        says = f"the last {n} rows of {path}, which are not trained on"
+    else:
+        return None
+    entry["label"] = "held_out"
+    with contextlib.redirect_stdout(io.StringIO()):
+        (spec,) = read_own_data([entry | {"metrics": ["exact_match"]}])
+        rows = load_rows(spec)
+    _, tokenizer = open_empty(ModelConfig(model_name_or_path=base.path), base.template)
+    asked = [len(ids) for ids in encode_prompts(tokenizer, rows.prompts)]
+    if max(asked) >= base.context:
+        row = f"row {asked.index(max(asked))} has a prompt of {max(asked)} tokens"
+        raise UserError(f"{entry['path']}: {row}, and the model's context is {base.context}: remove such rows")
+    scores, why = choose_scores(rows.prompts, rows.references, part is not None and part.stage == "grpo")
+    lengths = [len(ids) for ids in tokenizer(rows.references, add_special_tokens=False)["input_ids"]]
+    if "metrics" in scores and all(a + b <= base.context for a, b in zip(asked, lengths, strict=True)):
+        scores["metrics"].append("perplexity")
+        why += " perplexity is that of the reference answers."
+    if "tools" in rows.others.column_names:
+        why += " The rows' own tools are not given in the evaluation."
+    needed = sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1] + _STEP if "metrics" in scores else longest
+    entry |= scores | {"max_new_tokens": min(longest, _STEP * math.ceil(needed / _STEP))}
+    return Exam(entry, says, {"datasets": f"{says[0].upper()}{says[1:]}. {why}"})
+
+
+def choose_scores(
+    prompts: Sequence[Sequence[dict[str, Any]]], references: Sequence[str], verified: bool
+) -> tuple[dict[str, Any], str]:
+    """Return `rewards` or `metrics` for these rows, and why. `verified`: grpo's rewards, if the references allow it."""
+    texts = [str(turn["content"]) for prompt in prompts for turn in prompt]
+    marked = any(mark in text for text in references for mark in _MARKS)
+    short = statistics.median(len(text.split()) for text in references) <= _SHORT
+    if verified and (marked or short):
+        rewards, why = choose_rewards(texts, references)
+        return {"rewards": rewards}, why
+    scores: dict[str, Any] = {"metrics": ["exact_match", "f1"] if short and not marked else ["f1"]}
+    why = "f1 is that of the words which answer and reference share."
+    if marked:
+        scores["rewards"], reason = choose_rewards(texts, references)
+        why = f"{reason} {why}"
+    return scores, why

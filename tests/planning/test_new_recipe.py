@@ -1,0 +1,395 @@
+"""`zero2chat new`: what it sees in one's own model and data, what it chooses, writes and refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from zero2chat import cli
+from zero2chat.errors import UserError
+from zero2chat.package_files import HOME
+from zero2chat.planning.new_inputs import choose_rewards, choose_scores
+from zero2chat.planning.new_recipe import choose_batch, choose_length, new
+from zero2chat.recipes.recipe import load_recipe
+
+TOWNS = ("Genoa", "Lisbon", "Ålesund", "Tōkyō", "Kraków")
+NAMES = ("Ada", "Tom", "Mia", "Ben", "Eva", "Ole", "Ida", "Max")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own, without the folders that recipes name: those travel with the package."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def model(model_folder: Path, here: Path) -> str:
+    shutil.copytree(model_folder, here / "model")
+    return "model"
+
+
+def jsonl(path: str, rows: Iterable[Any]) -> str:
+    Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def said(n: int) -> list[tuple[str, str]]:
+    """Questions and answers of several lengths, in several scripts, with quotes and line breaks."""
+    rng = random.Random(0)
+    names = [f"{rng.choice(NAMES)} {i}" for i in range(n)]
+    return [
+        (f'Where was "{name}" born?', f"In {rng.choice(TOWNS)}.\n" + "So I was told; " * rng.randint(0, 3))
+        for name in names
+    ]
+
+
+def chats(n: int = 60) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for i, (question, answer) in enumerate(said(n)):
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        if i % 5 == 0:
+            turns = [{"role": "system", "content": "Be brief. 🙂"}, *turns]
+        rows.append({"messages": turns, "id": i} | ({"origin": "export"} if i % 7 == 0 else {}))
+    return rows
+
+
+def sharegpt(n: int = 60) -> list[dict[str, Any]]:
+    pairs = [[{"from": "human", "value": q}, {"from": "gpt", "value": a}] for q, a in said(n)]
+    return [{"conversations": turns} | ({"system": "Be kind."} if i % 4 == 0 else {}) for i, turns in enumerate(pairs)]
+
+
+def alpaca(n: int = 60) -> list[dict[str, Any]]:
+    return [
+        {"instruction": question, "input": "" if i % 3 else "He is a baker.", "output": answer, "history": []}
+        for i, (question, answer) in enumerate(said(n))
+    ]
+
+
+def pairs(n: int = 60) -> list[dict[str, Any]]:
+    """Preference pairs, two of which have equal sides."""
+    return [
+        {"prompt": question, "chosen": answer, "rejected": answer if i < 2 else "No idea."}
+        for i, (question, answer) in enumerate(said(n))
+    ]
+
+
+def sums(n: int = 60) -> list[dict[str, Any]]:
+    return [{"prompt": f"What is {i} + {i % 7}?", "answer": i + i % 7} for i in range(n)]
+
+
+def write_csv(path: str) -> str:
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "completion", "rated"])
+        writer.writerows([question, answer, ""] for question, answer in said(60))
+    return path
+
+
+DATA: dict[str, Callable[[], str]] = {
+    "chat": lambda: jsonl("chats.jsonl", chats()),
+    "ShareGPT": lambda: str(Path("sharegpt.json").write_text(json.dumps(sharegpt())) and "sharegpt.json"),
+    "Alpaca": lambda: jsonl("alpaca.jsonl", alpaca()),
+    "prompt and completion": lambda: write_csv("rows.csv"),
+}
+
+
+# ---- what it sees
+
+
+@pytest.mark.parametrize("format", DATA)
+def test_it_knows_the_format_and_a_dry_run_writes_nothing(
+    format: str, model: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = DATA[format]()
+    before = sorted(here.rglob("*"))
+    cli.main(["new", "mine", "--model", model, "--data", path, "--dry-run", "--json"])
+    assert sorted(here.rglob("*")) == before
+    made = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (made["written"], made["steps"]["sft"]["format"]) == (False, format)
+    settings = yaml.safe_load(made["files"]["sft.yaml"])
+    assert settings["datasets"] == [{"path": path, "split": "train[:-6]"}]
+    assert settings["max_length"] <= 128  # the model's context
+    assert ("overlong" in settings) == ("0.0% are longer" not in made["steps"]["sft"]["lengths"])
+
+
+def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
+    made = new("mine", model, [jsonl("pairs.jsonl", pairs()), jsonl("sums.jsonl", sums())], dry_run=True)
+    assert list(made["steps"]) == ["dpo", "grpo"]
+    assert made["steps"]["dpo"]["rows"] == 58  # without the two with equal sides
+    grpo = yaml.safe_load(made["files"]["grpo.yaml"])
+    assert grpo["rewards"] == [{"function": "zero2chat.rewards.numeric.numeric_match", "options": {"whole": True}}]
+    assert grpo["model_name_or_path"] == "runs/mine/dpo"
+
+
+def test_steps_follow_each_other_in_the_order_that_is_asked_for(model: str) -> None:
+    data = [jsonl("sums.jsonl", sums()), jsonl("chats.jsonl", chats()), jsonl("pairs.jsonl", pairs())]
+    made = new("mine", model, data, steps=["sft", "dpo", "grpo"], dry_run=True)
+    settings = {name: yaml.safe_load(made["files"][f"{name}.yaml"]) for name in ("sft", "dpo", "grpo")}
+    models = [settings[name]["model_name_or_path"] for name in settings]
+    assert models == ["model", "runs/mine/sft", "runs/mine/dpo"]
+    assert [settings[name]["datasets"][0]["path"] for name in settings] == ["chats.jsonl", "pairs.jsonl", "sums.jsonl"]
+
+
+def test_a_reward_is_chosen_by_what_the_prompts_ask_for() -> None:
+    def names(prompts: list[str], answers: list[str]) -> list[str]:
+        return [reward["function"].rpartition(".")[2] for reward in choose_rewards(prompts, answers)[0]]
+
+    assert names(["2 + 2? End with #### and the answer."], ["4"]) == ["math_answer"]
+    assert names(["Put the answer into \\boxed{}: x + x"], ["2x"]) == ["math_answer"]
+    assert names(["2 + 2?"], ["4"]) == ["numeric_match"]
+    assert names(["Where is it?"], ["Genoa"]) == ["exact_match"]
+
+
+def test_scores_are_chosen_by_the_reference_answers() -> None:
+    def scores(references: list[str], verified: bool = False) -> dict[str, Any]:
+        return choose_scores([[{"role": "user", "content": "What?"}]] * len(references), references, verified)[0]
+
+    assert scores(["Genoa", "Lisbon"]) == {"metrics": ["exact_match", "f1"]}
+    assert scores(["It is a town by the sea, I was told."]) == {"metrics": ["f1"]}
+    assert [one["function"] for one in scores(["2 + 2 = 4\n#### 4"])["rewards"]] == [
+        "zero2chat.rewards.math.math_answer"
+    ]
+    assert scores(["4", "5"], verified=True).keys() == {"rewards"}
+
+
+def test_rows_are_held_out_or_given(model: str) -> None:
+    def datasets(name: str) -> dict[str, Any]:
+        return yaml.safe_load(made["files"][name])["datasets"][0]
+
+    path = jsonl("chats.jsonl", chats())
+    made = new("mine", model, [path], dry_run=True)
+    assert datasets("sft.yaml") == {"path": path, "split": "train[:-6]"}
+    for name in ("before.yaml", "after.yaml"):
+        assert datasets(name).items() >= {"path": path, "split": "train[-6:]", "metrics": ["f1", "perplexity"]}.items()
+    made = new("mine", model, [path], held_out=jsonl("exam.jsonl", sums(9)), dry_run=True)
+    assert datasets("sft.yaml") == {"path": path}
+    assert datasets("after.yaml")["path"] == "exam.jsonl"
+    made = new("mine", model, [jsonl("pairs.jsonl", pairs())], dry_run=True)
+    assert sorted(made["files"]) == ["README.md", "dpo.yaml", "recipe.yaml"]  # dpo measures held-out pairs itself
+
+
+def test_the_length_holds_95_percent_of_the_rows_or_all_if_the_rest_is_not_much_longer() -> None:
+    assert choose_length([*range(1, 100), 110], context=4096, gpu=True) == 128
+    assert choose_length([100] * 95 + [3000] * 5, context=4096, gpu=True) == 128
+    assert choose_length([100] * 50 + [3000] * 50, context=2048, gpu=True) == 2048
+    assert choose_length([100] * 50 + [3000] * 50, context=4096, gpu=False) == 1024
+    assert choose_length([1200] * 60 + [3000] * 40, context=4096, gpu=False) == 1216  # half of the rows fit
+
+
+def test_small_data_makes_small_batches() -> None:
+    assert [choose_batch(rows) for rows in (20, 999, 1000, 50_000, 10**6)] == [8, 8, 16, 64, 128]
+
+
+# ---- what fits
+
+
+@pytest.fixture
+def sized(here: Path, model_folder: Path) -> Callable[..., str]:
+    """`sized(layers, width)`: a model folder of such a size, without weights, which `new` does not need."""
+
+    def make(layers: int, width: int) -> str:
+        folder = here / f"model-{layers}-{width}"
+        shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+        settings = json.loads((folder / "config.json").read_text())
+        settings |= {"num_hidden_layers": layers, "hidden_size": width, "intermediate_size": 3 * width}
+        settings |= {"num_attention_heads": width // 64, "num_key_value_heads": width // 64, "head_dim": 64}
+        settings |= {"max_position_embeddings": 4096, "layer_types": ["full_attention"] * layers}
+        (folder / "config.json").write_text(json.dumps(settings))
+        return folder.name
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("layers", "width", "method", "dtype"),
+    [(12, 1024, "full", None), (6, 6144, "LoRA", "bfloat16"), (10, 10240, "QLoRA", "bfloat16")],
+)
+def test_a_gpu_gets_the_first_method_that_fits(
+    sized: Callable[..., str], layers: int, width: int, method: str, dtype: str | None
+) -> None:
+    made = new("mine", sized(layers, width), [jsonl("chats.jsonl", chats())], gpu="4090", dry_run=True)
+    step = made["steps"]["sft"]
+    assert (step["method"], step["accelerate_config"]) == (method, "single_gpu")
+    assert step["gigabytes"] < 0.9 * 24
+    settings = yaml.safe_load(made["files"]["sft.yaml"])
+    assert settings.get("dtype") == dtype
+    assert settings.get("load_in_4bit", False) == (method == "QLoRA")
+    assert "accelerate_config: single_gpu" in made["files"]["recipe.yaml"]
+
+
+def test_several_gpus_shard_what_one_cannot_hold(sized: Callable[..., str]) -> None:
+    made = new("mine", sized(6, 6144), [jsonl("chats.jsonl", chats())], gpu="4090", gpus=8, dry_run=True)
+    assert made["steps"]["sft"]["method"] == "full"
+    assert made["steps"]["sft"]["accelerate_config"] in ("zero1", "zero2", "zero3", "fsdp2")
+
+
+# ---- what it writes
+
+
+def test_each_yaml_begins_with_its_command_and_the_page_has_it_too(model: str) -> None:
+    made = new("mine", model, [jsonl("chats.jsonl", chats())])
+    steps = load_recipe("mine")
+    assert sorted(path.name for path in Path("mine").iterdir()) == sorted(made["files"])
+    page = Path("mine/README.md").read_text(encoding="utf-8")
+    for step in steps:
+        assert step.arguments()
+        if step.stage != "report":
+            command = shlex.join(step.command()).replace(f"{HOME}/", "")
+            assert step.config.read_text(encoding="utf-8").splitlines()[0] == f"# {command}"
+            assert f"`{command}`" in page
+    assert Path("mine/recipe.yaml").read_text().splitlines()[0] == "# zero2chat run mine"
+    heads = [line for line in page.splitlines() if line.startswith("## ")]
+    assert heads[:4] == ["## Command", "## Needs", "## Steps", "## Expected scores"]  # of every recipe's page
+    assert "Not measured yet." in page
+
+
+# ---- what it refuses
+
+
+def refusal(*arguments: Any, **options: Any) -> str:
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(UserError) as refused:
+        new(*arguments, **options)
+    assert sorted(Path().rglob("*")) == before
+    line = str(refused.value)
+    assert "\n" not in line
+    return line
+
+
+def test_a_folder_that_exists_or_has_no_parent(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    assert refusal("model", model, data) == "model: exists already: give a new folder, or remove it"
+    assert refusal("no/mine", model, data) == "no/mine: no folder no: create it first"
+
+
+def test_data_that_fits_no_format(model: str) -> None:
+    path = jsonl("rows.jsonl", [{"question": q, "reply": a} for q, a in said(30)])
+    line = refusal("mine", model, [path])
+    assert line.startswith("rows.jsonl: its columns (question, reply) fit no format of sft, dpo, grpo. The nearest is")
+    assert "prompt and completion (prompt, completion) of sft: row 0 has no prompt, completion" in line
+    path = jsonl("rows.jsonl", [{"instructions": q, "output": a} for q, a in said(30)])
+    assert "The nearest is Alpaca (instruction, output) of sft: row 0 has no instruction:" in refusal(
+        "mine", model, [path]
+    )
+
+
+def test_rows_that_fail(model: str) -> None:
+    """A few are dropped, and counted with the first; many are refused with it."""
+    rows = chats()
+    rows[17]["messages"][1]["role"] = "bot"
+    rows[21]["messages"][1]["content"] = " "
+    path = jsonl("chats.jsonl", rows)
+    Path(path).write_text(Path(path).read_text(encoding="utf-8") + '{"messages": [{"role', encoding="utf-8")
+    made = new("mine", model, [path], dry_run=True)
+    assert made["steps"]["sft"]["rows"] == 58
+    assert (
+        "3 of 61 rows are invalid: dropped, such as chats, row 17: unknown role 'bot'"
+        in made["steps"]["sft"]["dropped"]
+    )
+    sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
+    assert [source["invalid"] for source in sources] == ["drop", "drop"]
+    for row in rows[30:40]:
+        row["messages"][0]["role"] = "bot"
+    line = refusal("mine", model, [jsonl("chats.jsonl", rows)])
+    assert line.startswith("chats.jsonl, read as chat: ")
+    assert "row 17: unknown role 'bot'" in line
+
+
+def test_a_step_without_data_and_data_without_a_step(model: str) -> None:
+    path = jsonl("chats.jsonl", chats())
+    line = refusal("mine", model, [path], steps=["sft", "dpo"])
+    assert line.startswith(
+        "--steps dpo: no --data file is for it. It reads: prompt and answers (prompt, chosen, rejected)"
+    )
+    assert refusal("mine", model, [path], steps=["ppo"]) == "--steps ppo: the steps are sft, dpo, grpo"
+    line = refusal("mine", model, [path], steps=["grpo"])
+    assert "fit no format of grpo. The nearest is prompt and answer (prompt, answer) of grpo: row 0 has no" in line
+
+
+def test_few_rows(model: str) -> None:
+    assert "are too few" in refusal("mine", model, [jsonl("chats.jsonl", chats(9))])
+
+
+def rename_token(model: str, old: str, new: str) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        path = Path(model) / name
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+def test_a_model_without_a_template_gets_one_of_ours_that_its_tokenizer_has_the_tokens_of(model: str) -> None:
+    (Path(model) / "chat_template.jinja").unlink()
+    made = new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)
+    assert made["chat_template"] == "chat_templates/chatml.jinja; the model has none of its own"
+    assert "\nchat_template_path: chat_templates/chatml.jinja\n" in made["files"]["sft.yaml"]
+
+
+def test_a_model_without_a_template_and_without_the_tokens_of_ours(model: str) -> None:
+    (Path(model) / "chat_template.jinja").unlink()
+    rename_token(model, "<|im_end|>", "<|done|>")
+    line = refusal("mine", model, [jsonl("chats.jsonl", chats())])
+    assert line.startswith(
+        "model: has no chat template, and its tokenizer has the control tokens of none of ours (chatml"
+    )
+
+
+def test_a_template_that_cannot_be_trained_by(model: str) -> None:
+    rename_token(model, "<|im_end|>", "<|done|>")
+    line = refusal("mine", model, [jsonl("chats.jsonl", chats())])  # its own template ends turns with <|im_end|>
+    assert (
+        "does not end the assistant's turn with a special token (<|im_end|> is plain text for this tokenizer)" in line
+    )
+
+
+def test_a_tokenizer_without_a_pad_token(model: str) -> None:
+    rename_token(model, "<|pad|>", "<|filler|>")
+    path = Path(model) / "tokenizer_config.json"
+    path.write_text(
+        json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"})
+    )
+    assert "pad token is missing or is the end-of-turn token" in refusal("mine", model, [jsonl("chats.jsonl", chats())])
+
+
+def test_a_model_that_is_too_large_for_the_memory(sized: Callable[..., str]) -> None:
+    line = refusal("mine", sized(8, 24576), [jsonl("chats.jsonl", chats())], gpu="4090")
+    assert "billion parameters do not fit 1 × 4090 of 24 GB: sft with QLoRA and rows of" in line
+
+
+def test_gpus_that_are_not_known(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    assert refusal("mine", model, data, gpus=1).startswith("--gpus 1: which GPU is not known: add --gpu")
+    assert refusal("mine", model, data, gpu="5090").startswith("--gpu 5090: no such GPU in the table")
+    assert refusal("mine", model, data, gpu="4090", gpus=3).startswith("--gpus 3: the accelerate configs launch 1 or 8")
+
+
+def test_no_model(here: Path) -> None:
+    assert refusal("mine", "./nothing", [jsonl("chats.jsonl", chats())]).startswith("./nothing: no such folder")
+
+
+# ---- what it wrote runs
+
+
+@pytest.mark.slow  # four processes
+@pytest.mark.timeout(900)
+def test_the_recipe_runs_as_it_was_written(model: str) -> None:
+    program = [sys.executable, "-m", "zero2chat.cli"]
+    data = DATA["ShareGPT"]()
+    for arguments in (["new", "mine", "--model", model, "--data", data], ["run", "mine", "--json"]):
+        done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    assert set(json.loads(done.stdout.splitlines()[-1])["steps"].values()) == {"made"}
+    scores = json.loads(Path("runs/mine/after/metrics.json").read_text())
+    assert scores.keys() >= {"f1_held_out", "perplexity_held_out", "change_f1_held_out"}
+    assert Path("runs/mine/report.html").exists()
