@@ -56,10 +56,10 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
             raise UserError(f"{where}: no answer: remove the row")
         return {"prompt": prompt, "answer": None if row["answer"] is None else str(row["answer"])}
 
-    numbers, rows = zip(*found.read(read, source), strict=True)
+    numbered = found.read(read, source)
     features = {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
-    problems = Dataset.from_list(list(rows), features=Features(features))
-    others = found.others(numbers, features, source)
+    problems = Dataset.from_list([row for _, row in numbered], features=Features(features))
+    others = found.others([number for number, _ in numbered], features, source)
     return concatenate_datasets([problems, others], axis=1) if others.column_names else problems
 
 
