@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
-from trl.chat_template_utils import qwen2_5_chat_template, qwen3_training_chat_template
+from trl.chat_template_utils import qwen2_5_chat_template, qwen3_chat_template, qwen3_training_chat_template
 
 from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
@@ -742,6 +742,25 @@ def test_the_schemas_are_rendered_where_the_template_does_that(others, monkeypat
     assert '"name": "search", "description": "Look something up."' in head
     assert '"code": {"type": "string", "description": "The program"}' in head
     assert "# Tools" not in others[1].decode(Session(*others)._head)
+
+
+def test_a_template_that_drops_earlier_thoughts_is_read_by_its_training_version(others, monkeypatch):
+    """As Qwen3's own, which stays the tokenizer's."""
+    monkeypatch.setattr(others[1], "chat_template", qwen3_chat_template)
+    session = Session(*others, GREEDY, tools=Asked().tools())
+    script = Script(monkeypatch, session)
+    messages = [
+        {"role": "user", "content": "Who?"},
+        {"role": "assistant", "content": "Ada.", "reasoning_content": "Hm."},
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": "In Genoa."},
+    ]
+    script("Who?", "<think>\nHm.\n</think>\n\nAda.")
+    script("Where?", "<think>\n\n</think>\n\nIn Genoa.")
+    assert session._context() == others[1].apply_chat_template(
+        messages, tools=session.tools.schemas, chat_template=qwen3_training_chat_template, return_dict=False
+    )
+    assert others[1].chat_template == qwen3_chat_template
 
 
 PLAIN = (
