@@ -10,6 +10,7 @@ import contextlib
 import io
 import math
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -30,7 +31,7 @@ from zero2chat.evaluation.own_data import load_rows, read_own_data
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.math_verifier.verify import unusable
 from zero2chat.models.chat_template import end_turn
-from zero2chat.models.hardware import Gpu, bf16_is_fast, parameter_count, peak_flops
+from zero2chat.models.hardware import Gpu, bf16_is_fast, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.planning.plan import GB, find_gpu
 from zero2chat.recipes.recipe import ACCELERATE_CONFIGS
@@ -134,10 +135,20 @@ def find_machine(gpu: str | None, gpus: int | None) -> Machine:
         if gpus not in (None, 1, several):
             raise UserError(f"--gpus {gpus}: the accelerate configs launch 1 or {several} GPUs: give one of these")
         return Machine(name, device, gpus or 1, 0.4, gpu=True)
-    peak = peak_flops(torch.device("cpu"), torch.bfloat16 if bf16_is_fast() else torch.float32)
     free = float(psutil.virtual_memory().available)
-    name, device = f"{cores()} CPU cores with {free / GB:.0f} GB free", Gpu(peak, free / _CPU_MEMORY)
+    name, device = f"{cores()} CPU cores with {free / GB:.0f} GB free", Gpu(_cpu_peak(), free / _CPU_MEMORY)
     return Machine(name, device, 1, _CPU_MFU, gpu=False, memory=_CPU_MEMORY)
+
+
+def _cpu_peak() -> float:
+    """Return the peak FLOP/s of all cores. It is measured in CPU time, so that other work on them does not count."""
+    n, best = 1024, math.inf
+    a = torch.randn(n, n).to(torch.bfloat16 if bf16_is_fast() else torch.float32)
+    for _ in range(10):
+        start = time.process_time()
+        (a @ a).sum().item()
+        best = min(best, time.process_time() - start)
+    return cores() * 2 * n**3 / best
 
 
 def _fits(stage: str, columns: Sequence[str]) -> str | None:
