@@ -56,9 +56,9 @@ def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = 
             raise UserError(f"{where}: no answer: remove the row")
         return {"prompt": prompt, "answer": None if row["answer"] is None else str(row["answer"])}
 
-    numbers, rows = zip(*found.read(read, source), strict=True)
+    numbers, problems_read = zip(*found.read(read, source), strict=True)
     features = {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
-    problems = Dataset.from_list(list(rows), features=Features(features))
+    problems = Dataset.from_list(list(problems_read), features=Features(features))
     others = found.others(numbers, features, source)
     return concatenate_datasets([problems, others], axis=1) if others.column_names else problems
 

@@ -149,7 +149,7 @@ def evaluate_tasks(
         greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand)
         found = [_scored(task, str(spec.label), row, a) for row, a in zip(rows, greedy, strict=True)]
         scored += found
-        metrics[f"accuracy_{spec.label}"] = stats.rate(sum(one.score for one in found), len(rows), spec.seed)
+        metrics[f"accuracy_{spec.label}"] = stats.rate(sum(one.score or 0.0 for one in found), len(rows), spec.seed)
         if task.said is not None:
             declined = sum(bool(one.declined) for one in found)
             metrics[f"abstention_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)

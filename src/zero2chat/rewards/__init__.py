@@ -172,10 +172,10 @@ class Reward:
                 found.append(None)
         self.errors += len(failed)
         if not self._judged and len(failed) == len(completions) and self.errors >= _FIRST_FAILURES:
-            i, error = failed[-1]
+            i, last = failed[-1]
             raise UserError(
-                f"reward {self._path}: fails for every completion: {error!r}: {_asked(columns, i)}".rstrip(": ")
-            ) from error
+                f"reward {self._path}: fails for every completion: {last!r}: {_asked(columns, i)}".rstrip(": ")
+            ) from last
         log_metric = columns.get("log_metric")
         if log_metric is not None:
             log_metric(f"{self.__name__}/errors", len(failed) / len(completions))

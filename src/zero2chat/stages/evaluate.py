@@ -128,7 +128,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
         found, shown, more = evaluate_own_data(model, tokenizer, data, rows, args.eval_batch_size, tools)
         metrics, samples, scored = metrics | found, samples + shown, scored + more
         asked_own.append((list(found), [prompt[-1]["content"] for prompt in rows.prompts]))
-    seeds = {str(one.label): one.seed for one in (*specs, *(data for data, _ in own))}
+    seeds = {str(spec.label): spec.seed for spec in specs} | {str(data.label): data.seed for data, _ in own}
     metrics |= _changes(scored, earlier, seeds)
     for pair in compared:
         other, its_tokenizer = _open(str(pair.against), args)
