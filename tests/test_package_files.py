@@ -187,7 +187,8 @@ def test_a_recipe_of_ones_own_runs_in_an_empty_folder_with_the_package_from_a_wh
     (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
 
     site = installed / "site"
-    environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(path) != ROOT / "src"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *others]), "OMP_NUM_THREADS": "1"}
     program = [str(site / "bin/zero2chat"), "run"]
 
     def run(*words: str) -> str:
