@@ -149,7 +149,7 @@ def test_the_stage_packs_says_how_full_rows_are_and_counts_the_tokens_without_pa
 def test_layers_that_no_mask_of_attention_separates_are_refused() -> None:
     def packable(*kinds: str) -> None:
         config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(layer_types=list(kinds)))
-        sft._require_packable(SimpleNamespace(config=config))  # type: ignore[arg-type]
+        sft._require_packable(SimpleNamespace(config=config))
 
     packable("full_attention", "sliding_attention")
     packable()

@@ -116,7 +116,7 @@ def _log(folder: Path, speeds: list[tuple[float, float]], device: str = "cpu") -
     args: Any = SimpleNamespace(device=torch.device(device), world_size=1)
     callback, control = RunCallback(run), TrainerControl()
     lacks = iter([lack for _, lack in speeds])
-    vars(callback)["lack"] = lambda: next(lacks)
+    vars(callback).update(lack=lambda: next(lacks))
     state = TrainerState(stateful_callbacks=[callback], max_steps=99)
     callback.on_train_begin(args, state, control)
     for speed, _ in speeds:
