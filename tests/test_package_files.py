@@ -140,6 +140,7 @@ CHATS = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # six minutes on a busy machine
 def test_a_recipe_of_ones_own_runs_in_an_empty_folder_with_the_package_from_a_wheel(
     installed: Path, tmp_path: Path
 ) -> None:
