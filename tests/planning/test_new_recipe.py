@@ -174,6 +174,11 @@ def test_rows_are_held_out_or_given(model: str) -> None:
     assert datasets("sft.yaml") == {"path": path, "split": "train[:-6]"}
     for name in ("before.yaml", "after.yaml"):
         assert datasets(name).items() >= {"path": path, "split": "train[-6:]", "metrics": ["f1", "perplexity"]}.items()
+    made = new("mine", model, [jsonl("few.jsonl", chats(4)), path], dry_run=True)  # 4 would be all of the first file
+    assert yaml.safe_load(made["files"]["sft.yaml"])["datasets"] == [
+        {"path": "few.jsonl"},
+        {"path": path, "split": "train[:-6]"},
+    ]
     made = new("mine", model, [path], held_out=jsonl("exam.jsonl", sums(9)), dry_run=True)
     assert datasets("sft.yaml") == {"path": path}
     assert datasets("after.yaml")["path"] == "exam.jsonl"

@@ -342,8 +342,9 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
     if held_out is not None:
         entry, says = {"path": held_out}, f"the rows of {held_out}"
     elif part is not None:
-        path = part.paths[0]
-        n = min(most, max(_FEWEST_HELD_OUT, part.counts[path] // 10))
+        path = max(part.paths, key=part.counts.__getitem__)  # others may have few rows
+        rows_there = part.counts[path]
+        n = min(most, max(_FEWEST_HELD_OUT, rows_there // 10), rows_there // 2)
         for other in parts:
             if path in other.paths:  # no step trains on these rows
                 other.splits[path], other.held = f"train[:-{n}]", n
