@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,6 +64,15 @@ def test_beside_an_idle_team_openmps_threads_sleep_while_they_wait_and_after_it_
     assert threads == 2
     assert 3 * asleep < awake
     assert 3 * asleep < after
+
+
+@LINUX
+def test_a_mapped_file_that_is_no_library_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "libgomp-notes.txt"
+    path.write_text("notes")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        assert str(path) in Path("/proc/self/maps").read_text()
+        assert str(path) not in [library._name for library in openmp.libraries()]
 
 
 def test_threads_sleep_when_cores_are_lacking_and_spin_again_after_a_while() -> None:

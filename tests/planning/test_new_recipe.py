@@ -19,6 +19,7 @@ import yaml
 from zero2chat import cli
 from zero2chat.errors import UserError
 from zero2chat.package_files import HOME
+from zero2chat.planning import new_inputs
 from zero2chat.planning.new_inputs import choose_rewards, choose_scores
 from zero2chat.planning.new_recipe import choose_batch, choose_length, new
 from zero2chat.recipes.recipe import load_recipe
@@ -121,7 +122,7 @@ def test_it_knows_the_format_and_a_dry_run_writes_nothing(
     settings = yaml.safe_load(made["files"]["sft.yaml"])
     assert settings["datasets"] == [{"path": path, "split": "train[:-6]"}]
     assert settings["max_length"] <= 128  # the model's context
-    assert ("overlong" in settings) == ("0.0% are longer" not in made["steps"]["sft"]["lengths"])
+    assert ("overlong" in settings) == ("none is longer" not in made["steps"]["sft"]["lengths"])
 
 
 def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
@@ -173,11 +174,37 @@ def test_rows_are_held_out_or_given(model: str) -> None:
     assert datasets("sft.yaml") == {"path": path, "split": "train[:-6]"}
     for name in ("before.yaml", "after.yaml"):
         assert datasets(name).items() >= {"path": path, "split": "train[-6:]", "metrics": ["f1", "perplexity"]}.items()
+    made = new("mine", model, [jsonl("few.jsonl", chats(4)), path], dry_run=True)  # 4 would be all of the first file
+    assert yaml.safe_load(made["files"]["sft.yaml"])["datasets"] == [
+        {"path": "few.jsonl"},
+        {"path": path, "split": "train[:-6]"},
+    ]
     made = new("mine", model, [path], held_out=jsonl("exam.jsonl", sums(9)), dry_run=True)
     assert datasets("sft.yaml") == {"path": path}
     assert datasets("after.yaml")["path"] == "exam.jsonl"
     made = new("mine", model, [jsonl("pairs.jsonl", pairs())], dry_run=True)
     assert sorted(made["files"]) == ["README.md", "dpo.yaml", "recipe.yaml"]  # dpo measures held-out pairs itself
+
+
+def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
+    """Also if several steps read the file."""
+    path = jsonl("both.jsonl", [row | {"completion": str(row["answer"])} for row in sums()])
+    made = new("mine", model, [path], steps=["sft", "grpo"], dry_run=True)
+    sources = {name: yaml.safe_load(text)["datasets"][0] for name, text in made["files"].items() if "datasets:" in text}
+    assert {name: source["split"] for name, source in sources.items()} == {
+        **dict.fromkeys(("sft.yaml", "grpo.yaml"), "train[:-6]"),
+        **dict.fromkeys(("before.yaml", "after.yaml"), "train[-6:]"),
+    }
+
+
+def test_of_large_files_the_first_rows_are_measured(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that was not measured may be too long. A file may be smaller than the others."""
+    monkeypatch.setattr(new_inputs, "_READ", 40)
+    rows = chats()
+    rows[17]["messages"][1]["role"] = "bot"
+    made = new("mine", model, [jsonl("chats.jsonl", rows), jsonl("more.jsonl", chats(30))], dry_run=True)
+    assert made["steps"]["sft"]["lengths"].startswith("first 69 of 90 conversations")
+    assert yaml.safe_load(made["files"]["sft.yaml"])["overlong"] == "drop"
 
 
 def test_the_length_holds_95_percent_of_the_rows_or_all_if_the_rest_is_not_much_longer() -> None:
@@ -279,6 +306,7 @@ def test_data_that_fits_no_format(model: str) -> None:
     line = refusal("mine", model, [path])
     assert line.startswith("rows.jsonl: its columns (question, reply) fit no format of sft, dpo, grpo. The nearest is")
     assert "prompt and completion (prompt, completion) of sft: row 0 has no prompt, completion" in line
+    assert "its columns () fit no format" in refusal("mine", model, [jsonl("rows.jsonl", [{}] * 30)])
     path = jsonl("rows.jsonl", [{"instructions": q, "output": a} for q, a in said(30)])
     assert "The nearest is Alpaca (instruction, output) of sft: row 0 has no instruction:" in refusal(
         "mine", model, [path]

@@ -20,7 +20,7 @@ from zero2chat.models.training_job import Group, Model, Work
 from zero2chat.planning.memory import layer_bytes, per_rank
 from zero2chat.planning.model_sizes import config_of
 from zero2chat.planning.plan import plan, plan_step
-from zero2chat.planning.training_cost import read_job
+from zero2chat.planning.training_cost import base_config, read_job
 from zero2chat.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -331,7 +331,12 @@ def test_a_model_of_the_hubs_local_cache_is_known_by_its_config(
     repository = tmp_path / "models--me--tiny"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("a" * 40)
-    Qwen3Config(**SHAPE, vocab_size=VOCABULARY).save_pretrained(repository / "snapshots" / ("a" * 40))
+    snapshot = repository / "snapshots" / ("a" * 40)
+    Qwen3Config(**SHAPE, vocab_size=VOCABULARY, dtype="float16").save_pretrained(snapshot)
     assert config_of("me/tiny").vocab_size == VOCABULARY
+    assert base_config("me/tiny", []).dtype == torch.float16  # as its weights are saved
     with pytest.raises(UserError, match="me/other: not a model folder, and not in planning"):
         config_of("me/other")
+    (snapshot / "config.json").write_text('{"model_type": "of tomorrow"}')
+    with pytest.raises(UserError, match=r"me/tiny: its config\.json cannot be read"):
+        config_of("me/tiny")

@@ -203,7 +203,8 @@ def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypat
     monkeypatch.setattr(sft, "is_main_process", lambda: True)
     sft._tokenize(run, rows, None, training, "error")
     assert asked == [8, 3]
-    assert (tmp_path / runs.ROWS).exists()
+    sft._tokenize(run, rows, None, training, "error", "validation")
+    assert sorted(path.name for path in (tmp_path / runs.ROWS).iterdir()) == ["datasets", "validation"]
     training.world_size = 1  # what a killed launch of several processes left does not stay
     sft._tokenize(run, rows, None, training, "error")
     assert not (tmp_path / runs.ROWS).exists()

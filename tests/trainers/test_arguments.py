@@ -277,6 +277,9 @@ def test_a_vllm_of_an_untested_release_is_named(
         return
     with pytest.raises(UserError, match=re.escape(f"use_vllm: {says}")):
         refuse_on_this_machine([given])
+    monkeypatch.setattr(training_job, "requires", lambda _: None)  # installed before it declared vLLM
+    refuse_on_this_machine([given])
+    monkeypatch.undo()
     given.use_vllm = False
     refuse_on_this_machine([given])
 

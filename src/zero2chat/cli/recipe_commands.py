@@ -102,7 +102,7 @@ def new(args: argparse.Namespace) -> dict[str, Any]:
     without_progress_bars()
     from zero2chat.planning.new_recipe import new, show
 
-    steps = [step for step in args.steps.split(",") if step]
+    steps = [step.strip() for step in args.steps.split(",") if step.strip()]
     made = new(args.recipe, args.model, args.data, args.held_out, steps, args.gpu, args.gpus, args.dry_run)
     if not args.json:
         show(made, console())

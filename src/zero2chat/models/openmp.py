@@ -13,6 +13,7 @@ Neither the number of threads that compute nor any result changes.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -91,8 +92,11 @@ def libraries() -> list[ctypes.CDLL]:
         maps = Path("/proc/self/maps").read_text()
     except OSError:
         return []
-    paths = {line.split(maxsplit=5)[-1] for line in maps.splitlines() if "libgomp" in line}
-    return [ctypes.CDLL(path) for path in sorted(paths)]
+    found = []
+    for path in sorted({line.split(maxsplit=5)[-1] for line in maps.splitlines() if "libgomp" in line}):
+        with contextlib.suppress(OSError):  # no library, or one that was replaced since
+            found.append(ctypes.CDLL(path))
+    return [library for library in found if hasattr(library, "GOMP_parallel")]
 
 
 class IdleTeam:

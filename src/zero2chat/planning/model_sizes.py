@@ -48,7 +48,7 @@ def config_of(name: str) -> PreTrainedConfig:
     """Return a config with the model's architecture and dimensions, to build it on the meta device: from the table, or
     from the local cache of the Hub.
 
-    Raises `UserError` for an unknown name.
+    Raises `UserError` for an unknown name, and an architecture that transformers does not know.
     """
     from huggingface_hub import try_to_load_from_cache
     from transformers import AutoConfig
@@ -56,7 +56,10 @@ def config_of(name: str) -> PreTrainedConfig:
     if name not in DIMENSIONS:
         cached = try_to_load_from_cache(name, "config.json") if is_hub_name(name) else None
         if isinstance(cached, str):
-            return AutoConfig.from_pretrained(Path(cached).parent)
+            try:
+                return AutoConfig.from_pretrained(Path(cached).parent)
+            except (OSError, ValueError) as error:
+                raise UserError(f"{name}: its config.json cannot be read ({str(error).splitlines()[0]})") from error
         raise UserError(
             f"{name}: not a model folder, and not in planning/model_sizes.py{nearest(name, list(DIMENSIONS))}: give "
             "its folder, or add its dimensions there"

@@ -52,7 +52,7 @@ def page(
     folder: Path, base: Base, parts: Sequence[Part], steps: Sequence[Step], exam: Exam | None, machine: Machine
 ) -> str:
     """Return the README, in the form of the recipes' pages."""
-    name, run = folder.name, shlex.quote(str(folder))
+    name, run, gpu = folder.name, shlex.quote(str(folder)), shlex.quote(machine.name.lower())
     does = {part.stage: _DOES[part.stage].format(n=part.trained, method=part.method) for part in parts}
     reads = {part.stage: part.paths for part in parts}
     minutes = {part.stage: f"{math.ceil(part.minutes)}, estimated" for part in parts}
@@ -68,19 +68,22 @@ def page(
     )
     data = [f"{', '.join(f'`{path}`' for path in part.paths)} ({part.format}): {lengths_of(part)}." for part in parts]
     data.append(f"Evaluated on {exam.says}." if exam else "`dpo` measures its accuracy on held-out pairs.")
-    cost = f"{duration(sum(part.minutes for part in parts))} of training, estimated from FLOPs at an MFU of "
+    minutes_of_all = duration(sum(part.minutes for part in parts))
+    cost = f"{minutes_of_all} of training, estimated from FLOPs at an MFU of {machine.mfu:.0%}"
+    cost += ", without the time to generate completions" if "grpo" in does else ""
     trained = next(step for step in reversed(steps) if step.stage in does)
     adapter = trained.settings.get("use_peft") and not trained.settings.get("merge_adapter")
     lines = [
         f"# {name}",
         "",
-        f"Trains `{base.path}` ({base.parameters:,} parameters) with {', '.join(does)} on data of one's own, and "
-        "evaluates it before and after. `zero2chat new` wrote this recipe; edit it as you like.",
+        f"Trains `{base.path}` ({base.parameters:,} parameters) with {', '.join(does)} on your own data"
+        f"{', and evaluates it before and after' if exam else ''}. `zero2chat new` wrote this recipe; edit it as you "
+        "like.",
         "",
         "## Command",
         "",
         "```bash",
-        *([f"zero2chat plan {run} --gpu {machine.name.lower()} --gpus {machine.ranks}"] if machine.gpu else []),
+        *([f"zero2chat plan {run} --gpu {gpu} --gpus {machine.ranks}"] if machine.gpu else []),
         f"zero2chat run {run}",
         "```",
         "",
@@ -88,13 +91,14 @@ def page(
         "",
         f"- **Hardware**: {machine.room}; the training takes {max(part.memory for part in parts):.1f} GB, estimated.",
         f"- **Data**: {' '.join(data)}",
-        f"- **Cost**: {cost}{machine.mfu:.0%}.",
+        f"- **Cost**: {cost}.",
         "",
         f"Chat template: {base.why}.",
         "",
         "## Steps",
         "",
-        f"Each step writes to `runs/{name}/<step>`.",
+        f"Each step writes to `runs/{name}/<step>`. `zero2chat run {run} --only <step>` runs one step. The commands "
+        "below do the same in a clone of zero2chat, where the accelerate configs are.",
         "",
         "| step | what it does | reads | minutes | command |",
         "|---|---|---|---|---|",
@@ -102,8 +106,7 @@ def page(
         "",
         "## Expected scores",
         "",
-        "Not measured yet."
-        + (" Figures named `change_…` of `after` are the mean paired difference to `before`." if exam else ""),
+        "Not measured yet." + (" In `after`, `change_…` is the mean paired difference from `before`." if exam else ""),
         "",
         "## Use it",
         "",

@@ -166,7 +166,8 @@ def _no_format(path: str, rows: Table, wanted: Sequence[str]) -> UserError:
         return sum(close) / len(close)
 
     stage, name, needed = max(formats, key=near)
-    if near((stage, name, needed)) == 0 and isinstance(rows.rows[0].get(columns[0]), str) and "sft" in wanted:
+    texts = bool(columns) and isinstance(rows.rows[0].get(columns[0]), str)
+    if near((stage, name, needed)) == 0 and texts and "sft" in wanted:
         stage, name, needed = "sft", "prompt and completion", ("prompt", "completion")
     missing = ", ".join(column for column in needed if column not in columns)
     return UserError(
@@ -245,7 +246,7 @@ def measure(part: Part, base: Base) -> None:
 
     A few invalid rows are dropped. Raises `UserError` as the stage would.
     """
-    n = min(part.n, _READ * len(part.paths))
+    n = sum(min(count, _READ) for count in part.counts.values())
     try:
         rows = _rows(part, base)
     except UserError as error:
@@ -287,7 +288,7 @@ def _rows(part: Part, base: Base) -> Rows:
         rows = stage.rows(*stage.build(draft, part.stage))
     if part.dropped:
         lines = dict.fromkeys(line for line in said.getvalue().splitlines() if "are invalid: dropped" in line)
-        part.dropped = "; ".join(lines) or "some"
+        part.dropped = "; ".join(lines) or "Invalid rows are dropped"
     return rows
 
 
@@ -313,7 +314,10 @@ def lengths_of(part: Part) -> str:
         f"{first}{part.n:,} {part.unit}: median {statistics.median(ordered):g} tokens, 95th percentile "
         f"{ordered[math.ceil(0.95 * len(ordered)) - 1]:,}, longest {ordered[-1]:,}"
     )
-    return said if part.stage == "grpo" else f"{said}; {part.over:.1%} are longer than max_length and dropped"
+    if part.stage == "grpo":
+        return said
+    over = f"{part.over:.1%} are longer than max_length and dropped" if part.over else "none is longer than max_length"
+    return f"{said}; {over}"
 
 
 # ---- the evaluation
@@ -338,9 +342,12 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
     if held_out is not None:
         entry, says = {"path": held_out}, f"the rows of {held_out}"
     elif part is not None:
-        path = part.paths[0]
-        n = min(most, max(_FEWEST_HELD_OUT, part.counts[path] // 10))
-        part.splits[path], part.held = f"train[:-{n}]", n
+        path = max(part.paths, key=part.counts.__getitem__)  # others may have few rows
+        rows_there = part.counts[path]
+        n = min(most, max(_FEWEST_HELD_OUT, rows_there // 10), rows_there // 2)
+        for other in parts:
+            if path in other.paths:  # no step trains on these rows
+                other.splits[path], other.held = f"train[:-{n}]", n
         entry = {"path": path, "split": f"train[-{n}:]"} | ({"invalid": "drop"} if part.dropped else {})
         says = f"the last {n} rows of {path}, which are not trained on"
     else:
@@ -363,7 +370,7 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
         why += " The rows' own tools are not given in the evaluation."
     needed = sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1] + _STEP if "metrics" in scores else longest
     entry |= scores | {"max_new_tokens": min(longest, _STEP * math.ceil(needed / _STEP))}
-    return Exam(entry, says, {"datasets": f"{says[0].upper()}{says[1:]}. {why}"})
+    return Exam(entry, says, {"datasets": f"The model answers {says}. {why}"})
 
 
 def choose_scores(

@@ -150,9 +150,11 @@ def _lengths(part: Part, base: Base, machine: Machine) -> list[int]:
 def _of_stage(part: Part, length: int, machine: Machine) -> dict[str, Any]:
     """Return the settings that only this stage has. `length` is max_length, or that of a completion."""
     if part.stage == "grpo":
-        own = {"rewards": part.settings["rewards"], "num_generations": 8, "max_completion_length": length}
-        return own | {"temperature": 1.0}
-    own = {"max_length": length} | ({"overlong": "drop"} if max(part.lengths) > length else {})
+        rewards = {"rewards": part.settings["rewards"]}
+        return rewards | {"num_generations": 8, "max_completion_length": length, "temperature": 1.0}
+    own: dict[str, Any] = {"max_length": length}
+    if max(part.lengths) > length or len(part.lengths) < part.n:  # rows that were not measured may be longer
+        own["overlong"] = "drop"
     if part.stage == "sft":
         own["packing"] = False
     else:
@@ -225,7 +227,7 @@ def _finish(
         notes["max_length"] = f"{lengths_of(part)}."
     if part.stage == "sft":
         notes["packing"] = (
-            "Conversations of similar length share a batch. Packing would need flash attention to keep them apart."
+            "Conversations of similar length share a batch. Packing pays off with FlashAttention on a GPU."
         )
     if method == "LoRA" and not machine.gpu:
         notes["use_peft"] = "LoRA needs two thirds of the time of full fine-tuning."
@@ -353,7 +355,8 @@ def show(made: Mapping[str, Any], console: Console) -> None:
             *([f"  {step['dropped']}"] if step["dropped"] else []),
             f"  {step['lengths']}",
             f"  {step['method']}, {limit} {step[limit]}, batches of {step['global_batch_size']}, "
-            f"{step['accelerate_config']}: {step['gigabytes']:.1f} GB and about {duration(step['minutes'])}, estimated",
+            f"{step['accelerate_config']}: {step['gigabytes']:.1f} GB and about {duration(step['minutes'])}"
+            f"{' without generation' if name == 'grpo' else ''}, estimated",
         ]
     if made["evaluation"]:
         lines.append(f"evaluated before and after: {made['evaluation']}")

@@ -29,7 +29,7 @@ from zero2chat.models.loading import context_length, head_width, load_tokenizer
 from zero2chat.models.training_job import Group, Job, Model, Work
 from zero2chat.package_files import find
 from zero2chat.planning.memory import STAGES
-from zero2chat.planning.model_sizes import config_of
+from zero2chat.planning.model_sizes import DIMENSIONS, config_of
 from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.stages.pretrain import build_model, derive
 from zero2chat.trainers.muon import split_parameters
@@ -90,7 +90,8 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: its config.json cannot be read ({str(error).splitlines()[0]})") from error
     config = config_of(path)
-    config.dtype = torch.bfloat16  # of all models in the table
+    if path in DIMENSIONS:
+        config.dtype = torch.bfloat16  # of all models in the table
     return config
 
 

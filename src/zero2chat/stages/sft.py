@@ -45,7 +45,7 @@ from zero2chat.errors import UserError
 from zero2chat.export.merge import check_merge
 from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.models.chat_template import end_turn
-from zero2chat.models.hardware import first_goes_first
+from zero2chat.models.hardware import first_goes_first, is_on_cpu
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import ROWS, Run, cores, is_main_process
 from zero2chat.stages import Stage
@@ -106,7 +106,8 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
 
     start_from_adapter(run, model_args)
     chosen = model_args.attn_implementation
-    if training.packing and training.bf16 and chosen is None and not args.tasks_steps and is_flash_attn_2_available():
+    can_be_flash = training.bf16 and not args.tasks_steps and not is_on_cpu() and is_flash_attn_2_available()
+    if training.packing and chosen is None and can_be_flash:
         model_args.attn_implementation = "flash_attention_2"  # computes no attention between conversations
     model, tokenizer = open_chat_model(model_args, training.chat_template_path)
     if training.packing:
@@ -155,11 +156,11 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
 
     # No MFU: rows differ in length, and so does the cost of attention.
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "non_padding", tools)
-    if model_args.attn_implementation != chosen:  # FlashAttention takes no fp32, in which the tasks are evaluated
-        model.set_attn_implementation("sdpa")
     metrics = {"conversations": {"value": len(rows)}} | left_out
     if validation is not None:
         metrics |= validation_loss(trainer, len(validation))
+    if model_args.attn_implementation != chosen:  # FlashAttention takes no fp32, in which the tasks are evaluated
+        model.set_attn_implementation("sdpa")
     PartialState().wait_for_everyone()  # no rank reads the rows any more
     _remove_rows(run)  # before the run is done: a kill in between would leave them for ever
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
@@ -209,7 +210,7 @@ def _tokenize(
     failed: list[UserError | None] = [None]
     with first_goes_first(is_main_process()):
         if is_main_process():
-            _remove_rows(run)
+            shutil.rmtree(folder, ignore_errors=True)  # of a killed attempt; others may still be read
             try:
                 tokenize().save_to_disk(folder)
             except UserError as error:
