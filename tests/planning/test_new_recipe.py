@@ -301,6 +301,17 @@ def test_a_folder_that_exists_or_has_no_parent(model: str) -> None:
     assert refusal("no/mine", model, data) == "no/mine: no folder no: create it first"
 
 
+def test_runs_of_another_recipe_are_not_taken_for_this_ones(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    Path("runs/mine/sft").mkdir(parents=True)
+    assert refusal("mine", model, data).startswith("runs/mine: exists already, and the steps of mine would write there")
+
+
+def test_rows_that_are_trained_on_are_not_held_out_too(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    assert refusal("mine", model, data, "./chats.jsonl").startswith("--eval ./chats.jsonl: it is trained on")
+
+
 def test_data_that_fits_no_format(model: str) -> None:
     path = jsonl("rows.jsonl", [{"question": q, "reply": a} for q, a in said(30)])
     line = refusal("mine", model, [path])

@@ -293,6 +293,13 @@ def new(
         raise UserError(f"{recipe}: exists already: give a new folder, or remove it")
     if not folder.name or not folder.parent.is_dir():
         raise UserError(f"{recipe}: no folder {folder.parent}: create it first")
+    if (runs := Path("runs", folder.name)).exists():
+        raise UserError(f"{runs}: exists already, and the steps of {recipe} would write there: give another name")
+    if held_out is not None and Path(held_out).resolve() in [Path(path).resolve() for path in data]:
+        raise UserError(
+            f"--eval {held_out}: it is trained on, so it cannot be held out: leave --eval out, and the "
+            "last rows of the data are held out"
+        )
     machine = find_machine(gpu, gpus)
     parts = assign(data, steps)
     base = open_base(model)
