@@ -225,7 +225,7 @@ def _base_of(source: Path) -> str:
         base = json.loads((source / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{source}: {ADAPTER} is damaged ({error}): save the adapter again") from error
-    return base or ""  # without a base model, `merged` says so
+    return str(base or "")  # without a base model, `merged` says so
 
 
 def _merge(source: Path, files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
