@@ -27,7 +27,7 @@ TURNS = [
 ]
 
 
-def _rows(*conversations: list[dict[str, str]]) -> Dataset:
+def _rows(*conversations: list[dict[str, Any]]) -> Dataset:
     return Dataset.from_list(
         [
             {"messages": json.dumps(turns), "tools": "null", "where": f"mine, row {i}"}
@@ -90,6 +90,20 @@ def test_a_row_that_would_be_all_mask_is_refused(tokenizer_folder: Path) -> None
             "error",
             "mine",
         )
+
+
+def test_a_call_that_the_template_cannot_render_is_named(tokenizer_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    # A template that takes a call's arguments as text only.
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% generation %}{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ 'call: ' + c.function.arguments }}{% endfor %}"
+        "{% endgeneration %}{% endfor %}"
+    )
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    rows = _rows([{"role": "assistant", "content": "a", "tool_calls": [call]}])
+    with pytest.raises(UserError, match="row 0: the chat template rejects it: can only concatenate str"):
+        tokenize_conversations(rows, tokenizer, 60, "error", "mine")
 
 
 def test_a_row_that_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerBase) -> None:

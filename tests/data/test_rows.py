@@ -159,9 +159,35 @@ def test_a_csvs_numbers_are_numbers_for_rewards_and_answers_are_as_written() -> 
     assert (found["level"][:], found["share"][:], found["note"][:]) == ([1, 2], [0.5, 1.0], ["a", "2"])
 
 
+def test_half_a_character_is_replaced_and_a_number_too_long_is_named() -> None:
+    half = '{"prompt": "a \\ud83d b", "answer": "1", "note": ["\\ud83d"]}'
+    found = load_problems(_source(half))
+    assert (found["prompt"][0][0]["content"], found["note"][0]) == ("a ? b", ["?"])
+    with pytest.raises(UserError, match="chats: column 'level' has a number of more than 64 bits"):
+        load_problems(_source(json.dumps({"prompt": "a", "answer": "1", "level": 2**70})))
+
+
+def test_csv_files_may_lack_a_column() -> None:
+    Path("a.csv").write_text("prompt,answer,level\na,1,2\n")
+    Path("b.csv").write_text("prompt,answer\nb,2\n")
+    found = load_problems(Source(path="csv", data_files=["a.csv", "b.csv"], label="both"))
+    assert (found["answer"][:], found["level"][:]) == (["1", "2"], ["2", None])
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_an_open_quotation_does_not_swallow_the_rest_of_a_csv(end: str) -> None:
+    Path("a.csv").write_text(f'prompt,answer\n"a\nb",1\n"c,2\nd,3{end}')
+    with pytest.raises(UserError, match=r"a, row 1: the quotation mark is not closed .* \(a\.csv, line 4\)"):
+        load_problems(Source(path="a.csv"))
+    Path("a.csv").write_text(f'prompt,answer\nd,"3"{end}')
+    assert load_problems(Source(path="a.csv"))["answer"][:] == ["3"]
+
+
 def test_a_delimiter_is_one_character() -> None:
     with pytest.raises(ValueError, match="delimiter '::': expected one character"):
         Source(path="a.csv", delimiter="::")
+    with pytest.raises(ValueError, match="delimiter: only for CSV files"):
+        Source(path="a.jsonl", delimiter=";")
 
 
 def test_a_slice_of_a_file_is_read_line_by_line_too() -> None:

@@ -201,12 +201,34 @@ def test_a_score_for_no_row_and_a_metric_without_a_number_are_errors(opened: Any
         "        kinds = datasets.Features(dict.fromkeys(('predictions', 'references'), datasets.Value('string')))\n"
         "        return evaluate.MetricInfo(description='', citation='', features=kinds)\n"
         "    def _compute(self, predictions, references):\n"
-        "        return {'said': 'fine'} if list(references) != ['Tom'] else {}[0]\n"
+        "        return {'said': 'fine', 'none': None} if list(references) != ['Tom'] else {}[0]\n"
     )
     for gold, says in (
-        ("Ada", "metrics: empty.py gave no number: {'said': 'fine'}"),
+        ("Ada", "metrics: empty.py gave no number: {'said': 'fine', 'none': None}"),
         ("Tom", r"metrics: KeyError\(0\)"),
     ):
         spec = _spec({"prompt": "Who?", "answer": gold}, metrics=["empty.py"])
         with pytest.raises(UserError, match=says):
             evaluate_own_data(*opened, spec, load_rows(spec))
+
+
+def test_numpys_numbers_are_numbers_and_nan_is_an_error(opened: Any) -> None:
+    Path("lengths.py").write_text(
+        "import datasets, evaluate, numpy\n"
+        "class Lengths(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        "        kinds = datasets.Features(dict.fromkeys(('predictions', 'references'), datasets.Value('string')))\n"
+        "        return evaluate.MetricInfo(description='', citation='', features=kinds)\n"
+        "    def _compute(self, predictions, references):\n"
+        "        lengths = numpy.array([len(one) for one in references])\n"
+        "        one = numpy.float32('1' if 1 in lengths else 'nan')\n"
+        "        return {'length': lengths, 'most': lengths.max(), 'one': one}\n"
+    )
+    rows = [{"prompt": "Who?", "answer": "A" * n} for n in (1, 4)]
+    spec = _spec(*rows, metrics=["lengths.py"])
+    metrics, _, scored = evaluate_own_data(*opened, spec, load_rows(spec))
+    assert [one.score for one in scored] == [1.0, 4.0]
+    assert (metrics["most_mine"]["value"], metrics["one_mine"]["value"]) == (4.0, 1.0)
+    spec = _spec(*rows[1:], metrics=["lengths.py"])
+    with pytest.raises(UserError, match="mine: metrics: one is not a finite number: nan"):
+        evaluate_own_data(*opened, spec, load_rows(spec))

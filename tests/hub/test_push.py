@@ -272,8 +272,11 @@ def test_what_is_no_model_or_not_done_is_named_with_the_checkpoints_there_are(ru
     _run(Path("runs/mine/corpus"), "corpus").finish({})
     broken = shutil.copytree(run / "checkpoint-5", run / "checkpoint-7")
     (broken / "model.safetensors").write_bytes(b"half")
+    Path("runs/card").mkdir()
+    Path("runs/card/README.md").write_text("# Another trainer's model\n")
     cases: list[tuple[str, str | None, str]] = [
         ("runs/none", None, "runs/none: not a run"),
+        ("runs/card", "step-2", "runs/card: not a run .*: it has no step-2"),
         ("runs/mine/corpus", None, "runs/mine/corpus: no safetensors weights"),
         (str(run), "step-7", "runs/mine/sft: no complete checkpoint of step 7: available: step-5"),
         ("runs/mine/corpus", "step-7", "no complete checkpoint of step 7: the folder has no checkpoints"),

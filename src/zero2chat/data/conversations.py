@@ -165,7 +165,7 @@ def encode_conversations(
         tools = json.loads(row["tools"])
         try:
             ids, mask = encoder(messages, tools)
-        except TemplateError as error:  # for example an unknown role, or turns in an unsupported order
+        except (TemplateError, TypeError) as error:  # such as turns in an unsupported order, or arguments as objects
             raise UserError(f"{row['where']}: the chat template rejects it: {error}") from error
         except UserError as error:
             raise UserError(f"{row['where']}: {error}") from error

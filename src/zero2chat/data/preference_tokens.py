@@ -53,7 +53,7 @@ def _encode_side(
         raise UserError(f"{where}: {side} has {len(pair[side])} turns: move all but the last into the prompt")
     try:
         ids, mask = encoder(neutral(pair["prompt"] + pair[side], tokenizer))
-    except (TemplateError, UserError) as error:
+    except (TemplateError, TypeError, UserError) as error:
         raise UserError(f"{where}: {error}") from error
     if 1 not in mask:
         raise UserError(f"{where}: the chat template marks no assistant tokens in it")

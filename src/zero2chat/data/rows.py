@@ -67,6 +67,8 @@ class Table:
                 found.append((i, read({name: row.get(name) for name in self.column_names}, where)))
             except UserError as error:
                 invalid.append(f"{error} ({self.places[i]})" if self.places else str(error))
+        if not found and not invalid:
+            raise UserError(f"{source.label}: no rows: set `n` to 1 or more")
         if invalid and (source.invalid == "error" or not found):
             raise UserError(_listed(invalid, len(self), str(source.label)))
         if invalid and is_main_process():
@@ -91,12 +93,14 @@ class Table:
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 said = " ".join(str(error).split())
                 raise UserError(f"{source.label}: column '{name}' has values of several types ({said})") from error
+            except OverflowError as error:
+                raise UserError(f"{source.label}: column '{name}' has a number of more than 64 bits") from error
         return Dataset(pa.table(found))
 
 
-def _numbers(cells: Sequence[str]) -> Sequence[Any]:
+def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
     for kind in (int, float):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError):  # None in a file without the column
             return [kind(cell) for cell in cells]
     return cells
 
@@ -160,7 +164,7 @@ def _json_rows(text: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | 
     text = text.removeprefix(b"\xef\xbb\xbf")
     if text.lstrip().startswith(b"["):
         try:
-            items = json.loads(text)
+            items = _whole(json.loads(text))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: invalid JSON: {error}") from error
         for item in items:
@@ -170,7 +174,7 @@ def _json_rows(text: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | 
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = _whole(json.loads(line))
         except UnicodeDecodeError:
             yield number, "not UTF-8"
         except (ValueError, RecursionError) as error:
@@ -182,16 +186,35 @@ def _json_rows(text: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | 
 _NO_OBJECT = "expected an object, {{…}}, found {}"
 
 
+def _whole(value: Any) -> Any:
+    """Replace half surrogate pairs, which JSON can encode and Arrow cannot, by question marks."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
+
+
 def _csv_rows(file: Path, source: Source) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Yield line and row of a CSV file with a header. A text instead of a row is an error."""
     delimiter = source.delimiter or csv_delimiter(file)
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened, delimiter=delimiter)
+            ended: list[bool] = []
+
+            def lines() -> Iterator[str]:
+                yield from opened
+                ended.append(True)
+                yield '"'  # closes an open quotation, or else is a row of its own
+
+            reader = csv.reader(lines(), delimiter=delimiter)
             header = next(reader, [])
             line = reader.line_num + 1
             for cells in reader:
-                if any(cells[len(header) :]):
+                if ended:
+                    if line < reader.line_num:
+                        yield line, "the quotation mark is not closed before the end of the file"
+                elif any(cells[len(header) :]):
                     yield line, f"{len(cells)} cells, but {len(header)} columns"
                 elif cells:
                     yield line, dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))

@@ -82,6 +82,8 @@ class Source:
             raise ValueError("retell: only for a task's documents, without tools: set `task`, or remove retell")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ValueError(f"delimiter {self.delimiter!r}: expected one character, such as ';'")
+        if self.delimiter is not None and _builder_and_files(self)[0] != "csv":
+            raise ValueError("delimiter: only for CSV files: remove it")
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
@@ -97,6 +99,8 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
     for i, source in enumerate(sources):
         if documents and source.label in tasks.SPLITS:
             raise UserError(f"{where}[{i}]: label: '{source.label}' is the name of a split: set another `label`")
+        if documents and source.invalid == "drop":
+            raise UserError(f"{where}[{i}]: invalid: only for conversations, pairs and prompts: remove it")
         if documents and source.retell:
             raise UserError(f"{where}[{i}]: retell: only for conversations, but these are documents: remove it")
         if source.task is not None:

@@ -7,6 +7,7 @@ judge, one's own. `metrics` compare with the reference answers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
@@ -213,10 +214,13 @@ def _by_metrics(opened: _Opened, rows: Rows, texts: Sequence[str]) -> dict[str, 
         raise UserError(f"{opened.spec.label}: metrics: {error!r}") from error
     found: dict[str, list[float | None] | float] = {}
     for name, value in result.items():
-        if isinstance(value, list) and len(value) == len(texts) and all(isinstance(one, int | float) for one in value):
-            found[name] = list(map(float, value))
-        elif not isinstance(value, list | dict | str):
-            found[name] = float(value)
+        value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's and PyTorch's
+        values = value if isinstance(value, list) and len(value) == len(texts) else [value]
+        if not all(isinstance(one, int | float) for one in values):
+            continue
+        if not all(map(math.isfinite, values)):
+            raise UserError(f"{opened.spec.label}: metrics: {name} is not a finite number: {value!r:.200}")
+        found[name] = list(map(float, values)) if isinstance(value, list) else float(value)
     if not found:
         raise UserError(f"{opened.spec.label}: metrics: {', '.join(opened.spec.metrics)} gave no number: {result!r}")
     return found

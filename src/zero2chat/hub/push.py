@@ -129,14 +129,14 @@ def pack(
     _check_names(repo, base)
     check_branch(revision)
     is_run = (folder / RUN).exists()
-    if not is_run and not (folder / CARD).exists():
+    step = int(revision[5:]) if revision and re.fullmatch(r"step-\d+", revision) else None
+    if not is_run and (step is not None or not (folder / CARD).exists()):
+        neither = f", and no model with a card (no {CARD})" if step is None else f": it has no {revision}"
         raise UserError(
-            f"{folder}: not a run (no {RUN}), and no model with a card (no {CARD}): give a trained step's folder, such "
-            "as runs/quickstart/sft"
+            f"{folder}: not a run (no {RUN}){neither}: give a trained step's folder, such as runs/quickstart/sft"
         )
     identity = (read_run(folder) or {}) if is_run else {}
-    step = int(revision[5:]) if revision and re.fullmatch(r"step-\d+", revision) else None
-    source = _source(folder, step) if is_run or step else folder
+    source = _source(folder, step) if is_run else folder
     files: dict[str, Path | bytes] = dict(_listed(source))
     _check_weights(source, files)
     merges = ADAPTER in files and base is None and not is_hub_name(_base_of(source))
@@ -221,13 +221,20 @@ def _check_weights(source: Path, files: Mapping[str, Any]) -> None:
 
 
 def _base_of(source: Path) -> str:
-    return str(json.loads((source / ADAPTER).read_text())["base_model_name_or_path"])
+    try:
+        base = json.loads((source / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{source}: {ADAPTER} is damaged ({error}): save the adapter again") from error
+    return str(base or "")  # without a base model, `merged` says so
 
 
 def _merge(source: Path, files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
     """Merge an adapter into its base model, and return the files of the whole model. Raises `UserError` as `merged`."""
     target = source / "_merged"
-    model = merged(source)
+    try:
+        model = merged(source)
+    except UserError as error:
+        raise UserError(f"{error}; or push the base model first, and name that with --base") from error
     shutil.rmtree(target, ignore_errors=True)
     model.save_pretrained(target)
     print(
