@@ -325,8 +325,12 @@ def test_an_adapter_is_merged_or_pointed_to_a_base_that_others_can_have(
     assert parcel.card.data.library_name == "transformers"
     assert "merged into its base model" in str(parcel.card)
     assert "load it on top" not in str(parcel.card)
-    whole = AutoModelForCausalLM.from_pretrained(adapter.folder / "_merged")
+    merged = parcel.files["model.safetensors"].parent  # type: ignore[union-attr]
+    whole = AutoModelForCausalLM.from_pretrained(merged)
     assert whole.config.architectures == ["Qwen3ForCausalLM"]
+    assert adapter.folder not in merged.parents
+    del parcel
+    assert not merged.exists()
     parcel = pack(adapter.folder, "me/lora", base="me/base")
     assert (parcel.card.data.base_model, parcel.card.data.library_name) == ("me/base", "peft")
     assert {"adapter_config.json", "adapter_model.safetensors"} <= set(parcel.files)

@@ -533,6 +533,19 @@ def test_several_calls_of_a_turn_are_made_in_their_order_and_answered_together(o
     assert session.turns[-1].assistant == "So."
 
 
+def test_calls_that_the_template_does_not_render_together_end_the_answer_and_nothing_else(ours, monkeypatch):
+    refuses = (
+        "{%- for turn in messages if turn.tool_calls and turn.tool_calls|length > 1 -%}"
+        "{{ raise_exception('one call a turn') }}{%- endfor -%}"
+    )
+    monkeypatch.setattr(ours[1], "chat_template", refuses + ours[1].chat_template)
+    session = Session(*ours, GREEDY, tools=Clock().tools())
+    script = Script(monkeypatch, session)
+    answer = list(script("When?", said("Rome") + said("Oslo"), script.pause))
+    assert "renders no such calls together" in [piece for piece in answer if isinstance(piece, ToolResult)][-1].text
+    assert joined(script("And?", said("Rome"), script.pause, "Noon."))[-1] == "Noon."
+
+
 def test_several_calls_between_control_tokens_are_one_turn_too(others, monkeypatch):
     monkeypatch.setattr(others[1], "chat_template", qwen2_5_chat_template)
     asked = Asked()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,7 @@ class Parcel:
     files: dict[str, Path | bytes]
     card: ModelCard
     rank: int | None = None  # an adapter's
+    scratch: list[tempfile.TemporaryDirectory[str]] = field(default_factory=list)  # removed with the parcel
 
     def name(self, repo: str) -> None:
         """Write the commands for this repository into a language model's card."""
@@ -140,8 +141,10 @@ def pack(
     files: dict[str, Path | bytes] = dict(_listed(source))
     _check_weights(source, files)
     merges = ADAPTER in files and base is None and not is_hub_name(_base_of(source))
+    scratch: list[tempfile.TemporaryDirectory[str]] = []
     if merges:
-        files = _merge(source, files)
+        scratch.append(tempfile.TemporaryDirectory())
+        files = _merge(source, files, Path(scratch[0].name))
     own = source / CARD
     try:
         # The Trainer and PEFT write their own cards into checkpoints and into unfinished runs.
@@ -164,7 +167,7 @@ def pack(
         card.data["base_model"] = base or card.data.get("base_model")
         files[CARD] = str(card).encode()
     rank = json.loads((source / ADAPTER).read_text()).get("r", 0) if ADAPTER in files else None
-    parcel = Parcel(repo, revision, dict(sorted(files.items())), card, rank)
+    parcel = Parcel(repo, revision, dict(sorted(files.items())), card, rank, scratch)
     parcel.name(repo)
     return parcel
 
@@ -228,18 +231,17 @@ def _base_of(source: Path) -> str:
     return str(base or "")  # without a base model, `merged` says so
 
 
-def _merge(source: Path, files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
-    """Merge an adapter into its base model, and return the files of the whole model. Raises `UserError` as `merged`."""
-    target = source / "_merged"
+def _merge(source: Path, files: Mapping[str, Path | bytes], target: Path) -> dict[str, Path | bytes]:
+    """Merge an adapter into its base model, in a folder, and return the files of the whole model. Raises `UserError`
+    as `merged`."""
     try:
         model = merged(source)
     except UserError as error:
         raise UserError(f"{error}; or push the base model first, and name that with --base") from error
-    shutil.rmtree(target, ignore_errors=True)
     model.save_pretrained(target)
     print(
-        f"{source}: a LoRA adapter whose base model is only on this machine: pushed merged into it, from {target}; to "
-        "push the adapter alone, push its base model first, and name that with --base",
+        f"{source}: a LoRA adapter whose base model is only on this machine: pushed merged into it; to push the "
+        "adapter alone, push its base model first, and name that with --base",
         flush=True,
     )
     rest = {name: file for name, file in files.items() if not name.startswith("adapter_")}

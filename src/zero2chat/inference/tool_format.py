@@ -244,14 +244,17 @@ class CallFormat:
     def results(self, results: Sequence[tuple[str, ToolResult]], room: int) -> tuple[list[ToolResult], list[int]]:
         """Return the results of a turn's calls, given with their tools' names, truncated to `room` tokens together; and
         the ids from the last call's end to the next token of the answer: the turn's end, the tools' turns, and the next
-        header. Without room there are no ids."""
+        header. Without room there are no ids, nor for calls that the template does not render in one turn."""
         known = next(iter(self.tools.functions))
         names = [name if name in self.tools.functions else known for name, _ in results]
         texts = [neutral(result.text, self.tokenizer) for _, result in results]
         length = max(map(len, texts))
         while True:
             told = [shortened(text, length) for text in texts]
-            ids = self._encode(self._results_text(list(zip(names, told, strict=True))))
+            try:
+                ids = self._encode(self._results_text(list(zip(names, told, strict=True))))
+            except UserError:  # what a model writes ends no training
+                return [failed("The chat template renders no such calls together.") for _ in results], []
             if len(ids) <= room:
                 return [replace(result, text=text) for (_, result), text in zip(results, told, strict=True)], ids
             if not length:
