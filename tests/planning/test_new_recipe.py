@@ -20,7 +20,7 @@ from zero2chat import cli
 from zero2chat.errors import UserError
 from zero2chat.package_files import HOME
 from zero2chat.planning import new_inputs
-from zero2chat.planning.new_inputs import choose_rewards, choose_scores
+from zero2chat.planning.new_inputs import choose_rewards, choose_scores, find_machine
 from zero2chat.planning.new_recipe import choose_batch, choose_length, new
 from zero2chat.recipes.recipe import load_recipe
 
@@ -398,6 +398,17 @@ def test_a_tokenizer_without_a_pad_token(model: str) -> None:
         json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"})
     )
     assert "pad token is missing or is the end-of-turn token" in refusal("mine", model, [jsonl("chats.jsonl", chats())])
+
+
+def test_a_containers_limit_counts_where_it_is_below_the_machines_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zero2chat.planning.new_inputs._CGROUP", tmp_path)
+    whole = find_machine(None, None).device.memory
+    (tmp_path / "memory.max").write_text("max\n")
+    assert find_machine(None, None).device.memory == pytest.approx(whole, rel=0.3)
+    (tmp_path / "memory.max").write_text("1700000000\n")
+    assert find_machine(None, None).device.memory == pytest.approx(1e9)
 
 
 def test_a_model_that_is_too_large_for_the_memory(sized: Callable[..., str]) -> None:

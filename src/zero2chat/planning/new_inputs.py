@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -57,6 +58,7 @@ _MOST_INVALID = 0.1  # share of the rows
 _STEP = 64  # tokens: lengths are multiples of it
 _MARKS = ("####", "\\boxed", "<answer>")  # of a final answer, in a prompt that asks for it
 _CPU_MFU = 0.3
+_CGROUP = Path("/sys/fs/cgroup")
 # glibc keeps freed memory: recipes/tool-calls-smollm2-135m and dpo-smollm2-135m used 1.7 times the estimate
 _CPU_MEMORY = 1.7
 
@@ -135,9 +137,18 @@ def find_machine(gpu: str | None, gpus: int | None) -> Machine:
         if gpus not in (None, 1, several):
             raise UserError(f"--gpus {gpus}: the accelerate configs launch 1 or {several} GPUs: give one of these")
         return Machine(name, device, gpus or 1, 0.4, gpu=True)
-    free = float(psutil.virtual_memory().available)
+    free = _free_memory()
     name, device = f"{cores()} CPU cores with {free / GB:.0f} GB free", Gpu(_cpu_peak(), free / _CPU_MEMORY)
     return Machine(name, device, 1, _CPU_MFU, gpu=False, memory=_CPU_MEMORY)
+
+
+def _free_memory() -> float:
+    """Return the bytes that are free on this machine, or the limit of this container if that is less."""
+    free = float(psutil.virtual_memory().available)
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroups, version 2 and 1
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            free = min(free, float(int((_CGROUP / limit).read_text())))
+    return free
 
 
 def _cpu_peak() -> float:
