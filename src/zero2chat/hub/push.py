@@ -6,7 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ class Parcel:
     files: dict[str, Path | bytes]
     card: ModelCard
     rank: int | None = None  # an adapter's
-    scratch: list[tempfile.TemporaryDirectory[str]] = field(default_factory=list)  # removed with the parcel
+    scratch: tempfile.TemporaryDirectory[str] | None = None  # of a merged model; removed with the parcel
 
     def name(self, repo: str) -> None:
         """Write the commands for this repository into a language model's card."""
@@ -141,10 +141,9 @@ def pack(
     files: dict[str, Path | bytes] = dict(_listed(source))
     _check_weights(source, files)
     merges = ADAPTER in files and base is None and not is_hub_name(_base_of(source))
-    scratch: list[tempfile.TemporaryDirectory[str]] = []
-    if merges:
-        scratch.append(tempfile.TemporaryDirectory())
-        files = _merge(source, files, Path(scratch[0].name))
+    scratch = tempfile.TemporaryDirectory() if merges else None
+    if scratch:
+        files = _merge(source, files, Path(scratch.name))
     own = source / CARD
     try:
         # The Trainer and PEFT write their own cards into checkpoints and into unfinished runs.
