@@ -278,4 +278,4 @@ def test_the_quickstarts_commands_run_as_printed(
     # A mistake that only the launched step can see ends with exit code 2 and one line too.
     code, _, errors = zero2chat(*faster, "--set", "sft.max_length=9000", "--restart", "sft")
     said = [line for line in errors if line.startswith("error:")]
-    assert (code, said) == (2, ["error: max_length 9000 exceeds the model's context of 256"])
+    assert (code, said) == (2, ["error: max_length 9000 exceeds the model's context of 256: lower it"])

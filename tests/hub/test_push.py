@@ -381,7 +381,9 @@ for kind in (AutoModelForCausalLM, AutoTokenizer):
     assert f"pushed to {hub.url}/me/stage\n" in done.stdout
     assert TOKEN not in done.stdout + done.stderr
     there = {name: content for name, content in hub.files("me/stage").items() if name != ".gitattributes"}
-    assert there == _local(out, ("run.json", "history.jsonl", "samples.jsonl"))
+    local = _local(out, ("run.json", "history.jsonl", "samples.jsonl"))
+    assert there.pop("README.md").startswith(local.pop("README.md").rstrip())  # and says how to run the model
+    assert there == local
     assert hub.repositories["me/stage"]["private"]
     trained, back = load_file(out / "model.safetensors"), load_file(tmp_path / "back" / "model.safetensors")
     assert all((trained[name] == back[name]).all() for name in trained | back)
