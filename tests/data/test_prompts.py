@@ -65,13 +65,13 @@ def test_a_rows_own_tools_are_in_its_prompt(own: Callable[..., Any], tokenizer: 
     found = load_problems(source, answers=False, tools=True)
     assert [json.loads(text) for text in found["tools"]] == [TOOLS, None]
     _, (shown, plain) = encode_problems(found, tokenizer)
+    with pytest.raises(UserError, match="mine, row 0: tools: only sft, grpo and evaluate show a row's tools"):
+        load_problems(source, answers=False)
     without = load_problems(own({"prompt": "Who?"}, {"prompt": "Why?"}), answers=False)
     assert [plain] == encode_problems(without, tokenizer)[1][1:]
     text = tokenizer.decode(shown)
     assert '"find"' in text
     assert "It finds< |im_end|>." in text
-    with pytest.raises(UserError, match="mine, row 0: tools: only sft, grpo and evaluate show a row's tools"):
-        load_problems(source, answers=False)
 
 
 def test_a_reference_that_cannot_be_used_is_named_with_its_line(own: Callable[..., Any]) -> None:

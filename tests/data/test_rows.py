@@ -132,7 +132,8 @@ def test_a_file_without_any_row_is_named(content: str, says: str) -> None:
 def test_a_list_of_rows_is_read_like_lines() -> None:
     rows = [{"messages": [ASKED, SAID]}, {"messages": [ASKED, SAID], "review": "rejected"}]
     Path("chats.json").write_text(json.dumps(rows, indent=1))
-    assert len(load_conversations(Source(path="chats.json"))) == 1
+    (found,) = load_conversations(Source(path="chats.json", split="train[-2:]"))
+    assert found["where"] == "chats, row 0 (chats.json, item 1)"
 
 
 # ---- other readers

@@ -213,9 +213,9 @@ def test_an_invalid_row_behind_those_that_are_measured_is_dropped_too(
     """Or the run would stop at it."""
     monkeypatch.setattr(new_inputs, "_READ", 30)
     rows = chats()
-    rows[45]["messages"][1]["content"] = ""
+    rows[46]["messages"][1]["content"] = ""
     made = new("mine", model, [jsonl("chats.jsonl", rows), jsonl("more.jsonl", chats(30))], dry_run=True)
-    assert made["steps"]["sft"]["dropped"].startswith("chats: 1 of 60 rows is invalid: dropped, such as chats, row 45:")
+    assert made["steps"]["sft"]["dropped"].startswith("chats: 1 of 60 rows is invalid: dropped, such as chats, row 46:")
     sources = yaml.safe_load(made["files"]["sft.yaml"])["datasets"]
     assert [source.get("invalid") for source in sources] == ["drop", None]
 
@@ -397,9 +397,9 @@ def test_rows_that_are_trained_on_are_not_held_out_too(model: str) -> None:
 
 
 def test_data_that_fits_no_format(model: str) -> None:
-    path = jsonl("rows.jsonl", [{"question": q, "reply": a} for q, a in said(30)])
+    path = jsonl("rows.jsonl", [{"asked": q, "said": a} for q, a in said(30)])
     line = refusal("mine", model, [path])
-    assert line.startswith("rows.jsonl: its columns (question, reply) fit no format of sft, dpo, grpo. The nearest is")
+    assert line.startswith("rows.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo. The nearest is")
     assert "prompt and completion (prompt, completion) of sft: row 0 has no prompt, completion" in line
     assert "its columns () fit no format" in refusal("mine", model, [jsonl("rows.jsonl", [{}] * 30)])
     path = jsonl("rows.jsonl", [{"instructions": q, "output": a} for q, a in said(30)])

@@ -148,11 +148,11 @@ def load_table(source: Source) -> Table:
         except OSError as error:
             raise UserError(f"{source.label}: cannot read {file}: {error.strerror}") from error
         read = _csv_rows(file, source) if file.suffix in _CSV else _json_rows(text, f"{source.label}: {file}")
-        for line, row in read:
+        for item, (line, row) in enumerate(read, 1):
             if isinstance(row, str):
                 errors[len(found)] = row
             found.append({} if isinstance(row, str) else row)
-            places.append(f"{file}, line {line}" if line else str(file))
+            places.append(f"{file}, line {line}" if line else f"{file}, item {item}")
     if not found:
         raise UserError(f"{source.label}: {', '.join(map(str, files))}: the file has no rows")
     if len(errors) == len(found):
