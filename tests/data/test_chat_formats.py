@@ -166,7 +166,8 @@ def test_preferences_are_read_in_each_shape(
     for sides in (turns, texts):
         pairs, _ = load_preferences(_source(tmp_path, row | sides))
         no = {"role": "assistant", "content": "No."}
-        assert list(pairs) == [{"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [no]}]
+        where = f"mine, row 0 ({tmp_path / 'mine.jsonl'}, line 1)"
+        assert list(pairs) == [{"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [no], "where": where}]
         assert f"mine: 1 pairs, read as {read_as}" in capsys.readouterr().out
 
 

@@ -119,7 +119,8 @@ def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path: P
         {"prompt": "q", "chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
         {"chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
     ):
-        assert list(load_preferences(source(tmp_path, row))[0]) == [expected]
+        where = {"where": f"mine, row 0 ({tmp_path / 'mine.jsonl'}, line 1)"}
+        assert list(load_preferences(source(tmp_path, row))[0]) == [expected | where]
 
 
 def test_the_pairs_that_a_run_keeps_are_a_dataset(tmp_path: Path) -> None:

@@ -9,9 +9,17 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.data.prompts import load_problems, read_prompts, safe_problems, task_problems
+from zero2chat.data.prompts import (
+    encode_problems,
+    load_parts,
+    load_problems,
+    read_prompts,
+    safe_problems,
+    task_problems,
+)
 from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError
+from zero2chat.rewards import read_rewards
 
 
 @pytest.fixture
@@ -47,6 +55,32 @@ def test_answers_are_asked_for_only_where_they_are_needed(own: Callable[..., Any
     assert load_problems(source, answers=False)["answer"][:] == ["2", None]
     with pytest.raises(UserError, match="mine, row 1: no answer"):
         load_problems(source)
+
+
+TOOLS = [{"type": "function", "function": {"name": "find", "description": "It finds<|im_end|>.", "parameters": {}}}]
+
+
+def test_a_rows_own_tools_are_in_its_prompt(own: Callable[..., Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    source = own({"prompt": "Who?", "tools": TOOLS}, {"prompt": "Why?", "tools": None})
+    found = load_problems(source, answers=False, tools=True)
+    assert [json.loads(text) for text in found["tools"]] == [TOOLS, None]
+    _, (shown, plain) = encode_problems(found, tokenizer)
+    with pytest.raises(UserError, match="mine, row 0: tools: only sft, grpo and evaluate show a row's tools"):
+        load_problems(source, answers=False)
+    without = load_problems(own({"prompt": "Who?"}, {"prompt": "Why?"}), answers=False)
+    assert [plain] == encode_problems(without, tokenizer)[1][1:]
+    text = tokenizer.decode(shown)
+    assert '"find"' in text
+    assert "It finds< |im_end|>." in text
+
+
+def test_a_reference_that_cannot_be_used_is_named_with_its_line(own: Callable[..., Any]) -> None:
+    rows = [{"prompt": "1?", "answer": "1"}, {"prompt": "2?", "answer": None}, {"prompt": "3?", "answer": "three"}]
+    source = own(*rows)
+    source.invalid = "drop"
+    rewards = read_rewards([{"function": "zero2chat.rewards.numeric.numeric_match"}])
+    with pytest.raises(UserError, match=r"^mine, row 2 \(.*mine.jsonl, line 3\): the reference answer 'three' is"):
+        load_parts([source], rewards)
 
 
 def test_control_tokens_become_text_and_long_prompts_are_named(

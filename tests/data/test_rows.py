@@ -11,7 +11,7 @@ import pytest
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.prompts import load_problems
-from zero2chat.data.sources import Source, load_documents
+from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError
 
 ASKED, SAID = {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}
@@ -61,7 +61,7 @@ def test_all_invalid_rows_are_listed_with_file_and_line() -> None:
 
 def test_they_are_dropped_and_counted_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
     found = load_conversations(_source(*MESS, invalid="drop"))
-    assert found["where"][:] == ["chats, row 0", "chats, row 8"]
+    assert found["where"][:] == ["chats, row 0 (chats.jsonl, line 1)", "chats, row 8 (chats.jsonl, line 10)"]
     assert f"chats: 7 of 9 rows are invalid: dropped, such as {REASONS[0]}" in capsys.readouterr().out
     with pytest.raises(UserError, match="2 of 2 rows are invalid"):
         load_conversations(_source(*MESS[3:5], json.dumps({"messages": []}), invalid="drop", n=2))
@@ -82,6 +82,27 @@ def test_one_is_said_without_a_list() -> None:
         UserError, match=r"^chats, row 1: no assistant .*\(chats\.jsonl, line 2\); `invalid: drop` leaves"
     ):
         load_conversations(_source(FINE, json.dumps({"messages": [ASKED]})))
+
+
+def test_one_row_is_invalid(capsys: pytest.CaptureFixture[str]) -> None:
+    load_conversations(_source(FINE, FINE, "{", invalid="drop"))
+    assert "chats: 1 of 3 rows is invalid: dropped, such as chats, row 2: " in capsys.readouterr().out
+
+
+def test_columns_may_have_other_names(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"Frage": "Who?", "Antwort": "Ada.", "prompt": "old", "level": 1}]
+    columns = {"prompt": "Frage", "completion": "Antwort"}
+    found = load_conversations(_source(*map(json.dumps, rows), columns=columns))
+    assert json.loads(found["messages"][0]) == [ASKED, SAID]
+    problems = load_problems(_source(*map(json.dumps, rows), columns={"prompt": "Frage", "answer": "Antwort"}))
+    assert (problems["answer"][0], problems["level"][0]) == ("Ada.", 1)
+    with pytest.raises(UserError, match="chats: columns: no column 'Q'; it has Frage, Antwort, prompt, level"):
+        load_conversations(_source(*map(json.dumps, rows), columns={"prompt": "Q"}))
+    with pytest.raises(UserError, match=r"datasets\[0\]: columns: only for conversations"):
+        read_sources([{"path": "chats.jsonl", "columns": columns}], documents=True)
+    Path("a.csv").write_text("Question;Answer\na;b\n")
+    with pytest.raises(UserError, match=r"by `columns`, such as `columns: {prompt: Question, completion: Answer}`, or"):
+        load_conversations(Source(path="a.csv"))
 
 
 def test_lines_are_counted_in_each_of_several_files() -> None:
@@ -111,7 +132,8 @@ def test_a_file_without_any_row_is_named(content: str, says: str) -> None:
 def test_a_list_of_rows_is_read_like_lines() -> None:
     rows = [{"messages": [ASKED, SAID]}, {"messages": [ASKED, SAID], "review": "rejected"}]
     Path("chats.json").write_text(json.dumps(rows, indent=1))
-    assert len(load_conversations(Source(path="chats.json"))) == 1
+    (found,) = load_conversations(Source(path="chats.json", split="train[-2:]"))
+    assert found["where"] == "chats, row 0 (chats.json, item 1)"
 
 
 # ---- other readers

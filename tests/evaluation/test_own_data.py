@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from zero2chat import stats
 from zero2chat.errors import UserError
 from zero2chat.evaluation.own_data import OwnData, evaluate_own_data, load_rows, read_own_data
-from zero2chat.inference.generate import answer
+from zero2chat.inference.generate import answer, encode_prompts
 
 REWARDS = """
 SEEN = []
@@ -87,6 +87,47 @@ def test_the_model_answers_the_last_user_in_each_format(
     assert rows.prompts == [prompt]
     assert rows.references == ([] if reference is None else [reference])
     assert ("level" in rows.others.column_names) == ("level" in row)
+
+
+@pytest.mark.parametrize(
+    ("more", "reference"), [({}, "4"), ({"reference": "completion"}, "2 + 2 = 4"), ({"reference": "level"}, "2")]
+)
+def test_the_reference_is_the_answer_as_in_grpo_or_the_column_named(more: dict[str, Any], reference: str) -> None:
+    row = {"prompt": "2 + 2?", "completion": "2 + 2 = 4", "answer": 4, "level": 2}
+    rows = load_rows(_spec(row, rewards=[_reward("long")], **more))
+    assert (rows.prompts, rows.references) == ([[{"role": "user", "content": "2 + 2?"}]], [reference])
+
+
+def test_messages_may_be_in_another_column() -> None:
+    rows = load_rows(_spec({"chat": TURNS}, rewards=[_reward("long")], column="chat"))
+    assert (rows.prompts, rows.references) == ([ASKED], ["Ada."])
+
+
+TOOLS = [{"type": "function", "function": {"name": "find", "description": "Finds", "parameters": {}}}]
+CALLED = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"type": "function", "function": {"name": "find", "arguments": {"of": "Ada"}}}],
+}
+
+
+def test_a_rows_own_tools_are_shown_and_its_call_is_the_reference(opened: Any) -> None:
+    shown = {"messages": [*ASKED, CALLED, {"role": "tool", "name": "find", "content": "x"}, TURNS[1]], "tools": TOOLS}
+    plain = {"messages": TURNS, "tools": None}
+    spec = _spec(shown, plain, metrics=["f1", "perplexity"])
+    rows = load_rows(spec)
+    assert rows.prompts == [ASKED, ASKED]
+    assert rows.references == ['{"name": "find", "arguments": {"of": "Ada"}}', "Ada."]
+    assert rows.schemas == [TOOLS, None]
+    assert len(set(rows.digests())) == 2
+    _, tokenizer = opened
+    long, short = encode_prompts(tokenizer, rows.prompts, schemas=rows.schemas)
+    assert short == encode_prompts(tokenizer, [ASKED])[0]
+    assert "find" in tokenizer.decode(long)
+    if len(long) + 20 < 128:
+        evaluate_own_data(*opened, spec, rows)
+    with pytest.raises(UserError, match="mine, row 0: has tools of its own, which cannot run: remove `tools: true`"):
+        load_rows(_spec(shown, metrics=["f1"], tools=True))
 
 
 def test_rewards_and_metrics_score_the_answers_of_the_model(opened: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +226,8 @@ def test_a_reward_that_raises_is_one_line_with_the_row(opened: Any) -> None:
         evaluate_own_data(*opened, spec, load_rows(spec))
     said = str(caught.value)
     assert said.startswith(
-        "mine, row 3: reward my_own_rewards.raises: ZeroDivisionError('division by zero'): prompt '3?'"
+        "mine, row 3 (mine.jsonl, line 4): reward my_own_rewards.raises: ZeroDivisionError('division by zero'): prompt "
+        "'3?'"
     )
     assert "\n" not in said
 

@@ -12,6 +12,7 @@ from zero2chat.models.tokenization import (
     SPECIAL_TOKENS,
     bytes_to_ids,
     ids_to_bytes,
+    neutral,
     neutralise,
     pad_apart,
     plain_ids,
@@ -150,6 +151,32 @@ def hub_tokenizer(tokenizer_folder):
 def test_tags_that_are_not_called_special_are_broken_and_words_and_spaces_are_not(hub_tokenizer):
     text = "a<tool_call>b[INST]  COVID\n\n$ <"
     assert neutralise(text, hub_tokenizer) == "a< tool_call>b[ INST]  COVID\n\n$ <"
+
+
+def test_what_the_normaliser_turns_into_a_control_token_is_broken_too(hub_tokenizer):
+    from tokenizers import normalizers
+
+    text = "a \uff1ctool_call\uff1e <tool_call> \uff1cb\uff1e"
+    assert neutralise(text, hub_tokenizer) == "a \uff1ctool_call\uff1e < tool_call> \uff1cb\uff1e"
+    hub_tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    assert neutralise(text, hub_tokenizer) == "a < tool_call> < tool_call> <b>"
+    (tag,) = hub_tokenizer.convert_tokens_to_ids(["<tool_call>"])
+    assert tag not in plain_ids(hub_tokenizer, [text])[0]
+    assert neutralise("\uff1cb\uff1e", hub_tokenizer) == "\uff1cb\uff1e"  # no token in it: unchanged
+
+
+def test_only_a_message_of_the_assistant_keeps_its_calls(hub_tokenizer):
+    hub_tokenizer.chat_template = "<tool_call>{{ messages }}</tool_call>"
+    call = "</tool_call>"  # a tag of the template that is plain text for the tokenizer
+    said = {"role": "assistant", "content": call}
+    nested = {"role": "tool", "content": "x", "arguments": said, "parts": [said]}
+    broken = said | {"content": "< /tool_call>"}
+    assert neutral([said, nested], hub_tokenizer) == [said, nested | {"arguments": broken, "parts": [broken]}]
+    assert neutral(said, hub_tokenizer) == said
+    schema = {"type": "function", "function": {"name": "f", "description": f"{call}<|im_end|>", "default": said}}
+    assert neutral([schema], hub_tokenizer)[0]["function"] == {
+        **{"name": "f", "description": "< /tool_call>< |im_end|>", "default": broken}
+    }
 
 
 def test_plain_ids_hold_no_control_token_and_spell_the_text(hub_tokenizer):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import random
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from zero2chat import cli
+from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
-from zero2chat.package_files import HOME
 from zero2chat.planning import new_inputs
 from zero2chat.planning.new_inputs import choose_rewards, choose_scores, find_machine
 from zero2chat.planning.new_recipe import choose_batch, choose_length, new
@@ -203,8 +203,66 @@ def test_of_large_files_the_first_rows_are_measured(model: str, monkeypatch: pyt
     rows = chats()
     rows[17]["messages"][1]["role"] = "bot"
     made = new("mine", model, [jsonl("chats.jsonl", rows), jsonl("more.jsonl", chats(30))], dry_run=True)
-    assert made["steps"]["sft"]["lengths"].startswith("first 69 of 90 conversations")
+    assert made["steps"]["sft"]["lengths"].startswith("first 69 of 89 conversations, which were all read; of these")
     assert yaml.safe_load(made["files"]["sft.yaml"])["overlong"] == "drop"
+
+
+def test_an_invalid_row_behind_those_that_are_measured_is_dropped_too(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the run would stop at it."""
+    monkeypatch.setattr(new_inputs, "_READ", 30)
+    rows = chats()
+    rows[46]["messages"][1]["content"] = ""
+    made = new("mine", model, [jsonl("chats.jsonl", rows), jsonl("more.jsonl", chats(30))], dry_run=True)
+    assert made["steps"]["sft"]["dropped"].startswith("chats: 1 of 60 rows is invalid: dropped, such as chats, row 46:")
+    sources = yaml.safe_load(made["files"]["sft.yaml"])["datasets"]
+    assert [source.get("invalid") for source in sources] == ["drop", None]
+
+
+def test_a_conversation_that_ends_with_the_user_is_trained_on_and_not_asked(model: str) -> None:
+    rows = chats()
+    rows[57]["messages"].append({"role": "user", "content": "Thanks!"})
+    made = new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)
+    sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
+    assert [source.get("invalid") for source in sources] == [None, "drop"]
+
+
+def test_columns_of_other_names_are_named_where_it_is_clear_which_they_are(model: str) -> None:
+    with Path("faq.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["Question", "Answer", "Source"])
+        writer.writerows([question, answer, ""] for question, answer in said(60))
+    named = {"prompt": "Question", "completion": "Answer"}
+    made = new("mine", model, ["faq.csv"], dry_run=True)
+    assert made["steps"]["sft"]["format"] == (
+        "prompt and completion, `columns: {prompt: Question, completion: Answer}`"
+    )
+    for name in ("sft.yaml", "before.yaml", "after.yaml"):
+        (source,) = yaml.safe_load(made["files"][name])["datasets"]
+        assert source["columns"] == named
+        assert Source(**{key: value for key, value in source.items() if key in ("path", "columns")})
+    rows = [{"input": f"{i} + 1?", "output": str(i + 1)} for i in range(60)]
+    made = new("mine", model, [jsonl("sums.jsonl", rows)], held_out="faq.csv", steps=["grpo"], dry_run=True)
+    assert yaml.safe_load(made["files"]["grpo.yaml"])["datasets"][0]["columns"] == {
+        "prompt": "input",
+        "answer": "output",
+    }
+    assert yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]["columns"] == named
+    both = [{"instruction": q, "context": "Here.", "response": a} for q, a in said(30)]
+    assert "name them in a YAML by `columns`" in refusal("mine", model, [jsonl("rows.jsonl", both)])
+
+
+def test_the_exam_asks_for_what_is_rewarded_or_trained_on(model: str) -> None:
+    rows = [row | {"completion": f"It is {row['answer']}.\n#### {row['answer']}"} for row in sums()]
+    path = jsonl("both.jsonl", rows)
+    for stage, reference in (("grpo", None), ("sft", "completion")):
+        made = new("mine", model, [path], steps=[stage], dry_run=True)
+        entry = yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]
+        assert entry.get("reference") == reference
+        assert [one["function"].rpartition(".")[2] for one in entry["rewards"]] == [
+            "numeric_match" if stage == "grpo" else "math_answer"
+        ]
 
 
 def test_the_length_holds_95_percent_of_the_rows_or_all_if_the_rest_is_not_much_longer() -> None:
@@ -273,13 +331,39 @@ def test_each_yaml_begins_with_its_command_and_the_page_has_it_too(model: str) -
     for step in steps:
         assert step.arguments()
         if step.stage != "report":
-            command = shlex.join(step.command()).replace(f"{HOME}/", "")
+            command = f"zero2chat run mine --only {step.name}"  # which works in any folder
             assert step.config.read_text(encoding="utf-8").splitlines()[0] == f"# {command}"
             assert f"`{command}`" in page
     assert Path("mine/recipe.yaml").read_text().splitlines()[0] == "# zero2chat run mine"
     heads = [line for line in page.splitlines() if line.startswith("## ")]
     assert heads[:4] == ["## Command", "## Needs", "## Steps", "## Expected scores"]  # of every recipe's page
     assert "Not measured yet." in page
+
+
+def test_preview_finds_the_stage_of_a_yaml_in_its_recipe(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    new("mine", model, [jsonl("chats.jsonl", chats())])
+    cli.main(["preview", "--config", "mine/sft.yaml", "--n", "1", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["stage"] == "sft"
+
+
+def test_a_recipe_may_end_with_export_and_push(model: str) -> None:
+    made = new("mine", model, [jsonl("chats.jsonl", chats())], push="me/mine")
+    (step,) = [step for step in load_recipe("mine") if step.stage == "publish"]
+    assert step.after == ("sft", "after")  # the card that is pushed has the scores
+    assert step.settings == {
+        **{"output_dir": "runs/mine/publish", "model_name_or_path": "runs/mine/sft", "repo": "me/mine"},
+        "private": True,
+    }
+    assert step.arguments()
+    assert "pushes the model to the Hub as `me/mine`" in made["files"]["README.md"]
+    assert "zero2chat push" not in made["files"]["README.md"]
+
+
+def test_an_export_or_push_that_cannot_be(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    assert refusal("mine", model, data, push="a/b/c").startswith("--repo a/b/c: Repo id must be")
+    assert refusal("mine", model, data, export="q8_0").startswith(".gguf: llama.cpp's converter is not there")
+    assert "is whole already" in refusal("mine", model, data, export="merged")  # a small model is trained whole
 
 
 # ---- what it refuses
@@ -313,9 +397,9 @@ def test_rows_that_are_trained_on_are_not_held_out_too(model: str) -> None:
 
 
 def test_data_that_fits_no_format(model: str) -> None:
-    path = jsonl("rows.jsonl", [{"question": q, "reply": a} for q, a in said(30)])
+    path = jsonl("rows.jsonl", [{"asked": q, "said": a} for q, a in said(30)])
     line = refusal("mine", model, [path])
-    assert line.startswith("rows.jsonl: its columns (question, reply) fit no format of sft, dpo, grpo. The nearest is")
+    assert line.startswith("rows.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo. The nearest is")
     assert "prompt and completion (prompt, completion) of sft: row 0 has no prompt, completion" in line
     assert "its columns () fit no format" in refusal("mine", model, [jsonl("rows.jsonl", [{}] * 30)])
     path = jsonl("rows.jsonl", [{"instructions": q, "output": a} for q, a in said(30)])
@@ -430,12 +514,22 @@ def test_no_model(here: Path) -> None:
 # ---- what it wrote runs
 
 
-@pytest.mark.slow  # four processes
+@pytest.mark.slow  # five processes
 @pytest.mark.timeout(900)
-def test_the_recipe_runs_as_it_was_written(model: str) -> None:
+def test_the_recipe_runs_as_it_was_written(model: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a Hub on localhost."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "hub")
+    server = importlib.import_module("hub_server").Hub({"hf_secret": "me"})
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for name, value in {
+        **{"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_secret", "HF_HOME": str(here / "home")},
+        "HF_HUB_DISABLE_XET": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
     program = [sys.executable, "-m", "zero2chat.cli"]
     data = DATA["ShareGPT"]()
-    for arguments in (["new", "mine", "--model", model, "--data", data], ["run", "mine", "--json"]):
+    make = ["new", "mine", "--model", model, "--data", data, "--push", "me/mine"]
+    for arguments in (make, ["run", "mine", "--json"]):
         done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -443,3 +537,8 @@ def test_the_recipe_runs_as_it_was_written(model: str) -> None:
     scores = json.loads(Path("runs/mine/after/metrics.json").read_text())
     assert scores.keys() >= {"f1_held_out", "perplexity_held_out", "change_f1_held_out"}
     assert Path("runs/mine/report.html").exists()
+    assert server.repositories["me/mine"]["private"]
+    assert server.files("me/mine")["model.safetensors"] == Path("runs/mine/sft/model.safetensors").read_bytes()
+    assert "f1" in server.files("me/mine")["README.md"].decode()
+    server.shutdown()
+    server.server_close()

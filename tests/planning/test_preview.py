@@ -59,7 +59,7 @@ def test_it_shows_what_sft_learns_from_and_what_is_too_long(
     cli.main(["preview", "--config", sft, "--row", "1", "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     (row,) = found["examples"]
-    assert row["where"] == "evil, row 1"
+    assert row["where"] == f"evil, row 1 ({tmp_path / 'evil.jsonl'}, line 2)"
     trained = tokenize_conversations(
         load_conversations(Source(path=str(tmp_path / "evil.jsonl"))), tokenizer, 128, "error", "mine"
     )[1]
@@ -70,7 +70,8 @@ def test_it_shows_what_sft_learns_from_and_what_is_too_long(
     assert found["sources"] == {"evil": 2, "alpaca": 1}
     assert (found["rows"], found["over"], found["limit"]) == (3, 1, {"max_length": 100})
     assert found["over_is"].startswith("an error")
-    assert (found["median"], found["longest_row"]) == (len(trained["input_ids"]), "alpaca, row 0")
+    assert found["median"] == len(trained["input_ids"])
+    assert found["longest_row"].startswith("alpaca, row 0 (")
     assert (found["answers"], found["answers_ended"]) == (3, 3)
     assert not (tmp_path / "run").exists()
 

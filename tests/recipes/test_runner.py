@@ -426,6 +426,18 @@ def test_bf16_weights_that_would_not_learn_are_named_before_anything_runs(launch
     assert not launched
 
 
+def test_a_missing_token_is_named_before_anything_runs(
+    recipe: Path, launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zero2chat.hub.push.get_token", lambda: None)
+    push = {"output_dir": "runs/r/publish", "model_name_or_path": "runs/r/tokenizer", "repo": "me/mine"}
+    _write(recipe, [*STEPS, _step("publish", "publish")], publish=push)
+    with pytest.raises(UserError, match="no token for the Hub"):
+        runner.run("recipes/r")
+    assert launched == []
+    assert runner.run("recipes/r", only="corpus")["steps"] == {"corpus": "made"}
+
+
 def test_a_missing_file_is_named_before_anything_runs(launched: list[str]) -> None:
     other = OTHER | {"gpt2_vocab": "data/packages/gpt3/encoder.json", "gpt2_merges": "data/packages/gpt3/vocab.bpe"}
     _write(Path("recipes/r"), STEPS, other=other)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from zero2chat.report.evaluate import section, together
+from zero2chat.report.page import main_result
 from zero2chat.report.steps import StepResult
 
 
@@ -52,6 +53,20 @@ def test_own_data_has_a_table_with_each_score_and_its_change() -> None:
     assert f"<td>judge</td><td>0.8</td><td>{between} · 3 left out</td>" in text
     assert "<td>bleu</td><td>12.5</td><td>n = 50</td>" in text
     assert text.count("<th>held_out</th>") == 3
+
+
+def test_the_main_result_of_own_data_is_the_users_score() -> None:
+    metrics: dict[str, Any] = {"stop_rate_held_out": RATE, "f1_held_out": RATE | {"value": 0.4}}
+    settings = {"datasets": [{"path": "data/held_out.jsonl"}]}
+    step = StepResult("exam", "evaluate", 1, metrics, settings=settings)
+    found = main_result(step)
+    assert found is not None
+    assert (found[0], found[2]) == ("f1_held_out", "f1, held_out")
+    assert "<span>f1, held_out</span>" in section(step)
+    assert "<span>of answers end with the EOS token, held_out</span>" in section(step)
+    found = main_result(StepResult("exam", "evaluate", 1, metrics | {"accuracy": RATE}, settings=settings))
+    assert found is not None
+    assert found[0] == "accuracy"
 
 
 def test_a_win_rate_says_against_which_model() -> None:

@@ -529,6 +529,37 @@ def test_a_users_own_problems_are_practised_with_control_tokens_as_plain_text(
     assert "<|im_end|>" not in turn["content"]
 
 
+@pytest.mark.parametrize("resample", [0, 1])
+def test_each_prompt_shows_its_rows_own_tools(
+    resample: int,
+    base: Callable[..., Path],
+    rows: Callable[..., list[dict[str, Any]]],
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sampled: list[list[int]] = []
+
+    def draw(self: Any, prompt_ids: Any, *_: Any, **more: Any) -> Any:
+        sampled.extend(prompt_ids)
+        return [[5, 3]] * len(prompt_ids), None
+
+    monkeypatch.setattr(grpo._Trainer, "_generate_single_turn", draw)
+    problems: list[dict[str, Any]] = [{"prompt": f"{i}?", "answer": i, "tools": None} for i in range(8)]
+    for i in range(0, 8, 2):
+        problems[i]["tools"] = [{"type": "function", "function": {"name": f"find{i}", "parameters": {}}}]
+    changes = {"datasets": rows(problems), "max_steps": 2, "save_strategy": "no", "tasks": [], "resample": resample}
+    run(base("own", **changes))
+    _, tokenizer = load_model(model_folder)
+    texts = {tokenizer.decode(ids) for ids in sampled}
+    assert len(texts) == 8
+    for text in texts:
+        asked = text.partition("?")[0][-1]
+        assert ("find" in text) == (int(asked) % 2 == 0)
+        assert (f"find{asked}" in text) == ("find" in text)
+    with pytest.raises(UserError, match="tools: the rows have tools of their own, which cannot run"):
+        run(base("both", **changes | {"tools": {"python": {}}, "resample": 0}))
+
+
 MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
 
 

@@ -15,6 +15,7 @@ from peft import LoraConfig, get_peft_model
 from zero2chat.errors import UserError
 from zero2chat.models.loading import load_model, refuse_adapter
 from zero2chat.models.reward_model import load_reward_model
+from zero2chat.runs import Run
 from zero2chat.stages import evaluate, sft
 
 
@@ -118,7 +119,15 @@ def test_a_stage_starts_from_an_adapter_merged_into_its_base(
     write_yaml: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    finish, there = Run.finish, []
+
+    def watched(self: Run, metrics: Any) -> None:
+        there.append((self.folder / "_base").exists())
+        finish(self, metrics)
+
+    monkeypatch.setattr(Run, "finish", watched)
     lora = {"use_peft": True, "lora_target_modules": "all-linear", "lora_r": 4}
     start, run = tmp_path / "start", tmp_path / stage
     base, tokenizer = load_model(model_folder)
@@ -146,6 +155,7 @@ def test_a_stage_starts_from_an_adapter_merged_into_its_base(
     near, far = ((after(ids).logits - one(ids).logits).abs().max() for one in (before, plain))
     assert near < far / 100  # two small steps from the adapter
     assert (run / "_base").exists() == (run / "adapter_config.json").exists() == peft
+    assert there == [peft]  # a kill cannot leave it in a finished run
     if peft:
         empty, _ = load_model(run, weights=False)  # as preview opens it
         assert empty.config.hidden_size == plain.config.hidden_size

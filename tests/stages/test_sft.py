@@ -124,7 +124,7 @@ def test_overlong_conversations_are_counted_and_dropped_if_asked(
     }
     path = write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes))
     main(["--config", str(path)])
-    assert "1 of 4 conversations are longer than max_length 128 (c, row 1 is the longest" in capsys.readouterr().out
+    assert "1 of 4 conversations are longer than max_length 128 (c, row 1 (" in capsys.readouterr().out
     assert _metrics(tmp_path / "s")["conversations"]["value"] == 3
 
 
@@ -284,6 +284,23 @@ def test_the_loss_on_validation_rows_is_logged_while_it_trains(
         else:
             assert 0 < metrics["val_loss"]["n"] == 60 - metrics["conversations"]["value"] < 30
             assert metrics["val_loss"]["n"] % 2 == 0  # both rows of a prompt are on one side
+
+
+def test_a_resumed_run_is_not_evaluated_at_its_beginning_again(
+    tmp_path: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    kill_after: Callable[..., None],
+) -> None:
+    rows = [{"prompt": f"Say {i}.", "completion": f"{i}"} for i in range(60)]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"datasets": [{"path": str(tmp_path / "chat.jsonl")}], "tasks": [], "validation_fraction": 0.2}
+    short = {"max_steps": 4, "eval_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    path = write_yaml(tmp_path / "x.yaml", **settings("sft", tmp_path / "run", **data | short))
+    kill_after(sft, path, 2)
+    main(["--config", str(path)])
+    lines = runs.read_jsonl(tmp_path / "run" / "history.jsonl")
+    assert [line["step"] for line in lines if "eval_loss" in line] == [0, 2, 4]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,12 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
     ),
     arg("--gpu", metavar="NAME", help="such as h100, a100, l40s or 4090 (default: this machine's CPU)"),
     arg("--gpus", type=int, metavar="N", help="number of GPUs (default: 1)"),
+    arg(
+        "--export",
+        choices=("merged", "f32", "f16", "q8_0", "q4_k_m"),
+        help="end the recipe with a merged model, or with GGUF of this type (needs `make gguf`)",
+    ),
+    arg("--push", metavar="NAME", help="end the recipe with a push to this private repository, such as me/my-model"),
     arg("--dry-run", action="store_true", help="print the files without writing them"),
     JSON,
 )
@@ -103,7 +109,18 @@ def new(args: argparse.Namespace) -> dict[str, Any]:
     from zero2chat.planning.new_recipe import new, show
 
     steps = [step.strip() for step in args.steps.split(",") if step.strip()]
-    made = new(args.recipe, args.model, args.data, args.held_out, steps, args.gpu, args.gpus, args.dry_run)
+    made = new(
+        args.recipe,
+        args.model,
+        args.data,
+        args.held_out,
+        steps,
+        args.gpu,
+        args.gpus,
+        args.dry_run,
+        args.export,
+        args.push,
+    )
     if not args.json:
         show(made, console())
     return made

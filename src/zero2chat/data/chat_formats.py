@@ -119,6 +119,23 @@ PREFERENCES = (
 )
 
 
+# What exports call the two columns of prompt and completion, in small letters.
+_QUESTIONS = ("prompt", "question", "instruction", "input", "query")
+_ANSWERS = ("completion", "answer", "output", "response", "reply")
+_BESIDE = ("context", "system", "history", "messages", "conversations")  # would be left out
+
+
+def guessed_columns(columns: Sequence[str]) -> dict[str, str]:
+    """Return `columns` of a source whose columns have other names than prompt and completion; {} unless it is clear
+    which they are."""
+    known = [[c for c in columns if c.strip().lower() in names] for names in (_QUESTIONS, _ANSWERS, _BESIDE)]
+    return {"prompt": known[0][0], "completion": known[1][0]} if list(map(len, known)) == [1, 1, 0] else {}
+
+
+def as_yaml(columns: Mapping[str, str]) -> str:
+    return f"`columns: {{{', '.join(f'{name}: {own}' for name, own in columns.items())}}}`"
+
+
 def recognise(rows: Dataset, shapes: Sequence[Shape], label: str | None, unit: str) -> Shape:
     """Return the first format whose columns all exist, and print it with the number of rows, which are `unit`.
 
@@ -128,9 +145,11 @@ def recognise(rows: Dataset, shapes: Sequence[Shape], label: str | None, unit: s
     shape = next((shape for shape in shapes if set(shape.columns) <= set(columns)), None)
     if shape is None:
         known = "; ".join(shape.described(shape.columns) for shape in shapes)
+        fits = any(shape.columns == ("prompt", "completion") for shape in shapes)
+        guessed = guessed_columns(columns) if fits else {}
         raise UserError(
-            f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: rename them, or set "
-            "`column` to the one that holds messages"
+            f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: name them by `columns`"
+            f"{f', such as {as_yaml(guessed)}' if guessed else ''}, or set `column` to the one that holds messages"
         )
     if is_main_process():
         print(f"{label}: {len(rows):,} {unit}, read as {shape.described(columns)}", flush=True)

@@ -30,7 +30,7 @@ _OUT_OF_ORDER = "It is out of order just now."
 def load_conversations(source: Source, split: str = "train", tools: Tools | None = None) -> Dataset:
     """Load a task's demonstrations, or a dataset, as rows with `messages`, `tools` and `where`.
 
-    `tools` are the schemas of the available tools, and `where` is the source's label with the row's number. A dataset
+    `tools` are the schemas of the available tools, and `where` is the source's label with the row's place. A dataset
     has a format of `chat_formats.py`, or messages in `column`. `messages` and `tools` are JSON, because in a table each
     call would have the arguments of all tools. With `tools`, demonstrations really call them where the task has a use
     for them. Raises `UserError` for columns of no known format, and with all invalid rows.
@@ -70,19 +70,19 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
         return messages, read_tools(row.get("tools"), where) or schemas
 
     numbers, found = zip(*rows.read(read, source), strict=True)
-    return _as_dataset(found, str(source.label), numbers)
+    return _as_dataset(found, str(source.label), [rows.where(i, source) for i in numbers])
 
 
 def _as_dataset(
     conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | None]],
     label: str,
-    numbers: Sequence[int] | None = None,
+    where: Sequence[str] | None = None,
 ) -> Dataset:
-    """Return the conversations as a table; `numbers` are those of their rows, by default 0, 1, 2, …"""
+    """Return the conversations as a table; `where` names their rows, by default by the numbers 0, 1, 2, …"""
     messages, tools = zip(*conversations, strict=True)
     columns = {"messages": list(map(json.dumps, messages)), "tools": list(map(json.dumps, tools))}
-    where = [f"{label}, row {i}" for i in (range(len(messages)) if numbers is None else numbers)]
-    return Dataset.from_dict(columns | {"where": where})
+    names = [f"{label}, row {i}" for i in range(len(messages))] if where is None else where
+    return Dataset.from_dict(columns | {"where": names})
 
 
 def join_conversations(conversations: Dataset, most: int, longest: int, seed: int = 0) -> Dataset:
@@ -161,8 +161,7 @@ def encode_conversations(
     encoder = TurnEncoder(tokenizer)
 
     def encode(row: dict[str, Any]) -> dict[str, list[int]]:
-        messages = neutral(json.loads(row["messages"]), tokenizer)
-        tools = json.loads(row["tools"])
+        messages, tools = (neutral(json.loads(row[key]), tokenizer) for key in ("messages", "tools"))
         try:
             ids, mask = encoder(messages, tools)
         except (TemplateError, TypeError) as error:  # such as turns in an unsupported order, or arguments as objects

@@ -30,7 +30,7 @@ def tokenize_dpo_pairs(
     encoder = TurnEncoder(tokenizer)
     found: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
     for i, pair in enumerate(pairs):
-        where = f"{label}: row {i}"
+        where = _name(pair, f"{label}: row {i}")
         (chosen, start), (rejected, other) = (
             _encode_side(pair, side, tokenizer, encoder, where) for side in ("chosen", "rejected")
         )
@@ -41,8 +41,12 @@ def tokenize_dpo_pairs(
         for column, ids in zip(found, (chosen[:start], chosen[start:], rejected[start:]), strict=True):
             found[column].append(ids)
     lengths = [len(prompt) + max(len(a), len(b)) for prompt, a, b in zip(*found.values(), strict=True)]
-    kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG)
+    kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG, lambda i: _name(pairs[i], f"row {i}"))
     return Dataset.from_dict(found).select(kept), [pairs[i] for i in kept]
+
+
+def _name(pair: Pair, otherwise: str) -> str:
+    return str(pair.get("where") or otherwise)
 
 
 def _encode_side(
@@ -76,6 +80,7 @@ def tokenize_reward_pairs(
     """
     ids = encode(tokenizer, both_sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
-    kept = which_fit([max(len(a), len(b)) for a, b in both], max_length, overlong, label, _TOO_LONG)
+    lengths = [max(len(a), len(b)) for a, b in both]
+    kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG, lambda i: _name(pairs[i], f"row {i}"))
     rows = Dataset.from_dict({"chosen_ids": [both[i][0] for i in kept], "rejected_ids": [both[i][1] for i in kept]})
     return rows, [pairs[i] for i in kept]

@@ -19,11 +19,11 @@ from zero2chat.data.sources import Source, first_rows, mix, read_sources, split_
 from zero2chat.errors import UserError
 
 Messages = list[dict[str, str]]
-# prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected.
+# prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`.
 Pair = dict[str, Any]
 
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
-_FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES})
+_FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES, "where": Value("string")})
 
 
 @dataclass
@@ -166,7 +166,8 @@ def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair]
 
 
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
-    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `chat_formats.py`.
+    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `chat_formats.py`,
+    and `where`, the row's name.
 
     Plain text becomes a user's and an assistant's turn. Without a prompt column, the prompt is the common beginning of
     both conversations. Raises `UserError` with all invalid pairs and those with equal sides; with `equal="drop"` the
@@ -179,8 +180,8 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
         if column not in rows.column_names:
             raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
     shape = recognise(rows, PREFERENCES, source.label, "pairs")
-    pairs = [pair for _, pair in rows.read(lambda row, where: _read_pair(row, shape, where, equal), source)]
-    kept = [pair for pair in pairs if pair is not None]
+    pairs = rows.read(lambda row, where: _read_pair(row, shape, where, equal), source)
+    kept = [pair | {"where": rows.where(i, source)} for i, pair in pairs if pair is not None]
     if not kept:
         raise UserError(f"{source.label}: chosen and rejected are equal in every row")
     return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)

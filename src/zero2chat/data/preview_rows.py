@@ -82,12 +82,13 @@ def prompt_rows(
     rewards: Sequence[Reward],
     tools: Tools | None = None,
     answers: bool = True,
+    own_tools: bool = False,
 ) -> Rows:
     """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions."""
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty(model_args, args.chat_template_path)
     end_turn(model, tokenizer)
-    problems, counts = mixed(load_parts(sources, rewards, answers), sources)
+    problems, counts = mixed(load_parts(sources, rewards, answers, own_tools), sources)
     _, ids = encode_problems(problems, tokenizer, tools, training.chat_template_kwargs)
     return Rows(
         "prompts",

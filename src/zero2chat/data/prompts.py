@@ -13,11 +13,12 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.config import build
-from zero2chat.data.chat_formats import read_turns, refuse_empty, text_turns
+from zero2chat.data.chat_formats import read_tools, read_turns, refuse_empty, text_turns
 from zero2chat.data.preferences import MESSAGES, Messages
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import Source, first_rows, require_column
 from zero2chat.errors import UserError
+from zero2chat.inference.generate import render_prompts
 from zero2chat.models.tokenization import neutral
 from zero2chat.runs import is_main_process
 
@@ -28,48 +29,64 @@ if TYPE_CHECKING:
 _TASK_PROMPTS = 50  # default number of prompts from a task
 
 
-def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
+def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True, tools: bool = False) -> Dataset:
     """Load `prompt` (messages), `answer` (str) and a dataset's other columns; for a task, its training rows.
 
-    Of a task's own columns, `task` (its name) and `row` (its row as JSON), only those in `wanted` are included. Raises
-    `UserError` if a dataset lacks prompt or answer, or with the rows whose prompt or answer is invalid; without
-    `answers` it may have none.
+    Of a task's own columns, `task` (its name) and `row` (its row as JSON), only those in `wanted` are included. A
+    dataset's column `tools` is read as JSON of schemas. Raises `UserError` if a dataset lacks prompt or answer, or with
+    the rows whose prompt or answer is invalid; without `answers` it may have none, and without `tools` no schemas.
     """
+    return _load_named(source, wanted, answers, tools)[0]
+
+
+def _load_named(source: Source, wanted: Collection[str], answers: bool, tools: bool) -> tuple[Dataset, list[str]]:
+    """Return the problems of `load_problems`, and the names of a dataset's rows."""
     if source.retell is not None:
         raise UserError(f"{source.label}: retell: pages are not problems and have no reward: remove it")
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
-        return task_problems(source.task, rows, wanted)
+        return task_problems(source.task, rows, wanted), []
     found = first_rows(load_table(source), source.n)
     for column in ("prompt", "answer") if answers else ("prompt",):
-        require_column(found, column, source.label)
-    has_answers = "answer" in found.column_names
+        require_column(found, column, source.label, "columns")
+    has_answers, has_tools = (column in found.column_names for column in ("answer", "tools"))
 
     def read(row: dict[str, Any], where: str) -> dict[str, Any]:
         prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
         if not prompt or prompt[-1]["role"] != "user":
             raise UserError(f"{where}: prompt: does not end with the user's turn")
         refuse_empty(prompt, where)
-        if not has_answers:
-            return {"prompt": prompt}
-        if row["answer"] is None and answers:
+        kept: dict[str, Any] = {"prompt": prompt}
+        if has_tools:
+            schemas = read_tools(row["tools"], where)
+            if schemas and not tools:
+                raise UserError(f"{where}: tools: only sft, grpo and evaluate show a row's tools: remove the column")
+            kept["tools"] = json.dumps(schemas or None)
+        if has_answers and row["answer"] is None and answers:
             raise UserError(f"{where}: no answer: remove the row")
-        return {"prompt": prompt, "answer": None if row["answer"] is None else str(row["answer"])}
+        return kept | ({"answer": None if row["answer"] is None else str(row["answer"])} if has_answers else {})
 
     numbered = found.read(read, source)
-    features = {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
+    texts = [column for column, there in (("answer", has_answers), ("tools", has_tools)) if there]
+    features = {"prompt": MESSAGES} | dict.fromkeys(texts, Value("string"))
     problems = Dataset.from_list([row for _, row in numbered], features=Features(features))
-    others = found.others([number for number, _ in numbered], features, source)
-    return concatenate_datasets([problems, others], axis=1) if others.column_names else problems
+    numbers = [number for number, _ in numbered]
+    others = found.others(numbers, features, source)
+    whole = concatenate_datasets([problems, others], axis=1) if others.column_names else problems
+    return whole, [found.where(i, source) for i in numbers]
 
 
-def load_parts(sources: Sequence[Source], rewards: Sequence[Reward], answers: bool = True) -> list[Dataset]:
+def load_parts(
+    sources: Sequence[Source], rewards: Sequence[Reward], answers: bool = True, tools: bool = False
+) -> list[Dataset]:
     """Load each source's problems. Also raises `UserError` if one lacks a column that a reward function needs."""
     wanted = {column for reward in rewards for column in reward.needs}
-    parts = [load_problems(source, wanted, answers) for source in sources]
-    for part, source in zip(parts, sources, strict=True):
+    parts = []
+    for source in sources:
+        part, names = _load_named(source, wanted, answers, tools)
         for reward in rewards:
-            reward.check(part, str(source.label))
+            reward.check(part, str(source.label), names)
+        parts.append(part)
     return parts
 
 
@@ -101,16 +118,23 @@ def encode_problems(
 
     problems = problems.map(clean, load_from_cache_file=False)
     try:
-        encoded = tokenizer.apply_chat_template(
-            problems["prompt"][:],
-            tools=tools.schemas if tools else None,
-            add_generation_prompt=True,
-            return_dict=True,
-            **(template_kwargs or {}),
+        encoded = render_prompts(
+            tokenizer, problems["prompt"][:], schemas_of(problems), tools, **(template_kwargs or {})
         )
     except TemplateError as error:  # for example an unknown role
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
-    return problems, encoded["input_ids"]
+    return problems, encoded
+
+
+def schemas_of(problems: Dataset) -> list[list[Any] | None] | None:
+    """Return the schemas of each problem's own tools; None if no problem has any."""
+    return read_schemas(problems["tools"][:]) if "tools" in problems.column_names else None
+
+
+def read_schemas(texts: Sequence[str | None]) -> list[list[Any] | None] | None:
+    """Read the column `tools` of problems."""
+    found = [json.loads(text or "null") for text in texts]
+    return found if any(found) else None
 
 
 def safe_problems(

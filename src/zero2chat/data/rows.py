@@ -29,6 +29,23 @@ _CSV = (".csv", ".tsv")
 csv.field_size_limit(sys.maxsize)
 
 
+class InvalidRows(UserError):
+    """`rows` has a line for each invalid one of a source's `n` rows, with its place."""
+
+    def __init__(self, rows: Sequence[str], n: int, source: Source):
+        self.rows, self.n, self.label = rows, n, str(source.label)
+        more = f"; and {len(rows) - _MOST_LISTED} more" if len(rows) > _MOST_LISTED else ""
+        said = "; ".join(rows[:_MOST_LISTED])
+        said = said if len(rows) == 1 else f"{self.count()}: {said}{more}"
+        super().__init__(f"{said}; `invalid: drop` leaves such rows out")
+
+    def count(self) -> str:
+        return f"{self.label}: {len(self.rows):,} of {self.n:,} rows {'is' if len(self.rows) == 1 else 'are'} invalid"
+
+    def dropped(self) -> str:
+        return f"{self.count()}: dropped, such as {self.rows[0]}"
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows in order. `places` has the file and line of each, if known; `errors`, why a line is no row at all."""
@@ -51,10 +68,14 @@ class Table:
         errors = {n: self.errors[i] for n, i in enumerate(indices) if i in self.errors}
         return Table(self.column_names, rows, places, errors)
 
+    def where(self, i: int, source: Source) -> str:
+        """Return the name of row i in messages, with its file and line if they are known."""
+        return f"{source.label}, row {i}" + (f" ({self.places[i]})" if self.places else "")
+
     def read(self, read: Callable[[dict[str, Any], str], T], source: Source) -> list[tuple[int, T]]:
         """Return `read(row, where)` of each row, with its number. `where` names the row in messages.
 
-        Raises `UserError` with all rows for which `read` raised it, up to twenty; with `invalid: drop` they are dropped
+        Raises `InvalidRows` with all rows for which `read` raised `UserError`; with `invalid: drop` they are dropped
         and counted.
         """
         found: list[tuple[int, T]] = []
@@ -69,10 +90,11 @@ class Table:
                 invalid.append(f"{error} ({self.places[i]})" if self.places else str(error))
         if not found and not invalid:
             raise UserError(f"{source.label}: no rows: set `n` to 1 or more")
-        if invalid and (source.invalid == "error" or not found):
-            raise UserError(_listed(invalid, len(self), str(source.label)))
-        if invalid and is_main_process():
-            print(f"{source.label}: {len(invalid)} of {len(self)} rows are invalid: dropped, such as {invalid[0]}")
+        refused = InvalidRows(invalid, len(self), source) if invalid else None
+        if refused and (source.invalid == "error" or not found):
+            raise refused
+        if refused and is_main_process():
+            print(refused.dropped())
         return found
 
     def others(self, numbers: Sequence[int], taken: Collection[str], source: Source) -> Dataset:
@@ -105,14 +127,6 @@ def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
     return cells
 
 
-def _listed(invalid: Sequence[str], n: int, label: str) -> str:
-    if len(invalid) == 1:
-        return f"{invalid[0]}; `invalid: drop` leaves such rows out"
-    more = f"; and {len(invalid) - _MOST_LISTED} more" if len(invalid) > _MOST_LISTED else ""
-    said = "; ".join(invalid[:_MOST_LISTED])
-    return f"{label}: {len(invalid)} of {n} rows are invalid: {said}{more}; `invalid: drop` leaves such rows out"
-
-
 def load_table(source: Source) -> Table:
     """Load the rows of a source with a `path`; cells of a CSV are text. Raises `UserError` if there are none."""
     files = [Path(name) for name in local_files(source)]
@@ -122,6 +136,8 @@ def load_table(source: Source) -> Table:
         or any(file.suffix not in (".json", ".jsonl", *_CSV) for file in files)
     ):
         rows = load_source(source, as_text=True)
+        names = _names(source, rows.column_names)
+        rows = rows.select_columns(list(names.values())).rename_columns({own: name for name, own in names.items()})
         return Table(rows.column_names, rows)
     found: list[dict[str, Any]] = []
     places: list[str] = []
@@ -132,19 +148,33 @@ def load_table(source: Source) -> Table:
         except OSError as error:
             raise UserError(f"{source.label}: cannot read {file}: {error.strerror}") from error
         read = _csv_rows(file, source) if file.suffix in _CSV else _json_rows(text, f"{source.label}: {file}")
-        for line, row in read:
+        for item, (line, row) in enumerate(read, 1):
             if isinstance(row, str):
                 errors[len(found)] = row
             found.append({} if isinstance(row, str) else row)
-            places.append(f"{file}, line {line}" if line else str(file))
+            places.append(f"{file}, line {line}" if line else f"{file}, item {item}")
     if not found:
         raise UserError(f"{source.label}: {', '.join(map(str, files))}: the file has no rows")
     if len(errors) == len(found):
         first = [f"{why} ({place})" for why, place in zip(errors.values(), places, strict=True)]
         raise UserError(f"{source.label}: cannot read any row: {'; '.join(first[:3])}")
-    columns = dict.fromkeys(str(column) for row in found for column in row)
-    table = Table(list(columns), found, places, errors)
+    names = _names(source, list(dict.fromkeys(str(column) for row in found for column in row)))
+    if source.columns:
+        found = [{name: row[own] for name, own in names.items() if own in row} for row in found]
+    table = Table(list(names), found, places, errors)
     return table if source.split == "train" else table.select(_sliced(source, len(found)))
+
+
+def _names(source: Source, columns: Sequence[str]) -> dict[str, str]:
+    """Return the name of each column, as `columns` of the source has it, and its name in the file.
+
+    A column that has another one's name is left out. Raises `UserError` for a column that the file lacks.
+    """
+    for own in source.columns.values():
+        if own not in columns:
+            raise UserError(f"{source.label}: columns: no column '{own}'; it has {', '.join(columns)}")
+    rest = {own: own for own in columns if own not in source.columns.values() and own not in source.columns}
+    return source.columns | rest
 
 
 def _sliced(source: Source, n: int) -> list[int]:

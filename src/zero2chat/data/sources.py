@@ -50,8 +50,9 @@ class Source:
     is the share of the mixture; `label` names the source in metrics. `tools`: the conversations have the stage's tools;
     `failing`: the share of failing calls, so that a model learns to handle them. `retell`: a request, such as "Tell me
     something.", answered by each of the task's documents, so that pretraining knowledge is not forgotten in SFT.
-    `delimiter` is that of a CSV; by default it is found in the header. `invalid`: rows that are no conversation, pair
-    or prompt are an error, or are dropped and counted.
+    `columns` gives columns of conversations, pairs and prompts the names that their format has, such as `{prompt:
+    question, completion: answer}`. `delimiter` is that of a CSV; by default it is found in the header. `invalid`: rows
+    that are no conversation, pair or prompt are an error, or are dropped and counted.
     """
 
     path: str | None = None
@@ -70,6 +71,7 @@ class Source:
     tools: bool = False
     failing: Annotated[float, Refuse("not from 0 to below 1")] = 0.0
     retell: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
     delimiter: str | None = None
     invalid: Literal["error", "drop"] = "error"
 
@@ -80,6 +82,8 @@ class Source:
             raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
             raise ValueError("retell: only for a task's documents, without tools: set `task`, or remove retell")
+        if self.columns and self.task is not None:
+            raise ValueError("columns: only for a `path`: remove it")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ValueError(f"delimiter {self.delimiter!r}: expected one character, such as ';'")
         if self.delimiter is not None and _builder_and_files(self)[0] != "csv":
@@ -101,6 +105,8 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
             raise UserError(f"{where}[{i}]: label: '{source.label}' is the name of a split: set another `label`")
         if documents and source.invalid == "drop":
             raise UserError(f"{where}[{i}]: invalid: only for conversations, pairs and prompts: remove it")
+        if documents and source.columns:
+            raise UserError(f"{where}[{i}]: columns: only for conversations, pairs and prompts: set `column`")
         if documents and source.retell:
             raise UserError(f"{where}[{i}]: retell: only for conversations, but these are documents: remove it")
         if source.task is not None:

@@ -1,12 +1,14 @@
 """Evaluate a model on rows of one's own: its greedy answers are scored by rewards, judges and metrics of `evaluate`.
 
 A row is a conversation, of which the model writes the part after the last user's turn, or a prompt, with or without a
-reference answer. Any source of `datasets:` will do. `rewards` are reward functions, as in GRPO: the math verifier, a
+reference answer. Any source of `datasets:` will do. A row's own `tools` are in its prompt; the model's call is then the
+answer, and is compared with the row's call as text. `rewards` are reward functions, as in GRPO: the math verifier, a
 judge, one's own. `metrics` compare with the reference answers.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
 from zero2chat.config import Refuse, build
-from zero2chat.data.chat_formats import CONVERSATIONS, Message, Shape, read_turns, recognise, refuse_empty
+from zero2chat.data.chat_formats import (
+    CONVERSATIONS,
+    Message,
+    Shape,
+    of_column,
+    read_tools,
+    read_turns,
+    recognise,
+    refuse_empty,
+)
 from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import Source, first_rows
@@ -27,14 +38,19 @@ from zero2chat.evaluation.metrics import load_metric
 from zero2chat.evaluation.tasks import Scored
 from zero2chat.inference.generate import Answer, answer
 from zero2chat.inference.tool_format import Tools
-from zero2chat.rewards import Reward, read_rewards
+from zero2chat.rewards import Reward, read_rewards, with_names
 from zero2chat.runs import digest, is_main_process
 
 
 @dataclass
 class OwnData(Source):
-    """One entry of the evaluate stage's `datasets:`: the keys of a source, and the scores of its answers."""
+    """One entry of the evaluate stage's `datasets:`: the keys of a source, and the scores of its answers.
 
+    `reference` is the column of the reference answers, beside a column `prompt` or `question`: by default `answer`, as
+    in GRPO, or else that of the format.
+    """
+
+    reference: str | None = None
     rewards: list[dict] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     max_new_tokens: Annotated[int, Refuse("not above 0")] = 256
@@ -60,9 +76,12 @@ class Rows(NamedTuple):
     prompts: list[list[Message]]
     references: list[str]  # empty without reference answers
     others: Dataset  # columns for reward functions: `answer`, and the file's other ones
+    names: list[str]  # of the rows, in messages
+    schemas: list[list[Any] | None] | None = None  # of each row's own tools; None if no row has any
 
     def digests(self) -> list[str]:
-        return [digest([prompt, self.references[i : i + 1]]) for i, prompt in enumerate(self.prompts)]
+        own = [[some] if some else [] for some in self.schemas or [None] * len(self.prompts)]
+        return [digest([prompt, self.references[i : i + 1], *own[i]]) for i, prompt in enumerate(self.prompts)]
 
 
 def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[OwnData]:
@@ -96,48 +115,83 @@ def _asked(column: str) -> Callable[[Any, str], list[Message]]:
     return lambda row, where: read_turns(row[column], "user", f"{where}: {column}")
 
 
+def _with_reference(column: str) -> list[Shape]:
+    return [Shape(f"{ask} and {column}", (ask, column), _asked(ask), answer=column) for ask in ("prompt", "question")]
+
+
+# A file may also have a `completion`, with the steps to the answer, which `sft` reads.
+_PROMPT_AND_ANSWER, _QUESTION_AND_ANSWER = _with_reference("answer")
 _SHAPES = (
-    *CONVERSATIONS,
-    Shape("prompt and answer", ("prompt", "answer"), _asked("prompt"), answer="answer"),
-    Shape("question and answer", ("question", "answer"), _asked("question"), answer="answer"),
+    CONVERSATIONS[0],
+    _PROMPT_AND_ANSWER,
+    *CONVERSATIONS[1:],
+    _QUESTION_AND_ANSWER,
     Shape("prompt", ("prompt",), _asked("prompt")),
 )
+
+
+def fits(columns: Sequence[str]) -> bool:
+    """Whether `load_rows` knows a format with these columns."""
+    return any(set(shape.columns) <= set(columns) for shape in _SHAPES)
+
+
+def _shapes(spec: OwnData) -> Sequence[Shape]:
+    if spec.reference is not None:
+        return _with_reference(spec.reference)
+    return _SHAPES if spec.column == "text" else [of_column(spec.column)]
+
+
+def _reference(given: Sequence[Message], shown: bool) -> list[str]:
+    """Return the reference answer in the messages after the last user's turn, if any. If tools are `shown`, and cannot
+    run, that is the first one, with its calls as text."""
+    said = [message for message in given if message["role"] == "assistant"]
+    if not shown or not said:
+        return [message["content"] for message in said[-1:]]
+    calls = [json.dumps(call["function"], ensure_ascii=False) for call in said[0].get("tool_calls", ())]
+    return ["\n".join(filter(None, [said[0]["content"], *calls]))]
 
 
 def load_rows(spec: OwnData) -> Rows:
     """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
     rows = first_rows(leave_out_rejected(load_table(spec), spec.label), spec.n)
-    shape = recognise(rows, _SHAPES, spec.label, "rows to evaluate")
+    shape = recognise(rows, _shapes(spec), spec.label, "rows to evaluate")
     has_reference: list[bool] = []  # of the rows so far
 
-    def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str]]:
-        if isinstance(row.get("answer"), int | float):
-            row["answer"] = str(row["answer"])
+    def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str], list[Any] | None]:
+        if shape.answer and isinstance(row.get(shape.answer), int | float):
+            row[shape.answer] = str(row[shape.answer])
         messages = shape.conversation(row, where)
+        schemas = read_tools(row.get("tools"), where) or None
+        if schemas and spec.tools:
+            raise UserError(f"{where}: has tools of its own, which cannot run: remove `tools: true`, or the column")
         asked = [n for n, message in enumerate(messages, 1) if message["role"] == "user"]
         if not asked:
             raise UserError(f"{where}: no user's turn to answer")
         refuse_empty(messages, where)
-        given = [message["content"] for message in messages[asked[-1] :] if message["role"] == "assistant"]
+        given = _reference(messages[asked[-1] :], shown=schemas is not None)
         has_reference.append(bool(given))
         if has_reference[0] != has_reference[-1]:
             has = "a" if given else "no"
             raise UserError(f"{where}: has {has} reference answer, unlike the first row: put it into another file")
-        return messages[: asked[-1]], given[-1:]
+        return messages[: asked[-1]], given, schemas
 
     numbers, found = zip(*rows.read(read, spec), strict=True)
-    prompts = [prompt for prompt, _ in found]
-    references = [text for _, given in found for text in given]
+    prompts = [prompt for prompt, _, _ in found]
+    references = [text for _, given, _ in found for text in given]
+    own = [schemas for _, _, schemas in found]
+    names = [rows.where(i, spec) for i in numbers]
     if spec.metrics and not references:
         raise UserError(f"{spec.label}: metrics: they need reference answers: add a column `answer`, or use `rewards`")
-    taken = (*shape.columns, "answer", "prompts", "completions")  # the latter two are a reward's own arguments
+    taken = (*shape.columns, "answer", "tools", "prompts", "completions")  # the latter two are a reward's own arguments
     others = rows.others(numbers, taken, spec)
-    if references:
-        answers = Dataset.from_dict({"answer": references})
-        others = concatenate_datasets([answers, others], axis=1) if others.column_names else answers
+    given: dict[str, list[str]] = {"answer": references} if references else {}
+    given |= {"tools": list(map(json.dumps, own))} if any(own) else {}
+    if given:
+        columns = Dataset.from_dict(given)
+        others = concatenate_datasets([columns, others], axis=1) if others.column_names else columns
     for reward in read_rewards(spec.rewards) if spec.rewards else ():
-        reward.check(others, str(spec.label))
-    return Rows(prompts, references, others)
+        reward.check(others, str(spec.label), names)
+    return Rows(prompts, references, others, names, own if any(own) else None)
 
 
 # ---- scores
@@ -159,13 +213,21 @@ def evaluate_own_data(
     row a score.
     """
     at_hand = tools if spec.tools else None
-    given = answer(model, tokenizer, rows.prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand)
+    given = answer(
+        model,
+        tokenizer,
+        rows.prompts,
+        spec.max_new_tokens,
+        batch_size=batch_size,
+        tools=at_hand,
+        schemas=rows.schemas,
+    )
     scores: list[Any] = [None]
-    if is_main_process():
+    if is_main_process():  # the others wait: up to a day, in the group of `start_processes`
         opened = _open(spec)
         for metric in opened.metrics:
             if hasattr(metric, "use"):
-                metric.use(model, tokenizer, rows.prompts, at_hand)
+                metric.use(model, tokenizer, rows.prompts, at_hand, *([rows.schemas] if rows.schemas else []))
         texts = [one.text for one in given]
         scores = [_by_rewards(opened, rows, texts) | _by_metrics(opened, rows, texts)]
     broadcast_object_list(scores)
@@ -194,7 +256,7 @@ def _by_rewards(opened: _Opened, rows: Rows, texts: Sequence[str]) -> dict[str, 
     for reward in opened.rewards:
         values = reward(completions, prompts=rows.prompts, **columns)
         if reward.failure is not None:
-            raise UserError(f"{opened.spec.label}, {reward.failure}")
+            raise UserError(with_names(reward.failure, rows.names))
         if values.count(None) == len(values):
             raise UserError(f"{opened.spec.label}: {reward.__name__} gave no row a score")
         found[reward.__name__] = values
@@ -209,7 +271,10 @@ def _by_metrics(opened: _Opened, rows: Rows, texts: Sequence[str]) -> dict[str, 
     try:
         result = evaluate.combine(opened.metrics).compute(predictions=list(texts), references=rows.references)
     except UserError as error:
-        raise UserError(f"{opened.spec.label}: {error}") from error
+        said = str(error)
+        raise UserError(
+            with_names(said, rows.names) if said.startswith("row ") else f"{opened.spec.label}: {said}"
+        ) from error
     except Exception as error:  # a user's metric may raise anything
         raise UserError(f"{opened.spec.label}: metrics: {error!r}") from error
     found: dict[str, list[float | None] | float] = {}

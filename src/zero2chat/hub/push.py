@@ -127,7 +127,7 @@ def pack(
     if there is no such model.
     """
     folder = Path(folder)
-    _check_names(repo, base)
+    check_names(repo, base)
     check_branch(revision)
     is_run = (folder / RUN).exists()
     step = int(revision[5:]) if revision and re.fullmatch(r"step-\d+", revision) else None
@@ -184,7 +184,7 @@ def check_branch(name: str | None) -> None:
         )
 
 
-def _check_names(repo: str, base: str | None) -> None:
+def check_names(repo: str, base: str | None) -> None:
     for option, name in (("--repo", repo), ("--base", base)):
         try:
             if name is not None:

@@ -69,14 +69,30 @@ def complete(
 
 
 def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[Mapping[str, str]]], tools: Tools | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[Mapping[str, str]]],
+    tools: Tools | None = None,
+    schemas: Sequence[Any] | None = None,
 ) -> list[list[int]]:
     """Encode each conversation up to where the answer begins. Control tokens in messages are neutralised."""
-    safe = [neutral(messages, tokenizer) for messages in prompts]
-    ids: list[list[int]] = tokenizer.apply_chat_template(
-        safe, tools=tools.schemas if tools else None, add_generation_prompt=True, return_dict=True
-    )["input_ids"]
-    return ids
+    return render_prompts(tokenizer, [neutral(messages, tokenizer) for messages in prompts], schemas, tools)
+
+
+def render_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Any],
+    schemas: Sequence[Any] | None = None,
+    tools: Tools | None = None,
+    **options: Any,
+) -> list[list[int]]:
+    """Encode conversations that have been neutralised. `schemas` are those of each prompt's own tools, or None, which
+    are shown to the model and cannot run; without them, all have `tools`."""
+    encode = partial(tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True, **options)
+    if schemas is None:
+        ids: list[list[int]] = encode(prompts, tools=tools.schemas if tools else None)["input_ids"]
+        return ids
+    own = zip(prompts, schemas, strict=True)
+    return [encode(prompt, tools=neutral(some, tokenizer) or None)["input_ids"] for prompt, some in own]
 
 
 def answer(
@@ -88,13 +104,14 @@ def answer(
     batch_size: int = 128,
     seed: int = 0,
     tools: Tools | None = None,
+    schemas: Sequence[Any] | None = None,
 ) -> list[Answer]:
     """Answer each conversation, in order; greedy at temperature 0. The global random state is preserved.
 
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
-    is then the limit between two calls. Every rank must call this; each answers its share, and all get all answers.
-    Control tokens in messages are neutralised. Raises `UserError` for a question that does not fit the context, a model
-    without EOS token, and a tokenizer without pad token.
+    is then the limit between two calls. `schemas` are as in `render_prompts`. Every rank must call this; each answers
+    its share, and all get all answers. Control tokens in messages are neutralised. Raises `UserError` for a question
+    that does not fit the context, a model without EOS token, and a tokenizer without pad token.
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:
@@ -106,7 +123,7 @@ def answer(
     written = CallFormat(tools, tokenizer, ends) if tools else None
     if written:
         ends = written.ends
-    encoded = encode_prompts(tokenizer, prompts, tools)
+    encoded = encode_prompts(tokenizer, prompts, tools, schemas)
     room = context_length(model)
     if max(map(len, encoded)) >= room:
         raise UserError(f"a question of {max(map(len, encoded))} tokens does not fit the model's context of {room}")

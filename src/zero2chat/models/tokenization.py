@@ -137,6 +137,7 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
     options = {"add_special_tokens": False, "split_special_tokens": True}
     # Tokens that are not marked as special would still be recognised: split the text after their first character.
     tags = _control_tokens(tokenizer, special=False)
+    texts = [_as_read(text, tags, tokenizer) for text in texts]
     if not any(tag in text for tag in tags for text in texts):
         return tokenizer(list(texts), **options)["input_ids"]
     start = re.compile(f"(?={'|'.join(map(re.escape, tags))})")
@@ -146,6 +147,18 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
         pieces = [text[a:b] for a, b in pairwise(cuts)]
         ids.append([i for row in tokenizer(pieces, **options)["input_ids"] for i in row])
     return ids
+
+
+def _as_read(text: str, tokens: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the text; or, if the tokenizer's normaliser makes further tokens of it, its normalised form.
+
+    NFKC, for example, turns `\uff1cthink\uff1e` (full width) into `<think>`: the model reads both alike.
+    """
+    normaliser = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    if normaliser is None or not tokens:
+        return text
+    read = str(normaliser.normalize_str(text))
+    return read if any(read.count(token) > text.count(token) for token in tokens) else text
 
 
 def neutralise(text: str, tokenizer: PreTrainedTokenizerBase, tags: bool = True) -> str:
@@ -159,6 +172,7 @@ def neutralise(text: str, tokenizer: PreTrainedTokenizerBase, tags: bool = True)
     template = tokenizer.chat_template
     if tags and isinstance(template, str):
         control += [tag for tag in _TOOL_TAGS if tag in template]
+    text = _as_read(text, control, tokenizer)
     # Repeat until none is left: breaking one may reveal another that overlapped it.
     while found := [token for token in control if token in text]:
         for token in found:
@@ -170,17 +184,27 @@ def neutral(value: Any, tokenizer: PreTrainedTokenizerBase, tags: bool = True) -
     """Neutralise control tokens in untrusted content: a text, or messages, calls and schemas that contain texts.
 
     The tags of plain-text calls stay in the content of an assistant's message: data may have its calls written there.
+    What is nested in a message, such as the arguments of a call, is no message, whatever role it names.
     """
+    if isinstance(value, list | tuple):
+        return [_neutral_message(item, tokenizer, tags) for item in value]
+    return _neutral_message(value, tokenizer, tags)
+
+
+def _neutral_message(value: Any, tokenizer: PreTrainedTokenizerBase, tags: bool) -> Any:
+    found = _neutral(value, tokenizer, tags)
+    if isinstance(value, Mapping) and value.get("role") == "assistant" and isinstance(value.get("content"), str):
+        found["content"] = _neutral(value["content"], tokenizer, tags=False)
+    return found
+
+
+def _neutral(value: Any, tokenizer: PreTrainedTokenizerBase, tags: bool) -> Any:
     if isinstance(value, str):
         # Tokenizers reject half a surrogate pair, which broken JSON may contain.
         return neutralise(value.encode("utf-8", "replace").decode(), tokenizer, tags)
     if isinstance(value, Mapping):
-        own = value.get("role") == "assistant"
-        return {
-            neutral(key, tokenizer): neutral(item, tokenizer, tags and not (own and key == "content"))
-            for key, item in value.items()
-        }
-    return [neutral(item, tokenizer, tags) for item in value] if isinstance(value, list | tuple) else value
+        return {_neutral(key, tokenizer, tags): _neutral(item, tokenizer, tags) for key, item in value.items()}
+    return [_neutral(item, tokenizer, tags) for item in value] if isinstance(value, list | tuple) else value
 
 
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:

@@ -7,10 +7,10 @@ import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from zero2chat import package_files
 from zero2chat.planning.new_inputs import Base, Exam, Machine, Part, lengths_of
 from zero2chat.recipes.recipe import Step
 
@@ -21,9 +21,15 @@ _DOES = {
 }
 
 
+PUBLISH_NOTES = {
+    "export": "Written to the folder `exported` of the run.",
+    "private": "Only you can see the repository. Set it to false to publish the model, and its `license`.",
+}
+
+
 def _command(step: Step) -> str:
-    """Return the launch command without the folder of the package on this machine."""
-    return shlex.join(step.command()).replace(f"{package_files.HOME}/", "")
+    """Return the command that runs the step, in any folder. The accelerate config is in `recipe.yaml`."""
+    return shlex.join(["zero2chat", "run", str(step.config.parent), "--only", step.name])
 
 
 def step_yaml(step: Step, notes: Mapping[str, str]) -> str:
@@ -43,6 +49,8 @@ def recipe_yaml(folder: Path, steps: Sequence[Step], title: str) -> str:
     for step in steps:
         lines += [f"  - name: {step.name}", f"    stage: {step.stage}", f"    config: {step.config.name}"]
         lines += [f"    accelerate_config: {step.accelerate_config}"] if step.accelerate_config != "cpu" else []
+        if step.stage == "publish" and any(other.name == "after" for other in steps):
+            lines.append("    after: [after]  # the model card has its scores")
     title = yaml.safe_dump({"title": title}, allow_unicode=True, width=1000, default_flow_style=True).strip()
     lines += ["  - name: report", "    stage: report", f"    set: {title}"]
     return "\n".join(lines) + "\n"
@@ -61,6 +69,7 @@ def page(
         model = step.settings["model_name_or_path"]
         inputs = [Path(model).name if model.startswith("runs/") else model, *reads.get(step.stage, [])]
         what = does.get(step.stage) or f"evaluates the model {step.name} training"
+        what = _publishes(step.settings) if step.stage == "publish" else what
         read = ", ".join(f"`{path}`" for path in inputs)
         rows.append(f"| `{step.name}` | {what} | {read} | {minutes.get(step.stage, '–')} | `{_command(step)}` |")
     rows.append(
@@ -72,7 +81,8 @@ def page(
     cost = f"{minutes_of_all} of training, estimated from FLOPs at an MFU of {machine.mfu:.0%}"
     cost += ", without the time to generate completions" if "grpo" in does else ""
     trained = next(step for step in reversed(steps) if step.stage in does)
-    adapter = trained.settings.get("use_peft") and not trained.settings.get("merge_adapter")
+    merge = " --merge" if trained.settings.get("use_peft") and not trained.settings.get("merge_adapter") else ""
+    published = next((step.settings for step in steps if step.stage == "publish"), {})
     lines = [
         f"# {name}",
         "",
@@ -97,8 +107,7 @@ def page(
         "",
         "## Steps",
         "",
-        f"Each step writes to `runs/{name}/<step>`. `zero2chat run {run} --only <step>` runs one step. The commands "
-        "below do the same in a clone of zero2chat, where the accelerate configs are.",
+        f"Each step writes to `runs/{name}/<step>`.",
         "",
         "| step | what it does | reads | minutes | command |",
         "|---|---|---|---|---|",
@@ -113,11 +122,18 @@ def page(
         "```bash",
         f"zero2chat preview --config {shlex.quote(str(folder / f'{parts[0].stage}.yaml'))}",
         f"zero2chat chat {trained.folder}",
-        f"zero2chat export {trained.folder}{' --merge' if adapter else ''} --gguf q8_0",
-        f"zero2chat push {trained.folder} --repo {name} --dry-run",
+        *([] if published.get("export") else [f"zero2chat export {trained.folder}{merge} --gguf q8_0"]),
+        *([] if published.get("repo") else [f"zero2chat push {trained.folder} --repo {name} --dry-run"]),
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _publishes(settings: Mapping[str, Any]) -> str:
+    export, repo = settings.get("export"), settings.get("repo")
+    found = [f"exports the model ({'merged' if export == 'merged' else f'GGUF, {export}'})"] if export else []
+    found += [f"pushes {'it' if export else 'the model'} to the Hub as `{repo}`"] if repo else []
+    return " and ".join(found)
 
 
 def duration(minutes: float) -> str:

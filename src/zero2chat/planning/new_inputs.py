@@ -22,13 +22,15 @@ import torch
 from trl import ModelConfig
 
 from zero2chat import config, stages
-from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES
+from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES, as_yaml, guessed_columns
+from zero2chat.data.conversations import load_conversations
+from zero2chat.data.preferences import load_preferences
 from zero2chat.data.preview_rows import Rows, open_empty
 from zero2chat.data.prompts import load_problems
-from zero2chat.data.rows import Table, load_table
+from zero2chat.data.rows import InvalidRows, Table, load_table
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
-from zero2chat.evaluation.own_data import load_rows, read_own_data
+from zero2chat.evaluation.own_data import fits, load_rows, read_own_data
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.math_verifier.verify import unusable
 from zero2chat.models.chat_template import end_turn
@@ -50,7 +52,7 @@ _FORMATS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
 _CLAIMS = ("dpo", "sft", "grpo")  # which step a file is for, if it fits several
 TEMPLATES = ("chatml", "llama3", "gemma")  # tried in this order if the model's own cannot be trained by
 
-_READ = 5000  # rows whose lengths are measured
+_READ = 5000  # rows of a file whose lengths are measured
 _FEWEST = 20  # rows of a step
 _FEWEST_HELD_OUT = 4
 _SHORT = 5  # words of an answer that can be expected to the letter
@@ -101,7 +103,8 @@ class Part:
     held: int = 0  # of these, held out for the evaluation
     counts: dict[str, int] = field(default_factory=dict)  # of each file's rows
     splits: dict[str, str] = field(default_factory=dict)  # of a path from which rows are held out
-    dropped: str = ""  # how many invalid rows are dropped, and why the first one
+    dropped: dict[str, str] = field(default_factory=dict)  # how many rows of a path are invalid, and why the first one
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)  # names of a path's columns in the format
     unit: str = ""
     lengths: list[int] = field(default_factory=list)  # of a row's longest sequence
     tokens: list[int] = field(default_factory=list)  # of all its sequences
@@ -119,9 +122,13 @@ class Part:
 
     def sources(self, n: int | None = None) -> list[dict[str, Any]]:
         """Return the entries of `datasets`, of the first `n` rows of each file."""
-        common = ({"invalid": "drop"} if self.dropped else {}) | ({} if n is None else {"n": n})
         splits = [{"split": self.splits[path]} if path in self.splits else {} for path in self.paths]
-        return [{"path": path} | split | common for path, split in zip(self.paths, splits, strict=True)]
+        common = {} if n is None else {"n": n}
+        return [self.source(path) | split | common for path, split in zip(self.paths, splits, strict=True)]
+
+    def source(self, path: str) -> dict[str, Any]:
+        columns = {"columns": self.columns[path]} if self.columns.get(path) else {}
+        return {"path": path} | columns | ({"invalid": "drop"} if path in self.dropped else {})
 
 
 def find_machine(gpu: str | None, gpus: int | None) -> Machine:
@@ -167,6 +174,16 @@ def _fits(stage: str, columns: Sequence[str]) -> str | None:
     return next((name for name, needed in _FORMATS[stage] if set(needed) <= set(columns)), None)
 
 
+def _columns(stage: str, columns: Sequence[str]) -> dict[str, str] | None:
+    """Return the names that columns need for the stage's format: {} if they have them, None if they do not fit."""
+    if _fits(stage, columns):
+        return {}
+    guessed = guessed_columns(columns) if stage != "dpo" else {}
+    names = ("prompt", "completion" if stage == "sft" else "answer")
+    found = {name: own for name, own in zip(names, guessed.values(), strict=False) if name != own}
+    return found or None
+
+
 def _no_format(path: str, rows: Table, wanted: Sequence[str]) -> UserError:
     """Return the error for a file that no wanted step reads, with the nearest format and the first row's lack."""
     columns = rows.column_names
@@ -183,7 +200,8 @@ def _no_format(path: str, rows: Table, wanted: Sequence[str]) -> UserError:
     missing = ", ".join(column for column in needed if column not in columns)
     return UserError(
         f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(wanted)}. The nearest is {name} "
-        f"({', '.join(needed)}) of {stage}: row 0 has no {missing}: rename the columns (docs/data.md lists the formats)"
+        f"({', '.join(needed)}) of {stage}: row 0 has no {missing}: rename the "
+        "columns, or name them in a YAML by `columns` (docs/data.md lists the formats)"
     )
 
 
@@ -200,23 +218,31 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
     found: dict[str, Part] = {}
     loaded = {path: load_table(Source(path=path, invalid="drop")) for path in paths}
     for path, rows in loaded.items():
-        claimed = [stage for stage in _CLAIMS if stage in (wanted or STEPS) and _fits(stage, rows.column_names)]
+        able = [stage for stage in _CLAIMS if stage in (wanted or STEPS)]
+        claimed = [stage for stage in able if _fits(stage, rows.column_names)]
+        claimed += [stage for stage in able if _columns(stage, rows.column_names)]
         if not claimed:
             raise _no_format(path, rows, wanted or STEPS)
-        part = found.setdefault(claimed[0], Part(claimed[0], [], str(_fits(claimed[0], rows.column_names))))
+        part = found.setdefault(claimed[0], Part(claimed[0], [], _format(claimed[0], rows)))
         part.paths.append(path)
-        part.counts[path] = len(rows)
     for stage in wanted:
-        others = [path for path, rows in loaded.items() if _fits(stage, rows.column_names)]
+        others = [path for path, rows in loaded.items() if _columns(stage, rows.column_names) is not None]
         if stage not in found and not others:
             formats = "; ".join(f"{name} ({', '.join(needed)})" for name, needed in _FORMATS[stage])
             raise UserError(f"--steps {stage}: no --data file is for it. It reads: {formats}: add one with --data")
         if stage not in found:
-            found[stage] = Part(stage, others, str(_fits(stage, loaded[others[0]].column_names)))
-            found[stage].counts = {path: len(loaded[path]) for path in others}
+            found[stage] = Part(stage, others, _format(stage, loaded[others[0]]))
     for part in found.values():
+        part.counts = {path: len(loaded[path]) for path in part.paths}
+        part.columns = {path: _columns(part.stage, loaded[path].column_names) or {} for path in part.paths}
         part.n = sum(part.counts.values())
     return [found[stage] for stage in wanted or STEPS if stage in found]
+
+
+def _format(stage: str, rows: Table) -> str:
+    """Return the name of the format that the stage reads these rows as."""
+    names = _columns(stage, rows.column_names)
+    return str(_fits(stage, [*(names or {}), *rows.column_names])) + (f", {as_yaml(names)}" if names else "")
 
 
 def open_base(model: str) -> Base:
@@ -253,24 +279,18 @@ def open_base(model: str) -> Base:
 
 
 def measure(part: Part, base: Base) -> None:
-    """Read the part's rows as its stage will see them, and note their lengths.
+    """Read the part's rows, and tokenize the first ones of each file as the stage will see them, for their lengths.
 
     A few invalid rows are dropped. Raises `UserError` as the stage would.
     """
-    n = sum(min(count, _READ) for count in part.counts.values())
     try:
+        for path in part.paths:
+            part.n -= _count_invalid(part, path)
         rows = _rows(part, base)
     except UserError as error:
-        refused = UserError(f"{', '.join(part.paths)}, read as {part.format}: {error}")
-        part.dropped = "some"
-        try:
-            rows = _rows(part, base)
-        except UserError:  # it is not about single rows
-            raise refused from error
-        if n - rows.n > _MOST_INVALID * n:
-            raise refused from error
+        raise UserError(f"{', '.join(part.paths)}, read as {part.format}: {error}") from error
     part.unit = rows.unit
-    part.n = rows.n if part.n == n else part.n
+    part.n = part.n if any(count > _READ for count in part.counts.values()) else rows.n
     for i in range(rows.n):
         sizes = [len(side.ids) for side in rows.sides(i)]
         part.lengths.append(max(sizes))
@@ -281,8 +301,27 @@ def measure(part: Part, base: Base) -> None:
         )
 
 
+def _count_invalid(part: Part, path: str) -> int:
+    """Return the number of a file's invalid rows, and note what to say about them. Raises `UserError` for many."""
+    source = Source(**part.source(path))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # `show` says once what was read
+            if part.stage == "sft":
+                load_conversations(source)
+            elif part.stage == "dpo":
+                load_preferences(source, equal="drop")
+            else:
+                load_problems(source, tools=True)
+    except InvalidRows as refused:
+        if len(refused.rows) > _MOST_INVALID * refused.n:
+            raise
+        part.dropped[path] = refused.dropped()
+        return len(refused.rows)
+    return 0
+
+
 def _rows(part: Part, base: Base) -> Rows:
-    """Return the rows of the part's stage, and note the rewards, and how many rows were dropped."""
+    """Return the rows of the part's stage, and note the rewards."""
     draft: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": base.path}
     draft["datasets"] = part.sources(_READ if any(n > _READ for n in part.counts.values()) else None)
     draft |= {"chat_template_path": base.template} if base.template else {}
@@ -290,17 +329,13 @@ def _rows(part: Part, base: Base) -> Rows:
         draft |= {"max_length": None} | ({"equal": "drop"} if part.stage == "dpo" else {})
     stage = stages.load(part.stage)
     assert stage.rows is not None
-    with contextlib.redirect_stdout(io.StringIO()) as said:  # `show` says once what was read
+    with contextlib.redirect_stdout(io.StringIO()):
         if part.stage == "grpo":
-            problems = [row for entry in draft["datasets"] for row in load_problems(Source(**entry))]
+            problems = [row for entry in draft["datasets"] for row in load_problems(Source(**entry), tools=True)]
             prompts = [turn["content"] for row in problems for turn in row["prompt"]]
             rewards, part.notes["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
             part.settings["rewards"] = draft["rewards"] = rewards
-        rows = stage.rows(*stage.build(draft, part.stage))
-    if part.dropped:
-        lines = dict.fromkeys(line for line in said.getvalue().splitlines() if "are invalid: dropped" in line)
-        part.dropped = "; ".join(lines) or "Invalid rows are dropped"
-    return rows
+        return stage.rows(*stage.build(draft, part.stage))
 
 
 def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
@@ -321,8 +356,9 @@ def lengths_of(part: Part) -> str:
     """Say how long the rows are, and how many are cut."""
     ordered = sorted(part.lengths)
     first = f"first {len(ordered):,} of " if len(ordered) < part.n else ""
+    rest = ", which were all read; of these first ones" if first else ""
     said = (
-        f"{first}{part.n:,} {part.unit}: median {statistics.median(ordered):g} tokens, 95th percentile "
+        f"{first}{part.n:,} {part.unit}{rest}: median {statistics.median(ordered):g} tokens, 95th percentile "
         f"{ordered[math.ceil(0.95 * len(ordered)) - 1]:,}, longest {ordered[-1]:,}"
     )
     if part.stage == "grpo":
@@ -351,7 +387,9 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
     """
     part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
     if held_out is not None:
-        entry, says = {"path": held_out}, f"the rows of {held_out}"
+        columns = load_table(Source(path=held_out)).column_names
+        named = {} if fits(columns) else guessed_columns(columns)
+        entry, says = {"path": held_out} | ({"columns": named} if named else {}), f"the rows of {held_out}"
     elif part is not None:
         path = max(part.paths, key=part.counts.__getitem__)  # others may have few rows
         rows_there = part.counts[path]
@@ -359,26 +397,35 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
         for other in parts:
             if path in other.paths:  # no step trains on these rows
                 other.splits[path], other.held = f"train[:-{n}]", n
-        entry = {"path": path, "split": f"train[-{n}:]"} | ({"invalid": "drop"} if part.dropped else {})
+        entry = part.source(path) | {"split": f"train[-{n}:]"}
+        columns = load_table(Source(**part.source(path))).column_names
+        if part.stage == "sft" and {"prompt", "completion", "answer"} <= set(columns):  # `answer` would come first
+            entry["reference"] = "completion"
         says = f"the last {n} rows of {path}, which are not trained on"
     else:
         return None
     entry["label"] = "held_out"
     with contextlib.redirect_stdout(io.StringIO()):
         (spec,) = read_own_data([entry | {"metrics": ["exact_match"]}])
-        rows = load_rows(spec)
+        try:
+            rows = load_rows(spec)
+        except InvalidRows as refused:  # such as a conversation to train on that ends with the user's turn
+            if held_out is not None or 2 * len(refused.rows) > refused.n:
+                raise
+            entry["invalid"] = spec.invalid = "drop"
+            rows = load_rows(spec)
     _, tokenizer = open_empty(ModelConfig(model_name_or_path=base.path), base.template)
-    asked = [len(ids) for ids in encode_prompts(tokenizer, rows.prompts)]
+    asked = [len(ids) for ids in encode_prompts(tokenizer, rows.prompts, schemas=rows.schemas)]
     if max(asked) >= base.context:
-        row = f"row {asked.index(max(asked))} has a prompt of {max(asked)} tokens"
+        row = f"{rows.names[asked.index(max(asked))]} has a prompt of {max(asked)} tokens"
         raise UserError(f"{entry['path']}: {row}, and the model's context is {base.context}: remove such rows")
     scores, why = choose_scores(rows.prompts, rows.references, part is not None and part.stage == "grpo")
     lengths = [len(ids) for ids in tokenizer(rows.references, add_special_tokens=False)["input_ids"]]
     if "metrics" in scores and all(a + b <= base.context for a, b in zip(asked, lengths, strict=True)):
         scores["metrics"].append("perplexity")
         why += " perplexity is that of the reference answers."
-    if "tools" in rows.others.column_names:
-        why += " The rows' own tools are not given in the evaluation."
+    if rows.schemas:
+        why += " The rows' own tools are shown; the model's call is then the answer, compared as text."
     needed = sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1] + _STEP if "metrics" in scores else longest
     entry |= scores | {"max_new_tokens": min(longest, _STEP * math.ceil(needed / _STEP))}
     return Exam(entry, says, {"datasets": f"The model answers {says}. {why}"})

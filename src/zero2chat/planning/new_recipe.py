@@ -21,7 +21,9 @@ from rich.text import Text
 
 from zero2chat import stages
 from zero2chat.errors import UserError
-from zero2chat.planning.new_files import duration, page, recipe_yaml, step_yaml
+from zero2chat.export.export import require_packages
+from zero2chat.hub.push import check_names
+from zero2chat.planning.new_files import PUBLISH_NOTES, duration, page, recipe_yaml, step_yaml
 from zero2chat.planning.new_inputs import (
     Base,
     Exam,
@@ -96,7 +98,7 @@ def choose(part: Part, base: Base, folder: Path, before: Sequence[Step], machine
         part.notes["chat_template_path"] = f"{why[0].upper()}{why[1:]}."
     settings["datasets"] = part.sources()
     if part.dropped:
-        part.notes["datasets"] = f"{part.dropped}."
+        part.notes["datasets"] = f"{'; '.join(part.dropped.values())}."
     batch = choose_batch(part.trained) if part.stage != "grpo" else 64 if machine.gpu else 32
     step: Step | None = None
     for length in _lengths(part, base, machine):
@@ -258,6 +260,19 @@ def _with_exams(training: list[Step], exam: Exam | None, base: Base, folder: Pat
     return [steps[0], *training, steps[1]]
 
 
+def _publishing(trained: Step, export: str | None, push: str | None, folder: Path) -> list[Step]:
+    """Return the step that exports and pushes the trained model, if one of both is asked for."""
+    if not (export or push):
+        return []
+    adapter = trained.settings.get("use_peft") and not trained.settings.get("merge_adapter")
+    if export == "merged" and not adapter:
+        raise UserError("--export merged: the trained model is whole already: leave it out, or give a type of GGUF")
+    settings: dict[str, Any] = {"output_dir": f"runs/{folder.name}/publish", "model_name_or_path": str(trained.folder)}
+    settings |= {"export": export} if export else {}
+    settings |= {"repo": push, "private": True} if push else {}
+    return [Step("publish", "publish", folder / "publish.yaml", (), "cpu", {}, settings)]
+
+
 def _write(folder: Path, files: Mapping[str, str]) -> None:
     """Write the folder at once: it exists with all files, or not at all."""
     try:
@@ -283,6 +298,8 @@ def new(
     gpu: str | None = None,
     gpus: int | None = None,
     dry_run: bool = False,
+    export: str | None = None,
+    push: str | None = None,
 ) -> dict[str, Any]:
     """Write the recipe, unless `dry_run`, and return what was seen and chosen, with the files' texts.
 
@@ -300,6 +317,10 @@ def new(
             f"--eval {held_out}: it is trained on, so it cannot be held out: leave --eval out, and the "
             "last rows of the data are held out"
         )
+    if push:
+        check_names(push, None)
+    if export not in (None, "merged"):
+        require_packages(Path(".gguf"), str(export))
     machine = find_machine(gpu, gpus)
     parts = assign(data, steps)
     base = open_base(model)
@@ -310,11 +331,13 @@ def new(
     for i, part in enumerate(parts):
         training.append(choose(part, base, folder, training, machine, followed=i + 1 < len(parts)))
     made = _with_exams(training, exam, base, folder, machine)
+    made += _publishing(training[-1], export, push, folder)
     notes = {part.stage: part.notes for part in parts}
     title = f"{model} on {', '.join(Path(path).name for path in data)}"
     files = {"README.md": page(folder, base, parts, made, exam, machine)}
     files[FILE] = recipe_yaml(folder, made, title)
-    files |= {step.config.name: step_yaml(step, notes.get(step.stage, exam.notes if exam else {})) for step in made}
+    notes |= {"evaluate": exam.notes if exam else {}, "publish": PUBLISH_NOTES}
+    files |= {step.config.name: step_yaml(step, notes[step.stage]) for step in made}
     if not dry_run:
         _write(folder, files)
     return {
@@ -339,7 +362,7 @@ def _figures(part: Part, step: Step) -> dict[str, Any]:
         "data": part.paths,
         "format": part.format,
         "rows": part.n,
-        "dropped": part.dropped,
+        "dropped": "; ".join(part.dropped.values()),
         "lengths": lengths_of(part),
         "method": part.method,
         "accelerate_config": part.launch,

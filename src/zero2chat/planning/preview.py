@@ -13,6 +13,7 @@ import math
 import re
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,10 +21,12 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import stages
+from zero2chat.config import load_yaml
 from zero2chat.data.preview_rows import LOSS, Rows, Side
 from zero2chat.errors import UserError
 from zero2chat.models.tokenization import control_ids, token_pieces
 from zero2chat.package_files import find
+from zero2chat.recipes.recipe import FILE
 
 _LEARNED, _LEARNED_CONTROL = ("black on green", "black on bright_green"), "bold white on dark_green"
 _GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # alternating, to show where a token ends
@@ -52,6 +55,11 @@ def _stage_of(config: str) -> str:
         raise UserError(f"{config}: cannot be read: {error}") from error
     comment = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
     found = re.search(r"zero2chat\.stages\.(\w+)", comment)
+    if not found and (beside := find(config).with_name(FILE)).exists():
+        steps = load_yaml(beside).get("steps") or []
+        named = [step for step in steps if isinstance(step, dict) and step.get("config") == Path(config).name]
+        if named:
+            return str(named[0].get("stage"))
     if not found:
         raise UserError(f"{config}: its first comment has no launch command (-m zero2chat.stages.sft): give --stage")
     return found[1]

@@ -31,6 +31,26 @@ STORY = (
 )
 
 
+_MINOR = ("needless_calls", "declined_within_reach", "stop_rate", "bytes_model")
+
+
+def _own(step: StepResult) -> list[tuple[str, str]]:
+    """Return (score, label) of each metric of the user's own data, the chosen scores before the stop rate."""
+    entries = step.settings.get("datasets")
+    found = []
+    for entry in entries if isinstance(entries, list) else []:
+        files = entry.get("data_files") or entry.get("path")
+        label = str(entry.get("label") or PurePath(to_text(files[0] if isinstance(files, list) else files)).stem)
+        found += [(score, label) for score in step.named(rf"(?!change_)(.+)_{re.escape(label)}")]
+    return sorted(found, key=lambda pair: pair[0] == "stop_rate")
+
+
+def key(step: StepResult) -> dict[str, str]:
+    """Return metric → label, the main ones first: of tasks, then of the user's own data."""
+    own = {f"{score}_{label}": f"{KEY.get(score, score)}, {label}" for score, label in _own(step)}
+    return {name: text for name, text in KEY.items() if name not in _MINOR} | own | {name: KEY[name] for name in _MINOR}
+
+
 def scores(step: StepResult) -> dict[str, dict[str, Metric]]:
     """Return kind of score (and `tool_call_rate`, the share that calls a tool) → task → metric, if measured."""
     # `accuracy_sampled_sums` is the sampled accuracy on `sums`; `accuracy_sampled` alone is the mean over tasks.
@@ -108,18 +128,15 @@ def win_rates(step: StepResult) -> str:
 
 def own_scores(step: StepResult) -> str:
     """Return a table with one row per score of the user's own data; "" if none was evaluated."""
-    entries = step.settings.get("datasets")
     rows = []
-    for entry in entries if isinstance(entries, list) else []:
-        files = entry.get("data_files") or entry.get("path")
-        label = str(entry.get("label") or PurePath(to_text(files[0] if isinstance(files, list) else files)).stem)
-        for score, metric in step.named(rf"(?!change_)(.+)_{re.escape(label)}").items():
-            details = [small_print(score, metric), f"{metric['left_out']} left out" if metric.get("left_out") else ""]
-            if since := step.metrics.get(f"change_{score}_{label}"):
-                before = PurePath(to_text(step.settings.get("compare_to", ""))).name
-                ends = f"{since['low']:+.3g} to {since['high']:+.3g}" if "low" in since else ""
-                details.append(f"{since['value']:+.3g} ({ends}) since {esc(before)}")
-            rows.append((esc(label), esc(score), exact(metric["value"]), " · ".join(filter(None, details))))
+    for score, label in _own(step):
+        metric = step.metrics[f"{score}_{label}"]
+        details = [small_print(score, metric), f"{metric['left_out']} left out" if metric.get("left_out") else ""]
+        if since := step.metrics.get(f"change_{score}_{label}"):
+            before = PurePath(to_text(step.settings.get("compare_to", ""))).name
+            ends = f"{since['low']:+.3g} to {since['high']:+.3g}" if "low" in since else ""
+            details.append(f"{since['value']:+.3g} ({ends}) since {esc(before)}")
+        rows.append((esc(label), esc(score), exact(metric["value"]), " · ".join(filter(None, details))))
     return table(("own data", "score", "", ""), rows) if rows else ""
 
 
@@ -162,5 +179,5 @@ def section(step: StepResult) -> str:
     if not any("contaminated" in metric for metric in step.metrics.values()):
         text += paragraph("Contamination was not checked: the questions may appear in the training data.")
     tables = own_scores(step) + harness_table(step) + win_rates(step) + scores_part(step)
-    text += cards(step, KEY) + (tables or paragraph("The step measured no score per task.", "note"))
+    text += cards(step, key(step)) + (tables or paragraph("The step measured no score per task.", "note"))
     return text + answers(step)

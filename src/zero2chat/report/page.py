@@ -59,7 +59,8 @@ def _control(step: StepResult) -> str:
 
 def main_result(step: StepResult) -> tuple[str, Metric, str] | None:
     """Return (name, metric, label) of the step's main metric, or None."""
-    found = headline(step, _said_by(step, "KEY", {}))
+    key = _said_by(step, "key", None)
+    found = headline(step, key(step) if key else _said_by(step, "KEY", {}))
     return (found[0], step.metrics[found[0]], found[1]) if found else None
 
 

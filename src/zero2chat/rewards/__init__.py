@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -54,6 +55,11 @@ def read_rewards(entries: Sequence[Any]) -> list[Reward]:
     if len({reward.__name__ for reward in rewards}) < len(rewards):
         raise UserError("rewards: two entries have the same name: set `label`")
     return rewards
+
+
+def with_names(said: str, names: Sequence[str]) -> str:
+    """Return a message with the name of the row whose number it begins with."""
+    return re.sub(r"^row (\d+)", lambda found: names[int(found[1])], said)
 
 
 def last_message(completion: str | Sequence[Mapping[str, Any]]) -> str:
@@ -114,9 +120,9 @@ class Reward:
         if module_name.startswith(f"{__name__}."):  # a user's function may not support a call without completions
             self([], **{name: [] for name in needed if name != "completions"})
 
-    def check(self, problems: Dataset, label: str) -> None:
+    def check(self, problems: Dataset, label: str, names: Sequence[str] = ()) -> None:
         """Raises `UserError` for a required column that the problems lack, and, with its row, for a reference answer
-        that cannot be used."""
+        that cannot be used. `names` are those of the rows."""
         for column in self.needs:
             if column not in problems.column_names:
                 raise UserError(f"{label}: no column '{column}', which the reward {self._path} needs")
@@ -126,7 +132,7 @@ class Reward:
             try:
                 self._check_references(problems[self._references], **options)
             except UserError as error:
-                raise UserError(f"{label}: {error}") from error
+                raise UserError(with_names(str(error), names) if names else f"{label}: {error}") from error
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         """Raises `UserError` if the function returns a wrong number of rewards or a reward that is not finite, and if

@@ -209,8 +209,8 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
         shown = list(zip(held_out, before, after, strict=True))[:_SHOWN]
         run.replace_samples(trainer.state.global_step, [_sample(*these, training.beta) for these in shown])
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    finish_model_folder(run, trainer, tokenizer, metrics)
     remove_start(run, model_args)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 def _on_disk(rows: Dataset, run: Run, name: str) -> Dataset:

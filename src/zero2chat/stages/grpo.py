@@ -34,12 +34,13 @@ from trl import GRPOConfig, GRPOTrainer, ModelConfig
 
 from zero2chat.config import Refuse
 from zero2chat.data.preview_rows import Rows, prompt_rows
-from zero2chat.data.prompts import load_parts, safe_problems
+from zero2chat.data.prompts import load_parts, read_schemas, safe_problems, schemas_of
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks
 from zero2chat.export.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
+from zero2chat.inference.generate import render_prompts
 from zero2chat.inference.responses import ensure_response_template
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, make_tools
@@ -157,6 +158,13 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
     counts: Counter[str]
     resample_rounds = 0  # maximum number of extra generations
     call_format: CallFormat | None = None
+    own_schemas: Sequence[Any] | None = None  # of the tools of each row that is sampled
+
+    def _tokenize_prompts(self, prompts: Any) -> Any:
+        """Show each prompt's own tools. TRL knows only tools that all prompts have."""
+        if self.own_schemas is None:
+            return super()._tokenize_prompts(prompts)
+        return render_prompts(self.processing_class, prompts, self.own_schemas, **self.chat_template_kwargs), None, {}
 
     def _tool_call_loop(
         self, prompts: Any, prompt_ids: Any, completion_ids: Any, completions: Any, logprobs: Any, *images: Any
@@ -205,7 +213,10 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
         return _filled(rewards, self.num_generations)
 
     def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
-        sample = super()._generate_and_score_completions
+        def sample(inputs: list[Any]) -> dict[str, Any]:
+            self.own_schemas = read_schemas([row.get("tools") for row in inputs])
+            return GRPOTrainer._generate_and_score_completions(self, inputs)
+
         if not self.resample_rounds:
             return sample(inputs)
         where = f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index} {inputs[0]['prompt']}"
@@ -267,8 +278,10 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     call_format = CallFormat(tools, tokenizer, ends) if tools else None
     if call_format:
         ensure_response_template(tokenizer)
-    parts = load_parts(sources, rewards)
+    parts = load_parts(sources, rewards, tools=True)
     problems = mix(parts, [s.fraction for s in sources], size=lambda _: 1)
+    if tools and schemas_of(problems):
+        raise UserError("tools: the rows have tools of their own, which cannot run: remove `tools`, or their column")
     at_once = training.generation_batch_size // training.num_generations
     if len(problems) < at_once:
         raise UserError(f"datasets: {len(problems)} problems, but one generation needs {at_once}: give more")
@@ -335,12 +348,13 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     }
     if args.resample:
         metrics["groups_replaced"] = {"value": trainer.counts["groups_replaced"]}
-    finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
     remove_start(run, model_args)
+    finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
 
 
 def _rows(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Rows:
-    return prompt_rows(args, training, model_args, read_rewards(args.rewards), make_tools(args.tools))
+    tools = make_tools(args.tools)
+    return prompt_rows(args, training, model_args, read_rewards(args.rewards), tools, own_tools=True)
 
 
 def _cost(job: Job, _: EmptyModel, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Job:

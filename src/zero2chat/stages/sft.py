@@ -22,7 +22,6 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import pyarrow.compute as pc
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, concatenate_datasets, load_from_disk
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -161,10 +160,9 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
         metrics |= validation_loss(trainer, len(validation))
     if model_args.attn_implementation != chosen:  # FlashAttention takes no fp32, in which the tasks are evaluated
         model.set_attn_implementation("sdpa")
-    PartialState().wait_for_everyone()  # no rank reads the rows any more
+    remove_start(run, model_args)  # waits for all ranks: none reads the rows any more
     _remove_rows(run)  # before the run is done: a kill in between would leave them for ever
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
-    remove_start(run, model_args)
 
 
 def _remove_rows(run: Run) -> None:

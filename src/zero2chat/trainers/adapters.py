@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from accelerate import PartialState
 from trl import ModelConfig
 
 from zero2chat.models.adapters import merged
@@ -36,6 +37,10 @@ def start_from_adapter(run: Run, model_args: ModelConfig) -> None:
 
 
 def remove_start(run: Run, model_args: ModelConfig) -> None:
-    """Remove the merged start model of a finished run, unless it is the base of the run's own adapter."""
+    """Remove the merged start model of a trained run, unless it is the base of the run's own adapter.
+
+    Every rank must call this, before the run is done: a kill in between would leave it for ever.
+    """
+    PartialState().wait_for_everyone()  # no rank reads it any more
     if is_main_process() and not model_args.use_peft:
         shutil.rmtree(run.folder / _BASE, ignore_errors=True)

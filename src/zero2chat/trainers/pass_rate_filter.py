@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import stats
 from zero2chat.config import Refuse
+from zero2chat.data.prompts import schemas_of
 from zero2chat.errors import UserError, nearest
 from zero2chat.inference.generate import answer
 from zero2chat.rewards import Reward
@@ -90,7 +91,10 @@ def keep_by_pass_rate(
     while len(found) < len(problems):
         rows = problems.select(range(len(found), min(len(found) + at_once, len(problems))))
         prompts = [prompt for prompt in rows["prompt"] for _ in range(spec.samples)]
-        answers = answer(model, tokenizer, prompts, max_new_tokens, temperature, batch_size, seed=seed + len(found))
+        own = schemas_of(rows)
+        shown = own and [schemas for schemas in own for _ in range(spec.samples)]
+        at = seed + len(found)
+        answers = answer(model, tokenizer, prompts, max_new_tokens, temperature, batch_size, at, schemas=shown)
         lines: list[Any] = [None] * len(rows)
         if is_main_process():
             columns = {key: [value for value in rows[key] for _ in range(spec.samples)] for key in rows.column_names}

@@ -3,8 +3,8 @@
 `load_metric` imports a file. `evaluate.load` is not used: it fetches scripts by name, and files that a script names.
 
 Each metric here takes `predictions` and `references`, both texts. Created with the config name "rows", a metric that is
-a mean over rows returns the score of each row instead. A metric may have `use(model, tokenizer, prompts, tools)`: it is
-told who gave the predictions, and to which prompts.
+a mean over rows returns the score of each row instead. A metric may have `use(model, tokenizer, prompts, tools,
+schemas)`: it is told who gave the predictions, and to which prompts.
 """
 
 from __future__ import annotations

@@ -32,8 +32,9 @@ class Perplexity(evaluate.Metric):
         tokenizer: PreTrainedTokenizerBase,
         prompts: Sequence[Sequence[Mapping[str, Any]]],
         tools: Tools | None = None,
+        schemas: Sequence[Any] | None = None,
     ) -> None:
-        self.model, self.before = model, encode_prompts(tokenizer, prompts, tools)
+        self.model, self.before = model, encode_prompts(tokenizer, prompts, tools, schemas)
         self.tokenizer, self.room = tokenizer, context_length(model)
 
     @torch.no_grad()
@@ -43,7 +44,7 @@ class Perplexity(evaluate.Metric):
         for i, (prompt, answer) in enumerate(zip(self.before, answers, strict=True)):
             if len(prompt) + len(answer) > self.room:
                 raise UserError(
-                    f"perplexity: row {i}: prompt and reference of {len(prompt) + len(answer)} tokens do not fit the "
+                    f"row {i}: perplexity: prompt and reference of {len(prompt) + len(answer)} tokens do not fit the "
                     f"model's context of {self.room}: remove the row"
                 )
             if answer:
