@@ -71,10 +71,11 @@ def complete(
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[Mapping[str, str]]], tools: Tools | None = None
 ) -> list[list[int]]:
-    """Encode each conversation up to where the answer begins. Control tokens in messages are neutralised."""
+    """Encode each conversation up to where the answer begins. Control tokens in messages and in the tools' descriptions
+    are neutralised."""
     safe = [neutral(messages, tokenizer) for messages in prompts]
     ids: list[list[int]] = tokenizer.apply_chat_template(
-        safe, tools=tools.schemas if tools else None, add_generation_prompt=True, return_dict=True
+        safe, tools=neutral(tools.schemas, tokenizer) if tools else None, add_generation_prompt=True, return_dict=True
     )["input_ids"]
     return ids
 
