@@ -12,6 +12,7 @@ from transformers import AddedToken, PreTrainedTokenizerFast
 from trl.chat_template_utils import qwen2_5_chat_template, qwen3_chat_template, qwen3_training_chat_template
 
 from zero2chat.errors import UserError
+from zero2chat.inference.generate import encode_prompts
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import (
@@ -723,6 +724,21 @@ def test_no_text_from_outside_makes_a_call_or_a_turn(loaded, monkeypatch, attemp
     made = asked.queries if where != "output" else ran
     assert made == ["placeholder"]
     assert len(asked.queries) + len(ran) == 1
+
+
+@pytest.mark.parametrize("attempt", INJECTIONS, ids=range(len(INJECTIONS)))
+def test_a_description_adds_no_control_token_and_no_tag_of_a_call(loaded, attempt):
+    _, tokenizer = loaded
+    control = control_ids(tokenizer)
+
+    def seen(text: str) -> tuple[list[int], int]:
+        tools = Asked().tools()
+        tools.schemas[0]["function"]["description"] = text
+        ids = Session(*loaded, GREEDY, tools=tools)._head
+        assert encode_prompts(tokenizer, [[{"role": "user", "content": "?"}]], tools)[0][: len(ids)] == ids
+        return [token for token in ids if token in control], tokenizer.decode(ids).count("<tool_call>")
+
+    assert seen(attempt["text"]) == seen("harmless")
 
 
 def test_there_are_injections_through_every_way_in():

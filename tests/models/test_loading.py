@@ -107,6 +107,8 @@ def test_an_adapter_is_refused_for_training_and_a_whole_model_is_not(model_folde
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"is a LoRA adapter.*zero2chat export .* --merge"):
         refuse_adapter(load_model(tmp_path)[0], tmp_path)
+    with pytest.raises(UserError, match="hf download someone/adapter --local-dir"):
+        refuse_adapter(load_model(tmp_path)[0], "someone/adapter")
 
 
 def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(model_folder, write_model, tmp_path):

@@ -5,18 +5,45 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from zero2chat.errors import UserError
+from zero2chat.models.adapters import merged
 from zero2chat.models.loading import load_model, refuse_adapter
-from zero2chat.models.reward_model import load_reward_model
-from zero2chat.runs import Run
+from zero2chat.models.reward_model import load_reward_model, score_texts
+from zero2chat.runs import Run, read_jsonl
 from zero2chat.stages import evaluate, sft
+
+LORA = {"target_modules": "all-linear", "init_lora_weights": False}
+
+
+@pytest.fixture
+def start(model_folder: Path, tmp_path: Path) -> Path:
+    """An adapter of random weights on `model_folder`, as a stage saves it."""
+    base, tokenizer = load_model(model_folder)
+    torch.manual_seed(0)
+    adapter = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **LORA))
+    for part in (adapter, base.generation_config, tokenizer):
+        part.save_pretrained(tmp_path / "start")
+    return tmp_path / "start"
+
+
+@pytest.fixture
+def reward_adapter(model_folder: Path, tmp_path: Path) -> Path:
+    """An adapter for a reward model of random opinions, as TRL's trainer saves it."""
+    torch.manual_seed(0)
+    base, tokenizer = load_reward_model(model_folder, fresh=True)
+    adapter = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", **LORA))
+    torch.nn.init.normal_(adapter.base_model.model.score.modules_to_save["default"].weight)
+    for part in (adapter, tokenizer):
+        part.save_pretrained(tmp_path / "likes")
+    return tmp_path / "likes"
 
 
 def test_an_adapters_folder_opens_and_says_what_the_trained_model_said(
@@ -110,11 +137,15 @@ def test_merging_without_an_adapter_is_refused(
     assert not (tmp_path / "sft").exists()
 
 
-@pytest.mark.parametrize(("stage", "peft"), [("dpo", False), ("dpo", True), ("grpo", True), ("sft", False)])
+@pytest.mark.parametrize(
+    ("stage", "peft"),
+    [("dpo", False), ("dpo", True), ("grpo", True), ("sft", False), ("ppo", False), ("ppo", True), ("gkd", True)],
+)
 def test_a_stage_starts_from_an_adapter_merged_into_its_base(
     stage: str,
     peft: bool,
     model_folder: Path,
+    start: Path,
     settings: Callable[..., dict[str, Any]],
     write_yaml: Callable[..., Path],
     tmp_path: Path,
@@ -129,18 +160,14 @@ def test_a_stage_starts_from_an_adapter_merged_into_its_base(
 
     monkeypatch.setattr(Run, "finish", watched)
     lora = {"use_peft": True, "lora_target_modules": "all-linear", "lora_r": 4}
-    start, run = tmp_path / "start", tmp_path / stage
-    base, tokenizer = load_model(model_folder)
-    torch.manual_seed(0)
-    adapter = get_peft_model(
-        base, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", init_lora_weights=False)
-    )
-    for part in (adapter, base.generation_config, tokenizer):
-        part.save_pretrained(start)
+    run = tmp_path / stage
     short = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "tasks": [], "learning_rate": 1e-6}
     short |= {"beta": 0.1} if stage == "grpo" else {}  # a reference model
-    given = settings(stage, run, model_name_or_path=str(start), **short, **(lora if peft else {}))
-    given = {key: value for key, value in given.items() if key != "tasks" or stage != "dpo"}
+    left_out = {"dpo": ["tasks"], "gkd": ["rewards", "num_generations", "beta"]}.get(stage, [])
+    if stage == "gkd":  # the student is its teacher, which is read as the adapter that it is
+        short |= {"teacher_model_name_or_path": str(start)}
+    given = settings("grpo" if stage == "gkd" else stage, run, model_name_or_path=str(start), **short)
+    given = {key: value for key, value in (given | (lora if peft else {})).items() if key not in left_out}
     importlib.import_module(f"zero2chat.stages.{stage}").main(
         ["--config", str(write_yaml(tmp_path / "s.yaml", **given))]
     )
@@ -148,8 +175,10 @@ def test_a_stage_starts_from_an_adapter_merged_into_its_base(
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     if stage == "dpo":
         assert next(line["loss"] for line in history if "loss" in line) == pytest.approx(0.6931, abs=1e-3)
-    if stage == "grpo":
+    if stage in ("grpo", "ppo"):
         assert next(line["kl"] for line in history if "kl" in line) == pytest.approx(0, abs=1e-3)
+    if stage == "gkd":
+        assert next(line["loss"] for line in history if "loss" in line) == pytest.approx(0, abs=1e-4)
     ids = torch.arange(3, 40)[None]  # without the pad token, whose embedding is zero
     (before, _), (after, _), (plain, _) = load_model(start), load_model(run), load_model(model_folder)
     near, far = ((after(ids).logits - one(ids).logits).abs().max() for one in (before, plain))
@@ -159,3 +188,111 @@ def test_a_stage_starts_from_an_adapter_merged_into_its_base(
     if peft:
         empty, _ = load_model(run, weights=False)  # as preview opens it
         assert empty.config.hidden_size == plain.config.hidden_size
+
+
+@pytest.mark.slow
+def test_two_zero3_ranks_start_from_an_adapter_and_its_reward_model(
+    start: Path,
+    reward_adapter: Path,
+    model_folder: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    two_ranks: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    zero2 = Path(__file__).parents[2] / "accelerate_configs/cpu_zero2.yaml"
+    config = tmp_path / "cpu_zero3.yaml"
+    config.write_text(zero2.read_text().replace("zero_stage: 2", "zero_stage: 3\n  zero3_save_16bit_model: true"))
+    changes = {"model_name_or_path": str(start), "rewards": [{"model": str(reward_adapter)}], "max_steps": 2}
+    changes |= {"learning_rate": 1e-6, "per_device_train_batch_size": 8, "held_out": None}
+    two_ranks("ppo", write_yaml(tmp_path / "p.yaml", **settings("ppo", tmp_path / "ppo", **changes)), config=config)
+    ids = torch.arange(3, 40)[None]
+    (before, _), (after, _), (plain, _) = load_model(start), load_model(tmp_path / "ppo"), load_model(model_folder)
+    near, far = ((after(ids).logits - one(ids).logits).abs().max() for one in (before, plain))
+    assert near < far / 100
+
+
+def test_a_reward_model_starts_from_an_adapter(
+    start: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "reward"
+    given = settings("reward", run, model_name_or_path=str(start), max_steps=2, learning_rate=1e-6)
+    importlib.import_module("zero2chat.stages.reward").main(["--config", str(write_yaml(tmp_path / "r.yaml", **given))])
+    assert f"{start}: a LoRA adapter: merged into its base model, in {run / '_base'}" in capsys.readouterr().out
+    assert not (run / "_base").exists()
+    body, whole = load_reward_model(run)[0].base_model.state_dict(), merged(start).base_model.state_dict()
+    for name, weight in whole.items():
+        torch.testing.assert_close(body[name], weight, atol=1e-5, rtol=0)
+
+
+def test_an_adapter_for_a_reward_model_scores_as_its_merged_model_does_and_trains_by_ppo(
+    start: Path,
+    reward_adapter: Path,
+    model_folder: Path,
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.manual_seed(0)
+    adapted, tokenizer = load_reward_model(model_folder, fresh=True)
+    adapted = PeftModel.from_pretrained(adapted, reward_adapter).eval()
+    talks = [[{"role": "user", "content": "Who?"}, {"role": "assistant", "content": text}] for text in ("a", "b c d")]
+    whole = load_reward_model(reward_adapter)
+    assert f"{reward_adapter}: a LoRA adapter: merged into its base model\n" in capsys.readouterr().out
+    assert score_texts(*whole, talks)[0] == pytest.approx(score_texts(adapted, tokenizer, talks)[0], abs=1e-4)
+    with pytest.raises(UserError, match="start: not a reward model"):
+        load_reward_model(start)
+
+    values = {"value_model": "own", "value_model_path": str(start)}  # a language model's, with a new head
+    changes = values | {"model_name_or_path": str(model_folder), "rewards": [{"model": str(reward_adapter)}]}
+    given = settings("ppo", tmp_path / "ppo", max_steps=2, **changes)
+    importlib.import_module("zero2chat.stages.ppo").main(["--config", str(write_yaml(tmp_path / "p.yaml", **given))])
+    assert any("rewards/likes/mean" in line for line in read_jsonl(tmp_path / "ppo" / "history.jsonl"))
+
+
+@pytest.mark.parametrize("stage", ["arena", "compress", "distill", "interrogate", "probe"])
+def test_a_stage_that_asks_a_model_takes_an_adapter_for_the_model_that_it_makes(
+    stage: str,
+    start: Path,
+    reward_adapter: Path,
+    model_folder: Path,
+    tiny: Path,
+    write_yaml: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    whole, likes = tmp_path / "whole" / "start", tmp_path / "whole" / "likes"
+    for (model, tokenizer), folder in (
+        ((merged(start), load_model(start)[1]), whole),
+        (load_reward_model(reward_adapter), likes),
+    ):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    task = {"task": "lines", "n": 3}
+    few = {"gibberish_prompts": 2, "gibberish_rounds": 2, "gibberish_tries": 2, "gibberish_length": 4}
+    short = {"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}
+
+    def asked(model: Path, judge: Path) -> dict[str, Any]:
+        named = {"model_name_or_path": str(model)}
+        return {
+            "arena": {"models": [str(model), str(model_folder)], "reward_model": str(judge), "tasks": [task]},
+            "compress": named | {"dataset": str(tiny / "corpus"), "n": 2},
+            "distill": {"teacher": str(model), "datasets": [task], "rewards": [short], "max_completion_length": 8},
+            "interrogate": named | {"datasets": [{"task": "facts", "n": 3}]},
+            "probe": named | {"reward_model": str(judge), "n": 3, "answers": 2, "max_new_tokens": 8} | few,
+        }[stage]
+
+    said = []
+    for name, paths in (("adapter", (start, reward_adapter)), ("merged", (whole, likes))):
+        path = write_yaml(tmp_path / f"{name}.yaml", output_dir=str(tmp_path / name), **asked(*paths))
+        with pytest.raises(UserError, match="cut") if stage == "distill" else nullcontext():
+            importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
+        said.append(
+            (tmp_path / name / ("answers" if stage == "distill" else "samples")).with_suffix(".jsonl").read_text()
+        )
+    assert said[0]
+    assert said[0] == said[1]

@@ -74,7 +74,8 @@ def encode_prompts(
     tools: Tools | None = None,
     schemas: Sequence[Any] | None = None,
 ) -> list[list[int]]:
-    """Encode each conversation up to where the answer begins. Control tokens in messages are neutralised."""
+    """Encode each conversation up to where the answer begins. Control tokens in messages and in the tools' descriptions
+    are neutralised."""
     return render_prompts(tokenizer, [neutral(messages, tokenizer) for messages in prompts], schemas, tools)
 
 
@@ -89,7 +90,7 @@ def render_prompts(
     are shown to the model and cannot run; without them, all have `tools`."""
     encode = partial(tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True, **options)
     if schemas is None:
-        ids: list[list[int]] = encode(prompts, tools=tools.schemas if tools else None)["input_ids"]
+        ids: list[list[int]] = encode(prompts, tools=neutral(tools.schemas, tokenizer) if tools else None)["input_ids"]
         return ids
     own = zip(prompts, schemas, strict=True)
     return [encode(prompt, tools=neutral(some, tokenizer) or None)["input_ids"] for prompt, some in own]

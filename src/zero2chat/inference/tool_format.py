@@ -285,11 +285,11 @@ def render_messages(
     template: str | None = None,
 ) -> str:
     """Render a conversation, maybe with the next answer's header, by the tokenizer's chat template or `template`.
-    Raises `UserError` if the template rejects it."""
+    Control tokens in the tools' descriptions are neutralised. Raises `UserError` if the template rejects it."""
     try:
         text: str = tokenizer.apply_chat_template(
             list(messages),
-            tools=tools.schemas if tools else None,
+            tools=neutral(tools.schemas, tokenizer) if tools else None,
             chat_template=template,
             tokenize=False,
             add_generation_prompt=header,

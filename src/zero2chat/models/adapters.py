@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +18,22 @@ _PROBE = 16  # tokens for comparing the merged model with the adapter
 _TOLERANCE = 1e-3  # relative to the largest logit; float32 rounding alone gives about 1e-6
 
 
-def merged(folder: Path) -> PreTrainedModel:
+def merged(
+    folder: Path, load: Callable[..., tuple[PreTrainedModel, Any]] = load_model, kind: str = "CAUSAL_LM"
+) -> PreTrainedModel:
     """Load the base model with the adapter of `folder` added to its weights, in the base's own precision, on the CPU.
 
-    Sums are computed in float32 and rounded once. The generation config is the adapter's. Raises `UserError` if the
-    base is missing or is an adapter too, if the adapter is not LoRA or does not fit the base, and if the merged model's
-    logits differ, which happens if an adapter changes one of two tied weights.
+    Sums are computed in float32 and rounded once. The generation config is the adapter's. `load` opens the base model,
+    and `kind` is PEFT's task type: `reward_model.merged_to_score` gives others. Raises `UserError` if the base is
+    missing or is an adapter too, if the adapter is not LoRA or does not fit the base, and if the merged model's logits
+    differ, which happens if an adapter changes one of two tied weights.
     """
     try:
         settings: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         base = settings["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: adapter_config.json is damaged ({error}): save the adapter again") from error
-    if settings.get("peft_type") != "LORA" or settings.get("task_type") not in (None, "CAUSAL_LM"):
+    if settings.get("peft_type") != "LORA" or (settings.get("task_type") or "CAUSAL_LM") != kind:
         what = f"{settings.get('peft_type')} adapter for {settings.get('task_type')}"
         raise UserError(f"{folder}: is a {what}: only LoRA adapters of language models can be merged")
     if not (folder / "adapter_model.safetensors").exists():
@@ -40,11 +45,26 @@ def merged(folder: Path) -> PreTrainedModel:
             f"{folder}: its base model {base} is an adapter too: merge that one first, and name the merged folder as "
             "base_model_name_or_path in adapter_config.json here"
         )
+    with _unsharded():
+        try:
+            model, _ = load(base, "auto", revision=settings.get("revision") or "main")
+        except UserError as error:
+            raise UserError(f"{folder}: cannot load the adapter's base model: {error}") from error
+        return _add(folder, base, model)
+
+
+@contextlib.contextmanager
+def _unsharded() -> Iterator[None]:
+    """Under ZeRO-3 transformers loads shards, with all ranks. Here, whole weights are loaded by one alone."""
+    from transformers.integrations import deepspeed
+
+    held = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
     try:
-        model, _ = load_model(base, "auto", revision=settings.get("revision") or "main")
-    except UserError as error:
-        raise UserError(f"{folder}: cannot load the adapter's base model: {error}") from error
-    return _add(folder, base, model)
+        yield
+    finally:
+        if held is not None and (config := held()) is not None:
+            deepspeed.set_hf_deepspeed_config(config)
 
 
 def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:

@@ -105,21 +105,27 @@ def _base_of(path: str | Path, folder: Path) -> str:
         raise UserError(f"{path}: adapter_config.json is damaged ({error}): save the adapter again") from error
 
 
-def refuse_reward_model(path: str | Path, made: Sequence[str] | None = None) -> None:
-    """Raise `UserError` for a reward model: loaded as a language model, it would get an LM head of random weights.
-    `made` is the config's `architectures`; for a local folder it is read from the files."""
+def is_reward_model(path: str | Path, made: Sequence[str] | None = None) -> bool:
+    """Whether a folder holds a sequence classifier, or an adapter for one. `made` is the config's `architectures`; for
+    a local folder it is read from the files."""
     try:
         folder, adapter = find_model(path)
     except UserError:
-        return  # no model at all; loading it reports that
+        return False  # no model at all; loading it reports that
     if folder is not None:
         try:
             file = folder / ("adapter_config.json" if adapter else "config.json")
             told = json.loads(file.read_text(encoding="utf-8"))
             made = [str(told.get("task_type"))] if adapter else told.get("architectures")
         except (OSError, ValueError, AttributeError):
-            return  # loading the model reports that
-    if made and made[0].endswith(("Classification", "SEQ_CLS")):
+            return False  # loading the model reports that
+    return bool(made and made[0].endswith(("Classification", "SEQ_CLS")))
+
+
+def refuse_reward_model(path: str | Path, made: Sequence[str] | None = None) -> None:
+    """Raise `UserError` for a reward model: loaded as a language model, it would get an LM head of random weights.
+    `made` is that of `is_reward_model`."""
+    if is_reward_model(path, made):
         raise UserError(
             f"{path}: is a reward model, which cannot generate text: give a language model, such as an sft step's "
             "folder"
@@ -150,14 +156,11 @@ def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
 def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
     """Raise `UserError` if the model is a LoRA adapter on its base model: its weights are loaded frozen."""
     if getattr(model, "_hf_peft_config_loaded", False):
-        raise _frozen(path)
-
-
-def _frozen(path: str | Path | None) -> UserError:
-    return UserError(
-        f"{path}: is a LoRA adapter, whose weights are frozen: merge it first (`zero2chat export {path} --merge`), or "
-        "give its base model"
-    )
+        get = f"`hf download {path} --local-dir FOLDER`, and name the folder" if is_hub_name(str(path)) else ""
+        raise UserError(
+            f"{path}: is a LoRA adapter, whose weights are frozen: "
+            f"{get or f'merge it first (`zero2chat export {path} --merge`), or give its base model'}"
+        )
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from zero2chat.errors import UserError
+from zero2chat.models.adapters import merged
 from zero2chat.models.hardware import share_of
-from zero2chat.models.loading import load_tokenizer
+from zero2chat.models.loading import find_model, is_reward_model, load_tokenizer, refuse_adapter
 from zero2chat.models.tokenization import neutral, pad_apart
+from zero2chat.runs import is_main_process
 
 Conversation = Sequence[Mapping[str, str]]
 
@@ -25,7 +29,7 @@ Conversation = Sequence[Mapping[str, str]]
 def load_reward_model(
     path: str | Path | None, dtype: str | None = "float32", revision: str = "main", fresh: bool = False, **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model with one output, on the CPU, and its tokenizer.
+    """Load a model with one output, on the CPU, and its tokenizer. A LoRA adapter is merged into its base model.
 
     `fresh` gives a language model a new head with random weights. Raises `UserError` if there is no model, or, without
     `fresh`, if it is not a reward model.
@@ -33,6 +37,16 @@ def load_reward_model(
     if not path:
         raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
     tokenizer = load_tokenizer(path, revision)
+    folder, adapter = find_model(path)
+    if folder and adapter and (fresh or is_reward_model(folder)):
+        if is_main_process():
+            print(f"{path}: a LoRA adapter: merged into its base model", flush=True)
+        with tempfile.TemporaryDirectory() as whole:
+            merged_to_score(folder).save_pretrained(whole)
+            tokenizer.save_pretrained(whole)
+            model, tokenizer = load_reward_model(whole, dtype, fresh=fresh, **options)
+        model.config._name_or_path = str(path)
+        return model, tokenizer
     try:
         with suppress_seqcls_warning():
             model = AutoModelForSequenceClassification.from_pretrained(
@@ -48,6 +62,7 @@ def load_reward_model(
         raise UserError(f"{path}: cannot be loaded as a reward model ({reason})") from error
     if not fresh and not (model.config.architectures or [""])[0].endswith("ForSequenceClassification"):
         raise UserError(f"{path}: not a reward model (no score head): give the folder of a `reward` step")
+    refuse_adapter(model, path)
     if fresh:  # a trained head expects the padding it was trained with
         pad_apart(tokenizer, [tokenizer.eos_token_id])
     if tokenizer.pad_token_id is None:
@@ -55,6 +70,13 @@ def load_reward_model(
     # The model uses the pad token to find the last token, whose output is the score.
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model.eval(), tokenizer
+
+
+def merged_to_score(folder: Path) -> PreTrainedModel:
+    """Load an adapter's base model with the adapter merged in, for an adapter of a language model or a reward model."""
+    if is_reward_model(folder):
+        return merged(folder, partial(load_reward_model, fresh=True), "SEQ_CLS")
+    return merged(folder)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[list[int]]:

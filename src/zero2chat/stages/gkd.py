@@ -35,6 +35,7 @@ from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
+from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
@@ -82,6 +83,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     sources = read_sources(args.datasets)
     set_global_batch(training, args.global_batch_size)
 
+    start_from_adapter(run, model_args)
     model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     revision = training.teacher_model_revision or "main"
     teacher, of_teacher = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
@@ -111,6 +113,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
 
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "no")  # TRL counts the tokens
     finish_with_tasks(trainer, model, tokenizer, run, args, {"prompts": {"value": len(prompts)}})
+    remove_start(run, model_args)
 
 
 def _cost(

@@ -46,6 +46,7 @@ from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Group, Jo
 from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
+from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch
 from zero2chat.trainers.callbacks import EarlyStopping, RunCallback
 from zero2chat.trainers.eval_callback import TaskArguments
@@ -207,6 +208,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
     _check_evaluation(args, training, rewards)
     training.per_device_eval_batch_size = args.eval_batch_size
 
+    start_from_adapter(run, model_args)
     model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     functions = [reward for reward in rewards if isinstance(reward, Reward)]
     wanted = {column for reward in functions for column in reward.needs}
@@ -312,6 +314,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
             if trainer.is_world_process_zero():
                 trainer.model.policy = merge_trained(trained, model, tokenizer, run)
     finish_model_folder(run, trainer, tokenizer, metrics)
+    remove_start(run, model_args)
 
 
 def _open_rewards(

@@ -46,10 +46,11 @@ from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import choose_chat_template, prepare_chat_template, settle_chat
-from zero2chat.models.reward_model import load_reward_model, score_texts, set_scale, unit_score
+from zero2chat.models.reward_model import load_reward_model, merged_to_score, score_texts, set_scale, unit_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
 from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.stages import Stage
+from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import MuonArguments, open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
@@ -195,6 +196,7 @@ def _check(args: RewardArguments, training: RewardConfig, model_args: ModelConfi
 def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> None:
     set_global_batch(training, args.global_batch_size)
 
+    start_from_adapter(run, model_args, merged_to_score)
     known, held_out, equal = _open_pairs(args, training, model_args, run)
     set_seed(training.seed)  # the head's random weights
     model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
@@ -243,6 +245,7 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
     finish_model_folder(run, trainer, tokenizer, metrics)
+    remove_start(run, model_args)
 
 
 def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str, Any]:

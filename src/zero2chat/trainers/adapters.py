@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 from accelerate import PartialState
+from transformers import PreTrainedModel
 from trl import ModelConfig
 
 from zero2chat.models.adapters import merged
@@ -15,7 +18,7 @@ from zero2chat.runs import Run, is_main_process
 _BASE = "_base"
 
 
-def start_from_adapter(run: Run, model_args: ModelConfig) -> None:
+def start_from_adapter(run: Run, model_args: ModelConfig, merge: Callable[[Path], PreTrainedModel] = merged) -> None:
     """If the start model is an adapter, write it merged into its base model to the run folder, and start from that.
 
     Every rank must call this; the first one merges. Raises `UserError` as `merged` does.
@@ -30,7 +33,7 @@ def start_from_adapter(run: Run, model_args: ModelConfig) -> None:
             print(f"{path}: a LoRA adapter: merged into its base model, in {target}", flush=True)
             partial = target.with_name(f"{_BASE}.tmp")
             shutil.rmtree(partial, ignore_errors=True)
-            merged(folder).save_pretrained(partial)
+            merge(folder).save_pretrained(partial)
             load_tokenizer(folder).save_pretrained(partial)
             partial.rename(target)
     model_args.model_name_or_path, model_args.model_revision = str(target), "main"
