@@ -121,6 +121,9 @@ def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str
     learned = [[i for i, mine in zip(side.ids, side.marked, strict=True) if mine] for side in rows.sides(0)]
     assert [rows.tokenizer.decode(ids) for ids in learned] == ["Ada.<|im_end|>", "No.<|im_end|>"]
     assert (preview.figures_of(rows)["answers"], preview.figures_of(rows)["answers_ended"]) == (2, 2)
+    _, rows = open_rows(config("kto", datasets=[{"path": path}], max_length=64))
+    assert [side.name for i in range(rows.n) for side in rows.sides(i)] == ["thumbs up", "thumbs down"]
+    assert rows.tokenizer.decode(rows.sides(1)[0].ids).endswith("assistant\nNo.<|im_end|>")
     comparisons = {"task": "lines", "n": 4, "held_out": 4}
     with pytest.raises(UserError, match=r"comparisons: the stage has not sampled these pairs yet.*run/pairs"):
         open_rows(config("reward", comparisons=comparisons, max_length=64))
@@ -163,7 +166,7 @@ def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytes
     bare.write_text("# mine\n" + Path(sft).read_text().partition("\n")[2])
     for arguments, says in (
         ([str(bare)], "its first comment has no launch command"),
-        ([sft, "--stage", "report"], "stage 'report': preview shows the data of dpo, grpo, ppo"),
+        ([sft, "--stage", "report"], "stage 'report': preview shows the data of dpo, grpo, kto, ppo"),
         ([str(tmp_path / "none.yaml")], "none.yaml: cannot be read"),
         ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
         ([sft, "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),

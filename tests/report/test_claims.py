@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from zero2chat.report.claims import section
 from zero2chat.report.page import render
-from zero2chat.report.steps import read_steps
+from zero2chat.report.steps import read_step, read_steps
 
 HOSTILE = "</style></svg><script>alert(1)</script><img src=//evil.example onerror=x>\x00$\\frac{"
 
@@ -102,6 +103,27 @@ def test_the_page_begins_with_the_claims_and_says_of_how_many_seeds_they_are(pag
     assert "A language model goes to school" not in top
     assert "accuracy" not in top[top.index("<h1>") :]  # of the steps below nothing is said here
     assert "Figures from 3 seeds are means over that many trained models. All other figures are from one seed." in page
+
+
+def test_figures_with_rows_and_columns_are_one_table(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    cells = (("GRPO", "accuracy", 0.9), ("RLOO", "accuracy", 0.8), ("GRPO", "entropy", 1.5))
+    lines = [
+        _line("variants", f"{column}, {row}", f"{column}_x", value, row=row, column=column)
+        for row, column, value in cells
+    ]
+    lines.append(_line("variants", "problems", "problems", 500.0))
+    step = write_run(tmp_path / "claims", "claims", {f"{i:02d}_{line['metric']}": line for i, line in enumerate(lines)})
+    text = section(read_step(step, 1))
+    top, *rows = text[text.index("<thead>") :].split("<tr>")[1:4]
+    assert "<th></th><th>accuracy</th><th>entropy</th>" in top
+    assert [row.count("<td>") for row in rows] == [2, 2]
+    assert "<th>GRPO</th><td>90.0%" in rows[0]
+    assert "<td>1.5<" in rows[0]
+    assert "<th>RLOO</th><td>80.0%" in rows[1]
+    assert "<td>–</td>" in rows[1]
+    assert text.count("<table>") == 2
+    assert "<th>problems</th>" in text.split("<table>")[2]
+    assert "accuracy, GRPO 90.0%, accuracy, RLOO 80.0%." in text
 
 
 def test_text_of_models_does_nothing(page: str) -> None:

@@ -137,6 +137,7 @@ def test_what_was_not_measured_is_refused_and_nothing_is_written(
         ({"by": 0.1}, "need `above`: set it"),
         ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
         ({"above": {"step": "a"}}, "metric"),
+        ({"row": "a"}, "row and column: set both or neither"),
         ({"atleast": 0.5}, "did you mean 'at_least'"),
     ],
 )

@@ -179,7 +179,7 @@ def test_two_zero2_ranks_take_the_steps_of_one(base: Callable[..., Path], two_ra
 def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
     base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(dpo, "_Trainer", _raise(UserError("enough seen")))
+    monkeypatch.setattr(dpo, "_KIND", dpo._KIND._replace(trainer=_raise(UserError("enough seen"))))
     for name, more in {"all": {}, "few": {"train_pairs": 9}}.items():
         with pytest.raises(UserError, match="enough seen"):
             run(base(name, **more))

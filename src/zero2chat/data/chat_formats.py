@@ -117,6 +117,7 @@ PREFERENCES = (
     Shape("Alpaca", ("instruction", "chosen", "rejected"), _alpaca, ("input", "system", "history")),
     Shape("whole conversations", ("chosen", "rejected"), lambda row, where: []),
 )
+VOTES = (Shape("prompt, completion and label", ("prompt", "completion", "label"), _prompt, answer="completion"),)
 
 
 # What exports call the two columns of prompt and completion, in small letters.

@@ -1,4 +1,4 @@
-"""Tokenize preference pairs for DPO and for reward models."""
+"""Tokenize preferences for DPO, KTO and reward models."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat.data.packing import which_fit
-from zero2chat.data.preferences import Pair
+from zero2chat.data.preferences import Pair, Thumb
 from zero2chat.errors import UserError
 from zero2chat.models.chat_template import TurnEncoder
 from zero2chat.models.reward_model import encode
 from zero2chat.models.tokenization import neutral
 
 _TOO_LONG = "pairs have an answer longer than"
+_LONG_VOTES = "votes are on an answer longer than"
 
 
 def tokenize_dpo_pairs(
@@ -47,6 +48,21 @@ def tokenize_dpo_pairs(
 
 def _name(pair: Pair, otherwise: str) -> str:
     return str(pair.get("where") or otherwise)
+
+
+def tokenize_votes(
+    thumbs: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+) -> tuple[Dataset, list[Thumb]]:
+    """Return columns `prompt_ids`, `completion_ids` and `label`, and the votes kept, as `tokenize_dpo_pairs`."""
+    encoder = TurnEncoder(tokenizer)
+    names = [_name(thumb, f"{label}: row {i}") for i, thumb in enumerate(thumbs)]
+    named = zip(thumbs, names, strict=True)
+    sides = [_encode_side(thumb, "completion", tokenizer, encoder, where) for thumb, where in named]
+    lengths = [len(ids) for ids, _ in sides]
+    kept = which_fit(lengths, max_length, overlong, label, _LONG_VOTES, lambda i: _name(thumbs[i], f"row {i}"))
+    found = {"prompt_ids": [ids[:start] for ids, start in sides], "completion_ids": [ids[at:] for ids, at in sides]}
+    rows = Dataset.from_dict({**found, "label": [thumb["label"] for thumb in thumbs]})
+    return rows.select(kept), [thumbs[i] for i in kept]
 
 
 def _encode_side(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
 from zero2chat.config import Refuse, build
-from zero2chat.data.chat_formats import PREFERENCES, Shape, read_turns, recognise, refuse_empty, text_turns
+from zero2chat.data.chat_formats import PREFERENCES, VOTES, Shape, read_turns, recognise, refuse_empty, text_turns
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import Source, first_rows, mix, read_sources, split_of
 from zero2chat.errors import UserError
@@ -21,9 +21,12 @@ from zero2chat.errors import UserError
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`.
 Pair = dict[str, Any]
+# prompt, completion (messages, as in TRL), label: true for thumbs up, and, if known, `where`, as above.
+Thumb = dict[str, Any]
 
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
 _FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES, "where": Value("string")})
+_THUMBS = Features({"prompt": MESSAGES, "completion": MESSAGES, "label": Value("bool"), "where": Value("string")})
 
 
 @dataclass
@@ -145,23 +148,42 @@ def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
 
 def load_pairs(datasets: Sequence[Any], equal: str) -> tuple[list[Pair], int]:
     """Load the pairs of a YAML's `datasets:`, and the number of pairs dropped as equal."""
+    return _load_all(datasets, equal, load_preferences)
+
+
+def load_thumbs(datasets: Sequence[Any], equal: str) -> tuple[list[Thumb], int]:
+    """Load the votes of a YAML's `datasets:`, and the number of pairs dropped as equal.
+
+    Raises `UserError` if all votes are of one side.
+    """
+    thumbs, dropped = _load_all(datasets, equal, load_votes)
+    labels = {thumb["label"] for thumb in thumbs}
+    if len(labels) == 1:
+        side, other = ("up", "down") if labels == {True} else ("down", "up")
+        raise UserError(f"datasets: all {len(thumbs)} votes are thumbs {side}: add votes that are thumbs {other}")
+    return thumbs, dropped
+
+
+def _load_all(
+    datasets: Sequence[Any], equal: str, load: Callable[[Source, str], tuple[Dataset, int]]
+) -> tuple[list[Any], int]:
     sources = read_sources(datasets)
-    loaded = [load_preferences(source, equal) for source in sources]
+    loaded = [load(source, equal) for source in sources]
     rows = mix([part for part, _ in loaded], [source.fraction for source in sources], size=lambda _: 1)
     return list(rows), sum(n for _, n in loaded)
 
 
-def split_pairs(pairs: Sequence[Pair], test_fraction: float) -> tuple[list[Pair], list[Pair]]:
-    """Return (training pairs, held-out pairs), split by prompt, so that no prompt is in both.
+def split_pairs(pairs: Sequence[Any], test_fraction: float, unit: str = "pairs") -> tuple[list[Any], list[Any]]:
+    """Return (training pairs, held-out pairs), or votes, split by prompt, so that no prompt is in both.
 
     Raises `UserError` if one of the two would be empty.
     """
-    split: dict[str, list[Pair]] = {"train": [], "test": []}
+    split: dict[str, list[Any]] = {"train": [], "test": []}
     for pair in pairs:
         split[split_of(str(pair["prompt"]), 0.0, test_fraction)].append(pair)
     for name, found in split.items():
         if not found:
-            raise UserError(f"datasets: none of {len(pairs)} pairs is in the {name} split: change test_fraction")
+            raise UserError(f"datasets: none of {len(pairs)} {unit} is in the {name} split: change test_fraction")
     return split["train"], split["test"]
 
 
@@ -185,6 +207,49 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
     if not kept:
         raise UserError(f"{source.label}: chosen and rejected are equal in every row")
     return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
+
+
+def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
+    """Columns `prompt`, `completion` and `label` (true is thumbs up), as TRL's unpaired preferences.
+
+    Each preference pair, such as a vote on the chat page, gives two rows: its chosen answer is up, its rejected answer
+    down. Raises `UserError` as `load_preferences`, and for a label that is not true or false.
+    """
+    table = load_table(source) if source.task is None else None
+    if table is None or "label" not in table.column_names:
+        pairs, dropped = load_preferences(source, equal)
+        sides = [(pair, side) for pair in pairs for side in ("chosen", "rejected")]
+        rows = [
+            {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen", "where": pair.get("where")}
+            for pair, side in sides
+        ]
+        return Dataset.from_list(rows, features=_THUMBS), dropped
+    table = first_rows(table, source.n)
+    shape = recognise(table, VOTES, source.label, "votes")
+    read = table.read(lambda row, where: _read_thumb(row, shape, where), source)
+    thumbs = [thumb | {"where": table.where(i, source)} for i, thumb in read]
+    return Dataset.from_list(thumbs, features=_THUMBS), 0
+
+
+def _read_thumb(row: dict[str, Any], shape: Shape, where: str) -> Thumb:
+    if not isinstance(row["label"], bool):
+        raise UserError(f"{where}: label: expected true (thumbs up) or false (thumbs down), got {row['label']!r}")
+    turns = text_turns(shape.conversation(row, where), where)
+    if turns[-1]["role"] != "assistant":
+        raise UserError(f"{where}: completion: does not end with the assistant's turn")
+    refuse_empty(turns[:-1], where)
+    return {"prompt": turns[:-1], "completion": turns[-1:], "label": row["label"]}
+
+
+def pairs_of_thumbs(thumbs: Sequence[Thumb]) -> list[tuple[int, int]]:
+    """Return (index of an up vote, index of a down vote) on answers to one prompt, each vote in one pair at most.
+
+    Votes made from preference pairs give these pairs again.
+    """
+    sides: dict[str, tuple[list[int], list[int]]] = {}
+    for i, thumb in enumerate(thumbs):
+        sides.setdefault(str(thumb["prompt"]), ([], []))[not thumb["label"]].append(i)
+    return [pair for ups, downs in sides.values() for pair in zip(ups, downs, strict=False)]
 
 
 def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pair | None:

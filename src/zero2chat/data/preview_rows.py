@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from zero2chat.data.preferences import Pair, load_preferences
+from zero2chat.data.preferences import load_preferences
 from zero2chat.data.prompts import encode_problems, load_parts
 from zero2chat.data.sources import Source, mix, read_sources, rows_kept
 from zero2chat.inference.tool_format import Tools
@@ -63,11 +63,13 @@ def mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset,
     return mix(parts, fractions, size=lambda _: 1), counts
 
 
-def mixed_pairs(args: Any) -> tuple[list[Pair], Counter[str]]:
-    """Return the preference pairs of `args.datasets`, and the number of pairs from each source."""
+def mixed_preferences(
+    args: Any, load: Callable[[Source, str], tuple[Dataset, int]] = load_preferences
+) -> tuple[list[Any], Counter[str]]:
+    """Return the preference pairs of `args.datasets`, or what `load` reads, and the number from each source."""
     sources = read_sources(args.datasets)
-    pairs, counts = mixed([load_preferences(source, args.equal)[0] for source in sources], sources)
-    return list(pairs), counts
+    rows, counts = mixed([load(source, args.equal)[0] for source in sources], sources)
+    return list(rows), counts
 
 
 def fate_of(overlong: str) -> str:

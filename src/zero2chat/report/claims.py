@@ -98,7 +98,7 @@ def _result(figures: Sequence[Metric]) -> str:
 
 def _figures(step: StepResult, i: int, claim: str, figures: Sequence[Metric]) -> list[str]:
     """Plot the runs' curves; the figures over their axis, one plot per kind of metric; and as bars the other figures
-    that are measured in the same way as the first of them."""
+    that are measured in the same way as the first of them and, in a table, are in its column."""
     anchor = _anchor(step, i)
     found: list[str] = []
     logged = [line for line in step.history if line.get("claim") == claim]
@@ -119,7 +119,8 @@ def _figures(step: StepResult, i: int, claim: str, figures: Sequence[Metric]) ->
         caption, alt = f"{y[:1].upper()}{y[1:]}, over {x}{intervals}.", _in_words(claim, alike)
         found.append(metric_curves(f"{anchor}-{kind}", caption, placed, x, y, alike[0]["metric"], alt))
     rest = [figure for figure in figures if "at" not in figure]
-    named = {str(figure["figure"]): figure for figure in rest if _kind(figure) == _kind(rest[0])}
+    alike = [one for one in rest if _kind(one) == _kind(rest[0]) and one.get("column") == rest[0].get("column")]
+    named = {str(figure.get("row") or figure["figure"]): figure for figure in alike}
     if len(named) > 1:
         groups, words = {_kind(rest[0]): named}, _in_words(claim, list(named.values()))
         if _kind(rest[0]) == "rating":
@@ -139,4 +140,18 @@ def _in_words(claim: str, figures: Sequence[Metric]) -> str:
 
 
 def _table(figures: Sequence[Metric]) -> str:
+    """Return the figures' values: those with a `row` and a `column` as one table, the others as a list."""
+    cells = {(str(one["row"]), str(one["column"])): one for one in figures if "row" in one}
+    rows, columns = (dict.fromkeys(names) for names in zip(*cells, strict=True)) if cells else ({}, {})
+    head = ("", *map(esc, columns))
+    body = ((esc(row), *(_cell(cells.get((row, column))) for column in columns)) for row in rows)
+    rest = [one for one in figures if "row" not in one]
+    return (table(head, body) if cells else "") + (_list(rest) if rest else "")
+
+
+def _cell(figure: Metric | None) -> str:
+    return "–" if figure is None else with_details(figure["metric"], figure)
+
+
+def _list(figures: Sequence[Metric]) -> str:
     return table(("figure", "measured"), ((esc(one["figure"]), with_details(one["metric"], one)) for one in figures))

@@ -25,7 +25,7 @@ STORY = (
     "rejected one, both measured against the reference model. It needs no reward model and samples no answers. Often "
     "both answers become less likely, the rejected one more so: only the margin is trained."
 )
-_BARS = {"accuracy": "implicit reward", "accuracy_before": "before DPO", "accuracy_length": "longer answer"}
+BARS = {"accuracy": "implicit reward", "accuracy_before": "before DPO", "accuracy_length": "longer answer"}
 
 
 def _given(sample: Mapping[str, Any], side: str) -> list[str]:
@@ -33,14 +33,19 @@ def _given(sample: Mapping[str, Any], side: str) -> list[str]:
     return [f"implicit reward {reward:+.2f}"] if reward is not None else []
 
 
-def section(step: StepResult) -> str:
+def reward_curves(step: StepResult, unit: str) -> str:
+    """Plot the implicit rewards of training pairs or votes over the steps."""
     rewards = {name: f"rewards/{name}" for name in ("chosen", "rejected")} | {"margin": "rewards/margins"}
-    caption = "Implicit rewards of training pairs: chosen, rejected, and their margin."
+    caption = f"Implicit rewards of training {unit}: chosen, rejected, and their margin."
+    return history_curves(step, "margins", caption, "implicit reward", rewards)
+
+
+def section(step: StepResult) -> str:
     figures = charts(
         step,
-        accuracy_bars(step, _BARS),
+        accuracy_bars(step, BARS),
         history_curves(step, "loss", CHANCE_LOSS, "loss"),
-        history_curves(step, "margins", caption, "implicit reward", rewards),
+        reward_curves(step, "pairs"),
     )
     table = pairs_table(step, _given, "implicit rewards", "Above 0, an answer became more likely in training.")
     return opening(step, STORY, KEY) + figures + table

@@ -18,6 +18,9 @@ KEY = {
     "pass_rate_before": "mean pass rate of all problems before training",
     "groups_replaced": "zero-variance groups replaced by other problems",
     "unscored_completions": "completions without any reward",
+    "completion_length": "tokens in a completion, at the end of training",
+    "entropy": "entropy, nats per token, at the end of training",
+    "kl": "KL from the start, nats per token, at the end of training",
 }
 STORY = (
     "A textbook's chapter ends with practice problems that come with only the final answer. The model answers each "

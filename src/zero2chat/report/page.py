@@ -104,7 +104,7 @@ def _side_by_side(steps: Sequence[StepResult]) -> str:
     Evaluations have a separate table, which comes first. The long table is omitted if it would repeat that one.
     """
     # Accuracies on preference pairs use several standards, and are not accuracies on tasks.
-    measured = {step: found for step in steps if step.stage not in ("dpo", "reward") and (found := scores(step))}
+    measured = {step: found for step in steps if step.stage not in ("dpo", "kto", "reward") and (found := scores(step))}
     askers: dict[str, list[StepResult]] = defaultdict(list)
     for step, by_kind in measured.items():
         for task in dict.fromkeys(task for metrics in by_kind.values() for task in metrics):

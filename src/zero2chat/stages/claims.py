@@ -47,6 +47,8 @@ class Figure(Measured):
     Without a target the figure is shown and not judged. `least_with`: use the step with the lowest value among this
     step and these others, and name it in the figure.
 
+    Figures with a `row` and a `column` are the cells of one table.
+
     Figures with `at`, their position on the claim's `axis`, are plotted as points instead of bars, one plot per kind of
     metric. Points with the same `line` (a label) are joined; without `line`, all points of one kind are.
     """
@@ -54,6 +56,8 @@ class Figure(Measured):
     figure: str
     at: float | None = None
     line: str | None = None
+    row: str | None = None
+    column: str | None = None
     at_least: float | None = None
     at_most: float | None = None
     above: Measured | None = None
@@ -66,6 +70,8 @@ class Figure(Measured):
             raise ValueError(f"{self.figure}: at_least, at_most and above: set one of them")
         if self.above is None and (self.by is not None or self.of is not None):
             raise ValueError(f"{self.figure}: `by` and `of` need `above`: set it")
+        if (self.row is None) != (self.column is None):
+            raise ValueError(f"{self.figure}: row and column: set both or neither")
         if self.by is not None and self.of is not None:
             raise ValueError(f"{self.figure}: by and of: set one of them")
 
@@ -236,7 +242,7 @@ def _line(claim: Claim, figure: Figure) -> dict[str, Any]:
     """Return a line of `claims.json` before anything is measured."""
     line = {"name": claim.name, "claim": claim.claim, "figure": figure.figure}
     line |= {"step": figure.step, "metric": figure.metric, "target": target(figure, claim.figures)}
-    line |= {key: given for key in ("at", "line") if (given := getattr(figure, key)) is not None}
+    line |= {key: given for key in ("at", "line", "row", "column") if (given := getattr(figure, key)) is not None}
     return line | ({"axis": claim.axis} if figure.at is not None else {}) | {"experiment": claim.experiment}
 
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from accelerate import PartialState
@@ -33,8 +33,8 @@ from trl.trainer.utils import add_fused_lm_head
 from zero2chat import stats
 from zero2chat.config import Refuse
 from zero2chat.data.preference_tokens import tokenize_dpo_pairs
-from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, split_pairs
-from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed_pairs, open_empty
+from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, load_preferences, split_pairs
+from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed_preferences, open_empty
 from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
@@ -54,14 +54,11 @@ _SHOWN = 12  # pairs kept as samples
 
 
 @dataclass
-class DpoArguments(ValidationArguments, PairArguments):
-    """Preference pairs, and settings that `DPOConfig` lacks."""
+class PreferenceArguments(ValidationArguments, PairArguments):
+    """Preferences, and settings that the configs of `dpo` and `kto` lack."""
 
-    train_pairs: Annotated[int | None, Refuse("not above 0")] = field(
-        default=None, metadata={"help": "Maximum training pairs; the held-out pairs stay the same."}
-    )
     chat_template_path: str | None = None
-    global_batch_size: int | None = field(default=None, metadata={"help": "Pairs per step, all processes."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Pairs or votes per step, all processes."})
     eval_batch_size: Annotated[int, Refuse("not above 0")] = 8
 
     def __post_init__(self) -> None:
@@ -70,11 +67,18 @@ class DpoArguments(ValidationArguments, PairArguments):
         super().__post_init__()
 
 
+@dataclass
+class DpoArguments(PreferenceArguments):
+    train_pairs: Annotated[int | None, Refuse("not above 0")] = field(
+        default=None, metadata={"help": "Maximum training pairs; the held-out pairs stay the same."}
+    )
+
+
 # ---- what is measured
 
 
 @contextlib.contextmanager
-def _reference(trainer: DPOTrainer, model_args: ModelConfig) -> Iterator[Any]:
+def _reference(trainer: Any, model_args: ModelConfig) -> Iterator[Any]:
     """Return the model before training: the adapter's base, the trainer's copy, or a newly loaded model."""
     if model_args.use_peft:
         with trainer.accelerator.unwrap_model(trainer.model_wrapped).disable_adapter():
@@ -88,23 +92,23 @@ def _reference(trainer: DPOTrainer, model_args: ModelConfig) -> Iterator[Any]:
 
 
 @torch.no_grad()
-def log_probs(trainer: DPOTrainer, model: Any, rows: Dataset, batch_size: int) -> list[tuple[float, float]]:
-    """Return the log-probability, in nats, of each pair's chosen and rejected answer, in order.
+def log_probs(trainer: Any, model: Any, rows: Dataset, batch_size: int) -> list[tuple[float, ...]]:
+    """Return the log-probability, in nats, of each row's answer, or of a pair's chosen and rejected answer, in order.
 
     Every rank must call it, with the same rows; each computes its share, and all get all.
     """
     model.eval()
-    found: list[tuple[int, tuple[float, float]]] = []
+    found: list[tuple[int, tuple[float, ...]]] = []
     every = range(len(rows))
     for part in share_of([every[start : start + batch_size] for start in every[::batch_size]]):
         batch = trainer.data_collator(rows.select(part).to_list())
-        inputs = {key: value.to(trainer.args.device) for key, value in batch.items()}
-        learned = inputs.pop("completion_mask")
-        labels = inputs["input_ids"].masked_fill(learned == 0, -100)
+        read = ("input_ids", "attention_mask", "completion_mask")
+        inputs = {key: value.to(trainer.args.device) for key, value in batch.items() if key in read}
+        labels = inputs["input_ids"].masked_fill(inputs.pop("completion_mask") == 0, -100)
         with trainer.accelerator.autocast():
             said = model(**inputs, labels=labels, use_cache=False, fused_lm_head=True).log_probs
-        chosen, rejected = said.float().sum(1).chunk(2)
-        found += zip(part, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True)
+        sides = said.float().sum(1).view(-1, len(part)).T  # TRL's batch has all chosen answers, then all rejected ones
+        found += zip(part, map(tuple, sides.tolist()), strict=True)
     everyones = dict(gather_object(found))
     return [everyones[i] for i in every]
 
@@ -112,8 +116,8 @@ def log_probs(trainer: DPOTrainer, model: Any, rows: Dataset, batch_size: int) -
 def margin_metrics(
     train: Sequence[Pair],
     test: Sequence[Pair],
-    before: Sequence[tuple[float, float]],
-    after: Sequence[tuple[float, float]],
+    before: Sequence[Sequence[float]],
+    after: Sequence[Sequence[float]],
     beta: float,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
@@ -141,53 +145,73 @@ class _Trainer(ResumableTrainer, DPOTrainer):
         return dataset
 
 
-def _forgets(training: DPOConfig, model_args: ModelConfig) -> bool:
+class Kind(NamedTuple):
+    """What differs between the stages that train on preferences without a reward model."""
+
+    unit: str  # of its rows
+    load: Callable[[Sequence[Any], str], tuple[list[Any], int]]  # (datasets, equal) → rows, and number dropped as equal
+    tokenize: Callable[..., tuple[Dataset, list[Any]]]  # (rows, tokenizer, max_length, overlong, label) → rows that fit
+    trainer: type
+    measure: Callable[..., dict[str, dict[str, Any]]]  # of held-out rows, as `margin_metrics`
+    sample: Callable[..., dict[str, Any]]  # (row, before, after, beta) → what the report shows
+    finish: Callable[[Dataset, Any], Dataset] = lambda rows, _: rows  # the ordered rows, as the trainer reads them
+
+
+def _forgets(training: Any, model_args: ModelConfig) -> bool:
     """Whether the reference model is not kept: its log-probabilities are computed before training."""
     return bool(training.precompute_ref_log_probs) and not model_args.use_peft
 
 
-def _check(args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> None:
+def check(args: PreferenceArguments, training: Any, model_args: ModelConfig) -> None:
     if _forgets(training, model_args) and (is_deepspeed_zero3_enabled() or training.fsdp):
         raise UserError("precompute_ref_log_probs: not supported with sharded weights: use zero2.yaml")
 
 
-def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> None:
+def train_on(
+    kind: Kind, run: Run, args: PreferenceArguments, training: Any, model_args: ModelConfig, most: int | None = None
+) -> None:
+    """Train on the first `most` rows, or all, and measure the implicit reward on held-out rows."""
     set_global_batch(training, args.global_batch_size)
 
-    pairs, equal = load_pairs(args.datasets, args.equal)
-    known, held_out = split_pairs(pairs, args.test_fraction)
+    unit = kind.unit
+    everything, equal = kind.load(args.datasets, args.equal)
+    known, held_out = split_pairs(everything, args.test_fraction, unit)
     validation = None
     if args.validation_datasets:
-        validation, _ = load_pairs(args.validation_datasets, args.equal)
+        validation, _ = kind.load(args.validation_datasets, args.equal)
     elif args.validation_fraction:
-        prompts = [str(pair["prompt"]) for pair in known]
+        prompts = [str(row["prompt"]) for row in known]
         kept, watched = hold_out(prompts, str, args.validation_fraction, args.test_fraction)
         known, validation = [known[i] for i in kept], [known[i] for i in watched]
     start_from_adapter(run, model_args)
     model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     set_max_length(training, model)
+
+    def tokenized(rows: list[Any], name: str) -> tuple[Dataset, list[Any]]:
+        return kind.tokenize(rows, tokenizer, training.max_length, args.overlong, f"{name} {unit}")
+
     validation_rows = None
     if validation is not None:
-        name = "validation pairs"
-        validation_rows, _ = tokenize_dpo_pairs(validation, tokenizer, training.max_length, args.overlong, name)
+        validation_rows = kind.finish(tokenized(validation, "validation")[0], training)
         evaluate_while_training(training)
-    rows, known = tokenize_dpo_pairs(known, tokenizer, training.max_length, args.overlong, "training pairs")
-    test, held_out = tokenize_dpo_pairs(held_out, tokenizer, training.max_length, args.overlong, "held-out pairs")
-    if args.train_pairs is not None:
-        known, rows = known[: args.train_pairs], rows.select(range(min(args.train_pairs, len(rows))))
+    rows, known = tokenized(known, "training")
+    test, held_out = tokenized(held_out, "held-out")
+    if most is not None:
+        known, rows = known[:most], rows.select(range(min(most, len(rows))))
     if is_main_process():
-        print(f"{len(known):,} training pairs, {len(held_out):,} held out, {equal:,} dropped as equal", flush=True)
-    rows = rows.shuffle(seed=training.seed)
+        print(f"{len(known):,} training {unit}, {len(held_out):,} held out, {equal:,} dropped as equal", flush=True)
+    rows = kind.finish(rows.shuffle(seed=training.seed), training)
+    if training.precompute_ref_log_probs:
+        rows = _on_disk(rows, run, "train")
+        validation_rows = None if validation_rows is None else _on_disk(validation_rows, run, "validation")
     with refused_settings():
-        trainer = _Trainer(
+        trainer = kind.trainer(
             model=model,
             # Our own reference: TRL's would ignore the revision.
             ref_model=None if model_args.use_peft or _forgets(training, model_args) else open_model(model_args)[0],
             args=training,
-            train_dataset=_on_disk(rows, run, "train") if training.precompute_ref_log_probs else rows,
-            eval_dataset=_on_disk(validation_rows, run, "validation")
-            if validation_rows is not None and training.precompute_ref_log_probs
-            else validation_rows,
+            train_dataset=rows,
+            eval_dataset=validation_rows,
             processing_class=tokenizer,
             peft_config=adapter_config(model_args),
         )
@@ -198,16 +222,16 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
     after = log_probs(trainer, trainer.model_wrapped, test, args.eval_batch_size)
     with _reference(trainer, model_args) as reference:
         before = log_probs(trainer, reference, test, args.eval_batch_size)
-    metrics = margin_metrics(known, held_out, before, after, training.beta, training.seed) | measured
+    metrics = kind.measure(known, held_out, before, after, training.beta, training.seed) | measured
     metrics |= {
-        "pairs_train": {"value": len(known)},
-        "pairs_test": {"value": len(held_out)},
+        f"{unit}_train": {"value": len(known)},
+        f"{unit}_test": {"value": len(held_out)},
         "pairs_equal": {"value": equal},
         "tokens": {"value": trainer.state.num_input_tokens_seen},
     }
     if is_main_process():
         shown = list(zip(held_out, before, after, strict=True))[:_SHOWN]
-        run.replace_samples(trainer.state.global_step, [_sample(*these, training.beta) for these in shown])
+        run.replace_samples(trainer.state.global_step, [kind.sample(*these, training.beta) for these in shown])
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
     remove_start(run, model_args)
     finish_model_folder(run, trainer, tokenizer, metrics)
@@ -233,33 +257,57 @@ def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: f
     }
 
 
-def _rows(args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Rows:
-    model, tokenizer = open_empty(model_args, args.chat_template_path)
-    end_turn(model, tokenizer)
-    set_max_length(training, model)
-    pairs, counts = mixed_pairs(args)
-    rows, _ = tokenize_dpo_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
+def preview(
+    kind: Kind, load: Callable[..., tuple[Dataset, int]], args: PreferenceArguments, training: Any, model: ModelConfig
+) -> Rows:
+    """Return the rows of all datasets, each loaded by `load(source, equal)`."""
+    empty, tokenizer = open_empty(model, args.chat_template_path)
+    end_turn(empty, tokenizer)
+    set_max_length(training, empty)
+    given, counts = mixed_preferences(args, load)
+    rows, _ = kind.tokenize(given, tokenizer, sys.maxsize, args.overlong, "datasets")
+    names = [name.removesuffix("_ids") for name in rows.column_names if name.endswith("_ids") and name != "prompt_ids"]
 
     def sides(i: int) -> list[Side]:
-        prompt, *both = (rows[i][f"{part}_ids"] for part in ("prompt", "chosen", "rejected"))
-        names = zip(("chosen", "rejected"), both, strict=True)
-        return [Side(prompt + ids, [0] * len(prompt) + [1] * len(ids), side) for side, ids in names]
+        row = rows[i]
+        prompt, answers = row["prompt_ids"], [(name, row[f"{name}_ids"]) for name in names]
+        return [Side(prompt + ids, [0] * len(prompt) + [1] * len(ids), _side(name, row)) for name, ids in answers]
 
     limit, ends = ("max_length", training.max_length), frozenset({tokenizer.eos_token_id})
-    fate = fate_of(args.overlong)
-    return Rows("pairs", LOSS, len(rows), counts, lambda i: f"pair {i}", sides, tokenizer, limit, fate, ends)
+    fate, one = fate_of(args.overlong), kind.unit.removesuffix("s")
+    return Rows(kind.unit, LOSS, len(rows), counts, lambda i: f"{one} {i}", sides, tokenizer, limit, fate, ends)
 
 
-def _cost(job: Job, _: EmptyModel, args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Job:
+def _side(name: str, row: dict[str, Any]) -> str:
+    return name if "label" not in row else "thumbs up" if row["label"] else "thumbs down"
+
+
+def cost(job: Job, training: Any, model_args: ModelConfig, unit: str, rows: int, forwards: int) -> Job:
+    """Add what a stage reads per unit: `rows` sequences with gradients, and as often `forwards` without."""
     forgets = _forgets(training, model_args)
     return replace(
         job,
         model=replace(job.model, readers=0 if model_args.use_peft or forgets else job.parameters),
-        work=replace(job.work, rows=2, head="tiles"),
-        flops=job.flops + job.forward,  # the reference reads each pair too
+        work=replace(job.work, rows=rows, head="tiles"),
+        flops=job.flops + forwards * job.forward,
         refused=SHARDED if forgets else quantized_refuses(model_args),
-        unit="pairs",
+        unit=unit,
     )
+
+
+_KIND = Kind("pairs", load_pairs, tokenize_dpo_pairs, _Trainer, margin_metrics, _sample)
+
+
+def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> None:
+    train_on(_KIND, run, args, training, model_args, args.train_pairs)
+
+
+def _rows(args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Rows:
+    return preview(_KIND, load_preferences, args, training, model_args)
+
+
+def _cost(job: Job, _: EmptyModel, args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Job:
+    return cost(job, training, model_args, "pairs", rows=2, forwards=1)  # the reference reads each pair, too
 
 
 STAGE = Stage(
@@ -269,7 +317,7 @@ STAGE = Stage(
     "less likely than before training: DPO only increases the margin between chosen and rejected.",
     kind="trains",
     arguments=(DpoArguments, DPOConfig, ModelConfig),
-    check=_check,
+    check=check,
     run=run,
     rows=_rows,
     cost=_cost,

@@ -41,7 +41,7 @@ from zero2chat.data.preferences import (
     split_pairs,
     without_ties,
 )
-from zero2chat.data.preview_rows import Rows, Side, fate_of, mixed_pairs, open_empty
+from zero2chat.data.preview_rows import Rows, Side, fate_of, mixed_preferences, open_empty
 from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
@@ -265,7 +265,7 @@ def _rows(args: RewardArguments, training: RewardConfig, model_args: ModelConfig
     model, tokenizer = open_empty(model_args, training.chat_template_path)
     set_max_length(training, model)
     if not args.comparisons:
-        pairs, counts = mixed_pairs(args)
+        pairs, counts = mixed_preferences(args)
     elif (made / "equal.json").exists():
         pairs = read_pairs(made / "train.jsonl")
         counts = Counter({str(made / "train.jsonl"): len(pairs)})

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
@@ -31,7 +32,7 @@ class RunCallback(TrainerCallback, ExportableState):
     training text, `eval_bytes_per_token` for the held-out text. `counts` are a stage's own, saved in checkpoints.
 
     A step's time runs from the end of the step before it, so that it includes the wait for data, but not what is done
-    in `paused`: evaluation, sampling and saving.
+    in `paused`: evaluation, sampling and saving. After `limit` seconds in steps of all attempts, training stops.
 
     On a CPU a resumed run computes with as many threads as before, because sums depend on their number. A line says so
     if other programs slow the run down.
@@ -56,6 +57,7 @@ class RunCallback(TrainerCallback, ExportableState):
         self.all_tokens = 0
         self.world_size = 1
         self.counts: Counter[str] = Counter()
+        self.limit = math.inf
         self.ended = False
         self.lack = openmp.Lack()
         self.best = 0.0  # tokens per second of a log step
@@ -98,8 +100,12 @@ class RunCallback(TrainerCallback, ExportableState):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # An accelerator may still compute the step: only the ends of what is reported are exact.
-        self._count(wait=state.global_step >= state.max_steps)
+        self._count(wait=state.global_step >= state.max_steps or self.limit < math.inf)
         self.steps += 1
+        if self.limit < math.inf:
+            spent = [self.all_seconds]
+            broadcast_object_list(spent)  # each rank has its own clock
+            control.should_training_stop |= spent[0] >= self.limit
 
     def _now(self, wait: bool = True) -> float:
         if self.on_device and wait:
@@ -146,6 +152,7 @@ class RunCallback(TrainerCallback, ExportableState):
             self._count()
             tokens_per_second = (state.num_input_tokens_seen - self.tokens_before) / self.seconds
             eta = (state.max_steps - state.global_step) * self.seconds / self.steps
+            eta = min(eta, max(self.limit - self.all_seconds, 0.0))
             line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": tokens_per_second}
             self._watch_speed(tokens_per_second)
             if self.flops:

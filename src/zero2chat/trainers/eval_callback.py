@@ -54,10 +54,14 @@ class TaskArguments(MuonArguments):
 
 @dataclass
 class TaskStepsArguments(TaskArguments):
-    """Settings of the stages that also evaluate the tasks during training."""
+    """Settings of the stages that also evaluate the tasks during training, and may stop after a time."""
 
     tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
         default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
+    )
+    max_minutes: Annotated[float | None, Refuse("not above 0")] = field(
+        default=None,
+        metadata={"help": "Stop after this many minutes in training steps, or at max_steps."},
     )
 
     def __post_init__(self) -> None:
@@ -75,10 +79,12 @@ def train_with_tasks(
     count: str,
     tools: Tools | None = None,
 ) -> None:
-    """Train, and evaluate the tasks every `tasks_steps` steps. `count` is that of `train`."""
+    """Train for `max_minutes` at most, and evaluate the tasks every `tasks_steps` steps. `count` is that of `train`."""
     if args.tasks_steps:
         every, at_once = args.tasks_steps, args.eval_batch_size
         trainer.add_callback(TaskEvalCallback(trainer, tokenizer, args.specs, run, callback, every, at_once, tools))
+    if args.max_minutes is not None:
+        callback.limit = 60 * args.max_minutes
     train(trainer, run, callback, count)
 
 

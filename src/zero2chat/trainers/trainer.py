@@ -108,9 +108,10 @@ class ResumableTrainer(Trainer):
         # Batches over all processes, so that the order is the same for any number of processes.
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         seed = args.seed if args.data_seed is None else args.data_seed
-        texts = [rows[name] for name in ("input_ids", "chosen_ids", "rejected_ids") if name in rows.column_names]
+        names = ("input_ids", "completion_ids", "chosen_ids", "rejected_ids")
+        texts = [rows[name] for name in names if name in rows.column_names]
         lengths = [max(map(len, sides)) for sides in zip(*texts, strict=True)]
-        if "prompt_ids" in rows.column_names:  # shared by chosen and rejected
+        if "prompt_ids" in rows.column_names:  # before each answer
             lengths = [len(ids) + length for ids, length in zip(rows["prompt_ids"], lengths, strict=True)]
         return LengthGroupedSampler(batch_size, lengths, seed)
 

@@ -1,0 +1,120 @@
+"""KTO: train on votes, thumbs up or down on single answers, without a reward model and without sampling.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat.stages.kto --config recipes/votes/kto.yaml
+
+One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
+
+Reads a chat model and votes: rows with `prompt`, `completion` and `label` (true is thumbs up), TRL's format for
+unpaired preferences, or preference pairs, such as the chat page's votes, of which each gives a vote up and a vote down.
+Writes a model folder (an adapter folder with `use_peft`), and how well the implicit reward tells votes up from votes
+down that were held out. Everything else is as in `dpo`.
+
+KTO (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8) has the implicit reward of DPO. An answer voted up gains value as
+its reward exceeds a reference point, one voted down as its reward falls below it. The reference point estimates the KL
+from the model before training: in each batch, the mean reward of the answers to other prompts of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+from trl import KTOConfig, KTOTrainer, ModelConfig
+
+from zero2chat import stats
+from zero2chat.data.preference_tokens import tokenize_votes
+from zero2chat.data.preferences import Thumb, load_thumbs, load_votes, pairs_of_thumbs
+from zero2chat.data.preview_rows import Rows
+from zero2chat.models.training_job import EmptyModel, Job
+from zero2chat.runs import Run
+from zero2chat.stages import Stage
+from zero2chat.stages.dpo import Kind, PreferenceArguments, check, cost, margin_metrics, preview, train_on
+from zero2chat.trainers.trainer import ResumableTrainer
+
+
+class _Trainer(ResumableTrainer, KTOTrainer):
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        """Return the tokenized rows as they are. TRL would also train on the template's text after the turn."""
+        return dataset
+
+
+def with_other_answers(rows: Dataset, training: KTOConfig) -> Dataset:
+    """Add `KL_completion_ids`, the answer of the row before it in its batch, as TRL's own preparation of rows does."""
+    if training.loss_type == "apo_zero_unpaired":  # has no reference point
+        return rows
+    ids, size = rows["completion_ids"], training.per_device_train_batch_size
+    batches = [ids[start : start + size] for start in range(0, len(rows), size)]
+    return rows.add_column("KL_completion_ids", [other for batch in batches for other in batch[-1:] + batch[:-1]])
+
+
+def vote_metrics(
+    train: Sequence[Thumb],
+    test: Sequence[Thumb],
+    before: Sequence[Sequence[float]],
+    after: Sequence[Sequence[float]],
+    beta: float,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Return metrics of held-out votes, from `log_probs` of the reference and of the trained model.
+
+    `auroc` compares each vote up with each vote down. The metrics of `dpo` are added if prompts have votes of both
+    sides, which are then compared in pairs.
+    """
+    rewards = [beta * (a - b) for (a,), (b,) in zip(after, before, strict=True)]
+    area = stats.auroc(rewards, [thumb["label"] for thumb in test], seed)
+    found: dict[str, dict[str, Any]] = {} if area is None else {"auroc": area}
+    (known, _), (pairs, places) = _paired(train), _paired(test)
+    if known and pairs:
+        sides = [[(logged[up][0], logged[down][0]) for up, down in places] for logged in (before, after)]
+        found |= margin_metrics(known, pairs, *sides, beta, seed)
+    return found | {"votes_up": {"value": sum(thumb["label"] for thumb in train)}}
+
+
+def _paired(thumbs: Sequence[Thumb]) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    places = pairs_of_thumbs(thumbs)
+    return [{"chosen": thumbs[up]["completion"], "rejected": thumbs[down]["completion"]} for up, down in places], places
+
+
+def _sample(thumb: Thumb, before: Sequence[float], after: Sequence[float], beta: float) -> dict[str, Any]:
+    return {
+        "prompt": thumb["prompt"][-1]["content"],
+        "completion": thumb["completion"][-1]["content"],
+        "vote": "up" if thumb["label"] else "down",
+        "reward": round(beta * (after[0] - before[0]), 4),
+    }
+
+
+_KIND = Kind("votes", load_thumbs, tokenize_votes, _Trainer, vote_metrics, _sample, with_other_answers)
+
+
+def run(run: Run, args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> None:
+    train_on(_KIND, run, args, training, model_args)
+
+
+def _rows(args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Rows:
+    return preview(_KIND, load_votes, args, training, model_args)
+
+
+def _cost(job: Job, _: EmptyModel, args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Job:
+    # The reference reads each answer, and both models read another row's answer for the reference point.
+    return cost(job, training, model_args, "votes", rows=1, forwards=3 if training.loss_type == "kto" else 1)
+
+
+STAGE = Stage(
+    name="kto",
+    story="A language model trained with KTO on votes: answers with thumbs up gained likelihood, answers with thumbs "
+    "down lost it.",
+    limits="It has learned to tell answers like those voted up in its training data from those voted down.",
+    kind="trains",
+    arguments=(PreferenceArguments, KTOConfig, ModelConfig),
+    check=check,
+    run=run,
+    rows=_rows,
+    cost=_cost,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    STAGE.command()

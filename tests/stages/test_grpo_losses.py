@@ -1,0 +1,222 @@
+"""The losses of GRPO's variants in our trainer, against their formulas, when the policy has moved since it sampled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from zero2chat.errors import UserError
+from zero2chat.runs import Run
+from zero2chat.stages import grpo
+from zero2chat.trainers import rloo
+from zero2chat.trainers.callbacks import RunCallback
+
+LONGEST = 12
+Tensor = torch.Tensor
+
+
+def clipped(ratio: Tensor, advantages: Tensor) -> Tensor:
+    return -torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+
+
+def per_answer(values: Tensor, mask: Tensor) -> Tensor:
+    return ((values * mask).sum(1) / mask.sum(1)).mean()
+
+
+def dapo(new: Tensor, old: Tensor, a: Tensor, m: Tensor) -> Tensor:
+    return (clipped((new - old).exp(), a[:, None]) * m).sum() / m.sum()
+
+
+def grpo_loss(new: Tensor, old: Tensor, a: Tensor, m: Tensor) -> Tensor:
+    return per_answer(clipped((new - old).exp(), a[:, None]), m)
+
+
+def gspo(new: Tensor, old: Tensor, a: Tensor, m: Tensor) -> Tensor:
+    return clipped((((new - old) * m).sum(1) / m.sum(1)).exp(), a).mean()
+
+
+def dr_grpo(new: Tensor, old: Tensor, a: Tensor, m: Tensor) -> Tensor:
+    return (clipped((new - old).exp(), a[:, None]) * m).sum() / (len(m) * LONGEST)
+
+
+def cispo(new: Tensor, old: Tensor, a: Tensor, m: Tensor) -> Tensor:
+    return -((new - old).exp().clamp(max=1.1).detach() * a[:, None] * new * m).sum() / m.sum()
+
+
+def sapo(new: Tensor, old: Tensor, a: Tensor, m: Tensor) -> Tensor:
+    heat = torch.where(a > 0, 1.0, 1.05)[:, None]
+    return per_answer(-torch.sigmoid(heat * ((new - old).exp() - 1)) * 4 / heat * a[:, None], m)
+
+
+def whole(new: Tensor, old: Tensor, a: Tensor, m: Tensor) -> Tensor:
+    return clipped(((new - old) * m).sum(1).exp(), a).mean()
+
+
+def scaled(rewards: Tensor) -> Tensor:
+    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+
+
+def centred(rewards: Tensor) -> Tensor:
+    return rewards - rewards.mean(1, keepdim=True)
+
+
+def left_out(rewards: Tensor) -> Tensor:
+    n = rewards.shape[1]
+    return rewards - (rewards.sum(1, keepdim=True) - rewards) / (n - 1)
+
+
+VARIANTS: dict[str, tuple[dict[str, Any], Callable[..., Tensor], Callable[[Tensor], Tensor]]] = {
+    "DAPO": ({}, dapo, scaled),
+    "GRPO": ({"loss_type": "grpo"}, grpo_loss, scaled),
+    "GSPO": ({"loss_type": "grpo", "importance_sampling_level": "sequence"}, gspo, scaled),
+    "Dr. GRPO": ({"loss_type": "dr_grpo", "scale_rewards": "none"}, dr_grpo, centred),
+    "CISPO": ({"loss_type": "cispo", "epsilon_high": 1.1}, cispo, scaled),
+    "SAPO": ({"loss_type": "sapo"}, sapo, scaled),
+    "RLOO": ({"loss_type": "rloo", "scale_rewards": "none"}, whole, left_out),
+}
+
+
+@pytest.fixture
+def base(
+    settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], model_folder: Path, tmp_path: Path
+) -> Callable[..., Path]:
+    """`base(name, **changes)`: the YAML of a run that takes two steps on each generation."""
+
+    def make(name: str, **changes: Any) -> Path:
+        own: dict[str, Any] = {
+            "model_name_or_path": str(model_folder),
+            "max_steps": 2,
+            "num_iterations": 2,
+            "learning_rate": 5.0e-3,
+            "max_completion_length": LONGEST,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "tasks": [],
+        }
+        return write_yaml(tmp_path / f"{name}.yaml", **settings("grpo", tmp_path / name, **own | changes))
+
+    return make
+
+
+def logs_of(model: Any, inputs: dict[str, Any]) -> Tensor:
+    """log π of each completion's tokens, from plain logits."""
+    ids, seen = (torch.cat([inputs[f"prompt_{key}"], inputs[f"completion_{key}"]], 1) for key in ("ids", "mask"))
+    n = inputs["completion_ids"].shape[1]
+    logs = torch.log_softmax(model(input_ids=ids, attention_mask=seen).logits[:, -n - 1 : -1].float(), -1)
+    return logs.gather(2, inputs["completion_ids"][:, :, None]).squeeze(2)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    changes, formula, advantage = VARIANTS[name]
+    found: list[tuple[float, float]] = []
+    moved: list[float] = []
+    kept: dict[str, Tensor] = {}
+    compute, score = grpo._Trainer._compute_loss, grpo._Trainer._calculate_rewards
+
+    def watched(self: Any, model: Any, inputs: dict[str, Any]) -> Tensor:
+        new, mask = logs_of(model, inputs).detach(), inputs["completion_mask"]
+        old = inputs["old_per_token_logps"]
+        moved.append(((new - old) * mask).abs().max().item())
+        kept["advantages"] = inputs["advantages"]
+        loss = compute(self, model, inputs)
+        found.append((loss.item(), formula(new, old, inputs["advantages"], mask).item()))
+        return loss
+
+    def scored(self: Any, *more: Any) -> Tensor:
+        kept["rewards"] = score(self, *more)
+        return kept["rewards"]
+
+    monkeypatch.setattr(grpo._Trainer, "_compute_loss", watched)
+    monkeypatch.setattr(grpo._Trainer, "_calculate_rewards", scored)
+    path = base("variant", **changes)
+    grpo.main(["--config", str(path)])
+    # TRL shuffles completions after it has scored them.
+    expected = advantage(kept["rewards"][:, 0].view(-1, 4)).view(-1)
+    torch.testing.assert_close(kept["advantages"].sort().values, expected.sort().values, atol=1e-4, rtol=1e-4)
+    assert len(found) == 2
+    assert moved[0] < 1e-3 < 0.05 < moved[1]
+    assert [loss for loss, _ in found] == pytest.approx([by_hand for _, by_hand in found], abs=2e-4)
+    assert abs(found[1][0]) > 1e-3
+
+    metrics = json.loads((path.with_suffix("") / "metrics.json").read_text())
+    assert metrics["steps"] == {"value": 2}
+    first, last = map(json.loads, (path.with_suffix("") / "history.jsonl").read_text().splitlines())
+    assert metrics["entropy"]["value"] == pytest.approx(last["entropy"], abs=1e-4)
+    # Logged by the step that samples
+    assert metrics["completion_length"]["value"] == pytest.approx(first["completions/mean_length"], abs=1e-4)
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_rloos_kl_is_part_of_the_reward(
+    iterations: int, base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[tuple[Any, dict[str, Any], Tensor]] = []
+    rewards: list[Tensor] = []
+    score = grpo._Trainer._calculate_rewards
+
+    def watched(trainer: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        done = rloo.as_rloo(trainer, batch)
+        batches.append((trainer, done, logs_of(trainer.model, done).detach()))
+        return done
+
+    monkeypatch.setattr(grpo, "as_rloo", watched)
+    monkeypatch.setattr(grpo._Trainer, "_calculate_rewards", lambda *more: rewards.append(score(*more)) or rewards[-1])
+    path = base("kl", loss_type="rloo", scale_rewards="none", beta=0.5, max_steps=4, num_iterations=iterations)
+    grpo.main(["--config", str(path)])
+    assert len(batches) == 4 // iterations
+    trainer, batch, logs = batches[-1]
+    mask = batch["completion_mask"]
+    torch.testing.assert_close(batch["old_per_token_logps"] * mask, logs * mask, atol=1e-3, rtol=1e-3)
+    kl = ((logs - logs_of(trainer.ref_model, batch).detach()) * mask).sum(1)
+    assert kl.abs().max() > 0.05
+    expected = left_out((rewards[-1][:, 0] - 0.5 * kl).view(-1, 4)).view(-1)
+    torch.testing.assert_close(batch["advantages"], expected, atol=2e-3, rtol=2e-3)
+    lines = [json.loads(line) for line in (path.with_suffix("") / "history.jsonl").read_text().splitlines()]
+    logged = [line["kl"] for line in lines if "kl" in line]
+    assert logged[-1] == pytest.approx((kl.sum() / mask.sum()).item(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "loss_type rloo: rewards are not scaled: set `scale_rewards: none`"),
+        ({"scale_rewards": "none", "delta": 1.5}, "loss_type rloo: delta has no effect on it: remove it"),
+        (
+            {"scale_rewards": "none", "importance_sampling_level": "sequence"},
+            "importance_sampling_level has no effect on it",
+        ),
+        ({"scale_rewards": "none", "resample": 1}, "resample: rewards must be normalised per group"),
+        ({"scale_rewards": "none", "tools": {"python": {}}}, "loss_type rloo: remove tools"),
+        ({"max_minutes": 0}, "max_minutes 0.* is not above 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=message):
+        grpo.main(["--config", str(base("bad", loss_type="rloo", **changes))])
+
+
+def test_training_stops_after_its_minutes(base: Callable[..., Path]) -> None:
+    path = base("short", max_steps=50, max_minutes=1e-6)
+    grpo.main(["--config", str(path)])
+    metrics = json.loads((path.with_suffix("") / "metrics.json").read_text())
+    assert metrics["steps"] == {"value": 1}
+    assert (path.with_suffix("") / "model.safetensors").exists()
+
+
+def test_minutes_are_those_of_all_attempts(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", "grpo", {"output_dir": str(tmp_path / "run")})
+    callback, control = RunCallback(run), TrainerControl()
+    told = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerState(), control
+    callback.limit, callback.all_seconds = 120.0, 119.0  # the latter from a checkpoint
+    callback.on_step_end(*told)
+    assert not control.should_training_stop
+    callback.all_seconds = 120.0
+    callback.on_step_end(*told)
+    assert control.should_training_stop
