@@ -49,6 +49,13 @@ def test_spare_rows_are_used_before_the_table_grows(write_model: Callable[..., P
     torch.testing.assert_close(rows[new], mean_row(rows, pieces))
 
 
+def test_sharded_embeddings_are_refused(model_folder: Path) -> None:
+    model, tokenizer = load_model(model_folder)
+    model.get_input_embeddings().weight = torch.nn.Parameter(torch.empty(0))  # as ZeRO-3 leaves it
+    with pytest.raises(UserError, match="new_tokens: ZeRO-3 shards the embeddings"):
+        start_new_tokens(model, add_new_tokens(tokenizer, NEW))
+
+
 @pytest.mark.parametrize(
     ("texts", "says"),
     [

@@ -45,9 +45,14 @@ def add_new_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
 
 
 def start_new_tokens(model: PreTrainedModel, spelled: dict[int, list[int]]) -> None:
-    """Give each new id an embedding, and without weight tying a row of the head, made from those of its pieces."""
+    """Give each new id an embedding, and without weight tying a row of the head, made from those of its pieces.
+
+    Raises `UserError` if ZeRO-3 has sharded the model.
+    """
     if not spelled:
         return
+    if not model.get_input_embeddings().weight.numel():
+        raise UserError("new_tokens: ZeRO-3 shards the embeddings as it loads them: launch with zero2 or ddp")
     need = max(spelled) + 1
     if model.get_input_embeddings().num_embeddings < need:  # else the model has spare rows
         model.resize_token_embeddings(need, mean_resizing=False)
