@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
+from zero2chat.models.vocabulary import refuse_grown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -80,6 +81,7 @@ def load_model(
                 model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(shape), revision=fitting))
             with contextlib.suppress(OSError):  # the model has no generation config
                 model.generation_config = GenerationConfig.from_pretrained(str(path), revision=revision)
+            refuse_grown(model, tokenizer, path)
             return model, tokenizer
         model = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=dtype, revision=revision, use_safetensors=True, **options
@@ -94,6 +96,7 @@ def load_model(
         raise UserError(f"{path}: {_OTHER_BASE if adapter else 'the weights do not fit config.json'}") from error
     if folder and adapter and not _is_whole_adapter(model, folder):
         raise UserError(f"{path}: {_OTHER_BASE}")
+    refuse_grown(model, tokenizer, path)
     return model.eval(), tokenizer
 
 
@@ -156,11 +159,15 @@ def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
 def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
     """Raise `UserError` if the model is a LoRA adapter on its base model: its weights are loaded frozen."""
     if getattr(model, "_hf_peft_config_loaded", False):
-        get = f"`hf download {path} --local-dir FOLDER`, and name the folder" if is_hub_name(str(path)) else ""
-        raise UserError(
-            f"{path}: is a LoRA adapter, whose weights are frozen: "
-            f"{get or f'merge it first (`zero2chat export {path} --merge`), or give its base model'}"
-        )
+        raise frozen(path)
+
+
+def frozen(path: str | Path | None) -> UserError:
+    get = f"`hf download {path} --local-dir FOLDER`, and name the folder" if is_hub_name(str(path)) else ""
+    return UserError(
+        f"{path}: is a LoRA adapter, whose weights are frozen: "
+        f"{get or f'merge it first (`zero2chat export {path} --merge`), or give its base model'}"
+    )
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

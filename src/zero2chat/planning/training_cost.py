@@ -31,7 +31,7 @@ from zero2chat.package_files import find
 from zero2chat.planning.memory import STAGES
 from zero2chat.planning.model_sizes import DIMENSIONS, config_of
 from zero2chat.recipes.recipe import Step, load_recipe
-from zero2chat.stages.pretrain import build_model, derive
+from zero2chat.stages.pretrain import build_model, continued_config, derive
 from zero2chat.trainers.muon import split_parameters
 
 # ---- models without weights
@@ -96,6 +96,11 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
 
 
 def _pretrained(step: Step, steps: Sequence[Step], args: Any, training: Any) -> PreTrainedModel:
+    if args.model_name_or_path is not None:
+        derive(args, training, step.settings, _Vocabulary(0))  # type: ignore[arg-type]
+        config = continued_config(args, base_config(args.model_name_or_path, steps))
+        config.get_text_config().vocab_size += len(args.new_tokens)
+        return _empty(config)
     made = _maker(args.tokenizer, steps)
     size = made[0].settings.get("vocab_size") if made else args.model.get("vocab_size")
     vocabulary: Any = _Vocabulary(size) if size else load_tokenizer(args.tokenizer)
@@ -163,7 +168,7 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
         return _empty(base_config(path, steps), scores)
 
     dtype = "float32"
-    if options is None:  # it starts from random weights
+    if options is None:  # pretraining, in fp32
         model = _pretrained(step, steps, args, training)
     else:
         config = base_config(step.settings.get("model_name_or_path"), steps)

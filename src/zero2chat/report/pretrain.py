@@ -22,6 +22,10 @@ STORY = (
     "the true token more likely. Nobody teaches it grammar or facts; it learns whatever helps to predict. The result "
     "is a base model: it continues documents, and does not yet answer questions."
 )
+CONTINUED = (
+    "The model has read other text before. It goes on to predict the next token, at a learning rate that is warmed up "
+    "again. What it no longer reads it may forget, unless some of it is replayed."
+)
 _MOMENTS, _PROMPTS = 8, 2  # samples in the timeline: training steps, and prompts at each
 
 
@@ -82,7 +86,7 @@ def section(step: StepResult) -> str:
         small=True,
     )
     return (
-        opening(step, STORY, KEY)
+        opening(step, CONTINUED if step.settings.get("model_name_or_path") else STORY, KEY)
         + charts(
             step,
             curves(f"{step.anchor}-loss", loss, loss_curves(step), "loss"),

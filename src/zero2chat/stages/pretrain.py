@@ -3,6 +3,9 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.pretrain --config recipes/quickstart/pretrain.yaml
 
+With `model_name_or_path` it continues an existing model's pretraining on that model's own tokens (and `new_tokens`),
+with a longer context if `model` sets RoPE's scaling.
+
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a corpus and a tokenizer. Writes a model folder, held-out bits per byte, and a sample every `sample_steps` steps.
@@ -24,6 +27,7 @@ from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -38,9 +42,11 @@ from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.errors import UserError, nearest
 from zero2chat.hub.push import finish_model_folder
+from zero2chat.models.context import CONTEXT_FIELDS, check_rope, no_rope_warnings, with_context
 from zero2chat.models.hardware import flops_per_token, parameter_count, peak_flops
-from zero2chat.models.loading import load_tokenizer
+from zero2chat.models.loading import find_model, frozen, load_model, load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
+from zero2chat.models.vocabulary import add_new_tokens, start_new_tokens
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import refused_settings, set_global_batch, share_batch
@@ -66,7 +72,13 @@ class PretrainArguments:
     validation_documents: Annotated[int, Refuse("less than 1")] = field(
         default=500, metadata={"help": "Held-out documents of a stream to evaluate on."}
     )
-    tokenizer: str | None = None
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Model to continue; default: random weights."}
+    )
+    tokenizer: str | None = field(default=None, metadata={"help": "Default: the tokenizer of model_name_or_path."})
+    new_tokens: list[str] = field(
+        default_factory=list, metadata={"help": "Tokens to add to a continued model, such as ' PostgreSQL'."}
+    )
     column: str = "text"
     depth: Annotated[int | None, Refuse("less than 1")] = field(
         default=None, metadata={"help": "Layers; sets shape, tokens, batch size, steps and learning rate."}
@@ -74,8 +86,10 @@ class PretrainArguments:
     tokens: Annotated[int | None, Refuse("less than 1")] = field(
         default=None, metadata={"help": "Training tokens in total, instead of `max_steps`."}
     )
-    model_type: str = "qwen3"
-    model: dict = field(default_factory=dict, metadata={"help": "Fields of the model's config class."})
+    model_type: str | None = field(default=None, metadata={"help": "Of a model with random weights; default: qwen3."})
+    model: dict = field(
+        default_factory=dict, metadata={"help": "Fields of the model's config; of a continued model, its context's."}
+    )
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, …"})
     max_length: Annotated[int, Refuse("less than 2")] = field(
         default=1024, metadata={"help": "Training window, and the model's context, in tokens."}
@@ -98,8 +112,23 @@ class PretrainArguments:
     sample_tokens: Annotated[int, Refuse("less than 1")] = 64
 
     def __post_init__(self) -> None:
+        if self.model_name_or_path is not None:
+            for name in ("depth", "model_type"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: model_name_or_path sets the model's shape: remove one of them")
+            if other := [name for name in self.model if name not in CONTEXT_FIELDS]:
+                raise ValueError(
+                    f"model: {other[0]} cannot be changed in the model of model_name_or_path: only "
+                    f"{', '.join(CONTEXT_FIELDS)} can"
+                )
+            self.tokenizer = self.tokenizer or self.model_name_or_path
+        elif self.new_tokens:
+            raise ValueError(
+                "new_tokens: only for a model that has a vocabulary: set model_name_or_path, or remove them"
+            )
         if self.tokenizer is None:
             raise ValueError("tokenizer is not set: set it to a tokenizer folder or a Hub name")
+        self.model_type = self.model_type or "qwen3"
         if (self.dataset is None) == (self.stream is None):
             raise ValueError("dataset and stream: set exactly one of them")
         if self.stream is not None and self.stream.path is None:
@@ -115,6 +144,7 @@ class PretrainArguments:
 
 def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Return a model of the given shape with random weights. Raises `UserError` for a field its config lacks."""
+    assert args.model_type is not None
     known = list(CONFIG_MAPPING[args.model_type]().to_dict())
     for key in args.model:
         if key not in known:
@@ -124,13 +154,15 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
     if args.model.get("vocab_size", len(tokenizer)) < len(tokenizer):
         raise UserError(f"model: vocab_size {args.model['vocab_size']} is less than the tokenizer's {len(tokenizer)}")
     try:
-        shape = AutoConfig.for_model(
-            args.model_type,
-            **{"vocab_size": len(tokenizer), positions: args.max_length} | args.model,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        check_rope(args.model)
+        with no_rope_warnings():
+            shape = AutoConfig.for_model(
+                args.model_type,
+                **{"vocab_size": len(tokenizer), positions: args.max_length} | args.model,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
         if getattr(shape, positions, args.max_length) < args.max_length:
             raise ValueError(f"{positions} {args.model[positions]} is less than max_length {args.max_length}")
         heads, key_value_heads = (getattr(shape, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
@@ -144,6 +176,38 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
         raise UserError(f"model: {error}") from error
 
 
+def continued_config(args: PretrainArguments, config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return the config of a model to continue, with the context that the arguments ask for.
+
+    Raises `UserError` for RoPE keys that contradict each other, and if `max_length` does not fit.
+    """
+    try:
+        return with_context(config, args.model, args.max_length)
+    except (ValueError, KeyError) as error:
+        raise UserError(f"model: {error.args[0]}") from error
+
+
+def open_continued(args: PretrainArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the model to continue, with the context and the new tokens that the arguments ask for, and its tokenizer.
+
+    Raises `UserError` for an adapter, and for a `tokenizer` with other tokens than the model's.
+    """
+    path = str(args.model_name_or_path)
+    if find_model(path)[1]:
+        raise frozen(path)
+    empty, own = load_model(path, weights=False)
+    tokenizer = own if args.tokenizer == path else load_tokenizer(str(args.tokenizer))
+    if tokenizer.get_vocab() != own.get_vocab():
+        raise UserError(
+            f"tokenizer: {args.tokenizer} has {len(tokenizer)} tokens, not the {len(own)} of {path}: remove tokenizer, "
+            "and add tokens with new_tokens"
+        )
+    config = continued_config(args, empty.config)
+    model, _ = load_model(path, "float32", config=config, attn_implementation=args.attn_implementation)
+    start_new_tokens(model, add_new_tokens(tokenizer, args.new_tokens))
+    return model.train(), tokenizer
+
+
 def derive(
     args: PretrainArguments, training: TrainingArguments, given: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
@@ -155,7 +219,7 @@ def derive(
     """
     found: dict[str, Any] = {}
     if args.depth is not None:
-        shape = shape_of(args.depth, args.model_type, len(tokenizer))
+        shape = shape_of(args.depth, str(args.model_type), len(tokenizer))
         found = {name: value for name, value in shape.items() if name not in args.model}
         args.model = args.model | found
         with torch.device("meta"):
@@ -177,7 +241,10 @@ def derive(
 
 
 def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
-    tokenizer = load_tokenizer(str(args.tokenizer))
+    if args.model_name_or_path is None:
+        model, tokenizer = None, load_tokenizer(str(args.tokenizer))
+    else:
+        model, tokenizer = open_continued(args)
     derived = derive(args, training, run.settings, tokenizer)
     if derived and is_main_process():
         print(f"depth {args.depth}: " + ", ".join(f"{name} {value}" for name, value in derived.items()), flush=True)
@@ -196,8 +263,14 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
         require_column(train_rows, args.column, args.dataset)
     windows = _windows(args, tokenizer, train_rows, held_rows)
     held_out = {name: rows for name, rows in windows.items() if name != "train"}
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
+    if stream is None and len(windows["train"]) < batch:
+        raise UserError(
+            f"train: the documents fill {len(windows['train'])} windows of {args.max_length} tokens, less than a batch "
+            f"of {batch}: give more text, or lower global_batch_size"
+        )
 
-    model = build_model(args, tokenizer)
+    model = model or build_model(args, tokenizer)
     if is_main_process():
         tokens = len(windows["train"]) * args.max_length
         lost = (args.dataset_num_proc or 1) * args.max_length / tokens
@@ -299,6 +372,7 @@ def _held_out_metrics(
 
 def _rows(args: PretrainArguments, training: TrainingArguments) -> Rows:
     tokenizer = load_tokenizer(str(args.tokenizer))
+    add_new_tokens(tokenizer, args.new_tokens)
     if args.stream:
         fraction = args.validation_fraction
         _, documents, _ = open_stream(args.stream, args.column, tokenizer, args.max_length, 1, fraction)
@@ -321,7 +395,7 @@ def _rows(args: PretrainArguments, training: TrainingArguments) -> Rows:
 
 STAGE = Stage(
     name="pretrain",
-    story="A language model pretrained from random weights to predict the next token. It continues text.",
+    story="A language model pretrained to predict the next token. It continues text.",
     kind="trains",
     arguments=(PretrainArguments, TrainingArguments),
     run=run,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat.data.chat_formats import read_messages, read_tools, read_turns
 from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.models.vocabulary import mean_row
 from zero2chat.runs import write_jsonl
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 MODEL, PREFERENCES = "model", "preferences.jsonl"
 # Control tokens of SmolLM2 that its chat never uses, renamed to the tool tokens of chat_templates/chatml.jinja. No
 # training has touched them: their embeddings are all the same, so no model could tell the start of a search from its
-# end. Each therefore gets the mean embedding of two words, scaled to the words' norm: with a smaller norm it could
-# never be more likely than the words themselves.
+# end. Each therefore gets the mean embedding of two words.
 TOOL_TOKENS = {
     "search_start": ("<issue_start>", "search query"),
     "search_end": ("<issue_closed>", "search results"),
@@ -58,8 +58,7 @@ def unpack(folder: Path) -> None:
         embeddings = model.get_input_embeddings().weight.data
         for token, words in TOOL_TOKENS.values():
             ids = tokenizer(words, add_special_tokens=False)["input_ids"]
-            mean, length = embeddings[ids].mean(dim=0), embeddings[ids].norm(dim=1).mean()
-            embeddings[tokenizer.convert_tokens_to_ids(token)] = mean / mean.norm() * length
+            embeddings[tokenizer.convert_tokens_to_ids(token)] = mean_row(embeddings, ids)
         model.save_pretrained(folder / MODEL)
         tokenizer.save_pretrained(folder / MODEL)
     names = {name: token for name, (token, _) in TOOL_TOKENS.items()}

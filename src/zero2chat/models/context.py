@@ -1,0 +1,109 @@
+"""A model's context: longer, with RoPE scaled by transformers' own keys, or refused where the keys contradict."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from zero2chat.errors import nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+CONTEXT_FIELDS = ("max_position_embeddings", "rope_parameters", "rope_scaling")
+_STRETCHED = ("linear", "yarn")  # types whose factor is the new context over the old one
+_KEPT = ("rope_theta", "partial_rotary_factor")  # of the old parameters, unless they are set
+
+
+@contextlib.contextmanager
+def no_rope_warnings() -> Iterator[None]:
+    """Raise `ValueError` for what transformers only warns of in RoPE's keys: unknown ones, and wrong values."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("transformers.modeling_rope_utils")
+    level, spread = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = spread
+    if said:
+        raise ValueError(said[0])
+
+
+def check_rope(fields: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for RoPE keys that contradict each other, or of a type that transformers does not know."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    if fields.get("rope_parameters") is not None and fields.get("rope_scaling") is not None:
+        raise ValueError("rope_parameters and rope_scaling are two names of one setting: remove rope_scaling")
+    rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise ValueError(f"rope_parameters: expected keys such as rope_type and factor, got {rope!r}")
+    kind, old = (rope.get(key) for key in ("rope_type", "type"))
+    if kind is not None and old is not None and kind != old:
+        raise ValueError(f"rope_parameters: rope_type '{kind}' and type '{old}' contradict each other: remove type")
+    known = ["default", *ROPE_INIT_FUNCTIONS]
+    if (kind or old or "default") not in known:
+        raise ValueError(f"rope_parameters: unknown rope_type '{kind or old}'{nearest(str(kind or old), known)}")
+
+
+def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: int) -> PreTrainedConfig:
+    """Return a copy of a model's config with another context: `fields` are some of `CONTEXT_FIELDS`.
+
+    For linear scaling and YaRN, `factor` and `max_position_embeddings` follow from each other. Raises `ValueError` if
+    keys contradict each other, for a model without RoPE, and if `length` tokens do not fit the context.
+    """
+    whole = copy.deepcopy(config)
+    config = whole.get_text_config()
+    old = int(config.max_position_embeddings)
+    check_rope(fields)
+    rope = dict(fields.get("rope_parameters") or fields.get("rope_scaling") or {})
+    current = getattr(config, "rope_parameters", None)
+    if fields and not current:
+        raise ValueError(f"{config.model_type} has no RoPE: its context of {old} tokens cannot be changed")
+    if rope and config.nested_rope_parameter_keys(current):
+        raise ValueError(f"{config.model_type} has other RoPE parameters in some layers: it cannot be scaled here")
+    positions = fields.get("max_position_embeddings")
+    if rope:
+        kind = rope["rope_type"] = rope.pop("type", None) or rope.get("rope_type", "default")
+        trained = current.get("original_max_position_embeddings", old)
+        told = rope.get("original_max_position_embeddings", trained)
+        if told not in (trained, old):
+            raise ValueError(
+                f"rope_parameters: original_max_position_embeddings {told}, but the model's context is {old}: remove it"
+            )
+        if kind in _STRETCHED:
+            factor = rope.setdefault("factor", (positions or length) / told)
+            if not isinstance(factor, int | float) or factor < 1:
+                raise ValueError(
+                    f"rope_parameters: factor {factor!r} is not a number from 1: {told} tokens are stretched"
+                )
+            positions = round(told * factor) if positions is None else positions
+            if positions != round(told * factor):
+                raise ValueError(
+                    f"rope_parameters: factor {factor:g} stretches {told} tokens to {round(told * factor)}, but "
+                    f"max_position_embeddings is {positions}: remove one of them"
+                )
+        if kind == "yarn":
+            rope["original_max_position_embeddings"] = told
+        rope = {key: current[key] for key in _KEPT if key in current} | rope
+        config.rope_parameters = rope
+    config.max_position_embeddings = old if positions is None else positions
+    if length > config.max_position_embeddings:
+        raise ValueError(
+            f"max_length {length} is more than the context of {config.max_position_embeddings} tokens: lower it, or "
+            "set max_position_embeddings, and rope_parameters to scale RoPE"
+        )
+    if rope:
+        with no_rope_warnings():
+            config.validate_rope()
+    return whole

@@ -1,0 +1,96 @@
+"""A longer context by transformers' own RoPE keys, and what of them contradicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, PreTrainedConfig
+
+from zero2chat.models.context import with_context
+
+
+@pytest.fixture
+def config(model_folder: Path) -> PreTrainedConfig:
+    """A Qwen3 with a context of 128 tokens."""
+    return AutoConfig.from_pretrained(model_folder)
+
+
+def test_without_keys_the_context_stays(config: PreTrainedConfig) -> None:
+    assert with_context(config, {}, 128).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("name", ["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_position_embeddings": 512, "rope": {"rope_type": "yarn"}},
+        {"rope": {"rope_type": "yarn", "factor": 4}},
+        {"rope": {"type": "yarn"}},
+        {"max_position_embeddings": 512, "rope": {"rope_type": "yarn", "original_max_position_embeddings": 128}},
+    ],
+)
+def test_factor_and_positions_follow_from_each_other(
+    config: PreTrainedConfig, fields: dict[str, Any], name: str
+) -> None:
+    given = {name if key == "rope" else key: value for key, value in fields.items()}
+    longer = with_context(config, given, 512)
+    assert longer.max_position_embeddings == 512
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "rope_theta": 10000.0}
+    assert longer.rope_parameters == rope
+    assert config.max_position_embeddings == 128
+
+
+def test_linear_scaling_reads_four_positions_as_one(config: PreTrainedConfig) -> None:
+    longer = with_context(config, {"rope_parameters": {"rope_type": "linear"}}, 512)
+    cosines = []
+    for one, position in ((config, 3), (longer, 12)):
+        rotary = AutoModelForCausalLM.from_config(one).model.rotary_emb
+        cosines.append(rotary(torch.zeros(1, 1, 16), torch.tensor([[position]]))[0])
+    torch.testing.assert_close(*cosines)
+
+
+def test_a_context_may_grow_without_scaling(config: PreTrainedConfig) -> None:
+    longer = with_context(config, {"max_position_embeddings": 512}, 512)
+    assert (longer.max_position_embeddings, longer.rope_parameters) == (512, config.rope_parameters)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"rope_parameters": {"rope_type": "yarn"}, "rope_scaling": {"rope_type": "yarn"}}, "two names of one setting"),
+        ({"rope_parameters": 4}, "rope_parameters: expected keys such as rope_type and factor, got 4"),
+        ({"rope_parameters": {"rope_type": "yarn", "type": "linear"}}, "'yarn' and type 'linear' contradict"),
+        ({"rope_parameters": {"rope_type": "yarm"}}, "unknown rope_type 'yarm'.*yarn"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2}, "max_position_embeddings": 512},
+            "factor 2 stretches 128 tokens to 256, but max_position_embeddings is 512",
+        ),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 0.5}}, "factor 0.5 is not a number from 1"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": "x"}}, "factor 'x' is not a number from 1"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64}},
+            "original_max_position_embeddings 64, but the model's context is 128",
+        ),
+        ({"rope_parameters": {"factor": 4.0}, "max_position_embeddings": 512}, "Unrecognized keys.*factor"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "beta_fast": 1, "beta_slow": 32}},
+            "beta_fast field must be greater",
+        ),
+        ({"rope_parameters": {"rope_type": "yarn", "facter": 4}}, "Unrecognized keys.*facter"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2}}, "max_length 512 is more than the context of 256"),
+        ({}, "max_length 512 is more than the context of 128 tokens"),
+    ],
+)
+def test_keys_that_contradict_are_named(config: PreTrainedConfig, fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        with_context(config, fields, 512)
+
+
+def test_a_model_without_rope_or_with_several_is_refused() -> None:
+    with pytest.raises(ValueError, match="gpt2 has no RoPE: its context of 64 tokens cannot be changed"):
+        with_context(GPT2Config(n_positions=64), {"max_position_embeddings": 128}, 128)
+    with pytest.raises(ValueError, match="gemma3_text has other RoPE parameters in some layers"):
+        with_context(Gemma3TextConfig(), {"rope_parameters": {"rope_type": "linear", "factor": 2}}, 128)
