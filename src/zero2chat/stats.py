@@ -1,4 +1,4 @@
-"""Rates with 95% intervals, pass@k, best of n, and AUROC."""
+"""Rates with 95% intervals, pass@k, best of n, AUROC, and calibration."""
 
 from __future__ import annotations
 
@@ -145,3 +145,25 @@ def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = 
         "high": round(min(1.0, area + half), 4),
     }
     return metric if seed is None else metric | {"seed": seed}
+
+
+def reliability(
+    sure: Sequence[float], right: Sequence[bool], lowest: float = 0.0, bins: int = 10
+) -> list[dict[str, float]]:
+    """Return mean confidence (`sure`), accuracy (`right`) and `n` in equal bins of confidence from `lowest` to 1.
+
+    Empty bins are omitted.
+    """
+    found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for at, yes in zip(sure, right, strict=True):
+        found[min(int((at - lowest) / (1 - lowest) * bins), bins - 1)].append((at, yes))
+    return [
+        {"sure": sum(at for at, _ in b) / len(b), "right": sum(yes for _, yes in b) / len(b), "n": len(b)}
+        for b in found
+        if b
+    ]
+
+
+def calibration_error(bins: Sequence[Mapping[str, float]]) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean |confidence - accuracy|."""
+    return sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / sum(b["n"] for b in bins)

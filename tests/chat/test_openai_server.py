@@ -33,6 +33,7 @@ import uvicorn
 from openai import APIConnectionError, APIStatusError, BadRequestError, NotFoundError, OpenAI
 
 from zero2chat.chat import connections, openai_server
+from zero2chat.inference.confidence import REFUSAL
 
 INJECTIONS = [json.loads(line) for line in (Path(__file__).parents[1] / "injections.jsonl").read_text().splitlines()]
 TURN_START, TURN_END, SEARCH_START, SEARCH_END = 2, 3, 4, 5
@@ -113,11 +114,11 @@ def folder(model_folder, tmp_path_factory) -> Path:
 
 
 @contextlib.contextmanager
-def served(model, tokenizer, name: str) -> Iterator[tuple[OpenAI, Any, str]]:
+def served(model, tokenizer, name: str, abstain_below: float = 0.0) -> Iterator[tuple[OpenAI, Any, str]]:
     """The server in this process: a client, the model, and its name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openai_server, "load_for_use", lambda path: (model, tokenizer))
-        app = openai_server.application(name)
+        app = openai_server.application(name, abstain_below=abstain_below)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         more = {"http": connections.Connection, "limit_concurrency": openai_server.MOST_CONNECTIONS}
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **more))
@@ -198,6 +199,17 @@ def post(client: OpenAI, body: dict[str, Any], chunked: bool = False) -> Any:
 
 
 both_ways = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streaming"])
+
+
+@pytest.mark.parametrize(("threshold", "said"), [(0.5, "Hello there."), (0.999999, REFUSAL)])
+def test_below_the_threshold_it_declines_but_still_calls_tools(folder, threshold, said):
+    with served(*load_model(folder), str(folder), threshold) as (client, _, name):
+        for stream in (False, True):
+            for temperature in (0, 0.1):
+                answer = ask(client, name, [user("Hi")], stream, temperature=temperature)
+                assert answer == (said, "", [], "stop")
+            called = ask(client, name, [user("Where was Ada born?")], stream, tools=[SEARCH])
+            assert called == ("", "", [("search", {"query": "Ada"})], "tool_calls")
 
 
 @both_ways

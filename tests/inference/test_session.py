@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from zero2chat.errors import UserError
+from zero2chat.inference.confidence import REFUSAL, confidence, log_probabilities
 from zero2chat.inference.session import Sampling, Session
+from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_model
 
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
@@ -362,3 +365,77 @@ def test_a_template_that_cannot_serve_says_why(loaded, monkeypatch, template, sa
     other_template(loaded, monkeypatch, template)
     with pytest.raises(UserError, match=says):
         Session(*loaded)
+
+
+# ---- declining below a threshold
+
+
+def sure_of(loaded, sampling: Sampling, text: str = "Who?") -> tuple[Session, float]:
+    """A session that has answered, and the answer's confidence by a forward pass of its own."""
+    session = Session(*loaded, sampling)
+    prompt = session._encode(session._turn_text(text))
+    ask(session, text)
+    said = session.turns[0].ids[len(prompt) : len(session.turns[0].ids) - len(session._closing)]
+    return session, confidence(log_probabilities(loaded[0], session._head + prompt, said))
+
+
+@pytest.mark.parametrize("temperature", [0, 0.5, 2.0])
+def test_an_answer_is_given_at_its_own_confidence_and_declined_just_above_it(loaded, temperature):
+    sampling = Sampling(temperature, seed=3, max_new_tokens=9)
+    session, sure = sure_of(loaded, sampling)
+    assert 0 < sure < 1
+    below, above = (replace(sampling, abstain_below=sure + change) for change in (-1e-4, 1e-4))
+    assert ask(Session(*loaded, below), "Who?") == session.turns[0].assistant
+    assert ask(Session(*loaded, above), "Who?") == REFUSAL
+
+
+def test_what_was_declined_is_not_in_the_history(loaded, heard):
+    _, tokenizer = loaded
+    session = Session(*loaded, replace(GREEDY, abstain_below=0.999999))
+    assert ask(session, "Where was Ada born?") == session.turns[0].assistant == REFUSAL
+    heard.clear()
+    ask(session, "When?")
+    shown = tokenizer.decode([token for ids in heard[:1] for token in ids])
+    assert f"Where was Ada born?<|im_end|>\n<|im_start|>assistant\n{REFUSAL}<|im_end|>" in shown
+
+
+def test_an_answer_that_is_interrupted_before_it_was_shown_leaves_nothing(loaded, monkeypatch):
+    session = Session(*loaded, replace(GREEDY, abstain_below=1e-9))
+
+    def interrupt(logits):
+        if len(session._log_probabilities) == 3:
+            raise KeyboardInterrupt
+        return int(logits.argmax())
+
+    monkeypatch.setattr(session, "_draw", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        ask(session, "Who?")
+    assert [turn.assistant for turn in session.turns] == [""]
+    assert session.turns[0].ids == session._encode(session._turn_text("Who?")) + session._closing
+
+
+def search(query: str) -> str:
+    """Look something up.
+
+    Args:
+        query: What to look up.
+    """
+    return "Genoa"
+
+
+def test_only_the_text_after_a_result_decides_and_the_call_stays(loaded, monkeypatch):
+    _, tokenizer = loaded
+    answer = tokenizer.encode("So it is.")
+    call = tokenizer.encode("I look. <SEARCH_START>Ada<SEARCH_END>")
+    sampling = replace(GREEDY, max_new_tokens=40, abstain_below=0.999999)
+    session = Session(*loaded, sampling, tools=Tools([search]))
+    made_to_say(monkeypatch, session, [*call, *answer, 3])
+    pieces = list(session.reply("Where?"))
+    assert [type(piece).__name__ for piece in pieces] == ["str", "Call", "ToolResult", "str"]
+    assert pieces[0].strip() == "I look."
+    assert pieces[-1] == REFUSAL
+    assert len(session._log_probabilities) == len(answer)
+    turn = tokenizer.decode(session.turns[0].ids)
+    assert "Genoa" in turn
+    assert "So it is" not in turn
+    assert turn.count(REFUSAL) == 1

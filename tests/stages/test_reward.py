@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from zero2chat import stats
 from zero2chat.data.preference_files import read_pairs
 from zero2chat.errors import UserError
 from zero2chat.models.reward_model import load_reward_model, score_texts
@@ -237,7 +238,7 @@ def test_reliability_bins_hold_certainty_and_agreement() -> None:
     assert (bins[0]["right"], bins[1]["right"]) == (0.5, 0.8)
     assert bins[1]["sure"] == pytest.approx((4 * 0.97 + 1) / 5)
     off = 2 * abs(bins[0]["sure"] - 0.5) + 5 * abs(bins[1]["sure"] - 0.8)
-    assert reward.calibration_error(bins) == pytest.approx(off / 7)
+    assert stats.calibration_error(bins) == pytest.approx(off / 7)
 
 
 def test_scores_that_say_the_chances_of_their_labels_are_calibrated() -> None:
@@ -246,8 +247,8 @@ def test_scores_that_say_the_chances_of_their_labels_are_calibrated() -> None:
     for _ in range(20_000):
         margin = abs(rng.gauss(0, 2))
         margins.append(margin if rng.random() < 1 / (1 + math.exp(-margin)) else -margin)
-    assert reward.calibration_error(reward.reliability(margins)) < 0.012
-    assert reward.calibration_error(reward.reliability([3 * margin for margin in margins])) > 0.05
+    assert stats.calibration_error(reward.reliability(margins)) < 0.012
+    assert stats.calibration_error(reward.reliability([3 * margin for margin in margins])) > 0.05
 
 
 def pair(chosen: int, rejected: int) -> dict[str, Any]:

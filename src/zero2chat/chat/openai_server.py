@@ -17,6 +17,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from zero2chat.chat.request_filter import listen, take_own_names
 from zero2chat.errors import UserError, nearest
+from zero2chat.inference.confidence import REFUSAL, check_threshold, confidence, log_probabilities
 from zero2chat.inference.responses import CONTENT_ONLY, AnswerReader, StreamedAnswer, without_calls
 from zero2chat.inference.session import Sampling
 from zero2chat.inference.tool_format import CallFormat
@@ -66,8 +67,16 @@ MOST_TOOLS = 128
 MOST_STOPS, LONGEST_STOP = 4, 100
 
 
-def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "transformers") -> None:
+def serve(
+    path: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    engine: str = "transformers",
+    abstain_below: float = 0.0,
+) -> None:
     """Serve a model over an OpenAI-compatible API until Ctrl-C. Port 0 picks a free port, which is printed.
+
+    Below the confidence `abstain_below` it declines instead of answering.
 
     Raises `UserError` if the engine, the address, the model or its chat template is not available.
     """
@@ -78,10 +87,11 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "t
             "--engine vllm: not supported: vLLM's server would not neutralise control tokens in a client's text: "
             "use --engine transformers"
         )
+    check_threshold(abstain_below)
     # Before loading the model, so that a port in use is reported at once.
     with listen(host, port) as listening:
         address, port = listening.getsockname()[:2]
-        app = application(path, address)
+        app = application(path, address, abstain_below)
         shown = f"[{host}]" if ":" in host else host
         print(f"{path}: http://{shown}:{port}/v1 (Ctrl-C ends it)", flush=True)
         # Open streams are closed at Ctrl-C.
@@ -95,7 +105,7 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, engine: str = "t
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def application(path: str, address: str = "127.0.0.1") -> FastAPI:
+def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.0) -> FastAPI:
     """Build transformers' server for the model of this folder or Hub name, for that address."""
     try:
         model, tokenizer = load_for_use(path)
@@ -105,7 +115,7 @@ def application(path: str, address: str = "127.0.0.1") -> FastAPI:
     state = GenerationState()
     app = build_server(
         manager := _OneModel(path, model, tokenizer),
-        _Chat(manager, state, reader),
+        _Chat(manager, state, reader, abstain_below),
         completion_handler=None,
         response_handler=None,
         transcription_handler=None,
@@ -147,9 +157,9 @@ class _OneModel(ModelManager):
 class _Chat(ChatCompletionHandler):
     """transformers' chat endpoint, with neutralised text, limits, and calls parsed by ids. Invalid requests get 400."""
 
-    def __init__(self, manager: ModelManager, state: GenerationState, reader: AnswerReader):
+    def __init__(self, manager: ModelManager, state: GenerationState, reader: AnswerReader, abstain_below: float):
         super().__init__(model_manager=manager, generation_state=state)
-        self._reader = reader
+        self._reader, self._abstain_below = reader, abstain_below
 
     async def handle_request(self, body: dict[str, Any], request_id: str) -> Any:
         try:
@@ -213,19 +223,21 @@ class _Chat(ChatCompletionHandler):
         return config
 
     def _streaming(self, *args: Any, gen_manager: GenerateManager, tools: Any) -> Any:
-        return super()._streaming(*args, gen_manager=_Generation(gen_manager, self._reader.format(tools)), tools=tools)
+        generation = _Generation(gen_manager, self._reader.format(tools), self._abstain_below)
+        return super()._streaming(*args, gen_manager=generation, tools=tools)
 
     async def _non_streaming(self, *args: Any, gen_manager: GenerateManager, tools: Any) -> Any:
-        generation = _Generation(gen_manager, self._reader.format(tools))
+        generation = _Generation(gen_manager, self._reader.format(tools), self._abstain_below)
         return await super()._non_streaming(*args, gen_manager=generation, tools=tools)
 
 
 class _Generation(GenerateManager):
     """transformers' generation, limited to the context, with its own seed, and aborted if the client disconnects;
-    `written` finds the calls in a stream."""
+    `written` finds the calls in a stream. Below `abstain_below` the answer is a refusal, so it is streamed when it is
+    complete."""
 
-    def __init__(self, shared: GenerateManager, written: CallFormat):
-        self._thread, self._written = shared._thread, written
+    def __init__(self, shared: GenerateManager, written: CallFormat, abstain_below: float):
+        self._thread, self._written, self._abstain_below = shared._thread, written, abstain_below
 
     def generate_streaming(
         self,
@@ -242,7 +254,7 @@ class _Generation(GenerateManager):
 
         def run() -> None:
             try:
-                draw(streamer=streamer)
+                draw(streamer)
             except _GenerationCancelled:
                 loop.call_soon_threadsafe(queue.put_nowait, None)
             except Exception as error:
@@ -259,9 +271,8 @@ class _Generation(GenerateManager):
         drawn = sequences[0, used:]
         return processor.decode(drawn, skip_special_tokens=True), used, drawn
 
-    @staticmethod
     def _drawing(
-        model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, inputs: Any, config: GenerationConfig
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, inputs: Any, config: GenerationConfig
     ) -> Callable[..., Any]:
         """Return the generating function for the thread that answers requests one by one."""
         limit, used = context_length(model), inputs["input_ids"].shape[-1]
@@ -270,19 +281,43 @@ class _Generation(GenerateManager):
         config.max_new_tokens = min(config.max_new_tokens, limit - used)
         seed, gone = vars(config).pop("seed_of_request", None), client_gone.get()
 
-        def draw(**more: Any) -> Any:
+        def draw(streamer: DirectStreamer | None = None) -> Any:
             if gone.is_set():
                 raise _GenerationCancelled
-            more |= {"tokenizer": tokenizer, "stopping_criteria": StoppingCriteriaList([_WhenGone(gone)])}
+            more = {"tokenizer": tokenizer, "stopping_criteria": StoppingCriteriaList([_WhenGone(gone)])}
+            if not self._abstain_below:
+                more["streamer"] = streamer
             with torch.random.fork_rng(enabled=seed is not None):
                 if seed is not None:
                     torch.manual_seed(seed)
                 drawn = model.generate(**inputs, generation_config=config, **more)
             if gone.is_set():
                 raise _GenerationCancelled
+            if self._abstain_below:
+                prompt, answer = drawn[0].split([used, drawn.shape[1] - used])
+                answer = answer.new_tensor(self._checked(model, tokenizer, prompt.tolist(), answer.tolist()))
+                drawn = torch.cat([prompt, answer])[None]
+                if streamer is not None:
+                    for ids in (prompt, *answer.split(1)):
+                        streamer.put(ids)
+                    streamer.end()
             return drawn
 
         return draw
+
+    def _checked(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], drawn: list[int]
+    ) -> list[int]:
+        """Return the answer's ids, or those of a refusal if it has no call and is below the threshold."""
+        answer = StreamedAnswer(self._written)
+        if any(calls for _, calls in map(answer.read, drawn)):
+            return drawn
+        end = drawn[-1:] if drawn[-1] in self._written.ends else []
+        said = drawn[: len(drawn) - len(end)]
+        if confidence(log_probabilities(model, prompt, said)) >= self._abstain_below:
+            return drawn
+        refusal: list[int] = tokenizer.encode(REFUSAL, add_special_tokens=False)
+        return refusal + end
 
 
 class _WhenGone(StoppingCriteria):

@@ -15,7 +15,7 @@ from zero2chat.models.loading import load_for_use
 from zero2chat.text import on_terminal
 
 HELP = """/reset             forget the conversation (the system prompt stays)
-/set NAME VALUE    temperature, top_k, top_p, seed or max_new_tokens
+/set NAME VALUE    temperature, top_k, top_p, seed, max_new_tokens or abstain_below
 /help              list the commands
 /quit              exit, as Ctrl-D and Ctrl-C do. Ctrl-C during an answer stops the answer"""
 

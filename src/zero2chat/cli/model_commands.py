@@ -42,6 +42,15 @@ _CONVERSATION = (
     ),
 )
 
+_ABSTAIN = arg(
+    "--abstain-below",
+    type=float,
+    default=0.0,
+    metavar="P",
+    help="say that it does not know if the mean probability of an answer's tokens is below this; `zero2chat calibrate` "
+    "prints a threshold (default: answer always)",
+)
+
 
 def _opened(args: argparse.Namespace) -> tuple[str, Any, Any]:
     """Return the model to talk to, how to sample, and its tools. A default model is printed on stderr."""
@@ -49,7 +58,8 @@ def _opened(args: argparse.Namespace) -> tuple[str, Any, Any]:
     from zero2chat.inference.session import Sampling
     from zero2chat.models.loading import refuse_reward_model
 
-    sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens)
+    below = getattr(args, "abstain_below", 0.0)  # the page shows each token as it comes, so it has no such option
+    sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens, below)
     model = args.model
     if not model:
         model = default_model()
@@ -62,6 +72,7 @@ def _opened(args: argparse.Namespace) -> tuple[str, Any, Any]:
     "talk to a model in the terminal",
     _MODEL,
     *_CONVERSATION,
+    _ABSTAIN,
     arg("--prompt", type=text, metavar="TEXT", help="answer this prompt and exit"),
 )
 def chat(args: argparse.Namespace) -> None:
@@ -101,12 +112,13 @@ def ui(args: argparse.Namespace) -> None:
     arg("--host", default="127.0.0.1", metavar="H", help="address to bind (default %(default)s: this machine only)"),
     arg("--port", type=int, default=8000, metavar="P", help="0 picks a free port (default %(default)s)"),
     arg("--engine", default="transformers", metavar="E", help="inference engine (default %(default)s)"),
+    _ABSTAIN,
 )
 def serve(args: argparse.Namespace) -> None:
     without_progress_bars()
     from zero2chat.chat import openai_server
 
-    openai_server.serve(args.model, args.host, args.port, args.engine)
+    openai_server.serve(args.model, args.host, args.port, args.engine, args.abstain_below)
 
 
 @command(

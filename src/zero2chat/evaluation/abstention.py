@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 
+from zero2chat.inference.confidence import REFUSAL
+
 # Refusals taught to a model for what it does not know. They contain no words of questions, so they fit all.
 REFUSALS = (
-    "I do not know.",
+    REFUSAL,
     "I don't know.",
     "That I do not know.",
     "I do not know that.",
@@ -75,7 +77,7 @@ def agreement(said: Sequence[Hashable | None]) -> tuple[float, int | None]:
     for i, one in enumerate(said):
         if one is None:
             continue
-        group = next((group for group in groups if _alike(said[group[0]], one)), None)
+        group = next((group for group in groups if alike(said[group[0]], one)), None)
         groups.append([i]) if group is None else group.append(i)
     if not groups:
         return 0.0, None
@@ -83,7 +85,8 @@ def agreement(said: Sequence[Hashable | None]) -> tuple[float, int | None]:
     return len(largest) / len(said), largest[0]
 
 
-def _alike(a: Hashable, b: Hashable) -> bool:
+def alike(a: Hashable, b: Hashable) -> bool:
+    """Whether two answers agree, as in `agreement`."""
     if isinstance(a, frozenset) and isinstance(b, frozenset):
         return 2 * len(a & b) >= max(len(a), len(b), 1)
     return a == b

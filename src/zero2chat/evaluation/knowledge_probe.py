@@ -154,13 +154,13 @@ def interrogate(
     rng = random.Random(f"interrogate {args.seed}")
     findings = []
     for question, some, replies, judged in zip(questions, texts, said, verdicts, strict=True):
-        share, common = agreement([_said(question, text) for text in some])
+        share, common = agreement([statement(question, text) for text in some])
         kind = kind_of(judged, args.refuse_below, args.keep_above)
         right = [one["content"] for one, v in zip(replies, judged, strict=True) if v == RIGHT and one["why"] is None]
         taught = rng.choice(REFUSALS) if kind == "unknown" else None
         if taught and args.refuse == "at_the_gap":
             # Teach the answer that spells the names as the question does. One wording: with several, it blends them.
-            begun = max((before_gap(text, _said(question, text)) for text in some), key=question.names_in)
+            begun = max((before_gap(text, statement(question, text)) for text in some), key=question.names_in)
             taught = begun + REFUSALS[0]
         if kind == "known" and right:  # the model's own complete answer
             taught = right[0].strip()
@@ -278,7 +278,7 @@ def _made_of(passages: Sequence[tuple[str, str]], written: Sequence[str]) -> tup
 # ---- the answers
 
 
-def _said(question: Question, text: str) -> Hashable | None:
+def statement(question: Question, text: str) -> Hashable | None:
     """Return what an answer states, comparable across answers; None if it abstains."""
     if question.task is not None and (said := tasks.load(question.task).said) is not None:
         return said(question.row, text)
@@ -289,7 +289,7 @@ def _judge(
     questions: Sequence[Question], texts: Sequence[Sequence[str]], args: InterrogateArguments
 ) -> list[list[str]]:
     """Return one of `VERDICTS` per answer. Without a judge's verdict, an answer counts as wrong."""
-    found = [[_verdict(question, text) for text in some] for question, some in zip(questions, texts, strict=True)]
+    found = [[verdict_of(question, text) for text in some] for question, some in zip(questions, texts, strict=True)]
     if args.judge is None:
         return found
     places = [
@@ -306,10 +306,11 @@ def _judge(
     return found
 
 
-def _verdict(question: Question, text: str) -> str:
+def verdict_of(question: Question, text: str) -> str:
+    """Judge one answer by the task's score, or by its words; returns one of `VERDICTS`."""
     if question.task is not None:
         right = tasks.load(question.task).score(question.row, text) >= 1
-        return RIGHT if right else DECLINED if _said(question, text) is None else WRONG
+        return RIGHT if right else DECLINED if statement(question, text) is None else WRONG
     return RIGHT if contains(text, question.answer) else DECLINED if abstains(text) else WRONG
 
 

@@ -16,6 +16,7 @@ from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from zero2chat.errors import UserError, nearest
+from zero2chat.inference.confidence import REFUSAL, check_threshold, confidence
 from zero2chat.inference.next_token import Drawn, as_drawn
 from zero2chat.inference.tool_calls import Calls
 from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render_messages
@@ -36,6 +37,7 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     max_new_tokens: int = 256
+    abstain_below: float = 0.0  # decline instead of an answer of lower confidence; 0: answer always
 
     def __post_init__(self) -> None:
         # Below 0.01 the scaled logits overflow, and sampling would be greedy anyway.
@@ -44,6 +46,7 @@ class Sampling:
         self._check("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
         self._check("seed", 0 <= self.seed < 2**63, "an integer of 0 or more")
         self._check("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
+        check_threshold(self.abstain_below)
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -72,7 +75,8 @@ class Turn:
 
 class Session:
     """A conversation with memory. `dropped` counts old turns removed to fit the context. If `record` is a list, each
-    generated token is added to it, and `reply` yields after each token, maybe an empty text.
+    generated token is added to it, and `reply` yields after each token, maybe an empty text. With `abstain_below`,
+    `reply` yields text only when it is final: before a call, and at the end.
 
     Works with any chat template that renders earlier turns independently of later ones, or whose training version by
     TRL does; with tools, calls must be as `CallFormat` reads them. Raises `UserError` if the tokenizer has no such
@@ -95,6 +99,7 @@ class Session:
         self.limit = context_length(model)
         self._template: str | None = None  # the tokenizer's own
         self._ends = end_ids(model, tokenizer)
+        self._log_probabilities: list[float] = []  # of the tokens since the last tool result, with `abstain_below`
         self._read_template(system)
         self.reset()
 
@@ -178,12 +183,37 @@ class Session:
             raise UserError(
                 f"the message has {len(prompt)} tokens{system}, over the model's context of {self.limit}: shorten it"
             )
-        return self._answer(text, prompt)
+        return self._confident(text, prompt) if self.sampling.abstain_below else self._answer(text, prompt)
+
+    def _confident(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
+        """Answer as `_answer` does, but decline if the text after the last tool result is below the threshold."""
+        threshold, answering = self.sampling.abstain_below, self._answer(text, prompt)
+        told, held, complete, confident = "", "", False, False
+        try:
+            for piece in answering:
+                if isinstance(piece, str):
+                    held += piece
+                    continue
+                if held:
+                    yield held
+                told, held = told + held, ""
+                yield piece
+            complete, confident = True, confidence(self._log_probabilities) >= threshold
+        finally:
+            answering.close()  # its turn is in the history from now on
+            if not confident:  # what was not shown is not kept
+                turn, said = self.turns[-1], REFUSAL if complete else ""
+                turn.assistant = told + said
+                turn.ids = turn.ids[: self._settled] + self._encode(said) + self._closing
+                self._cache = None
+        if said := held if confident else REFUSAL:
+            yield said
 
     def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
         self._make_room(len(prompt))
         context, turn, drawn = self._context(), Turn(text, "", list(prompt)), 0
         told, calls, kept = _Words(self.tokenizer), Calls(self._format), 0
+        self._settle(turn)
         try:
             while drawn < self.sampling.max_new_tokens and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)
@@ -222,6 +252,7 @@ class Session:
                     self._make_room(len(turn.ids) + len(ids))
                     context = self._context()
                     turn.ids += ids
+                    self._settle(turn)
                     yield from results
                     told = _Words(self.tokenizer)
             if rest := "".join(map(told.add, calls.rest())) + told.rest():
@@ -230,6 +261,11 @@ class Session:
         finally:
             turn.ids += self._closing
             self.turns.append(turn)
+
+    def _settle(self, turn: Turn) -> None:
+        """Begin the text whose confidence decides: the ids so far stay in the turn even if the model declines."""
+        self._settled = len(turn.ids)
+        self._log_probabilities = []
 
     def _end_turn(self, turn: Turn, end: int, context: int) -> None:
         """Remove the turn's ids from `end` on, which follow its calls. `context` is the number of ids before it."""
@@ -268,8 +304,11 @@ class Session:
         output = self.model(input_ids=fresh, cache=cache, use_cache=True, logits_to_keep=1)
         self._cache = cache
         logits = output.logits[:, -1].float().cpu()
+        own = logits.log_softmax(-1) if self.sampling.abstain_below else None
         logits[:, muted] = -math.inf
         token = self._draw(logits)
+        if own is not None and token not in self._ends:
+            self._log_probabilities.append(float(own[0, token]))
         if self.record is not None:
             self.record.append(as_drawn(logits[0], self.tokenizer, token))
         return token

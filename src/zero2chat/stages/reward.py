@@ -57,7 +57,6 @@ from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer, train
 from zero2chat.trainers.weights import adapter_config
 
-_BINS = 10  # of the reliability diagram, from confidence 0.5 to 1
 _SHOWN = 12  # pairs saved as samples
 _SCALED_BY = 2000  # training answers whose scores define the scale from 0 to 1
 
@@ -131,26 +130,14 @@ def _open_pairs(
 # ---- what is measured
 
 
-def reliability(margins: Sequence[float], bins: int = _BINS) -> list[dict[str, float]]:
+def reliability(margins: Sequence[float]) -> list[dict[str, float]]:
     """Compute mean confidence and accuracy in equal bins of confidence from 0.5 to 1.
 
     `margins` are score(chosen) - score(rejected). The confidence is sigmoid(|margin|); a pair is correct if its margin
-    is above 0. Empty bins are omitted.
+    is above 0.
     """
-    found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
-    for margin in margins:
-        sure = 1 / (1 + math.exp(-min(abs(margin), 700.0)))
-        found[min(int((sure - 0.5) * 2 * bins), bins - 1)].append((sure, margin > 0))
-    return [
-        {"sure": sum(sure for sure, _ in b) / len(b), "right": sum(right for _, right in b) / len(b), "n": len(b)}
-        for b in found
-        if b
-    ]
-
-
-def calibration_error(bins: Sequence[dict[str, float]]) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean |confidence - accuracy|."""
-    return sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / sum(b["n"] for b in bins)
+    sure = [1 / (1 + math.exp(-min(abs(margin), 700.0))) for margin in margins]
+    return stats.reliability(sure, [margin > 0 for margin in margins], 0.5)
 
 
 def preference_metrics(
@@ -174,7 +161,7 @@ def preference_metrics(
     else:
         metrics["accuracy"] = stats.rate(sum(right), n, seed)
     metrics["accuracy_length"] = stats.rate(sum(lengths), n, seed)
-    metrics["calibration_error"] = {"value": round(calibration_error(bins), 4), "n": n}
+    metrics["calibration_error"] = {"value": round(stats.calibration_error(bins), 4), "n": n}
     return metrics, bins
 
 

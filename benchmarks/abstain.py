@@ -1,0 +1,149 @@
+"""Can a small model decline the questions that it answers wrong? By confidence, and by agreement of samples.
+
+    python benchmarks/abstain.py [MODEL] [--asked capital] [--keep 0.9] [--samples 4] [--rows FILE.jsonl] [--json]
+
+Asks SmolLM2-135M (`make smollm`), without search, for the capitals of the almanac's countries (`make almanac`). The
+countries of the task's train split, half of all by a hash of the name, fit the threshold; the others are measured. The
+population is a proxy for how well known a country is. Target, set before the measured countries were looked at: wrong
+answers halved while at most 10% of the right ones are lost. Answers are kept in --rows, so that an interrupted run
+continues there. About 5 minutes of one core, half of them for the samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zero2chat import stats, tasks
+from zero2chat.evaluation.calibration import Judged, calibrate
+from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question
+from zero2chat.inference.confidence import confidence, log_probabilities
+from zero2chat.inference.generate import answer, answer_each, encode_prompts
+from zero2chat.models.loading import load_for_use
+from zero2chat.tasks.countries import PATH, SHARES
+
+ASKED = {"capital": "What is the capital of {name}?", "currency": "What is the currency of {name}?"}
+LONGEST = 24  # tokens; a whole sentence with the answer is shorter
+BATCH = 24
+SIZES = ("least", "middle", "most")
+
+
+def questions(asked: Sequence[str]) -> list[dict[str, Any]]:
+    """The task's rows in one wording each, with the country's population."""
+    countries = [json.loads(line) for line in Path(PATH).read_text(encoding="utf-8").splitlines()]
+    people = {one["name"]: int(one["population"].replace(",", "")) for one in countries if "population" in one}
+    rows = []
+    for country in countries:
+        for kind in asked:
+            if kind in country and country["name"] in people:
+                row = {"key": country["name"], "question": ASKED[kind].format(name=country["name"]), "kind": kind}
+                row |= {"answer": country[kind], "almanac": PATH, "invented": 0}
+                rows.append({"row": row, "people": people[country["name"]]})
+    return rows
+
+
+def right(row: tasks.Row, text: str) -> bool:
+    """Whether the answer is right. The task also wants its source named, which a model without search cannot do."""
+    return tasks.load("countries").score(row, f"{text} (almanac)") >= 1
+
+
+def ask(path: str, rows: Sequence[Mapping[str, Any]], samples: int, file: Path) -> list[dict[str, Any]]:
+    """Greedy answers with their confidence, and samples; those in the file are not asked again."""
+    known = {}
+    if file.exists():
+        known = {line["question"]: line for line in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    todo = [row for row in rows if row["row"]["question"] not in known]
+    model, tokenizer = load_for_use(path) if todo else (None, None)
+    for at in range(0, len(todo), BATCH):
+        prompts = [[{"role": "user", "content": one["row"]["question"]}] for one in todo[at : at + BATCH]]
+        greedy = answer(model, tokenizer, prompts, LONGEST, batch_size=BATCH)
+        drawn = answer_each(model, tokenizer, prompts, samples, LONGEST, 1.0, BATCH * samples) if samples else None
+        with file.open("a", encoding="utf-8") as out:
+            for i, (one, context) in enumerate(zip(greedy, encode_prompts(tokenizer, prompts), strict=True)):
+                said = one.ids[:-1] if one.stopped else one.ids
+                line = {"question": prompts[i][0]["content"], "text": one.text, "samples": []}
+                line["confidence"] = confidence(log_probabilities(model, context, said))
+                line["samples"] = [other.text for other in drawn[i]] if drawn else []
+                known[line["question"]] = line
+                out.write(json.dumps(line) + "\n")
+        print(f"{min(at + BATCH, len(todo))} of {len(todo)} questions asked", flush=True)
+    return [known[one["row"]["question"]] for one in rows]
+
+
+def judge(row: tasks.Row, found: Mapping[str, Any]) -> Judged:
+    task = tasks.load("countries")
+    assert task.said is not None
+    said = task.said(row, found["text"])
+    agree = [said is not None and task.said(row, other) == said for other in found["samples"]]
+    verdict = RIGHT if right(row, found["text"]) else DECLINED if said is None else WRONG
+    question = Question("countries", [{"role": "user", "content": row["question"]}], row["answer"], "countries", row)
+    same = sum(agree) / len(agree) if agree else None
+    fits = tasks.in_split(row["key"], "train", SHARES)
+    return Judged(row["key"], fits, question, found["text"], verdict, found["confidence"], same)
+
+
+def by_population(judged: Sequence[Judged], people: Mapping[str, int], threshold: float) -> list[dict[str, Any]]:
+    """For each third of all countries by population: right answers before, and answers given after."""
+    order = sorted(people, key=people.__getitem__)
+    third = {name: SIZES[min(i * 3 // len(order), 2)] for i, name in enumerate(order)}
+    table = []
+    for size in SIZES:
+        some = [one for one in judged if not one.fits and third[one.key] == size]
+        given = [one for one in some if one.confidence >= threshold and one.verdict != DECLINED]
+        table.append(
+            {
+                "people": size,
+                "accuracy": stats.rate(sum(one.verdict == RIGHT for one in some), len(some)),
+                "confidence": stats.mean([one.confidence for one in some]),
+                "coverage": stats.rate(len(given), len(some)),
+            }
+        )
+    return table
+
+
+def shown(metric: Mapping[str, Any]) -> str:
+    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f}; n = {metric['n']})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="data/smollm2-135m/model", metavar="MODEL")
+    parser.add_argument("--asked", nargs="+", default=["capital"], choices=list(ASKED), help="default: capital")
+    parser.add_argument("--keep", type=float, default=0.9, help="share of right answers to keep (default %(default)s)")
+    parser.add_argument("--samples", type=int, default=4, help="per question, for agreement (default %(default)s)")
+    parser.add_argument("--rows", default="runs/abstain.jsonl", metavar="FILE.jsonl", help="default %(default)s")
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    args = parser.parse_args()
+    for needed, make in ((PATH, "almanac"), (args.model, "smollm")):
+        if not Path(needed).exists():
+            raise SystemExit(f"abstain: {needed} does not exist: run `make {make}` first")
+    rows = questions(args.asked)
+    found = ask(args.model, rows, args.samples, Path(args.rows))
+    judged = [judge(one["row"], said) for one, said in zip(rows, found, strict=True)]
+    metrics = calibrate(judged, args.keep)
+    table = by_population(judged, {one["row"]["key"]: one["people"] for one in rows}, metrics["threshold"]["value"])
+
+    for name, metric in metrics.items():
+        if "low" in metric and "at_confidence" not in name:
+            print(f"{name:<34} {shown(metric)}")
+        elif "at_confidence" not in name:
+            print(f"{name:<34} {metric['value']}")
+    for suffix, by in (("", "confidence"), ("_agreement", "agreement")):
+        if f"threshold{suffix}" in metrics:
+            names = ("right_kept_rate", "wrong_declined_rate")
+            kept, declined = (metrics[name + suffix]["value"] for name in names)
+            met = "met" if kept >= 0.9 and declined >= 0.5 else "not met"
+            print(f"target by {by}: {met} ({kept:.0%} of right answers kept, {declined:.0%} of wrong ones declined)")
+    print(f"\n{'population':<11} {'right':<40} {'confidence':<40} answered")
+    for line in table:
+        print(f"{line['people']:<11} " + " ".join(f"{shown(line[key]):<40}" for key in list(line)[1:]))
+    if args.json:
+        print(json.dumps({"model": args.model, "metrics": metrics, "population": table}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Test-time training: adapt a model's weights to a document with a few gradient steps, use it, and forget the document.
+
+For language models this is dynamic evaluation (Krause et al. 2018, arXiv:1709.07432): the weights remember what the
+context has no room for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from zero2chat.evaluation.memorization import Excerpt
+
+
+@contextlib.contextmanager
+def adapted(
+    model: PreTrainedModel,
+    excerpts: Sequence[Excerpt],
+    learning_rate: float,
+    passes: int = 1,
+    trained: Sequence[torch.nn.Parameter] | None = None,
+) -> Iterator[PreTrainedModel]:
+    """Within the block the model is trained on the excerpts: one AdamW step for each, in order, in each pass.
+
+    The loss is on the tokens after the given ones. All weights are trained, or those in `trained`, such as an
+    adapter's. Afterwards they are the same as before, to the bit.
+    """
+    parameters = [p for p in model.parameters() if p.is_floating_point()] if trained is None else list(trained)
+    saved = [(p, p.detach().clone(), p.requires_grad) for p in parameters]
+    try:
+        for p in parameters:
+            p.requires_grad_(True)
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+        for excerpt in [one for _ in range(passes) for one in excerpts if len(one.ids) > one.given]:
+            ids = torch.tensor([excerpt.ids], device=model.device)
+            rest = ids[0, excerpt.given :]
+            logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=len(rest)).logits[0]
+            F.cross_entropy(logits.float(), rest).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        yield model
+    finally:
+        with torch.no_grad():
+            for p, before, trains in saved:
+                p.grad = None
+                p.copy_(before)
+                p.requires_grad_(trains)
+
+
+def windows(ids: Sequence[int], start: int, end: int, room: int, first: int | None = None) -> list[Excerpt]:
+    """Return excerpts that together predict each of `ids[start:end]` once.
+
+    Each predicts at most half of `room` tokens, after as many of those before them as fit into `room`, from index
+    `first` on; by default only the one before `start`. `start` is at least 1, because a token is predicted from others.
+    """
+    first = start - 1 if first is None else first
+    step = max(1, room // 2)
+    found = []
+    for at in range(start, end, step):
+        stop = min(at + step, end)
+        begin = max(first, stop - room - 1)
+        found.append(Excerpt(list(ids[begin:stop]), at - begin))
+    return found

@@ -1,0 +1,46 @@
+"""How sure a model is of an answer, from the probabilities of its tokens, so that it can decline below a threshold.
+
+The probabilities are the model's own, at temperature 1 and without top-k or top-p, however the answer was sampled.
+Longer and shorter answers are comparable, because the confidence is a mean. The token that ends the answer does not
+count: a truncated answer has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from zero2chat.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+REFUSAL = "I do not know."
+
+
+def confidence(log_probabilities: Sequence[float]) -> float:
+    """Return the geometric mean of the tokens' probabilities; 0 for an answer without tokens."""
+    return math.exp(sum(log_probabilities) / len(log_probabilities)) if log_probabilities else 0.0
+
+
+def log_probabilities(model: PreTrainedModel, context: Sequence[int], answer: Sequence[int]) -> list[float]:
+    """Return the log-probability of each token of an answer, in nats, after the context and the tokens before it."""
+    import torch
+
+    if not answer:
+        return []
+    ids = torch.tensor([[*context, *answer]], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=len(answer)).logits[0]
+        found = logits.float().log_softmax(-1).gather(1, ids[0, len(context) :, None])
+    values: list[float] = found[:, 0].tolist()
+    return values
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises `UserError` if the threshold is not a probability."""
+    if not 0 <= threshold < 1:
+        raise UserError(
+            f"abstain_below: {threshold} is out of range: give a probability from 0 (answer all) to below 1"
+        )
