@@ -7,7 +7,7 @@ and generation continues.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +209,7 @@ class Session:
         if said := held if confident else REFUSAL:
             yield said
 
-    def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
+    def _answer(self, text: str, prompt: list[int]) -> Generator[str | Call | ToolResult, None, None]:
         self._make_room(len(prompt))
         context, turn, drawn = self._context(), Turn(text, "", list(prompt)), 0
         told, calls, kept = _Words(self.tokenizer), Calls(self._format), 0
