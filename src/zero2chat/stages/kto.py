@@ -67,8 +67,8 @@ def vote_metrics(
     found: dict[str, dict[str, Any]] = {} if area is None else {"auroc": area}
     (known, _), (pairs, places) = _paired(train), _paired(test)
     if known and pairs:
-        sides = [[(logged[up][0], logged[down][0]) for up, down in places] for logged in (before, after)]
-        found |= margin_metrics(known, pairs, *sides, beta, seed)
+        old, new = ([(logged[up][0], logged[down][0]) for up, down in places] for logged in (before, after))
+        found |= margin_metrics(known, pairs, old, new, beta, seed)
     return found | {"votes_up": {"value": sum(thumb["label"] for thumb in train)}}
 
 
