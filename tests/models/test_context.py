@@ -52,6 +52,13 @@ def test_linear_scaling_reads_four_positions_as_one(config: PreTrainedConfig) ->
     torch.testing.assert_close(*cosines)
 
 
+def test_a_scaled_context_is_scaled_from_what_it_was_first(config: PreTrainedConfig) -> None:
+    for kind in ("linear", "yarn"):
+        longer = with_context(config, {"rope_parameters": {"rope_type": kind, "factor": 2}}, 256)
+        longest = with_context(longer, {"max_position_embeddings": 1024, "rope_parameters": {"rope_type": kind}}, 1024)
+        assert (longest.max_position_embeddings, longest.rope_parameters["factor"]) == (1024, 8)
+
+
 def test_a_context_may_grow_without_scaling(config: PreTrainedConfig) -> None:
     longer = with_context(config, {"max_position_embeddings": 512}, 512)
     assert (longer.max_position_embeddings, longer.rope_parameters) == (512, config.rope_parameters)
@@ -82,6 +89,7 @@ def test_a_context_may_grow_without_scaling(config: PreTrainedConfig) -> None:
         ({"rope_parameters": {"rope_type": "yarn", "facter": 4}}, "Unrecognized keys.*facter"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 2}}, "max_length 512 is more than the context of 256"),
         ({}, "max_length 512 is more than the context of 128 tokens"),
+        ({"max_position_embeddings": "512"}, "max_position_embeddings '512': expected a number of tokens"),
     ],
 )
 def test_keys_that_contradict_are_named(config: PreTrainedConfig, fields: dict[str, Any], says: str) -> None:

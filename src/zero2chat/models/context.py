@@ -73,9 +73,12 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
     if rope and config.nested_rope_parameter_keys(current):
         raise ValueError(f"{config.model_type} has other RoPE parameters in some layers: it cannot be scaled here")
     positions = fields.get("max_position_embeddings")
+    if positions is not None and not (isinstance(positions, int) and positions > 0):
+        raise ValueError(f"max_position_embeddings {positions!r}: expected a number of tokens")
     if rope:
         kind = rope["rope_type"] = rope.pop("type", None) or rope.get("rope_type", "default")
-        trained = current.get("original_max_position_embeddings", old)
+        scaled = current.get("factor", 1) if current.get("rope_type") == "linear" else 1
+        trained = current.get("original_max_position_embeddings", round(old / scaled))
         told = rope.get("original_max_position_embeddings", trained)
         if told not in (trained, old):
             raise ValueError(
