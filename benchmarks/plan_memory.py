@@ -1,6 +1,7 @@
-"""Does `zero2chat plan` predict a rank's peak memory? Two sizes, ZeRO-2 and ZeRO-3, on two CPU ranks.
+"""Does `zero2chat plan` predict a rank's peak memory? Two sizes and a mixture of experts, ZeRO-2 and ZeRO-3, on two
+CPU ranks.
 
-    python benchmarks/plan_memory.py [--sizes 60 120] [--stages 2 3] [--json]
+    python benchmarks/plan_memory.py [--sizes 60 120 50] [--stages 2 3] [--json]
 
 Needs Linux. Each case trains the stage pretrain for three steps in fp32, as DeepSpeed does on a CPU, with AdamW. The
 measured value is a rank's peak resident memory during training, minus its resident memory just before it built the
@@ -27,7 +28,9 @@ RANKS = 2
 CLOSE = 0.15
 # By millions of parameters: layers, width, micro-batch of windows of 256 tokens. With ZeRO-2, activations cause the
 # peak of the smaller model, and gradient reduction that of the larger one.
-SIZES = {60: (8, 640, 4), 120: (12, 768, 2)}
+SIZES = {60: (8, 640, 4), 120: (12, 768, 2), 50: (4, 512, 4)}
+# The size with experts; a token uses 21 of the 50 million parameters.
+EXPERTS = {50: {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 768}}
 
 
 def settings(folder: Path, size: int, stage: int) -> dict[str, Any]:
@@ -39,7 +42,8 @@ def settings(folder: Path, size: int, stage: int) -> dict[str, Any]:
         "output_dir": str(folder / f"run-{size}-{stage}"),
         "dataset": str(folder / "corpus"),
         "tokenizer": str(folder / "tokenizer"),
-        "model": model | {"vocab_size": 16_384},
+        "model_type": "qwen3_moe" if size in EXPERTS else "qwen3",
+        "model": model | EXPERTS.get(size, {}) | {"vocab_size": 16_384},
         "max_length": 256,
         "muon": False,
         "global_batch_size": RANKS * batch,
@@ -126,7 +130,7 @@ def predicted(folder: Path, size: int, stage: int) -> dict[str, float]:
     from zero2chat.planning.memory import per_rank
 
     chosen = settings(folder, size, stage)
-    config = AutoConfig.for_model("qwen3", **chosen["model"])
+    config = AutoConfig.for_model(chosen["model_type"], **chosen["model"])
     with torch.device("meta"):
         parameters = AutoModelForCausalLM.from_config(config).num_parameters()
     model = Model(config, (Group(parameters),))

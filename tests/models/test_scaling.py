@@ -13,7 +13,7 @@ from zero2chat.models.scaling import laws, shape_of
     [(4, 4096, 256, 4, 64, True), (12, 50_304, 768, 12, 64, True), (20, 65_536, 1280, 10, 128, False)],
 )
 def test_shape_follows_from_depth(depth: int, vocabulary: int, width: int, heads: int, head: int, tied: bool) -> None:
-    found = shape_of(depth, "qwen3", vocabulary)
+    found = shape_of(depth, "qwen3", vocabulary, {})
     assert found == {
         "num_hidden_layers": depth,
         "hidden_size": width,
@@ -26,12 +26,12 @@ def test_shape_follows_from_depth(depth: int, vocabulary: int, width: int, heads
 
 
 def test_a_width_that_heads_do_not_fill_is_rounded_up() -> None:
-    assert (shape_of(17, "qwen3", 4096)["hidden_size"], 17 * 64) == (1152, 1088)
+    assert (shape_of(17, "qwen3", 4096, {})["hidden_size"], 17 * 64) == (1152, 1088)
 
 
 def test_a_model_described_by_other_fields_is_refused() -> None:
     with pytest.raises(UserError, match="depth: gpt2 has no field 'num_hidden_layers': set `model` instead"):
-        shape_of(4, "gpt2", 4096)
+        shape_of(4, "gpt2", 4096, {})
 
 
 def test_batch_and_rate_are_those_of_deepseeks_own_7b_model() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import Qwen3Config
+from transformers import AutoConfig, Qwen3Config
 
 from zero2chat import cli, stages
 from zero2chat.errors import UserError
@@ -302,9 +302,63 @@ def test_a_mistake_is_one_line(arguments: dict[str, Any], message: str) -> None:
         plan(**({"recipe": "recipes/chat-gemma-3-1b", "gpu": "h100"} | arguments))
 
 
-def test_a_mixture_of_experts_is_refused(recipe: Path) -> None:
-    change(recipe, model_type="mixtral", model={k: v for k, v in SHAPE.items() if k != "head_dim"})
-    with pytest.raises(UserError, match="cannot plan a mixtral: only dense transformers are supported"):
+def test_a_mixture_works_with_its_active_parameters_and_keeps_all(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense = plan(str(recipe), "h100")["steps"]["pretrain"]
+    shape = SHAPE | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
+    change(recipe, model_type="qwen3_moe", model=shape)
+    cli.main(["plan", str(recipe), "--gpu", "h100"])
+    said, step = capsys.readouterr().out, plan(str(recipe), "h100")["steps"]["pretrain"]
+    routers = LAYERS * 8 * WIDTH
+    assert dense["parameters"] == dense["active"] == PARAMETERS
+    assert step["active"] == PARAMETERS + routers
+    assert step["parameters"] == step["active"] + LAYERS * 6 * 3 * WIDTH * INNER // 2
+    assert step["flops_per_token"] == dense["flops_per_token"] + 6 * routers
+    assert step["memory"]["single_gpu"]["weights"] * 1e9 == pytest.approx(4 * step["parameters"])
+    assert f"{step['parameters']:,} parameters, {step['active']:,} active per token; " in said
+
+
+def test_a_layer_of_experts_keeps_a_tokens_experts_for_the_backward_pass() -> None:
+    def layer(experts: int) -> float:
+        shape = SHAPE | {"num_experts": experts, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
+        config = AutoConfig.for_model("qwen3_moe", **shape, vocab_size=VOCABULARY)
+        return layer_bytes(Model(config, (Group(PARAMETERS),)), torch.float32, autocast=False)[0]
+
+    # What goes in, by token and expert, and what the experts give; gate and up together, the activation of the one and
+    # their product.
+    dense = layer_bytes(Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(PARAMETERS),)), torch.float32, False)
+    assert dense[0] < layer(4) < dense[0] + 4 * 2 * (4 * WIDTH + INNER)
+    assert layer(32) - layer(4) < 4 * 4 * 32  # the router's probabilities
+
+
+def test_adapters_of_experts_are_not_planned(recipe: Path) -> None:
+    shape = SHAPE | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
+    change(recipe, model_type="qwen3_moe", model=shape)
+    steps = yaml.safe_load((recipe / "recipe.yaml").read_text())["steps"]
+    (recipe / "recipe.yaml").write_text(
+        yaml.safe_dump({"steps": [*steps, {"name": "sft", "stage": "sft", "config": "sft.yaml"}]})
+    )
+    sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}], "model_name_or_path": "runs/own/pretrain"}
+    sft |= {"max_steps": 1, "global_batch_size": 8, "per_device_train_batch_size": 8, "use_peft": True}
+    for changes, message in (
+        ({"lora_target_modules": "all-linear"}, "lora_dropout: adapters of experts have none: set `lora_dropout: 0`"),
+        (
+            {"lora_target_modules": "all-linear", "lora_dropout": 0.0},
+            "cannot plan adapters of experts: set lora_target",
+        ),
+    ):
+        (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | changes))
+        with pytest.raises(UserError, match=re.escape(message)):
+            plan(str(recipe), "h100")
+    (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | {"lora_target_modules": ["q_proj", "v_proj"]}))
+    assert plan(str(recipe), "h100")["steps"]["sft"]["trained"] == LAYERS * 2 * 2 * 16 * WIDTH
+
+
+def test_a_model_without_attention_is_refused(recipe: Path) -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_heads": 4, "head_dim": 16, "n_groups": 1}
+    change(recipe, model_type="mamba2", model=shape)
+    with pytest.raises(UserError, match="cannot plan a mamba2: only models with attention are supported"):
         plan(str(recipe), "h100")
 
 

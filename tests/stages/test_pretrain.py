@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from zero2chat import runs
 from zero2chat.data.packing import pack_documents
 from zero2chat.errors import UserError
-from zero2chat.models.hardware import flops_per_token, parameter_count
+from zero2chat.models.hardware import active_count, flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
 from zero2chat.stages import pretrain
 from zero2chat.stages.pretrain import STAGE, PretrainArguments, _windows, build_model, collate, derive, main
@@ -167,6 +167,17 @@ def test_twenty_tokens_a_parameter_and_the_laws_of_their_flops(derived: Callable
     assert training.learning_rate == law.learning_rate
     assert law.batch / 2**0.5 < args.global_batch_size * 128 < law.batch * 2**0.5
     assert training.max_steps == round(args.tokens / (128 * args.global_batch_size))
+
+
+def test_of_a_mixture_twenty_tokens_a_parameter_that_a_token_uses(derived: Callable[..., Any], tiny: Path) -> None:
+    dense, _, _ = derived()
+    args, _, found = derived(model_type="qwen3_moe", model={"num_experts": 8, "num_experts_per_tok": 2})
+    with torch.device("meta"):
+        model = build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
+    assert found["moe_intermediate_size"] == dense.model["intermediate_size"] // 2
+    assert found["tokens"] == 20 * active_count(model)
+    routers = 2 * 8 * dense.model["hidden_size"]
+    assert found["tokens"] == dense.tokens + 20 * routers < 20 * parameter_count(model) / 2
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM, get_scheduler
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GptOssConfig,
+    GptOssForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    get_scheduler,
+)
+from transformers.models.qwen3_moe import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from zero2chat.trainers.muon import MuonAdamW, split_parameters, use_muon
+from zero2chat.trainers.muon import BatchedMuon, MuonAdamW, split_parameters, use_muon
 
 LR, DECAY, BETAS, EPS = 0.01, 0.1, (0.9, 0.95), 1e-8
 
@@ -60,6 +71,61 @@ def test_learned_positions_are_no_matrix() -> None:
     for table in (model.transformer.wpe, model.transformer.wte):
         assert id(table.weight) in others
     assert len(matrices) == 4
+
+
+def _mixture() -> Qwen3MoeForCausalLM:
+    torch.manual_seed(0)
+    shape = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 16}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    return Qwen3MoeForCausalLM(Qwen3MoeConfig(**shape, **experts, num_key_value_heads=2, tie_word_embeddings=True))
+
+
+@pytest.mark.parametrize("together", [2**24, 1])
+def test_each_expert_of_a_stack_is_orthogonalised_by_itself(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zero2chat.trainers.muon.TOGETHER", together)
+    monkeypatch.setattr("zero2chat.trainers.muon.bf16_is_fast", lambda: False)
+    model = _mixture()
+    before = copy.deepcopy(model)
+    for p in model.parameters():
+        p.grad = torch.randn_like(p)
+    MuonAdamW(model, lr=LR, weight_decay=0.0, betas=BETAS, eps=EPS).step()
+    for name, (rows, columns) in (("gate_up_proj", (48, 32)), ("down_proj", (32, 24))):
+        old, new = (getattr(m.model.layers[0].mlp.experts, name).detach() for m in (before, model))
+        update = (old - new) / (LR * 0.2 * max(rows, columns) ** 0.5)
+        assert update.shape == (4, rows, columns)
+        for values in torch.linalg.svdvals(update):  # of one expert; Newton-Schulz brings them near 1
+            assert 0.4 < values.min() <= values.max() < 1.3, name
+        # Orthogonalised together, as rows of one matrix, the experts would share what one of them has here.
+        assert torch.linalg.svdvals(update.flatten(0, 1)).max() > 1.4, name
+
+
+def test_a_stack_makes_the_steps_of_its_matrices() -> None:
+    torch.manual_seed(0)
+    stack = torch.nn.Parameter(torch.randn(3, 8, 16))
+    alone = [torch.nn.Parameter(matrix.clone()) for matrix in stack.detach()]
+    stacked, apart = (BatchedMuon(params, lr=LR, adjust_lr_fn="match_rms_adamw") for params in ([stack], alone))
+    for _ in range(3):
+        stack.grad = torch.randn_like(stack)
+        for p, grad in zip(alone, stack.grad, strict=True):
+            p.grad = grad.clone()
+        stacked.step()
+        apart.step()
+    torch.testing.assert_close(stack.detach(), torch.stack([p.detach() for p in alone]), atol=1e-6, rtol=0)
+
+
+def test_of_a_mixture_experts_are_muons_and_a_bias_per_expert_is_adamws() -> None:
+    model = _mixture()
+    matrices = {id(p) for p in split_parameters(model)[0]}
+    assert {name for name, p in model.named_parameters() if id(p) in matrices} == {
+        name for name, p in model.named_parameters() if "proj" in name or name.endswith("mlp.gate.weight")
+    }
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    oss = GptOssForCausalLM(
+        GptOssConfig(**shape, vocab_size=64, head_dim=16, intermediate_size=24, num_local_experts=4)
+    )
+    matrices = {id(p) for p in split_parameters(oss)[0]}
+    assert id(oss.model.layers[0].mlp.experts.gate_up_proj) in matrices
+    assert id(oss.model.layers[0].mlp.experts.gate_up_proj_bias) not in matrices
 
 
 def test_frozen_parameters_are_left_out() -> None:
@@ -164,9 +230,10 @@ def test_the_scheduler_sets_the_learning_rate_of_every_part(loaded: bool) -> Non
         assert torch.equal(a, b)
 
 
-def test_deepspeeds_muon_is_set_to_the_same_step_for_every_shape() -> None:
+@pytest.mark.parametrize("make", [_model, _mixture])
+def test_deepspeeds_muon_is_set_to_the_same_step_for_every_shape(make: Callable[[], Any]) -> None:
     pytest.importorskip("deepspeed")
-    model = _model()
+    model = make()
     plugin = SimpleNamespace(zero_stage=2, deepspeed_config={"zero_optimization": {}})
     args = SimpleNamespace(
         deepspeed_plugin=plugin,
@@ -189,7 +256,7 @@ def test_deepspeeds_muon_is_set_to_the_same_step_for_every_shape() -> None:
     assert sorted(id(p) for group in muon for p in group["params"]) == sorted(map(id, matrices))
     for group in muon:
         for p in group["params"]:
-            rows, columns = p.shape
+            rows, columns = p.shape[-2:]
             theirs = group["lr"] * max(1, rows / columns) ** 0.5
             assert theirs == pytest.approx(LR * 0.2 * max(rows, columns) ** 0.5)
             assert group["lr"] * group["weight_decay"] == pytest.approx(LR * DECAY)

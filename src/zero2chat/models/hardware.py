@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from zero2chat import host_watchdog
 from zero2chat.errors import UserError
 from zero2chat.models import openmp
+from zero2chat.models.experts import idle_count
 from zero2chat.models.loading import head_width
 
 # How long a process waits for one that tokenizes, or asks an API, for all. A process that dies is noticed at once.
@@ -188,15 +189,28 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * n**3 / best
 
 
+def active_count(model: PreTrainedModel) -> int:
+    """Count the parameters that one token uses: all of a dense model, and of a mixture those of its experts."""
+    return parameter_count(model) - idle_count(model)
+
+
 def multiplied_count(model: PreTrainedModel) -> int:
-    """Count the parameters that matrix products use. An embedding is only looked up, unless it is the LM head too."""
+    """Count the parameters that matrix products use, of all experts.
+
+    An embedding is only looked up, unless it is the LM head too.
+    """
     embedding = model.get_input_embeddings().weight
     tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
     return parameter_count(model) - (0 if tied else getattr(embedding, "ds_numel", embedding.numel()))
 
 
 def flops_per_token(model: PreTrainedModel, length: int) -> float:
-    """Training FLOPs per token: 6N for matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B)."""
+    """Training FLOPs per token: 6N for matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B).
+
+    Of a mixture of experts, N counts those that a token uses. Without attention heads, as in Mamba, N is all: the scan
+    of the states is not counted.
+    """
     c = model.config.get_text_config()
-    attention = 12 * c.num_hidden_layers * c.num_attention_heads * head_width(c) * length
-    return 6 * multiplied_count(model) + attention
+    heads = getattr(c, "num_attention_heads", None)
+    attention = 12 * c.num_hidden_layers * heads * head_width(c) * length if heads else 0
+    return 6 * (multiplied_count(model) - idle_count(model)) + attention

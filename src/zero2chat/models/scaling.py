@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from transformers import CONFIG_MAPPING
@@ -11,11 +12,12 @@ from zero2chat.errors import UserError
 WIDTH = 64  # hidden size per layer of depth, as in nanochat
 WIDE = 1024  # from this width on, heads are 128 wide, else 64
 LARGE_TABLE = 0.25  # tie the embedding to the head if it is larger than this share of the other weights
-TOKENS = 20  # training tokens per parameter (Hoffmann et al. 2022, arXiv:2203.15556)
+TOKENS = 20  # training tokens per parameter that a token uses (Hoffmann et al. 2022, arXiv:2203.15556)
 
 
-def shape_of(depth: int, model_type: str, vocabulary: int) -> dict[str, Any]:
-    """Return fields of the model's config. Raises `UserError` for a model type without these fields."""
+def shape_of(depth: int, model_type: str, vocabulary: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of the model's config; `given` are those that are set. In a mixture of experts, those of a token
+    together are as wide as a dense model's MLP. Raises `UserError` for a model type without these fields."""
     width = WIDTH * depth
     head = 128 if width >= WIDE else 64
     heads = -(-width // head)
@@ -33,6 +35,9 @@ def shape_of(depth: int, model_type: str, vocabulary: int) -> dict[str, Any]:
         "tie_word_embeddings": vocabulary * width > LARGE_TABLE * matrices,
     }
     known = CONFIG_MAPPING[model_type]().to_dict()
+    if per_token := known.get("num_experts_per_tok"):
+        per_token = max(1, given.get("num_experts_per_tok", per_token))
+        shape["moe_intermediate_size" if "moe_intermediate_size" in known else "intermediate_size"] = inner // per_token
     if missing := [name for name in shape if name not in known]:
         raise UserError(f"depth: {model_type} has no field '{missing[0]}': set `model` instead, or another model_type")
     return shape | ({"head_dim": head} if "head_dim" in known else {})

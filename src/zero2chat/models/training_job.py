@@ -92,6 +92,7 @@ class Job:
     model: Model
     work: Work
     parameters: int
+    active: int  # of these, those that one token uses
     flops: float  # training FLOPs per token
     forward: float  # of these, in one forward pass of the trained model
     length: str  # description of `work.length`

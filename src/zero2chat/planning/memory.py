@@ -8,14 +8,17 @@ and of two layers on fake tensors, so they are correct for every architecture, w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.integrations import moe
 from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
 
 from zero2chat.models.training_job import FSDP, Model, Work
@@ -26,6 +29,17 @@ STAGES: dict[str, int] = {"single_gpu": 0, "ddp": 0, "zero1": 1, "zero2": 2, "ze
 # (stage3_max_live_parameters) and are stepped at once (sub_group_size).
 _BUCKET, _LIVE, _SUB_GROUP = 5e8, 1e9, 1e9
 _TILE = 32_768  # tokens of the vocabulary that TRL's head processes at once
+
+
+@contextlib.contextmanager
+def _grouped_products() -> Iterator[None]:
+    """Context in which experts are computed by transformers' grouped product: unlike torch's, its fake takes fp32."""
+    usable = moe._can_use_grouped_mm
+    moe._can_use_grouped_mm = lambda *_: False
+    try:
+        yield
+    finally:
+        moe._can_use_grouped_mm = usable
 
 
 @functools.cache
@@ -56,6 +70,7 @@ def _kept(shape: str, layers: int, rows: int, dtype: torch.dtype, autocast: bool
         with (
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+            _grouped_products(),
         ):
             torch.func.functional_call(body, state, kwargs={"input_ids": ids})
     return sum(storage.nbytes() for storage in found.values())

@@ -126,6 +126,7 @@ def plan_step(
     return {
         "stage": step.stage,
         "parameters": job.parameters,
+        "active": job.active,
         "trained": job.model.trained,
         "flops_per_token": job.flops,
         "flops_per_token_recomputed": again,
@@ -206,6 +207,7 @@ def show(made: dict[str, Any], console: Console) -> None:
 
 
 def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
+    active = "" if step["active"] == step["parameters"] else f", {step['active']:,} active per token"
     trained = "" if step["trained"] >= step["parameters"] else f", {step['trained']:,} trained"
     again = step["flops_per_token_recomputed"]
     twice = f", {again / 1e9:,.2f} more for gradient checkpointing" if again else ""
@@ -216,7 +218,8 @@ def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
     at_once = f"micro-batch {step['micro_batch']}, gradient accumulation {step['accumulation']}"
     fits = f"{step['config']} is the cheapest config that fits" if step["config"] else "no shipped config fits"
     lines = [
-        f"{step['parameters']:,} parameters{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs per token{twice}",
+        f"{step['parameters']:,} parameters{active}{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs per "
+        f"token{twice}",
         f"{step['global_batch_size']:,} {step['unit']} of {sides}{step['sequence']:,} tokens, at most "
         f"({step['sequence_is']}): {step['tokens_per_step']:,} per step; {steps}",
         f"{step['tokens_per_second']:,.0f} tokens/s at an MFU of {made['mfu']:.0%} (HFU {step['hfu']:.0%}): "

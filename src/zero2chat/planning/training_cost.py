@@ -24,7 +24,8 @@ from trl import ModelConfig, RewardConfig, get_peft_config
 from zero2chat import stages
 from zero2chat.errors import UserError
 from zero2chat.inference.fast_generate import is_supported
-from zero2chat.models.hardware import flops_per_token, multiplied_count, parameter_count
+from zero2chat.models.experts import expert_stacks, experts_per_token
+from zero2chat.models.hardware import active_count, flops_per_token, multiplied_count, parameter_count
 from zero2chat.models.loading import context_length, head_width, load_tokenizer
 from zero2chat.models.training_job import Group, Job, Model, Work
 from zero2chat.package_files import find
@@ -32,6 +33,7 @@ from zero2chat.planning.memory import STAGES
 from zero2chat.planning.model_sizes import DIMENSIONS, config_of
 from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.stages.pretrain import build_model, continued_config, derive
+from zero2chat.trainers.arguments import refused_settings
 from zero2chat.trainers.muon import split_parameters
 
 # ---- models without weights
@@ -128,10 +130,14 @@ def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelCon
         groups = [Group(others, 4, 2, moment)] + ([Group(matrices, 4, 1, moment)] if matrices else [])
         return Model(model.config, tuple(groups), size=size)
     from peft import TaskType, get_peft_model
+    from peft.tuners.lora.layer import ParamWrapper
 
     if hasattr(model, "score"):  # the head that the stage `reward` trains, and saves, beside the adapter
         peft.task_type = TaskType.SEQ_CLS
-    wrapped = get_peft_model(model, peft)
+    with refused_settings():
+        wrapped = get_peft_model(model, peft)
+    if any(isinstance(module, ParamWrapper) for module in wrapped.modules()):
+        raise UserError("cannot plan adapters of experts: set lora_target_modules to other matrices, such as q_proj")
     trained = {name: p.numel() for name, p in wrapped.named_parameters() if p.requires_grad}
     saved = sum(n for name, n in trained.items() if "modules_to_save" in name)
     adapter = sum(trained.values()) - saved
@@ -177,10 +183,11 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
             dtype = str(config.dtype or "float32").removeprefix("torch.")
         model = _empty(config, isinstance(training, RewardConfig))
     c = model.config.get_text_config()
-    if not getattr(c, "num_attention_heads", None) or any(
-        getattr(c, f"num_{kind}experts", None) for kind in ("", "local_")
-    ):
-        raise UserError(f"{step.config}: cannot plan a {c.model_type}: only dense transformers are supported")
+    if not getattr(c, "num_attention_heads", None):
+        raise UserError(f"{step.config}: cannot plan a {c.model_type}: only models with attention are supported")
+    experts = any(getattr(c, f"num_{kind}experts", None) for kind in ("", "local_"))
+    if experts and (not expert_stacks(model) or experts_per_token(c) is None):
+        raise UserError(f"{step.config}: cannot plan a {c.model_type}: its experts are not known")
     parameters = parameter_count(model)
     context = context_length(model)
     length, said = getattr(args if options is None else training, "max_length", None), "max_length"
@@ -201,7 +208,8 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     held = _trained(model, args, training, options, dtype)
     flops, forward = (dense, dense / 3) if held.lora is None else _lora_flops(dense, held, length)
     work = Work(length, checkpointing=training.gradient_checkpointing, scored=answer)
-    job = Job(held, work, parameters, flops, forward, said, copied_to_sample=copied, dtype=dtype)
+    active = active_count(model)
+    job = Job(held, work, parameters, active, flops, forward, said, copied_to_sample=copied, dtype=dtype)
     job = cost(job, empty, *arguments)
     if job.trains_16_bits:
         job = replace(job, refused=(*job.refused, "single_gpu", "ddp"))  # as `check_precision` does

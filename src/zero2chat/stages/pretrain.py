@@ -14,7 +14,10 @@ Reads a corpus and a tokenizer. Writes a model folder, held-out bits per byte, a
 from __future__ import annotations
 
 import functools
+import inspect
+import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +28,7 @@ from datasets import Dataset, concatenate_datasets
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     PreTrainedConfig,
@@ -43,11 +47,13 @@ from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.errors import UserError, nearest
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.context import CONTEXT_FIELDS, check_rope, no_rope_warnings, with_context
-from zero2chat.models.hardware import flops_per_token, parameter_count, peak_flops
+from zero2chat.models.document_masks import masks_documents
+from zero2chat.models.experts import ExpertLoads, expert_stacks, experts_per_token, require_work_for_experts
+from zero2chat.models.hardware import active_count, flops_per_token, parameter_count, peak_flops
 from zero2chat.models.loading import find_model, frozen, load_model, load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
 from zero2chat.models.vocabulary import add_new_tokens, start_new_tokens
-from zero2chat.runs import Run, is_main_process
+from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import refused_settings, set_global_batch, share_batch
 from zero2chat.trainers.callbacks import RunCallback
@@ -55,6 +61,7 @@ from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, SampleCallback, collate
 from zero2chat.trainers.trainer import train
 
+EXPERTS = "experts.json"  # the share of the held-out tokens that each expert got, by layer
 _COUNTED = 10_000  # windows of the training text whose bytes are counted
 
 
@@ -145,9 +152,9 @@ class PretrainArguments:
 def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Return a model of the given shape with random weights. Raises `UserError` for a field its config lacks."""
     assert args.model_type is not None
-    known = list(CONFIG_MAPPING[args.model_type]().to_dict())
+    known = [*CONFIG_MAPPING[args.model_type]().to_dict(), *CONFIG_MAPPING[args.model_type].attribute_map]
     for key in args.model:
-        if key not in known:
+        if key not in known and not _reads(args.model_type, key):
             raise UserError(f"model: {args.model_type} has no field '{key}'{nearest(key, known)}")
     # GPT-2 and similar models use another name for it.
     positions = CONFIG_MAPPING[args.model_type].attribute_map.get("max_position_embeddings", "max_position_embeddings")
@@ -168,12 +175,27 @@ def build_model(args: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> 
         heads, key_value_heads = (getattr(shape, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
         if heads and key_value_heads and heads % key_value_heads:
             raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {key_value_heads}")
-        return AutoModelForCausalLM.from_config(
+        model = AutoModelForCausalLM.from_config(
             shape, dtype=torch.float32, attn_implementation=args.attn_implementation
         )
     # A width not divisible by the heads, an unknown activation, a size below 0, an attention that is not installed
     except (ValueError, TypeError, KeyError, RuntimeError, ImportError, StrictDataclassError) as error:
         raise UserError(f"model: {error}") from error
+    for stack in expert_stacks(model)[:1]:
+        per_token, experts = experts_per_token(shape), stack.num_experts
+        if per_token is not None and not 1 <= per_token <= experts:
+            raise UserError(f"model: num_experts_per_tok {per_token}: expected 1 to num_experts, {experts}")
+    if args.mask_documents and not masks_documents(model):
+        raise UserError(
+            f"mask_documents: has no effect on a {args.model_type}, which reads on where positions restart: remove it"
+        )
+    return model
+
+
+def _reads(model_type: str, key: str) -> bool:
+    """Whether the model reads a field that its config class does not declare, as Qwen3-MoE reads `head_dim`."""
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(CONFIG_MAPPING[model_type], None)
+    return model_class is not None and f'config, "{key}"' in inspect.getsource(sys.modules[model_class.__module__])
 
 
 def continued_config(args: PretrainArguments, config: PreTrainedConfig) -> PreTrainedConfig:
@@ -219,13 +241,13 @@ def derive(
     """
     found: dict[str, Any] = {}
     if args.depth is not None:
-        shape = shape_of(args.depth, str(args.model_type), len(tokenizer))
+        shape = shape_of(args.depth, str(args.model_type), len(tokenizer), args.model)
         found = {name: value for name, value in shape.items() if name not in args.model}
         args.model = args.model | found
         with torch.device("meta"):
             model = build_model(args, tokenizer)
         if args.tokens is None:
-            args.tokens = found["tokens"] = TOKENS * parameter_count(model)
+            args.tokens = found["tokens"] = TOKENS * active_count(model)
         law = laws(args.tokens * flops_per_token(model, args.max_length))
         if args.global_batch_size is None:
             windows = law.batch / args.max_length
@@ -241,10 +263,8 @@ def derive(
 
 
 def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
-    if args.model_name_or_path is None:
-        model, tokenizer = None, load_tokenizer(str(args.tokenizer))
-    else:
-        model, tokenizer = open_continued(args)
+    continued = args.model_name_or_path is not None
+    model, tokenizer = open_continued(args) if continued else (None, load_tokenizer(str(args.tokenizer)))
     derived = derive(args, training, run.settings, tokenizer)
     if derived and is_main_process():
         print(f"depth {args.depth}: " + ", ".join(f"{name} {value}" for name, value in derived.items()), flush=True)
@@ -271,11 +291,15 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
         )
 
     model = model or build_model(args, tokenizer)
+    require_work_for_experts(model, batch * args.max_length)
+    loads = ExpertLoads(model) if expert_stacks(model) else None
     if is_main_process():
         tokens = len(windows["train"]) * args.max_length
         lost = (args.dataset_num_proc or 1) * args.max_length / tokens
         what = "tokens" if stream is None else f"tokens in the first {len(train_rows):,} documents of a stream"
-        print(f"{parameter_count(model):,} parameters; {tokens:,} {what}, less than {lost:.2%} dropped, no padding")
+        active = f", {active_count(model):,} of them active per token" if loads else ""
+        dropped = f"less than {lost:.2%} dropped, no padding"
+        print(f"{parameter_count(model):,} parameters{active}; {tokens:,} {what}, {dropped}")
         precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"
         kernels = model.config._attn_implementation + (", Liger kernels" if training.use_liger_kernel else "")
         compiled = "compiled" if training.torch_compile else "not compiled"
@@ -296,7 +320,8 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
             optimizer_cls_and_kwargs=optimizer,
             callbacks=[sampler] if args.sample_prompts else [],
         )
-    sampler.trainer = trainer
+    sampler.trainer, trainer.loads = trainer, loads
+    trainer.balance_experts()
 
     dtype = torch.bfloat16 if training.bf16 else torch.float32
     speed = RunCallback(
@@ -309,6 +334,8 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
     # Training needs no cache of keys and values, and with a cache transformers does not mask documents.
     model.config.use_cache = False
     train(trainer, run, speed)
+    if loads:
+        loads.training = False
     metrics = _held_out_metrics(trainer, held_out, tokenizer)
     model.config.use_cache = True
     metrics |= {
@@ -317,7 +344,22 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
         "tokens_per_second": {"value": round(speed.tokens_per_second, 1)},
         "mfu": {"value": round(speed.mfu, 4)},
     }
+    if loads:
+        metrics |= {"active_parameters": {"value": active_count(model)}} | _expert_metrics(run, trainer, loads)
     finish_model_folder(run, trainer, tokenizer, metrics)
+
+
+def _expert_metrics(run: Run, trainer: PretrainTrainer, loads: ExpertLoads) -> dict[str, dict[str, Any]]:
+    """Write the share of the held-out tokens that each expert got, by layer, and return the smallest and largest."""
+    shares = loads.take(trainer.accelerator)
+    if is_main_process():
+        rounded = [[round(share, 4) for share in layer] for layer in shares]
+        write_atomically(run.folder / EXPERTS, json.dumps({"layers": rounded}))
+    values = [share for layer in shares for share in layer]
+    return {
+        "expert_share_min": {"value": round(min(values), 4)},
+        "expert_share_max": {"value": round(max(values), 4)},
+    }
 
 
 def _windows(

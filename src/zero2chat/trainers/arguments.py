@@ -225,6 +225,8 @@ def refused_settings() -> Iterator[None]:
     except (ValueError, ImportError, OSError) as error:
         said = re.sub(r"\bgpu_memory_utilization\b", "vllm_gpu_memory_utilization", str(error))
         said = re.sub(r"\bmax_model_len\b", "vllm_max_model_length", said)
+        if "ParamWrapper does not work with lora_dropout" in said:
+            said = "lora_dropout: adapters of experts have none: set `lora_dropout: 0`, or adapt other matrices only"
         raise UserError(f"the trainer refuses its settings: {said}") from error
 
 

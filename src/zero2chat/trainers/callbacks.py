@@ -208,6 +208,7 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
         ("entropy", "entropy {:.2f}"),
         ("kl", "KL {:.4f}"),
         ("kl_sequence", "KL/sequence {:.2f}"),
+        ("expert_share/max", "busiest expert {:.0%} of tokens"),
         ("tokens_per_second", "{:,.0f} tokens/s"),
         ("mfu", "MFU {:.0%}"),
     ):

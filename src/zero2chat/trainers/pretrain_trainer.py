@@ -23,6 +23,7 @@ from trl.models import unwrap_model_for_generation
 from zero2chat.data.streaming import WindowStream
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import complete, generating
+from zero2chat.models.experts import ExpertLoads
 from zero2chat.runs import Run
 from zero2chat.trainers.trainer import ResumableTrainer
 
@@ -97,13 +98,55 @@ class SampleCallback(TrainerCallback):
 
 
 class PretrainTrainer(ResumableTrainer):
-    """Learns each window of an epoch once, also on several processes, and knows a stream's position.
+    """Learns each window of an epoch once, also on several processes, knows a stream's position, and balances experts.
 
     For a dataset, accelerate fills the last batch of an epoch with windows from its beginning; these are dropped. With
     a stream, each rank reads its own share and saves its position in the checkpoint.
     """
 
     position: dict[str, Any] | None = None  # after the last batch that was taken
+    loads: ExpertLoads | None = None
+    balance: float | None = None  # the coefficient of the load-balancing loss; None without
+    balance_losses: torch.Tensor | float = 0.0  # sum over this process's micro-batches since the last log line
+    micro_batches = 0  # since the last log line
+
+    def balance_experts(self) -> None:
+        """Take over the load-balancing loss from the model's config, which would add it to held-out losses too."""
+        c = self.model.config.get_text_config()
+        if getattr(c, "output_router_logits", False):
+            c.output_router_logits, self.balance = False, c.router_aux_loss_coef
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        if self.balance is None or not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs = {**inputs, "output_router_logits": True}
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if num_items_in_batch is not None:
+            # The loss is a share of the step's, but the model and the Trainer add the load-balancing loss once for each
+            # micro-batch and process: make it their mean.
+            ranks = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+            loss = loss + self.balance * outputs.aux_loss * (1 / self.current_gradient_accumulation_steps - ranks)
+        self.balance_losses += outputs.aux_loss.detach()
+        self.micro_batches += 1
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log also how experts are used. `loss` is that of the tokens, without the load-balancing loss."""
+        if "loss" in logs and self.micro_batches and self.balance is not None:
+            mean = torch.as_tensor(self.balance_losses / self.micro_batches, device=self.args.device)
+            logs["aux_loss"] = self.accelerator.gather(mean).mean().item()
+            logs["loss"] -= self.balance * logs["aux_loss"]
+            self.balance_losses, self.micro_batches = 0.0, 0
+        if "loss" in logs and self.loads and (shares := self.loads.take(self.accelerator)):
+            logs["expert_share/min"] = min(map(min, shares))
+            logs["expert_share/max"] = max(map(max, shares))
+        super().log(logs, *args, **kwargs)
 
     def train(self, resume_from_checkpoint: str | None = None, **more: Any) -> Any:
         if isinstance(self.train_dataset, WindowStream):

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import PrinterCallback, Trainer
+from transformers import PreTrainedModel, PrinterCallback, Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import DistillationConfig, GRPOConfig
 
 from zero2chat import host_watchdog
 from zero2chat.errors import UserError
+from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.runs import Run
 from zero2chat.trainers.arguments import refused_settings
 from zero2chat.trainers.callbacks import RunCallback
@@ -74,6 +76,24 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with self.paused():
             super()._save_checkpoint(*args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._reloads(model or self.model):
+            reload(model or self.model, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._reloads(self.model):
+            reload(self.model, self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+    def _reloads(self, model: nn.Module) -> bool:
+        """Whether the Trainer would not find a checkpoint's experts, which are saved as matrices, and go on without
+        them (huggingface/transformers#48805)."""
+        plain = isinstance(model, PreTrainedModel) and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
+        return plain and bool(expert_stacks(model))
 
     def _track_num_input_tokens(self, inputs: Mapping[str, Any]) -> None:
         if self.args.include_num_input_tokens_seen == "no":

@@ -1,0 +1,230 @@
+"""A mixture of experts from nothing: pretrained, killed and resumed, adapted, exported and pushed as any model."""
+
+from __future__ import annotations
+
+import json
+import math
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import load_dataset
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeTopKRouter
+
+from zero2chat import cli, runs
+from zero2chat.data.packing import pack_documents
+from zero2chat.errors import UserError
+from zero2chat.models.hardware import active_count
+from zero2chat.models.loading import load_model
+from zero2chat.stages import pretrain, sft
+from zero2chat.stages.pretrain import PretrainArguments, build_model
+
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True}
+BALANCED = {"output_router_logits": True, "router_aux_loss_coef": 0.5}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def mixture(
+    tiny: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
+) -> Callable[..., Path]:
+    """`mixture(folder, **changes)` writes the YAML of a tiny mixture's pretraining."""
+
+    def write(folder: Path, model: dict[str, Any] | None = None, **changes: Any) -> Path:
+        given = settings("pretrain", folder, model_type="qwen3_moe", sample_prompts=[], **changes)
+        given["model"] = given["model"] | EXPERTS | BALANCED | (model or {})
+        return write_yaml(folder.with_suffix(".yaml"), **given)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def trained(mixture: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mixture") / "pretrain"
+    pretrain.main(["--config", str(mixture(folder))])
+    return folder
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    return {name: metric["value"] for name, metric in json.loads((folder / "metrics.json").read_text()).items()}
+
+
+def test_it_is_an_ordinary_model_folder_with_a_matrix_per_expert(trained: Path) -> None:
+    model, _ = load_model(trained)
+    c = model.config
+    assert (c.model_type, c.num_experts, c.num_experts_per_tok, c.moe_intermediate_size) == ("qwen3_moe", 4, 2, 32)
+    assert model.model.layers[0].self_attn.head_dim == 16
+    weights = load_file(trained / "model.safetensors")
+    assert weights["model.layers.1.mlp.experts.3.up_proj.weight"].shape == (32, 32)  # as Qwen3-MoE is published
+    assert not c.output_router_logits  # what uses the model need not compute them
+
+
+def test_metrics_have_the_loads_and_the_parameters_that_a_token_uses(trained: Path) -> None:
+    model, _ = load_model(trained)
+    found, history = _metrics(trained), runs.read_jsonl(trained / "history.jsonl")
+    assert (found["parameters"], found["active_parameters"]) == (model.num_parameters(), active_count(model))
+    layers = json.loads((trained / "experts.json").read_text())["layers"]
+    assert [len(layer) for layer in layers] == [4, 4]
+    assert all(sum(layer) == pytest.approx(2, abs=1e-3) for layer in layers)  # each token is sent to two
+    values = [share for layer in layers for share in layer]
+    assert (found["expert_share_min"], found["expert_share_max"]) == (min(values), max(values))
+    for line in (line for line in history if "loss" in line):
+        assert 0 <= line["expert_share/min"] <= 0.5 <= line["expert_share/max"] <= 1
+        assert 1.9 < line["aux_loss"] < 4
+
+
+def test_losses_are_those_of_the_tokens_alone(trained: Path, tiny: Path) -> None:
+    model, tokenizer = load_model(trained)
+    rows = load_dataset(str(tiny / "corpus"), split="validation")
+    losses = []
+    for source in ("world", "textbook"):
+        chosen = rows.select([i for i, name in enumerate(rows["source"]) if name == source])
+        ids = torch.tensor(pack_documents(chosen, "text", tokenizer, 128, source)["input_ids"][:])
+        logits = model(ids).logits[:, :-1].flatten(0, 1)
+        losses.append(torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none"))
+    assert _metrics(trained)["val_loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-3)
+    history = [line for line in runs.read_jsonl(trained / "history.jsonl") if "loss" in line]
+    assert abs(history[0]["loss"] - math.log(len(tokenizer))) < 0.5  # the coefficient of 0.5 would add 1
+
+
+def test_neither_accumulation_nor_processes_weigh_the_balance_anew(
+    trained: Path, mixture: Callable[..., Path], tmp_path: Path
+) -> None:
+    pretrain.main(["--config", str(mixture(tmp_path / "parts", per_device_train_batch_size=1, save_strategy="no"))])
+    whole, parts = (runs.read_jsonl(folder / "history.jsonl") for folder in (trained, tmp_path / "parts"))
+    for a, b in zip(whole, parts, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=2e-3)
+        # Of one window the loads are less even than of eight; eight times the weight would even them out.
+        assert b["aux_loss"] == pytest.approx(a["aux_loss"], rel=0.1)
+
+
+def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(
+    trained: Path, mixture: Callable[..., Path], kill_after: Callable[..., None], tmp_path: Path
+) -> None:
+    path = mixture(tmp_path / "again")
+    kill_after(pretrain, path, 5)
+    pretrain.main(["--config", str(path)])
+    whole, again = (load_file(folder / "model.safetensors") for folder in (trained, tmp_path / "again"))
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert (tmp_path / "again" / "experts.json").read_text() == (trained / "experts.json").read_text()
+
+
+def test_without_the_loss_only_the_loads_are_logged(mixture: Callable[..., Path], tmp_path: Path) -> None:
+    pretrain.main(["--config", str(mixture(tmp_path / "m", {"output_router_logits": False}, max_steps=2))])
+    (line,) = [line for line in runs.read_jsonl(tmp_path / "m" / "history.jsonl") if "loss" in line]
+    assert "aux_loss" not in line
+    assert line["expert_share/max"] >= 0.5
+
+
+# ---- refusals
+
+
+def _args(**changes: Any) -> PretrainArguments:
+    return PretrainArguments(
+        **{"dataset": "d", "tokenizer": "t", "model_type": "qwen3_moe", "max_length": 64} | changes
+    )
+
+
+SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+MAMBA = {"num_hidden_layers": 2, "hidden_size": 32, "num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": SMALL | EXPERTS | {"num_experts_per_tok": 5}},
+            "num_experts_per_tok 5: expected 1 to num_experts, 4",
+        ),
+        ({"model": SMALL | EXPERTS | {"num_expert": 5}}, "no field 'num_expert'; did you mean 'num_experts'"),
+        ({"model_type": "gpt2", "model": {"head_dim": 16}}, "gpt2 has no field 'head_dim'"),
+        ({"model_type": "mamba2", "model": MAMBA, "mask_documents": True}, "mask_documents: has no effect on a mamba2"),
+        (
+            {
+                "model_type": "opt",
+                "model": {k: v for k, v in SMALL.items() if k in ("num_hidden_layers", "hidden_size")}
+                | {"ffn_dim": 32, "num_attention_heads": 2, "word_embed_proj_dim": 32},
+                "mask_documents": True,
+            },
+            "mask_documents: has no effect on a opt",
+        ),
+    ],
+)
+def test_a_shape_that_cannot_be_is_one_line(tiny: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_model(_args(**changes), AutoTokenizer.from_pretrained(tiny / "tokenizer"))
+
+
+@pytest.mark.parametrize(("family", "model"), [("qwen3_moe", SMALL | EXPERTS), ("qwen3", SMALL)])
+def test_documents_are_masked_where_a_model_can(tiny: Path, family: str, model: dict[str, Any]) -> None:
+    args = _args(model_type=family, model=model, mask_documents=True)
+    assert build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
+
+
+def test_more_experts_than_a_step_can_reach_are_refused(mixture: Callable[..., Path], tmp_path: Path) -> None:
+    path = mixture(tmp_path / "m", {"num_experts": 3000, "moe_intermediate_size": 1})
+    with pytest.raises(UserError, match="num_experts 3000: a step has 1,024 tokens, each for 2 of them, too few"):
+        pretrain.main(["--config", str(path)])
+
+
+def test_a_model_without_attention_trains(
+    tiny: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    given = settings("pretrain", tmp_path / "m", model_type="mamba2", max_length=32, max_steps=4, sample_tokens=2)
+    path = write_yaml(tmp_path / "m.yaml", **given | {"model": MAMBA | {"chunk_size": 16}})
+    pretrain.main(["--config", str(path)])
+    lines = [line for line in runs.read_jsonl(tmp_path / "m" / "history.jsonl") if "loss" in line]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert lines[-1]["mfu"] > 0
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "m").config.model_type == "mamba2"
+
+
+# ---- adapters, and the way out
+
+
+def test_adapters_of_experts_are_trained_and_merged_right_or_refused(
+    trained: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    peft = {"use_peft": True, "lora_target_modules": "all-linear", "merge_adapter": True, "learning_rate": 3.0e-2}
+    given = settings("sft", tmp_path / "sft", model_name_or_path=str(trained), tasks=[], max_steps=2, **peft)
+    path = write_yaml(tmp_path / "sft.yaml", **given)
+    with pytest.raises(UserError, match="lora_dropout: adapters of experts have none: set `lora_dropout: 0`"):
+        sft.main(["--config", str(path)])
+    sft.main(["--config", str(path), "--lora_dropout", "0"])
+    (base, tokenizer), (merged, _) = load_model(trained), load_model(tmp_path / "sft")
+    adapted, _ = load_model(tmp_path / "sft" / "_adapter")
+    ids = torch.tensor([tokenizer("Ada was born in")["input_ids"]])
+    torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, atol=1e-4, rtol=0)
+    for name in ("gate_up_proj", "down_proj"):
+        old, new = (getattr(model.model.layers[0].mlp.experts, name) for model in (base, merged))
+        assert all((a - b).abs().max() > 1e-4 for a, b in zip(old, new, strict=True)), name  # every expert learned
+    assert isinstance(merged.model.layers[0].mlp.gate, Qwen3MoeTopKRouter)
+
+
+def test_it_is_pushed_as_any_model(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["push", str(trained), "--repo", "me/mixture", "--dry-run", "--json"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= result["files"].keys()
+    assert "| active_parameters |" in result["card"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".gguf" / "llama_cpp").exists(), reason="`make gguf` has not run")
+def test_llama_cpp_says_what_it_says(trained: Path, tmp_path: Path) -> None:
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "gguf.py"))
+    out = ["--out", str(tmp_path / "out"), "--packages", str(ROOT / ".gguf")]
+    cli.main(["export", str(trained), "--gguf", "f32", *out])
+    (file,) = (tmp_path / "out").glob("*.gguf")
+    llama = benchmark["Llama"](str(file), 128, whole_cache=True)
+    model, tokenizer = load_model(trained)
+    for prompt in ("Ada was born in", "There are 12 apples", "Sums"):
+        ids = tokenizer(prompt)["input_ids"]
+        said, _, _ = benchmark["continued"](model, ids)
+        assert llama("greedy", ids, len(said), []) == said
+    llama.close()
