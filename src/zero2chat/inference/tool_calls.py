@@ -201,6 +201,11 @@ class Unfolding:
         self.goes_on = True
 
     @property
+    def room(self) -> int:
+        """The number of ids that may still be added."""
+        return self._room - len(self.ids)
+
+    @property
     def text(self) -> str:
         text: str = self._tokenizer.decode(self.ids[self._turn :])
         return text

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
@@ -174,36 +175,65 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
         """Run tool calls as our chat does. TRL's own loop accepts truncated, nested or forged calls, and control
         tokens in a tool's result.
 
-        Returns, per completion, the mask of generated tokens, the messages and the ids; then the numbers of calls and
-        of failed calls.
+        Returns, per completion, the mask of generated tokens, the messages, the ids and, with vLLM, their
+        log-probabilities in its sampler; then the numbers of calls and of failed calls.
         """
         written = self.call_format
         assert written
-        assert logprobs is None
         turns = [
             Unfolding(ids, self.processing_class, written, len(ids) + self.max_completion_length) for ids in prompt_ids
         ]
-        drawn, going = completion_ids, turns
+        # vLLM's server refuses requests for more tokens, with their prompt, than its context: none asks for more than
+        # the first one did.
+        limit = self._most(map(len, prompt_ids)) + self.max_completion_length
+        sampled = [list[float]() for _ in turns]
+        asked, drawn, found = list(range(len(turns))), completion_ids, logprobs
         while True:
-            for turn, ids in zip(going, drawn, strict=True):
+            for row, (i, ids) in enumerate(zip(asked, drawn, strict=True)):
+                turn, before = turns[i], len(turns[i].mask)
                 turn.read(ids, written.ends)
-            going = [turn for turn in going if turn.goes_on]
-            if not self._on_any_rank(bool(going)):
+                if found is not None:
+                    kept = sum(turn.mask[before:])
+                    sampled[i] += found[row][:kept] + [0.0] * (len(turn.mask) - before - kept)
+                    if turn.end is not None:
+                        sampled[i].append(found[row][kept])
+            going = [i for i, turn in enumerate(turns) if turn.goes_on]
+            room = self._most(turns[i].room for i in going)
+            if not room:
                 break
-            # A rank without calls left generates for nothing, to take part in gathering the weights.
-            asked = [turn.ids for turn in going] or [prompt_ids[0]]
-            drawn = self._generate_single_turn(asked, None, {}, num_generations=1)[0][: len(going)]
+            # The others are asked in a later round, which asks for fewer tokens.
+            asked = [i for i in going if not self.use_vllm or len(turns[i].ids) + room <= limit]
+            drawn, found = self._next_turns([turns[i].ids for i in asked], prompt_ids[0], room)
         ends = [[] if turn.end is None else [turn.end] for turn in turns]
         masks = [turn.mask + [1] * len(end) for turn, end in zip(turns, ends, strict=True)]
         ids = [turn.ids[turn.prompt :] + end for turn, end in zip(turns, ends, strict=True)]
         calls, failures = sum(turn.made for turn in turns), sum(turn.failures for turn in turns)
-        return masks, [turn.messages for turn in turns], ids, None, calls, failures, []
+        scores = sampled if logprobs is not None else None
+        return masks, [turn.messages for turn in turns], ids, scores, calls, failures, []
 
-    def _on_any_rank(self, here: bool) -> bool:
-        """Whether it holds here or, with sharded weights, on any rank: all of them must then generate equally often."""
-        if not (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled):
-            return here
-        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device)))
+    def _next_turns(self, asked: list[list[int]], filler: list[int], room: int) -> tuple[Any, Any]:
+        """Generate after these ids. Returns ids, and with vLLM their log-probabilities.
+
+        A rank without calls left generates for nothing: to take part in gathering sharded weights or, with vLLM, all
+        ranks' prompts, as many from each.
+        """
+        rows = self._most([len(asked)]) if self.use_vllm else 1
+        prompts = asked + [filler] * (rows - len(asked))
+        if self.use_vllm:
+            self.vllm_generation.max_completion_length = room
+        try:
+            ids, log_probs = self._generate_single_turn(prompts, None, {}, num_generations=1)
+        finally:
+            if self.use_vllm:
+                self.vllm_generation.max_completion_length = self.max_completion_length
+        return ids[: len(asked)], log_probs and log_probs[: len(asked)]
+
+    def _most(self, numbers: Iterable[int]) -> int:
+        """Return the largest number, or 0. Where generation needs all ranks, of all of them: they must then generate
+        equally often."""
+        here = max(numbers, default=0)
+        together = self.use_vllm or is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
+        return max(gather_object([here])) if together else here
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> torch.Tensor:
         # (completions of all processes, functions)
@@ -276,8 +306,8 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
     check_merge(args.merge_adapter, model_args, training)
-    if args.tools and (training.use_vllm or args.pass_rate is not None or args.resample):
-        raise UserError("tools: completions with calls need transformers: remove use_vllm, pass_rate and resample")
+    if args.tools and (args.pass_rate is not None or args.resample):
+        raise UserError("tools: these sample completions without calls: remove pass_rate and resample")
     if args.pass_rate is not None and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
         raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
     if args.pass_rate is not None:
@@ -331,11 +361,11 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
                 "or give more problems"
             )
     training.reward_weights = [reward.weight for reward in rewards]
-    stop_vllm_at(model, training)
     # Before the trainer is built: under DeepSpeed this sets what the trainer then reads.
     optimizer = use_muon(model, training) if args.muon else None
     if call_format:  # a turn may end with a call during training, not in the saved model
         model.generation_config.eos_token_id = [*ends, *sorted(call_format.stops - {*ends})]
+    stop_vllm_at(model, training)
     with refused_settings():
         trainer = _Trainer(
             model=model,
