@@ -65,7 +65,7 @@ def test_perplexity_is_that_of_the_references_after_their_prompts(model_folder: 
     assert found == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
     metric.use(model, tokenizer, prompts[:1])
     with pytest.raises(
-        UserError, match=r"row 0: prompt and reference of \d+ tokens do not fit the model's context of 128"
+        UserError, match=r"row 0: perplexity: prompt and reference of \d+ tokens do not fit the model's context of 128"
     ):
         metric.compute(predictions=["a"], references=["word " * 200])
 

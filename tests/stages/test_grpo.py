@@ -540,7 +540,7 @@ def test_each_prompt_shows_its_rows_own_tools(
 
     def draw(self: Any, prompt_ids: Any, *_: Any, **more: Any) -> Any:
         sampled.extend(prompt_ids)
-        return [[5, 3]] * len(prompt_ids), None
+        return [[40, 3]] * len(prompt_ids), None  # a letter and the end of turn
 
     monkeypatch.setattr(grpo._Trainer, "_generate_single_turn", draw)
     problems: list[dict[str, Any]] = [{"prompt": f"{i}?", "answer": i, "tools": None} for i in range(8)]
