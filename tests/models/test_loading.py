@@ -125,3 +125,7 @@ def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(mo
         (tmp_path / "adapter_config.json").write_text(json.dumps(own | {"base_model_name_or_path": str(other)}))
         with pytest.raises(UserError, match="does not fit the base_model_name_or_path in its adapter_config"):
             load_model(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(own | {"base_model_name_or_path": "data/some/model"}))
+    for weights in (True, False):
+        with pytest.raises(UserError, match="its base model data/some/model is not there: work in the folder where"):
+            load_model(tmp_path, weights=weights)

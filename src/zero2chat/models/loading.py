@@ -62,7 +62,8 @@ def load_model(
     if not path:
         raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
     folder, adapter = find_model(path)
-    shape, fitting = (_base_of(path, folder), "main") if adapter and folder and not weights else (path, revision)
+    base = _base_of(path, folder) if adapter and folder else ""
+    shape, fitting = (base, "main") if base and not weights else (path, revision)
     refuse_reward_model(path)
     tokenizer = load_tokenizer(path, revision)
     import torch
@@ -101,11 +102,17 @@ def load_model(
 
 
 def _base_of(path: str | Path, folder: Path) -> str:
-    """Return the base model that an adapter names. Raises `UserError` if it cannot be read."""
+    """Return the base model that an adapter names. Raises `UserError` if it cannot be read, or is not there."""
     try:
-        return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+        base = str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: adapter_config.json is damaged ({error}): save the adapter again") from error
+    if not Path(base).exists() and not is_hub_name(base):
+        raise UserError(
+            f"{path}: is an adapter, and its base model {base} is not there: work in the folder where it was trained, "
+            "or name its place as base_model_name_or_path in adapter_config.json"
+        )
+    return base
 
 
 def is_reward_model(path: str | Path, made: Sequence[str] | None = None) -> bool:
