@@ -1,7 +1,7 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
 # make gpu           the packages for a GPU, with vLLM, in .venv-gpu
-.PHONY: quickstart gpu results test test-all lint format chat ui canary clean docs data debian-docs almanac install browser smollm serving gguf harness peer-ppo
+.PHONY: quickstart gpu results test test-all floor lint format chat ui canary clean docs data debian-docs almanac install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -67,6 +67,13 @@ gpu: .venv-gpu/.installed
 	$@/bin/pip uninstall --quiet --yes torchaudio torchcodec  # built for another torch version
 	touch $@
 
+# The oldest versions that pyproject.toml allows. PyPI's torch 2.11 brings CUDA's libraries: 6 GB.
+.venv-floor: pyproject.toml constraints-floor.txt
+	rm -rf $@
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check -c constraints-floor.txt -e ".[dev]" || (rm -rf $@; false)
+	touch $@
+
 # llama.cpp and its converter, for `zero2chat export`, compiled in a separate folder, because they need another gguf
 .gguf/.installed: src/zero2chat/export/packages.txt | install
 	rm -rf .gguf
@@ -93,8 +100,13 @@ test: install data
 
 # Tests of extras that cannot be downloaded are skipped, with the reason.
 test-all: install data
-	-$(MAKE) --keep-going browser smollm serving gguf harness .venv-vllm
+	-$(MAKE) --keep-going browser smollm serving gguf harness .venv-vllm .venv-floor
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal -m "slow or not slow"
+	test ! -d .venv-floor || $(MAKE) floor
+
+# `make test` with the oldest versions
+floor: .venv-floor data
+	HF_HUB_OFFLINE=1 .venv-floor/bin/pytest -n 2 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .
@@ -130,4 +142,4 @@ canary:
 
 # Delete what make created. Your own data/ and runs/ stay.
 clean:
-	rm -rf .venv .venv-gpu .venv-vllm .gguf .canary .peers build/docs data/packages data/smollm2-135m data/debian-docs data/almanac .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-gpu .venv-vllm .venv-floor .gguf .canary .peers build/docs data/packages data/smollm2-135m data/debian-docs data/almanac .pytest_cache .mypy_cache .ruff_cache

@@ -29,7 +29,8 @@ def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
     assert model.config.vocab_size == len(tokenizer) == 400
     assert model.config.max_position_embeddings == 128
     assert model.dtype == torch.float32
-    assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert model.generation_config.eos_token_id in (end, [end])  # a list in transformers 5.17
     names = {path.name for path in folder.iterdir()}
     assert {"README.md", "model.safetensors", "tokenizer.json", "metrics.json", "run.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt"))]

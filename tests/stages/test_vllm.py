@@ -17,8 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from zero2chat.inference.tool_format import call_message, make_tools
+from zero2chat.tasks import lines
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -43,6 +48,7 @@ def environment(*paths: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "TORCHDYNAMO_DISABLE": "1",  # for a few tokens compiling does not pay
+        "VLLM_USE_AOT_COMPILE": "0",
         "VLLM_HOST_IP": "127.0.0.1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
@@ -93,51 +99,140 @@ def _answers(url: str) -> bool:
         return False
 
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "ppo": {"num_ppo_epochs": 1, "kl_limit": 100.0, "held_out": {"task": "lines", "n": 4}},
-    "grpo": {"num_generations": 4, "tasks": [{"task": "lines", "n": 4, "max_new_tokens": 4}]},
+PPO = {"num_ppo_epochs": 1, "kl_limit": 100.0, "held_out": {"task": "lines", "n": 4}}
+GRPO = {"num_generations": 4, "tasks": [{"task": "lines", "n": 4, "max_new_tokens": 4}]}
+USUAL: dict[str, Any] = {
+    "datasets": [{"task": "lines", "n": 32}],
+    "rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}],
+    "global_batch_size": 8,
+    "per_device_train_batch_size": 8,
+    "max_completion_length": 12,
+    "max_steps": 3,
+    # So that each step's weights are far from those before.
+    "learning_rate": 1.0e-2,
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": 1.0,
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "use_vllm": True,
 }
 
 
-@pytest.mark.parametrize("stage", SETTINGS)
-def test_a_stage_samples_from_the_server_with_the_weights_of_each_step(
-    stage: str, server: str, folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
-) -> None:
-    path = write_yaml(
-        tmp_path / f"{stage}.yaml",
-        output_dir=str(tmp_path / "run"),
-        model_name_or_path=str(folder),
-        datasets=[{"task": "lines", "n": 32}],
-        rewards=[{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}],
-        global_batch_size=8,
-        per_device_train_batch_size=8,
-        max_completion_length=12,
-        max_steps=3,
-        # So that each step's weights are far from those before.
-        learning_rate=1.0e-2,
-        lr_scheduler_type="constant",
-        max_grad_norm=1.0,
-        gradient_checkpointing=False,
-        bf16=False,
-        logging_steps=1,
-        save_strategy="no",
-        disable_tqdm=True,
-        use_vllm=True,
-        vllm_mode="server",
-        vllm_server_base_url=server,
-        vllm_group_port=free_port(),
-        **SETTINGS[stage],
-    )
-    command = [str(PYTHON), str(HERE / "vllm_on_cpu.py"), stage, "--config", str(path)]
-    done = subprocess.run(command, env=environment(ROOT / "src"), cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def train(tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`train(stage, **settings)` runs a stage in vLLM's environment. In mode `server` weights go by gloo."""
+
+    def run(stage: str, vllm_mode: str = "server", **settings: Any) -> subprocess.CompletedProcess[str]:
+        given = USUAL | {"output_dir": str(tmp_path / "run"), "vllm_mode": vllm_mode} | settings
+        path = write_yaml(tmp_path / f"{stage}.yaml", **given)
+        ours = ["-m", f"zero2chat.stages.{stage}"]
+        started = [str(HERE / "vllm_on_cpu.py"), stage] if vllm_mode == "server" else ours
+        command = [str(PYTHON), *started, "--config", str(path)]
+        more = environment(ROOT / "src")
+        return subprocess.run(command, env=more, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def of_the_server(url: str) -> dict[str, Any]:
+    return {"vllm_server_base_url": url, "vllm_group_port": free_port()}
+
+
+def check(done: subprocess.CompletedProcess[str], model: Path, run: Path, longest: int) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert len(lines) == 3
     for line in lines:
         # A sampler with other weights, or one that a step's weights reached in part, would find its tokens more or
         # less likely than the trainer does.
         assert line["sampling/importance_sampling_ratio/mean"] == pytest.approx(1, abs=2e-3), line["step"]
-        assert 1 <= line["completions/mean_length"] <= 12
-    before, after = (load_file(f / "model.safetensors") for f in (folder, tmp_path / "run"))
+        assert 1 <= line["completions/mean_length"] <= longest
+    before, after = (load_file(f / "model.safetensors") for f in (model, run))
     assert all((before[name] != after[name]).any() for name in before)
-    assert yaml.safe_load((tmp_path / "run" / "metrics.json").read_text())["seconds"]["value"] > 0
+    assert yaml.safe_load((run / "metrics.json").read_text())["seconds"]["value"] > 0
+    return lines
+
+
+@pytest.mark.parametrize(("stage", "settings"), [("ppo", PPO), ("grpo", GRPO)], ids=["ppo", "grpo"])
+def test_a_stage_samples_from_the_server_with_the_weights_of_each_step(
+    stage: str, settings: dict[str, Any], server: str, folder: Path, tmp_path: Path, train: Callable[..., Any]
+) -> None:
+    done = train(stage, model_name_or_path=str(folder), **of_the_server(server), **settings)
+    check(done, folder, tmp_path / "run", longest=12)
+
+
+@pytest.fixture(scope="module")
+def caller(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """The folder of such a model, but it calls Python, and then answers in one way or another."""
+    model, schemas = AutoModelForCausalLM.from_pretrained(folder), make_tools({"python": {}}).schemas
+    call = call_message(("python", {"code": "6 * 7"}))
+    texts = [
+        tokenizer.apply_chat_template(
+            [
+                {"role": "user", "content": row["question"]},
+                call,
+                {"role": "tool", "name": "python", "content": "42"},
+                {"role": "assistant", "content": answer},
+            ],
+            tools=schemas,
+            tokenize=False,
+        )
+        for row in lines.rows("train", 0, 8)
+        for answer in ("42", "It is 42.")
+    ]
+    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(150):
+        model(**batch, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    made = folder.parent / "caller"
+    model.save_pretrained(made)
+    tokenizer.save_pretrained(made)
+    return made
+
+
+def test_grpo_samples_calls_and_goes_on_after_their_results(
+    server: str, caller: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, train: Callable[..., Any]
+) -> None:
+    done = train(
+        "grpo",
+        model_name_or_path=str(caller),
+        tools={"python": {}},
+        num_generations=4,
+        max_completion_length=40,
+        learning_rate=1.0e-3,
+        **of_the_server(server),
+    )
+    first, *_ = check(done, caller, tmp_path / "run", longest=40)
+    assert first["tools/call_frequency"] > 0.5
+    assert first["tools/failure_frequency"] < 0.5
+    # It went on after the result, whose tokens do not count.
+    assert first["completions/mean_terminated_length"] > len(tokenizer.encode("<PYTHON_START>6 * 7<PYTHON_END>")) + 1
+    assert first["completions/clipped_ratio"] < 0.5
+
+
+def test_too_little_memory_for_the_context_is_one_line(
+    write_model: Callable[..., Path], tmp_path: Path, train: Callable[..., Any]
+) -> None:
+    # 32 KiB a token in bf16: 2 GiB, where `environment` gives 1.
+    wide = {"num_hidden_layers": 16, "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64}
+    folder = write_model(tmp_path / "model", max_position_embeddings=65536, **wide)
+    done = train("grpo", model_name_or_path=str(folder), vllm_mode="colocate", **GRPO)
+    assert done.returncode == 2, done.stderr[-3000:]
+    (line,) = [line for line in done.stderr.splitlines() if "the trainer refuses its settings: " in line]
+    assert "2.0 GiB KV cache is needed" in line
+    assert "increasing `vllm_gpu_memory_utilization`" in line
+    assert "decreasing `vllm_max_model_length`" in line
+
+
+def test_the_contracts_hold_and_recipes_parse_in_the_versions_of_a_gpu() -> None:
+    tests = ["tests/contracts", "tests/recipes/test_every_recipe.py"]
+    command = [str(PYTHON), "-m", "pytest", "-p", "no:cacheprovider", *tests]
+    env = environment(ROOT / "src")
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -121,6 +121,9 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
     model.generation_config.eos_token_id = [end_token, *(i for i in stops if i not in (None, end_token))]
+    if not isinstance(getattr(model.config, "eos_token_id", None), list):
+        # As a trainer does, which in transformers 5.17 would also repeat the token in the generation config.
+        model.config.eos_token_id = end_token
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_token)
     pad_apart(tokenizer, model.generation_config.eos_token_id)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
