@@ -91,7 +91,7 @@ class ExpertLoads:
 
     @staticmethod
     def _experts(stack: nn.Module) -> int:
-        return int(stack.num_experts)  # type: ignore[arg-type]
+        return int(stack.num_experts)
 
     def _count(self, i: int, stack: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         if stack.training != self.training:
