@@ -29,7 +29,7 @@ CLOSE = 0.15
 # By millions of parameters: layers, width, micro-batch of windows of 256 tokens. With ZeRO-2, activations cause the
 # peak of the smaller model, and gradient reduction that of the larger one.
 SIZES = {60: (8, 640, 4), 120: (12, 768, 2), 50: (4, 512, 4)}
-# The size with experts; a token uses 21 of the 50 million parameters.
+# The size with experts; a token uses 22 of the 50 million parameters.
 EXPERTS = {50: {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 768}}
 
 

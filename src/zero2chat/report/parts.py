@@ -13,7 +13,7 @@ from zero2chat.report.steps import Metric, StepResult, bounds, finite
 
 _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
-    r"|constant(?:_|$)|needless_calls$|declined_within_reach$"
+    r"|constant(?:_|$)|needless_calls$|declined_within_reach$|expert_share_(?:min|max)$"
 )
 _SHOWN, _MORE = 3, 20  # answers of a task: open, and folded
 # Control characters are shown as Unicode's pictures of them, or as �; newline and tab are kept. This includes

@@ -12,10 +12,13 @@ TITLE = "Reading the textbook"
 KEY = {
     "val_bits_per_byte": "bits per byte on held-out text",
     "parameters": "parameters",
+    "active_parameters": "parameters that a token uses",
     "tokens": "training tokens",
     "val_loss": "held-out loss, nats per token",
     "tokens_per_second": "tokens per second",
     "mfu": "model FLOPs utilization (MFU)",
+    "expert_share_min": "of the held-out tokens to the expert with the least",
+    "expert_share_max": "of the held-out tokens to the expert with the most",
 }
 STORY = (
     "The model starts with random weights. At every token of the text it predicts the next one, and each update makes "
@@ -83,6 +86,14 @@ def section(step: StepResult) -> str:
         history_curves(step, "learning_rate", "Learning rate.", "learning rate"),
         history_curves(step, "grad_norm", "Gradient norm before clipping.", "gradient norm"),
         history_curves(step, "tokens_per_second", "Training throughput.", "tokens per second"),
+        history_curves(
+            step,
+            "expert_share",
+            "Share of the tokens that an expert gets.",
+            "share of tokens",
+            {"most": "expert_share/max", "least": "expert_share/min"},
+            percent=True,
+        ),
         small=True,
     )
     return (
