@@ -196,7 +196,9 @@ class _Chat(ChatCompletionHandler):
         tools = body.get("tools") or []
         if len(tools) > MOST_TOOLS:
             raise UserError(f"tools: {len(tools)} are too many: the maximum is {MOST_TOOLS}")
-        body["tools"] = None if body.get("tool_choice") == "none" else neutral(tools, self._reader.tokenizer) or None
+        offered = [] if body.get("tool_choice") == "none" else tools
+        # Nested, so that none is read as a message, whatever role it names.
+        body["tools"] = neutral({"tools": offered}, self._reader.tokenizer)["tools"] or None
         self._reader.format(body["tools"])
 
     def get_processor_inputs_from_messages(self, messages: list[dict[str, Any]], modality: Any) -> list[dict[str, Any]]:
