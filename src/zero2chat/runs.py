@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -193,10 +194,8 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         kind, _, name = key.partition(".")
         if str(was) == str(now) or (kind == "settings" and _equal_numbers(was, now)):
             continue
-        if kind in ("inputs", "after"):
-            found.append(f"{name} changed")
-        else:
-            found.append(f"{name or kind} {_shown(was)} → {_shown(now)}")
+        said = "changed" if kind in ("inputs", "after") else f"{_shown(was)} → {_shown(now)}"
+        found.append(f"{name or kind} {said}")
     return found
 
 
@@ -408,13 +407,9 @@ class Run:
 
     def last_checkpoint(self) -> Path | None:
         """Return the newest complete checkpoint. Rank 0 reports and removes newer, incomplete checkpoints."""
-        broken = []
-        whole = None
-        for path in reversed(_checkpoint_folders(self.folder).values()):
-            if _is_whole(path):
-                whole = path
-                break
-            broken.append(path)
+        newest_first = list(reversed(_checkpoint_folders(self.folder).values()))
+        broken = list(itertools.takewhile(lambda path: not _is_whole(path), newest_first))
+        whole = next(iter(newest_first[len(broken) :]), None)
         if is_main_process():
             for path in broken:
                 instead = f"resuming from {whole.name}" if whole else "starting over"
