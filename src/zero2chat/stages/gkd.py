@@ -112,8 +112,8 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
         print(f"{len(prompts):,} prompts", flush=True)
 
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "no")  # TRL counts the tokens
-    finish_with_tasks(trainer, model, tokenizer, run, args, {"prompts": {"value": len(prompts)}})
     remove_start(run, model_args)
+    finish_with_tasks(trainer, model, tokenizer, run, args, {"prompts": {"value": len(prompts)}})
 
 
 def _cost(

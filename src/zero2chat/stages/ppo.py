@@ -313,8 +313,8 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
         with trainer.trained_model() as trained:
             if trainer.is_world_process_zero():
                 trainer.model.policy = merge_trained(trained, model, tokenizer, run)
-    finish_model_folder(run, trainer, tokenizer, metrics)
     remove_start(run, model_args)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 def _open_rewards(

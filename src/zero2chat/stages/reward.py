@@ -231,8 +231,8 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
         run.replace_samples(step, [_sample(model, pair, a, b) for pair, a, b in shown])
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    finish_model_folder(run, trainer, tokenizer, metrics)
     remove_start(run, model_args)
+    finish_model_folder(run, trainer, tokenizer, metrics)
 
 
 def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str, Any]:
