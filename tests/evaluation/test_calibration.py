@@ -16,6 +16,7 @@ from zero2chat import stats
 from zero2chat.errors import UserError
 from zero2chat.evaluation.calibration import Judged, calibrate, questions_of, scaled, threshold_for
 from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question
+from zero2chat.inference.confidence import check_threshold
 from zero2chat.tasks import place
 
 
@@ -84,6 +85,7 @@ def test_new_right_answers_are_kept_as_often_as_wanted() -> None:
     # Exactly, 3 of 16 equally likely ranks are below the third lowest of fifteen: 0.8125.
     assert 0.79 < np.mean(kept) < 0.835
     assert threshold_for([0.1234567, 0.5], keep=0.5) == 0.123456
+    check_threshold(threshold_for([1.0, 1.0], keep=0.5))  # `--abstain-below` takes it
 
 
 @pytest.mark.parametrize(("n", "keep"), [(0, 0.9), (8, 0.9), (3, 0.8)])
@@ -121,5 +123,10 @@ def test_rows_of_a_file_need_a_reference_answer(tmp_path: Path) -> None:
     assert (key, question.answer, question.task) == ("Capital of France?", "Paris", None)
     with pytest.raises(UserError, match="held_out: no reference answers: add a column `answer`"):
         questions_of(written({"prompt": "Hello!"}))
+    asked = {"prompt": "Capital of France?", "answer": "Paris"}
+    with pytest.raises(UserError, match="held_out: tools: the questions are asked without tools: remove the column"):
+        questions_of(written(asked | {"tools": [{"name": "search"}]}))
+    with pytest.raises(UserError, match="held_out: tools: the questions are asked without tools: remove it"):
+        questions_of([written(asked)[0] | {"tools": True}])
     keyed = questions_of([{"task": "facts", "n": 30, "split": "validation"}])
     assert {key for key, _ in keyed} == {f"facts {question.row['key']}" for _, question in keyed}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, MambaConfig, PreTrainedConfig
 
 from zero2chat.models.context import with_context
 
@@ -77,6 +77,8 @@ def test_a_context_may_grow_without_scaling(config: PreTrainedConfig) -> None:
         ),
         ({"rope_parameters": {"rope_type": "linear", "factor": 0.5}}, "factor 0.5 is not a number from 1"),
         ({"rope_parameters": {"rope_type": "linear", "factor": "x"}}, "factor 'x' is not a number from 1"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": float("inf")}}, "factor inf is not a number from 1"),
+        ({"max_position_embeddings": "2k"}, "max_position_embeddings '2k' is not a number of tokens"),
         (
             {"rope_parameters": {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64}},
             "original_max_position_embeddings 64, but the model's context is 128",
@@ -98,6 +100,8 @@ def test_keys_that_contradict_are_named(config: PreTrainedConfig, fields: dict[s
 
 
 def test_a_model_without_rope_or_with_several_is_refused() -> None:
+    with pytest.raises(ValueError, match="mamba counts no positions"):
+        with_context(MambaConfig(), {}, 128)
     with pytest.raises(ValueError, match="gpt2 has no RoPE: its context of 64 tokens cannot be changed"):
         with_context(GPT2Config(n_positions=64), {"max_position_embeddings": 128}, 128)
     with pytest.raises(ValueError, match="gemma3_text has other RoPE parameters in some layers"):

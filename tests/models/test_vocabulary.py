@@ -62,6 +62,7 @@ def test_sharded_embeddings_are_refused(model_folder: Path) -> None:
         (["  "], "new_tokens\\[0\\]: is empty"),
         (["Postgres", "Postgres"], "'Postgres' is listed twice"),
         (["e"], "'e' is a token of the tokenizer already"),
+        (["<|im_end|>"], "'<.im_end.>' is a token of the tokenizer already"),
     ],
 )
 def test_a_token_that_is_none_or_one_already_is_refused(model_folder: Path, texts: list[str], says: str) -> None:

@@ -71,6 +71,11 @@ def test_far_and_near_are_the_halves_of_whole_passages(measure: Callable[..., An
     assert "bits_per_byte_sums" not in metrics
 
 
+def test_an_odd_number_of_parts_needs_an_even_length_only(measure: Callable[..., Any]) -> None:
+    metrics = measure("m", length=30, parts=5)
+    assert [name for name in metrics if "_to_" in name] == [f"bits_per_byte_to_{end}" for end in range(6, 31, 6)]
+
+
 def test_another_models_bits_are_compared_on_the_same_documents(
     measure: Callable[..., Any], write_model: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -114,6 +119,7 @@ def test_a_needle_is_at_its_depth_and_found_if_the_model_writes_its_number(
     [
         ({"sources": ["peple"]}, "'peple' is not known.*people"),
         ({"length": 30}, "length 30: is not a multiple of parts 4"),
+        ({"length": 15, "parts": 5}, "length 15: is not a multiple of parts 5, and of 2"),
         ({"needles": 1, "length": 16}, "needles: 4 tokens need"),
         ({"depths": [1.5]}, r"depths \[1.5\]: expected numbers from 0 to 1"),
     ],

@@ -203,6 +203,7 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
             "row 1: label: expected true .thumbs up. or false .*, got 'no'",
         ),
         ([{"label": True, "completion": ""}], "row 0: completion is empty"),
+        ([{}], r"columns \(prompt, completion\) match no known format: prompt, completion and label"),
     ],
 )
 def test_votes_that_cannot_be_learned_from_are_refused(
@@ -212,3 +213,14 @@ def test_votes_that_cannot_be_learned_from_are_refused(
     file.write_text("".join(json.dumps({"prompt": "Hi", "completion": "Hello.", **row}) + "\n" for row in rows))
     with pytest.raises(UserError, match=message):
         load_thumbs([{"path": str(file)}], "error")
+
+
+def test_a_csv_has_votes_as_text_and_pairs_may_have_a_label_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "votes.csv").write_text("prompt,completion,label\nHi,Hello.,TRUE\nHi,Go.,false\n")
+    (tmp_path / "pairs.csv").write_text("prompt,chosen,rejected,label\nHi,Hello.,Go.,web\n")
+    for file in ("votes.csv", "pairs.csv"):
+        thumbs, _ = load_thumbs([{"path": str(tmp_path / file)}], "error")
+        assert [(vote["completion"][0]["content"], vote["label"]) for vote in thumbs] == [
+            ("Hello.", True),
+            ("Go.", False),
+        ]

@@ -216,7 +216,7 @@ def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     down. Raises `UserError` as `load_preferences`, and for a label that is not true or false.
     """
     table = load_table(source) if source.task is None else None
-    if table is None or "label" not in table.column_names:
+    if table is None or {"chosen", "rejected"} <= {*table.column_names}:
         pairs, dropped = load_preferences(source, equal)
         sides = [(pair, side) for pair in pairs for side in ("chosen", "rejected")]
         rows = [
@@ -225,20 +225,23 @@ def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
         ]
         return Dataset.from_list(rows, features=_THUMBS), dropped
     table = first_rows(table, source.n)
-    shape = recognise(table, VOTES, source.label, "votes")
+    shape = recognise(table, (*VOTES, *PREFERENCES), source.label, "votes")
     read = table.read(lambda row, where: _read_thumb(row, shape, where), source)
     thumbs = [thumb | {"where": table.where(i, source)} for i, thumb in read]
     return Dataset.from_list(thumbs, features=_THUMBS), 0
 
 
 def _read_thumb(row: dict[str, Any], shape: Shape, where: str) -> Thumb:
-    if not isinstance(row["label"], bool):
-        raise UserError(f"{where}: label: expected true (thumbs up) or false (thumbs down), got {row['label']!r}")
+    label = row["label"]
+    if isinstance(label, str):  # a CSV's
+        label = {"true": True, "false": False}.get(label.strip().lower(), label)
+    if not isinstance(label, bool):
+        raise UserError(f"{where}: label: expected true (thumbs up) or false (thumbs down), got {label!r}")
     turns = text_turns(shape.conversation(row, where), where)
     if turns[-1]["role"] != "assistant":
         raise UserError(f"{where}: completion: does not end with the assistant's turn")
     refuse_empty(turns[:-1], where)
-    return {"prompt": turns[:-1], "completion": turns[-1:], "label": row["label"]}
+    return {"prompt": turns[:-1], "completion": turns[-1:], "label": label}
 
 
 def pairs_of_thumbs(thumbs: Sequence[Thumb]) -> list[tuple[int, int]]:

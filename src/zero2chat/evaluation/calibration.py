@@ -94,6 +94,8 @@ def questions_of(datasets: Sequence[Any]) -> list[tuple[str, Question]]:
     or one question of a file. Raises `UserError` for rows without reference answers."""
     found: list[tuple[str, Question]] = []
     for source in read_sources(datasets):
+        if source.tools:
+            raise UserError(f"{source.label}: tools: the questions are asked without tools: remove it")
         if source.task is not None:
             task = tasks.load(source.task)
             for row in task.rows(source.split, source.seed, source.n, **source.options):
@@ -103,6 +105,8 @@ def questions_of(datasets: Sequence[Any]) -> list[tuple[str, Question]]:
         rows = load_rows(_Rows(**asdict(source)))
         if not rows.references:
             raise UserError(f"{source.label}: no reference answers: add a column `answer`")
+        if rows.schemas:
+            raise UserError(f"{source.label}: tools: the questions are asked without tools: remove the column")
         for prompt, reference in zip(rows.prompts, rows.references, strict=True):
             found.append((prompt[-1]["content"], Question(str(source.label), prompt, reference)))
     return found
@@ -154,7 +158,8 @@ def threshold_for(right: Sequence[float], keep: float) -> float:
 
     It is the k-th lowest with k = ⌊(n + 1)(1 - keep)⌋, as in split conformal prediction (arXiv:2107.07511): a new right
     answer, exchangeable with these, is at least that sure with a probability of at least `keep`. It is rounded down to
-    six digits, as it is printed. Raises `UserError` if there are too few for any threshold.
+    six digits, as it is printed, and is below 1, as `chat` and `serve` need it. Raises `UserError` if there are too few
+    for any threshold.
     """
     k = math.floor((len(right) + 1) * (1 - keep) + 1e-9)
     if k < 1:
@@ -163,7 +168,7 @@ def threshold_for(right: Sequence[float], keep: float) -> float:
             f"only {len(right)} right answers fit the threshold; keep {keep:g} needs at least {fewest}: give more rows "
             "or lower keep"
         )
-    return math.floor(sorted(right)[k - 1] * 1e6) / 1e6
+    return min(math.floor(sorted(right)[k - 1] * 1e6), 999_999) / 1e6
 
 
 def scaled(sure: Sequence[float], right: Sequence[bool]) -> Callable[[float], float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,9 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
     """
     whole = copy.deepcopy(config)
     config = whole.get_text_config()
-    old = int(config.max_position_embeddings)
+    old = getattr(config, "max_position_embeddings", None)
+    if old is None:
+        raise ValueError(f"{config.model_type} counts no positions: its context cannot be checked or changed")
     check_rope(fields)
     rope = dict(fields.get("rope_parameters") or fields.get("rope_scaling") or {})
     current: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
@@ -73,8 +76,8 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
     if rope and config.nested_rope_parameter_keys(current):
         raise ValueError(f"{config.model_type} has other RoPE parameters in some layers: it cannot be scaled here")
     positions = fields.get("max_position_embeddings")
-    if positions is not None and not (isinstance(positions, int) and positions > 0):
-        raise ValueError(f"max_position_embeddings {positions!r}: expected a number of tokens")
+    if positions is not None and (type(positions) is not int or positions < 1):
+        raise ValueError(f"max_position_embeddings {positions!r} is not a number of tokens")
     if rope:
         kind = rope["rope_type"] = rope.pop("type", None) or rope.get("rope_type", "default")
         scaled = current.get("factor", 1) if current.get("rope_type") == "linear" else 1
@@ -86,7 +89,7 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
             )
         if kind in _STRETCHED:
             factor = rope.setdefault("factor", (positions or length) / told)
-            if not isinstance(factor, int | float) or factor < 1:
+            if not isinstance(factor, int | float) or not 1 <= factor < math.inf:
                 raise ValueError(
                     f"rope_parameters: factor {factor!r} is not a number from 1: {told} tokens are stretched"
                 )

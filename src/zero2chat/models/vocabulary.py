@@ -35,9 +35,9 @@ def add_new_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
             raise UserError(f"new_tokens[{i}]: is empty: write some text")
         if text in texts[:i]:
             raise UserError(f"new_tokens: {text!r} is listed twice: remove one")
-    spelled = plain_ids(tokenizer, texts) if texts else []
+    spelled, known = plain_ids(tokenizer, texts) if texts else [], tokenizer.get_added_vocab()
     for text, ids in zip(texts, spelled, strict=True):
-        if len(ids) == 1:
+        if len(ids) == 1 or text in known:  # `plain_ids` spells control tokens, too
             raise UserError(f"new_tokens: {text!r} is a token of the tokenizer already: remove it")
     # Not normalized: a token such as " PostgreSQL" is found in the text as it is, with its space.
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])

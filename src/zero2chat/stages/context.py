@@ -11,6 +11,7 @@ stage on the same documents, `relative_bits_<source>` is the quotient of the bit
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -63,8 +64,13 @@ class ContextArguments(MeasuringArguments):
 
 def measure(args: ContextArguments, load: Load) -> Result:
     model, tokenizer = load(str(args.model_name_or_path))
-    length = args.length or context_length(model)
-    if length % (2 * (args.parts // 2 or 1)) or length % args.parts:
+    room = context_length(model)
+    length = args.length or room
+    if length > room and not getattr(model.config.get_text_config(), "rope_parameters", None):
+        raise UserError(
+            f"length {length}: {model.config.model_type} has no RoPE, so it cannot read beyond {room} tokens"
+        )
+    if length % math.lcm(2, args.parts):
         raise UserError(f"length {length}: is not a multiple of parts {args.parts}, and of 2: change one of them")
     texts = _documents(args)
     metrics: Metrics = {}
