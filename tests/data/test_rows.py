@@ -11,6 +11,7 @@ import pytest
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.prompts import load_problems
+from zero2chat.data.rows import load_table
 from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError
 
@@ -227,3 +228,9 @@ def test_a_slice_of_a_file_is_read_line_by_line_too() -> None:
         load_conversations(_source(*mess, split="train[-3:]"))
     with pytest.raises(UserError, match=r"split 'train\[9:\]' of chats.jsonl is empty"):
         load_conversations(_source(*mess, split="train[9:]"))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "chats.csv").write_text("Question,Question,Answer\nHi,x,Hello.\n")
+    with pytest.raises(UserError, match="two columns are called 'Question': rename one of them"):
+        load_table(Source(path=str(tmp_path / "chats.csv")))

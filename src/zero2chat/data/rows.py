@@ -239,6 +239,8 @@ def _csv_rows(file: Path, source: Source) -> Iterator[tuple[int, dict[str, Any] 
 
             reader = csv.reader(lines(), delimiter=delimiter)
             header = next(reader, [])
+            if twice := next((name for i, name in enumerate(header) if name.strip() and name in header[:i]), None):
+                raise UserError(f"{source.label}: {file}: two columns are called '{twice}': rename one of them")
             line = reader.line_num + 1
             for cells in reader:
                 if ended:
