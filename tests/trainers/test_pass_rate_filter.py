@@ -28,7 +28,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions in the order in which the model was asked; each row of 4 answers starts with the right ones."""
     seen: list[str] = []
 
-    def answer(model: Any, tokenizer: Any, prompts: list[Any], *more: Any, seed: int) -> list[Answer]:
+    def answer(model: Any, tokenizer: Any, prompts: list[Any], *more: Any, schemas: Any) -> list[Answer]:
         texts = []
         for prompt in prompts:
             question = prompt[-1]["content"]
@@ -95,8 +95,8 @@ def test_cut_answers_fail_where_training_would_mask_them(
     monkeypatch.setattr(
         pass_rate_filter,
         "answer",
-        lambda *more, seed, answer=pass_rate_filter.answer: [
-            Answer(a.text, i % 2 == 0, 2) for i, a in enumerate(answer(*more, seed=seed))
+        lambda *more, answer=pass_rate_filter.answer, **named: [
+            Answer(a.text, i % 2 == 0, 2) for i, a in enumerate(answer(*more, **named))
         ],
     )
     kept, metrics = _keep(tmp_path / "whole", [4, 4])

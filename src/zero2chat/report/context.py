@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import opening, table, with_interval
+from zero2chat.report.parts import answers, opening, table, with_interval
 from zero2chat.report.steps import StepResult
 
 TITLE = "Near and far"
@@ -38,4 +38,4 @@ def section(step: StepResult) -> str:
     if found:
         needles = [[size, *(f"{found[f'{size}_at_{depth}']['value']:.0%}" for depth in depths)] for size in sizes]
         text += "<h3>Needles found</h3>\n" + table(("tokens", *(f"at {depth}%" for depth in depths)), needles)
-    return text
+    return text + answers(step)
