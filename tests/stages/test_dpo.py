@@ -222,7 +222,7 @@ def test_an_answer_of_several_turns_is_refused_by_its_row(base: Callable[..., Pa
     preferences.write_text(
         "".join(json.dumps({"prompt": f"{i}", "chosen": more, "rejected": "no"}) + "\n" for i in range(9))
     )
-    with pytest.raises(UserError, match="mine, row 0 .*line 1.*: chosen has 3 turns"):
+    with pytest.raises(UserError, match=r"mine, row 0 .*line 1.*: chosen has 3 turns"):
         run(base("turns"))
 
 
