@@ -130,3 +130,8 @@ def test_rows_of_a_file_need_a_reference_answer(tmp_path: Path) -> None:
         questions_of([written(asked)[0] | {"tools": True}])
     keyed = questions_of([{"task": "facts", "n": 30, "split": "validation"}])
     assert {key for key, _ in keyed} == {f"facts {question.row['key']}" for _, question in keyed}
+
+
+def test_train_rows_of_a_task_are_refused() -> None:
+    with pytest.raises(UserError, match="facts: split: train rows may be what the model learned"):
+        questions_of([{"task": "facts", "n": 30}])
