@@ -67,7 +67,7 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
     old = int(config.max_position_embeddings)
     check_rope(fields)
     rope = dict(fields.get("rope_parameters") or fields.get("rope_scaling") or {})
-    current = getattr(config, "rope_parameters", None)
+    current: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     if fields and not current:
         raise ValueError(f"{config.model_type} has no RoPE: its context of {old} tokens cannot be changed")
     if rope and config.nested_rope_parameter_keys(current):

@@ -97,7 +97,7 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
 
 def _pretrained(step: Step, steps: Sequence[Step], args: Any, training: Any) -> PreTrainedModel:
     if args.model_name_or_path is not None:
-        derive(args, training, step.settings, _Vocabulary(0))  # type: ignore[arg-type]
+        derive(args, training, step.settings, _Vocabulary(0))
         config = continued_config(args, base_config(args.model_name_or_path, steps))
         config.get_text_config().vocab_size += len(args.new_tokens)
         return _empty(config)
