@@ -20,8 +20,7 @@ from zero2chat.tasks.synthetic.world import TOWNS
 STYLES = ("worked",)
 _PLACES, _NUMBERS = 2000, 5  # invented places, and the numbers of each
 _NEEDLE, _ASKED = "The secret number of {place} is {number}.", "The secret number of {place} is"
-_ANSWERS = ("{asked} {answer}.", "It is {answer}.", "{answer}")
-_LONGEST = 100  # characters of an answer: a copy of the hay does not show that the needle was found
+_LONGEST = 100  # characters of an answer
 # Hay without `texts`
 _PLAIN = (
     "The river runs past the mill. A cart stands in the yard. It rained until noon, then the sun came out. The road "
@@ -85,13 +84,12 @@ def _hide(needles: list[str], hay: str, rng: random.Random) -> str:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    return rng.choice(_ANSWERS).format(**row)
+    return rng.choice(("{asked} {answer}.", "It is {answer}.", "{answer}.")).format(**row)
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the only number in the completion, which must be short, is the answer."""
-    short = len(completion.strip()) <= _LONGEST
-    return float(short and set(re.findall(r"[0-9]+", completion)) == {row["answer"]})
+    """Return 1.0 if the only number in the completion is the answer, and the completion does not repeat the hay."""
+    return float(set(re.findall(r"[0-9]+", completion)) == {row["answer"]} and len(completion.strip()) <= _LONGEST)
 
 
 def documents(
