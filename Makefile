@@ -67,7 +67,7 @@ gpu: .venv-gpu/.installed
 	$@/bin/pip uninstall --quiet --yes torchaudio torchcodec  # built for another torch version
 	touch $@
 
-# The oldest versions that pyproject.toml allows. PyPI's torch 2.11 brings CUDA's libraries: 6 GB.
+# The oldest versions that pyproject.toml allows. PyPI's torch brings CUDA's libraries: 6 GB.
 .venv-floor: pyproject.toml constraints-floor.txt
 	rm -rf $@
 	$(PYTHON) -m venv $@
@@ -100,9 +100,8 @@ test: install data
 
 # Tests of extras that cannot be downloaded are skipped, with the reason.
 test-all: install data
-	-$(MAKE) --keep-going browser smollm serving gguf harness .venv-vllm .venv-floor
+	-$(MAKE) --keep-going browser smollm serving gguf harness .venv-vllm
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal -m "slow or not slow"
-	test ! -d .venv-floor || $(MAKE) floor
 
 # `make test` with the oldest versions
 floor: .venv-floor data
