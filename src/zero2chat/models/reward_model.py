@@ -13,6 +13,7 @@ import torch
 from accelerate.utils import gather_object
 from jinja2 import TemplateError
 from safetensors import SafetensorError
+from safetensors.torch import save_model
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
@@ -42,7 +43,7 @@ def load_reward_model(
         if is_main_process():
             print(f"{path}: a LoRA adapter: merged into its base model", flush=True)
         with tempfile.TemporaryDirectory() as whole:
-            merged_to_score(folder).save_pretrained(whole)
+            _write(merged_to_score(folder), Path(whole))
             tokenizer.save_pretrained(whole)
             model, tokenizer = load_reward_model(whole, dtype, fresh=fresh, **options)
         model.config._name_or_path = str(path)
@@ -77,6 +78,13 @@ def merged_to_score(folder: Path) -> PreTrainedModel:
     if is_reward_model(folder):
         return merged(folder, partial(load_reward_model, fresh=True), "SEQ_CLS")
     return merged(folder)
+
+
+def _write(model: PreTrainedModel, folder: Path) -> None:
+    """Write a model folder on every rank, each its own. `save_pretrained` writes on rank 0 alone."""
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[list[int]]:
