@@ -16,6 +16,7 @@ from datasets import Dataset
 from zero2chat import tasks
 from zero2chat.errors import UserError
 from zero2chat.evaluation.context import find_needles, read_passages
+from zero2chat.evaluation.memorization import write
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.stages import context
@@ -134,3 +135,13 @@ def test_short_documents_have_no_positions(measure: Callable[..., Any], capsys: 
     assert "no bits by position: no document has 1024 tokens" in capsys.readouterr().out
     assert "bits_per_byte_far" not in metrics
     assert metrics["bits_per_byte_sums"]["n"] == 60 * 14
+
+
+def test_a_sample_shows_what_the_model_writes(measure: Callable[..., Any], model_folder: Path, tmp_path: Path) -> None:
+    measure("samples", sources=["people"], length=256, needles=2, depths=[0.5], parts=2)
+    model, tokenizer = load_model(model_folder)
+    shown = [json.loads(line) for line in (tmp_path / "samples" / "samples.jsonl").read_text().splitlines()]
+    rows = tasks.load("needle").rows("test", 0, 2)
+    for sample, size in zip(shown, (128, 256), strict=True):
+        _, passages = find_needles(model, tokenizer, TEXTS, size, 0.5, rows, 0, 2)
+        assert sample["completion"] == write(model, tokenizer, passages[0]).strip()

@@ -24,7 +24,7 @@ from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.sources import first_rows
 from zero2chat.errors import UserError
 from zero2chat.evaluation.context import Passage, find_needles, read_passages
-from zero2chat.evaluation.memorization import rows_of
+from zero2chat.evaluation.memorization import rows_of, write
 from zero2chat.models.loading import context_length
 from zero2chat.runs import digest, is_main_process, read_jsonl
 from zero2chat.stages import Load, Result, Stage
@@ -171,7 +171,7 @@ def _needles(
                 "prompt": f"… {tokenizer.decode(passages[0].ids[: passages[0].given][-40:])}",
                 "task": f"needle in {size} tokens",
             }
-            | {"completion": rows[0]["answer"] if right[0] else "another number", "score": float(right[0])}
+            | {"completion": write(model, tokenizer, passages[0]).strip(), "score": float(right[0])}
         )
     metrics: Metrics = {"needle_rate": stats.rate(sum(map(sum, found.values())), sum(map(len, found.values())))}
     for size in dict.fromkeys(size for size, _ in found):
