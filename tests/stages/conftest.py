@@ -263,3 +263,20 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Path, int], No
                 stage.main(["--config", str(path)])
 
     return run
+
+
+@pytest.fixture
+def preference_yaml(
+    settings: Callable[..., dict[str, Any]],
+    write_yaml: Callable[..., Path],
+    model_folder: Path,
+    preferences: Path,
+    tmp_path: Path,
+) -> Callable[..., Path]:
+    """`preference_yaml(name, **changes)`: the YAML of a small run on `preferences`, as pairs or as votes."""
+
+    def make(name: str, **changes: Any) -> Path:
+        own = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(preferences)}], "logging_steps": 1}
+        return write_yaml(tmp_path / f"{name}.yaml", **settings("dpo", tmp_path / name, **own | changes))
+
+    return make

@@ -24,23 +24,6 @@ from zero2chat.stages import dpo
 LORA = {"use_peft": True, "lora_target_modules": "all-linear", "lora_r": 4, "learning_rate": 2.0e-2}
 
 
-@pytest.fixture
-def base(
-    settings: Callable[..., dict[str, Any]],
-    write_yaml: Callable[..., Path],
-    model_folder: Path,
-    preferences: Path,
-    tmp_path: Path,
-) -> Callable[..., Path]:
-    """`base(name, **changes)`: the YAML of a small run on 200 pairs in which the chosen answer says yes."""
-
-    def make(name: str, **changes: Any) -> Path:
-        own = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(preferences)}], "logging_steps": 1}
-        return write_yaml(tmp_path / f"{name}.yaml", **settings("dpo", tmp_path / name, **own | changes))
-
-    return make
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 def test_each_rank_computes_its_share_of_log_probabilities(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Model:
@@ -95,9 +78,9 @@ def pair(prompt: str, chosen: str, rejected: str) -> Pair:
 
 
 def test_it_learns_what_is_preferred_and_its_metrics_are_those_of_its_folder_by_hand(
-    base: Callable[..., Path], model_folder: Path
+    preference_yaml: Callable[..., Path], model_folder: Path
 ) -> None:
-    path = base("whole", max_steps=30, logging_steps=5)
+    path = preference_yaml("whole", max_steps=30, logging_steps=5)
     metrics = run(path)
     assert metrics["accuracy"]["value"] > 0.95
     assert metrics["accuracy_length"]["value"] < 0.75
@@ -118,9 +101,9 @@ def test_it_learns_what_is_preferred_and_its_metrics_are_those_of_its_folder_by_
     assert not [p.name for p in path.with_suffix("").iterdir() if p.suffix in (".bin", ".pt")]
 
 
-def test_references_computed_before_are_those_computed_on_the_way(base: Callable[..., Path]) -> None:
+def test_references_computed_before_are_those_computed_on_the_way(preference_yaml: Callable[..., Path]) -> None:
     short = {"max_steps": 3, "save_strategy": "no"}
-    late, early = base("late", **short), base("early", precompute_ref_log_probs=True, **short)
+    late, early = preference_yaml("late", **short), preference_yaml("early", precompute_ref_log_probs=True, **short)
     metrics, again = run(late), run(early)
     assert losses(late)[0] == pytest.approx(0.6931, abs=1e-3)  # a coin's
     assert losses(late)[-1] < 0.69
@@ -130,9 +113,9 @@ def test_references_computed_before_are_those_computed_on_the_way(base: Callable
 
 
 def test_an_adapters_folder_holds_the_adapter_alone_and_its_base_is_the_reference(
-    base: Callable[..., Path], model_folder: Path
+    preference_yaml: Callable[..., Path], model_folder: Path
 ) -> None:
-    path = base("adapter", max_steps=20, save_strategy="no", **LORA)
+    path = preference_yaml("adapter", max_steps=20, save_strategy="no", **LORA)
     metrics = run(path)
     assert losses(path)[0] == pytest.approx(0.6931, abs=1e-3)
     assert metrics["accuracy"]["value"] > 0.9
@@ -151,9 +134,9 @@ def test_an_adapters_folder_holds_the_adapter_alone_and_its_base_is_the_referenc
     "more", [{"train_sampling_strategy": "group_by_length"}, {**LORA, "precompute_ref_log_probs": True}]
 )
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
-    more: dict[str, Any], base: Callable[..., Path], kill_after: Callable[..., None]
+    more: dict[str, Any], preference_yaml: Callable[..., Path], kill_after: Callable[..., None]
 ) -> None:
-    whole, cut = base("whole", **more), base("cut", **more)
+    whole, cut = preference_yaml("whole", **more), preference_yaml("cut", **more)
     run(whole)
     kill_after(dpo, cut, 5)
     run(cut)
@@ -165,9 +148,11 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
 
 
 @pytest.mark.slow
-def test_two_zero2_ranks_take_the_steps_of_one(base: Callable[..., Path], two_ranks: Callable[..., str]) -> None:
+def test_two_zero2_ranks_take_the_steps_of_one(
+    preference_yaml: Callable[..., Path], two_ranks: Callable[..., str]
+) -> None:
     changes: dict[str, Any] = {"precompute_ref_log_probs": True, "save_strategy": "no"}
-    one, two = base("one", **changes), base("two", per_device_train_batch_size=4, **changes)
+    one, two = preference_yaml("one", **changes), preference_yaml("two", per_device_train_batch_size=4, **changes)
     expected = run(one)
     said = two_ranks("dpo", two)
     found = json.loads((two.with_suffix("") / "metrics.json").read_text())
@@ -177,12 +162,12 @@ def test_two_zero2_ranks_take_the_steps_of_one(base: Callable[..., Path], two_ra
 
 
 def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
-    base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    preference_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(dpo, "_KIND", dpo._KIND._replace(trainer=_raise(UserError("enough seen"))))
     for name, more in {"all": {}, "few": {"train_pairs": 9}}.items():
         with pytest.raises(UserError, match="enough seen"):
-            run(base(name, **more))
+            run(preference_yaml(name, **more))
     assert [line for line in capsys.readouterr().out.splitlines() if "held out" in line] == [
         f"{n} training pairs, 53 held out, 0 dropped as equal" for n in (147, 9)
     ]
@@ -212,25 +197,29 @@ def _raise(error: Exception) -> Callable[..., Any]:
         ({"lerning_rate": 1.0}, "unknown key 'lerning_rate'"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
+def test_settings_that_cannot_be_are_refused(
+    changes: dict[str, Any], message: str, preference_yaml: Callable[..., Path]
+) -> None:
     with pytest.raises(UserError, match=message):
-        run(base("bad", **changes))
+        run(preference_yaml("bad", **changes))
 
 
-def test_an_answer_of_several_turns_is_refused_by_its_row(base: Callable[..., Path], preferences: Path) -> None:
+def test_an_answer_of_several_turns_is_refused_by_its_row(
+    preference_yaml: Callable[..., Path], preferences: Path
+) -> None:
     more = [{"role": role, "content": "x"} for role in ("assistant", "user", "assistant")]
     preferences.write_text(
         "".join(json.dumps({"prompt": f"{i}", "chosen": more, "rejected": "no"}) + "\n" for i in range(9))
     )
     with pytest.raises(UserError, match=r"mine, row 0 .*line 1.*: chosen has 3 turns"):
-        run(base("turns"))
+        run(preference_yaml("turns"))
 
 
 @pytest.mark.parametrize("before", [False, True])
 def test_the_loss_on_validation_pairs_is_logged_while_it_trains(
-    before: bool, base: Callable[..., Path], preferences: Path
+    before: bool, preference_yaml: Callable[..., Path], preferences: Path
 ) -> None:
-    path = base("watched", validation_fraction=0.2, eval_steps=3, precompute_ref_log_probs=before)
+    path = preference_yaml("watched", validation_fraction=0.2, eval_steps=3, precompute_ref_log_probs=before)
     metrics = run(path)
     history = [json.loads(line) for line in (path.with_suffix("") / "history.jsonl").read_text().splitlines()]
     found = {line["step"]: line["eval_loss"] for line in history if "eval_loss" in line}
@@ -239,5 +228,5 @@ def test_the_loss_on_validation_pairs_is_logged_while_it_trains(
     assert metrics["val_loss"]["value"] == pytest.approx(found[6], abs=1e-3)
     assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] + metrics["val_loss"]["n"] == 200
     if not before:
-        own = base("own", validation_datasets=[{"path": str(preferences), "n": 7}], save_strategy="no")
+        own = preference_yaml("own", validation_datasets=[{"path": str(preferences), "n": 7}], save_strategy="no")
         assert run(own)["val_loss"]["n"] == 7

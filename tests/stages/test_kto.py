@@ -26,23 +26,6 @@ QUIET: dict[str, Any] = {"use_cpu": True, "bf16": False, "report_to": "none", "g
 
 
 @pytest.fixture
-def base(
-    settings: Callable[..., dict[str, Any]],
-    write_yaml: Callable[..., Path],
-    model_folder: Path,
-    preferences: Path,
-    tmp_path: Path,
-) -> Callable[..., Path]:
-    """`base(name, **changes)`: the YAML of a small run on votes from 200 pairs in which the chosen answer says yes."""
-
-    def make(name: str, **changes: Any) -> Path:
-        own = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(preferences)}], "logging_steps": 1}
-        return write_yaml(tmp_path / f"{name}.yaml", **settings("dpo", tmp_path / name, **own | changes))
-
-    return make
-
-
-@pytest.fixture
 def thumbs(preferences: Path, tmp_path: Path) -> Path:
     """The same votes as rows of their own."""
     file = tmp_path / "thumbs.jsonl"
@@ -64,8 +47,8 @@ def losses(path: Path) -> list[float]:
     return [line["loss"] for line in map(json.loads, (path.with_suffix("") / "history.jsonl").open()) if "loss" in line]
 
 
-def test_it_learns_from_votes_which_answers_are_liked(base: Callable[..., Path], thumbs: Path) -> None:
-    path = base("whole", max_steps=30, logging_steps=5, datasets=[{"path": str(thumbs)}])
+def test_it_learns_from_votes_which_answers_are_liked(preference_yaml: Callable[..., Path], thumbs: Path) -> None:
+    path = preference_yaml("whole", max_steps=30, logging_steps=5, datasets=[{"path": str(thumbs)}])
     metrics = run(path)
     assert losses(path)[0] < 0.5
     assert metrics["auroc"]["value"] > 0.95
@@ -78,11 +61,16 @@ def test_it_learns_from_votes_which_answers_are_liked(base: Callable[..., Path],
     assert {sample["vote"]: sample["reward"] > 0 for sample in samples} == {"up": True, "down": False}
 
 
-def test_a_pair_is_a_vote_up_and_a_vote_down(base: Callable[..., Path], thumbs: Path, preferences: Path) -> None:
+def test_a_pair_is_a_vote_up_and_a_vote_down(
+    preference_yaml: Callable[..., Path], thumbs: Path, preferences: Path
+) -> None:
     (pairs,), (votes,) = (read_sources([{"path": str(path)}]) for path in (preferences, thumbs))
     given, chosen = (load_votes(source)[0].remove_columns("where").to_list() for source in (pairs, votes))
     assert given == chosen
-    given, chosen = base("pairs", max_steps=2), base("votes", max_steps=2, datasets=[{"path": str(thumbs)}])
+    given, chosen = (
+        preference_yaml("pairs", max_steps=2),
+        preference_yaml("votes", max_steps=2, datasets=[{"path": str(thumbs)}]),
+    )
     assert run(given)["auroc"] == run(chosen)["auroc"]
     assert losses(given) == losses(chosen)
 
@@ -157,9 +145,9 @@ def test_the_other_answers_are_those_of_trl(tokenizer: PreTrainedTokenizerBase, 
     assert ours["KL_completion_ids"] == theirs["KL_completion_ids"]
 
 
-def test_references_computed_before_are_those_computed_on_the_way(base: Callable[..., Path]) -> None:
+def test_references_computed_before_are_those_computed_on_the_way(preference_yaml: Callable[..., Path]) -> None:
     short = {"max_steps": 3, "save_strategy": "no", "validation_fraction": 0.2}
-    late, early = base("late", **short), base("early", precompute_ref_log_probs=True, **short)
+    late, early = preference_yaml("late", **short), preference_yaml("early", precompute_ref_log_probs=True, **short)
     metrics, again = run(late), run(early)
     assert losses(early) == pytest.approx(losses(late), abs=1e-4)
     for key in ("auroc", "accuracy", "margin", "val_loss"):
@@ -168,9 +156,9 @@ def test_references_computed_before_are_those_computed_on_the_way(base: Callable
 
 @pytest.mark.parametrize("more", [{}, {"loss_type": "apo_zero_unpaired", "train_sampling_strategy": "group_by_length"}])
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
-    more: dict[str, Any], base: Callable[..., Path], kill_after: Callable[..., None]
+    more: dict[str, Any], preference_yaml: Callable[..., Path], kill_after: Callable[..., None]
 ) -> None:
-    whole, cut = base("whole", **more), base("cut", **more)
+    whole, cut = preference_yaml("whole", **more), preference_yaml("cut", **more)
     run(whole)
     kill_after(SimpleNamespace(RunCallback=dpo.RunCallback, main=kto.main), cut, 5)
     run(cut)
@@ -189,9 +177,11 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
         ({"train_pairs": 9}, "unknown key 'train_pairs'"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
+def test_settings_that_cannot_be_are_refused(
+    changes: dict[str, Any], message: str, preference_yaml: Callable[..., Path]
+) -> None:
     with pytest.raises(UserError, match=message):
-        run(base("bad", **changes))
+        run(preference_yaml("bad", **changes))
 
 
 @pytest.mark.parametrize(
