@@ -98,7 +98,9 @@ def questions_of(datasets: Sequence[Any]) -> list[tuple[str, Question]]:
             raise UserError(f"{source.label}: tools: the questions are asked without tools: remove it")
         if source.task is not None:
             if source.split == "train":
-                raise UserError(f"{source.label}: split: train rows may be what the model learned: set `split: validation`")
+                raise UserError(
+                    f"{source.label}: split: train rows may be what the model learned: set `split: validation`"
+                )
             task = tasks.load(source.task)
             for row in task.rows(source.split, source.seed, source.n, **source.options):
                 question = Question(str(source.label), task.prompt(row), row["answer"], source.task, row)
