@@ -84,6 +84,13 @@ def test_sharegpts_calls_of_tools_become_openais(tmp_path: Path) -> None:
     assert json.loads(found["tools"]) == [{"type": "function", "function": {"name": "find", "parameters": {}}}]
 
 
+@pytest.mark.parametrize("tool", [{}, {"function": None}, {"function": {"parameters": {}}}, {"name": 1}])
+def test_a_tool_without_a_name_is_one_line(tmp_path: Path, tool: dict[str, Any]) -> None:
+    row = {"messages": [ASKED, ANSWERED], "tools": json.dumps([{"name": "find"}, tool])}
+    with pytest.raises(UserError, match=r"tools\[1\]: expected \{type: function, function: \{name, …\}\}: no name"):
+        load_conversations(_source(tmp_path, row))
+
+
 def test_csv_and_parquet_are_read_alike_and_a_cell_is_what_is_written_in_it(tmp_path: Path) -> None:
     rows = [{"instruction": "Pad 7.", "output": "007"}, {"instruction": "NA", "output": "None"}]
     Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")

@@ -245,10 +245,11 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
     schemas = _from_json(schemas or [], "tools:", where)
     if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):
         raise UserError(f"{where}: tools: expected a list of schemas")
-    return [
-        schema if "function" in schema or "name" not in schema else {"type": "function", "function": schema}
-        for schema in schemas
-    ]
+    functions = [schema.get("function", schema) for schema in schemas]
+    for i, function in enumerate(functions):
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise UserError(f"{where}: tools[{i}]: expected {{type: function, function: {{name, …}}}}: no name")
+    return [schema if "function" in schema else {"type": "function", "function": schema} for schema in schemas]
 
 
 def _from_json(value: Any, what: str, where: str) -> Any:
