@@ -40,7 +40,8 @@ def test_documents_ask_for_all_needles_again_and_hold_no_test_key_or_number(tmp_
 
 
 @pytest.mark.parametrize(
-    "options", [{"needles": 0}, {"shortest": 9, "longest": 5}, {"texts": "nowhere/*.txt"}, {"longest": 10**9}]
+    "options",
+    [{"needles": 0}, {"shortest": 9, "longest": 5}, {"texts": "nowhere/*.txt"}, {"texts": "/"}, {"longest": 10**9}],
 )
 def test_what_cannot_be_made_is_refused(options: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "hay.txt").write_text("one two three " * 100)

@@ -31,7 +31,7 @@ _PLAIN = (
 def rows(split: str, seed: int, n: int, texts: str | None = None, characters: int = 400) -> list[Row]:
     """Return questions after `characters` of hay, from `texts` (a file's name or a glob pattern) or of plain sentences.
 
-    Raises `UserError` for a missing file, and for less hay than that.
+    Raises `UserError` for a missing file, a folder, and for less hay than that.
     """
     return draw(_pool(split, texts, characters), f"needle, {split}", seed, n)
 
@@ -61,7 +61,12 @@ def _text_of(texts: str | None) -> str:
     files = sorted(glob.glob(texts))  # noqa: PTH207
     if not files:
         raise UserError(f"needle: texts: {texts}: no such file")
-    return "\n".join(Path(file).read_text(encoding="utf-8", errors="replace").strip() for file in files)
+    try:
+        return "\n".join(Path(file).read_text(encoding="utf-8", errors="replace").strip() for file in files)
+    except OSError as error:
+        raise UserError(
+            f"needle: texts: {error.filename}: cannot be read ({error.strerror}): give a pattern of files only"
+        ) from error
 
 
 def _hay(texts: str | None, characters: int, rng: random.Random) -> str:
