@@ -60,7 +60,9 @@ class CalibrateArguments(MeasuringArguments):
         super().__post_init__()
         if not 0 < self.keep < 1:
             raise ValueError(f"keep {self.keep:g}: set a share above 0 and below 1")
-        read_sources(self.datasets)  # checked here too, so that a recipe fails before its first step runs
+        sources = read_sources(self.datasets)  # checked here too, so that a recipe fails before its first step runs
+        if len({source.label for source in sources}) < len(sources):
+            raise ValueError("datasets: two entries have the same label: set `label`")
 
 
 @dataclass
@@ -219,7 +221,8 @@ def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
         bins = stats.reliability(values, right_held)
         metrics[f"calibration_error{suffix}"] = {"value": round(stats.calibration_error(bins), 4), "n": len(values)}
         for one in bins:
-            name = f"right_rate_at_confidence_{one['sure']:.3f}{suffix}"
+            at = math.floor(one["sure"] * 1000) / 1000  # rounded up, it could be the next bin's
+            name = f"right_rate_at_confidence_{at:.3f}{suffix}"
             metrics[name] = stats.rate(round(one["right"] * one["n"]), int(one["n"]), seed)
     return metrics
 
