@@ -146,6 +146,14 @@ def test_a_target_that_cannot_be_is_refused_when_the_recipe_is_read(changes: dic
         build([Figure], {"figure": "x", "step": "s", "metric": "m"} | changes, "figure")
 
 
+def test_a_cell_of_a_table_is_named_by_its_column_and_row() -> None:
+    cell = {"step": "s", "metric": "m", "row": "GRPO", "column": "length"}
+    assert build([Figure], cell, "figure")[0].figure == "length: GRPO"
+    assert build([Figure], cell | {"figure": "x"}, "figure")[0].figure == "x"
+    with pytest.raises(UserError, match="m: figure is not set: set it, or row and column"):
+        build([Figure], {"step": "s", "metric": "m"}, "figure")
+
+
 def test_two_claims_of_one_name_are_refused() -> None:
     one = {
         "name": "knows",

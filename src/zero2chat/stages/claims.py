@@ -47,13 +47,13 @@ class Figure(Measured):
     Without a target the figure is shown and not judged. `least_with`: use the step with the lowest value among this
     step and these others, and name it in the figure.
 
-    Figures with a `row` and a `column` are the cells of one table.
+    Figures with a `row` and a `column` are the cells of one table. `figure` is then "column: row", unless it is set.
 
     Figures with `at`, their position on the claim's `axis`, are plotted as points instead of bars, one plot per kind of
     metric. Points with the same `line` (a label) are joined; without `line`, all points of one kind are.
     """
 
-    figure: str
+    figure: str = ""
     at: float | None = None
     line: str | None = None
     row: str | None = None
@@ -66,6 +66,10 @@ class Figure(Measured):
     least_with: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if not self.figure and self.row is not None and self.column is not None:
+            self.figure = f"{self.column}: {self.row}"
+        if not self.figure:
+            raise ValueError(f"{self.metric}: figure is not set: set it, or row and column")
         if sum(given is not None for given in (self.at_least, self.at_most, self.above)) > 1:
             raise ValueError(f"{self.figure}: at_least, at_most and above: set one of them")
         if self.above is None and (self.by is not None or self.of is not None):
