@@ -430,8 +430,8 @@ def test_a_missing_token_is_named_before_anything_runs(
     recipe: Path, launched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zero2chat.hub.push.get_token", lambda: None)
-    push = {"output_dir": "runs/r/publish", "model_name_or_path": "runs/r/tokenizer", "repo": "me/mine"}
-    _write(recipe, [*STEPS, _step("publish", "publish")], publish=push)
+    push = {"output_dir": "runs/r/out", "model_name_or_path": "runs/r/tokenizer", "repo": "me/mine"}
+    _write(recipe, [*STEPS, _step("out", "publish")], out=push)
     with pytest.raises(UserError, match="no token for the Hub"):
         runner.run("recipes/r")
     assert launched == []

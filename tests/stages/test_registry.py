@@ -28,6 +28,7 @@ def test_a_declaration_is_read_as_it_is(name: str) -> None:
     assert read == {key: getattr(stage, key) for key in read}
     for field in ("rows", "cost", "again", "table", "measure"):
         assert (name in stages.names(field)) == (getattr(stage, field) is not None)
+    assert stage.check is not None or not stage.checked_first
     assert stage.main.__func__ is stages.Stage.main  # type: ignore[attr-defined]
 
 

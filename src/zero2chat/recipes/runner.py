@@ -71,10 +71,10 @@ def _check_files(step: Step) -> None:
     whole = step.settings.get("dtype") == "bfloat16" and not step.settings.get("use_peft")
     if step.trains and whole and kind not in ("DEEPSPEED", "FSDP") and not step.settings.get("fsdp"):
         raise UserError(f"{step.config}: dtype: bfloat16 {NO_MASTER_WEIGHTS}")
-    if step.stage == "publish":  # at the end, a missing token or converter would be found out hours later
-        stage = stages.load(step.stage)
-        assert stage.check is not None
-        stage.check(*stage.build(step.settings, str(step.config)))
+    if stages.described(step.stage).checked_first:
+        check = stages.load(step.stage).check
+        assert check is not None
+        check(*step.arguments())
     entries = step.settings.get("datasets")
     sources = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     named = list(runs.strings({key: value for key, value in step.settings.items() if key != "datasets"}))

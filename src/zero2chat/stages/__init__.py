@@ -34,6 +34,7 @@ class Description:
     story: str  # what it makes: for the model card, the documentation and `zero2chat --help`
     kind: Literal["plain", "trains", "answers"]  # plain: one Python process; the others run under `accelerate launch`
     joins: bool = False  # only combines other steps' results, and runs again when those change
+    checked_first: bool = False  # its `check` reads no other step's result: a recipe calls it before its first step
     limits: str = ""  # of the model, for its card
 
     @property

@@ -80,6 +80,7 @@ STAGE = Stage(
     name="publish",
     story="An export of a trained model, as GGUF or merged, and its repository on the Hub.",
     kind="plain",
+    checked_first=True,  # a missing token or converter would be found out hours later
     arguments=(PublishArguments,),
     check=_check,
     run=run,
