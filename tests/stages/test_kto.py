@@ -18,6 +18,7 @@ from trl import KTOConfig, KTOTrainer
 from zero2chat.data.preference_files import append_ranking
 from zero2chat.data.preference_tokens import tokenize_votes
 from zero2chat.data.preferences import load_thumbs, load_votes, pairs_of_thumbs
+from zero2chat.data.rows import load_table
 from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError
 from zero2chat.stages import dpo, kto
@@ -59,6 +60,15 @@ def test_it_learns_from_votes_which_answers_are_liked(preference_yaml: Callable[
     assert metrics["accuracy"]["n"] == metrics["votes_test"]["value"] / 2 > 30
     samples = [json.loads(line) for line in (path.with_suffix("") / "samples.jsonl").read_text().splitlines()]
     assert {sample["vote"]: sample["reward"] > 0 for sample in samples} == {"up": True, "down": False}
+
+
+def test_a_file_of_pairs_is_read_once(preferences: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(
+        "zero2chat.data.preferences.load_table", lambda source: read.append(source) or load_table(source)
+    )
+    load_votes(*read_sources([{"path": str(preferences)}]))
+    assert len(read) == 1
 
 
 def test_a_pair_is_a_vote_up_and_a_vote_down(

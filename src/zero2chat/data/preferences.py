@@ -14,7 +14,7 @@ from datasets import Dataset, Features, List, Value
 from zero2chat import tasks
 from zero2chat.config import Refuse, build
 from zero2chat.data.chat_formats import PREFERENCES, VOTES, Shape, read_turns, recognise, refuse_empty, text_turns
-from zero2chat.data.rows import load_table
+from zero2chat.data.rows import Table, load_table
 from zero2chat.data.sources import Source, first_rows, mix, read_sources, split_of
 from zero2chat.errors import UserError
 
@@ -195,9 +195,16 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
     both conversations. Raises `UserError` with all invalid pairs and those with equal sides; with `equal="drop"` the
     latter are dropped, and their number is returned too.
     """
+    return _pairs(_table(source), source, equal)
+
+
+def _table(source: Source) -> Table:
     if source.task is not None:
         raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
-    rows = first_rows(load_table(source), source.n)
+    return first_rows(load_table(source), source.n)
+
+
+def _pairs(rows: Table, source: Source, equal: str) -> tuple[Dataset, int]:
     for column in ("chosen", "rejected"):
         if column not in rows.column_names:
             raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
@@ -215,16 +222,15 @@ def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     Each preference pair, such as a vote on the chat page, gives two rows: its chosen answer is up, its rejected answer
     down. Raises `UserError` as `load_preferences`, and for a label that is not true or false.
     """
-    table = load_table(source) if source.task is None else None
-    if table is None or {"chosen", "rejected"} <= {*table.column_names}:
-        pairs, dropped = load_preferences(source, equal)
+    table = _table(source)
+    if {"chosen", "rejected"} <= {*table.column_names}:
+        pairs, dropped = _pairs(table, source, equal)
         sides = [(pair, side) for pair in pairs for side in ("chosen", "rejected")]
         rows = [
             {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen", "where": pair.get("where")}
             for pair, side in sides
         ]
         return Dataset.from_list(rows, features=_THUMBS), dropped
-    table = first_rows(table, source.n)
     shape = recognise(table, (*VOTES, *PREFERENCES), source.label, "votes")
     read = table.read(lambda row, where: _read_thumb(row, shape, where), source)
     thumbs = [thumb | {"where": table.where(i, source)} for i, thumb in read]
