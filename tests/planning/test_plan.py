@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from transformers import AutoConfig, Qwen3Config
 
 from zero2chat import cli, stages
@@ -19,7 +20,7 @@ from zero2chat.models.hardware import GPUS
 from zero2chat.models.training_job import Group, Model, Work
 from zero2chat.planning.memory import layer_bytes, per_rank
 from zero2chat.planning.model_sizes import config_of
-from zero2chat.planning.plan import plan, plan_step
+from zero2chat.planning.plan import plan, plan_step, show
 from zero2chat.planning.training_cost import base_config, read_job
 from zero2chat.recipes.recipe import load_recipe
 
@@ -171,6 +172,24 @@ def test_without_max_steps_a_step_says_that_it_cannot_tell(recipe: Path, capsys:
     text = capsys.readouterr().out
     assert "steps not known: set max_steps" in text
     assert "hours not known, price not known" in text
+
+
+def test_where_a_time_ends_training_the_plan_says_so_instead_of_the_minutes_of_max_steps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = plan("recipes/grpo-variants", "h100", price=6.0)
+    assert {step["hours"] for step in made["steps"].values()} == {3.5 / 60}
+    show(made, Console())
+    said = ": max_minutes ends it after at most 3.5 minutes, 0.35 dollars\n  the tokens/s exclude the time to generate"
+    assert capsys.readouterr().out.count(said) == len(made["steps"]) == 7
+
+
+@pytest.mark.parametrize("minutes", [1000, 1e-9])
+def test_a_time_that_max_steps_does_not_need_changes_nothing(minutes: float, recipe: Path) -> None:
+    changes = {"max_steps": 100, "global_batch_size": 8, "per_device_train_batch_size": 8}
+    alone = _sft(recipe, "runs/own/pretrain", **changes)[1]
+    timed = _sft(recipe, "runs/own/pretrain", **changes, max_minutes=minutes)[1]
+    assert timed["hours"] == pytest.approx(min(alone["hours"], minutes / 60))
 
 
 # ---- shipped stages and recipes

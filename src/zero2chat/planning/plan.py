@@ -113,6 +113,10 @@ def plan_step(
     again = job.forward if job.work.checkpointing else 0.0
     speed = ranks * mfu * gpu.peak / job.flops
     hours = None if count is None else count * tokens / speed / 3600
+    minutes = getattr(args, "max_minutes", None)
+    if minutes is not None and hours is not None and 60 * hours < minutes and not job.rollout:
+        minutes = None  # max_steps ends it before
+    hours = hours if minutes is None else minutes / 60
     memory = {}
     sampled = batch * accumulation * job.rollout
     if job.sampled_at_once is not None:
@@ -141,6 +145,7 @@ def plan_step(
         "steps": count,
         "tokens_per_second": speed,
         "hfu": mfu * (job.flops + again) / job.flops,
+        "max_minutes": minutes,
         "hours": hours,
         "price": None if hours is None or price is None else hours * ranks * price,
         "dtype": job.dtype,
@@ -214,6 +219,9 @@ def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
     sides = f"{step['sides']} × " if step["sides"] > 1 else ""
     steps = "steps not known: set max_steps" if step["steps"] is None else f"{step['steps']:,} steps"
     hours = "hours not known" if step["hours"] is None else f"{_short(step['hours'])} hours"
+    without = "excluding"
+    if step["max_minutes"] is not None:  # it counts all of a step
+        hours, without = f"max_minutes ends it after at most {step['max_minutes']:g} minutes", "the tokens/s exclude"
     price = "price not known (--price)" if step["price"] is None else f"{step['price']:,.2f} dollars"
     at_once = f"micro-batch {step['micro_batch']}, gradient accumulation {step['accumulation']}"
     fits = f"{step['config']} is the cheapest config that fits" if step["config"] else "no shipped config fits"
@@ -227,7 +235,7 @@ def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
         f"{fits}, {at_once}",
     ]
     if step["samples"]:
-        lines.insert(3, "excluding the time to generate and score completions")
+        lines.insert(3, f"{without} the time to generate and score completions")
     if step["dtype"] != "float32":
         lines.append(f"dtype: the weights are loaded in {step['dtype']}")
     if step["trains_16_bits"]:
