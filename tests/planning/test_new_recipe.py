@@ -140,6 +140,7 @@ def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     grpo = yaml.safe_load(made["files"]["grpo.yaml"])
     assert grpo["rewards"] == [{"function": "zero2chat.rewards.numeric.numeric_match", "options": {"whole": True}}]
     assert grpo["model_name_or_path"] == "runs/mine/dpo"
+    assert grpo["log_completions"]  # without tasks, nothing else shows what is rewarded
 
 
 def test_steps_follow_each_other_in_the_order_that_is_asked_for(model: str) -> None:
