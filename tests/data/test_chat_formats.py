@@ -113,6 +113,10 @@ ALPACA = {"instruction": "Who?", "output": "Ada."}
         ),
         ([{"instruction": "Who?"}], "mine: its columns (instruction) match no known format"),
         (
+            [{"prompt": "Who?", "chosen": "Ada.", "rejected": "No."}],
+            "mine: its columns (prompt, chosen, rejected) are those of preference pairs, which the stages dpo, kto and",
+        ),
+        (
             [{"messages": [ASKED, ANSWERED]}, ALPACA],
             "mine, row 1: messages is empty; it has instruction, output: put rows of another format into another file",
         ),
@@ -174,7 +178,8 @@ def test_preferences_are_read_in_each_shape(
         pairs, _ = load_preferences(_source(tmp_path, row | sides))
         no = {"role": "assistant", "content": "No."}
         where = f"mine, row 0 ({tmp_path / 'mine.jsonl'}, line 1)"
-        assert list(pairs) == [{"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [no], "where": where}]
+        read = {"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [no], "tools": None, "where": where}
+        assert list(pairs) == [read]
         assert f"mine: 1 pairs, read as {read_as}" in capsys.readouterr().out
 
 

@@ -112,7 +112,7 @@ def source(folder: Path, *rows: dict[str, Any], **more: Any) -> Source:
 
 
 def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path: Path) -> None:
-    expected = {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no")}
+    expected = {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no"), "tools": None}
     for row in (
         {"prompt": "q", "chosen": "yes", "rejected": "no"},
         {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no")},

@@ -186,7 +186,7 @@ MISTAKES = {
     "the output is there": Mistake([*F16, "--out", "model"], "model: already exists"),
     "no adapter": Mistake(["model", "--merge"], "remove --merge"),
     "no base": Mistake(
-        MERGE, "cannot load the adapter's base model: .*no such f", lambda here: _base(here, "/not/here")
+        MERGE, "its base model /not/here is not there: .*base_model_name_or_path", lambda here: _base(here, "/not/here")
     ),
     "no base named": Mistake(MERGE, "no base model: set", lambda here: _base(here, None)),
     "an adapter's adapter": Mistake(MERGE, "is an adapter too", lambda here: _base(here, str(here / "adapter"))),

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
 import torch
 
 from zero2chat.errors import UserError
+from zero2chat.models.adapters import merged
 from zero2chat.models.loading import context_length, load_for_use, load_model, load_tokenizer, refuse_adapter
 
 
@@ -111,15 +113,20 @@ def test_an_adapter_is_refused_for_training_and_a_whole_model_is_not(model_folde
         refuse_adapter(load_model(tmp_path)[0], "someone/adapter")
 
 
-def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(model_folder, write_model, tmp_path):
+def _write_adapter(base, folder):
+    """Write an adapter of the base model as a run's folder has it, and return its config."""
     from peft import LoraConfig, get_peft_model
 
-    model, tokenizer = load_model(model_folder)
-    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])).save_pretrained(tmp_path)
-    model.generation_config.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    model, tokenizer = load_model(base)
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])).save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return json.loads((folder / "adapter_config.json").read_text())
+
+
+def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(model_folder, write_model, tmp_path):
+    own = _write_adapter(model_folder, tmp_path)
     assert load_model(tmp_path)
-    own = json.loads((tmp_path / "adapter_config.json").read_text())
     for i, change in enumerate(({"hidden_size": 48}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1})):
         other = write_model(tmp_path / f"other{i}", **change)
         (tmp_path / "adapter_config.json").write_text(json.dumps(own | {"base_model_name_or_path": str(other)}))
@@ -129,3 +136,24 @@ def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(mo
     for weights in (True, False):
         with pytest.raises(UserError, match="its base model data/some/model is not there: work in the folder where"):
             load_model(tmp_path, weights=weights)
+
+
+def test_an_adapter_that_was_moved_with_its_base_names_the_place(model_folder, tmp_path):
+    own = _write_adapter(model_folder, tmp_path)
+    file, base = tmp_path / "adapter_config.json", tmp_path / "_base"
+    file.write_text(json.dumps(own | {"base_model_name_or_path": "runs/recipe/dpo/_base"}))
+    base.symlink_to(model_folder)
+    says = re.escape(f"or name its place ({base}) as base_model_name_or_path in adapter_config.json")
+    for open_it in (load_model, merged):
+        with pytest.raises(UserError, match=says):
+            open_it(tmp_path)
+    file.write_text(json.dumps(own | {"base_model_name_or_path": str(base)}))
+    assert load_model(tmp_path)
+
+
+def test_a_missing_run_of_a_recipe_in_the_working_folder_names_that_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.yaml").touch()
+    with pytest.raises(UserError, match=r"`zero2chat run mine` makes it \(step sft\)"):
+        load_model("runs/mine/sft")

@@ -125,13 +125,22 @@ def test_it_knows_the_format_and_a_dry_run_writes_nothing(
     assert ("overlong" in settings) == ("none is longer" not in made["steps"]["sft"]["lengths"])
 
 
+def test_of_files_of_several_formats_each_is_named_in_their_order(model: str) -> None:
+    made = new("mine", model, [DATA[name]() for name in ("ShareGPT", "Alpaca", "chat")], dry_run=True)
+    assert made["steps"]["sft"]["data"] == ["sharegpt.json", "alpaca.jsonl", "chats.jsonl"]
+    assert made["steps"]["sft"]["format"] == "ShareGPT, Alpaca, chat"
+    assert made["steps"]["sft"]["rows"] == 180
+
+
 def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     made = new("mine", model, [jsonl("pairs.jsonl", pairs()), jsonl("sums.jsonl", sums())], dry_run=True)
     assert list(made["steps"]) == ["dpo", "grpo"]
     assert made["steps"]["dpo"]["rows"] == 58  # without the two with equal sides
+    assert "; 2 more dropped as equal; " in made["steps"]["dpo"]["lengths"]
     grpo = yaml.safe_load(made["files"]["grpo.yaml"])
     assert grpo["rewards"] == [{"function": "zero2chat.rewards.numeric.numeric_match", "options": {"whole": True}}]
     assert grpo["model_name_or_path"] == "runs/mine/dpo"
+    assert grpo["log_completions"]  # without tasks, nothing else shows what is rewarded
 
 
 def test_steps_follow_each_other_in_the_order_that_is_asked_for(model: str) -> None:

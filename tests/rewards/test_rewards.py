@@ -82,6 +82,31 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
     return made
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "./taste.py",
+            "expected MODULE.FUNCTION, such as my_rewards.polite for the function `polite` of my_rewards.py",
+        ),
+        ("taste.py:short", "expected MODULE.FUNCTION"),
+        ("short", "expected MODULE.FUNCTION"),
+        ("tastes.short", "No module named 'tastes': put tastes.py into the working folder, "),
+        ("needs_more.short", "No module named 'no_such_package'$"),
+        ("taste.shrt", "taste has no function 'shrt'; did you mean 'short'?"),
+        ("taste.brevity", "taste has no function 'brevity'; known: short"),
+    ],
+)
+def test_a_function_that_is_not_there_says_where_it_is_looked_for(
+    own: Callable[[str, str], Reward], tmp_path: Path, name: str, says: str
+) -> None:
+    own("taste.short", "[1.0 for _ in completions]")
+    (tmp_path / "needs_more.py").write_text("import no_such_package\n")
+    pattern = re.escape(f"rewards: cannot import '{name}': {says.removesuffix('$')}") + "$" * says.endswith("$")
+    with pytest.raises(UserError, match=pattern):
+        read_rewards([{"function": name}])
+
+
 def test_a_users_function_is_not_called_before_there_are_completions(own: Callable[[str, str], Reward]) -> None:
     assert own("share.mean", "[1 / len(completions)]")(["a"]) == [1.0]
 

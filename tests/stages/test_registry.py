@@ -39,6 +39,27 @@ def test_reading_the_declarations_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
 
 
+def test_a_users_file_with_the_name_of_a_package_does_not_replace_it_and_a_reward_beside_it_is_found(
+    tmp_path: Path,
+) -> None:
+    for name in ("datasets", "evaluate", "random"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the user's {name}')\n")
+    (tmp_path / "taste.py").write_text("def short(completions, **_):\n    return [1.0 for _ in completions]\n")
+    settings = (
+        "output_dir: runs/mine\nmodel_name_or_path: ./none\nrewards: [{function: FUNCTION}]\ndatasets: [{path: no}]"
+    )
+    command = [sys.executable, "-m", "zero2chat.stages.grpo", "--config", "mine.yaml"]
+    for function, says in (
+        ("taste.short", "no"),
+        ("taste.shrt", "taste has no function 'shrt'; did you mean 'short'?"),
+    ):
+        (tmp_path / "mine.yaml").write_text(settings.replace("FUNCTION", function))
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert ("taste" in done.stderr) == (function == "taste.shrt")
+
+
 def test_a_package_built_for_another_cuda_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM's library for CUDA 12 beside a torch for CUDA 13, as TRL's lazy import reports it."""
     raised: list[Exception] = []

@@ -345,7 +345,7 @@ def ui(
         import uvicorn
     except ImportError as error:
         raise UserError(
-            f"ui: {error.name} is not installed: `make ui` does that, or `pip install -e '.[ui]'`"
+            f"ui: {error.name} is not installed: `make ui` does that, or `pip install 'zero2chat[ui]'`"
         ) from error
     if out and not against:
         raise UserError("out: votes need two models: give the second with --against")

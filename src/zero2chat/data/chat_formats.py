@@ -148,6 +148,11 @@ def recognise(rows: Dataset, shapes: Sequence[Shape], label: str | None, unit: s
         known = "; ".join(shape.described(shape.columns) for shape in shapes)
         fits = any(shape.columns == ("prompt", "completion") for shape in shapes)
         guessed = guessed_columns(columns) if fits else {}
+        if {"chosen", "rejected"} <= set(columns) and all(shape in CONVERSATIONS for shape in shapes):
+            raise UserError(
+                f"{label}: its columns ({', '.join(columns)}) are those of preference pairs, which the stages dpo, kto "
+                f"and reward read. Conversations have one of these formats: {known}"
+            )
         raise UserError(
             f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: name them by `columns`"
             f"{f', such as {as_yaml(guessed)}' if guessed else ''}, or set `column` to the one that holds messages"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from datasets import Dataset
 from jinja2 import TemplateError
@@ -72,7 +74,8 @@ def _encode_side(
     if len(pair[side]) > 1:
         raise UserError(f"{where}: {side} has {len(pair[side])} turns: move all but the last into the prompt")
     try:
-        ids, mask = encoder(neutral(pair["prompt"] + pair[side], tokenizer))
+        tools = neutral(json.loads(pair.get("tools") or "null"), tokenizer)
+        ids, mask = encoder(neutral(pair["prompt"] + pair[side], tokenizer), tools)
     except (TemplateError, TypeError, UserError) as error:
         raise UserError(f"{where}: {error}") from error
     if 1 not in mask:
@@ -87,6 +90,11 @@ def both_sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
     return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
 
 
+def tools_of(pairs: Sequence[Pair]) -> list[Any]:
+    """Return the schemas that each of `both_sides` shows, or None."""
+    return 2 * [json.loads(pair.get("tools") or "null") for pair in pairs]
+
+
 def tokenize_reward_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair]]:
@@ -94,7 +102,7 @@ def tokenize_reward_pairs(
 
     A pair that is too long is an error or is dropped (`which_fit`).
     """
-    ids = encode(tokenizer, both_sides(pairs))
+    ids = encode(tokenizer, both_sides(pairs), tools_of(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
     lengths = [max(len(a), len(b)) for a, b in both]
     kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG, lambda i: _name(pairs[i], f"row {i}"))

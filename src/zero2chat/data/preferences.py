@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -13,20 +14,31 @@ from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
 from zero2chat.config import Refuse, build
-from zero2chat.data.chat_formats import PREFERENCES, VOTES, Shape, read_turns, recognise, refuse_empty, text_turns
+from zero2chat.data.chat_formats import (
+    PREFERENCES,
+    VOTES,
+    Shape,
+    read_tools,
+    read_turns,
+    recognise,
+    refuse_empty,
+    text_turns,
+)
 from zero2chat.data.rows import Table, load_table
 from zero2chat.data.sources import Source, first_rows, mix, read_sources, split_of
 from zero2chat.errors import UserError
 
 Messages = list[dict[str, str]]
-# prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`.
+# prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`,
+# and `tools`: JSON of the schemas that the chat template shows, or None.
 Pair = dict[str, Any]
-# prompt, completion (messages, as in TRL), label: true for thumbs up, and, if known, `where`, as above.
+# prompt, completion (messages, as in TRL), label: true for thumbs up, and, if known, `where` and `tools`, as above.
 Thumb = dict[str, Any]
 
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
-_FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES, "where": Value("string")})
-_THUMBS = Features({"prompt": MESSAGES, "completion": MESSAGES, "label": Value("bool"), "where": Value("string")})
+_NAMES = {"tools": Value("string"), "where": Value("string")}
+_FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES, **_NAMES})
+_THUMBS = Features({"prompt": MESSAGES, "completion": MESSAGES, "label": Value("bool"), **_NAMES})
 
 
 @dataclass
@@ -189,7 +201,7 @@ def split_pairs(pairs: Sequence[Any], test_fraction: float, unit: str = "pairs")
 
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `chat_formats.py`,
-    and `where`, the row's name.
+    `tools`, JSON of the row's own schemas or None, and `where`, the row's name.
 
     Plain text becomes a user's and an assistant's turn. Without a prompt column, the prompt is the common beginning of
     both conversations. Raises `UserError` with all invalid pairs and those with equal sides; with `equal="drop"` the
@@ -227,7 +239,8 @@ def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
         pairs, dropped = _pairs(table, source, equal)
         sides = [(pair, side) for pair in pairs for side in ("chosen", "rejected")]
         rows = [
-            {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen", "where": pair.get("where")}
+            {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen"}
+            | {name: pair.get(name) for name in _NAMES}
             for pair, side in sides
         ]
         return Dataset.from_list(rows, features=_THUMBS), dropped
@@ -247,7 +260,7 @@ def _read_thumb(row: dict[str, Any], shape: Shape, where: str) -> Thumb:
     if turns[-1]["role"] != "assistant":
         raise UserError(f"{where}: completion: does not end with the assistant's turn")
     refuse_empty(turns[:-1], where)
-    return {"prompt": turns[:-1], "completion": turns[-1:], "label": label}
+    return {"prompt": turns[:-1], "completion": turns[-1:], "label": label, "tools": _tools(row, where)}
 
 
 def pairs_of_thumbs(thumbs: Sequence[Thumb]) -> list[tuple[int, int]]:
@@ -284,7 +297,13 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if not side or side[-1]["role"] != "assistant":
             raise UserError(f"{where}: {name}: does not end with the assistant's turn")
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "tools": _tools(row, where)}
+
+
+def _tools(row: dict[str, Any], where: str) -> str | None:
+    """Return the row's own schemas as JSON, because in a table each would have the parameters of all."""
+    schemas = read_tools(row.get("tools"), where)
+    return json.dumps(schemas) if schemas else None
 
 
 def _stripped(messages: Messages) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
-from zero2chat.models.loading import load_model
+from zero2chat.models.loading import load_model, refuse_moved_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,6 +45,7 @@ def merged(
             f"{folder}: its base model {base} is an adapter too: merge that one first, and name the merged folder as "
             "base_model_name_or_path in adapter_config.json here"
         )
+    refuse_moved_base(folder, folder, base)
     with _unsharded():
         try:
             model, _ = load(base, "auto", revision=settings.get("revision") or "main")

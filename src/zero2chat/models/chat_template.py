@@ -85,7 +85,7 @@ def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     if empty:
         names = ", ".join(visible(token) for token in tokenizer.convert_ids_to_tokens(empty))
         raise UserError(
-            f"use_peft: {names} are untrained in the model, and an adapter cannot train them: set "
+            f"use_peft: {names}: untrained in the model, and an adapter cannot train them: set "
             "`lora_modules_to_save: [embed_tokens, lm_head]`, or start from a chat model"
         )
 

@@ -107,12 +107,20 @@ def _base_of(path: str | Path, folder: Path) -> str:
         base = str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: adapter_config.json is damaged ({error}): save the adapter again") from error
-    if not Path(base).exists() and not is_hub_name(base):
-        raise UserError(
-            f"{path}: is an adapter, and its base model {base} is not there: work in the folder where it was trained, "
-            "or name its place as base_model_name_or_path in adapter_config.json"
-        )
+    refuse_moved_base(path, folder, base)
     return base
+
+
+def refuse_moved_base(path: str | Path, folder: Path, base: str) -> None:
+    """Raise `UserError` if the base model that an adapter names is not there, with the place where it is, if known."""
+    if Path(base).exists() or is_hub_name(base):
+        return
+    own = folder / Path(base).name  # a start model that was merged into the adapter's own run moves with it
+    place = f"its place ({own})" if (own / "config.json").exists() else "its place"
+    raise UserError(
+        f"{path}: is an adapter, and its base model {base} is not there: work in the folder where it was trained, "
+        f"or name {place} as base_model_name_or_path in adapter_config.json"
+    )
 
 
 def is_reward_model(path: str | Path, made: Sequence[str] | None = None) -> bool:
@@ -214,7 +222,9 @@ def _find(path: str | Path) -> Path | None:
 
 def _remedy(folder: Path) -> str:
     if folder.parts[:1] == ("runs",) and len(folder.parts) > 2:
-        return f"`zero2chat run recipes/{folder.parts[1]}` makes it (step {folder.parts[2]})"
+        name, step = folder.parts[1:3]
+        recipe = name if Path(name, "recipe.yaml").exists() else f"recipes/{name}"  # `zero2chat new` writes NAME
+        return f"`zero2chat run {recipe}` makes it (step {step})"
     return "give a folder written by `save_pretrained`, such as runs/quickstart/sft"
 
 

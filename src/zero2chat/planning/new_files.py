@@ -137,4 +137,6 @@ def _publishes(settings: Mapping[str, Any]) -> str:
 
 
 def duration(minutes: float) -> str:
-    return f"{minutes / 60:.1f} hours" if minutes > 100 else f"{math.ceil(minutes)} minutes"
+    if minutes > 100:
+        return f"{minutes / 60:.1f} hours"
+    return "1 minute" if minutes <= 1 else f"{math.ceil(minutes)} minutes"

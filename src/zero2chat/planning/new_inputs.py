@@ -98,7 +98,8 @@ class Part:
 
     stage: str
     paths: list[str]
-    format: str
+    format: str = ""  # or several, in the order of the files
+    equal: int = 0  # preference pairs whose two answers are equal
     n: int = 0  # rows of the files
     held: int = 0  # of these, held out for the evaluation
     counts: dict[str, int] = field(default_factory=dict)  # of each file's rows
@@ -223,17 +224,16 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
         claimed += [stage for stage in able if _columns(stage, rows.column_names)]
         if not claimed:
             raise _no_format(path, rows, wanted or STEPS)
-        part = found.setdefault(claimed[0], Part(claimed[0], [], _format(claimed[0], rows)))
-        part.paths.append(path)
+        found.setdefault(claimed[0], Part(claimed[0], [])).paths.append(path)
     for stage in wanted:
         others = [path for path, rows in loaded.items() if _columns(stage, rows.column_names) is not None]
         if stage not in found and not others:
             formats = "; ".join(f"{name} ({', '.join(needed)})" for name, needed in _FORMATS[stage])
             raise UserError(f"--steps {stage}: no --data file is for it. It reads: {formats}: add one with --data")
-        if stage not in found:
-            found[stage] = Part(stage, others, _format(stage, loaded[others[0]]))
+        found.setdefault(stage, Part(stage, others))
     for part in found.values():
         part.counts = {path: len(loaded[path]) for path in part.paths}
+        part.format = ", ".join(dict.fromkeys(_format(part.stage, loaded[path]) for path in part.paths))
         part.columns = {path: _columns(part.stage, loaded[path].column_names) or {} for path in part.paths}
         part.n = sum(part.counts.values())
     return [found[stage] for stage in wanted or STEPS if stage in found]
@@ -309,7 +309,7 @@ def _count_invalid(part: Part, path: str) -> int:
             if part.stage == "sft":
                 load_conversations(source)
             elif part.stage == "dpo":
-                load_preferences(source, equal="drop")
+                part.equal += load_preferences(source, equal="drop")[1]
             else:
                 load_problems(source, tools=True)
     except InvalidRows as refused:
@@ -363,8 +363,9 @@ def lengths_of(part: Part) -> str:
     )
     if part.stage == "grpo":
         return said
+    equal = f"; {part.equal:,} more dropped as equal" if part.equal else ""
     over = f"{part.over:.1%} are longer than max_length and dropped" if part.over else "none is longer than max_length"
-    return f"{said}; {over}"
+    return f"{said}{equal}; {over}"
 
 
 # ---- the evaluation

@@ -152,8 +152,10 @@ def _lengths(part: Part, base: Base, machine: Machine) -> list[int]:
 def _of_stage(part: Part, length: int, machine: Machine) -> dict[str, Any]:
     """Return the settings that only this stage has. `length` is max_length, or that of a completion."""
     if part.stage == "grpo":
-        rewards = {"rewards": part.settings["rewards"]}
-        return rewards | {"num_generations": 8, "max_completion_length": length, "temperature": 1.0}
+        sampled = {"num_generations": 8, "max_completion_length": length, "temperature": 1.0}
+        shown = {"log_completions": True, "num_completions_to_print": 2}
+        part.notes["log_completions"] = "Each logged step prints two completions, and keeps all in `completions/`."
+        return {"rewards": part.settings["rewards"], **sampled, **shown}
     own: dict[str, Any] = {"max_length": length}
     if max(part.lengths) > length or len(part.lengths) < part.n:  # rows that were not measured may be longer
         own["overlong"] = "drop"

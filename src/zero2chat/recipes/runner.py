@@ -291,8 +291,10 @@ def _launch(step: Step, command: Sequence[str], jobs: int = 1) -> None:
 
     Raises `SystemExit`: 2 after a user's mistake, 1 after a failure.
     """
-    tools = Path(sys.executable).parent
-    resolved = [sys.executable if command[0] == "python" else str(tools / command[0]), *command[1:]]
+    # As a module: the script `accelerate` lies elsewhere if a parent environment has the package. With -P, a file of
+    # the working folder cannot replace one that the launcher imports.
+    module = [] if command[0] == "python" else ["-P", "-m", "accelerate.commands.accelerate_cli"]
+    resolved = [sys.executable, *module, *command[1:]]
     with tempfile.TemporaryDirectory() as scratch:
         mistake = Path(scratch) / "mistake"
         env = environment(step, jobs) | {MISTAKE_FILE: str(mistake)}

@@ -18,6 +18,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from datasets import Dataset
@@ -77,6 +79,30 @@ def written(completion: str | Sequence[Mapping[str, Any]]) -> str:
     return (f"<think>{thought}</think>" if thought else "") + last_message(completion)
 
 
+def _import(path: str) -> tuple[ModuleType, Any]:
+    """Return the module and the function that a dotted path names. Raises `UserError` if there is none."""
+    cannot = f"rewards: cannot import '{path}'"
+    module_name, _, name = path.rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in path.split(".")):
+        raise UserError(
+            f"{cannot}: expected MODULE.FUNCTION, such as my_rewards.polite for the function `polite` of "
+            "my_rewards.py in the working folder"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        top = module_name.split(".")[0]
+        hint = f": put {top}.py into the working folder, {Path.cwd()}, or install it" if error.name == top else ""
+        raise UserError(f"{cannot}: {error}{hint}") from error
+    except Exception as error:  # a user's module may raise anything
+        raise UserError(f"{cannot}: {error}") from error
+    if not hasattr(module, name):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        named = [key for key in own if not key.startswith("_") and inspect.isfunction(vars(module)[key])]
+        raise UserError(f"{cannot}: {module_name} has no function '{name}'{nearest(name, named) if named else ''}")
+    return module, getattr(module, name)
+
+
 class Reward:
     """A reward function for a trainer, with bound options and checked return values."""
 
@@ -85,12 +111,8 @@ class Reward:
         this package rejects an option's value."""
         self.weight = spec.weight
         self._path = spec.function
+        module, function = _import(spec.function)
         module_name, _, name = spec.function.rpartition(".")
-        try:
-            module = importlib.import_module(module_name)
-            function = getattr(module, name)
-        except Exception as error:  # a user's module may raise anything
-            raise UserError(f"rewards: cannot import '{spec.function}': {error}") from error
         if not callable(function) or inspect.iscoroutinefunction(function):
             raise UserError(f"rewards: '{spec.function}' is not a plain function")
         try:

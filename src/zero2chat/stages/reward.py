@@ -30,7 +30,7 @@ from trl.models import unwrap_model_for_generation
 
 from zero2chat import stats, tasks
 from zero2chat.data.preference_files import read_pairs, write_pairs
-from zero2chat.data.preference_tokens import both_sides, tokenize_reward_pairs
+from zero2chat.data.preference_tokens import both_sides, tokenize_reward_pairs, tools_of
 from zero2chat.data.preferences import (
     Pair,
     PairArguments,
@@ -211,7 +211,9 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
             # A complete model folder, with the score scale in its config.
             trainer.model = unwrapped = unwrapped.merge_and_unload()
         score = partial(score_texts, unwrapped, tokenizer, batch_size=args.eval_batch_size, shared=True)
-        (raw, _), (scale, _) = score(both_sides(held_out)), score(both_sides(known[: _SCALED_BY // 2]))
+        (raw, _), (scale, _) = (
+            score(both_sides(pairs), tools=tools_of(pairs)) for pairs in (held_out, known[: _SCALED_BY // 2])
+        )
         set_scale(unwrapped, scale)
     chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
     metrics, bins = preference_metrics(
