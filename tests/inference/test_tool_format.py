@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,7 @@ class Script:
         )
         forward = session.model.forward
 
+        @wraps(forward)
         def listen(input_ids, **kwargs):
             self.fed += input_ids[0].tolist()
             return forward(input_ids=input_ids, **kwargs)

@@ -122,7 +122,7 @@ SETTINGS = [
     ("pretrain", {"model": {"hidden_size": "big"}}, "model: Validation error for field 'hidden_size'"),
     ("pretrain", {"model": {"hidden_size": -4}}, "model: "),
     ("pretrain", {"model": {"vocab_size": 99}}, "model: vocab_size 99 is less than the tokenizer's 400"),
-    ("pretrain", {"model": SMALL | {"head_dim": 15}}, "model: Class validation error"),
+    ("pretrain", {"model": SMALL | {"layer_types": ["full_attention"] * 2}}, "model: Class validation error"),
     (
         "pretrain",
         {"model": SMALL | {"num_key_value_heads": 3}},

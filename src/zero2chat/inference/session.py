@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -99,6 +100,8 @@ class Session:
         self.limit = context_length(model)
         self._template: str | None = None  # the tokenizer's own
         self._ends = end_ids(model, tokenizer)
+        # The name that transformers gives the cache since 5.24, and the name before it
+        self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._log_probabilities: list[float] = []  # of the tokens since the last tool result, with `abstain_below`
         self._read_template(system)
         self.reset()
@@ -301,7 +304,7 @@ class Session:
         # Interrupted in the middle of a forward pass, some layers would be a token ahead of others.
         self._cache = None
         fresh = torch.tensor([ids[cache.get_seq_length() :]], device=self.model.device)
-        output = self.model(input_ids=fresh, cache=cache, use_cache=True, logits_to_keep=1)
+        output = self.model(input_ids=fresh, use_cache=True, logits_to_keep=1, **{self._cache_name: cache})
         self._cache = cache
         logits = output.logits[:, -1].float().cpu()
         own = logits.log_softmax(-1) if self.sampling.abstain_below else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -188,8 +188,12 @@ class TurnEncoder:
             ids, mask = self._by_turns(messages, tools)
         else:
             options = {"return_assistant_tokens_mask": True, "return_dict": True, "chat_template": self._template}
-            encoded = self._tokenizer.apply_chat_template(messages, tools=tools, **options)
+            offsets = {"return_offsets_mapping": True}
+            encoded = self._tokenizer.apply_chat_template(messages, tools=tools, tokenizer_kwargs=offsets, **options)
             ids, mask = encoded["input_ids"], encoded["assistant_masks"]
+            # transformers before 5.24 marks only the first token of a span's last character.
+            for i, ((_, end), (start, _)) in enumerate(pairwise(encoded["offset_mapping"]), start=1):
+                mask[i] |= mask[i - 1] and start < end
         return ids, self._trimmed(ids, mask)
 
     def _by_turns(self, messages: Sequence[Any], tools: Any) -> tuple[list[int], list[int]]:

@@ -73,7 +73,7 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
     current: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     if fields and not current:
         raise ValueError(f"{config.model_type} has no RoPE: its context of {old} tokens cannot be changed")
-    if rope and config.nested_rope_parameter_keys(current):
+    if rope and any(isinstance(value, dict) for value in current.values()):  # RoPE's own values are numbers and lists
         raise ValueError(f"{config.model_type} has other RoPE parameters in some layers: it cannot be scaled here")
     positions = fields.get("max_position_embeddings")
     if positions is not None and (type(positions) is not int or positions < 1):

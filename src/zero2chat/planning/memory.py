@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations import moe
@@ -59,6 +58,8 @@ def _kept(shape: str, layers: int, rows: int, dtype: torch.dtype, autocast: bool
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
         if lora is not None:
+            from peft import LoraConfig, get_peft_model
+
             model = get_peft_model(model, LoraConfig(**json.loads(lora))).get_base_model()
     body = model.base_model
     with FakeTensorMode():  # on a CPU, so that autocast casts as on a GPU
