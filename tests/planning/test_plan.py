@@ -351,27 +351,34 @@ def test_a_layer_of_experts_keeps_a_tokens_experts_for_the_backward_pass() -> No
     assert layer(32) - layer(4) < 4 * 4 * 32  # the router's probabilities
 
 
-def test_adapters_of_experts_are_not_planned(recipe: Path) -> None:
+def test_adapters_of_experts_are_planned_as_they_are_trained(recipe: Path) -> None:
     shape = SHAPE | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
     change(recipe, model_type="qwen3_moe", model=shape)
-    steps = yaml.safe_load((recipe / "recipe.yaml").read_text())["steps"]
-    (recipe / "recipe.yaml").write_text(
-        yaml.safe_dump({"steps": [*steps, {"name": "sft", "stage": "sft", "config": "sft.yaml"}]})
-    )
-    sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}], "model_name_or_path": "runs/own/pretrain"}
-    sft |= {"max_steps": 1, "global_batch_size": 8, "per_device_train_batch_size": 8, "use_peft": True}
-    for changes, message in (
-        ({"lora_target_modules": "all-linear"}, "lora_dropout: adapters of experts have none: set `lora_dropout: 0`"),
-        (
-            {"lora_target_modules": "all-linear", "lora_dropout": 0.0},
-            "cannot plan adapters of experts: set lora_target",
-        ),
-    ):
-        (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | changes))
-        with pytest.raises(UserError, match=re.escape(message)):
-            plan(str(recipe), "h100")
-    (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | {"lora_target_modules": ["q_proj", "v_proj"]}))
-    assert plan(str(recipe), "h100")["steps"]["sft"]["trained"] == LAYERS * 2 * 2 * 16 * WIDTH
+    more = {"max_steps": 1, "global_batch_size": 8, "per_device_train_batch_size": 8, "use_peft": True}
+
+    def planned(**changes: Any) -> dict[str, Any]:
+        return _sft(recipe, "runs/own/pretrain", **more, **changes)[1]
+
+    with pytest.raises(UserError, match="lora_dropout: adapters of experts have none: set `lora_dropout: 0`"):
+        planned(lora_target_modules="all-linear")
+    some = planned(lora_target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+    attention = LAYERS * 4 * 2 * 16 * WIDTH
+    assert some["trained"] == attention
+    every = planned(lora_target_modules="all-linear", lora_dropout=0.0)
+    # Gate and up are one matrix, with twice the rank.
+    expert = 2 * 16 * (WIDTH + INNER) + 16 * (INNER // 2 + WIDTH)
+    router = 16 * (WIDTH + 8)
+    assert every["trained"] == attention + LAYERS * (8 * expert + router)
+    assert every["flops_per_token"] == some["flops_per_token"] + 6 * LAYERS * (2 * expert + router)
+    # More copies than of `some`, whose weights have bf16 copies too: the adapters', and a layer's gradients.
+    layer = 8 * 3 * WIDTH * INNER // 2 + 8 * WIDTH
+    adapters = every["trained"] - some["trained"]
+    before, after = (one["memory"]["single_gpu"]["copies"] * 1e9 for one in (some, every))
+    assert after - before == pytest.approx(2 * adapters + (2 + 4) * layer)
+    for checkpointing, layers in ((True, 1), (False, LAYERS)):  # of these, PEFT's copies of the experts are kept
+        changes = {"dtype": "bfloat16", "gradient_checkpointing": checkpointing, "lora_target_modules": "all-linear"}
+        copies = planned(lora_dropout=0.0, **changes)["memory"]["single_gpu"]["copies"] * 1e9
+        assert copies == pytest.approx(2 * every["trained"] + 2 * (layers + 1) * layer)
 
 
 def test_a_model_without_attention_is_refused(recipe: Path) -> None:

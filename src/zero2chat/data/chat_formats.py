@@ -137,13 +137,18 @@ def as_yaml(columns: Mapping[str, str]) -> str:
     return f"`columns: {{{', '.join(f'{name}: {own}' for name, own in columns.items())}}}`"
 
 
+def first_fitting(shapes: Sequence[Shape], columns: Sequence[str]) -> Shape | None:
+    """Return the first format whose columns all exist; None if there is none."""
+    return next((shape for shape in shapes if set(shape.columns) <= set(columns)), None)
+
+
 def recognise(rows: Dataset, shapes: Sequence[Shape], label: str | None, unit: str) -> Shape:
     """Return the first format whose columns all exist, and print it with the number of rows, which are `unit`.
 
     Raises `UserError` if there is none.
     """
     columns = rows.column_names
-    shape = next((shape for shape in shapes if set(shape.columns) <= set(columns)), None)
+    shape = first_fitting(shapes, columns)
     if shape is None:
         known = "; ".join(shape.described(shape.columns) for shape in shapes)
         fits = any(shape.columns == ("prompt", "completion") for shape in shapes)

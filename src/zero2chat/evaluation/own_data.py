@@ -120,25 +120,20 @@ def _with_reference(column: str) -> list[Shape]:
 
 
 # A file may also have a `completion`, with the steps to the answer, which `sft` reads.
-_PROMPT_AND_ANSWER, _QUESTION_AND_ANSWER = _with_reference("answer")
-_SHAPES = (
+PROMPT_AND_ANSWER, _QUESTION_AND_ANSWER = _with_reference("answer")
+SHAPES = (
     CONVERSATIONS[0],
-    _PROMPT_AND_ANSWER,
+    PROMPT_AND_ANSWER,
     *CONVERSATIONS[1:],
     _QUESTION_AND_ANSWER,
     Shape("prompt", ("prompt",), _asked("prompt")),
 )
 
 
-def fits(columns: Sequence[str]) -> bool:
-    """Whether `load_rows` knows a format with these columns."""
-    return any(set(shape.columns) <= set(columns) for shape in _SHAPES)
-
-
 def _shapes(spec: OwnData) -> Sequence[Shape]:
     if spec.reference is not None:
         return _with_reference(spec.reference)
-    return _SHAPES if spec.column == "text" else [of_column(spec.column)]
+    return SHAPES if spec.column == "text" else [of_column(spec.column)]
 
 
 def _reference(given: Sequence[Message], shown: bool) -> list[str]:

@@ -143,15 +143,19 @@ def _step_kind(node: Any) -> str:
     return next((kind for kind in ("periodic", "other") if kind in kinds), "plain")
 
 
+def _parts(level: list[Any]) -> Iterator[Node]:
+    """Yield all nodes of these trees, which the list then no longer has."""
+    while level:
+        part = level.pop()
+        if isinstance(part, tuple) and part:
+            level += part
+            yield part
+
+
 def _edges(gold: Node, answer: Node) -> dict[str, set[Fraction]]:
     """Return, by variable, where polynomials in the steps of one side are an integer or a half-integer, or turn."""
     found: dict[str, set[Fraction]] = {}
-    level: list[Any] = list({*_steps(gold)} ^ {*_steps(answer)})[:_MOST_MARKS]
-    while level:
-        part = level.pop()
-        if not isinstance(part, tuple) or not part:
-            continue
-        level += part
+    for part in _parts(list({*_steps(gold)} ^ {*_steps(answer)})[:_MOST_MARKS]):
         names = variables(part) if isinstance(part[0], str) else set()
         for name in names if len(names) == 1 else ():
             if len(marks := found.setdefault(name, set())) < 4 * _MOST_MARKS:
@@ -254,12 +258,7 @@ def _worth(node: Node, point: Point) -> list[Fraction]:
 def _kinks(node: Any) -> dict[str, set[Fraction]]:
     """Return, by variable, the zeros and turning points of polynomials inside an absolute value, a root or the like."""
     found: dict[str, set[Fraction]] = {}
-    level = [node]
-    while level:
-        part = level.pop()
-        if not isinstance(part, tuple) or not part:
-            continue
-        level += part
+    for part in _parts([node]):
         if part[0] == "call" and part[1] in _KINKED:
             for given in part[2:]:
                 names = variables(given)

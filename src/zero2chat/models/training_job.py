@@ -45,7 +45,8 @@ class Group:
 @dataclass(frozen=True)
 class Model:
     """Contents of a rank before sharding. `frozen`: bytes of frozen weights; `readers`: parameters of models that are
-    only used for inference (reference, reward models); `size`: bytes per weight of these."""
+    only used for inference (reference, reward models); `size`: bytes per weight of these; `folded`: weights of
+    experts with adapters, which PEFT adds to copies of them; `idle`: adapters' parameters that a token does not use."""
 
     config: PreTrainedConfig
     groups: tuple[Group, ...]
@@ -53,6 +54,8 @@ class Model:
     readers: int = 0
     size: int = 4
     lora: LoraConfig | None = None
+    folded: int = 0
+    idle: int = 0
 
     @property
     def trained(self) -> int:
@@ -64,7 +67,7 @@ class Model:
         fields = {k: v for k, v in self.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")}
         lora = None
         if self.lora is not None:
-            known = ("r", "lora_alpha", "lora_dropout", "target_modules")
+            known = ("r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters")
             chosen = {k: getattr(self.lora, k) for k in known}
             lora = json.dumps({k: sorted(v) if isinstance(v, set) else v for k, v in chosen.items()})
         return json.dumps(fields | {"model_type": self.config.model_type}, default=str), lora

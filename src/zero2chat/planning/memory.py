@@ -155,6 +155,12 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
             # Autocast's copies
             parts["copies"] = 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)
             parts["buffers"] = gradients if ranks > 1 else 0.0  # DDP's buckets
+    if model.folded:
+        layer = model.folded / model.config.get_text_config().num_hidden_layers
+        if autocast and model.size == 4:  # the copies are in fp32, and what is kept of them counts as autocast's
+            parts["copies"] += (2 + 4) * layer  # gradients of one layer's
+        else:
+            parts["copies"] += dtype.itemsize * ((layer if work.checkpointing else model.folded) + layer)
     at_work = activations(model, work, batch, dtype, autocast)
     # When gradients are reduced, activations and gathered weights are already freed.
     parts["buffers"] += max(early, late - sum(at_work.values()) - parts["copies"])

@@ -22,7 +22,7 @@ import torch
 from trl import ModelConfig
 
 from zero2chat import config, stages
-from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES, as_yaml, guessed_columns
+from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES, Shape, as_yaml, first_fitting, guessed_columns
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.preview_rows import Rows, open_empty
@@ -30,7 +30,7 @@ from zero2chat.data.prompts import load_problems
 from zero2chat.data.rows import InvalidRows, Table, load_table
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
-from zero2chat.evaluation.own_data import fits, load_rows, read_own_data
+from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER, SHAPES, load_rows, read_own_data
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.math_verifier.verify import unusable
 from zero2chat.models.chat_template import end_turn
@@ -43,12 +43,8 @@ from zero2chat.rewards.numeric import number
 from zero2chat.runs import cores
 
 STEPS = ("sft", "dpo", "grpo")
-# What each step reads: formats with the columns that identify them.
-_FORMATS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
-    "sft": [(shape.name, shape.columns) for shape in CONVERSATIONS],
-    "dpo": [(shape.name, shape.columns) for shape in PREFERENCES],
-    "grpo": [("prompt and answer", ("prompt", "answer"))],
-}
+# What each step reads
+_FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
 _CLAIMS = ("dpo", "sft", "grpo")  # which step a file is for, if it fits several
 TEMPLATES = ("chatml", "llama3", "gemma")  # tried in this order if the model's own cannot be trained by
 
@@ -170,14 +166,9 @@ def _cpu_peak() -> float:
     return cores() * 2 * n**3 / best
 
 
-def _fits(stage: str, columns: Sequence[str]) -> str | None:
-    """Return the name of the stage's first format that these columns have."""
-    return next((name for name, needed in _FORMATS[stage] if set(needed) <= set(columns)), None)
-
-
 def _columns(stage: str, columns: Sequence[str]) -> dict[str, str] | None:
     """Return the names that columns need for the stage's format: {} if they have them, None if they do not fit."""
-    if _fits(stage, columns):
+    if first_fitting(_FORMATS[stage], columns):
         return {}
     guessed = guessed_columns(columns) if stage != "dpo" else {}
     names = ("prompt", "completion" if stage == "sft" else "answer")
@@ -188,7 +179,7 @@ def _columns(stage: str, columns: Sequence[str]) -> dict[str, str] | None:
 def _no_format(path: str, rows: Table, wanted: Sequence[str]) -> UserError:
     """Return the error for a file that no wanted step reads, with the nearest format and the first row's lack."""
     columns = rows.column_names
-    formats = [(stage, name, needed) for stage in wanted for name, needed in _FORMATS[stage]]
+    formats = [(stage, shape.name, shape.columns) for stage in wanted for shape in _FORMATS[stage]]
 
     def near(candidate: tuple[str, str, tuple[str, ...]]) -> float:
         close = [1.0 if c in columns else 0.6 if get_close_matches(c, columns, 1, 0.7) else 0.0 for c in candidate[2]]
@@ -220,7 +211,7 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
     loaded = {path: load_table(Source(path=path, invalid="drop")) for path in paths}
     for path, rows in loaded.items():
         able = [stage for stage in _CLAIMS if stage in (wanted or STEPS)]
-        claimed = [stage for stage in able if _fits(stage, rows.column_names)]
+        claimed = [stage for stage in able if first_fitting(_FORMATS[stage], rows.column_names)]
         claimed += [stage for stage in able if _columns(stage, rows.column_names)]
         if not claimed:
             raise _no_format(path, rows, wanted or STEPS)
@@ -228,7 +219,7 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
     for stage in wanted:
         others = [path for path, rows in loaded.items() if _columns(stage, rows.column_names) is not None]
         if stage not in found and not others:
-            formats = "; ".join(f"{name} ({', '.join(needed)})" for name, needed in _FORMATS[stage])
+            formats = "; ".join(shape.described(shape.columns) for shape in _FORMATS[stage])
             raise UserError(f"--steps {stage}: no --data file is for it. It reads: {formats}: add one with --data")
         found.setdefault(stage, Part(stage, others))
     for part in found.values():
@@ -241,8 +232,9 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
 
 def _format(stage: str, rows: Table) -> str:
     """Return the name of the format that the stage reads these rows as."""
-    names = _columns(stage, rows.column_names)
-    return str(_fits(stage, [*(names or {}), *rows.column_names])) + (f", {as_yaml(names)}" if names else "")
+    names = _columns(stage, rows.column_names) or {}
+    shape = first_fitting(_FORMATS[stage], [*names, *rows.column_names])
+    return (shape.name if shape else "") + (f", {as_yaml(names)}" if names else "")
 
 
 def open_base(model: str) -> Base:
@@ -389,7 +381,7 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
     part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
     if held_out is not None:
         columns = load_table(Source(path=held_out)).column_names
-        named = {} if fits(columns) else guessed_columns(columns)
+        named = {} if first_fitting(SHAPES, columns) else guessed_columns(columns)
         entry, says = {"path": held_out} | ({"columns": named} if named else {}), f"the rows of {held_out}"
     elif part is not None:
         path = max(part.paths, key=part.counts.__getitem__)  # others may have few rows

@@ -6,6 +6,7 @@ Settings are read by the stage's own parser, so invalid settings raise the same 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,21 +135,28 @@ def _trained(model: PreTrainedModel, args: Any, training: Any, options: ModelCon
 
     if hasattr(model, "score"):  # the head that the stage `reward` trains, and saves, beside the adapter
         peft.task_type = TaskType.SEQ_CLS
-    with refused_settings():
+    with refused_settings(), warnings.catch_warnings(action="ignore"):
         wrapped = get_peft_model(model, peft)
-    if any(isinstance(module, ParamWrapper) for module in wrapped.modules()):
-        raise UserError("cannot plan adapters of experts: set lora_target_modules to other matrices, such as q_proj")
+    stacks = [module for module in wrapped.modules() if isinstance(module, ParamWrapper)]
+    per_token = experts_per_token(model.config) or 0
+    idle = sum(
+        part.weight.numel() * max(0, stack.num_experts - per_token) // stack.num_experts
+        for stack in stacks
+        for part in (*stack.lora_A.values(), *stack.lora_B.values())
+    )
     trained = {name: p.numel() for name, p in wrapped.named_parameters() if p.requires_grad}
     saved = sum(n for name, n in trained.items() if "modules_to_save" in name)
     adapter = sum(trained.values()) - saved
     whole = sum(p.numel() for name, p in wrapped.named_parameters()) - adapter - saved
-    matrices = sum(m.base_layer.weight.numel() for m in wrapped.modules() if hasattr(m, "base_layer"))
+    adapted = [m for m in wrapped.modules() if hasattr(m, "base_layer") and m not in stacks]
+    matrices = sum(m.base_layer.weight.numel() for m in adapted)
     assert options is not None
     bits = 4.127 if options.load_in_4bit else 8.0 if options.load_in_8bit else size * 8  # NF4's scales in 8 bits
     frozen = matrices * bits / 8 + (whole - matrices) * size
     # Modules that are trained whole: embeddings, which are not multiplied, and heads, of which tiles are copied.
     groups = [Group(adapter)] + ([Group(saved, copied=False)] if saved else [])
-    return Model(model.config, tuple(groups), frozen, size=size, lora=peft)
+    folded = sum(stack.get_param().numel() for stack in stacks)
+    return Model(model.config, tuple(groups), frozen, size=size, lora=peft, folded=folded, idle=idle)
 
 
 def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
@@ -156,7 +164,7 @@ def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
     c = held.config.get_text_config()
     width = c.num_attention_heads * head_width(c)
     weights = dense - 12.0 * c.num_hidden_layers * width * length
-    adapter, saved = held.groups[0].count, sum(group.count for group in held.groups[1:])
+    adapter, saved = held.groups[0].count - held.idle, sum(group.count for group in held.groups[1:])
     return dense - weights / 3 + 6 * adapter + 2 * saved, dense / 3 + 2 * adapter
 
 

@@ -20,8 +20,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from datasets import Dataset
-from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 from trl import DistillationConfig, DistillationTrainer, ModelConfig
 
@@ -65,12 +63,7 @@ def _check_teacher(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenize
 
 
 class _Trainer(ResumableTrainer, DistillationTrainer):
-    def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
-        sampler = DistillationTrainer._get_train_sampler(self, train_dataset)
-        if self.shuffle_dataset:
-            # TRL's order in a later epoch depends on the earlier epochs, which a resumed run skips.
-            sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
-        return sampler
+    pass
 
 
 def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:

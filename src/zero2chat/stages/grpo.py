@@ -28,8 +28,6 @@ from typing import Annotated, Any
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import Sampler
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig
@@ -273,13 +271,6 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
         replaced = int(self.accelerator.reduce(torch.tensor(float(replaced), device=self.accelerator.device)))
         self.counts["groups_replaced"] += replaced
         return batch
-
-    def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
-        sampler = GRPOTrainer._get_train_sampler(self, train_dataset)
-        if self.shuffle_dataset:
-            # TRL's order in a later epoch depends on the earlier epochs, which a resumed run skips.
-            sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
-        return sampler
 
 
 def _at_the_end(logged: Sequence[Mapping[str, Any]], steps: int) -> dict[str, dict[str, Any]]:

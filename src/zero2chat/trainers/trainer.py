@@ -122,9 +122,14 @@ class ResumableTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
         args = self.args
+        if args.train_sampling_strategy != "group_by_length":
+            sampler: Any = super()._get_train_sampler(train_dataset)
+            if getattr(self, "shuffle_dataset", False):
+                # Of TRL's trainers that sample: their order in a later epoch depends on the earlier epochs, which a
+                # resumed run skips.
+                sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(args.seed + epoch)
+            return sampler
         # Batches over all processes, so that the order is the same for any number of processes.
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         seed = args.seed if args.data_seed is None else args.data_seed
