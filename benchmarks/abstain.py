@@ -1,12 +1,20 @@
-"""Can a small model decline the questions that it answers wrong? By confidence, and by agreement of samples.
+"""Can a small model decline the questions that it answers wrong? By confidence, and by agreement of several answers.
 
-    python benchmarks/abstain.py [MODEL] [--asked capital] [--keep 0.9] [--samples 4] [--rows FILE.jsonl] [--json]
+    python benchmarks/abstain.py [MODEL] [--asked capital] [--keep 0.9] [--samples 4] [--wordings 3] \\
+        [--rows FILE.jsonl] [--figure FILE.svg] [--json]
 
 Asks SmolLM2-135M (`make smollm`), without search, for the capitals of the almanac's countries (`make almanac`). The
 countries of the task's train split, half of all by a hash of the name, fit the threshold; the others are measured. The
 population is a proxy for how well known a country is. Target, set before the measured countries were looked at: wrong
 answers halved while at most 10% of the right ones are lost. Answers are kept in --rows, so that an interrupted run
-continues there. About 5 minutes of one core, half of them for the samples.
+continues there. About 10 minutes of one core.
+
+The scores, none of which needs training:
+- confidence: the answer's own, as `--abstain-below` uses it
+- agreement: the share of samples that state the same by the task, which knows the names of all capitals. That alone
+  tells most wrong answers, because the model invents names, so this control has help that a chat has not.
+- wordings: the question is asked in other words too, and the confidence of each answer counts as far as its words are
+  those of the first answer, without the words of the questions. It was chosen on the countries that fit the threshold.
 """
 
 from __future__ import annotations
@@ -18,30 +26,47 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat import stats, tasks
-from zero2chat.evaluation.calibration import Judged, calibrate
+from zero2chat.evaluation.abstention import gist
+from zero2chat.evaluation.calibration import Judged, calibrate, measure
 from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, answer_each, encode_prompts
 from zero2chat.models.loading import load_for_use
+from zero2chat.report.calibrate import trade_off
+from zero2chat.report.figures import as_file
+from zero2chat.runs import write_atomically
 from zero2chat.tasks.countries import PATH, SHARES
 
-ASKED = {"capital": "What is the capital of {name}?", "currency": "What is the currency of {name}?"}
+ASKED = {
+    "capital": (
+        *("What is the capital of {name}?", "What's the capital of {name}?", "What is {whose} capital?"),
+        "Which city is the capital of {name}?",
+    ),
+    "currency": (
+        *("What is the currency of {name}?", "What's the currency of {name}?", "What is {whose} currency?"),
+        "What currency does {name} use?",
+    ),
+}
 LONGEST = 24  # tokens; a whole sentence with the answer is shorter
 BATCH = 24
 SIZES = ("least", "middle", "most")
+SCORES = {"": "by confidence", "_agreement": "by samples", "_wordings": "by wordings"}
 
 
 def questions(asked: Sequence[str]) -> list[dict[str, Any]]:
-    """The task's rows in one wording each, with the country's population."""
+    """The task's rows, with all wordings of the question and the country's population."""
     countries = [json.loads(line) for line in Path(PATH).read_text(encoding="utf-8").splitlines()]
     people = {one["name"]: int(one["population"].replace(",", "")) for one in countries if "population" in one}
     rows = []
     for country in countries:
         for kind in asked:
             if kind in country and country["name"] in people:
-                row = {"key": country["name"], "question": ASKED[kind].format(name=country["name"]), "kind": kind}
+                name = country["name"]
+                whose = f"{name}'" if name.endswith("s") else f"{name}'s"
+                first, *others = (wording.format(name=name, whose=whose) for wording in ASKED[kind])
+                row = {"key": name, "question": first, "kind": kind}
                 row |= {"answer": country[kind], "almanac": PATH, "invented": 0}
-                rows.append({"row": row, "people": people[country["name"]]})
+                rows.append({"row": row, "others": others, "people": people[name]})
     return rows
 
 
@@ -50,35 +75,65 @@ def right(row: tasks.Row, text: str) -> bool:
     return tasks.load("countries").score(row, f"{text} (almanac)") >= 1
 
 
-def ask(path: str, rows: Sequence[Mapping[str, Any]], samples: int, file: Path) -> list[dict[str, Any]]:
-    """Greedy answers with their confidence, and samples; those in the file are not asked again."""
+def greedy(model: Any, tokenizer: Any, asked: Sequence[str]) -> list[dict[str, Any]]:
+    """The greedy answers with their confidence."""
+    prompts = [[{"role": "user", "content": one}] for one in asked]
+    found = []
+    answers = answer(model, tokenizer, prompts, LONGEST, batch_size=BATCH)
+    for question, one, context in zip(asked, answers, encode_prompts(tokenizer, prompts), strict=True):
+        sure = confidence(log_probabilities(model, context, one.ids[:-1] if one.stopped else one.ids))
+        found.append({"question": question, "text": one.text, "confidence": sure})
+    return found
+
+
+def ask(path: str, rows: Sequence[Mapping[str, Any]], samples: int, wordings: int, file: Path) -> list[dict[str, Any]]:
+    """Greedy answers in each wording, and samples; those in the file are not asked again."""
     known = {}
     if file.exists():
         known = {line["question"]: line for line in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+    known = {
+        question: line
+        for question, line in known.items()
+        if len(line["samples"]) >= samples and len(line.get("wordings", [])) >= wordings
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     todo = [row for row in rows if row["row"]["question"] not in known]
     model, tokenizer = load_for_use(path) if todo else (None, None)
     for at in range(0, len(todo), BATCH):
-        prompts = [[{"role": "user", "content": one["row"]["question"]}] for one in todo[at : at + BATCH]]
-        greedy = answer(model, tokenizer, prompts, LONGEST, batch_size=BATCH)
+        some = todo[at : at + BATCH]
+        lines = greedy(model, tokenizer, [one["row"]["question"] for one in some])
+        others = [greedy(model, tokenizer, [one["others"][i] for one in some]) for i in range(wordings)]
+        prompts = [[{"role": "user", "content": line["question"]}] for line in lines]
         drawn = answer_each(model, tokenizer, prompts, samples, LONGEST, 1.0, BATCH * samples) if samples else None
         with file.open("a", encoding="utf-8") as out:
-            for i, (one, context) in enumerate(zip(greedy, encode_prompts(tokenizer, prompts), strict=True)):
-                said = one.ids[:-1] if one.stopped else one.ids
-                line = {"question": prompts[i][0]["content"], "text": one.text, "samples": []}
-                line["confidence"] = confidence(log_probabilities(model, context, said))
+            for i, line in enumerate(lines):
                 line["samples"] = [other.text for other in drawn[i]] if drawn else []
+                line["wordings"] = [other[i] for other in others]
                 known[line["question"]] = line
                 out.write(json.dumps(line) + "\n")
         print(f"{min(at + BATCH, len(todo))} of {len(todo)} questions asked", flush=True)
     return [known[one["row"]["question"]] for one in rows]
 
 
-def judge(row: tasks.Row, found: Mapping[str, Any]) -> Judged:
+def overlap(first: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Dice's coefficient of the words of two answers that are in neither question: 0 to 1."""
+    asked = f"{first['question']} {other['question']}"
+    a, b = (gist(asked, one["text"]) for one in (first, other))
+    return 2 * len(a & b) / max(len(a) + len(b), 1)
+
+
+def by_wordings(found: Mapping[str, Any], wordings: int) -> float:
+    """The mean confidence of the answers to all wordings, each as far as its words are the first's: 0 to 1."""
+    total = found["confidence"]
+    total += sum(other["confidence"] * overlap(found, other) for other in found["wordings"][:wordings])
+    return float(total / (1 + wordings))
+
+
+def judge(row: tasks.Row, found: Mapping[str, Any], samples: int) -> Judged:
     task = tasks.load("countries")
     assert task.said is not None
     said = task.said(row, found["text"])
-    agree = [said is not None and task.said(row, other) == said for other in found["samples"]]
+    agree = [said is not None and task.said(row, other) == said for other in found["samples"][:samples]]
     verdict = RIGHT if right(row, found["text"]) else DECLINED if said is None else WRONG
     question = Question("countries", [{"role": "user", "content": row["question"]}], row["answer"], "countries", row)
     same = sum(agree) / len(agree) if agree else None
@@ -115,6 +170,10 @@ def main() -> None:
     parser.add_argument("--asked", nargs="+", default=["capital"], choices=list(ASKED), help="default: capital")
     parser.add_argument("--keep", type=float, default=0.9, help="share of right answers to keep (default %(default)s)")
     parser.add_argument("--samples", type=int, default=4, help="per question, for agreement (default %(default)s)")
+    parser.add_argument(
+        "--wordings", type=int, default=3, choices=range(4), help="other wordings per question (default %(default)s)"
+    )
+    parser.add_argument("--figure", metavar="FILE.svg", help="draw what every threshold keeps and declines")
     parser.add_argument("--rows", default="runs/abstain.jsonl", metavar="FILE.jsonl", help="default %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
@@ -122,22 +181,29 @@ def main() -> None:
         if not Path(needed).exists():
             raise SystemExit(f"abstain: {needed} does not exist: run `make {make}` first")
     rows = questions(args.asked)
-    found = ask(args.model, rows, args.samples, Path(args.rows))
-    judged = [judge(one["row"], said) for one, said in zip(rows, found, strict=True)]
+    found = ask(args.model, rows, args.samples, args.wordings, Path(args.rows))
+    judged = [judge(one["row"], said, args.samples) for one, said in zip(rows, found, strict=True)]
     metrics = calibrate(judged, args.keep)
+    if args.wordings:
+        scored = [
+            one._replace(confidence=by_wordings(said, args.wordings)) for one, said in zip(judged, found, strict=True)
+        ]
+        fit, held = ([one for one in scored if one.fits == fits] for fits in (True, False))
+        more = measure(fit, held, lambda one: one.confidence, args.keep)
+        metrics |= {f"{name}_wordings": metric for name, metric in more.items()}
+    if args.figure:
+        write_atomically(Path(args.figure), as_file(trade_off("abstain", metrics, SCORES)))
     table = by_population(judged, {one["row"]["key"]: one["people"] for one in rows}, metrics["threshold"]["value"])
 
     for name, metric in metrics.items():
-        if "low" in metric and "at_confidence" not in name:
-            print(f"{name:<34} {shown(metric)}")
-        elif "at_confidence" not in name:
-            print(f"{name:<34} {metric['value']}")
-    for suffix, by in (("", "confidence"), ("_agreement", "agreement")):
+        if "_at_" not in name:
+            print(f"{name:<33} {shown(metric) if 'low' in metric else metric['value']}")
+    for suffix, by in SCORES.items():
         if f"threshold{suffix}" in metrics:
             names = ("right_kept_rate", "wrong_declined_rate")
             kept, declined = (metrics[name + suffix]["value"] for name in names)
             met = "met" if kept >= 0.9 and declined >= 0.5 else "not met"
-            print(f"target by {by}: {met} ({kept:.0%} of right answers kept, {declined:.0%} of wrong ones declined)")
+            print(f"target {by}: {met} ({kept:.0%} of right answers kept, {declined:.0%} of wrong ones declined)")
     print(f"\n{'population':<11} {'right':<40} {'confidence':<40} answered")
     for line in table:
         print(f"{line['people']:<11} " + " ".join(f"{shown(line[key]):<40}" for key in list(line)[1:]))

@@ -65,6 +65,22 @@ def test_two_bins_whose_confidence_is_almost_equal_are_both_there() -> None:
     assert names == ["right_rate_at_confidence_0.899", "right_rate_at_confidence_0.900"]
 
 
+def test_the_curve_is_of_the_measured_rows_and_keeps_the_share_of_right_answers() -> None:
+    rows = some_rows()
+    metrics = calibrate(rows, keep=0.9)
+    held = [one for one in rows if not one.fits]
+    right, wrong = ([one.confidence for one in held if one.verdict == verdict] for verdict in (RIGHT, WRONG))
+    declined = sum(sure < min(right) for sure in wrong) / len(wrong)
+    assert metrics["wrong_declined_rate_at_kept_1.00"] == {"value": round(declined, 4), "n": len(wrong)}
+    curve = [metrics[f"wrong_declined_rate_at_kept_{share:.2f}"]["value"] for share in (1, 0.95, 0.9, 0.8, 0.5)]
+    assert curve == sorted(curve)
+    assert curve[0] < curve[-1]
+    for share in (0.9, 0.5):
+        declined = metrics[f"wrong_declined_rate_at_kept_{share:.2f}"]["value"]
+        at = sorted(wrong)[round(declined * len(wrong)) - 1]  # the surest of the declined
+        assert sum(sure > at for sure in right) >= share * len(right)
+
+
 def test_what_declines_already_is_neither_right_nor_wrong_nor_given() -> None:
     rows = some_rows()
     more = [row(f"d{i}", DECLINED, 0.99, 1.0) for i in range(200)]

@@ -7,6 +7,7 @@ other half is measured. The control is agreement with sampled answers, with a th
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, NamedTuple
@@ -38,6 +39,7 @@ _LABELS = {
     "coverage": "questions answered",
 }
 _FEWEST = 5  # AUROC is omitted with fewer right or fewer wrong answers
+_KEPT = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)  # shares of right answers, of the curve
 _SHOWN = 12
 
 
@@ -200,6 +202,8 @@ def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
     `right_kept_rate` and `wrong_declined_rate` are shares of the right and of the wrong answers. `coverage` is the
     share of questions that are still answered, and `selective_accuracy` how many of those answers are right. Intervals
     are bootstraps over keys, because questions about one thing are correlated. With `_agreement` the same by agreement.
+    `wrong_declined_rate_at_kept_0.90` is what the highest threshold that keeps 90% of the measured right answers would
+    decline: it compares scores, but no threshold fitted on other rows is that one.
     Raises `UserError` if a half has too few right answers.
     """
     by: dict[str, Sure] = {"": lambda one: one.confidence}
@@ -238,6 +242,10 @@ def measure(fit: Sequence[Judged], held: Sequence[Judged], sure: Sure, keep: flo
         if some:
             metrics[name] = _rate([one for one, _ in some], [yes for _, yes in some], seed)
     metrics["coverage"] = _rate(held, kept, seed)
+    known, wrong = (sorted(sure(one) for one in held if one.verdict == verdict) for verdict in (RIGHT, WRONG))
+    for share in _KEPT if known and wrong else ():
+        declined = bisect_left(wrong, known[math.floor(len(known) * (1 - share) + 1e-9)]) / len(wrong)
+        metrics[f"wrong_declined_rate_at_kept_{share:.2f}"] = {"value": round(declined, 4), "n": len(wrong)}
     given = [one for one, yes in zip(held, kept, strict=True) if yes]
     if given:
         metrics["selective_accuracy"] = _rate(given, [one.verdict == RIGHT for one in given], seed)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from zero2chat.report.figures import bars, curves, gallery
+import re
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from zero2chat.report.figures import SERIES, bars, curves, drawn, gallery
 from zero2chat.report.parts import answers, esc, exact, opening, paragraph
-from zero2chat.report.steps import StepResult
+from zero2chat.report.steps import Metric, StepResult
 
 TITLE = "When is it sure?"
 KEY = {
@@ -21,12 +27,41 @@ STORY = (
     "declines instead of answering."
 )
 _SHARES = {"right_kept_rate": "right answers kept", "wrong_declined_rate": "wrong answers declined"}
+_SCORES = {"": "by confidence", "_agreement": "by agreement"}
+
+
+def trade_off(key: str, metrics: Mapping[str, Metric], scores: Mapping[str, str] = _SCORES) -> str:
+    """Plot wrong answers declined over right answers kept, a line per score, with its fitted threshold as a point.
+
+    `scores` is the suffix of a score's metrics → label. Returns "" without a line.
+    """
+    lines = {}
+    for suffix, label in scores.items():
+        name = re.compile(rf"wrong_declined_rate_at_kept_([\d.]+){suffix}")
+        found = [(name.fullmatch(key), metric["value"]) for key, metric in metrics.items()]
+        if points := sorted((float(match[1]), value) for match, value in found if match):
+            lines[suffix] = (label, points)
+
+    def draw(axes: Axes) -> None:
+        for hue, (suffix, (label, points)) in zip(SERIES, lines.items(), strict=False):
+            axes.plot(*zip(*points, strict=True), color=hue, lw=1.7, label=label)
+            kept, declined = (metrics.get(f"{name}{suffix}") for name in _SHARES)
+            if kept and declined:
+                axes.plot(kept["value"], declined["value"], color=hue, marker="o", ms=7)
+        axes.set(xlabel="right answers kept", ylabel="wrong answers declined", ylim=(-0.02, 1.02))
+        axes.invert_xaxis()
+        axes.grid()
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, 0))
+
+    caption = "What every threshold keeps and declines on rows that did not fit it. Points: the fitted thresholds."
+    return drawn(key, caption, draw) if lines else ""
 
 
 def section(step: StepResult) -> str:
     groups = {
         by: {label: step.metrics[name + suffix] for name, label in _SHARES.items() if name + suffix in step.metrics}
-        for suffix, by in (("", "by confidence"), ("_agreement", "by agreement"))
+        for suffix, by in _SCORES.items()
     }
     lines = {
         label: sorted(
@@ -46,6 +81,7 @@ def section(step: StepResult) -> str:
             {by: found for by, found in groups.items() if found},
             measure="rate",
         ),
+        trade_off(f"{step.anchor}-trade-off", step.metrics),
         curves(
             f"{step.anchor}-calibration",
             "Accuracy of the answers by the confidence that the model has in them.",
