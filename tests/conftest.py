@@ -148,8 +148,9 @@ def flash_attention(monkeypatch: pytest.MonkeyPatch) -> None:
         parts = [slice(*bounds) for bounds in torch.stack([cu_seqlens_q[:-1], cu_seqlens_q[1:]], 1).tolist()]
         return torch.cat([attend(q[None, part], k[None, part], v[None, part])[0] for part in parts])
 
-    kernels = (attend, attend_within, None, None, None), (lambda **_: {}, lambda **_: {})
-    monkeypatch.setattr(modeling_flash_attention_utils, "lazy_import_flash_attention", lambda *_: kernels)
+    kernels = (attend, attend_within, attend_within, None, None)
+    monkeypatch.setattr(modeling_flash_attention_utils, "_lazy_imports", lambda *_, **__: kernels)
+    monkeypatch.setattr(modeling_flash_attention_utils, "_loaded_implementation", None)  # set by what imports them
 
 
 @pytest.fixture(scope="session")
