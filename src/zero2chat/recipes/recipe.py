@@ -128,7 +128,7 @@ def _read_step(
     own = entry.get("set") or {}
     if not isinstance(own, dict):
         raise UserError(f"{where}: step {entry['name']}: `set`: expected a mapping of settings, got {own!r}")
-    path = folder / entry.get("config", FILE)
+    path = Path(os.path.normpath(folder / entry.get("config", FILE)))  # ../other/sft.yaml without the detour
     settings = config.load_yaml(path) if has_yaml else {}
     if not has_yaml:
         own = {"output_dir": str(Path("runs", folder.name, entry["name"])), "title": folder.name} | own
