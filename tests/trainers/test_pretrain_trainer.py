@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
-from zero2chat.trainers.pretrain_trainer import PretrainTrainer, collate
+from zero2chat.trainers.pretrain_trainer import PretrainTrainer, balance_loss, collate
 
 ROWS = [{"input_ids": torch.tensor(ids)} for ids in ([5, 6, 0, 7, 8, 9, 0, 3], [0, 0, 4, 2, 9, 9, 0, 5])]
 
@@ -47,3 +48,15 @@ def test_of_a_batch_that_is_cut_the_bounds_are_of_the_rows_that_stay() -> None:
     assert batch["cu_seq_lens_q"].tolist() == batch["cu_seq_lens_k"].tolist() == [0, 3, 7, 8]
     assert (batch["max_length_q"], batch["max_length_k"]) == (4, 4)
     assert PretrainTrainer._without_repeats(trainer, collate(ROWS)).keys() == {"input_ids", "labels"}
+
+
+def test_idle_experts_of_one_layer_cost_though_another_layer_makes_up_for_them() -> None:
+    one = torch.tensor([[9.0, 9, 0, 0]]).repeat(6, 1)
+    layers = (one, one.flip(1))
+    assert load_balancing_loss_func(layers, 4, 2) == pytest.approx(2)  # transformers' own
+    assert balance_loss(layers, 2) == pytest.approx(4, abs=1e-2)
+
+
+def test_of_one_layer_the_balance_is_that_of_transformers() -> None:
+    logits = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    assert balance_loss([logits], 2).item() == pytest.approx(load_balancing_loss_func((logits,), 8, 2).item())

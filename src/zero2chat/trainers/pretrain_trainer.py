@@ -97,6 +97,22 @@ class SampleCallback(TrainerCallback):
         return [tokenizer.decode(ids, skip_special_tokens=True) for ids in drawn]
 
 
+def balance_loss(router_logits: Sequence[torch.Tensor], chosen: int) -> torch.Tensor:
+    """Return the load-balancing loss, the mean over layers; with equal loads it is `chosen`, the experts per token.
+
+    For each layer (logits of tokens × experts) the number of experts times the sum over them of their share of tokens
+    times their mean probability: Switch Transformers, arXiv:2101.03961, equation 4. transformers' own adds up the
+    layers before it multiplies, so that an expert may idle in one layer if the same number is busy in another.
+    """
+    losses = []
+    for logits in router_logits:
+        probabilities = logits.float().softmax(-1)
+        picked = probabilities.topk(chosen).indices
+        share = torch.zeros_like(probabilities).scatter_(1, picked, 1.0).mean(0)
+        losses.append(logits.shape[1] * (share * probabilities.mean(0)).sum())
+    return torch.stack(losses).mean()
+
+
 class PretrainTrainer(ResumableTrainer):
     """Learns each window of an epoch once, also on several processes, knows a stream's position, and balances experts.
 
@@ -127,12 +143,15 @@ class PretrainTrainer(ResumableTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs = {**inputs, "output_router_logits": True}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if num_items_in_batch is not None:
+        each = balance_loss(outputs.router_logits, self.model.config.get_text_config().num_experts_per_tok)
+        if num_items_in_batch is None:
+            loss = loss + self.balance * (each - outputs.aux_loss)
+        else:
             # The loss is a share of the step's, but the model and the Trainer add the load-balancing loss once for each
             # micro-batch and process: make it their mean.
             ranks = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
-            loss = loss + self.balance * outputs.aux_loss * (1 / self.current_gradient_accumulation_steps - ranks)
-        self.balance_losses += outputs.aux_loss.detach()
+            loss = loss + self.balance * (each / self.current_gradient_accumulation_steps - ranks * outputs.aux_loss)
+        self.balance_losses += each.detach()
         self.micro_batches += 1
         return (loss, outputs) if return_outputs else loss
 
