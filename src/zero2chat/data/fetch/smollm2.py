@@ -18,6 +18,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
+
 from zero2chat.data.chat_formats import read_messages, read_tools, read_turns
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.models.vocabulary import mean_row
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL, PREFERENCES = "model", "preferences.jsonl"
+NEEDED = Version("5.24")  # of transformers, to read the model
 # Control tokens of SmolLM2 that its chat never uses, renamed to the tool tokens of chat_templates/chatml.jinja. No
 # training has touched them: their embeddings are all the same, so no model could tell the start of a search from its
 # end. Each therefore gets the mean embedding of two words.
@@ -101,8 +104,10 @@ def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     except ImportError:
         raise UserError(f"{path.name}: reading it needs the package gguf: pip install gguf") from None
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, __version__
 
+    if Version(__version__) < NEEDED:  # it takes the beginning-of-sequence token for the end-of-sequence token
+        raise UserError(f"{path.name}: transformers {__version__} misreads its tokenizer: install {NEEDED} or newer")
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     whole = GgufConfig(dequantize=True)
     read = AutoModelForCausalLM.from_pretrained(
