@@ -6,14 +6,12 @@ Test modules cannot import this file: what they share comes as fixtures, `tiny`,
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -223,25 +221,9 @@ def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def remove_stale_locks(root: Path) -> None:
-    """Remove locks that a killed build of an operator of DeepSpeed left: torch waits for them without end.
-
-    A process that builds has its lock open.
-    """
-    old = [lock for lock in root.glob("**/lock") if time.time() - lock.stat().st_mtime > 600]
-    held = set()
-    for file in Path("/proc").glob("[0-9]*/fd/*") if old else ():
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
-            held.add(file.readlink())
-    for lock in old:
-        if held and lock.resolve() not in held:
-            lock.unlink(missing_ok=True)
-
-
 @pytest.fixture(scope="session")
 def two_ranks() -> Callable[..., str]:
     """`two_ranks(stage, yaml, *overrides, config=cpu_zero2.yaml)`: the stage on two CPU ranks; what it printed."""
-    remove_stale_locks(Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache" / "torch_extensions")))
 
     def run(stage: str, path: Path, *overrides: str, config: Path = CPU_ZERO2) -> str:
         accelerate = str(Path(sys.executable).with_name("accelerate"))
