@@ -7,8 +7,8 @@ import warnings
 __version__ = "0.1.0"
 
 # `python -m zero2chat.…` puts the working folder first: there a user's evaluate.py would replace the package evaluate.
-_run = dict(zip(sys.orig_argv, sys.orig_argv[1:], strict=False)).get("-m", "")
-if _run.startswith(f"{__name__}.") and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109 - pathlib would import from there
+# While Python looks for that module, sys.argv begins with "-m".
+if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109 - pathlib would import from there
     sys.path.append(sys.path.pop(0))
 
 # Before any Hugging Face library is imported: nothing is sent out unless the user asks for it.

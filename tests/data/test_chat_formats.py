@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from zero2chat.data.chat_formats import read_tools
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
@@ -82,6 +83,12 @@ def test_sharegpts_calls_of_tools_become_openais(tmp_path: Path) -> None:
         ANSWERED,
     ]
     assert json.loads(found["tools"]) == [{"type": "function", "function": {"name": "find", "parameters": {}}}]
+
+
+def test_bare_schemas_are_read_from_a_table_that_filled_them_up_with_nulls() -> None:
+    bare = {"name": "find", "description": "Find.", "parameters": {}, "type": None, "function": None}
+    function = {"name": "find", "description": "Find.", "parameters": {}}
+    assert read_tools([bare], "row 0") == [{"type": "function", "function": function}]
 
 
 @pytest.mark.parametrize("tool", [{}, {"function": None}, {"function": {"parameters": {}}}, {"name": 1}])

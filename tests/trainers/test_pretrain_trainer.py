@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, balance_loss, collate
@@ -60,3 +62,20 @@ def test_idle_experts_of_one_layer_cost_though_another_layer_makes_up_for_them()
 def test_of_one_layer_the_balance_is_that_of_transformers() -> None:
     logits = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
     assert balance_loss([logits], 2).item() == pytest.approx(load_balancing_loss_func((logits,), 8, 2).item())
+
+
+def test_what_is_learned_from_is_the_tokens_loss_and_the_balance_of_each_layer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 8}
+    sizes |= {"num_key_value_heads": 2, "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
+    model = Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, output_router_logits=True, router_aux_loss_coef=0.5))
+    for layer in model.model.layers:
+        torch.nn.init.normal_(layer.mlp.gate.weight, std=2.0)  # loads that are not even
+    ids = torch.randint(32, (2, 12))
+    trainer = PretrainTrainer(model=model, args=TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"))
+    trainer.balance_experts()
+    found = trainer.compute_loss(model.train(), {"input_ids": ids, "labels": ids})
+    read = model(ids, labels=ids, output_router_logits=True)
+    each = balance_loss(read.router_logits, 2)
+    assert abs(each - read.aux_loss) > 0.01
+    assert found.item() == pytest.approx((read.loss - 0.5 * read.aux_loss + 0.5 * each).item())

@@ -255,11 +255,18 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
     schemas = _from_json(schemas or [], "tools:", where)
     if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):
         raise UserError(f"{where}: tools: expected a list of schemas")
-    functions = [schema.get("function", schema) for schema in schemas]
+    functions = [schema.get("function") or schema for schema in schemas]  # a table fills up with nulls
     for i, function in enumerate(functions):
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise UserError(f"{where}: tools[{i}]: expected {{type: function, function: {{name, …}}}}: no name")
-    return [schema if "function" in schema else {"type": "function", "function": schema} for schema in schemas]
+    return [
+        schema if schema.get("function") else {"type": "function", "function": _without_nulls(schema)}
+        for schema in schemas
+    ]
+
+
+def _without_nulls(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if value is not None and key != "type"}
 
 
 def _from_json(value: Any, what: str, where: str) -> Any:

@@ -74,7 +74,7 @@ def _encode_side(
     if len(pair[side]) > 1:
         raise UserError(f"{where}: {side} has {len(pair[side])} turns: move all but the last into the prompt")
     try:
-        tools = neutral(json.loads(pair.get("tools") or "null"), tokenizer)
+        tools = neutral(_schemas(pair), tokenizer)
         ids, mask = encoder(neutral(pair["prompt"] + pair[side], tokenizer), tools)
     except (TemplateError, TypeError, UserError) as error:
         raise UserError(f"{where}: {error}") from error
@@ -92,7 +92,11 @@ def both_sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
 
 def tools_of(pairs: Sequence[Pair]) -> list[Any]:
     """Return the schemas that each of `both_sides` shows, or None."""
-    return 2 * [json.loads(pair.get("tools") or "null") for pair in pairs]
+    return 2 * [_schemas(pair) for pair in pairs]
+
+
+def _schemas(pair: Pair) -> Any:
+    return json.loads(pair.get("tools") or "null")
 
 
 def tokenize_reward_pairs(

@@ -203,7 +203,7 @@ def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
     share of questions that are still answered, and `selective_accuracy` how many of those answers are right. Intervals
     are bootstraps over keys, because questions about one thing are correlated. With `_agreement` the same by agreement.
     `wrong_declined_rate_at_kept_0.90` is what the highest threshold that keeps 90% of the measured right answers would
-    decline: it compares scores, but no threshold fitted on other rows is that one.
+    decline: it compares scores, and is optimistic, because it is fitted on the measured rows.
     Raises `UserError` if a half has too few right answers.
     """
     by: dict[str, Sure] = {"": lambda one: one.confidence}

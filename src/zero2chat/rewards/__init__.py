@@ -90,16 +90,20 @@ def _import(path: str) -> tuple[ModuleType, Any]:
         )
     try:
         module = importlib.import_module(module_name)
+        found = hasattr(module, name)  # this may import too
     except ModuleNotFoundError as error:
         top = module_name.split(".")[0]
         hint = f": put {top}.py into the working folder, {Path.cwd()}, or install it" if error.name == top else ""
         raise UserError(f"{cannot}: {error}{hint}") from error
-    except Exception as error:  # a user's module may raise anything
-        raise UserError(f"{cannot}: {error}") from error
-    if not hasattr(module, name):
+    except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script may end
+        raise UserError(f"{cannot}: {str(error) or type(error).__name__}") from error
+    if not found:
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
         named = [key for key in own if not key.startswith("_") and inspect.isfunction(vars(module)[key])]
-        raise UserError(f"{cannot}: {module_name} has no function '{name}'{nearest(name, named) if named else ''}")
+        place = getattr(module, "__file__", None) or "built in"
+        raise UserError(
+            f"{cannot}: {module_name} has no function '{name}'{nearest(name, named) if named else ''} (in {place})"
+        )
     return module, getattr(module, name)
 
 

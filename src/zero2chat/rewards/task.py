@@ -26,7 +26,7 @@ def task_abstention(completions: Sequence[Any], task: Sequence[str], row: Sequen
     """Return 1 for a completion that abstains, as `said` of each problem's task finds, else 0.
 
     With `task_score` at weight 1 and this at weight w, a wrong answer gets 0, an abstention w and a right answer 1: so
-    answering pays where the model is right more often than w. Raises `UserError` for a task without `said`.
+    answering pays if the model is right more often than w. Raises `UserError` for a task without `said`.
     """
     return [
         float(_said(name)(json.loads(one), last_message(completion)) is None)

@@ -143,7 +143,9 @@ class PretrainTrainer(ResumableTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs = {**inputs, "output_router_logits": True}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        each = balance_loss(outputs.router_logits, self.model.config.get_text_config().num_experts_per_tok)
+        each = outputs.aux_loss
+        if outputs.router_logits[0].ndim == 2:  # not Doge's, whose experts are pairs of keys
+            each = balance_loss(outputs.router_logits, self.model.config.get_text_config().num_experts_per_tok)
         if num_items_in_batch is None:
             loss = loss + self.balance * (each - outputs.aux_loss)
         else:
