@@ -20,7 +20,7 @@ from zero2chat.models.hardware import GPUS
 from zero2chat.models.training_job import Group, Model, Work
 from zero2chat.planning.memory import layer_bytes, per_rank
 from zero2chat.planning.model_sizes import config_of
-from zero2chat.planning.plan import plan, plan_step, show
+from zero2chat.planning.plan import RESERVE, plan, plan_step, show
 from zero2chat.planning.training_cost import base_config, read_job
 from zero2chat.recipes.recipe import load_recipe
 
@@ -156,6 +156,18 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(recipe: Path) -> Non
         change(recipe, global_batch_size=batch, per_device_train_batch_size=batch)
         step = plan(str(recipe), "4090")["steps"]["pretrain"]
         assert (step["memory"]["single_gpu"]["fits"], step["config"]) == (fits, "single_gpu" if fits else None)
+
+
+def test_a_batch_fits_at_once_where_half_of_it_would_accumulate_gradients(recipe: Path) -> None:
+    peaks = {}
+    for batch in (1, 2):
+        change(recipe, model=SHAPE | {"hidden_size": 256}, global_batch_size=2, per_device_train_batch_size=batch)
+        steps = load_recipe(str(recipe))
+        peaks[batch] = plan_step(steps[-1], steps, GPUS["4090"], 1, 1, 0.4, None)["memory"]["single_gpu"]["peak"]
+    assert peaks[2] < peaks[1]
+    small = GPUS["4090"]._replace(memory=1.001e9 * peaks[2] / (1 - RESERVE))
+    found = plan_step(steps[-1], steps, small, 1, 1, 0.4, None)["memory"]["single_gpu"]
+    assert (found["fits"], found["largest_micro_batch"]) == (True, 2)
 
 
 def test_checkpointing_costs_a_forward_pass_which_an_mfu_does_not_count(recipe: Path) -> None:

@@ -28,6 +28,9 @@ STAGES: dict[str, int] = {"single_gpu": 0, "ddp": 0, "zero1": 1, "zero2": 2, "ze
 # (stage3_max_live_parameters) and are stepped at once (sub_group_size).
 _BUCKET, _LIVE, _SUB_GROUP = 5e8, 1e9, 1e9
 _TILE = 32_768  # tokens of the vocabulary that TRL's head processes at once
+# Tiles that are live together in the head's backward pass on a CPU, where no fused kernel computes in place: TRL's
+# `_backward_tile` has eight in fp32, and a mask.
+_CPU_TILES = 8.25
 
 
 @contextlib.contextmanager
@@ -86,7 +89,9 @@ def layer_bytes(model: Model, dtype: torch.dtype, autocast: bool) -> tuple[float
     return (two - one) / 64, (2 * one - two) / 64
 
 
-def activations(model: Model, work: Work, batch: int, dtype: torch.dtype, autocast: bool) -> dict[str, float]:
+def activations(
+    model: Model, work: Work, batch: int, dtype: torch.dtype, autocast: bool, cpu: bool = False
+) -> dict[str, float]:
     """Return, for `per_device_train_batch_size` `batch`, the saved `activations`, and what is added at the peak:
     `logits` in the head, or the recomputation of one layer."""
     c = model.config.get_text_config()
@@ -104,16 +109,20 @@ def activations(model: Model, work: Work, batch: int, dtype: torch.dtype, autoca
         head = scored * c.vocab_size * 4.0 * work.copies
     elif work.head == "tiles":
         # Gradients of the head and of its input in fp32, and a tile of logits in fp32.
-        head = 8.0 * scored * c.hidden_size + 4.0 * min(scored, TOKEN_CHUNK_SIZE) * min(_TILE, c.vocab_size)
+        tile = 4.0 * min(scored, TOKEN_CHUNK_SIZE) * min(_TILE, c.vocab_size)
+        head = 8.0 * scored * c.hidden_size + (_CPU_TILES if cpu else 1.0) * tile
         head += 0.0 if model.lora is not None else 4.0 * c.vocab_size * c.hidden_size
     return {"activations": kept + max(0.0, again - head), "logits": head}
 
 
-def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu: bool = False) -> dict[str, float]:
+def per_rank(
+    model: Model, work: Work, batch: int, launch: str, ranks: int, cpu: bool = False, accumulates: bool = True
+) -> dict[str, float]:
     """Return the bytes of each part on one of `ranks` ranks; they add up to the peak. `launch` is an accelerate config.
 
-    `copies` are further copies of weights: autocast's in bf16, or those gathered by ZeRO-3 and FSDP. `cpu`: DeepSpeed
-    on CPUs, in fp32 with gloo, whose buffers are resident only where they are written to.
+    `copies` are further copies of weights: autocast's in bf16, or those gathered by ZeRO-3 and FSDP. `cpu`: on CPUs, in
+    fp32 with gloo; DeepSpeed's buffers are resident only where they are written to. `accumulates`: gradients of earlier
+    micro-batches are kept.
     """
     stage, sharded = STAGES.get(launch, 0), launch == FSDP
     deepspeed = stage > 0
@@ -125,13 +134,13 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
     early = late = 0.0
     if deepspeed:
         size = 4 if cpu else 2
-        frozen = model.frozen / 2 if model.size == 4 else model.frozen
+        frozen = model.frozen / 2 if model.size == 4 and not cpu else model.frozen
         weights = (size * (n + model.readers) + frozen) * (share if stage == 3 else 1.0)
         gradients = size * n * (1.0 if stage == 1 else share)
         optimizer = sum(g.count * 4 * (1 + g.moments) for g in model.groups) * share
         filled = size * min(n, _BUCKET)
         if stage == 3:
-            parts["copies"] = size * min(n + frozen / 2, _LIVE)
+            parts["copies"] = size * min(n + frozen / size, _LIVE)
             parts["buffers"] = filled if cpu else size * _BUCKET
             # A second copy of the bucket, in the order of the ranks, made by gloo.
             late = max(filled * (2 if cpu else 1), 4 * min(n * share, _SUB_GROUP))
@@ -144,7 +153,7 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
         dtype, autocast = (torch.float32 if cpu else torch.bfloat16), False
     else:
         weights += model.frozen + model.readers * model.size
-        dtype, autocast = (torch.float32 if model.size == 4 else torch.bfloat16), True
+        dtype, autocast = (torch.float32 if model.size == 4 else torch.bfloat16), not cpu
         if sharded:
             c = model.config.get_text_config()
             weights, gradients, optimizer = (part * share for part in (weights, gradients, optimizer))
@@ -152,8 +161,8 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
             # Two layers and the embeddings in bf16, and the fp32 gradients of one of them.
             parts["copies"] = 2 * (2 * layers + 2 * c.vocab_size * c.hidden_size) + 4 * layers
         else:
-            # Autocast's copies
-            parts["copies"] = 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)
+            if autocast:
+                parts["copies"] = 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)
             parts["buffers"] = gradients if ranks > 1 else 0.0  # DDP's buckets
     if model.folded:
         layer = model.folded / model.config.get_text_config().num_hidden_layers
@@ -161,7 +170,10 @@ def per_rank(model: Model, work: Work, batch: int, launch: str, ranks: int, cpu:
             parts["copies"] += (2 + 4) * layer  # gradients of one layer's
         else:
             parts["copies"] += dtype.itemsize * ((layer if work.checkpointing else model.folded) + layer)
-    at_work = activations(model, work, batch, dtype, autocast)
+    at_work = activations(model, work, batch, dtype, autocast, cpu)
+    if not deepspeed and not accumulates:
+        # Each step frees the gradients, and the backward pass frees activations while it makes the next ones.
+        gradients = max(0.0, gradients - sum(at_work.values()))
     # When gradients are reduced, activations and gathered weights are already freed.
     parts["buffers"] += max(early, late - sum(at_work.values()) - parts["copies"])
     return {"weights": weights, "gradients": gradients, "optimizer": optimizer, **parts, **at_work}

@@ -50,16 +50,17 @@ def _candidates(gpus: int, nodes: int) -> list[str]:
     return ["single_gpu"] if gpus == 1 else ["ddp", "zero1", "zero2", "zero3", FSDP]
 
 
-def _memory(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> dict[str, float]:
-    """Return GB per rank: parts that add up to `learning`; `sampling` of `sampled` rows; and `peak`."""
-    parts = per_rank(job.model, job.work, batch, launch, ranks)
+def _memory(job: Job, batch: int, share: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> dict[str, float]:
+    """Return GB per rank: parts that add up to `learning`; `sampling` of `sampled` rows; and `peak`. A rank processes
+    its `share` of the global batch `batch` at a time."""
+    parts = per_rank(job.model, job.work, batch, launch, ranks, accumulates=batch < share)
     sampling = 0.0
     always = parts["weights"] + parts["gradients"] + parts["optimizer"]
     if job.vllm is not None:
-        share, sleeps = job.vllm
-        sampling = always + share * gpu.memory
+        reserved, sleeps = job.vllm
+        sampling = always + reserved * gpu.memory
         if not sleeps:
-            parts["vllm"] = share * gpu.memory
+            parts["vllm"] = reserved * gpu.memory
     elif sampled:
         c = job.model.config.get_text_config()
         size = 2 if STAGES.get(launch) or launch == FSDP else job.model.size
@@ -75,13 +76,14 @@ def _memory(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: 
     return {name: size / GB for name, size in found.items()}
 
 
-def _largest(job: Job, sampled: float, launch: str, ranks: int, gpu: Gpu) -> int:
+def _largest(job: Job, share: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> int:
     """Return the largest per_device_train_batch_size that fits, or 0 if none does."""
 
     def fits(batch: int) -> bool:
-        return _memory(job, batch, sampled, launch, ranks, gpu)["peak"] <= _room(gpu)
+        return _memory(job, batch, share, sampled, launch, ranks, gpu)["peak"] <= _room(gpu)
 
-    low, high = 0, 1
+    # A rank's whole share can fit where less does not, because only less accumulates gradients.
+    low, high = (share, 2 * share) if fits(share) else (0, 1)
     while fits(high):
         low, high = high, 2 * high
     while high - low > 1:
@@ -124,8 +126,9 @@ def plan_step(
     for launch in _candidates(gpus, nodes):
         if launch in job.refused:
             continue
-        found = _memory(job, batch, sampled, launch, ranks, gpu)
-        fits, largest = found["peak"] <= _room(gpu), _largest(job, sampled, launch, ranks, gpu)
+        found = _memory(job, batch, batch * accumulation, sampled, launch, ranks, gpu)
+        fits = found["peak"] <= _room(gpu)
+        largest = _largest(job, batch * accumulation, sampled, launch, ranks, gpu)
         memory[launch] = {**found, "fits": fits, "largest_micro_batch": largest}
     return {
         "stage": step.stage,
