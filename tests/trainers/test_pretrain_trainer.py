@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, balance_loss, collate
