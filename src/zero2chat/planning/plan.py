@@ -222,12 +222,10 @@ def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
     sides = f"{step['sides']} × " if step["sides"] > 1 else ""
     steps = "steps not known: set max_steps" if step["steps"] is None else f"{step['steps']:,} steps"
     hours = "hours not known" if step["hours"] is None else f"{_short(step['hours'])} hours"
-    without = "excluding"
-    if step["max_minutes"] is not None:  # it counts all of a step
-        hours, without = (
-            f"max_minutes ends it after at most {step['max_minutes']:g} minute{'s' * (step['max_minutes'] != 1)}",
-            "the tokens/s exclude",
-        )
+    without, most = "excluding", step["max_minutes"]
+    if most is not None:  # it counts all of a step
+        hours = f"max_minutes ends it after at most {most:g} minute{'s' * (most != 1)}"
+        without = "the tokens/s exclude"
     price = "price not known (--price)" if step["price"] is None else f"{step['price']:,.2f} dollars"
     at_once = f"micro-batch {step['micro_batch']}, gradient accumulation {step['accumulation']}"
     fits = f"{step['config']} is the cheapest config that fits" if step["config"] else "no shipped config fits"
