@@ -67,6 +67,32 @@ def test_a_threshold_is_found_and_the_report_shows_what_it_does(
     assert text.count(">by agreement<") == 2  # in the bars, and as a line of its own
 
 
+def test_other_rows_are_measured_and_none_of_those_that_fit(
+    scripted: None, data: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    others = tmp_path / "others.jsonl"
+    # `scripted` answers the first row with 1, so of these only the right answers to rows 1 and 2 are as expected
+    rows = [{"question": f"Double {i}?", "answer": str(2 * i)} for i in range(3)]
+    others.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}]}
+    settings["measured"] = [{"path": str(others)}]
+    calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))])
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (found["questions_fitted"]["value"], found["questions"]["value"]) == (120, 3)
+    assert found["threshold"]["n"] == 80
+    assert found["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["wrong_declined_rate"] == {**found["wrong_declined_rate"], "value": 1, "n": 1}
+
+
+def test_rows_that_fit_are_not_measured_too(
+    scripted: None, data: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}]}
+    settings["measured"] = settings["datasets"]
+    with pytest.raises(UserError, match="measured: asks what `datasets` asks, such as 'How much is 0"):
+        calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))])
+
+
 def test_the_command_prints_the_threshold(
     scripted: None, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

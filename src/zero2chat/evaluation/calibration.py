@@ -1,7 +1,8 @@
 """Calibration: below which confidence should a model decline, and what does that cost on other rows?
 
 Each question is answered greedily and judged. By a hash of its key, half of the rows fit the threshold, and only the
-other half is measured. The control is agreement with sampled answers, with a threshold of its own.
+other half is measured; or all of them fit it, and rows of other datasets are measured. The control is agreement with
+sampled answers, with a threshold of its own.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class CalibrateArguments(MeasuringArguments):
     datasets: list[dict] = field(
         default_factory=list, metadata={"help": "Held-out rows: a file with questions and answers (path), or a task."}
     )
+    measured: list[dict] = field(
+        default_factory=list,
+        metadata={"help": "Other rows, to measure the threshold on. Without them half of `datasets` fits it."},
+    )
     keep: float = field(default=0.9, metadata={"help": "Share of right answers that must still be given."})
     samples: Annotated[int, Refuse("below 0")] = field(
         default=0, metadata={"help": "Answers sampled per question, to compare with declining by agreement (0: none)."}
@@ -62,9 +67,10 @@ class CalibrateArguments(MeasuringArguments):
         super().__post_init__()
         if not 0 < self.keep < 1:
             raise ValueError(f"keep {self.keep:g}: set a share above 0 and below 1")
-        sources = read_sources(self.datasets)  # checked here too, so that a recipe fails before its first step runs
-        if len({source.label for source in sources}) < len(sources):
-            raise ValueError("datasets: two entries have the same label: set `label`")
+        for name in ("datasets", "measured") if self.measured else ("datasets",):
+            sources = read_sources(getattr(self, name))  # checked here too: a recipe fails before its first step runs
+            if len({source.label for source in sources}) < len(sources):
+                raise ValueError(f"{name}: two entries have the same label: set `label`")
 
 
 @dataclass
@@ -125,8 +131,10 @@ def ask(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[tuple[str, Question]],
     args: CalibrateArguments,
+    fits: Callable[[str], bool],
 ) -> list[Judged]:
-    """Answer and judge all questions. Every rank must call this; each answers its share, and rank 0 judges."""
+    """Answer and judge all questions; `fits` says of a key whether its rows fit the threshold. Every rank must call
+    this; each answers its share, and rank 0 judges."""
     prompts = [question.prompt for _, question in questions]
     batch = args.eval_batch_size
     greedy = answer(model, tokenizer, prompts, args.max_new_tokens, batch_size=batch)
@@ -144,8 +152,7 @@ def ask(
         said = one.ids[:-1] if one.stopped else one.ids
         sure = confidence(log_probabilities(model, context, said))
         same = _share_alike(question, one.text, [other.text for other in others]) if others else None
-        fits = tasks.place(f"calibrate {key}") < 0.5
-        found.append(Judged(key, fits, question, one.text, verdict_of(question, one.text), sure, same))
+        found.append(Judged(key, fits(key), question, one.text, verdict_of(question, one.text), sure, same))
     return found
 
 
@@ -197,21 +204,21 @@ def scaled(sure: Sequence[float], right: Sequence[bool]) -> Callable[[float], fl
 
 
 def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
-    """Fit the threshold on one half, and measure it on the other. Answers that decline already are left as they are.
+    """Fit the threshold on some rows, and measure it on the others. Answers that decline already are left as they are.
 
     `right_kept_rate` and `wrong_declined_rate` are shares of the right and of the wrong answers. `coverage` is the
     share of questions that are still answered, and `selective_accuracy` how many of those answers are right. Intervals
     are bootstraps over keys, because questions about one thing are correlated. With `_agreement` the same by agreement.
     `wrong_declined_rate_at_kept_0.90` is what the highest threshold that keeps 90% of the measured right answers would
     decline: it compares scores, and is optimistic, because it is fitted on the measured rows.
-    Raises `UserError` if a half has too few right answers.
+    Raises `UserError` if too few right answers fit it, or no row is left to measure it.
     """
     by: dict[str, Sure] = {"": lambda one: one.confidence}
     if judged and judged[0].agreement is not None:
         by["_agreement"] = lambda one: one.agreement or 0.0
     fit, held = ([one for one in judged if one.fits == fits] for fits in (True, False))
-    if not any(one.verdict == RIGHT for one in held):
-        raise UserError("no right answer among the rows that measure the threshold: give more rows")
+    if not held or not any(one.verdict == RIGHT for one in judged):
+        raise UserError(f"{'no right answer' if held else 'no row left to measure the threshold'}: give more rows")
     metrics: Metrics = {"questions_fitted": {"value": len(fit)}, "questions": {"value": len(held)}}
     metrics["accuracy"] = _rate(held, [one.verdict == RIGHT for one in held], seed)
     for suffix, sure in by.items():
@@ -274,7 +281,15 @@ def run(
 ) -> tuple[Metrics, list[dict[str, Any]]]:
     """Return the metrics, and the first measured questions as samples. Every rank must call this."""
     prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
-    judged = ask(model, tokenizer, questions_of(args.datasets), args)
+    questions = questions_of(args.datasets)
+    if args.measured:
+        others = questions_of(args.measured)
+        if shared := {key for key, _ in questions} & {key for key, _ in others}:
+            raise UserError(f"measured: asks what `datasets` asks, such as '{sorted(shared)[0]}': give other rows")
+        judged = ask(model, tokenizer, questions, args, lambda _: True)
+        judged += ask(model, tokenizer, others, args, lambda _: False)
+    else:
+        judged = ask(model, tokenizer, questions, args, lambda key: tasks.place(f"calibrate {key}") < 0.5)
     if not is_main_process():
         return {}, []
     metrics = calibrate(judged, args.keep, args.seed)

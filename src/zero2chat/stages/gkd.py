@@ -5,19 +5,22 @@
 
 One GPU: `single_gpu.yaml`; several: `ddp.yaml`; ZeRO-2: `zero2.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a chat model, a teacher (`teacher_model_name_or_path`) with the same tokenizer and chat template, and prompts
-without answers. Writes a model folder, and its accuracy on each task's test rows.
+Reads a chat model, a teacher (`teacher_model_name_or_path`) that was trained to chat, and prompts without answers.
+Writes a model folder, and its accuracy on each task's test rows.
 
 This is generalised knowledge distillation (Agarwal et al. 2024, arXiv:2306.13649) with TRL's DistillationTrainer. The
 loss is the generalised Jensen-Shannon divergence (their eq. 1) between the full distributions of student and teacher,
 at the tokens that the student has just sampled (λ = 1); sampling carries no gradient. `beta: 1`, the default, is the
 reverse KL, which penalizes what the teacher would never say; 0 is the forward KL. `distill` trains on the teacher's
 answers; GKD corrects the student's own mistakes. It uses no reward, so the teacher's mistakes are learned, too.
+
+A teacher with another tokenizer reads the answers as text; the loss is then GOLD's (`zero2chat.trainers.gold`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -37,6 +40,7 @@ from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
+from zero2chat.trainers.gold import GoldTrainer, check_tokenizers
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
 from zero2chat.trainers.weights import adapter_config
@@ -51,18 +55,25 @@ class GkdArguments(TaskStepsArguments):
     chat_template_path: str | None = None
 
 
-def _check_teacher(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> None:
-    """Raises `UserError` if the teacher's tokenizer or chat template differs from the student's."""
-    if teacher.get_vocab() != student.get_vocab():
-        raise UserError(f"{path}: its vocabulary differs from the student's: use a teacher with the same tokenizer")
+def _same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> bool:
+    """Return whether the teacher has the student's tokenizer. Raises `UserError` if it has no chat template, if only
+    its chat template differs, or if tokenizers differ that cannot be compared."""
     if not teacher.chat_template:
         raise UserError(f"{path}: has no chat template: use a teacher that was trained to chat")
+    if teacher.get_vocab() != student.get_vocab():
+        check_tokenizers(student, teacher)
+        return False
     ids = [each.apply_chat_template(_ASKED, add_generation_prompt=True)["input_ids"] for each in (teacher, student)]
     if ids[0] != ids[1]:
         raise UserError(f"{path}: its chat template is not the student's: set chat_template_path to the teacher's")
+    return True
 
 
 class _Trainer(ResumableTrainer, DistillationTrainer):
+    pass
+
+
+class _GoldTrainer(ResumableTrainer, GoldTrainer):
     pass
 
 
@@ -80,7 +91,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     revision = training.teacher_model_revision or "main"
     teacher, of_teacher = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
-    _check_teacher(of_teacher, tokenizer, training.teacher_model_name_or_path)
+    same = _same_tokens(of_teacher, tokenizer, training.teacher_model_name_or_path)
     parts: list[Dataset] = [load_problems(source, answers=False).select_columns("prompt") for source in sources]
     prompts = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
     at_once = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
@@ -88,21 +99,23 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
         raise UserError(f"datasets: {len(prompts)} prompts, but one step needs {at_once}: give more")
     room = min(map(context_length, (model, teacher))) - training.max_completion_length
     prompts = safe_problems(prompts, tokenizer, room)
+    if not same:  # its template and tokens may be longer, and its control tokens are others
+        prompts = safe_problems(prompts, of_teacher, room)
     use_fast_rollouts(model)
     stop_vllm_at(model, training)
     optimizer = use_muon(model, training) if args.muon else None
+    given: dict[str, Any] = {"model": model, "args": training, "train_dataset": prompts, "processing_class": tokenizer}
+    given["peft_config"] = adapter_config(model_args)
     with refused_settings():
-        trainer = _Trainer(
-            model=model,
-            teacher_model=teacher,
-            args=training,
-            train_dataset=prompts,
-            processing_class=tokenizer,
-            peft_config=adapter_config(model_args),
+        trainer: DistillationTrainer = (
+            _Trainer(teacher_model=teacher, **given)
+            if same
+            else _GoldTrainer(other_teacher=teacher, teacher_tokenizer=of_teacher, **given)
         )
     trainer.optimizer_cls_and_kwargs = optimizer  # DistillationTrainer has no such argument
     if is_main_process():
-        print(f"{len(prompts):,} prompts", flush=True)
+        tokens = "" if same else ", and a teacher with another tokenizer: GOLD's loss"
+        print(f"{len(prompts):,} prompts{tokens}", flush=True)
 
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "no")  # TRL counts the tokens
     remove_start(run, model_args)
