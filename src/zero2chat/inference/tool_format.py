@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,6 +16,7 @@ from transformers.utils.chat_template_utils import DocstringParsingException, Ty
 from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
 from zero2chat.models.tokenization import CALL_TAGS, control_ids, neutral
+from zero2chat.own_code import own_function
 from zero2chat.tools.python import run, shortened
 from zero2chat.tools.tool_functions import NAMES, python, search_in
 
@@ -150,19 +150,10 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
             run("1")  # fail now if the sandbox is not available
             functions.append(python)
         elif "." in name:
-            functions.append(_imported(name, where))
+            functions.append(own_function(name, where, "my_tools.weather")[1])
         else:
             raise UserError(f"{where}: no tool '{name}'{nearest(name, list(NAMES))}")
     return Tools(functions) if functions else None
-
-
-def _imported(path: str, where: str) -> Callable[..., Any]:
-    module, _, name = path.rpartition(".")
-    try:
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except Exception as error:  # a user's module may raise anything
-        raise UserError(f"{where}: cannot import '{path}': {error}") from error
-    return function
 
 
 # ---- the format of calls

@@ -11,21 +11,19 @@ they must check their options first.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from datasets import Dataset
 
 from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
+from zero2chat.own_code import own_function
 
 _log = logging.getLogger(__name__)
 _FIRST_FAILURES = 64  # a function that fails for this many completions from the start is broken
@@ -79,34 +77,6 @@ def written(completion: str | Sequence[Mapping[str, Any]]) -> str:
     return (f"<think>{thought}</think>" if thought else "") + last_message(completion)
 
 
-def _import(path: str) -> tuple[ModuleType, Any]:
-    """Return the module and the function that a dotted path names. Raises `UserError` if there is none."""
-    cannot = f"rewards: cannot import '{path}'"
-    module_name, _, name = path.rpartition(".")
-    if not module_name or not all(part.isidentifier() for part in path.split(".")):
-        raise UserError(
-            f"{cannot}: expected MODULE.FUNCTION, such as my_rewards.polite for the function `polite` of "
-            "my_rewards.py in the working folder"
-        )
-    try:
-        module = importlib.import_module(module_name)
-        found = hasattr(module, name)  # this may import too
-    except ModuleNotFoundError as error:
-        top = module_name.split(".")[0]
-        hint = f": put {top}.py into the working folder, {Path.cwd()}, or install it" if error.name == top else ""
-        raise UserError(f"{cannot}: {error}{hint}") from error
-    except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script may end
-        raise UserError(f"{cannot}: {str(error) or type(error).__name__}") from error
-    if not found:
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
-        named = [key for key in own if not key.startswith("_") and inspect.isfunction(vars(module)[key])]
-        place = getattr(module, "__file__", None) or "built in"
-        raise UserError(
-            f"{cannot}: {module_name} has no function '{name}'{nearest(name, named) if named else ''} (in {place})"
-        )
-    return module, getattr(module, name)
-
-
 class Reward:
     """A reward function for a trainer, with bound options and checked return values."""
 
@@ -115,7 +85,7 @@ class Reward:
         this package rejects an option's value."""
         self.weight = spec.weight
         self._path = spec.function
-        module, function = _import(spec.function)
+        module, function = own_function(spec.function, "rewards", "my_rewards.polite")
         module_name, _, name = spec.function.rpartition(".")
         if not callable(function) or inspect.iscoroutinefunction(function):
             raise UserError(f"rewards: '{spec.function}' is not a plain function")

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import inspect
 import pkgutil
 import random
@@ -44,6 +43,7 @@ from types import ModuleType
 from typing import Any
 
 from zero2chat.errors import UserError, nearest
+from zero2chat.own_code import own_module
 
 Row = dict[str, Any]
 Message = dict[str, str]
@@ -85,10 +85,7 @@ def load(name: str) -> Task:
     if not all(part.isidentifier() for part in name.split(".")) or ("." not in name and name not in names()):
         known = nearest(name, names()) or f"; known: {', '.join(names())}"
         raise UserError(f"task '{name[:100]}': no such task{known}; or give a module's dotted path")
-    try:
-        module = importlib.import_module(name if "." in name else f"{__name__}.{name}")
-    except (ImportError, SyntaxError) as error:
-        raise UserError(f"task '{name}': cannot import it: {error}") from error
+    module = own_module(name if "." in name else f"{__name__}.{name}", f"task '{name}': cannot import it")
     missing = [function for function in _FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
         raise UserError(f"task '{name}': {module.__name__} lacks {', '.join(missing)}")
