@@ -15,7 +15,7 @@ import pytest
 
 from zero2chat import stats
 from zero2chat.errors import UserError
-from zero2chat.evaluation.calibration import Judged, calibrate, questions_of, scaled, threshold_for
+from zero2chat.evaluation.calibration import Judged, as_table, calibrate, questions_of, scaled, threshold_for
 from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question
 from zero2chat.inference.confidence import check_threshold
 from zero2chat.tasks import place
@@ -88,6 +88,14 @@ def test_what_declines_already_is_neither_right_nor_wrong_nor_given() -> None:
     for name in ("threshold", "right_kept_rate", "wrong_declined_rate", "selective_accuracy", "auroc"):
         assert after[name] == before[name]
     assert after["coverage"]["value"] < before["coverage"]["value"]
+
+
+def test_a_model_that_declines_whatever_is_measured_has_a_threshold_and_no_calibration() -> None:
+    rows = [one if one.fits else one._replace(verdict=DECLINED) for one in some_rows()]
+    metrics = calibrate(rows, keep=0.9)
+    assert metrics["coverage"]["value"] == metrics["accuracy"]["value"] == 0
+    assert "calibration_error" not in metrics
+    assert as_table(metrics).renderables
 
 
 def test_rows_of_one_key_are_in_one_half_and_resampled_together() -> None:

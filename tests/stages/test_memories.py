@@ -44,8 +44,10 @@ def found(loaded: Any, prose: Path) -> dict[str, dict[str, Any]]:
     given: dict[str, Any] = {"model_name_or_path": "loaded", "dataset": str(prose), "people": 6, "learning_rate": 2e-2}
     given |= {"wordings": 2, "visits": 4, "steps": 20}
     before = [p.detach().clone() for p in loaded[0].parameters()]
+    trains = [p.requires_grad for p in loaded[0].parameters()]
     metrics = {memory: dict(measure(MemoriesArguments(memory=memory, **given), load).metrics) for memory in MEMORIES}
     assert all(torch.equal(p, old) for p, old in zip(loaded[0].parameters(), before, strict=True))
+    assert [p.requires_grad for p in loaded[0].parameters()] == trains
     return metrics
 
 
@@ -84,15 +86,36 @@ def test_within_the_block_the_weights_know_the_documents(loaded: Any, lora: bool
 
 
 def test_the_stage_writes_metrics_and_questions_that_the_report_shows(
-    model_folder: Path, prose: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+    write_model: Callable[..., Path], prose: Path, tmp_path: Path, write_yaml: Callable[..., Path]
 ) -> None:
-    given = {"model_name_or_path": str(model_folder), "dataset": str(prose), "people": 5, "memory": "context"}
+    folder = write_model(tmp_path / "model", max_position_embeddings=256)
+    given = {"model_name_or_path": str(folder), "dataset": str(prose), "people": 5, "memory": "context"}
     memories.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given))])
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["accuracy_recall"]["n"] == 15
     shown = section(read_step(tmp_path / "out", 1))
     assert "Chance is 25%" in shown
     assert "In which town was" in shown
+
+
+def test_a_context_that_is_too_short_is_one_line(prose: Path, model_folder: Path) -> None:
+    arguments = MemoriesArguments(model_name_or_path="m", dataset=str(prose), people=6, memory="context")
+    with pytest.raises(UserError, match=r"a question has \d+ tokens, more than the context of 128 holds"):
+        measure(arguments, lambda _: load_model(model_folder))
+
+
+def test_steps_have_as_many_documents_as_the_context_holds(loaded: Any) -> None:
+    some = Memories(*loaded, World(102, often=16, once=0, never=0).people)
+    whole = some._packed(some.first)
+    assert len(whole) == 2
+    some._room = 150
+    short = some._packed(some.first)
+    assert len(short) > 2
+    assert max(map(len, short)) <= 150
+    assert [i for ids in short for i in ids] == [i for ids in whole for i in ids]
+    some._room = 20
+    with pytest.raises(UserError, match="a document has"):
+        some._packed(some.first)
 
 
 def test_wordings_that_do_not_divide_the_visits_are_refused() -> None:

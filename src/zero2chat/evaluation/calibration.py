@@ -53,7 +53,7 @@ class CalibrateArguments(MeasuringArguments):
     )
     measured: list[dict] = field(
         default_factory=list,
-        metadata={"help": "Other rows, to measure the threshold on. Without them half of `datasets` fits it."},
+        metadata={"help": "Rows to measure. Without them, one half of `datasets` fits and the other is measured."},
     )
     keep: float = field(default=0.9, metadata={"help": "Share of right answers that must still be given."})
     samples: Annotated[int, Refuse("below 0")] = field(
@@ -228,6 +228,8 @@ def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
     said_fit, said_held = ([one.confidence for one in half] for half in tried)
     right_fit, right_held = ([one.verdict == RIGHT for one in half] for half in tried)
     fitted = scaled(said_fit, right_fit)
+    if not said_held:  # the model declines by itself whatever it is asked
+        return metrics
     for suffix, values in (("", said_held), ("_scaled", [fitted(value) for value in said_held])):
         bins = stats.reliability(values, right_held)
         metrics[f"calibration_error{suffix}"] = {"value": round(stats.calibration_error(bins), 4), "n": len(values)}
@@ -316,9 +318,11 @@ def as_table(metrics: Metrics) -> Group:
             if metric is not None:
                 table.add_row(by, label, short("rate", metric), interval("rate", metric), exact(metric["n"]))
                 by = ""
-    threshold, error, after = (metrics[name] for name in ("threshold", "calibration_error", "calibration_error_scaled"))
+    threshold = metrics["threshold"]
     said = [f"threshold: --abstain-below {threshold['value']:g} (fitted on {threshold['n']} right answers)"]
     if area := metrics.get("auroc"):
         said.append(f"AUROC of confidence: {area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})")
-    said.append(f"expected calibration error: {error['value']:.3f}; after Platt scaling: {after['value']:.3f}")
+    if error := metrics.get("calibration_error"):
+        after = metrics["calibration_error_scaled"]
+        said.append(f"expected calibration error: {error['value']:.3f}; after Platt scaling: {after['value']:.3f}")
     return Group(table, "", "\n".join(said))

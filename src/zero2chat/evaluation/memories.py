@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Excerpt, predict, start_of_document
 from zero2chat.evaluation.test_time_training import adapted, windows
 from zero2chat.models.loading import context_length
@@ -35,7 +35,8 @@ _RECALL = {
     "job": "What does {name} do for a living?",
     "birthday": "On what day of the year is {name}'s birthday?",
 }
-_PACKED = 8  # documents per training step
+_PACKED = 8  # documents per training step, or as many as fit into the context
+_TRIES = 100  # for each wording
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,24 @@ def questions(people: Sequence[Person]) -> list[Question]:
 def documents(people: Sequence[Person], wordings: int, visits: int) -> list[str]:
     """Return `visits` documents about each person, in `wordings` different wordings: all people once, then again.
 
-    The wordings of fewer are the first of those of more. `visits` is a multiple of `wordings`.
+    In each the name comes before the facts, so that nothing is read in the order in which it is asked for in reverse.
+    The wordings of fewer are the first of those of more. `visits` is a multiple of `wordings`. Raises `UserError` if
+    there are not so many wordings.
     """
-    rng, told = random.Random("documents"), []
-    for person in people:
-        some: dict[str, None] = {}
-        while len(some) < visits:
-            some[tell(person, rng)] = None
-        told.append(list(some)[:wordings])
+    told = [_wordings(person, wordings) for person in people]
     return [texts[i] for i in range(wordings) for texts in told] * (visits // wordings)
+
+
+def _wordings(person: Person, n: int) -> list[str]:
+    rng, found = random.Random(f"documents {person.name}"), dict[str, None]()
+    for _ in range(_TRIES * n):
+        text = tell(person, rng)
+        facts = min(text.find(str(getattr(person, kind))) for kind in _RECALL)
+        if text.find(person.name) < facts:
+            found[text] = None
+        if len(found) == n:
+            return list(found)
+    raise UserError(f"wordings {n}: only {len(found)} were found for {person.name}: lower it")
 
 
 class Memories:
@@ -108,29 +118,31 @@ class Memories:
 
     def ask(
         self, model: PreTrainedModel, asked: Sequence[Question], before: Callable[[Question], str] | None = None
-    ) -> list[bool]:
-        """Return whether the right option gains most from the bare word "Answer:" to the question, which may come after
-        a text. Every rank must call this."""
+    ) -> list[str]:
+        """Return the option that gains most from the bare word "Answer:" to the question, which may come after a text.
+        Every rank must call this. Raises `UserError` if a question is longer than the context."""
         bare = list(dict.fromkeys(option for question in asked for option in question.options))
         excerpts = [self._excerpt("Answer:", option) for option in bare]
         for question in asked:
             text = f"{before(question)}\n\n" if before else ""
             prompt = f"{text}Question: {question.text}\nAnswer:"
             excerpts += [self._excerpt(prompt, option) for option in question.options]
+        if (longest := max(len(one.ids) for one in excerpts)) > self._room + 1:
+            raise UserError(f"a question has {longest} tokens, more than the context of {self._room} holds")
         found = [one.log_likelihood for one in predict(model, excerpts)]
         self.flops += 2 * self._parameters * sum(len(one.ids) - 1 for one in excerpts)
         alone, after = dict(zip(bare, found, strict=False)), iter(found[len(bare) :])
-        right = []
+        chosen = []
         for question in asked:
-            gains = [next(after) - alone[option] for option in question.options]
-            right.append(max(range(OPTIONS), key=gains.__getitem__) == 0)
-        return right
+            gains = {option: next(after) - alone[option] for option in question.options}
+            chosen.append(max(gains, key=gains.__getitem__))
+        return chosen
 
-    def from_context(self) -> list[bool]:
+    def from_context(self) -> list[str]:
         """Ask each question after its person's document."""
         return self.ask(self.model, self.questions, lambda question: self.first[question.person])
 
-    def from_search(self) -> list[bool]:
+    def from_search(self) -> list[str]:
         """Ask each question after the first passage that an index of all documents finds for its words."""
         with tempfile.TemporaryDirectory() as folder:
             index = str(Path(folder) / "index")
@@ -143,18 +155,16 @@ class Memories:
         self, texts: Sequence[str], rate: float, *, passes: int = 1, lora: bool = False
     ) -> Iterator[PreTrainedModel]:
         """Within the block the texts are in all weights, or in LoRA's, by one step for each eight; afterwards the model
-        is as before."""
-        start = self._start or plain_ids(self.tokenizer, ["\n"])[0]
-        rows = [[*start, *ids] for ids in plain_ids(self.tokenizer, list(texts))]
-        steps = [list(chain(*rows[at : at + _PACKED]))[: self._room + 1] for at in range(0, len(rows), _PACKED)]
-        excerpts = [Excerpt(ids, 1) for ids in steps]
-        self.flops += (4 if lora else 6) * self._parameters * passes * sum(len(ids) - 1 for ids in steps)
+        is as before. Raises `UserError` if a text is longer than the context."""
+        excerpts = [Excerpt(ids, 1) for ids in self._packed(texts)]
+        self.flops += (4 if lora else 6) * self._parameters * passes * sum(len(one.ids) - 1 for one in excerpts)
         if not lora:
             with adapted(self.model, excerpts, rate, passes) as model:
                 yield model
             return
         from peft import LoraConfig, get_peft_model
 
+        trains = [(p, p.requires_grad) for p in self.model.parameters()]
         with torch.random.fork_rng():
             torch.manual_seed(0)
             wrapped = get_peft_model(self.model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))
@@ -163,6 +173,23 @@ class Memories:
                 yield wrapped
         finally:
             wrapped.unload()
+            for p, before in trains:
+                p.requires_grad_(before)
+
+    def _packed(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each training step: several texts, each after the token that starts a document."""
+        start = self._start or plain_ids(self.tokenizer, ["\n"])[0]
+        steps: list[list[int]] = []
+        n = _PACKED
+        for ids in plain_ids(self.tokenizer, list(texts)):
+            if len(start) + len(ids) > self._room:
+                raise UserError(f"a document has {len(ids)} tokens, more than the context of {self._room} holds")
+            if n == _PACKED or len(steps[-1]) + len(start) + len(ids) > self._room:
+                steps.append([])
+                n = 0
+            steps[-1] += [*start, *ids]
+            n += 1
+        return steps
 
     def _excerpt(self, prompt: str, option: str) -> Excerpt:
         given, rest = plain_ids(self.tokenizer, [prompt, f" {option}"])

@@ -9,9 +9,9 @@ from zero2chat.report.steps import StepResult
 TITLE = "New facts in a memory"
 KEY = {
     "accuracy_recall": "of the facts are chosen among four options (chance: 25%)",
-    "accuracy_reverse": "when asked the other way round: who was born there on that day",
+    "accuracy_reverse": "when asked in reverse: who was born there on that day",
     "accuracy_two_step": "of questions that take a fact and one more step",
-    "forgotten": "bits per byte of other text, more than before",
+    "forgotten": "bits per byte of other text that the model loses",
     "seconds_memory": "seconds to store the facts and to answer",
     "flops_memory": "FLOPs of both",
 }
@@ -23,7 +23,7 @@ STORY = (
 
 
 def section(step: StepResult) -> str:
-    kinds = {"recall": "recall", "reverse": "the other way round", "two_step": "in two steps"}
+    kinds = {"recall": "recall", "reverse": "in reverse", "two_step": "in two steps"}
     named = step.named("accuracy_(.+)")
     found = {label: named[kind] for kind, label in kinds.items() if kind in named}
     caption = "Questions whose right option is chosen, with 95% intervals. Chance is 25%."

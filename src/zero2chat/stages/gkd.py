@@ -31,8 +31,10 @@ from zero2chat.data.sources import mix, read_sources
 from zero2chat.errors import UserError
 from zero2chat.export.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
+from zero2chat.models.chat_template import end_turn
 from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.loading import context_length, load_model
+from zero2chat.models.tokenization import token_bytes
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
@@ -40,7 +42,7 @@ from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
-from zero2chat.trainers.gold import GoldTrainer, check_tokenizers
+from zero2chat.trainers.gold import GoldTrainer
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
 from zero2chat.trainers.weights import adapter_config
@@ -57,11 +59,18 @@ class GkdArguments(TaskStepsArguments):
 
 def _same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> bool:
     """Return whether the teacher has the student's tokenizer. Raises `UserError` if it has no chat template, if only
-    its chat template differs, or if tokenizers differ that cannot be compared."""
+    its chat template differs, or if it has another tokenizer and one of the two is not a byte-level BPE."""
     if not teacher.chat_template:
         raise UserError(f"{path}: has no chat template: use a teacher that was trained to chat")
     if teacher.get_vocab() != student.get_vocab():
-        check_tokenizers(student, teacher)
+        try:
+            for tokenizer in (student, teacher):
+                token_bytes(tokenizer)
+        except UserError as error:
+            raise UserError(
+                f"{path}: has another tokenizer, and the tokens of one of the two are not bytes: use a teacher with "
+                "the student's tokenizer, or `zero2chat distill`"
+            ) from error
         return False
     ids = [each.apply_chat_template(_ASKED, add_generation_prompt=True)["input_ids"] for each in (teacher, student)]
     if ids[0] != ids[1]:
@@ -92,15 +101,17 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     revision = training.teacher_model_revision or "main"
     teacher, of_teacher = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
     same = _same_tokens(of_teacher, tokenizer, training.teacher_model_name_or_path)
+    if not same:
+        end_turn(teacher, of_teacher)
     parts: list[Dataset] = [load_problems(source, answers=False).select_columns("prompt") for source in sources]
     prompts = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
     at_once = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
     if len(prompts) < at_once:
         raise UserError(f"datasets: {len(prompts)} prompts, but one step needs {at_once}: give more")
     room = min(map(context_length, (model, teacher))) - training.max_completion_length
-    prompts = safe_problems(prompts, tokenizer, room)
-    if not same:  # its template and tokens may be longer, and its control tokens are others
-        prompts = safe_problems(prompts, of_teacher, room)
+    prompts = safe_problems(prompts, tokenizer, room, template_kwargs=training.chat_template_kwargs)
+    if not same:  # the teacher's template and tokens may be longer, and its control tokens are others
+        prompts = safe_problems(prompts, of_teacher, room, template_kwargs=training.chat_template_kwargs)
     use_fast_rollouts(model)
     stop_vllm_at(model, training)
     optimizer = use_muon(model, training) if args.muon else None
@@ -125,11 +136,13 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
 def _cost(
     job: Job, empty: EmptyModel, args: GkdArguments, training: DistillationConfig, model_args: ModelConfig
 ) -> Job:
-    teacher = empty(training.teacher_model_name_or_path, False)
+    teacher, student = (empty(p, False) for p in (training.teacher_model_name_or_path, model_args.model_name_or_path))
+    vocabularies = {model.config.get_text_config().vocab_size for model in (teacher, student)}
     return replace(
         job,
         model=replace(job.model, readers=parameter_count(teacher)),
-        work=replace(job.work, head="tiles"),
+        # GOLD's loss computes all logits of both models
+        work=replace(job.work, head="tiles" if len(vocabularies) == 1 else "whole"),
         flops=job.flops + flops_per_token(teacher, job.work.length) / 3,
         rollout=1.0,
         vllm=vllm_share(training),

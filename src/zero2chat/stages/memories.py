@@ -4,8 +4,8 @@
         -m zero2chat.stages.memories --config recipes/four-memories/memories.yaml
 
 Reads a base or chat model, and held-out documents of other text. Of one memory it writes how many of the facts about
-made-up people are recalled, recalled the other way round, and used in a question of two steps, what the other text
-costs meanwhile, seconds and FLOPs. `memory`:
+made-up people are recalled, recalled in reverse, and used in a question of two steps, what the model forgets of the
+other text, seconds and FLOPs. `memory`:
 
 - `frozen`: none, the control;
 - `context`: the person's document is before the question;
@@ -17,6 +17,7 @@ costs meanwhile, seconds and FLOPs. `memory`:
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -30,7 +31,7 @@ from zero2chat.stats import Metrics
 from zero2chat.tasks.synthetic.world import World
 
 _SHOWN = 10  # questions: those about two people
-_MEANWHILE = 3  # people after whose steps the other text is read, with `memory: test_time`
+_READ_AFTER = 3  # people after whose steps the other text is read, with `memory: test_time`; their mean counts
 
 
 @dataclass
@@ -67,49 +68,61 @@ def measure(args: MemoriesArguments, load: Load) -> Result:
     other = [text[: args.characters] for text in other]
     memories = Memories(model, tokenizer, people)
     before = memories.bits(model, other)
-    meanwhile = [before]
+    after = [before]
     begun = time.perf_counter()
     if args.memory == "frozen":
-        right = memories.ask(model, memories.questions)
+        chosen = memories.ask(model, memories.questions)
     elif args.memory == "context":
-        right = memories.from_context()
+        chosen = memories.from_context()
     elif args.memory == "search":
-        right = memories.from_search()
+        chosen = memories.from_search()
     elif args.memory == "test_time":
-        right, meanwhile = [], []
+        chosen, after = [], []
         for i, text in enumerate(memories.first):
             with memories.in_weights([text], args.learning_rate, passes=args.steps) as trained:
-                right += memories.ask(trained, [one for one in memories.questions if one.person == i])
-                if i < _MEANWHILE:
+                chosen += memories.ask(trained, [one for one in memories.questions if one.person == i])
+                if i < _READ_AFTER:
                     since = time.perf_counter()
-                    meanwhile.append(memories.bits(trained, other))
+                    after.append(memories.bits(trained, other))
                     begun += time.perf_counter() - since
     else:
         texts = documents(people, args.wordings, args.visits)
         with memories.in_weights(texts, args.learning_rate, lora=args.memory == "lora") as trained:
-            right = memories.ask(trained, memories.questions)
+            chosen = memories.ask(trained, memories.questions)
             since = time.perf_counter()
-            meanwhile = [memories.bits(trained, other)]
+            after = [memories.bits(trained, other)]
             begun += time.perf_counter() - since
     seconds = time.perf_counter() - begun
 
+    right = [one == question.options[0] for one, question in zip(chosen, memories.questions, strict=True)]
     metrics: Metrics = {}
     for kind in KINDS:
-        of_kind = [yes for yes, one in zip(right, memories.questions, strict=True) if one.kind == kind]
-        metrics[f"accuracy_{kind}"] = stats.rate(sum(of_kind), len(of_kind))
-    worst = max(meanwhile, key=sum)
+        metrics[f"accuracy_{kind}"] = _accuracy(
+            [(one.person, yes) for one, yes in zip(memories.questions, right, strict=True) if one.kind == kind],
+            args.seed,
+        )
     sizes = [len(text.encode()) for text in other]
-    metrics["bits_per_byte_other"] = stats.ratio(worst, sizes, args.seed)
-    metrics["forgotten"] = stats.mean(
-        [(after - first) / size for after, first, size in zip(worst, before, sizes, strict=True)], args.seed
-    )
+    bits = [sum(some) / len(some) for some in zip(*after, strict=True)]  # of each text, over the adapted models
+    metrics["bits_per_byte_other"] = stats.ratio(bits, sizes, args.seed)
+    metrics["forgotten"] = stats.ratio([b - a for a, b in zip(before, bits, strict=True)], sizes, args.seed)
     metrics["seconds_memory"] = {"value": round(seconds, 1)}
     metrics["flops_memory"] = {"value": memories.flops}
     samples: list[dict[str, Any]] = [
-        {"prompt": one.text, "completion": " · ".join(one.options), "task": one.kind, "score": float(yes)}
-        for one, yes in list(zip(memories.questions, right, strict=True))[:_SHOWN]
+        {"prompt": one.text, "completion": said, "task": one.kind, "score": float(yes), "answer": one.options[0]}
+        for one, said, yes in list(zip(memories.questions, chosen, right, strict=True))[:_SHOWN]
     ]
     return Result(metrics, samples)
+
+
+def _accuracy(right: Sequence[tuple[int, bool]], seed: int) -> dict[str, Any]:
+    """Return the share of right answers, from (person, right). Facts about one person are stored together, so with
+    several questions about each, people are resampled."""
+    by_person: dict[int, list[bool]] = {}
+    for person, yes in right:
+        by_person.setdefault(person, []).append(yes)
+    if len(by_person) == len(right):
+        return stats.rate(sum(yes for _, yes in right), len(right), seed)
+    return stats.ratio([sum(some) for some in by_person.values()], [len(some) for some in by_person.values()], seed)
 
 
 STAGE = Stage(

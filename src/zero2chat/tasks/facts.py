@@ -34,7 +34,7 @@ from zero2chat.tasks.synthetic.world import (
 
 # 80/10/10 would leave only 30 of 300 people for evaluation.
 SHARES = (0.4, 0.15, 0.45)
-STYLES = ("worked", "bare")
+STYLES = ("worked", "plain", "bare")
 
 _TEXTS = phrases(read_texts("facts"))
 _QUESTIONS, _ANSWERS, _NOTHING = _TEXTS["questions"], _TEXTS["answers"], _TEXTS["nothing"]
@@ -165,12 +165,14 @@ def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> list[tupl
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return a sentence (`worked`) or only the answer (`bare`); for absent people an abstention."""
+    """Return a sentence, in one of several wordings (`worked`) or always in the same (`plain`), or only the answer
+    (`bare`); for absent people an abstention."""
     if row["answer"] == _UNKNOWN:
         return rng.choice(_NOTHING).format(name=row["key"])
     if style == "bare":
         return str(row["answer"])
-    template = rng.choice(_ANSWERS[row["kind"]])
+    wordings = _ANSWERS[row["kind"]]
+    template = wordings[0] if style == "plain" else rng.choice(wordings)
     if row.get("source"):
         template = f"{template.rstrip('.')} ({row['source']})."
     return template.format(name=row["key"], answer=row["answer"], a_answer=with_article(row["answer"]))
