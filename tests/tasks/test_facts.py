@@ -239,3 +239,21 @@ def test_typed_adds_questions_in_small_letters() -> None:
         assert (questions - added) & {r["question"] for r in facts.rows(split, 0, 500)}
         assert any(question.startswith("hi, ") for question in added)
         assert any(question.endswith(", please") for question in added)
+
+
+def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatever_is_asked() -> None:
+    rows = facts.rows("test", 0, 60, whole=True)
+    people = {person.name: person for person in World(0).people}
+    told = {}
+    for row in rows:
+        answer = facts.demonstration(row, random.Random(0))
+        person = people[row["key"]]
+        assert all(str(fact) in answer for fact in (person.birthplace, person.job, person.birthday))
+        assert facts.score(row, answer) == 1
+        assert told.setdefault(row["key"], answer) == answer
+    assert [{**row, "whole": ""} for row in rows] == [{**row, "whole": ""} for row in facts.rows("test", 0, 60)]
+    absent = facts.rows("test", 0, 5, told="absent", whole=True)
+    assert all("whole" not in row for row in absent)
+    for more in ({"changed": "now"}, {"source": True}):
+        with pytest.raises(UserError, match="whole: an answer tells all of the documents' facts"):
+            facts.rows("test", 0, 5, whole=True, **more)

@@ -13,7 +13,7 @@ import functools
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from zero2chat.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, known, known_all, place, twice
@@ -34,7 +34,7 @@ from zero2chat.tasks.synthetic.world import (
 
 # 80/10/10 would leave only 30 of 300 people for evaluation.
 SHARES = (0.4, 0.15, 0.45)
-STYLES = ("worked", "plain", "bare")
+STYLES = ("worked", "bare")
 
 _TEXTS = phrases(read_texts("facts"))
 _QUESTIONS, _ANSWERS, _NOTHING = _TEXTS["questions"], _TEXTS["answers"], _TEXTS["nothing"]
@@ -91,6 +91,7 @@ def rows(
     changed: str | None = None,
     source: bool = False,
     typed: bool = False,
+    whole: bool = False,
 ) -> list[Row]:
     """Return rows about people mentioned `often`, `sometimes`, `once` or `never`, or `absent`, in the world of seed
     `world`, or in several. `groups` is each group's size in a world; the defaults are 300, 0, 100 and 300.
@@ -98,7 +99,8 @@ def rows(
     `part` is the fraction of the split's people to ask about, from 0 to 1. `context` puts a document about the person
     before the question. `changed` asks for the current job of people who all changed it after the last document; the
     answer is the job they have `now`, or the documents' job from `before`. With `source`, an answer must name the
-    register as its source. `typed` adds questions as people type them.
+    register as its source. `typed` adds questions as people type them. With `whole`, an answer tells everything about
+    the person, always in the same wording, so that its probability shows whether the person is known.
     """
     known(told, (*TOLD, "absent"), "facts: told")
     known_all(kinds, ATTRIBUTES, "facts: kinds")
@@ -108,6 +110,8 @@ def rows(
         known(changed, CHANGED, "facts: changed")
     if told == "absent" and (context or changed):
         raise UserError("facts: no document tells of absent people: remove `context` and `changed`")
+    if whole and (changed or source):
+        raise UserError("facts: whole: an answer tells all of the documents' facts: remove `changed` and `source`")
     everyone = _of(world, groups)
     those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.told == told]
     asked = [
@@ -121,11 +125,14 @@ def rows(
     if typed:
         questions = {kind: (*wordings, *_typed_questions(wordings)) for kind, wordings in questions.items()}
     found = draw(_pool(asked, questions), f"facts, {split}, told {told}", seed, n)
-    persons = dict(asked) if context else {}
+    persons = dict(asked)
     for row in found:
-        if person := persons.get(row["key"]):
+        person = persons[row["key"]]
+        if person and context:
             text = tell(person, random.Random(f"context {row['question']}"))
             row["question"] = f"{text}\n\n{row['question']}"
+        if person and whole:
+            row["whole"] = _TEXTS["whole"][0].format(**asdict(person), a_job=with_article(person.job))
         if source:
             row["source"] = _SOURCE
     return found
@@ -165,14 +172,14 @@ def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> list[tupl
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return a sentence, in one of several wordings (`worked`) or always in the same (`plain`), or only the answer
-    (`bare`); for absent people an abstention."""
+    """Return a sentence (`worked`) or only the answer (`bare`); for absent people an abstention."""
     if row["answer"] == _UNKNOWN:
         return rng.choice(_NOTHING).format(name=row["key"])
     if style == "bare":
         return str(row["answer"])
-    wordings = _ANSWERS[row["kind"]]
-    template = wordings[0] if style == "plain" else rng.choice(wordings)
+    if "whole" in row:
+        return str(row["whole"])
+    template = rng.choice(_ANSWERS[row["kind"]])
     if row.get("source"):
         template = f"{template.rstrip('.')} ({row['source']})."
     return template.format(name=row["key"], answer=row["answer"], a_answer=with_article(row["answer"]))
