@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat import stats, tasks
+from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation.abstention import gist
 from zero2chat.evaluation.calibration import Judged, calibrate, measure
 from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question
@@ -212,4 +213,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_mistake():
+        main()

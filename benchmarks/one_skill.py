@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zero2chat.errors import exit_on_mistake
 from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.recipes.runner import environment
 
@@ -105,4 +106,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_mistake():
+        main()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat import runs, stats
+from zero2chat.errors import exit_on_mistake
 from zero2chat.recipes import runner
 from zero2chat.recipes.recipe import load_recipe
 
@@ -99,4 +100,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_mistake():
+        main()

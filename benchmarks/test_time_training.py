@@ -22,6 +22,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from zero2chat import stats
+from zero2chat.errors import exit_on_mistake
 from zero2chat.evaluation.memorization import Excerpt, predict, start_of_document
 from zero2chat.evaluation.test_time_training import adapted, windows
 from zero2chat.models.loading import context_length, load_for_use
@@ -160,4 +161,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_mistake():
+        main()

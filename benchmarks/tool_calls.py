@@ -17,6 +17,7 @@ from typing import Any
 from trl.chat_template_utils import parse_response
 
 from zero2chat import stats
+from zero2chat.errors import exit_on_mistake
 from zero2chat.inference.generate import answer
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model
@@ -77,4 +78,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_mistake():
+        main()
