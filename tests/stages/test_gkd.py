@@ -18,7 +18,8 @@ from zero2chat.models.tokenization import set_chat_template
 from zero2chat.runs import read_jsonl
 from zero2chat.stages import gkd
 
-TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
+REPOSITORY = Path(__file__).parents[2]
+TEMPLATE = REPOSITORY / "chat_templates" / "chatml.jinja"
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_trls_loss_is_the_papers_divergence_at_the_answers_tokens_alone(beta: fl
     [
         ({"teacher_model_name_or_path": None}, "teacher_model_name_or_path is not set"),
         ({"teacher_model_name_or_path": "PRETRAIN"}, "pretrain: has no chat template"),
-        ({"teacher_model_name_or_path": "SENTENCEPIECE"}, "not a byte-level BPE tokenizer"),
+        ({"teacher_model_name_or_path": "SENTENCEPIECE"}, "the tokens of one of the two are not bytes"),
         (
             {"chat_template_path": str(TEMPLATE.with_name("r1_zero.jinja"))},
             "the chat template|its chat template is not the",
@@ -164,12 +165,29 @@ def test_a_mistake_is_one_line(
 ) -> None:
     shutil.copytree(model_folder, pieces := tmp_path / "pieces")
     state = json.loads((pieces / "tokenizer.json").read_text())
-    state["pre_tokenizer"], state["decoder"] = {"type": "Metaspace"}, {"type": "Metaspace"}
-    state["pre_tokenizer"] |= (more := {"replacement": "\u2581", "prepend_scheme": "always", "split": True})
-    state["decoder"] |= more
+    vocabulary, merged = state["model"]["vocab"], "".join(state["model"]["merges"].pop())
+    vocabulary["\u2581it"] = vocabulary.pop(merged)
     (pieces / "tokenizer.json").write_text(json.dumps(state))
     places = {"PRETRAIN": str(tiny / "pretrain"), "SENTENCEPIECE": str(pieces)}
     named = {key: places.get(str(value), value) for key, value in (given | changes).items()}
     path = write_yaml(tmp_path / "x.yaml", **{key: value for key, value in named.items() if value is not None})
     with pytest.raises(UserError, match=says):
         gkd.main(["--config", str(path)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["cpu_ddp.yaml", "cpu_zero2.yaml"])
+def test_two_ranks_learn_from_a_teacher_with_another_tokenizer(
+    given: dict[str, Any],
+    model_folder: Path,
+    write_yaml: Callable[..., Path],
+    two_ranks: Callable[..., str],
+    tmp_path: Path,
+    config: str,
+) -> None:
+    given |= {"teacher_model_name_or_path": str(model_folder), "max_steps": 10, "per_device_train_batch_size": 2}
+    launched = REPOSITORY / "accelerate_configs" / config
+    assert "GOLD's loss" in two_ranks("gkd", write_yaml(tmp_path / "x.yaml", **given), config=launched)
+    losses = [line["loss"] for line in read_jsonl(tmp_path / "run" / "history.jsonl") if "loss" in line]
+    assert len(losses) == 10
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])

@@ -152,6 +152,8 @@ class GoldTrainer(DistillationTrainer):
             self._for_teacher(one["prompt"], ids[:n])
             for one, ids, n in zip(inputs, output["completion_ids"].tolist(), lengths, strict=True)
         ]
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["unread"].append(sum(not row.offsets for row in rows) / len(rows))
         before, after = max(len(row.prompt) for row in rows), max(1, *(len(row.answer) for row in rows))
         labels = torch.full((len(rows), after), _NO_LABEL)
         ids = torch.full((len(rows), before + after), self._of_teacher.pad_token_id or 0)
