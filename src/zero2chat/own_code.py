@@ -40,7 +40,7 @@ def own_function(path: str, what: str, example: str) -> tuple[ModuleType, Any]:
     module = own_module(module_name, cannot)
     try:
         found = hasattr(module, name)  # this may import too
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{cannot}: {str(error) or type(error).__name__}") from error
     if not found:
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]

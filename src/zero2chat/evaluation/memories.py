@@ -81,9 +81,9 @@ def questions(people: Sequence[Person]) -> list[Question]:
 def documents(people: Sequence[Person], wordings: int, visits: int) -> list[str]:
     """Return `visits` documents about each person, in `wordings` different wordings: all people once, then again.
 
-    In each the name comes before the facts, so that nothing is read in the order in which it is asked for in reverse.
-    The wordings of fewer are the first of those of more. `visits` is a multiple of `wordings`. Raises `UserError` if
-    there are not so many wordings.
+    Each tells all three facts word by word, and names the person before them, so that no document has the order of the
+    questions in reverse. The wordings of fewer are the first of those of more. `visits` is a multiple of `wordings`.
+    Raises `UserError` if there are not so many wordings.
     """
     told = [_wordings(person, wordings) for person in people]
     return [texts[i] for i in range(wordings) for texts in told] * (visits // wordings)
@@ -109,7 +109,7 @@ class Memories:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, people: Sequence[Person]):
-        self.model, self.tokenizer, self.people = model, tokenizer, people
+        self.model, self.tokenizer = model, tokenizer
         self.questions = questions(people)
         self.first = documents(people, 1, 1)  # the one of each person that context, index and test time get
         self.flops = 0.0
