@@ -205,6 +205,22 @@ def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_an
     assert sha256(folder / "model.safetensors") == sha256(kept) != sha256(last)
 
 
+def test_what_is_lost_of_the_gold_reward_is_what_the_evaluations_show_between_its_peak_and_the_end(
+    base: Callable[..., Path], watched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, float]] = []
+    evaluate = ppo._Trainer.evaluate
+    monkeypatch.setattr(ppo._Trainer, "evaluate", lambda *a, **k: shown.append(evaluate(*a, **k)) or shown[-1])
+    chosen = dict.fromkeys(("metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"))
+    metrics = run(base("followed", **watched | chosen | {"max_steps": 12}))
+    assert len(shown) == 5  # at the start, at steps 4, 8 and 12, and at the end
+    golds = [one["eval_rewards/gold/mean"] for one in shown]
+    peak = max(golds)
+    assert metrics["gold_peak"] == {"value": pytest.approx(peak, abs=1e-4), "n": 20}
+    assert metrics["kl_peak"]["value"] == pytest.approx(shown[golds.index(peak)]["eval_kl_sequence"], abs=1e-3)
+    assert peak > golds[-1] and metrics["gold_lost"]["value"] == pytest.approx(peak - golds[-1], abs=2e-4)
+
+
 def test_a_model_is_chosen_by_validation_rows_and_judged_by_others(
     base: Callable[..., Path], watched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ class Comparisons:
 
     `noise` is in units of taste: of two answers that differ by that much, the better one wins in 73 of 100 cases.
     `pairs` takes `all` pairs of a ranking, or those of `adjacent` ranks. `held_out` prompts of `split` get two answers
-    each: test rows, or validation rows for choosing settings.
+    each: test rows, or validation rows for choosing settings. Without a `seed` it is that of the run.
     """
 
     task: str
@@ -79,19 +79,21 @@ class Comparisons:
     noise: Annotated[float, Refuse("below 0")] = 0.1
     held_out: Annotated[int, Refuse("not above 0")] = 700
     split: Literal["validation", "test"] = "test"
-    seed: int = 0
+    seed: int | None = None
     max_new_tokens: Annotated[int, Refuse("not above 0")] = 48
     temperature: Annotated[float, Refuse("not above 0: all answers would be equal")] = 1.0
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def read_comparisons(settings: dict[str, Any]) -> Comparisons:
-    """Read a YAML's `comparisons:`. Raises `UserError` for an invalid key, task, option or n, before any work."""
+def read_comparisons(settings: dict[str, Any], seed: int) -> tuple[Comparisons, int]:
+    """Read a YAML's `comparisons:`, and return it with its seed, or else the run's `seed`. Raises `UserError` for an
+    invalid key, task, option or n, before any work."""
     found: Comparisons = build([Comparisons], settings, "comparisons")[0]
+    seed = seed if found.seed is None else found.seed
     tasks.load_taste(found.task)
     for split, n in (("train", found.n), (found.split, found.held_out)):
-        tasks.check_rows(found.task, split, found.seed, n, found.options)
-    return found
+        tasks.check_rows(found.task, split, seed, n, found.options)
+    return found, seed
 
 
 # ---- rankings

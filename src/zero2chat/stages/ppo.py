@@ -55,6 +55,7 @@ from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
 from zero2chat.trainers.trainer import ResumableTrainer, train
 from zero2chat.trainers.weights import adapter_config
 
+_GOLD = "eval_rewards/gold/mean"  # in the log, of a reward with the label `gold`
 _SHOWN = 6  # held-out answers saved, before and after training
 _HOW_TO_READ = """\
 How to read the log. reward: mean of the reward functions, before the KL penalty; it rises with learning and with reward
@@ -194,6 +195,18 @@ def compare_answers(
     return metrics, sides
 
 
+def followed_too_far(curve: Sequence[tuple[float, float]], n: int) -> dict[str, dict[str, Any]]:
+    """Return what a policy lost by optimizing beyond the peak of its gold reward (Gao et al. 2022, arXiv:2210.10760).
+
+    `curve` has (KL in nats per completion, mean gold reward of `n` completions) of each evaluation, in order. Returns
+    `gold_peak`, the highest of these means, `kl_peak`, the KL at which it was reached, and `gold_lost` from there to
+    the last. The highest of several noisy means is a little too high, and so is the loss.
+    """
+    kl, peak = max(curve, key=lambda point: point[1])
+    found = {"gold_peak": peak, "kl_peak": kl, "gold_lost": peak - curve[-1][1]}
+    return {name: {"value": round(value, 4), "n": n} for name, value in found.items()}
+
+
 class _Trainer(ResumableTrainer, PPOTrainer):
     pass
 
@@ -281,6 +294,9 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
         found = trainer.evaluate(unseen)
         for name, key in (("kl", "eval_kl_sequence"), ("reward", "eval_reward")):
             metrics[name] = {"value": round(found[key], 4), "n": len(unseen)}
+        curve = [(line["eval_kl_sequence"], line[_GOLD]) for line in trainer.state.log_history if _GOLD in line]
+        if not training.load_best_model_at_end and len(curve) > 1:  # else the others are of validation rows
+            metrics |= followed_too_far(curve, len(unseen))
         asked = [problem["prompt"] for problem in unseen]
         longest = held_out.max_new_tokens or training.max_completion_length
         answers = []

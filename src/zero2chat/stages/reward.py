@@ -72,7 +72,7 @@ class RewardArguments(PairArguments, MuonArguments):
             raise ValueError("no data: set `comparisons` (of a task), `datasets` (of preferences), or both")
         super().__post_init__()
         if self.comparisons:
-            read_comparisons(self.comparisons)
+            read_comparisons(self.comparisons, seed=0)
 
 
 # ---- the pairs
@@ -85,22 +85,22 @@ def make_pairs(
     rows, left_out = load_pairs(args.datasets, args.equal) if args.datasets else ([], 0)
     if not args.comparisons:
         return *split_pairs(rows, args.test_fraction), left_out
-    spec = read_comparisons(args.comparisons)
+    spec, seed = read_comparisons(args.comparisons, training.seed)
     model, tokenizer = open_model(model_args)
     settle_chat(model, tokenizer, training.chat_template_path, model_args)
     model.to(training.device)
 
     def ask(split: str, n: int, k: int, noise: float) -> tuple[list[Pair], int]:
         task = tasks.load(spec.task)
-        rows = task.rows(split, spec.seed, n, **spec.options)
+        rows = task.rows(split, seed, n, **spec.options)
         prompts = [task.prompt(row) for row in rows]
         if is_main_process():
             print(f"sampling {k} answers per prompt for {n:,} {split} prompts", flush=True)
         answers = answer_each(
-            model, tokenizer, prompts, k, spec.max_new_tokens, spec.temperature, args.eval_batch_size, spec.seed
+            model, tokenizer, prompts, k, spec.max_new_tokens, spec.temperature, args.eval_batch_size, seed
         )
         grouped = [[a.text for a in some] for some in answers]
-        return ranked_pairs(rows, prompts, grouped, tasks.load_taste(spec.task), noise, spec.seed, spec.pairs)
+        return ranked_pairs(rows, prompts, grouped, tasks.load_taste(spec.task), noise, seed, spec.pairs)
 
     known, equal = ask("train", spec.n, spec.answers, spec.noise)
     # One pair per prompt: the intervals assume independent pairs. The label is noisy; the tastes are the ground truth.

@@ -150,14 +150,15 @@ class RunCallback(TrainerCallback, ExportableState):
         self.all_tokens = state.num_input_tokens_seen
         if "loss" in line and self.steps:
             self._count()
-            tokens_per_second = (state.num_input_tokens_seen - self.tokens_before) / self.seconds
             eta = (state.max_steps - state.global_step) * self.seconds / self.steps
             eta = min(eta, max(self.limit - self.all_seconds, 0.0))
-            line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": tokens_per_second}
-            self._watch_speed(tokens_per_second)
-            if self.flops:
-                line["mfu"] = self._mfu(tokens_per_second)
-            self.seconds, self.steps, self.tokens_before = 0.0, 0, state.num_input_tokens_seen
+            if tokens := state.num_input_tokens_seen - self.tokens_before:  # another epoch of a rollout has no new ones
+                tokens_per_second = tokens / self.seconds
+                line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": tokens_per_second}
+                self._watch_speed(tokens_per_second)
+                if self.flops:
+                    line["mfu"] = self._mfu(tokens_per_second)
+                self.seconds, self.steps, self.tokens_before = 0.0, 0, state.num_input_tokens_seen
         else:
             eta = None
         self.run.log({key: round(value, 6) for key, value in line.items()} | {"seconds": round(self.run.seconds, 1)})
