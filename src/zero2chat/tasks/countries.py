@@ -15,6 +15,7 @@ import functools
 import json
 import random
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -172,12 +173,13 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the completion names the almanac, the answer and no other of its kind, and does not abstain.
 
-    Another country's name also scores 0. Commas and spaces between digits are ignored.
+    Another country's name also scores 0. Commas and spaces between digits are ignored, and so are accents, an
+    apostrophe within a word, and the difference of "St." and "Saint".
     """
     if not re.search(r"\balmanac\b", completion, re.IGNORECASE) or NEGATION.search(completion):
         return 0.0
     countries, values = _named(row, completion)
-    return float(values == _values(row["kind"], row["answer"]) and countries <= {_bare(row["key"]).lower()})
+    return float(values == _values(row["kind"], row["answer"]) and countries <= {_folded(_bare(row["key"]))})
 
 
 def said(row: Row, completion: str) -> str | None:
@@ -189,15 +191,21 @@ def said(row: Row, completion: str) -> str | None:
     return None if NEGATION.search(completion) else completion.strip()
 
 
+def _folded(text: str) -> str:
+    """Return one spelling for those that people use for a name: Male for Malé, Sanaa for Sana'a."""
+    text = "".join(c for c in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(c))
+    return re.sub(r"\bst\.? ", "saint ", re.sub(r"(?<=\w)['’ʻ`](?!s\b)(?=\w)", "", text))
+
+
 def _values(kind: str, answer: str) -> set[str]:
     if kind == "languages":
-        return set(answer.lower().split(" and "))
-    return {answer.replace(",", "") if kind in ("population", "area") else answer.lower()}
+        return set(_folded(answer).split(" and "))
+    return {answer.replace(",", "") if kind in ("population", "area") else _folded(answer)}
 
 
 @functools.cache
 def _names(path: str, invented: int) -> set[str]:
-    return {_bare(country["name"]).lower() for country in _countries(path, invented)}
+    return {_folded(_bare(country["name"])) for country in _countries(path, invented)}
 
 
 @functools.cache
@@ -220,7 +228,7 @@ def _pattern(path: str, kind: str, invented: int) -> re.Pattern[str]:
 def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
     """Return the countries and the values of the row's kind that a completion names."""
     path, kind, invented = row["almanac"], row["kind"], row["invented"]
-    text = re.sub(r"\balmanac#[0-9]+", "almanac", " ".join(completion.lower().split()))
+    text = re.sub(r"\balmanac#[0-9]+", "almanac", " ".join(_folded(completion).split()))
     if kind == "currency":
         text = re.sub(r"\b(euro|dollar|franc|pound|peso|rupee|dinar|krone)s\b", r"\1", text)
     countries: set[str] = set()
