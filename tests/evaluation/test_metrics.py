@@ -99,6 +99,7 @@ def test_no_name_is_looked_up_elsewhere(tmp_path: Path, monkeypatch: pytest.Monk
     assert names() == ["bleu", "chrf", "exact_match", "f1", "perplexity", "rouge"]
     (tmp_path / "none.py").write_text("import evaluate\n")
     (tmp_path / "fails.py").write_text("1 / 0\n")
+    (tmp_path / "ends.py").write_text("raise SystemExit(3)\n")
     for name, says in (
         ("accuracy", "unknown metric 'accuracy'"),
         ("rogue", "unknown metric 'rogue'; did you mean 'rouge'"),
@@ -106,6 +107,7 @@ def test_no_name_is_looked_up_elsewhere(tmp_path: Path, monkeypatch: pytest.Monk
         (str(tmp_path / "missing.py"), "no such file"),
         (str(tmp_path / "none.py"), "expected one subclass of evaluate.Metric in the file, found 0"),
         (str(tmp_path / "fails.py"), "cannot import it: ZeroDivisionError"),
+        (str(tmp_path / "ends.py"), "cannot import it: SystemExit"),
     ):
         with pytest.raises(UserError, match=says):
             load_metric(name)

@@ -66,7 +66,7 @@ def _import(name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except FileNotFoundError as error:
         raise UserError(f"metrics: {file}: no such file") from error
-    except Exception as error:  # a user's module may raise anything
+    except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script may end
         raise UserError(f"metrics: {file}: cannot import it: {error!r}") from error
     return module
 
