@@ -1,6 +1,6 @@
 """Can a small model decline the questions that it answers wrong? By confidence, and by agreement of several answers.
 
-    python benchmarks/abstain.py [MODEL] [--asked capital] [--keep 0.9] [--samples 4] [--wordings 3] \\
+    python benchmarks/abstain.py [MODEL] [--asked capital] [--keep 0.9] [--samples 4] \\
         [--rows FILE.jsonl] [--figure FILE.svg] [--json]
 
 Asks SmolLM2-135M (`make smollm`), without search, for the capitals of the almanac's countries (`make almanac`). The
@@ -9,12 +9,11 @@ population is a proxy for how well known a country is. Target, set before the me
 answers halved while at most 10% of the right ones are lost. Answers are kept in --rows, so that an interrupted run
 continues there. About 10 minutes of one core.
 
-The scores, none of which needs training:
-- confidence: the answer's own, as `--abstain-below` uses it
+Asked for nothing but the name, the model spends no tokens on other things, whose probability says nothing about the
+answer. That question was chosen on the countries that fit the threshold. The controls:
+- plain: the same question without that request
 - agreement: the share of samples that state the same by the task, which knows the names of all capitals. That alone
   tells most wrong answers, because the model invents names, so this control has help that a chat has not.
-- wordings: the question is asked in other words too, and the confidence of each answer counts as far as its words are
-  those of the first answer, without the words of the questions. It was chosen on the countries that fit the threshold.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ from typing import Any
 
 from zero2chat import stats, tasks
 from zero2chat.errors import exit_on_mistake
-from zero2chat.evaluation.abstention import gist
-from zero2chat.evaluation.calibration import Judged, calibrate, measure
+from zero2chat.evaluation.calibration import Judged, calibrate
 from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, answer_each, encode_prompts
@@ -39,23 +37,17 @@ from zero2chat.runs import write_atomically
 from zero2chat.tasks.countries import PATH, SHARES
 
 ASKED = {
-    "capital": (
-        *("What is the capital of {name}?", "What's the capital of {name}?", "What is {whose} capital?"),
-        "Which city is the capital of {name}?",
-    ),
-    "currency": (
-        *("What is the currency of {name}?", "What's the currency of {name}?", "What is {whose} currency?"),
-        "What currency does {name} use?",
-    ),
+    "capital": ("What is the capital of {name}?", "Answer with the name of the city only."),
+    "currency": ("What is the currency of {name}?", "Answer with the name of the currency only."),
 }
 LONGEST = 24  # tokens; a whole sentence with the answer is shorter
 BATCH = 24
 SIZES = ("least", "middle", "most")
-SCORES = {"": "by confidence", "_agreement": "by samples", "_wordings": "by wordings"}
+SCORES = {"": "by confidence", "_plain": "by confidence, asked plainly", "_agreement": "by samples"}
 
 
 def questions(asked: Sequence[str]) -> list[dict[str, Any]]:
-    """The task's rows, with all wordings of the question and the country's population."""
+    """The task's rows, with the plain question and the country's population."""
     countries = [json.loads(line) for line in Path(PATH).read_text(encoding="utf-8").splitlines()]
     people = {one["name"]: int(one["population"].replace(",", "")) for one in countries if "population" in one}
     rows = []
@@ -63,11 +55,11 @@ def questions(asked: Sequence[str]) -> list[dict[str, Any]]:
         for kind in asked:
             if kind in country and country["name"] in people:
                 name = country["name"]
-                whose = f"{name}'" if name.endswith("s") else f"{name}'s"
-                first, *others = (wording.format(name=name, whose=whose) for wording in ASKED[kind])
-                row = {"key": name, "question": first, "kind": kind}
+                plain, request = ASKED[kind]
+                plain = plain.format(name=name)
+                row = {"key": name, "question": f"{plain} {request}", "kind": kind}
                 row |= {"answer": country[kind], "almanac": PATH, "invented": 0}
-                rows.append({"row": row, "others": others, "people": people[name]})
+                rows.append({"row": row, "plain": plain, "people": people[name]})
     return rows
 
 
@@ -87,54 +79,36 @@ def greedy(model: Any, tokenizer: Any, asked: Sequence[str]) -> list[dict[str, A
     return found
 
 
-def ask(path: str, rows: Sequence[Mapping[str, Any]], samples: int, wordings: int, file: Path) -> list[dict[str, Any]]:
-    """Greedy answers in each wording, and samples; those in the file are not asked again."""
+def ask(path: str, rows: Sequence[Mapping[str, Any]], samples: int, file: Path) -> list[dict[str, Any]]:
+    """The greedy answers to the question and to the plain one, and samples; those in the file are not asked again."""
     known = {}
     if file.exists():
-        known = {line["question"]: line for line in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
-    known = {
-        question: line
-        for question, line in known.items()
-        if len(line["samples"]) >= samples and len(line.get("wordings", [])) >= wordings
-    }
+        lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+        known = {line["question"]: line for line in lines if "plain" in line and len(line["samples"]) >= samples}
     file.parent.mkdir(parents=True, exist_ok=True)
     todo = [row for row in rows if row["row"]["question"] not in known]
     model, tokenizer = load_for_use(path) if todo else (None, None)
     for at in range(0, len(todo), BATCH):
         some = todo[at : at + BATCH]
         lines = greedy(model, tokenizer, [one["row"]["question"] for one in some])
-        others = [greedy(model, tokenizer, [one["others"][i] for one in some]) for i in range(wordings)]
+        plain = greedy(model, tokenizer, [one["plain"] for one in some])
         prompts = [[{"role": "user", "content": line["question"]}] for line in lines]
         drawn = answer_each(model, tokenizer, prompts, samples, LONGEST, 1.0, BATCH * samples) if samples else None
         with file.open("a", encoding="utf-8") as out:
             for i, line in enumerate(lines):
                 line["samples"] = [other.text for other in drawn[i]] if drawn else []
-                line["wordings"] = [other[i] for other in others]
+                line["plain"] = plain[i]
                 known[line["question"]] = line
                 out.write(json.dumps(line) + "\n")
         print(f"{min(at + BATCH, len(todo))} of {len(todo)} questions asked", flush=True)
     return [known[one["row"]["question"]] for one in rows]
 
 
-def overlap(first: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """Dice's coefficient of the words of two answers that are in neither question: 0 to 1."""
-    asked = f"{first['question']} {other['question']}"
-    a, b = (gist(asked, one["text"]) for one in (first, other))
-    return 2 * len(a & b) / max(len(a) + len(b), 1)
-
-
-def by_wordings(found: Mapping[str, Any], wordings: int) -> float:
-    """The mean confidence of the answers to all wordings, each as far as its words are the first's: 0 to 1."""
-    total = found["confidence"]
-    total += sum(other["confidence"] * overlap(found, other) for other in found["wordings"][:wordings])
-    return float(total / (1 + wordings))
-
-
 def judge(row: tasks.Row, found: Mapping[str, Any], samples: int) -> Judged:
     task = tasks.load("countries")
     assert task.said is not None
     said = task.said(row, found["text"])
-    agree = [said is not None and task.said(row, other) == said for other in found["samples"][:samples]]
+    agree = [said is not None and task.said(row, other) == said for other in found.get("samples", [])[:samples]]
     verdict = RIGHT if right(row, found["text"]) else DECLINED if said is None else WRONG
     question = Question("countries", [{"role": "user", "content": row["question"]}], row["answer"], "countries", row)
     same = sum(agree) / len(agree) if agree else None
@@ -171,9 +145,6 @@ def main() -> None:
     parser.add_argument("--asked", nargs="+", default=["capital"], choices=list(ASKED), help="default: capital")
     parser.add_argument("--keep", type=float, default=0.9, help="share of right answers to keep (default %(default)s)")
     parser.add_argument("--samples", type=int, default=4, help="per question, for agreement (default %(default)s)")
-    parser.add_argument(
-        "--wordings", type=int, default=3, choices=range(4), help="other wordings per question (default %(default)s)"
-    )
     parser.add_argument("--figure", metavar="FILE.svg", help="draw what every threshold keeps and declines")
     parser.add_argument("--rows", default="runs/abstain.jsonl", metavar="FILE.jsonl", help="default %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
@@ -182,16 +153,11 @@ def main() -> None:
         if not Path(needed).exists():
             raise SystemExit(f"abstain: {needed} does not exist: run `make {make}` first")
     rows = questions(args.asked)
-    found = ask(args.model, rows, args.samples, args.wordings, Path(args.rows))
+    found = ask(args.model, rows, args.samples, Path(args.rows))
     judged = [judge(one["row"], said, args.samples) for one, said in zip(rows, found, strict=True)]
+    plain = [judge(one["row"], said["plain"], 0) for one, said in zip(rows, found, strict=True)]
     metrics = calibrate(judged, args.keep)
-    if args.wordings:
-        scored = [
-            one._replace(confidence=by_wordings(said, args.wordings)) for one, said in zip(judged, found, strict=True)
-        ]
-        fit, held = ([one for one in scored if one.fits == fits] for fits in (True, False))
-        more = measure(fit, held, lambda one: one.confidence, args.keep)
-        metrics |= {f"{name}_wordings": metric for name, metric in more.items()}
+    metrics |= {f"{name}_plain": metric for name, metric in calibrate(plain, args.keep).items()}
     if args.figure:
         write_atomically(Path(args.figure), as_file(trade_off("abstain", metrics, SCORES)))
     table = by_population(judged, {one["row"]["key"]: one["people"] for one in rows}, metrics["threshold"]["value"])
