@@ -4,13 +4,15 @@
         [--rows FILE.jsonl] [--figure FILE.svg] [--json]
 
 Asks SmolLM2-135M (`make smollm`), without search, for the capitals of the almanac's countries (`make almanac`). The
-countries of the task's train split, half of all by a hash of the name, fit the threshold; the others are measured. The
-population is a proxy for how well known a country is. Target, set before the measured countries were looked at: wrong
-answers halved while at most 10% of the right ones are lost. Answers are kept in --rows, so that an interrupted run
-continues there. About 10 minutes of one core.
+countries of the task's train split, half of all by a hash of the name, fit the threshold; the others are measured. That
+leaves 46 right answers to fit a threshold that loses a tenth of them. So all countries are measured too, each by a
+threshold fitted on the other four fifths (`_of_all`). The population is a proxy for how well known a country is.
+Target, set before the measured countries were looked at: wrong answers halved while at most 10% of the right ones are
+lost. Answers are kept in --rows, so that an interrupted run continues there. About 10 minutes of one core.
 
-Asked for nothing but the name, the model spends no tokens on other things, whose probability says nothing about the
-answer. That question was chosen on the countries that fit the threshold. The controls:
+The question asks for the name only, so that fewer answers tell of other things, whose probability says nothing about
+the capital. It was chosen among four, on the countries that fit the threshold, after two other methods had missed the
+target on the measured ones: the plain question, by two answers, and asking in several wordings. The controls:
 - plain: the same question without that request
 - agreement: the share of samples that state the same by the task, which knows the names of all capitals. That alone
   tells most wrong answers, because the model invents names, so this control has help that a chat has not.
@@ -24,9 +26,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zero2chat import stats, tasks
+from zero2chat import runs, stats, tasks
 from zero2chat.errors import exit_on_mistake
-from zero2chat.evaluation.calibration import Judged, calibrate
+from zero2chat.evaluation.calibration import Judged, calibrate, threshold_for
 from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, answer_each, encode_prompts
@@ -42,8 +44,10 @@ ASKED = {
 }
 LONGEST = 24  # tokens; a whole sentence with the answer is shorter
 BATCH = 24
+FOLDS = 5
 SIZES = ("least", "middle", "most")
 SCORES = {"": "by confidence", "_plain": "by confidence, asked plainly", "_agreement": "by samples"}
+TARGETS = {"_of_all": "all countries by confidence", "_of_all_plain": "all countries by confidence, asked plainly"}
 
 
 def questions(asked: Sequence[str]) -> list[dict[str, Any]]:
@@ -80,11 +84,12 @@ def greedy(model: Any, tokenizer: Any, asked: Sequence[str]) -> list[dict[str, A
 
 
 def ask(path: str, rows: Sequence[Mapping[str, Any]], samples: int, file: Path) -> list[dict[str, Any]]:
-    """The greedy answers to the question and to the plain one, and samples; those in the file are not asked again."""
+    """The greedy answers to the question and to the plain one, and samples. Answers of this model in the file, with as
+    many samples, are not asked for again."""
     known = {}
-    if file.exists():
-        lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-        known = {line["question"]: line for line in lines if "plain" in line and len(line["samples"]) >= samples}
+    for line in runs.read_jsonl(file) if file.exists() else ():
+        if line.get("model") == path and len(line["samples"]) >= samples:
+            known[line["question"]] = line
     file.parent.mkdir(parents=True, exist_ok=True)
     todo = [row for row in rows if row["row"]["question"] not in known]
     model, tokenizer = load_for_use(path) if todo else (None, None)
@@ -97,7 +102,7 @@ def ask(path: str, rows: Sequence[Mapping[str, Any]], samples: int, file: Path) 
         with file.open("a", encoding="utf-8") as out:
             for i, line in enumerate(lines):
                 line["samples"] = [other.text for other in drawn[i]] if drawn else []
-                line["plain"] = plain[i]
+                line |= {"plain": plain[i], "model": path}
                 known[line["question"]] = line
                 out.write(json.dumps(line) + "\n")
         print(f"{min(at + BATCH, len(todo))} of {len(todo)} questions asked", flush=True)
@@ -116,20 +121,41 @@ def judge(row: tasks.Row, found: Mapping[str, Any], samples: int) -> Judged:
     return Judged(row["key"], fits, question, found["text"], verdict, found["confidence"], same)
 
 
-def by_population(judged: Sequence[Judged], people: Mapping[str, int], threshold: float) -> list[dict[str, Any]]:
+def given_of_all(judged: Sequence[Judged], keep: float) -> set[str]:
+    """The countries whose answer is given, each by a threshold fitted on the others but those of its fold."""
+    folds = {one.key: int(tasks.place(f"fold {one.key}") * FOLDS) for one in judged}
+    given = set()
+    for fold in range(FOLDS):
+        fit = [one.confidence for one in judged if folds[one.key] != fold and one.verdict == RIGHT]
+        threshold = threshold_for(fit, keep)
+        given |= {one.key for one in judged if folds[one.key] == fold and one.confidence >= threshold}
+    return given
+
+
+def of_all(judged: Sequence[Judged], given: set[str]) -> dict[str, dict[str, Any]]:
+    right, wrong = ([one.key in given for one in judged if one.verdict == verdict] for verdict in (RIGHT, WRONG))
+    kept = sum(right)
+    return {
+        "accuracy_of_all": stats.rate(len(right), len(judged)),
+        "right_kept_rate_of_all": stats.rate(kept, len(right)),
+        "wrong_declined_rate_of_all": stats.rate(len(wrong) - sum(wrong), len(wrong)),
+        "selective_accuracy_of_all": stats.rate(kept, kept + sum(wrong)),
+    }
+
+
+def by_population(judged: Sequence[Judged], people: Mapping[str, int], given: set[str]) -> list[dict[str, Any]]:
     """For each third of all countries by population: right answers before, and answers given after."""
     order = sorted(people, key=people.__getitem__)
     third = {name: SIZES[min(i * 3 // len(order), 2)] for i, name in enumerate(order)}
     table = []
     for size in SIZES:
-        some = [one for one in judged if not one.fits and third[one.key] == size]
-        given = [one for one in some if one.confidence >= threshold and one.verdict != DECLINED]
+        some = [one for one in judged if third[one.key] == size]
         table.append(
             {
                 "people": size,
                 "accuracy": stats.rate(sum(one.verdict == RIGHT for one in some), len(some)),
                 "confidence": stats.mean([one.confidence for one in some]),
-                "coverage": stats.rate(len(given), len(some)),
+                "coverage": stats.rate(sum(one.key in given for one in some), len(some)),
             }
         )
     return table
@@ -156,20 +182,22 @@ def main() -> None:
     found = ask(args.model, rows, args.samples, Path(args.rows))
     judged = [judge(one["row"], said, args.samples) for one, said in zip(rows, found, strict=True)]
     plain = [judge(one["row"], said["plain"], 0) for one, said in zip(rows, found, strict=True)]
-    metrics = calibrate(judged, args.keep)
-    metrics |= {f"{name}_plain": metric for name, metric in calibrate(plain, args.keep).items()}
+    given = given_of_all(judged, args.keep)
+    metrics = calibrate(judged, args.keep) | of_all(judged, given)
+    more = calibrate(plain, args.keep) | of_all(plain, given_of_all(plain, args.keep))
+    metrics |= {f"{name}_plain": metric for name, metric in more.items()}
     if args.figure:
         write_atomically(Path(args.figure), as_file(trade_off("abstain", metrics, SCORES)))
-    table = by_population(judged, {one["row"]["key"]: one["people"] for one in rows}, metrics["threshold"]["value"])
+    table = by_population(judged, {one["row"]["key"]: one["people"] for one in rows}, given)
 
     for name, metric in metrics.items():
         if "_at_" not in name:
             print(f"{name:<33} {shown(metric) if 'low' in metric else metric['value']}")
-    for suffix, by in SCORES.items():
-        if f"threshold{suffix}" in metrics:
+    for suffix, by in (SCORES | TARGETS).items():
+        if f"right_kept_rate{suffix}" in metrics:
             names = ("right_kept_rate", "wrong_declined_rate")
             kept, declined = (metrics[name + suffix]["value"] for name in names)
-            met = "met" if kept >= 0.9 and declined >= 0.5 else "not met"
+            met = "met" if kept >= args.keep and declined >= 0.5 else "not met"
             print(f"target {by}: {met} ({kept:.0%} of right answers kept, {declined:.0%} of wrong ones declined)")
     print(f"\n{'population':<11} {'right':<40} {'confidence':<40} answered")
     for line in table:

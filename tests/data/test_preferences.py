@@ -99,7 +99,7 @@ def test_pairs_of_one_taste_have_no_truth() -> None:
 )
 def test_comparisons_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_comparisons({"task": "lines", "n": 10, "held_out": 10} | change, seed=0)
+        read_comparisons({"task": "lines", "n": 10, "held_out": 10} | change)
 
 
 # ---- datasets

@@ -90,6 +90,8 @@ def base(model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) ->
     return make
 
 
+GOLD = {"function": "zero2chat.rewards.task.task_taste", "weight": 0.0, "label": "gold"}
+
 # Digits are rare at first, so the KL penalty must be very small.
 LEARNS = {
     "max_steps": 100,
@@ -169,10 +171,9 @@ def watched(reward_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: P
     other.config.score_mean, other.config.score_std = -3.0, 2.0
     other.save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
-    gold = {"function": "zero2chat.rewards.task.task_taste", "weight": 0.0, "label": "gold"}
     models = [{"model": str(reward_folder), "weight": 0.0}, {"model": str(tmp_path / "other"), "weight": -9.0}]
     return {
-        "rewards": [*models, gold],
+        "rewards": [*models, GOLD],
         "max_steps": 40,
         "learning_rate": 1.0e-2,
         "kl_coef": 0.0,
@@ -198,6 +199,7 @@ def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_an
         assert line["eval_reward_worst"] == pytest.approx(min(likes), abs=1e-4)
         assert 0 <= line["eval_rewards/gold/mean"] <= 1
     best = max(evaluations[1:], key=lambda line: line["eval_reward_worst"])  # the start does not compete
+    assert "gold_lost" not in metrics  # the best model is kept, so nothing is followed to its end
     assert metrics["best_step"]["value"] == best["step"]
     assert metrics["steps"]["value"] == evaluations[-1]["step"] == best["step"] + 8 < 40
     folder = path.with_suffix("")
@@ -214,11 +216,24 @@ def test_what_is_lost_of_the_gold_reward_is_what_the_evaluations_show_between_it
     chosen = dict.fromkeys(("metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"))
     metrics = run(base("followed", **watched | chosen | {"max_steps": 12}))
     assert len(shown) == 5  # at the start, at steps 4, 8 and 12, and at the end
-    golds = [one["eval_rewards/gold/mean"] for one in shown]
+    *golds, end = (one["eval_rewards/gold/mean"] for one in shown)
     peak = max(golds)
     assert metrics["gold_peak"] == {"value": pytest.approx(peak, abs=1e-4), "n": 20}
     assert metrics["kl_peak"]["value"] == pytest.approx(shown[golds.index(peak)]["eval_kl_sequence"], abs=1e-3)
-    assert peak > golds[-1] and metrics["gold_lost"]["value"] == pytest.approx(peak - golds[-1], abs=2e-4)
+    assert metrics["gold_lost"]["value"] == pytest.approx(peak - end, abs=2e-4)
+    assert peak > end
+
+
+def test_too_few_evaluations_or_an_unscored_one_have_no_peak() -> None:
+    log: list[dict[str, Any]] = [{"eval_kl_sequence": kl, ppo._GOLD: gold} for kl, gold in ((0.0, 0.5), (1.0, 0.7))]
+    assert ppo.overoptimization_metrics(log, 20) == ppo.overoptimization_metrics([{"loss": 1.0}], 20) == {}
+    log += [{"loss": 1.0}, {"eval_kl_sequence": 2.0, ppo._GOLD: None}, {"eval_kl_sequence": 3.0, ppo._GOLD: 0.4}]
+    found = ppo.overoptimization_metrics(log, 20)
+    assert {name: metric["value"] for name, metric in found.items()} == {
+        "gold_peak": 0.7,
+        "kl_peak": 1.0,
+        "gold_lost": 0.3,
+    }
 
 
 def test_a_model_is_chosen_by_validation_rows_and_judged_by_others(
@@ -318,7 +333,7 @@ def test_tasks_are_examined_beside_the_comparison(base: Callable[..., Path]) -> 
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        {"rewards": [{"function": "own_ppo_rewards.digits"}, GOLD], "eval_strategy": "steps", "eval_steps": 4},
         # In the second round of the prompts, and with KL led to a target.
         {"datasets": [{"task": "lines", "n": 18}], "num_mini_batches": 2, "per_device_train_batch_size": 4,
          "global_batch_size": 8, "kl_target": 0.2, "kl_estimator": "k3"},
@@ -326,7 +341,7 @@ def test_tasks_are_examined_beside_the_comparison(base: Callable[..., Path]) -> 
         {"use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear", "learning_rate": 1.0e-2},
         {"muon": True},
     ],
-    ids=["plain", "minibatches and KL led", "own value and None", "LoRA", "Muon"],
+    ids=["gold watched", "minibatches and KL led", "own value and None", "LoRA", "Muon"],
 )  # fmt: skip
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
     changes: dict[str, Any], base: Callable[..., Path], kill_after: Callable[..., None]
@@ -343,10 +358,11 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
     for name in (weights, "samples.jsonl", "checkpoint-8/value.safetensors", "checkpoint-12/value.safetensors"):
         assert len({sha256(folder / name) for folder in folders}) == 1, name
     assert {k: v for k, v in found.items() if k != "seconds"} == {k: v for k, v in expected.items() if k != "seconds"}
-    times = ("seconds", "tokens_per_second", "step_time")
-    curves = [[{k: v for k, v in line.items() if k not in times} for line in history(p)] for p in (whole, cut)]
+    times = ("seconds", "per_second", "step_time", "runtime")
+    curves = [[{k: v for k, v in line.items() if not k.endswith(times)} for line in history(p)] for p in (whole, cut)]
     assert curves[0] == curves[1]
-    assert [line["step"] for line in curves[0]] == list(range(1, 13))
+    assert [line["step"] for line in curves[0] if "loss" in line] == list(range(1, 13))
+    assert ("gold_lost" in found) == ("eval_strategy" in changes)
 
 
 def test_its_folder_opens_as_any_model_and_says_what_it_is(base: Callable[..., Path]) -> None:

@@ -83,15 +83,18 @@ def test_it_learns_a_users_own_preferences_and_length_alone_does_not(
     assert not prompts["train"] & prompts["test"]
 
 
-def test_comparisons_without_a_seed_are_those_of_the_runs(base: Callable[..., Path]) -> None:
+def test_comparisons_without_a_seed_are_drawn_by_that_of_the_run_and_held_out_pairs_are_not(
+    base: Callable[..., Path],
+) -> None:
     comparisons = {"task": "lines", "n": 12, "answers": 2, "held_out": 10, "max_new_tokens": 8}
-    asked = {}
-    for name, seed, given in (("own", 3, {"seed": 3}), ("runs", 3, {}), ("other", 4, {})):
+    pairs = {}
+    for name, seed, given in (("given", 0, {"seed": 3}), ("same", 3, {}), ("other", 4, {})):
         path = base(name, comparisons=comparisons | given, seed=seed, max_steps=1)
         run(path)
-        pairs = read_pairs(path.with_suffix("") / "pairs" / "train.jsonl")
-        asked[name] = [pair["prompt"][-1]["content"] for pair in pairs]
-    assert asked["own"] == asked["runs"] != asked["other"]
+        folder = path.with_suffix("") / "pairs"
+        pairs[name] = read_pairs(folder / "train.jsonl"), read_pairs(folder / "test.jsonl")
+    assert pairs["given"][0] == pairs["same"][0] != pairs["other"][0]
+    assert pairs["given"][1] != pairs["same"][1] == pairs["other"][1]
 
 
 def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(base: Callable[..., Path]) -> None:

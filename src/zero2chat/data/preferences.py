@@ -69,7 +69,8 @@ class Comparisons:
 
     `noise` is in units of taste: of two answers that differ by that much, the better one wins in 73 of 100 cases.
     `pairs` takes `all` pairs of a ranking, or those of `adjacent` ranks. `held_out` prompts of `split` get two answers
-    each: test rows, or validation rows for choosing settings. Without a `seed` it is that of the run.
+    each: test rows, or validation rows for choosing settings. Without a `seed` the training pairs are drawn by the seed
+    of the run, and the held-out pairs are the same for all seeds.
     """
 
     task: str
@@ -85,15 +86,13 @@ class Comparisons:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def read_comparisons(settings: dict[str, Any], seed: int) -> tuple[Comparisons, int]:
-    """Read a YAML's `comparisons:`, and return it with its seed, or else the run's `seed`. Raises `UserError` for an
-    invalid key, task, option or n, before any work."""
+def read_comparisons(settings: dict[str, Any]) -> Comparisons:
+    """Read a YAML's `comparisons:`. Raises `UserError` for an invalid key, task, option or n, before any work."""
     found: Comparisons = build([Comparisons], settings, "comparisons")[0]
-    seed = seed if found.seed is None else found.seed
     tasks.load_taste(found.task)
     for split, n in (("train", found.n), (found.split, found.held_out)):
-        tasks.check_rows(found.task, split, seed, n, found.options)
-    return found, seed
+        tasks.check_rows(found.task, split, found.seed or 0, n, found.options)
+    return found
 
 
 # ---- rankings

@@ -14,7 +14,8 @@ training stops at a KL of `kl_budget` nats per completion. With `eval_strategy: 
 during training. With several reward models (some may have weight 0), the log has the lowest of their means as
 `reward_worst`. With `metric_for_best_model: reward_worst`, `load_best_model_at_end: true` and
 `early_stopping_patience`, training stops when it no longer rises, and the best evaluated checkpoint is kept (the
-starting model does not count). This selection always uses validation rows, whatever `held_out` says.
+starting model does not count). This selection always uses validation rows, whatever `held_out` says. Without such a
+selection, and with a reward labelled `gold`, `gold_lost` is what that reward lost from its peak to the end.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
 from zero2chat.trainers.trainer import ResumableTrainer, train
 from zero2chat.trainers.weights import adapter_config
 
-_GOLD = "eval_rewards/gold/mean"  # in the log, of a reward with the label `gold`
+_GOLD = "eval_rewards/gold/mean"  # log key of the reward labelled `gold`
 _SHOWN = 6  # held-out answers saved, before and after training
 _HOW_TO_READ = """\
 How to read the log. reward: mean of the reward functions, before the KL penalty; it rises with learning and with reward
@@ -195,15 +196,19 @@ def compare_answers(
     return metrics, sides
 
 
-def followed_too_far(curve: Sequence[tuple[float, float]], n: int) -> dict[str, dict[str, Any]]:
+def overoptimization_metrics(log: Sequence[Mapping[str, Any]], n: int) -> dict[str, dict[str, Any]]:
     """Return what a policy lost by optimizing beyond the peak of its gold reward (Gao et al. 2022, arXiv:2210.10760).
 
-    `curve` has (KL in nats per completion, mean gold reward of `n` completions) of each evaluation, in order. Returns
-    `gold_peak`, the highest of these means, `kl_peak`, the KL at which it was reached, and `gold_lost` from there to
-    the last. The highest of several noisy means is a little too high, and so is the loss.
+    `log` is the trainer's. Its evaluations have the mean of the reward labelled `gold` over `n` held-out completions;
+    the last one was made after training. Returns `gold_peak`, the highest mean during training, `kl_peak`, the KL then,
+    in nats per completion, and `gold_lost`, the peak minus the last mean; nothing with fewer than three evaluations.
+    The highest of several noisy means is too high, so the loss is above 0 even if the policy stays the same.
     """
-    kl, peak = max(curve, key=lambda point: point[1])
-    found = {"gold_peak": peak, "kl_peak": kl, "gold_lost": peak - curve[-1][1]}
+    *during, end = [line for line in log if line.get(_GOLD) is not None] or [{}]
+    if len(during) < 2:
+        return {}
+    best = max(during, key=lambda line: line[_GOLD])
+    found = {"gold_peak": best[_GOLD], "kl_peak": best["eval_kl_sequence"], "gold_lost": best[_GOLD] - end[_GOLD]}
     return {name: {"value": round(value, 4), "n": n} for name, value in found.items()}
 
 
@@ -294,9 +299,8 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
         found = trainer.evaluate(unseen)
         for name, key in (("kl", "eval_kl_sequence"), ("reward", "eval_reward")):
             metrics[name] = {"value": round(found[key], 4), "n": len(unseen)}
-        curve = [(line["eval_kl_sequence"], line[_GOLD]) for line in trainer.state.log_history if _GOLD in line]
-        if not training.load_best_model_at_end and len(curve) > 1:  # else the others are of validation rows
-            metrics |= followed_too_far(curve, len(unseen))
+        if not training.load_best_model_at_end:  # else the evaluations during training are of validation rows
+            metrics |= overoptimization_metrics(trainer.state.log_history, len(unseen))
         asked = [problem["prompt"] for problem in unseen]
         longest = held_out.max_new_tokens or training.max_completion_length
         answers = []

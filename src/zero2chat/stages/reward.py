@@ -72,7 +72,7 @@ class RewardArguments(PairArguments, MuonArguments):
             raise ValueError("no data: set `comparisons` (of a task), `datasets` (of preferences), or both")
         super().__post_init__()
         if self.comparisons:
-            read_comparisons(self.comparisons, seed=0)
+            read_comparisons(self.comparisons)
 
 
 # ---- the pairs
@@ -85,12 +85,12 @@ def make_pairs(
     rows, left_out = load_pairs(args.datasets, args.equal) if args.datasets else ([], 0)
     if not args.comparisons:
         return *split_pairs(rows, args.test_fraction), left_out
-    spec, seed = read_comparisons(args.comparisons, training.seed)
+    spec = read_comparisons(args.comparisons)
     model, tokenizer = open_model(model_args)
     settle_chat(model, tokenizer, training.chat_template_path, model_args)
     model.to(training.device)
 
-    def ask(split: str, n: int, k: int, noise: float) -> tuple[list[Pair], int]:
+    def ask(split: str, n: int, k: int, seed: int) -> tuple[list[Pair], int]:
         task = tasks.load(spec.task)
         rows = task.rows(split, seed, n, **spec.options)
         prompts = [task.prompt(row) for row in rows]
@@ -100,11 +100,11 @@ def make_pairs(
             model, tokenizer, prompts, k, spec.max_new_tokens, spec.temperature, args.eval_batch_size, seed
         )
         grouped = [[a.text for a in some] for some in answers]
-        return ranked_pairs(rows, prompts, grouped, tasks.load_taste(spec.task), noise, seed, spec.pairs)
+        return ranked_pairs(rows, prompts, grouped, tasks.load_taste(spec.task), spec.noise, seed, spec.pairs)
 
-    known, equal = ask("train", spec.n, spec.answers, spec.noise)
+    known, equal = ask("train", spec.n, spec.answers, training.seed if spec.seed is None else spec.seed)
     # One pair per prompt: the intervals assume independent pairs. The label is noisy; the tastes are the ground truth.
-    held_out, equal_held_out = ask(spec.split, spec.held_out, 2, spec.noise)
+    held_out, equal_held_out = ask(spec.split, spec.held_out, 2, spec.seed or 0)
     test = without_ties(held_out)
     if not known or not test:
         raise UserError(f"comparisons: all answers of the model are equal: {equal + equal_held_out} pairs dropped")

@@ -192,9 +192,10 @@ def said(row: Row, completion: str) -> str | None:
 
 
 def _folded(text: str) -> str:
-    """Return one spelling for those that people use for a name: Male for Malé, Sanaa for Sana'a."""
-    text = "".join(c for c in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(c))
-    return re.sub(r"\bst\.? ", "saint ", re.sub(r"(?<=\w)['’ʻ`](?!s\b)(?=\w)", "", text))
+    """Normalize the spelling of names: male for Malé, sanaa for Sana'a, saint john's for St. John’s."""
+    text = "".join(c for c in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(c))
+    text = re.sub("[’‘ʻʼ`]", "'", text)
+    return re.sub(r"\bst\.? ", "saint ", re.sub(r"(?<=\w)'(?!s\b)(?=\w)", "", text))
 
 
 def _values(kind: str, answer: str) -> set[str]:
@@ -240,7 +241,7 @@ def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
     for match in _pattern(path, kind, invented).finditer(text):
         word = match[1]
         # Singapore is a capital and a country.
-        of_it = re.search(r"\b(?:of|in)(?: the)? $", text[: match.start()]) or text[match.end() :][:1] in ("'", "’")
+        of_it = re.search(r"\b(?:of|in)(?: the)? $", text[: match.start()]) or text[match.end() :][:1] == "'"
         if word in names and (of_it or word not in others):
             countries.add(word)
         else:
