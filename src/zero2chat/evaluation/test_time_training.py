@@ -2,18 +2,37 @@
 
 For language models this is dynamic evaluation (Krause et al. 2018, arXiv:1709.07432): the weights remember what the
 context has no room for.
+
+The second half of a document is read in several ways (`WAYS`): by the frozen model, without the first half or with as
+much of it as fits into the context; after training on the first half, without or with it in the context; and, as the
+control, after training on the first half of another document.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from zero2chat.evaluation.memorization import Excerpt
+from zero2chat.evaluation.memorization import Excerpt, predict
+
+WAYS = ("frozen", "attention", "adapted", "both", "control")
+
+
+@dataclass
+class Cost:
+    """Bits of a second half, and what it took to read it: seconds, and FLOPs (2 per parameter and token read, 6 per
+    token trained on)."""
+
+    bits: float
+    seconds: float
+    flops: float
 
 
 @contextlib.contextmanager
@@ -65,3 +84,38 @@ def windows(ids: Sequence[int], start: int, end: int, room: int, first: int | No
         begin = max(first, stop - room - 1)
         found.append(Excerpt(list(ids[begin:stop]), at - begin))
     return found
+
+
+def halves(ids: Sequence[int], room: int) -> tuple[list[Excerpt], list[Excerpt], list[Excerpt]]:
+    """Return windows of the first half, to train on, and of the second, without the first half and with it."""
+    middle = len(ids) // 2
+    train = [Excerpt(list(ids[at : min(at + room + 1, middle)]), 1) for at in range(0, middle - 1, room)]
+    return train, windows(ids, middle, len(ids), room), windows(ids, middle, len(ids), room, 0)
+
+
+def bits_of(model: PreTrainedModel, excerpts: Sequence[Excerpt]) -> float:
+    return -sum(one.log_likelihood for one in predict(model, excerpts)) / math.log(2)
+
+
+def read_second_half(
+    model: PreTrainedModel, ids: Sequence[int], other: Sequence[int], room: int, learning_rate: float, passes: int
+) -> dict[str, Cost]:
+    """Read the second half of a document in each of the ways; `control` reads that of `other` instead. Every rank must
+    call this."""
+    train, alone, with_first = halves(ids, room)
+    parameters = sum(p.numel() for p in model.parameters())
+
+    def read(excerpts: Sequence[Excerpt], before: Cost | None = None) -> Cost:
+        begun = time.perf_counter()
+        bits = bits_of(model, excerpts)
+        flops = 2.0 * parameters * sum(len(one.ids) - 1 for one in excerpts)
+        spent = before or Cost(0.0, 0.0, 0.0)
+        return Cost(bits, spent.seconds + time.perf_counter() - begun, spent.flops + flops)
+
+    found = {"frozen": read(alone), "attention": read(with_first)}
+    begun = time.perf_counter()
+    with adapted(model, train, learning_rate, passes):
+        trained = 6.0 * parameters * passes * sum(len(one.ids) - 1 for one in train)
+        spent = Cost(0.0, time.perf_counter() - begun, trained)
+        found |= {"adapted": read(alone, spent), "both": read(with_first, spent)}
+        return found | {"control": read(halves(other, room)[1], spent)}
