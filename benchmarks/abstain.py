@@ -5,17 +5,18 @@
 
 Asks SmolLM2-135M (`make smollm`), without search, for the capitals of the almanac's countries (`make almanac`). The
 countries of the task's train split, half of all by a hash of the name, fit the threshold; the others are measured. That
-leaves 46 right answers to fit a threshold that loses a tenth of them. So all countries are measured too, each by a
-threshold fitted on the other four fifths (`_of_all`). The population is a proxy for how well known a country is.
-Target, set before the measured countries were looked at: wrong answers halved while at most 10% of the right ones are
-lost. Answers are kept in --rows, so that an interrupted run continues there. About 10 minutes of one core.
+leaves 46 right answers to fit a threshold that loses a tenth of them. So all countries are measured too (`_of_all`),
+each by a threshold fitted on the other four fifths; among them are those on which the question was chosen. The
+population is a proxy for how well known a country is. Target, set before any measured country was looked at: wrong
+answers halved while at most 10% of the right ones are lost. Answers are kept in --rows, so that an interrupted run
+continues there. About 10 minutes of one core.
 
 The question asks for the name only, so that fewer answers tell of other things, whose probability says nothing about
 the capital. It was chosen among four, on the countries that fit the threshold, after two other methods had missed the
 target on the measured ones: the plain question, by two answers, and asking in several wordings. The controls:
 - plain: the same question without that request
-- agreement: the share of samples that state the same by the task, which knows the names of all capitals. That alone
-  tells most wrong answers, because the model invents names, so this control has help that a chat has not.
+- agreement: the share of samples that state the same by the task, which knows the names of all capitals: a help that a
+  chat has not
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ WAYS = ("frozen", "attention", "adapted", "both", "control")
 
 @dataclass
 class Cost:
-    """Bits of a second half, and what it took to read it: seconds, and FLOPs (2 per parameter and token read, 6 per
-    token trained on)."""
+    """Bits of a second half, and what it took to read it: seconds, without restoring the weights, and FLOPs (2 per
+    parameter and token read, 6 per token trained on)."""
 
     bits: float
     seconds: float

@@ -8,9 +8,9 @@ from zero2chat.report.steps import StepResult
 
 TITLE = "Remembering in the weights"
 KEY = {
-    "change_attention": "bits per byte saved (negative) by the first half in the context",
-    "change_adapted": "by a few gradient steps on the first half",
-    "change_control": "by as many steps on another document",
+    "change_attention": "change in bits per byte with the first half in the context (below 0 is better)",
+    "change_adapted": "after a few gradient steps on the first half",
+    "change_control": "after as many steps on another document",
 }
 STORY = (
     "A context forgets what no longer fits into it. A few gradient steps on what was read keep it in the weights until "
