@@ -3,11 +3,11 @@
     python benchmarks/abstain.py [MODEL] [--asked capital] [--keep 0.9] [--samples 4] \\
         [--rows FILE.jsonl] [--figure FILE.svg] [--json]
 
-Asks SmolLM2-135M (`make smollm`), without search, for the capitals of the almanac's countries (`make almanac`). The
-countries of the task's train split, half of all by a hash of the name, fit the threshold; the others are measured. That
-leaves 46 right answers to fit a threshold that loses a tenth of them. So all countries are measured too (`_of_all`),
-each by a threshold fitted on the other four fifths; among them are those on which the question was chosen. The
-population is a proxy for how well known a country is. Target, set before any measured country was looked at: wrong
+Asks SmolLM2-135M-Instruct (`make smollm`), without search, for the capitals of the almanac's countries (`make
+almanac`). The countries of the task's train split, half of all by a hash of the name, fit the threshold; the others are
+measured. That leaves 46 right answers to fit a threshold that loses a tenth of them. So all countries are measured too
+(`_of_all`), each by a threshold fitted on the other four fifths; among them are those on which the question was chosen.
+The population is a proxy for how well known a country is. Target, set before any measured country was looked at: wrong
 answers halved while at most 10% of the right ones are lost. Answers are kept in --rows, so that an interrupted run
 continues there. About 10 minutes of one core.
 
@@ -88,7 +88,7 @@ def ask(path: str, rows: Sequence[Mapping[str, Any]], samples: int, file: Path) 
     """The greedy answers to the question and to the plain one, and samples. Answers of this model in the file, with as
     many samples, are not asked for again."""
     known = {}
-    for line in runs.read_jsonl(file) if file.exists() else ():
+    for line in runs.read_jsonl(file):
         if line.get("model") == path and len(line["samples"]) >= samples:
             known[line["question"]] = line
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -122,19 +122,20 @@ def judge(row: tasks.Row, found: Mapping[str, Any], samples: int) -> Judged:
     return Judged(row["key"], fits, question, found["text"], verdict, found["confidence"], same)
 
 
-def given_of_all(judged: Sequence[Judged], keep: float) -> set[str]:
-    """The countries whose answer is given, each by a threshold fitted on the others but those of its fold."""
-    folds = {one.key: int(tasks.place(f"fold {one.key}") * FOLDS) for one in judged}
-    given = set()
-    for fold in range(FOLDS):
-        fit = [one.confidence for one in judged if folds[one.key] != fold and one.verdict == RIGHT]
-        threshold = threshold_for(fit, keep)
-        given |= {one.key for one in judged if folds[one.key] == fold and one.confidence >= threshold}
-    return given
+def given_of_all(judged: Sequence[Judged], keep: float) -> list[bool]:
+    """Whether each answer is given, by a threshold that the countries of the other folds fitted."""
+    folds = [int(tasks.place(f"fold {one.key}") * FOLDS) for one in judged]
+    right = [(fold, one.confidence) for fold, one in zip(folds, judged, strict=True) if one.verdict == RIGHT]
+    thresholds = [threshold_for([sure for other, sure in right if other != fold], keep) for fold in range(FOLDS)]
+    return [
+        one.verdict != DECLINED and one.confidence >= thresholds[fold] for fold, one in zip(folds, judged, strict=True)
+    ]
 
 
-def of_all(judged: Sequence[Judged], given: set[str]) -> dict[str, dict[str, Any]]:
-    right, wrong = ([one.key in given for one in judged if one.verdict == verdict] for verdict in (RIGHT, WRONG))
+def of_all(judged: Sequence[Judged], given: Sequence[bool]) -> dict[str, dict[str, Any]]:
+    right, wrong = (
+        [yes for one, yes in zip(judged, given, strict=True) if one.verdict == verdict] for verdict in (RIGHT, WRONG)
+    )
     kept = sum(right)
     return {
         "accuracy_of_all": stats.rate(len(right), len(judged)),
@@ -144,19 +145,19 @@ def of_all(judged: Sequence[Judged], given: set[str]) -> dict[str, dict[str, Any
     }
 
 
-def by_population(judged: Sequence[Judged], people: Mapping[str, int], given: set[str]) -> list[dict[str, Any]]:
+def by_population(judged: Sequence[Judged], people: Mapping[str, int], given: Sequence[bool]) -> list[dict[str, Any]]:
     """For each third of all countries by population: right answers before, and answers given after."""
     order = sorted(people, key=people.__getitem__)
     third = {name: SIZES[min(i * 3 // len(order), 2)] for i, name in enumerate(order)}
     table = []
     for size in SIZES:
-        some = [one for one in judged if third[one.key] == size]
+        some, yes = zip(*[pair for pair in zip(judged, given, strict=True) if third[pair[0].key] == size], strict=True)
         table.append(
             {
                 "people": size,
                 "accuracy": stats.rate(sum(one.verdict == RIGHT for one in some), len(some)),
                 "confidence": stats.mean([one.confidence for one in some]),
-                "coverage": stats.rate(sum(one.key in given for one in some), len(some)),
+                "coverage": stats.rate(sum(yes), len(some)),
             }
         )
     return table

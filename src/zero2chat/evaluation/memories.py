@@ -7,7 +7,6 @@ arXiv:2104.08315), so chance is 25%.
 
 from __future__ import annotations
 
-import math
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Excerpt, predict, start_of_document
-from zero2chat.evaluation.test_time_training import adapted, windows
+from zero2chat.evaluation.test_time_training import adapted, bits_of, windows
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.tasks.synthetic.world import JOBS, MONTHS, TOWNS, Person, tell
@@ -200,6 +199,5 @@ class Memories:
         found = []
         for ids in plain_ids(self.tokenizer, list(texts)):
             whole = [*self._start, *ids]
-            readings = predict(model, windows(whole, 1, len(whole), self._room))
-            found.append(-sum(one.log_likelihood for one in readings) / math.log(2))
+            found.append(bits_of(model, windows(whole, 1, len(whole), self._room)))
         return found

@@ -94,6 +94,7 @@ def halves(ids: Sequence[int], room: int) -> tuple[list[Excerpt], list[Excerpt],
 
 
 def bits_of(model: PreTrainedModel, excerpts: Sequence[Excerpt]) -> float:
+    """Return the bits of all that the excerpts predict. Every rank must call this."""
     return -sum(one.log_likelihood for one in predict(model, excerpts)) / math.log(2)
 
 

@@ -18,9 +18,9 @@ STORY = (
 )
 _WAYS = {
     "frozen": "frozen, without the first half",
-    "attention": "frozen, with the first half in the context",
+    "attention": "frozen, with as much of the first half as fits into the context",
     "adapted": "adapted to the first half",
-    "both": "adapted, with the first half in the context",
+    "both": "adapted, and with the first half in the context",
     "control": "adapted to another document",
 }
 

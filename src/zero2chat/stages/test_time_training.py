@@ -81,6 +81,7 @@ def measure(args: AdaptationArguments, load: Load) -> Result:
     def sizes(documents: Sequence[list[int]]) -> list[int]:
         return [len(tokenizer.decode(ids[len(ids) // 2 :]).encode()) for ids in documents]
 
+    size, size_tuned_on = sizes(measured), sum(sizes(tuned_on))
     tried = {}
     for rate, passes in product(args.learning_rates, args.passes):
         total = 0.0
@@ -88,7 +89,7 @@ def measure(args: AdaptationArguments, load: Load) -> Result:
             train, alone, _ = halves(ids, room)
             with adapted(model, train, rate, passes):
                 total += bits_of(model, alone)
-        tried[rate, passes] = total / sum(sizes(tuned_on))
+        tried[rate, passes] = total / size_tuned_on
         if is_main_process():
             print(f"learning rate {rate:g}, passes {passes}: {tried[rate, passes]:.4f} bits per byte", flush=True)
     rate, passes = min(tried, key=tried.__getitem__)
@@ -97,7 +98,6 @@ def measure(args: AdaptationArguments, load: Load) -> Result:
         for ids, other in zip(measured, [*measured[1:], measured[0]], strict=True)
     ]
     metrics: Metrics = {"learning_rate": {"value": rate}, "passes": {"value": passes}}
-    size = sizes(measured)
     for way in WAYS:
         bits = [one[way].bits for one in costs]
         if way == "control":  # of the document after the one that the model was trained on
