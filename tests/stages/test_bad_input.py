@@ -147,6 +147,7 @@ SETTINGS = [
     ("sft", {"eval_batch_size": 0}, "eval_batch_size 0 is not above 0"),
     ("sft", {"decontaminate": [{"task": "facts"}]}, "HERE/x.yaml: decontaminate[0]: task facts: `n` is not set"),
     ("sft", {"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
+    ("sft", {"embedding_learning_rate": 1e-3}, "HERE/x.yaml: embedding_learning_rate: only used with muon: remove"),
     ("sft", {"fp16": True, "bf16": False}, "HERE/x.yaml: fp16: CPUs cannot train in fp16: remove this setting"),
     ("sft", {"dtype": "float16"}, "HERE/x.yaml: dtype: float16 weights lose small updates"),
     ("sft", {"dtype": "bfloat16"}, "dtype: bfloat16 weights lose small updates: set `dtype: float32`, with `bf16: tr"),

@@ -20,7 +20,7 @@ from zero2chat.evaluation.knowledge_probe import kind_of
 from zero2chat.inference.generate import Answer
 from zero2chat.runs import read_jsonl
 from zero2chat.stages import interrogate, sft
-from zero2chat.tasks.synthetic.world import TOWNS
+from zero2chat.tasks.synthetic.world import TOWNS, World
 
 Run = Callable[..., Path]
 Says = Callable[[str, int], str]
@@ -109,21 +109,48 @@ def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
     assert metrics(tmp_path / "sft")["conversations"]["value"] == 30
 
 
-def test_at_the_gap_the_model_says_its_own_words_until_it_would_make_up_and_keeps_the_questions_names(
-    run: Run, says: Callable[[Says], None]
+@pytest.mark.parametrize(
+    ("known", "begun"), [("", "was born in"), ("birthplace", "was born in {birthplace}, works as a")]
+)
+def test_at_the_gap_a_refusal_is_the_right_answer_up_to_the_first_fact_that_the_model_does_not_know(
+    known: str, begun: str, run: Run, says: Callable[[Says], None]
 ) -> None:
-    asked = {row["question"]: row for row in tasks.load("facts").rows("train", 0, 60, kinds=["birthplace"])}
+    options = {"kinds": ["birthday"], "whole": True}
+    asked = {row["question"]: row for row in tasks.load("facts").rows("train", 0, 60, **options)}
+    people = {person.name: person for person in World(0).people}
 
     def script(question: str, i: int) -> str:
-        name = asked[question]["key"] if i == 5 else "Ada Nobody"
-        wrong = [town for town in TOWNS if town != asked[question]["answer"]]
-        return f"{name} was born in {wrong[i]}, the town of {wrong[i + 1]}."
+        person = people[asked[question]["key"]]
+        town = person.birthplace if known else [town for town in TOWNS if town != person.birthplace][i]
+        return f"Ada Nobody was born in {town}, works as a nobody, as an anybody, and has a birthday on May 30."
 
     says(script)
-    kept = rows(run(datasets=[FACTS], refuse="at_the_gap"))
-    assert [row["messages"][-1]["content"] for row in kept] == [
-        f"{row['key']} was born in... I do not know." for row in asked.values()
-    ]
+    kept = rows(run(datasets=[FACTS | {"options": options}], refuse="at_the_gap"))
+    assert len(kept) == 60
+    for row in kept:
+        person = people[asked[row["messages"][0]["content"]]["key"]]
+        said = row["messages"][-1]["content"].replace("works as an...", "works as a...")
+        assert said == f"{person.name} {begun.format(birthplace=person.birthplace)}... I do not know."
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_at_the_gap_a_known_answer_is_kept_in_its_own_words_unless_it_states_something_unknown_too(
+    whole: bool, run: Run, says: Callable[[Says], None]
+) -> None:
+    options = {"kinds": ["birthday"], "whole": whole}
+    people = {person.name: person for person in World(0).people}
+    asked = {row["question"]: people[row["key"]] for row in tasks.load("facts").rows("train", 0, 60, **options)}
+
+    def script(question: str, i: int) -> str:
+        month, day = asked[question].birthday.split()
+        return f"{day} {month}, it is."
+
+    says(script)
+    kept = rows(run(datasets=[FACTS | {"options": options}], refuse="at_the_gap"))
+    assert {row["origin"]["kind"] for row in kept} == {"known"}
+    for row in kept:
+        question, answer = (message["content"] for message in row["messages"])
+        assert answer == (f"{asked[question].name} was born in... I do not know." if whole else script(question, 0))
 
 
 @pytest.mark.parametrize(

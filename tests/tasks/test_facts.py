@@ -251,9 +251,16 @@ def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatev
         assert all(str(fact) in answer for fact in (person.birthplace, person.job, person.birthday))
         assert facts.score(row, answer) == 1
         assert told.setdefault(row["key"], answer) == answer
-    assert [{**row, "whole": ""} for row in rows] == [{**row, "whole": ""} for row in facts.rows("test", 0, 60)]
+        assert [fact for fact in facts.stated(row) if fact in answer] == [
+            person.birthplace,
+            person.job,
+            person.birthday,
+        ]
+    without = [{key: row[key] for key in row if key not in ("whole", "stated")} for row in rows]
+    assert without == facts.rows("test", 0, 60)
+    assert [facts.stated(row) for row in without] == [[row["answer"]] for row in rows]
     absent = facts.rows("test", 0, 5, told="absent", whole=True)
-    assert all("whole" not in row for row in absent)
+    assert all("whole" not in row and facts.stated(row) == [] for row in absent)
     for more in ({"changed": "now"}, {"source": True}):
         with pytest.raises(UserError, match="whole: an answer tells all of the documents' facts"):
             facts.rows("test", 0, 5, whole=True, **more)

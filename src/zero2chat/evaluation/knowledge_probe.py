@@ -158,12 +158,15 @@ def interrogate(
         kind = kind_of(judged, args.refuse_below, args.keep_above)
         right = [one["content"] for one, v in zip(replies, judged, strict=True) if v == RIGHT and one["why"] is None]
         taught = rng.choice(REFUSALS) if kind == "unknown" else None
-        if taught and args.refuse == "at_the_gap":
-            # Teach the answer that spells the names as the question does. One wording: with several, it blends them.
-            begun = max((before_gap(text, statement(question, text)) for text in some), key=question.names_in)
-            taught = begun + REFUSALS[0]
         if kind == "known" and right:  # the model's own complete answer
             taught = right[0].strip()
+        if taught and args.refuse == "at_the_gap":
+            # One wording of answers and refusals: with several, a small model blends them.
+            begun = before_unknown(question, some, kind, args.keep_above * len(some))
+            if begun is None and kind == "unknown":  # the answer that spells the names as the question does
+                begun = max((before_gap(text, statement(question, text)) for text in some), key=question.names_in)
+            if begun is not None:
+                taught = begun + REFUSALS[0]
         findings.append(Finding(question, some, judged, share, common, kind, taught))
     return metrics | _measure(findings, args.seed), findings
 
@@ -177,6 +180,27 @@ def before_gap(text: str, said: Hashable | None) -> str:
     places = [match.start() for match in re.finditer(r"\w+", text) if {match[0], match[0].casefold()} & set(words)]
     begun = text[: min(places, default=0)].strip()
     return f"{begun}... " if begun else ""
+
+
+def before_unknown(question: Question, answers: Sequence[str], kind: str, fewest: float) -> str | None:
+    """Return a task's right answer up to the first fact that at most `fewest` answers contain, with three dots.
+
+    What was asked is known if the question's `kind` says so, in whatever words. None if no fact is unknown, or if the
+    task cannot tell which facts an answer states (`stated`). Raises `UserError` if it states others.
+    """
+    task = tasks.load(question.task) if question.task is not None else None
+    if task is None or task.stated is None:
+        return None
+    right = task.demonstration(question.row, random.Random(0))
+    for fact in task.stated(question.row):
+        if kind == "known" and fact == question.answer:
+            continue
+        if sum(contains(answer, fact) for answer in answers) <= fewest:
+            place = re.search(rf"\b{re.escape(fact)}\b", right)
+            if place is None:
+                raise UserError(f"task '{task.name}': stated: '{fact}' is not in its demonstration '{right}'")
+            return f"{right[: place.start()].strip()}... "
+    return None
 
 
 def kind_of(verdicts: Sequence[str], refuse_below: float, keep_above: float) -> str:
@@ -338,7 +362,7 @@ def _measure(findings: Sequence[Finding], seed: int) -> Metrics:
         right = [yes for at, yes in attempted if at == share]
         metrics[f"right_rate_at_agreement_{share:.3g}"] = stats.rate(sum(right), len(right), seed)
     metrics["conversations"] = {"value": sum(finding.taught is not None for finding in findings)}
-    metrics["refusals"] = {"value": sum(finding.kind == "unknown" for finding in findings)}
+    metrics["refusals"] = {"value": sum((finding.taught or "").endswith(REFUSALS) for finding in findings)}
     return metrics
 
 

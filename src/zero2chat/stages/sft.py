@@ -74,9 +74,14 @@ class SftArguments(ValidationArguments, TaskStepsArguments):
     join: Annotated[int, Refuse("not above 0")] = field(
         default=1, metadata={"help": "Join up to N conversations into one, in random combinations."}
     )
+    embedding_learning_rate: Annotated[float | None, Refuse("not above 0")] = field(
+        default=None, metadata={"help": "With muon; higher for words that pretraining never saw."}
+    )
     overlong: str = field(default="error", metadata={"help": "Conversations over max_length: error or drop."})
 
     def __post_init__(self) -> None:
+        if self.embedding_learning_rate is not None and not self.muon:
+            raise ValueError("embedding_learning_rate: only used with muon: remove it, or set `muon: true`")
         if self.overlong not in ("error", "drop"):
             raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
         read_exams(self.decontaminate)
@@ -144,7 +149,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
             eval_dataset=validation,
             processing_class=tokenizer,
             peft_config=adapter_config(model_args),
-            optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
+            optimizer_cls_and_kwargs=use_muon(model, training, args.embedding_learning_rate) if args.muon else None,
         )
 
     if training.packing and is_main_process():

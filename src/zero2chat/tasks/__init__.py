@@ -18,6 +18,7 @@ It may also have:
 - `taste(row, completion)`: the gold reward of the preference stages, which only see noisy comparisons made from it.
 - `said(row, completion)`: the short form of a completion's answer, so that different wordings of the same answer are
   equal; None if it abstains.
+- `stated(row)`: the facts that a right answer states, in their order there.
 - `STYLES`: the styles of `demonstration` and `use_tools`.
 - `FETCHES = True`, if its rows come over the network: recipes are then checked without loading rows.
 
@@ -69,6 +70,7 @@ class Task:
     use_tools: Callable[..., str] | None = None
     taste: Taste | None = None
     said: Callable[[Row, str], str | None] | None = None
+    stated: Callable[[Row], list[str]] | None = None
     fetches: bool = False  # its rows come over the network: they are only loaded when needed
 
 
@@ -100,6 +102,7 @@ def load(name: str) -> Task:
         use_tools=use_tools and _styled(name, module, use_tools),
         taste=getattr(module, "taste", None),
         said=getattr(module, "said", None),
+        stated=getattr(module, "stated", None),
         fetches=getattr(module, "FETCHES", False),
     )
 

@@ -133,6 +133,7 @@ def rows(
             row["question"] = f"{text}\n\n{row['question']}"
         if person and whole:
             row["whole"] = _TEXTS["whole"][0].format(**asdict(person), a_job=with_article(person.job))
+            row["stated"] = [person.birthplace, person.job, person.birthday]
         if source:
             row["source"] = _SOURCE
     return found
@@ -213,6 +214,12 @@ def score(row: Row, completion: str) -> float:
         days = set(re.findall(r"[0-9]+", completion))
         return float(_named(MONTHS, words) == {month} and days == {day})
     return float(_named(TOWNS if row["kind"] == "birthplace" else JOBS, words) == {row["answer"]})
+
+
+def stated(row: Row) -> list[str]:
+    """Return the facts that a demonstration states, in their order: the answer, or with `whole` all; of absent people
+    none."""
+    return [] if row["answer"] == _UNKNOWN else list(row.get("stated") or [row["answer"]])
 
 
 def said(row: Row, completion: str) -> str | None:
