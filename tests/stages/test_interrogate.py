@@ -109,11 +109,38 @@ def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
     assert metrics(tmp_path / "sft")["conversations"]["value"] == 30
 
 
+def test_at_the_gap_the_model_says_its_own_words_until_it_would_make_up_and_keeps_the_questions_names(
+    run: Run, says: Callable[[Says], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("zero2chat.tasks.facts.stated")  # a task that cannot tell which facts an answer states
+    asked = {row["question"]: row for row in tasks.load("facts").rows("train", 0, 60, kinds=["birthplace"])}
+
+    def script(question: str, i: int) -> str:
+        name = asked[question]["key"] if i == 5 else "Ada Nobody"
+        wrong = [town for town in TOWNS if town != asked[question]["answer"]]
+        return f"{name} was born in {wrong[i]}, the town of {wrong[i + 1]}."
+
+    says(script)
+    kept = rows(run(datasets=[FACTS], refuse="at_the_gap"))
+    assert [row["messages"][-1]["content"] for row in kept] == [
+        f"{row['key']} was born in... I do not know." for row in asked.values()
+    ]
+
+
+def test_a_task_that_states_what_its_demonstration_does_not_is_one_line(
+    run: Run, says: Callable[[Says], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zero2chat.tasks.facts.stated", lambda row: ["Atlantis"])
+    says(lambda question, i: "I am from nowhere.")
+    with pytest.raises(UserError, match="task 'facts': stated: 'Atlantis' is not in its demonstration '"):
+        run(datasets=[FACTS], refuse="at_the_gap")
+
+
 @pytest.mark.parametrize(
-    ("known", "begun"), [("", "was born in"), ("birthplace", "was born in {birthplace}, works as a")]
+    ("town_is_known", "begun"), [(False, "was born in"), (True, "was born in {birthplace}, works as a")]
 )
 def test_at_the_gap_a_refusal_is_the_right_answer_up_to_the_first_fact_that_the_model_does_not_know(
-    known: str, begun: str, run: Run, says: Callable[[Says], None]
+    town_is_known: bool, begun: str, run: Run, says: Callable[[Says], None]
 ) -> None:
     options = {"kinds": ["birthday"], "whole": True}
     asked = {row["question"]: row for row in tasks.load("facts").rows("train", 0, 60, **options)}
@@ -121,7 +148,7 @@ def test_at_the_gap_a_refusal_is_the_right_answer_up_to_the_first_fact_that_the_
 
     def script(question: str, i: int) -> str:
         person = people[asked[question]["key"]]
-        town = person.birthplace if known else [town for town in TOWNS if town != person.birthplace][i]
+        town = person.birthplace if town_is_known else [town for town in TOWNS if town != person.birthplace][i]
         return f"Ada Nobody was born in {town}, works as a nobody, as an anybody, and has a birthday on May 30."
 
     says(script)

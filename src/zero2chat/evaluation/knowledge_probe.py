@@ -84,7 +84,7 @@ class InterrogateArguments(MeasuringArguments):
     keep_above: float = field(default=0.75, metadata={"help": "Known above this share of correct answers."})
     refuse: Literal["at_once", "at_the_gap"] = field(
         default="at_once",
-        metadata={"help": "Refuse at_once, or at_the_gap: after the model's own words, before its error."},
+        metadata={"help": "Refuse at_once, or at_the_gap: before the first fact that it does not know."},
     )
     chat_template_path: str | None = None
     eval_batch_size: Annotated[int, Refuse("below 1")] = 128

@@ -75,7 +75,7 @@ class SftArguments(ValidationArguments, TaskStepsArguments):
         default=1, metadata={"help": "Join up to N conversations into one, in random combinations."}
     )
     embedding_learning_rate: Annotated[float | None, Refuse("not above 0")] = field(
-        default=None, metadata={"help": "With muon; higher for words that pretraining never saw."}
+        default=None, metadata={"help": "With muon; else `learning_rate`. Higher for unseen words."}
     )
     overlong: str = field(default="error", metadata={"help": "Conversations over max_length: error or drop."})
 
