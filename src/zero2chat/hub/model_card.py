@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -58,7 +58,7 @@ def make_card(
         story,
         OF_ADAPTER if adapter else OF_MERGED if identity.get("merged") else "",
         f"This is an intermediate checkpoint, of step {step}. It was not evaluated." if step else "",
-        f"## Made from\n\n{_origin(base, sources)}",
+        f"## Made from\n\n{_origin([base] if base else settings.get('models', []), sources)}",
         f"## Made by\n\n{_making(name, identity)}",
         f"## Measured\n\n{_table(metrics)}" if metrics else "",
         "## Limits\n\n"
@@ -195,11 +195,11 @@ def _is_on_hub(source: Mapping[str, Any]) -> bool:
     return isinstance(path, str) and path not in BUILDERS and is_hub_name(path)
 
 
-def _origin(base: str | None, sources: list[dict[str, Any]]) -> str:
-    weights = public(base) if base else "random initialization"
-    if weights.startswith("runs/"):
-        weights = f"from the step `{_name(Path(weights))}`"
-    lines = [f"- weights: {weights}"]
+def _origin(bases: Sequence[str], sources: list[dict[str, Any]]) -> str:
+    """List the models that the weights come from, averaged if there are several, and the data."""
+    named = [public(base) for base in bases] or ["random initialization"]
+    named = [f"from the step `{_name(Path(base))}`" if base.startswith("runs/") else base for base in named]
+    lines = [f"- weights{', averaged' if len(named) > 1 else ''}: {base}" for base in named]
     for source in sources:
         if "task" in source:
             what = f"task `{source['task']}` of zero2chat"
