@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,12 @@ _ONE_START = 0.5
 
 
 def averaged(models: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
-    """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine of two weight vectors,
-    each another's with the first's ("model soups", arXiv:2203.05482, section 2: the uniform soup).
+    """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine of the first model's
+    weights and another's ("model soups", arXiv:2203.05482, section 2: the uniform soup).
 
-    Sums are computed in float32 and rounded once, to the first model's precision. Two models are in memory at a time,
-    and one sum. Raises `UserError` for an adapter, for models of different shapes, tokenizers or chat templates, and
-    for models that were not fine-tuned from one start: their mean knows nothing.
+    Sums are computed in float32 and rounded once, to the first model's precision. Two models and the sum are in memory
+    at a time. Raises `UserError` for an adapter, for models of different shapes, tokenizers or chat templates, and for
+    models that were not fine-tuned from one start: their mean knows nothing.
     """
     import torch
 
@@ -31,28 +32,24 @@ def averaged(models: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenize
             raise UserError(f"models: {path} is an adapter: `zero2chat export {path} --merge` writes a whole model")
     first, *others = models
     model, tokenizer = load_model(first, "auto")
-    weights = dict(model.named_parameters())
+    weights, similarity = _weights(model), 1.0
     with torch.no_grad():
-        start = {name: weight.float() for name, weight in weights.items()}
-        total = {name: weight.clone() for name, weight in start.items()}
-        similarity = 1.0
+        total = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
         for path in others:
             other, its_tokenizer = load_model(path, "auto")
-            added = {name: weight.float() for name, weight in other.named_parameters()}
-            _refuse_others(first, path, start, added)
+            _refuse_others(first, path, weights, added := _weights(other))
             if its_tokenizer.get_vocab() != tokenizer.get_vocab():
                 raise UserError(
                     f"models: {first} and {path} have different tokenizers: their mean would read neither's"
                 )
             if its_tokenizer.chat_template != tokenizer.chat_template:
                 raise UserError(f"models: {first} and {path} have different chat templates: train both with one")
-            cosine = _cosine(start, added)
+            similarity = min(similarity, cosine := _cosine(weights, added))
             if cosine < _ONE_START:
                 raise UserError(
                     f"models: {first} and {path} were not fine-tuned from one start (the cosine of their weights is "
                     f"{cosine:.2f}): their mean would know nothing of either: name fine-tuned models of one start"
                 )
-            similarity = min(similarity, cosine)
             for name, weight in added.items():
                 total[name] += weight
         for name, weight in weights.items():
@@ -60,8 +57,14 @@ def averaged(models: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenize
     return model, tokenizer, similarity
 
 
-def _refuse_others(first: str, path: str, start: dict[str, Tensor], added: dict[str, Tensor]) -> None:
-    shapes = [{name: tuple(weight.shape) for name, weight in some.items()} for some in (start, added)]
+def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return parameters, and buffers such as the expert biases of a mixture of experts; tied ones once."""
+    found = itertools.chain(model.named_parameters(), model.named_buffers())
+    return {name: weight for name, weight in found if weight.is_floating_point()}
+
+
+def _refuse_others(first: str, path: str, weights: dict[str, Tensor], added: dict[str, Tensor]) -> None:
+    shapes = [{name: tuple(weight.shape) for name, weight in some.items()} for some in (weights, added)]
     if shapes[0] != shapes[1]:
         name = next(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
         raise UserError(
@@ -72,6 +75,6 @@ def _refuse_others(first: str, path: str, start: dict[str, Tensor], added: dict[
 
 def _cosine(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     def product(x: dict[str, Tensor], y: dict[str, Tensor]) -> float:
-        return sum(float((x[name] * y[name]).sum()) for name in x)
+        return sum(float((x[name].float() * y[name].float()).sum()) for name in x)
 
     return product(a, b) / (product(a, a) * product(b, b)) ** 0.5
