@@ -46,10 +46,18 @@ def test_the_mean_is_that_of_each_weight_and_keeps_the_first_ones_precision_and_
     each = [_weights(load_model(path)[0]) for path in paths]
     for name, weight in model.named_parameters():
         assert weight.dtype == torch.bfloat16
-        wanted = sum(weights[name] for weights in each) / 3
-        assert torch.equal(weight, torch.as_tensor(wanted).to(torch.bfloat16))
+        wanted = torch.as_tensor(sum(weights[name].double() for weights in each)) / 3
+        assert torch.allclose(weight.double(), wanted, rtol=2**-8)  # half of bf16's last digit
     assert tokenizer.chat_template == load_model(paths[0])[1].chat_template
     assert 0.9 < similarity < 1
+
+
+def test_a_share_says_how_much_a_model_counts(near: Callable[..., str]) -> None:
+    paths = [near("a"), near("bb")]
+    a, b = (_weights(load_model(path)[0]) for path in paths)
+    model, _, _ = averaged(paths, [6, 2])
+    for name, weight in model.named_parameters():
+        assert torch.allclose(weight, 0.75 * a[name] + 0.25 * b[name], atol=1e-6)
 
 
 def test_models_of_two_starts_are_refused(near: Callable[..., str]) -> None:

@@ -42,6 +42,8 @@ def test_the_command_writes_a_whole_model_that_answers_and_says_what_it_was_made
         (["one"], "models: 1 given: name two or more model folders"),
         (["one", "one"], "models: one is named twice: name each once"),
         (["one", "nowhere"], "nowhere"),
+        (["one", "two", "--shares", "[1]"], "shares: [1.0]: give a number above 0 for each of the 2 models"),
+        (["one", "two", "--shares", "[1, -1]"], "shares: [1.0, -1.0]: give a number above 0 for each of the 2 models"),
     ],
 )
 def test_what_cannot_be_averaged_is_one_line_and_writes_no_model(

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 _ONE_START = 0.5
 
 
-def averaged(models: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
+def averaged(
+    models: Sequence[str], shares: Sequence[float] = ()
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
     """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine of the first model's
-    weights and another's ("model soups", arXiv:2203.05482, section 2: the uniform soup).
+    weights and another's.
+
+    Each model counts as much as its share of the sum of `shares`; without them all count alike ("model soups",
+    arXiv:2203.05482, section 2: the uniform soup).
 
     Sums are computed in float32 and rounded once, to the first model's precision. Two models and the sum are in memory
     at a time. Raises `UserError` for an adapter, for models of different shapes, tokenizers or chat templates, and for
@@ -31,11 +36,12 @@ def averaged(models: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenize
         if find_model(path)[1]:
             raise UserError(f"models: {path} is an adapter: `zero2chat export {path} --merge` writes a whole model")
     first, *others = models
+    shares = [share / sum(shares) for share in shares] or [1 / len(models)] * len(models)
     model, tokenizer = load_model(first, "auto")
     weights, similarity = _weights(model), 1.0
     with torch.no_grad():
-        total = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
-        for path in others:
+        total = {name: shares[0] * weight.float() for name, weight in weights.items()}
+        for path, share in zip(others, shares[1:], strict=True):
             other, its_tokenizer = load_model(path, "auto")
             _refuse_others(first, path, weights, added := _weights(other))
             if its_tokenizer.get_vocab() != tokenizer.get_vocab():
@@ -51,9 +57,9 @@ def averaged(models: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenize
                     f"{cosine:.2f}): their mean would know nothing of either: name fine-tuned models of one start"
                 )
             for name, weight in added.items():
-                total[name] += weight
+                total[name] += share * weight.float()
         for name, weight in weights.items():
-            weight.copy_(total[name] / len(models))
+            weight.copy_(total[name])
     return model, tokenizer, similarity
 
 

@@ -3,12 +3,14 @@
     python -m zero2chat.stages.average --config recipes/claims/averaged.yaml
 
 Reads model folders, such as several `sft` runs that differ in `seed`. What each learned by heart differs and fades in
-the mean; what all of them learned stays ("model soups", arXiv:2203.05482). The mean costs no more to run than one of
-them. `zero2chat average A B C --output_dir D` does the same from the shell.
+the mean; what all of them learned stays ("model soups", arXiv:2203.05482). With `shares` some count more: between a
+model and its fine-tuned one they are a dial for how much of the new is wanted (arXiv:2109.01903). The mean costs no
+more to run than one model. `zero2chat average A B C --output_dir D` does the same from the shell.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,16 +28,23 @@ class AverageArguments:
     models: list[str] = field(
         default_factory=list, metadata={"help": "Two or more model folders, fine-tuned from one start."}
     )
+    shares: list[float] = field(
+        default_factory=list, metadata={"help": "How much each model counts, such as [6, 6, 6, 1]; default: alike."}
+    )
 
     def __post_init__(self) -> None:
         if len(self.models) < 2:
             raise ValueError(f"models: {len(self.models)} given: name two or more model folders")
         if len(set(self.models)) < len(self.models):
             raise ValueError("models: one is named twice: name each once")
+        if self.shares and (
+            len(self.shares) != len(self.models) or not all(0 < share < math.inf for share in self.shares)
+        ):
+            raise ValueError(f"shares: {self.shares}: give a number above 0 for each of the {len(self.models)} models")
 
 
 def run(run: Run, args: AverageArguments) -> None:
-    model, tokenizer, similarity = averaged(args.models)
+    model, tokenizer, similarity = averaged(args.models, args.shares)
     model.save_pretrained(run.folder)
     tokenizer.save_pretrained(run.folder)
     metrics = {
