@@ -35,7 +35,7 @@ ROWS = "_rows"  # tokenized by rank 0 for all ranks, at each start
 # Files in a folder before a run has produced anything: `run.json` (perhaps half-written), the lock, tokenized rows.
 _BEGINNING = (RUN, RUN + ".tmp", LOCK, ROWS)
 # Settings whose value is a path even if it is a single word, such as `mydata`.
-_PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path", "teacher")
+_PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path", "models", "teacher")
 BUILDERS = ("json", "parquet", "csv", "text")  # of `datasets.load_dataset`, as a source's `path`
 
 

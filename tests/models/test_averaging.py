@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,12 +67,12 @@ def test_models_of_two_starts_are_refused(near: Callable[..., str]) -> None:
         averaged([near("a"), near("bb", noise=10.0)])
 
 
-def test_other_shapes_are_refused_by_the_first_weight_that_differs(near: Callable[..., str], tmp_path: Path) -> None:
+def test_other_shapes_are_refused_by_what_differs(near: Callable[..., str], tmp_path: Path) -> None:
     model, tokenizer = load_model(near("a"))
     model.resize_token_embeddings(len(tokenizer) + 7)
     for part in (model, tokenizer):
         part.save_pretrained(tmp_path / "wider")
-    with pytest.raises(UserError, match=r"wider have different shapes \(model\.embed_tokens\.weight: \("):
+    with pytest.raises(UserError, match=r"wider have different configs \(vocab_size: \d+ and \d+\)"):
         averaged([near("a"), str(tmp_path / "wider")])
 
 
@@ -99,3 +101,46 @@ def test_an_adapter_is_refused_with_the_command_that_merges_it(near: Callable[..
         part.save_pretrained(tmp_path / "adapter")
     with pytest.raises(UserError, match=r"adapter is an adapter: `zero2chat export .*adapter --merge`"):
         averaged([base, str(tmp_path / "adapter")])
+
+
+def test_weights_that_are_not_finite_are_refused(near: Callable[..., str]) -> None:
+    broken = near("bb")
+    model, _ = load_model(broken)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[0, 0] = torch.nan
+    model.save_pretrained(broken)
+    with pytest.raises(UserError, match="bb has weights that are not finite"):
+        averaged([near("a"), broken])
+
+
+def test_a_model_that_computes_otherwise_with_the_same_shapes_is_refused(near: Callable[..., str]) -> None:
+    longer = near("bb")
+    file = Path(longer) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 0.5}))
+    with pytest.raises(UserError, match=r"bb have different configs \(rms_norm_eps: 1e-06 and 0.5\)"):
+        averaged([near("a"), longer])
+
+
+def test_a_base_model_without_template_takes_that_of_its_fine_tuned_one(near: Callable[..., str]) -> None:
+    base, tuned = near("a"), near("bb")
+    wanted = load_model(tuned)[1].chat_template
+    (Path(base) / "chat_template.jinja").unlink()
+    assert load_model(base)[1].chat_template is None
+    assert averaged([base, tuned])[1].chat_template == wanted
+
+
+def test_no_more_than_two_models_are_in_memory(near: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[PreTrainedModel]] = []
+    most = 0
+
+    def load(*args: object) -> object:
+        nonlocal most
+        found = load_model(*args)  # type: ignore[arg-type]
+        alive.append(weakref.ref(found[0]))
+        gc.collect()
+        most = max(most, sum(model() is not None for model in alive))
+        return found
+
+    monkeypatch.setattr("zero2chat.models.averaging.load_model", load)
+    averaged([near("a"), near("bb"), near("ccc"), near("dddd")])
+    assert most == 2

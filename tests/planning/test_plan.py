@@ -417,6 +417,13 @@ def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
             plan(str(recipe), "h100")
 
 
+def test_a_mean_of_models_has_the_shape_of_the_first(tmp_path: Path, model_folder: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("steps: [{name: mean, stage: average, config: mean.yaml}]")
+    (tmp_path / "mean.yaml").write_text(f"output_dir: runs/x/mean\nmodels: [{model_folder}, {tmp_path}]")
+    shape = base_config("runs/x/mean", load_recipe(tmp_path))
+    assert shape.hidden_size == base_config(str(model_folder), []).hidden_size
+
+
 def test_a_model_of_the_hubs_local_cache_is_known_by_its_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

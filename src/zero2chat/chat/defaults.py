@@ -14,6 +14,7 @@ from typing import Any
 
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, make_tools, open_tools
+from zero2chat.models.loading import bases
 from zero2chat.models.tokenization import visible
 from zero2chat.runs import METRICS, RUN
 from zero2chat.tools.tool_functions import NAMES
@@ -109,8 +110,7 @@ def _trained_with(run: Path) -> dict[str, Any]:
         tools = settings.get("tools")
         if isinstance(tools, Mapping) and tools:
             return {str(name): options for name, options in tools.items()}
-        before = settings.get("model_name_or_path")
-        found = _run(before) if isinstance(before, str) else None
+        found = next(map(_run, bases(settings)), None)
     return {}
 
 

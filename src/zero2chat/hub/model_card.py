@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from zero2chat.models.loading import is_hub_name
+from zero2chat.models.loading import bases, is_hub_name
 from zero2chat.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
 
 CARD = "README.md"
@@ -42,14 +42,16 @@ def make_card(
     kind = "text-classification" if stage == "reward" else "text-generation"
     adapter = (folder / f"checkpoint-{step}" / ADAPTER if step else folder / ADAPTER).exists()
     sources = _sources(settings)
-    base = settings.get("model_name_or_path")
+    starts = bases(settings)
+    on_hub = [start for start in starts if is_hub_name(start)]
+    licences = {_license_of(start) for start in starts}
     data = ModelCardData(
         library_name="peft" if adapter else "transformers",
         pipeline_tag=kind,
         tags=["zero2chat", stage],
         model_name=name.replace("/", "-"),
-        base_model=base if base and is_hub_name(base) else None,
-        license=_license_of(base),
+        base_model=on_hub if len(on_hub) > 1 else next(iter(on_hub), None),
+        license=licences.pop() if len(licences) == 1 else None,
         datasets=sorted({source["path"] for source in sources if _is_on_hub(source)}) or None,
         eval_results=_results(kind, "held-out rows", metrics) or None,
     )
@@ -58,7 +60,7 @@ def make_card(
         story,
         OF_ADAPTER if adapter else OF_MERGED if identity.get("merged") else "",
         f"This is an intermediate checkpoint, of step {step}. It was not evaluated." if step else "",
-        f"## Made from\n\n{_origin([base] if base else settings.get('models', []), sources)}",
+        f"## Made from\n\n{_origin(starts, sources)}",
         f"## Made by\n\n{_making(name, identity)}",
         f"## Measured\n\n{_table(metrics)}" if metrics else "",
         "## Limits\n\n"
@@ -171,10 +173,10 @@ def _name(folder: Path) -> str:
     return "/".join(part for part in parts[-2:] if part not in ("runs", "…", "."))
 
 
-def _license_of(base: str | None) -> str | None:
+def _license_of(base: str) -> str | None:
     """Return the license in a local base model's card; None if the card has no license or the model is not local."""
     found = None
-    if base and (Path(base) / CARD).is_file():
+    if (Path(base) / CARD).is_file():
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
             found = ModelCard.load(Path(base) / CARD).data.get("license")
     return found if isinstance(found, str) else None
@@ -195,9 +197,9 @@ def _is_on_hub(source: Mapping[str, Any]) -> bool:
     return isinstance(path, str) and path not in BUILDERS and is_hub_name(path)
 
 
-def _origin(bases: Sequence[str], sources: list[dict[str, Any]]) -> str:
+def _origin(starts: Sequence[str], sources: list[dict[str, Any]]) -> str:
     """List the models that the weights come from, averaged if there are several, and the data."""
-    named = [public(base) for base in bases] or ["random initialization"]
+    named = [public(base) for base in starts] or ["random initialization"]
     named = [f"from the step `{_name(Path(base))}`" if base.startswith("runs/") else base for base in named]
     lines = [f"- weights{', averaged' if len(named) > 1 else ''}: {base}" for base in named]
     for source in sources:

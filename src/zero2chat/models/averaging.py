@@ -2,85 +2,128 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from zero2chat.errors import UserError
-from zero2chat.models.loading import find_model, load_model
+from zero2chat.models.loading import find_model, load_model, refuse_reward_model
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Least cosine of two models' weights. Fine-tuned from one start they had 0.98 and more, trained from two 0.08.
+# Least cosine of two models' matrices. Fine-tuned from one start they had 0.98 and more, trained from two 0.08.
 _ONE_START = 0.5
+# Keys of a config that do not change what the weights compute.
+_FREE = ("_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "use_cache")
+_READING = ("model", "normalizer", "pre_tokenizer", "post_processor")  # parts of tokenizer.json
+
+
+def check(models: Sequence[str]) -> None:
+    """Raise `UserError` for a path without a language model of whole weights, before any is loaded."""
+    for path in models:
+        if find_model(path)[1]:
+            raise _adapter(path)
+        refuse_reward_model(path)
 
 
 def averaged(
     models: Sequence[str], shares: Sequence[float] = ()
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
     """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine of the first model's
-    weights and another's.
+    matrices and another's.
 
     Each model counts as much as its share of the sum of `shares`; without them all count alike ("model soups",
-    arXiv:2203.05482, section 2: the uniform soup).
+    arXiv:2203.05482, section 2: the uniform soup). Chat template and generation config are those of the first model
+    that has a template: a base model may have none.
 
     Sums are computed in float32 and rounded once, to the first model's precision. Two models and the sum are in memory
-    at a time. Raises `UserError` for an adapter, for models of different shapes, tokenizers or chat templates, and for
-    models that were not fine-tuned from one start: their mean knows nothing.
+    at a time. Raises `UserError` for an adapter, for models of different configs, tokenizers or chat templates, for
+    weights that are not finite, and for models that were not fine-tuned from one start: their mean knows nothing.
     """
     import torch
 
-    for path in models:
-        if find_model(path)[1]:
-            raise UserError(f"models: {path} is an adapter: `zero2chat export {path} --merge` writes a whole model")
+    check(models)
     first, *others = models
     shares = [share / sum(shares) for share in shares] or [1 / len(models)] * len(models)
-    model, tokenizer = load_model(first, "auto")
+    model, tokenizer = _load(first)
     weights, similarity = _weights(model), 1.0
     with torch.no_grad():
         total = {name: shares[0] * weight.float() for name, weight in weights.items()}
         for path, share in zip(others, shares[1:], strict=True):
-            other, its_tokenizer = load_model(path, "auto")
-            _refuse_others(first, path, weights, added := _weights(other))
-            if its_tokenizer.get_vocab() != tokenizer.get_vocab():
+            other, its_tokenizer = _load(path)
+            _refuse_other_shapes(first, path, model, other)
+            if _reading(its_tokenizer) != _reading(tokenizer):
                 raise UserError(
                     f"models: {first} and {path} have different tokenizers: their mean would read neither's"
                 )
-            if its_tokenizer.chat_template != tokenizer.chat_template:
+            templates = {one.chat_template for one in (tokenizer, its_tokenizer)} - {None}
+            if len(templates) > 1:
                 raise UserError(f"models: {first} and {path} have different chat templates: train both with one")
-            similarity = min(similarity, cosine := _cosine(weights, added))
+            if tokenizer.chat_template is None:
+                tokenizer, model.generation_config = its_tokenizer, other.generation_config
+            added = _weights(other)
+            cosine = _cosine(weights, added)
+            if not math.isfinite(cosine):
+                raise UserError(f"models: {first} or {path} has weights that are not finite: train it again")
             if cosine < _ONE_START:
                 raise UserError(
                     f"models: {first} and {path} were not fine-tuned from one start (the cosine of their weights is "
                     f"{cosine:.2f}): their mean would know nothing of either: name fine-tuned models of one start"
                 )
+            similarity = min(similarity, cosine)
             for name, weight in added.items():
                 total[name] += share * weight.float()
+            del other, added, weight  # free them before the next one is loaded
         for name, weight in weights.items():
             weight.copy_(total[name])
     return model, tokenizer, similarity
 
 
+def _adapter(path: str) -> UserError:
+    return UserError(f"models: {path} is an adapter: `zero2chat export {path} --merge` writes a whole model")
+
+
+def _load(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    model, tokenizer = load_model(path, "auto")
+    if hasattr(model, "peft_config"):  # of the Hub: a mean of its matrices is not the mean of their products
+        raise _adapter(path)
+    return model, tokenizer
+
+
 def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return parameters, and buffers such as the expert biases of a mixture of experts; tied ones once."""
-    found = itertools.chain(model.named_parameters(), model.named_buffers())
-    return {name: weight for name, weight in found if weight.is_floating_point()}
+    """Return the parameters, tied ones once, and the buffers that are saved, such as expert biases."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    saved = {name: buffer for name, buffer in model.state_dict().items() if name not in parameters}
+    return dict(model.named_parameters()) | {name: one for name, one in saved.items() if one.is_floating_point()}
 
 
-def _refuse_others(first: str, path: str, weights: dict[str, Tensor], added: dict[str, Tensor]) -> None:
-    shapes = [{name: tuple(weight.shape) for name, weight in some.items()} for some in (weights, added)]
-    if shapes[0] != shapes[1]:
-        name = next(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
-        raise UserError(
-            f"models: {first} and {path} have different shapes ({name}: {shapes[0].get(name)} and "
-            f"{shapes[1].get(name)}): name fine-tuned models of one start"
-        )
+def _refuse_other_shapes(first: str, path: str, model: PreTrainedModel, other: PreTrainedModel) -> None:
+    ours, its = ({key: value for key, value in _config(one).items() if key not in _FREE} for one in (model, other))
+    for key in {**ours, **its}:
+        if ours.get(key) != its.get(key):
+            raise UserError(
+                f"models: {first} and {path} have different configs ({key}: {ours.get(key)} and {its.get(key)}): "
+                "name fine-tuned models of one start"
+            )
 
 
-def _cosine(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    def product(x: dict[str, Tensor], y: dict[str, Tensor]) -> float:
-        return sum(float((x[name].float() * y[name].float()).sum()) for name in x)
+def _config(model: PreTrainedModel) -> Mapping[str, Any]:
+    return json.loads(model.config.to_json_string(use_diff=False)) | {"parameters": model.num_parameters()}
+
+
+def _reading(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """Return what decides how a tokenizer reads a text, and which token ends it."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {}
+    return [tokenizer.get_vocab(), tokenizer.eos_token, *(content.get(part) for part in _READING)]
+
+
+def _cosine(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """Of the matrices alone: norms begin as ones, and would make any two models alike."""
+
+    def product(x: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> float:
+        return sum(float((x[name].float() * y[name].float()).sum()) for name in x if x[name].ndim > 1)
 
     return product(a, b) / (product(a, a) * product(b, b)) ** 0.5

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,12 @@ def find_model(path: str | Path) -> tuple[Path | None, bool]:
     if folder and not adapter and not (folder / "config.json").exists():
         raise UserError(f"{path}: no model (no config.json): {_remedy(folder)}")
     return folder, adapter
+
+
+def bases(settings: Mapping[str, Any]) -> list[str]:
+    """Return the models that a run's settings start from: none, one, or several that are averaged."""
+    named = settings.get("model_name_or_path") or settings.get("models") or []
+    return [str(name) for name in ([named] if isinstance(named, str) else named)]
 
 
 def load_model(

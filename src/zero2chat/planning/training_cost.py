@@ -27,7 +27,7 @@ from zero2chat.errors import UserError
 from zero2chat.inference.fast_generate import is_supported
 from zero2chat.models.experts import expert_stacks, experts_per_token
 from zero2chat.models.hardware import active_count, flops_per_token, multiplied_count, parameter_count
-from zero2chat.models.loading import context_length, head_width, load_tokenizer
+from zero2chat.models.loading import bases, context_length, head_width, load_tokenizer
 from zero2chat.models.training_job import Group, Job, Model, Work
 from zero2chat.package_files import find
 from zero2chat.planning.memory import STAGES
@@ -75,7 +75,7 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
         if step.stage == "pretrain":
             config = _pretrained(step, steps, *step.arguments()).config
         else:
-            config = base_config(step.settings.get("model_name_or_path"), steps)
+            config = base_config(next(iter(bases(step.settings)), None), steps)
         dtype = step.settings.get("dtype", "float32")
         if STAGES.get(step.accelerate_config):  # DeepSpeed's weights are bf16, and its fp32 copies are not saved
             dtype = "bfloat16"
@@ -185,7 +185,7 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     if options is None:  # pretraining, in fp32
         model = _pretrained(step, steps, args, training)
     else:
-        config = base_config(step.settings.get("model_name_or_path"), steps)
+        config = base_config(next(iter(bases(step.settings)), None), steps)
         dtype = options.dtype or "auto"
         if dtype == "auto":  # as saved
             dtype = str(config.dtype or "float32").removeprefix("torch.")

@@ -11,11 +11,13 @@ more to run than one model. `zero2chat average A B C --output_dir D` does the sa
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zero2chat.hub.model_card import CARD, make_card
-from zero2chat.models.averaging import averaged
+from zero2chat.models import averaging
+from zero2chat.runs import is_main_process
 from zero2chat.stages import Stage
 
 if TYPE_CHECKING:
@@ -35,16 +37,22 @@ class AverageArguments:
     def __post_init__(self) -> None:
         if len(self.models) < 2:
             raise ValueError(f"models: {len(self.models)} given: name two or more model folders")
-        if len(set(self.models)) < len(self.models):
+        if len({os.path.realpath(path) for path in self.models}) < len(self.models):
             raise ValueError("models: one is named twice: name each once")
         if self.shares and (
-            len(self.shares) != len(self.models) or not all(0 < share < math.inf for share in self.shares)
+            len(self.shares) != len(self.models) or min(self.shares) <= 0 or not math.isfinite(sum(self.shares))
         ):
             raise ValueError(f"shares: {self.shares}: give a number above 0 for each of the {len(self.models)} models")
 
 
+def _check(args: AverageArguments) -> None:
+    averaging.check(args.models)
+
+
 def run(run: Run, args: AverageArguments) -> None:
-    model, tokenizer, similarity = averaged(args.models, args.shares)
+    if not is_main_process():
+        return
+    model, tokenizer, similarity = averaging.averaged(args.models, args.shares)
     model.save_pretrained(run.folder)
     tokenizer.save_pretrained(run.folder)
     metrics = {
@@ -62,6 +70,7 @@ STAGE = Stage(
     kind="plain",
     arguments=(AverageArguments,),
     positional="models",
+    check=_check,
     run=run,
 )
 main = STAGE.main
