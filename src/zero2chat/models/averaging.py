@@ -54,7 +54,7 @@ def averaged(
         total = {name: shares[0] * weight.float() for name, weight in weights.items()}
         for path, share in zip(others, shares[1:], strict=True):
             other, its_tokenizer = _load(path)
-            _refuse_other_shapes(first, path, model, other)
+            _refuse_other_config(first, path, model, other)
             if _reading(its_tokenizer) != _reading(tokenizer):
                 raise UserError(
                     f"models: {first} and {path} have different tokenizers: their mean would read neither's"
@@ -100,18 +100,14 @@ def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
     return dict(model.named_parameters()) | {name: one for name, one in saved.items() if one.is_floating_point()}
 
 
-def _refuse_other_shapes(first: str, path: str, model: PreTrainedModel, other: PreTrainedModel) -> None:
-    ours, its = ({key: value for key, value in _config(one).items() if key not in _FREE} for one in (model, other))
+def _refuse_other_config(first: str, path: str, model: PreTrainedModel, other: PreTrainedModel) -> None:
+    ours, its = (one.config.to_dict() for one in (model, other))
     for key in {**ours, **its}:
-        if ours.get(key) != its.get(key):
+        if key not in _FREE and ours.get(key) != its.get(key):
             raise UserError(
                 f"models: {first} and {path} have different configs ({key}: {ours.get(key)} and {its.get(key)}): "
                 "name fine-tuned models of one start"
             )
-
-
-def _config(model: PreTrainedModel) -> Mapping[str, Any]:
-    return json.loads(model.config.to_json_string(use_diff=False)) | {"parameters": model.num_parameters()}
 
 
 def _reading(tokenizer: PreTrainedTokenizerBase) -> list[Any]:

@@ -50,7 +50,7 @@ def _check(args: AverageArguments) -> None:
 
 
 def run(run: Run, args: AverageArguments) -> None:
-    if not is_main_process():
+    if not is_main_process():  # a launcher may start several processes
         return
     model, tokenizer, similarity = averaging.averaged(args.models, args.shares)
     model.save_pretrained(run.folder)
