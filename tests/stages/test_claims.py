@@ -222,6 +222,24 @@ def test_curves_are_of_keys_that_stand_in_one_line_and_others_are_named(
         _run(tmp_path / "again", write_yaml, figure, curves=curves)
 
 
+def test_example_is_the_first_sample_or_the_first_of_its_task_and_a_task_without_samples_is_named(
+    tmp_path: Path, step: Path, write_yaml: Any
+) -> None:
+    sample = {"prompt": "What is 2 plus 3?", "completion": "5.", "task": "sums"}
+    with (step / "samples.jsonl").open("a") as file:
+        for number in (1, 2):
+            file.write(json.dumps(sample | {"step": 0, "note": number}) + "\n")
+    loss = {"figure": "loss", "step": str(step), "metric": "loss"}
+    shown = {}
+    for name, more in {"first": {}, "of_task": {"example_task": "sums"}}.items():
+        _run(tmp_path / name, write_yaml, loss, example=str(step), **more)
+        (shown[name],) = read_step(tmp_path / name / "claims", 1).samples
+    assert shown["first"]["prompt"] == "Where was <Ada> born?"
+    assert (shown["of_task"]["prompt"], shown["of_task"]["note"]) == ("What is 2 plus 3?", 1)
+    with pytest.raises(UserError, match="none of its samples is of the task 'sms': set example_task to one of often"):
+        _run(tmp_path / "other", write_yaml, loss, example=str(step), example_task="sms")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -230,6 +248,7 @@ def test_curves_are_of_keys_that_stand_in_one_line_and_others_are_named(
         ({"curves": {"x": {"labl": "s"}, "y": {"label": "s"}, "lines": [{}]}}, "did you mean 'label'"),
         ({"curves": {"x": {"label": "s"}, "y": {"label": "s"}, "lines": [{"label": "a", "step": "b"}]}}, "key"),
         ({"figures": []}, "figures is empty"),
+        ({"example_task": "sums"}, "`example_task` needs `example`: set it"),
     ],
 )
 def test_a_claim_that_cannot_be_drawn_is_refused_when_the_recipe_is_read(changes: dict[str, Any], message: str) -> None:

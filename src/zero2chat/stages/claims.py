@@ -117,7 +117,8 @@ class Claim:
     """A claim, how it is measured, its figures, and a step with example answers.
 
     `name` is one word, different from all steps: `zero2chat run RECIPE --only NAME` runs what the claim reads and
-    judges it. `axis` is the label of its figures' `at`; `curves` is a plot of the runs' history, see `Curves`.
+    judges it. `example` is a step whose first sample is shown, of `example_task` alone if that is set. `axis` is the
+    label of its figures' `at`; `curves` is a plot of the runs' history, see `Curves`.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Claim:
     experiment: str
     figures: list[Figure]
     example: str | None = None
+    example_task: str | None = None
     axis: str | None = None
     curves: Curves | None = None
 
@@ -133,6 +135,8 @@ class Claim:
             raise ValueError(f"{self.claim}: figures is empty: add at least one metric")
         if (self.axis is None) != all(figure.at is None for figure in self.figures):
             raise ValueError(f"{self.claim}: `axis` is the label of its figures' `at`: set both or neither")
+        if self.example_task is not None and self.example is None:
+            raise ValueError(f"{self.claim}: `example_task` needs `example`: set it")
         _once([figure.figure for figure in self.figures], "figures")
 
 
@@ -295,9 +299,23 @@ def target(figure: Figure, figures: Sequence[Figure]) -> str:
 
 
 def _example(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[dict[str, Any]]:
-    """Return the first samples of its step's last evaluation, for the first seed; not cherry-picked."""
+    """Return the first sample of its step's last evaluation, for the first seed; not cherry-picked.
+
+    Raises `UserError` if the step has samples, and none of the claim's `example_task`.
+    """
     by_step = steps[claim.example][0].samples_by_step() if claim.example is not None else {}
-    return [by_step[max(by_step)][0] | {"step": 0, "task": claim.claim}] if by_step else []
+    if not by_step:
+        return []
+    last = by_step[max(by_step)]
+    if claim.example_task is not None:
+        labels = [str(sample.get("task")) for sample in last]
+        last = [sample for sample in last if sample.get("task") == claim.example_task]
+        if not last:
+            raise UserError(
+                f"{claim.example}: none of its samples is of the task '{claim.example_task}': set example_task to one of"
+                f" {', '.join(dict.fromkeys(labels))}"
+            )
+    return [last[0] | {"step": 0, "task": claim.claim}]
 
 
 def _history(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[dict[str, Any]]:
