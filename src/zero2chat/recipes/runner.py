@@ -174,6 +174,8 @@ def run(
         require_known(step_name, names, flag, "step or claim" if named and flag == "--only" else "step")
     if len(given) > 1:
         raise UserError("--only, --from and --restart exclude each other: give one of them")
+    if not dry_run:
+        print(f"{recipe}: checking the settings and rows of all steps", flush=True)  # takes up to a minute
     for step in written:  # report a mistake in the last step now, not after an hour
         if dry_run:
             check_settings(step.stage, step.settings, str(step.config))
