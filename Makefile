@@ -90,9 +90,9 @@ gpu: .venv-gpu/.installed
 quickstart: install data
 	HF_HUB_OFFLINE=1 $(BIN)/zero2chat run recipes/quickstart
 
-# Write docs/results.md from the last runs of school and claims
+# Write docs/results.md from the last runs of school, assistant and claims
 results: install
-	$(BIN)/python -m zero2chat.report.results runs/school runs/claims > docs/.results.md || (rm docs/.results.md; false)
+	$(BIN)/python -m zero2chat.report.results runs/school runs/assistant runs/claims > docs/.results.md || (rm docs/.results.md; false)
 	mv docs/.results.md docs/results.md
 
 test: install data

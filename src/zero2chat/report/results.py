@@ -1,6 +1,6 @@
 """`docs/results.md`: every number of some recipes' reports, with the command that made it.
 
-python -m zero2chat.report.results runs/school runs/claims > docs/results.md
+python -m zero2chat.report.results runs/school runs/assistant runs/claims > docs/results.md
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ _SAID = {True: "yes", False: "**no**", None: ""}
 
 
 def markdown(folders: Sequence[Path]) -> str:
-    """Return one table per step, and a table of claims and results. Raises `UserError` if a folder has no finished
-    step."""
+    """Return one table per step, under a heading per recipe; a step `claims` has one row per figure.
+
+    Raises `UserError` if a folder has no finished step.
+    """
     made = ", ".join(f"`zero2chat run recipes/{folder.name}`" for folder in folders)
     lines = [
         "# Results",
@@ -32,6 +34,7 @@ def markdown(folders: Sequence[Path]) -> str:
         found = sorted(folder.glob(f"*/{METRICS}"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(f"{folder}: no finished step there: `zero2chat run recipes/{folder.name}` makes them")
+        lines += ["", f"## {folder.name}"]
         steps = [step for step in read_steps([path.parent for path in found]) if step.stage != "report"]
         # Claims first: they are computed from the other steps.
         for step in sorted(steps, key=lambda step: step.stage != "claims"):
@@ -39,7 +42,7 @@ def markdown(folders: Sequence[Path]) -> str:
             seeds = max((metric.get("seeds", 1) for metric in step.metrics.values()), default=1)
             flag = f"--seeds {seeds}" if seeds > 1 else f"--only {step.name}"
             command = f"`zero2chat run recipes/{folder.name} {flag}`"
-            lines += ["", f"## {step.name}", "", command, "", *table]
+            lines += ["", f"### {step.name}", "", command, "", *table]
     return "\n".join(lines) + "\n"
 
 
