@@ -312,8 +312,8 @@ def _example(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[di
         last = [sample for sample in last if sample.get("task") == claim.example_task]
         if not last:
             raise UserError(
-                f"{claim.example}: none of its samples is of the task '{claim.example_task}': set example_task to one of"
-                f" {', '.join(dict.fromkeys(labels))}"
+                f"{claim.example}: none of its samples is of the task '{claim.example_task}': set example_task to one "
+                f"of {', '.join(dict.fromkeys(labels))}"
             )
     return [last[0] | {"step": 0, "task": claim.claim}]
 
