@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks, read_specs
-from zero2chat.inference.generate import answer
+from zero2chat.inference.generate import Answer, answer
 from zero2chat.stats import pass_at_k
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.
@@ -188,6 +188,16 @@ def test_each_row_is_kept_with_its_answer(opened: Any, exam: ModuleType) -> None
     assert round(sum(one.score for one in scored) / 5, 4) == metrics["accuracy_exam"]["value"]
     assert len({one.row for one in scored}) == 5
     assert {one.declined for one in scored} == {None}  # this task cannot tell
+
+
+def test_a_thought_is_not_scored(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [Answer("<think>maybe 5</think>4", stopped=True, tokens=9)]
+    monkeypatch.setattr("zero2chat.evaluation.tasks.answer", lambda *_, **__: said)
+    monkeypatch.setattr("zero2chat.evaluation.tasks.answer_each", lambda *_, **__: [said])
+    specs = read_specs([{"task": "my_tasks.exam", "n": 1, "samples": 1}])
+    _, _, scored = evaluate_tasks(*opened, specs, constants=False)
+    assert [text for _, text in exam.CALLS] == ["4", "4"]
+    assert scored[0].text == said[0].text  # kept whole
 
 
 def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from zero2chat.models.tokenization import (
     plain_ids,
     set_chat_template,
     show_tokens,
+    split_thought,
     token_bytes,
     token_pieces,
 )
@@ -206,6 +207,22 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
     (tmp_path / "x.response.json").write_text("{")
     with pytest.raises(UserError, match=r"x\.response\.json: invalid JSON"):
         set_chat_template(own, tmp_path / "x.jinja")
+
+
+@pytest.mark.parametrize(
+    ("text", "thought", "rest"),
+    [
+        ("<think>2 + 2</think>4", "2 + 2", "4"),
+        ("\n<think>\n2\n</think>\n\n4", "\n2\n", "\n\n4"),
+        ("2 + 2</think>4", "2 + 2", "4"),  # the prompt opened it
+        ("<think>2 + 2", "2 + 2", ""),  # it has no end
+        ("<think></think>4 </think>", "", "4 </think>"),
+        ("4", None, "4"),
+        ("4, <think>2 + 2</think>", None, "4, <think>2 + 2</think>"),
+    ],
+)
+def test_a_thought_at_the_beginning_is_separated_from_the_answer(text: str, thought: str | None, rest: str) -> None:
+    assert split_thought(text) == (thought, rest)
 
 
 @pytest.mark.parametrize(

@@ -202,9 +202,9 @@ def _answers(
     """Generate one greedy answer per prompt, or `samples` at temperature 1."""
     limits = (spec.max_new_tokens, 1.0, args.eval_batch_size, args.seed)
     if spec.samples:
-        return [[a.text for a in some] for some in answer_each(model, tokenizer, prompts, spec.samples, *limits)]
+        return [[a.content for a in some] for some in answer_each(model, tokenizer, prompts, spec.samples, *limits)]
     greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=args.eval_batch_size)
-    return [[a.text] for a in greedy]
+    return [[a.content] for a in greedy]
 
 
 def _voted(path: str) -> tuple[list[str], list[Bout]]:

@@ -223,8 +223,8 @@ def evaluate_own_data(
         for metric in opened.metrics:
             if hasattr(metric, "use"):
                 metric.use(model, tokenizer, rows.prompts, at_hand, *([rows.schemas] if rows.schemas else []))
-        texts = [one.text for one in given]
-        scores = [_by_rewards(opened, rows, texts) | _by_metrics(opened, rows, texts)]
+        by_rewards = _by_rewards(opened, rows, [one.text for one in given])  # they read the reasoning as in GRPO
+        scores = [by_rewards | _by_metrics(opened, rows, [one.content for one in given])]
     broadcast_object_list(scores)
     found: dict[str, list[float | None] | float] = scores[0]
     metrics: stats.Metrics = {}

@@ -163,7 +163,7 @@ def evaluate_tasks(
             sampled = answer_each(
                 model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, spec.seed + seed, at_hand
             )
-            each = [[task.score(row, a.text) for a in some] for row, some in zip(rows, sampled, strict=True)]
+            each = [[task.score(row, a.content) for a in some] for row, some in zip(rows, sampled, strict=True)]
             # Answers to one question are correlated: the interval is over questions.
             metrics[f"accuracy_sampled_{spec.label}"] = stats.mean([sum(some) / k for some in each], spec.seed)
             for size in sorted({1, k}):
@@ -193,8 +193,8 @@ def _scored(task: tasks.Task, label: str, row: tasks.Row, given: Answer) -> Scor
         key=str(row["key"]),
         row=digest(row),
         text=given.text,
-        score=task.score(row, given.text),
-        declined=None if task.said is None else task.said(row, given.text) is None,
+        score=task.score(row, given.content),
+        declined=None if task.said is None else task.said(row, given.content) is None,
         called=given.calls > 0,
         stopped=given.stopped,
     )

@@ -20,7 +20,7 @@ from zero2chat.inference.fast_generate import fast_sample
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, Tools
 from zero2chat.models.loading import context_length
-from zero2chat.models.tokenization import neutral
+from zero2chat.models.tokenization import neutral, split_thought
 
 
 @dataclass
@@ -31,6 +31,11 @@ class Answer:
     calls: int = 0
     whole: str = ""  # with calls: the whole text, including tool results
     ids: list[int] = field(default_factory=list)  # all ids after the prompt, including the stop token
+
+    @property
+    def content(self) -> str:
+        """The text without the reasoning at its beginning: the part that is scored."""
+        return split_thought(self.text)[1]
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import answer_each
 from zero2chat.inference.openai_client import Endpoint, NoReply
-from zero2chat.models.tokenization import THINK_END, THINK_START
+from zero2chat.models.tokenization import split_thought
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_THOUGHT = re.compile(rf"\s*{THINK_START}(.*?){THINK_END}(.*)", re.DOTALL)
 
 Messages = list[dict[str, Any]]
 Said = dict[str, Any]  # content, maybe reasoning_content, why (it cannot be kept), and later score
@@ -43,8 +40,8 @@ def ask_model(
 def _said(text: str) -> Said:
     """Return a text as a message, with reasoning at its beginning separated."""
     text = text.encode("utf-8", "replace").decode()  # broken JSON may contain half a surrogate pair
-    match = _THOUGHT.fullmatch(text)
-    return {"content": match[2], "reasoning_content": match[1]} if match else {"content": text}
+    thought, content = split_thought(text)
+    return {"content": content} | ({} if thought is None else {"reasoning_content": thought})
 
 
 def ask_endpoint(endpoint: Endpoint, samples: int, temperature: float, longest: int) -> Ask:

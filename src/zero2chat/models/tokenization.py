@@ -207,6 +207,18 @@ def _neutral(value: Any, tokenizer: PreTrainedTokenizerBase, tags: bool) -> Any:
     return [_neutral(item, tokenizer, tags) for item in value] if isinstance(value, list | tuple) else value
 
 
+def split_thought(text: str) -> tuple[str | None, str]:
+    """Return the reasoning at the beginning of an answer, or None, and the rest of the answer.
+
+    The prompt may already contain `<think>`. Reasoning that has no end leaves no answer: the rest is "".
+    """
+    before, end, after = text.partition(THINK_END)
+    opened, start, thought = before.partition(THINK_START)
+    if opened.strip() if start else not end:
+        return None, text
+    return (thought if start else before), after
+
+
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
     """Ensure a pad token that is not a stop token: replace it if it is missing or one of `ends`.
 

@@ -278,7 +278,7 @@ def _win_rate(
     theirs, our = (
         answer(*opened, prompts, spec.max_new_tokens, 1.0, batch_size, spec.seed, at_hand) for opened in (other, ours)
     )
-    before, after = ([taste(row, a.text) for row, a in zip(rows, some, strict=True)] for some in (theirs, our))
+    before, after = ([taste(row, a.content) for row, a in zip(rows, some, strict=True)] for some in (theirs, our))
     samples = [
         {
             "prompt": row["question"],

@@ -114,7 +114,7 @@ def right_answers(
     """Sample answers from `writer`, and return the correct, complete ones, scored by (model, reference)."""
     task, seed = tasks.load(args.task), args.seed
     drawn = answer_each(writer, tokenizer, prompts, args.answers, args.max_new_tokens, 1.0, args.eval_batch_size, seed)
-    right = [(i, a) for i, some in enumerate(drawn) for a in some if a.stopped and task.score(rows[i], a.text) >= 1]
+    right = [(i, a) for i, some in enumerate(drawn) for a in some if a.stopped and task.score(rows[i], a.content) >= 1]
     passages = [Excerpt(encoded[i] + a.ids, given=len(encoded[i])) for i, a in right]
     own, before = (
         [-reading.log_likelihood / log(2) for reading in predict(each, passages, args.eval_batch_size)]
