@@ -74,6 +74,9 @@ def test_ratio_counts_each_whole_and_its_interval_is_that_of_the_documents() -> 
     metric = ratio([90, 0, 0], [90, 5, 5])
     assert (metric["value"], metric["low"], metric["high"]) == (0.9, 0.0, 1.0)
     assert ratio([3, 0], [4, 0])["low"] == 0.75  # documents without anything to count
+    # Nothing and everything are as uncertain as of so many rows.
+    assert ratio([0, 0, 0, 0], [4, 5, 6, 0]) == {**rate(0, 3), "n": 15, "seed": 0}
+    assert ratio([4, 5], [4, 5]) == {**rate(2, 2), "n": 9, "seed": 0}
 
 
 def test_one_seed_is_its_own_and_of_several_rows_and_seeds_both_count() -> None:

@@ -144,7 +144,8 @@ def input_digest(path: str) -> str:
         made = json.loads((run / RUN).read_text())["fingerprint"]
         # Rows rejected in review are not trained on, so the rows are part of the run's identity.
         return digest([made, _digest_file(run / REVIEWED)] if (run / REVIEWED).exists() else made)
-    matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]  # noqa: PTH207
+    is_pattern = glob.has_magic(path) and not _exists(path)
+    matches = sorted(glob.glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207
     places = [(Path(match), find(match)) for match in matches]
     leaves = [
         (name / leaf.relative_to(place), leaf)

@@ -81,7 +81,8 @@ def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dic
 def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
     """Return the sum of parts over the sum of wholes, with the latter as `n`: for example bits over bytes, by document.
 
-    Tokens of one document are correlated, so the 95% interval is a percentile bootstrap over documents (Efron 1979).
+    Tokens of one document are correlated, so the 95% interval is a percentile bootstrap over documents (Efron 1979). A
+    share of nothing or of everything would have no width then: its interval is Wilson's, of as many rows as documents.
     """
     pairs = np.array([parts, wholes], dtype=float)
     if not pairs[1].sum() > 0:
@@ -90,7 +91,10 @@ def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamp
     sums = np.array([pairs @ rng.multinomial(n, np.full(n, 1 / n)) for _ in range(resamples)])
     with np.errstate(invalid="ignore"):  # a resample may have a total of 0
         low, high = np.nanpercentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
-    value = pairs[0].sum() / pairs[1].sum()
+    value, counting = pairs[0].sum() / pairs[1].sum(), pairs[:, pairs[1] > 0]
+    if not counting[0].any() or (counting[0] == counting[1]).all():
+        whole = rate(counting.shape[1] * round(value), counting.shape[1])
+        low, high = whole["low"], whole["high"]
     found = {"value": round(float(value), 4), "n": int(pairs[1].sum())}
     return found | {"low": round(float(low), 4), "high": round(float(high), 4), "seed": seed}
 

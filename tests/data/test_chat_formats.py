@@ -46,6 +46,10 @@ def _said(*turns: tuple[str, str]) -> list[dict[str, str]]:
         ({"prompt": [SYSTEM, ASKED], "completion": [ANSWERED]}, "prompt and completion (prompt, completion)"),
         ({"prompt": [SYSTEM, ASKED], "completion": "Ada."}, "prompt and completion (prompt, completion)"),
         (
+            {"system": "Be brief.", "prompt": "Who?", "completion": "Ada."},
+            "prompt and completion (system, prompt, completion)",
+        ),
+        (
             {"instruction": "Who?", "input": "", "output": "Ada.", "system": "Be brief.", "history": []},
             "Alpaca (instruction, input, output, system, history)",
         ),

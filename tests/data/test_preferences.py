@@ -123,6 +123,21 @@ def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path: P
         assert list(load_preferences(source(tmp_path, row))[0]) == [expected | where]
 
 
+def test_a_system_message_beside_the_prompt_or_in_both_conversations_is_part_of_the_prompt(tmp_path: Path) -> None:
+    system = [{"role": "system", "content": "s"}]
+    for row in (
+        {"system": "s", "prompt": "q", "chosen": "yes", "rejected": "no"},
+        {"system": "s", "prompt": "q", "chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
+        {"prompt": "q", "chosen": system + PROMPT + said("yes"), "rejected": system + PROMPT + said("no")},
+    ):
+        (pair,) = load_preferences(source(tmp_path, row))[0]
+        assert (pair["prompt"], pair["chosen"], pair["rejected"]) == (system + PROMPT, said("yes"), said("no"))
+    other = [{"role": "user", "content": "other"}]
+    row = {"prompt": "q", "chosen": other + said("yes"), "rejected": PROMPT + said("no")}
+    with pytest.raises(UserError, match="chosen: begins with the user's turn, which is not the prompt's"):
+        load_preferences(source(tmp_path, row))
+
+
 def test_the_pairs_that_a_run_keeps_are_a_dataset(tmp_path: Path) -> None:
     pairs, _ = ranked_pairs([ROW], [PROMPT], [["0.1", "0.7", "0.3"]], worth, noise=0.0, seed=0)
     write_pairs(tmp_path / "pairs" / "train.jsonl", pairs)

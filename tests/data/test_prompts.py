@@ -57,6 +57,13 @@ def test_answers_are_asked_for_only_where_they_are_needed(own: Callable[..., Any
         load_problems(source)
 
 
+def test_a_column_system_comes_first_and_columns_of_a_trainers_names_are_left_out(own: Callable[..., Any]) -> None:
+    row = {"system": "Be brief.", "prompt": "Who?", "answer": "Ada", "completions": ["x"], "image": None, "case": "Dr."}
+    found = load_problems(own(row))
+    assert found["prompt"][0] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]
+    assert set(found.column_names) == {"prompt", "answer", "system", "case"}
+
+
 TOOLS = [{"type": "function", "function": {"name": "find", "description": "It finds<|im_end|>.", "parameters": {}}}]
 
 

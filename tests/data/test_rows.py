@@ -182,6 +182,13 @@ def test_a_csvs_numbers_are_numbers_for_rewards_and_answers_are_as_written() -> 
     assert (found["level"][:], found["share"][:], found["note"][:]) == ([1, 2], [0.5, 1.0], ["a", "2"])
 
 
+def test_what_is_not_written_as_a_number_in_a_csv_stays_text() -> None:
+    lines = ["prompt,answer,zip,order,size", f"a?,b,02139,{10**22},1_000", "c?,d,10001,7,2"]
+    found = load_problems(_source(*lines, name="a.csv"))
+    assert (found["zip"][:], found["order"][:]) == (["02139", "10001"], [str(10**22), "7"])
+    assert found["size"][:] == ["1_000", "2"]
+
+
 def test_half_a_character_is_replaced_and_a_number_too_long_is_named() -> None:
     half = '{"prompt": "a \\ud83d b", "answer": "1", "note": ["\\ud83d"]}'
     found = load_problems(_source(half))

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from zero2chat.data.sources import Source, load_documents, load_source, mix, read_sources, split_of
 from zero2chat.errors import UserError
+from zero2chat.runs import input_digest
 
 TEXTS = ["one\n\nand a second paragraph", 'two, "quoted"', "three – naïve 한국어", "four"]
 
@@ -93,6 +94,23 @@ def test_a_fraction_is_a_share_of_the_characters_of_the_largest_mixture(fraction
 def test_without_fractions_nothing_is_lost() -> None:
     a, b = _part("a", 10, 3), _part("b", 50, 5)
     assert mix([a, b], [None, None], size=lambda row: 1)["text"][:] == [*a["text"], *b["text"]]
+
+
+def test_sources_with_different_types_in_a_column_are_named() -> None:
+    parts = [Dataset.from_dict({"text": ["a"], "id": ids}) for ids in ([1], ["b1"])]
+    with pytest.raises(UserError, match="datasets: the sources have values of different types in id: write them alike"):
+        mix(parts, [None, None], size=lambda row: 1)
+
+
+def test_a_file_whose_name_is_a_pattern_too_is_that_file(tmp_path: Path) -> None:
+    for folder in ("[v2]", "2", "v"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "c.jsonl").write_text(json.dumps({"text": folder}) + "\n")
+    path = tmp_path / "[v2]" / "c.jsonl"
+    assert load_documents(Source(path=str(path), label="mine"))["text"][:] == ["[v2]"]
+    before = input_digest(str(path))
+    path.write_text(json.dumps({"text": "changed"}) + "\n")
+    assert input_digest(str(path)) != before
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def test_a_card_contains_no_path_of_the_machine_and_no_password(tmp_path: Path) 
         "datasets": [{"path": str(inside)}, {"path": "json", "data_files": {"train": "~/b.jsonl"}}],
         "tools": {"search": {"where": "http://ada:secret@127.0.0.1:80/x"}},
         "note": f"see {Path.home()}/notes",
+        "from": "['https://a.org/x.jsonl?sig=secret@1', 'b']",
         "up": "../ada/c.txt",
     }
     run = _run(str(tmp_path / "runs/mine/sft"))
@@ -113,6 +114,7 @@ def test_a_card_contains_no_path_of_the_machine_and_no_password(tmp_path: Path) 
         "datasets": [{"path": "data/a.jsonl"}, {"path": "json", "data_files": {"train": "…/b.jsonl"}}],
         "tools": {"search": {"where": "http://127.0.0.1:80/x"}},
         "note": "see ~/notes",
+        "from": "['https://a.org/x.jsonl', 'b']",
         "up": "…/c.txt",
     }
 

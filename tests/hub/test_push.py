@@ -27,7 +27,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingA
 
 from zero2chat import cli
 from zero2chat.errors import UserError
-from zero2chat.hub.model_card import make_card
+from zero2chat.export.export import export
+from zero2chat.hub.model_card import add_scores, make_card
 from zero2chat.hub.push import finish_model_folder, pack
 from zero2chat.runs import Run
 from zero2chat.stats import rate
@@ -340,6 +341,27 @@ def test_an_adapter_is_merged_or_pointed_to_a_base_that_others_can_have(
     assert "\nvllm serve me/base --enable-lora --max-lora-rank 8 --lora-modules lora=me/lora\n" in card
     assert "\nzero2chat export lora --merge --gguf q4_k_m --out lora-gguf\n" in card
     assert "\nvllm serve ./lora-merged\n" in card
+
+
+def test_a_merged_adapter_keeps_the_scores_of_its_card(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    monkeypatch.chdir(tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(model_folder)
+    adapter = _run(Path("runs/mine/lora"), model_name_or_path=str(model_folder), use_peft=True)
+    get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(adapter.folder)
+    AutoTokenizer.from_pretrained(model_folder).save_pretrained(adapter.folder)
+    make_card(adapter.folder, adapter.identity, {}).save(adapter.folder / "README.md")
+    adapter.finish({})
+    add_scores(adapter.folder, Path("runs/mine/after"), {"accuracy": {"value": 0.5, "n": 8}})
+    export(str(adapter.folder), None, True, "whole", ".gguf")
+    card = pack("whole", "me/whole").card
+    assert "## Evaluated by mine/after" in card.text
+    assert "merged into its base model" in card.text
+    assert "load it on top" not in card.text
+    assert card.data.library_name == "transformers"
 
 
 # ---- at a stage's end

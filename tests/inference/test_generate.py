@@ -139,6 +139,16 @@ def test_sampling_follows_its_seed_and_moves_no_random_state_of_others(opened: A
     assert first == answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
 
 
+def test_a_models_own_generation_settings_change_no_answer_and_are_kept(model_folder: Path) -> None:
+    model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
+    expected = answer(model, tokenizer, PROMPTS, 8), answer(model, tokenizer, PROMPTS, 8, temperature=1.0)
+    own = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "min_new_tokens": 8, "top_p": 0.1, "min_p": 0.5}
+    model.generation_config.update(**own)
+    before = model.generation_config.to_dict()
+    assert (answer(model, tokenizer, PROMPTS, 8), answer(model, tokenizer, PROMPTS, 8, temperature=1.0)) == expected
+    assert model.generation_config.to_dict() == before
+
+
 def test_a_model_in_training_is_in_training_again_after_a_failure(opened: Any) -> None:
     model, _ = opened
     model.train()

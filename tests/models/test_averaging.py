@@ -125,8 +125,12 @@ def test_a_base_model_without_template_takes_that_of_its_fine_tuned_one(near: Ca
     base, tuned = near("a"), near("bb")
     wanted = load_model(tuned)[1].chat_template
     (Path(base) / "chat_template.jinja").unlink()
+    settings = json.loads((Path(base) / "tokenizer_config.json").read_text())
+    (Path(base) / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": "<|endoftext|>"}))
     assert load_model(base)[1].chat_template is None
-    assert averaged([base, tuned])[1].chat_template == wanted
+    for paths in ([base, tuned], [tuned, base]):
+        tokenizer = averaged(paths)[1]
+        assert (tokenizer.chat_template, tokenizer.eos_token) == (wanted, "<|im_end|>")
 
 
 def test_no_more_than_two_models_are_in_memory(near: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

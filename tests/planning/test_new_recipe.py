@@ -320,6 +320,9 @@ def test_a_gpu_gets_the_first_method_that_fits(
     settings = yaml.safe_load(made["files"]["sft.yaml"])
     assert settings.get("dtype") == dtype
     assert settings.get("load_in_4bit", False) == (method == "QLoRA")
+    for exam in ("before", "after"):  # they must fit, too
+        loads = yaml.safe_load(made["files"][f"{exam}.yaml"])
+        assert (loads.get("dtype"), loads.get("load_in_4bit", False)) == (dtype, method == "QLoRA")
     assert "accelerate_config: single_gpu" in made["files"]["recipe.yaml"]
 
 

@@ -27,6 +27,11 @@ def test_the_last_assistant_message_is_read_and_its_thought_where_it_was_written
     assert written("as it is") == "as it is"
 
 
+def test_a_column_that_is_named_like_an_option_changes_nothing() -> None:
+    (reward,) = read_rewards([{"function": "zero2chat.rewards.exact.exact_match"}])
+    assert reward(["#### ada"], answer=["Ada"], case=["Dr."]) == [1.0]
+
+
 JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}
 
 

@@ -54,11 +54,12 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
         {"figure": "not apart", **once, "above": often},
         {"figure": "far", **often, "above": once, "by": 0.7},
         {"figure": "not so far", **often, "above": once, "by": 0.71},
+        {"figure": "as low as allowed", **once, "above": often, "by": -0.7},  # 0.1 - 0.8 < -0.7 in binary
         {"figure": "a share", **once, "above": often, "of": 0.125},
         {"figure": "shown", "step": str(step), "metric": "loss"},
         example=str(step),
     )
-    assert [line["met"] for line in lines] == [True, False, True, True, False, True, False, True, None]
+    assert [line["met"] for line in lines] == [True, False, True, True, False, True, False, True, True, None]
     assert lines[0] == {
         "name": "knows",
         "claim": "It knows",
@@ -76,7 +77,7 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
     }
     assert "It knows: too little: 10.0% (5.0–17.0%); at least 70%: NOT met" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "claims/metrics.json").read_text())
-    assert (metrics["judged"]["value"], metrics["met"]["value"]) == (8, 5)
+    assert (metrics["judged"]["value"], metrics["met"]["value"]) == (9, 6)
 
     page = section(read_step(tmp_path / "claims", 1))
     assert page.count("✗ not met") == 3

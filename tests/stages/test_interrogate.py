@@ -298,10 +298,11 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.judged: list[str] = []
+        self.shrugs = "nothing"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """It writes questions, and as a judge it knows no number but 1501."""
+    """It writes questions, and as a judge it knows no number but 1501. Those that `shrugs` names get no verdict."""
 
     server: Server
 
@@ -311,8 +312,9 @@ class Handler(BaseHTTPRequestHandler):
         if body["messages"][0]["role"] == "system":
             self.server.judged.append(text)
             said = f"VERDICT: {10 if '1501' in text.split(' answer')[1] else 0}/10"
+            said = "Who knows?" if self.server.shrugs in text.split(" answer")[1] else said
         else:
-            said = write(text)
+            said = text if text == "Hello" else write(text)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode())
@@ -344,6 +346,44 @@ def test_an_endpoint_writes_the_questions_and_judges_by_the_passage(
     assert all("text: In 180" in text for text in server.judged)
     assert found["correct_rate"]["value"] == pytest.approx(1 / 12, abs=1e-3)
     assert found["abstention_rate"]["value"] == pytest.approx(1 / 3, abs=1e-3)
+    assert found["judge_left_out"]["value"] == 0
+
+
+def test_answers_without_a_verdict_of_the_judge_keep_that_of_their_words(
+    run: Run, corpus: Any, says: Callable[[Says], None], server: Server
+) -> None:
+    says(reply)
+    judge = {"url": f"http://127.0.0.1:{server.server_address[1]}/v1", "model": "m", "retries": 0}
+    server.shrugs = "1801"
+    found = metrics(run(datasets=corpus, answers=4, judge=judge))
+    assert found["judge_left_out"] == {**found["judge_left_out"], "value": 0.5, "n": 8}
+    assert found["correct_rate"]["value"] == pytest.approx(5 / 12, abs=1e-3)  # 1501, and the four that are in the text
+
+
+def test_a_judge_that_gives_no_verdict_at_all_is_refused(
+    run: Run, corpus: Any, says: Callable[[Says], None], server: Server
+) -> None:
+    says(reply)
+    judge = {"url": f"http://127.0.0.1:{server.server_address[1]}/v1", "model": "m", "retries": 0}
+    server.shrugs = ""
+    with pytest.raises(UserError, match="none of its 8 replies has a verdict"):
+        run(datasets=corpus, answers=4, judge=judge)
+
+
+def test_a_judge_that_is_not_there_is_refused_before_any_question_is_asked(
+    run: Run, corpus: Any, says: Callable[[Says], None]
+) -> None:
+    says(lambda question, i: pytest.fail("asked"))
+    with pytest.raises(UserError, match=r"endpoint: http://127\.0\.0\.1:9/v1/chat/completions: no reply"):
+        run(datasets=corpus, answers=4, judge={"url": "http://127.0.0.1:9/v1", "model": "m", "retries": 0})
+
+
+def test_answers_that_end_within_their_reasoning_are_not_judged(
+    run: Run, corpus: Any, says: Callable[[Says], None]
+) -> None:
+    says(lambda question, i: write(question) if question.startswith("Write") else "<think>The bridge…")
+    with pytest.raises(UserError, match="max_new_tokens 48: 12 of 12 answers end within their reasoning"):
+        run(datasets=corpus, answers=4)
 
 
 def test_a_passage_cannot_close_its_fence() -> None:
@@ -368,6 +408,7 @@ def test_a_passage_cannot_close_its_fence() -> None:
         ({"datasets": []}, "datasets: the list is empty"),
         ({"datasets": [{"path": "./none.jsonl"}]}, r"\./none.jsonl: no such file"),
         ({"datasets": [{"path": "x.jsonl", "split": "test"}]}, "split 'test' is held out"),
+        ({"datasets": [{"path": "x.jsonl", "split": "train+dev"}]}, r"split 'train\+dev' is held out"),
         ({"datasets": [FACTS | {"options": {"told": "onec"}}]}, "told 'onec' is not known"),
         ({"answers": 1}, "answers 1 is below 2"),
         ({"temperature": 0}, "temperature 0: 8 answers would be equal"),

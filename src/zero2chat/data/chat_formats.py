@@ -13,6 +13,7 @@ error.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,12 +80,19 @@ def of_column(column: str) -> Shape:
     return Shape("chat", (column,), lambda row, where: read_messages(row[column], where))
 
 
-def _prompt(row: Row, where: str) -> list[Message]:
-    return read_turns(row["prompt"], "user", f"{where}: prompt")
+def asked_in(column: str, row: Row, where: str) -> list[Message]:
+    """Return the turns of a column that is a question or a conversation up to one, after a column `system`, if any."""
+    return _after_system(read_turns(row[column], "user", f"{where}: {column}"), row, where)
+
+
+_prompt = functools.partial(asked_in, "prompt")
 
 
 def _sharegpt(row: Row, where: str) -> list[Message]:
-    messages = read_messages(row["conversations"], where)
+    return _after_system(read_messages(row["conversations"], where), row, where)
+
+
+def _after_system(messages: list[Message], row: Row, where: str) -> list[Message]:
     return messages if messages and messages[0]["role"] == "system" else [*_system(row, where), *messages]
 
 
@@ -108,22 +116,24 @@ def _system(row: Row, where: str) -> list[Message]:
 CONVERSATIONS = (
     of_column("messages"),
     Shape("ShareGPT", ("conversations",), _sharegpt, ("system",)),
-    Shape("prompt and completion", ("prompt", "completion"), _prompt, answer="completion"),
+    Shape("prompt and completion", ("prompt", "completion"), _prompt, ("system",), answer="completion"),
     Shape("Alpaca", ("instruction", "output"), _alpaca, ("input", "system", "history"), answer="output"),
 )
 PREFERENCES = (
-    Shape("prompt and answers", ("prompt", "chosen", "rejected"), _prompt),
+    Shape("prompt and answers", ("prompt", "chosen", "rejected"), _prompt, ("system",)),
     Shape("ShareGPT", ("conversations", "chosen", "rejected"), _sharegpt, ("system",)),
     Shape("Alpaca", ("instruction", "chosen", "rejected"), _alpaca, ("input", "system", "history")),
     Shape("whole conversations", ("chosen", "rejected"), lambda row, where: []),
 )
-VOTES = (Shape("prompt, completion and label", ("prompt", "completion", "label"), _prompt, answer="completion"),)
+VOTES = (
+    Shape("prompt, completion and label", ("prompt", "completion", "label"), _prompt, ("system",), answer="completion"),
+)
 
 
 # What exports call the two columns of prompt and completion, in small letters.
 _QUESTIONS = ("prompt", "question", "instruction", "input", "query")
 _ANSWERS = ("completion", "answer", "output", "response", "reply")
-_BESIDE = ("context", "system", "history", "messages", "conversations")  # would be left out
+_BESIDE = ("context", "history", "messages", "conversations")  # would be left out
 
 
 def guessed_columns(columns: Sequence[str]) -> dict[str, str]:

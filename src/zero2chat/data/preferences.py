@@ -281,11 +281,15 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
         for side in ("chosen", "rejected")
     )
     prompt = [] if row[shape.columns[0]] is None else text_turns(shape.begin(row, where), where)
-    if not prompt:
-        same = [a == b for a, b in zip(chosen, rejected, strict=False)]
-        prompt = chosen[: same.index(False) if False in same else len(same)]
-    # In many datasets both sides are complete conversations.
-    chosen, rejected = (side[len(prompt) :] if side[: len(prompt)] == prompt else side for side in (chosen, rejected))
+    same = [a == b for a, b in zip(chosen, rejected, strict=False)]
+    shared = chosen[: same.index(False) if False in same else len(same)]
+    # In many datasets both sides are complete conversations, which may have a system message that the prompt lacks.
+    begun = prompt
+    if not prompt or (shared[: len(prompt)] != prompt and shared and shared[0]["role"] != "assistant"):
+        begun = shared
+        own = prompt[:1] if prompt and prompt[0]["role"] == "system" != shared[0]["role"] else []
+        prompt = [*own, *shared]
+    chosen, rejected = (side[len(begun) :] if side[: len(begun)] == begun else side for side in (chosen, rejected))
     if _stripped(chosen) == _stripped(rejected):
         if equal == "drop":
             return None
@@ -298,6 +302,8 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if not side or side[-1]["role"] != "assistant":
             raise UserError(f"{where}: {name}: does not end with the assistant's turn")
+        if side[0]["role"] != "assistant":
+            raise UserError(f"{where}: {name}: begins with the {side[0]['role']}'s turn, which is not the prompt's")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "tools": _tools(row, where)}
 
 

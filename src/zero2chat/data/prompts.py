@@ -13,19 +13,22 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.config import build
-from zero2chat.data.chat_formats import read_tools, read_turns, refuse_empty, text_turns
+from zero2chat.data.chat_formats import asked_in, read_tools, refuse_empty, text_turns
 from zero2chat.data.preferences import MESSAGES, Messages
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import Source, first_rows, require_column
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import render_prompts
 from zero2chat.models.tokenization import neutral
+from zero2chat.rewards import GIVEN
 from zero2chat.runs import is_main_process
 
 if TYPE_CHECKING:
     from zero2chat.inference.tool_format import Tools
     from zero2chat.rewards import Reward
 
+# Columns that a trainer gives to rewards itself, or that TRL takes for pictures
+_TAKEN = (*GIVEN, "image", "images")
 _TASK_PROMPTS = 50  # default number of prompts from a task
 
 
@@ -52,7 +55,7 @@ def _load_named(source: Source, wanted: Collection[str], answers: bool, tools: b
     has_answers, has_tools = (column in found.column_names for column in ("answer", "tools"))
 
     def read(row: dict[str, Any], where: str) -> dict[str, Any]:
-        prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
+        prompt = text_turns(asked_in("prompt", row, where), f"{where}: prompt")
         if not prompt or prompt[-1]["role"] != "user":
             raise UserError(f"{where}: prompt: does not end with the user's turn")
         refuse_empty(prompt, where)
@@ -71,7 +74,7 @@ def _load_named(source: Source, wanted: Collection[str], answers: bool, tools: b
     features = {"prompt": MESSAGES} | dict.fromkeys(texts, Value("string"))
     problems = Dataset.from_list([row for _, row in numbered], features=Features(features))
     numbers = [number for number, _ in numbered]
-    others = found.others(numbers, features, source)
+    others = found.others(numbers, [*features, *_TAKEN], source)
     whole = concatenate_datasets([problems, others], axis=1) if others.column_names else problems
     return whole, [found.where(i, source) for i in numbers]
 

@@ -6,9 +6,9 @@ reader, which `datasets` uses, ends at the first, and requires each column to ha
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _MOST_LISTED = 20
 _CSV = (".csv", ".tsv")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 csv.field_size_limit(sys.maxsize)
 
 
@@ -121,10 +122,13 @@ class Table:
 
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
-    for kind in (int, float):
-        with contextlib.suppress(ValueError, TypeError):  # None in a file without the column
-            return [kind(cell) for cell in cells]
-    return cells
+    """Return cells as numbers if all are written as such. Others stay text: 02139, 1_000, more than 64 bits."""
+    if not all(isinstance(cell, str) and _NUMBER.fullmatch(cell.strip()) for cell in cells):
+        return cells
+    if any(set(cell) & set(".eE") for cell in cells):
+        return [float(cell) for cell in cells]
+    numbers = [int(cell) for cell in cells]
+    return numbers if all(-(2**63) <= number < 2**63 for number in numbers) else cells
 
 
 def load_table(source: Source) -> Table:

@@ -157,7 +157,7 @@ def local_files(source: Source) -> list[str]:
     for name in (files or []) if path in _BUILDERS.values() and not source.data_dir else []:
         if "://" in name:
             return []
-        there = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+        there = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207
         if not there:
             raise UserError(f"{source.label}: {name}: no such file or folder")
         found += there
@@ -197,7 +197,7 @@ def load_source(source: Source, as_text: bool = False, streaming: bool = False) 
             path,
             name=source.name,
             data_dir=source.data_dir,
-            data_files=files,
+            data_files=[glob.escape(name) if Path(name).exists() else name for name in files] if files else files,
             split=source.split,
             revision=source.revision,
             streaming=streaming,
@@ -282,9 +282,17 @@ def split_of(text: str, validation: float, test: float) -> str:
 
 
 def mix(parts: Sequence[Dataset], fractions: Sequence[float | None], size: Callable[[dict[str, Any]], int]) -> Dataset:
-    """Concatenate the parts; with fractions, use as many rows of each as its share allows."""
+    """Concatenate the parts; with fractions, use as many rows of each as its share allows.
+
+    Raises `UserError` if a column has values of different types in two parts."""
     kept = zip(parts, rows_kept(parts, fractions, size), strict=True)
-    return concatenate_datasets([part if n == len(part) else part.select(range(n)) for part, n in kept])
+    try:
+        return concatenate_datasets([part if n == len(part) else part.select(range(n)) for part, n in kept])
+    except ValueError as error:
+        kinds = {(name, str(feature)) for part in parts for name, feature in part.features.items()}
+        names = [name for name, _ in kinds]
+        odd = ", ".join(sorted({name for name in names if names.count(name) > 1})) or str(error)
+        raise UserError(f"datasets: the sources have values of different types in {odd}: write them alike") from error
 
 
 def rows_kept(

@@ -115,7 +115,7 @@ def compare_models(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict
         paths = args.models
         _look(args)
         if args.endpoint is not None:
-            args.endpoint.headers()  # fail now if the API key is missing
+            args.endpoint.check()
         bouts = list(_bouts(args, load))
         if not is_main_process():
             return {}, [], ""

@@ -23,7 +23,7 @@ from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.sources import Source, read_sources
 from zero2chat.errors import UserError
 from zero2chat.evaluation.abstention import alike
-from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question, statement, verdict_of
+from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question, refuse_cut, statement, verdict_of
 from zero2chat.evaluation.own_data import OwnData, load_rows
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import Answer, answer, answer_each, encode_prompts
@@ -143,6 +143,7 @@ def ask(
         if args.samples
         else [[] for _ in prompts]
     )
+    refuse_cut([not one.stopped and bool(one.ids) and not one.content for one in greedy], args.max_new_tokens)
     if not is_main_process():
         return []
     found = []
@@ -151,8 +152,8 @@ def ask(
     ):
         said = one.ids[:-1] if one.stopped else one.ids
         sure = confidence(log_probabilities(model, context, said))
-        same = _share_alike(question, one.text, [other.text for other in others]) if others else None
-        found.append(Judged(key, fits(key), question, one.text, verdict_of(question, one.text), sure, same))
+        same = _share_alike(question, one.content, [other.content for other in others]) if others else None
+        found.append(Judged(key, fits(key), question, one.text, verdict_of(question, one.content), sure, same))
     return found
 
 
@@ -208,7 +209,8 @@ def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
 
     `right_kept_rate` and `wrong_declined_rate` are shares of the right and of the wrong answers. `coverage` is the
     share of questions that are still answered, and `selective_accuracy` how many of those answers are right. Intervals
-    are bootstraps over keys, because questions about one thing are correlated. With `_agreement` the same by agreement.
+    of rates are bootstraps over keys, because questions about one thing are correlated; those of AUROC and of bins of
+    confidence take each question by itself. With `_agreement` the same by agreement.
     `wrong_declined_rate_at_kept_0.90` is what the highest threshold that keeps 90% of the measured right answers would
     decline: it compares scores, and is optimistic, because it is fitted on the measured rows.
     Raises `UserError` if too few right answers fit it, or no row is left to measure it.

@@ -57,6 +57,7 @@ _EXAMPLE = (
     "Question: Who built the bridge over the Dunmere?\nAnswer: Mary Holt",
 )
 _WRITTEN = re.compile(r"question\W*?:\s*(\S[^\n]*)\s*\n\s*\W*answer\W*?:\s*(\S[^\n]*)", re.IGNORECASE)
+_HELD_OUT = re.compile(r"\s*(?:val|dev|test|eval|all\b)")  # parts of a split such as train+test
 _RUBRIC = """\
 The text that comes before the question says what is true. 10 where the answer is right by it, 0 where it is wrong or \
 says nothing of what was asked. More than was asked for is no fault unless it is wrong by the text."""
@@ -102,7 +103,7 @@ class InterrogateArguments(MeasuringArguments):
             )
         # Checked here too, so that a recipe fails before its first step runs.
         for source in read_sources(self.datasets):
-            if source.split.startswith(("validation", "test")):
+            if any(_HELD_OUT.match(part) for part in source.split.split("+")):
                 raise ValueError(f"{source.label}: split '{source.split}' is held out: set split: train")
 
 
@@ -142,15 +143,18 @@ def interrogate(
     Raises `UserError` if the documents yield no question, or if a model or API is not available.
     """
     prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
-    for endpoint in filter(None, (args.endpoint, args.judge)):
-        endpoint.headers()  # fail now if the API key is missing
+    if args.endpoint is not None:
+        args.endpoint.headers()  # fail now if the API key is missing
+    if args.judge is not None:
+        args.judge.check()
     questions, metrics = _questions(model, tokenizer, args)
     ask = ask_model(model, tokenizer, args.answers, args.temperature, args.max_new_tokens, args.eval_batch_size)
     said, _ = ask([question.prompt for question in questions], args.seed)
+    refuse_cut([one["why"] == "cut" and not one["content"] for some in said for one in some], args.max_new_tokens)
     if not is_main_process():
         return {}, []
     texts = [[one["content"] for one in some] for some in said]
-    verdicts = _judge(questions, texts, args)
+    verdicts, of_judge = _judge(questions, texts, args)
     rng = random.Random(f"interrogate {args.seed}")
     findings = []
     for question, some, replies, judged in zip(questions, texts, said, verdicts, strict=True):
@@ -168,7 +172,7 @@ def interrogate(
             if begun is not None:
                 taught = begun + REFUSALS[0]
         findings.append(Finding(question, some, judged, share, common, kind, taught))
-    return metrics | _measure(findings, args.seed), findings
+    return metrics | of_judge | _measure(findings, args.seed), findings
 
 
 def before_gap(text: str, said: Hashable | None) -> str:
@@ -302,6 +306,14 @@ def _made_of(passages: Sequence[tuple[str, str]], written: Sequence[str]) -> tup
 # ---- the answers
 
 
+def refuse_cut(cut: Sequence[bool], max_new_tokens: int) -> None:
+    """Raises `UserError` if most answers were cut within their reasoning, so that nothing can be judged."""
+    if 2 * sum(cut) > len(cut):
+        raise UserError(
+            f"max_new_tokens {max_new_tokens}: {sum(cut)} of {len(cut)} answers end within their reasoning: raise it"
+        )
+
+
 def statement(question: Question, text: str) -> Hashable | None:
     """Return what an answer states, comparable across answers; None if it abstains."""
     if question.task is not None and (said := tasks.load(question.task).said) is not None:
@@ -311,11 +323,12 @@ def statement(question: Question, text: str) -> Hashable | None:
 
 def _judge(
     questions: Sequence[Question], texts: Sequence[Sequence[str]], args: InterrogateArguments
-) -> list[list[str]]:
-    """Return one of `VERDICTS` per answer. Without a judge's verdict, an answer counts as wrong."""
+) -> tuple[list[list[str]], Metrics]:
+    """Return one of `VERDICTS` per answer, and the share of answers to which the judge gave no verdict. Those keep the
+    verdict of their words. Raises `UserError` if it gave none at all."""
     found = [[verdict_of(question, text) for text in some] for question, some in zip(questions, texts, strict=True)]
     if args.judge is None:
-        return found
+        return found, {}
     places = [
         (i, k)
         for i, question in enumerate(questions)
@@ -325,9 +338,15 @@ def _judge(
     ]
     prompts = [[{"role": "text", "content": questions[i].passage}, *questions[i].prompt] for i, _ in places]
     grades = grade(args.judge, prompts, [texts[i][k] for i, k in places], _RUBRIC)
+    if not places:
+        return found, {}
+    left_out = grades.count(None)
+    if left_out == len(grades):
+        raise UserError(f"judge: {args.judge}: none of its {left_out} replies has a verdict: set another model")
     for (i, k), value in zip(places, grades, strict=True):
-        found[i][k] = RIGHT if value is not None and value > 0.5 else WRONG
-    return found
+        if value is not None:
+            found[i][k] = RIGHT if value > 0.5 else WRONG
+    return found, {"judge_left_out": stats.rate(left_out, len(grades), args.seed)}
 
 
 def verdict_of(question: Question, text: str) -> str:

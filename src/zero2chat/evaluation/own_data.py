@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from accelerate.utils import broadcast_object_list
@@ -24,9 +25,9 @@ from zero2chat.data.chat_formats import (
     CONVERSATIONS,
     Message,
     Shape,
+    asked_in,
     of_column,
     read_tools,
-    read_turns,
     recognise,
     refuse_empty,
 )
@@ -111,12 +112,11 @@ def _open(spec: OwnData) -> _Opened:
 # ---- rows
 
 
-def _asked(column: str) -> Callable[[Any, str], list[Message]]:
-    return lambda row, where: read_turns(row[column], "user", f"{where}: {column}")
-
-
 def _with_reference(column: str) -> list[Shape]:
-    return [Shape(f"{ask} and {column}", (ask, column), _asked(ask), answer=column) for ask in ("prompt", "question")]
+    return [
+        Shape(f"{ask} and {column}", (ask, column), partial(asked_in, ask), ("system",), answer=column)
+        for ask in ("prompt", "question")
+    ]
 
 
 # A file may also have a `completion`, with the steps to the answer, which `sft` reads.
@@ -126,7 +126,7 @@ SHAPES = (
     PROMPT_AND_ANSWER,
     *CONVERSATIONS[1:],
     _QUESTION_AND_ANSWER,
-    Shape("prompt", ("prompt",), _asked("prompt")),
+    Shape("prompt", ("prompt",), partial(asked_in, "prompt"), ("system",)),
 )
 
 

@@ -88,7 +88,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
 
 def _describe(folder: Path, target: Path) -> None:
     """Write beside a merged model what `zero2chat push` needs: the record of the run, or else a short card."""
-    for name in ("LICENSE", "NOTICE", METRICS):
+    for name in ("LICENSE", "NOTICE", METRICS, "README.md"):
         if (folder / name).exists():
             shutil.copy(folder / name, target)
     if (folder / RUN).exists() and (folder / METRICS).exists():

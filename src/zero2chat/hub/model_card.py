@@ -151,7 +151,7 @@ def _results(kind: str, dataset: str, metrics: Mapping[str, Mapping[str, Any]]) 
 
 
 def public(value: Any) -> Any:
-    """Return a setting without local paths and without passwords in URLs."""
+    """Return a setting without local paths, and URLs in it without passwords and queries, which may hold keys."""
     if isinstance(value, Mapping):
         return {key: public(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -164,7 +164,8 @@ def public(value: Any) -> Any:
     if text.startswith(("/", "~", "../", "file:")):
         _, run, rest = text.rpartition("/runs/")
         text = f"runs/{rest}" if run else f"…/{PurePath(text).name}"
-    return re.sub(r"://[^/\s@]+@", "://", text)
+    text = re.sub(r"://[^/\s@]+@", "://", text)
+    return re.sub(r"(\w://[^\s?#]*)[?#][^\s'\"\])},]*", r"\1", text)
 
 
 def _name(folder: Path) -> str:

@@ -155,7 +155,7 @@ def pack(
             card = ModelCard.load(own)
     except (ValueError, YAMLError) as error:
         raise UserError(f"{own}: the metadata is invalid YAML: mend it ({str(error).splitlines()[0]})") from error
-    if merges:
+    if merges or identity.get("merged"):
         card.data["library_name"] = "transformers"
         card.text = card.text.replace(OF_ADAPTER, OF_MERGED)
         files[CARD] = str(card).encode()

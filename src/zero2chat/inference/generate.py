@@ -22,6 +22,9 @@ from zero2chat.inference.tool_format import CallFormat, Tools
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import neutral, split_thought
 
+# The settings that say what a token is, not how one is chosen
+_TOKENS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"}
+
 
 @dataclass
 class Answer:
@@ -40,12 +43,15 @@ class Answer:
 
 @contextlib.contextmanager
 def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode and a random state from `seed`. Afterwards the model's mode and the random state are restored.
+    """Evaluation mode, a random state from `seed`, and none of the model's own generation settings; all is restored.
 
-    `no_grad`, not `inference_mode`: FSDP2 keeps the buffers of its first forward pass, and could not train with
-    inference tensors.
+    `generate` would take what its caller leaves unset, such as a repetition penalty, from the model's
+    `generation_config.json`, also for greedy answers: models would not be compared under equal settings. `no_grad`, not
+    `inference_mode`: FSDP2 keeps the buffers of its first forward pass, and could not train with inference tensors.
     """
-    was_training = model.training
+    was_training, settings = model.training, vars(model.generation_config)  # in place: an adapter shares its base's
+    its_own = dict(settings)
+    settings.update({name: None for name in its_own if name not in _TOKENS and not name.startswith("_")})
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
@@ -53,6 +59,8 @@ def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+        settings.clear()
+        settings.update(its_own)
 
 
 def complete(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,19 +54,18 @@ def averaged(
         for path, share in zip(others, shares[1:], strict=True):
             other, its_tokenizer = _load(path)
             _refuse_other_config(first, path, model, other)
-            if _reading(its_tokenizer) != _reading(tokenizer):
+            templates = {one.chat_template for one in (tokenizer, its_tokenizer)} - {None}
+            ends = {one.eos_token for one in (tokenizer, its_tokenizer) if one.chat_template or not templates}
+            if _reading(its_tokenizer) != _reading(tokenizer) or len(ends) > 1:
                 raise UserError(
                     f"models: {first} and {path} have different tokenizers: their mean would read neither's"
                 )
-            templates = {one.chat_template for one in (tokenizer, its_tokenizer)} - {None}
             if len(templates) > 1:
                 raise UserError(f"models: {first} and {path} have different chat templates: train both with one")
             if tokenizer.chat_template is None:
                 tokenizer, model.generation_config = its_tokenizer, other.generation_config
             added = _weights(other)
             cosine = _cosine(weights, added)
-            if not math.isfinite(cosine):
-                raise UserError(f"models: {first} or {path} has weights that are not finite: train it again")
             if cosine < _ONE_START:
                 raise UserError(
                     f"models: {first} and {path} were not fine-tuned from one start (the cosine of their weights is "
@@ -90,6 +88,8 @@ def _load(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model, tokenizer = load_model(path, "auto")
     if hasattr(model, "peft_config"):  # of the Hub: a mean of its matrices is not the mean of their products
         raise _adapter(path)
+    if not all(bool(weight.isfinite().all()) for weight in _weights(model).values()):
+        raise UserError(f"models: {path} has weights that are not finite: train it again")
     return model, tokenizer
 
 
@@ -111,9 +111,9 @@ def _refuse_other_config(first: str, path: str, model: PreTrainedModel, other: P
 
 
 def _reading(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
-    """Return what decides how a tokenizer reads a text, and which token ends it."""
+    """Return what decides how a tokenizer reads a text."""
     content = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {}
-    return [tokenizer.get_vocab(), tokenizer.eos_token, *(content.get(part) for part in _READING)]
+    return [tokenizer.get_vocab(), *(content.get(part) for part in _READING)]
 
 
 def _cosine(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:

@@ -111,7 +111,7 @@ def start_processes() -> PartialState:
     do."""
     require_driver()
     prepare_cpu()
-    return PartialState(cpu=not torch.accelerator.is_available(), backend=cpu_backend(), timeout=PATIENCE)
+    return PartialState(cpu=is_on_cpu(), backend=cpu_backend(), timeout=PATIENCE)
 
 
 def share_of(batches: list[T]) -> list[T]:

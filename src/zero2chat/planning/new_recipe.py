@@ -249,6 +249,7 @@ def _with_exams(training: list[Step], exam: Exam | None, base: Base, folder: Pat
     if exam is None:
         return training
     launch = "cpu" if not machine.gpu else "single_gpu" if machine.ranks == 1 else "ddp"
+    loads = {key: training[-1].settings[key] for key in ("dtype", "load_in_4bit") if key in training[-1].settings}
     steps = []
     for name, model in (("before", base.path), ("after", str(training[-1].folder))):
         settings: dict[str, Any] = {"output_dir": f"runs/{folder.name}/{name}", "model_name_or_path": model}
@@ -256,7 +257,7 @@ def _with_exams(training: list[Step], exam: Exam | None, base: Base, folder: Pat
             settings["chat_template_path"] = base.template
         if name == "after":
             settings["compare_to"] = f"runs/{folder.name}/before"
-        settings |= {"datasets": [exam.entry], "eval_batch_size": 32}
+        settings |= {"datasets": [exam.entry], "eval_batch_size": 32} | (loads if machine.gpu else {})
         stages.load("evaluate").build(settings, f"{folder / name}.yaml")
         steps.append(Step(name, "evaluate", folder / f"{name}.yaml", (), launch, {}, settings))
     return [steps[0], *training, steps[1]]

@@ -28,7 +28,7 @@ from zero2chat.own_code import own_function
 _log = logging.getLogger(__name__)
 _FIRST_FAILURES = 64  # a function that fails for this many completions from the start is broken
 # Arguments that a trainer passes to every function, besides the dataset's columns.
-_GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
 
 
 @dataclass
@@ -98,22 +98,25 @@ class Reward:
                 f"rewards: '{spec.function}' must also take the columns that it does not use: add **columns"
             )
         named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        options = [p.name for p in named if p.name not in _GIVEN]
+        options = [p.name for p in named if p.name not in GIVEN]
         for key in spec.options:
             if key not in options:
                 raise UserError(f"rewards: {spec.function} has no option '{key}'{nearest(key, options)}")
         needed = [p.name for p in named if p.default is p.empty and p.name not in spec.options]
         # Required arguments: columns of the dataset, and values that only a trainer has.
-        self.needs = [name for name in needed if name not in _GIVEN]
-        self.needs_of_trainer = [name for name in needed if name in _GIVEN[2:]]
+        self.needs = [name for name in needed if name not in GIVEN]
+        self.needs_of_trainer = [name for name in needed if name in GIVEN[2:]]
         self.__name__ = spec.label or name  # its name in TRL's log
         self._function, self._options = function, spec.options
+        # A column named like an option of ours, such as `case`, is none.
+        ours = module_name.startswith(f"{__name__}.")
+        self._ignored = {key for key in options if key not in needed} if ours else set()
         self.errors = 0  # completions for which the function raised
         self.failure: str | None = None  # the first row of the last call for which it raised, and the error
         self._judged = 0  # completions for which it returned a number
         self._check_references = getattr(module, "check_references", None)
         self._references = getattr(module, "REFERENCES", "answer")
-        if module_name.startswith(f"{__name__}."):  # a user's function may not support a call without completions
+        if ours:  # a user's function may not support a call without completions
             self([], **{name: [] for name in needed if name != "completions"})
 
     def check(self, problems: Dataset, label: str, names: Sequence[str] = ()) -> None:
@@ -137,7 +140,7 @@ class Reward:
         Any other exception is attributed to a completion's text. The completion gets None, which has no effect; the
         error is logged and counted as the metric `<function>/errors`. A model's text must not end training.
         """
-        columns = {**columns, **self._options}
+        columns = {key: value for key, value in columns.items() if key not in self._ignored} | self._options
         self.failure = None
         try:
             found = list(

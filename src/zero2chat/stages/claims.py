@@ -272,9 +272,9 @@ def judged(figure: Figure, steps: Mapping[str, Sequence[StepResult]]) -> dict[st
     elif (against := figure.above) is not None:
         other = _metric(against, steps)
         if figure.by is not None:
-            met = value - other["value"] >= figure.by
+            met = round(value - other["value"], 6) >= figure.by  # without errors of binary fractions
         elif figure.of is not None:
-            met = value >= figure.of * other["value"]
+            met = value >= round(figure.of * other["value"], 6)
         elif "low" in metric and "high" in other:
             met = metric["low"] > other["high"]
         else:

@@ -25,7 +25,7 @@ from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.errors import UserError
 from zero2chat.evaluation.memorization import Excerpt, Prediction, held_out_texts, predict, rows_of, start_of_document
 from zero2chat.models.loading import context_length
-from zero2chat.models.tokenization import plain_ids
+from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 from zero2chat.stages import Load, Result, Stage
 from zero2chat.stats import Metrics
 
@@ -78,7 +78,8 @@ def compression(
         metrics[f"bits_per_byte_{split}"] = stats.ratio(bits, [len(text.encode()) for text in drawn], args.seed)
         metrics[f"bits_per_byte_xz_{split}"] = {"value": round(8 * zipped[split] / sizes[split], 4), "n": sizes[split]}
         metrics[f"kept_rate_{split}"] = stats.ratio(list(map(sum, kept)), tokens, args.seed)
-        for (passage, *_), (reading, *_) in zip(documents[:_SHOWN], found, strict=False):
+        shown = [(some[0], read[0]) for some, read in zip(documents, found, strict=True) if some]
+        for passage, reading in shown[:_SHOWN]:
             samples.append(
                 {"prompt": tokenizer.decode(passage.rest), "completion": with_gaps(tokenizer, passage, reading)}
                 | {"task": f"documents {'in the training text' if split == 'train' else 'held out'}"}
@@ -94,9 +95,10 @@ def xz_size(texts: Iterable[str]) -> int:
 
 
 def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Excerpt]:
-    """Split a document, with its end token, into passages that fit the context. Each token is in one passage's rest."""
-    end = start_of_document(tokenizer)
-    ids = [*end, *plain_ids(tokenizer, [text])[0], *end]
+    """Split a document, with its end token, into passages that fit the context. Each token is in one passage's rest,
+    except a first one that nothing precedes, if the tokenizer has no token for the start of a document."""
+    end = tokenizer.get_vocab().get(END_OF_DOCUMENT, tokenizer.eos_token_id)
+    ids = [*start_of_document(tokenizer), *plain_ids(tokenizer, [text])[0], end]
     room = context_length(model)
     return [Excerpt(ids[start : start + room + 1], 1) for start in range(0, len(ids) - 1, room)]
 

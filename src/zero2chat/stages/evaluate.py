@@ -27,6 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat import stats, tasks
 from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
+from zero2chat.data.sources import local_files
 from zero2chat.errors import UserError
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
 from zero2chat.evaluation.own_data import evaluate_own_data, load_rows, read_own_data
@@ -37,9 +38,11 @@ from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.models.chat_template import end_turn, prepare_chat_template
 from zero2chat.models.hardware import is_on_cpu, start_processes
 from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import split_thought
 from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.stages import Stage
 from zero2chat.stats import Metrics
+from zero2chat.text import on_terminal
 
 HARNESS = "harness.json"  # the unchanged results of lm-evaluation-harness
 SCORES = "scores.jsonl"  # one line per evaluated row
@@ -112,6 +115,8 @@ def run(run: Run, args: EvaluateArguments) -> None:
     if args.compare_to is not None:
         digests = {str(spec.label): [digest(row) for row in rows_and_prompts(spec)[0]] for spec in specs}
         earlier = read_scores(args.compare_to, digests | {str(spec.label): rows.digests() for spec, rows in own})
+    for source in read_training_sources(args.contamination):
+        local_files(source)  # they are read at the end: a missing file must be found now
     state = start_processes()
     # Without a chat template the prompts are plain text for a base model.
     chats = bool(entries or own or args.questions or any(spec.apply_chat_template for spec in standard))
@@ -150,10 +155,10 @@ def run(run: Run, args: EvaluateArguments) -> None:
             raw[spec.label] = result.raw
             asked.append((list(result.metrics), result.questions))
     if state.is_main_process:
-        _say_what_was_seen(metrics, asked, args.contamination)
-        _say_the_rest(metrics, args.compare_to)
         run.replace_samples(0, samples)
         write_scores(run.folder, scored)
+        _say_what_was_seen(metrics, asked, args.contamination)
+        _say_the_rest(metrics, args.compare_to)
         if raw:
             write_atomically(run.folder / HARNESS, json.dumps(raw, indent=2) + "\n")
         add_scores(str(args.model_name_or_path), run.folder, metrics)
@@ -249,7 +254,11 @@ def _over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:
     called = [one.called for one in scored if one.label in labels]
     metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}
     beyond = {spec.label for spec in specs if spec.task.rpartition(".")[2] == _OUT_OF_REACH}
-    within = [one.text for one in scored if one.label not in beyond | {spec.label for spec in specs if spec.declines}]
+    within = [
+        split_thought(one.text)[1]
+        for one in scored
+        if one.label not in beyond | {spec.label for spec in specs if spec.declines}
+    ]
     if beyond and within:
         from zero2chat.tasks.out_of_reach import declines
 
@@ -307,7 +316,7 @@ def _first_questions(
     found = answer(model, tokenizer, prompts, _LONGEST_REPLY, batch_size=batch_size, tools=tools)
     if is_main_process():
         for question, said in zip(questions, found, strict=True):
-            print(f"{question}\n  {' '.join(said.text.split())[:200]}", flush=True)
+            print(on_terminal(f"{question}\n  {' '.join(said.text.split())[:200]}"), flush=True)
     return [
         {
             "prompt": question,

@@ -104,7 +104,7 @@ def novelty_of(
             if sum(grams):
                 novel = [all_ - some for all_, some in zip(grams, old, strict=True)]
                 metrics[f"novel_rate_{size}{suffix}"] = stats.ratio(novel, grams, args.seed)
-        whole = [sum(_longest(runs) == len(runs) for runs in group) / len(group) for group in groups]
+        whole = [sum(0 < len(runs) == _longest(runs) for runs in group) / len(group) for group in groups]
         longest = [[_longest(runs) for runs in group] for group in groups]
         metrics[f"verbatim_rate{suffix}"] = stats.rate(sum(whole), len(groups), args.seed)
         metrics[f"longest_run{suffix}"] = stats.mean([sum(some) / len(some) for some in longest], args.seed)
