@@ -134,8 +134,9 @@ ui: .venv/.ui
 # Test recipes and contracts with the newest releases, in a separate environment. It reports and does not gate.
 canary:
 	$(PYTHON) -m venv .canary
-	.canary/bin/pip install --quiet --upgrade torch transformers trl accelerate datasets tokenizers peft deepspeed \
-		huggingface_hub matplotlib psutil pyyaml reasoning-gym rich tiktoken pytest pytest-timeout pytest-xdist
+	.canary/bin/pip install --quiet --upgrade torch transformers trl accelerate datasets tokenizers peft \
+		"deepspeed; sys_platform == 'linux'" bm25s evaluate huggingface_hub matplotlib psutil pydantic-monty pyyaml \
+		reasoning-gym rich rstr sacrebleu tiktoken pytest pytest-timeout pytest-xdist
 	.canary/bin/pip install --quiet --no-deps -e .
 	-HF_HUB_OFFLINE=1 .canary/bin/pytest tests/recipes tests/contracts
 	@.canary/bin/pip list 2>/dev/null | grep -iE "^(torch|transformers|trl|accelerate|datasets|tokenizers|peft|deepspeed) "

@@ -53,6 +53,20 @@ def test_fingerprint_holds_settings_and_versions_but_not_the_place(here: Path) -
     assert fingerprint("dpo", settings()) != print_
 
 
+def test_fingerprint_follows_the_users_own_modules(here: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/tools.py").write_text("old")
+    Path("mine_rewards.py").write_text("old")
+    using = settings(rewards=[{"function": "mine_rewards.polite"}], tools={"mine.tools.weather": {}, "python": {}})
+    before = fingerprint("grpo", using)
+    assert set(before["inputs"]) == {"mine/tools.py", "mine_rewards.py"}
+    for name in before["inputs"]:
+        Path(name).write_text("new")
+        after = fingerprint("grpo", using)
+        assert changes(before, after) == [f"{name} changed"]
+        before = after
+
+
 def test_fingerprint_follows_the_content_of_files_folders_and_globs(here: Path) -> None:
     Path("data/sub").mkdir(parents=True)
     for name in ("data/a.txt", "data/sub/b.txt"):

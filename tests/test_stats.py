@@ -8,7 +8,18 @@ import statistics
 
 import pytest
 
-from zero2chat.stats import auroc, best_of_n, kl_of_best_of_n, mean, over_seeds, pass_at_k, rate, ratio, win_rate
+from zero2chat.stats import (
+    auroc,
+    best_of_n,
+    kl_of_best_of_n,
+    mean,
+    mean_share,
+    over_seeds,
+    pass_at_k,
+    rate,
+    ratio,
+    win_rate,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +88,15 @@ def test_ratio_counts_each_whole_and_its_interval_is_that_of_the_documents() -> 
     # Nothing and everything are as uncertain as of so many rows.
     assert ratio([0, 0, 0, 0], [4, 5, 6, 0]) == {**rate(0, 3), "n": 15, "seed": 0}
     assert ratio([4, 5], [4, 5]) == {**rate(2, 2), "n": 9, "seed": 0}
+
+
+def test_a_mean_of_shares_stays_between_0_and_1_and_is_never_certain() -> None:
+    few = mean_share([1.0, 0.0, 0.0, 0.0, 0.0])
+    assert (few["value"], few["low"]) == (0.2, 0.0)
+    assert 0.5 < few["high"] < 1
+    assert mean_share([0.0] * 20) == rate(0, 20)
+    assert mean_share([1.0] * 20, seed=3) == rate(20, 20, 3)
+    assert mean_share([0.25, 0.5]) == mean([0.25, 0.5]) | {"low": 0.0, "high": 1.0}
 
 
 def test_one_seed_is_its_own_and_of_several_rows_and_seeds_both_count() -> None:

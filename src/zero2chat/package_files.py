@@ -22,3 +22,13 @@ def find(path: str | Path) -> Path:
         ours = HOME / path
         return ours if ours.exists() else path
     return path
+
+
+def own_file(name: str) -> str | None:
+    """Return the file in the working folder that a dotted name, such as `my_rewards.polite`, imports; None if none."""
+    parts = name.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        return None
+    modules = (Path(*parts[:n]) for n in range(len(parts), 0, -1))
+    files = (file for module in modules for file in (module.with_suffix(".py"), module / "__init__.py"))
+    return next((str(file) for file in files if file.is_file()), None)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from zero2chat.errors import UserError
-from zero2chat.package_files import find
+from zero2chat.package_files import find, own_file
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -96,11 +96,10 @@ def _may_be_path(key: str, text: str) -> bool:
 
 
 def input_paths(settings: Mapping[str, Any]) -> list[str]:
-    """Return the local files, folders and globs named in the settings, and every path under `runs/`, normalised.
-
-    `data_files` inside a `data_dir` or a folder are covered by that folder.
-    """
-    paths = set()
+    """Return the local files, folders, globs and own modules named in the settings, and every path under `runs/`,
+    normalised. `data_files` inside a `data_dir` or a folder are covered by that folder."""
+    named = [*(text for _, text in strings(settings)), *map(str, settings.get("tools") or ())]
+    paths = set(filter(None, map(own_file, named)))
     for key, text in strings({key: value for key, value in settings.items() if key != "output_dir"}):
         if not _may_be_path(key, text):
             continue

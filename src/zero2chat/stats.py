@@ -48,6 +48,15 @@ def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
     return metric if seed is None else metric | {"seed": seed}
 
 
+def mean_share(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
+    """Return the mean of shares, one per row, as `mean` does, with bounds from 0 to 1. If all are 0, or all are 1, the
+    spread says nothing, and the bounds are those of a rate."""
+    metric = mean(values, seed)
+    if set(values) in ({0}, {1}):
+        metric |= rate(sum(values), len(values), seed)
+    return metric | {"low": max(0.0, metric["low"]), "high": min(1.0, metric["high"])}
+
+
 def win_rate(before: Sequence[float], after: Sequence[float], seed: int | None = None) -> dict[str, Any]:
     """Return the share of rows where the second value is higher, as a rate; a tie counts half."""
     wins = sum(0.5 if a == b else float(b > a) for a, b in zip(before, after, strict=True))

@@ -166,6 +166,11 @@ def test_further_seeds_are_added_to_what_is_done_and_joined_again(
     assert "claims: its inputs have changed: running it again" in capsys.readouterr().out
     assert set(_run(seeds=2).values()) == {"done"}
     assert _claims()["right"]["seeds"] == 2
+    del launched[:]
+    asked = Path("runs/r/ask/metrics.json")  # measured again, as after its folder was removed
+    asked.write_text(json.dumps(json.loads(asked.read_text()) | {"seconds": {"value": 99}}))
+    _run(seeds=2)
+    assert launched == ["claims", "report"]
 
 
 def test_a_step_is_chosen_in_all_seeds_and_one_seeds_by_its_name(launched: list[str]) -> None:

@@ -224,8 +224,8 @@ def test_what_an_evaluation_is_compared_with_is_an_input_of_its_step() -> None:
     assert runs.input_paths(settings) == ["runs/a/evaluate_sft", "runs/a/sft"]
 
 
-def _one(label: str, text: str, called: bool = False) -> Scored:
-    return Scored(label, "key", "row", text, 1.0, None, called, True)
+def _one(label: str, text: str, called: bool = False, score: float = 0.0) -> Scored:
+    return Scored(label, "key", "row", text, score, None, called, True)
 
 
 def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_concern(
@@ -243,9 +243,10 @@ def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_con
     scored = [
         *(_one("talk", "Hello!"), _one("talk", "I cannot.", called=True), _one("easy", "4"), _one("easy", "5")),
         *(_one("hard", "I cannot.", called=True), _one("unknown", "I cannot."), _one("beyond", "I cannot.")),
+        _one("hard", "I cannot know your name.", score=1.0),  # for this row it is right
     ]
     metrics = evaluate._over_tasks(scored, specs)  # type: ignore[arg-type]
-    assert metrics == {"needless_calls": stats.rate(1, 4), "declined_within_reach": stats.rate(2, 5)}
+    assert metrics == {"needless_calls": stats.rate(1, 4), "declined_within_reach": stats.rate(2, 6)}
     assert set(evaluate._over_tasks(scored, specs[:4])) == {"needless_calls"}  # type: ignore[arg-type]
     assert evaluate._over_tasks(scored, specs[2:4]) == {}  # type: ignore[arg-type]
 

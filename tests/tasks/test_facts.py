@@ -28,6 +28,7 @@ BIRTHDAY = {"key": "Mira Prudo", "question": "", "answer": "March 14", "kind": "
         (JOB, "She is a jeweller and a judge.", 0.0),
         (BIRTHDAY, "On March 14.", 1.0),
         (BIRTHDAY, "on the 14th of March", 1.0),
+        (BIRTHDAY, "March 14 (register#125).", 1.0),  # the passage that the search shows
         (BIRTHDAY, "March 1", 0.0),
         (BIRTHDAY, "March 14 or 15", 0.0),
         (BIRTHDAY, "March 14, or May 14", 0.0),

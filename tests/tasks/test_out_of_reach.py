@@ -25,6 +25,11 @@ def test_no_right_answer_within_reach_declines(name: str) -> None:
         assert not declines(task.demonstration(row, rng)), row
 
 
+@pytest.mark.parametrize("text", ["No, I only know English.", "I have no clock."])
+def test_other_words_for_a_refusal_are_one_too(text: str) -> None:
+    assert declines(text)
+
+
 def test_an_invented_answer_scores_zero_with_and_without_a_refusal() -> None:
     rows = TASK.rows("test", 0, 200)
     for row in rows:

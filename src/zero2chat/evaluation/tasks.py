@@ -165,10 +165,10 @@ def evaluate_tasks(
             )
             each = [[task.score(row, a.content) for a in some] for row, some in zip(rows, sampled, strict=True)]
             # Answers to one question are correlated: the interval is over questions.
-            metrics[f"accuracy_sampled_{spec.label}"] = stats.mean([sum(some) / k for some in each], spec.seed)
+            metrics[f"accuracy_sampled_{spec.label}"] = stats.mean_share([sum(some) / k for some in each], spec.seed)
             for size in sorted({1, k}):
                 chances = [stats.pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]
-                metrics[f"pass_at_{size}_{spec.label}"] = stats.mean(chances, spec.seed)
+                metrics[f"pass_at_{size}_{spec.label}"] = stats.mean_share(chances, spec.seed)
         beside = ""
         if constants:
             constant = metrics[f"constant_{spec.label}"] = best_constant(task, rows, spec.seed)

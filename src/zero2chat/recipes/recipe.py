@@ -61,7 +61,7 @@ class Step:
         words = [] if self.config.name == FILE else ["--config", str(self.config)]
         for key, value in self.overrides.items():
             structured = value is None or isinstance(value, list | dict)
-            words += [f"--{key}", json.dumps(value, ensure_ascii=False) if structured else str(value)]
+            words += [f"--{key}", json.dumps(value, ensure_ascii=False, default=str) if structured else str(value)]
         return words
 
     def arguments(self) -> tuple[Any, ...]:

@@ -97,6 +97,9 @@ def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
     """Return the step's fingerprint as it is saved, with those of the steps in its `after`. Those must be done."""
     folders = {other.name: str(other.folder) for other in steps}
     after = {before: runs.input_digest(folders[before]) for before in step.after}
+    if step.joins:  # not only how its inputs were made, but also what was measured there
+        measured = [Path(path) / runs.METRICS for path in runs.input_paths(step.settings)]
+        after |= {str(file): runs.digest(file.read_text()) for file in measured if file.is_file()}
     current = runs.fingerprint(step.stage, step.settings) | {"after": after}
     saved: dict[str, Any] = json.loads(json.dumps(current, default=str))
     return saved

@@ -293,8 +293,9 @@ def target(figure: Figure, figures: Sequence[Figure]) -> str:
     names = {(other.step, other.metric): f"“{other.figure}”" for other in reversed(figures)}
     named = names.get((against.step, against.metric), f"{against.metric} of {against.step}")
     if figure.by is not None:
-        points = is_rate(figure.metric, {"value": figure.by})
-        return f"{100 * figure.by:g} points above {named}" if points else f"{figure.by:g} above {named}"
+        points = is_rate(figure.metric, {"value": abs(figure.by)})
+        by = f"{100 * abs(figure.by):g} points" if points else f"{abs(figure.by):g}"
+        return f"at most {by} below {named}" if figure.by < 0 else f"{by} above {named}"
     return f"interval above that of {named}" if figure.of is None else f"{100 * figure.of:g}% of {named}"
 
 

@@ -254,15 +254,16 @@ def _over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:
     called = [one.called for one in scored if one.label in labels]
     metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}
     beyond = {spec.label for spec in specs if spec.task.rpartition(".")[2] == _OUT_OF_REACH}
-    within = [
-        split_thought(one.text)[1]
-        for one in scored
-        if one.label not in beyond | {spec.label for spec in specs if spec.declines}
-    ]
+    apart = beyond | {spec.label for spec in specs if spec.declines}
+    within = [one for one in scored if one.label not in apart]
     if beyond and within:
         from zero2chat.tasks.out_of_reach import declines
 
-        metrics["declined_within_reach"] = stats.rate(sum(map(declines, within)), len(within))
+        metrics["declined_within_reach"] = stats.rate(
+            # Declining may be right for some rows of a task, such as what was never said in the conversation.
+            sum(one.score != 1 and declines(split_thought(one.text)[1]) for one in within),
+            len(within),
+        )
     return metrics
 
 

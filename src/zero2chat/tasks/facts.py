@@ -202,6 +202,7 @@ def score(row: Row, completion: str) -> float:
 
     For absent people, 1.0 if it abstains and names none.
     """
+    completion = re.sub(r"\bregister#[0-9]+", "register", completion)  # as the search names a passage of its source
     denied = NEGATION.search(completion) is not None
     if row["answer"] == _UNKNOWN:
         words, digits = set(re.findall(r"[a-z]+", completion.lower())), re.search("[0-9]", completion)

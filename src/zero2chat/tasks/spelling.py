@@ -147,11 +147,11 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
 
 # Three letters or more with hyphens, commas or spaces between them: "c-a-t", "c, a, t". All words have three.
-_SPELLED = re.compile(r"(?<![\w'’-])[a-z](?:(?:\s*[-,]\s*|\s+)[a-z]){2,}(?![\w'’-])")
+_SPELLED = re.compile(r"(?<!\w)(?<!\w['’-])[a-z](?:(?:\s*[-,]\s*(?:and\s+)?|\s+(?:and\s+)?)[a-z]){2,}(?!['’-]?\w)")
 _APART = re.compile(_SPELLED.pattern.replace("{2,}", "+"))  # every third letter may be two
 
 # A letter by itself. "It is a c" and "I think c" name one, "a or c" names two.
-_LETTER = re.compile(r"(?<![\w'’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b)\w))(?![\w'’-])")
+_LETTER = re.compile(r"(?<!\w)(?<!\w['’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b|is\b)\w))(?!['’-]?\w)")
 
 
 def score(row: Row, completion: str) -> float:
@@ -159,9 +159,9 @@ def score(row: Row, completion: str) -> float:
     text = completion.lower()
     kind, answer = row["kind"], row["answer"]
     if kind == "spell":
-        return float({"-".join(re.findall(r"[a-z]", run)) for run in _SPELLED.findall(text)} == {answer})
+        return float({"-".join(re.findall(r"\b[a-z]\b", run)) for run in _SPELLED.findall(text)} == {answer})
     if kind == "third":
-        runs = {"-".join(re.findall(r"[a-z]", run)) for run in _APART.findall(text)}
+        runs = {"-".join(re.findall(r"\b[a-z]\b", run)) for run in _APART.findall(text)}
         return float(runs - {"-".join(row["key"])} == {answer})  # the answer may also spell the whole word
     rest = _SPELLED.sub(" ", text)
     words = re.findall(r"[a-z0-9]+", rest)
@@ -170,7 +170,9 @@ def score(row: Row, completion: str) -> float:
         return float((digits or {str(_NUMBERS.index(word)) for word in words if word in _NUMBERS}) == {answer})
     if kind == "reverse":
         # Any order of the word's letters is an attempt; the word itself may be named as well.
-        tries = {word for word in words if sorted(word) == sorted(answer) and word != row["key"]}
+        tries = {word for word in words if sorted(word) == sorted(answer)}
+        if answer != row["key"]:  # a palindrome is its own answer
+            tries.discard(row["key"])
         return float(tries == {answer})
     return float(set(_LETTER.findall(rest)) == {answer})
 

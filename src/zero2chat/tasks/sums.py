@@ -113,8 +113,9 @@ def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iter
             for _ in range(_REPEATING_PAIRS):
                 repeating, other = _repeating(rng.choice(digits), rng), _number(rng.choice(digits), rng)
                 pairs[(repeating, other) if rng.random() < 0.5 else (other, repeating)] = None
-        for pair in pairs:
-            a, b = sorted(pair, reverse=True) if kind == "minus" else pair
+        if kind == "minus":
+            pairs = dict.fromkeys((max(pair), min(pair)) for pair in pairs)
+        for a, b in pairs:
             if in_split(key(kind, a, b), split, SHARES):
                 for question in _questions(kind, a, b, 1, random.Random(f"{kind} {a} {b}")):
                     yield _row(kind, a, b, question) | {"turn": kind}
