@@ -9,9 +9,10 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from zero2chat.hub.model_card import add_scores, add_usage, make_card, public
+from zero2chat.hub.model_card import add_scores, add_usage, make_card
 from zero2chat.runs import Run
 from zero2chat.stats import rate
+from zero2chat.text import public
 
 METRICS = {"accuracy_facts": rate(30, 40, seed=0), "accuracy": {"value": 0.7, "n": 40}, "tokens": {"value": 5000}}
 
@@ -101,6 +102,7 @@ def test_a_card_contains_no_path_of_the_machine_and_no_password(tmp_path: Path) 
         "tools": {"search": {"where": "http://ada:secret@127.0.0.1:80/x"}},
         "note": f"see {Path.home()}/notes",
         "from": "['https://a.org/x.jsonl?sig=secret@1', 'b']",
+        "where": "https://a.org/?engines=x,y&key=secret@2",
         "up": "../ada/c.txt",
     }
     run = _run(str(tmp_path / "runs/mine/sft"))
@@ -115,6 +117,7 @@ def test_a_card_contains_no_path_of_the_machine_and_no_password(tmp_path: Path) 
         "tools": {"search": {"where": "http://127.0.0.1:80/x"}},
         "note": "see ~/notes",
         "from": "['https://a.org/x.jsonl', 'b']",
+        "where": "https://a.org/",
         "up": "…/c.txt",
     }
 

@@ -183,7 +183,16 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path, stage: str, writ
         "tokens": [HOSTILE],
         "ids": [HOSTILE],
     }
-    kinds = ("documents", "bytes", "bytes_per_token", "val_bits_per_byte", "accuracy", "pass_at_1", HOSTILE)
+    kinds = (
+        "documents",
+        "bytes",
+        "bytes_per_token",
+        "val_bits_per_byte",
+        "accuracy",
+        "pass_at_1",
+        "relative_bits",
+        HOSTILE,
+    )
     metrics = {f"{kind}_{HOSTILE}": rate(0.5) for kind in kinds} | {HOSTILE: HOSTILE, "accuracy": HOSTILE}
     metrics |= {key: rate(0.5) for key in ("bytes_train", "val_loss", "vocab_size")}
     history = [{"step": s, "loss": 1.0, f"eval_{HOSTILE}_loss": 1.0, HOSTILE: HOSTILE} for s in range(3)]

@@ -197,6 +197,16 @@ def test_an_endpoint_that_refuses_is_the_users_mistake_and_the_key_stays_secret(
     assert "sk-secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["sk-secret\r", "sk-secret ", "sk-secrét"])
+def test_a_key_with_characters_that_no_key_has_is_refused_and_not_shown(
+    key: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(UserError, match="MY_KEY has a space, a line end or another character") as error:
+        judge(["a"], ["q"], url=server.url, model="m", key_variable="MY_KEY")
+    assert "sk-" not in str(error.value)
+
+
 def test_a_redirect_is_not_followed_with_the_key(server: Server) -> None:
     server.says = (302, f"{server.url}/elsewhere")
     with pytest.raises(UserError, match="answers 302"):

@@ -22,7 +22,7 @@ from zero2chat.errors import UserError
 from zero2chat.inference.generate import answer
 from zero2chat.inference.session import Sampling
 from zero2chat.models.loading import context_length, load_for_use
-from zero2chat.models.tokenization import neutral, visible
+from zero2chat.models.tokenization import neutral, split_thought, visible
 from zero2chat.text import SPACES
 
 if TYPE_CHECKING:
@@ -64,14 +64,14 @@ def rank_answers(
     if sampling.temperature == 0:
         raise UserError("temperature: 0 makes all answers equal: give a value above 0, such as 1")
     file = Path(out)
-    done, whole = read_rankings(file)
+    done, _ = read_rankings(file)
     left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if prompt_key(prompt) not in done]
     if not left:
         print(f"{out}: all prompts are already ranked: give other prompts, or another file")
         return
     model, tokenizer = load_for_use(model_path)
     _require_answerable(model, tokenizer, [prompt for _, prompt in left], model_path)
-    mend(file, whole)
+    mend(file, read_rankings(file)[1])  # again: others may have added some while the model was loading
     console = Console(highlight=False)
     lines = lines or sys.stdin
     orders = typed(lines)
@@ -94,7 +94,8 @@ def rank_answers(
             if not made:
                 print("(skipped)" if not order else "(all tied: no preference, so it is not saved)", flush=True)
                 continue
-            append_ranking(file, model_path, prompt, [(texts[a], texts[b]) for a, b in made])
+            said = [split_thought(text)[1] for text in texts]  # in a row, the tags of a thought would be plain text
+            append_ranking(file, model_path, prompt, [(said[a], said[b]) for a, b in made])
             rankings, pairs = rankings + 1, pairs + len(made)
     print(f"{rankings} rankings, {pairs} pairs added to {out}")
 

@@ -109,4 +109,5 @@ class WholeRequests:
 
 def refusal(status: int, why: str) -> JSONResponse:
     """Return an error in the format that OpenAI clients display."""
+    why = why.encode("utf-8", "replace").decode()  # it may quote half a surrogate pair
     return JSONResponse({"error": {"message": why, "type": "invalid_request_error"}}, status)

@@ -65,8 +65,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)
-    except OSError as error:
-        reason = str(error.strerror).split(" (while")[0]
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name with an empty part
+        reason = str(getattr(error, "strerror", None) or "not a host name").split(" (while")[0]
         raise UserError(
             f"port {port} of {host} is not available ({reason}): give another --port, or 0 to pick a free port"
         ) from error

@@ -124,4 +124,4 @@ def _print_call(piece: Call | ToolResult) -> None:
         written = f"\n{textwrap.indent(written, '  ')}" if "\n" in written else f' "{written}"'
         shown = f"{on_terminal(piece.name) or 'call'}:{written}"
     style = "dim" if isinstance(piece, ToolResult) else None
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(shown, style=style)
+    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(shown, style=style)

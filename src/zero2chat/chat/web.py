@@ -23,6 +23,7 @@ from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_for_use
+from zero2chat.models.tokenization import split_thought
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -215,7 +216,7 @@ class ChatPage:
                 self.out,
                 f"{names[chosen]} > {names[1 - chosen]}",
                 prompt,
-                [(turn.texts[chosen], turn.texts[1 - chosen])],
+                [(split_thought(turn.texts[chosen])[1], split_thought(turn.texts[1 - chosen])[1])],
             )
         except UserError as error:
             turn.note, turn.mistake = str(error), True
@@ -350,13 +351,14 @@ def ui(
     if out and not against:
         raise UserError("out: votes need two models: give the second with --against")
     file = Path(out) if out else None
-    whole = read_rankings(file)[1] if file else 0
+    if file:
+        read_rankings(file)  # a file that is none of ours is refused before models are loaded
     with listen(host, port) as listener:
         sampling = sampling or Sampling()
         compared = [(model, tools), (against, against_tools)] if against else [(model, tools)]
         page = ChatPage([SharedModel(name, *load_for_use(name), sampling, system, its) for name, its in compared], file)
         if file:
-            mend(file, whole)
+            mend(file, read_rankings(file)[1])  # again: others may have added some while the models were loading
         address, port = listener.getsockname()[:2]
         # Each tab's heartbeat is an endless request; its end at shutdown is not an error to print.
         config = uvicorn.Config(application(page, address), log_level="critical", timeout_graceful_shutdown=1)

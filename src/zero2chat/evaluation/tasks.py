@@ -128,6 +128,7 @@ def evaluate_tasks(
     seed: int = 0,
     tools: Tools | None = None,
     constants: bool = True,
+    template: Mapping[str, Any] | None = None,
 ) -> tuple[stats.Metrics, list[dict[str, Any]], list[Scored]]:
     """Return metrics of all tasks, the first `show` greedy answers of each as rows for `samples.jsonl`, and all rows.
 
@@ -136,7 +137,7 @@ def evaluate_tasks(
     `pass_at_k_*` counts only answers with score 1 as correct. If a task scores only 0 or 1, pass@1 equals the sampled
     accuracy. `seed` changes the samples. `abstention_rate_*` is the share of greedy answers that abstain, for tasks
     that can tell (`said`). For tasks with `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call.
-    With `constants`, `constant_*` is the score of the best constant answer.
+    With `constants`, `constant_*` is the score of the best constant answer. `template`: options of the chat template.
     """
     metrics: stats.Metrics = {}
     samples: list[dict[str, Any]] = []
@@ -146,7 +147,9 @@ def evaluate_tasks(
         task = tasks.load(spec.task)
         rows, prompts = rows_and_prompts(spec)
         at_hand = tools if spec.tools else None
-        greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand)
+        greedy = answer(
+            model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand, template=template
+        )
         found = [_scored(task, str(spec.label), row, a) for row, a in zip(rows, greedy, strict=True)]
         scored += found
         metrics[f"accuracy_{spec.label}"] = stats.rate(sum(one.score or 0 for one in found), len(rows), spec.seed)
@@ -161,7 +164,7 @@ def evaluate_tasks(
         if spec.samples:
             k = spec.samples
             sampled = answer_each(
-                model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, spec.seed + seed, at_hand
+                model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, spec.seed + seed, at_hand, template
             )
             each = [[task.score(row, a.content) for a in some] for row, some in zip(rows, sampled, strict=True)]
             # Answers to one question are correlated: the interval is over questions.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from zero2chat.models.loading import bases, is_hub_name
 from zero2chat.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
+from zero2chat.text import public
 
 CARD = "README.md"
 _USE = ("<!-- how to run it -->", "<!-- end of how to run it -->")
@@ -148,24 +149,6 @@ def _results(kind: str, dataset: str, metrics: Mapping[str, Mapping[str, Any]]) 
         for key, metric in metrics.items()
         if "n" in metric
     ]
-
-
-def public(value: Any) -> Any:
-    """Return a setting without local paths, and URLs in it without passwords and queries, which may hold keys."""
-    if isinstance(value, Mapping):
-        return {key: public(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [public(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    here, home = str(Path.cwd()).rstrip("/"), str(Path.home()).rstrip("/")
-    text = value.replace(f"{here}/", "") if here else value
-    text = text.replace(home, "~") if home else text
-    if text.startswith(("/", "~", "../", "file:")):
-        _, run, rest = text.rpartition("/runs/")
-        text = f"runs/{rest}" if run else f"…/{PurePath(text).name}"
-    text = re.sub(r"://[^/\s@]+@", "://", text)
-    return re.sub(r"(\w://[^\s?#]*)[?#][^\s'\"\])},]*", r"\1", text)
 
 
 def _name(folder: Path) -> str:

@@ -86,10 +86,12 @@ def encode_prompts(
     prompts: Sequence[Sequence[Mapping[str, str]]],
     tools: Tools | None = None,
     schemas: Sequence[Any] | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """Encode each conversation up to where the answer begins. Control tokens in messages and in the tools' descriptions
-    are neutralised."""
-    return render_prompts(tokenizer, [neutral(messages, tokenizer) for messages in prompts], schemas, tools)
+    are neutralised. `template` has options of the chat template."""
+    harmless = [neutral(messages, tokenizer) for messages in prompts]
+    return render_prompts(tokenizer, harmless, schemas, tools, **(template or {}))
 
 
 def render_prompts(
@@ -119,13 +121,15 @@ def answer(
     seed: int = 0,
     tools: Tools | None = None,
     schemas: Sequence[Any] | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> list[Answer]:
     """Answer each conversation, in order; greedy at temperature 0. The global random state is preserved.
 
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
-    is then the limit between two calls. `schemas` are as in `render_prompts`. Every rank must call this; each answers
-    its share, and all get all answers. Control tokens in messages are neutralised. Raises `UserError` for a question
-    that does not fit the context, a model without EOS token, and a tokenizer without pad token.
+    is then the limit between two calls. `schemas` are as in `render_prompts`, `template` as in `encode_prompts`. Every
+    rank must call this; each answers its share, and all get all answers. Control tokens in messages are neutralised.
+    Raises `UserError` for a question that does not fit the context, a model without EOS token, and a tokenizer without
+    pad token.
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:
@@ -137,7 +141,7 @@ def answer(
     written = CallFormat(tools, tokenizer, ends) if tools else None
     if written:
         ends = written.ends
-    encoded = encode_prompts(tokenizer, prompts, tools, schemas)
+    encoded = encode_prompts(tokenizer, prompts, tools, schemas, template)
     room = context_length(model)
     if max(map(len, encoded)) >= room:
         raise UserError(f"a question of {max(map(len, encoded))} tokens does not fit the model's context of {room}")
@@ -212,8 +216,9 @@ def answer_each(
     batch_size: int = 128,
     seed: int = 0,
     tools: Tools | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> list[list[Answer]]:
     """Generate k answers per conversation, each as `answer` does."""
     asked = [prompt for prompt in prompts for _ in range(k)]
-    found = answer(model, tokenizer, asked, max_new_tokens, temperature, batch_size, seed, tools)
+    found = answer(model, tokenizer, asked, max_new_tokens, temperature, batch_size, seed, tools, template=template)
     return [found[i * k : (i + 1) * k] for i in range(len(prompts))]

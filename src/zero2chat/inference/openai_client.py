@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,12 +64,17 @@ class Endpoint:
         return self._parts._replace(query="").geturl()
 
     def headers(self) -> dict[str, str]:
-        """Return the headers. Raises `UserError` if the key is missing."""
+        """Return the headers. Raises `UserError` if the key is missing or malformed."""
         headers = {"Content-Type": "application/json"}
         if self.key_variable is not None:
             if not os.environ.get(self.key_variable):
                 raise UserError(
                     f"endpoint: the environment variable {self.key_variable} is not set: set it to the API key"
+                )
+            if not re.fullmatch("[!-~]+", os.environ[self.key_variable]):  # an error of the client would show it
+                raise UserError(
+                    f"endpoint: the environment variable {self.key_variable} has a space, a line end or another "
+                    "character that no API key has: set it again"
                 )
             headers["Authorization"] = f"Bearer {os.environ[self.key_variable]}"
         return headers

@@ -11,6 +11,7 @@ _LONGEST_PROSE = 3000  # characters at the end of a text that are searched for a
 _BOXES = ("\\boxed", "\\fbox")
 _BRACES = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{?)|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # the content of \boxed without braces
+_MODULO = re.compile(r"%\s*\(?[0-9]+\)?\s*=")  # N % 10 = 4
 _THOUGHT = re.compile(r"<\|?(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\|?>", re.IGNORECASE)
 _MOST_PERCENTS = 50  # of a line: the first ones
 _COMMENT = re.compile(r"<!--.*?(?:-->|$)|\\begin\{comment\}.*?(?:\\end\{comment\}|$)", re.DOTALL)
@@ -141,7 +142,7 @@ def _without_comments(text: str) -> str:
                 break
             before = line[max(0, at - 2) : at]
             marked = first < at and line.count("{", 0, at) <= line.count("}", 0, at)
-            percent = before.strip()[-1:].isdigit() or before[-1:] not in ("", " ")
+            percent = before.strip()[-1:].isdigit() or before[-1:] not in ("", " ") or _MODULO.match(line, at)
             if before[-1:] != "\\" and (marked or not percent):
                 line = line[: at + (before[-1:] == "}")]  # \boxed{5}% is a percentage
                 break
@@ -246,9 +247,11 @@ def _before_braces(before: str) -> list[str]:
 
 
 def _in_formula(text: str, at: int) -> bool:
-    """Whether a position in a text is between dollar signs, or in \\( \\) or \\[ \\]."""
+    """Whether a position in a text is between dollar signs, or in \\( \\) or \\[ \\]. An odd dollar sign is money if no
+    other follows in the paragraph."""
     before = text[:at].replace("\\$", "").replace("$$", "\\$")
-    if (before.count("$") - before.count("\\$")) % 2 or before.count("\\$") % 2:
+    closes = "$" in text[at:].replace("\\$", "").split("\n\n", 1)[0]
+    if closes and ((before.count("$") - before.count("\\$")) % 2 or before.count("\\$") % 2):
         return True
     return any(before.rfind(f"\\{start}") > before.rfind(f"\\{end}") for start, end in ("()", "[]"))
 

@@ -168,10 +168,16 @@ def neutralise(text: str, tokenizer: PreTrainedTokenizerBase, tags: bool = True)
     token that a space cannot break, such as a single character, stays. `tags`: also break the tags of calls that the
     chat template writes as plain text.
     """
-    control = _control_tokens(tokenizer)
+    return _neutralised(text, _breakable(tokenizer, tags), tokenizer)
+
+
+def _breakable(tokenizer: PreTrainedTokenizerBase, tags: bool) -> list[str]:
     template = tokenizer.chat_template
-    if tags and isinstance(template, str):
-        control += [tag for tag in _TOOL_TAGS if tag in template]
+    called = [tag for tag in _TOOL_TAGS if tag in template] if tags and isinstance(template, str) else []
+    return _control_tokens(tokenizer) + called
+
+
+def _neutralised(text: str, control: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
     text = _as_read(text, control, tokenizer)
     # Repeat until none is left: breaking one may reveal another that overlapped it.
     while found := [token for token in control if token in text]:
@@ -186,25 +192,25 @@ def neutral(value: Any, tokenizer: PreTrainedTokenizerBase, tags: bool = True) -
     The tags of plain-text calls stay in the content of an assistant's message: data may have its calls written there.
     What is nested in a message, such as the arguments of a call, is no message, whatever role it names.
     """
-    if isinstance(value, list | tuple):
-        return [_neutral_message(item, tokenizer, tags) for item in value]
-    return _neutral_message(value, tokenizer, tags)
+    # Once: a request of 1 MiB may have 350,000 texts.
+    control, apart = _breakable(tokenizer, tags), _breakable(tokenizer, tags=False)
+
+    def message(item: Any) -> Any:
+        found = _neutral(item, tokenizer, control)
+        if isinstance(item, Mapping) and item.get("role") == "assistant" and isinstance(item.get("content"), str):
+            found["content"] = _neutral(item["content"], tokenizer, apart)
+        return found
+
+    return [message(item) for item in value] if isinstance(value, list | tuple) else message(value)
 
 
-def _neutral_message(value: Any, tokenizer: PreTrainedTokenizerBase, tags: bool) -> Any:
-    found = _neutral(value, tokenizer, tags)
-    if isinstance(value, Mapping) and value.get("role") == "assistant" and isinstance(value.get("content"), str):
-        found["content"] = _neutral(value["content"], tokenizer, tags=False)
-    return found
-
-
-def _neutral(value: Any, tokenizer: PreTrainedTokenizerBase, tags: bool) -> Any:
+def _neutral(value: Any, tokenizer: PreTrainedTokenizerBase, control: Sequence[str]) -> Any:
     if isinstance(value, str):
         # Tokenizers reject half a surrogate pair, which broken JSON may contain.
-        return neutralise(value.encode("utf-8", "replace").decode(), tokenizer, tags)
+        return _neutralised(value.encode("utf-8", "replace").decode(), control, tokenizer)
     if isinstance(value, Mapping):
-        return {_neutral(key, tokenizer, tags): _neutral(item, tokenizer, tags) for key, item in value.items()}
-    return [_neutral(item, tokenizer, tags) for item in value] if isinstance(value, list | tuple) else value
+        return {_neutral(key, tokenizer, control): _neutral(item, tokenizer, control) for key, item in value.items()}
+    return [_neutral(item, tokenizer, control) for item in value] if isinstance(value, list | tuple) else value
 
 
 def split_thought(text: str) -> tuple[str | None, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import answers, opening, table, with_interval
+from zero2chat.report.parts import answers, esc, opening, table, with_interval
 from zero2chat.report.steps import StepResult
 
 TITLE = "Near and far"
@@ -31,7 +31,7 @@ def section(step: StepResult) -> str:
     )
     text = opening(step, STORY, KEY) + figures
     if relative:
-        rows = [(source, with_interval("relative_bits", metric)) for source, metric in relative.items()]
+        rows = [(esc(source), with_interval("relative_bits", metric)) for source, metric in relative.items()]
         text += table(("source", "bits, relative to the model before"), rows)
     found = step.named(r"needle_rate_(\d+_at_\d+)")
     sizes, depths = (list(dict.fromkeys(name.split("_at_")[part] for name in found)) for part in (0, 1))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from zero2chat.report.steps import Metric, StepResult, bounds, finite
+from zero2chat.text import public
 
 _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
@@ -210,7 +211,7 @@ def metrics_table(step: StepResult) -> str:
 
 
 def settings_table(step: StepResult) -> str:
-    rows = [(f"<code>{esc(key)}</code>", esc(value, 400)) for key, value in sorted(step.settings.items())]
+    rows = [(f"<code>{esc(key)}</code>", esc(public(value), 400)) for key, value in sorted(step.settings.items())]
     return table(("setting", "value"), rows)
 
 

@@ -329,7 +329,8 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     if len(problems) < at_once:
         raise UserError(f"datasets: {len(problems)} problems, but one generation needs {at_once}: give more")
     room = context_length(model) - training.max_completion_length
-    problems = safe_problems(problems, tokenizer, room, tools=tools, template_kwargs=training.chat_template_kwargs)
+    template: Any = training.chat_template_kwargs  # a mapping: a text has been parsed
+    problems = safe_problems(problems, tokenizer, room, tools=tools, template_kwargs=template)
     use_fast_rollouts(model)
     chosen: dict[str, dict[str, Any]] = {}
     if pass_rate:
@@ -345,6 +346,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
             batch_size=args.eval_batch_size,
             seed=training.seed,
             cut_fails=training.mask_truncated_completions,
+            template=template,
         )
         if len(problems) < at_once:
             raise UserError(
@@ -377,7 +379,9 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     # starts.)
     if specs and not (is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled):
         few = [replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in specs]
-        _, samples, _ = evaluate_tasks(model.to(training.device), tokenizer, few, show=_SHOWN, tools=tools)
+        _, samples, _ = evaluate_tasks(
+            model.to(training.device), tokenizer, few, show=_SHOWN, tools=tools, template=template
+        )
         if trainer.is_world_process_zero():
             run.replace_samples(0, samples)
 

@@ -182,7 +182,7 @@ def compare_answers(
         gold = tasks.load_taste(spec.task)
     except UserError:
         gold = tasks.load(spec.task).score
-    sides = [[gold(row, a.text) for row, a in zip(rows, side, strict=True)] for side in (before, after)]
+    sides = [[gold(row, a.content) for row, a in zip(rows, side, strict=True)] for side in (before, after)]
     metrics = {
         "win_rate": stats.win_rate(sides[0], sides[1], spec.seed),
         "gold_before": stats.mean(sides[0], spec.seed),
@@ -308,7 +308,14 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
             with opened as current:
                 answers.append(
                     answer(
-                        current, tokenizer, asked, longest, held_out.temperature, args.eval_batch_size, held_out.seed
+                        current,
+                        tokenizer,
+                        asked,
+                        longest,
+                        held_out.temperature,
+                        args.eval_batch_size,
+                        held_out.seed,
+                        template=template_kwargs,
                     )
                 )
         more, golds = compare_answers(held_out, rows, *answers)
@@ -320,7 +327,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
     if args.tasks:
         with trainer.trained_model() as current:
             more, shown_answers, _ = evaluate_tasks(
-                current, tokenizer, args.specs, args.eval_batch_size, seed=training.seed
+                current, tokenizer, args.specs, args.eval_batch_size, seed=training.seed, template=template_kwargs
             )
         metrics |= more
         samples[trainer.state.global_step] += shown_answers

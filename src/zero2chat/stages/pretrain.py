@@ -323,7 +323,7 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
     sampler.trainer, trainer.loads = trainer, loads
     trainer.balance_experts()
 
-    dtype = torch.bfloat16 if training.bf16 else torch.float32
+    dtype = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else torch.float32
     speed = RunCallback(
         run,
         flops_per_token(model, args.max_length),

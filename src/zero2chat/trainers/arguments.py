@@ -64,6 +64,11 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
     ("hub_strategy", lambda value, _: value != "end", "only the finished folder is pushed: remove this setting"),
     ("trust_remote_code", _true, "remote code is never run: remove this setting"),
     ("save_total_limit", lambda value, _: value == 1, "a kill during a save would lose everything: set 2 or more"),
+    (
+        "auto_find_batch_size",
+        _true,
+        "global_batch_size would not hold: remove this setting, and lower per_device_train_batch_size",
+    ),
     ("save_only_model", _true, "a run could not resume from such checkpoints: remove this setting"),
     ("ignore_data_skip", _true, "a resumed run would train on the same rows again: remove this setting"),
     ("restore_callback_states_from_checkpoint", _true, "the stage restores its own callbacks: remove this setting"),

@@ -17,7 +17,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from trl.models import unwrap_model_for_generation
 
 from zero2chat.config import Refuse
 from zero2chat.data.sources import read_sources
@@ -28,7 +27,7 @@ from zero2chat.inference.tool_format import Tools
 from zero2chat.runs import Run
 from zero2chat.trainers.arguments import MuonArguments
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.trainer import ResumableTrainer, train
+from zero2chat.trainers.trainer import ResumableTrainer, opened_for_generation, train
 
 
 @dataclass
@@ -104,8 +103,11 @@ def finish_with_tasks(
     scores: dict[str, Any] = {}
     if specs := args.specs:
         seed = trainer.args.seed
-        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as trained:
-            scores, samples, _ = evaluate_tasks(trained, tokenizer, specs, args.eval_batch_size, seed=seed, tools=tools)
+        with opened_for_generation(trainer) as trained:
+            template = getattr(trainer.args, "chat_template_kwargs", None)
+            scores, samples, _ = evaluate_tasks(
+                trained, tokenizer, specs, args.eval_batch_size, seed=seed, tools=tools, template=template
+            )
         if trainer.is_world_process_zero():
             run.replace_samples(trainer.state.global_step, samples)
     if args.merge_adapter and trainer.is_world_process_zero():
@@ -148,11 +150,18 @@ class TaskEvalCallback(TrainerCallback):
         self.trainer.count_tokens()
         with (
             self.compute.paused(),
-            unwrap_model_for_generation(self.trainer.model_wrapped, self.trainer.accelerator) as model,
+            opened_for_generation(self.trainer) as model,
         ):
             # The best constant answer is the same at each step: it is computed once, at the end.
             metrics, *_ = evaluate_tasks(
-                model, self.tokenizer, self.specs, self.batch_size, show=0, tools=self.tools, constants=False
+                model,
+                self.tokenizer,
+                self.specs,
+                self.batch_size,
+                show=0,
+                tools=self.tools,
+                constants=False,
+                template=getattr(self.trainer.args, "chat_template_kwargs", None),
             )
         line: dict[str, Any] = {"step": state.global_step}
         for name, metric in metrics.items():

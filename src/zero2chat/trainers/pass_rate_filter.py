@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Annotated, Any
@@ -75,6 +76,7 @@ def keep_by_pass_rate(
     batch_size: int,
     seed: int,
     cut_fails: bool = False,
+    template: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, dict[str, dict[str, Any]]]:
     """Return the problems kept, in order, and metrics with the numbers of removed ones. Every rank must call this.
 
@@ -94,7 +96,9 @@ def keep_by_pass_rate(
         own = schemas_of(rows)
         shown = own and [schemas for schemas in own for _ in range(spec.samples)]
         at = seed + len(found)
-        answers = answer(model, tokenizer, prompts, max_new_tokens, temperature, batch_size, at, schemas=shown)
+        answers = answer(
+            *(model, tokenizer, prompts, max_new_tokens, temperature, batch_size, at), schemas=shown, template=template
+        )
         lines: list[Any] = [None] * len(rows)
         if is_main_process():
             columns = {key: [value for value in rows[key] for _ in range(spec.samples)] for key in rows.column_names}

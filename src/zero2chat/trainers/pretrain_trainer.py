@@ -18,14 +18,13 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
-from trl.models import unwrap_model_for_generation
 
 from zero2chat.data.streaming import WindowStream
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.experts import ExpertLoads
 from zero2chat.runs import Run
-from zero2chat.trainers.trainer import ResumableTrainer
+from zero2chat.trainers.trainer import ResumableTrainer, opened_for_generation
 
 _AHEAD = 64  # batches that a stream's worker keeps ready: a block of documents is tokenized at once, for seconds
 
@@ -89,7 +88,7 @@ class SampleCallback(TrainerCallback):
             pad_token_id=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
         with (
-            unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
+            opened_for_generation(trainer) as model,
             generating(model, trainer.args.seed),
         ):
             # One by one: GPT-2's tokenizer has no padding.

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PrinterCallback, Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import DistillationConfig, GRPOConfig
+from trl.models import unwrap_model_for_generation
 
 from zero2chat import host_watchdog
 from zero2chat.errors import UserError
@@ -57,6 +58,15 @@ def set_epoch(dataloader: DataLoader, epoch: int) -> None:
     sampler: Any = getattr(batches, "sampler", None)
     if hasattr(sampler, "set_epoch"):
         sampler.set_epoch(epoch)
+
+
+def opened_for_generation(trainer: Trainer) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which the trained model generates. TRL turns gradient checkpointing off in it, and then on
+    again with these settings."""
+    checkpointing = trainer.args.gradient_checkpointing_kwargs
+    return unwrap_model_for_generation(
+        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=checkpointing
+    )
 
 
 class ResumableTrainer(Trainer):

@@ -17,9 +17,10 @@ import yaml
 from zero2chat.data.crawl.blocks import LARGEST
 from zero2chat.data.crawl.settings import DUPLICATES, REMOVED, WORK, Crawl
 from zero2chat.errors import UserError
-from zero2chat.hub.model_card import CARD, public
+from zero2chat.hub.model_card import CARD
 from zero2chat.runs import CRAWL, write_atomically
 from zero2chat.tasks import SPLITS
+from zero2chat.text import public
 
 TOKENIZER = "whitespace-separated words"
 _EXAMPLES = 2  # removed texts per reason

@@ -46,6 +46,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from zero2chat.errors import UserError
+from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.trainers.ppo.batch import Batch, as_tensors, joined, padded, trimmed
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.losses import (
@@ -561,7 +562,10 @@ class PPOTrainer(BaseTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         with self._policy_alone():
-            super()._load_from_checkpoint(resume_from_checkpoint)
+            if isinstance(self.model, PreTrainedModel) and expert_stacks(self.model) and not self.is_deepspeed_enabled:
+                reload(self.model, resume_from_checkpoint)  # see `ResumableTrainer._reloads`
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint)
         self.model.value.load_state_dict(load_file(Path(resume_from_checkpoint) / VALUE))
 
     def _load_best_model(self) -> None:
