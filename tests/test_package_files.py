@@ -18,7 +18,7 @@ import yaml
 from zero2chat import cli, runs
 from zero2chat.config import load_yaml
 from zero2chat.errors import UserError
-from zero2chat.package_files import FOLDERS, find
+from zero2chat.package_files import FOLDERS, find, own_file
 from zero2chat.planning.preview import open_rows
 from zero2chat.recipes import runner
 from zero2chat.recipes.recipe import load_recipe
@@ -204,3 +204,7 @@ def test_a_recipe_of_ones_own_runs_in_an_empty_folder_with_the_package_from_a_wh
     assert str(site / "zero2chat/bundled/accelerate_configs/cpu.yaml") in printed
     assert str(site) not in (tmp_path / "runs/my-recipe/sft/README.md").read_text()
     assert "recipes/chat-qwen3-0.6b/sft.yaml" in run("recipes/chat-qwen3-0.6b", "--dry-run")
+
+
+def test_a_text_longer_than_a_file_name_is_no_module_of_ones_own() -> None:
+    assert own_file(f"a.{'b' * 300}") is None

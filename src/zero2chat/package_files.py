@@ -1,4 +1,4 @@
-"""Files that come with the package: accelerate configs, chat templates and recipes.
+"""Files that come with the package (accelerate configs, chat templates and recipes), and those of the user's modules.
 
 A wheel has them in the folder `bundled` (pyproject.toml maps them there); in a clone they are at its root.
 """
@@ -27,7 +27,7 @@ def find(path: str | Path) -> Path:
 def own_file(name: str) -> str | None:
     """Return the file in the working folder that a dotted name, such as `my_rewards.polite`, imports; None if none."""
     parts = name.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+    if len(parts) < 2 or len(name) > 255 or not all(part.isidentifier() for part in parts):
         return None
     modules = (Path(*parts[:n]) for n in range(len(parts), 0, -1))
     files = (file for module in modules for file in (module.with_suffix(".py"), module / "__init__.py"))

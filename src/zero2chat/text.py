@@ -1,4 +1,4 @@
-"""Untrusted text: escape it for printing, split it into words or passages, parse http URLs."""
+"""Text: escape untrusted text for printing, split it into words or passages, parse http URLs, leave out secrets."""
 
 from __future__ import annotations
 

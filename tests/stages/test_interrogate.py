@@ -300,6 +300,10 @@ class Server(ThreadingHTTPServer):
         self.judged: list[str] = []
         self.shrugs = "nothing"
 
+    @property
+    def endpoint(self) -> dict[str, Any]:
+        return {"url": f"http://127.0.0.1:{self.server_address[1]}/v1", "model": "m", "retries": 0}
+
 
 class Handler(BaseHTTPRequestHandler):
     """It writes questions, and as a judge it knows no number but 1501. Those that `shrugs` names get no verdict."""
@@ -338,7 +342,7 @@ def test_an_endpoint_writes_the_questions_and_judges_by_the_passage(
         return reply(question, i)
 
     says(answering)
-    endpoint = {"url": f"http://127.0.0.1:{server.server_address[1]}/v1", "model": "m", "retries": 0}
+    endpoint = server.endpoint
     found = metrics(run(datasets=corpus, answers=4, endpoint=endpoint, judge=endpoint))
     assert not [question for question in asked if question.startswith("Write a question")]
     assert found["questions"]["value"] == 3
@@ -353,9 +357,8 @@ def test_answers_without_a_verdict_of_the_judge_keep_that_of_their_words(
     run: Run, corpus: Any, says: Callable[[Says], None], server: Server
 ) -> None:
     says(reply)
-    judge = {"url": f"http://127.0.0.1:{server.server_address[1]}/v1", "model": "m", "retries": 0}
     server.shrugs = "1801"
-    found = metrics(run(datasets=corpus, answers=4, judge=judge))
+    found = metrics(run(datasets=corpus, answers=4, judge=server.endpoint))
     assert found["judge_left_out"] == {**found["judge_left_out"], "value": 0.5, "n": 8}
     assert found["correct_rate"]["value"] == pytest.approx(5 / 12, abs=1e-3)  # 1501, and the four that are in the text
 
@@ -364,10 +367,9 @@ def test_a_judge_that_gives_no_verdict_at_all_is_refused(
     run: Run, corpus: Any, says: Callable[[Says], None], server: Server
 ) -> None:
     says(reply)
-    judge = {"url": f"http://127.0.0.1:{server.server_address[1]}/v1", "model": "m", "retries": 0}
     server.shrugs = ""
     with pytest.raises(UserError, match="none of its 8 replies has a verdict"):
-        run(datasets=corpus, answers=4, judge=judge)
+        run(datasets=corpus, answers=4, judge=server.endpoint)
 
 
 def test_a_judge_that_is_not_there_is_refused_before_any_question_is_asked(

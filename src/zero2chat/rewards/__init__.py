@@ -108,7 +108,7 @@ class Reward:
         self.needs_of_trainer = [name for name in needed if name in GIVEN[2:]]
         self.__name__ = spec.label or name  # its name in TRL's log
         self._function, self._options = function, spec.options
-        # A column named like an option of ours, such as `case`, is none.
+        # A column may have the name of an option of our functions, such as `case`: it does not set that option.
         ours = module_name.startswith(f"{__name__}.")
         self._ignored = {key for key in options if key not in needed} if ours else set()
         self.errors = 0  # completions for which the function raised

@@ -562,7 +562,8 @@ class PPOTrainer(BaseTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         with self._policy_alone():
-            if isinstance(self.model, PreTrainedModel) and expert_stacks(self.model) and not self.is_deepspeed_enabled:
+            sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+            if isinstance(self.model, PreTrainedModel) and expert_stacks(self.model) and not sharded:
                 reload(self.model, resume_from_checkpoint)  # see `ResumableTrainer._reloads`
             else:
                 super()._load_from_checkpoint(resume_from_checkpoint)
