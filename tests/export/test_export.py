@@ -92,7 +92,10 @@ def test_a_merged_model_is_an_ordinary_one_that_says_what_the_adapter_says(
     assert (wanted - got).abs().max() < (1e-4 if dtype == "float32" else 0.2)
 
 
-def test_what_a_merge_wrote_can_be_pushed(adapter: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_what_a_merge_wrote_can_be_pushed_with_the_card_of_its_run(
+    adapter: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    from zero2chat.hub.model_card import make_card
     from zero2chat.hub.push import pack
 
     own = shutil.copytree(adapter, tmp_path / "own")
@@ -101,7 +104,11 @@ def test_what_a_merge_wrote_can_be_pushed(adapter: Path, model_folder: Path, tmp
     settings = {"model_name_or_path": "some/base", "use_peft": True}
     made = {"stage": "sft", "settings": settings, "inputs": {}, "versions": {}}
     (trained / "run.json").write_text(json.dumps({"fingerprint": made, "seconds": 1}))
-    (trained / "metrics.json").write_text(json.dumps({"accuracy": {"value": 0.75, "n": 40}}))
+    metrics = {"accuracy": {"value": 0.75, "n": 40}}
+    (trained / "metrics.json").write_text(json.dumps(metrics))
+    card = make_card(trained, {"fingerprint": made, "seconds": 1}, metrics)  # as every finished run has one
+    card.text += "\nBetter at cooking than at sums.\n"
+    card.save(trained / "README.md")
     for name in ("own", "run"):
         out = tmp_path / f"merged-{name}"
         cli.main(["export", str(tmp_path / name), "--merge", "--out", str(out)])
@@ -111,6 +118,7 @@ def test_what_a_merge_wrote_can_be_pushed(adapter: Path, model_folder: Path, tmp
         card = str(parcel.card)
         assert "merged into its base model" in card
         assert "load it on top" not in card
+        assert ("Better at cooking than at sums." in card) == (name == "run")
         assert ("| accuracy | 0.75 | 40 |" in card, parcel.card.data.base_model) == (
             (True, "some/base") if name == "run" else (False, None)
         )
