@@ -15,6 +15,7 @@ from peft.tuners import lora
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
+    GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -310,6 +311,20 @@ def test_equal_prompts_get_draws_of_their_own_and_a_seed_repeats_them() -> None:
     assert len({tuple(row) for row in first}) == 8
     assert sample(0) == first
     assert sample(1) != first
+
+
+def test_rollouts_take_none_of_the_models_own_settings_and_these_are_kept(own_loop: list[bool]) -> None:
+    """As TRL's trainers leave `min_p` unset, and GOLD's the repetition penalty."""
+    model = make()
+    model.generation_config.update(do_sample=True, min_p=1.0, repetition_penalty=5.0)
+    before = model.generation_config.to_dict()
+    use_fast_rollouts(model)
+    torch.manual_seed(0)
+    config = GenerationConfig(do_sample=True, top_k=0, max_new_tokens=20, eos_token_id=7, pad_token_id=0)
+    drawn = model.generate(input_ids=torch.tensor([[1, 2, 3]] * 8), generation_config=config).tolist()
+    assert len({tuple(row) for row in drawn}) == 8  # with `min_p` 1 all would be the most likely tokens
+    assert own_loop == [True]  # which a repetition penalty would not be
+    assert model.generation_config.to_dict() == before
 
 
 @pytest.mark.parametrize("settings", [{"top_k": 1}, {"top_k": 0, "temperature": 1e-4}, {"top_k": 0, "top_p": 1e-6}])

@@ -14,8 +14,9 @@ are in bf16.
 
 from __future__ import annotations
 
+import contextlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -52,11 +53,31 @@ _CRITERIA = (MaxLengthCriteria, EosTokenCriteria)
 _ROPE = ("default", "linear", "llama3", "yarn")
 # Arguments of `generate`, besides generation config settings, that `fast_sample` handles.
 _INPUTS = {"inputs", "input_ids", "attention_mask", "generation_config", "logits_processor", "stopping_criteria"}
+# The generation settings that say what a token is, not how one is chosen
+_TOKENS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"}
 _ROOM = 64  # positions by which the buffer of keys and values grows at least
 
 
+@contextlib.contextmanager
+def without_own_settings(model: PreTrainedModel) -> Iterator[None]:
+    """None of the model's own generation settings but its special tokens; all is restored.
+
+    `generate` would take what its caller leaves unset, such as a repetition penalty or `min_p`, from the model's
+    `generation_config.json`.
+    """
+    settings = vars(model.generation_config)  # in place: an adapter shares its base's
+    its_own = dict(settings)
+    settings.update({name: None for name in its_own if name not in _TOKENS and not name.startswith("_")})
+    try:
+        yield
+    finally:
+        settings.clear()
+        settings.update(its_own)
+
+
 def use_fast_rollouts(model: PreTrainedModel) -> None:
-    """Make `model.generate` use `fast_sample` from now on. Pass the bare model, before a trainer or PEFT wraps it.
+    """Make `model.generate` use `fast_sample` from now on, and none of the model's own settings. Pass the bare model,
+    before a trainer or PEFT wraps it.
 
     Greedy tokens stay the same up to rounding; sampling keeps its distribution but draws other samples. `generate`
     handles whatever `fast_sample` cannot.
@@ -76,7 +97,8 @@ def _generate(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
     known = _INPUTS | vars(GenerationConfig()).keys()
     if len(args) <= 2 and all(key in known or value is None for key, value in kwargs.items()):
         kwargs["custom_generate"] = fast_sample
-    return type(self).generate(self, *args, **kwargs)
+    with without_own_settings(self):  # a rollout is drawn from the policy that is trained
+        return type(self).generate(self, *args, **kwargs)
 
 
 def fast_sample(

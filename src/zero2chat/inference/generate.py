@@ -16,14 +16,11 @@ from torch.distributed.tensor import DTensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.errors import UserError
-from zero2chat.inference.fast_generate import fast_sample
+from zero2chat.inference.fast_generate import fast_sample, without_own_settings
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, Tools
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import neutral, split_thought
-
-# The settings that say what a token is, not how one is chosen
-_TOKENS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"}
 
 
 @dataclass
@@ -45,22 +42,18 @@ class Answer:
 def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
     """Evaluation mode, a random state from `seed`, and none of the model's own generation settings; all is restored.
 
-    `generate` would take what its caller leaves unset, such as a repetition penalty, from the model's
-    `generation_config.json`, also for greedy answers: models would not be compared under equal settings. `no_grad`, not
+    Otherwise models would not be compared under equal settings, not even by greedy answers. `no_grad`, not
     `inference_mode`: FSDP2 keeps the buffers of its first forward pass, and could not train with inference tensors.
     """
-    was_training, settings = model.training, vars(model.generation_config)  # in place: an adapter shares its base's
-    its_own = dict(settings)
-    settings.update({name: None for name in its_own if name not in _TOKENS and not name.startswith("_")})
+    was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        devices = [model.device] if model.device.type == "cuda" else []
+        with without_own_settings(model), torch.no_grad(), torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             yield
     finally:
         model.train(was_training)
-        settings.clear()
-        settings.update(its_own)
 
 
 def complete(
