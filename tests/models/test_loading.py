@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from zero2chat.errors import UserError
 from zero2chat.models.adapters import merged
 from zero2chat.models.loading import context_length, load_for_use, load_model, load_tokenizer, refuse_adapter
+from zero2chat.models.reward_model import load_reward_model
+from zero2chat.planning.training_cost import base_config
 
 
 def test_a_model_folder_opens_in_fp32_with_its_tokenizer(model_folder):
@@ -93,6 +96,27 @@ def test_pickled_weights_are_refused(model_folder, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="cannot load the model"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_models_own_code_is_never_run_and_nobody_is_asked_whether_to(model_folder, tmp_path, monkeypatch, file):
+    """Without an answer given in advance, transformers asks on stdin, where a chat's first line may be "1"."""
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    kinds = ("AutoConfig", "AutoModelForCausalLM", "AutoModelForSequenceClassification")
+    of_tokenizer: dict = {"AutoTokenizer": ["own.Own", "own.Own"]}
+    own = dict.fromkeys(kinds, "own.Own") if file == "config.json" else of_tokenizer
+    settings = {"model_type": "own", "tokenizer_class": "Own", "auto_map": own}
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | settings))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n\n\nclass Own:\n    pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    if file == "config.json":
+        empty, plan = partial(load_model, weights=False), partial(base_config, steps=[])
+        for opener in (load_model, empty, load_reward_model, plan):
+            with pytest.raises(UserError, match="contains custom code"):
+                opener(str(folder))
+    else:  # the model's own type has a tokenizer class in transformers
+        assert load_tokenizer(folder).eos_token == load_tokenizer(model_folder).eos_token
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_tokenizer_folder_opens_without_a_model(tokenizer_folder):

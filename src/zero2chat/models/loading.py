@@ -29,7 +29,7 @@ def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokeni
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(path), revision=revision)
+        return AutoTokenizer.from_pretrained(str(path), revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _refused(path, folder, "tokenizer", error) from error
 
@@ -82,16 +82,18 @@ def load_model(
 
     try:
         if folder is None:
-            refuse_reward_model(path, AutoConfig.from_pretrained(str(path), revision=revision).architectures)
+            config = AutoConfig.from_pretrained(str(path), revision=revision, trust_remote_code=False)
+            refuse_reward_model(path, config.architectures)
         if not weights:
+            config = AutoConfig.from_pretrained(str(shape), revision=fitting, trust_remote_code=False)
             with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(shape), revision=fitting))
+                model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
             with contextlib.suppress(OSError):  # the model has no generation config
                 model.generation_config = GenerationConfig.from_pretrained(str(path), revision=revision)
             refuse_grown(model, tokenizer, path)
             return model, tokenizer
         model = AutoModelForCausalLM.from_pretrained(
-            str(path), dtype=dtype, revision=revision, use_safetensors=True, **options
+            str(path), dtype=dtype, revision=revision, use_safetensors=True, trust_remote_code=False, **options
         )
         if adapter:  # transformers loaded the base model's generation config, whose EOS token may differ
             model.generation_config = GenerationConfig.from_pretrained(str(path))

@@ -56,7 +56,7 @@ def load_reward_model(
                 dtype=dtype,
                 revision=revision,
                 use_safetensors=True,
-                **options,
+                **({"trust_remote_code": False} | options),
             )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]

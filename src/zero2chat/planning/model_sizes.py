@@ -57,7 +57,7 @@ def config_of(name: str) -> PreTrainedConfig:
         cached = try_to_load_from_cache(name, "config.json") if is_hub_name(name) else None
         if isinstance(cached, str):
             try:
-                return AutoConfig.from_pretrained(Path(cached).parent)
+                return AutoConfig.from_pretrained(Path(cached).parent, trust_remote_code=False)
             except (OSError, ValueError) as error:
                 raise UserError(f"{name}: its config.json cannot be read ({str(error).splitlines()[0]})") from error
         raise UserError(

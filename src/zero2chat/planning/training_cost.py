@@ -89,7 +89,7 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
         return base_config(PeftConfig.from_pretrained(path).base_model_name_or_path, steps)
     if (folder / "config.json").exists():
         try:
-            return AutoConfig.from_pretrained(path)
+            return AutoConfig.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: its config.json cannot be read ({str(error).splitlines()[0]})") from error
     config = config_of(path)

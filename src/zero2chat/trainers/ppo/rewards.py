@@ -140,7 +140,7 @@ def _ready(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) ->
     name = get_config_model_id(model.config)
     if tokenizer is None:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise UserError(f"reward model {name}: has no tokenizer: give reward_processing_classes") from error
     if tokenizer.pad_token_id is None:

@@ -147,7 +147,9 @@ class PPOTrainer(BaseTrainer):
         if is_peft_model(model):
             raise UserError("the model already has an adapter: merge it, and give a peft_config for the new one")
         name = get_config_model_id(model.config)
-        tokenizer = processing_class or AutoTokenizer.from_pretrained(name, padding_side="left")
+        tokenizer = processing_class or AutoTokenizer.from_pretrained(
+            name, padding_side="left", trust_remote_code=False
+        )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
