@@ -30,6 +30,11 @@ def test_a_mistake_is_one_line_and_exit_code_2() -> None:
     assert done.stdout == "before\n"
 
 
+def test_a_mistake_that_quotes_an_escape_sequence_does_not_send_it_to_the_terminal() -> None:
+    done = run("raise UserError('refused: \\x1b]0;owned\\x07')")
+    assert done.stderr == "error: refused: \\x1b]0;owned\\x07\n"
+
+
 def test_a_fault_of_ours_keeps_its_traceback_and_exit_code_1() -> None:
     done = run("raise ValueError('oops')")
     assert done.returncode == 1

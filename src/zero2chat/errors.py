@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from zero2chat import host_watchdog
+from zero2chat.text import on_terminal
 
 # `accelerate launch` returns 1 whatever its child's exit code is. `zero2chat run` names a file here; the stage
 # writes the message into it if the failure was the user's mistake.
@@ -31,7 +32,10 @@ _DISK_FULL_TEXT = (
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do about it, in one line."""
+    """What is wrong, where, and what to do about it, in one line. It may quote untrusted text, such as a template's."""
+
+    def __str__(self) -> str:
+        return on_terminal(super().__str__())
 
 
 def nearest(word: str, known: list[str]) -> str:

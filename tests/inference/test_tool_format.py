@@ -23,6 +23,7 @@ from zero2chat.inference.tool_format import (
     Tools,
     call_message,
     open_tools,
+    parsed,
     render_messages,
 )
 from zero2chat.models.loading import load_model
@@ -304,6 +305,14 @@ def test_half_a_surrogate_pair_in_json_is_no_crash(others, monkeypatch):
     call = r'<tool_call>{"name": "search", "arguments": {"query": "a\ud83d"}}</tool_call>'
     assert Script(monkeypatch, session)("?", call)[1] == ToolResult(asked.text)
     assert asked.queries == ["a?"]
+
+
+def test_half_a_surrogate_pair_anywhere_in_a_call_can_be_sent_on(others):
+    assert parsed(r'{"name": "a\ud83d", "arguments": {"b\ud800": ["c\udc00"]}}') == {
+        "name": "a?",
+        "arguments": {"b?": ["c?"]},
+    }
+    assert parsed(r'{"name": "\ud83d\ude00"}') == {"name": "😀"}
 
 
 def test_a_call_that_the_token_limit_cuts_is_shown_and_not_made(ours, monkeypatch):

@@ -67,3 +67,11 @@ def test_rounding_and_percent_are_strict_unless_asked_otherwise(
     assert verify_answer(answer, gold, **options).correct
     assert not verify_answer("77", gold, **options).correct
     assert not verify_answer("0.33", gold, tolerance=0.001).correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"), [("50\\%", "0.5"), ("50\\%", "1/2"), ("0.5", "50\\%"), ("\\pi\\%", "0.01\\pi")]
+)
+def test_ignoring_percent_signs_refuses_nothing_that_is_right_with_them(gold: str, answer: str) -> None:
+    assert verify_answer(answer, gold).correct
+    assert verify_answer(answer, gold, percent=True).correct

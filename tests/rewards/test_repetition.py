@@ -15,6 +15,8 @@ def test_the_share_of_what_was_said_before_is_punished() -> None:
     assert found[2] < -0.97
     assert found[3] < -0.9
     assert repetition(["a a a a"], n=1, worst=-0.5) == [-0.375]
+    assert max(repetition(["\n" * 4000, " " * 4000])) < -0.9
+    assert repetition(["def f(x):\n    return x\n\n\nf(1)"]) == [0]
 
 
 def test_a_loop_in_a_thought_that_the_chat_template_took_out_is_punished_alike() -> None:

@@ -25,6 +25,25 @@ def test_the_last_assistant_message_is_read_and_its_thought_where_it_was_written
     assert written(TURNS[:2]) == "<think>a tool</think>call"
     assert written([{"role": "assistant", "content": None}]) == written([]) == ""
     assert written("as it is") == "as it is"
+    inline = [{"role": "assistant", "content": "<think>2 + 3</think>It is 5."}]
+    assert (last_message(inline), written(inline)) == ("It is 5.", "<think>2 + 3</think>It is 5.")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("exact.exact_match", {}),
+        ("exact.exact_match", {"whole": True}),
+        ("numeric.numeric_match", {}),
+        ("math.math_answer", {}),
+    ],
+)
+def test_an_answer_in_a_thought_is_none_and_one_after_it_counts(name: str, options: dict[str, Any]) -> None:
+    (reward,) = read_rewards([{"function": f"zero2chat.rewards.{name}", "options": options}])
+    mark = "" if options else "#### "
+    thought = f"<think>\n{mark}5\n\\boxed{{5}}</think>"
+    texts = [f"{thought}I do not know.", f"<think>{mark}5 \\boxed{{5}}", f"<think>hm, 6</think>\n{mark}5"]
+    assert reward(texts, answer=["5"] * 3) == [0.0, 0.0, 1.0]
 
 
 def test_a_column_that_is_named_like_an_option_changes_nothing() -> None:

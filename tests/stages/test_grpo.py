@@ -7,11 +7,13 @@ import json
 import math
 import os
 import random
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
@@ -755,6 +757,38 @@ def test_a_reward_reads_the_turns_of_an_answer_and_the_answer_last(
         {"role": "tool", "name": "python", "content": "42"},
         {"role": "assistant", "content": "42"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "arguments"),
+    [
+        ("\x1b]0;owned\x07\x1b[2J <PYTHON_START>6 * 7<PYTHON_END>", {"code": "6 * 7"}),
+        ("<PYTHON_END>", {}),  # a column of empty structs is none that a table can hold
+    ],
+)
+def test_whatever_a_model_writes_is_logged_without_escape_sequences(
+    drawn: str,
+    arguments: dict[str, str],
+    base: Callable[..., Path],
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    _, tokenizer = load_model(model_folder)
+    said = iter([drawn] * 16 + ["42<|im_end|>"] * 16)
+    monkeypatch.setattr(
+        grpo._Trainer,
+        "_generate_single_turn",
+        lambda self, prompt_ids, *_, **more: ([tokenizer.encode(next(said)) for _ in prompt_ids], None),
+    )
+    run(base("logged", tools={"python": {}}, max_completion_length=60, max_steps=1, tasks=[], log_completions=True))
+    shown = capfd.readouterr().out
+    assert "ASSISTANT" in shown
+    assert not re.search("\x1b(?!\\[[\\d;]*m)", shown)  # but for rich's own colours
+    (table,) = (tmp_path / "logged" / "completions").glob("*.parquet")
+    (call,) = pd.read_parquet(table)["completion"][0][0]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == arguments
 
 
 def test_calls_and_results_stay_within_the_length_of_an_answer(

@@ -17,6 +17,7 @@ from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
 from zero2chat.models.tokenization import CALL_TAGS, control_ids, neutral
 from zero2chat.own_code import own_function
+from zero2chat.text import on_terminal
 from zero2chat.tools.python import run, shortened
 from zero2chat.tools.tool_functions import NAMES, python, search_in
 
@@ -291,7 +292,24 @@ def render_messages(
 
 
 def parsed(text: str) -> Any:
+    """Return a JSON text's value, with `?` for half a surrogate pair, which UTF-8 cannot hold; None if invalid."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def printed(messages: Any) -> Any:
+    """Return messages for a terminal and a table: without escape sequences, and with the arguments of calls as JSON
+    text, because those that a model writes fit no column's type."""
+    if isinstance(messages, str):
+        return on_terminal(messages)
+    if isinstance(messages, list):
+        return [printed(message) for message in messages]
+    if isinstance(messages, dict):
+        return {
+            key: json.dumps(value) if key == "arguments" and isinstance(value, dict) else printed(value)
+            for key, value in messages.items()
+        }
+    return messages

@@ -120,12 +120,12 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
 
 
 def _outcome(gold: Node, answer: Node, digits: bool, tolerance: float, percent: bool) -> str:
-    if percent:
-        gold, answer = without_percent(gold), without_percent(answer)
     comparison = Comparison(gold, answer, digits, tolerance)
-    if not comparison.equal():
-        return "different"
-    return "equal_sampled" if comparison.sampled else "equal"
+    if comparison.equal():
+        return "equal_sampled" if comparison.sampled else "equal"
+    if percent:
+        return _outcome(without_percent(gold), without_percent(answer), digits, tolerance, False)
+    return "different"
 
 
 def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> str:

@@ -2,7 +2,7 @@
 
 A function takes `prompts`, `completions` and the dataset's other columns as keyword arguments, each a list with one
 entry per completion, and returns one number per completion, or None for no reward, which has no effect on training.
-Functions read the last assistant message: with tools, the first one is the call. A module may have
+Functions read the last assistant message (with tools, the first one is the call) without its thought. A module may have
 `check_references(answers)`, which raises `UserError` with the row of a reference answer that its functions cannot use.
 It is called once, before training, with the options in its signature. References are in the column `answer`, or in the
 one that the module sets as `REFERENCES`. Functions of this package are called with empty lists at configuration, so
@@ -23,6 +23,7 @@ from datasets import Dataset
 
 from zero2chat.config import build
 from zero2chat.errors import UserError, nearest
+from zero2chat.models.tokenization import split_thought
 from zero2chat.own_code import own_function
 
 _log = logging.getLogger(__name__)
@@ -63,18 +64,22 @@ def with_names(said: str, names: Sequence[str]) -> str:
 
 
 def last_message(completion: str | Sequence[Mapping[str, Any]]) -> str:
-    """Return the text of a completion's last assistant message, or ""."""
-    if isinstance(completion, str):
-        return completion
-    said = [message for message in completion if message.get("role") == "assistant"]
-    return str(said[-1].get("content") or "") if said else ""
+    """Return the text of a completion's last assistant message, without reasoning at its beginning, or ""."""
+    return split_thought(_last(completion)[1])[1]
 
 
 def written(completion: str | Sequence[Mapping[str, Any]]) -> str:
     """Return the last assistant message with its reasoning, which a chat template may store in a separate field."""
-    said = [] if isinstance(completion, str) else [m for m in completion if m.get("role") == "assistant"]
-    thought = said[-1].get("reasoning_content") if said else None
-    return (f"<think>{thought}</think>" if thought else "") + last_message(completion)
+    thought, text = _last(completion)
+    return (f"<think>{thought}</think>" if thought else "") + text
+
+
+def _last(completion: str | Sequence[Mapping[str, Any]]) -> tuple[str | None, str]:
+    """Return the separate reasoning and the content of the last assistant message."""
+    if isinstance(completion, str):
+        return None, completion
+    said = [message for message in completion if message.get("role") == "assistant"]
+    return (said[-1].get("reasoning_content"), str(said[-1].get("content") or "")) if said else (None, "")
 
 
 class Reward:

@@ -9,8 +9,9 @@ from typing import Any
 from zero2chat.errors import UserError
 from zero2chat.rewards import written
 
-# Words and signs. Text without spaces is split into pieces, so that "hahahahaha…" counts as repetition.
-_PIECE = re.compile(r"\w{1,8}|[^\w\s]")
+# Words, signs and long spaces. All but signs are split into pieces, so that "hahahahaha…" and empty lines without end
+# count as repetition.
+_PIECE = re.compile(r"\w{1,8}|[^\w\s]|\s{8}")
 
 
 def repetition(completions: Sequence[Any], n: int = 4, worst: float = -1.0, **_: Any) -> list[float]:

@@ -11,18 +11,13 @@ from typing import Any
 
 from zero2chat import tasks
 from zero2chat.errors import UserError
-from zero2chat.models.tokenization import split_thought
 from zero2chat.rewards import last_message
-
-
-def _answer(completion: Any) -> str:
-    return split_thought(last_message(completion))[1]
 
 
 def task_score(completions: Sequence[Any], task: Sequence[str], row: Sequence[str], **_: Any) -> list[float]:
     """Return `score(row, completion)` of each problem's task."""
     return [
-        tasks.load(name).score(json.loads(one), _answer(completion))
+        tasks.load(name).score(json.loads(one), last_message(completion))
         for completion, name, one in zip(completions, task, row, strict=True)
     ]
 
@@ -34,7 +29,7 @@ def task_abstention(completions: Sequence[Any], task: Sequence[str], row: Sequen
     answering pays if the model is right more often than w. Raises `UserError` for a task without `said`.
     """
     return [
-        float(_said(name)(json.loads(one), _answer(completion)) is None)
+        float(_said(name)(json.loads(one), last_message(completion)) is None)
         for completion, name, one in zip(completions, task, row, strict=True)
     ]
 
@@ -49,6 +44,6 @@ def _said(name: str) -> Callable[[tasks.Row, str], str | None]:
 def task_taste(completions: Sequence[Any], task: Sequence[str], row: Sequence[str], **_: Any) -> list[float]:
     """Return `taste(row, completion)` of each problem's task. With weight 0 it is only logged."""
     return [
-        tasks.load_taste(name)(json.loads(one), _answer(completion))
+        tasks.load_taste(name)(json.loads(one), last_message(completion))
         for completion, name, one in zip(completions, task, row, strict=True)
     ]

@@ -18,6 +18,7 @@ from trl.models import unwrap_model_for_generation
 
 from zero2chat import host_watchdog
 from zero2chat.errors import UserError
+from zero2chat.inference.tool_format import printed
 from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.runs import Run
 from zero2chat.trainers.arguments import refused_settings
@@ -82,6 +83,12 @@ class ResumableTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self.paused():
             return super().evaluate(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if getattr(self, "log_completions", False):  # TRL's trainers that sample print some, and save a table of all
+            for kept in (self._logs["prompt"], self._logs["completion"]):
+                kept.extend([printed(kept.popleft()) for _ in range(len(kept))])
+        super().log(logs, *args, **kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with self.paused():
