@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from transformers import Qwen3Config
 
 from zero2chat.models.training_job import Group, Model, Work
@@ -29,6 +30,17 @@ def test_without_accumulation_only_the_gradients_that_outweigh_activations_add_t
     # DeepSpeed keeps its partition of the gradients.
     zero2 = per_rank(model, Work(CONTEXT), 50, "zero2", 8, accumulates=False)
     assert zero2["gradients"] == 2 * PARAMETERS / 8
+
+
+def test_fsdp_gathers_layers_whether_they_are_trained_or_not_and_a_model_that_only_reads_whole() -> None:
+    """Two layers at a time in bf16, with the embeddings, and the fp32 gradients of what is trained of one of them."""
+    adapter = Model(CONFIG, (Group(1200),), frozen=2.0 * PARAMETERS, size=2)
+    embeddings = 2 * CONFIG.vocab_size * CONFIG.hidden_size
+    expected = 2 * (2 * (PARAMETERS + 1200) / 3 + embeddings) + 4 * 1200 / 3
+    assert per_rank(adapter, Work(CONTEXT), 1, "fsdp2", 8)["copies"] == pytest.approx(expected)
+    with_reference = Model(CONFIG, (Group(1200),), frozen=2.0 * PARAMETERS, size=2, readers=PARAMETERS)
+    copies = per_rank(with_reference, Work(CONTEXT), 1, "fsdp2", 8)["copies"]
+    assert copies == pytest.approx(expected + 2 * PARAMETERS)
 
 
 def test_on_cpus_weights_stay_fp32_and_the_head_keeps_more_tiles() -> None:

@@ -607,6 +607,7 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
             "longest is 0",
         ),
         ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is not a multiple of 4"),
+        ({"steps_per_generation": 4, "save_steps": 0.5}, "save_steps 0.5 is not a multiple of 4"),  # every 3 of 6
         ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
         ({"pass_rate": {"samples": 1}}, "samples 1 is below 2"),
         ({"pass_rate": {"low": 0.9, "high": 0.1}}, "expected 0 <= low <= high <= 1"),

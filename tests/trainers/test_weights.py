@@ -61,6 +61,15 @@ def test_16_bit_weights_are_accepted_where_they_are_frozen_or_copied(
     _check(monkeypatch, environment, **settings)
 
 
+@pytest.mark.parametrize("bits", ["load_in_4bit", "load_in_8bit"])
+def test_fsdp_is_refused_for_quantized_weights_whose_adapters_it_would_leave_in_16_bits(
+    bits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _check(monkeypatch, DEEPSPEED, use_peft=True, **{bits: True})
+    with pytest.raises(UserError, match=f"^{bits}: FSDP would train the adapters in 16 bits"):
+        _check(monkeypatch, FSDP, use_peft=True, **{bits: True})
+
+
 def _trainer(model: Any, **changes: Any) -> Any:
     accelerator = SimpleNamespace(mixed_precision="no")
     return SimpleNamespace(

@@ -90,6 +90,11 @@ def is_deepspeed() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
 
 
+def is_fsdp() -> bool:
+    """Whether the launch config shards with FSDP. The setting `fsdp` of the Trainer is another way to ask for it."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
 def cpu_backend() -> str | None:
     """Return the backend that connects CPU processes; None for one process or for GPUs.
 

@@ -157,9 +157,10 @@ def per_rank(
         if sharded:
             c = model.config.get_text_config()
             weights, gradients, optimizer = (part * share for part in (weights, gradients, optimizer))
-            layers = n / max(1, c.num_hidden_layers)
-            # Two layers and the embeddings in bf16, and the fp32 gradients of one of them.
-            parts["copies"] = 2 * (2 * layers + 2 * c.vocab_size * c.hidden_size) + 4 * layers
+            trained, layer = (part / max(1, c.num_hidden_layers) for part in (n, n + model.frozen / model.size))
+            # Two layers and the embeddings in bf16, the fp32 gradients of one of them, and the models that only read,
+            # which TRL shards as one piece.
+            parts["copies"] = 2 * (2 * layer + 2 * c.vocab_size * c.hidden_size + model.readers) + 4 * trained
         else:
             if autocast:
                 parts["copies"] = 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)

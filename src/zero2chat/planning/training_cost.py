@@ -213,10 +213,10 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
     dense = flops_per_token(model, length)
     quantized = options is not None and (options.load_in_4bit or options.load_in_8bit)
     copied = multiplied_count(model) if is_supported(model) and not quantized else None
+    active = active_count(model)  # before `_trained` adds adapters
     held = _trained(model, args, training, options, dtype)
     flops, forward = (dense, dense / 3) if held.lora is None else _lora_flops(dense, held, length)
     work = Work(length, checkpointing=training.gradient_checkpointing, scored=answer)
-    active = active_count(model)
     job = Job(held, work, parameters, active, flops, forward, said, copied_to_sample=copied, dtype=dtype)
     job = cost(job, empty, *arguments)
     if job.trains_16_bits:

@@ -39,7 +39,7 @@ from zero2chat.data.sources import read_sources
 from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.chat_template import end_turn
-from zero2chat.models.hardware import share_of
+from zero2chat.models.hardware import is_fsdp, share_of
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
 from zero2chat.runs import ROWS, Run, is_main_process
 from zero2chat.stages import Stage
@@ -163,7 +163,7 @@ def _forgets(training: Any, model_args: ModelConfig) -> bool:
 
 
 def check(args: PreferenceArguments, training: Any, model_args: ModelConfig) -> None:
-    if _forgets(training, model_args) and (is_deepspeed_zero3_enabled() or training.fsdp):
+    if _forgets(training, model_args) and (is_deepspeed_zero3_enabled() or training.fsdp or is_fsdp()):
         raise UserError("precompute_ref_log_probs: not supported with sharded weights: use zero2.yaml")
 
 

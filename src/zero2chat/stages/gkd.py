@@ -32,10 +32,10 @@ from zero2chat.errors import UserError
 from zero2chat.export.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.chat_template import end_turn
-from zero2chat.models.hardware import flops_per_token, parameter_count
+from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import token_bytes
-from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
+from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
@@ -89,6 +89,8 @@ class _GoldTrainer(ResumableTrainer, GoldTrainer):
 def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
     if training.teacher_model_name_or_path is None:
         raise UserError("teacher_model_name_or_path is not set: set it to a model folder or a Hub name")
+    if training.fsdp or is_fsdp():
+        raise UserError("gkd: FSDP is not supported (it would leave the teacher on the CPU): use ddp.yaml or ZeRO")
     check_merge(args.merge_adapter, model_args, training)
 
 
@@ -146,7 +148,7 @@ def _cost(
         flops=job.flops + flops_per_token(teacher, job.work.length) / 3,
         rollout=1.0,
         vllm=vllm_share(training),
-        refused=NOT_WHOLE if args.merge_adapter else quantized_refuses(model_args),
+        refused=NOT_WHOLE if args.merge_adapter else (FSDP, *quantized_refuses(model_args)),
         unit="answers",
     )
 

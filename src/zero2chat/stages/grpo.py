@@ -19,6 +19,7 @@ With `tools` a completion may contain tool calls. The tools' results are part of
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,6 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig
 
 from zero2chat.config import Refuse
@@ -44,6 +44,7 @@ from zero2chat.inference.generate import render_prompts
 from zero2chat.inference.responses import ensure_response_template
 from zero2chat.inference.tool_calls import Unfolding
 from zero2chat.inference.tool_format import CallFormat, make_tools
+from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.loading import context_length
 from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.rewards import read_rewards, written
@@ -118,7 +119,8 @@ def _set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
         )
     # Optimizer steps per generation.
     steps = training.steps_per_generation * training.num_iterations / training.gradient_accumulation_steps
-    if training.save_strategy == "steps" and training.save_steps >= 1 and training.save_steps % max(steps, 1):
+    saves = training.save_steps if training.save_steps >= 1 else math.ceil(training.save_steps * training.max_steps)
+    if training.save_strategy == "steps" and saves > 0 and saves % max(steps, 1):
         raise UserError(
             f"save_steps {training.save_steps:g} is not a multiple of {steps:g}, the optimizer steps per generation: "
             "a run resumed from a checkpoint in between would lose its completions"
@@ -299,7 +301,7 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
     check_merge(args.merge_adapter, model_args, training)
     if args.tools and (args.pass_rate is not None or args.resample):
         raise UserError("tools: these sample completions without calls: remove pass_rate and resample")
-    if args.pass_rate is not None and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
+    if args.pass_rate is not None and (is_deepspeed_zero3_enabled() or is_fsdp()):
         raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
     if args.pass_rate is not None:
         _check_sampling(training)
@@ -406,9 +408,8 @@ def _rows(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) ->
 
 
 def _cost(job: Job, _: EmptyModel, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Job:
-    reads = 1.0 if training.beta else 0.0  # forward passes of the reference model
-    if training.use_vllm or training.num_iterations > 1:
-        reads += 1 / training.num_iterations  # of completions by vLLM, or by an older policy
+    # A rollout is read once by the reference model, and, if it is vLLM's or used several times, by the older policy.
+    reads = (bool(training.beta) + (training.use_vllm or training.num_iterations > 1)) / training.num_iterations
     batch = args.global_batch_size or training.per_device_train_batch_size * training.gradient_accumulation_steps
     whole = SHARDED if args.pass_rate else quantized_refuses(model_args)
     return replace(

@@ -382,7 +382,7 @@ def _cost(job: Job, empty: EmptyModel, args: PpoArguments, training: PPOConfig, 
         value = parameter_count(model)
         flops += flops_per_token(model, length)
         forward += flops_per_token(model, length) / 3
-    readers, reads = (0, forward) if model_args.use_peft else (job.parameters, forward + job.forward)
+    readers, reads = 0 if model_args.use_peft else job.parameters, forward + job.forward
     for entry in args.rewards:
         if "model" in entry:
             judge = empty(entry["model"], True)

@@ -45,6 +45,7 @@ from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import choose_chat_template, prepare_chat_template, settle_chat
+from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.reward_model import load_reward_model, merged_to_score, score_texts, set_scale, unit_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
 from zero2chat.runs import Run, is_main_process, write_atomically
@@ -172,9 +173,12 @@ class _Trainer(ResumableTrainer, RewardTrainer):
 
 
 def _check(args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> None:
-    sharded = training.deepspeed_plugin is not None or bool(training.fsdp)
+    sharded = training.deepspeed_plugin is not None or bool(training.fsdp) or is_fsdp()
     if model_args.use_peft and sharded:
         raise UserError("use_peft: the adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")
+    if model_args.load_in_4bit or model_args.load_in_8bit:
+        bits = "load_in_4bit" if model_args.load_in_4bit else "load_in_8bit"
+        raise UserError(f"{bits}: the adapter is merged at the end, and would be rounded away: set dtype: bfloat16")
     if args.comparisons and is_deepspeed_zero3_enabled():
         raise UserError("comparisons: weights sharded by ZeRO-3 cannot generate before training: use zero2.yaml")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from transformers import TrainingArguments
 
 from zero2chat.errors import UserError
 from zero2chat.models.experts import expert_stacks, stacked, whole_shape
-from zero2chat.models.hardware import bf16_is_fast
+from zero2chat.models.hardware import bf16_is_fast, is_fsdp
 
 TOGETHER = 2**24  # maximum entries of equal matrices that are orthogonalised at once
 
@@ -165,7 +164,7 @@ def use_muon(
     that gradients are not clipped. DeepSpeed would clip after Muon's update, and so shrink each step by the square root
     of the ranks of all matrices; Muon itself does not depend on the gradient's scale. Raises `UserError` under FSDP.
     """
-    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+    if args.fsdp or is_fsdp():
         raise UserError("muon: it needs full matrices, which FSDP shards: set `muon: false`, or launch with ZeRO")
     lr, betas, eps = args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
     if args.deepspeed_plugin is None:

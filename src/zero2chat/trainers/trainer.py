@@ -20,10 +20,12 @@ from zero2chat import host_watchdog
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import printed
 from zero2chat.models.experts import expert_stacks, reload
+from zero2chat.models.hardware import is_fsdp
 from zero2chat.runs import Run
 from zero2chat.trainers.arguments import refused_settings
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.checkpoints import require_fit
+from zero2chat.trainers.fsdp import reduce_each_batch, shard_precisely
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.weights import train_in_fp32
 
@@ -79,6 +81,13 @@ class ResumableTrainer(Trainer):
 
     paused: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # `RunCallback.paused`
     uncounted: torch.Tensor | int = 0  # tokens of this process since `count_tokens`
+
+    def create_accelerator_and_postprocess(self) -> None:
+        if self.args.fsdp or is_fsdp():
+            reduce_each_batch(self.args)
+        super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled:
+            shard_precisely(self.accelerator.state.fsdp_plugin)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self.paused():

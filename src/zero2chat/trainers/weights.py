@@ -6,7 +6,6 @@ steps. So trained weights are fp32, and `bf16: true` (autocast) makes matrix pro
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel, Trainer
 from trl import ModelConfig, get_peft_config
 
 from zero2chat.errors import UserError
-from zero2chat.models.hardware import is_deepspeed
+from zero2chat.models.hardware import is_deepspeed, is_fsdp
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS
 
 
@@ -33,8 +32,11 @@ def check_precision(*arguments: Any) -> None:
     DeepSpeed keeps fp32 copies. With mixed precision, accelerate casts to fp32 what FSDP trains.
     """
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
-    fsdp = values["fsdp"] or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    fsdp = values["fsdp"] or is_fsdp()
     casts = is_deepspeed() or (fsdp and (values["bf16"] or values["fp16"]))
+    if fsdp and (values.get("load_in_4bit") or values.get("load_in_8bit")):
+        bits = "load_in_4bit" if values.get("load_in_4bit") else "load_in_8bit"
+        raise UserError(f"{bits}: FSDP would train the adapters in 16 bits: use ddp.yaml, zero2.yaml or one GPU")
     if values.get("dtype") in ("bfloat16", "float16") and not values["use_peft"] and not casts:
         raise UserError(f"dtype: {values['dtype']} {NO_MASTER_WEIGHTS}")
 

@@ -16,7 +16,6 @@ import contextlib
 import copy
 import json
 import math
-import os
 import re
 import textwrap
 import time
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model, set_seed
+from accelerate.utils import gather_object, is_peft_model, set_seed
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -47,6 +46,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from zero2chat.errors import UserError
 from zero2chat.models.experts import expert_stacks, reload
+from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.ppo.batch import Batch, as_tensors, joined, padded, trimmed
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.losses import (
@@ -125,7 +125,7 @@ class PPOTrainer(BaseTrainer):
             args = PPOConfig(f"{name.split('/')[-1]}-PPO")
         if args.max_completion_length is None:
             raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
-        if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        if args.fsdp or is_fsdp():
             raise UserError("PPO: FSDP is not supported (it shards policy and value model together): use ZeRO")
         for dataset in (train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])):
             if dataset is not None and "prompt" not in (dataset.column_names or ()):
@@ -198,6 +198,7 @@ class PPOTrainer(BaseTrainer):
         self._rollout: Batch = {}
         self._buffer: list[Batch] = []
         # Values of each metric, with their weights in the next log line.
+        self._reported: dict[str, list[float]] = defaultdict(list)  # by reward functions, of this rank's completions
         self._metrics: dict[str, dict[str, list[tuple[float, int]]]] = {k: defaultdict(list) for k in ("train", "eval")}
         self._rows = 1  # rows of the current rollout: an evaluation's last one may be smaller
         self._seconds = 0.0
@@ -348,7 +349,7 @@ class PPOTrainer(BaseTrainer):
     def _columns(self, inputs: list[dict[str, Any]], answers: Completions) -> dict[str, Any]:
         """Return what reward functions get besides prompts and completions."""
         columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("prompt", "completion")}
-        given = {"trainer_state": self.state, "log_metric": self._log, "log_extra": lambda column, values: None}
+        given = {"trainer_state": self.state, "log_metric": self._report, "log_extra": lambda column, values: None}
         return columns | (answers.columns or {}) | given
 
     def _score(self, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -402,7 +403,8 @@ class PPOTrainer(BaseTrainer):
         theirs = padded(known, 0.0, torch.float32, logps.device)
         theirs = torch.where(theirs.isnan(), logps, theirs)  # TRL gives None where vLLM's is NaN: no correction
         weights = torch.exp((logps - theirs) * acted).clamp(max=self.args.vllm_importance_sampling_clip_max)
-        self._log("sampling/importance_sampling_ratio/mean", (weights * acted).sum() / acted.sum())
+        ratio = self._total((weights * acted).sum()) / self._total(acted.sum())
+        self._log("sampling/importance_sampling_ratio/mean", ratio)
         return weights
 
     # ---- exploding KL
@@ -492,8 +494,12 @@ class PPOTrainer(BaseTrainer):
     # ---- the log, with GRPOTrainer's names where they exist
 
     def _log(self, name: str, value: Any) -> None:
-        """Add a value to the average of the next log line. Reward functions call it as `log_metric`."""
+        """Add a value, the same on all ranks, to the average of the next log line."""
         self._metrics["train" if self.model.training else "eval"][name].append((float(value), self._rows))
+
+    def _report(self, name: str, value: Any) -> None:
+        """Keep a value of this rank's completions for the log, as a reward function's `log_metric`."""
+        self._reported[name].append(float(value))
 
     def _log_answers(
         self,
@@ -521,6 +527,10 @@ class PPOTrainer(BaseTrainer):
             self._log(f"rewards/{name}/mean", known.mean())
             self._log(f"rewards/{name}/std", known.std() if len(known) > 1 else 0.0)
         judged = rewards[~left_out]
+        for name in sorted(set(gather_object(list(self._reported)))):  # a rank may have reported none
+            values = self._reported.pop(name, [])
+            total, count = self._total(torch.tensor([sum(values), float(len(values))], device=lengths.device))
+            self._log(name, total / count)
         self._log("reward", judged.mean())
         self._log("reward_std", judged.std() if len(judged) > 1 else 0.0)
 
